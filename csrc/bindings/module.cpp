@@ -1,0 +1,46 @@
+// The extension module fastlic._native: errors, instruction sets, checksum; other files add themselves (registry.hpp).
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "fastlic/crc32c.hpp"
+#include "fastlic/errors.hpp"
+#include "fastlic/isa.hpp"
+#include "registry.hpp"
+
+namespace py = pybind11;
+
+namespace {
+
+void translate_corrupt_stream(std::exception_ptr pointer) {
+  try {
+    if (pointer) std::rethrow_exception(pointer);
+  } catch (const fastlic::CorruptStream& error) {
+    // The class lives in Python, where users catch it; looked up only when an error is on its way.
+    const py::object type = py::module_::import("fastlic.errors").attr("CorruptStreamError");
+    py::set_error(type, error.what());
+  }
+}
+
+std::uint32_t crc32c(const py::buffer& data, std::uint32_t crc) {
+  const py::buffer_info info = data.request();
+  if (info.ndim != 1 || info.itemsize != 1 || (info.size > 0 && info.strides[0] != 1)) {
+    throw py::value_error("crc32c needs contiguous bytes");
+  }
+  const py::gil_scoped_release release;
+  return fastlic::crc32c(static_cast<const std::uint8_t*>(info.ptr), static_cast<std::size_t>(info.size), crc);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, module) {
+  module.doc() = "C++ core of fastlic. Use it through fastlic.ops, which checks arguments.";
+  py::register_exception_translator(&translate_corrupt_stream);
+
+  module.def("crc32c", &crc32c, py::arg("data"), py::arg("crc") = 0u);
+  module.def("get_isa", [] { return fastlic::isa_name(fastlic::active_isa()); });
+  module.def("best_isa", [] { return fastlic::isa_name(fastlic::best_isa()); });
+  module.def("set_isa", [](const std::string& name) { fastlic::set_isa(fastlic::isa_from_name(name)); });
+
+  for (const fastlic::bindings::Binder binder : fastlic::bindings::binders()) binder(module);
+}

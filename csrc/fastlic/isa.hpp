@@ -1,0 +1,31 @@
+// Run-time choice of the instruction set. Every SIMD routine of the library asks active_isa() and nothing else.
+#pragma once
+
+#include <string_view>
+
+namespace fastlic {
+
+// Ordered: a level implies all levels below it.
+enum class Isa : int {
+  scalar = 0,
+  avx2 = 1,        // AVX2, BMI2
+  avx512 = 2,      // F, BW, DQ, VL
+  avx512vnni = 3,  // the above and VNNI
+};
+
+const char* isa_name(Isa isa) noexcept;
+
+// Throws std::invalid_argument for a name that is none of the four.
+Isa isa_from_name(std::string_view name);
+
+// The best level that this processor (and operating system) can run.
+Isa best_isa() noexcept;
+
+// The level in force: FASTLIC_ISA from the environment if set (read once, at first use), else best_isa().
+// Throws std::invalid_argument if FASTLIC_ISA names an unknown or unsupported level: asking explicitly is a contract.
+Isa active_isa();
+
+// Forces a level for this process; throws std::invalid_argument if the processor lacks it.
+void set_isa(Isa isa);
+
+}  // namespace fastlic

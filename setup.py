@@ -1,0 +1,92 @@
+"""Builds the one extension module, fastlic._native, with ninja.
+
+Metadata lives in pyproject.toml. Here is only what it cannot say: the kernels/ folder is installed as fastlic.kernels,
+and the C++ sources are compiled in parallel, incrementally and with header dependencies tracked.
+
+FASTLIC_SANITIZE=address,undefined builds with those sanitizers (reinstall without it afterwards).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import ninja
+from ninja.ninja_syntax import Writer
+from pybind11.setup_helpers import Pybind11Extension, build_ext
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+SANITIZE = os.environ.get("FASTLIC_SANITIZE", "")
+
+
+class NinjaBuildExt(build_ext):
+    """setuptools chooses compiler, flags and file name; ninja decides what is out of date."""
+
+    def build_extension(self, ext: Pybind11Extension) -> None:
+        if self.compiler.compiler_type != "unix":
+            super().build_extension(ext)
+            return
+        tag = f"{sys.implementation.cache_tag}-{self.plat_name}" + ("-sanitize" if SANITIZE else "")
+        build_dir = ROOT / "build" / tag
+        build_dir.mkdir(parents=True, exist_ok=True)
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        self._write_rules(ext, build_dir / "build.ninja", target.name)
+
+        command = [str(Path(ninja.BIN_DIR) / "ninja"), "-C", str(build_dir)]
+        subprocess.run(command, check=True)
+        database = subprocess.run([*command, "-t", "compdb"], check=True, capture_output=True)
+        (build_dir / "compile_commands.json").write_bytes(database.stdout)
+
+        # Rename over the old module: a process that has it mapped keeps its copy, where a rewrite in place would crash it.
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = target.with_name(f".{target.name}.{os.getpid()}")
+        staged.write_bytes((build_dir / target.name).read_bytes())
+        staged.chmod(0o755)
+        staged.replace(target)
+
+    def _write_rules(self, ext: Pybind11Extension, path: Path, output: str) -> None:
+        include = [*(str(ROOT / d) for d in ext.include_dirs), *self.compiler.include_dirs]
+        compile_ = [*self.compiler.compiler_so_cxx, *ext.extra_compile_args, *(f"-I{d}" for d in include)]
+        link = [*self.compiler.linker_so_cxx, *ext.extra_link_args]
+        with path.open("w") as file:
+            writer = Writer(file, width=10_000)
+            writer.rule("cxx", f"{shlex.join(compile_)} -MMD -MF $out.d -c $in -o $out", deps="gcc", depfile="$out.d")
+            writer.rule("link", f"{shlex.join(link)} $in -o $out")
+            objects = []
+            for source in ext.sources:
+                objects += writer.build(str(Path(source).with_suffix(".o")), "cxx", str(ROOT / source))
+            writer.build(output, "link", objects)
+
+
+def native_extension() -> Pybind11Extension:
+    # -ffp-contract=off: floating-point results may not depend on which instruction set has fused multiply-add.
+    compile_args = ["-O3", "-Wall", "-Wextra", "-ffp-contract=off"]
+    link_args = ["-pthread"]
+    if SANITIZE:
+        compile_args += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g"]
+        link_args += [f"-fsanitize={SANITIZE}"]
+    sources = [*ROOT.glob("csrc/fastlic/**/*.cpp"), *ROOT.glob("csrc/bindings/**/*.cpp")]
+    return Pybind11Extension(
+        "fastlic._native",
+        sorted(str(path.relative_to(ROOT)) for path in sources),
+        include_dirs=["csrc"],
+        extra_compile_args=compile_args,
+        extra_link_args=link_args,
+        cxx_std=20,
+    )
+
+
+# The mapping feeds builds; the symlink fastlic/kernels -> ../kernels is for type checkers and editors only.
+PYTHON_PACKAGES = find_packages(include=["fastlic", "fastlic.*"], exclude=["fastlic.kernels", "fastlic.kernels.*"])
+KERNEL_PACKAGES = ["fastlic.kernels", *(f"fastlic.kernels.{name}" for name in find_packages("kernels"))]
+
+setup(
+    package_dir={"fastlic.kernels": "kernels"},
+    packages=[*PYTHON_PACKAGES, *KERNEL_PACKAGES],
+    ext_modules=[native_extension()],
+    cmdclass={"build_ext": NinjaBuildExt},
+)
