@@ -1,0 +1,6 @@
+"""Model families as nn.Modules whose state-dict keys load the published checkpoints."""
+
+from fastlic.models.hyperprior import MeanScaleHyperprior
+from fastlic.models.jahp import JAHP
+
+__all__ = ["JAHP", "MeanScaleHyperprior"]

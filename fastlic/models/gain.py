@@ -1,0 +1,37 @@
+"""Gain vectors: one checkpoint, many qualities (Cui et al. 2021, asymmetric gained variational autoencoder)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+
+class Gain(nn.Module):
+    """Per-channel factors for each trained quality, interpolated geometrically in between.
+
+    The latent is multiplied by ``forward`` before it is quantised and by ``inverse`` before synthesis: a larger gain
+    is a finer quantiser. Both are stored as logarithms, [qualities, M], so that interpolation between two trained
+    qualities is linear and factors stay positive.
+    """
+
+    def __init__(self, qualities: int, channels: int) -> None:
+        super().__init__()
+        self.qualities = qualities
+        self.log_gain = nn.Parameter(torch.zeros(qualities, channels))
+        self.log_inverse = nn.Parameter(torch.zeros(qualities, channels))
+
+    def _at(self, table: Tensor, quality: Tensor) -> Tensor:
+        position = (quality.to(table.dtype) - 1).clamp(0, self.qualities - 1)
+        low = position.floor().long().clamp(max=max(self.qualities - 2, 0))
+        high = (low + 1).clamp(max=self.qualities - 1)
+        weight = (position - low)[:, None]
+        return torch.exp(table[low] * (1 - weight) + table[high] * weight)[:, :, None, None]
+
+    def forward(self, quality: Tensor) -> Tensor:
+        """quality [N], 1..qualities (fractions allowed) -> factors [N, M, 1, 1] for the encoder."""
+        return self._at(self.log_gain, quality)
+
+    def inverse(self, quality: Tensor) -> Tensor:
+        """quality [N] -> factors [N, M, 1, 1] for the decoder."""
+        return self._at(self.log_inverse, quality)

@@ -1,0 +1,123 @@
+"""Mean-scale hyperprior (Minnen et al. 2018, without context): CompressAI's ``mbt2018-mean`` architecture and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+from typing_extensions import Self
+
+from fastlic.models.density import EntropyBottleneck, GaussianConditional
+from fastlic.models.gain import Gain
+from fastlic.models.layers import analysis_transform, hyper_analysis, hyper_synthesis, synthesis_transform
+
+
+class MeanScaleHyperprior(nn.Module):
+    """Analysis, hyperprior with means and scales, synthesis.
+
+    Args:
+        N: channels of the hyper latent, and of the transforms unless ``widths`` says otherwise.
+        M: channels of the latent.
+        widths: channels of the three inner stages of g_a (g_s mirrors them); default (N, N, N).
+        qualities: number of trained qualities served by gain vectors; 0 builds the plain fixed-rate model.
+    """
+
+    family = "mean-scale"
+    stride = 64  # z is at 1/64 of the image, so images are padded to multiples of it
+
+    def __init__(self, N: int, M: int, widths: tuple[int, int, int] | None = None, qualities: int = 0) -> None:
+        super().__init__()
+        self.N, self.M = N, M
+        self.widths = tuple(widths) if widths is not None else (N, N, N)
+        self.qualities = qualities
+        self.g_a = analysis_transform(self.widths, M)
+        self.g_s = synthesis_transform(self.widths, M)
+        self.h_a = hyper_analysis(M, N)
+        self.h_s = hyper_synthesis(M, N)
+        self.entropy_bottleneck = EntropyBottleneck(N)
+        self.gaussian_conditional = GaussianConditional()
+        self.gain = Gain(qualities, M) if qualities else None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, as they travel in a saved codec."""
+        return {"N": self.N, "M": self.M, "widths": list(self.widths), "qualities": self.qualities}
+
+    @staticmethod
+    def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Constructor arguments read off the shapes of a state dict.
+
+        Raises:
+            ValueError: a key that every such model has is missing.
+        """
+        needed = ["g_a.0.weight", "g_a.2.weight", "g_a.4.weight", "g_a.6.weight", "h_a.0.weight"]
+        if missing := [key for key in needed if key not in state]:
+            raise ValueError(f"not a state dict of this model: {', '.join(missing)} missing; got {len(state)} keys")
+        widths = tuple(state[key].shape[0] for key in needed[:3])
+        gain = state.get("gain.log_gain")
+        return {
+            "N": state["h_a.0.weight"].shape[0],
+            "M": state["g_a.6.weight"].shape[0],
+            "widths": widths,
+            "qualities": 0 if gain is None else gain.shape[0],
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor]) -> Self:
+        """A model of the right size with the given weights, a CompressAI checkpoint included.
+
+        Tables that CompressAI's ``update()`` stored are carried along unchanged.
+
+        Raises:
+            ValueError: keys are missing, unknown, or of the wrong shape; the message lists them.
+        """
+        model = cls(**cls.infer_config(state))
+        for name, buffer in model.named_buffers():
+            if name in state and buffer.numel() == 0:  # sized by update(), so empty in a new model
+                owner, _, leaf = name.rpartition(".")
+                setattr(model.get_submodule(owner), leaf, torch.empty_like(state[name]))
+        try:
+            model.load_state_dict(dict(state))
+        except RuntimeError as error:
+            raise ValueError(f"state dict does not fit {cls.__name__}: {error}") from error
+        return model.eval()
+
+    def gains(self, quality: Tensor | float | None, batch: int) -> tuple[Tensor | float, Tensor | float]:
+        """(forward, inverse) gain factors, each [N, M, 1, 1], or 1.0 for a fixed-rate model."""
+        if self.gain is None:
+            if quality is not None:
+                raise ValueError("this model has one fixed rate: leave quality out")
+            return 1.0, 1.0
+        if quality is None:
+            raise ValueError(f"this model serves qualities 1..{self.qualities}: say which")
+        device = self.gain.log_gain.device
+        levels = torch.as_tensor(quality, dtype=torch.float32, device=device).reshape(-1).expand(batch)
+        return self.gain(levels), self.gain.inverse(levels)
+
+    def forward(self, x: Tensor, quality: Tensor | float | None = None) -> dict[str, Any]:
+        """Training and estimation pass.
+
+        Args:
+            x: [N, 3, H, W] in [0, 1]; H and W multiples of 64.
+            quality: [N] or a number, for models with gain vectors.
+
+        Returns:
+            ``x_hat`` [N, 3, H, W] and ``likelihoods`` {"y": [N, M, H/16, W/16], "z": [N, C, H/64, W/64]}.
+        """
+        gain, inverse = self.gains(quality, x.shape[0])
+        y = self.g_a(x) * gain
+        z_hat, z_likelihoods = self.entropy_bottleneck(self.h_a(y))
+        y_hat, y_likelihoods = self.code_latent(y, z_hat)
+        return {"x_hat": self.g_s(y_hat * inverse), "likelihoods": {"y": y_likelihoods, "z": z_likelihoods}}
+
+    def code_latent(self, y: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """(y_hat, likelihoods of y) given the decoded hyper latent."""
+        scales, means = self.h_s(z_hat).chunk(2, dim=1)
+        return self.gaussian_conditional(y, scales, means)
+
+    def aux_loss(self) -> Tensor:
+        """Loss of the factorised prior's quantiles."""
+        return self.entropy_bottleneck.loss()

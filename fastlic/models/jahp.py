@@ -1,0 +1,46 @@
+"""JAHP: joint autoregressive and hierarchical priors (Minnen, Ballé, Toderici 2018), CompressAI's ``mbt2018`` keys."""
+
+from __future__ import annotations
+
+import torch.nn as nn
+from torch import Tensor
+import torch
+
+from fastlic.models.density import add_noise, round_ste
+from fastlic.models.hyperprior import MeanScaleHyperprior
+from fastlic.models.layers import LEAKY_SLOPE, MaskedConv2d
+
+
+class JAHP(MeanScaleHyperprior):
+    """The mean-scale hyperprior with a 5x5 causal context model fused by 1x1 convolutions.
+
+    Arguments as for :class:`MeanScaleHyperprior`; ``JAHP(192, 192)`` and ``JAHP(192, 320)`` are CompressAI's sizes.
+    """
+
+    family = "jahp"
+
+    def __init__(self, N: int, M: int, widths: tuple[int, int, int] | None = None, qualities: int = 0) -> None:
+        super().__init__(N, M, widths, qualities)
+        self.entropy_parameters = nn.Sequential(
+            nn.Conv2d(4 * M, 10 * M // 3, 1),
+            nn.LeakyReLU(LEAKY_SLOPE),
+            nn.Conv2d(10 * M // 3, 8 * M // 3, 1),
+            nn.LeakyReLU(LEAKY_SLOPE),
+            nn.Conv2d(8 * M // 3, 2 * M, 1),
+        )
+        self.context_prediction = MaskedConv2d(M, 2 * M)
+
+    def code_latent(self, y: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """(y_hat, likelihoods of y); the context sees y + noise while training and round(y) otherwise.
+
+        The sequential truth, where the context sees round(y - mean) + mean, is the schedule's
+        (fastlic.entropy.schedule); this parallel pass is the usual estimate of it.
+        """
+        noisy = add_noise(y) if self.training else torch.round(y)
+        context = self.context_prediction(noisy)
+        scales, means = self.entropy_parameters(torch.cat([self.h_s(z_hat), context], dim=1)).chunk(2, dim=1)
+        if self.training:
+            y_hat = round_ste(y - means) + means
+            return y_hat, self.gaussian_conditional.likelihood(noisy, scales, means)
+        rounded = torch.round(y - means) + means
+        return noisy, self.gaussian_conditional.likelihood(rounded, scales, means)

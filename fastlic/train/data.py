@@ -1,0 +1,109 @@
+"""Training images held as uint8 tiles in memory; crops and flips drawn from one seeded, resumable generator."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from tqdm import tqdm
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
+TILE = 256
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Image files under ``folder``, sorted by path.
+
+    Raises:
+        ValueError: the folder does not exist or holds no image.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder of images")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ValueError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))})")
+    return files
+
+
+def _sources(folder: Path) -> dict[str, str]:
+    """File name -> photograph it was cut from, where the folder's TILES.tsv says so."""
+    table = folder / "TILES.tsv"
+    if not table.is_file():
+        return {}
+    with table.open(newline="") as file:
+        return {row["tile"]: row["source"] for row in csv.DictReader(file, delimiter="\t")}
+
+
+def _is_validation(source: str, share: float) -> bool:
+    # A hash of the photograph's name, not a random draw: the split survives added files and other machines, and
+    # tiles of one photograph never fall on both sides.
+    return int.from_bytes(hashlib.sha256(source.encode()).digest()[:4], "big") < share * 2**32
+
+
+def _tiles(path: Path) -> list[np.ndarray]:
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    rows, columns = pixels.shape[0] // TILE, pixels.shape[1] // TILE
+    cut = pixels[: rows * TILE, : columns * TILE].reshape(rows, TILE, columns, TILE, 3)
+    return list(cut.transpose(0, 2, 4, 1, 3).reshape(-1, 3, TILE, TILE))
+
+
+def load_tiles(folder: Path, validation_share: float = 0.02, cache: Path | None = None) -> tuple[Tensor, Tensor]:
+    """(training, validation) tiles, each [n, 3, 256, 256] uint8; images are cut into whole tiles.
+
+    Args:
+        folder: images of at least 256x256; smaller ones are skipped.
+        validation_share: share of photographs held out.
+        cache: a .npz written on the first call and read on later ones.
+
+    Raises:
+        ValueError: no image, or none large enough.
+    """
+    if cache is not None and cache.is_file():
+        with np.load(cache) as stored:
+            return torch.from_numpy(stored["train"]), torch.from_numpy(stored["validation"])
+    sources = _sources(folder)
+    parts: dict[bool, list[np.ndarray]] = {False: [], True: []}
+    for path in tqdm(image_files(folder), desc="decoding", unit="image", leave=False):
+        try:
+            tiles = _tiles(path)
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(f"cannot read {path}: {error}; remove it or install what Pillow needs") from error
+        parts[_is_validation(sources.get(path.name, path.name), validation_share)] += tiles
+    if not parts[False]:
+        raise ValueError(f"{folder} holds no image of at least {TILE}x{TILE} pixels")
+    empty = np.empty((0, 3, TILE, TILE), np.uint8)
+    train, validation = (np.stack(parts[key]) if parts[key] else empty for key in (False, True))
+    if cache is not None:
+        np.savez(cache, train=train, validation=validation)
+    return torch.from_numpy(train), torch.from_numpy(validation)
+
+
+class Sampler:
+    """Endless random crops of tiles with flips; its state is one tensor, so that training resumes exactly."""
+
+    def __init__(self, tiles: Tensor, batch: int, crop: int, seed: int) -> None:
+        if crop > TILE or crop % 64:
+            raise ValueError(f"crop must be a multiple of 64 up to {TILE}, got {crop}")
+        self.tiles, self.batch, self.crop = tiles, batch, crop
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def next(self) -> Tensor:
+        """[batch, 3, crop, crop] float32 in [0, 1]."""
+
+        def draw(high: int) -> list[int]:
+            return torch.randint(high, (self.batch,), generator=self.generator).tolist()
+
+        picks, flips, turns = draw(len(self.tiles)), draw(2), draw(2)
+        tops, lefts = draw(TILE - self.crop + 1), draw(TILE - self.crop + 1)
+        crops = []
+        for pick, flip, turn, top, left in zip(picks, flips, turns, tops, lefts, strict=True):
+            crop = self.tiles[pick, :, top : top + self.crop, left : left + self.crop]
+            crop = crop.flip(2) if flip else crop
+            crops.append(crop.transpose(1, 2) if turn else crop)
+        return torch.stack(crops).float().div_(255)
