@@ -1,0 +1,216 @@
+"""The container's promises: whatever happens to its bytes is reported, and version 1 stays version 1."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import struct
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from fastlic import config
+from fastlic._native import crc32c
+from fastlic.codec import container
+from fastlic.codec.container import Header, pack, peek, unpack
+from fastlic.errors import CorruptStreamError
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "container_v1.flic"
+GOLDEN_HEADER = Header(model_id=3, quality=4.5, fingerprint=bytes(range(8)), height=512, width=768)
+GOLDEN_SECTIONS = [b"side information", bytes(range(256)) * 2]
+DATA = pack(GOLDEN_HEADER, GOLDEN_SECTIONS)
+FRAMING = len(DATA) - sum(map(len, GOLDEN_SECTIONS))
+
+
+def with_valid_checksum(head: bytes) -> bytes:
+    return head + struct.pack("<I", crc32c(head))
+
+
+@pytest.mark.golden
+def test_version_1_bytes_never_change():
+    assert GOLDEN.read_bytes() == DATA
+    assert unpack(GOLDEN.read_bytes()) == (GOLDEN_HEADER, GOLDEN_SECTIONS)
+
+
+@pytest.mark.parametrize("quality", [None, 1 / 16, 1.0, 4.0625, 255 / 16])
+@pytest.mark.parametrize("size", [(1, 1), (127, 128), (1, container.MAX_DIMENSION), (16384, 8192)])
+@pytest.mark.parametrize("sections", [[b""], [b"a", b""], [b"x" * 127, b"y" * 128, b"z" * 70000], [b"."] * 64])
+def test_what_is_packed_comes_back(quality, size, sections):
+    header = Header(255, quality, b"12345678", *size)
+    data = pack(header, sections)
+    assert unpack(data) == (header, sections)
+    assert unpack(bytearray(data)) == unpack(memoryview(data)) == (header, sections)
+    assert peek(data) == header
+
+
+def test_framing_of_a_photo_leaves_room_for_the_coder_within_48_bytes():
+    data = pack(Header(3, 4.0, bytes(8), 16383, 8192), [b"z" * 16383, b"y" * 2_000_000])
+    assert len(data) - 16383 - 2_000_000 <= 38
+
+
+@pytest.mark.fuzz
+def test_truncation_at_any_byte_is_reported():
+    for cut in range(len(DATA)):
+        with pytest.raises(CorruptStreamError):
+            unpack(DATA[:cut])
+
+
+@pytest.mark.fuzz
+def test_any_changed_byte_is_reported():
+    for position in range(len(DATA)):
+        for change in (0x01, 0x80, 0xFF):
+            damaged = bytearray(DATA)
+            damaged[position] ^= change
+            with pytest.raises(CorruptStreamError):
+                unpack(damaged)
+
+
+@pytest.mark.fuzz
+def test_any_flipped_bit_of_the_header_is_reported_by_peek_too():
+    for bit in range(8 * FRAMING):
+        damaged = bytearray(DATA)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CorruptStreamError):
+            peek(damaged)
+
+
+@pytest.mark.parametrize("extra", [b"\0", b"FLIC", DATA])
+def test_extra_bytes_are_reported(extra):
+    with pytest.raises(CorruptStreamError, match="extra bytes"):
+        unpack(DATA + extra)
+
+
+@pytest.mark.fuzz
+def test_random_bytes_are_reported():
+    draw = random.Random(1)
+    for _ in range(2000):
+        noise = draw.randbytes(draw.randrange(80))
+        for data in (noise, b"FLIC\x01" + noise, DATA[: draw.randrange(len(DATA))] + noise):
+            with pytest.raises(CorruptStreamError):
+                unpack(data)
+
+
+def test_swapped_sections_are_reported():
+    header, (z, y) = GOLDEN_HEADER, [b"one section", b"two section"]
+    data = pack(header, [z, y])
+    with pytest.raises(CorruptStreamError, match="section 0"):
+        unpack(data[: -len(z + y)] + y + z)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ((3, 0, 2, 0, 5), "height and width"),
+        ((3, 0, 2, 5, 0), "height and width"),
+        ((3, 0, 2, (1 << 35) - 1, (1 << 35) - 1), "height and width"),
+        ((3, 0, 2, 1 << 20, 1), "height and width"),
+        ((3, 0, 2, 1 << 19, 1 << 19), "limit of"),
+        ((0, 0, 2, 5, 5), "model id"),
+        ((3, 0, 0, 5, 5), "1 to 64 sections"),
+        ((3, 0, 65, 5, 5), "1 to 64 sections"),
+        ((3, 0, 255, 5, 5), "1 to 64 sections"),
+    ],
+)
+def test_a_forged_header_with_a_valid_checksum_is_held_to_the_limits(fields, message):
+    model, quality, count, height, width = fields
+    head = struct.pack("<4sBBBB8s", b"FLIC", 1, model, quality, count, bytes(8))
+    head += container._varint(height) + container._varint(width)
+    head += (container._varint((1 << 35) - 1) + bytes(4)) * count
+    tracemalloc.start()
+    with pytest.raises(CorruptStreamError, match=message):
+        unpack(with_valid_checksum(head))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000
+
+
+def test_a_claimed_length_allocates_nothing():
+    head = struct.pack("<4sBBBB8s", b"FLIC", 1, 3, 0, 1, bytes(8)) + b"\x05\x05" + b"\xff\xff\xff\xff\x0f" + bytes(4)
+    tracemalloc.start()
+    with pytest.raises(CorruptStreamError, match="only 34 bytes are present"):
+        unpack(with_valid_checksum(head) + b"few")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000
+
+
+@pytest.mark.parametrize("varint", [b"\x85\x00", b"\x80\x80\x00", b"\xff\xff\xff\xff\xff\x01"])
+def test_a_number_has_one_spelling(varint):
+    head = struct.pack("<4sBBBB8s", b"FLIC", 1, 3, 0, 1, bytes(8)) + varint + b"\x05\x01" + bytes(4)
+    with pytest.raises(CorruptStreamError, match="the height"):
+        peek(with_valid_checksum(head))
+
+
+def test_a_newer_version_asks_for_an_upgrade():
+    with pytest.raises(CorruptStreamError, match=r"format version 2; this fastlic reads version 1; .*upgrade"):
+        unpack(DATA[:4] + b"\x02" + DATA[5:])
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"flic"])
+def test_other_files_are_told_apart(data):
+    with pytest.raises(CorruptStreamError, match="does not begin with FLIC"):
+        unpack(data)
+
+
+def test_only_bytes_are_read():
+    with pytest.raises(TypeError, match="must be bytes, got str"):
+        unpack("FLIC")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_id": 0}, "model id"),
+        ({"model_id": 256}, "model id"),
+        ({"quality": 4.3}, "multiple of 1/16"),
+        ({"quality": float("nan")}, "quality"),
+        ({"quality": 16.0}, "quality"),
+        ({"quality": 0.0}, "quality"),
+        ({"fingerprint": b"short"}, "8 bytes"),
+        ({"height": 0}, "height and width"),
+        ({"width": 1 << 20}, "height and width"),
+        ({"height": 1 << 19, "width": 1 << 19}, config.MAX_PIXELS_VARIABLE),
+    ],
+)
+def test_nothing_is_written_that_would_not_be_read(change, message):
+    with pytest.raises(ValueError, match=message):
+        pack(dataclasses.replace(GOLDEN_HEADER, **change), GOLDEN_SECTIONS)
+
+
+@pytest.mark.parametrize("count", [0, 65])
+def test_the_number_of_sections_is_checked(count):
+    with pytest.raises(ValueError, match="1 to 64 sections"):
+        pack(GOLDEN_HEADER, [b""] * count)
+
+
+def test_the_pixel_limit_is_the_users_choice(monkeypatch):
+    header = dataclasses.replace(GOLDEN_HEADER, height=1 << 14, width=1 << 14)
+    monkeypatch.setenv(config.MAX_PIXELS_VARIABLE, str(1 << 28))
+    data = pack(header, [b"y"])
+    assert peek(data) == header
+    monkeypatch.setenv(config.MAX_PIXELS_VARIABLE, "1000")
+    with pytest.raises(CorruptStreamError, match="limit of 1000 pixels"):
+        peek(data)
+    monkeypatch.setenv(config.MAX_PIXELS_VARIABLE, "many")
+    with pytest.raises(ValueError, match="positive integer, got 'many'"):
+        pack(header, [b"y"])
+
+
+@pytest.mark.parametrize(("given", "kept"), [(4, 4.0), (4.3, 4.3125), (0.001, 1 / 16), (15.99, 255 / 16)])
+def test_quality_is_rounded_to_sixteenths(given, kept):
+    assert container.round_quality(given) == kept
+
+
+@pytest.mark.parametrize("quality", [0, -1, 16, float("inf"), float("nan")])
+def test_quality_that_no_header_can_hold_is_refused(quality):
+    with pytest.raises(ValueError, match=r"above 0 and at most 15\.9375"):
+        container.round_quality(quality)
+
+
+def test_model_ids_never_change():
+    assert container.MODEL_IDS == {
+        "factorized": 1, "mean-scale": 2, "jahp": 3, "mlic": 4, "mlic+": 5, "mlic++": 6, "mcquic": 7
+    }  # fmt: skip
+    assert container.model_name(6) == "mlic++"
+    assert container.model_name(9) == "unknown (9)"
