@@ -7,6 +7,7 @@ import json
 import math
 import os
 import signal
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,13 +32,14 @@ class TrainConfig:
 
     family: str = "jahp"
     N: int = 64
-    M: int = 128
+    M: int = 192
     widths: tuple[int, int, int] = (24, 48, 96)
     lambdas: list[float] = field(default_factory=lambda: list(LAMBDAS))
     batch: int = 8
     crop: int = 128
     lr: float = 1e-3
     optimiser: str = "muon"  # for the transforms' kernels: "muon" or "adam"
+    kernel_rate: float = 0.25  # factor on the learning rate of the transforms' kernels
     start: str = "klt"  # "klt" or "random"
     minutes: float = 0.0  # the schedule's length in minutes of training, or
     steps: int = 0  # in steps; exactly one of the two
@@ -47,7 +49,7 @@ class TrainConfig:
     clip: float = 1.0
     autocast: bool = True  # bfloat16 for convolutions
     seed: int = 1
-    validate_every: int = 1000
+    validate_every: int = 2000
     checkpoint_minutes: float = 5.0
 
     def __post_init__(self) -> None:
@@ -96,13 +98,16 @@ class Trainer:
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         kernels, quantiles, others = [], [], []
         for name, p in self.model.named_parameters():
-            if self.config.optimiser == "muon" and p.ndim == 4 and name.startswith(("g_a", "g_s")):
+            if p.ndim == 4 and name.startswith(("g_a", "g_s")):
                 kernels.append(p)
             else:
                 (quantiles if name.endswith("quantiles") else others).append(p)
         self.clipped = kernels + others
-        adam = torch.optim.Adam([{"params": others}, {"params": quantiles}], lr=self.config.lr, betas=(0.9, 0.98))
-        return [adam, Muon(kernels, self.config.lr)] if kernels else [adam]
+        groups = [{"params": others, "factor": 1.0}, {"params": quantiles, "factor": 1.0}]
+        slow = {"params": kernels, "factor": self.config.kernel_rate}
+        if self.config.optimiser == "muon":
+            return [torch.optim.Adam(groups, betas=(0.9, 0.98)), Muon([slow], self.config.lr)]
+        return [torch.optim.Adam([*groups, slow], betas=(0.9, 0.98))]
 
     @property
     def progress(self) -> float:
@@ -123,7 +128,7 @@ class Trainer:
         levels = torch.randint(len(c.lambdas), (c.batch,), generator=self.sampler.generator).to(self.device)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = self._rate()
+                group["lr"] = self._rate() * group["factor"]
             optimiser.zero_grad(set_to_none=True)
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=c.autocast):
             bpp, mse = rate_distortion(self.model, x, levels + 1)
@@ -231,7 +236,9 @@ class Trainer:
         previous = {s: signal.signal(s, lambda number, _: stop.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
         saved = self.seconds
         try:
-            with tqdm(desc="training", unit="step", initial=self.step, total=self.config.steps or None) as bar:
+            calm = 0.1 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not ten a second
+            total = self.config.steps or None
+            with tqdm(desc="training", unit="step", initial=self.step, total=total, mininterval=calm) as bar:
                 while self.progress < 1 and not stop:
                     began = time.monotonic()
                     loss, bpp, psnr = self.train_step()

@@ -1,0 +1,101 @@
+"""The two drivers of a coding schedule: latents to sections of bytes, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastlic.entropy.fixed import LATENT_LIMIT, MEAN_BITS, quantise
+from fastlic.entropy.model import IntegerEntropyModel
+from fastlic.entropy.schedule import Latents, Order, Schedule, gaussian_schedule, hyper_size
+from fastlic.errors import CorruptStreamError
+from fastlic.ops import RansDecoder, rans_encode
+
+SECTIONS = 2  # z, then y
+
+
+def fixed_point(y: Tensor) -> Tensor:
+    """Float latent to int64 units of 2^-6, clipped to what streams can hold.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    if not bool(torch.isfinite(y).all()):
+        raise ValueError("the analysis transform produced values that are not finite: are the weights damaged?")
+    return (y.double() * 2**MEAN_BITS).round().clamp(-LATENT_LIMIT, LATENT_LIMIT).long()
+
+
+def _drive(schedule: Schedule, answer) -> Latents:
+    """Run a schedule to its end, each pass answered by ``answer(pass)``."""
+    reply = None
+    while True:
+        try:
+            step = schedule.send(reply)
+        except StopIteration as end:
+            return end.value
+        reply = answer(step)
+
+
+def encode(
+    model: IntegerEntropyModel, z: Tensor, y: Tensor, order: Order = "wavefront"
+) -> tuple[list[bytes], Latents]:
+    """Code one image's latents.
+
+    Args:
+        z: float hyper latent [N, ceil(h/4), ceil(w/4)].
+        y: float latent [M, h, w].
+
+    Returns:
+        the sections (z, y) and the latents that the decoder will see.
+    """
+    height, width = y.shape[1:]
+    medians = torch.from_numpy(model.z_median.astype(np.int64))[:, None, None]
+    targets = [t.permute(1, 2, 0).reshape(-1, len(t)) for t in (fixed_point(z) - medians, fixed_point(y))]
+    symbols: list[list[np.ndarray]] = [[], []]
+    indexes: list[list[np.ndarray]] = [[], []]
+
+    def answer(step):
+        means = step.means if step.means is not None else torch.zeros((), dtype=torch.int64)
+        values = quantise(targets[step.section][step.where], means)
+        symbols[step.section].append(values.int().numpy().ravel())
+        indexes[step.section].append(step.indexes.numpy().ravel())
+        return values
+
+    latents = _drive(gaussian_schedule(model, height, width, order), answer)
+    tables = (model.z_tables, model.y_tables)
+    sections = [
+        rans_encode(np.concatenate(s), np.concatenate(i), t) for s, i, t in zip(symbols, indexes, tables, strict=True)
+    ]
+    return sections, latents
+
+
+def decode(
+    model: IntegerEntropyModel, sections: Sequence[bytes], height: int, width: int, order: Order = "wavefront"
+) -> Latents:
+    """Latents of one image from its sections; height and width are the latent's.
+
+    Raises:
+        CorruptStreamError: the sections do not hold exactly these latents.
+    """
+    if len(sections) != SECTIONS:
+        raise CorruptStreamError(f"this model's streams have {SECTIONS} sections, this one has {len(sections)}")
+    rows, columns = hyper_size(height, width)
+    counts = (rows * columns * model.hyper_channels, height * width * model.latent_channels)
+    tables = (model.z_tables, model.y_tables)
+    for name, section, count, table in zip("zy", sections, counts, tables, strict=True):
+        # No symbol is cheaper than the likeliest slot of any row, so a short section cannot claim a huge image: what
+        # is allocated stays in proportion to the bytes that came.
+        if count * table.fewest_bits > 8 * len(section) + 64:
+            raise CorruptStreamError(f"section {name} has {len(section)} bytes, too few for {count} symbols")
+    decoders = [RansDecoder(section, table) for section, table in zip(sections, tables, strict=True)]
+
+    def answer(step):
+        return torch.from_numpy(decoders[step.section].decode(step.indexes.contiguous().numpy())).long()
+
+    latents = _drive(gaussian_schedule(model, height, width, order), answer)
+    for decoder in decoders:
+        decoder.finish()
+    return latents

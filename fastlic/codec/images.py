@@ -1,0 +1,62 @@
+"""Image tensors in and out: what ``compress`` accepts, in one place, with errors that say what came and what is wanted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+WANTED = "an RGB image [3, H, W] or a batch [B, 3, H, W], uint8 or floating point in [0, 1]"
+DTYPES = (torch.uint8, torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def as_batch(x: object) -> Tensor:
+    """``x`` as float32 [B, 3, H, W] in [0, 1] on its own device.
+
+    Raises:
+        TypeError: not a tensor.
+        ValueError: another shape, type or range, or values that are not finite; the message names what was received.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"expected a torch.Tensor holding {WANTED}; got {type(x).__name__}")
+    shape = tuple(x.shape)
+    if x.ndim not in (3, 4):
+        hint = "; a grey image [H, W] becomes RGB with x.expand(3, -1, -1)" if x.ndim == 2 else ""
+        raise ValueError(f"expected {WANTED}; got shape {shape}{hint}")
+    channels = x.shape[-3]
+    if channels != 3:
+        hint = ""
+        if channels == 1:
+            hint = "; a grey image becomes RGB with x.expand(3, -1, -1)"
+        elif channels == 4:
+            hint = "; transparency cannot be stored: blend it first, or drop it with x[..., :3, :, :]"
+        elif x.shape[-1] in (1, 3, 4):
+            hint = "; channels come first: x.movedim(-1, -3)"
+        raise ValueError(f"expected {WANTED}; got shape {shape} with {channels} channels{hint}")
+    if 0 in shape:
+        raise ValueError(f"expected {WANTED} of at least one pixel; got shape {shape}")
+    batch = x if x.ndim == 4 else x[None]
+    if x.dtype == torch.uint8:
+        return batch.float() / 255
+    if not x.is_floating_point():
+        raise ValueError(f"expected {WANTED}; got {x.dtype}. Integers other than uint8 have no fixed range: convert first")
+    batch = batch.float()
+    low, high = (v.item() for v in torch.aminmax(batch.detach()))
+    if not (low >= 0 and high <= 1):  # NaN fails both comparisons
+        if not bool(torch.isfinite(batch).all()):
+            raise ValueError(f"expected {WANTED}; got values that are not finite (NaN or infinity)")
+        hint = "; divide by 255" if high > 1 and low >= 0 and high <= 255 else ""
+        raise ValueError(f"expected {WANTED}; got values from {low:.6g} to {high:.6g}{hint}")
+    return batch.detach()
+
+
+def check_dtype(dtype: torch.dtype) -> None:
+    """Raises ValueError unless decompressed images can have this type."""
+    if dtype not in DTYPES:
+        names = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
+        raise ValueError(f"dtype must be one of {names}; got {dtype}")
+
+
+def to_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Reconstruction (any range) clipped to [0, 1] and converted; uint8 means 0..255, rounded."""
+    x = x.clamp(0, 1)
+    return (x * 255).round().to(torch.uint8) if dtype == torch.uint8 else x.to(dtype)

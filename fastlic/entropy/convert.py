@@ -1,0 +1,173 @@
+"""From a trained float model to its integer entropy model: calibration, quantisation, tables.
+
+Done once, after training, on any machine; the result is stored. Ranges of all activations are taken per channel over the
+calibration images at every quality, folded into the weights of the layer that reads them, and widened by a margin.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastlic.entropy.fixed import ACTIVATION_BITS, MEAN_BITS, SCALE_BITS, WIDE_BITS, Requantiser
+from fastlic.entropy.layers import IntegerConv
+from fastlic.entropy.model import CONTEXT_TAPS, IntegerEntropyModel
+from fastlic.entropy.scales import scale_levels, scale_thresholds
+from fastlic.ops import CdfTables, gaussian_tables, pmf_tables
+
+# Unseen images exceed the calibration's largest activations; what still does not fit is clipped, which costs rate only.
+_MARGIN = 1.25
+_LIMIT = (1 << (ACTIVATION_BITS - 1)) - 1
+# Symbols beyond the table's row are escapes; one of z's rows needs no more than its density's body.
+_TAIL = 1e-7
+_WIDEST_ROW = 120
+
+
+class _Ranges:
+    """Largest magnitude per channel of every named activation."""
+
+    def __init__(self) -> None:
+        self.largest: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(1))
+
+    def see(self, name: str, x: Tensor) -> Tensor:
+        """Record x [1, C, h, w] and hand it on."""
+        self.largest[name] = np.maximum(self.largest[name], x.abs().amax((0, 2, 3)).double().cpu().numpy())
+        return x
+
+    def scale(self, name: str, floor: float = 0.0) -> np.ndarray:
+        """float64 [C]: the real value of one unit. Dead channels get a thousandth of the liveliest one's range."""
+        largest = np.maximum(self.largest[name], max(floor, self.largest[name].max() * 1e-3, 1e-6))
+        return largest * _MARGIN / _LIMIT
+
+
+@torch.no_grad()
+def _calibrate(model: nn.Module, images: Sequence[Tensor]) -> _Ranges:
+    ranges = _Ranges()
+    qualities = [float(q) for q in range(1, model.qualities + 1)] or [None]
+    for image in images:
+        pad = (-image.shape[-1] % model.stride, -image.shape[-2] % model.stride)
+        x = F.pad(image.reshape(1, *image.shape[-3:]), (0, pad[0], 0, pad[1]), mode="replicate")
+        latent = model.g_a(x)
+        for quality in qualities:
+            y = latent * model.gains(quality, 1)[0]
+            h = ranges.see("z", model.entropy_bottleneck(model.h_a(y))[0])
+            for i in (0, 2, 4):
+                h = model.h_s[i](h)
+                h = ranges.see(f"h_s.{i}", F.leaky_relu(h, model.h_s[i + 1].negative_slope) if i < 4 else h)
+            if not hasattr(model, "context_prediction"):
+                continue
+            y_hat = torch.round(y)
+            for _ in range(2):  # the second round sees the latent as coding leaves it: round(y - mean) + mean
+                e = torch.cat([h, ranges.see("context", model.context_prediction(ranges.see("y", y_hat)))], 1)
+                for i in (0, 2, 4):
+                    e = model.entropy_parameters[i](e)
+                    if i < 4:
+                        e = F.leaky_relu(e, model.entropy_parameters[i + 1].negative_slope)
+                        ranges.see(f"parameters.{i}", e)
+                means = e.chunk(2, 1)[1]
+                y_hat = torch.round(y - means) + means
+    return ranges
+
+
+def bottleneck_tables(bottleneck: nn.Module, median: np.ndarray) -> CdfTables:
+    """The coder's tables for z: one row per channel, centred on ``median`` (int32 [N], units of 2^-6).
+
+    Probabilities are evaluated in float64, once; the resulting integers are what both sides keep.
+    """
+    double = type(bottleneck)(bottleneck.channels).double()
+    double.load_state_dict({k: v for k, v in bottleneck.state_dict().items() if not k.startswith("_")}, strict=False)
+    k = torch.arange(-_WIDEST_ROW, _WIDEST_ROW + 1, dtype=torch.float64)
+    centres = torch.from_numpy(median / 2**MEAN_BITS)[:, None, None]
+    with torch.no_grad():
+        lower = double.logits_cumulative(centres + k - 0.5)
+        upper = double.logits_cumulative(centres + k + 0.5)
+        # Far out both sigmoids are nearly 1; evaluating them on the side where they are small keeps the difference.
+        sign = -torch.sign(lower + upper)
+        pmf = (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()[:, 0].numpy()
+    rows, offsets = [], []
+    for p in pmf:
+        live = np.flatnonzero(p > _TAIL)
+        first, last = (live[0], live[-1]) if len(live) else (_WIDEST_ROW, _WIDEST_ROW)
+        rows.append(p[first : last + 1])
+        offsets.append(int(first) - _WIDEST_ROW)
+    return pmf_tables(rows, np.array(offsets, np.int32))
+
+
+def convert(model: nn.Module, images: Sequence[Tensor]) -> IntegerEntropyModel:
+    """The integer entropy model of a trained MeanScaleHyperprior or JAHP.
+
+    Args:
+        model: in eval mode, on the CPU, float32.
+        images: calibration images, each [3, H, W] in [0, 1]; a handful of varied photographs suffices.
+
+    Raises:
+        ValueError: no images, or weights whose accumulators could leave int32.
+    """
+    if not images:
+        raise ValueError("calibration needs at least one image")
+    ranges = _calibrate(model, images)
+    m = model.M
+    median = np.rint(model.entropy_bottleneck.medians.double().cpu().numpy() * 2**MEAN_BITS).astype(np.int32)
+    # Scales and means leave the last layer in their own fixed-point formats.
+    head = np.concatenate([np.full(m, 2.0**-SCALE_BITS), np.full(m, 2.0**-MEAN_BITS)])
+    contextual = hasattr(model, "context_prediction")
+
+    def entry(name: str) -> tuple[np.ndarray, Requantiser]:
+        scale = ranges.scale(name, floor=1.0)
+        return scale, Requantiser.from_factors(2.0**-MEAN_BITS / scale, ACTIVATION_BITS)
+
+    def layer(module: nn.Module, source: np.ndarray, target: np.ndarray | None, slope: float) -> IntegerConv:
+        wide = target is None
+        return IntegerConv.from_float(
+            module.weight,
+            module.bias,
+            source,
+            ACTIVATION_BITS,
+            head if target is None else target,
+            WIDE_BITS if wide else ACTIVATION_BITS,
+            stride=module.stride[0],
+            transposed=isinstance(module, nn.ConvTranspose2d),
+            negative_slope=slope,
+        )
+
+    z_scale, z_input = entry("z")
+    hyper = []
+    source = z_scale
+    for i in (0, 2, 4):
+        target = ranges.scale(f"h_s.{i}") if i < 4 or contextual else None
+        slope = model.h_s[i + 1].negative_slope if i < 4 else 1.0
+        hyper.append(layer(model.h_s[i], source, target, slope))
+        source = target
+    y_input, context, parameters = None, None, []
+    if contextual:
+        y_scale, y_input = entry("y")
+        masked = model.context_prediction
+        taps = torch.stack([masked.weight[:, :, i + 2, j + 2] for i, j in CONTEXT_TAPS], dim=2)[..., None]
+        context_scale = ranges.scale("context")
+        context = IntegerConv.from_float(
+            taps, masked.bias, y_scale, ACTIVATION_BITS, context_scale, ACTIVATION_BITS
+        )
+        source = np.concatenate([source, context_scale])
+        for i in (0, 2, 4):
+            target = ranges.scale(f"parameters.{i}") if i < 4 else None
+            slope = model.entropy_parameters[i + 1].negative_slope if i < 4 else 1.0
+            parameters.append(layer(model.entropy_parameters[i], source, target, slope))
+            source = target
+    levels = scale_levels()
+    return IntegerEntropyModel(
+        z_tables=bottleneck_tables(model.entropy_bottleneck, median),
+        y_tables=gaussian_tables(levels),
+        z_median=median,
+        z_input=z_input,
+        hyper=tuple(hyper),
+        y_input=y_input,
+        context=context,
+        parameters=tuple(parameters),
+        thresholds=scale_thresholds(levels),
+    )

@@ -1,0 +1,127 @@
+"""Integer layers: convolution, transposed convolution and matrix product with int8 weights and int32 accumulators.
+
+This is the plain reference that every engine and kernel must equal bit for bit. Integers are held in float64 and pass
+through torch's own convolutions, which is exact in any order as long as every partial sum stays below 2^53; ``from_float``
+proves the stronger int32 bound when a layer is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastlic.entropy.fixed import Requantiser
+
+_INT32 = 2**31 - 1
+_WEIGHT_LIMIT = 127
+
+
+@dataclass(frozen=True)
+class IntegerConv:
+    """acc = bias + weight * input, then ``requantiser``.
+
+    Attributes:
+        weight: int8 [out, in, k, k]; for ``transposed`` [in, out, k, k], as torch stores it.
+        bias: int32 [out].
+        stride: 1 or 2.
+        transposed: whether the layer multiplies the size by ``stride``.
+        input_bits: width of the activations it accepts.
+        requantiser: from accumulators to the next layer's activations, leaky ReLU included.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    stride: int
+    transposed: bool
+    input_bits: int
+    requantiser: Requantiser
+
+    @classmethod
+    def from_float(
+        cls,
+        weight: Tensor,
+        bias: Tensor,
+        input_scale: np.ndarray,
+        input_bits: int,
+        output_scale: np.ndarray,
+        output_bits: int,
+        *,
+        stride: int = 1,
+        transposed: bool = False,
+        negative_slope: float = 1.0,
+    ) -> IntegerConv:
+        """Quantise a float layer.
+
+        Args:
+            weight, bias: as torch stores them; masked taps are zero.
+            input_scale: float64 [in], the real value of one unit of each input channel.
+            output_scale: float64 [out], the real value of one unit of each output channel.
+            negative_slope: slope of the leaky ReLU that follows, 1 for none.
+
+        Raises:
+            ValueError: an accumulator could leave int32.
+        """
+        w = weight.detach().double().cpu().numpy()
+        b = bias.detach().double().cpu().numpy()
+        if transposed:
+            w = w.swapaxes(0, 1)
+        w = w * np.asarray(input_scale, np.float64)[None, :, None, None]  # [out, in, k, k] per unit of input
+        unit = np.abs(w).max((1, 2, 3)) / _WEIGHT_LIMIT
+        # A row of zeros, or one dwarfed by its bias, takes its unit from the bias instead.
+        unit = np.maximum(np.maximum(unit, np.abs(b) / 2**29), 1e-30)
+        q = np.rint(w / unit[:, None, None, None]).clip(-_WEIGHT_LIMIT, _WEIGHT_LIMIT)
+        bias_q = np.rint(b / unit)
+        reach = np.abs(q).sum((1, 2, 3)) * ((1 << (input_bits - 1)) - 1) + np.abs(bias_q)
+        if reach.max() > _INT32:
+            raise ValueError(f"an accumulator could reach {reach.max():.0f}, beyond int32: use fewer input bits")
+        if transposed:
+            q = q.swapaxes(0, 1)
+        factors = unit / np.asarray(output_scale, np.float64)
+        requantiser = Requantiser.from_factors(np.maximum(factors, 2.0**-61), output_bits, negative_slope)
+        q = np.ascontiguousarray(q.astype(np.int8))
+        return cls(q, bias_q.astype(np.int32), stride, transposed, input_bits, requantiser)
+
+    def accumulate(self, x: Tensor) -> Tensor:
+        """x int64 [C, h, w] -> accumulators int64 [C', h', w'], same padding and sizes as the float layer."""
+        weight = torch.from_numpy(self.weight).to(x.device, torch.float64)
+        bias = torch.from_numpy(self.bias).to(x.device, torch.float64)
+        padding = self.weight.shape[-1] // 2
+        planes = x.double()[None]
+        if self.transposed:
+            out = F.conv_transpose2d(planes, weight, bias, self.stride, padding, self.stride - 1)
+        else:
+            out = F.conv2d(planes, weight, bias, self.stride, padding)
+        return out[0].long()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x int64 [C, h, w] -> requantised int64 [C', h', w']."""
+        return self.requantiser(self.accumulate(x).permute(1, 2, 0)).permute(2, 0, 1)
+
+    def as_matrix(self) -> Tensor:
+        """float64 [taps * in, out]: the kernel as one matrix over gathered inputs, tap by tap."""
+        out, inputs = self.weight.shape[:2]
+        columns = self.weight.reshape(out, inputs, -1).transpose(2, 1, 0).reshape(-1, out)
+        return torch.from_numpy(columns.astype(np.float64))
+
+    def split_inputs(self, first: int) -> tuple[IntegerConv, IntegerConv]:
+        """Two layers whose accumulators add up to this one's: over inputs [:first] without, [first:] with bias."""
+        head, tail = self.weight[:, :first], self.weight[:, first:]
+        return replace(self, weight=head, bias=np.zeros_like(self.bias)), replace(self, weight=tail)
+
+    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        """Named arrays for storage; ``from_arrays`` reads them back."""
+        shape = np.array([self.stride, int(self.transposed), self.input_bits], np.uint8)
+        own = {f"{prefix}.weight": self.weight, f"{prefix}.bias": self.bias, f"{prefix}.geometry": shape}
+        return {**own, **self.requantiser.to_arrays(f"{prefix}.requantise")}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray], prefix: str) -> IntegerConv:
+        """Read what ``to_arrays`` wrote under the same prefix."""
+        stride, transposed, bits = (int(v) for v in arrays[f"{prefix}.geometry"])
+        requantiser = Requantiser.from_arrays(arrays, f"{prefix}.requantise")
+        weight, bias = arrays[f"{prefix}.weight"], arrays[f"{prefix}.bias"]
+        return cls(weight, bias, stride, bool(transposed), bits, requantiser)

@@ -1,0 +1,123 @@
+"""The integer entropy model: everything that encoder and decoder must share, as plain integer arrays.
+
+It is made once from a trained float model (fastlic.entropy.convert), saved with the weights and never recomputed. Its
+fingerprint names it in every stream.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastlic.entropy.fixed import Requantiser, reconstruct
+from fastlic.entropy.layers import IntegerConv
+from fastlic.ops import CdfTables
+
+FINGERPRINT_BYTES = 8
+# Live taps of the causal 5x5 context as (row, column) offsets, in the order in which they are gathered.
+CONTEXT_TAPS = [(i - 2, j - 2) for i in range(5) for j in range(5) if (i, j) < (2, 2)]
+
+
+@dataclass(frozen=True)
+class IntegerEntropyModel:
+    """Integer parameters of one Gaussian model: hyper synthesis, optional context, tables.
+
+    Attributes:
+        z_tables, y_tables: the coder's tables, by channel for z and by scale index for y.
+        z_median: int32 [N] in units of 2^-6.
+        z_input: from the hyper latent in units of 2^-6 to the activations that h_s reads.
+        hyper: h_s, three layers; without context its last layer's outputs are (scales, means).
+        y_input: from the latent in units of 2^-6 to the context's activations; None without context.
+        context: the masked convolution over its live taps, weight [2M, M, 12, 1]; None without context.
+        parameters: entropy-parameter layers, 1x1, over [h_s output, context output]; empty without context.
+        thresholds: int32 [63] in units of 2^-10.
+    """
+
+    z_tables: CdfTables
+    y_tables: CdfTables
+    z_median: np.ndarray
+    z_input: Requantiser
+    hyper: tuple[IntegerConv, ...]
+    y_input: Requantiser | None
+    context: IntegerConv | None
+    parameters: tuple[IntegerConv, ...]
+    thresholds: np.ndarray
+
+    @property
+    def hyper_channels(self) -> int:
+        """N, channels of z."""
+        return len(self.z_median)
+
+    @property
+    def latent_channels(self) -> int:
+        """M, channels of y."""
+        return (self.parameters or self.hyper)[-1].bias.shape[0] // 2
+
+    def hyper_features(self, z: Tensor, height: int, width: int) -> Tensor:
+        """h_s up to its last activations: z symbols int64 [N, h/4, w/4] -> int64 [2M, height, width].
+
+        Outputs beyond the latent's size (z covers whole 4x4 cells) are cut off.
+        """
+        median = torch.from_numpy(self.z_median.astype(np.int64)).to(z.device)
+        latent = reconstruct(z.permute(1, 2, 0), median)
+        x = self.z_input(latent).permute(2, 0, 1)
+        for layer in self.hyper:
+            x = layer(x)
+        return x[:, :height, :width]
+
+    def scale_indexes(self, scales: Tensor) -> Tensor:
+        """Fixed-point scales int64 -> scale indexes uint8, same shape."""
+        thresholds = torch.from_numpy(self.thresholds.astype(np.int64)).to(scales.device)
+        return torch.searchsorted(thresholds, scales.contiguous()).to(torch.uint8)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Every integer of the model under a stable name; what the fingerprint covers."""
+        arrays = {"z.median": self.z_median, "y.thresholds": self.thresholds}
+        arrays |= {f"z.tables.{k}": v for k, v in self.z_tables.to_arrays().items()}
+        arrays |= {f"y.tables.{k}": v for k, v in self.y_tables.to_arrays().items()}
+        arrays |= self.z_input.to_arrays("z.input")
+        for i, layer in enumerate(self.hyper):
+            arrays |= layer.to_arrays(f"hyper.{i}")
+        if self.y_input is not None and self.context is not None:
+            arrays |= self.y_input.to_arrays("y.input") | self.context.to_arrays("context")
+        for i, layer in enumerate(self.parameters):
+            arrays |= layer.to_arrays(f"parameters.{i}")
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> IntegerEntropyModel:
+        """Read what ``to_arrays`` wrote."""
+
+        def tables(name: str) -> CdfTables:
+            prefix = f"{name}.tables."
+            return CdfTables.from_arrays({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
+
+        def layers(name: str) -> tuple[IntegerConv, ...]:
+            count = sum(key.startswith(f"{name}.") and key.endswith(".geometry") for key in arrays)
+            return tuple(IntegerConv.from_arrays(arrays, f"{name}.{i}") for i in range(count))
+
+        contextual = "context.weight" in arrays
+        return cls(
+            z_tables=tables("z"),
+            y_tables=tables("y"),
+            z_median=arrays["z.median"],
+            z_input=Requantiser.from_arrays(arrays, "z.input"),
+            hyper=layers("hyper"),
+            y_input=Requantiser.from_arrays(arrays, "y.input") if contextual else None,
+            context=IntegerConv.from_arrays(arrays, "context") if contextual else None,
+            parameters=layers("parameters"),
+            thresholds=arrays["y.thresholds"],
+        )
+
+    def fingerprint(self) -> bytes:
+        """8 bytes of BLAKE2b over every array's name, type, shape and content."""
+        digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
+        for name, array in sorted(self.to_arrays().items()):
+            little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<")))
+            digest.update(f"{name}|{little.dtype.str}|{little.shape}|".encode())
+            digest.update(little.tobytes())
+        return digest.digest()
