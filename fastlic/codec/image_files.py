@@ -1,0 +1,140 @@
+"""Image files <-> tensors through Pillow, with every conversion refused or told, never silent."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from fastlic import config
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".ppm", ".tif", ".tiff")
+
+# What Pillow needs to know beside the suffix, so that a decoded image is not degraded a second time unasked.
+_SAVE_OPTIONS: dict[str, dict[str, object]] = {
+    ".webp": {"lossless": True},
+    ".jpg": {"quality": 95, "subsampling": 0},
+    ".jpeg": {"quality": 95, "subsampling": 0},
+    ".avif": {"quality": 95, "subsampling": "4:4:4"},
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file as the codec takes it."""
+
+    pixels: Tensor  # [3, H, W] uint8, RGB
+    notes: tuple[str, ...]  # what was converted on the way, one short phrase each
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Image files under ``folder``, at any depth, sorted by path.
+
+    Raises:
+        ValueError: the folder does not exist or holds no image.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise ValueError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
+    return files
+
+
+def read_image(path: Path, background: str | None = None) -> Picture:
+    """Read an image file as 8-bit RGB, upright as its EXIF orientation says.
+
+    Args:
+        path: any file that Pillow opens; of several frames the first is taken.
+        background: colour (``"white"``, ``"#aabbcc"``) under a transparent image.
+
+    Raises:
+        ValueError: no readable image, more pixels than config.max_pixels(), more than 8 bits per sample, or
+            transparency without a background; the message says which.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # config.max_pixels() decides
+            image = Image.open(path)
+        with image:
+            _check(image)
+            return _convert(image, background)
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, EOFError) as error:
+        raise ValueError(f"no image that Pillow can read: {error}") from error
+    except OSError as error:
+        if error.errno is not None:  # a missing file or a denied one, in the system's own words
+            raise
+        raise ValueError(f"damaged image: {error}") from error
+
+
+def encode_image(pixels: Tensor, suffix: str) -> bytes:
+    """The bytes of an image file of the format that ``suffix`` names (".png"); WebP is written lossless.
+
+    Args:
+        pixels: [3, H, W] uint8, RGB.
+
+    Raises:
+        ValueError: a suffix that Pillow cannot write.
+    """
+    suffix = suffix.lower()
+    name = Image.registered_extensions().get(suffix)
+    if name not in Image.SAVE or suffix not in SUFFIXES:
+        raise ValueError(f"cannot write {suffix or 'a file without a suffix'}: choose one of {', '.join(SUFFIXES)}")
+    out = io.BytesIO()
+    array = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+    Image.fromarray(array).save(out, name, **_SAVE_OPTIONS.get(suffix, {}))
+    return out.getvalue()
+
+
+def _check(image: Image.Image) -> None:
+    limit = config.max_pixels()
+    if image.width * image.height > limit:
+        raise ValueError(
+            f"{image.width}x{image.height} is above the limit of {limit} pixels; "
+            f"set {config.MAX_PIXELS_VARIABLE} to allow more"
+        )
+    # Pillow drops the low bytes of 16-bit colour without a word; only the raw mode of its decoder tells.
+    raw_modes = " ".join(str(tile[3]) for tile in image.tile)
+    if image.mode.startswith(("I", "F")) or ";16" in raw_modes or ";32" in raw_modes:
+        raise ValueError("more than 8 bits per sample: fastlic codes 8-bit images; convert it to 8 bits first")
+
+
+def _convert(image: Image.Image, background: str | None) -> Picture:
+    notes = []
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        notes.append(f"the first of {frames} frames")
+    profile = image.info.get("icc_profile", b"")
+    if profile and b"sRGB" not in profile and b"s\0R\0G\0B" not in profile:
+        notes.append("colour profile not kept")
+    upright = ImageOps.exif_transpose(image)
+    if upright.size != image.size or image.getexif().get(0x0112, 1) != 1:
+        notes.append("turned upright (EXIF)")
+    if upright.has_transparency_data:
+        upright = _on_background(upright.convert("RGBA"), background, notes)
+    if upright.mode in ("1", "L"):
+        notes.append("grey converted to RGB")
+    elif upright.mode not in ("RGB", "P"):
+        notes.append(f"{upright.mode} converted to RGB")
+    pixels = np.array(upright.convert("RGB"))
+    return Picture(torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), tuple(notes))
+
+
+def _on_background(image: Image.Image, background: str | None, notes: list[str]) -> Image.Image:
+    if image.getextrema()[3] == (255, 255):
+        notes.append("opaque alpha channel dropped")
+        return image.convert("RGB")
+    if background is None:
+        raise ValueError("it is transparent in places, and fastlic codes opaque RGB: name a colour with --background")
+    try:
+        colour = ImageColor.getcolor(background, "RGB")
+    except ValueError as error:
+        raise ValueError(f"unknown colour {background!r}: use a name or #rrggbb") from error
+    notes.append(f"transparency laid on {background}")
+    canvas = Image.new("RGBA", image.size, (*colour, 255))  # type: ignore[misc]
+    return Image.alpha_composite(canvas, image).convert("RGB")

@@ -1,0 +1,145 @@
+"""Reading image files: what is converted is told, what would lose data is refused."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fastlic import config
+from fastlic.codec.image_files import SUFFIXES, encode_image, find_images, read_image
+
+PIXELS = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+IMAGE = Image.fromarray(PIXELS.permute(1, 2, 0).numpy())
+
+
+def png_16_bit_rgb(width: int = 3, height: int = 2) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    rows = b"".join(b"\0" + bytes(6 * width) for _ in range(height))
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".ppm", ".bmp", ".tif", ".webp"])
+def test_lossless_formats_return_the_same_pixels(tmp_path, suffix):
+    path = tmp_path / f"image{suffix}"
+    path.write_bytes(encode_image(PIXELS, suffix))
+    picture = read_image(path)
+    assert torch.equal(picture.pixels, PIXELS)
+    assert picture.notes == ()
+
+
+@pytest.mark.parametrize("suffix", ["", ".flic", ".txt", ".pdf"])
+def test_an_unknown_output_format_is_named(suffix):
+    with pytest.raises(ValueError, match="cannot write"):
+        encode_image(PIXELS, suffix)
+
+
+@pytest.mark.parametrize(
+    ("mode", "note"),
+    [("L", "grey converted to RGB"), ("1", "grey converted to RGB"), ("CMYK", "CMYK converted to RGB"), ("P", None)],
+)
+def test_other_colour_modes_are_converted_and_told(tmp_path, mode, note):
+    path = tmp_path / "image.tif"
+    IMAGE.convert(mode).save(path)
+    picture = read_image(path)
+    assert picture.pixels.shape == (3, 5, 7)
+    assert picture.notes == ((note,) if note else ())
+    expected = torch.from_numpy(np.array(IMAGE.convert(mode).convert("RGB"))).permute(2, 0, 1)
+    assert torch.equal(picture.pixels, expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_needs_a_background(tmp_path, mode):
+    path = tmp_path / "image.png"
+    alpha = Image.new("L", IMAGE.size, 0)
+    image = IMAGE.convert(mode)
+    image.putalpha(alpha)
+    image.save(path)
+    with pytest.raises(ValueError, match="--background"):
+        read_image(path)
+    picture = read_image(path, background="#102030")
+    assert picture.pixels[:, 0, 0].tolist() == [0x10, 0x20, 0x30]
+    assert picture.notes == ("transparency laid on #102030",)
+    with pytest.raises(ValueError, match="unknown colour 'nonesuch'"):
+        read_image(path, background="nonesuch")
+
+
+def test_an_opaque_alpha_channel_is_dropped(tmp_path):
+    path = tmp_path / "image.png"
+    IMAGE.convert("RGBA").save(path)
+    picture = read_image(path)
+    assert torch.equal(picture.pixels, PIXELS)
+    assert picture.notes == ("opaque alpha channel dropped",)
+
+
+@pytest.mark.parametrize("kind", ["grey 16", "float", "rgb 16"])
+def test_more_than_8_bits_are_refused(tmp_path, kind):
+    path = tmp_path / ("image.tif" if kind == "float" else "image.png")
+    if kind == "grey 16":
+        Image.fromarray(np.zeros((4, 4), np.uint16)).save(path)
+    elif kind == "float":
+        Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
+    else:
+        path.write_bytes(png_16_bit_rgb())
+    with pytest.raises(ValueError, match="more than 8 bits per sample"):
+        read_image(path)
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    path = tmp_path / "image.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned a quarter to the left
+    IMAGE.save(path, exif=exif)
+    picture = read_image(path)
+    assert torch.equal(picture.pixels, PIXELS.flip(1).transpose(1, 2))
+    assert picture.notes == ("turned upright (EXIF)",)
+
+
+def test_the_first_frame_of_several_is_taken(tmp_path):
+    path = tmp_path / "image.tif"
+    IMAGE.save(path, save_all=True, append_images=[IMAGE.rotate(180)])
+    picture = read_image(path)
+    assert torch.equal(picture.pixels, PIXELS)
+    assert picture.notes == ("the first of 2 frames",)
+
+
+def test_a_damaged_image_is_a_value_error(tmp_path):
+    path = tmp_path / "image.png"
+    whole = encode_image(torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8), ".png")
+    for content in (b"", b"no image", whole[:40], whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"no image|damaged"):
+            read_image(path)
+
+
+def test_a_missing_file_is_told_by_the_system(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_image(tmp_path / "none.png")
+
+
+def test_the_pixel_limit_holds_before_decoding(tmp_path, monkeypatch):
+    path = tmp_path / "image.png"
+    IMAGE.save(path)
+    monkeypatch.setenv(config.MAX_PIXELS_VARIABLE, "34")
+    with pytest.raises(ValueError, match=r"7x5 is above the limit of 34 pixels; set FASTLIC_MAX_PIXELS"):
+        read_image(path)
+
+
+def test_images_are_found_at_any_depth_in_order(tmp_path):
+    (tmp_path / "b").mkdir()
+    for name in ("z.png", "b/a.PNG", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [p.relative_to(tmp_path).as_posix() for p in find_images(tmp_path)] == ["b/a.PNG", "z.png"]
+    with pytest.raises(ValueError, match="not a folder"):
+        find_images(tmp_path / "z.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no image"):
+        find_images(tmp_path / "empty")
+    assert ".avif" in SUFFIXES
