@@ -1,0 +1,97 @@
+// Inner loops of the native coder, one file per instruction set, and the table that chooses between them.
+//
+// A kernel handles whole groups: as many symbols as there are lanes, starting at lane 0. The driver does the odd ends with
+// the scalar steps below. All kernels compute the same integers, so bytes, symbols and errors never depend on the choice.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "fastlic/cdf_tables.hpp"
+#include "fastlic/isa.hpp"
+#include "fastlic/rans.hpp"
+
+namespace fastlic::simd {
+
+struct DecodeJob {
+  std::uint32_t* states;        // [lanes], 64-byte aligned
+  unsigned lanes;
+  const std::uint32_t* slots;   // CdfTables::decode_words()
+  unsigned precision;
+  const std::uint8_t* next;     // next unread word
+  const std::uint8_t* limit;    // a group may start while next <= limit; 128 bytes are readable from there
+  bool escaped = false;         // set if any output is kEscapeValue
+};
+
+struct EncodeJob {
+  std::uint32_t* states;        // [lanes], 64-byte aligned
+  unsigned lanes;
+  const std::uint32_t* words;   // CdfTables::encode_words()
+  unsigned precision;
+  std::uint8_t* next;           // words are written downwards from here; 2 bytes per symbol and 64 more are writable below
+  bool escaped = false;         // set if any symbol used the escape slot
+};
+
+// Decode up to `groups` groups, return how many were done (fewer only at the limit).
+using DecodeGroups16 = std::size_t (*)(DecodeJob&, const std::uint8_t* indexes, std::int16_t* out, std::size_t groups);
+using DecodeGroups32 = std::size_t (*)(DecodeJob&, const std::uint8_t* indexes, std::int32_t* out, std::size_t groups);
+// Encode `groups` groups, last symbol first. values: int8 as in CdfTables, [groups * lanes].
+using EncodeGroups = void (*)(EncodeJob&, const std::uint8_t* indexes, const std::int8_t* values, std::size_t groups);
+
+struct RansKernels {
+  DecodeGroups16 decode16;
+  DecodeGroups32 decode32;
+  EncodeGroups encode;
+};
+
+// Kernels for streams of `lanes` lanes at that level. Streams with fewer lanes than a vector has use the scalar loops.
+const RansKernels& rans_kernels(Isa isa, unsigned lanes) noexcept;
+
+extern const RansKernels kRansScalar;
+#if defined(__x86_64__)
+extern const RansKernels kRansAvx2;    // lanes >= 8
+extern const RansKernels kRansAvx512;  // lanes >= 16
+#endif
+
+inline std::uint32_t load_word(const std::uint8_t* at) noexcept {
+  std::uint16_t word;
+  std::memcpy(&word, at, sizeof word);
+  return word;
+}
+
+// One symbol: returns its int8 value.
+inline int decode_step(std::uint32_t& state, const std::uint8_t*& next, const std::uint32_t* row, unsigned precision) {
+  const std::uint32_t packed = row[state & ((1u << precision) - 1)];
+  const std::uint32_t frequency = packed >> kFieldBits & kFieldMask;
+  const std::uint32_t reduced = frequency * (state >> precision) + (packed & kFieldMask);
+  const std::uint32_t refilled = reduced << kWordBits | load_word(next);
+  const bool low = reduced < kStateLow;
+  state = low ? refilled : reduced;
+  next += low ? 2 : 0;
+  return static_cast<std::int32_t>(packed) >> 24;
+}
+
+// x / frequency for every x that can reach the division, x < frequency * 2^(31 - precision):
+// with m = ceil(2^43 / frequency), the product exceeds x * 2^43 / frequency by less than x * (frequency - 1) / frequency
+// < 2^31; the fraction of x / frequency is at most 1 - 1/frequency <= 1 - 2^-12, that is 2^31 short of carrying.
+constexpr unsigned kReciprocalBits = 43;
+static_assert(31 + kMaxPrecision <= kReciprocalBits);
+static_assert(31 - kMinPrecision + kReciprocalBits + 1 <= 65, "q * 2^43 fits 64 bits");
+extern const std::uint64_t* const kReciprocals;  // [4096], by frequency
+
+inline void encode_step(std::uint32_t& state, std::uint8_t*& next, std::uint32_t packed, unsigned precision) {
+  const std::uint32_t frequency = packed & kFieldMask;
+  const std::uint32_t start = packed >> kFieldBits & kFieldMask;
+  // Above this the step would leave [kStateLow, kStateHigh), so the low word goes out first.
+  const bool high = state >= frequency << (31 - precision);
+  const auto word = static_cast<std::uint16_t>(state);
+  std::memcpy(next - 2, &word, sizeof word);
+  next -= high ? 2 : 0;
+  const std::uint32_t x = high ? state >> kWordBits : state;
+  const auto quotient = static_cast<std::uint32_t>(x * kReciprocals[frequency] >> kReciprocalBits);
+  // (q << k) + (x - q * f) + start
+  state = x + start + quotient * ((1u << precision) - frequency);
+}
+
+}  // namespace fastlic::simd

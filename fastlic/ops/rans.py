@@ -1,0 +1,132 @@
+"""Native entropy coder: interleaved rANS, one table row per symbol. The stream is specified in docs/stream.md.
+
+data = rans_encode(symbols, indexes, tables)
+assert (rans_decode(data, indexes, tables) == symbols).all()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fastlic import _native
+from fastlic.ops.checksum import crc32c
+from fastlic.ops.reference import rans as _reference_rans
+from fastlic.ops.tables import CdfTables, gaussian_tables, nearest_scale_thresholds, pmf_tables
+
+__all__ = [
+    "CdfTables",
+    "RansDecoder",
+    "crc32c",
+    "gaussian_tables",
+    "nearest_scale_thresholds",
+    "pmf_tables",
+    "rans_decode",
+    "rans_encode",
+]
+
+Backend = Literal["reference", "cpp"]
+Bytes = bytes | bytearray | memoryview
+
+
+def _native_encode(symbols: NDArray[Any], indexes: NDArray[np.uint8], tables: CdfTables, lanes: int) -> bytes:
+    return _native.rans_encode(symbols, indexes, tables.native, lanes)
+
+
+def _native_decoder(data: Bytes, tables: CdfTables) -> _native.RansDecoder:
+    return _native.RansDecoder(data, tables.native)
+
+
+ENCODE: dict[str, Callable[..., bytes]] = {"reference": _reference_rans.rans_encode, "cpp": _native_encode}
+DECODER: dict[str, Callable[..., Any]] = {"reference": _reference_rans.RansDecoder, "cpp": _native_decoder}
+
+
+def as_symbols(symbols: Any) -> NDArray[Any]:
+    """Any integer array or tensor as contiguous int16 or int32, without a copy where it already is."""
+    array = np.asarray(symbols)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"symbols must be integers, got {array.dtype}; round them first")
+    if array.dtype in (np.int16, np.int32):
+        return np.ascontiguousarray(array)
+    if array.dtype in (np.int8, np.uint8):
+        return np.ascontiguousarray(array, dtype=np.int16)
+    limits = np.iinfo(np.int32)
+    if array.size and (array.min() < limits.min or array.max() > limits.max):
+        raise ValueError("symbols must fit int32")
+    return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def as_indexes(indexes: Any, tables: CdfTables) -> NDArray[np.uint8]:
+    """Row numbers as contiguous uint8, checked against the tables."""
+    array = np.asarray(indexes)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"indexes must be integers, got {array.dtype}")
+    if array.size and (array.min() < 0 or array.max() >= tables.rows):
+        raise ValueError(f"indexes must lie in 0..{tables.rows - 1}, got {array.min()}..{array.max()}")
+    return np.ascontiguousarray(array, dtype=np.uint8)
+
+
+def _choose(table: dict[str, Any], backend: str) -> Any:
+    if backend not in table:
+        raise ValueError(f"backend must be one of {', '.join(table)}, got {backend!r}")
+    return table[backend]
+
+
+def rans_encode(
+    symbols: Any,  # [...] any integer type, every int32 survives
+    indexes: Any,  # same shape, table row of each symbol
+    tables: CdfTables,
+    *,
+    lanes: int = 0,
+    backend: Backend = "cpp",
+) -> bytes:
+    """Codes the symbols in C order. ``lanes``: 1, 2, 4 ... 64 interleaved states, 0 chooses by the expected size."""
+    s, i = as_symbols(symbols), as_indexes(indexes, tables)
+    if s.shape != i.shape:
+        raise ValueError(f"symbols and indexes must have one shape, got {s.shape} and {i.shape}")
+    if lanes not in (0, 1, 2, 4, 8, 16, 32, 64):
+        raise ValueError(f"lanes must be 0 or a power of two up to 64, got {lanes}")
+    return _choose(ENCODE, backend)(s.reshape(-1), i.reshape(-1), tables, lanes)
+
+
+class RansDecoder:
+    """Decodes a stream in pieces: ``decode`` any number of times, then ``finish``, which demands a clean end.
+
+    Raises CorruptStreamError where the bytes cannot be what the encoder wrote with these tables and indexes.
+    """
+
+    def __init__(self, data: Bytes, tables: CdfTables, *, backend: Backend = "cpp") -> None:
+        self._tables = tables
+        self._decoder = _choose(DECODER, backend)(data, tables)
+
+    def decode(self, indexes: Any, out: NDArray[Any] | None = None, dtype: DTypeLike = np.int32) -> NDArray[Any]:
+        """The next symbols, one for each index. ``out``: int16 or int32 array of the same shape to write into."""
+        i = as_indexes(indexes, self._tables)
+        if out is None:
+            out = np.empty(i.shape, dtype=dtype)
+        if out.dtype not in (np.int16, np.int32) or not out.flags.c_contiguous or out.shape != i.shape:
+            raise ValueError(f"out must be contiguous int16 or int32 {i.shape}, got {out.dtype} {out.shape}")
+        self._decoder.decode(i.reshape(-1), out.reshape(-1))
+        return out
+
+    def finish(self) -> None:
+        """Raises CorruptStreamError if the stream holds more, or does not end as an encoder ends it."""
+        self._decoder.finish()
+
+
+def rans_decode(
+    data: Bytes,
+    indexes: Any,  # [...] table row of each symbol
+    tables: CdfTables,
+    *,
+    dtype: DTypeLike = np.int32,
+    backend: Backend = "cpp",
+) -> NDArray[Any]:
+    """All symbols of a stream, in the shape of ``indexes``; inverse of :func:`rans_encode`."""
+    decoder = RansDecoder(data, tables, backend=backend)
+    symbols = decoder.decode(indexes, dtype=dtype)
+    decoder.finish()
+    return symbols
