@@ -12,7 +12,7 @@ from fastlic.entropy.fixed import LATENT_LIMIT, MEAN_BITS, quantise
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.schedule import Latents, Order, Schedule, gaussian_schedule, hyper_size
 from fastlic.errors import CorruptStreamError
-from fastlic.ops import RansDecoder, rans_encode
+from fastlic.ops.rans import CdfTables, RansDecoder, rans_encode
 
 SECTIONS = 2  # z, then y
 
@@ -28,6 +28,12 @@ def fixed_point(y: Tensor) -> Tensor:
     return (y.double() * 2**MEAN_BITS).round().clamp(-LATENT_LIMIT, LATENT_LIMIT).long()
 
 
+def _fewest_bits(tables: CdfTables) -> float:
+    """Bits of the cheapest symbol of any row."""
+    likeliest = np.diff(tables.cdf).max()  # differences across rows are negative
+    return float(tables.precision - np.log2(likeliest))
+
+
 def _drive(schedule: Schedule, answer) -> Latents:
     """Run a schedule to its end, each pass answered by ``answer(pass)``."""
     reply = None
@@ -39,9 +45,7 @@ def _drive(schedule: Schedule, answer) -> Latents:
         reply = answer(step)
 
 
-def encode(
-    model: IntegerEntropyModel, z: Tensor, y: Tensor, order: Order = "wavefront"
-) -> tuple[list[bytes], Latents]:
+def encode(model: IntegerEntropyModel, z: Tensor, y: Tensor, order: Order = "wavefront") -> tuple[list[bytes], Latents]:
     """Code one image's latents.
 
     Args:
@@ -88,7 +92,7 @@ def decode(
     for name, section, count, table in zip("zy", sections, counts, tables, strict=True):
         # No symbol is cheaper than the likeliest slot of any row, so a short section cannot claim a huge image: what
         # is allocated stays in proportion to the bytes that came.
-        if count * table.fewest_bits > 8 * len(section) + 64:
+        if count * _fewest_bits(table) > 8 * len(section) + 64:
             raise CorruptStreamError(f"section {name} has {len(section)} bytes, too few for {count} symbols")
     decoders = [RansDecoder(section, table) for section, table in zip(sections, tables, strict=True)]
 

@@ -19,7 +19,7 @@ from fastlic.entropy.fixed import ACTIVATION_BITS, MEAN_BITS, SCALE_BITS, WIDE_B
 from fastlic.entropy.layers import IntegerConv
 from fastlic.entropy.model import CONTEXT_TAPS, IntegerEntropyModel
 from fastlic.entropy.scales import scale_levels, scale_thresholds
-from fastlic.ops import CdfTables, gaussian_tables, pmf_tables
+from fastlic.ops.rans import CdfTables, gaussian_tables, pmf_tables
 
 # Unseen images exceed the calibration's largest activations; what still does not fit is clipped, which costs rate only.
 _MARGIN = 1.25
@@ -150,9 +150,7 @@ def convert(model: nn.Module, images: Sequence[Tensor]) -> IntegerEntropyModel:
         masked = model.context_prediction
         taps = torch.stack([masked.weight[:, :, i + 2, j + 2] for i, j in CONTEXT_TAPS], dim=2)[..., None]
         context_scale = ranges.scale("context")
-        context = IntegerConv.from_float(
-            taps, masked.bias, y_scale, ACTIVATION_BITS, context_scale, ACTIVATION_BITS
-        )
+        context = IntegerConv.from_float(taps, masked.bias, y_scale, ACTIVATION_BITS, context_scale, ACTIVATION_BITS)
         source = np.concatenate([source, context_scale])
         for i in (0, 2, 4):
             target = ranges.scale(f"parameters.{i}") if i < 4 else None

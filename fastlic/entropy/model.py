@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fastlic.entropy.fixed import Requantiser, reconstruct
 from fastlic.entropy.layers import IntegerConv
-from fastlic.ops import CdfTables
+from fastlic.ops.rans import CdfTables
 
 FINGERPRINT_BYTES = 8
 # Live taps of the causal 5x5 context as (row, column) offsets, in the order in which they are gathered.

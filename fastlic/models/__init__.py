@@ -3,4 +3,6 @@
 from fastlic.models.hyperprior import MeanScaleHyperprior
 from fastlic.models.jahp import JAHP
 
-__all__ = ["JAHP", "MeanScaleHyperprior"]
+FAMILIES = {cls.family: cls for cls in (MeanScaleHyperprior, JAHP)}
+
+__all__ = ["FAMILIES", "JAHP", "MeanScaleHyperprior"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn as nn
 from torch import Tensor
-import torch
 
 from fastlic.models.density import add_noise, round_ste
 from fastlic.models.hyperprior import MeanScaleHyperprior

@@ -129,9 +129,7 @@ def synthesis_transform(widths: tuple[int, int, int], latent_channels: int) -> n
 def hyper_analysis(latent_channels: int, hyper_channels: int) -> nn.Sequential:
     """h_a: the latent [N, M, h, w] to the hyper latent [N, C, h/4, w/4]."""
     m, n = latent_channels, hyper_channels
-    return nn.Sequential(
-        conv(m, n, 3, 1), nn.LeakyReLU(LEAKY_SLOPE), conv(n, n), nn.LeakyReLU(LEAKY_SLOPE), conv(n, n)
-    )
+    return nn.Sequential(conv(m, n, 3, 1), nn.LeakyReLU(LEAKY_SLOPE), conv(n, n), nn.LeakyReLU(LEAKY_SLOPE), conv(n, n))
 
 
 def hyper_synthesis(latent_channels: int, hyper_channels: int) -> nn.Sequential:

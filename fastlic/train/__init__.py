@@ -1,0 +1,1 @@
+"""Training: one trainer for the families, with resumable state."""

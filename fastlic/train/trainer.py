@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fastlic.models import JAHP, MeanScaleHyperprior
+from fastlic.models import FAMILIES, MeanScaleHyperprior
 from fastlic.train import klt
 from fastlic.train.data import Sampler, load_tiles
 from fastlic.train.optim import Muon
 
-FAMILIES = {"jahp": JAHP, "mean-scale": MeanScaleHyperprior}
 # The field's usual ladder for MSE models (CompressAI, q1..q8).
 LAMBDAS = [0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800]
 

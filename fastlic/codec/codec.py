@@ -1,0 +1,245 @@
+"""Codec: a trained model, its integer entropy model, and the way from image tensors to ``.flic`` bytes and back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastlic.codec import container, drivers, storage
+from fastlic.codec.calibration import default_calibration
+from fastlic.codec.images import as_batch, check_dtype, to_dtype
+from fastlic.entropy.convert import convert
+from fastlic.entropy.fixed import MEAN_BITS
+from fastlic.entropy.model import IntegerEntropyModel
+from fastlic.entropy.rate import float_bits, table_bits
+from fastlic.entropy.schedule import HYPER_STRIDE, Latents
+from fastlic.errors import CorruptStreamError, ModelMismatchError
+from fastlic.models import FAMILIES
+
+LATENT_STRIDE = 16  # image pixels per latent position, of every family here
+
+Bytes = bytes | bytearray | memoryview
+
+
+class _Transforms(nn.Module):
+    """The floating-point parts: g_a, g_s, h_a and the gains. Their rounding cannot desynchronise a stream."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.g_a, self.g_s, self.h_a, self.gain = model.g_a, model.g_s, model.h_a, model.gain
+
+
+class Codec:
+    """Compresses and decompresses images with one set of weights.
+
+    Args:
+        model: a trained model of ``fastlic.models`` (or a state dict loaded through its ``from_state_dict``).
+        calibration: images [3, H, W] on which the ranges of the integer entropy path are measured, float in [0, 1] or
+            uint8; a handful of varied photographs. Default: the package's own demonstration photo.
+        name: what the codec calls itself in messages; default: the family's name.
+
+    The conversion to integers happens here, once. ``save`` stores its result and ``fastlic.load`` reads it back, so the
+    same file gives the same streams on every machine.
+    """
+
+    def __init__(self, model: nn.Module, calibration: Sequence[Tensor] | None = None, name: str | None = None) -> None:
+        family = getattr(model, "family", None)
+        if family not in FAMILIES:
+            raise TypeError(f"expected a model of fastlic.models ({', '.join(FAMILIES)}); got {type(model).__name__}")
+        model = model.float().cpu().eval()
+        images = default_calibration() if calibration is None else [as_batch(x)[0].cpu() for x in calibration]
+        self._setup(model, convert(model, images), name or family)
+        self.model = model
+
+    def _setup(self, model: nn.Module, entropy: IntegerEntropyModel, name: str) -> None:
+        self.name: str = name
+        self.family: str = model.family
+        self.config: dict[str, Any] = model.config
+        self.qualities: int = model.qualities
+        self.entropy = entropy
+        self.fingerprint: bytes = entropy.fingerprint()
+        self.model: nn.Module | None = None
+        self._transforms = {"cpu": _Transforms(model).eval().requires_grad_(False)}
+        self._transforms["cpu"].to(memory_format=torch.channels_last)
+
+    def __repr__(self) -> str:
+        rates = f"qualities 1..{self.qualities}" if self.qualities else "one rate"
+        return f"Codec({self.name!r}, {self.family}, {rates}, fingerprint {self.fingerprint.hex()})"
+
+    # ---- storage
+
+    @classmethod
+    def load(cls, path: str | Path) -> Codec:
+        """Read a codec that ``save`` wrote. Raises FileNotFoundError or ValueError with the reason."""
+        stored = storage.read(Path(path))
+        if stored.family not in FAMILIES:
+            raise ValueError(f"{path} holds a {stored.family!r} codec, which this fastlic does not know")
+        model = FAMILIES[stored.family](**stored.config).eval()
+        missing, unknown = model.load_state_dict(stored.floats, strict=False)
+        transforms = [k for k in missing if k.startswith(("g_a.", "g_s.", "h_a.", "gain."))]
+        if transforms or unknown:
+            raise ValueError(f"{path} does not fit its own description: missing {transforms}, unknown {unknown}")
+        codec = cls.__new__(cls)
+        codec._setup(model, IntegerEntropyModel.from_arrays(stored.integers), stored.name)
+        # Files for coding alone leave out the float entropy network; a model with random parts must not be handed out.
+        codec.model = model if not any(k.startswith(("h_s.", "entropy_bottleneck.matrices")) for k in missing) else None
+        return codec
+
+    def save(self, path: str | Path, *, half: bool = False, training: bool = True) -> None:
+        """Write everything to one safetensors file.
+
+        Args:
+            half: float weights as float16. Streams stay the same; reconstructions differ in the last digits.
+            training: keep the float entropy network, which coding never reads but training and estimates do.
+        """
+        source = self.model if self.model is not None and training else self._transforms["cpu"]
+        floats = {k: v for k, v in source.state_dict().items() if v.is_floating_point() and v.numel()}
+        stored = storage.StoredCodec(self.name, self.family, self.config, floats, self.entropy.to_arrays())
+        storage.write(Path(path), stored, half)
+
+    # ---- transforms
+
+    def _on(self, device: torch.device | str) -> _Transforms:
+        key = str(torch.device(device))
+        if key not in self._transforms:
+            self._transforms[key] = copy.deepcopy(self._transforms["cpu"]).to(key)
+        return self._transforms[key]
+
+    def _quality(self, quality: float | None) -> float | None:
+        if not self.qualities:
+            if quality is not None:
+                raise ValueError(f"codec {self.name!r} has one fixed rate: leave quality out, got {quality}")
+            return None
+        if quality is None:
+            raise ValueError(f"codec {self.name!r} serves qualities 1 to {self.qualities}: say which")
+        if not 1 <= quality <= self.qualities:
+            raise ValueError(f"quality must be from 1 to {self.qualities}, got {quality}")
+        return container.round_quality(quality)
+
+    @torch.no_grad()
+    def _analyse(self, image: Tensor, quality: float | None) -> tuple[Tensor, Tensor]:
+        """image [3, H, W] -> float latents z [N, hz, wz] and y [M, ceil(H/16), ceil(W/16)], on the CPU."""
+        parts = self._on(image.device)
+        x = _pad(image[None], LATENT_STRIDE).contiguous(memory_format=torch.channels_last)
+        y = parts.g_a(x)
+        if quality is not None:
+            y = y * parts.gain(torch.tensor([quality], device=y.device))
+        z = parts.h_a(_pad(y, HYPER_STRIDE))
+        return z[0].cpu(), y[0].cpu()
+
+    @torch.no_grad()
+    def _synthesise(self, latents: Latents, quality: float | None, size: tuple[int, int], device: str) -> Tensor:
+        parts = self._on(device)
+        y = (latents.y.to(device).double() / 2**MEAN_BITS).float()[None]
+        if quality is not None:
+            y = y * parts.gain.inverse(torch.tensor([quality], device=y.device))
+        x = parts.g_s(y.contiguous(memory_format=torch.channels_last))
+        return x[0, :, : size[0], : size[1]]
+
+    # ---- coding
+
+    def compress(self, x: Tensor, quality: float | None = None) -> bytes | list[bytes]:
+        """Compress an image, or each image of a batch.
+
+        Args:
+            x: [3, H, W] or [1, 3, H, W], uint8 or floating point in [0, 1], on any device; any H, W >= 1.
+                [B, 3, H, W] with B > 1 gives a list.
+            quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None for a codec of one rate.
+
+        Returns:
+            ``.flic`` bytes (docs/format.md), or a list of them.
+
+        Raises:
+            TypeError, ValueError: what was received and what is expected.
+        """
+        batch = as_batch(x)
+        level = self._quality(quality)
+        streams = [self._compress_one(image, level)[0] for image in batch]
+        return streams if len(streams) > 1 else streams[0]
+
+    def _compress_one(self, image: Tensor, quality: float | None) -> tuple[bytes, Latents]:
+        header = self._header(image.shape[1], image.shape[2], quality)  # refuses what cannot be stored, before the work
+        sections, latents = drivers.encode(self.entropy, *self._analyse(image, quality))
+        return container.pack(header, sections), latents
+
+    def _header(self, height: int, width: int, quality: float | None) -> container.Header:
+        return container.Header(container.MODEL_IDS[self.family], quality, self.fingerprint, height, width)
+
+    def _decode(self, data: Bytes) -> tuple[Latents, container.Header]:
+        header, sections = container.unpack(data)
+        if header.fingerprint != self.fingerprint or header.model_id != container.MODEL_IDS[self.family]:
+            raise ModelMismatchError(
+                f"the stream was made with weights {header.fingerprint.hex()} of family "
+                f"{container.model_name(header.model_id)!r}; this codec is {self.name!r}, {self.fingerprint.hex()}"
+            )
+        if (header.quality is None) != (self.qualities == 0) or (header.quality or 1) > max(self.qualities, 1):
+            raise CorruptStreamError(f"quality {header.quality} is none that this codec's streams can have")
+        height, width = (-(-v // LATENT_STRIDE) for v in (header.height, header.width))
+        return drivers.decode(self.entropy, sections, height, width), header
+
+    def decompress(
+        self, data: Bytes | Sequence[Bytes], device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Tensor | list[Tensor]:
+        """Decompress one stream to [3, H, W], or a list of streams to a list of tensors.
+
+        Args:
+            data: what ``compress`` returned.
+            device: where the synthesis transform runs and the result lies.
+            dtype: floating point in [0, 1], or torch.uint8 in 0..255.
+
+        Raises:
+            CorruptStreamError: damaged bytes; the message says where.
+            ModelMismatchError: the stream was made with other weights; the message names them.
+        """
+        check_dtype(dtype)
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            return [self.decompress(item, device, dtype) for item in data]
+        latents, header = self._decode(data)
+        image = self._synthesise(latents, header.quality, (header.height, header.width), str(device))
+        return to_dtype(image, dtype).contiguous()
+
+    # ---- looking inside
+
+    def latents(self, x: Tensor, quality: float | None = None) -> dict[str, Tensor]:
+        """The quantised latents that ``compress`` codes for one image: z symbols and y in units of 2^-6, int64."""
+        return _named(self._compress_one(_single(x), self._quality(quality))[1])
+
+    def decode_latents(self, data: Bytes) -> dict[str, Tensor]:
+        """The latents in a stream; equal to ``latents`` of the image it was made from, bit for bit."""
+        return _named(self._decode(data)[0])
+
+    def estimate(self, x: Tensor, quality: float | None = None) -> dict[str, float]:
+        """Estimated bits of one image: the cross-entropy of the latents that are coded, without any coder.
+
+        Probabilities come from the float entropy network where the codec still has one (so that real bytes show the
+        whole cost of integers and coder), else from the exact Gaussians of the integer path's scale levels.
+
+        Returns:
+            ``bits``, ``y_bits`` and ``z_bits``.
+        """
+        _, latents = self._compress_one(_single(x), self._quality(quality))
+        y_bits, z_bits = float_bits(self.model, latents) if self.model else table_bits(self.entropy, latents)
+        return {"bits": y_bits + z_bits, "y_bits": y_bits, "z_bits": z_bits}
+
+
+def _named(latents: Latents) -> dict[str, Tensor]:
+    return {"z": latents.z, "y": latents.y}
+
+
+def _single(x: Tensor) -> Tensor:
+    batch = as_batch(x)
+    if len(batch) != 1:
+        raise ValueError(f"expected one image, got a batch of {len(batch)}")
+    return batch[0]
+
+
+def _pad(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until height and width are multiples of ``multiple``; [N, C, H, W]."""
+    return F.pad(x, (0, -x.shape[-1] % multiple, 0, -x.shape[-2] % multiple), mode="replicate")

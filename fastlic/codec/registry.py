@@ -1,0 +1,69 @@
+"""Codecs by name and by fingerprint: the default weights that ship in the package, and every codec loaded so far."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fastlic.codec import container
+from fastlic.codec.codec import Codec
+from fastlic.errors import ModelMismatchError
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+
+_loaded: dict[bytes, Codec] = {}
+
+
+@lru_cache(maxsize=1)
+def cards() -> dict[str, dict[str, Any]]:
+    """Name -> card of the weights that ship with the package: architecture, training data, results, fingerprint."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*.json"))}
+
+
+@lru_cache(maxsize=16)
+def _load_shipped(name: str) -> Codec:
+    return Codec.load(WEIGHTS / f"{name}.safetensors")
+
+
+def load(name_or_path: str | Path) -> Codec:
+    """A codec by the name of shipped weights (``fastlic.info()["weights"]`` lists them) or from a file.
+
+    A codec that was loaded once is also found by ``fastlic.decompress`` when a stream asks for its fingerprint.
+
+    Raises:
+        ValueError: neither a shipped name nor a file, or a file that is no codec.
+    """
+    if isinstance(name_or_path, str) and name_or_path in cards():
+        codec = _load_shipped(name_or_path)
+    elif Path(name_or_path).is_file():
+        codec = Codec.load(name_or_path)
+    else:
+        raise ValueError(
+            f"{str(name_or_path)!r} is neither a codec file nor one of the shipped weights ({', '.join(cards())})"
+        )
+    _loaded[codec.fingerprint] = codec
+    return codec
+
+
+def for_stream(data: bytes | bytearray | memoryview) -> Codec:
+    """The codec that a stream needs, by its fingerprint.
+
+    Raises:
+        CorruptStreamError: the header is damaged.
+        ModelMismatchError: neither shipped nor loaded; the message names family and fingerprint.
+    """
+    header = container.peek(data)
+    if header.fingerprint in _loaded:
+        return _loaded[header.fingerprint]
+    wanted = header.fingerprint.hex()
+    for name, card in cards().items():
+        if card["fingerprint"] == wanted:
+            return load(name)
+    family = container.model_name(header.model_id)
+    known = ", ".join(f"{name} {card['fingerprint']}" for name, card in cards().items())
+    raise ModelMismatchError(
+        f"the stream needs {family!r} weights with fingerprint {wanted}; shipped are: {known or 'none'}. "
+        f"Load the codec file it was made with: fastlic.load(path).decompress(data)"
+    )
