@@ -5,6 +5,9 @@
 #include <stdexcept>
 #include <string>
 
+#include "fastlic/isa.hpp"
+#include "fastlic/simd/rans_kernels.hpp"
+
 namespace fastlic {
 namespace {
 
@@ -32,12 +35,6 @@ std::uint32_t log2_q8(std::uint32_t value) noexcept {
     result = 2 * result + carry;
   }
   return result;
-}
-
-unsigned max_index(const std::uint8_t* indexes, std::size_t count) noexcept {
-  std::uint8_t top = 0;
-  for (std::size_t i = 0; i < count; ++i) top = std::max(top, indexes[i]);
-  return top;
 }
 
 CdfTables::CdfTables(std::span<const std::int32_t> cdf, std::span<const std::int32_t> lengths,
@@ -122,8 +119,9 @@ void CdfTables::add_row(std::span<const std::int32_t> cdf, std::int32_t offset, 
 }
 
 void CdfTables::check_indexes(const std::uint8_t* indexes, std::size_t count) const {
-  const unsigned top = max_index(indexes, count);
-  if (count > 0 && top >= rows()) {
+  if (count == 0) return;
+  const unsigned top = simd::block_kernels(active_isa()).max_index(indexes, count);
+  if (top >= rows()) {
     throw std::invalid_argument("index " + std::to_string(top) + " names no row; the tables have " +
                                 std::to_string(rows()));
   }

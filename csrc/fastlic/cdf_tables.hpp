@@ -82,7 +82,4 @@ class CdfTables {
 // log2(value) in 1/256, rounded down, by repeated squaring: integer arithmetic, so every machine agrees. value >= 1.
 std::uint32_t log2_q8(std::uint32_t value) noexcept;
 
-// The largest of `count` bytes, 0 if none.
-unsigned max_index(const std::uint8_t* indexes, std::size_t count) noexcept;
-
 }  // namespace fastlic

@@ -65,7 +65,9 @@ class RansDecoder {
   template <typename Symbol>
   void decode_words(const std::uint8_t* indexes, Symbol* out, std::size_t count, bool& escaped);
   template <typename Symbol>
-  void apply_side(const std::uint8_t* indexes, Symbol* out, std::size_t count);
+  void apply_side(const std::uint8_t* indexes, Symbol* out, std::size_t count, bool escaped);
+  template <typename Symbol>
+  void complete(const CdfRow& row, Symbol& out, std::uint64_t position);
 
   void enter_tail() noexcept;
   std::size_t words_end() const noexcept;  // offset of the first unread word in the stream

@@ -1,5 +1,6 @@
 // RansDecoder: header, blocks of symbols, end checks. The inner loops are in simd/.
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -115,36 +116,52 @@ void RansDecoder::decode_words(const std::uint8_t* indexes, Symbol* out, std::si
 
 // Completes the symbols of special rows and the escapes, in stream order.
 template <typename Symbol>
-void RansDecoder::apply_side(const std::uint8_t* indexes, Symbol* out, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::int32_t value = out[i];
-    if (indexes[i] < tables_->first_special_row() && value != kEscapeValue) continue;
-    const CdfRow& row = tables_->row(indexes[i]);
-    if (row.plain && value != kEscapeValue) continue;
-    const std::int64_t raw = row.shift == 0 ? 0 : side_.pop(row.shift);
-    std::int64_t t = std::int64_t{value} + row.base;
-    if (value == kEscapeValue) {
-      const std::uint64_t code = side_.pop_gamma();
-      const auto distance = static_cast<std::int64_t>(code >> 1);
-      t = (code & 1u) != 0 ? row.offset - 1 - distance : std::int64_t{row.offset} + row.size + distance;
+void RansDecoder::apply_side(const std::uint8_t* indexes, Symbol* out, std::size_t count, bool escaped) {
+  const simd::BlockKernels& kernels = simd::block_kernels(active_isa());
+  std::array<std::uint64_t, kBlock / 64> marks{};
+  const unsigned first = tables_->first_special_row();
+  if (first < kMaxRows) kernels.mark_rows(indexes, count, first, marks.data());
+  if (escaped) {
+    if constexpr (std::is_same_v<Symbol, std::int16_t>) {
+      kernels.mark_escapes16(out, count, marks.data());
+    } else {
+      kernels.mark_escapes32(out, count, marks.data());
     }
-    const std::int64_t symbol = t * (std::int64_t{1} << row.shift) + raw;
-    if (symbol < std::numeric_limits<Symbol>::min() || symbol > std::numeric_limits<Symbol>::max()) {
-      throw CorruptStream("rANS stream: symbol " + std::to_string(decoded_ + i) + " does not fit the output type");
-    }
-    out[i] = static_cast<Symbol>(symbol);
   }
+  for (std::size_t block = 0; block < count; block += 64) {
+    for (std::uint64_t left = marks[block / 64]; left != 0; left &= left - 1) {
+      const std::size_t i = block + static_cast<unsigned>(std::countr_zero(left));
+      complete(tables_->row(indexes[i]), out[i], decoded_ + i);
+    }
+  }
+}
+
+template <typename Symbol>
+void RansDecoder::complete(const CdfRow& row, Symbol& out, std::uint64_t position) {
+  if (row.plain && out != kEscapeValue) return;
+  const std::int64_t raw = row.shift == 0 ? 0 : side_.pop(row.shift);
+  std::int64_t t = std::int64_t{out} + row.base;
+  if (out == kEscapeValue) {
+    const std::uint64_t code = side_.pop_gamma();
+    const auto distance = static_cast<std::int64_t>(code >> 1);
+    t = (code & 1u) != 0 ? row.offset - 1 - distance : std::int64_t{row.offset} + row.size + distance;
+  }
+  const std::int64_t symbol = t * (std::int64_t{1} << row.shift) + raw;
+  if (symbol < std::numeric_limits<Symbol>::min() || symbol > std::numeric_limits<Symbol>::max()) {
+    throw CorruptStream("rANS stream: symbol " + std::to_string(position) + " does not fit the output type");
+  }
+  out = static_cast<Symbol>(symbol);
 }
 
 template <typename Symbol>
 void RansDecoder::decode_blocks(const std::uint8_t* indexes, Symbol* out, std::size_t count) {
   while (count > 0) {
     const std::size_t block = std::min(count, kBlock);
-    const unsigned top = max_index(indexes, block);
+    const unsigned top = simd::block_kernels(active_isa()).max_index(indexes, block);
     if (top >= tables_->rows()) tables_->check_indexes(indexes, block);
     bool escaped = false;
     decode_words(indexes, out, block, escaped);
-    if (escaped || top >= tables_->first_special_row()) apply_side(indexes, out, block);
+    if (escaped || top >= tables_->first_special_row()) apply_side(indexes, out, block, escaped);
     decoded_ += block;
     indexes += block;
     out += block;

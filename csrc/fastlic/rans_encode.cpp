@@ -101,41 +101,53 @@ class Encoder {
   void encode_block(std::size_t begin, std::size_t size) {
     const std::uint8_t* indexes = indexes_ + begin;
     const Symbol* symbols = symbols_ + begin;
-    for (std::size_t i = 0; i < size; ++i) {
-      values_[i] = static_cast<std::int8_t>(std::clamp<std::int32_t>(symbols[i], -128, 127));
-      if (symbols[i] > 127) values_[i] = kEscapeValue;
+    if constexpr (sizeof(Symbol) == 2) {
+      kernels_.narrow16(symbols, size, values_.data());
+    } else {
+      kernels_.narrow32(symbols, size, values_.data());
     }
-    const bool special = max_index(indexes, size) >= tables_.first_special_row();
-    if (special) {
-      for (std::size_t i = 0; i < size; ++i) {
-        const CdfRow& row = tables_.row(indexes[i]);
-        if (!row.plain) values_[i] = split(symbols[i], row).value;
-      }
+    Marks special{};
+    if (tables_.first_special_row() < tables_.rows()) {
+      kernels_.mark_rows(indexes, size, tables_.first_special_row(), special.data());
+      for_each_mark(special, size, [&](std::size_t i) { values_[i] = split(symbols[i], tables_.row(indexes[i])).value; });
     }
 
     words_.reserve(2 * size + kSlack);
-    simd::EncodeJob job{states_.data(), lanes_, tables_.encode_words(), tables_.precision(), words_.next()};
+    Marks escapes{};
+    auto* escape_bytes = reinterpret_cast<std::uint8_t*>(escapes.data());
+    simd::EncodeJob job{states_.data(), lanes_,        tables_.encode_words(), tables_.precision(),
+                        words_.next(),  escape_bytes};
     const std::size_t groups = size / lanes_;
-    for (std::size_t i = size; i > groups * lanes_; --i) {
-      const std::uint32_t packed =
-          job.words[std::size_t{indexes[i - 1]} << 8 | static_cast<std::uint8_t>(values_[i - 1])];
-      job.escaped |= (packed & kEncodeEscapeFlag) != 0;
-      simd::encode_step(states_[(i - 1) % lanes_], job.next, packed, job.precision);
+    for (std::size_t i = size; i-- > groups * lanes_;) {
+      const std::uint32_t packed = job.words[std::size_t{indexes[i]} << 8 | static_cast<std::uint8_t>(values_[i])];
+      if ((packed & kEncodeEscapeFlag) != 0) escapes[i / 64] |= std::uint64_t{1} << i % 64;
+      simd::encode_step(states_[i % lanes_], job.next, packed, job.precision);
     }
-    simd::rans_kernels(active_isa(), lanes_).encode(job, indexes, values_.data(), groups);
+    simd::rans_kernels(isa_, lanes_).encode(job, indexes, values_.data(), groups);
     words_.written_down_to(job.next);
-    if (special || job.escaped) push_side(symbols, indexes, size);
+
+    for (std::size_t word = 0; word < special.size(); ++word) special[word] |= escapes[word];
+    for_each_mark(special, size, [&](std::size_t i) {
+      const CdfRow& row = tables_.row(indexes[i]);
+      const Split parts = split(symbols[i], row);
+      if ((escapes[i / 64] >> i % 64 & 1u) != 0) side_.push_gamma(parts.distance);
+      side_.push(parts.raw, row.shift);
+    });
   }
 
-  void push_side(const Symbol* symbols, const std::uint8_t* indexes, std::size_t size) {
-    for (std::size_t i = size; i-- > 0;) {
-      const std::size_t column = std::size_t{indexes[i]} << 8 | static_cast<std::uint8_t>(values_[i]);
-      const bool escape = (tables_.encode_words()[column] & kEncodeEscapeFlag) != 0;
-      const CdfRow& row = tables_.row(indexes[i]);
-      if (!escape && row.shift == 0) continue;
-      const Split parts = split(symbols[i], row);
-      if (escape) side_.push_gamma(parts.distance);
-      side_.push(parts.raw, row.shift);
+  // One bit per symbol of a block. Byte and bit order agree on the little-endian machines that we build for.
+  using Marks = std::array<std::uint64_t, kBlock / 64>;
+  static_assert(std::endian::native == std::endian::little);
+
+  // Calls visit(i) for every set bit below `size`, from the last to the first.
+  template <typename Visit>
+  static void for_each_mark(const Marks& marks, std::size_t size, Visit visit) {
+    for (std::size_t word = (size + 63) / 64; word-- > 0;) {
+      for (std::uint64_t left = marks[word]; left != 0;) {
+        const auto bit = static_cast<unsigned>(std::bit_width(left)) - 1;
+        left ^= std::uint64_t{1} << bit;
+        visit(64 * word + bit);
+      }
     }
   }
 
@@ -157,6 +169,8 @@ class Encoder {
   }
 
   static constexpr std::size_t kSlack = 64;  // kernels store whole vectors
+  const Isa isa_ = active_isa();
+  const simd::BlockKernels& kernels_ = simd::block_kernels(isa_);
   const Symbol* symbols_;
   const std::uint8_t* indexes_;
   std::size_t count_;

@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 
+#include "fastlic/simd/block_bodies.hpp"
 #include "fastlic/simd/rans_kernels.hpp"
 
 #define FASTLIC_AVX2 gnu::target("avx2,bmi2,popcnt")
@@ -153,7 +154,6 @@ template <typename Symbol>
   const __m128i headroom = _mm_cvtsi32_si128(static_cast<int>(31 - job.precision));
   const __m256i total = _mm256_set1_epi32(1 << job.precision);
   const __m256i field_mask = _mm256_set1_epi32(static_cast<int>(kFieldMask));
-  __m256i seen = _mm256_setzero_si256();
 
   for (std::size_t i = groups * job.lanes; i > 0; i -= kWidth) {
     const std::size_t at = i - kWidth;
@@ -161,7 +161,7 @@ template <typename Symbol>
     const __m256i state = _mm256_load_si256(memory);
     const __m256i packed = load_each(
         job.words, _mm256_or_si256(_mm256_slli_epi32(load_bytes(indexes + at), 8), load_bytes(values + at)));
-    seen = _mm256_or_si256(seen, packed);
+    job.marks[at / 8] = static_cast<std::uint8_t>(mask_of(_mm256_slli_epi32(packed, 31 - 2 * kFieldBits)));
     const __m256i frequency = _mm256_and_si256(packed, field_mask);
     const __m256i start = _mm256_and_si256(_mm256_srli_epi32(packed, kFieldBits), field_mask);
 
@@ -188,11 +188,60 @@ template <typename Symbol>
     _mm256_store_si256(memory, coded);
   }
   job.next = next;
-  job.escaped |= mask_of(_mm256_slli_epi32(seen, 31 - 2 * kFieldBits)) != 0;
+}
+
+[[FASTLIC_AVX2]] void narrow16(const std::int16_t* symbols, std::size_t count, std::int8_t* values) {
+  narrow_body(symbols, count, values);
+}
+
+[[FASTLIC_AVX2]] void narrow32(const std::int32_t* symbols, std::size_t count, std::int8_t* values) {
+  narrow_body(symbols, count, values);
+}
+
+[[FASTLIC_AVX2]] unsigned max_index(const std::uint8_t* indexes, std::size_t count) {
+  return max_index_body(indexes, count);
+}
+
+[[FASTLIC_AVX2]] inline std::uint64_t byte_mask(__m256i bytes) {
+  return static_cast<std::uint32_t>(_mm256_movemask_epi8(bytes));
+}
+
+[[FASTLIC_AVX2]] void mark_rows(const std::uint8_t* indexes, std::size_t count, unsigned row, std::uint64_t* marks) {
+  const __m256i first = _mm256_set1_epi8(static_cast<char>(row));
+  std::size_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    const __m256i block = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(indexes + i));
+    marks[i / 64] |= byte_mask(_mm256_cmpeq_epi8(_mm256_max_epu8(block, first), block)) << i % 64;
+  }
+  for (; i < count; ++i) marks[i / 64] |= std::uint64_t{indexes[i] >= row} << i % 64;
+}
+
+[[FASTLIC_AVX2]] void mark_escapes16(const std::int16_t* values, std::size_t count, std::uint64_t* marks) {
+  const __m256i escape = _mm256_set1_epi16(kEscapeValue);
+  std::size_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    const auto* at = reinterpret_cast<const __m256i*>(values + i);
+    const __m256i low = _mm256_cmpeq_epi16(_mm256_loadu_si256(at), escape);
+    const __m256i high = _mm256_cmpeq_epi16(_mm256_loadu_si256(at + 1), escape);
+    // `packs` works within 128-bit halves; the permutation puts the quarters back in order.
+    marks[i / 64] |= byte_mask(_mm256_permute4x64_epi64(_mm256_packs_epi16(low, high), 0xD8)) << i % 64;
+  }
+  for (; i < count; ++i) marks[i / 64] |= std::uint64_t{values[i] == kEscapeValue} << i % 64;
+}
+
+[[FASTLIC_AVX2]] void mark_escapes32(const std::int32_t* values, std::size_t count, std::uint64_t* marks) {
+  const __m256i escape = _mm256_set1_epi32(kEscapeValue);
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m256i block = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + i));
+    marks[i / 64] |= std::uint64_t{mask_of(_mm256_cmpeq_epi32(block, escape))} << i % 64;
+  }
+  for (; i < count; ++i) marks[i / 64] |= std::uint64_t{values[i] == kEscapeValue} << i % 64;
 }
 
 }  // namespace
 
+const BlockKernels kBlockAvx2 = {&narrow16, &narrow32, &max_index, &mark_rows, &mark_escapes16, &mark_escapes32};
 const RansKernels kRansAvx2 = {&decode_groups<std::int16_t>, &decode_groups<std::int32_t>, &encode_groups};
 
 }  // namespace fastlic::simd

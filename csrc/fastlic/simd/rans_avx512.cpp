@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include "fastlic/simd/block_bodies.hpp"
 #include "fastlic/simd/rans_kernels.hpp"
 
 #define FASTLIC_AVX512 gnu::target("avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")
@@ -18,6 +19,21 @@ constexpr unsigned kWidth = 16;
 
 [[FASTLIC_AVX512]] inline void store(std::int32_t* out, __m512i values) {
   _mm512_storeu_si512(out, values);
+}
+
+[[FASTLIC_AVX512]] inline __m128i load_four(const std::uint32_t* table, const std::uint32_t* at) {
+  __m128i four = _mm_cvtsi32_si128(static_cast<int>(table[at[0]]));
+  four = _mm_insert_epi32(four, static_cast<int>(table[at[1]]), 1);
+  four = _mm_insert_epi32(four, static_cast<int>(table[at[2]]), 2);
+  return _mm_insert_epi32(four, static_cast<int>(table[at[3]]), 3);
+}
+
+[[FASTLIC_AVX512]] inline __m512i load_each(const std::uint32_t* table, __m512i at) {
+  alignas(64) std::uint32_t index[kWidth];
+  _mm512_store_si512(index, at);
+  const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(load_four(table, index)), load_four(table, index + 4), 1);
+  const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(load_four(table, index + 8)), load_four(table, index + 12), 1);
+  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
 // V vectors of states stay in registers. The dependency from one refill to the next is only the word pointer (compare,
@@ -40,7 +56,7 @@ template <unsigned V, typename Symbol>
     for (unsigned v = 0; v < V; ++v) {
       const __m512i row = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(indexes + v * kWidth)));
       const __m512i slot = _mm512_or_si512(_mm512_sll_epi32(row, precision), _mm512_and_si512(states[v], slot_mask));
-      const __m512i packed = _mm512_i32gather_epi32(slot, job.slots, 4);
+      const __m512i packed = load_each(job.slots, slot);
       const __m512i frequency = _mm512_and_si512(_mm512_srli_epi32(packed, kFieldBits), field_mask);
       const __m512i within = _mm512_and_si512(packed, field_mask);
       const __m512i reduced =
@@ -85,7 +101,6 @@ template <unsigned V>
   const __m512i field_mask = _mm512_set1_epi32(static_cast<int>(kFieldMask));
   const __m512i flag = _mm512_set1_epi32(static_cast<int>(kEncodeEscapeFlag));
   const __m256i iota = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  __mmask16 escapes = 0;
 
   for (std::size_t i = groups * V * kWidth; i > 0; i -= V * kWidth) {
     for (unsigned v = V; v-- > 0;) {
@@ -93,8 +108,9 @@ template <unsigned V>
       const __m512i row = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(indexes + at)));
       const __m512i column = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values + at)));
       const __m512i packed =
-          _mm512_i32gather_epi32(_mm512_or_si512(_mm512_slli_epi32(row, 8), column), job.words, 4);
-      escapes |= _mm512_test_epi32_mask(packed, flag);
+          load_each(job.words, _mm512_or_si512(_mm512_slli_epi32(row, 8), column));
+      const __mmask16 escapes = _mm512_test_epi32_mask(packed, flag);
+      std::memcpy(job.marks + at / 8, &escapes, sizeof escapes);
       const __m512i frequency = _mm512_and_si512(packed, field_mask);
       const __m512i start = _mm512_and_si512(_mm512_srli_epi32(packed, kFieldBits), field_mask);
 
@@ -123,7 +139,6 @@ template <unsigned V>
   }
   for (unsigned v = 0; v < V; ++v) _mm512_store_si512(job.states + v * kWidth, states[v]);
   job.next = next;
-  job.escaped |= escapes != 0;
 }
 
 [[FASTLIC_AVX512]] void encode_groups(EncodeJob& job, const std::uint8_t* indexes, const std::int8_t* values,
@@ -135,8 +150,49 @@ template <unsigned V>
   }
 }
 
+[[FASTLIC_AVX512]] void narrow16(const std::int16_t* symbols, std::size_t count, std::int8_t* values) {
+  narrow_body(symbols, count, values);
+}
+
+[[FASTLIC_AVX512]] void narrow32(const std::int32_t* symbols, std::size_t count, std::int8_t* values) {
+  narrow_body(symbols, count, values);
+}
+
+[[FASTLIC_AVX512]] unsigned max_index(const std::uint8_t* indexes, std::size_t count) {
+  return max_index_body(indexes, count);
+}
+
+[[FASTLIC_AVX512]] void mark_rows(const std::uint8_t* indexes, std::size_t count, unsigned row, std::uint64_t* marks) {
+  const __m512i first = _mm512_set1_epi8(static_cast<char>(row));
+  std::size_t i = 0;
+  for (; i + 64 <= count; i += 64) marks[i / 64] |= _mm512_cmpge_epu8_mask(_mm512_loadu_si512(indexes + i), first);
+  mark_rows_body(indexes + i, count - i, row, marks + i / 64);
+}
+
+[[FASTLIC_AVX512]] void mark_escapes16(const std::int16_t* values, std::size_t count, std::uint64_t* marks) {
+  const __m512i escape = _mm512_set1_epi16(kEscapeValue);
+  std::size_t i = 0;
+  for (; i + 64 <= count; i += 64) {
+    const std::uint64_t low = _mm512_cmpeq_epi16_mask(_mm512_loadu_si512(values + i), escape);
+    const std::uint64_t high = _mm512_cmpeq_epi16_mask(_mm512_loadu_si512(values + i + 32), escape);
+    marks[i / 64] |= low | high << 32;
+  }
+  mark_escapes_body(values + i, count - i, marks + i / 64);
+}
+
+[[FASTLIC_AVX512]] void mark_escapes32(const std::int32_t* values, std::size_t count, std::uint64_t* marks) {
+  const __m512i escape = _mm512_set1_epi32(kEscapeValue);
+  std::size_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const std::uint64_t found = _mm512_cmpeq_epi32_mask(_mm512_loadu_si512(values + i), escape);
+    marks[i / 64] |= found << i % 64;
+  }
+  for (; i < count; ++i) marks[i / 64] |= std::uint64_t{values[i] == kEscapeValue} << i % 64;
+}
+
 }  // namespace
 
+const BlockKernels kBlockAvx512 = {&narrow16, &narrow32, &max_index, &mark_rows, &mark_escapes16, &mark_escapes32};
 const RansKernels kRansAvx512 = {&decode_groups<std::int16_t>, &decode_groups<std::int32_t>, &encode_groups};
 
 }  // namespace fastlic::simd

@@ -30,7 +30,7 @@ struct EncodeJob {
   const std::uint32_t* words;   // CdfTables::encode_words()
   unsigned precision;
   std::uint8_t* next;           // words are written downwards from here; 2 bytes per symbol and 64 more are writable below
-  bool escaped = false;         // set if any symbol used the escape slot
+  std::uint8_t* marks;          // bit i is set if symbol i used the escape slot; cleared by the caller
 };
 
 // Decode up to `groups` groups, return how many were done (fewer only at the limit).
@@ -39,19 +39,45 @@ using DecodeGroups32 = std::size_t (*)(DecodeJob&, const std::uint8_t* indexes, 
 // Encode `groups` groups, last symbol first. values: int8 as in CdfTables, [groups * lanes].
 using EncodeGroups = void (*)(EncodeJob&, const std::uint8_t* indexes, const std::int8_t* values, std::size_t groups);
 
+
+// Helpers of the drivers, over blocks of any size.
+// Symbols to int8, with everything outside -127..127 as kEscapeValue.
+using Narrow16 = void (*)(const std::int16_t* symbols, std::size_t count, std::int8_t* values);
+using Narrow32 = void (*)(const std::int32_t* symbols, std::size_t count, std::int8_t* values);
+// The largest index.
+using MaxIndex = unsigned (*)(const std::uint8_t* indexes, std::size_t count);
+// Sets bit i of marks[] (ceil(count / 64) words, cleared by the caller) where indexes[i] >= row.
+using MarkRows = void (*)(const std::uint8_t* indexes, std::size_t count, unsigned row, std::uint64_t* marks);
+// Sets bit i where values[i] is kEscapeValue.
+using MarkEscapes16 = void (*)(const std::int16_t* values, std::size_t count, std::uint64_t* marks);
+using MarkEscapes32 = void (*)(const std::int32_t* values, std::size_t count, std::uint64_t* marks);
+
 struct RansKernels {
   DecodeGroups16 decode16;
   DecodeGroups32 decode32;
   EncodeGroups encode;
 };
 
+struct BlockKernels {
+  Narrow16 narrow16;
+  Narrow32 narrow32;
+  MaxIndex max_index;
+  MarkRows mark_rows;
+  MarkEscapes16 mark_escapes16;
+  MarkEscapes32 mark_escapes32;
+};
+
 // Kernels for streams of `lanes` lanes at that level. Streams with fewer lanes than a vector has use the scalar loops.
 const RansKernels& rans_kernels(Isa isa, unsigned lanes) noexcept;
+const BlockKernels& block_kernels(Isa isa) noexcept;
 
 extern const RansKernels kRansScalar;
+extern const BlockKernels kBlockScalar;
 #if defined(__x86_64__)
 extern const RansKernels kRansAvx2;    // lanes >= 8
 extern const RansKernels kRansAvx512;  // lanes >= 16
+extern const BlockKernels kBlockAvx2;
+extern const BlockKernels kBlockAvx512;
 #endif
 
 inline std::uint32_t load_word(const std::uint8_t* at) noexcept {

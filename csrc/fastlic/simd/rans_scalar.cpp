@@ -1,6 +1,7 @@
 // Scalar loops of the native coder, and the dispatch table of all of them.
 #include <array>
 
+#include "fastlic/simd/block_bodies.hpp"
 #include "fastlic/simd/rans_kernels.hpp"
 
 namespace fastlic::simd {
@@ -73,30 +74,25 @@ void encode_in_registers(EncodeJob& job, const std::uint8_t* indexes, const std:
   std::array<std::uint32_t, N> states;
   std::memcpy(states.data(), job.states, sizeof states);
   std::uint8_t* next = job.next;
-  std::uint32_t seen = 0;
   for (std::size_t i = groups * N; i > 0; i -= N) {
     for (unsigned lane = N; lane-- > 0;) {
       const std::size_t at = i - N + lane;
       const std::uint32_t packed =
           job.words[std::size_t{indexes[at]} << 8 | static_cast<std::uint8_t>(values[at])];
-      seen |= packed;
+      if ((packed & kEncodeEscapeFlag) != 0) job.marks[at / 8] |= static_cast<std::uint8_t>(1u << at % 8);
       encode_step(states[lane], next, packed, job.precision);
     }
   }
   std::memcpy(job.states, states.data(), sizeof states);
   job.next = next;
-  job.escaped |= (seen & kEncodeEscapeFlag) != 0;
 }
 
 void encode_any(EncodeJob& job, const std::uint8_t* indexes, const std::int8_t* values, std::size_t groups) {
-  std::uint32_t seen = 0;
-  for (std::size_t i = groups * job.lanes; i > 0; --i) {
-    const std::uint32_t packed =
-        job.words[std::size_t{indexes[i - 1]} << 8 | static_cast<std::uint8_t>(values[i - 1])];
-    seen |= packed;
-    encode_step(job.states[(i - 1) % job.lanes], job.next, packed, job.precision);
+  for (std::size_t i = groups * job.lanes; i-- > 0;) {
+    const std::uint32_t packed = job.words[std::size_t{indexes[i]} << 8 | static_cast<std::uint8_t>(values[i])];
+    if ((packed & kEncodeEscapeFlag) != 0) job.marks[i / 8] |= static_cast<std::uint8_t>(1u << i % 8);
+    encode_step(job.states[i % job.lanes], job.next, packed, job.precision);
   }
-  job.escaped |= (seen & kEncodeEscapeFlag) != 0;
 }
 
 void encode_groups(EncodeJob& job, const std::uint8_t* indexes, const std::int8_t* values, std::size_t groups) {
@@ -112,6 +108,8 @@ void encode_groups(EncodeJob& job, const std::uint8_t* indexes, const std::int8_
 }  // namespace
 
 const std::uint64_t* const kReciprocals = kReciprocalTable.data();
+const BlockKernels kBlockScalar = {&narrow_body<std::int16_t>, &narrow_body<std::int32_t>, &max_index_body, &mark_rows_body,
+                                   &mark_escapes_body<std::int16_t>, &mark_escapes_body<std::int32_t>};
 const RansKernels kRansScalar = {&decode_groups<std::int16_t>, &decode_groups<std::int32_t>, &encode_groups};
 
 const RansKernels& rans_kernels(Isa isa, unsigned lanes) noexcept {
@@ -122,6 +120,15 @@ const RansKernels& rans_kernels(Isa isa, unsigned lanes) noexcept {
   (void)isa;
   (void)lanes;
   return kRansScalar;
+}
+
+const BlockKernels& block_kernels(Isa isa) noexcept {
+#if defined(__x86_64__)
+  if (isa >= Isa::avx512) return kBlockAvx512;
+  if (isa >= Isa::avx2) return kBlockAvx2;
+#endif
+  (void)isa;
+  return kBlockScalar;
 }
 
 }  // namespace fastlic::simd
