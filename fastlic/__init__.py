@@ -60,7 +60,7 @@ def decompress(
 
 
 def info() -> dict[str, Any]:
-    """What this installation has: versions, instruction sets, devices, shipped weights; and why something is missing."""
+    """Versions, instruction sets, devices and shipped weights of this installation; and why something is missing."""
     from fastlic.ops.backends import backends
 
     weights = {name: {"family": card["family"], "fingerprint": card["fingerprint"]} for name, card in cards().items()}

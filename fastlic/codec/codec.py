@@ -21,17 +21,18 @@ from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.rate import float_bits, table_bits
 from fastlic.entropy.schedule import HYPER_STRIDE, Latents
 from fastlic.errors import CorruptStreamError, ModelMismatchError
-from fastlic.models import FAMILIES
+from fastlic.models import FAMILIES, MeanScaleHyperprior
+from fastlic.models.layers import channels_last
 
 LATENT_STRIDE = 16  # image pixels per latent position, of every family here
 
-Bytes = bytes | bytearray | memoryview
+Bytes = container.Bytes
 
 
 class _Transforms(nn.Module):
     """The floating-point parts: g_a, g_s, h_a and the gains. Their rounding cannot desynchronise a stream."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: MeanScaleHyperprior) -> None:
         super().__init__()
         self.g_a, self.g_s, self.h_a, self.gain = model.g_a, model.g_s, model.h_a, model.gain
 
@@ -49,25 +50,26 @@ class Codec:
     same file gives the same streams on every machine.
     """
 
-    def __init__(self, model: nn.Module, calibration: Sequence[Tensor] | None = None, name: str | None = None) -> None:
-        family = getattr(model, "family", None)
-        if family not in FAMILIES:
+    def __init__(
+        self, model: MeanScaleHyperprior, calibration: Sequence[Tensor] | None = None, name: str | None = None
+    ) -> None:
+        if not isinstance(model, MeanScaleHyperprior):
             raise TypeError(f"expected a model of fastlic.models ({', '.join(FAMILIES)}); got {type(model).__name__}")
         model = model.float().cpu().eval()
         images = default_calibration() if calibration is None else [as_batch(x)[0].cpu() for x in calibration]
-        self._setup(model, convert(model, images), name or family)
-        self.model = model
+        self._setup(model, convert(model, images), name or model.family)
+        self.model: MeanScaleHyperprior | None = model
 
-    def _setup(self, model: nn.Module, entropy: IntegerEntropyModel, name: str) -> None:
+    def _setup(self, model: MeanScaleHyperprior, entropy: IntegerEntropyModel, name: str) -> None:
         self.name: str = name
         self.family: str = model.family
         self.config: dict[str, Any] = model.config
         self.qualities: int = model.qualities
         self.entropy = entropy
         self.fingerprint: bytes = entropy.fingerprint()
-        self.model: nn.Module | None = None
-        self._transforms = {"cpu": _Transforms(model).eval().requires_grad_(False)}
-        self._transforms["cpu"].to(memory_format=torch.channels_last)
+        transforms = copy.deepcopy(_Transforms(model)).eval().requires_grad_(False)
+        channels_last(transforms)
+        self._transforms = {"cpu": transforms}
 
     def __repr__(self) -> str:
         rates = f"qualities 1..{self.qualities}" if self.qualities else "one rate"
@@ -129,7 +131,7 @@ class Codec:
         parts = self._on(image.device)
         x = _pad(image[None], LATENT_STRIDE).contiguous(memory_format=torch.channels_last)
         y = parts.g_a(x)
-        if quality is not None:
+        if quality is not None and parts.gain is not None:
             y = y * parts.gain(torch.tensor([quality], device=y.device))
         z = parts.h_a(_pad(y, HYPER_STRIDE))
         return z[0].cpu(), y[0].cpu()
@@ -138,9 +140,9 @@ class Codec:
     def _synthesise(self, latents: Latents, quality: float | None, size: tuple[int, int], device: str) -> Tensor:
         parts = self._on(device)
         y = (latents.y.to(device).double() / 2**MEAN_BITS).float()[None]
-        if quality is not None:
+        if quality is not None and parts.gain is not None:
             y = y * parts.gain.inverse(torch.tensor([quality], device=y.device))
-        x = parts.g_s(y.contiguous(memory_format=torch.channels_last))
+        x: Tensor = parts.g_s(y.contiguous(memory_format=torch.channels_last))
         return x[0, :, : size[0], : size[1]]
 
     # ---- coding
@@ -200,9 +202,12 @@ class Codec:
         """
         check_dtype(dtype)
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            return [self.decompress(item, device, dtype) for item in data]
+            return [self._decompress_one(item, str(device), dtype) for item in data]
+        return self._decompress_one(data, str(device), dtype)
+
+    def _decompress_one(self, data: Bytes, device: str, dtype: torch.dtype) -> Tensor:
         latents, header = self._decode(data)
-        image = self._synthesise(latents, header.quality, (header.height, header.width), str(device))
+        image = self._synthesise(latents, header.quality, (header.height, header.width), device)
         return to_dtype(image, dtype).contiguous()
 
     # ---- looking inside

@@ -17,12 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastlic import config
-from fastlic._native import crc32c
 from fastlic.errors import CorruptStreamError
+from fastlic.ops.checksum import crc32c
 
 MAGIC = b"FLIC"
 VERSION = 1
 SUFFIX = ".flic"
+
+Bytes = bytes | bytearray | memoryview
 
 # Model ids are part of the format: never renumbered, never reused.
 MODEL_IDS = {"factorized": 1, "mean-scale": 2, "jahp": 3, "mlic": 4, "mlic+": 5, "mlic++": 6, "mcquic": 7}
@@ -98,7 +100,7 @@ def pack(header: Header, sections: Sequence[bytes]) -> bytes:
     return b"".join([head, *sections])
 
 
-def unpack(data: bytes) -> tuple[Header, list[bytes]]:
+def unpack(data: Bytes) -> tuple[Header, list[bytes]]:
     """The header and the sections of ``.flic`` bytes, every checksum verified.
 
     Raises:
@@ -124,7 +126,7 @@ def unpack(data: bytes) -> tuple[Header, list[bytes]]:
     return layout.header, sections
 
 
-def peek(data: bytes) -> Header:
+def peek(data: Bytes) -> Header:
     """The header alone; its checksum is verified, the sections need not be present.
 
     Raises:
@@ -133,7 +135,7 @@ def peek(data: bytes) -> Header:
     return parse(data).header
 
 
-def parse(data: bytes) -> Layout:
+def parse(data: Bytes) -> Layout:
     """Read and check the head of ``.flic`` bytes; allocates nothing that grows with the claimed size of the image.
 
     Raises:
@@ -185,7 +187,7 @@ def _check_header(header: Header) -> None:
         )
 
 
-def _as_bytes(data: bytes | bytearray | memoryview) -> bytes:
+def _as_bytes(data: Bytes) -> bytes:
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise TypeError(f"compressed data must be bytes, got {type(data).__name__}")
     return bytes(data)

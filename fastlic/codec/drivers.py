@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from fastlic.entropy.fixed import LATENT_LIMIT, MEAN_BITS, quantise
 from fastlic.entropy.model import IntegerEntropyModel
-from fastlic.entropy.schedule import Latents, Order, Schedule, gaussian_schedule, hyper_size
+from fastlic.entropy.schedule import Latents, Order, Pass, Schedule, gaussian_schedule, hyper_size
 from fastlic.errors import CorruptStreamError
 from fastlic.ops.rans import CdfTables, RansDecoder, rans_encode
 
@@ -34,15 +35,14 @@ def _fewest_bits(tables: CdfTables) -> float:
     return float(tables.precision - np.log2(likeliest))
 
 
-def _drive(schedule: Schedule, answer) -> Latents:
+def _drive(schedule: Schedule, answer: Callable[[Pass], Tensor]) -> Latents:
     """Run a schedule to its end, each pass answered by ``answer(pass)``."""
-    reply = None
+    step = next(schedule)
     while True:
         try:
-            step = schedule.send(reply)
+            step = schedule.send(answer(step))
         except StopIteration as end:
-            return end.value
-        reply = answer(step)
+            return cast(Latents, end.value)
 
 
 def encode(model: IntegerEntropyModel, z: Tensor, y: Tensor, order: Order = "wavefront") -> tuple[list[bytes], Latents]:
@@ -61,7 +61,7 @@ def encode(model: IntegerEntropyModel, z: Tensor, y: Tensor, order: Order = "wav
     symbols: list[list[np.ndarray]] = [[], []]
     indexes: list[list[np.ndarray]] = [[], []]
 
-    def answer(step):
+    def answer(step: Pass) -> Tensor:
         means = step.means if step.means is not None else torch.zeros((), dtype=torch.int64)
         values = quantise(targets[step.section][step.where], means)
         symbols[step.section].append(values.int().numpy().ravel())
@@ -96,7 +96,7 @@ def decode(
             raise CorruptStreamError(f"section {name} has {len(section)} bytes, too few for {count} symbols")
     decoders = [RansDecoder(section, table) for section, table in zip(sections, tables, strict=True)]
 
-    def answer(step):
+    def answer(step: Pass) -> Tensor:
         return torch.from_numpy(decoders[step.section].decode(step.indexes.contiguous().numpy())).long()
 
     latents = _drive(gaussian_schedule(model, height, width, order), answer)

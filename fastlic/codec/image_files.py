@@ -100,7 +100,7 @@ def _check(image: Image.Image) -> None:
             f"set {config.MAX_PIXELS_VARIABLE} to allow more"
         )
     # Pillow drops the low bytes of 16-bit colour without a word; only the raw mode of its decoder tells.
-    raw_modes = " ".join(str(tile[3]) for tile in image.tile)
+    raw_modes = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
     if image.mode.startswith(("I", "F")) or ";16" in raw_modes or ";32" in raw_modes:
         raise ValueError("more than 8 bits per sample: fastlic codes 8-bit images; convert it to 8 bits first")
 
@@ -126,7 +126,7 @@ def _convert(image: Image.Image, background: str | None) -> Picture:
 
 
 def _on_background(image: Image.Image, background: str | None, notes: list[str]) -> Image.Image:
-    if image.getextrema()[3] == (255, 255):
+    if image.getchannel("A").getextrema() == (255, 255):
         notes.append("opaque alpha channel dropped")
         return image.convert("RGB")
     if background is None:

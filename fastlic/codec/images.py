@@ -1,4 +1,4 @@
-"""Image tensors in and out: what ``compress`` accepts, in one place, with errors that say what came and what is wanted."""
+"""Image tensors in and out: what ``compress`` accepts, with errors that say what came and what is wanted."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def as_batch(x: object) -> Tensor:
     if x.dtype == torch.uint8:
         return batch.float() / 255
     if not x.is_floating_point():
-        raise ValueError(
-            f"expected {WANTED}; got {x.dtype}. Integers other than uint8 have no fixed range: convert first"
-        )
+        raise ValueError(f"expected {WANTED}; got {x.dtype}, which has no fixed range: convert first")
     batch = batch.float()
     low, high = (v.item() for v in torch.aminmax(batch.detach()))
     if not (low >= 0 and high <= 1):  # NaN fails both comparisons

@@ -1,7 +1,7 @@
 """From a trained float model to its integer entropy model: calibration, quantisation, tables.
 
-Done once, after training, on any machine; the result is stored. Ranges of all activations are taken per channel over the
-calibration images at every quality, folded into the weights of the layer that reads them, and widened by a margin.
+Done once, after training, on any machine; the result is stored. Ranges of all activations are taken per channel over
+the calibration images at every quality, widened by a margin, and folded into the weights of the layer that reads them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from fastlic.entropy.fixed import ACTIVATION_BITS, MEAN_BITS, SCALE_BITS, WIDE_B
 from fastlic.entropy.layers import IntegerConv
 from fastlic.entropy.model import CONTEXT_TAPS, IntegerEntropyModel
 from fastlic.entropy.scales import scale_levels, scale_thresholds
+from fastlic.models import JAHP, MeanScaleHyperprior
+from fastlic.models.density import EntropyBottleneck
+from fastlic.models.layers import LEAKY_SLOPE
 from fastlic.ops.rans import CdfTables, gaussian_tables, pmf_tables
 
 # Unseen images exceed the calibration's largest activations; what still does not fit is clipped, which costs rate only.
@@ -47,9 +50,9 @@ class _Ranges:
 
 
 @torch.no_grad()
-def _calibrate(model: nn.Module, images: Sequence[Tensor]) -> _Ranges:
+def _calibrate(model: MeanScaleHyperprior, images: Sequence[Tensor]) -> _Ranges:
     ranges = _Ranges()
-    qualities = [float(q) for q in range(1, model.qualities + 1)] or [None]
+    qualities: list[float | None] = [float(q) for q in range(1, model.qualities + 1)] or [None]
     for image in images:
         pad = (-image.shape[-1] % model.stride, -image.shape[-2] % model.stride)
         x = F.pad(image.reshape(1, *image.shape[-3:]), (0, pad[0], 0, pad[1]), mode="replicate")
@@ -59,8 +62,8 @@ def _calibrate(model: nn.Module, images: Sequence[Tensor]) -> _Ranges:
             h = ranges.see("z", model.entropy_bottleneck(model.h_a(y))[0])
             for i in (0, 2, 4):
                 h = model.h_s[i](h)
-                h = ranges.see(f"h_s.{i}", F.leaky_relu(h, model.h_s[i + 1].negative_slope) if i < 4 else h)
-            if not hasattr(model, "context_prediction"):
+                h = ranges.see(f"h_s.{i}", F.leaky_relu(h, LEAKY_SLOPE) if i < 4 else h)
+            if not isinstance(model, JAHP):
                 continue
             y_hat = torch.round(y)
             for _ in range(2):  # the second round sees the latent as coding leaves it: round(y - mean) + mean
@@ -68,19 +71,18 @@ def _calibrate(model: nn.Module, images: Sequence[Tensor]) -> _Ranges:
                 for i in (0, 2, 4):
                     e = model.entropy_parameters[i](e)
                     if i < 4:
-                        e = F.leaky_relu(e, model.entropy_parameters[i + 1].negative_slope)
-                        ranges.see(f"parameters.{i}", e)
+                        e = ranges.see(f"parameters.{i}", F.leaky_relu(e, LEAKY_SLOPE))
                 means = e.chunk(2, 1)[1]
                 y_hat = torch.round(y - means) + means
     return ranges
 
 
-def bottleneck_tables(bottleneck: nn.Module, median: np.ndarray) -> CdfTables:
+def bottleneck_tables(bottleneck: EntropyBottleneck, median: np.ndarray) -> CdfTables:
     """The coder's tables for z: one row per channel, centred on ``median`` (int32 [N], units of 2^-6).
 
     Probabilities are evaluated in float64, once; the resulting integers are what both sides keep.
     """
-    double = type(bottleneck)(bottleneck.channels).double()
+    double = EntropyBottleneck(bottleneck.channels).double()
     double.load_state_dict({k: v for k, v in bottleneck.state_dict().items() if not k.startswith("_")}, strict=False)
     k = torch.arange(-_WIDEST_ROW, _WIDEST_ROW + 1, dtype=torch.float64)
     centres = torch.from_numpy(median / 2**MEAN_BITS)[:, None, None]
@@ -96,10 +98,10 @@ def bottleneck_tables(bottleneck: nn.Module, median: np.ndarray) -> CdfTables:
         first, last = (live[0], live[-1]) if len(live) else (_WIDEST_ROW, _WIDEST_ROW)
         rows.append(p[first : last + 1])
         offsets.append(int(first) - _WIDEST_ROW)
-    return pmf_tables(rows, np.array(offsets, np.int32))
+    return pmf_tables(rows, offsets)
 
 
-def convert(model: nn.Module, images: Sequence[Tensor]) -> IntegerEntropyModel:
+def convert(model: MeanScaleHyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
     """The integer entropy model of a trained MeanScaleHyperprior or JAHP.
 
     Args:
@@ -116,47 +118,49 @@ def convert(model: nn.Module, images: Sequence[Tensor]) -> IntegerEntropyModel:
     median = np.rint(model.entropy_bottleneck.medians.double().cpu().numpy() * 2**MEAN_BITS).astype(np.int32)
     # Scales and means leave the last layer in their own fixed-point formats.
     head = np.concatenate([np.full(m, 2.0**-SCALE_BITS), np.full(m, 2.0**-MEAN_BITS)])
-    contextual = hasattr(model, "context_prediction")
 
     def entry(name: str) -> tuple[np.ndarray, Requantiser]:
         scale = ranges.scale(name, floor=1.0)
         return scale, Requantiser.from_factors(2.0**-MEAN_BITS / scale, ACTIVATION_BITS)
 
-    def layer(module: nn.Module, source: np.ndarray, target: np.ndarray | None, slope: float) -> IntegerConv:
-        wide = target is None
-        return IntegerConv.from_float(
-            module.weight,
-            module.bias,
-            source,
-            ACTIVATION_BITS,
-            head if target is None else target,
-            WIDE_BITS if wide else ACTIVATION_BITS,
-            stride=module.stride[0],
-            transposed=isinstance(module, nn.ConvTranspose2d),
-            negative_slope=slope,
-        )
+    def stack(modules: nn.Sequential, name: str, source: np.ndarray, last: np.ndarray | None) -> list[IntegerConv]:
+        """The convolutions at 0, 2 and 4 of ``modules``; ``last`` is the fixed-point format after the third, if any."""
+        layers = []
+        for i in (0, 2, 4):
+            module = modules[i]
+            assert isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
+            wide = i == 4 and last is not None
+            target = last if i == 4 and last is not None else ranges.scale(f"{name}.{i}")
+            layers.append(
+                IntegerConv.from_float(
+                    module.weight,
+                    module.bias if module.bias is not None else torch.zeros(len(target)),
+                    source,
+                    ACTIVATION_BITS,
+                    target,
+                    WIDE_BITS if wide else ACTIVATION_BITS,
+                    stride=module.stride[0],
+                    transposed=isinstance(module, nn.ConvTranspose2d),
+                    negative_slope=LEAKY_SLOPE if i < 4 else 1.0,
+                )
+            )
+            source = target
+        return layers
 
     z_scale, z_input = entry("z")
-    hyper = []
-    source = z_scale
-    for i in (0, 2, 4):
-        target = ranges.scale(f"h_s.{i}") if i < 4 or contextual else None
-        slope = model.h_s[i + 1].negative_slope if i < 4 else 1.0
-        hyper.append(layer(model.h_s[i], source, target, slope))
-        source = target
-    y_input, context, parameters = None, None, []
-    if contextual:
+    hyper = stack(model.h_s, "h_s", z_scale, None if isinstance(model, JAHP) else head)
+    y_input: Requantiser | None = None
+    context: IntegerConv | None = None
+    parameters: list[IntegerConv] = []
+    if isinstance(model, JAHP):
         y_scale, y_input = entry("y")
         masked = model.context_prediction
+        assert masked.bias is not None
         taps = torch.stack([masked.weight[:, :, i + 2, j + 2] for i, j in CONTEXT_TAPS], dim=2)[..., None]
         context_scale = ranges.scale("context")
         context = IntegerConv.from_float(taps, masked.bias, y_scale, ACTIVATION_BITS, context_scale, ACTIVATION_BITS)
-        source = np.concatenate([source, context_scale])
-        for i in (0, 2, 4):
-            target = ranges.scale(f"parameters.{i}") if i < 4 else None
-            slope = model.entropy_parameters[i + 1].negative_slope if i < 4 else 1.0
-            parameters.append(layer(model.entropy_parameters[i], source, target, slope))
-            source = target
+        joined = np.concatenate([ranges.scale("h_s.4"), context_scale])
+        parameters = stack(model.entropy_parameters, "parameters", joined, head)
     levels = scale_levels()
     return IntegerEntropyModel(
         z_tables=bottleneck_tables(model.entropy_bottleneck, median),

@@ -89,8 +89,8 @@ class Requantiser:
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], prefix: str) -> Requantiser:
         """Read what ``to_arrays`` wrote under the same prefix."""
-        parts = [arrays[f"{prefix}.{name}"] for name in ("multiplier", "negative", "shift")]
-        return cls(*parts, int(arrays[f"{prefix}.bits"][0]))
+        multiplier, negative, shift = (arrays[f"{prefix}.{name}"] for name in ("multiplier", "negative", "shift"))
+        return cls(multiplier, negative, shift, int(arrays[f"{prefix}.bits"][0]))
 
 
 def reconstruct(symbols: Tensor, means: Tensor) -> Tensor:

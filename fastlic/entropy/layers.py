@@ -1,8 +1,8 @@
 """Integer layers: convolution, transposed convolution and matrix product with int8 weights and int32 accumulators.
 
 This is the plain reference that every engine and kernel must equal bit for bit. Integers are held in float64 and pass
-through torch's own convolutions, which is exact in any order as long as every partial sum stays below 2^53; ``from_float``
-proves the stronger int32 bound when a layer is made.
+through torch's own convolutions, which is exact in any order as long as every partial sum stays below 2^53;
+``from_float`` proves the stronger int32 bound when a layer is made.
 """
 
 from __future__ import annotations

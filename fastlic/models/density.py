@@ -7,6 +7,7 @@ Names of parameters and buffers follow CompressAI.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn as nn
@@ -47,7 +48,7 @@ class EntropyBottleneck(nn.Module):
         self.matrices = nn.ParameterList()
         self.biases = nn.ParameterList()
         self.factors = nn.ParameterList()
-        for i, (cin, cout) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for i, (cin, cout) in enumerate(pairwise(widths)):
             init = math.log(math.expm1(1 / scale / cout))
             self.matrices.append(nn.Parameter(torch.full((channels, cout, cin), init)))
             self.biases.append(nn.Parameter(torch.empty(channels, cout, 1).uniform_(-0.5, 0.5)))
@@ -68,7 +69,10 @@ class EntropyBottleneck(nn.Module):
 
     def logits_cumulative(self, x: Tensor, stop_gradient: bool = False) -> Tensor:
         """Logits of the cumulative density at x; x and the result are [C, 1, n]."""
-        keep = (lambda p: p.detach()) if stop_gradient else (lambda p: p)
+
+        def keep(p: Tensor) -> Tensor:
+            return p.detach() if stop_gradient else p
+
         last = len(self.matrices) - 1
         for i, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
             x = torch.matmul(F.softplus(keep(matrix)), x) + keep(bias)

@@ -31,7 +31,8 @@ class MeanScaleHyperprior(nn.Module):
     def __init__(self, N: int, M: int, widths: tuple[int, int, int] | None = None, qualities: int = 0) -> None:
         super().__init__()
         self.N, self.M = N, M
-        self.widths = tuple(widths) if widths is not None else (N, N, N)
+        a, b, c = widths if widths is not None else (N, N, N)
+        self.widths = (a, b, c)
         self.qualities = qualities
         self.g_a = analysis_transform(self.widths, M)
         self.g_s = synthesis_transform(self.widths, M)

@@ -5,6 +5,8 @@ Parameter and buffer names follow CompressAI, so that its checkpoints load key b
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -18,12 +20,12 @@ class _LowerBound(torch.autograd.Function):
     """max(x, bound) whose gradient still lets x rise when it is below the bound."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, bound: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bound: Tensor) -> Tensor:
         ctx.save_for_backward(x, bound)
         return torch.maximum(x, bound)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         x, bound = ctx.saved_tensors
         return grad * ((x >= bound) | (grad < 0)), None
 
@@ -100,6 +102,13 @@ class MaskedConv2d(nn.Conv2d):
         rows = CONTEXT_KERNEL // 2
         weight = (self.weight * self.mask)[:, :, : rows + 1]
         return F.conv2d(F.pad(x, (rows, rows, rows, 0)), weight, self.bias)
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay out every convolution kernel channels-last, in place: the layout on which CPUs and GPUs run them fastest."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def conv(cin: int, cout: int, kernel: int = 5, stride: int = 2) -> nn.Conv2d:

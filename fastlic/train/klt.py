@@ -13,7 +13,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.models.hyperprior import MeanScaleHyperprior
+from fastlic.models import JAHP, MeanScaleHyperprior
 from fastlic.models.layers import GDN
 
 # With padding 2 and stride 2, output o of a 5-tap kernel reads inputs 2o-2..2o+2: taps 2 and 3 are the block 2o, 2o+1.
@@ -37,6 +37,7 @@ def initialise(model: MeanScaleHyperprior, images: Tensor, lambdas: list[float])
     for i in (0, 2, 4, 6):
         analysis, synthesis = model.g_a[i], model.g_s[6 - i]
         assert isinstance(analysis, nn.Conv2d) and isinstance(synthesis, nn.ConvTranspose2d)
+        assert analysis.bias is not None and synthesis.bias is not None
         n, c, h, w = x.shape
         blocks = x.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(-1, c * 4).double()
         mean = blocks.reshape(-1, c, 4).mean((0, 2))  # one mean per channel: a bias of the synthesis has no position
@@ -69,5 +70,6 @@ def initialise(model: MeanScaleHyperprior, images: Tensor, lambdas: list[float])
         model.gain.log_gain.data.copy_(logs[:, None].expand(-1, model.M))
         model.gain.log_inverse.data.copy_(-model.gain.log_gain.data)
         middle = math.exp(logs.mean().item())
-    head = model.entropy_parameters[4] if hasattr(model, "entropy_parameters") else model.h_s[4]
+    head = model.entropy_parameters[4] if isinstance(model, JAHP) else model.h_s[4]
+    assert isinstance(head, nn.Conv2d) and head.bias is not None
     head.bias.data[: model.M] = spread * middle * 0.5

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fastlic.models import FAMILIES, MeanScaleHyperprior
+from fastlic.models.layers import channels_last
 from fastlic.train import klt
 from fastlic.train.data import Sampler, load_tiles
 from fastlic.train.optim import Muon
@@ -60,7 +61,8 @@ class TrainConfig:
             raise ValueError(f"optimiser must be 'muon' or 'adam', got {self.optimiser!r}")
         if self.start not in ("klt", "random"):
             raise ValueError(f"start must be 'klt' or 'random', got {self.start!r}")
-        self.widths = tuple(self.widths)  # JSON has no tuples
+        a, b, c = self.widths  # JSON has no tuples
+        self.widths = (a, b, c)
 
 
 def rate_distortion(model: MeanScaleHyperprior, x: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -84,7 +86,8 @@ class Trainer:
         if config.start == "klt":
             sample = train[:: max(len(train) // 256, 1)][:256].float() / 255
             klt.initialise(model, sample, config.lambdas)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(self.device)
+        channels_last(self.model)
         self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.sampler = Sampler(train, config.batch, config.crop, config.seed)
         self.optimisers = self._optimisers()
@@ -95,7 +98,9 @@ class Trainer:
         (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
-        kernels, quantiles, others = [], [], []
+        kernels: list[Tensor] = []
+        quantiles: list[Tensor] = []
+        others: list[Tensor] = []
         for name, p in self.model.named_parameters():
             if p.ndim == 4 and name.startswith(("g_a", "g_s")):
                 kernels.append(p)
