@@ -37,7 +37,7 @@ class StoredCodec:
 def write(path: Path, stored: StoredCodec, half: bool) -> None:
     """Write ``stored`` to ``path``; float weights as float16 if ``half``. The file appears whole or not at all."""
     tensors = {f"float/{k}": (v.half() if half else v.float()).contiguous() for k, v in stored.floats.items()}
-    tensors |= {f"entropy/{k}": torch.from_numpy(np.ascontiguousarray(v)) for k, v in stored.integers.items()}
+    tensors |= {f"entropy/{k}": torch.from_numpy(np.array(v)) for k, v in stored.integers.items()}
     description = {"layout": LAYOUT, "name": stored.name, "family": stored.family, "config": stored.config}
     partial = path.with_name(path.name + ".partial")
     try:

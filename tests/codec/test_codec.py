@@ -1,0 +1,224 @@
+"""Codec: every image in, the same latents out, and clear words for everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import fastlic
+from fastlic import Codec
+from fastlic.codec import container
+from fastlic.errors import CorruptStreamError, FastlicError, ModelMismatchError
+
+SIZES = [(1, 1), (1, 200), (200, 1), (15, 17), (16, 16), (64, 64), (65, 63), (33, 130)]
+
+
+def level(codec: Codec) -> float | None:
+    return 4.0 if codec.qualities else None
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_any_size_comes_back_at_its_own_size_with_the_encoders_latents(any_codec: Codec, height: int, width: int):
+    x = torch.rand(3, height, width, generator=torch.Generator().manual_seed(height + width))
+    data = any_codec.compress(x, level(any_codec))
+    x_hat = any_codec.decompress(data)
+    assert x_hat.shape == x.shape and x_hat.dtype == torch.float32
+    assert x_hat.min() >= 0 and x_hat.max() <= 1
+    seen, decoded = any_codec.latents(x, level(any_codec)), any_codec.decode_latents(data)
+    assert all(torch.equal(seen[k], decoded[k]) for k in ("z", "y"))
+
+
+def test_a_real_photo_is_reconstructed_better_at_higher_quality_for_more_bytes(codec: Codec, photo: Tensor):
+    sizes, errors = [], []
+    for quality in (1, 4, 8):
+        data = codec.compress(photo, quality)
+        x_hat = codec.decompress(data, dtype=torch.uint8)
+        sizes.append(len(data))
+        errors.append((x_hat.float() - photo.float()).square().mean().item())
+    assert sizes == sorted(sizes) and errors == sorted(errors, reverse=True)
+    assert errors[-1] < 300  # 23 dB from twelve untrained channels: the latents do carry the photo
+
+
+def test_fractional_quality_lies_between_its_neighbours(codec: Codec, photo: Tensor):
+    low, middle, high = (len(codec.compress(photo, q)) for q in (4, 4.5, 5))
+    assert low < middle < high
+
+
+def test_uint8_and_float_of_the_same_image_give_the_same_bytes(codec: Codec, photo: Tensor):
+    assert codec.compress(photo, 4) == codec.compress(photo.float() / 255, 4)
+
+
+def test_non_contiguous_and_batch_of_one_are_accepted(codec: Codec, photo: Tensor):
+    turned = photo.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    assert codec.compress(turned, 4) == codec.compress(photo[None], 4) == codec.compress(photo, 4)
+
+
+def test_a_batch_gives_each_images_own_bytes_and_a_list_comes_back(codec: Codec, photo: Tensor):
+    batch = torch.stack([photo, photo.flip(2), 255 - photo])
+    streams = codec.compress(batch, 4)
+    assert streams == [codec.compress(x, 4) for x in batch]
+    images = codec.decompress(streams, dtype=torch.uint8)
+    assert [tuple(x.shape) for x in images] == [tuple(photo.shape)] * 3
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float64])
+def test_decompressed_images_have_the_type_asked_for(codec: Codec, photo: Tensor, dtype: torch.dtype):
+    x = codec.decompress(codec.compress(photo, 4), dtype=dtype)
+    assert x.dtype == dtype and x.shape == photo.shape
+
+
+def test_latents_do_not_depend_on_the_number_of_threads(codec: Codec, photo: Tensor):
+    before = torch.get_num_threads()
+    try:
+        seen = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            data = codec.compress(photo, 6)
+            seen.append((data, codec.decode_latents(data)))
+        torch.set_num_threads(1)
+        crossed = codec.decode_latents(seen[1][0])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(crossed["y"], seen[1][1]["y"])
+
+
+REFUSED = {
+    "no tensor": ([[0.0]], TypeError, "torch.Tensor"),
+    "grey": (torch.rand(1, 8, 8), ValueError, "expand"),
+    "grey without channels": (torch.rand(8, 8), ValueError, "expand"),
+    "RGBA": (torch.rand(4, 8, 8), ValueError, "transparency"),
+    "channels last": (torch.rand(8, 9, 3), ValueError, "movedim"),
+    "empty": (torch.rand(3, 0, 8), ValueError, "one pixel"),
+    "five axes": (torch.rand(1, 1, 3, 8, 8), ValueError, "shape"),
+    "int64": (torch.zeros(3, 8, 8, dtype=torch.int64), ValueError, "int64"),
+    "NaN": (torch.full((3, 8, 8), float("nan")), ValueError, "finite"),
+    "infinity": (torch.full((3, 8, 8), float("inf")), ValueError, "finite"),
+    "0..255 floats": (torch.rand(3, 8, 8) * 255, ValueError, "divide by 255"),
+    "negative": (torch.rand(3, 8, 8) - 0.5, ValueError, "values from -"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_with_what_came_and_what_is_wanted(codec: Codec, case: str):
+    x, error, words = REFUSED[case]
+    with pytest.raises(error, match=words):
+        codec.compress(x, 4)
+
+
+@pytest.mark.parametrize("quality", [0, 0.9, 8.1, -1, float("nan"), None])
+def test_a_quality_outside_the_codecs_range_is_refused(codec: Codec, photo: Tensor, quality):
+    with pytest.raises(ValueError, match="1 to 8"):
+        codec.compress(photo, quality)
+
+
+def test_an_output_type_that_makes_no_image_is_refused(codec: Codec, photo: Tensor):
+    with pytest.raises(ValueError, match="int32"):
+        codec.decompress(codec.compress(photo, 4), dtype=torch.int32)
+
+
+def test_a_saved_codec_gives_the_same_streams_and_images(any_codec: Codec, photo: Tensor, tmp_path: Path):
+    any_codec.save(tmp_path / "codec.safetensors")
+    again = fastlic.load(tmp_path / "codec.safetensors")
+    data = any_codec.compress(photo, level(any_codec))
+    assert again.compress(photo, level(any_codec)) == data
+    assert torch.equal(again.decompress(data), any_codec.decompress(data))
+    assert again.fingerprint == any_codec.fingerprint and again.name == any_codec.name
+
+
+def test_a_codec_saved_for_coding_alone_decodes_and_hands_out_no_half_model(codec: Codec, photo: Tensor, tmp_path: Path):
+    codec.save(tmp_path / "small.safetensors", half=True, training=False)
+    again = Codec.load(tmp_path / "small.safetensors")
+    data = codec.compress(photo, 4)
+    assert torch.equal(again.decode_latents(data)["y"], codec.decode_latents(data)["y"])
+    assert again.model is None
+    assert again.estimate(photo, 4)["bits"] == pytest.approx(codec.estimate(photo, 4)["bits"], rel=0.02)
+
+
+def test_a_stream_finds_the_codec_it_was_made_with(codec: Codec, photo: Tensor, tmp_path: Path):
+    codec.save(tmp_path / "codec.safetensors")
+    fastlic.load(tmp_path / "codec.safetensors")
+    data = codec.compress(photo, 3)
+    assert torch.equal(fastlic.decompress(data), codec.decompress(data))
+    assert len(fastlic.decompress([data, data])) == 2
+
+
+def test_a_stream_of_other_weights_names_both(codec: Codec, any_codec: Codec, photo: Tensor):
+    if any_codec.fingerprint == codec.fingerprint:
+        pytest.skip("the same weights")
+    with pytest.raises(ModelMismatchError, match=f"{any_codec.fingerprint.hex()}.*{codec.fingerprint.hex()}"):
+        codec.decompress(any_codec.compress(photo, level(any_codec)))
+
+
+def test_a_stream_of_unknown_weights_says_which(photo: Tensor):
+    header = container.Header(3, 4.0, bytes(8), 16, 16)
+    with pytest.raises(ModelMismatchError, match="0000000000000000"):
+        fastlic.decompress(container.pack(header, [b"a", b"b"]))
+
+
+def test_a_codec_file_that_is_none_is_refused(tmp_path: Path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"not a codec")
+    with pytest.raises(ValueError, match="safetensors"):
+        fastlic.load(path)
+    with pytest.raises(ValueError, match="neither a codec file nor"):
+        fastlic.load("no-such-weights")
+
+
+@pytest.mark.parametrize("stride", [1])
+def test_every_truncation_is_reported(codec: Codec, stride: int):
+    data = codec.compress(torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0)), 2)
+    for length in range(0, len(data), stride):
+        with pytest.raises(CorruptStreamError):
+            codec.decompress(data[:length])
+
+
+def test_every_flipped_byte_and_every_extra_byte_is_reported(codec: Codec):
+    data = codec.compress(torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0)), 2)
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 0xFF
+        with pytest.raises(FastlicError):
+            codec.decompress(bytes(damaged))
+    with pytest.raises(CorruptStreamError):
+        codec.decompress(data + b"\0")
+
+
+def test_damage_under_valid_checksums_is_an_error_or_bounded_never_a_crash(codec: Codec):
+    """A hostile writer can fix the checksums: whatever the sections hold, decoding ends with an image or an error."""
+    x = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0))
+    header, sections = container.unpack(codec.compress(x, 2))
+    generator = torch.Generator().manual_seed(1)
+    reported = 0
+    for _ in range(150):
+        damaged = [bytearray(s) for s in sections]
+        which = damaged[int(torch.randint(2, (1,), generator=generator))]
+        which[int(torch.randint(len(which), (1,), generator=generator))] ^= 1 << int(
+            torch.randint(8, (1,), generator=generator)
+        )
+        try:
+            image = codec.decompress(container.pack(header, [bytes(s) for s in damaged]))
+            assert image.shape == x.shape and bool(torch.isfinite(image).all())
+        except CorruptStreamError:
+            reported += 1
+    assert reported > 100
+
+
+def test_a_short_stream_cannot_claim_a_huge_image(codec: Codec, photo: Tensor):
+    header, sections = container.unpack(codec.compress(photo, 4))
+    forged = container.Header(header.model_id, header.quality, header.fingerprint, 11000, 11000)
+    with pytest.raises(CorruptStreamError, match="too few"):
+        codec.decompress(container.pack(forged, sections))
+
+
+def test_header_and_framing_cost_at_most_48_bytes(codec: Codec, photo: Tensor):
+    data = codec.compress(photo, 8)
+    _, sections = container.unpack(data)
+    assert len(data) - sum(len(s) for s in sections) <= 48
+
+
+def test_one_flipped_word_of_the_model_type_is_a_type_error():
+    with pytest.raises(TypeError, match=r"fastlic\.models"):
+        Codec(torch.nn.Linear(3, 3))
