@@ -3,6 +3,7 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstdint>
 #include <span>
@@ -35,7 +36,8 @@ inline std::span<const std::uint8_t> byte_view(const py::buffer_info& info) {
 }
 
 inline void require_equal(std::size_t a, std::size_t b, const char* what) {
-  if (a != b) throw py::value_error(std::string(what) + " differ in size: " + std::to_string(a) + " and " + std::to_string(b));
+  if (a != b)
+    throw py::value_error(std::string(what) + " differ in size: " + std::to_string(a) + " and " + std::to_string(b));
 }
 
 template <typename Bytes>

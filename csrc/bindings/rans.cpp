@@ -28,7 +28,9 @@ py::bytes encode(const Array<Symbol>& symbols, const Array<std::uint8_t>& indexe
 class PyRansDecoder {
  public:
   PyRansDecoder(const py::buffer& data, std::shared_ptr<const CdfTables> tables)
-      : info_(data.request()), tables_(std::move(tables)), decoder_(byte_view(info_).data(), byte_view(info_).size(), *tables_) {}
+      : info_(data.request()),
+        tables_(std::move(tables)),
+        decoder_(byte_view(info_).data(), byte_view(info_).size(), *tables_) {}
 
   template <typename Symbol>
   void decode(const Array<std::uint8_t>& indexes, Array<Symbol> out) {

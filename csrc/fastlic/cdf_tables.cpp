@@ -46,8 +46,8 @@ CdfTables::CdfTables(std::span<const std::int32_t> cdf, std::span<const std::int
   const std::size_t rows = lengths.size();
   if (rows == 0 || rows > kMaxRows || offsets.size() != rows || shifts.size() != rows) {
     throw std::invalid_argument("tables need 1 to 256 rows with one length, offset and shift each, got " +
-                                std::to_string(rows) + " lengths, " + std::to_string(offsets.size()) +
-                                " offsets, " + std::to_string(shifts.size()) + " shifts");
+                                std::to_string(rows) + " lengths, " + std::to_string(offsets.size()) + " offsets, " +
+                                std::to_string(shifts.size()) + " shifts");
   }
   constexpr std::size_t kLine = 64 / sizeof(std::uint32_t);
   decode_storage_.resize((rows << precision) + kLine);

@@ -37,19 +37,18 @@ constexpr std::uint32_t kFieldMask = (1u << kFieldBits) - 1;
 constexpr std::uint32_t kEncodeEscapeFlag = 1u << (2 * kFieldBits);
 
 struct CdfRow {
-  std::int32_t offset = 0;   // t of slot 0
-  std::int32_t base = 0;     // what kernels add to their int8 values; 0 for rows near zero
-  std::uint32_t size = 0;    // regular slots
-  std::uint8_t shift = 0;    // raw bits
-  bool plain = true;         // shift == 0 and base == 0: the kernels' int8 is the symbol itself
+  std::int32_t offset = 0;  // t of slot 0
+  std::int32_t base = 0;    // what kernels add to their int8 values; 0 for rows near zero
+  std::uint32_t size = 0;   // regular slots
+  std::uint8_t shift = 0;   // raw bits
+  bool plain = true;        // shift == 0 and base == 0: the kernels' int8 is the symbol itself
 };
 
 class CdfTables {
  public:
-  // cdf:     rows one after another, each 0 = c[0] < c[1] < ... < c[size + 1] = 2^precision; the last slot is the escape
-  // lengths: entries of each row in `cdf`, i.e. size + 2, in 3..257
-  // offsets: t of the first slot;  shifts: raw bits, 0..16
-  // Throws std::invalid_argument that names the row and the fault.
+  // cdf:     rows one after another, each 0 = c[0] < c[1] < ... < c[size + 1] = 2^precision; the last slot is the
+  // escape lengths: entries of each row in `cdf`, i.e. size + 2, in 3..257 offsets: t of the first slot;  shifts: raw
+  // bits, 0..16 Throws std::invalid_argument that names the row and the fault.
   CdfTables(std::span<const std::int32_t> cdf, std::span<const std::int32_t> lengths,
             std::span<const std::int32_t> offsets, std::span<const std::uint8_t> shifts, unsigned precision);
 
@@ -60,9 +59,9 @@ class CdfTables {
   // Rows below this one are all plain, so a block whose indexes stay below it needs no per-symbol care.
   unsigned first_special_row() const noexcept { return first_special_; }
 
-  const std::uint32_t* decode_words() const noexcept { return decode_; }           // [rows][2^precision]
-  const std::uint32_t* encode_words() const noexcept { return encode_.data(); }    // [rows][256], column: u8(t - base)
-  const std::uint16_t* costs() const noexcept { return costs_.data(); }            // same shape; bits in 1/256
+  const std::uint32_t* decode_words() const noexcept { return decode_; }         // [rows][2^precision]
+  const std::uint32_t* encode_words() const noexcept { return encode_.data(); }  // [rows][256], column: u8(t - base)
+  const std::uint16_t* costs() const noexcept { return costs_.data(); }          // same shape; bits in 1/256
 
   // Throws std::invalid_argument if an index names no row.
   void check_indexes(const std::uint8_t* indexes, std::size_t count) const;

@@ -5,10 +5,12 @@
 //     2W bytes        words, u16, little endian, in the order in which the decoder needs them
 //     S bytes         side stream (raw bits and escapes), read from its last byte backwards
 //
-// Nothing stores W or S: the words and the side stream grow towards each other and must meet exactly. No symbols, no bytes.
+// Nothing stores W or S: the words and the side stream grow towards each other and must meet exactly. No symbols, no
+// bytes.
 //
-// Symbol i belongs to lane i mod N; after each symbol its lane takes a word if its state fell below kStateLow. That rule
-// is the whole schedule: the scalar loop does it one symbol at a time, SIMD code 8 or 16 at a time, with the same words.
+// Symbol i belongs to lane i mod N; after each symbol its lane takes a word if its state fell below kStateLow. That
+// rule is the whole schedule: the scalar loop does it one symbol at a time, SIMD code 8 or 16 at a time, with the same
+// words.
 #pragma once
 
 #include <array>

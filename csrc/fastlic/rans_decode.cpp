@@ -42,8 +42,8 @@ RansDecoder::RansDecoder(const std::uint8_t* data, std::size_t size, const CdfTa
   }
   for (unsigned lane = 0; lane < lanes_; ++lane) {
     const std::uint8_t* at = data + kHeaderBytes + 4 * lane;
-    const std::uint32_t state = std::uint32_t{at[0]} | std::uint32_t{at[1]} << 8 | std::uint32_t{at[2]} << 16 |
-                                std::uint32_t{at[3]} << 24;
+    const std::uint32_t state =
+        std::uint32_t{at[0]} | std::uint32_t{at[1]} << 8 | std::uint32_t{at[2]} << 16 | std::uint32_t{at[3]} << 24;
     if (state < kStateLow || state >= kStateHigh) {
       throw CorruptStream("rANS stream: the state of lane " + std::to_string(lane) + " is out of range");
     }

@@ -1,13 +1,13 @@
 // rans_encode: blocks of symbols from the last to the first. The inner loops are in simd/.
 #include <algorithm>
 #include <bit>
-#include <memory>
 #include <stdexcept>
 #include <string>
 
 #include "fastlic/isa.hpp"
 #include "fastlic/rans.hpp"
 #include "fastlic/simd/rans_kernels.hpp"
+#include "fastlic/word_buffer.hpp"
 
 namespace fastlic {
 namespace {
@@ -15,37 +15,11 @@ namespace {
 constexpr std::size_t kBlock = 4096;
 static_assert(kBlock % kMaxLanes == 0);  // so only the last block has an odd end
 
-// A buffer that grows downwards.
-class WordBuffer {
- public:
-  explicit WordBuffer(std::size_t capacity) : capacity_(capacity), bytes_(new std::uint8_t[capacity]) {}
-
-  std::uint8_t* next() noexcept { return bytes_.get() + begin_(); }
-  std::size_t size() const noexcept { return size_; }
-  void written_down_to(const std::uint8_t* at) noexcept {
-    size_ = capacity_ - static_cast<std::size_t>(at - bytes_.get());
-  }
-  void reserve(std::size_t room) {
-    if (begin_() >= room) return;
-    const std::size_t larger = 2 * capacity_ + room;
-    std::unique_ptr<std::uint8_t[]> bytes(new std::uint8_t[larger]);
-    std::copy_n(next(), size_, bytes.get() + (larger - size_));
-    bytes_ = std::move(bytes);
-    capacity_ = larger;
-  }
-
- private:
-  std::size_t begin_() const noexcept { return capacity_ - size_; }
-  std::size_t capacity_;
-  std::size_t size_ = 0;
-  std::unique_ptr<std::uint8_t[]> bytes_;
-};
-
 // What a row makes of a symbol.
 struct Split {
-  std::int8_t value;        // column of the encode table; kEscapeValue where t is outside int8
-  std::uint32_t raw;        // low `shift` bits
-  std::uint64_t distance;   // gamma-coded if the table calls the value an escape
+  std::int8_t value;       // column of the encode table; kEscapeValue where t is outside int8
+  std::uint32_t raw;       // low `shift` bits
+  std::uint64_t distance;  // gamma-coded if the table calls the value an escape
 };
 
 Split split(std::int32_t symbol, const CdfRow& row) noexcept {
@@ -58,7 +32,8 @@ Split split(std::int32_t symbol, const CdfRow& row) noexcept {
           below >= 0 ? 2 * static_cast<std::uint64_t>(below) + 1 : 2 * static_cast<std::uint64_t>(above)};
 }
 
-// Bytes that the symbols will take, from at most ~1000 of them, in integers: the lane count may depend on the data only.
+// Bytes that the symbols will take, from at most ~1000 of them, in integers: the lane count may depend on the data
+// only.
 template <typename Symbol>
 std::uint64_t estimate_bytes(const Symbol* symbols, const std::uint8_t* indexes, std::size_t count,
                              const CdfTables& tables) noexcept {
@@ -83,7 +58,11 @@ class Encoder {
  public:
   Encoder(const Symbol* symbols, const std::uint8_t* indexes, std::size_t count, const CdfTables& tables,
           unsigned lanes, std::size_t expected)
-      : symbols_(symbols), indexes_(indexes), count_(count), tables_(tables), lanes_(lanes),
+      : symbols_(symbols),
+        indexes_(indexes),
+        count_(count),
+        tables_(tables),
+        lanes_(lanes),
         words_(expected + expected / 16 + 4 * kBlock) {
     states_.fill(kStateLow);
   }
@@ -109,14 +88,15 @@ class Encoder {
     Marks special{};
     if (tables_.first_special_row() < tables_.rows()) {
       kernels_.mark_rows(indexes, size, tables_.first_special_row(), special.data());
-      for_each_mark(special, size, [&](std::size_t i) { values_[i] = split(symbols[i], tables_.row(indexes[i])).value; });
+      for_each_mark(special, size,
+                    [&](std::size_t i) { values_[i] = split(symbols[i], tables_.row(indexes[i])).value; });
     }
 
     words_.reserve(2 * size + kSlack);
     Marks escapes{};
     auto* escape_bytes = reinterpret_cast<std::uint8_t*>(escapes.data());
-    simd::EncodeJob job{states_.data(), lanes_,        tables_.encode_words(), tables_.precision(),
-                        words_.next(),  escape_bytes};
+    simd::EncodeJob job{states_.data(),      lanes_,        tables_.encode_words(),
+                        tables_.precision(), words_.next(), escape_bytes};
     const std::size_t groups = size / lanes_;
     for (std::size_t i = size; i-- > groups * lanes_;) {
       const std::uint32_t packed = job.words[std::size_t{indexes[i]} << 8 | static_cast<std::uint8_t>(values_[i])];
@@ -160,7 +140,7 @@ class Encoder {
     for (unsigned lane = 0; lane < lanes_; ++lane) {
       for (unsigned byte = 0; byte < 4; ++byte) out.push_back(static_cast<std::uint8_t>(states_[lane] >> (8 * byte)));
     }
-    out.insert(out.end(), words_.next(), words_.next() + words_.size());
+    out.insert(out.end(), words_.begin(), words_.begin() + words_.size());
     if (has_side) {
       const std::vector<std::uint8_t>& side = side_.finish();
       out.insert(out.end(), side.begin(), side.end());
@@ -203,9 +183,9 @@ std::vector<std::uint8_t> rans_encode(const Symbol* symbols, const std::uint8_t*
   return Encoder<Symbol>(symbols, indexes, count, tables, lanes == 0 ? choose_lanes(expected) : lanes, expected).run();
 }
 
-template std::vector<std::uint8_t> rans_encode(const std::int16_t*, const std::uint8_t*, std::size_t,
-                                               const CdfTables&, unsigned);
-template std::vector<std::uint8_t> rans_encode(const std::int32_t*, const std::uint8_t*, std::size_t,
-                                               const CdfTables&, unsigned);
+template std::vector<std::uint8_t> rans_encode(const std::int16_t*, const std::uint8_t*, std::size_t, const CdfTables&,
+                                               unsigned);
+template std::vector<std::uint8_t> rans_encode(const std::int32_t*, const std::uint8_t*, std::size_t, const CdfTables&,
+                                               unsigned);
 
 }  // namespace fastlic

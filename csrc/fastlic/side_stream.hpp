@@ -25,8 +25,8 @@ class SideWriter {
     for (; filled_ >= 8; filled_ -= 8, buffer_ >>= 8) bytes_.push_back(static_cast<std::uint8_t>(buffer_));
   }
 
-  // An escaped distance in Elias' gamma code, the prefix on top: popped as z zeros, a one, then z low bits of distance+1.
-  // Escapes sit just outside their window in real data, where this costs one to three bits.
+  // An escaped distance in Elias' gamma code, the prefix on top: popped as z zeros, a one, then z low bits of
+  // distance+1. Escapes sit just outside their window in real data, where this costs one to three bits.
   void push_gamma(std::uint64_t distance) {
     const std::uint64_t value = distance + 1;
     const auto zeros = static_cast<unsigned>(std::bit_width(value)) - 1;
@@ -67,7 +67,8 @@ class SideReader {
     if (position_ - floor_bits_ < bits) throw CorruptStream("the side stream is exhausted");
     position_ -= bits;
     const std::uint64_t byte = position_ / 8;
-    // At most 7 + 16 bits from here up, so three bytes; those above the first exist because the bits were in the stream.
+    // At most 7 + 16 bits from here up, so three bytes; those above the first exist because the bits were in the
+    // stream.
     std::uint32_t window = data_[byte];
     const unsigned shift = position_ % 8;
     if (shift + bits > 8) window |= std::uint32_t{data_[byte + 1]} << 8;

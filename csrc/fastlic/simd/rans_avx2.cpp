@@ -58,10 +58,10 @@ alignas(64) constexpr Permutations kCompressToTop = make_compress_to_top();
 [[FASTLIC_AVX2]] inline __m256i load_each(const std::uint32_t* table, __m256i at) {
   alignas(32) std::uint32_t index[kWidth];
   _mm256_store_si256(reinterpret_cast<__m256i*>(index), at);
-  return _mm256_setr_epi32(
-      static_cast<int>(table[index[0]]), static_cast<int>(table[index[1]]), static_cast<int>(table[index[2]]),
-      static_cast<int>(table[index[3]]), static_cast<int>(table[index[4]]), static_cast<int>(table[index[5]]),
-      static_cast<int>(table[index[6]]), static_cast<int>(table[index[7]]));
+  return _mm256_setr_epi32(static_cast<int>(table[index[0]]), static_cast<int>(table[index[1]]),
+                           static_cast<int>(table[index[2]]), static_cast<int>(table[index[3]]),
+                           static_cast<int>(table[index[4]]), static_cast<int>(table[index[5]]),
+                           static_cast<int>(table[index[6]]), static_cast<int>(table[index[7]]));
 }
 
 [[FASTLIC_AVX2]] inline __m256i load_bytes(const void* at) {
@@ -91,7 +91,8 @@ template <unsigned V, typename Symbol>
   const __m256i escape = _mm256_set1_epi32(kEscapeValue);
   __m256i escapes = _mm256_setzero_si256();
 
-  const auto step = [&](__m256i state, const std::uint8_t* index, Symbol* to) __attribute__((always_inline, target("avx2,bmi2,popcnt"))) {
+  const auto step = [&](__m256i state, const std::uint8_t* index,
+                        Symbol* to) __attribute__((always_inline, target("avx2,bmi2,popcnt"))) {
     const __m256i slot =
         _mm256_or_si256(_mm256_sll_epi32(load_bytes(index), precision), _mm256_and_si256(state, slot_mask));
     const __m256i packed = load_each(job.slots, slot);
@@ -159,8 +160,8 @@ template <typename Symbol>
     const std::size_t at = i - kWidth;
     auto* memory = reinterpret_cast<__m256i*>(job.states + at % job.lanes);
     const __m256i state = _mm256_load_si256(memory);
-    const __m256i packed = load_each(
-        job.words, _mm256_or_si256(_mm256_slli_epi32(load_bytes(indexes + at), 8), load_bytes(values + at)));
+    const __m256i packed =
+        load_each(job.words, _mm256_or_si256(_mm256_slli_epi32(load_bytes(indexes + at), 8), load_bytes(values + at)));
     job.marks[at / 8] = static_cast<std::uint8_t>(mask_of(_mm256_slli_epi32(packed, 31 - 2 * kFieldBits)));
     const __m256i frequency = _mm256_and_si256(packed, field_mask);
     const __m256i start = _mm256_and_si256(_mm256_srli_epi32(packed, kFieldBits), field_mask);
@@ -175,9 +176,9 @@ template <typename Symbol>
     next -= 2 * static_cast<unsigned>(_mm_popcnt_u32(mask));
     const __m256i x = _mm256_blendv_epi8(_mm256_srli_epi32(state, kWordBits), state, keep);
 
-    // The quotient is below 2^21 and its two roundings are off by 2^-24 each, so the guess is at most one off, either way.
-    const __m256i guess =
-        _mm256_cvttps_epi32(_mm256_div_ps(_mm256_cvtepi32_ps(x), _mm256_cvtepi32_ps(frequency)));
+    // The quotient is below 2^21 and its two roundings are off by 2^-24 each, so the guess is at most one off, either
+    // way.
+    const __m256i guess = _mm256_cvttps_epi32(_mm256_div_ps(_mm256_cvtepi32_ps(x), _mm256_cvtepi32_ps(frequency)));
     const __m256i remainder = _mm256_sub_epi32(x, _mm256_mullo_epi32(guess, frequency));
     const __m256i gain = _mm256_sub_epi32(total, frequency);
     const __m256i too_low = _mm256_cmpgt_epi32(remainder, _mm256_sub_epi32(frequency, _mm256_set1_epi32(1)));

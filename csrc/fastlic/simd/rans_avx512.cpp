@@ -17,9 +17,7 @@ constexpr unsigned kWidth = 16;
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi32_epi16(values));
 }
 
-[[FASTLIC_AVX512]] inline void store(std::int32_t* out, __m512i values) {
-  _mm512_storeu_si512(out, values);
-}
+[[FASTLIC_AVX512]] inline void store(std::int32_t* out, __m512i values) { _mm512_storeu_si512(out, values); }
 
 [[FASTLIC_AVX512]] inline __m128i load_four(const std::uint32_t* table, const std::uint32_t* at) {
   __m128i four = _mm_cvtsi32_si128(static_cast<int>(table[at[0]]));
@@ -31,8 +29,10 @@ constexpr unsigned kWidth = 16;
 [[FASTLIC_AVX512]] inline __m512i load_each(const std::uint32_t* table, __m512i at) {
   alignas(64) std::uint32_t index[kWidth];
   _mm512_store_si512(index, at);
-  const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(load_four(table, index)), load_four(table, index + 4), 1);
-  const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(load_four(table, index + 8)), load_four(table, index + 12), 1);
+  const __m256i low =
+      _mm256_inserti128_si256(_mm256_castsi128_si256(load_four(table, index)), load_four(table, index + 4), 1);
+  const __m256i high =
+      _mm256_inserti128_si256(_mm256_castsi128_si256(load_four(table, index + 8)), load_four(table, index + 12), 1);
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
@@ -107,15 +107,14 @@ template <unsigned V>
       const std::size_t at = i - (V - v) * kWidth;
       const __m512i row = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(indexes + at)));
       const __m512i column = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values + at)));
-      const __m512i packed =
-          load_each(job.words, _mm512_or_si512(_mm512_slli_epi32(row, 8), column));
+      const __m512i packed = load_each(job.words, _mm512_or_si512(_mm512_slli_epi32(row, 8), column));
       const __mmask16 escapes = _mm512_test_epi32_mask(packed, flag);
       std::memcpy(job.marks + at / 8, &escapes, sizeof escapes);
       const __m512i frequency = _mm512_and_si512(packed, field_mask);
       const __m512i start = _mm512_and_si512(_mm512_srli_epi32(packed, kFieldBits), field_mask);
 
-      // Words of lanes that must shrink, packed to the top of a vector and stored to end at `next`; the lanes below hold
-      // rubbish that later words overwrite. (A masked or compressing store to memory is microcoded on Zen 4.)
+      // Words of lanes that must shrink, packed to the top of a vector and stored to end at `next`; the lanes below
+      // hold rubbish that later words overwrite. (A masked or compressing store to memory is microcoded on Zen 4.)
       const __mmask16 high = _mm512_cmpge_epu32_mask(states[v], _mm512_sll_epi32(frequency, headroom));
       const unsigned count = static_cast<unsigned>(_mm_popcnt_u32(high));
       const __m256i words = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(high, states[v]));
@@ -126,9 +125,8 @@ template <unsigned V>
 
       // Both roundings go down, so the float quotient is never above the true one, and below it by less than one:
       // x / f < 2^(31 - precision) <= 2^21, and two relative errors of 2^-23 make 2^-1 at most.
-      const __m512 ratio =
-          _mm512_div_round_ps(_mm512_cvt_roundepi32_ps(x, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC),
-                              _mm512_cvtepi32_ps(frequency), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
+      const __m512 ratio = _mm512_div_round_ps(_mm512_cvt_roundepi32_ps(x, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC),
+                                               _mm512_cvtepi32_ps(frequency), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
       const __m512i guess = _mm512_cvttps_epi32(ratio);
       // state = x + start + q * (total - f). If the remainder under the guess is still f or more, q is one larger.
       const __m512i remainder = _mm512_sub_epi32(x, _mm512_mullo_epi32(guess, frequency));

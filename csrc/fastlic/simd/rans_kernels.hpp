@@ -1,7 +1,8 @@
 // Inner loops of the native coder, one file per instruction set, and the table that chooses between them.
 //
-// A kernel handles whole groups: as many symbols as there are lanes, starting at lane 0. The driver does the odd ends with
-// the scalar steps below. All kernels compute the same integers, so bytes, symbols and errors never depend on the choice.
+// A kernel handles whole groups: as many symbols as there are lanes, starting at lane 0. The driver does the odd ends
+// with the scalar steps below. All kernels compute the same integers, so bytes, symbols and errors never depend on the
+// choice.
 #pragma once
 
 #include <cstddef>
@@ -15,22 +16,22 @@
 namespace fastlic::simd {
 
 struct DecodeJob {
-  std::uint32_t* states;        // [lanes], 64-byte aligned
+  std::uint32_t* states;  // [lanes], 64-byte aligned
   unsigned lanes;
-  const std::uint32_t* slots;   // CdfTables::decode_words()
+  const std::uint32_t* slots;  // CdfTables::decode_words()
   unsigned precision;
-  const std::uint8_t* next;     // next unread word
-  const std::uint8_t* limit;    // a group may start while next <= limit; 128 bytes are readable from there
-  bool escaped = false;         // set if any output is kEscapeValue
+  const std::uint8_t* next;   // next unread word
+  const std::uint8_t* limit;  // a group may start while next <= limit; 128 bytes are readable from there
+  bool escaped = false;       // set if any output is kEscapeValue
 };
 
 struct EncodeJob {
-  std::uint32_t* states;        // [lanes], 64-byte aligned
+  std::uint32_t* states;  // [lanes], 64-byte aligned
   unsigned lanes;
-  const std::uint32_t* words;   // CdfTables::encode_words()
+  const std::uint32_t* words;  // CdfTables::encode_words()
   unsigned precision;
-  std::uint8_t* next;           // words are written downwards from here; 2 bytes per symbol and 64 more are writable below
-  std::uint8_t* marks;          // bit i is set if symbol i used the escape slot; cleared by the caller
+  std::uint8_t* next;   // words are written downwards from here; 2 bytes per symbol and 64 more are writable below
+  std::uint8_t* marks;  // bit i is set if symbol i used the escape slot; cleared by the caller
 };
 
 // Decode up to `groups` groups, return how many were done (fewer only at the limit).
@@ -38,7 +39,6 @@ using DecodeGroups16 = std::size_t (*)(DecodeJob&, const std::uint8_t* indexes, 
 using DecodeGroups32 = std::size_t (*)(DecodeJob&, const std::uint8_t* indexes, std::int32_t* out, std::size_t groups);
 // Encode `groups` groups, last symbol first. values: int8 as in CdfTables, [groups * lanes].
 using EncodeGroups = void (*)(EncodeJob&, const std::uint8_t* indexes, const std::int8_t* values, std::size_t groups);
-
 
 // Helpers of the drivers, over blocks of any size.
 // Symbols to int8, with everything outside -127..127 as kEscapeValue.
@@ -99,8 +99,9 @@ inline int decode_step(std::uint32_t& state, const std::uint8_t*& next, const st
 }
 
 // x / frequency for every x that can reach the division, x < frequency * 2^(31 - precision):
-// with m = ceil(2^43 / frequency), the product exceeds x * 2^43 / frequency by less than x * (frequency - 1) / frequency
-// < 2^31; the fraction of x / frequency is at most 1 - 1/frequency <= 1 - 2^-12, that is 2^31 short of carrying.
+// with m = ceil(2^43 / frequency), the product exceeds x * 2^43 / frequency by less than x * (frequency - 1) /
+// frequency < 2^31; the fraction of x / frequency is at most 1 - 1/frequency <= 1 - 2^-12, that is 2^31 short of
+// carrying.
 constexpr unsigned kReciprocalBits = 43;
 static_assert(31 + kMaxPrecision <= kReciprocalBits);
 static_assert(31 - kMinPrecision + kReciprocalBits + 1 <= 65, "q * 2^43 fits 64 bits");

@@ -77,8 +77,7 @@ void encode_in_registers(EncodeJob& job, const std::uint8_t* indexes, const std:
   for (std::size_t i = groups * N; i > 0; i -= N) {
     for (unsigned lane = N; lane-- > 0;) {
       const std::size_t at = i - N + lane;
-      const std::uint32_t packed =
-          job.words[std::size_t{indexes[at]} << 8 | static_cast<std::uint8_t>(values[at])];
+      const std::uint32_t packed = job.words[std::size_t{indexes[at]} << 8 | static_cast<std::uint8_t>(values[at])];
       if ((packed & kEncodeEscapeFlag) != 0) job.marks[at / 8] |= static_cast<std::uint8_t>(1u << at % 8);
       encode_step(states[lane], next, packed, job.precision);
     }
@@ -108,8 +107,9 @@ void encode_groups(EncodeJob& job, const std::uint8_t* indexes, const std::int8_
 }  // namespace
 
 const std::uint64_t* const kReciprocals = kReciprocalTable.data();
-const BlockKernels kBlockScalar = {&narrow_body<std::int16_t>, &narrow_body<std::int32_t>, &max_index_body, &mark_rows_body,
-                                   &mark_escapes_body<std::int16_t>, &mark_escapes_body<std::int32_t>};
+const BlockKernels kBlockScalar = {
+    &narrow_body<std::int16_t>,       &narrow_body<std::int32_t>,      &max_index_body, &mark_rows_body,
+    &mark_escapes_body<std::int16_t>, &mark_escapes_body<std::int32_t>};
 const RansKernels kRansScalar = {&decode_groups<std::int16_t>, &decode_groups<std::int32_t>, &encode_groups};
 
 const RansKernels& rans_kernels(Isa isa, unsigned lanes) noexcept {

@@ -1,0 +1,43 @@
+// The model's arrays as they come from a file: named, typed, shaped, not yet trusted.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace fastlic::engine {
+
+enum class Type { int8, uint8, int32 };
+
+struct ArrayRef {
+  Type type;
+  std::vector<std::size_t> shape;
+  const void* data;  // C-contiguous, native byte order; read only while the model is parsed
+
+  std::size_t size() const noexcept {
+    std::size_t n = 1;
+    for (const std::size_t extent : shape) n *= extent;
+    return n;
+  }
+};
+
+using Arrays = std::map<std::string, ArrayRef>;
+
+// Looks arrays up and checks type and rank; every fault is std::invalid_argument that names the array.
+class ArrayReader {
+ public:
+  explicit ArrayReader(const Arrays& arrays) : arrays_(arrays) {}
+
+  bool has(const std::string& name) const { return arrays_.count(name) != 0; }
+  const ArrayRef& get(const std::string& name, Type type, std::size_t rank) const;
+  std::span<const std::int32_t> int32s(const std::string& name) const;
+  std::span<const std::uint8_t> uint8s(const std::string& name) const;
+
+ private:
+  const Arrays& arrays_;
+};
+
+}  // namespace fastlic::engine

@@ -1,0 +1,148 @@
+#include "fastlic/engine/engine.hpp"
+
+#include <string>
+
+#include "fastlic/engine/hyper.hpp"
+#include "fastlic/engine/wavefront.hpp"
+#include "fastlic/rans.hpp"
+
+namespace fastlic::engine {
+namespace {
+
+// Position by position, channel c uses row c.
+Buffer<std::uint8_t> hyper_indexes(std::size_t positions, std::size_t channels) {
+  Buffer<std::uint8_t> indexes(positions * channels);
+  for (std::size_t i = 0; i < indexes.size(); ++i) indexes[i] = static_cast<std::uint8_t>(i % channels);
+  return indexes;
+}
+
+// Answers each pass with symbols of its own latent, and keeps them for one call of the coder at the end.
+class EncoderSource final : public SymbolSource {
+ public:
+  EncoderSource(const std::int32_t* y, std::size_t positions, std::size_t channels, const Kernels& kernels)
+      : y_(y), channels_(channels), kernels_(kernels), symbols_(positions * channels), indexes_(positions * channels) {}
+
+  std::uint8_t* indexes(std::size_t) override { return indexes_.data() + done_; }
+
+  const std::int32_t* symbols(std::span<const std::size_t> where, const std::int32_t* means,
+                              std::size_t means_stride) override {
+    std::int32_t* out = symbols_.data() + done_;
+    for (std::size_t i = 0; i < where.size(); ++i) {
+      kernels_.quantise(y_ + where[i] * channels_, means + i * means_stride, channels_, out + i * channels_);
+    }
+    done_ += where.size() * channels_;
+    return out;
+  }
+
+  Bytes finish(const CdfTables& tables) const { return rans_encode(symbols_.data(), indexes_.data(), done_, tables); }
+
+ private:
+  const std::int32_t* y_;
+  std::size_t channels_;
+  const Kernels& kernels_;
+  Buffer<std::int32_t> symbols_;
+  Buffer<std::uint8_t> indexes_;
+  std::size_t done_ = 0;
+};
+
+// Answers each pass from the stream.
+class DecoderSource final : public SymbolSource {
+ public:
+  DecoderSource(std::span<const std::uint8_t> data, const CdfTables& tables, std::size_t channels)
+      : channels_(channels), decoder_(data.data(), data.size(), tables) {}
+
+  std::uint8_t* indexes(std::size_t positions) override {
+    if (indexes_.size() < positions * channels_) {
+      indexes_.resize(positions * channels_);
+      symbols_.resize(positions * channels_);
+    }
+    return indexes_.data();
+  }
+
+  const std::int32_t* symbols(std::span<const std::size_t> where, const std::int32_t*, std::size_t) override {
+    decoder_.decode(indexes_.data(), symbols_.data(), where.size() * channels_);
+    return symbols_.data();
+  }
+
+  void finish() const { decoder_.finish(); }
+
+ private:
+  std::size_t channels_;
+  RansDecoder decoder_;
+  Buffer<std::int32_t> symbols_;
+  Buffer<std::uint8_t> indexes_;
+};
+
+void code(const Model& model, const std::int32_t* z, Size size, SymbolSource& source, std::int32_t* y,
+          const Kernels& kernels, unsigned threads) {
+  Map<std::int16_t> x = hyper_input(model, z, size.hyper_height(), size.hyper_width(), kernels);
+  if (model.contextual) {
+    const auto features = hyper_features(model, std::move(x), size.height, size.width, kernels, threads);
+    run_wavefront(model, features, source, y, kernels, threads);
+  } else {
+    run_parallel(model, hyper_head(model, std::move(x), size.height, size.width, kernels, threads), source, y, kernels);
+  }
+}
+
+void check_latents(const std::int32_t* values, std::size_t count) {
+  std::int32_t smallest = 0, largest = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    smallest = std::min(smallest, values[i]);
+    largest = std::max(largest, values[i]);
+  }
+  if (smallest < -kLatentLimit || largest > kLatentLimit) {
+    throw std::invalid_argument("latents must lie within +-" + std::to_string(kLatentLimit) + " units of 2^-6");
+  }
+}
+
+void check_section(const char* name, std::size_t bytes, double count, double fewest_bits) {
+  if (count * fewest_bits > 8.0 * static_cast<double>(bytes) + 64) {
+    throw CorruptStream(std::string("section ") + name + " has " + std::to_string(bytes) + " bytes, too few for " +
+                        std::to_string(static_cast<std::uint64_t>(count)) + " symbols");
+  }
+}
+
+}  // namespace
+
+Engine::Encoded Engine::encode(const std::int32_t* z, const std::int32_t* y, Size size, std::int32_t* z_symbols,
+                               std::int32_t* y_latents, unsigned threads) const {
+  const Kernels& best = kernels(active_isa());
+  const std::size_t n = model_.hyper_channels(), m = model_.latent_channels();
+  const std::size_t z_positions = size.hyper_height() * size.hyper_width(), positions = size.height * size.width;
+  check_latents(z, z_positions * n);
+  check_latents(y, positions * m);
+  for (std::size_t i = 0; i < z_positions * n; ++i) {
+    const std::int64_t distance = std::int64_t{z[i]} - model_.z_median[i % n];
+    z_symbols[i] = static_cast<std::int32_t>((distance + (1 << (kMeanBits - 1))) >> kMeanBits);
+  }
+  EncoderSource source(y, positions, m, best);
+  code(model_, z_symbols, size, source, y_latents, best, threads);
+  const Buffer<std::uint8_t> z_indexes = hyper_indexes(z_positions, n);
+  return {rans_encode(z_symbols, z_indexes.data(), z_indexes.size(), *model_.z_tables), source.finish(*model_.y_tables)};
+}
+
+void Engine::decode(std::span<const std::uint8_t> z, std::span<const std::uint8_t> y, Size size,
+                    std::int32_t* z_symbols, std::int32_t* y_latents, unsigned threads) const {
+  check_sizes(z.size(), y.size(), size);
+  const Kernels& best = kernels(active_isa());
+  RansDecoder z_decoder(z.data(), z.size(), *model_.z_tables);
+  DecoderSource source(y, *model_.y_tables, model_.latent_channels());
+  const auto z_indexes = hyper_indexes(size.hyper_height() * size.hyper_width(), model_.hyper_channels());
+  z_decoder.decode(z_indexes.data(), z_symbols, z_indexes.size());
+  z_decoder.finish();  // before the costly part: a damaged z is found out at once
+  code(model_, z_symbols, size, source, y_latents, best, threads);
+  source.finish();
+}
+
+void Engine::check_sizes(std::size_t z_bytes, std::size_t y_bytes, Size size) const {
+  constexpr std::size_t kMaxSide = std::size_t{1} << 24;  // far beyond any image; products stay exact
+  if (size.height < 1 || size.width < 1 || size.height > kMaxSide || size.width > kMaxSide) {
+    throw std::invalid_argument("latents must be 1 to 2^24 positions high and wide");
+  }
+  const double z_count = static_cast<double>(size.hyper_height() * size.hyper_width() * model_.hyper_channels());
+  const double y_count = static_cast<double>(size.height * size.width * model_.latent_channels());
+  check_section("z", z_bytes, z_count, model_.z_fewest_bits);
+  check_section("y", y_bytes, y_count, model_.y_fewest_bits);
+}
+
+}  // namespace fastlic::engine

@@ -1,0 +1,51 @@
+// The fused entropy engine: from latents to the sections of a stream and back, the same integers as the plain reference
+// (fastlic/entropy/schedule.py with fastlic/codec/drivers.py), bit for bit.
+//
+// All maps are position by position, channels innermost: z [hz * wz][N], y [h * w][M], with hz = ceil(h / 4).
+// docs/engine.md tells how the work is laid out and what was measured.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "fastlic/engine/model.hpp"
+
+namespace fastlic::engine {
+
+using Bytes = std::vector<std::uint8_t>;
+
+struct Size {
+  std::size_t height, width;  // of y
+  std::size_t hyper_height() const noexcept { return (height + kHyperStride - 1) / kHyperStride; }
+  std::size_t hyper_width() const noexcept { return (width + kHyperStride - 1) / kHyperStride; }
+};
+
+class Engine {
+ public:
+  Engine(const Arrays& arrays, std::shared_ptr<const CdfTables> z_tables, std::shared_ptr<const CdfTables> y_tables)
+      : model_(arrays, std::move(z_tables), std::move(y_tables)) {}
+
+  const Model& model() const noexcept { return model_; }
+
+  // z, y: latents in units of 2^-6, within +-kLatentLimit (others: std::invalid_argument).
+  // z_symbols, y_latents: what the decoder will see, same shapes.
+  struct Encoded {
+    Bytes z, y;
+  };
+  Encoded encode(const std::int32_t* z, const std::int32_t* y, Size size, std::int32_t* z_symbols,
+                 std::int32_t* y_latents, unsigned threads) const;
+
+  // Throws CorruptStream unless the sections hold exactly these latents. Call check_sizes before reserving the outputs.
+  void decode(std::span<const std::uint8_t> z, std::span<const std::uint8_t> y, Size size, std::int32_t* z_symbols,
+              std::int32_t* y_latents, unsigned threads) const;
+
+  // No symbol is cheaper than the likeliest slot of any row, so a short section cannot claim a huge image: what is
+  // reserved stays in proportion to the bytes that came. Throws CorruptStream, or std::invalid_argument for no image.
+  void check_sizes(std::size_t z_bytes, std::size_t y_bytes, Size size) const;
+
+ private:
+  Model model_;
+};
+
+}  // namespace fastlic::engine

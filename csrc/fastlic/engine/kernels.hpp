@@ -1,0 +1,33 @@
+// Inner loops of the engine, one file per instruction set, and the table that chooses between them. All compute the same
+// integers: sums are exact in any order, and requantisation is defined in int64 (model.hpp).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "fastlic/engine/model.hpp"
+#include "fastlic/engine/packed.hpp"
+#include "fastlic/isa.hpp"
+
+namespace fastlic::engine {
+
+struct Kernels {
+  void (*multiply)(const GemmJob& job);
+  // One row of padded channels each.
+  void (*requantise16)(const std::int32_t* acc, const Requantiser& requantiser, std::int16_t* out);
+  void (*requantise32)(const std::int32_t* acc, const Requantiser& requantiser, std::int32_t* out);
+  // Scale indexes of any number of scales.
+  void (*choose)(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds, std::uint8_t* indexes);
+  // symbol = (latent - mean + 1/2) rounded down, and latent = clip(symbol + mean), in units of 2^-6; any symbols.
+  void (*quantise)(const std::int32_t* latents, const std::int32_t* means, std::size_t count, std::int32_t* symbols);
+  void (*reconstruct)(const std::int32_t* symbols, const std::int32_t* means, std::size_t count, std::int32_t* latents);
+};
+
+const Kernels& kernels(Isa isa) noexcept;
+
+extern const Kernels kScalar;
+#if defined(__x86_64__)
+extern const Kernels kAvx2, kAvx512, kAvx512Vnni;
+#endif
+
+}  // namespace fastlic::engine

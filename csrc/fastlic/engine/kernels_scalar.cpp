@@ -1,0 +1,66 @@
+// Portable loops, and the dispatch.
+#include <cstring>
+
+#include "fastlic/engine/kernel_bodies.hpp"
+#include "fastlic/engine/kernels.hpp"
+
+namespace fastlic::engine {
+namespace {
+
+void multiply(const GemmJob& job) {
+  const std::size_t columns = job.b->columns;
+  for (std::size_t first = 0; first < columns; first += kPanel) {
+    const std::int8_t* panel = job.b->panel(first / kPanel);
+    for (std::size_t r = 0; r < job.rows; ++r) {
+      const std::int16_t* a = job.a + r * job.a_stride;
+      std::int32_t sums[kPanel];
+      std::memcpy(sums, job.start[r] + first, sizeof sums);
+      const std::int8_t* b = panel;
+      for (std::size_t k = 0; k < job.b->depth; k += 2, b += 2 * kPanel) {
+        const std::int32_t x0 = a[k], x1 = a[k + 1];
+        for (std::size_t c = 0; c < kPanel; ++c) sums[c] += x0 * b[2 * c] + x1 * b[2 * c + 1];
+      }
+      std::memcpy(job.out + r * columns + first, sums, sizeof sums);
+    }
+  }
+}
+
+template <typename Out>
+void requantise(const std::int32_t* acc, const Requantiser& requantiser, Out* out) {
+  for (std::size_t c = 0; c < requantiser.multiplier.size(); ++c) {
+    out[c] = static_cast<Out>(bodies::requantise_one(acc[c], requantiser, c));
+  }
+}
+
+void choose(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds, std::uint8_t* indexes) {
+  const std::size_t size = thresholds.values.size();
+  for (std::size_t i = 0; i < count; ++i) indexes[i] = bodies::choose_one(scales[i], thresholds.values.data(), size);
+}
+
+void quantise(const std::int32_t* latents, const std::int32_t* means, std::size_t count, std::int32_t* symbols) {
+  bodies::quantise(latents, means, count, symbols);
+}
+
+void reconstruct(const std::int32_t* symbols, const std::int32_t* means, std::size_t count, std::int32_t* latents) {
+  bodies::reconstruct(symbols, means, count, latents);
+}
+
+}  // namespace
+
+const Kernels kScalar = {multiply, requantise<std::int16_t>, requantise<std::int32_t>, choose, quantise, reconstruct};
+
+const Kernels& kernels(Isa isa) noexcept {
+#if defined(__x86_64__)
+  switch (isa) {
+    case Isa::avx512vnni: return kAvx512Vnni;
+    case Isa::avx512: return kAvx512;
+    case Isa::avx2: return kAvx2;
+    case Isa::scalar: break;
+  }
+#else
+  static_cast<void>(isa);
+#endif
+  return kScalar;
+}
+
+}  // namespace fastlic::engine

@@ -1,0 +1,37 @@
+// Buffers of the engine: aligned to cache lines, which are also the widest vectors.
+#pragma once
+
+#include <cstddef>
+#include <new>
+#include <vector>
+
+namespace fastlic::engine {
+
+constexpr std::size_t kLine = 64;
+
+template <typename T>
+struct LineAllocator {
+  using value_type = T;
+  LineAllocator() = default;
+  template <typename U>
+  LineAllocator(const LineAllocator<U>&) noexcept {}  // NOLINT: the standard asks for this conversion
+
+  T* allocate(std::size_t n) {
+    if (n > static_cast<std::size_t>(-1) / sizeof(T)) throw std::bad_array_new_length();
+    return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{kLine}));
+  }
+  void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, std::align_val_t{kLine}); }
+  template <typename U>
+  bool operator==(const LineAllocator<U>&) const noexcept { return true; }
+};
+
+template <typename T>
+using Buffer = std::vector<T, LineAllocator<T>>;
+
+// Channels of every activation row are padded to whole panels of the packed weights, so that rows of one layer are inputs
+// of the next without copies, and kernels have no odd ends. Padded channels hold zeros and meet zero weights.
+constexpr std::size_t kPanel = 32;
+
+constexpr std::size_t padded(std::size_t channels) noexcept { return (channels + kPanel - 1) / kPanel * kPanel; }
+
+}  // namespace fastlic::engine

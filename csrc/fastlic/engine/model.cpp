@@ -1,0 +1,311 @@
+#include "fastlic/engine/model.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+namespace fastlic::engine {
+namespace {
+
+constexpr std::int64_t kInt32Max = std::numeric_limits<std::int32_t>::max();
+
+[[noreturn]] void refuse(const std::string& name, const std::string& fault) {
+  throw std::invalid_argument("integer entropy model: '" + name + "' " + fault);
+}
+
+void require(bool good, const std::string& name, const std::string& fault) {
+  if (!good) refuse(name, fault);
+}
+
+std::string shape_text(const std::vector<std::size_t>& shape) {
+  std::string text = "[";
+  for (const std::size_t extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
+  return text + "]";
+}
+
+std::int32_t magnitude_limit(unsigned bits) { return (std::int32_t{1} << (bits - 1)) - 1; }
+
+Requantiser read_requantiser(const ArrayReader& reader, const std::string& prefix, std::size_t channels,
+                             unsigned max_bits) {
+  const auto multiplier = reader.int32s(prefix + ".multiplier");
+  const auto negative = reader.int32s(prefix + ".negative");
+  const auto shift = reader.uint8s(prefix + ".shift");
+  const auto bits = reader.uint8s(prefix + ".bits");
+  for (const std::size_t size : {multiplier.size(), negative.size(), shift.size()}) {
+    require(size == channels, prefix, "serves " + std::to_string(size) + " channels, expected " + std::to_string(channels));
+  }
+  require(bits.size() == 1 && bits[0] >= 2 && bits[0] <= max_bits, prefix + ".bits",
+          "must be one number from 2 to " + std::to_string(max_bits));
+  Requantiser out;
+  out.channels = channels;
+  out.limit = magnitude_limit(bits[0]);
+  const std::size_t size = padded(channels);
+  out.multiplier.assign(size, 0);
+  out.negative.assign(size, 0);
+  out.shift.assign(size, kMinShift);
+  out.rounding.assign(size, 0);
+  for (std::size_t c = 0; c < channels; ++c) {
+    require(shift[c] >= kMinShift && shift[c] <= kMaxShift, prefix + ".shift",
+            "must be from 1 to 62, got " + std::to_string(shift[c]) + " for channel " + std::to_string(c));
+    out.multiplier[c] = multiplier[c];
+    out.negative[c] = negative[c];
+    out.shift[c] = shift[c];
+    out.rounding[c] = std::int64_t{1} << (shift[c] - 1);
+  }
+  return out;
+}
+
+// What a layer's arrays say, weights indexed the same way for all kinds.
+struct RawLayer {
+  std::string name;
+  const std::int8_t* weight;
+  std::size_t outputs, inputs, kernel_rows, kernel_columns;
+  std::span<const std::int32_t> bias;
+  std::size_t stride;
+  bool transposed;
+  unsigned input_bits;
+
+  std::int8_t at(std::size_t out, std::size_t in, std::size_t i, std::size_t j) const {
+    const std::size_t plane = transposed ? in * outputs + out : out * inputs + in;
+    return weight[(plane * kernel_rows + i) * kernel_columns + j];
+  }
+
+  // Every sum of any subset of products, plus the bias, must fit int32: then so does every partial sum in any order.
+  void prove_accumulators() const {
+    const std::int64_t reach = magnitude_limit(input_bits);
+    for (std::size_t out = 0; out < outputs; ++out) {
+      std::int64_t sum = 0;
+      for (std::size_t in = 0; in < inputs; ++in) {
+        for (std::size_t i = 0; i < kernel_rows; ++i) {
+          for (std::size_t j = 0; j < kernel_columns; ++j) sum += std::abs(int{at(out, in, i, j)});
+        }
+      }
+      const std::int64_t worst = sum * reach + std::abs(std::int64_t{bias[out]});
+      require(worst <= kInt32Max, name, "can overflow: channel " + std::to_string(out) + " reaches " + std::to_string(worst));
+    }
+  }
+};
+
+RawLayer read_raw(const ArrayReader& reader, const std::string& name) {
+  const ArrayRef& weight = reader.get(name + ".weight", Type::int8, 4);
+  const auto geometry = reader.uint8s(name + ".geometry");
+  require(geometry.size() == 3, name + ".geometry", "must be stride, transposed, input bits");
+  require(geometry[1] <= 1, name + ".geometry", "must have 0 or 1 for transposed");
+  require(geometry[2] >= 2 && geometry[2] <= kMaxActivationBits, name + ".geometry", "must have 2 to 16 input bits");
+  RawLayer raw{};
+  raw.name = name;
+  raw.weight = static_cast<const std::int8_t*>(weight.data);
+  raw.transposed = geometry[1] == 1;
+  raw.outputs = weight.shape[raw.transposed ? 1 : 0];
+  raw.inputs = weight.shape[raw.transposed ? 0 : 1];
+  raw.kernel_rows = weight.shape[2];
+  raw.kernel_columns = weight.shape[3];
+  raw.bias = reader.int32s(name + ".bias");
+  raw.stride = geometry[0];
+  raw.input_bits = geometry[2];
+  for (const std::size_t channels : {raw.inputs, raw.outputs}) {
+    require(channels >= 1 && channels <= kMaxChannels, name + ".weight", "has shape " + shape_text(weight.shape));
+  }
+  require(raw.bias.size() == raw.outputs, name + ".bias", "must have one number per output channel");
+  return raw;
+}
+
+Layer start_layer(const ArrayReader& reader, const RawLayer& raw, unsigned max_bits) {
+  raw.prove_accumulators();
+  Layer layer{};
+  layer.inputs = raw.inputs;
+  layer.outputs = raw.outputs;
+  layer.up = raw.transposed ? raw.stride : 1;
+  layer.bias.assign(padded(raw.outputs), 0);
+  std::copy(raw.bias.begin(), raw.bias.end(), layer.bias.begin());
+  layer.requantiser = read_requantiser(reader, raw.name + ".requantise", raw.outputs, max_bits);
+  return layer;
+}
+
+void accept_input(const RawLayer& raw, std::size_t channels, std::int32_t limit) {
+  require(raw.inputs == channels, raw.name,
+          "reads " + std::to_string(raw.inputs) + " channels, its input has " + std::to_string(channels));
+  require(limit <= magnitude_limit(raw.input_bits), raw.name,
+          "accepts " + std::to_string(raw.input_bits) + "-bit activations, its input has wider ones");
+}
+
+// A convolution (padding k/2) gathers from out + i - k/2. A transposed one of stride s adds input u to outputs
+// s * u + i - k/2, so output o = s * u' + p gathers, over taps i of the right residue, from u' + (p + k/2 - i) / s.
+Layer read_convolution(const ArrayReader& reader, const std::string& name, unsigned max_bits, std::size_t channels,
+                       std::int32_t limit) {
+  const RawLayer raw = read_raw(reader, name);
+  accept_input(raw, channels, limit);
+  const std::size_t kernel = raw.kernel_rows;
+  require(kernel == raw.kernel_columns && kernel % 2 == 1 && kernel <= 9, name + ".weight",
+          "must have an odd square kernel up to 9x9");
+  require(raw.stride == 1 || (raw.transposed && raw.stride == 2), name + ".geometry",
+          "must be a convolution of stride 1 or a transposed one of stride 1 or 2");
+  Layer layer = start_layer(reader, raw, max_bits);
+  const int half = static_cast<int>(kernel / 2);
+  const int up = static_cast<int>(layer.up);
+  const std::size_t row_size = padded(raw.inputs);
+  for (int p = 0; p < up * up; ++p) {
+    struct Source {
+      Offset offset;
+      std::size_t i, j;
+    };
+    std::vector<Source> sources;
+    const int phase[2] = {p / up, p % up};
+    for (std::size_t i = 0; i < kernel; ++i) {
+      for (std::size_t j = 0; j < kernel; ++j) {
+        int from[2] = {static_cast<int>(i) - half, static_cast<int>(j) - half};
+        bool live = true;
+        for (int axis = 0; raw.transposed && axis < 2; ++axis) {
+          const int distance = phase[axis] - from[axis];
+          live = live && distance % up == 0;
+          from[axis] = distance / up;
+        }
+        if (live) sources.push_back({{from[0], from[1]}, i, j});
+      }
+    }
+    // Taps next to each other in a row lie next to each other in memory: in this order one copy gathers them all.
+    std::sort(sources.begin(), sources.end(), [](const Source& a, const Source& b) {
+      return a.offset.row != b.offset.row ? a.offset.row < b.offset.row : a.offset.column < b.offset.column;
+    });
+    Phase out{static_cast<std::size_t>(phase[0]), static_cast<std::size_t>(phase[1]), {}, {}};
+    out.weights = PackedMatrix(sources.size() * row_size, raw.outputs);
+    for (std::size_t t = 0; t < sources.size(); ++t) {
+      out.taps.push_back(sources[t].offset);
+      for (std::size_t in = 0; in < raw.inputs; ++in) {
+        for (std::size_t c = 0; c < raw.outputs; ++c) {
+          out.weights.set(t * row_size + in, c, raw.at(c, in, sources[t].i, sources[t].j));
+        }
+      }
+    }
+    layer.phases.push_back(std::move(out));
+  }
+  return layer;
+}
+
+// The matrix of a 1x1 layer (or of the context's taps) over inputs [first, first + count).
+PackedMatrix pack_inputs(const RawLayer& raw, std::size_t first, std::size_t count) {
+  const std::size_t row_size = padded(count);
+  PackedMatrix matrix(raw.kernel_rows * row_size, raw.outputs);
+  for (std::size_t tap = 0; tap < raw.kernel_rows; ++tap) {
+    for (std::size_t in = 0; in < count; ++in) {
+      for (std::size_t c = 0; c < raw.outputs; ++c) matrix.set(tap * row_size + in, c, raw.at(c, first + in, tap, 0));
+    }
+  }
+  return matrix;
+}
+
+RawLayer read_dense(const ArrayReader& reader, const std::string& name, std::size_t taps) {
+  const RawLayer raw = read_raw(reader, name);
+  require(raw.kernel_rows == taps && raw.kernel_columns == 1 && raw.stride == 1 && !raw.transposed, name,
+          "must be a plain layer with a " + std::to_string(taps) + "x1 kernel");
+  return raw;
+}
+
+std::size_t count_layers(const ArrayReader& reader, const std::string& name) {
+  std::size_t count = 0;
+  while (reader.has(name + "." + std::to_string(count) + ".geometry")) ++count;
+  return count;
+}
+
+double fewest_bits(const ArrayReader& reader, const std::string& name, const CdfTables& tables) {
+  const auto cdf = reader.int32s(name + ".tables.cdf");
+  std::int32_t likeliest = 1;
+  for (std::size_t i = 1; i < cdf.size(); ++i) likeliest = std::max(likeliest, cdf[i] - cdf[i - 1]);
+  return tables.precision() - std::log2(static_cast<double>(likeliest));
+}
+
+Thresholds read_thresholds(const ArrayReader& reader, std::size_t rows) {
+  const auto values = reader.int32s("y.thresholds");
+  require(std::is_sorted(values.begin(), values.end()), "y.thresholds", "must be in ascending order");
+  require(values.size() < rows, "y.thresholds",
+          "choose among " + std::to_string(values.size() + 1) + " rows, the table has " + std::to_string(rows));
+  Thresholds out;
+  out.count = values.size();
+  std::size_t size = 1;
+  while (size <= out.count) size *= 2;
+  out.values.assign(size, std::numeric_limits<std::int32_t>::max());
+  std::copy(values.begin(), values.end(), out.values.begin());
+  return out;
+}
+
+}  // namespace
+
+const ArrayRef& ArrayReader::get(const std::string& name, Type type, std::size_t rank) const {
+  const auto found = arrays_.find(name);
+  if (found == arrays_.end()) refuse(name, "is missing");
+  require(found->second.type == type, name, "has the wrong type");
+  require(found->second.shape.size() == rank, name, "has shape " + shape_text(found->second.shape));
+  return found->second;
+}
+
+std::span<const std::int32_t> ArrayReader::int32s(const std::string& name) const {
+  const ArrayRef& array = get(name, Type::int32, 1);
+  return {static_cast<const std::int32_t*>(array.data), array.size()};
+}
+
+std::span<const std::uint8_t> ArrayReader::uint8s(const std::string& name) const {
+  const ArrayRef& array = get(name, Type::uint8, 1);
+  return {static_cast<const std::uint8_t*>(array.data), array.size()};
+}
+
+Model::Model(const Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y)
+    : z_tables(std::move(z)), y_tables(std::move(y)) {
+  const ArrayReader reader(arrays);
+  z_fewest_bits = fewest_bits(reader, "z", *z_tables);
+  y_fewest_bits = fewest_bits(reader, "y", *y_tables);
+  const auto medians = reader.int32s("z.median");
+  z_median.assign(medians.begin(), medians.end());
+  require(!z_median.empty() && z_median.size() <= z_tables->rows(), "z.median",
+          "has " + std::to_string(z_median.size()) + " channels, the table of z " + std::to_string(z_tables->rows()));
+  z_input = read_requantiser(reader, "z.input", z_median.size(), kMaxActivationBits);
+  contextual = reader.has("context.weight");
+
+  const std::size_t layers = count_layers(reader, "hyper");
+  require(layers > 0, "hyper.0.geometry", "is missing");
+  std::size_t channels = z_median.size(), up = 1;
+  std::int32_t limit = z_input.limit;
+  for (std::size_t i = 0; i < layers; ++i) {
+    const bool last = i + 1 == layers && !contextual;
+    hyper.push_back(read_convolution(reader, "hyper." + std::to_string(i), last ? kMaxWideBits : kMaxActivationBits,
+                                     channels, limit));
+    channels = hyper.back().outputs;
+    limit = hyper.back().requantiser.limit;
+    up *= hyper.back().up;
+  }
+  require(up == kHyperStride, "hyper", "must enlarge its input 4 times, not " + std::to_string(up));
+  require(channels % 2 == 0, "hyper", "must have an even number of outputs");
+  latent_channels_ = channels / 2;
+  widest_ = padded(channels);
+  thresholds = read_thresholds(reader, y_tables->rows());
+  if (!contextual) return;
+
+  y_input = read_requantiser(reader, "y.input", latent_channels_, kMaxActivationBits);
+  const RawLayer taps = read_dense(reader, "context", kContextTaps);
+  accept_input(taps, latent_channels_, y_input.limit);
+  context = start_layer(reader, taps, kMaxActivationBits);
+  context.phases.push_back({0, 0, {}, pack_inputs(taps, 0, taps.inputs)});
+  limit = std::max(limit, context.requantiser.limit);
+  channels += context.outputs;
+  const std::size_t count = count_layers(reader, "parameters");
+  require(count > 0, "parameters.0.geometry", "is missing");
+  for (std::size_t i = 0; i < count; ++i) {
+    const RawLayer raw = read_dense(reader, "parameters." + std::to_string(i), 1);
+    accept_input(raw, channels, limit);
+    Layer layer = start_layer(reader, raw, i + 1 == count ? kMaxWideBits : kMaxActivationBits);
+    const std::size_t skipped = i == 0 ? 2 * latent_channels_ : 0;
+    if (i == 0) of_hyper = pack_inputs(raw, 0, skipped);
+    layer.phases.push_back({0, 0, {}, pack_inputs(raw, skipped, raw.inputs - skipped)});
+    channels = layer.outputs;
+    limit = layer.requantiser.limit;
+    widest_ = std::max(widest_, padded(channels));
+    parameters.push_back(std::move(layer));
+  }
+  widest_ = std::max(widest_, padded(context.outputs));
+  require(channels == 2 * latent_channels_, "parameters",
+          "must end with " + std::to_string(2 * latent_channels_) + " channels, got " + std::to_string(channels));
+}
+
+}  // namespace fastlic::engine

@@ -1,0 +1,83 @@
+// The integer entropy model, parsed and proven once: after the constructor nothing can overflow or read out of bounds,
+// whatever file the arrays came from. Arithmetic and array names are those of fastlic/entropy/{fixed,layers,model}.py.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "fastlic/cdf_tables.hpp"
+#include "fastlic/engine/arrays.hpp"
+#include "fastlic/engine/packed.hpp"
+
+namespace fastlic::engine {
+
+constexpr unsigned kMeanBits = 6;                            // means and latents count 2^-6
+constexpr std::int32_t kLatentLimit = (1 << 26) - 1;         // latents are clipped to this magnitude
+constexpr unsigned kMaxActivationBits = 16;                  // activations are int16
+constexpr unsigned kMaxWideBits = 27;                        // means and scales; latent - mean stays in int32
+constexpr unsigned kMinShift = 1, kMaxShift = 62;
+constexpr std::size_t kMaxChannels = 1 << 14;
+constexpr unsigned kHyperStride = 4;                         // z is at 1/4 of the latent
+constexpr std::size_t kContextTaps = 12;
+
+// out = clip((acc * (acc >= 0 ? multiplier : negative) + 2^(shift-1)) >> shift, +-limit), per channel, in int64:
+// |acc| and |multiplier| are at most 2^31, so the product plus 2^61 stays below 2^63.
+struct Requantiser {
+  std::size_t channels = 0;
+  std::int32_t limit = 0;
+  Buffer<std::int32_t> multiplier, negative;  // [padded channels]; padding has multiplier 0, so it becomes 0
+  Buffer<std::int64_t> shift, rounding;       // [padded channels]
+};
+
+struct Offset {
+  int row, column;
+};
+
+// Output positions (up * u + row, up * v + column) of a layer that multiplies sizes by `up`: for each tap, in order,
+// the input at (u, v) + tap. A convolution is one phase, a transposed convolution of stride 2 is four.
+struct Phase {
+  std::size_t row, column;
+  std::vector<Offset> taps;
+  PackedMatrix weights;  // [taps * padded inputs][outputs]
+};
+
+struct Layer {
+  std::size_t inputs, outputs;
+  std::size_t up;
+  Buffer<std::int32_t> bias;  // [padded outputs]
+  std::vector<Phase> phases;
+  Requantiser requantiser;
+};
+
+// index = number of thresholds below the scale; padded to a power of two with values that no scale exceeds.
+struct Thresholds {
+  Buffer<std::int32_t> values;
+  std::size_t count = 0;
+};
+
+struct Model {
+  Model(const Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y);
+
+  std::shared_ptr<const CdfTables> z_tables, y_tables;
+  double z_fewest_bits, y_fewest_bits;  // of the cheapest symbol of any row
+  std::vector<std::int32_t> z_median;   // [N]
+  Requantiser z_input;
+  std::vector<Layer> hyper;
+  bool contextual;
+  Requantiser y_input;
+  Layer context;                        // weights [12 * padded M][outputs]
+  PackedMatrix of_hyper;                // first parameter layer over the 2M hyper features, with its bias
+  std::vector<Layer> parameters;        // the first one over the context's outputs only
+  Thresholds thresholds;
+
+  std::size_t hyper_channels() const noexcept { return z_median.size(); }
+  std::size_t latent_channels() const noexcept { return latent_channels_; }
+  // Columns of the widest accumulator row of a wavefront step.
+  std::size_t widest() const noexcept { return widest_; }
+
+ private:
+  std::size_t latent_channels_ = 0, widest_ = 0;
+};
+
+}  // namespace fastlic::engine

@@ -1,0 +1,40 @@
+// The output of a rANS encoder: it works backwards, so its buffer grows downwards.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace fastlic {
+
+class WordBuffer {
+ public:
+  explicit WordBuffer(std::size_t capacity) : capacity_(capacity), bytes_(new std::uint8_t[capacity]) {}
+
+  // Lowest byte written so far; writers store below it and then tell how far they came.
+  std::uint8_t* next() noexcept { return bytes_.get() + (capacity_ - size_); }
+  const std::uint8_t* begin() const noexcept { return bytes_.get() + (capacity_ - size_); }
+  std::size_t size() const noexcept { return size_; }
+
+  void written_down_to(const std::uint8_t* at) noexcept {
+    size_ = capacity_ - static_cast<std::size_t>(at - bytes_.get());
+  }
+
+  // Makes `room` bytes below next() writable; moves the contents if need be.
+  void reserve(std::size_t room) {
+    if (capacity_ - size_ >= room) return;
+    const std::size_t larger = 2 * capacity_ + room;
+    std::unique_ptr<std::uint8_t[]> bytes(new std::uint8_t[larger]);
+    std::copy_n(begin(), size_, bytes.get() + (larger - size_));
+    bytes_ = std::move(bytes);
+    capacity_ = larger;
+  }
+
+ private:
+  std::size_t capacity_;
+  std::size_t size_ = 0;
+  std::unique_ptr<std::uint8_t[]> bytes_;
+};
+
+}  // namespace fastlic

@@ -1,0 +1,166 @@
+"""CompressAI's entropy coder with arrays for lists: byte-identical to ``compressai.ans``, in both directions.
+
+tables = CompressAiTables(model._quantized_cdf, model._cdf_length, model._offset)
+data = encode_with_indexes(symbols, indexes, tables)
+assert (decode_with_indexes(data, indexes, tables) == symbols).all()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastlic import _native
+from fastlic.ops.reference import compressai_rans as reference
+
+Backend = Literal["reference", "cpp"]
+Bytes = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, eq=False)
+class CompressAiTables:
+    """A CompressAI model's own integer tables: take them from the checkpoint, never rebuild them.
+
+    quantized_cdf: int32 [rows, columns];  lengths: int32 [rows], used columns;  offsets: int32 [rows]
+    """
+
+    quantized_cdf: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+    offsets: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        for name in ("quantized_cdf", "lengths", "offsets"):
+            array = np.array(getattr(self, name), dtype=np.int32, order="C")
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        if self.quantized_cdf.ndim != 2 or self.lengths.ndim != 1 or self.offsets.ndim != 1:
+            raise ValueError(
+                "tables need quantized_cdf [rows, columns], lengths [rows] and offsets [rows], got "
+                f"{self.quantized_cdf.shape}, {self.lengths.shape} and {self.offsets.shape}"
+            )
+        _ = self.native  # the core checks every row
+
+    @cached_property
+    def native(self) -> _native.CompressAiTables:
+        """The validated C++ twin, with reciprocals and search buckets."""
+        return _native.CompressAiTables(self.quantized_cdf, self.lengths, self.offsets)
+
+    @property
+    def rows(self) -> int:
+        return len(self.lengths)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.quantized_cdf, self.lengths, self.offsets)
+
+
+def _native_encode(symbols: NDArray[np.int32], indexes: NDArray[Any], tables: CompressAiTables) -> bytes:
+    return _native.compressai_encode(symbols, indexes, tables.native)
+
+
+def _native_decoder(data: Bytes, tables: CompressAiTables) -> _native.CompressAiDecoder:
+    return _native.CompressAiDecoder(data, tables.native)
+
+
+ENCODE: dict[str, Callable[..., bytes]] = {"reference": reference.encode_with_indexes, "cpp": _native_encode}
+DECODER: dict[str, Callable[..., Any]] = {"reference": reference.CompressAiDecoder, "cpp": _native_decoder}
+
+
+def _integers(values: Any, name: str) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"{name} must be integers, got {array.dtype}")
+    return array
+
+
+def _symbols(symbols: Any) -> NDArray[np.int32]:
+    array = _integers(symbols, "symbols")
+    limits = np.iinfo(np.int32)
+    if array.size and array.dtype.itemsize > 2 and (array.min() < limits.min or array.max() > limits.max):
+        raise ValueError("symbols must fit int32")
+    return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def _indexes(indexes: Any, tables: CompressAiTables) -> NDArray[Any]:
+    """uint8 and int32 pass as they are; the core checks their range."""
+    array = _integers(indexes, "indexes")
+    if array.dtype in (np.uint8, np.int32):
+        return np.ascontiguousarray(array)
+    if array.size and not (array.min() >= 0 and array.max() < tables.rows):
+        raise ValueError(f"indexes must lie in 0..{tables.rows - 1}, got {array.min()}..{array.max()}")
+    return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def _same_shape(symbols: NDArray[Any], indexes: NDArray[Any]) -> None:
+    if symbols.shape != indexes.shape:
+        raise ValueError(f"symbols and indexes must have one shape, got {symbols.shape} and {indexes.shape}")
+
+
+def encode_with_indexes(symbols: Any, indexes: Any, tables: CompressAiTables, *, backend: Backend = "cpp") -> bytes:
+    """The bytes that ``RansEncoder.encode_with_indexes`` returns; also for symbols and counts that crash it."""
+    s, i = _symbols(symbols), _indexes(indexes, tables)
+    _same_shape(s, i)
+    return ENCODE[backend](s.reshape(-1), i.reshape(-1), tables)
+
+
+class CompressAiDecoder:
+    """``set_stream`` and ``decode_stream`` of CompressAI: pieces of one stream, with reads that know its end."""
+
+    def __init__(self, data: Bytes, tables: CompressAiTables, *, backend: Backend = "cpp") -> None:
+        self._tables = tables
+        self._decoder = DECODER[backend](data, tables)
+
+    def decode(self, indexes: Any) -> NDArray[np.int32]:
+        """The next symbols, one for each index, in its shape."""
+        i = _indexes(indexes, self._tables)
+        out = np.empty(i.shape, dtype=np.int32)
+        self._decoder.decode(i.reshape(-1), out.reshape(-1))
+        return out
+
+    def finish(self) -> None:
+        """Raises CorruptStreamError if words are left or the state is not the encoder's first one."""
+        self._decoder.finish()
+
+
+def decode_with_indexes(
+    data: Bytes, indexes: Any, tables: CompressAiTables, *, strict: bool = True, backend: Backend = "cpp"
+) -> NDArray[np.int32]:
+    """All symbols of a stream, in the shape of ``indexes``.
+
+    ``strict=False`` accepts a stream with more in it, as CompressAI does.
+    """
+    decoder = CompressAiDecoder(data, tables, backend=backend)
+    symbols = decoder.decode(indexes)
+    if strict:
+        decoder.finish()
+    return symbols
+
+
+def encode_many(symbols: Any, indexes: Any, tables: CompressAiTables, *, threads: int = 0) -> list[bytes]:
+    """One stream per item of [B, ...] arrays, on ``threads`` threads (0: one per core)."""
+    s, i = _symbols(symbols), _indexes(indexes, tables)
+    _same_shape(s, i)
+    if s.ndim < 1:
+        raise ValueError("symbols must be [B, ...]")
+    batch = s.shape[0]
+    return _native.compressai_encode_many(_rows(s, batch), _rows(i, batch), tables.native, threads)
+
+
+def decode_many(
+    data: Sequence[Bytes], indexes: Any, tables: CompressAiTables, *, threads: int = 0
+) -> NDArray[np.int32]:
+    """Inverse of :func:`encode_many`: [B, ...] symbols. Groups of four streams share a core in lock-step."""
+    i = _indexes(indexes, tables)
+    if i.ndim < 1 or i.shape[0] != len(data):
+        raise ValueError(f"indexes must be [B, ...] with one item per stream, got {i.shape} for {len(data)} streams")
+    out = np.empty(i.shape, dtype=np.int32)
+    _native.compressai_decode_many(list(data), _rows(i, len(data)), _rows(out, len(data)), tables.native, threads)
+    return out
+
+
+def _rows(array: NDArray[Any], batch: int) -> NDArray[Any]:
+    return array.reshape(batch, array.size // batch if batch else 0)
