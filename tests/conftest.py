@@ -1,4 +1,4 @@
-"""Shared fixtures: the shipped photos, and small untrained codecs with lifelike latents."""
+"""Fixtures for all tests: shipped photos, a small codec that needs no training, Kodak where it is at hand."""
 
 from __future__ import annotations
 
@@ -8,20 +8,59 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastlic import Codec
+from fastlic import config
+from fastlic.codec.calibration import PHOTO
+from fastlic.codec.codec import Codec
 from fastlic.codec.image_files import read_image
 from fastlic.models import JAHP, MeanScaleHyperprior
 from fastlic.train import klt
 from fastlic.train.trainer import LAMBDAS
 
-IMAGES = Path(__file__).parent / "images"
+ROOT = Path(__file__).resolve().parents[1]
+
+# Test images are small: on a busy machine, threads that wait for each other cost more than they bring.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """Folder with two small photos of odd sizes, astronaut.png and chelsea.png."""
+    return ROOT / "tests" / "images"
+
+
+@pytest.fixture(scope="session")
+def tiny_codec() -> Codec:
+    """An untrained JAHP on eight qualities whose transforms are the best linear block transform of the demo photo."""
+    torch.manual_seed(1)
+    model = JAHP(8, 24, (8, 12, 16), qualities=len(LAMBDAS))
+    photo = read_image(PHOTO).pixels[:, :384, :576].float() / 255
+    tiles = photo.unfold(1, 64, 64).unfold(2, 64, 64).permute(1, 2, 0, 3, 4).reshape(-1, 3, 64, 64)
+    klt.initialise(model, tiles, LAMBDAS)
+    return Codec(model, name="tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_codec_file(tiny_codec, tmp_path_factory) -> Path:
+    """``tiny_codec`` as a codec file."""
+    path = tmp_path_factory.mktemp("codec") / "tiny.safetensors"
+    tiny_codec.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def kodak() -> Path:
+    """Folder of the 24 Kodak images; skips where there is none."""
+    for folder in (config.kodak_folder(), ROOT.parent / "shared" / "data" / "kodak"):
+        if folder is not None and len(list(folder.glob("kodim*.png"))) == 24:
+            return folder
+    pytest.skip(f"the Kodak images are not at hand: name their folder in {config.KODAK_VARIABLE}")
 
 
 def small_model(cls: type[MeanScaleHyperprior], qualities: int = 8, seed: int = 0) -> MeanScaleHyperprior:
     """N=8, M=12: random entropy network, Karhunen-Loève transforms, so latents look like a trained model's."""
     torch.manual_seed(seed)
     model = cls(8, 12, (12, 16, 24), qualities=qualities)
-    crops = read_image(IMAGES / "astronaut.png").pixels.float()[None, :, :224, :304] / 255
+    crops = read_image(ROOT / "tests" / "images" / "astronaut.png").pixels.float()[None, :, :224, :304] / 255
     klt.initialise(model, crops, LAMBDAS)
     if not qualities:  # without gains the orthonormal latents would round to nothing
         model.g_a[6].weight.data *= 10
@@ -33,7 +72,7 @@ def small_model(cls: type[MeanScaleHyperprior], qualities: int = 8, seed: int = 
 @pytest.fixture(scope="session")
 def photo() -> Tensor:
     """A real photo, [3, 96, 136] uint8: neither side a multiple of 64, one not of 16."""
-    return read_image(IMAGES / "chelsea.png").pixels[:, :96, :136]
+    return read_image(ROOT / "tests" / "images" / "chelsea.png").pixels[:, :96, :136]
 
 
 @pytest.fixture(scope="session")

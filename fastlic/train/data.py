@@ -8,26 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
+from fastlic.codec.image_files import find_files, read_image
+
 TILE = 256
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Image files under ``folder``, sorted by path.
-
-    Raises:
-        ValueError: the folder does not exist or holds no image.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder of images")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not files:
-        raise ValueError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))})")
-    return files
 
 
 def _sources(folder: Path) -> dict[str, str]:
@@ -46,11 +32,10 @@ def _is_validation(source: str, share: float) -> bool:
 
 
 def _tiles(path: Path) -> list[np.ndarray]:
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    rows, columns = pixels.shape[0] // TILE, pixels.shape[1] // TILE
-    cut = pixels[: rows * TILE, : columns * TILE].reshape(rows, TILE, columns, TILE, 3)
-    return list(cut.transpose(0, 2, 4, 1, 3).reshape(-1, 3, TILE, TILE))
+    pixels = read_image(path, background="black").pixels.numpy()
+    rows, columns = pixels.shape[1] // TILE, pixels.shape[2] // TILE
+    cut = pixels[:, : rows * TILE, : columns * TILE].reshape(3, rows, TILE, columns, TILE)
+    return list(cut.transpose(1, 3, 0, 2, 4).reshape(-1, 3, TILE, TILE))
 
 
 def load_tiles(folder: Path, validation_share: float = 0.02, cache: Path | None = None) -> tuple[Tensor, Tensor]:
@@ -69,12 +54,8 @@ def load_tiles(folder: Path, validation_share: float = 0.02, cache: Path | None 
             return torch.from_numpy(stored["train"]), torch.from_numpy(stored["validation"])
     sources = _sources(folder)
     parts: dict[bool, list[np.ndarray]] = {False: [], True: []}
-    for path in tqdm(image_files(folder), desc="decoding", unit="image", leave=False):
-        try:
-            tiles = _tiles(path)
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"cannot read {path}: {error}; remove it or install what Pillow needs") from error
-        parts[_is_validation(sources.get(path.name, path.name), validation_share)] += tiles
+    for path in tqdm(find_files(folder), desc="decoding", unit="image", leave=False):
+        parts[_is_validation(sources.get(path.name, path.name), validation_share)] += _tiles(path)
     if not parts[False]:
         raise ValueError(f"{folder} holds no image of at least {TILE}x{TILE} pixels")
     empty = np.empty((0, 3, TILE, TILE), np.uint8)

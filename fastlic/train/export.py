@@ -1,8 +1,10 @@
-"""From a training run's best checkpoint to a codec file."""
+"""From a training run to a codec file and its card: the end of ``fastlic train``."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,22 +12,53 @@ from torch import Tensor
 from fastlic.codec.codec import Codec
 from fastlic.models import FAMILIES
 
-CALIBRATION_TILES = 16
+_CALIBRATION_TILES = 24
 
 
-def export(checkpoint: Path, tiles: Tensor, path: Path, name: str) -> Codec:
-    """Convert ``best.pt`` of a run and save it; the integer ranges are measured on evenly spaced training tiles.
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint of a training run: ``model`` (state dict), ``config``, ``step``, ``validation``.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}: is its folder the --out of a `fastlic train` run?")
+    return dict(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def export(checkpoint: Path, tiles: Tensor, path: Path, name: str, *, coding_only: bool = False) -> Codec:
+    """Turn a checkpoint into a codec file, calibrated on training tiles (never on test images).
 
     Args:
-        tiles: [n, 3, H, W] uint8.
-        path: the .safetensors file to write.
-        name: what the codec calls itself.
+        checkpoint: ``best.pt`` of a run.
+        tiles: [n, 3, H, W] uint8, some of which set the ranges of the integer path.
+        path: the codec file to write.
+        coding_only: float16 weights without the float entropy network, as the package ships them.
     """
-    stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    config = stored["config"]
-    model = FAMILIES[config["family"]](config["N"], config["M"], tuple(config["widths"]), len(config["lambdas"]))
-    model.load_state_dict(stored["model"])
-    calibration = tiles[:: max(len(tiles) // CALIBRATION_TILES, 1)][:CALIBRATION_TILES]
-    codec = Codec(model.eval(), list(calibration), name)
-    codec.save(path)
+    stored = load_checkpoint(checkpoint)
+    model = FAMILIES[stored["config"]["family"]].from_state_dict(stored["model"])
+    every = max(len(tiles) // _CALIBRATION_TILES, 1)
+    codec = Codec(model, calibration=list(tiles[::every][:_CALIBRATION_TILES]), name=name)
+    codec.save(path, half=coding_only, training=not coding_only)
     return codec
+
+
+def write_card(path: Path, codec: Codec, checkpoint: Path, notes: dict[str, Any], results: Any = None) -> None:
+    """Write the JSON card beside the weights.
+
+    Args:
+        path: the card, ``<name>.json``.
+        notes: what only the trainer knows: data, licences, hardware.
+        results: what ``fastlic eval --json`` wrote, or None.
+    """
+    stored = load_checkpoint(checkpoint)
+    card = {
+        "name": codec.name,
+        "family": codec.family,
+        "fingerprint": codec.fingerprint.hex(),
+        "architecture": codec.config,
+        "training": {**stored["config"], "steps_done": stored["step"], **notes},
+        "held_out": stored["validation"],
+        "results": results,
+    }
+    path.write_text(json.dumps(card, indent=1) + "\n")

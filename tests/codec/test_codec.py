@@ -128,7 +128,7 @@ def test_a_saved_codec_gives_the_same_streams_and_images(any_codec: Codec, photo
     assert again.fingerprint == any_codec.fingerprint and again.name == any_codec.name
 
 
-def test_a_codec_saved_for_coding_alone_decodes_and_hands_out_no_half_model(codec: Codec, photo: Tensor, tmp_path: Path):
+def test_a_codec_saved_for_coding_alone_hands_out_no_half_model(codec: Codec, photo: Tensor, tmp_path: Path):
     codec.save(tmp_path / "small.safetensors", half=True, training=False)
     again = Codec.load(tmp_path / "small.safetensors")
     data = codec.compress(photo, 4)

@@ -64,7 +64,7 @@ def test_parameter_counts_are_those_published(sizes: tuple[int, int]):
 
 
 def test_a_state_dict_of_something_else_is_refused_by_name():
-    with pytest.raises(ValueError, match="g_a.0.weight"):
+    with pytest.raises(ValueError, match=r"g_a\.0\.weight"):
         JAHP.from_state_dict({"fc.weight": torch.zeros(3, 3)})
     state = JAHP(4, 6).state_dict()
     state["g_a.0.weight"] = torch.zeros(5, 3, 5, 5)
