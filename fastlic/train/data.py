@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fastlic.codec.image_files import find_files, read_image
+from fastlic.codec.image_files import find_images, read_image
 
 TILE = 256
 
@@ -54,7 +54,7 @@ def load_tiles(folder: Path, validation_share: float = 0.02, cache: Path | None 
             return torch.from_numpy(stored["train"]), torch.from_numpy(stored["validation"])
     sources = _sources(folder)
     parts: dict[bool, list[np.ndarray]] = {False: [], True: []}
-    for path in tqdm(find_files(folder), desc="decoding", unit="image", leave=False):
+    for path in tqdm(find_images(folder), desc="decoding", unit="image", leave=False):
         parts[_is_validation(sources.get(path.name, path.name), validation_share)] += _tiles(path)
     if not parts[False]:
         raise ValueError(f"{folder} holds no image of at least {TILE}x{TILE} pixels")
