@@ -1,0 +1,140 @@
+// fastlic._native: the fused entropy engine. Arrays come in and go out position by position, channels innermost.
+#include "fastlic/engine/engine.hpp"
+
+#include <pybind11/stl.h>
+
+#include <memory>
+
+#include "arrays.hpp"
+#include "fastlic/engine/threads.hpp"
+#include "registry.hpp"
+
+namespace fastlic::bindings {
+namespace {
+
+using engine::Engine;
+using engine::Size;
+using Int32s = Array<std::int32_t>;
+
+engine::ArrayRef array_ref(const std::string& name, const py::array& array) {
+  engine::ArrayRef ref{};
+  if (py::isinstance<py::array_t<std::int8_t>>(array)) {
+    ref.type = engine::Type::int8;
+  } else if (py::isinstance<py::array_t<std::uint8_t>>(array)) {
+    ref.type = engine::Type::uint8;
+  } else if (py::isinstance<py::array_t<std::int32_t>>(array)) {
+    ref.type = engine::Type::int32;
+  } else {
+    throw py::type_error("array '" + name + "' must be int8, uint8 or int32");
+  }
+  if ((array.flags() & py::array::c_style) == 0) throw py::value_error("array '" + name + "' must be C-contiguous");
+  ref.shape.assign(array.shape(), array.shape() + array.ndim());
+  ref.data = array.data();
+  return ref;
+}
+
+std::shared_ptr<Engine> make(const py::dict& arrays, std::shared_ptr<const CdfTables> z_tables,
+                             std::shared_ptr<const CdfTables> y_tables) {
+  engine::Arrays refs;
+  for (const auto& [key, value] : arrays) {
+    const auto name = key.cast<std::string>();
+    refs.emplace(name, array_ref(name, value.cast<py::array>()));
+  }
+  return std::make_shared<Engine>(refs, std::move(z_tables), std::move(y_tables));
+}
+
+Int32s empty_map(std::size_t height, std::size_t width, std::size_t channels) {
+  return Int32s({height, width, channels});
+}
+
+Size checked_size(const Engine& engine, const Int32s& z, const Int32s& y) {
+  if (z.ndim() != 3 || y.ndim() != 3) throw py::value_error("z and y must be [height, width, channels]");
+  const Size size{static_cast<std::size_t>(y.shape(0)), static_cast<std::size_t>(y.shape(1))};
+  const std::size_t shape[3] = {size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()};
+  for (int axis = 0; axis < 3; ++axis) require_equal(static_cast<std::size_t>(z.shape(axis)), shape[axis], "z and its size by y");
+  require_equal(static_cast<std::size_t>(y.shape(2)), engine.model().latent_channels(), "channels of y and M");
+  if (size.height == 0 || size.width == 0) throw py::value_error("y must have at least one position");
+  return size;
+}
+
+// One image per thread; a single image may use them all.
+unsigned inner_threads(std::size_t images, unsigned threads) { return images == 1 ? threads : 1; }
+
+py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const std::vector<Int32s>& y, unsigned threads) {
+  require_equal(z.size(), y.size(), "lists z and y");
+  struct Image {
+    Size size;
+    const std::int32_t *z, *y;
+    std::int32_t *z_out, *y_out;
+    Engine::Encoded bytes;
+  };
+  std::vector<Image> images;
+  std::vector<std::pair<Int32s, Int32s>> outputs;
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    const Size size = checked_size(engine, z[i], y[i]);
+    auto& [z_out, y_out] = outputs.emplace_back(empty_map(z[i].shape(0), z[i].shape(1), z[i].shape(2)),
+                                                empty_map(size.height, size.width, y[i].shape(2)));
+    images.push_back({size, z[i].data(), y[i].data(), z_out.mutable_data(), y_out.mutable_data(), {}});
+  }
+  {
+    const py::gil_scoped_release release;
+    engine::parallel_for(threads, images.size(), [&](std::size_t i) {
+      Image& image = images[i];
+      image.bytes = engine.encode(image.z, image.y, image.size, image.z_out, image.y_out, inner_threads(images.size(), threads));
+    });
+  }
+  py::list result;
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    result.append(py::make_tuple(to_bytes(images[i].bytes.z), to_bytes(images[i].bytes.y), outputs[i].first, outputs[i].second));
+  }
+  return result;
+}
+
+py::list decode_many(const Engine& engine, const std::vector<py::buffer>& z, const std::vector<py::buffer>& y,
+                     const std::vector<std::pair<std::size_t, std::size_t>>& sizes, unsigned threads) {
+  require_equal(z.size(), y.size(), "lists z and y");
+  require_equal(z.size(), sizes.size(), "lists z and sizes");
+  struct Image {
+    Size size;
+    std::span<const std::uint8_t> z, y;
+    std::int32_t *z_out, *y_out;
+  };
+  std::vector<py::buffer_info> buffers;
+  std::vector<Image> images;
+  std::vector<std::pair<Int32s, Int32s>> outputs;
+  buffers.reserve(2 * z.size());
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    const auto z_bytes = byte_view(buffers.emplace_back(z[i].request()));
+    const auto y_bytes = byte_view(buffers.emplace_back(y[i].request()));
+    const Size size{sizes[i].first, sizes[i].second};
+    engine.check_sizes(z_bytes.size(), y_bytes.size(), size);
+    const auto& model = engine.model();
+    auto& [z_out, y_out] = outputs.emplace_back(empty_map(size.hyper_height(), size.hyper_width(), model.hyper_channels()),
+                                                empty_map(size.height, size.width, model.latent_channels()));
+    images.push_back({size, z_bytes, y_bytes, z_out.mutable_data(), y_out.mutable_data()});
+  }
+  {
+    const py::gil_scoped_release release;
+    engine::parallel_for(threads, images.size(), [&](std::size_t i) {
+      const Image& image = images[i];
+      engine.decode(image.z, image.y, image.size, image.z_out, image.y_out, inner_threads(images.size(), threads));
+    });
+  }
+  py::list result;
+  for (const auto& [z_out, y_out] : outputs) result.append(py::make_tuple(z_out, y_out));
+  return result;
+}
+
+}  // namespace
+
+FASTLIC_BINDINGS(engine) {
+  py::class_<Engine, std::shared_ptr<Engine>>(module, "EntropyEngine")
+      .def(py::init(&make), py::arg("arrays"), py::arg("z_tables"), py::arg("y_tables"))
+      .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("threads"))
+      .def("decode_many", &decode_many, py::arg("z"), py::arg("y"), py::arg("sizes"), py::arg("threads"))
+      .def_property_readonly("hyper_channels", [](const Engine& e) { return e.model().hyper_channels(); })
+      .def_property_readonly("latent_channels", [](const Engine& e) { return e.model().latent_channels(); })
+      .def_property_readonly("contextual", [](const Engine& e) { return e.model().contextual; });
+}
+
+}  // namespace fastlic::bindings

@@ -1,0 +1,12 @@
+// AVX-512 without VNNI: multiply pairs, then add.
+#if defined(__x86_64__)
+
+#define FASTLIC_TARGET gnu::target("avx512f,avx512bw,avx512dq,avx512vl")
+#define FASTLIC_DOT(sum, x, w) _mm512_add_epi32(sum, _mm512_madd_epi16(x, w))
+#include "fastlic/engine/avx512_bodies.hpp"
+
+namespace fastlic::engine {
+const Kernels kAvx512 = {multiply, requantise16, requantise32, choose, quantise, reconstruct};
+}  // namespace fastlic::engine
+
+#endif  // __x86_64__

@@ -1,0 +1,12 @@
+// AVX-512 with VNNI: multiply pairs and add in one instruction.
+#if defined(__x86_64__)
+
+#define FASTLIC_TARGET gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+#define FASTLIC_DOT(sum, x, w) _mm512_dpwssd_epi32(sum, x, w)
+#include "fastlic/engine/avx512_bodies.hpp"
+
+namespace fastlic::engine {
+const Kernels kAvx512Vnni = {multiply, requantise16, requantise32, choose, quantise, reconstruct};
+}  // namespace fastlic::engine
+
+#endif  // __x86_64__

@@ -1,0 +1,139 @@
+"""The fused entropy engine: latents of Gaussian models to the sections of a stream and back, in one C++ call each way.
+
+It computes exactly what the plain reference does (the coding schedule of fastlic.entropy with the drivers of
+fastlic.codec): same bytes, same latents, whatever the instruction set, thread count and batch. docs/engine.md tells how.
+
+engine = EntropyEngine(arrays)                     # arrays: IntegerEntropyModel.to_arrays()
+z_bytes, y_bytes, z, y = engine.encode(z_fixed, y_fixed)
+same_z, same_y = engine.decode(z_bytes, y_bytes, height, width)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastlic import _native
+from fastlic.ops.tables import CdfTables
+
+Bytes = bytes | bytearray | memoryview
+Ints = NDArray[np.int32]
+
+HYPER_STRIDE = 4  # z is at 1/4 of the latent
+LATENT_LIMIT = (1 << 26) - 1  # largest magnitude of a latent, in units of 2^-6
+
+
+def _tables(arrays: Mapping[str, NDArray[Any]], name: str) -> CdfTables:
+    prefix = f"{name}.tables."
+    return CdfTables.from_arrays({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
+
+
+class EntropyEngine:
+    """One integer entropy model, validated and packed for this processor. Safe to share between threads.
+
+    Args:
+        arrays: ``IntegerEntropyModel.to_arrays()``: int8 weights, int32 biases, requantisers, thresholds, tables.
+        z_tables, y_tables: the same tables if they exist already, to share their memory.
+
+    Raises:
+        ValueError: an array is missing, misshapen or out of range, or an accumulator could leave int32.
+    """
+
+    def __init__(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        z_tables: CdfTables | None = None,
+        y_tables: CdfTables | None = None,
+    ) -> None:
+        self._arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        z_tables, y_tables = z_tables or _tables(arrays, "z"), y_tables or _tables(arrays, "y")
+        self._native = _native.EntropyEngine(self._arrays, z_tables.native, y_tables.native)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # the C++ object is rebuilt, not pickled
+        return type(self), (self._arrays,)
+
+    @property
+    def hyper_channels(self) -> int:
+        """N, channels of z."""
+        return self._native.hyper_channels
+
+    @property
+    def latent_channels(self) -> int:
+        """M, channels of y."""
+        return self._native.latent_channels
+
+    def encode(
+        self,
+        z: Any,  # [N, ceil(h/4), ceil(w/4)] integers in units of 2^-6
+        y: Any,  # [M, h, w] likewise
+        threads: int = 1,
+    ) -> tuple[bytes, bytes, Ints, Ints]:
+        """(z section, y section, z symbols [N, hz, wz], y [M, h, w] in units of 2^-6): the latents that decode returns.
+
+        Latents that lie in memory with channels last are read without a copy; results lie so too.
+        """
+        return self.encode_many([z], [y], threads)[0]
+
+    def decode(self, z: Bytes, y: Bytes, height: int, width: int, threads: int = 1) -> tuple[Ints, Ints]:
+        """z symbols [N, ceil(height/4), ceil(width/4)] and y [M, height, width] from their sections.
+
+        Raises:
+            CorruptStreamError: the sections do not hold exactly these latents.
+        """
+        return self.decode_many([z], [y], [(height, width)], threads)[0]
+
+    def encode_many(
+        self, z: Sequence[Any], y: Sequence[Any], threads: int = 1
+    ) -> list[tuple[bytes, bytes, Ints, Ints]]:
+        """``encode`` of several images, each on one of ``threads`` threads; a single image may use them all."""
+        if len(z) != len(y):
+            raise ValueError(f"z and y must be lists of one length, got {len(z)} and {len(y)}")
+        sources = [_channels_last(name, x) for name, x in [("z", x) for x in z] + [("y", x) for x in y]]
+        z_maps, y_maps = sources[: len(z)], sources[len(z) :]
+        for z_map, y_map in zip(z_maps, y_maps, strict=True):
+            self._check(z_map, y_map)
+        results = self._native.encode_many(z_maps, y_maps, _threads(threads))
+        return [(a, b, _channels_first(zs), _channels_first(ys)) for a, b, zs, ys in results]
+
+    def decode_many(
+        self, z: Sequence[Bytes], y: Sequence[Bytes], sizes: Sequence[tuple[int, int]], threads: int = 1
+    ) -> list[tuple[Ints, Ints]]:
+        """``decode`` of several images, each on one of ``threads`` threads; a single image may use them all."""
+        if not len(z) == len(y) == len(sizes):
+            raise ValueError(f"z, y and sizes must be of one length, got {len(z)}, {len(y)} and {len(sizes)}")
+        for height, width in sizes:
+            if height < 1 or width < 1:
+                raise ValueError(f"latents have at least one row and column, got {height} x {width}")
+        results = self._native.decode_many(list(z), list(y), [(int(h), int(w)) for h, w in sizes], _threads(threads))
+        return [(_channels_first(zs), _channels_first(ys)) for zs, ys in results]
+
+    def _check(self, z: Ints, y: Ints) -> None:
+        height, width, channels = y.shape
+        if not y.size or channels != self.latent_channels:
+            raise ValueError(f"y must be [{self.latent_channels}, h, w], got {[channels, height, width]}")
+        expected = [self.hyper_channels, -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)]
+        if [z.shape[2], *z.shape[:2]] != expected:
+            raise ValueError(f"z must be {expected} for this y, got {[z.shape[2], *z.shape[:2]]}")
+
+
+def _threads(threads: int) -> int:
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    return int(threads)
+
+
+def _channels_last(name: str, x: Any) -> Ints:
+    """[C, h, w] integers -> contiguous int32 [h, w, C]."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "iu" or array.ndim != 3:
+        raise TypeError(f"{name} must be integers [C, h, w], got {array.dtype} {list(array.shape)}")
+    if array.dtype != np.int32 and array.size and (array.max() > LATENT_LIMIT or array.min() < -LATENT_LIMIT):
+        raise ValueError(f"{name} must lie within +-{LATENT_LIMIT}, got {array.min()}..{array.max()}")
+    return np.ascontiguousarray(array.transpose(1, 2, 0), dtype=np.int32)
+
+
+def _channels_first(x: Ints) -> Ints:
+    return x.transpose(2, 0, 1)
