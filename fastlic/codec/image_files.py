@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,17 +34,17 @@ class Picture:
     notes: tuple[str, ...]  # what was converted on the way, one short phrase each
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Image files under ``folder``, at any depth, sorted by path.
+def find_images(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """Image files under ``folder`` with one of the suffixes, at any depth, sorted by path.
 
     Raises:
-        ValueError: the folder does not exist or holds no image.
+        ValueError: the folder does not exist or holds no such file.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
     if not files:
-        raise ValueError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
+        raise ValueError(f"{folder} holds no image ({', '.join(suffixes)})")
     return files
 
 
@@ -65,7 +66,9 @@ def read_image(path: Path, background: str | None = None) -> Picture:
         with image:
             _check(image)
             return _convert(image, background)
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, EOFError) as error:
+    except UnidentifiedImageError as error:
+        raise ValueError("no image that Pillow can read") from error
+    except (Image.DecompressionBombError, SyntaxError, EOFError) as error:
         raise ValueError(f"no image that Pillow can read: {error}") from error
     except OSError as error:
         if error.errno is not None:  # a missing file or a denied one, in the system's own words

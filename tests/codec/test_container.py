@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from fastlic import config
-from fastlic._native import crc32c
 from fastlic.codec import container
 from fastlic.codec.container import Header, pack, peek, unpack
 from fastlic.errors import CorruptStreamError
+from fastlic.ops.checksum import crc32c
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "container_v1.flic"
 GOLDEN_HEADER = Header(model_id=3, quality=4.5, fingerprint=bytes(range(8)), height=512, width=768)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from fastlic import config
-from fastlic.codec.image_files import SUFFIXES, encode_image, find_images, read_image
+from fastlic.codec.image_files import encode_image, find_images, read_image
 
 PIXELS = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 IMAGE = Image.fromarray(PIXELS.permute(1, 2, 0).numpy())
@@ -132,7 +132,7 @@ def test_the_pixel_limit_holds_before_decoding(tmp_path, monkeypatch):
         read_image(path)
 
 
-def test_images_are_found_at_any_depth_in_order(tmp_path):
+def test_files_are_found_at_any_depth_in_order(tmp_path):
     (tmp_path / "b").mkdir()
     for name in ("z.png", "b/a.PNG", "notes.txt"):
         (tmp_path / name).touch()
@@ -142,4 +142,4 @@ def test_images_are_found_at_any_depth_in_order(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no image"):
         find_images(tmp_path / "empty")
-    assert ".avif" in SUFFIXES
+    assert find_images(tmp_path, [".txt"]) == [tmp_path / "notes.txt"]

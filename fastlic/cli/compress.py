@@ -1,0 +1,80 @@
+"""``fastlic compress``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+import torch
+from torch import Tensor
+
+import fastlic
+from fastlic.cli import files, options
+from fastlic.codec.container import SUFFIX
+from fastlic.codec.image_files import SUFFIXES, read_image
+from fastlic.evaluate import psnr
+
+
+@click.command()
+@options.inputs
+@options.output
+@options.output_dir
+@click.option("-q", "--quality", type=float, help="1 (smallest) to 8 (best), fractions allowed.  [default: 4]")
+@options.model
+@click.option("--verify/--no-verify", default=None, help="Decompress and print PSNR.  [default: for a single input]")
+@click.option("--background", metavar="COLOR", help="Lay transparent images on this colour (white, #aabbcc).")
+@options.force
+@options.device
+def compress(
+    inputs: tuple[Path, ...],
+    output: Path | None,
+    output_dir: Path | None,
+    quality: float | None,
+    model: str,
+    verify: bool | None,
+    background: str | None,
+    force: bool,
+    device: str,
+) -> None:
+    """Compress images: IN.png OUT.flic, or several inputs and folders (searched to any depth).
+
+    Without an output name, IN.flic is written beside IN.png.
+    """
+    jobs = files.plan(
+        inputs,
+        output,
+        output_dir,
+        names_output=lambda path: path.suffix.lower() == SUFFIX,
+        suffixes=SUFFIXES,
+        target_suffix=SUFFIX,
+        force=force,
+    )
+    codec = fastlic.load(model)
+    level = options.checked_quality(codec, quality)
+    check = len(jobs) == 1 if verify is None else verify
+
+    def work(job: files.Job) -> str:
+        picture = read_image(job.source, background)
+        x = picture.pixels.to(device)
+        began = time.perf_counter()
+        data = codec.compress(x, level)
+        seconds = time.perf_counter() - began
+        assert isinstance(data, bytes)  # one image in, one stream out
+        files.write_whole(job.target, data, make_folder=output_dir is not None)
+        parts = [summary(x, data), f"compressed in {seconds:.2f} s"]
+        if check:
+            began = time.perf_counter()
+            x_hat = codec.decompress(data, device, torch.uint8)
+            assert isinstance(x_hat, Tensor)
+            seconds = time.perf_counter() - began
+            parts += [f"decompressed in {seconds:.2f} s", f"PSNR {psnr(x, x_hat):.2f} dB"]
+        return ", ".join([*parts, *(f"({note})" for note in picture.notes)])
+
+    files.run(jobs, work)
+
+
+def summary(x: Tensor, data: bytes) -> str:
+    """Shape, size and rate in words; ``x`` is [3, H, W]."""
+    height, width = x.shape[1:]
+    return f"{width}x{height}, {len(data):,} bytes, {8 * len(data) / (height * width):.3f} bpp"

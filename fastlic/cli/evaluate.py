@@ -1,0 +1,112 @@
+"""``fastlic eval``: rate-distortion of a codec on a folder of images, beside other codecs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+import fastlic
+from fastlic.cli import files, options
+from fastlic.codec.image_files import find_images, read_image
+from fastlic.evaluate import Record, evaluate_peer, report, run
+from fastlic.evaluate import plot as curves
+from fastlic.evaluate.metrics import ms_ssim_available
+from fastlic.evaluate.peers import PEERS, Peer, find_peer
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:
+    try:
+        return None if value is None else [float(part) for part in value.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is no list of numbers such as 1,2.5,4") from error
+
+
+def _peers(context: click.Context, parameter: click.Parameter, value: str) -> list[Peer]:
+    names = [name.strip().lower() for name in value.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in PEERS]:
+        raise click.BadParameter(f"{', '.join(unknown)}: peers are {', '.join(PEERS)}")
+    return [find_peer(name) for name in dict.fromkeys(names)]
+
+
+@click.command("eval")
+@click.argument("folder", type=options.PATH)
+@options.model
+@click.option("--qualities", metavar="1,2,..", callback=_numbers, help="Qualities to run.  [default: all whole ones]")
+@click.option(
+    "--peers", metavar="LIST", default="jpeg,webp", show_default=True, callback=_peers, help="Of jpeg, webp, avif; ''."
+)
+@click.option("--check", is_flag=True, help="Compare the latents of both sides bit for bit, on 1 and 2 threads.")
+@click.option("--estimate", is_flag=True, help="Compare real bytes with the model's own estimate.")
+@click.option("--ms-ssim/--no-ms-ssim", default=None, help="[default: if pytorch-msssim is installed]")
+@click.option("--plot", type=options.PATH, help="Draw the rate-distortion curves (.png, .svg, .pdf).")
+@click.option("--json", "json_file", type=options.PATH, help="Write every record and average.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
+def evaluate(
+    folder: Path,
+    model: str,
+    qualities: list[float] | None,
+    peers: list[Peer],
+    check: bool,
+    estimate: bool,
+    ms_ssim: bool | None,
+    plot: Path | None,
+    json_file: Path | None,
+    limit: int | None,
+) -> None:
+    """Measure bpp of real files, PSNR, MS-SSIM and times on the images in FOLDER.
+
+    BD-rates compare PSNR with each peer: negative means that fastlic needs fewer bits. For Kodak's 24 images, Debian's
+    source package basis-universal carries them in test_files/.
+    """
+    images = find_images(folder)[:limit]
+    codec = fastlic.load(model)
+    if qualities is None:
+        qualities = [float(q) for q in range(1, codec.qualities + 1)]
+    levels: Sequence[float | None] = [options.checked_quality(codec, q) for q in qualities] or [None]
+    with_ms_ssim = ms_ssim_available() if ms_ssim is None else ms_ssim
+    if plot is not None:
+        curves.check(plot.suffix)  # now rather than after minutes of work
+
+    records: list[Record] = []
+    steps = len(images) * (len(levels) + len(peers))
+    with tqdm(total=steps, unit="run", disable=None, leave=False) as bar:
+        for path in images:
+            x = read_image(path).pixels
+            name = path.relative_to(folder).as_posix()
+            for level in levels:
+                bar.set_postfix_str(f"{name} quality {level or 'fixed'}")
+                records.append(
+                    run.evaluate(
+                        codec, x, name, level, with_ms_ssim=with_ms_ssim, with_estimate=estimate, with_check=check
+                    )
+                )
+                bar.update()
+            for peer in peers:
+                bar.set_postfix_str(f"{name} {peer.name}")
+                records += evaluate_peer(peer, x, name, with_ms_ssim=with_ms_ssim)
+                bar.update()
+
+    rows = report.averages(records)
+    results = report.bd_rates(records, codec.name, [peer.name for peer in peers])
+    click.echo(f"{len(images)} images of {folder}, {codec!r}")
+    click.echo(report.table(rows))
+    for peer, result in zip(peers, results, strict=True):
+        click.echo(f"BD-rate against {peer}: {result.text()}")
+    if json_file is not None:
+        about: dict[str, Any] = {
+            "fastlic": fastlic.__version__,
+            "codec": codec.name,
+            "fingerprint": codec.fingerprint.hex(),
+        }
+        about |= {"images": [path.name for path in images], "peers": [str(peer) for peer in peers]}
+        content = json.dumps(report.to_json(records, results, about), indent=1, allow_nan=False)
+        files.write_whole(json_file, f"{content}\n".encode())
+    if plot is not None:
+        files.write_whole(plot, curves.draw(rows, codec.name, f"{folder.name}, {len(images)} images", plot.suffix))
+    if any(row.same_latents is False for row in rows):
+        raise ValueError("latents of encoder and decoder differ: see the table; please report this as a bug")

@@ -1,0 +1,133 @@
+"""From command-line arguments to jobs (one input, one output), and from jobs to files that are whole or absent."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import torch
+from tqdm import tqdm
+
+from fastlic.codec.image_files import find_images
+from fastlic.errors import FastlicError, ModelMismatchError
+
+# What bad input or a bad environment can cause. Anything else is a bug and deserves its traceback.
+USER_ERRORS = (FastlicError, ValueError, OSError, MemoryError, torch.OutOfMemoryError)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to read and one to write."""
+
+    source: Path
+    target: Path
+    overwrite: bool
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line, without Python's decoration."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return "not enough memory for an image of this size"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"{text} (here: --model FILE)" if isinstance(error, ModelMismatchError) else text
+
+
+def plan(
+    arguments: Sequence[Path],
+    output: Path | None,
+    output_dir: Path | None,
+    *,
+    names_output: Callable[[Path], bool],  # whether the second of two arguments is meant as the output
+    suffixes: Sequence[str],  # of the files to look for in folders
+    target_suffix: str,
+    force: bool,
+) -> list[Job]:
+    """Which file is written for which input.
+
+    An output that the user spelled out is overwritten; a derived name is not, unless ``force``.
+
+    Raises:
+        click.UsageError: arguments that contradict each other.
+        ValueError: a folder without suitable files.
+    """
+    if output is None and output_dir is None and len(arguments) == 2 and names_output(arguments[1]):
+        arguments, output = arguments[:1], arguments[1]
+    if output is not None:
+        if output_dir is not None:
+            raise click.UsageError("--output and --output-dir exclude each other")
+        if len(arguments) != 1 or arguments[0].is_dir():
+            raise click.UsageError("--output takes one input file; use --output-dir for several")
+        if output.is_dir():
+            raise click.UsageError(f"{output} is a folder; use --output-dir {output}")
+        return [Job(arguments[0], output, True)]
+    jobs = []
+    for argument in arguments:
+        root = argument if argument.is_dir() else argument.parent
+        for source in find_images(argument, suffixes) if argument.is_dir() else [argument]:
+            target = source.with_suffix(target_suffix)
+            if output_dir is not None:
+                target = output_dir / target.relative_to(root)
+            jobs.append(Job(source, target, force))
+    return jobs
+
+
+def run(jobs: Sequence[Job], work: Callable[[Job], str]) -> None:
+    """Do ``work`` for each job and print the line it returns; go on after a bad file and exit with 1 at the end.
+
+    ``work`` gives the line without the names of the files.
+    """
+    failures: list[str] = []
+    written: dict[Path, Path] = {}
+    began = time.perf_counter()
+    with tqdm(jobs, unit="file", disable=None if len(jobs) > 1 else True, leave=False) as bar:
+        for job in bar:
+            try:
+                _check_target(job, written)
+                line = work(job)
+                written[job.target] = job.source
+                with bar.external_write_mode():
+                    click.echo(f"{job.source} -> {job.target}: {line}")
+            except USER_ERRORS as error:
+                message = describe(error)
+                failures.append(message if message.startswith(str(job.source)) else f"{job.source}: {message}")
+    if len(jobs) > 1:
+        total = sum(target.stat().st_size for target in written)
+        click.echo(f"{len(written)} of {len(jobs)} files, {total:,} bytes, {time.perf_counter() - began:.1f} s")
+    for failure in failures:
+        click.echo(f"Error: {failure}", err=True)
+    if failures:
+        raise SystemExit(1)
+
+
+def _check_target(job: Job, written: dict[Path, Path]) -> None:
+    if job.target in written:
+        raise ValueError(f"{job.target} was just written from {written[job.target]}")
+    if job.target.exists() and job.target.samefile(job.source):
+        raise ValueError("input and output are the same file")
+    if job.target.exists() and not job.overwrite:
+        raise ValueError(f"{job.target} exists; --force overwrites it")
+
+
+def write_whole(path: Path, content: bytes, make_folder: bool = False) -> None:
+    """Write ``content`` so that the file appears whole or not at all, whatever interrupts."""
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # a pipe or a device cannot be replaced by renaming
+        path.write_bytes(content)
+        return
+    path = path.resolve()  # through a link, the file behind it is replaced
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,75 @@
+"""``fastlic info``: what is in a file, or what is in this installation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+import fastlic
+from fastlic.cli import options
+from fastlic.codec import container
+from fastlic.errors import CorruptStreamError
+
+
+@click.command()
+@click.argument("file", required=False, type=options.PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(file: Path | None, as_json: bool) -> None:
+    """Describe FILE.flic; without a file, list versions, backends and weights of this installation.
+
+    A damaged file is described as far as its header can be trusted, and exits with 1.
+    """
+    damage = None
+    if file is None:
+        facts = fastlic.info()
+    else:
+        data = file.read_bytes()
+        facts = _describe(data)
+        try:
+            container.unpack(data)
+        except CorruptStreamError as error:
+            damage = str(error)
+            facts["damage"] = damage
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        for line in _lines(facts):
+            click.echo(line)
+    if damage:
+        raise SystemExit(1)
+
+
+def _describe(data: bytes) -> dict[str, Any]:
+    layout = container.parse(data)
+    header = layout.header
+    fingerprint = header.fingerprint.hex()
+    weights = [name for name, card in fastlic.info()["weights"].items() if card["fingerprint"] == fingerprint]
+    return {
+        "format version": container.VERSION,
+        "model": container.model_name(header.model_id),
+        "fingerprint": fingerprint,
+        "weights": weights[0] if weights else "not shipped with this fastlic",
+        "quality": "fixed" if header.quality is None else header.quality,
+        "width": header.width,
+        "height": header.height,
+        "bytes": len(data),
+        "bpp": round(8 * len(data) / (header.width * header.height), 4),
+        "framing bytes": layout.framing_bytes,
+        "section bytes": list(layout.section_lengths),
+    }
+
+
+def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
+    width = max((len(key) for key in facts), default=0) + 2
+    lines = []
+    for key, value in facts.items():
+        label = key.replace("_", " ")
+        if isinstance(value, dict):
+            lines += [f"{indent}{label}", *_lines(value, indent + "  ")]
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+            lines.append(f"{indent}{label:<{width}}{text}")
+    return lines

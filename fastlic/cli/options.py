@@ -1,0 +1,51 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import torch
+
+import fastlic
+
+
+def _device(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        device = torch.device(value)
+    except RuntimeError as error:
+        raise click.BadParameter(f"{value!r} is no device: use cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise click.BadParameter(f"{value!r} asked for, but {fastlic.info()['cuda']}")
+    return value
+
+
+PATH = click.Path(path_type=Path)
+
+inputs = click.argument("inputs", nargs=-1, required=True, type=PATH)
+output = click.option("-o", "--output", type=PATH, help="File to write; takes one input.")
+output_dir = click.option("--output-dir", type=PATH, help="Folder to write to; names of inputs are mirrored there.")
+force = click.option("-f", "--force", is_flag=True, help="Overwrite files whose names were derived, not spelled out.")
+device = click.option(
+    "--device", default="cpu", show_default=True, callback=_device, help="Where the transforms run: cpu, cuda, cuda:N."
+)
+model = click.option(
+    "-m", "--model", default=fastlic.DEFAULT_MODEL, show_default=True, help="Shipped weights or a codec file."
+)
+
+
+def checked_quality(codec: fastlic.Codec, quality: float | None) -> float | None:
+    """``quality``, or the default where none was given and the codec takes one.
+
+    Raises:
+        click.UsageError: outside the codec's range, or given to a codec of one fixed rate.
+    """
+    if not codec.qualities:
+        if quality is not None:
+            raise click.UsageError(f"codec {codec.name!r} has one fixed rate and takes no quality")
+        return None
+    if quality is None:
+        return min(float(fastlic.DEFAULT_QUALITY), float(codec.qualities))
+    if not 1 <= quality <= codec.qualities:
+        raise click.UsageError(f"quality must be from 1 to {codec.qualities}, got {quality:g}")
+    return quality

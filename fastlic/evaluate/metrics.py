@@ -1,0 +1,48 @@
+"""Distortion between two 8-bit images."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+
+import torch
+from torch import Tensor
+
+from fastlic.errors import BackendUnavailable
+
+# Four halvings must leave more than one 11-tap window: the smallest side for which MS-SSIM is defined.
+MS_SSIM_MIN_SIDE = 161
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """10 log10(255^2 / MSE) in dB over all samples of two uint8 images of one shape; infinite if they are equal."""
+    if a.shape != b.shape or a.dtype != torch.uint8 or b.dtype != torch.uint8:
+        raise ValueError(f"psnr compares uint8 images of one shape, got {_describe(a)} and {_describe(b)}")
+    mse = (a.int() - b.int()).square().double().mean().item()
+    return 10 * math.log10(255**2 / mse) if mse else math.inf
+
+
+def ms_ssim_available() -> bool:
+    """Whether pytorch-msssim is installed."""
+    return importlib.util.find_spec("pytorch_msssim") is not None
+
+
+def ms_ssim(a: Tensor, b: Tensor) -> float | None:
+    """Multi-scale SSIM (Wang et al. 2003, five scales) of two uint8 images [3, H, W]; None below 161 pixels a side.
+
+    Raises:
+        BackendUnavailable: pytorch-msssim is not installed.
+    """
+    try:
+        import pytorch_msssim
+    except ImportError as error:
+        raise BackendUnavailable("MS-SSIM needs pytorch-msssim: pip install 'fastlic[eval]'") from error
+    if min(a.shape[-2:]) < MS_SSIM_MIN_SIDE:
+        return None
+    # float64: in float32 the index itself loses digits close to 1, where the best codecs are.
+    pair = (x[None].double() for x in (a, b))
+    return pytorch_msssim.ms_ssim(*pair, data_range=255).item()
+
+
+def _describe(x: Tensor) -> str:
+    return f"{x.dtype} {list(x.shape)}"

@@ -1,0 +1,42 @@
+"""Runs the command line in this process, as the installed ``fastlic`` script does."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from fastlic.cli.main import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def fastlic_command(monkeypatch, capsys, tmp_path):
+    """fastlic_command("compress", path, ...) -> Outcome, with an empty folder as the current one."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["fastlic", *map(str, arguments)])
+        threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            torch.set_num_threads(threads)
+            signal.signal(signal.SIGTERM, handler)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return Outcome(code, out, err)
+
+    return run

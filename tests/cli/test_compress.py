@@ -1,0 +1,174 @@
+"""``fastlic compress`` and ``fastlic decompress``: naming, batches, failures, exit codes."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from fastlic.cli import files
+from fastlic.codec.image_files import encode_image, read_image
+from fastlic.evaluate import psnr
+
+
+def test_in_and_out_make_a_round_trip(fastlic_command, photos, tiny_codec, tiny_codec_file, tmp_path):
+    photo = photos / "astronaut.png"
+    packed = fastlic_command("compress", photo, "out.flic", "-m", tiny_codec_file, "-q", 2.5)
+    data = (tmp_path / "out.flic").read_bytes()
+    assert packed.code == 0
+    assert f"311x233, {len(data):,} bytes, {8 * len(data) / (311 * 233):.3f} bpp, compressed in" in packed.out
+    x_hat = tiny_codec.decompress(data, dtype=torch.uint8)
+    assert f"PSNR {psnr(read_image(photo).pixels, x_hat):.2f} dB" in packed.out
+    assert data == tiny_codec.compress(read_image(photo).pixels, 2.5)
+
+    unpacked = fastlic_command("decompress", "out.flic", "back.png", "-m", tiny_codec_file)
+    assert unpacked.code == 0
+    assert "311x233" in unpacked.out
+    assert torch.equal(read_image(tmp_path / "back.png").pixels, x_hat)
+
+
+def test_the_default_quality_is_4(fastlic_command, photos, tiny_codec, tiny_codec_file, tmp_path):
+    fastlic_command("compress", photos / "chelsea.png", "-o", "out.flic", "-m", tiny_codec_file)
+    expected = tiny_codec.compress(read_image(photos / "chelsea.png").pixels, 4)
+    assert (tmp_path / "out.flic").read_bytes() == expected
+
+
+def test_decompress_finds_weights_that_were_loaded_before(fastlic_command, photos, tiny_codec_file, tmp_path):
+    fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", tiny_codec_file)
+    assert fastlic_command("decompress", "a.flic").code == 0
+    assert (tmp_path / "a.png").exists()
+
+
+def test_a_derived_name_never_overwrites_unless_forced(fastlic_command, photos, tiny_codec_file, tmp_path):
+    shutil.copy(photos / "chelsea.png", tmp_path)
+    fastlic_command("compress", "chelsea.png", "-m", tiny_codec_file)
+    original = (tmp_path / "chelsea.png").read_bytes()
+
+    refused = fastlic_command("decompress", "chelsea.flic", "-m", tiny_codec_file)
+    assert refused.code == 1
+    assert "chelsea.png exists; --force overwrites it" in refused.err
+    assert (tmp_path / "chelsea.png").read_bytes() == original
+
+    assert fastlic_command("decompress", "chelsea.flic", "-m", tiny_codec_file, "--force").code == 0
+    assert (tmp_path / "chelsea.png").read_bytes() != original
+
+
+def test_folders_are_mirrored_and_a_bad_file_stops_nothing(fastlic_command, photos, tiny_codec_file, tmp_path):
+    shutil.copytree(photos, tmp_path / "in" / "deep")
+    (tmp_path / "in" / "broken.png").write_bytes(b"no image")
+    result = fastlic_command("compress", "in", "missing.png", "--output-dir", "out", "-m", tiny_codec_file)
+    assert result.code == 1
+    assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.flic")) == [
+        "deep/astronaut.flic",
+        "deep/chelsea.flic",
+    ]
+    assert "2 of 4 files" in result.out
+    assert "PSNR" not in result.out
+    assert "Error: in/broken.png: no image that Pillow can read" in result.err
+    assert "Error: missing.png: No such file or directory" in result.err
+
+    back = fastlic_command("decompress", "out", "--output-dir", "back", "-m", tiny_codec_file, "--format", "ppm")
+    assert back.code == 0
+    assert (tmp_path / "back" / "deep" / "astronaut.ppm").exists()
+
+
+def test_two_inputs_for_one_name_are_told(fastlic_command, tiny_codec_file, tmp_path):
+    pixels = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    for name in ("a.png", "a.bmp"):
+        (tmp_path / name).write_bytes(encode_image(pixels, name[-4:]))
+    result = fastlic_command("compress", "a.png", "a.bmp", "-m", tiny_codec_file)
+    assert result.code == 1
+    assert "a.flic was just written from a.png" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.png", "b.png", "-o", "c.flic"], "--output takes one input"),
+        (["a.png", "-o", "c.flic", "--output-dir", "d"], "exclude each other"),
+        (["a.png", "-o", "."], "is a folder; use --output-dir"),
+        (["a.png", "c.flic", "-q", "9"], "quality must be from 1 to 8, got 9"),
+        (["a.png", "c.flic", "-q", "0.5"], "quality must be from 1 to 8, got 0.5"),
+        (["a.png", "c.flic", "-q", "nan"], "quality must be from 1 to 8, got nan"),
+        (["a.png", "c.flic", "-q", "good"], "not a valid float"),
+        (["a.png", "c.flic", "--device", "toaster"], "'toaster' is no device"),
+        ([], "Missing argument"),
+    ],
+)
+def test_wrong_usage_exits_with_2(fastlic_command, tiny_codec_file, arguments, message):
+    result = fastlic_command("compress", *arguments, "-m", tiny_codec_file)
+    assert result.code == 2
+    assert message in result.err
+
+
+def test_an_unknown_model_is_named(fastlic_command, photos):
+    result = fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", "nonesuch")
+    assert result.code == 1
+    assert "Error: 'nonesuch' is neither a codec file nor" in result.err
+
+
+def test_a_damaged_stream_is_an_error_and_writes_nothing(fastlic_command, photos, tiny_codec_file, tmp_path):
+    fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", tiny_codec_file)
+    data = bytearray((tmp_path / "a.flic").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "a.flic").write_bytes(data)
+    result = fastlic_command("decompress", "a.flic", "a.png", "-m", tiny_codec_file)
+    assert result.code == 1
+    assert "Error: a.flic: section 1" in result.err
+    assert "fails its checksum" in result.err
+    assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("target", ["a.txt", "a.xyz", "folder/a.png"])
+def test_an_output_that_cannot_be_written_is_told(fastlic_command, photos, tiny_codec_file, target):
+    fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", tiny_codec_file)
+    result = fastlic_command("decompress", "a.flic", target, "-m", tiny_codec_file)
+    assert result.code == 1
+    assert "cannot write" in result.err or "No such file or directory" in result.err
+
+
+def test_conversions_are_told_in_the_line(fastlic_command, tiny_codec_file, tmp_path):
+    from PIL import Image
+
+    Image.new("L", (20, 10), 99).save(tmp_path / "grey.png")
+    result = fastlic_command("compress", "grey.png", "-m", tiny_codec_file)
+    assert "(grey converted to RGB)" in result.out
+    Image.new("RGBA", (20, 10), (9, 9, 9, 9)).save(tmp_path / "clear.png")
+    assert "--background" in fastlic_command("compress", "clear.png", "-m", tiny_codec_file).err
+    laid = fastlic_command("compress", "clear.png", "-m", tiny_codec_file, "--background", "white")
+    assert laid.code == 0
+    assert "(transparency laid on white)" in laid.out
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_write_leaves_nothing_behind(tmp_path, monkeypatch, interrupt):
+    target = tmp_path / "a.flic"
+    target.write_bytes(b"old")
+
+    def stop(*_):
+        raise interrupt
+
+    monkeypatch.setattr("fastlic.cli.files.os.replace", stop)
+    with pytest.raises(interrupt):
+        files.write_whole(target, b"new")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.flic", b"old")]
+
+
+def test_an_interrupt_exits_with_130(fastlic_command, photos, tiny_codec_file, monkeypatch, tmp_path):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastlic.cli.compress.read_image", stop)
+    result = fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", tiny_codec_file)
+    assert result.code == 130
+    assert list(tmp_path.glob("a*")) == []
+
+
+def test_a_link_is_followed_and_a_device_is_written_to(tmp_path):
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    files.write_whole(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
+    files.write_whole(files.Path("/dev/null"), b"new")

@@ -1,0 +1,59 @@
+"""``fastlic train``: a short run ends in a codec that the other commands take, and resumes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+SMALL = ["--N", 8, "--M", 8, "--batch", 1, "--crop", 64]
+
+
+@pytest.fixture
+def data(tmp_path, photos):
+    from fastlic.codec.calibration import PHOTO
+
+    (tmp_path / "data").mkdir()
+    shutil.copy(PHOTO, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_a_run_ends_in_a_codec_and_resumes(fastlic_command, data, tmp_path, photos):
+    first = fastlic_command("train", "--data", data, "--out", "run", "--steps", 1, *SMALL)
+    assert first.code == 0, first.err
+    assert (tmp_path / "run" / "codec.safetensors").exists()
+    packed = fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", "run/codec.safetensors")
+    assert packed.code == 0, packed.err
+
+    again = fastlic_command("train", "--data", data, "--out", "run", "--steps", 2, *SMALL)
+    assert again.code == 2
+    assert "run holds a run: go on with --resume" in again.err
+
+    resumed = fastlic_command("train", "--data", data, "--out", "run", "--steps", 2, "--resume")
+    assert resumed.code == 0, resumed.err
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["N"], config["steps"]) == (8, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "either --minutes or --steps"),
+        (["--steps", 1, "--minutes", 1], "either --minutes or --steps"),
+        (["--steps", 1, "--resume"], "holds no run to resume"),
+    ],
+)
+def test_wrong_usage_exits_with_2(fastlic_command, data, options, message):
+    result = fastlic_command("train", "--data", data, "--out", "run", *options)
+    assert result.code == 2
+    assert message in result.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [(["--family", "nonesuch"], "family must be one of"), (["--crop", 65], "multiple of 64")]
+)
+def test_bad_settings_are_told(fastlic_command, data, options, message):
+    result = fastlic_command("train", "--data", data, "--out", "run", "--steps", 1, *options)
+    assert result.code == 1
+    assert message in result.err
