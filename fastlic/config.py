@@ -7,6 +7,7 @@ from pathlib import Path
 
 MAX_PIXELS_VARIABLE = "FASTLIC_MAX_PIXELS"
 KODAK_VARIABLE = "FASTLIC_KODAK"
+COMPRESSAI_ANS_VARIABLE = "COMPRESSAI_ANS"
 
 # 128 Mpixel: above any current camera, and low enough that a forged header cannot ask for tens of gigabytes.
 DEFAULT_MAX_PIXELS = 1 << 27
@@ -29,4 +30,10 @@ def max_pixels() -> int:
 def kodak_folder() -> Path | None:
     """The folder of the 24 Kodak images that ``FASTLIC_KODAK`` names, or None; only tests and figures ask."""
     text = os.environ.get(KODAK_VARIABLE)
+    return Path(text) if text else None
+
+
+def compressai_ans() -> Path | None:
+    """The file of CompressAI's coder extension that ``COMPRESSAI_ANS`` names, or None; only benchmarks ask."""
+    text = os.environ.get(COMPRESSAI_ANS_VARIABLE)
     return Path(text) if text else None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 from pathlib import Path
 from types import ModuleType
+
+from fastlic import config
 
 
 def compressai_ans() -> ModuleType | None:
@@ -14,7 +15,7 @@ def compressai_ans() -> ModuleType | None:
 
     Looked for in an installed CompressAI, or at the extension file that COMPRESSAI_ANS names.
     """
-    path = os.environ.get("COMPRESSAI_ANS")
+    path = config.compressai_ans()
     if path is None:
         package = importlib.util.find_spec("compressai")
         if package is None or package.origin is None:
@@ -22,7 +23,7 @@ def compressai_ans() -> ModuleType | None:
         files = sorted(Path(package.origin).parent.glob("ans.*.so"))
         if not files:
             return None
-        path = str(files[0])
+        path = files[0]
     spec = importlib.util.spec_from_file_location("compressai.ans", path)
     if spec is None or spec.loader is None:
         return None
