@@ -90,7 +90,7 @@ def bottleneck_tables(bottleneck: EntropyBottleneck, median: np.ndarray) -> CdfT
         lower = double.logits_cumulative(centres + k - 0.5)
         upper = double.logits_cumulative(centres + k + 0.5)
         # Far out both sigmoids are nearly 1; evaluating them on the side where they are small keeps the difference.
-        sign = -torch.sign(lower + upper)
+        sign = torch.where(lower + upper > 0, -1.0, 1.0)  # never 0: a centred density is likeliest in the middle
         pmf = (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()[:, 0].numpy()
     rows, offsets = [], []
     for p in pmf:
