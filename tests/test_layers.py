@@ -3,8 +3,8 @@
     cli -> integrations -> evaluate -> api -> codec -> entropy -> models -> ops -> {kernels, _native}
 
 A module imports from its own layer and from layers to its right, plus ``errors`` and ``config``. ``api`` is the
-package itself (``import fastlic``). ``train`` and ``bench`` stand beside ``cli``: they import like it, and only it imports them.
-Only ``ops`` touches ``kernels`` and ``_native``.
+package itself (``import fastlic``). ``train`` and ``bench`` stand beside ``cli``: they import like it, and only it
+imports them. Only ``ops`` touches ``kernels`` and ``_native``.
 """
 
 from __future__ import annotations

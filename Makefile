@@ -1,0 +1,36 @@
+# `make help` lists the targets. They use the active environment; PYTHON=... chooses another interpreter.
+PYTHON ?= python
+
+.DEFAULT_GOAL := help
+.PHONY: help install check lint format types test slow demo clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: ## editable install with everything that development needs
+	$(PYTHON) -m pip install -e ".[dev]"
+
+check: lint types test ## all that CI asks: style, types, tests
+
+lint: ## formatting and lint rules, changing nothing
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+
+format: ## apply formatting and the safe fixes
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+types: ## static types
+	$(PYTHON) -m mypy
+
+test: ## the tests that need no GPU and little time
+	$(PYTHON) -m pytest
+
+slow: ## the long tests too; some need Kodak (FASTLIC_KODAK)
+	$(PYTHON) -m pytest -m "not gpu"
+
+demo: ## compress and decompress the shipped photo
+	$(PYTHON) -m fastlic demo
+
+clean: ## remove what builds and tools leave behind
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache fastlic/_native*.so

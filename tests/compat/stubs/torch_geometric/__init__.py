@@ -1,0 +1,1 @@
+"""Stands in for torch_geometric, which CompressAI imports for point clouds."""

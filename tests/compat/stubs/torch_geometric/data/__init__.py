@@ -1,0 +1,3 @@
+"""Type of a point cloud."""
+
+Data = object

@@ -1,0 +1,3 @@
+"""Base classes that CompressAI derives point-cloud transforms from."""
+
+BaseTransform = Center = object

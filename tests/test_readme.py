@@ -1,0 +1,67 @@
+"""README keeps its word: every code block runs, its install lines are CI's, and nothing in it waits to be filled in."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastlic.codec.calibration import PHOTO
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What the examples expect to find: photo.png and a folder photos. Later blocks see the files of earlier ones."""
+    path = tmp_path_factory.mktemp("readme")
+    shutil.copy(PHOTO, path / "photo.png")
+    (path / "photos").mkdir()
+    shutil.copy(PHOTO, path / "photos")
+    return path
+
+
+def run(command: list[str], folder: Path) -> None:
+    # One thread: the examples are small. The scripts of this interpreter come first, whatever else is installed.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_block_is_of_a_kind_that_is_tested():
+    assert {kind for kind, _ in BLOCKS} == {"", "python", "bash"}
+
+
+@pytest.mark.parametrize("code", [code for kind, code in BLOCKS if kind == "python"])
+def test_python_blocks_run(code, folder):
+    run([sys.executable, "-c", code], folder)
+
+
+@pytest.mark.parametrize("code", [code for kind, code in BLOCKS if kind == "bash"])
+def test_command_line_blocks_run(code, folder):
+    # A run of two hours is cut to one step of a small model; everything else is executed as it stands.
+    code = re.sub(r"--minutes \d+", "--steps 1 --N 8 --M 8 --batch 1", code)
+    run(["bash", "-euo", "pipefail", "-c", code], folder)
+
+
+def test_install_commands_are_those_of_ci():
+    commands = [line for kind, code in BLOCKS if kind == "" for line in code.splitlines()]
+    assert len(commands) == 2
+    assert set(commands) <= set((ROOT / ".ci" / "run").read_text().splitlines())
+
+
+def test_nothing_waits_to_be_filled_in():
+    assert not re.search(r"TBD|TODO|to be (measured|named)", README)
+
+
+def test_links_to_files_lead_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert [link for link in links if not (ROOT / link).exists()] == []
