@@ -21,7 +21,7 @@ from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.rate import float_bits, table_bits
 from fastlic.entropy.schedule import HYPER_STRIDE, Latents
 from fastlic.errors import CorruptStreamError, ModelMismatchError
-from fastlic.models import FAMILIES, MeanScaleHyperprior
+from fastlic.models import FAMILIES, Hyperprior
 from fastlic.models.layers import channels_last
 
 LATENT_STRIDE = 16  # image pixels per latent position, of every family here
@@ -32,9 +32,10 @@ Bytes = container.Bytes
 class _Transforms(nn.Module):
     """The floating-point parts: g_a, g_s, h_a and the gains. Their rounding cannot desynchronise a stream."""
 
-    def __init__(self, model: MeanScaleHyperprior) -> None:
+    def __init__(self, model: Hyperprior) -> None:
         super().__init__()
         self.g_a, self.g_s, self.h_a, self.gain = model.g_a, model.g_s, model.h_a, model.gain
+        self.hyper_of_magnitude = model.hyper_of_magnitude
 
 
 class Codec:
@@ -50,17 +51,15 @@ class Codec:
     same file gives the same streams on every machine.
     """
 
-    def __init__(
-        self, model: MeanScaleHyperprior, calibration: Sequence[Tensor] | None = None, name: str | None = None
-    ) -> None:
-        if not isinstance(model, MeanScaleHyperprior):
+    def __init__(self, model: Hyperprior, calibration: Sequence[Tensor] | None = None, name: str | None = None) -> None:
+        if not isinstance(model, Hyperprior):
             raise TypeError(f"expected a model of fastlic.models ({', '.join(FAMILIES)}); got {type(model).__name__}")
         model = model.float().cpu().eval()
         images = default_calibration() if calibration is None else [as_batch(x)[0].cpu() for x in calibration]
         self._setup(model, convert(model, images), name or model.family)
-        self.model: MeanScaleHyperprior | None = model
+        self.model: Hyperprior | None = model
 
-    def _setup(self, model: MeanScaleHyperprior, entropy: IntegerEntropyModel, name: str) -> None:
+    def _setup(self, model: Hyperprior, entropy: IntegerEntropyModel, name: str) -> None:
         self.name: str = name
         self.family: str = model.family
         self.config: dict[str, Any] = model.config
@@ -133,7 +132,7 @@ class Codec:
         y = parts.g_a(x)
         if quality is not None and parts.gain is not None:
             y = y * parts.gain(torch.tensor([quality], device=y.device))
-        z = parts.h_a(_pad(y, HYPER_STRIDE))
+        z = parts.h_a(_pad(y.abs() if parts.hyper_of_magnitude else y, HYPER_STRIDE))
         return z[0].cpu(), y[0].cpu()
 
     @torch.no_grad()

@@ -27,7 +27,7 @@ SUFFIX = ".flic"
 Bytes = bytes | bytearray | memoryview
 
 # Model ids are part of the format: never renumbered, never reused.
-MODEL_IDS = {"factorized": 1, "mean-scale": 2, "jahp": 3, "mlic": 4, "mlic+": 5, "mlic++": 6, "mcquic": 7}
+MODEL_IDS = {"factorized": 1, "mean-scale": 2, "jahp": 3, "mlic": 4, "mlic+": 5, "mlic++": 6, "mcquic": 7, "scale": 8}
 
 MAX_DIMENSION = (1 << 20) - 1  # pixels in height or width; config.max_pixels() limits their product
 MAX_SECTIONS = 64

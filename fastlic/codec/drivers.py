@@ -1,4 +1,8 @@
-"""The two drivers of a coding schedule: latents to sections of bytes, and back."""
+"""The two drivers of a coding schedule: latents to sections of bytes, and back.
+
+Each exists as plain ``reference``, which runs the schedule of fastlic.entropy pass by pass, and as ``cpp``, the fused
+engine of fastlic.ops.engine, which is that schedule in one call. Both give the same bytes and the same latents.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from fastlic.entropy.fixed import ACTIVATION_BITS, MEAN_BITS, SCALE_BITS, WIDE_B
 from fastlic.entropy.layers import IntegerConv
 from fastlic.entropy.model import CONTEXT_TAPS, IntegerEntropyModel
 from fastlic.entropy.scales import scale_levels, scale_thresholds
-from fastlic.models import JAHP, MeanScaleHyperprior
+from fastlic.models import JAHP, Hyperprior, ScaleHyperprior
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.layers import LEAKY_SLOPE
 from fastlic.ops.rans import CdfTables, gaussian_tables, pmf_tables
@@ -50,7 +50,7 @@ class _Ranges:
 
 
 @torch.no_grad()
-def _calibrate(model: MeanScaleHyperprior, images: Sequence[Tensor]) -> _Ranges:
+def _calibrate(model: Hyperprior, images: Sequence[Tensor]) -> _Ranges:
     ranges = _Ranges()
     qualities: list[float | None] = [float(q) for q in range(1, model.qualities + 1)] or [None]
     for image in images:
@@ -59,10 +59,10 @@ def _calibrate(model: MeanScaleHyperprior, images: Sequence[Tensor]) -> _Ranges:
         latent = model.g_a(x)
         for quality in qualities:
             y = latent * model.gains(quality, 1)[0]
-            h = ranges.see("z", model.entropy_bottleneck(model.h_a(y))[0])
+            h = ranges.see("z", model.entropy_bottleneck(model.hyper_analysis(y))[0])
             for i in (0, 2, 4):
                 h = model.h_s[i](h)
-                h = ranges.see(f"h_s.{i}", F.leaky_relu(h, LEAKY_SLOPE) if i < 4 else h)
+                h = ranges.see(f"h_s.{i}", F.leaky_relu(h, model.hyper_slope) if i < 4 else h)
             if not isinstance(model, JAHP):
                 continue
             y_hat = torch.round(y)
@@ -101,8 +101,18 @@ def bottleneck_tables(bottleneck: EntropyBottleneck, median: np.ndarray) -> CdfT
     return pmf_tables(rows, offsets)
 
 
-def convert(model: MeanScaleHyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
-    """The integer entropy model of a trained MeanScaleHyperprior or JAHP.
+def _with_zero_means(h_s: nn.Sequential) -> nn.Sequential:
+    """h_s of a scale hyperprior with M more outputs that are always zero: the means that the schedule expects."""
+    last = h_s[4]
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    wide = nn.Conv2d(last.in_channels, 2 * last.out_channels, last.kernel_size[0], padding=last.padding[0])
+    wide.weight.data = torch.cat([last.weight.data, torch.zeros_like(last.weight.data)])
+    wide.bias = nn.Parameter(torch.cat([last.bias.data, torch.zeros_like(last.bias.data)]))
+    return nn.Sequential(*h_s[:4], wide)
+
+
+def convert(model: Hyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
+    """The integer entropy model of a trained hyperprior model, JAHP included.
 
     Args:
         model: in eval mode, on the CPU, float32.
@@ -123,7 +133,9 @@ def convert(model: MeanScaleHyperprior, images: Sequence[Tensor]) -> IntegerEntr
         scale = ranges.scale(name, floor=1.0)
         return scale, Requantiser.from_factors(2.0**-MEAN_BITS / scale, ACTIVATION_BITS)
 
-    def stack(modules: nn.Sequential, name: str, source: np.ndarray, last: np.ndarray | None) -> list[IntegerConv]:
+    def stack(
+        modules: nn.Sequential, name: str, source: np.ndarray, last: np.ndarray | None, slope: float
+    ) -> list[IntegerConv]:
         """The convolutions at 0, 2 and 4 of ``modules``; ``last`` is the fixed-point format after the third, if any."""
         layers = []
         for i in (0, 2, 4):
@@ -141,14 +153,15 @@ def convert(model: MeanScaleHyperprior, images: Sequence[Tensor]) -> IntegerEntr
                     WIDE_BITS if wide else ACTIVATION_BITS,
                     stride=module.stride[0],
                     transposed=isinstance(module, nn.ConvTranspose2d),
-                    negative_slope=LEAKY_SLOPE if i < 4 else 1.0,
+                    negative_slope=slope if i < 4 else 1.0,
                 )
             )
             source = target
         return layers
 
     z_scale, z_input = entry("z")
-    hyper = stack(model.h_s, "h_s", z_scale, None if isinstance(model, JAHP) else head)
+    h_s = _with_zero_means(model.h_s) if isinstance(model, ScaleHyperprior) else model.h_s
+    hyper = stack(h_s, "h_s", z_scale, None if isinstance(model, JAHP) else head, model.hyper_slope)
     y_input: Requantiser | None = None
     context: IntegerConv | None = None
     parameters: list[IntegerConv] = []
@@ -160,7 +173,7 @@ def convert(model: MeanScaleHyperprior, images: Sequence[Tensor]) -> IntegerEntr
         context_scale = ranges.scale("context")
         context = IntegerConv.from_float(taps, masked.bias, y_scale, ACTIVATION_BITS, context_scale, ACTIVATION_BITS)
         joined = np.concatenate([ranges.scale("h_s.4"), context_scale])
-        parameters = stack(model.entropy_parameters, "parameters", joined, head)
+        parameters = stack(model.entropy_parameters, "parameters", joined, head, LEAKY_SLOPE)
     levels = scale_levels()
     return IntegerEntropyModel(
         z_tables=bottleneck_tables(model.entropy_bottleneck, median),

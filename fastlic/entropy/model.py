@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from fastlic.entropy.fixed import Requantiser, reconstruct
 from fastlic.entropy.layers import IntegerConv
+from fastlic.ops.engine import EntropyEngine
 from fastlic.ops.rans import CdfTables
 
 FINGERPRINT_BYTES = 8
@@ -56,6 +58,11 @@ class IntegerEntropyModel:
     def latent_channels(self) -> int:
         """M, channels of y."""
         return (self.parameters or self.hyper)[-1].bias.shape[0] // 2
+
+    @cached_property
+    def engine(self) -> EntropyEngine:
+        """The fused C++ twin of this model, validated and packed at first use."""
+        return EntropyEngine(self.to_arrays(), self.z_tables, self.y_tables)
 
     def hyper_features(self, z: Tensor, height: int, width: int) -> Tensor:
         """h_s up to its last activations: z symbols int64 [N, h/4, w/4] -> int64 [2M, height, width].

@@ -12,7 +12,7 @@ from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.scales import scale_levels
 from fastlic.entropy.schedule import Latents, gaussian_schedule
-from fastlic.models import JAHP, MeanScaleHyperprior
+from fastlic.models import JAHP, Hyperprior, ScaleHyperprior
 
 _FLOOR = 2.0**-40  # symbols this unlikely are escapes; without a floor one of them would make the estimate infinite
 
@@ -22,7 +22,7 @@ def _bits(probabilities: Tensor) -> float:
 
 
 @torch.no_grad()
-def float_bits(model: MeanScaleHyperprior, latents: Latents) -> tuple[float, float]:
+def float_bits(model: Hyperprior, latents: Latents) -> tuple[float, float]:
     """(bits of y, bits of z) under the float entropy network of ``model``, fed with the latents as coded."""
     y = (latents.y.double() / 2**MEAN_BITS).float()[None]
     medians = (model.entropy_bottleneck.medians * 2**MEAN_BITS).round() / 2**MEAN_BITS
@@ -30,7 +30,9 @@ def float_bits(model: MeanScaleHyperprior, latents: Latents) -> tuple[float, flo
     features = model.h_s(z)[:, :, : y.shape[2], : y.shape[3]]
     if isinstance(model, JAHP):
         features = model.entropy_parameters(torch.cat([features, model.context_prediction(y)], dim=1))
-    scales, means = features.chunk(2, dim=1)
+    scales, means = features, torch.zeros_like(y)
+    if not isinstance(model, ScaleHyperprior):
+        scales, means = features.chunk(2, dim=1)
     y_bits = _bits(model.gaussian_conditional.likelihood(y, scales, means))
     return y_bits, _bits(model.entropy_bottleneck.likelihood(z))
 

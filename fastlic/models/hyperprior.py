@@ -1,4 +1,4 @@
-"""Mean-scale hyperprior (Minnen et al. 2018, without context): CompressAI's ``mbt2018-mean`` architecture and keys."""
+"""Hyperpriors: scales alone (Ballé et al. 2018) and means with scales (Minnen et al. 2018), CompressAI's keys."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ from typing_extensions import Self
 
 from fastlic.models.density import EntropyBottleneck, GaussianConditional
 from fastlic.models.gain import Gain
-from fastlic.models.layers import analysis_transform, hyper_analysis, hyper_synthesis, synthesis_transform
+from fastlic.models.layers import (
+    LEAKY_SLOPE,
+    analysis_transform,
+    conv,
+    deconv,
+    hyper_analysis,
+    hyper_synthesis,
+    synthesis_transform,
+)
 
 
-class MeanScaleHyperprior(nn.Module):
-    """Analysis, hyperprior with means and scales, synthesis.
+class Hyperprior(nn.Module):
+    """What the models of this family share: transforms, hyper latent, gains; subclasses say what h_s predicts.
 
     Args:
         N: channels of the hyper latent, and of the transforms unless ``widths`` says otherwise.
@@ -25,7 +33,9 @@ class MeanScaleHyperprior(nn.Module):
         qualities: number of trained qualities served by gain vectors; 0 builds the plain fixed-rate model.
     """
 
-    family = "mean-scale"
+    family = ""
+    hyper_slope = LEAKY_SLOPE  # of the activations in h_a and h_s
+    hyper_of_magnitude = False  # whether h_a reads |y|
     stride = 64  # z is at 1/64 of the image, so images are padded to multiples of it
 
     def __init__(self, N: int, M: int, widths: tuple[int, int, int] | None = None, qualities: int = 0) -> None:
@@ -36,11 +46,18 @@ class MeanScaleHyperprior(nn.Module):
         self.qualities = qualities
         self.g_a = analysis_transform(self.widths, M)
         self.g_s = synthesis_transform(self.widths, M)
-        self.h_a = hyper_analysis(M, N)
-        self.h_s = hyper_synthesis(M, N)
+        self.h_a, self.h_s = self._hyper_networks()
         self.entropy_bottleneck = EntropyBottleneck(N)
         self.gaussian_conditional = GaussianConditional()
         self.gain = Gain(qualities, M) if qualities else None
+
+    def _hyper_networks(self) -> tuple[nn.Sequential, nn.Sequential]:
+        raise NotImplementedError
+
+    def hyper_analysis(self, y: Tensor) -> Tensor:
+        """The hyper latent before rounding: y [N, M, h, w] -> [N, C, h/4, w/4]."""
+        z: Tensor = self.h_a(y.abs() if self.hyper_of_magnitude else y)
+        return z
 
     @property
     def config(self) -> dict[str, Any]:
@@ -110,15 +127,49 @@ class MeanScaleHyperprior(nn.Module):
         """
         gain, inverse = self.gains(quality, x.shape[0])
         y = self.g_a(x) * gain
-        z_hat, z_likelihoods = self.entropy_bottleneck(self.h_a(y))
+        z_hat, z_likelihoods = self.entropy_bottleneck(self.hyper_analysis(y))
         y_hat, y_likelihoods = self.code_latent(y, z_hat)
         return {"x_hat": self.g_s(y_hat * inverse), "likelihoods": {"y": y_likelihoods, "z": z_likelihoods}}
 
     def code_latent(self, y: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
         """(y_hat, likelihoods of y) given the decoded hyper latent."""
-        scales, means = self.h_s(z_hat).chunk(2, dim=1)
-        return self.gaussian_conditional(y, scales, means)
+        raise NotImplementedError
 
     def aux_loss(self) -> Tensor:
         """Loss of the factorised prior's quantiles."""
         return self.entropy_bottleneck.loss()
+
+
+class MeanScaleHyperprior(Hyperprior):
+    """h_s predicts scales and means: CompressAI's ``mbt2018-mean``. Arguments as for :class:`Hyperprior`."""
+
+    family = "mean-scale"
+
+    def _hyper_networks(self) -> tuple[nn.Sequential, nn.Sequential]:
+        return hyper_analysis(self.M, self.N), hyper_synthesis(self.M, self.N)
+
+    def code_latent(self, y: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """(y_hat, likelihoods of y) given the decoded hyper latent."""
+        scales, means = self.h_s(z_hat).chunk(2, dim=1)
+        y_hat, likelihoods = self.gaussian_conditional(y, scales, means)
+        return y_hat, likelihoods
+
+
+class ScaleHyperprior(Hyperprior):
+    """h_s predicts scales alone, means are zero: CompressAI's ``bmshj2018-hyperprior`` (Ballé et al. 2018)."""
+
+    family = "scale"
+    hyper_slope = 0.0
+    hyper_of_magnitude = True
+
+    def _hyper_networks(self) -> tuple[nn.Sequential, nn.Sequential]:
+        m, n = self.M, self.N
+        h_a = nn.Sequential(conv(m, n, 3, 1), nn.ReLU(), conv(n, n), nn.ReLU(), conv(n, n))
+        h_s = nn.Sequential(deconv(n, n), nn.ReLU(), deconv(n, n), nn.ReLU(), conv(n, m, 3, 1), nn.ReLU())
+        return h_a, h_s
+
+    def code_latent(self, y: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """(y_hat, likelihoods of y) given the decoded hyper latent."""
+        scales = self.h_s(z_hat)
+        y_hat, likelihoods = self.gaussian_conditional(y, scales, torch.zeros_like(y))
+        return y_hat, likelihoods

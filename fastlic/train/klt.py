@@ -13,7 +13,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.models import JAHP, MeanScaleHyperprior
+from fastlic.models import JAHP, Hyperprior
 from fastlic.models.layers import GDN
 
 # With padding 2 and stride 2, output o of a 5-tap kernel reads inputs 2o-2..2o+2: taps 2 and 3 are the block 2o, 2o+1.
@@ -31,7 +31,7 @@ def rate_matched_step(lam: float) -> float:
 
 
 @torch.no_grad()
-def initialise(model: MeanScaleHyperprior, images: Tensor, lambdas: list[float]) -> None:
+def initialise(model: Hyperprior, images: Tensor, lambdas: list[float]) -> None:
     """Set g_a, g_s, the gains and the scale predictor's bias from ``images`` [n, 3, H, W] in [0, 1], in place."""
     x = images
     for i in (0, 2, 4, 6):

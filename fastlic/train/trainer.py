@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fastlic.models import FAMILIES, MeanScaleHyperprior
+from fastlic.models import FAMILIES, Hyperprior
 from fastlic.models.layers import channels_last
 from fastlic.train import klt
 from fastlic.train.data import Sampler, load_tiles
@@ -66,7 +66,7 @@ class TrainConfig:
         self.widths = (a, b, c)
 
 
-def rate_distortion(model: MeanScaleHyperprior, x: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor]:
+def rate_distortion(model: Hyperprior, x: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor]:
     """(bits per pixel [N], mean squared error on the 0..255 scale [N]) of one forward pass."""
     out = model(x, quality)
     pixels = x.shape[2] * x.shape[3]

@@ -210,7 +210,7 @@ def test_quality_that_no_header_can_hold_is_refused(quality):
 
 def test_model_ids_never_change():
     assert container.MODEL_IDS == {
-        "factorized": 1, "mean-scale": 2, "jahp": 3, "mlic": 4, "mlic+": 5, "mlic++": 6, "mcquic": 7
+        "factorized": 1, "mean-scale": 2, "jahp": 3, "mlic": 4, "mlic+": 5, "mlic++": 6, "mcquic": 7, "scale": 8
     }  # fmt: skip
     assert container.model_name(6) == "mlic++"
     assert container.model_name(9) == "unknown (9)"

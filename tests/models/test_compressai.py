@@ -12,10 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fastlic.models import JAHP, MeanScaleHyperprior
+from fastlic.models import JAHP, MeanScaleHyperprior, ScaleHyperprior
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-FAMILIES = {"jahp": JAHP, "mean_scale": MeanScaleHyperprior}
+FAMILIES = {"jahp": JAHP, "mean_scale": MeanScaleHyperprior, "scale": ScaleHyperprior}
+PEERS = {
+    "jahp": "JointAutoregressiveHierarchicalPriors",
+    "mean_scale": "MeanScaleHyperprior",
+    "scale": "ScaleHyperprior",
+}
 
 
 @pytest.mark.golden
@@ -36,12 +41,11 @@ def test_outputs_equal_those_recorded_from_compressai(name: str):
         )
 
 
-@pytest.mark.parametrize(("name", "theirs"), [("jahp", "JointAutoregressiveHierarchicalPriors"), ("mean_scale",) * 2])
-def test_state_dict_keys_and_outputs_equal_the_installed_compressai(name: str, theirs: str):
+@pytest.mark.parametrize("name", FAMILIES)
+def test_state_dict_keys_and_outputs_equal_the_installed_compressai(name: str):
     models = pytest.importorskip("compressai.models")
-    theirs = {"mean_scale": "MeanScaleHyperprior"}.get(theirs, theirs)
     torch.manual_seed(0)
-    peer = getattr(models, theirs)(6, 9).eval()
+    peer = getattr(models, PEERS[name])(6, 9).eval()
     own = FAMILIES[name](6, 9)
     assert {k: v.shape for k, v in own.state_dict().items()} == {k: v.shape for k, v in peer.state_dict().items()}
     peer.g_a[6].weight.data *= 12
