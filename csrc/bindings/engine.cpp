@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "arrays.hpp"
-#include "fastlic/engine/threads.hpp"
+#include "fastlic/parallel.hpp"
 #include "registry.hpp"
 
 namespace fastlic::bindings {
@@ -78,7 +78,7 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
   }
   {
     const py::gil_scoped_release release;
-    engine::parallel_for(threads, images.size(), [&](std::size_t i) {
+    parallel_for(images.size(), threads, [&](std::size_t i) {
       Image& image = images[i];
       image.bytes = engine.encode(image.z, image.y, image.size, image.z_out, image.y_out, inner_threads(images.size(), threads));
     });
@@ -115,7 +115,7 @@ py::list decode_many(const Engine& engine, const std::vector<py::buffer>& z, con
   }
   {
     const py::gil_scoped_release release;
-    engine::parallel_for(threads, images.size(), [&](std::size_t i) {
+    parallel_for(images.size(), threads, [&](std::size_t i) {
       const Image& image = images[i];
       engine.decode(image.z, image.y, image.size, image.z_out, image.y_out, inner_threads(images.size(), threads));
     });

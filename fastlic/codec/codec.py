@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fastlic.codec import container, drivers, storage
 from fastlic.codec.calibration import default_calibration
+from fastlic.codec.drivers import Backend
 from fastlic.codec.images import as_batch, check_dtype, to_dtype
 from fastlic.entropy.convert import convert
 from fastlic.entropy.fixed import MEAN_BITS
@@ -146,13 +147,14 @@ class Codec:
 
     # ---- coding
 
-    def compress(self, x: Tensor, quality: float | None = None) -> bytes | list[bytes]:
+    def compress(self, x: Tensor, quality: float | None = None, backend: Backend = "auto") -> bytes | list[bytes]:
         """Compress an image, or each image of a batch.
 
         Args:
             x: [3, H, W] or [1, 3, H, W], uint8 or floating point in [0, 1], on any device; any H, W >= 1.
                 [B, 3, H, W] with B > 1 gives a list.
             quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None for a codec of one rate.
+            backend: who codes the latents; the bytes do not depend on it.
 
         Returns:
             ``.flic`` bytes (docs/format.md), or a list of them.
@@ -162,18 +164,26 @@ class Codec:
         """
         batch = as_batch(x)
         level = self._quality(quality)
-        streams = [self._compress_one(image, level)[0] for image in batch]
+        streams = [stream for stream, _ in self._compress_many(list(batch), level, backend)]
         return streams if len(streams) > 1 else streams[0]
 
-    def _compress_one(self, image: Tensor, quality: float | None) -> tuple[bytes, Latents]:
-        header = self._header(image.shape[1], image.shape[2], quality)  # refuses what cannot be stored, before the work
-        sections, latents = drivers.encode(self.entropy, *self._analyse(image, quality))
-        return container.pack(header, sections), latents
+    def _compress_many(
+        self, images: Sequence[Tensor], quality: float | None, backend: Backend = "auto"
+    ) -> list[tuple[bytes, Latents]]:
+        # Headers first: they refuse what cannot be stored, before the work.
+        headers = [self._header(image.shape[1], image.shape[2], quality) for image in images]
+        # One image at a time, so that a batch gives each image the floats, and the bytes, that it has alone.
+        analysed = [self._analyse(image, quality) for image in images]
+        coded = drivers.encode_many(self.entropy, analysed, backend=backend, threads=torch.get_num_threads())
+        return [
+            (container.pack(header, sections), latents)
+            for header, (sections, latents) in zip(headers, coded, strict=True)
+        ]
 
     def _header(self, height: int, width: int, quality: float | None) -> container.Header:
         return container.Header(container.MODEL_IDS[self.family], quality, self.fingerprint, height, width)
 
-    def _decode(self, data: Bytes) -> tuple[Latents, container.Header]:
+    def _read(self, data: Bytes) -> tuple[container.Header, list[bytes]]:
         header, sections = container.unpack(data)
         if header.fingerprint != self.fingerprint or header.model_id != container.MODEL_IDS[self.family]:
             raise ModelMismatchError(
@@ -182,11 +192,22 @@ class Codec:
             )
         if (header.quality is None) != (self.qualities == 0) or (header.quality or 1) > max(self.qualities, 1):
             raise CorruptStreamError(f"quality {header.quality} is none that this codec's streams can have")
-        height, width = (-(-v // LATENT_STRIDE) for v in (header.height, header.width))
-        return drivers.decode(self.entropy, sections, height, width), header
+        return header, sections
+
+    def _decode_many(
+        self, streams: Sequence[Bytes], backend: Backend = "auto"
+    ) -> list[tuple[Latents, container.Header]]:
+        read = [self._read(data) for data in streams]
+        sized = [(sections, -(-h.height // LATENT_STRIDE), -(-h.width // LATENT_STRIDE)) for h, sections in read]
+        latents = drivers.decode_many(self.entropy, sized, backend=backend, threads=torch.get_num_threads())
+        return [(decoded, header) for decoded, (header, _) in zip(latents, read, strict=True)]
 
     def decompress(
-        self, data: Bytes | Sequence[Bytes], device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        data: Bytes | Sequence[Bytes],
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        backend: Backend = "auto",
     ) -> Tensor | list[Tensor]:
         """Decompress one stream to [3, H, W], or a list of streams to a list of tensors.
 
@@ -194,30 +215,30 @@ class Codec:
             data: what ``compress`` returned.
             device: where the synthesis transform runs and the result lies.
             dtype: floating point in [0, 1], or torch.uint8 in 0..255.
+            backend: who decodes the latents; the result does not depend on it.
 
         Raises:
             CorruptStreamError: damaged bytes; the message says where.
             ModelMismatchError: the stream was made with other weights; the message names them.
         """
         check_dtype(dtype)
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            return [self._decompress_one(item, str(device), dtype) for item in data]
-        return self._decompress_one(data, str(device), dtype)
-
-    def _decompress_one(self, data: Bytes, device: str, dtype: torch.dtype) -> Tensor:
-        latents, header = self._decode(data)
-        image = self._synthesise(latents, header.quality, (header.height, header.width), device)
-        return to_dtype(image, dtype).contiguous()
+        streams = [data] if isinstance(data, (bytes, bytearray, memoryview)) else list(data)
+        images = [
+            to_dtype(self._synthesise(latents, header.quality, (header.height, header.width), str(device)), dtype)
+            for latents, header in self._decode_many(streams, backend)
+        ]
+        images = [image.contiguous() for image in images]
+        return images[0] if streams and streams[0] is data else images
 
     # ---- looking inside
 
     def latents(self, x: Tensor, quality: float | None = None) -> dict[str, Tensor]:
         """The quantised latents that ``compress`` codes for one image: z symbols and y in units of 2^-6, int64."""
-        return _named(self._compress_one(_single(x), self._quality(quality))[1])
+        return _named(self._compress_many([_single(x)], self._quality(quality))[0][1])
 
     def decode_latents(self, data: Bytes) -> dict[str, Tensor]:
         """The latents in a stream; equal to ``latents`` of the image it was made from, bit for bit."""
-        return _named(self._decode(data)[0])
+        return _named(self._decode_many([data])[0][0])
 
     def estimate(self, x: Tensor, quality: float | None = None) -> dict[str, float]:
         """Estimated bits of one image: the cross-entropy of the latents that are coded, without any coder.
@@ -228,7 +249,7 @@ class Codec:
         Returns:
             ``bits``, ``y_bits`` and ``z_bits``.
         """
-        _, latents = self._compress_one(_single(x), self._quality(quality))
+        _, latents = self._compress_many([_single(x)], self._quality(quality))[0]
         y_bits, z_bits = float_bits(self.model, latents) if self.model else table_bits(self.entropy, latents)
         return {"bits": y_bits + z_bits, "y_bits": y_bits, "z_bits": z_bits}
 

@@ -7,7 +7,7 @@ engine of fastlic.ops.engine, which is that schedule in one call. Both give the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from fastlic.errors import CorruptStreamError
 from fastlic.ops.rans import CdfTables, RansDecoder, rans_encode
 
 SECTIONS = 2  # z, then y
+
+Backend = Literal["auto", "reference", "cpp"]
 
 
 def fixed_point(y: Tensor) -> Tensor:
@@ -49,19 +51,15 @@ def _drive(schedule: Schedule, answer: Callable[[Pass], Tensor]) -> Latents:
             return cast(Latents, end.value)
 
 
-def encode(model: IntegerEntropyModel, z: Tensor, y: Tensor, order: Order = "wavefront") -> tuple[list[bytes], Latents]:
-    """Code one image's latents.
+Coded = tuple[list[bytes], Latents]
+Sections = Sequence[bytes]
 
-    Args:
-        z: float hyper latent [N, ceil(h/4), ceil(w/4)].
-        y: float latent [M, h, w].
 
-    Returns:
-        the sections (z, y) and the latents that the decoder will see.
-    """
+def _encode_reference(model: IntegerEntropyModel, z: Tensor, y: Tensor, order: Order) -> Coded:
+    """z, y: int64 in units of 2^-6."""
     height, width = y.shape[1:]
     medians = torch.from_numpy(model.z_median.astype(np.int64))[:, None, None]
-    targets = [t.permute(1, 2, 0).reshape(-1, len(t)) for t in (fixed_point(z) - medians, fixed_point(y))]
+    targets = [t.permute(1, 2, 0).reshape(-1, len(t)) for t in (z - medians, y)]
     symbols: list[list[np.ndarray]] = [[], []]
     indexes: list[list[np.ndarray]] = [[], []]
 
@@ -80,16 +78,20 @@ def encode(model: IntegerEntropyModel, z: Tensor, y: Tensor, order: Order = "wav
     return sections, latents
 
 
-def decode(
-    model: IntegerEntropyModel, sections: Sequence[bytes], height: int, width: int, order: Order = "wavefront"
-) -> Latents:
-    """Latents of one image from its sections; height and width are the latent's.
+def _encode_many_reference(
+    model: IntegerEntropyModel, latents: Sequence[tuple[Tensor, Tensor]], order: Order, threads: int
+) -> list[Coded]:
+    return [_encode_reference(model, z, y, order) for z, y in latents]
 
-    Raises:
-        CorruptStreamError: the sections do not hold exactly these latents.
-    """
-    if len(sections) != SECTIONS:
-        raise CorruptStreamError(f"this model's streams have {SECTIONS} sections, this one has {len(sections)}")
+
+def _encode_many_engine(
+    model: IntegerEntropyModel, latents: Sequence[tuple[Tensor, Tensor]], order: Order, threads: int
+) -> list[Coded]:
+    coded = model.engine.encode_many([z.numpy() for z, _ in latents], [y.numpy() for _, y in latents], threads)
+    return [([z_bytes, y_bytes], _as_latents(z, y)) for z_bytes, y_bytes, z, y in coded]
+
+
+def _decode_reference(model: IntegerEntropyModel, sections: Sections, height: int, width: int, order: Order) -> Latents:
     rows, columns = hyper_size(height, width)
     counts = (rows * columns * model.hyper_channels, height * width * model.latent_channels)
     tables = (model.z_tables, model.y_tables)
@@ -107,3 +109,104 @@ def decode(
     for decoder in decoders:
         decoder.finish()
     return latents
+
+
+def _decode_many_reference(
+    model: IntegerEntropyModel, streams: Sequence[tuple[Sections, int, int]], order: Order, threads: int
+) -> list[Latents]:
+    return [_decode_reference(model, sections, height, width, order) for sections, height, width in streams]
+
+
+def _decode_many_engine(
+    model: IntegerEntropyModel, streams: Sequence[tuple[Sections, int, int]], order: Order, threads: int
+) -> list[Latents]:
+    z, y = ([sections[i] for sections, _, _ in streams] for i in range(SECTIONS))
+    decoded = model.engine.decode_many(z, y, [(height, width) for _, height, width in streams], threads)
+    return [_as_latents(z, y) for z, y in decoded]
+
+
+def _as_latents(z: np.ndarray, y: np.ndarray) -> Latents:
+    return Latents(torch.from_numpy(z).long(), torch.from_numpy(y).long())
+
+
+ENCODE: dict[str, Callable[..., list[Coded]]] = {"reference": _encode_many_reference, "cpp": _encode_many_engine}
+DECODE: dict[str, Callable[..., list[Latents]]] = {"reference": _decode_many_reference, "cpp": _decode_many_engine}
+
+
+def choose_backend(backend: Backend, order: Order = "wavefront") -> str:
+    """What ``auto`` stands for: the engine, except for raster order, which only the plain schedule has.
+
+    Raises:
+        ValueError: an unknown backend, or one that cannot do this order.
+    """
+    if backend == "auto":
+        return "cpp" if order == "wavefront" else "reference"
+    if backend not in ENCODE:
+        raise ValueError(f"backend must be auto, {' or '.join(ENCODE)}, got {backend!r}")
+    if backend == "cpp" and order != "wavefront":
+        raise ValueError(f"backend 'cpp' codes in wavefront order only, got {order!r}")
+    return backend
+
+
+def encode_many(
+    model: IntegerEntropyModel,
+    latents: Sequence[tuple[Tensor, Tensor]],
+    order: Order = "wavefront",
+    backend: Backend = "auto",
+    threads: int = 1,
+) -> list[Coded]:
+    """Code the latents (z, y) of several images, as ``encode`` does, one image per thread."""
+    implementation = ENCODE[choose_backend(backend, order)]
+    return implementation(model, [(fixed_point(z), fixed_point(y)) for z, y in latents], order, threads)
+
+
+def encode(
+    model: IntegerEntropyModel,
+    z: Tensor,
+    y: Tensor,
+    order: Order = "wavefront",
+    backend: Backend = "auto",
+    threads: int = 1,
+) -> Coded:
+    """Code one image's latents.
+
+    Args:
+        z: float hyper latent [N, ceil(h/4), ceil(w/4)].
+        y: float latent [M, h, w].
+        threads: how many the engine may use; bytes never depend on it.
+
+    Returns:
+        the sections (z, y) and the latents that the decoder will see.
+    """
+    return encode_many(model, [(z, y)], order, backend, threads)[0]
+
+
+def decode_many(
+    model: IntegerEntropyModel,
+    streams: Sequence[tuple[Sections, int, int]],
+    order: Order = "wavefront",
+    backend: Backend = "auto",
+    threads: int = 1,
+) -> list[Latents]:
+    """Latents of several images from (sections, height, width), as ``decode`` does, one image per thread."""
+    for sections, _, _ in streams:
+        if len(sections) != SECTIONS:
+            raise CorruptStreamError(f"this model's streams have {SECTIONS} sections, this one has {len(sections)}")
+    return DECODE[choose_backend(backend, order)](model, streams, order, threads)
+
+
+def decode(
+    model: IntegerEntropyModel,
+    sections: Sections,
+    height: int,
+    width: int,
+    order: Order = "wavefront",
+    backend: Backend = "auto",
+    threads: int = 1,
+) -> Latents:
+    """Latents of one image from its sections; height and width are the latent's.
+
+    Raises:
+        CorruptStreamError: the sections do not hold exactly these latents.
+    """
+    return decode_many(model, [(sections, height, width)], order, backend, threads)[0]

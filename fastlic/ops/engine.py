@@ -1,7 +1,8 @@
 """The fused entropy engine: latents of Gaussian models to the sections of a stream and back, in one C++ call each way.
 
 It computes exactly what the plain reference does (the coding schedule of fastlic.entropy with the drivers of
-fastlic.codec): same bytes, same latents, whatever the instruction set, thread count and batch. docs/engine.md tells how.
+fastlic.codec): same bytes, same latents, whatever the instruction set, thread count and batch.
+docs/engine.md tells how.
 
 engine = EntropyEngine(arrays)                     # arrays: IntegerEntropyModel.to_arrays()
 z_bytes, y_bytes, z, y = engine.encode(z_fixed, y_fixed)

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "fastlic/engine/threads.hpp"
+#include "fastlic/parallel.hpp"
 
 namespace fastlic::engine {
 namespace {
@@ -46,7 +46,7 @@ Map<Out> convolve(const Layer& layer, const Map<std::int16_t>& x, std::size_t he
       tiles.push_back({&phase, columns, first, std::min(kTile, rows * columns - first)});
     }
   }
-  parallel_for(threads, tiles.size(), [&](std::size_t index) {
+  parallel_for(tiles.size(), threads, [&](std::size_t index) {
     const Tile& tile = tiles[index];
     const PackedMatrix& weights = tile.phase->weights;
     // Per thread, kept between tiles: the gathered inputs are the engine's largest scratch.

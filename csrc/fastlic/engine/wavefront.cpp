@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "fastlic/engine/threads.hpp"
+#include "fastlic/parallel.hpp"
 
 namespace fastlic::engine {
 namespace {
@@ -36,7 +36,7 @@ Buffer<std::int32_t> hyper_share(const Model& model, const Map<std::int16_t>& fe
   constexpr std::size_t kTile = 48;
   const std::size_t positions = features.height * features.width, columns = model.of_hyper.columns;
   Buffer<std::int32_t> out(positions * columns);
-  parallel_for(threads, (positions + kTile - 1) / kTile, [&](std::size_t tile) {
+  parallel_for((positions + kTile - 1) / kTile, threads, [&](std::size_t tile) {
     const std::size_t first = tile * kTile, count = std::min(kTile, positions - first);
     const std::int32_t* start[kTile];
     std::fill_n(start, count, model.parameters.front().bias.data());
