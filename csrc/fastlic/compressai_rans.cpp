@@ -2,19 +2,16 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <limits>
 #include <stdexcept>
 #include <string>
 
 #include "fastlic/errors.hpp"
-#include "fastlic/word_buffer.hpp"
 
 namespace fastlic {
 namespace {
 
 constexpr unsigned kPrecision = CompressAiTables::kPrecision;
-constexpr std::uint64_t kStateLow = std::uint64_t{1} << 31;
 constexpr unsigned kNibbleBits = 4;
 // int32 symbols and offsets within +-2^30 make zig-zag values below 2^34: nine nibbles.
 constexpr unsigned kMaxNibbles = 9;
@@ -42,59 +39,36 @@ class Encoder {
                     const CompressAiTables& tables) {
     // A slot and ten nibbles are 56 bits: at most two words.
     words_.reserve(count * 8 + 8);
-    std::uint64_t x = state_;
-    std::uint8_t* next = words_.next();
+    Rans64Encoder out{state_, words_.next()};
     for (std::size_t i = count; i-- > 0;) {
       const CompressAiTables::Row& row = tables.row(static_cast<std::size_t>(indexes[i]));
       const std::int64_t value = std::int64_t{symbols[i]} - row.offset;
       std::uint32_t slot = static_cast<std::uint32_t>(value);
       if (value < 0 || value >= row.escape) [[unlikely]] {
         slot = row.escape;
-        put_escape(x, next, value, row.escape);
+        put_escape(out, value, row.escape);
       }
       const CompressAiTables::EncodeRecord& record = tables.records()[row.begin + slot];
-      const std::uint64_t frequency = record.frequency;
-      if (x >= frequency << (63 - kPrecision)) emit(x, next);
-      const auto product = static_cast<unsigned __int128>(x << 1) * record.reciprocal;
-      const std::uint64_t quotient = static_cast<std::uint64_t>(product >> 64) >> record.shift;
-      // (q << 16) + (x - q * f) + start
-      x += record.start + quotient * ((1u << kPrecision) - frequency);
+      out.put(record.start, record.frequency, record.reciprocal, kPrecision);
     }
-    state_ = x;
-    words_.written_down_to(next);
+    state_ = out.state;
+    words_.written_down_to(out.next);
   }
 
-  std::vector<std::uint8_t> finish() {
-    std::vector<std::uint8_t> out(8 + words_.size());
-    std::memcpy(out.data(), &state_, 8);
-    std::copy_n(words_.begin(), words_.size(), out.data() + 8);
-    return out;
-  }
+  std::vector<std::uint8_t> finish() const { return rans64_stream(state_, words_); }
 
  private:
-  static void emit(std::uint64_t& x, std::uint8_t*& next) {
-    const auto word = static_cast<std::uint32_t>(x);
-    next -= 4;
-    std::memcpy(next, &word, 4);
-    x >>= 32;
-  }
-
-  static void put_nibble(std::uint64_t& x, std::uint8_t*& next, std::uint64_t nibble) {
-    if (x >= std::uint64_t{1} << (63 - kNibbleBits)) emit(x, next);
-    x = x << kNibbleBits | nibble;
-  }
-
-  static void put_escape(std::uint64_t& x, std::uint8_t*& next, std::int64_t value, std::uint32_t escape) {
+  static void put_escape(Rans64Encoder& out, std::int64_t value, std::uint32_t escape) {
     const std::uint64_t raw = value < 0 ? 2 * static_cast<std::uint64_t>(-value) - 1
                                         : 2 * static_cast<std::uint64_t>(value - std::int64_t{escape});
     const unsigned nibbles = (static_cast<unsigned>(std::bit_width(raw)) + kNibbleBits - 1) / kNibbleBits;
-    for (unsigned n = nibbles; n-- > 0;) put_nibble(x, next, raw >> (kNibbleBits * n) & 15u);
+    for (unsigned n = nibbles; n-- > 0;) out.put_bits(raw >> (kNibbleBits * n) & 15u, kNibbleBits);
     static_assert(kMaxNibbles < 15, "the count fits one nibble");
-    put_nibble(x, next, nibbles);
+    out.put_bits(nibbles, kNibbleBits);
   }
 
   WordBuffer words_;
-  std::uint64_t state_ = kStateLow;
+  std::uint64_t state_ = kState64Low;
 };
 
 }  // namespace
@@ -131,11 +105,8 @@ void CompressAiTables::add_row(std::span<const std::int32_t> cdf, std::int32_t o
       throw std::invalid_argument(name + ": slot " + std::to_string(slot) + " has frequency below 1");
     }
     const auto frequency = static_cast<std::uint32_t>(cdf[slot + 1] - cdf[slot]);
-    const auto shift = static_cast<unsigned>(std::bit_width(frequency - 1));
-    const auto numerator = static_cast<unsigned __int128>(1) << (63 + shift);
-    records_.push_back({static_cast<std::uint64_t>((numerator + frequency - 1) / frequency),
-                        static_cast<std::uint16_t>(cdf[slot]), static_cast<std::uint16_t>(frequency),
-                        static_cast<std::uint8_t>(shift)});
+    records_.push_back(
+        {Reciprocal(frequency), static_cast<std::uint16_t>(cdf[slot]), static_cast<std::uint16_t>(frequency)});
     starts_.push_back(static_cast<std::uint32_t>(cdf[slot]));
   }
   // The end of the last slot closes the search; records_ keeps the same numbering.
@@ -176,101 +147,68 @@ template std::vector<std::uint8_t> compressai_encode(const std::int32_t*, const 
 template std::vector<std::uint8_t> compressai_encode(const std::int32_t*, const std::int32_t*, std::size_t,
                                                      const CompressAiTables&);
 
-// The moving parts of a decoder, held in registers by the loops.
-struct CompressAiDecoder::Cursor {
-  std::uint64_t state;
-  const std::uint8_t* next;
-  const std::uint8_t* end;
+namespace {
 
-  void refill() {
-    if (state >= kStateLow) return;
-    if (end - next < 4) throw CorruptStream("CompressAI stream: it ends before its last symbol");
-    std::uint32_t word;
-    std::memcpy(&word, next, 4);
-    next += 4;
-    state = state << 32 | word;
-  }
-
-  std::uint64_t nibble() {
-    const std::uint64_t value = state & 15u;
-    state >>= kNibbleBits;
-    refill();
-    return value;
-  }
-
-  std::int64_t escaped_value(std::uint32_t escape) {
-    const std::uint64_t nibbles = nibble();
-    if (nibbles > kMaxNibbles) throw CorruptStream("CompressAI stream: an escape is longer than any symbol needs");
-    std::uint64_t raw = 0;
-    for (unsigned n = 0; n < nibbles; ++n) raw |= nibble() << (kNibbleBits * n);
-    const auto half = static_cast<std::int64_t>(raw >> 1);
-    return (raw & 1u) != 0 ? -half - 1 : half + std::int64_t{escape};
-  }
-
-  template <bool ZeroFirst>
-  std::int32_t symbol(const CompressAiTables& tables, std::size_t index) {
-    const CompressAiTables::Row& row = tables.row(index);
-    const auto code = static_cast<std::uint32_t>(state & ((1u << kPrecision) - 1));
-    std::uint64_t start;
-    std::uint64_t frequency;
-    std::uint32_t slot;
-    if (ZeroFirst && code - row.zero_start < row.zero_frequency) {
-      start = row.zero_start;
-      frequency = row.zero_frequency;
-      slot = row.zero_slot;
-    } else {
-      constexpr unsigned kPointBits = kPrecision - CompressAiTables::kBucketBits;
-      const CompressAiTables::Bucket& bucket =
-          tables.buckets()[index << CompressAiTables::kBucketBits | code >> kPointBits];
-      slot = bucket.slot;
-      start = bucket.start;
-      frequency = bucket.frequency;
-      if (frequency == 0) {
-        const std::uint32_t* starts = tables.starts() + row.begin;
-        while (starts[slot + 1] <= code) ++slot;
-        start = starts[slot];
-        frequency = starts[slot + 1] - start;
-      }
-    }
-    state = frequency * (state >> kPrecision) + code - start;
-    refill();
-    std::int64_t value = slot;
-    if (slot == row.escape) [[unlikely]]
-      value = escaped_value(row.escape);
-    const std::int64_t result = value + row.offset;
-    if (result != static_cast<std::int32_t>(result)) {
-      throw CorruptStream("CompressAI stream: a symbol does not fit int32");
-    }
-    return static_cast<std::int32_t>(result);
-  }
-};
-
-CompressAiDecoder::CompressAiDecoder(const std::uint8_t* data, std::size_t size)
-    : state_(0), begin_(data), next_(data), end_(data + size) {
-  if (size < 8 || size % 4 != 0) {
-    throw CorruptStream("CompressAI stream: its size must be a multiple of 4 and at least 8, got " +
-                        std::to_string(size));
-  }
-  std::memcpy(&state_, data, 8);
-  next_ += 8;
-  // The encoder keeps the state in [2^31, 2^63); below, refills would not restore it, above, it could overflow.
-  if (state_ < kStateLow || state_ >> 63 != 0) throw CorruptStream("CompressAI stream: its state is out of range");
+std::int64_t escaped_value(Rans64Decoder& in, std::uint32_t escape) {
+  const std::uint64_t nibbles = in.take_bits(kNibbleBits);
+  if (nibbles > kMaxNibbles) throw CorruptStream("CompressAI stream: an escape is longer than any symbol needs");
+  std::uint64_t raw = 0;
+  for (unsigned n = 0; n < nibbles; ++n) raw |= in.take_bits(kNibbleBits) << (kNibbleBits * n);
+  const auto half = static_cast<std::int64_t>(raw >> 1);
+  return (raw & 1u) != 0 ? -half - 1 : half + std::int64_t{escape};
 }
+
+// ZeroFirst helps a single stream, whose serial chain then skips the lookup for most symbols; with several streams in
+// flight the chains overlap anyway, and the branch's mispredictions cost more than it saves.
+template <bool ZeroFirst>
+std::int32_t decode_symbol(Rans64Decoder& in, const CompressAiTables& tables, std::size_t index) {
+  const CompressAiTables::Row& row = tables.row(index);
+  const auto code = static_cast<std::uint32_t>(in.code(kPrecision));
+  std::uint64_t start;
+  std::uint64_t frequency;
+  std::uint32_t slot;
+  if (ZeroFirst && code - row.zero_start < row.zero_frequency) {
+    start = row.zero_start;
+    frequency = row.zero_frequency;
+    slot = row.zero_slot;
+  } else {
+    constexpr unsigned kPointBits = kPrecision - CompressAiTables::kBucketBits;
+    const CompressAiTables::Bucket& bucket =
+        tables.buckets()[index << CompressAiTables::kBucketBits | code >> kPointBits];
+    slot = bucket.slot;
+    start = bucket.start;
+    frequency = bucket.frequency;
+    if (frequency == 0) {
+      const std::uint32_t* starts = tables.starts() + row.begin;
+      while (starts[slot + 1] <= code) ++slot;
+      start = starts[slot];
+      frequency = starts[slot + 1] - start;
+    }
+  }
+  in.take(code, start, frequency, kPrecision);
+  std::int64_t value = slot;
+  if (slot == row.escape) [[unlikely]]
+    value = escaped_value(in, row.escape);
+  const std::int64_t result = value + row.offset;
+  if (result != static_cast<std::int32_t>(result)) {
+    throw CorruptStream("CompressAI stream: a symbol does not fit int32");
+  }
+  return static_cast<std::int32_t>(result);
+}
+
+}  // namespace
 
 template <unsigned Streams, typename Index>
 void CompressAiDecoder::decode_lockstep(CompressAiDecoder* const* decoders, const Index* const* indexes,
                                         std::int32_t* const* out, std::size_t count, const CompressAiTables& tables) {
-  Cursor cursors[Streams];
-  for (unsigned s = 0; s < Streams; ++s) cursors[s] = {decoders[s]->state_, decoders[s]->next_, decoders[s]->end_};
+  Rans64Decoder in[Streams];  // local copies, so that they live in registers
+  for (unsigned s = 0; s < Streams; ++s) in[s] = decoders[s]->decoder_;
   for (std::size_t i = 0; i < count; ++i) {
     for (unsigned s = 0; s < Streams; ++s) {
-      out[s][i] = cursors[s].template symbol<Streams == 1>(tables, static_cast<std::size_t>(indexes[s][i]));
+      out[s][i] = decode_symbol<Streams == 1>(in[s], tables, static_cast<std::size_t>(indexes[s][i]));
     }
   }
-  for (unsigned s = 0; s < Streams; ++s) {
-    decoders[s]->state_ = cursors[s].state;
-    decoders[s]->next_ = cursors[s].next;
-  }
+  for (unsigned s = 0; s < Streams; ++s) decoders[s]->decoder_ = in[s];
 }
 
 template <typename Index>
@@ -290,13 +228,6 @@ void CompressAiDecoder::decode_four(CompressAiDecoder* const decoders[4], const 
   decode_lockstep<4>(decoders, indexes, out, common, tables);
   for (unsigned s = 0; s < 4; ++s) {
     decoders[s]->decode(indexes[s] + common, out[s] + common, counts[s] - common, tables);
-  }
-}
-
-void CompressAiDecoder::finish() const {
-  if (next_ != end_ || state_ != kStateLow) {
-    throw CorruptStream("CompressAI stream: " + std::to_string(end_ - next_) +
-                        " bytes are left, or it does not end in the initial state");
   }
 }
 

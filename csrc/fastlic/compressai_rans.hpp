@@ -13,6 +13,8 @@
 #include <span>
 #include <vector>
 
+#include "fastlic/rans64.hpp"
+
 namespace fastlic {
 
 class CompressAiTables {
@@ -25,13 +27,10 @@ class CompressAiTables {
   static constexpr unsigned kPrecision = 16;
   static constexpr unsigned kBucketBits = 8;  // 64 rows of 256 buckets are 128 kB: half of a small L2
 
-  // x / frequency for x < 2^63 is mulhi(2x, reciprocal) >> shift, exactly: with s = ceil(log2 f) and
-  // m = ceil(2^(63 + s) / f) the excess m * f - 2^(63 + s) is below f <= 2^s, so x times it stays below 2^(63 + s).
   struct EncodeRecord {
-    std::uint64_t reciprocal;
+    Reciprocal reciprocal;
     std::uint16_t start;
     std::uint16_t frequency;  // at most 65535: every row has at least two slots
-    std::uint8_t shift;
   };
 
   struct Row {
@@ -73,14 +72,14 @@ std::vector<std::uint8_t> compressai_encode(const std::int32_t* symbols, const I
 // A stream and where decoding stands. Bytes and tables must outlive it.
 class CompressAiDecoder {
  public:
-  CompressAiDecoder(const std::uint8_t* data, std::size_t size);
+  CompressAiDecoder(const std::uint8_t* data, std::size_t size) : decoder_(data, size) {}
 
   template <typename Index>
   void decode(const Index* indexes, std::int32_t* out, std::size_t count, const CompressAiTables& tables);
 
   // Throws CorruptStream unless every word was used and the state is the encoder's first: CompressAI itself never
   // looks.
-  void finish() const;
+  void finish() const { decoder_.finish(); }
 
   // Four streams in lock-step: the serial chains of four decoders overlap in one core. Symbols of stream i: counts[i].
   template <typename Index>
@@ -88,15 +87,11 @@ class CompressAiDecoder {
                           std::int32_t* const out[4], const std::size_t counts[4], const CompressAiTables& tables);
 
  private:
-  struct Cursor;
   template <unsigned Streams, typename Index>
   static void decode_lockstep(CompressAiDecoder* const* decoders, const Index* const* indexes, std::int32_t* const* out,
                               std::size_t count, const CompressAiTables& tables);
 
-  std::uint64_t state_;
-  const std::uint8_t* begin_;
-  const std::uint8_t* next_;
-  const std::uint8_t* end_;
+  Rans64Decoder decoder_;
 };
 
 }  // namespace fastlic

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "fastlic/bit_marks.hpp"
 #include "fastlic/isa.hpp"
 #include "fastlic/rans.hpp"
 #include "fastlic/simd/rans_kernels.hpp"
@@ -62,10 +63,7 @@ class Encoder {
         indexes_(indexes),
         count_(count),
         tables_(tables),
-        lanes_(lanes),
-        words_(expected + expected / 16 + 4 * kBlock) {
-    states_.fill(kStateLow);
-  }
+        out_(StreamKind::tables, lanes, expected) {}
 
   std::vector<std::uint8_t> run() {
     for (std::size_t end = count_; end > 0;) {
@@ -73,7 +71,7 @@ class Encoder {
       encode_block(begin, end - begin);
       end = begin;
     }
-    return assemble();
+    return out_.finish();
   }
 
  private:
@@ -87,100 +85,53 @@ class Encoder {
     }
     Marks special{};
     if (tables_.first_special_row() < tables_.rows()) {
-      kernels_.mark_rows(indexes, size, tables_.first_special_row(), special.data());
-      for_each_mark(special, size,
-                    [&](std::size_t i) { values_[i] = split(symbols[i], tables_.row(indexes[i])).value; });
+      kernels_.mark_rows(indexes, size, tables_.first_special_row(), special.words.data());
+      special.for_each_reversed(size,
+                                [&](std::size_t i) { values_[i] = split(symbols[i], tables_.row(indexes[i])).value; });
     }
 
-    words_.reserve(2 * size + kSlack);
+    out_.words.reserve(2 * size + LaneWriter::kSlack);
     Marks escapes{};
-    auto* escape_bytes = reinterpret_cast<std::uint8_t*>(escapes.data());
-    simd::EncodeJob job{states_.data(),      lanes_,        tables_.encode_words(),
-                        tables_.precision(), words_.next(), escape_bytes};
-    const std::size_t groups = size / lanes_;
-    for (std::size_t i = size; i-- > groups * lanes_;) {
+    simd::EncodeJob job{out_.states.data(),  out_.lanes,        tables_.encode_words(),
+                        tables_.precision(), out_.words.next(), escapes.bytes()};
+    const std::size_t groups = size / out_.lanes;
+    for (std::size_t i = size; i-- > groups * out_.lanes;) {
       const std::uint32_t packed = job.words[std::size_t{indexes[i]} << 8 | static_cast<std::uint8_t>(values_[i])];
-      if ((packed & kEncodeEscapeFlag) != 0) escapes[i / 64] |= std::uint64_t{1} << i % 64;
-      simd::encode_step(states_[i % lanes_], job.next, packed, job.precision);
+      if ((packed & kEncodeEscapeFlag) != 0) escapes.set(i);
+      simd::encode_step(out_.states[i % out_.lanes], job.next, packed, job.precision);
     }
-    simd::rans_kernels(isa_, lanes_).encode(job, indexes, values_.data(), groups);
-    words_.written_down_to(job.next);
+    simd::rans_kernels(isa_, out_.lanes).encode(job, indexes, values_.data(), groups);
+    out_.words.written_down_to(job.next);
 
-    for (std::size_t word = 0; word < special.size(); ++word) special[word] |= escapes[word];
-    for_each_mark(special, size, [&](std::size_t i) {
+    special |= escapes;
+    special.for_each_reversed(size, [&](std::size_t i) {
       const CdfRow& row = tables_.row(indexes[i]);
       const Split parts = split(symbols[i], row);
-      if ((escapes[i / 64] >> i % 64 & 1u) != 0) side_.push_gamma(parts.distance);
-      side_.push(parts.raw, row.shift);
+      if (escapes[i]) out_.side.push_gamma(parts.distance);
+      out_.side.push(parts.raw, row.shift);
     });
   }
 
-  // One bit per symbol of a block. Byte and bit order agree on the little-endian machines that we build for.
-  using Marks = std::array<std::uint64_t, kBlock / 64>;
-  static_assert(std::endian::native == std::endian::little);
-
-  // Calls visit(i) for every set bit below `size`, from the last to the first.
-  template <typename Visit>
-  static void for_each_mark(const Marks& marks, std::size_t size, Visit visit) {
-    for (std::size_t word = (size + 63) / 64; word-- > 0;) {
-      for (std::uint64_t left = marks[word]; left != 0;) {
-        const auto bit = static_cast<unsigned>(std::bit_width(left)) - 1;
-        left ^= std::uint64_t{1} << bit;
-        visit(64 * word + bit);
-      }
-    }
-  }
-
-  std::vector<std::uint8_t> assemble() {
-    const bool has_side = !side_.empty();
-    const std::size_t states = 4 * std::size_t{lanes_};
-    std::vector<std::uint8_t> out;
-    out.reserve(1 + states + words_.size() + (has_side ? side_.size_bound() : 0));
-    out.push_back(static_cast<std::uint8_t>(std::countr_zero(lanes_) | (has_side ? 8 : 0)));
-    for (unsigned lane = 0; lane < lanes_; ++lane) {
-      for (unsigned byte = 0; byte < 4; ++byte) out.push_back(static_cast<std::uint8_t>(states_[lane] >> (8 * byte)));
-    }
-    out.insert(out.end(), words_.begin(), words_.begin() + words_.size());
-    if (has_side) {
-      const std::vector<std::uint8_t>& side = side_.finish();
-      out.insert(out.end(), side.begin(), side.end());
-    }
-    return out;
-  }
-
-  static constexpr std::size_t kSlack = 64;  // kernels store whole vectors
+  using Marks = BitMarks<kBlock>;
   const Isa isa_ = active_isa();
   const simd::BlockKernels& kernels_ = simd::block_kernels(isa_);
   const Symbol* symbols_;
   const std::uint8_t* indexes_;
   std::size_t count_;
   const CdfTables& tables_;
-  unsigned lanes_;
-  WordBuffer words_;
-  SideWriter side_;
-  alignas(64) std::array<std::uint32_t, kMaxLanes> states_;
+  LaneWriter out_;
   alignas(64) std::array<std::int8_t, kBlock> values_;
 };
 
 }  // namespace
 
-unsigned choose_lanes(std::uint64_t payload_bytes) noexcept {
-  constexpr std::uint64_t kBytesPerLane = 2000;  // 3 bytes in 2000 are 0.15 %
-  unsigned lanes = 1;
-  while (lanes < kMaxLanes && payload_bytes >= kBytesPerLane * 2 * lanes) lanes *= 2;
-  return lanes;
-}
-
 template <typename Symbol>
 std::vector<std::uint8_t> rans_encode(const Symbol* symbols, const std::uint8_t* indexes, std::size_t count,
                                       const CdfTables& tables, unsigned lanes) {
-  if (lanes > kMaxLanes || (lanes & (lanes - 1)) != 0) {
-    throw std::invalid_argument("lanes must be 0 or a power of two up to 64, got " + std::to_string(lanes));
-  }
   tables.check_indexes(indexes, count);
   if (count == 0) return {};
   const std::uint64_t expected = estimate_bytes(symbols, indexes, count, tables);
-  return Encoder<Symbol>(symbols, indexes, count, tables, lanes == 0 ? choose_lanes(expected) : lanes, expected).run();
+  return Encoder<Symbol>(symbols, indexes, count, tables, resolve_lanes(lanes, expected), expected).run();
 }
 
 template std::vector<std::uint8_t> rans_encode(const std::int16_t*, const std::uint8_t*, std::size_t, const CdfTables&,

@@ -32,7 +32,7 @@ class Latents:
 
 
 def realistic_latents(count: int, seed: int = 0) -> Latents:
-    """60 % of scales in 0.11..0.3, 30 % in 0.3..2, 10 % in 2..20, log-uniform and independent: 75 % zeros, 1.09 bits."""
+    """60 % of scales in 0.11..0.3, 30 % in 0.3..2, 10 % in 2..20, log-uniform: 75 % zeros, 1.09 bits a symbol."""
     rng = np.random.default_rng(seed)
     kind = rng.random(count)
     low = np.where(kind < 0.6, 0.11, np.where(kind < 0.9, 0.3, 2.0))

@@ -28,16 +28,6 @@ def tables() -> CdfTables:
     return gaussian_tables(SCALES)
 
 
-@pytest.fixture(params=ISAS)
-def isa(request):
-    before = _native.get_isa()
-    if ISAS.index(request.param) > ISAS.index(_native.best_isa()):
-        pytest.skip(f"this processor has no {request.param}")
-    _native.set_isa(request.param)
-    yield request.param
-    _native.set_isa(before)
-
-
 def gaussian_symbols(count: int, seed: int, low: float = 0.05, high: float = 300.0):
     rng = np.random.default_rng(seed)
     scale = np.exp(rng.uniform(np.log(low), np.log(high), count))

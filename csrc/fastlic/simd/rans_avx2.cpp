@@ -3,10 +3,8 @@
 
 #include <immintrin.h>
 
-#include <array>
-#include <bit>
-
 #include "fastlic/simd/block_bodies.hpp"
+#include "fastlic/simd/permutations_avx2.hpp"
 #include "fastlic/simd/rans_kernels.hpp"
 
 #define FASTLIC_AVX2 gnu::target("avx2,bmi2,popcnt")
@@ -16,37 +14,7 @@ namespace {
 
 constexpr unsigned kWidth = 8;
 
-// AVX2 has neither expand nor compress; permutations indexed by the mask stand in for both.
-using Permutations = std::array<std::array<std::uint32_t, kWidth>, 1u << kWidth>;
-
-// Lane l of the result takes the (number of mask bits below l)-th word.
-constexpr Permutations make_expand() {
-  Permutations table{};
-  for (unsigned mask = 0; mask < table.size(); ++mask) {
-    for (unsigned lane = 0, rank = 0; lane < kWidth; ++lane) {
-      table[mask][lane] = rank;
-      rank += mask >> lane & 1u;
-    }
-  }
-  return table;
-}
-
-// The lanes of the mask, in order, at the top end of the vector.
-constexpr Permutations make_compress_to_top() {
-  Permutations table{};
-  for (unsigned mask = 0; mask < table.size(); ++mask) {
-    unsigned at = kWidth - static_cast<unsigned>(std::popcount(mask));
-    for (unsigned lane = 0; lane < kWidth; ++lane) {
-      if ((mask >> lane & 1u) != 0) table[mask][at++] = lane;
-    }
-  }
-  return table;
-}
-
-alignas(64) constexpr Permutations kExpand = make_expand();
-alignas(64) constexpr Permutations kCompressToTop = make_compress_to_top();
-
-[[FASTLIC_AVX2]] inline __m256i permutation(const Permutations& table, unsigned mask) {
+[[FASTLIC_AVX2]] inline __m256i permutation(const Avx2Permutations& table, unsigned mask) {
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(table[mask].data()));
 }
 
@@ -102,7 +70,7 @@ template <unsigned V, typename Symbol>
     const __m256i refill = _mm256_cmpgt_epi32(low, reduced);
     const unsigned mask = mask_of(refill);
     const __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(next)));
-    const __m256i spread = _mm256_permutevar8x32_epi32(words, permutation(kExpand, mask));
+    const __m256i spread = _mm256_permutevar8x32_epi32(words, permutation(kAvx2Expand, mask));
     next += 2 * static_cast<unsigned>(_mm_popcnt_u32(mask));
     const __m256i values = _mm256_srai_epi32(packed, 2 * kFieldBits);
     escapes = _mm256_or_si256(escapes, _mm256_cmpeq_epi32(values, escape));
@@ -169,7 +137,7 @@ template <typename Symbol>
     // frequency <= 4095 keeps the bound below 2^31: signed compares are right. bound > state: keep.
     const __m256i keep = _mm256_cmpgt_epi32(_mm256_sll_epi32(frequency, headroom), state);
     const unsigned mask = ~mask_of(keep) & 0xFFu;
-    const __m256i top = _mm256_permutevar8x32_epi32(state, permutation(kCompressToTop, mask));
+    const __m256i top = _mm256_permutevar8x32_epi32(state, permutation(kAvx2CompressToTop, mask));
     const __m256i words = _mm256_and_si256(top, _mm256_set1_epi32(0xFFFF));
     const __m128i narrow = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(next - 2 * kWidth), narrow);

@@ -80,21 +80,11 @@ extern const BlockKernels kBlockAvx2;
 extern const BlockKernels kBlockAvx512;
 #endif
 
-inline std::uint32_t load_word(const std::uint8_t* at) noexcept {
-  std::uint16_t word;
-  std::memcpy(&word, at, sizeof word);
-  return word;
-}
-
 // One symbol: returns its int8 value.
 inline int decode_step(std::uint32_t& state, const std::uint8_t*& next, const std::uint32_t* row, unsigned precision) {
   const std::uint32_t packed = row[state & ((1u << precision) - 1)];
   const std::uint32_t frequency = packed >> kFieldBits & kFieldMask;
-  const std::uint32_t reduced = frequency * (state >> precision) + (packed & kFieldMask);
-  const std::uint32_t refilled = reduced << kWordBits | load_word(next);
-  const bool low = reduced < kStateLow;
-  state = low ? refilled : reduced;
-  next += low ? 2 : 0;
+  state = refill(frequency * (state >> precision) + (packed & kFieldMask), next);
   return static_cast<std::int32_t>(packed) >> 24;
 }
 
@@ -110,12 +100,7 @@ extern const std::uint64_t* const kReciprocals;  // [4096], by frequency
 inline void encode_step(std::uint32_t& state, std::uint8_t*& next, std::uint32_t packed, unsigned precision) {
   const std::uint32_t frequency = packed & kFieldMask;
   const std::uint32_t start = packed >> kFieldBits & kFieldMask;
-  // Above this the step would leave [kStateLow, kStateHigh), so the low word goes out first.
-  const bool high = state >= frequency << (31 - precision);
-  const auto word = static_cast<std::uint16_t>(state);
-  std::memcpy(next - 2, &word, sizeof word);
-  next -= high ? 2 : 0;
-  const std::uint32_t x = high ? state >> kWordBits : state;
+  const std::uint32_t x = shrink(state, frequency << (31 - precision), next);
   const auto quotient = static_cast<std::uint32_t>(x * kReciprocals[frequency] >> kReciprocalBits);
   // (q << k) + (x - q * f) + start
   state = x + start + quotient * ((1u << precision) - frequency);

@@ -1,0 +1,118 @@
+#include "fastlic/categorical_rans.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <stdexcept>
+#include <string>
+
+namespace fastlic {
+namespace {
+
+[[noreturn]] void refuse(std::size_t row, const std::string& fault) {
+  throw std::invalid_argument("row " + std::to_string(row) + " of the tables: " + fault);
+}
+
+}  // namespace
+
+CategoricalTables::CategoricalTables(std::span<const std::int32_t> cdf, std::span<const std::int32_t> lengths,
+                                     unsigned precision)
+    : precision_(precision) {
+  if (precision < kMinPrecision || precision > kMaxPrecision) {
+    throw std::invalid_argument("precision must be 8 to 24 bits, got " + std::to_string(precision));
+  }
+  if (lengths.empty() || lengths.size() > 256) {
+    throw std::invalid_argument("tables need 1 to 256 rows, got " + std::to_string(lengths.size()));
+  }
+  std::size_t begin = 0;
+  for (std::size_t r = 0; r < lengths.size(); ++r) {
+    if (lengths[r] < 2 || lengths[r] > static_cast<std::int32_t>(kMaxSymbols) + 1) {
+      refuse(r, "it must have 1 to 65536 symbols, got " + std::to_string(std::int64_t{lengths[r]} - 1));
+    }
+    const auto length = static_cast<std::size_t>(lengths[r]);
+    if (length > cdf.size() - begin) refuse(r, "the cdf array ends inside it");
+    add_row(cdf.subspan(begin, length));
+    begin += length;
+  }
+  if (begin != cdf.size()) {
+    throw std::invalid_argument("the cdf array holds " + std::to_string(cdf.size()) + " entries, its rows use " +
+                                std::to_string(begin));
+  }
+}
+
+void CategoricalTables::add_row(std::span<const std::int32_t> cdf) {
+  const std::size_t r = rows_.size();
+  const std::uint32_t total = 1u << precision_;
+  if (cdf.front() != 0 || static_cast<std::uint32_t>(cdf.back()) != total) {
+    refuse(r, "it must run from 0 to " + std::to_string(total));
+  }
+  const auto symbols = static_cast<std::uint32_t>(cdf.size() - 1);
+  // Twice as many guide entries as symbols: on average a look at one or two intervals decides.
+  const unsigned guide_bits = std::min(precision_, static_cast<unsigned>(std::bit_width(symbols - 1)) + 1);
+  rows_.push_back({starts_.size(), guides_.size(), precision_ - guide_bits, symbols});
+  for (std::uint32_t s = 0; s < symbols; ++s) {
+    if (cdf[s] >= cdf[s + 1]) refuse(r, "symbol " + std::to_string(s) + " has frequency below 1");
+    starts_.push_back(static_cast<std::uint32_t>(cdf[s]));
+    reciprocals_.emplace_back(static_cast<std::uint32_t>(cdf[s + 1] - cdf[s]));
+  }
+  starts_.push_back(total);
+  reciprocals_.emplace_back();  // keeps both arrays in step
+  const std::uint32_t* starts = &starts_[rows_.back().begin];
+  std::uint32_t symbol = 0;
+  for (std::uint32_t entry = 0; entry < 1u << guide_bits; ++entry) {
+    while (starts[symbol + 1] <= entry << rows_.back().drop) ++symbol;
+    guides_.push_back(static_cast<std::uint16_t>(symbol));
+  }
+}
+
+void CategoricalTables::check_indexes(const std::uint8_t* indexes, std::size_t count) const {
+  const std::size_t top = count == 0 ? 0 : *std::max_element(indexes, indexes + count);
+  if (top >= rows()) {
+    throw std::invalid_argument("index " + std::to_string(top) + " names no row; the tables have " +
+                                std::to_string(rows()));
+  }
+}
+
+std::vector<std::uint8_t> CategoricalTables::encode(const std::int32_t* symbols, const std::uint8_t* indexes,
+                                                    std::size_t count) const {
+  check_indexes(indexes, count);
+  constexpr std::size_t kBlock = 4096;
+  WordBuffer words(4 * std::min(count, kBlock) + 64);
+  std::uint64_t state = kState64Low;
+  for (std::size_t end = count; end > 0;) {
+    const std::size_t begin = end > kBlock ? end - kBlock : 0;
+    words.reserve(4 * (end - begin));
+    Rans64Encoder out{state, words.next()};
+    for (std::size_t i = end; i-- > begin;) {
+      const Row& row = rows_[indexes[i]];
+      const auto symbol = static_cast<std::uint32_t>(symbols[i]);
+      if (symbol >= row.symbols) {
+        throw std::invalid_argument("symbol " + std::to_string(symbols[i]) + " at " + std::to_string(i) +
+                                    " is not in 0.." + std::to_string(row.symbols - 1));
+      }
+      const std::uint32_t* starts = &starts_[row.begin];
+      out.put(starts[symbol], starts[symbol + 1] - starts[symbol], reciprocals_[row.begin + symbol], precision_);
+    }
+    state = out.state;
+    words.written_down_to(out.next);
+    end = begin;
+  }
+  return rans64_stream(state, words);
+}
+
+void CategoricalTables::decode(const std::uint8_t* data, std::size_t size, const std::uint8_t* indexes,
+                               std::int32_t* out, std::size_t count) const {
+  check_indexes(indexes, count);
+  Rans64Decoder in(data, size);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Row& row = rows_[indexes[i]];
+    const std::uint32_t* starts = &starts_[row.begin];
+    const std::uint64_t code = in.code(precision_);
+    std::uint32_t symbol = guides_[row.guide + (code >> row.drop)];
+    while (starts[symbol + 1] <= code) ++symbol;
+    in.take(code, starts[symbol], starts[symbol + 1] - starts[symbol], precision_);
+    out[i] = static_cast<std::int32_t>(symbol);
+  }
+  in.finish();
+}
+
+}  // namespace fastlic

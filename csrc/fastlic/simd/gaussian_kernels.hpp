@@ -1,0 +1,54 @@
+// Inner loops of the Gaussian coder. One body (gaussian_body.hpp) is compiled for each instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "fastlic/isa.hpp"
+
+namespace fastlic::simd {
+
+struct GaussianEncodeJob {
+  std::uint32_t* states;
+  unsigned lanes;
+  std::uint8_t* next;
+  std::uint8_t* escapes;  // bit i is set if symbol i is an escape, cleared by the caller
+  std::uint8_t* shifted;  // bit i is set if symbol i has raw bits
+};
+
+struct GaussianDecodeJob {
+  std::uint32_t* states;
+  unsigned lanes;
+  const std::uint8_t* next;
+  const std::uint8_t* limit;
+  std::uint8_t* escapes;
+  std::uint8_t* shifted;
+  std::size_t begin;  // of the symbols to decode, in all arrays and bit arrays
+};
+
+// Symbols are [groups * lanes]. Decoding leaves the raw bits of shifted symbols zero and escapes undefined.
+using GaussianEncodeGroups = void (*)(GaussianEncodeJob&, const std::int32_t* symbols, const float* means,
+                                      const float* scales, std::size_t groups);
+using GaussianDecodeGroups = std::size_t (*)(GaussianDecodeJob&, const float* means, const float* scales,
+                                             std::int32_t* out, std::size_t groups);
+
+struct GaussianKernels {
+  GaussianEncodeGroups encode;
+  GaussianDecodeGroups decode;
+};
+
+// Single symbols, for the odd ends.
+void encode_one_gaussian(GaussianEncodeJob& job, std::size_t lane, const std::int32_t* symbols, const float* means,
+                         const float* scales, std::size_t at);
+void decode_one_gaussian(GaussianDecodeJob& job, std::size_t lane, const float* means, const float* scales,
+                         std::int32_t* out);
+
+const GaussianKernels& gaussian_kernels(Isa isa, unsigned lanes) noexcept;
+
+extern const GaussianKernels kGaussianScalar;
+#if defined(__x86_64__)
+extern const GaussianKernels kGaussianAvx2;    // lanes >= 8
+extern const GaussianKernels kGaussianAvx512;  // lanes >= 16
+#endif
+
+}  // namespace fastlic::simd

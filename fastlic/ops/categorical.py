@@ -1,0 +1,111 @@
+"""rANS for categorical distributions of up to 65,536 symbols, such as the codebook indexes of a vector quantiser.
+
+tables = categorical_tables([probabilities_of_level_0, probabilities_of_level_1])
+data = encode_categorical(codes, rows, tables)
+assert (decode_categorical(data, rows, tables) == codes).all()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastlic import _native
+from fastlic.ops.rans import Bytes
+from fastlic.ops.tables import normalise_pmf
+
+MAX_SYMBOLS = 65536
+
+
+@dataclass(frozen=True, eq=False)
+class CategoricalTables:
+    """Up to 256 rows, validated at construction; symbols of row r are 0..lengths[r]-2.
+
+    cdf:      int32 [sum of lengths], rows one after another, each ``0 < ... < 2**precision``
+    lengths:  int32 [rows], symbols + 1 of each row
+    """
+
+    cdf: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+    precision: int
+
+    def __post_init__(self) -> None:
+        for name in ("cdf", "lengths"):
+            array = np.array(getattr(self, name), dtype=np.int32)
+            if array.ndim != 1:
+                raise ValueError(f"{name} must be 1-D, got {array.shape}")
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        _ = self.native  # the core checks every row
+
+    @cached_property
+    def native(self) -> _native.CategoricalTables:
+        return _native.CategoricalTables(self.cdf, self.lengths, self.precision)
+
+    @property
+    def rows(self) -> int:
+        return len(self.lengths)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.cdf, self.lengths, self.precision)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The tables as named arrays, e.g. for a safetensors file."""
+        return {"cdf": self.cdf, "lengths": self.lengths, "precision": np.array([self.precision], dtype=np.int32)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, ArrayLike]) -> CategoricalTables:
+        missing = {"cdf", "lengths", "precision"} - set(arrays)
+        if missing:
+            raise ValueError(f"tables lack {', '.join(sorted(missing))}")
+        precision = int(np.asarray(arrays["precision"]).reshape(-1)[0])
+        return cls(np.asarray(arrays["cdf"]), np.asarray(arrays["lengths"]), precision)
+
+
+def categorical_tables(pmfs: Sequence[ArrayLike], precision: int | None = None) -> CategoricalTables:
+    """One row per distribution: probabilities or counts, one per symbol; zeros get the smallest frequency.
+
+    The default precision is 7 bits above the widest alphabet's: giving every symbol a count then takes at most 1/128 of
+    the mass, and usually far less.
+    """
+    widths = [np.asarray(pmf).size for pmf in pmfs]
+    if not widths or max(widths) > MAX_SYMBOLS or min(widths) < 1 or len(widths) > 256:
+        raise ValueError("categorical tables have 1 to 256 rows of 1 to 65536 symbols")
+    if precision is None:
+        precision = min(24, max(12, (max(widths) - 1).bit_length() + 7))
+    rows = [np.concatenate([[0], np.cumsum(normalise_pmf(pmf, precision))]) for pmf in pmfs]
+    lengths = np.array([row.size for row in rows], dtype=np.int32)
+    return CategoricalTables(np.concatenate(rows).astype(np.int32), lengths, precision)
+
+
+def _rows(indexes: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    array = np.asarray(0 if indexes is None else indexes)
+    if array.dtype.kind not in "iu" or (array.size and not (array.min() >= 0 and array.max() < 256)):
+        raise ValueError("indexes must be integers in 0..255")
+    return np.ascontiguousarray(np.broadcast_to(array.astype(np.uint8), shape)).reshape(-1)
+
+
+def encode_categorical(
+    symbols: Any,  # [...] integers, 0 <= symbol < symbols of its row
+    indexes: Any,  # broadcast to the same shape, table row of each symbol; None: row 0
+    tables: CategoricalTables,
+) -> bytes:
+    array = np.asarray(symbols)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"symbols must be integers, got {array.dtype}")
+    if array.size and not (array.min() >= 0 and array.max() < MAX_SYMBOLS):
+        raise ValueError(f"symbols must lie in 0..65535, got {array.min()}..{array.max()}")
+    flat = np.ascontiguousarray(array, dtype=np.int32).reshape(-1)
+    return tables.native.encode(flat, _rows(indexes, array.shape))
+
+
+def decode_categorical(data: Bytes, indexes: Any, tables: CategoricalTables, shape: Any = None) -> NDArray[np.int32]:
+    """Inverse of :func:`encode_categorical`. ``shape``: of the result, if indexes are to be broadcast to it."""
+    out = np.empty(np.shape(indexes) if shape is None else shape, dtype=np.int32)
+    tables.native.decode(data, _rows(indexes, out.shape), out.reshape(-1))
+    return out

@@ -1,0 +1,102 @@
+"""Categorical coder: alphabets of 1 to 65,536 symbols, any number of symbols, errors for damage."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from fastlic.errors import CorruptStreamError
+from fastlic.ops.categorical import CategoricalTables, categorical_tables, decode_categorical, encode_categorical
+
+
+@lru_cache
+def zipf_tables(symbols: int) -> CategoricalTables:
+    return categorical_tables([zipf(symbols)])
+
+
+def zipf(symbols: int, seed: int = 0):
+    weights = 1 / np.arange(1, symbols + 1)
+    return np.random.default_rng(seed).permutation(weights / weights.sum())
+
+
+def reference_encode(symbols, indexes, tables: CategoricalTables) -> bytes:
+    """The stream by definition: one 64-bit state, 32-bit words."""
+    begins = np.concatenate([[0], np.cumsum(tables.lengths)])
+    x, words = 1 << 31, []
+    for symbol, index in zip(reversed(symbols.tolist()), reversed(indexes.tolist()), strict=True):
+        start, end = (int(c) for c in tables.cdf[begins[index] + symbol :][:2])
+        if x >= (end - start) << (63 - tables.precision):
+            words.append(x & 0xFFFFFFFF)
+            x >>= 32
+        x = (x // (end - start) << tables.precision) + x % (end - start) + start
+    return x.to_bytes(8, "little") + b"".join(word.to_bytes(4, "little") for word in reversed(words))
+
+
+@pytest.mark.parametrize("symbols", [1, 2, 3, 255, 8192, 65536])
+@pytest.mark.parametrize("count", [0, 1, 2, 5000])
+def test_alphabets_of_any_size_round_trip(symbols, count):
+    pmf = zipf(symbols)
+    tables = zipf_tables(symbols)
+    codes = np.random.default_rng(count).choice(symbols, count, p=pmf).astype(np.int32)
+    data = encode_categorical(codes, None, tables)
+    assert data == reference_encode(codes, np.zeros(count, int), tables)
+    assert np.array_equal(decode_categorical(data, 0, tables, shape=codes.shape), codes)
+
+
+def test_rows_are_chosen_by_index_and_shapes_kept():
+    tables = categorical_tables([zipf(10), np.ones(300), [0.0, 0.0, 1.0]])
+    rng = np.random.default_rng(1)
+    rows = rng.integers(0, 3, (4, 5, 6))
+    codes = rng.integers(0, np.array([10, 300, 3])[rows])
+    data = encode_categorical(codes, rows, tables)
+    assert data == reference_encode(codes.reshape(-1), rows.reshape(-1), tables)
+    assert np.array_equal(decode_categorical(data, rows, tables), codes)
+    again = CategoricalTables.from_arrays(tables.to_arrays())
+    assert np.array_equal(decode_categorical(data, rows, again), codes)
+
+
+def test_rate_is_close_to_the_entropy():
+    pmf = zipf(8192)
+    codes = np.random.default_rng(2).choice(8192, 100_000, p=pmf)
+    bits = 8 * len(encode_categorical(codes, None, categorical_tables([pmf])))
+    assert bits < 1.002 * -np.log2(pmf[codes]).sum()
+
+
+def test_damage_is_reported():
+    tables = categorical_tables([zipf(8192)])
+    codes = np.random.default_rng(3).integers(0, 8192, 200)
+    data = encode_categorical(codes, None, tables)
+    for cut in range(len(data)):
+        with pytest.raises(CorruptStreamError):
+            decode_categorical(data[:cut], 0, tables, shape=200)
+    with pytest.raises(CorruptStreamError):
+        decode_categorical(data + bytes(4), 0, tables, shape=200)
+    caught = 0
+    for bit in range(0, 8 * len(data), 7):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        try:
+            decode_categorical(bytes(damaged), 0, tables, shape=200)
+        except CorruptStreamError:
+            caught += 1
+    assert caught >= 8 * len(data) // 7 - 1
+
+
+def test_wrong_arguments_are_refused_in_words():
+    tables = categorical_tables([zipf(10)])
+    with pytest.raises(ValueError, match=r"0\.\.9"):
+        encode_categorical([10], None, tables)
+    with pytest.raises(ValueError, match=r"0\.\.65535"):
+        encode_categorical([-1], None, tables)
+    with pytest.raises(ValueError, match="names no row"):
+        encode_categorical([1], [1], tables)
+    with pytest.raises(ValueError, match="65536"):
+        categorical_tables([np.ones(65537)])
+    with pytest.raises(ValueError, match="frequency below 1"):
+        CategoricalTables(np.array([0, 5, 5, 4096]), np.array([4]), 12)
+    with pytest.raises(ValueError, match="run from 0"):
+        CategoricalTables(np.array([0, 5, 9, 4095]), np.array([4]), 12)
+    with pytest.raises(ValueError, match="precision"):
+        CategoricalTables(np.array([0, 5, 9, 4096]), np.array([4]), 40)
