@@ -40,6 +40,7 @@ PYBIND11_MODULE(_native, module) {
   module.def("crc32c", &crc32c, py::arg("data"), py::arg("crc") = 0u);
   module.def("get_isa", [] { return fastlic::isa_name(fastlic::active_isa()); });
   module.def("best_isa", [] { return fastlic::isa_name(fastlic::best_isa()); });
+  module.def("clock_ghz", &fastlic::clock_ghz, py::call_guard<py::gil_scoped_release>());
   module.def("set_isa", [](const std::string& name) { fastlic::set_isa(fastlic::isa_from_name(name)); });
 
   for (const fastlic::bindings::Binder binder : fastlic::bindings::binders()) binder(module);

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "arrays.hpp"
+#include "fastlic/parallel.hpp"
 #include "registry.hpp"
 
 namespace fastlic::bindings {
@@ -22,6 +23,62 @@ py::bytes encode(const Array<Symbol>& symbols, const Array<std::uint8_t>& indexe
     out = rans_encode(s, i, n, tables, lanes);
   }
   return to_bytes(out);
+}
+
+// One stream per item, items on threads.
+template <typename Symbol>
+py::list encode_many(const std::vector<Array<Symbol>>& symbols, const std::vector<Array<std::uint8_t>>& indexes,
+                     const CdfTables& tables, unsigned lanes, unsigned threads) {
+  require_equal(symbols.size(), indexes.size(), "symbols and indexes");
+  std::vector<std::span<const Symbol>> s;
+  std::vector<const std::uint8_t*> i;
+  for (std::size_t item = 0; item < symbols.size(); ++item) {
+    require_equal(view(symbols[item]).size(), view(indexes[item]).size(), "symbols and indexes of an item");
+    s.push_back(view(symbols[item]));
+    i.push_back(indexes[item].data());
+  }
+  std::vector<std::vector<std::uint8_t>> out(s.size());
+  {
+    const py::gil_scoped_release release;
+    parallel_for(s.size(), threads, [&](std::size_t item) {
+      out[item] = rans_encode(s[item].data(), i[item], s[item].size(), tables, lanes);
+    });
+  }
+  py::list result;
+  for (const auto& bytes : out) result.append(to_bytes(bytes));
+  return result;
+}
+
+template <typename Symbol>
+void decode_many(const std::vector<py::buffer>& data, const std::vector<Array<std::uint8_t>>& indexes,
+                 std::vector<Array<Symbol>> out, const CdfTables& tables, unsigned threads) {
+  require_equal(data.size(), indexes.size(), "data and indexes");
+  require_equal(data.size(), out.size(), "data and out");
+  std::vector<py::buffer_info> infos;
+  std::vector<std::span<const std::uint8_t>> i;
+  std::vector<Symbol*> o;
+  for (std::size_t item = 0; item < data.size(); ++item) {
+    require_equal(view(indexes[item]).size(), view(out[item]).size(), "indexes and out of an item");
+    infos.push_back(data[item].request());
+    byte_view(infos.back());  // throws for anything but bytes, while the GIL is held
+    i.push_back(view(indexes[item]));
+    o.push_back(out[item].mutable_data());
+  }
+  const py::gil_scoped_release release;
+  parallel_for(infos.size(), threads, [&](std::size_t item) {
+    const std::span<const std::uint8_t> bytes = byte_view(infos[item]);
+    RansDecoder decoder(bytes.data(), bytes.size(), tables);
+    decoder.decode(i[item].data(), o[item], i[item].size());
+    decoder.finish();
+  });
+}
+
+template <typename Symbol>
+void bind_many(py::module_& module) {
+  module.def("rans_encode_many", &encode_many<Symbol>, py::arg("symbols").noconvert(), py::arg("indexes").noconvert(),
+             py::arg("tables"), py::arg("lanes") = 0u, py::arg("threads") = 0u);
+  module.def("rans_decode_many", &decode_many<Symbol>, py::arg("data"), py::arg("indexes").noconvert(),
+             py::arg("out").noconvert(), py::arg("tables"), py::arg("threads") = 0u);
 }
 
 // Owns what the decoder reads: the bytes and the tables stay alive as long as this object.
@@ -69,6 +126,9 @@ FASTLIC_BINDINGS(rans) {
              py::arg("tables"), py::arg("lanes") = 0u);
   module.def("rans_encode", &encode<std::int32_t>, py::arg("symbols").noconvert(), py::arg("indexes").noconvert(),
              py::arg("tables"), py::arg("lanes") = 0u);
+
+  bind_many<std::int16_t>(module);
+  bind_many<std::int32_t>(module);
 
   py::class_<PyRansDecoder>(module, "RansDecoder")
       .def(py::init<const py::buffer&, std::shared_ptr<const CdfTables>>(), py::arg("data"), py::arg("tables"))

@@ -1,7 +1,10 @@
 #include "fastlic/isa.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -62,5 +65,21 @@ Isa active_isa() {
 }
 
 void set_isa(Isa isa) { g_active.store(static_cast<int>(checked(isa)), std::memory_order_relaxed); }
+
+double clock_ghz() {
+  constexpr int kSteps = 4'000'000;
+  double best = 0;
+  for (int round = 0; round < 5; ++round) {
+    const auto start = std::chrono::steady_clock::now();
+    std::uint64_t value = 1;
+    for (int i = 0; i < kSteps; ++i) {
+      value += static_cast<std::uint64_t>(i);
+      asm volatile("" : "+r"(value));  // keeps the chain
+    }
+    const std::chrono::duration<double, std::nano> elapsed = std::chrono::steady_clock::now() - start;
+    best = std::max(best, kSteps / elapsed.count());
+  }
+  return best;
+}
 
 }  // namespace fastlic

@@ -28,4 +28,7 @@ Isa active_isa();
 // Forces a level for this process; throws std::invalid_argument if the processor lacks it.
 void set_isa(Isa isa);
 
+// Clock of this core right now, in GHz, from a chain of additions (one cycle each). For rooflines in benchmarks.
+double clock_ghz();
+
 }  // namespace fastlic

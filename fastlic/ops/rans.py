@@ -6,7 +6,7 @@ assert (rans_decode(data, indexes, tables) == symbols).all()
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +25,9 @@ __all__ = [
     "nearest_scale_thresholds",
     "pmf_tables",
     "rans_decode",
+    "rans_decode_many",
     "rans_encode",
+    "rans_encode_many",
 ]
 
 Backend = Literal["reference", "cpp"]
@@ -130,3 +132,44 @@ def rans_decode(
     symbols = decoder.decode(indexes, dtype=dtype)
     decoder.finish()
     return symbols
+
+
+def rans_encode_many(
+    symbols: Sequence[Any],  # [B] arrays of any shapes
+    indexes: Sequence[Any],  # [B] arrays of the same shapes
+    tables: CdfTables,
+    *,
+    lanes: int = 0,
+    threads: int = 0,
+) -> list[bytes]:
+    """One stream per item, on ``threads`` threads (0: one per core): the bytes of rans_encode for each."""
+    items = [as_symbols(s) for s in symbols]
+    rows = [as_indexes(i, tables) for i in indexes]
+    if [s.shape for s in items] != [i.shape for i in rows]:
+        raise ValueError("symbols and indexes must have the same shapes, item by item")
+    if lanes not in (0, 1, 2, 4, 8, 16, 32, 64):
+        raise ValueError(f"lanes must be 0 or a power of two up to 64, got {lanes}")
+    if any(s.dtype != np.int16 for s in items):
+        items = [s.astype(np.int32, copy=False) for s in items]
+    flat = [s.reshape(-1) for s in items]
+    return _native.rans_encode_many(flat, [i.reshape(-1) for i in rows], tables.native, lanes, threads)
+
+
+def rans_decode_many(
+    data: Sequence[Bytes],
+    indexes: Sequence[Any],  # [B] arrays of any shapes
+    tables: CdfTables,
+    *,
+    dtype: DTypeLike = np.int32,
+    threads: int = 0,
+) -> list[NDArray[Any]]:
+    """Inverse of :func:`rans_encode_many`; the error of the first damaged stream is raised."""
+    rows = [as_indexes(i, tables) for i in indexes]
+    if len(rows) != len(data):
+        raise ValueError(f"data and indexes differ in length: {len(data)} and {len(rows)}")
+    out = [np.empty(i.shape, dtype=dtype) for i in rows]
+    if np.dtype(dtype) not in (np.int16, np.int32):
+        raise ValueError(f"dtype must be int16 or int32, got {np.dtype(dtype)}")
+    flat = [o.reshape(-1) for o in out]
+    _native.rans_decode_many(list(data), [i.reshape(-1) for i in rows], flat, tables.native, threads)
+    return out

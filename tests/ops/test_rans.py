@@ -15,7 +15,9 @@ from fastlic.ops.rans import (
     nearest_scale_thresholds,
     pmf_tables,
     rans_decode,
+    rans_decode_many,
     rans_encode,
+    rans_encode_many,
 )
 
 SCALES = np.exp(np.linspace(np.log(0.11), np.log(256.0), 64))
@@ -88,6 +90,21 @@ def test_decoding_in_pieces_of_any_size_equals_decoding_at_once(tables, isa):
             position += step
         decoder.finish()
         assert np.array_equal(np.concatenate(pieces), symbols)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("dtype", [np.int16, np.int32])
+def test_batches_on_threads_equal_single_streams(tables, threads, dtype):
+    items = [gaussian_symbols(count, seed=count) for count in (0, 1, 700, 64, 5000, 3)]
+    symbols = [item[0].astype(dtype) for item in items]
+    indexes = [item[1] for item in items]
+    streams = rans_encode_many(symbols, indexes, tables, threads=threads)
+    assert streams == [rans_encode(s, i, tables) for s, i in zip(symbols, indexes, strict=True)]
+    decoded = rans_decode_many(streams, indexes, tables, dtype=dtype, threads=threads)
+    assert all(np.array_equal(a, b) for a, b in zip(decoded, symbols, strict=True))
+    damaged = [*streams[:-1], streams[-1] + b"x"]
+    with pytest.raises(CorruptStreamError):
+        rans_decode_many(damaged, indexes, tables, threads=threads)
 
 
 def test_crc32c_known_answers():

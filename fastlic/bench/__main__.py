@@ -1,0 +1,75 @@
+"""``python -m fastlic.bench [SUITE ...]``: every benchmark of the library, beside its peers and limits."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fastlic.bench import report
+from fastlic.bench.runner import Measurement, measure, suites
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m fastlic.bench", description=__doc__)
+    parser.add_argument("suites", nargs="*", help="suites to run (default: all)")
+    parser.add_argument("--list", action="store_true", help="name suites and cases, measure nothing")
+    parser.add_argument("--filter", default="*", metavar="GLOB", help="cases whose name matches, e.g. '*decode*'")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line per case")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw rates as a bar chart")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time per case and per peer (default: 1)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    known = suites()
+    unknown = sorted(set(options.suites) - set(known))
+    if unknown:
+        print(f"no suite named {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+        return 2
+    pattern = options.filter if any(c in options.filter for c in "*?[") else f"*{options.filter}*"
+
+    def wanted(name: str) -> bool:
+        return fnmatch.fnmatch(name, pattern)
+
+    if options.list:
+        for name in options.suites or known:
+            print(name)
+            for _ in known[name](_print_name(wanted)):
+                pass
+        return 0
+
+    results: list[Measurement] = []
+    for name in options.suites or known:
+        for case in known[name](wanted):
+            print(f"\r\033[K{case.name} ...", end="", file=sys.stderr, flush=True)
+            results.append(measure(case, options.seconds))
+    print("\r\033[K", end="", file=sys.stderr)
+    if not results:
+        print("no case matches", file=sys.stderr)
+        return 2
+    print(", ".join(f"{key} {value}" for key, value in report.machine().items() if value))
+    print(report.table(results))
+    if options.json:
+        report.write_json(results, options.json)
+    if options.plot:
+        report.write_plot(results, options.plot)
+    return 0
+
+
+def _print_name(wanted: Callable[[str], bool]) -> Callable[[str], bool]:
+    """A filter that prints what it would let through and lets nothing through."""
+
+    def show(name: str) -> bool:
+        if wanted(name):
+            print(f"  {name}")
+        return False
+
+    return show
+
+
+if __name__ == "__main__":
+    sys.exit(main())
