@@ -18,9 +18,14 @@ constexpr std::size_t kMaxRows = 14;
 // Panels are longer than L1; hardware prefetchers stop at page ends.
 constexpr std::size_t kPrefetch = 1024;
 
-template <std::size_t R>
-[[FASTLIC_TARGET]] void multiply_rows(const GemmJob& job, std::size_t first_row, std::size_t first_column) {
-  const std::size_t columns = job.b->columns, stride = job.a_stride;
+[[FASTLIC_TARGET]] inline __m512i load_weights(const std::int8_t* b) {
+  return _mm512_cvtepi8_epi16(_mm256_load_si256(reinterpret_cast<const __m256i*>(b)));
+}
+[[FASTLIC_TARGET]] inline __m512i load_weights(const std::int16_t* b) { return _mm512_load_si512(b); }
+
+template <typename Weight, std::size_t R>
+[[FASTLIC_TARGET]] void multiply_rows(const GemmJob<Weight>& job, std::size_t first_row, std::size_t first_column) {
+  const std::size_t columns = job.columns, stride = job.a_stride;
   __m512i sums[R][2];
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < R; ++r) {
@@ -29,11 +34,12 @@ template <std::size_t R>
     sums[r][1] = _mm512_loadu_si512(start + kLanes);
   }
   const std::int16_t* a = job.a + first_row * stride;
-  const std::int8_t* b = job.b->panel(first_column / kPanel);
-  for (std::size_t k = 0; k < job.b->depth; k += 2, a += 2, b += 2 * kPanel) {
-    _mm_prefetch(reinterpret_cast<const char*>(b + kPrefetch), _MM_HINT_T0);
-    const __m512i w0 = _mm512_cvtepi8_epi16(_mm256_load_si256(reinterpret_cast<const __m256i*>(b)));
-    const __m512i w1 = _mm512_cvtepi8_epi16(_mm256_load_si256(reinterpret_cast<const __m256i*>(b + kPanel)));
+  const Weight* b = job.b + first_column * job.depth;
+  for (std::size_t k = 0; k < job.depth; k += 2, a += 2, b += 2 * kPanel) {
+    for (std::size_t line = 0; line < sizeof(Weight); ++line) {
+      _mm_prefetch(reinterpret_cast<const char*>(b) + kPrefetch + line * kLine, _MM_HINT_T0);
+    }
+    const __m512i w0 = load_weights(b), w1 = load_weights(b + kPanel);
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < R; ++r) {
       std::int32_t pair;
@@ -51,18 +57,18 @@ template <std::size_t R>
   }
 }
 
-using MultiplyRows = void (*)(const GemmJob&, std::size_t, std::size_t);
-
-template <std::size_t... R>
+template <typename Weight, std::size_t... R>
 constexpr auto rows_table(std::index_sequence<R...>) {
-  return std::array<MultiplyRows, sizeof...(R)>{multiply_rows<R + 1>...};
+  using MultiplyRows = void (*)(const GemmJob<Weight>&, std::size_t, std::size_t);
+  return std::array<MultiplyRows, sizeof...(R)>{multiply_rows<Weight, R + 1>...};
 }
-constexpr auto kMultiplyRows = rows_table(std::make_index_sequence<kMaxRows>());
 
-void multiply(const GemmJob& job) {
+template <typename Weight>
+void multiply(const GemmJob<Weight>& job) {
+  static constexpr auto kMultiplyRows = rows_table<Weight>(std::make_index_sequence<kMaxRows>());
   // Blocks of nearly equal height: 16 rows are 8 + 8, not 14 + 2.
   const std::size_t blocks = (job.rows + kMaxRows - 1) / kMaxRows;
-  for (std::size_t column = 0; column < job.b->columns; column += kPanel) {
+  for (std::size_t column = 0; column < job.columns; column += kPanel) {
     for (std::size_t i = 0; i < blocks; ++i) {
       const std::size_t first = job.rows * i / blocks, last = job.rows * (i + 1) / blocks;
       kMultiplyRows[last - first - 1](job, first, column);
@@ -71,7 +77,7 @@ void multiply(const GemmJob& job) {
 }
 
 [[FASTLIC_TARGET]] inline __m512i requantise_lanes(const std::int32_t* acc, const Requantiser& r, std::size_t c) {
-  const __m512i values = _mm512_loadu_si512(acc + c);
+  const __m512i values = _mm512_loadu_si512(acc);
   const __m512i multiplier = _mm512_mask_loadu_epi32(_mm512_loadu_si512(&r.multiplier[c]),
                                                      _mm512_movepi32_mask(values), &r.negative[c]);
   // 64-bit products of even and odd lanes; the low halves of odd lanes are ignored by the multiplication.
@@ -93,16 +99,17 @@ void multiply(const GemmJob& job) {
   return _mm512_max_epi32(_mm512_min_epi32(narrow, limit), _mm512_sub_epi32(_mm512_setzero_si512(), limit));
 }
 
-[[FASTLIC_TARGET]] void requantise16(const std::int32_t* acc, const Requantiser& requantiser, std::int16_t* out) {
-  for (std::size_t c = 0; c < requantiser.multiplier.size(); c += kLanes) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + c),
-                        _mm512_cvtepi32_epi16(requantise_lanes(acc, requantiser, c)));
+[[FASTLIC_TARGET]] void requantise16(const std::int32_t* acc, const Requantiser& requantiser, Channels channels,
+                                     std::int16_t* out) {
+  for (std::size_t c = channels.first; c < channels.last; c += kLanes, acc += kLanes, out += kLanes) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi32_epi16(requantise_lanes(acc, requantiser, c)));
   }
 }
 
-[[FASTLIC_TARGET]] void requantise32(const std::int32_t* acc, const Requantiser& requantiser, std::int32_t* out) {
-  for (std::size_t c = 0; c < requantiser.multiplier.size(); c += kLanes) {
-    _mm512_storeu_si512(out + c, requantise_lanes(acc, requantiser, c));
+[[FASTLIC_TARGET]] void requantise32(const std::int32_t* acc, const Requantiser& requantiser, Channels channels,
+                                     std::int32_t* out) {
+  for (std::size_t c = channels.first; c < channels.last; c += kLanes, acc += kLanes, out += kLanes) {
+    _mm512_storeu_si512(out, requantise_lanes(acc, requantiser, c));
   }
 }
 
@@ -142,6 +149,16 @@ void multiply(const GemmJob& job) {
 [[FASTLIC_TARGET]] void reconstruct(const std::int32_t* symbols, const std::int32_t* means, std::size_t count,
                                     std::int32_t* latents) {
   bodies::reconstruct(symbols, means, count, latents);
+}
+
+[[FASTLIC_TARGET]] void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out,
+                                       std::size_t stride) {
+  bodies::winograd_input(tile, channels, out, stride);
+}
+
+[[FASTLIC_TARGET]] void winograd_output(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
+                                        std::int32_t* out) {
+  bodies::winograd_output(products, stride, bias, out);
 }
 
 }  // namespace

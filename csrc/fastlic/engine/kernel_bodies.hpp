@@ -48,4 +48,52 @@ FASTLIC_INLINE void reconstruct(const std::int32_t* symbols, const std::int32_t*
   }
 }
 
+// 4x4 tile of inputs (row by row, [channels] each) -> B^T d B, sixteen rows `stride` apart. winograd.hpp has the matrices.
+FASTLIC_INLINE void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* __restrict out,
+                                   std::size_t stride) {
+  for (std::size_t first = 0; first < channels; first += kPanel) {
+    std::int16_t d[16][kPanel], t[16][kPanel];
+    for (std::size_t i = 0; i < 16; ++i) __builtin_memcpy(d[i], tile[i] + first, sizeof d[i]);
+    for (std::size_t j = 0; j < 4; ++j) {  // columns: combine rows
+      for (std::size_t c = 0; c < kPanel; ++c) {
+        t[j][c] = static_cast<std::int16_t>(d[j][c] - d[8 + j][c]);
+        t[4 + j][c] = static_cast<std::int16_t>(d[4 + j][c] + d[8 + j][c]);
+        t[8 + j][c] = static_cast<std::int16_t>(d[8 + j][c] - d[4 + j][c]);
+        t[12 + j][c] = static_cast<std::int16_t>(d[4 + j][c] - d[12 + j][c]);
+      }
+    }
+    for (std::size_t i = 0; i < 16; i += 4) {
+      for (std::size_t c = 0; c < kPanel; ++c) {
+        d[i][c] = static_cast<std::int16_t>(t[i][c] - t[i + 2][c]);
+        d[i + 1][c] = static_cast<std::int16_t>(t[i + 1][c] + t[i + 2][c]);
+        d[i + 2][c] = static_cast<std::int16_t>(t[i + 2][c] - t[i + 1][c]);
+        d[i + 3][c] = static_cast<std::int16_t>(t[i + 1][c] - t[i + 3][c]);
+      }
+    }
+    for (std::size_t i = 0; i < 16; ++i) __builtin_memcpy(out + i * stride + first, d[i], sizeof d[i]);
+  }
+}
+
+// Sixteen rows of one panel of products, `stride` apart -> the 2x2 tile of accumulators [4][kPanel], bias added:
+// A^T m A is four times the sum modulo 2^32, and the sum is below 2^29.
+FASTLIC_INLINE void winograd_output(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
+                                    std::int32_t* out) {
+  std::uint32_t t[8][kPanel];
+  const auto row = [&](std::size_t i, std::size_t c) { return static_cast<std::uint32_t>(products[i * stride + c]); };
+  for (std::size_t j = 0; j < 4; ++j) {
+    for (std::size_t c = 0; c < kPanel; ++c) {
+      t[j][c] = row(j, c) + row(4 + j, c) + row(8 + j, c);
+      t[4 + j][c] = row(4 + j, c) - row(8 + j, c) - row(12 + j, c);
+    }
+  }
+  for (std::size_t i = 0; i < 2; ++i) {
+    for (std::size_t c = 0; c < kPanel; ++c) {
+      const std::uint32_t left = t[4 * i][c] + t[4 * i + 1][c] + t[4 * i + 2][c];
+      const std::uint32_t right = t[4 * i + 1][c] - t[4 * i + 2][c] - t[4 * i + 3][c];
+      out[2 * i * kPanel + c] = (static_cast<std::int32_t>(left) >> 2) + bias[c];
+      out[(2 * i + 1) * kPanel + c] = (static_cast<std::int32_t>(right) >> 2) + bias[c];
+    }
+  }
+}
+
 }  // namespace fastlic::engine::bodies

@@ -11,11 +11,19 @@
 
 namespace fastlic::engine {
 
+struct Channels {
+  std::size_t first, last;
+};
+
 struct Kernels {
-  void (*multiply)(const GemmJob& job);
-  // One row of padded channels each.
-  void (*requantise16)(const std::int32_t* acc, const Requantiser& requantiser, std::int16_t* out);
-  void (*requantise32)(const std::int32_t* acc, const Requantiser& requantiser, std::int32_t* out);
+  void (*multiply)(const GemmJob<std::int8_t>& job);
+  void (*multiply_wide)(const GemmJob<std::int16_t>& job);
+  // Channels [first, last) of a row, multiples of kPanel; acc and out start at channel `first`.
+  void (*requantise16)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int16_t* out);
+  void (*requantise32)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int32_t* out);
+  // The two transforms of winograd.hpp.
+  void (*winograd_input)(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out, std::size_t stride);
+  void (*winograd_output)(const std::int32_t* products, std::size_t stride, const std::int32_t* bias, std::int32_t* out);
   // Scale indexes of any number of scales.
   void (*choose)(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds, std::uint8_t* indexes);
   // symbol = (latent - mean + 1/2) rounded down, and latent = clip(symbol + mean), in units of 2^-6; any symbols.

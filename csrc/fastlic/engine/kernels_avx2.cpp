@@ -22,9 +22,14 @@ constexpr std::size_t kMaxRows = 5;
 [[FASTLIC_AVX2]] inline __m256i load(const void* at) { return _mm256_loadu_si256(static_cast<const __m256i*>(at)); }
 [[FASTLIC_AVX2]] inline void store(void* at, __m256i value) { _mm256_storeu_si256(static_cast<__m256i*>(at), value); }
 
-template <std::size_t R>
-[[FASTLIC_AVX2]] void multiply_rows(const GemmJob& job, std::size_t first_row, std::size_t first_column) {
-  const std::size_t columns = job.b->columns, stride = job.a_stride;
+[[FASTLIC_AVX2]] inline __m256i load_weights(const std::int8_t* b) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b)));
+}
+[[FASTLIC_AVX2]] inline __m256i load_weights(const std::int16_t* b) { return load(b); }
+
+template <typename Weight, std::size_t R>
+[[FASTLIC_AVX2]] void multiply_rows(const GemmJob<Weight>& job, std::size_t first_row, std::size_t first_column) {
+  const std::size_t columns = job.columns, stride = job.a_stride;
   __m256i sums[R][2];
 #pragma GCC unroll 8
   for (std::size_t r = 0; r < R; ++r) {
@@ -33,10 +38,10 @@ template <std::size_t R>
     sums[r][1] = load(start + kLanes);
   }
   const std::int16_t* a = job.a + first_row * stride;
-  const std::int8_t* b = job.b->panel(first_column / kPanel) + 2 * (first_column % kPanel);
-  for (std::size_t k = 0; k < job.b->depth; k += 2, a += 2, b += 2 * kPanel) {
-    const __m256i w0 = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b)));
-    const __m256i w1 = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b + 2 * kLanes)));
+  const std::size_t within = first_column % kPanel;  // a block is half a panel
+  const Weight* b = job.b + (first_column - within) * job.depth + 2 * within;
+  for (std::size_t k = 0; k < job.depth; k += 2, a += 2, b += 2 * kPanel) {
+    const __m256i w0 = load_weights(b), w1 = load_weights(b + 2 * kLanes);
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < R; ++r) {
       std::int32_t pair;
@@ -54,17 +59,17 @@ template <std::size_t R>
   }
 }
 
-using MultiplyRows = void (*)(const GemmJob&, std::size_t, std::size_t);
-
-template <std::size_t... R>
+template <typename Weight, std::size_t... R>
 constexpr auto rows_table(std::index_sequence<R...>) {
-  return std::array<MultiplyRows, sizeof...(R)>{multiply_rows<R + 1>...};
+  using MultiplyRows = void (*)(const GemmJob<Weight>&, std::size_t, std::size_t);
+  return std::array<MultiplyRows, sizeof...(R)>{multiply_rows<Weight, R + 1>...};
 }
-constexpr auto kMultiplyRows = rows_table(std::make_index_sequence<kMaxRows>());
 
-void multiply(const GemmJob& job) {
+template <typename Weight>
+void multiply(const GemmJob<Weight>& job) {
+  static constexpr auto kMultiplyRows = rows_table<Weight>(std::make_index_sequence<kMaxRows>());
   const std::size_t blocks = (job.rows + kMaxRows - 1) / kMaxRows;
-  for (std::size_t column = 0; column < job.b->columns; column += kHalf) {
+  for (std::size_t column = 0; column < job.columns; column += kHalf) {
     for (std::size_t i = 0; i < blocks; ++i) {
       const std::size_t first = job.rows * i / blocks, last = job.rows * (i + 1) / blocks;
       kMultiplyRows[last - first - 1](job, first, column);
@@ -85,7 +90,7 @@ void multiply(const GemmJob& job) {
 }
 
 [[FASTLIC_AVX2]] inline __m256i requantise_lanes(const std::int32_t* acc, const Requantiser& r, std::size_t c) {
-  const __m256i values = load(acc + c);
+  const __m256i values = load(acc);
   const __m256i multiplier = _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(load(&r.multiplier[c])),
                                                                   _mm256_castsi256_ps(load(&r.negative[c])),
                                                                   _mm256_castsi256_ps(values)));
@@ -100,16 +105,19 @@ void multiply(const GemmJob& job) {
   return _mm256_permute4x64_epi64(_mm256_castps_si256(mixed), _MM_SHUFFLE(3, 1, 2, 0));
 }
 
-[[FASTLIC_AVX2]] void requantise16(const std::int32_t* acc, const Requantiser& requantiser, std::int16_t* out) {
-  for (std::size_t c = 0; c < requantiser.multiplier.size(); c += 2 * kLanes) {
-    const __m256i low = requantise_lanes(acc, requantiser, c), high = requantise_lanes(acc, requantiser, c + kLanes);
-    store(out + c, _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), _MM_SHUFFLE(3, 1, 2, 0)));
+[[FASTLIC_AVX2]] void requantise16(const std::int32_t* acc, const Requantiser& requantiser, Channels channels,
+                                   std::int16_t* out) {
+  for (std::size_t c = channels.first; c < channels.last; c += 2 * kLanes, acc += 2 * kLanes, out += 2 * kLanes) {
+    const __m256i low = requantise_lanes(acc, requantiser, c);
+    const __m256i high = requantise_lanes(acc + kLanes, requantiser, c + kLanes);
+    store(out, _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), _MM_SHUFFLE(3, 1, 2, 0)));
   }
 }
 
-[[FASTLIC_AVX2]] void requantise32(const std::int32_t* acc, const Requantiser& requantiser, std::int32_t* out) {
-  for (std::size_t c = 0; c < requantiser.multiplier.size(); c += kLanes) {
-    store(out + c, requantise_lanes(acc, requantiser, c));
+[[FASTLIC_AVX2]] void requantise32(const std::int32_t* acc, const Requantiser& requantiser, Channels channels,
+                                   std::int32_t* out) {
+  for (std::size_t c = channels.first; c < channels.last; c += kLanes, acc += kLanes, out += kLanes) {
+    store(out, requantise_lanes(acc, requantiser, c));
   }
 }
 
@@ -143,9 +151,20 @@ void multiply(const GemmJob& job) {
   bodies::reconstruct(symbols, means, count, latents);
 }
 
+[[FASTLIC_AVX2]] void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out,
+                                       std::size_t stride) {
+  bodies::winograd_input(tile, channels, out, stride);
+}
+
+[[FASTLIC_AVX2]] void winograd_output(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
+                                        std::int32_t* out) {
+  bodies::winograd_output(products, stride, bias, out);
+}
+
 }  // namespace
 
-const Kernels kAvx2 = {multiply, requantise16, requantise32, choose, quantise, reconstruct};
+const Kernels kAvx2 = {multiply<std::int8_t>, multiply<std::int16_t>, requantise16, requantise32, winograd_input,
+                          winograd_output, choose, quantise, reconstruct};
 
 }  // namespace fastlic::engine
 

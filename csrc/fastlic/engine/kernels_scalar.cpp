@@ -7,28 +7,27 @@
 namespace fastlic::engine {
 namespace {
 
-void multiply(const GemmJob& job) {
-  const std::size_t columns = job.b->columns;
-  for (std::size_t first = 0; first < columns; first += kPanel) {
-    const std::int8_t* panel = job.b->panel(first / kPanel);
+template <typename Weight>
+void multiply(const GemmJob<Weight>& job) {
+  for (std::size_t first = 0; first < job.columns; first += kPanel) {
     for (std::size_t r = 0; r < job.rows; ++r) {
       const std::int16_t* a = job.a + r * job.a_stride;
-      std::int32_t sums[kPanel];
+      std::uint32_t sums[kPanel];  // unsigned, since transformed layers wrap
       std::memcpy(sums, job.start[r] + first, sizeof sums);
-      const std::int8_t* b = panel;
-      for (std::size_t k = 0; k < job.b->depth; k += 2, b += 2 * kPanel) {
+      const Weight* b = job.b + first * job.depth;
+      for (std::size_t k = 0; k < job.depth; k += 2, b += 2 * kPanel) {
         const std::int32_t x0 = a[k], x1 = a[k + 1];
-        for (std::size_t c = 0; c < kPanel; ++c) sums[c] += x0 * b[2 * c] + x1 * b[2 * c + 1];
+        for (std::size_t c = 0; c < kPanel; ++c) sums[c] += static_cast<std::uint32_t>(x0 * b[2 * c] + x1 * b[2 * c + 1]);
       }
-      std::memcpy(job.out + r * columns + first, sums, sizeof sums);
+      std::memcpy(job.out + r * job.columns + first, sums, sizeof sums);
     }
   }
 }
 
 template <typename Out>
-void requantise(const std::int32_t* acc, const Requantiser& requantiser, Out* out) {
-  for (std::size_t c = 0; c < requantiser.multiplier.size(); ++c) {
-    out[c] = static_cast<Out>(bodies::requantise_one(acc[c], requantiser, c));
+void requantise(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, Out* out) {
+  for (std::size_t c = channels.first; c < channels.last; ++c) {
+    *out++ = static_cast<Out>(bodies::requantise_one(*acc++, requantiser, c));
   }
 }
 
@@ -45,9 +44,19 @@ void reconstruct(const std::int32_t* symbols, const std::int32_t* means, std::si
   bodies::reconstruct(symbols, means, count, latents);
 }
 
+void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out, std::size_t stride) {
+  bodies::winograd_input(tile, channels, out, stride);
+}
+
+void winograd_output(const std::int32_t* products, std::size_t stride, const std::int32_t* bias, std::int32_t* out) {
+  bodies::winograd_output(products, stride, bias, out);
+}
+
 }  // namespace
 
-const Kernels kScalar = {multiply, requantise<std::int16_t>, requantise<std::int32_t>, choose, quantise, reconstruct};
+const Kernels kScalar = {
+    multiply<std::int8_t>, multiply<std::int16_t>, requantise<std::int16_t>, requantise<std::int32_t>, winograd_input,
+    winograd_output,       choose,                 quantise,                 reconstruct};
 
 const Kernels& kernels(Isa isa) noexcept {
 #if defined(__x86_64__)

@@ -73,17 +73,21 @@ struct RawLayer {
     return weight[(plane * kernel_rows + i) * kernel_columns + j];
   }
 
+  // Largest possible magnitude of a sum of products.
+  std::int64_t reach(std::size_t out) const {
+    std::int64_t sum = 0;
+    for (std::size_t in = 0; in < inputs; ++in) {
+      for (std::size_t i = 0; i < kernel_rows; ++i) {
+        for (std::size_t j = 0; j < kernel_columns; ++j) sum += std::abs(int{at(out, in, i, j)});
+      }
+    }
+    return sum * magnitude_limit(input_bits);
+  }
+
   // Every sum of any subset of products, plus the bias, must fit int32: then so does every partial sum in any order.
   void prove_accumulators() const {
-    const std::int64_t reach = magnitude_limit(input_bits);
     for (std::size_t out = 0; out < outputs; ++out) {
-      std::int64_t sum = 0;
-      for (std::size_t in = 0; in < inputs; ++in) {
-        for (std::size_t i = 0; i < kernel_rows; ++i) {
-          for (std::size_t j = 0; j < kernel_columns; ++j) sum += std::abs(int{at(out, in, i, j)});
-        }
-      }
-      const std::int64_t worst = sum * reach + std::abs(std::int64_t{bias[out]});
+      const std::int64_t worst = reach(out) + std::abs(std::int64_t{bias[out]});
       require(worst <= kInt32Max, name, "can overflow: channel " + std::to_string(out) + " reaches " + std::to_string(worst));
     }
   }
@@ -132,6 +136,53 @@ void accept_input(const RawLayer& raw, std::size_t channels, std::int32_t limit)
           "accepts " + std::to_string(raw.input_bits) + "-bit activations, its input has wider ones");
 }
 
+bool fits_winograd(const RawLayer& raw, const Layer& layer) {
+  if (raw.input_bits > kMaxWinogradBits) return false;
+  for (const Phase& phase : layer.phases) {
+    for (const Offset& tap : phase.taps) {
+      if (std::abs(tap.row) > 1 || std::abs(tap.column) > 1) return false;
+    }
+  }
+  for (std::size_t out = 0; out < raw.outputs; ++out) {
+    if (raw.reach(out) > kWinogradReach) return false;
+  }
+  return true;
+}
+
+// Where each of a phase's taps comes from in the stored kernel.
+struct Source {
+  Offset offset;
+  std::size_t i, j;
+};
+
+WinogradPhase transform_phase(const RawLayer& raw, const std::vector<Source>& sources) {
+  WinogradPhase phase;
+  // 2G's first row reads only the tap at -1, its last only the one at +1; kernels are rectangles, so both axes decide alone.
+  std::array<bool, 4> rows{false, true, true, false}, columns = rows;
+  for (const Source& s : sources) {
+    rows[0] |= s.offset.row < 0;
+    rows[3] |= s.offset.row > 0;
+    columns[0] |= s.offset.column < 0;
+    columns[3] |= s.offset.column > 0;
+  }
+  for (std::size_t k = 0; k < kComponents; ++k) {
+    if (rows[k / 4] && columns[k % 4]) phase[k] = WideMatrix(padded(raw.inputs), raw.outputs);
+  }
+  for (std::size_t in = 0; in < raw.inputs; ++in) {
+    for (std::size_t c = 0; c < raw.outputs; ++c) {
+      std::array<std::int16_t, 9> kernel{};
+      for (const Source& s : sources) {
+        kernel[static_cast<std::size_t>(3 * (s.offset.row + 1) + s.offset.column + 1)] = raw.at(c, in, s.i, s.j);
+      }
+      const auto transformed = transform_kernel(kernel);
+      for (std::size_t k = 0; k < kComponents; ++k) {
+        if (phase[k].depth != 0) phase[k].set(in, c, transformed[k]);
+      }
+    }
+  }
+  return phase;
+}
+
 // A convolution (padding k/2) gathers from out + i - k/2. A transposed one of stride s adds input u to outputs
 // s * u + i - k/2, so output o = s * u' + p gathers, over taps i of the right residue, from u' + (p + k/2 - i) / s.
 Layer read_convolution(const ArrayReader& reader, const std::string& name, unsigned max_bits, std::size_t channels,
@@ -147,11 +198,8 @@ Layer read_convolution(const ArrayReader& reader, const std::string& name, unsig
   const int half = static_cast<int>(kernel / 2);
   const int up = static_cast<int>(layer.up);
   const std::size_t row_size = padded(raw.inputs);
+  std::vector<std::vector<Source>> all_sources;
   for (int p = 0; p < up * up; ++p) {
-    struct Source {
-      Offset offset;
-      std::size_t i, j;
-    };
     std::vector<Source> sources;
     const int phase[2] = {p / up, p % up};
     for (std::size_t i = 0; i < kernel; ++i) {
@@ -181,6 +229,10 @@ Layer read_convolution(const ArrayReader& reader, const std::string& name, unsig
       }
     }
     layer.phases.push_back(std::move(out));
+    all_sources.push_back(std::move(sources));
+  }
+  if (fits_winograd(raw, layer)) {
+    for (const auto& sources : all_sources) layer.winograd.push_back(transform_phase(raw, sources));
   }
   return layer;
 }

@@ -9,6 +9,7 @@
 #include "fastlic/cdf_tables.hpp"
 #include "fastlic/engine/arrays.hpp"
 #include "fastlic/engine/packed.hpp"
+#include "fastlic/engine/winograd.hpp"
 
 namespace fastlic::engine {
 
@@ -47,6 +48,7 @@ struct Layer {
   std::size_t up;
   Buffer<std::int32_t> bias;  // [padded outputs]
   std::vector<Phase> phases;
+  std::vector<WinogradPhase> winograd;  // the same phases transformed; empty if the layer does not fit
   Requantiser requantiser;
 };
 

@@ -1,12 +1,13 @@
 // Weights as the GEMM kernels read them, and the kernels' job description.
 //
-// A packed matrix is depth x columns of int8, cut into panels of 32 columns; a panel is stored pair by pair of depth,
+// A packed matrix is depth x columns, cut into panels of 32 columns; a panel is stored pair by pair of depth,
 //
-//     panel p, pair k:  b[2k][32p], b[2k+1][32p], b[2k][32p+1], b[2k+1][32p+1], ...    64 bytes, one cache line
+//     panel p, pair k:  b[2k][32p], b[2k+1][32p], b[2k][32p+1], b[2k+1][32p+1], ...
 //
-// so that one line, widened to int16, is the operand of two 512-bit (four 256-bit) multiply-adds of int16 pairs.
+// so that 64 values, widened to int16, are the operand of two 512-bit (four 256-bit) multiply-adds of int16 pairs.
 // Activations stay int16: their 12 bits would need two u8 planes, whose two byte dot products cost as much as one of int16.
-// Weights stay int8 in memory: half the cache traffic, for one widening per up to 14 rows.
+// Weights stay int8 in memory: half the cache traffic, for one widening per up to 14 rows. Only transformed weights
+// (winograd.hpp) need int16.
 #pragma once
 
 #include <cstddef>
@@ -16,31 +17,42 @@
 
 namespace fastlic::engine {
 
-struct PackedMatrix {
+template <typename Weight>
+struct Packed {
   std::size_t depth = 0;    // even
   std::size_t columns = 0;  // multiple of kPanel
-  Buffer<std::int8_t> data;
+  Buffer<Weight> data;
 
-  PackedMatrix() = default;
-  PackedMatrix(std::size_t rows, std::size_t cols)
+  Packed() = default;
+  Packed(std::size_t rows, std::size_t cols)
       : depth(rows + rows % 2), columns(padded(cols)), data(depth * columns) {}
 
-  void set(std::size_t k, std::size_t column, std::int8_t value) noexcept {
+  void set(std::size_t k, std::size_t column, Weight value) noexcept {
     const std::size_t panel = column / kPanel;
     data[panel * kPanel * depth + (k / 2) * 2 * kPanel + 2 * (column % kPanel) + k % 2] = value;
   }
-
-  const std::int8_t* panel(std::size_t index) const noexcept { return data.data() + index * kPanel * depth; }
 };
 
-// out[r][c] = start[r][c] + sum over k of a[r][k] * b[k][c], exact in int32 by the bound proven when the model was read.
+using PackedMatrix = Packed<std::int8_t>;
+using WideMatrix = Packed<std::int16_t>;
+
+// out[r][c] = start[r][c] + sum over k of a[r][k] * b[k][c]. Sums wrap modulo 2^32; where they are results themselves, the
+// bound proven when the model was read says that they never do.
+template <typename Weight>
 struct GemmJob {
-  const std::int16_t* a;                // [rows][a_stride], depth values used
+  const std::int16_t* a;             // [rows][a_stride], `depth` values used
   std::size_t a_stride;
   std::size_t rows;
-  const PackedMatrix* b;
-  const std::int32_t* const* start;     // [rows] pointers to [columns]
-  std::int32_t* out;                    // [rows][columns]
+  const Weight* b;                   // whole panels of a packed matrix
+  std::size_t depth;
+  std::size_t columns;               // of these panels
+  const std::int32_t* const* start;  // [rows] pointers to [columns]
+  std::int32_t* out;                 // [rows][columns]
 };
+
+inline GemmJob<std::int8_t> job_of(const std::int16_t* a, std::size_t a_stride, std::size_t rows, const PackedMatrix& b,
+                                   const std::int32_t* const* start, std::int32_t* out) {
+  return {a, a_stride, rows, b.data.data(), b.depth, b.columns, start, out};
+}
 
 }  // namespace fastlic::engine

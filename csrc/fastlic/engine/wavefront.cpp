@@ -40,7 +40,8 @@ Buffer<std::int32_t> hyper_share(const Model& model, const Map<std::int16_t>& fe
     const std::size_t first = tile * kTile, count = std::min(kTile, positions - first);
     const std::int32_t* start[kTile];
     std::fill_n(start, count, model.parameters.front().bias.data());
-    kernels.multiply({features.at(0, first), features.row_size, count, &model.of_hyper, start, &out[first * columns]});
+    kernels.multiply(
+        job_of(features.at(0, first), features.row_size, count, model.of_hyper, start, &out[first * columns]));
   });
   return out;
 }
@@ -87,14 +88,14 @@ class Wavefront {
     // The last layer's accumulators become fixed-point scales and means, in place.
     const std::size_t columns = last.bias.size();
     for (std::size_t i = 0; i < n; ++i) {
-      kernels_.requantise32(&sums_[i * columns], last.requantiser, &sums_[i * columns]);
+      kernels_.requantise32(&sums_[i * columns], last.requantiser, {0, columns}, &sums_[i * columns]);
     }
     code_positions(model_, {where_.data(), n}, sums_.data(), columns, source_, y_, kernels_);
     const std::size_t m = model_.latent_channels();
     for (std::size_t i = 0; i < n; ++i) {
       const std::size_t row = first_row + i, column = t - 3 * row;
       std::memcpy(latent_.data(), y_ + where_[i] * m, m * sizeof(std::int32_t));
-      kernels_.requantise16(latent_.data(), model_.y_input, seen_.at(row + kReach, column + kReach));
+      kernels_.requantise16(latent_.data(), model_.y_input, {0, seen_.row_size}, seen_.at(row + kReach, column + kReach));
     }
   }
 
@@ -104,10 +105,11 @@ class Wavefront {
     for (std::size_t i = 0; i < n; ++i) {
       start_[i] = on_hyper_share ? &share_[where_[i] * weights.columns] : layer.bias.data();
     }
-    kernels_.multiply({inputs, weights.depth, n, &weights, start_.data(), sums_.data()});
+    kernels_.multiply(job_of(inputs, weights.depth, n, weights, start_.data(), sums_.data()));
     if (&layer == &model_.parameters.back()) return;
     for (std::size_t i = 0; i < n; ++i) {
-      kernels_.requantise16(&sums_[i * weights.columns], layer.requantiser, &activations_[i * weights.columns]);
+      kernels_.requantise16(&sums_[i * weights.columns], layer.requantiser, {0, weights.columns},
+                            &activations_[i * weights.columns]);
     }
   }
 

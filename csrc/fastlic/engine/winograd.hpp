@@ -1,0 +1,52 @@
+// Winograd's minimal filtering, exact in integers: 3x3 taps on a 4x4 tile give 2x2 outputs with 16 products, not 36
+// (Winograd 1980; Lavin and Gray 2016). For a transposed 5x5 convolution of stride 2 the four phases share the tile and
+// need 49 products in place of 100.
+//
+//         1  0 -1  0        2  0  0
+//   B^T = 0  1  1  0   2G = 1  1  1    A^T = 1  1  1  0     4 * outputs = A^T [ (2G g 2G^T) * (B^T d B) ] A
+//         0 -1  1  0        1 -1  1          0  1 -1 -1
+//         0  1  0 -1        0  0  2
+//
+// Doubling G keeps its halves whole. All sums are taken modulo 2^32; four times the true sum comes out exactly if that sum
+// is below 2^29, which is proven per layer (fits); tiles B^T d B reach four times the largest activation and fit int16 for
+// activations of up to 14 bits. Layers that do not fit are multiplied tap by tap.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "fastlic/engine/packed.hpp"
+
+namespace fastlic::engine {
+
+constexpr std::size_t kComponents = 16;
+constexpr unsigned kMaxWinogradBits = 14;
+static_assert(4 * ((1 << (kMaxWinogradBits - 1)) - 1) <= 32767);
+constexpr std::int64_t kWinogradReach = (std::int64_t{1} << 29) - 1;
+static_assert(9 * 128 <= 32767 && 4 * 128 <= 32767, "transformed int8 weights fit int16");
+
+// One phase of a layer: a matrix [padded inputs][outputs] per component; empty where the phase has no tap that feeds it.
+using WinogradPhase = std::array<WideMatrix, kComponents>;
+
+// Rows of 2G applied to both sides of a 3x3 kernel.
+inline std::array<std::int16_t, kComponents> transform_kernel(const std::array<std::int16_t, 9>& g) {
+  std::array<std::int16_t, 12> t{};
+  for (std::size_t j = 0; j < 3; ++j) {
+    t[j] = static_cast<std::int16_t>(2 * g[j]);
+    t[3 + j] = static_cast<std::int16_t>(g[j] + g[3 + j] + g[6 + j]);
+    t[6 + j] = static_cast<std::int16_t>(g[j] - g[3 + j] + g[6 + j]);
+    t[9 + j] = static_cast<std::int16_t>(2 * g[6 + j]);
+  }
+  std::array<std::int16_t, kComponents> out{};
+  for (std::size_t i = 0; i < 4; ++i) {
+    const std::int16_t *row = &t[3 * i];
+    out[4 * i] = static_cast<std::int16_t>(2 * row[0]);
+    out[4 * i + 1] = static_cast<std::int16_t>(row[0] + row[1] + row[2]);
+    out[4 * i + 2] = static_cast<std::int16_t>(row[0] - row[1] + row[2]);
+    out[4 * i + 3] = static_cast<std::int16_t>(2 * row[2]);
+  }
+  return out;
+}
+
+}  // namespace fastlic::engine
