@@ -73,11 +73,13 @@ struct Rans64Decoder {
   const std::uint8_t* end = nullptr;
 
   Rans64Decoder() = default;
-  Rans64Decoder(const std::uint8_t* data, std::size_t size) : next(data + 8), end(data + size) {
+  Rans64Decoder(const std::uint8_t* data, std::size_t size) {
     if (size < 8 || size % 4 != 0) {
       throw CorruptStream("rANS stream: its size must be a multiple of 4 and at least 8, got " + std::to_string(size));
     }
     std::memcpy(&state, data, 8);
+    next = data + 8;
+    end = data + size;
     // Below the interval refills would not restore the state, above it products could overflow.
     if (state < kState64Low || state >> 63 != 0) throw CorruptStream("rANS stream: its state is out of range");
   }

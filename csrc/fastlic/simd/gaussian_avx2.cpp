@@ -8,7 +8,12 @@
 #include "fastlic/simd/gaussian_quantiles.hpp"
 #include "fastlic/simd/permutations_avx2.hpp"
 
-#pragma GCC target("avx2,bmi2,popcnt")  // to the end of the file, as in gaussian_avx512.cpp
+// To the end of the file, as in gaussian_avx512.cpp.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,bmi2,popcnt"))), apply_to = function)
+#else
+#pragma GCC target("avx2,bmi2,popcnt")
+#endif
 
 namespace fastlic::simd {
 namespace {
@@ -104,5 +109,9 @@ struct Avx2 {
 const GaussianKernels kGaussianAvx2 = {&gaussian_encode_groups<Avx2>, &gaussian_decode_groups<Avx2>};
 
 }  // namespace fastlic::simd
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 
 #endif  // __x86_64__

@@ -9,7 +9,11 @@
 
 // To the end of the file, because templates are instantiated there. Nothing here calls inline library code that could
 // leak AVX-512 instructions into other files.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt"))), apply_to = function)
+#else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")
+#endif
 
 namespace fastlic::simd {
 namespace {
@@ -106,5 +110,9 @@ struct Avx512 {
 const GaussianKernels kGaussianAvx512 = {&gaussian_encode_groups<Avx512>, &gaussian_decode_groups<Avx512>};
 
 }  // namespace fastlic::simd
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 
 #endif  // __x86_64__

@@ -1,0 +1,61 @@
+// What all fuzz targets need: typed pieces off the front of the input, and one instruction set after the other.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "fastlic/isa.hpp"
+
+namespace fastlic::fuzz {
+
+class Input {
+ public:
+  Input(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) {}
+
+  template <typename T>
+  T take() {
+    T value{};
+    const std::size_t n = sizeof(T) < size_ ? sizeof(T) : size_;
+    if (n > 0) std::memcpy(&value, data_, n);  // an empty input may be a null pointer
+    data_ += n;
+    size_ -= n;
+    return value;
+  }
+
+  std::vector<std::uint8_t> take_bytes(std::size_t count) {
+    const std::size_t n = count < size_ ? count : size_;
+    std::vector<std::uint8_t> bytes(data_, data_ + n);
+    data_ += n;
+    size_ -= n;
+    return bytes;
+  }
+
+  std::vector<std::uint8_t> rest() { return take_bytes(size_); }
+  std::size_t left() const { return size_; }
+
+ private:
+  const std::uint8_t* data_;
+  std::size_t size_;
+};
+
+// A claim about the library; failing one is a finding, like a sanitizer report.
+inline void require(bool claim) {
+  if (!claim) std::abort();
+}
+
+// Runs the body on every instruction set of this processor. The result of each must equal the first one's.
+template <typename Body>
+auto on_every_isa(const Body& body) {
+  set_isa(Isa::scalar);
+  auto first = body();
+  for (int level = 1; level <= static_cast<int>(best_isa()); ++level) {
+    set_isa(static_cast<Isa>(level));
+    require(body() == first);
+  }
+  return first;
+}
+
+}  // namespace fastlic::fuzz

@@ -1,0 +1,58 @@
+// Arbitrary bytes as a native stream, decoded in pieces: errors or bounded symbols, the same on every instruction set.
+// What decodes cleanly must encode back to the same symbols.
+#include "fastlic/errors.hpp"
+#include "fastlic/rans.hpp"
+#include "harness.hpp"
+
+namespace {
+
+const fastlic::CdfTables& tables() {
+  // Rows: narrow, two slots, wide with raw bits, far from zero, one slot with many raw bits.
+  static const std::vector<std::int32_t> cdf = {0,    300,  3700, 4000, 4096, 0,    4095, 4096, 0,    1000, 2000,
+                                                3000, 4000, 4096, 0,    1,    4000, 4096, 0,    2048, 4096};
+  static const std::vector<std::int32_t> lengths = {5, 3, 6, 4, 3};
+  static const std::vector<std::int32_t> offsets = {-1, 0, -2, 100000, -3};
+  static const std::vector<std::uint8_t> shifts = {0, 0, 3, 1, 16};
+  static const fastlic::CdfTables instance(cdf, lengths, offsets, shifts, 12);
+  return instance;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace fastlic;
+  fuzz::Input input(data, size);
+  const std::size_t count = input.take<std::uint16_t>() % 1500;
+  const std::size_t piece = 1 + input.take<std::uint8_t>();
+  const unsigned lanes = 1u << input.take<std::uint8_t>() % 7;
+  std::vector<std::uint8_t> indexes = input.take_bytes(count / 4);
+  indexes.resize(count, static_cast<std::uint8_t>(count));
+  for (std::uint8_t& index : indexes) index %= 5;
+  std::vector<std::uint8_t> stream = input.rest();
+  if (!stream.empty()) stream[0] &= 0x0F;
+
+  using Symbols = std::vector<std::int32_t>;
+  const Symbols symbols = fuzz::on_every_isa([&]() -> Symbols {
+    Symbols out(count);
+    try {
+      RansDecoder decoder(stream.data(), stream.size(), tables());
+      for (std::size_t at = 0; at < count; at += piece) {
+        decoder.decode(indexes.data() + at, out.data() + at, std::min(piece, count - at));
+      }
+      decoder.finish();
+    } catch (const CorruptStream&) {
+      return {};
+    }
+    return out;
+  });
+  if (symbols.empty()) return 0;
+
+  const auto bytes =
+      fuzz::on_every_isa([&] { return rans_encode(symbols.data(), indexes.data(), symbols.size(), tables(), lanes); });
+  Symbols again(symbols.size());
+  RansDecoder decoder(bytes.data(), bytes.size(), tables());
+  decoder.decode(indexes.data(), again.data(), again.size());
+  decoder.finish();
+  fuzz::require(again == symbols);
+  return 0;
+}

@@ -1,0 +1,90 @@
+"""Seeds of the fuzz targets: ``python csrc/fuzz/seeds.py unpack OUT`` or ``... pack FOUND`` (folders named by target).
+
+The corpus is one zip per target, so that hundreds of tiny files stay out of the tree. `pack` adds new files to it, and
+valid streams made here, which random mutation would hardly find: a decoder only accepts bytes that end in the encoder's
+first state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+CORPUS = Path(__file__).resolve().parent / "corpus"
+STAMP = (2020, 1, 1, 0, 0, 0)  # equal contents give equal archives
+
+
+def valid_streams() -> dict[str, list[bytes]]:
+    """Inputs in the layouts that the targets read, with the tables that they hold."""
+    from fastlic.ops.categorical import CategoricalTables
+    from fastlic.ops.compressai_rans import CompressAiTables, encode_with_indexes
+    from fastlic.ops.rans import CdfTables, rans_encode
+
+    rans = CdfTables(
+        [0, 300, 3700, 4000, 4096, 0, 4095, 4096, 0, 1000, 2000, 3000, 4000, 4096, 0, 1, 4000, 4096, 0, 2048, 4096],
+        [5, 3, 6, 4, 3],
+        [-1, 0, -2, 100000, -3],
+        [0, 0, 3, 1, 16],
+    )
+    compressai = CompressAiTables(
+        [[0, 1, 65534, 65535, 65536], [0, 65535, 65536, 0, 0], [0, 20000, 40000, 60000, 65536]],
+        [5, 3, 5],
+        [-1, 7, -100000],
+    )
+    categorical = CategoricalTables(
+        np.concatenate([[0, 1, 2, 16384, 0, 16384], np.append(np.arange(1000) * 16, 16384)]), [4, 2, 1001], 14
+    )
+    seeds: dict[str, list[bytes]] = {"rans_decode": [], "compressai_decode": [], "categorical_decode": []}
+    for count in (0, 1, 5, 64, 130, 400):
+        rng = np.random.default_rng(count)
+        for rows, target in ((5, "rans_decode"), (3, "compressai_decode"), (3, "categorical_decode")):
+            indexes = np.full(count, (count & 0xFF) % rows, np.uint8)
+            indexes[: count // 4] = rng.integers(0, rows, count // 4)
+            prefix = struct.pack("<H", count)
+            if target == "rans_decode":
+                symbols = np.choose(indexes, [0, 0, 5, 200001, -131072]) + rng.integers(-2, 3, count)
+                for lanes in (1, 8, 64):
+                    stream = rans_encode(symbols, indexes, rans, lanes=lanes)
+                    head = prefix + bytes([63, lanes.bit_length() - 1]) + indexes[: count // 4].tobytes()
+                    seeds[target].append(head + stream)
+            elif target == "compressai_decode":
+                symbols = np.choose(indexes, [0, 7, -99999]) + rng.integers(-1, 2, count)
+                stream = encode_with_indexes(symbols, indexes, compressai)
+                seeds[target].append(prefix + indexes[: count // 4].tobytes() + stream)
+            else:
+                symbols = rng.integers(0, np.array([3, 1, 1000])[indexes]).astype(np.int32)
+                stream = categorical.native.encode(symbols, indexes)
+                seeds[target].append(prefix + indexes[: count // 4].tobytes() + stream)
+    return seeds
+
+
+def unpack(out: Path) -> None:
+    for archive in CORPUS.glob("*.zip"):
+        with zipfile.ZipFile(archive) as seeds:
+            seeds.extractall(out / archive.stem)
+
+
+def pack(found: Path) -> None:
+    CORPUS.mkdir(exist_ok=True)
+    made = valid_streams()
+    for target in sorted({p.name for p in found.iterdir() if p.is_dir()} | set(made)):
+        contents = {path.read_bytes() for path in (found / target).glob("*")} | set(made.get(target, []))
+        archive = CORPUS / f"{target}.zip"
+        if archive.exists():
+            with zipfile.ZipFile(archive) as old:
+                contents |= {old.read(name) for name in old.namelist()}
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as new:
+            for name, data in sorted((hashlib.sha1(data).hexdigest()[:16], data) for data in contents):
+                new.writestr(zipfile.ZipInfo(name, STAMP), data)
+        print(f"{target}: {len(contents)} seeds")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] not in ("pack", "unpack"):
+        raise SystemExit(__doc__)
+    {"pack": pack, "unpack": unpack}[sys.argv[1]](Path(sys.argv[2]))

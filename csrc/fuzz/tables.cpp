@@ -1,0 +1,58 @@
+// Arbitrary numbers as tables: refused, or usable without a fault.
+#include <span>
+#include <stdexcept>
+
+#include "fastlic/categorical_rans.hpp"
+#include "fastlic/compressai_rans.hpp"
+#include "fastlic/errors.hpp"
+#include "fastlic/rans.hpp"
+#include "harness.hpp"
+
+namespace {
+
+template <typename T>
+std::vector<T> numbers(fastlic::fuzz::Input& input, std::size_t count) {
+  std::vector<T> out(count);
+  for (T& value : out) value = static_cast<T>(input.take<std::int16_t>());
+  return out;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace fastlic;
+  fuzz::Input input(data, size);
+  const std::size_t rows = input.take<std::uint8_t>() % 6;
+  const unsigned precision = input.take<std::uint8_t>() % 32;
+  const auto lengths = numbers<std::int32_t>(input, rows);
+  const auto offsets = numbers<std::int32_t>(input, rows);
+  const auto shifts = numbers<std::uint8_t>(input, rows);
+  auto cdf = numbers<std::int32_t>(input, input.left() / 2 < 600 ? input.left() / 2 : 600);
+  // 16-bit numbers cannot say 65536, the end of CompressAI's rows.
+  for (std::int32_t& value : cdf) value = value == -1 ? 65536 : value;
+  const std::vector<std::uint8_t> bytes(64, 0x5A);
+  const std::vector<std::uint8_t> indexes(64, 0);
+  std::vector<std::int32_t> out(64);
+  try {
+    const CdfTables tables(cdf, lengths, offsets, shifts, precision);
+    RansDecoder decoder(bytes.data(), bytes.size(), tables);
+    decoder.decode(indexes.data(), out.data(), out.size());
+  } catch (const std::invalid_argument&) {
+  } catch (const CorruptStream&) {
+  }
+  try {
+    const CategoricalTables tables(cdf, lengths, precision);
+    tables.decode(bytes.data(), bytes.size(), indexes.data(), out.data(), out.size());
+  } catch (const std::invalid_argument&) {
+  } catch (const CorruptStream&) {
+  }
+  try {
+    const std::size_t columns = rows == 0 ? 0 : cdf.size() / rows;
+    const CompressAiTables tables(std::span<const std::int32_t>(cdf).first(columns * rows), columns, lengths, offsets);
+    CompressAiDecoder decoder(bytes.data(), bytes.size());
+    decoder.decode(indexes.data(), out.data(), out.size(), tables);
+  } catch (const std::invalid_argument&) {
+  } catch (const CorruptStream&) {
+  }
+  return 0;
+}

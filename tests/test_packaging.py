@@ -1,0 +1,71 @@
+"""What is installed: one top-level package, typed, with weights, and built without torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def run(code: str, **kwargs) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, **kwargs)
+
+
+def test_build_needs_no_torch():
+    required = " ".join(PYPROJECT["build-system"]["requires"])
+    assert "setuptools" in required
+    assert "torch" not in required
+
+
+def test_installed_version_is_the_one_in_pyproject():
+    assert importlib.metadata.version("fastlic") == PYPROJECT["project"]["version"]
+
+
+def test_kernels_are_importable_under_one_name_only():
+    result = run("import kernels", cwd=ROOT)
+    assert "fastlic.kernels" in result.stderr
+    assert importlib.util.find_spec("fastlic.kernels") is not None
+
+
+def test_importing_fastlic_loads_neither_triton_nor_a_gpu_runtime():
+    result = run("import fastlic, sys, torch; print('triton' in sys.modules, torch.cuda.is_initialized())")
+    assert result.stdout.split() == ["False", "False"], result.stderr
+
+
+def test_native_module_says_what_it_runs_on_and_refuses_what_it_cannot():
+    code = "from fastlic import _native; print(_native.get_isa())"
+    assert run(code, env={"FASTLIC_ISA": "scalar"}).stdout.strip() == "scalar"
+    assert "unknown instruction set 'mmx'" in run(code, env={"FASTLIC_ISA": "mmx"}).stderr
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_package_its_types_and_its_kernels(tmp_path):
+    # From a copy of the tracked files: neither stale build folders nor editors' files get in.
+    source = tmp_path / "source"
+    archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
+    source.mkdir()
+    subprocess.run(["tar", "-x", "-C", str(source)], input=archive, check=True)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
+    subprocess.run([*command, str(source)], check=True)
+    (wheel,) = tmp_path.glob("fastlic-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"fastlic"}
+    for expected in ("fastlic/py.typed", "fastlic/_native.pyi", "fastlic/kernels/__init__.py"):
+        assert expected in names
+    assert any(name.startswith("fastlic/_native.") and name.endswith(".so") for name in names)
+    shipped = [str(path.relative_to(ROOT)) for path in (ROOT / "fastlic" / "weights").glob("*.safetensors")]
+    tracked = subprocess.run(["git", "ls-files", *shipped], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    assert set(tracked) <= set(names) or not shipped
