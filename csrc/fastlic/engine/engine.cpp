@@ -16,6 +16,15 @@ Buffer<std::uint8_t> hyper_indexes(std::size_t positions, std::size_t channels) 
   return indexes;
 }
 
+// z's tables take 16 KiB a channel and every symbol uses another one, so decoding z waits for memory at each symbol, one
+// after the other. Running through the tables first lets the hardware prefetcher fetch them in a tenth of that time.
+void warm(const CdfTables& tables, std::size_t symbols) {
+  const std::size_t words = tables.rows() << tables.precision();
+  constexpr std::size_t kWordsPerLine = kLine / sizeof(std::uint32_t);
+  if (symbols < words / kWordsPerLine / 8) return;  // few symbols touch few lines
+  for (std::size_t i = 0; i < words; i += kWordsPerLine) __builtin_prefetch(tables.decode_words() + i, 0, 2);
+}
+
 // Answers each pass with symbols of its own latent, and keeps them for one call of the coder at the end.
 class EncoderSource final : public SymbolSource {
  public:
@@ -128,6 +137,7 @@ void Engine::decode(std::span<const std::uint8_t> z, std::span<const std::uint8_
   RansDecoder z_decoder(z.data(), z.size(), *model_.z_tables);
   DecoderSource source(y, *model_.y_tables, model_.latent_channels());
   const auto z_indexes = hyper_indexes(size.hyper_height() * size.hyper_width(), model_.hyper_channels());
+  warm(*model_.z_tables, z_indexes.size());
   z_decoder.decode(z_indexes.data(), z_symbols, z_indexes.size());
   z_decoder.finish();  // before the costly part: a damaged z is found out at once
   code(model_, z_symbols, size, source, y_latents, best, threads);
