@@ -19,6 +19,7 @@ from fastlic.cli.compress import compress
 from fastlic.cli.decompress import decompress
 from fastlic.cli.demo import demo
 from fastlic.cli.evaluate import evaluate
+from fastlic.cli.export import export
 from fastlic.cli.files import USER_ERRORS, describe
 from fastlic.cli.info import info
 from fastlic.cli.train import train
@@ -33,7 +34,7 @@ def cli(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-for command in (compress, decompress, info, evaluate, train, demo):
+for command in (compress, decompress, info, evaluate, train, export, demo):
     cli.add_command(command)
 
 

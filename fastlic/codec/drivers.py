@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy.fixed import LATENT_LIMIT, MEAN_BITS, quantise
+from fastlic.entropy.fixed import fixed_point, quantise
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.schedule import Latents, Order, Pass, Schedule, gaussian_schedule, hyper_size
 from fastlic.errors import CorruptStreamError
@@ -22,17 +22,6 @@ from fastlic.ops.rans import CdfTables, RansDecoder, rans_encode
 SECTIONS = 2  # z, then y
 
 Backend = Literal["auto", "reference", "cpp"]
-
-
-def fixed_point(y: Tensor) -> Tensor:
-    """Float latent to int64 units of 2^-6, clipped to what streams can hold.
-
-    Raises:
-        ValueError: values that are not finite.
-    """
-    if not bool(torch.isfinite(y).all()):
-        raise ValueError("the analysis transform produced values that are not finite: are the weights damaged?")
-    return (y.double() * 2**MEAN_BITS).round().clamp(-LATENT_LIMIT, LATENT_LIMIT).long()
 
 
 def _fewest_bits(tables: CdfTables) -> float:

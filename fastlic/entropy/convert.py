@@ -7,7 +7,8 @@ the calibration images at every quality, widened by a margin, and folded into th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastlic.entropy.fixed import ACTIVATION_BITS, MEAN_BITS, SCALE_BITS, WIDE_BITS, Requantiser
+from fastlic.entropy.fitting import coded_symbols, fit_tables
+from fastlic.entropy.fixed import ACTIVATION_BITS, MEAN_BITS, SCALE_BITS, WIDE_BITS, Requantiser, fixed_point
 from fastlic.entropy.layers import IntegerConv
 from fastlic.entropy.model import CONTEXT_TAPS, IntegerEntropyModel
 from fastlic.entropy.scales import scale_levels, scale_thresholds
@@ -49,31 +51,36 @@ class _Ranges:
         return largest * _MARGIN / _LIMIT
 
 
-@torch.no_grad()
-def _calibrate(model: Hyperprior, images: Sequence[Tensor]) -> _Ranges:
-    ranges = _Ranges()
+def _latents(model: Hyperprior, images: Sequence[Tensor]) -> Iterator[Tensor]:
+    """The latent [1, M, h, w] of each image at each quality."""
     qualities: list[float | None] = [float(q) for q in range(1, model.qualities + 1)] or [None]
     for image in images:
         pad = (-image.shape[-1] % model.stride, -image.shape[-2] % model.stride)
         x = F.pad(image.reshape(1, *image.shape[-3:]), (0, pad[0], 0, pad[1]), mode="replicate")
         latent = model.g_a(x)
         for quality in qualities:
-            y = latent * model.gains(quality, 1)[0]
-            h = ranges.see("z", model.entropy_bottleneck(model.hyper_analysis(y))[0])
+            yield latent * model.gains(quality, 1)[0]
+
+
+@torch.no_grad()
+def _calibrate(model: Hyperprior, images: Sequence[Tensor]) -> _Ranges:
+    ranges = _Ranges()
+    for y in _latents(model, images):
+        h = ranges.see("z", model.entropy_bottleneck(model.hyper_analysis(y))[0])
+        for i in (0, 2, 4):
+            h = model.h_s[i](h)
+            h = ranges.see(f"h_s.{i}", F.leaky_relu(h, model.hyper_slope) if i < 4 else h)
+        if not isinstance(model, JAHP):
+            continue
+        y_hat = torch.round(y)
+        for _ in range(2):  # the second round sees the latent as coding leaves it: round(y - mean) + mean
+            e = torch.cat([h, ranges.see("context", model.context_prediction(ranges.see("y", y_hat)))], 1)
             for i in (0, 2, 4):
-                h = model.h_s[i](h)
-                h = ranges.see(f"h_s.{i}", F.leaky_relu(h, model.hyper_slope) if i < 4 else h)
-            if not isinstance(model, JAHP):
-                continue
-            y_hat = torch.round(y)
-            for _ in range(2):  # the second round sees the latent as coding leaves it: round(y - mean) + mean
-                e = torch.cat([h, ranges.see("context", model.context_prediction(ranges.see("y", y_hat)))], 1)
-                for i in (0, 2, 4):
-                    e = model.entropy_parameters[i](e)
-                    if i < 4:
-                        e = ranges.see(f"parameters.{i}", F.leaky_relu(e, LEAKY_SLOPE))
-                means = e.chunk(2, 1)[1]
-                y_hat = torch.round(y - means) + means
+                e = model.entropy_parameters[i](e)
+                if i < 4:
+                    e = ranges.see(f"parameters.{i}", F.leaky_relu(e, LEAKY_SLOPE))
+            means = e.chunk(2, 1)[1]
+            y_hat = torch.round(y - means) + means
     return ranges
 
 
@@ -101,6 +108,17 @@ def bottleneck_tables(bottleneck: EntropyBottleneck, median: np.ndarray) -> CdfT
     return pmf_tables(rows, offsets)
 
 
+@torch.no_grad()
+def _coded(
+    model: Hyperprior, integers: IntegerEntropyModel, images: Sequence[Tensor]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(scale indexes, symbols) of every image at every quality, as the integer path codes them."""
+    medians = torch.from_numpy(integers.z_median.astype(np.int64))[:, None, None]
+    for y in _latents(model, images):
+        z = fixed_point(model.hyper_analysis(y)[0]) - medians
+        yield coded_symbols(integers, z, fixed_point(y[0]))
+
+
 def _with_zero_means(h_s: nn.Sequential) -> nn.Sequential:
     """h_s of a scale hyperprior with M more outputs that are always zero: the means that the schedule expects."""
     last = h_s[4]
@@ -108,7 +126,7 @@ def _with_zero_means(h_s: nn.Sequential) -> nn.Sequential:
     wide = nn.Conv2d(last.in_channels, 2 * last.out_channels, last.kernel_size[0], padding=last.padding[0])
     wide.weight.data = torch.cat([last.weight.data, torch.zeros_like(last.weight.data)])
     wide.bias = nn.Parameter(torch.cat([last.bias.data, torch.zeros_like(last.bias.data)]))
-    return nn.Sequential(*h_s[:4], wide)
+    return nn.Sequential(*list(h_s)[:4], wide)
 
 
 def convert(model: Hyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
@@ -175,7 +193,7 @@ def convert(model: Hyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
         joined = np.concatenate([ranges.scale("h_s.4"), context_scale])
         parameters = stack(model.entropy_parameters, "parameters", joined, head, LEAKY_SLOPE)
     levels = scale_levels()
-    return IntegerEntropyModel(
+    integers = IntegerEntropyModel(
         z_tables=bottleneck_tables(model.entropy_bottleneck, median),
         y_tables=gaussian_tables(levels),
         z_median=median,
@@ -186,3 +204,4 @@ def convert(model: Hyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
         parameters=tuple(parameters),
         thresholds=scale_thresholds(levels),
     )
+    return replace(integers, y_tables=fit_tables(levels, _coded(model, integers, images)))

@@ -93,6 +93,17 @@ class Requantiser:
         return cls(multiplier, negative, shift, int(arrays[f"{prefix}.bits"][0]))
 
 
+def fixed_point(y: Tensor) -> Tensor:
+    """A float latent as int64 units of 2^-6, clipped to what streams can hold.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    if not bool(torch.isfinite(y).all()):
+        raise ValueError("the analysis transform produced values that are not finite: are the weights damaged?")
+    return (y.double() * 2**MEAN_BITS).round().clamp(-LATENT_LIMIT, LATENT_LIMIT).long()
+
+
 def reconstruct(symbols: Tensor, means: Tensor) -> Tensor:
     """The latent in units of 2^-6 from symbols and fixed-point means, all int64 of one shape."""
     return ((symbols << MEAN_BITS) + means).clamp(-LATENT_LIMIT, LATENT_LIMIT)

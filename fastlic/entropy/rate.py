@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
-from fastlic.entropy.scales import scale_levels
 from fastlic.entropy.schedule import Latents, gaussian_schedule
 from fastlic.models import JAHP, Hyperprior, ScaleHyperprior
+from fastlic.ops.rans import CdfTables
 
 _FLOOR = 2.0**-40  # symbols this unlikely are escapes; without a floor one of them would make the estimate infinite
 
@@ -38,37 +36,33 @@ def float_bits(model: Hyperprior, latents: Latents) -> tuple[float, float]:
 
 
 def table_bits(model: IntegerEntropyModel, latents: Latents) -> tuple[float, float]:
-    """(bits of y, bits of z) under the integer path: exact Gaussians of the chosen scale levels, z's table rows."""
+    """(bits of y, bits of z) that the integer path's tables assign: what an ideal coder would need for them."""
     height, width = latents.y.shape[1:]
-    levels = torch.from_numpy(scale_levels())
     y = latents.y.permute(1, 2, 0).reshape(height * width, -1)
     z = latents.z.permute(1, 2, 0).reshape(-1, len(latents.z))
-    total = 0.0
+    totals = [0.0, 0.0]
     schedule = gaussian_schedule(model, height, width)
     step = next(schedule)
     while True:
-        if step.means is None:
-            symbols = z
-        else:
-            symbols = (y[step.where] - step.means) >> MEAN_BITS
-            total += _bits(_gaussian_mass(symbols.abs().double(), levels[step.indexes.long()]))
+        tables = (model.z_tables, model.y_tables)[step.section]
+        symbols = z if step.means is None else (y[step.where] - step.means) >> MEAN_BITS
+        totals[step.section] += _coded_bits(tables, step.indexes.numpy().ravel(), symbols.numpy().ravel())
         try:
             step = schedule.send(symbols)
         except StopIteration:
-            return total, _row_bits(model, z.numpy())
+            return totals[1], totals[0]
 
 
-def _gaussian_mass(distance: Tensor, scale: Tensor) -> Tensor:
-    root = math.sqrt(0.5) / scale
-    return 0.5 * (torch.erfc((distance - 0.5) * root) - torch.erfc((distance + 0.5) * root))
-
-
-def _row_bits(model: IntegerEntropyModel, z: np.ndarray) -> float:
-    tables, total = model.z_tables, 0.0
-    for channel in range(z.shape[1]):
-        cdf = tables.row(channel)
-        slots = (z[:, channel] >> int(tables.shifts[channel])) - int(tables.offsets[channel])
-        inside = (slots >= 0) & (slots < len(cdf) - 2)
-        slot = np.where(inside, slots, len(cdf) - 2)
-        total += float((tables.precision - np.log2(np.diff(cdf)[slot]) + int(tables.shifts[channel])).sum())
-    return total
+def _coded_bits(tables: CdfTables, indexes: np.ndarray, symbols: np.ndarray) -> float:
+    """Bits of symbols under their rows: slots by frequency, low bits raw, escapes in Elias' gamma code."""
+    shifts, offsets = tables.shifts[indexes].astype(np.int64), tables.offsets[indexes].astype(np.int64)
+    sizes = tables.lengths[indexes].astype(np.int64) - 2
+    slots = (symbols >> shifts) - offsets
+    inside = (slots >= 0) & (slots < sizes)
+    begins = tables.begins[indexes] + np.where(inside, slots, sizes)
+    frequencies = tables.cdf[begins + 1] - tables.cdf[begins]
+    bits = tables.precision - np.log2(frequencies) + np.where(inside, shifts, 0)
+    outside = np.where(slots < 0, -1 - slots, slots - sizes)[~inside]
+    # An escape tells how far beyond which end of the row it lies.
+    gamma = 2 * np.floor(np.log2(2 * outside + 2)) + 1 + shifts[~inside]
+    return float(bits.sum() + gamma.sum())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fastlic.codec.codec import Codec
@@ -26,6 +28,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
+def _float16(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as float16 holds them, so that a shipped checkpoint and the codec made from it agree."""
+    return {k: v.half().float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def write_checkpoint(checkpoint: Path, path: Path) -> None:
+    """Write the state dict of a run's checkpoint as float16 safetensors; ``from_state_dict`` reads it."""
+    state = load_checkpoint(checkpoint)["model"]
+    save_file({k: v.half().contiguous() for k, v in state.items() if v.is_floating_point() and v.numel()}, path)
+
+
 def export(checkpoint: Path, tiles: Tensor, path: Path, name: str, *, coding_only: bool = False) -> Codec:
     """Turn a checkpoint into a codec file, calibrated on training tiles (never on test images).
 
@@ -36,7 +49,7 @@ def export(checkpoint: Path, tiles: Tensor, path: Path, name: str, *, coding_onl
         coding_only: float16 weights without the float entropy network, as the package ships them.
     """
     stored = load_checkpoint(checkpoint)
-    model = FAMILIES[stored["config"]["family"]].from_state_dict(stored["model"])
+    model = FAMILIES[stored["config"]["family"]].from_state_dict(_float16(stored["model"]))
     every = max(len(tiles) // _CALIBRATION_TILES, 1)
     codec = Codec(model, calibration=list(tiles[::every][:_CALIBRATION_TILES]), name=name)
     codec.save(path, half=coding_only, training=not coding_only)

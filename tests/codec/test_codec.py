@@ -134,7 +134,9 @@ def test_a_codec_saved_for_coding_alone_hands_out_no_half_model(codec: Codec, ph
     data = codec.compress(photo, 4)
     assert torch.equal(again.decode_latents(data)["y"], codec.decode_latents(data)["y"])
     assert again.model is None
-    assert again.estimate(photo, 4)["bits"] == pytest.approx(codec.estimate(photo, 4)["bits"], rel=0.02)
+    # Without the float network the estimate is the tables' own: real bytes exceed it by lanes and framing alone.
+    estimate = again.estimate(photo, 4)["bits"]
+    assert estimate <= 8 * len(data) <= 1.02 * estimate + 8 * 80
 
 
 def test_a_stream_finds_the_codec_it_was_made_with(codec: Codec, photo: Tensor, tmp_path: Path):

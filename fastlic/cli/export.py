@@ -1,0 +1,47 @@
+"""``fastlic export``: a training run's best checkpoint as a codec file, with a card, for shipping."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from fastlic.cli import options
+
+
+@click.command()
+@click.argument("run", type=options.PATH)
+@click.option("--output", "-o", type=options.PATH, required=True, help="The codec file to write, NAME.safetensors.")
+@click.option("--data", type=options.PATH, required=True, help="The folder of training photographs, for calibration.")
+@click.option("--coding-only", is_flag=True, help="float16 weights, without the float entropy network.")
+@click.option("--checkpoint", type=options.PATH, help="Also write the float16 state dict that training can go on from.")
+@click.option("--notes", type=options.PATH, help="JSON for the card: data, licences, hardware.")
+@click.option("--results", type=options.PATH, help="What `fastlic eval --json` wrote, for the card.")
+def export(
+    run: Path,
+    output: Path,
+    data: Path,
+    coding_only: bool,
+    checkpoint: Path | None,
+    notes: Path | None,
+    results: Path | None,
+) -> None:
+    """Turn the best checkpoint in RUN into a codec file and write its card, NAME.json, beside it.
+
+    Calibration sees training photographs only. The codec is built from weights rounded to float16, so that the
+    checkpoint file and the codec file say the same.
+    """
+    from fastlic.train.data import load_tiles
+    from fastlic.train.export import export as export_codec
+    from fastlic.train.export import write_card, write_checkpoint
+
+    best = run / "best.pt"
+    tiles, _ = load_tiles(data, cache=run / "tiles.npz")
+    codec = export_codec(best, tiles, output, output.stem, coding_only=coding_only)
+    if checkpoint is not None:
+        write_checkpoint(best, checkpoint)
+    described = json.loads(notes.read_text()) if notes is not None else {}
+    measured = json.loads(results.read_text()) if results is not None else None
+    write_card(output.with_suffix(".json"), codec, best, described, measured)
+    click.echo(f"{output}: {codec!r}, {output.stat().st_size / 1e6:.1f} MB")
