@@ -62,7 +62,7 @@ def _coded_bits(tables: CdfTables, indexes: np.ndarray, symbols: np.ndarray) -> 
     begins = tables.begins[indexes] + np.where(inside, slots, sizes)
     frequencies = tables.cdf[begins + 1] - tables.cdf[begins]
     bits = tables.precision - np.log2(frequencies) + np.where(inside, shifts, 0)
-    outside = np.where(slots < 0, -1 - slots, slots - sizes)[~inside]
-    # An escape tells how far beyond which end of the row it lies.
-    gamma = 2 * np.floor(np.log2(2 * outside + 2)) + 1 + shifts[~inside]
+    # An escape's distance beyond the row, both ends interleaved, plus one (docs/stream.md section 2).
+    distance = np.where(slots < 0, -2 * slots, 2 * (slots - sizes) + 1)[~inside]
+    gamma = 2 * np.floor(np.log2(distance)) + 1 + shifts[~inside]
     return float(bits.sum() + gamma.sum())
