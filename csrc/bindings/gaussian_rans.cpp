@@ -35,8 +35,8 @@ void decode(const py::buffer& data, const Array<float>& means, const Array<float
   gaussian_decode(bytes.data(), bytes.size(), m, c, o, n);
 }
 
-py::array_t<std::uint16_t> phi_table() {
-  return py::array_t<std::uint16_t>(static_cast<py::ssize_t>(kPhiTable.size()), kPhiTable.data());
+py::array_t<std::uint16_t> tail_table() {
+  return py::array_t<std::uint16_t>(static_cast<py::ssize_t>(kTailTable.size()), kTailTable.data());
 }
 
 }  // namespace
@@ -46,7 +46,7 @@ FASTLIC_BINDINGS(gaussian_rans) {
              py::arg("scales").noconvert(), py::arg("lanes") = 0u);
   module.def("gaussian_decode", &decode, py::arg("data"), py::arg("means").noconvert(), py::arg("scales").noconvert(),
              py::arg("out").noconvert());
-  module.def("phi_table", &phi_table);
+  module.def("tail_table", &tail_table);
 }
 
 }  // namespace fastlic::bindings

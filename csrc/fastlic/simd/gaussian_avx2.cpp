@@ -73,7 +73,7 @@ struct Avx2 {
     result = _mm_insert_epi16(result, table[index[6]], 6);
     return _mm_insert_epi16(result, table[index[7]], 7);
   }
-  static Int lookup(const std::uint16_t* table, Int at) { return _mm256_cvtepu16_epi32(load_each(table, at)); }
+  static Int upper_tail(Int at) { return _mm256_cvtepu16_epi32(load_each(kTailTable.data(), at)); }
   static Int lookup_signed(const std::int16_t* table, Int at) { return _mm256_cvtepi16_epi32(load_each(table, at)); }
 
   static void store_mask(std::uint8_t* bits, std::size_t at, Int mask) {

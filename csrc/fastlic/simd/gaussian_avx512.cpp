@@ -10,7 +10,8 @@
 // To the end of the file, because templates are instantiated there. Nothing here calls inline library code that could
 // leak AVX-512 instructions into other files.
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt"))), \
+                             apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")
 #endif
@@ -58,7 +59,7 @@ struct Avx512 {
   static bool any(__mmask16 a, __mmask16 b) { return (a | b) != 0; }
   static Int select(__mmask16 mask, Int yes, Int no) { return _mm512_mask_blend_epi32(mask, no, yes); }
 
-  // Sixteen 16-bit loads; a gather of 32-bit words would be slower and read past the table's end.
+  // Sixteen 16-bit loads; a gather of 32-bit words is no faster and would read past the table's end.
   template <typename Element>
   static __m256i load_each(const Element* table, Int at) {
     alignas(64) std::int32_t index[kWidth];
@@ -77,7 +78,22 @@ struct Avx512 {
     }
     return _mm256_inserti128_si256(_mm256_castsi128_si256(half[0]), half[1], 1);
   }
-  static Int lookup(const std::uint16_t* table, Int at) { return _mm512_cvtepu16_epi32(load_each(table, at)); }
+
+  // The cubic of each lane's segment: four permutations and three multiplications, about a third of sixteen loads.
+  static Int coefficient(std::size_t j, Int segment) {
+    const std::int32_t* c = kPhiCoefficients[j].data();
+    return _mm512_permutex2var_epi32(_mm512_load_si512(c), segment, _mm512_load_si512(c + kWidth));
+  }
+  static Int upper_tail(Int at) {
+    const Int segment = srl<kPhiSegmentBits>(at);
+    const Int d = and_(at, set((1 << kPhiSegmentBits) - 1));
+    Int value = coefficient(3, segment);
+    for (std::size_t j = 3; j-- > 0;) {
+      value = add(_mm512_srai_epi32(mul(value, d), kPhiSegmentBits), coefficient(j, segment));
+    }
+    constexpr unsigned kDrop = kPhiFractionBits - kPhiBits;
+    return srl<kDrop>(add(value, set(1 << (kDrop - 1))));
+  }
   static Int lookup_signed(const std::int16_t* table, Int at) { return _mm512_cvtepi16_epi32(load_each(table, at)); }
 
   static void store_mask(std::uint8_t* bits, std::size_t at, __mmask16 mask) {

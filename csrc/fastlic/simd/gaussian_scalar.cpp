@@ -53,7 +53,7 @@ struct Scalar {
   static bool and_not(bool a, bool b) { return a && !b; }
   static bool any(bool a, bool b) { return a || b; }
   static Int select(bool mask, Int yes, Int no) { return mask ? yes : no; }
-  static Int lookup(const std::uint16_t* table, Int at) { return table[at]; }
+  static Int upper_tail(Int at) { return kTailTable[static_cast<std::size_t>(at)]; }
   static Int lookup_signed(const std::int16_t* table, Int at) { return table[at]; }
   static void store_mask(std::uint8_t* bits, std::size_t at, bool mask) {
     bits[at / 8] = static_cast<std::uint8_t>(bits[at / 8] | (mask ? 1u : 0u) << at % 8);
@@ -78,7 +78,10 @@ const std::int16_t* gaussian_quantiles() {
 
 void encode_one_gaussian(GaussianEncodeJob& job, std::size_t lane, const std::int32_t* symbols, const float* means,
                          const float* scales, std::size_t at) {
-  gaussian_encode_vector<Scalar>(job, job.states + lane, symbols, means, scales, at);
+  std::int32_t start;
+  std::int32_t frequency;
+  gaussian_interval<Scalar>(job, symbols, means, scales, at, &start, &frequency);
+  gaussian_code_interval<Scalar>(job.next, job.states + lane, &start, &frequency);
 }
 
 void decode_one_gaussian(GaussianDecodeJob& job, std::size_t lane, const float* means, const float* scales,
