@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 LAYOUT = 1
@@ -41,7 +41,8 @@ def write(path: Path, stored: StoredCodec, half: bool) -> None:
     description = {"layout": LAYOUT, "name": stored.name, "family": stored.family, "config": stored.config}
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file(tensors, partial, {_METADATA_KEY: json.dumps(description)})
+        # Not save_file: it makes files that only their owner may read.
+        partial.write_bytes(save(tensors, {_METADATA_KEY: json.dumps(description)}))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

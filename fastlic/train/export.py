@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fastlic.codec.codec import Codec
@@ -36,7 +36,7 @@ def _float16(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def write_checkpoint(checkpoint: Path, path: Path) -> None:
     """Write the state dict of a run's checkpoint as float16 safetensors; ``from_state_dict`` reads it."""
     state = load_checkpoint(checkpoint)["model"]
-    save_file({k: v.half().contiguous() for k, v in state.items() if v.is_floating_point() and v.numel()}, path)
+    path.write_bytes(save({k: v.half().contiguous() for k, v in state.items() if v.is_floating_point() and v.numel()}))
 
 
 def export(checkpoint: Path, tiles: Tensor, path: Path, name: str, *, coding_only: bool = False) -> Codec:
