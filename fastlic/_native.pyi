@@ -28,7 +28,6 @@ class CdfTables:
 def rans_encode(
     symbols: NDArray[np.int16] | NDArray[np.int32], indexes: NDArray[np.uint8], tables: CdfTables, lanes: int = 0
 ) -> bytes: ...
-
 def rans_encode_many(
     symbols: list[Any], indexes: list[Any], tables: CdfTables, lanes: int = 0, threads: int = 0
 ) -> list[bytes]: ...
@@ -64,7 +63,10 @@ def compressai_encode(
     symbols: NDArray[np.int32], indexes: NDArray[np.uint8] | NDArray[np.int32], tables: CompressAiTables
 ) -> bytes: ...
 def compressai_encode_many(
-    symbols: NDArray[np.int32], indexes: NDArray[np.uint8] | NDArray[np.int32], tables: CompressAiTables, threads: int = 0
+    symbols: NDArray[np.int32],
+    indexes: NDArray[np.uint8] | NDArray[np.int32],
+    tables: CompressAiTables,
+    threads: int = 0,
 ) -> list[bytes]: ...
 def compressai_decode_many(
     data: list[Any],
