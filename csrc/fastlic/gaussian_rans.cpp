@@ -48,19 +48,18 @@ struct Window {
   }
 };
 
-// Coarse, from at most ~1000 symbols: bits of a Gaussian of that scale, 2.05 + log2(sigma) where that is above 1/8.
+// Coarse: bits of a Gaussian of that scale, 2.05 + log2(sigma) where that is above 1/8.
 std::uint64_t estimate_bytes(const float* scales, std::size_t count) {
-  constexpr std::size_t kSamples = 1024;
-  const std::size_t stride = std::max<std::size_t>(1, count / kSamples);
+  const Samples samples(count);
   std::uint64_t eighths = 0;
-  std::uint64_t samples = 0;
-  for (std::size_t i = 0; i < count; i += stride, ++samples) {
+  for (std::size_t sample = 0; sample < samples.size(); ++sample) {
+    const std::size_t i = samples[sample];
     const float scale = scales[i] > kMinScale ? std::min(scales[i], kMaxScale) : kMinScale;
     // Exponent and three mantissa bits are log2(scale) in eighths, plus 127 * 8.
     const int log_scale = static_cast<int>(std::bit_cast<std::uint32_t>(scale) >> 20) - 127 * 8;
     eighths += static_cast<std::uint64_t>(std::max(1, log_scale + 16));
   }
-  return samples == 0 ? 0 : eighths * count / samples / (8 * 8);
+  return samples.scale_up(eighths) / (8 * 8);
 }
 
 using Marks = BitMarks<kBlock>;

@@ -42,6 +42,27 @@ unsigned choose_lanes(std::uint64_t payload_bytes) noexcept;
 // `lanes` if it is a power of two up to 64, choose_lanes() if it is 0; std::invalid_argument otherwise.
 unsigned resolve_lanes(unsigned lanes, std::uint64_t payload_bytes);
 
+// Positions at which an encoder looks to estimate its payload before it chooses the lanes: all of them, or 4096 at
+// multiples of the golden ratio, modulo 1: evenly spread, yet in step with no period of the data. (A constant stride
+// met the same few channels again and again and was wrong tenfold.)
+class Samples {
+ public:
+  explicit Samples(std::size_t count) noexcept : count_(count), size_(count < kMost ? count : kMost) {}
+  std::size_t size() const noexcept { return size_; }
+  std::size_t operator[](std::size_t sample) const noexcept {
+    if (size_ == count_) return sample;
+    constexpr std::uint64_t kGolden = 0x9E3779B97F4A7C15;  // 2^64 / golden ratio
+    return static_cast<std::size_t>(static_cast<unsigned __int128>(sample * kGolden) * count_ >> 64);
+  }
+  // A sum over the samples, carried over to all symbols.
+  std::uint64_t scale_up(std::uint64_t sum) const noexcept { return size_ == 0 ? 0 : sum * count_ / size_; }
+
+ private:
+  static constexpr std::size_t kMost = 4096;
+  std::size_t count_;
+  std::size_t size_;
+};
+
 class LaneReader {
  public:
   // Checks header and states; throws CorruptStream.

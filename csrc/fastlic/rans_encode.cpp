@@ -33,24 +33,14 @@ Split split(std::int32_t symbol, const CdfRow& row) noexcept {
           below >= 0 ? 2 * static_cast<std::uint64_t>(below) + 1 : 2 * static_cast<std::uint64_t>(above)};
 }
 
-// floor(a * b / 2^64)
-std::uint64_t multiply_high(std::uint64_t a, std::uint64_t b) noexcept {
-  return static_cast<std::uint64_t>(static_cast<unsigned __int128>(a) * b >> 64);
-}
-
-// Bytes that the symbols will take, from some of them, in integers: the lane count may depend on the data only. Samples
-// lie at multiples of the golden ratio, modulo 1: evenly spread, yet in step with no period of the data. (A constant
-// stride met the same few channels again and again and was wrong tenfold.)
+// Bytes that the symbols will take, from some of them, in integers: the lane count may depend on the data only.
 template <typename Symbol>
 std::uint64_t estimate_bytes(const Symbol* symbols, const std::uint8_t* indexes, std::size_t count,
                              const CdfTables& tables) noexcept {
-  constexpr std::uint64_t kGolden = 0x9E3779B97F4A7C15;  // 2^64 / golden ratio
-  constexpr std::size_t kSamples = 4096;
-  const bool all = count <= kSamples;
-  const std::size_t samples = all ? count : kSamples;
+  const Samples samples(count);
   std::uint64_t cost = 0;
-  for (std::size_t sample = 0; sample < samples; ++sample) {
-    const std::size_t i = all ? sample : multiply_high(sample * kGolden, count);
+  for (std::size_t sample = 0; sample < samples.size(); ++sample) {
+    const std::size_t i = samples[sample];
     const CdfRow& row = tables.row(indexes[i]);
     const Split parts = split(symbols[i], row);
     const std::size_t column = std::size_t{indexes[i]} << 8 | static_cast<std::uint8_t>(parts.value);
@@ -59,7 +49,7 @@ std::uint64_t estimate_bytes(const Symbol* symbols, const std::uint8_t* indexes,
       cost += 256u * (2 * static_cast<unsigned>(std::bit_width(parts.distance + 1)) - 1);
     }
   }
-  return samples == 0 ? 0 : cost * count / samples / (8 * 256);
+  return samples.scale_up(cost) / (8 * 256);
 }
 
 template <typename Symbol>

@@ -64,6 +64,7 @@ class SideReader {
 
   // Pops `bits` (0..16).
   std::uint32_t pop(unsigned bits) {
+    if (bits == 0) return 0;  // also without a side stream, where there is nothing to read
     if (position_ - floor_bits_ < bits) throw CorruptStream("the side stream is exhausted");
     position_ -= bits;
     const std::uint64_t byte = position_ / 8;

@@ -74,6 +74,18 @@ def test_long_streams_round_trip_and_all_instruction_sets_agree(isa):
     _native.set_isa(before)
 
 
+def test_lane_choice_agrees_with_the_reference():
+    symbols, mean, scale = random_case(5000, seed=6)
+    assert encode_gaussian(symbols, mean, scale) == encode_gaussian(symbols, mean, scale, backend="reference")
+
+
+def test_an_escape_without_a_side_stream_is_an_error_not_a_fault(isa):
+    # State 2^15 + 2^14 - 1: the first symbol is an escape, and the header denies that there is a side stream.
+    data = bytes([0x10]) + (2**15 + 2**14 - 1).to_bytes(4, "little") + bytes(4)
+    with pytest.raises(CorruptStreamError, match="exhausted"):
+        decode_gaussian(data, np.zeros(1), np.ones(1))
+
+
 def test_extreme_parameters_survive(isa):
     mean = np.array([0, 3e38, -3e38, 1e-40, 2.0**23 + 1, 0.5, -0.5] * 12, np.float32)
     scale = np.array([1e-30, 1e-40, 3e38, 1, 65536, 0.03, 1e9] * 12, np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlic.errors import CorruptStreamError
-from fastlic.ops.reference.lanes import LaneReader, LaneWriter
+from fastlic.ops.reference.lanes import LaneReader, LaneWriter, samples
 
 PRECISION = 14
 TOTAL = 1 << PRECISION
@@ -99,13 +99,12 @@ class Row:
 
 
 def _estimate_bytes(scales: NDArray[np.float32]) -> int:
-    stride = max(1, len(scales) // 1024)
-    samples = scales[::stride]
+    positions = samples(len(scales))
     eighths = 0
-    for scale in samples:
+    for scale in scales[positions]:
         log_scale = (int(np.float32(_clamp(scale, MIN_SCALE, MAX_SCALE)).view(np.int32)) >> 20) - 127 * 8
         eighths += max(1, log_scale + 16)
-    return eighths * len(scales) // len(samples) // 64
+    return eighths * len(scales) // len(positions) // 64
 
 
 def gaussian_encode(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlic.errors import CorruptStreamError
-from fastlic.ops.reference.lanes import LaneReader, LaneWriter
+from fastlic.ops.reference.lanes import LaneReader, LaneWriter, samples
 from fastlic.ops.tables import CdfTables
 
 KIND = 0
@@ -44,19 +44,16 @@ def _split(symbol: int, index: int, tables: CdfTables) -> tuple[int, int, int]:
 
 
 def _estimate_bytes(symbols: list[int], indexes: list[int], tables: CdfTables) -> int:
-    count = len(symbols)
-    samples = min(count, 4096)
     cost = 0
-    for sample in range(samples):
-        # Multiples of the golden ratio, modulo 1: evenly spread, yet in step with no period of the data.
-        i = sample if count == samples else (sample * 0x9E3779B97F4A7C15 % 2**64) * count >> 64
+    positions = samples(len(symbols))
+    for i in positions:
         slot, _, code = _split(symbols[i], indexes[i], tables)
         row = tables.row(indexes[i])
         cost += 256 * tables.precision - _log2_q8(int(row[slot + 1] - row[slot]))
         cost += 256 * int(tables.shifts[indexes[i]])
         if code >= 0:
             cost += 256 * (2 * (code + 1).bit_length() - 1)
-    return cost * count // samples // (8 * 256)
+    return cost * len(symbols) // len(positions) // (8 * 256)
 
 
 def rans_encode(
