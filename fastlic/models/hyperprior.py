@@ -87,7 +87,7 @@ class Hyperprior(nn.Module):
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> Self:
         """A model of the right size with the given weights, a CompressAI checkpoint included.
 
-        Tables that CompressAI's ``update()`` stored are carried along unchanged.
+        Tables that CompressAI's ``update()`` stored are carried along unchanged; constant buffers may be left out.
 
         Raises:
             ValueError: keys are missing, unknown, or of the wrong shape; the message lists them.
@@ -98,7 +98,8 @@ class Hyperprior(nn.Module):
                 owner, _, leaf = name.rpartition(".")
                 setattr(model.get_submodule(owner), leaf, torch.empty_like(state[name]))
         try:
-            model.load_state_dict(dict(state))
+            constants = {name: buffer for name, buffer in model.named_buffers() if name not in state}
+            model.load_state_dict({**constants, **state})
         except RuntimeError as error:
             raise ValueError(f"state dict does not fit {cls.__name__}: {error}") from error
         return model.eval()

@@ -28,6 +28,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
+def _sizes(stored: Mapping[str, Any]) -> dict[str, Any]:
+    config = stored["config"]
+    return {"N": config["N"], "M": config["M"], "widths": config["widths"], "qualities": len(config["lambdas"])}
+
+
 def _float16(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights as float16 holds them, so that a shipped checkpoint and the codec made from it agree."""
     return {k: v.half().float() if v.is_floating_point() else v for k, v in state.items()}
@@ -35,8 +40,11 @@ def _float16(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def write_checkpoint(checkpoint: Path, path: Path) -> None:
     """Write the state dict of a run's checkpoint as float16 safetensors; ``from_state_dict`` reads it."""
-    state = load_checkpoint(checkpoint)["model"]
-    path.write_bytes(save({k: v.half().contiguous() for k, v in state.items() if v.is_floating_point() and v.numel()}))
+    stored = load_checkpoint(checkpoint)
+    # Parameters and nothing else: buffers are constants that every new model has.
+    with torch.device("meta"):
+        names = dict(FAMILIES[stored["config"]["family"]](**_sizes(stored)).named_parameters())
+    path.write_bytes(save({name: stored["model"][name].half().contiguous() for name in names}))
 
 
 def export(checkpoint: Path, tiles: Tensor, path: Path, name: str, *, coding_only: bool = False) -> Codec:
