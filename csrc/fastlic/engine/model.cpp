@@ -168,6 +168,7 @@ WinogradPhase transform_phase(const RawLayer& raw, const std::vector<Source>& so
   for (std::size_t k = 0; k < kComponents; ++k) {
     if (rows[k / 4] && columns[k % 4]) phase[k] = WideMatrix(padded(raw.inputs), raw.outputs);
   }
+  const WideMatrix& shape = phase[5];  // live in every phase; all matrices are laid out alike
   for (std::size_t in = 0; in < raw.inputs; ++in) {
     for (std::size_t c = 0; c < raw.outputs; ++c) {
       std::array<std::int16_t, 9> kernel{};
@@ -175,8 +176,9 @@ WinogradPhase transform_phase(const RawLayer& raw, const std::vector<Source>& so
         kernel[static_cast<std::size_t>(3 * (s.offset.row + 1) + s.offset.column + 1)] = raw.at(c, in, s.i, s.j);
       }
       const auto transformed = transform_kernel(kernel);
+      const std::size_t at = shape.offset(in, c);
       for (std::size_t k = 0; k < kComponents; ++k) {
-        if (phase[k].depth != 0) phase[k].set(in, c, transformed[k]);
+        if (phase[k].depth != 0) phase[k].data[at] = transformed[k];
       }
     }
   }

@@ -27,10 +27,10 @@ struct Packed {
   Packed(std::size_t rows, std::size_t cols)
       : depth(rows + rows % 2), columns(padded(cols)), data(depth * columns) {}
 
-  void set(std::size_t k, std::size_t column, Weight value) noexcept {
-    const std::size_t panel = column / kPanel;
-    data[panel * kPanel * depth + (k / 2) * 2 * kPanel + 2 * (column % kPanel) + k % 2] = value;
+  std::size_t offset(std::size_t k, std::size_t column) const noexcept {
+    return column / kPanel * kPanel * depth + k / 2 * 2 * kPanel + 2 * (column % kPanel) + k % 2;
   }
+  void set(std::size_t k, std::size_t column, Weight value) noexcept { data[offset(k, column)] = value; }
 };
 
 using PackedMatrix = Packed<std::int8_t>;
