@@ -51,7 +51,8 @@ Size checked_size(const Engine& engine, const Int32s& z, const Int32s& y) {
   if (z.ndim() != 3 || y.ndim() != 3) throw py::value_error("z and y must be [height, width, channels]");
   const Size size{static_cast<std::size_t>(y.shape(0)), static_cast<std::size_t>(y.shape(1))};
   const std::size_t shape[3] = {size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()};
-  for (int axis = 0; axis < 3; ++axis) require_equal(static_cast<std::size_t>(z.shape(axis)), shape[axis], "z and its size by y");
+  for (int axis = 0; axis < 3; ++axis)
+    require_equal(static_cast<std::size_t>(z.shape(axis)), shape[axis], "z and its size by y");
   require_equal(static_cast<std::size_t>(y.shape(2)), engine.model().latent_channels(), "channels of y and M");
   if (size.height == 0 || size.width == 0) throw py::value_error("y must have at least one position");
   return size;
@@ -60,7 +61,8 @@ Size checked_size(const Engine& engine, const Int32s& z, const Int32s& y) {
 // One image per thread; a single image may use them all.
 unsigned inner_threads(std::size_t images, unsigned threads) { return images == 1 ? threads : 1; }
 
-py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const std::vector<Int32s>& y, unsigned threads) {
+py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const std::vector<Int32s>& y,
+                     unsigned threads) {
   require_equal(z.size(), y.size(), "lists z and y");
   struct Image {
     Size size;
@@ -80,12 +82,14 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
     const py::gil_scoped_release release;
     parallel_for(images.size(), threads, [&](std::size_t i) {
       Image& image = images[i];
-      image.bytes = engine.encode(image.z, image.y, image.size, image.z_out, image.y_out, inner_threads(images.size(), threads));
+      image.bytes =
+          engine.encode(image.z, image.y, image.size, image.z_out, image.y_out, inner_threads(images.size(), threads));
     });
   }
   py::list result;
   for (std::size_t i = 0; i < images.size(); ++i) {
-    result.append(py::make_tuple(to_bytes(images[i].bytes.z), to_bytes(images[i].bytes.y), outputs[i].first, outputs[i].second));
+    result.append(
+        py::make_tuple(to_bytes(images[i].bytes.z), to_bytes(images[i].bytes.y), outputs[i].first, outputs[i].second));
   }
   return result;
 }
@@ -109,8 +113,9 @@ py::list decode_many(const Engine& engine, const std::vector<py::buffer>& z, con
     const Size size{sizes[i].first, sizes[i].second};
     engine.check_sizes(z_bytes.size(), y_bytes.size(), size);
     const auto& model = engine.model();
-    auto& [z_out, y_out] = outputs.emplace_back(empty_map(size.hyper_height(), size.hyper_width(), model.hyper_channels()),
-                                                empty_map(size.height, size.width, model.latent_channels()));
+    auto& [z_out, y_out] =
+        outputs.emplace_back(empty_map(size.hyper_height(), size.hyper_width(), model.hyper_channels()),
+                             empty_map(size.height, size.width, model.latent_channels()));
     images.push_back({size, z_bytes, y_bytes, z_out.mutable_data(), y_out.mutable_data()});
   }
   {

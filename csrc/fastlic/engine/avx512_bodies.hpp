@@ -13,8 +13,9 @@ namespace {
 
 constexpr std::size_t kLanes = 16;
 static_assert(kPanel == 2 * kLanes);
-// 2 vectors of sums for each of 14 rows, 2 of weights and one broadcast activation: 31 of 32 registers. Weights are read
-// in one forward stream, which the hardware prefetches; software prefetches of any kind and distance changed nothing.
+// 2 vectors of sums for each of 14 rows, 2 of weights and one broadcast activation: 31 of 32 registers. Weights are
+// read in one forward stream, which the hardware prefetches; software prefetches of any kind and distance changed
+// nothing.
 constexpr std::size_t kMaxRows = 14;
 
 [[FASTLIC_TARGET]] inline __m512i load_weights(const std::int8_t* b) {
@@ -74,8 +75,8 @@ void multiply(const GemmJob<Weight>& job) {
 
 [[FASTLIC_TARGET]] inline __m512i requantise_lanes(const std::int32_t* acc, const Requantiser& r, std::size_t c) {
   const __m512i values = _mm512_loadu_si512(acc);
-  const __m512i multiplier = _mm512_mask_loadu_epi32(_mm512_loadu_si512(&r.multiplier[c]),
-                                                     _mm512_movepi32_mask(values), &r.negative[c]);
+  const __m512i multiplier =
+      _mm512_mask_loadu_epi32(_mm512_loadu_si512(&r.multiplier[c]), _mm512_movepi32_mask(values), &r.negative[c]);
   // 64-bit products of even and odd lanes; the low halves of odd lanes are ignored by the multiplication.
   __m512i even = _mm512_mul_epi32(values, multiplier);
   __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(values, 32), _mm512_srli_epi64(multiplier, 32));
@@ -85,12 +86,13 @@ void multiply(const GemmJob<Weight>& job) {
   const __m512i second_order = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
   const __m512i first = _mm512_permutex2var_epi64(lower, first_order, upper);
   const __m512i second = _mm512_permutex2var_epi64(lower, second_order, upper);
-  even = _mm512_srav_epi64(_mm512_add_epi64(first, _mm512_loadu_si512(&r.rounding[c])), _mm512_loadu_si512(&r.shift[c]));
+  even =
+      _mm512_srav_epi64(_mm512_add_epi64(first, _mm512_loadu_si512(&r.rounding[c])), _mm512_loadu_si512(&r.shift[c]));
   odd = _mm512_srav_epi64(_mm512_add_epi64(second, _mm512_loadu_si512(&r.rounding[c + 8])),
                           _mm512_loadu_si512(&r.shift[c + 8]));
   // Saturation to int32 keeps everything beyond the limit beyond it.
-  const __m512i narrow = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtsepi64_epi32(even)),
-                                            _mm512_cvtsepi64_epi32(odd), 1);
+  const __m512i narrow =
+      _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtsepi64_epi32(even)), _mm512_cvtsepi64_epi32(odd), 1);
   const __m512i limit = _mm512_set1_epi32(r.limit);
   return _mm512_max_epi32(_mm512_min_epi32(narrow, limit), _mm512_sub_epi32(_mm512_setzero_si512(), limit));
 }

@@ -16,8 +16,9 @@ Buffer<std::uint8_t> hyper_indexes(std::size_t positions, std::size_t channels) 
   return indexes;
 }
 
-// z's tables take 16 KiB a channel and every symbol uses another one, so decoding z waits for memory at each symbol, one
-// after the other. Running through the tables first lets the hardware prefetcher fetch them in a tenth of that time.
+// z's tables take 16 KiB a channel and every symbol uses another one, so decoding z waits for memory at each symbol,
+// one after the other. Running through the tables first lets the hardware prefetcher fetch them in a tenth of that
+// time.
 void warm(const CdfTables& tables, std::size_t symbols) {
   const std::size_t words = tables.rows() << tables.precision();
   constexpr std::size_t kWordsPerLine = kLine / sizeof(std::uint32_t);
@@ -127,7 +128,8 @@ Engine::Encoded Engine::encode(const std::int32_t* z, const std::int32_t* y, Siz
   EncoderSource source(y, positions, m, best);
   code(model_, z_symbols, size, source, y_latents, best, threads);
   const Buffer<std::uint8_t> z_indexes = hyper_indexes(z_positions, n);
-  return {rans_encode(z_symbols, z_indexes.data(), z_indexes.size(), *model_.z_tables), source.finish(*model_.y_tables)};
+  return {rans_encode(z_symbols, z_indexes.data(), z_indexes.size(), *model_.z_tables),
+          source.finish(*model_.y_tables)};
 }
 
 void Engine::decode(std::span<const std::uint8_t> z, std::span<const std::uint8_t> y, Size size,

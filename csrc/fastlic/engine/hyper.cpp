@@ -8,8 +8,8 @@
 namespace fastlic::engine {
 namespace {
 
-// Output positions (or tiles of them) multiplied together: enough to reuse a panel of weights from cache, few enough that
-// their gathered or transformed inputs (up to 25 times some hundred channels) stay in L2.
+// Output positions (or tiles of them) multiplied together: enough to reuse a panel of weights from cache, few enough
+// that their gathered or transformed inputs (up to 25 times some hundred channels) stay in L2.
 constexpr std::size_t kTile = 48;
 
 // At least `size` values that stay with the thread from call to call; one buffer per type.
@@ -21,7 +21,8 @@ T* scratch(std::size_t size) {
 }
 
 // The inputs of one output position, tap after tap; outside the map lie zeros.
-void gather(const Map<std::int16_t>& x, const std::vector<Offset>& taps, std::size_t u, std::size_t v, std::int16_t* out) {
+void gather(const Map<std::int16_t>& x, const std::vector<Offset>& taps, std::size_t u, std::size_t v,
+            std::int16_t* out) {
   const std::size_t size = x.row_size;
   for (const Offset& tap : taps) {
     // Unsigned wrap-around makes negative coordinates large.

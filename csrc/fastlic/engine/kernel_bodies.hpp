@@ -34,8 +34,8 @@ FASTLIC_INLINE void quantise(const std::int32_t* latents, const std::int32_t* me
   }
 }
 
-// Symbols of a hostile stream are any int32. Beyond 2^23 the latent is clipped whatever the mean, so clipping the symbol
-// first changes nothing and keeps all in int32.
+// Symbols of a hostile stream are any int32. Beyond 2^23 the latent is clipped whatever the mean, so clipping the
+// symbol first changes nothing and keeps all in int32.
 constexpr std::int32_t kSymbolLimit = 1 << 23;
 static_assert(std::int64_t{kSymbolLimit} * (1 << kMeanBits) - (1 << (kMaxWideBits - 1)) >= kLatentLimit);
 static_assert(std::int64_t{kSymbolLimit} * (1 << kMeanBits) + (1 << (kMaxWideBits - 1)) < (std::int64_t{1} << 31));
@@ -48,7 +48,8 @@ FASTLIC_INLINE void reconstruct(const std::int32_t* symbols, const std::int32_t*
   }
 }
 
-// 4x4 tile of inputs (row by row, [channels] each) -> B^T d B, sixteen rows `stride` apart. winograd.hpp has the matrices.
+// 4x4 tile of inputs (row by row, [channels] each) -> B^T d B, sixteen rows `stride` apart. winograd.hpp has the
+// matrices.
 FASTLIC_INLINE void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* __restrict out,
                                    std::size_t stride) {
   for (std::size_t first = 0; first < channels; first += kPanel) {

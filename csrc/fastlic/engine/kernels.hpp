@@ -1,5 +1,5 @@
-// Inner loops of the engine, one file per instruction set, and the table that chooses between them. All compute the same
-// integers: sums are exact in any order, and requantisation is defined in int64 (model.hpp).
+// Inner loops of the engine, one file per instruction set, and the table that chooses between them. All compute the
+// same integers: sums are exact in any order, and requantisation is defined in int64 (model.hpp).
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,8 @@ struct Kernels {
   void (*requantise32)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int32_t* out);
   // The two transforms of winograd.hpp.
   void (*winograd_input)(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out, std::size_t stride);
-  void (*winograd_output)(const std::int32_t* products, std::size_t stride, const std::int32_t* bias, std::int32_t* out);
+  void (*winograd_output)(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
+                          std::int32_t* out);
   // Scale indexes of any number of scales.
   void (*choose)(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds, std::uint8_t* indexes);
   // symbol = (latent - mean + 1/2) rounded down, and latent = clip(symbol + mean), in units of 2^-6; any symbols.

@@ -77,8 +77,8 @@ void multiply(const GemmJob<Weight>& job) {
   }
 }
 
-// Rounded, shifted and clipped products of four 64-bit lanes. AVX2 has no arithmetic 64-bit shift: adding 2^63 makes the
-// value unsigned, and 2^63 >> shift comes off again afterwards.
+// Rounded, shifted and clipped products of four 64-bit lanes. AVX2 has no arithmetic 64-bit shift: adding 2^63 makes
+// the value unsigned, and 2^63 >> shift comes off again afterwards.
 [[FASTLIC_AVX2]] inline __m256i finish(__m256i product, const Requantiser& r, std::size_t c) {
   const __m256i sign = _mm256_set1_epi64x(std::int64_t{1} << 62 << 1);
   const __m256i shift = load(&r.shift[c]);
@@ -91,9 +91,9 @@ void multiply(const GemmJob<Weight>& job) {
 
 [[FASTLIC_AVX2]] inline __m256i requantise_lanes(const std::int32_t* acc, const Requantiser& r, std::size_t c) {
   const __m256i values = load(acc);
-  const __m256i multiplier = _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(load(&r.multiplier[c])),
-                                                                  _mm256_castsi256_ps(load(&r.negative[c])),
-                                                                  _mm256_castsi256_ps(values)));
+  const __m256i multiplier =
+      _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(load(&r.multiplier[c])),
+                                           _mm256_castsi256_ps(load(&r.negative[c])), _mm256_castsi256_ps(values)));
   // Lanes 0..3 and 4..7 widened to 64 bits, so that the per-channel shifts lie in order.
   const __m256i first = _mm256_mul_epi32(_mm256_cvtepu32_epi64(_mm256_castsi256_si128(values)),
                                          _mm256_cvtepu32_epi64(_mm256_castsi256_si128(multiplier)));
@@ -152,19 +152,26 @@ void multiply(const GemmJob<Weight>& job) {
 }
 
 [[FASTLIC_AVX2]] void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out,
-                                       std::size_t stride) {
+                                     std::size_t stride) {
   bodies::winograd_input(tile, channels, out, stride);
 }
 
 [[FASTLIC_AVX2]] void winograd_output(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
-                                        std::int32_t* out) {
+                                      std::int32_t* out) {
   bodies::winograd_output(products, stride, bias, out);
 }
 
 }  // namespace
 
-const Kernels kAvx2 = {multiply<std::int8_t>, multiply<std::int16_t>, requantise16, requantise32, winograd_input,
-                          winograd_output, choose, quantise, reconstruct};
+const Kernels kAvx2 = {multiply<std::int8_t>,
+                       multiply<std::int16_t>,
+                       requantise16,
+                       requantise32,
+                       winograd_input,
+                       winograd_output,
+                       choose,
+                       quantise,
+                       reconstruct};
 
 }  // namespace fastlic::engine
 

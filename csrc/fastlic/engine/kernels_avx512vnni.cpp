@@ -6,8 +6,15 @@
 #include "fastlic/engine/avx512_bodies.hpp"
 
 namespace fastlic::engine {
-const Kernels kAvx512Vnni = {multiply<std::int8_t>, multiply<std::int16_t>, requantise16, requantise32, winograd_input,
-                          winograd_output, choose, quantise, reconstruct};
+const Kernels kAvx512Vnni = {multiply<std::int8_t>,
+                             multiply<std::int16_t>,
+                             requantise16,
+                             requantise32,
+                             winograd_input,
+                             winograd_output,
+                             choose,
+                             quantise,
+                             reconstruct};
 }  // namespace fastlic::engine
 
 #endif  // __x86_64__

@@ -17,7 +17,8 @@ void multiply(const GemmJob<Weight>& job) {
       const Weight* b = job.b + first * job.depth;
       for (std::size_t k = 0; k < job.depth; k += 2, b += 2 * kPanel) {
         const std::int32_t x0 = a[k], x1 = a[k + 1];
-        for (std::size_t c = 0; c < kPanel; ++c) sums[c] += static_cast<std::uint32_t>(x0 * b[2 * c] + x1 * b[2 * c + 1]);
+        for (std::size_t c = 0; c < kPanel; ++c)
+          sums[c] += static_cast<std::uint32_t>(x0 * b[2 * c] + x1 * b[2 * c + 1]);
       }
       std::memcpy(job.out + r * job.columns + first, sums, sizeof sums);
     }
@@ -54,9 +55,15 @@ void winograd_output(const std::int32_t* products, std::size_t stride, const std
 
 }  // namespace
 
-const Kernels kScalar = {
-    multiply<std::int8_t>, multiply<std::int16_t>, requantise<std::int16_t>, requantise<std::int32_t>, winograd_input,
-    winograd_output,       choose,                 quantise,                 reconstruct};
+const Kernels kScalar = {multiply<std::int8_t>,
+                         multiply<std::int16_t>,
+                         requantise<std::int16_t>,
+                         requantise<std::int32_t>,
+                         winograd_input,
+                         winograd_output,
+                         choose,
+                         quantise,
+                         reconstruct};
 
 const Kernels& kernels(Isa isa) noexcept {
 #if defined(__x86_64__)

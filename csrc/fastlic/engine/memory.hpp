@@ -22,14 +22,16 @@ struct LineAllocator {
   }
   void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, std::align_val_t{kLine}); }
   template <typename U>
-  bool operator==(const LineAllocator<U>&) const noexcept { return true; }
+  bool operator==(const LineAllocator<U>&) const noexcept {
+    return true;
+  }
 };
 
 template <typename T>
 using Buffer = std::vector<T, LineAllocator<T>>;
 
-// Channels of every activation row are padded to whole panels of the packed weights, so that rows of one layer are inputs
-// of the next without copies, and kernels have no odd ends. Padded channels hold zeros and meet zero weights.
+// Channels of every activation row are padded to whole panels of the packed weights, so that rows of one layer are
+// inputs of the next without copies, and kernels have no odd ends. Padded channels hold zeros and meet zero weights.
 constexpr std::size_t kPanel = 32;
 
 constexpr std::size_t padded(std::size_t channels) noexcept { return (channels + kPanel - 1) / kPanel * kPanel; }

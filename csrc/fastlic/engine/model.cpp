@@ -35,7 +35,8 @@ Requantiser read_requantiser(const ArrayReader& reader, const std::string& prefi
   const auto shift = reader.uint8s(prefix + ".shift");
   const auto bits = reader.uint8s(prefix + ".bits");
   for (const std::size_t size : {multiplier.size(), negative.size(), shift.size()}) {
-    require(size == channels, prefix, "serves " + std::to_string(size) + " channels, expected " + std::to_string(channels));
+    require(size == channels, prefix,
+            "serves " + std::to_string(size) + " channels, expected " + std::to_string(channels));
   }
   require(bits.size() == 1 && bits[0] >= 2 && bits[0] <= max_bits, prefix + ".bits",
           "must be one number from 2 to " + std::to_string(max_bits));
@@ -88,7 +89,8 @@ struct RawLayer {
   void prove_accumulators() const {
     for (std::size_t out = 0; out < outputs; ++out) {
       const std::int64_t worst = reach(out) + std::abs(std::int64_t{bias[out]});
-      require(worst <= kInt32Max, name, "can overflow: channel " + std::to_string(out) + " reaches " + std::to_string(worst));
+      require(worst <= kInt32Max, name,
+              "can overflow: channel " + std::to_string(out) + " reaches " + std::to_string(worst));
     }
   }
 };
@@ -157,7 +159,8 @@ struct Source {
 
 WinogradPhase transform_phase(const RawLayer& raw, const std::vector<Source>& sources) {
   WinogradPhase phase;
-  // 2G's first row reads only the tap at -1, its last only the one at +1; kernels are rectangles, so both axes decide alone.
+  // 2G's first row reads only the tap at -1, its last only the one at +1; kernels are rectangles, so both axes decide
+  // alone.
   std::array<bool, 4> rows{false, true, true, false}, columns = rows;
   for (const Source& s : sources) {
     rows[0] |= s.offset.row < 0;

@@ -13,13 +13,13 @@
 
 namespace fastlic::engine {
 
-constexpr unsigned kMeanBits = 6;                            // means and latents count 2^-6
-constexpr std::int32_t kLatentLimit = (1 << 26) - 1;         // latents are clipped to this magnitude
-constexpr unsigned kMaxActivationBits = 16;                  // activations are int16
-constexpr unsigned kMaxWideBits = 27;                        // means and scales; latent - mean stays in int32
+constexpr unsigned kMeanBits = 6;                     // means and latents count 2^-6
+constexpr std::int32_t kLatentLimit = (1 << 26) - 1;  // latents are clipped to this magnitude
+constexpr unsigned kMaxActivationBits = 16;           // activations are int16
+constexpr unsigned kMaxWideBits = 27;                 // means and scales; latent - mean stays in int32
 constexpr unsigned kMinShift = 1, kMaxShift = 62;
 constexpr std::size_t kMaxChannels = 1 << 14;
-constexpr unsigned kHyperStride = 4;                         // z is at 1/4 of the latent
+constexpr unsigned kHyperStride = 4;  // z is at 1/4 of the latent
 constexpr std::size_t kContextTaps = 12;
 
 // out = clip((acc * (acc >= 0 ? multiplier : negative) + 2^(shift-1)) >> shift, +-limit), per channel, in int64:
@@ -68,9 +68,9 @@ struct Model {
   std::vector<Layer> hyper;
   bool contextual;
   Requantiser y_input;
-  Layer context;                        // weights [12 * padded M][outputs]
-  PackedMatrix of_hyper;                // first parameter layer over the 2M hyper features, with its bias
-  std::vector<Layer> parameters;        // the first one over the context's outputs only
+  Layer context;                  // weights [12 * padded M][outputs]
+  PackedMatrix of_hyper;          // first parameter layer over the 2M hyper features, with its bias
+  std::vector<Layer> parameters;  // the first one over the context's outputs only
   Thresholds thresholds;
 
   std::size_t hyper_channels() const noexcept { return z_median.size(); }

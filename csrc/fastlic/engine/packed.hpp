@@ -5,9 +5,9 @@
 //     panel p, pair k:  b[2k][32p], b[2k+1][32p], b[2k][32p+1], b[2k+1][32p+1], ...
 //
 // so that 64 values, widened to int16, are the operand of two 512-bit (four 256-bit) multiply-adds of int16 pairs.
-// Activations stay int16: their 12 bits would need two u8 planes, whose two byte dot products cost as much as one of int16.
-// Weights stay int8 in memory: half the cache traffic, for one widening per up to 14 rows. Only transformed weights
-// (winograd.hpp) need int16.
+// Activations stay int16: their 12 bits would need two u8 planes, whose two byte dot products cost as much as one of
+// int16. Weights stay int8 in memory: half the cache traffic, for one widening per up to 14 rows. Only transformed
+// weights (winograd.hpp) need int16.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +24,7 @@ struct Packed {
   Buffer<Weight> data;
 
   Packed() = default;
-  Packed(std::size_t rows, std::size_t cols)
-      : depth(rows + rows % 2), columns(padded(cols)), data(depth * columns) {}
+  Packed(std::size_t rows, std::size_t cols) : depth(rows + rows % 2), columns(padded(cols)), data(depth * columns) {}
 
   std::size_t offset(std::size_t k, std::size_t column) const noexcept {
     return column / kPanel * kPanel * depth + k / 2 * 2 * kPanel + 2 * (column % kPanel) + k % 2;
@@ -36,14 +35,14 @@ struct Packed {
 using PackedMatrix = Packed<std::int8_t>;
 using WideMatrix = Packed<std::int16_t>;
 
-// out[r][c] = start[r][c] + sum over k of a[r][k] * b[k][c]. Sums wrap modulo 2^32; where they are results themselves, the
-// bound proven when the model was read says that they never do.
+// out[r][c] = start[r][c] + sum over k of a[r][k] * b[k][c]. Sums wrap modulo 2^32; where they are results themselves,
+// the bound proven when the model was read says that they never do.
 template <typename Weight>
 struct GemmJob {
-  const std::int16_t* a;             // [rows][a_stride], `depth` values used
+  const std::int16_t* a;  // [rows][a_stride], `depth` values used
   std::size_t a_stride;
   std::size_t rows;
-  const Weight* b;                   // whole panels of a packed matrix
+  const Weight* b;  // whole panels of a packed matrix
   std::size_t depth;
   std::size_t columns;               // of these panels
   const std::int32_t* const* start;  // [rows] pointers to [columns]

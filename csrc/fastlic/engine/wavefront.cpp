@@ -84,7 +84,8 @@ class Wavefront {
     }
     apply(model_.context, gathered_.data(), n, false);
     const Layer& last = model_.parameters.back();
-    for (const Layer& layer : model_.parameters) apply(layer, activations_.data(), n, &layer == &model_.parameters.front());
+    for (const Layer& layer : model_.parameters)
+      apply(layer, activations_.data(), n, &layer == &model_.parameters.front());
     // The last layer's accumulators become fixed-point scales and means, in place.
     const std::size_t columns = last.bias.size();
     for (std::size_t i = 0; i < n; ++i) {
@@ -95,7 +96,8 @@ class Wavefront {
     for (std::size_t i = 0; i < n; ++i) {
       const std::size_t row = first_row + i, column = t - 3 * row;
       std::memcpy(latent_.data(), y_ + where_[i] * m, m * sizeof(std::int32_t));
-      kernels_.requantise16(latent_.data(), model_.y_input, {0, seen_.row_size}, seen_.at(row + kReach, column + kReach));
+      kernels_.requantise16(latent_.data(), model_.y_input, {0, seen_.row_size},
+                            seen_.at(row + kReach, column + kReach));
     }
   }
 

@@ -7,9 +7,9 @@
 //         0 -1  1  0        1 -1  1          0  1 -1 -1
 //         0  1  0 -1        0  0  2
 //
-// Doubling G keeps its halves whole. All sums are taken modulo 2^32; four times the true sum comes out exactly if that sum
-// is below 2^29, which is proven per layer (fits); tiles B^T d B reach four times the largest activation and fit int16 for
-// activations of up to 14 bits. Layers that do not fit are multiplied tap by tap.
+// Doubling G keeps its halves whole. All sums are taken modulo 2^32; four times the true sum comes out exactly if that
+// sum is below 2^29, which is proven per layer (fits); tiles B^T d B reach four times the largest activation and fit
+// int16 for activations of up to 14 bits. Layers that do not fit are multiplied tap by tap.
 #pragma once
 
 #include <array>
@@ -26,7 +26,8 @@ static_assert(4 * ((1 << (kMaxWinogradBits - 1)) - 1) <= 32767);
 constexpr std::int64_t kWinogradReach = (std::int64_t{1} << 29) - 1;
 static_assert(9 * 128 <= 32767 && 4 * 128 <= 32767, "transformed int8 weights fit int16");
 
-// One phase of a layer: a matrix [padded inputs][outputs] per component; empty where the phase has no tap that feeds it.
+// One phase of a layer: a matrix [padded inputs][outputs] per component; empty where the phase has no tap that feeds
+// it.
 using WinogradPhase = std::array<WideMatrix, kComponents>;
 
 // Rows of 2G applied to both sides of a 3x3 kernel.
@@ -40,7 +41,7 @@ inline std::array<std::int16_t, kComponents> transform_kernel(const std::array<s
   }
   std::array<std::int16_t, kComponents> out{};
   for (std::size_t i = 0; i < 4; ++i) {
-    const std::int16_t *row = &t[3 * i];
+    const std::int16_t* row = &t[3 * i];
     out[4 * i] = static_cast<std::int16_t>(2 * row[0]);
     out[4 * i + 1] = static_cast<std::int16_t>(row[0] + row[1] + row[2]);
     out[4 * i + 2] = static_cast<std::int16_t>(row[0] - row[1] + row[2]);
