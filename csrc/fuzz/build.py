@@ -34,8 +34,8 @@ def build(out: Path, targets: list[str]) -> None:
         compile_ = f"{compiler} {FLAGS} {QUIET} -fno-sanitize-recover=all {core} -I{CSRC} -I{CSRC / 'fuzz'}"
         writer.rule("cxx", f"{compile_} -MMD -MF $out.d -c $in -o $out", deps="gcc", depfile="$out.d")
         writer.rule("link", f"{compiler} {link} $in -o $out -pthread")
-        # The coder only; the engine's own targets name what they need.
         sources = [*sorted((CSRC / "fastlic").glob("*.cpp")), *sorted((CSRC / "fastlic" / "simd").glob("*.cpp"))]
+        sources += sorted((CSRC / "fastlic" / "engine").glob("*.cpp"))
         if not libfuzzer:
             sources.append(CSRC / "fuzz" / "standalone.cpp")
         objects = [writer.build(f"{source.stem}.o", "cxx", str(source))[0] for source in sources]

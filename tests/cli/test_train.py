@@ -57,3 +57,21 @@ def test_bad_settings_are_told(fastlic_command, data, options, message):
     result = fastlic_command("train", "--data", data, "--out", "run", "--steps", 1, *options)
     assert result.code == 1
     assert message in result.err
+
+
+def test_a_run_is_exported_for_shipping_with_its_card(fastlic_command, data, tmp_path, photos):
+    assert fastlic_command("train", "--data", data, "--out", "run", "--steps", 1, *SMALL).code == 0
+    (tmp_path / "notes.json").write_text('{"data": "one photo"}')
+    export = ["export", "run", "-o", "small.safetensors", "--data", data, "--coding-only", "--notes", "notes.json"]
+    done = fastlic_command(*export, "--checkpoint", "weights.safetensors")
+    assert done.code == 0, done.err
+    card = json.loads((tmp_path / "small.json").read_text())
+    assert card["training"]["data"] == "one photo" and card["training"]["steps_done"] == 1
+    packed = fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", "small.safetensors")
+    assert packed.code == 0, packed.err
+
+    from safetensors.torch import load_file
+
+    from fastlic.models import JAHP
+
+    assert JAHP.from_state_dict(load_file(tmp_path / "weights.safetensors")).N == 8
