@@ -1,7 +1,10 @@
-// Arbitrary bytes as the sections of a whole image, decoded by the engine with a small fixed model: errors or bounded
-// latents, the same on every instruction set. What decodes cleanly must encode back to sections of the same latents.
+// Sections of a whole image, decoded by the engine with a small fixed model: errors or bounded latents, the same on every
+// instruction set. Half of the inputs are the sections' bytes; the other half are latents, which are encoded, must come
+// back, and are then decoded once more with a few bytes damaged (random bytes alone hardly ever get far).
+#include <cstdlib>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "fastlic/engine/engine.hpp"
@@ -119,13 +122,39 @@ Result decode(const engine::Engine& engine, const std::vector<std::uint8_t>& z, 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t bytes) {
   static const engine::Engine engines[] = {make(false), make(true)};
   fuzz::Input input(data, bytes);
-  const engine::Engine& engine = engines[input.take<std::uint8_t>() % 2];
+  const auto kind = input.take<std::uint8_t>();
+  const engine::Engine& engine = engines[kind % 2];
   const engine::Size size{1 + input.take<std::uint8_t>() % 9u, 1 + input.take<std::uint8_t>() % 11u};
   const unsigned threads = input.take<std::uint8_t>() == 0 ? 2 : 1;
-  std::vector<std::uint8_t> z = input.take_bytes(input.take<std::uint8_t>());
-  std::vector<std::uint8_t> y = input.rest();
-  for (auto* section : {&z, &y}) {  // one-lane headers with a side stream or without reach further than random ones
-    if (!section->empty()) (*section)[0] &= 0x0B;
+  std::vector<std::uint8_t> z, y;
+  if (kind % 4 < 2) {
+    z = input.take_bytes(input.take<std::uint8_t>());
+    y = input.rest();
+    for (auto* section : {&z, &y}) {  // one-lane headers with a side stream or without reach further than random ones
+      if (!section->empty()) (*section)[0] &= 0x0B;
+    }
+  } else {
+    const std::uint32_t damage[] = {input.take<std::uint32_t>(), input.take<std::uint32_t>()};
+    Result latents{std::vector<std::int32_t>(size.hyper_height() * size.hyper_width() * kHyper),
+                   std::vector<std::int32_t>(size.height * size.width * kLatent)};
+    for (auto* map : {&latents.first, &latents.second}) {
+      for (std::int32_t& value : *map) {
+        const int byte = input.take<std::int8_t>();
+        value = byte * (std::abs(byte) > 120 ? engine::kLatentLimit / 128 : std::abs(byte) > 100 ? 1000 : 4);
+      }
+    }
+    Result seen = latents;
+    const auto coded = fuzz::on_every_isa([&] {
+      auto sections = engine.encode(latents.first.data(), latents.second.data(), size, seen.first.data(),
+                                    seen.second.data(), threads);
+      return std::pair(std::move(sections.z), std::move(sections.y));
+    });
+    fuzz::require(decode(engine, coded.first, coded.second, size, threads) == seen);
+    std::tie(z, y) = coded;
+    for (const std::uint32_t word : damage) {
+      auto& section = word % 2 == 0 ? y : z;
+      if (!section.empty()) section[(word >> 1) % section.size()] ^= static_cast<std::uint8_t>(word >> 24);
+    }
   }
 
   const Result decoded = fuzz::on_every_isa([&] { return decode(engine, z, y, size, threads); });

@@ -13,10 +13,10 @@ import pytest
 
 FUZZ = Path(__file__).parents[2] / "csrc" / "fuzz"
 TARGETS = sorted(path.stem for path in FUZZ.glob("*.cpp") if path.stem != "standalone")
-CODER_TARGETS = ["categorical_decode", "compressai_decode", "gaussian", "rans_decode", "rans_roundtrip", "tables"]
+WITH_SEEDS = ["categorical_decode", "compressai_decode", "engine_decode", "gaussian", "rans_decode", "rans_roundtrip", "tables"]
 
 
-@pytest.mark.parametrize("target", CODER_TARGETS)
+@pytest.mark.parametrize("target", WITH_SEEDS)
 def test_every_target_keeps_seeds(target):
     with zipfile.ZipFile(FUZZ / "corpus" / f"{target}.zip") as seeds:
         assert len(seeds.namelist()) >= 30
@@ -29,7 +29,7 @@ def build(tmp_path_factory) -> Path:
         pytest.skip("g++ is not installed")
     out = tmp_path_factory.mktemp("fuzz")
     # g++ even where clang is at hand: the standalone driver mutates the same way every time.
-    command = [sys.executable, str(FUZZ / "build.py"), str(out), *CODER_TARGETS]
+    command = [sys.executable, str(FUZZ / "build.py"), str(out), *WITH_SEEDS]
     subprocess.run(command, check=True, env={**os.environ, "CXX": "g++"}, stdout=subprocess.DEVNULL)
     subprocess.run([sys.executable, str(FUZZ / "seeds.py"), "unpack", str(out / "corpus")], check=True)
     return out
@@ -37,7 +37,7 @@ def build(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.fuzz
-@pytest.mark.parametrize("target", CODER_TARGETS)
+@pytest.mark.parametrize("target", WITH_SEEDS)
 def test_seeds_and_mutations_find_nothing(build, target):
     command = [str(build / target), "-runs=3000", "-seed=7", str(build / "corpus" / target)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600)
