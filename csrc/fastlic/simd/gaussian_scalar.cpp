@@ -21,9 +21,15 @@ struct Scalar {
   static void store(std::int32_t* at, Int v) { *at = v; }
   static Int set(std::int32_t v) { return v; }
   static Float set(float v) { return v; }
-  static Int add(Int a, Int b) { return a + b; }
+  // Integers wrap, as vector instructions do: a symbol near the end of int32 minus a mean leaves its range, stays far
+  // outside every window all the same, and is an escape.
+  static Int add(Int a, Int b) {
+    return static_cast<Int>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
+  }
   static Float add(Float a, Float b) { return a + b; }
-  static Int sub(Int a, Int b) { return a - b; }
+  static Int sub(Int a, Int b) {
+    return static_cast<Int>(static_cast<std::uint32_t>(a) - static_cast<std::uint32_t>(b));
+  }
   static Float sub(Float a, Float b) { return a - b; }
   static Int mul(Int a, Int b) {
     return static_cast<Int>(static_cast<std::uint32_t>(a) * static_cast<std::uint32_t>(b));
