@@ -13,7 +13,15 @@ import pytest
 
 FUZZ = Path(__file__).parents[2] / "csrc" / "fuzz"
 TARGETS = sorted(path.stem for path in FUZZ.glob("*.cpp") if path.stem != "standalone")
-WITH_SEEDS = ["categorical_decode", "compressai_decode", "engine_decode", "gaussian", "rans_decode", "rans_roundtrip", "tables"]
+WITH_SEEDS = [
+    "categorical_decode",
+    "compressai_decode",
+    "engine_decode",
+    "gaussian",
+    "rans_decode",
+    "rans_roundtrip",
+    "tables",
+]
 
 
 @pytest.mark.parametrize("target", WITH_SEEDS)
