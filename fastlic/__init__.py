@@ -41,7 +41,10 @@ def compress(x: Tensor, model: str | Codec = DEFAULT_MODEL, quality: float = DEF
 
 
 def decompress(
-    data: Bytes | Sequence[Bytes], device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    data: Bytes | Sequence[Bytes],
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    **preview: int | None,
 ) -> Tensor | list[Tensor]:
     """Decompress ``.flic`` bytes to [3, H, W]; the stream itself says which weights it needs.
 
@@ -49,14 +52,16 @@ def decompress(
         data: one stream, or a list of streams, which gives a list of tensors.
         device: where the result lies.
         dtype: floating point in [0, 1], or torch.uint8.
+        preview: a coarser image from the stream's first sections, for models whose codec has it: ``levels=1``. See
+            :meth:`Codec.decompress`.
 
     Raises:
         fastlic.errors.CorruptStreamError: the bytes are damaged.
         fastlic.errors.ModelMismatchError: the weights are neither shipped nor loaded in this process.
     """
     if not isinstance(data, (bytes, bytearray, memoryview)):
-        return [for_stream(item).decompress(item, device, dtype) for item in data]  # type: ignore[misc]
-    return for_stream(data).decompress(data, device, dtype)
+        return [for_stream(item).decompress(item, device, dtype, "auto", **preview) for item in data]  # type: ignore[misc]
+    return for_stream(data).decompress(data, device, dtype, "auto", **preview)
 
 
 def info() -> dict[str, Any]:

@@ -100,24 +100,28 @@ def pack(header: Header, sections: Sequence[bytes]) -> bytes:
     return b"".join([head, *sections])
 
 
-def unpack(data: Bytes) -> tuple[Header, list[bytes]]:
+def unpack(data: Bytes, count: int | None = None) -> tuple[Header, list[bytes]]:
     """The header and the sections of ``.flic`` bytes, every checksum verified.
+
+    Args:
+        count: read and verify only that many leading sections; those behind them may be damaged or missing.
 
     Raises:
         CorruptStreamError: damaged, truncated, extended, of a newer version, or no ``.flic`` data at all.
     """
     data = _as_bytes(data)
     layout = parse(data)
-    expected = layout.framing_bytes + sum(layout.section_lengths)
+    wanted = layout.section_lengths[:count]
+    expected = layout.framing_bytes + sum(wanted)
     if len(data) < expected:
         raise CorruptStreamError(f"the sections end at byte {expected}, but only {len(data)} bytes are present")
-    if len(data) > expected:
+    if len(data) > expected and count is None:
         raise CorruptStreamError(
             f"{len(data) - expected} extra bytes follow the last section, which ends at {expected}"
         )
     sections = []
     start = layout.framing_bytes
-    for index, (length, checksum) in enumerate(zip(layout.section_lengths, layout.section_checksums, strict=True)):
+    for index, (length, checksum) in enumerate(zip(wanted, layout.section_checksums[:count], strict=True)):
         section = data[start : start + length]
         if crc32c(section) != checksum:
             raise CorruptStreamError(f"section {index} (bytes {start} to {start + length}) fails its checksum")

@@ -11,6 +11,7 @@ from torch import Tensor
 import fastlic
 from fastlic import Codec
 from fastlic.codec import container
+from fastlic.codec.families import BY_FAMILY, CODERS
 from fastlic.errors import CorruptStreamError, FastlicError, ModelMismatchError
 
 SIZES = [(1, 1), (1, 200), (200, 1), (15, 17), (16, 16), (64, 64), (65, 63), (33, 130)]
@@ -167,6 +168,18 @@ def test_a_codec_file_that_is_none_is_refused(tmp_path: Path):
         fastlic.load(path)
     with pytest.raises(ValueError, match="neither a codec file nor"):
         fastlic.load("no-such-weights")
+
+
+def test_a_codec_without_previews_says_so(codec: Codec, photo: Tensor):
+    data = codec.compress(photo, 4)
+    with pytest.raises(ValueError, match="no previews; got levels=1"):
+        codec.decompress(data, levels=1)
+    assert torch.equal(codec.decompress(data, levels=None), codec.decompress(data))
+
+
+def test_every_family_that_a_coder_serves_has_a_number_in_the_format():
+    assert set(BY_FAMILY) <= set(container.MODEL_IDS)
+    assert all(cls.family == family for coder in CODERS for family, cls in coder.models.items())
 
 
 @pytest.mark.parametrize("stride", [1])

@@ -75,6 +75,18 @@ def test_any_flipped_bit_of_the_header_is_reported_by_peek_too():
             peek(damaged)
 
 
+@pytest.mark.fuzz
+def test_leading_sections_are_read_without_the_rest():
+    end = FRAMING + len(GOLDEN_SECTIONS[0])
+    for data in (DATA, DATA[:end], DATA[:-1] + b"\xff", DATA + b"more"):
+        assert unpack(data, 1) == (GOLDEN_HEADER, GOLDEN_SECTIONS[:1])
+    for cut in range(end):
+        with pytest.raises(CorruptStreamError):
+            unpack(DATA[:cut], 1)
+    with pytest.raises(CorruptStreamError, match="section 0"):
+        unpack(DATA[: end - 1] + b"\xff", 1)
+
+
 @pytest.mark.parametrize("extra", [b"\0", b"FLIC", DATA])
 def test_extra_bytes_are_reported(extra):
     with pytest.raises(CorruptStreamError, match="extra bytes"):

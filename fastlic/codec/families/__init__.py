@@ -1,0 +1,15 @@
+"""Model families as the codec sees them: one :class:`FamilyCoder` each. ``base`` says what a new one has to offer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastlic.codec.families.base import Backend, FamilyCoder
+from fastlic.codec.families.hyperprior import HyperpriorCoder
+
+CODERS: tuple[type[FamilyCoder[Any, Any]], ...] = (HyperpriorCoder,)
+
+# Family name -> who codes it.
+BY_FAMILY = {family: coder for coder in CODERS for family in coder.models}
+
+__all__ = ["BY_FAMILY", "CODERS", "Backend", "FamilyCoder", "HyperpriorCoder"]

@@ -1,0 +1,166 @@
+"""What one model family contributes to a codec: the protocol that ``fastlic.Codec`` drives.
+
+A codec knows images, streams, files and devices, and nothing of any model. All that depends on the family is a
+:class:`FamilyCoder`: one small file in this folder and one line in its ``__init__``. An image takes this way:
+
+    image [3, H, W] in [0, 1] --analyse--> A --encode_many--> (sections, L)          compress
+    sections, (H, W) --decode_many--> L --synthesise--> image [3, H, W]              decompress
+
+``A`` is whatever analysis yields (float latents, codebook indexes); ``L`` is what encoder and decoder must agree on to
+the bit. Sections are byte strings; the container adds lengths and checksums, and a reader has verified them before
+``decode_many`` sees a byte. The checksums find damage, not malice: ``decode_many`` treats sections as hostile.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+import torch.nn as nn
+from torch import Tensor
+
+from fastlic.models.layers import channels_last
+
+Backend = Literal["auto", "reference", "cpp"]
+Sections = Sequence[bytes]
+Size = tuple[int, int]  # height, width in pixels
+Preview = Mapping[str, int]  # what a caller asked for, e.g. {"levels": 1}; empty: the whole image
+
+A = TypeVar("A")
+L = TypeVar("L")
+
+
+class EntropyIntegers(Protocol):
+    """The frozen integers that encoder and decoder share: made once from the float model, stored, never recomputed."""
+
+    def fingerprint(self) -> bytes:
+        """8 bytes that name them in every stream (``fastlic.entropy.fingerprint.of_arrays``)."""
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Every integer under a stable name, for the codec file and the fingerprint."""
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """A copy of ``module`` as ``FamilyCoder.transforms`` wants it; convolution kernels lie channels-last."""
+    parts = copy.deepcopy(module).eval().requires_grad_(False)
+    channels_last(parts)
+    return parts
+
+
+class FamilyCoder(ABC, Generic[A, L]):
+    """One set of weights of one family, as a codec uses it.
+
+    Subclasses set, before the first use:
+
+    Class attributes:
+        models: family name (a key of ``container.MODEL_IDS``) -> class of fastlic.models, for every family served.
+            A model's class has ``family`` (that name) and ``config`` (its constructor's arguments, as JSON holds them).
+        previews: option -> how many there are, e.g. ``{"levels": 3}``, if a stream can be decoded in part; a caller
+            may then ask for 1 to that number. May be an instance attribute where it depends on the model.
+
+    Attributes:
+        family, config: which model.
+        qualities: number of qualities that the weights serve, 0 for one fixed rate.
+        entropy: the integers.
+        transforms: the float parts that coding needs, on the CPU, in eval mode, without gradients (``frozen``).
+            The codec keeps a copy per device and hands it back as ``parts``. Rounding in there cannot desynchronise a
+            stream. Names in its state dict are those in the model's.
+        model: the whole float model, or None if only its coding parts are at hand.
+    """
+
+    models: ClassVar[Mapping[str, type[nn.Module]]]
+    previews: Mapping[str, int] = {}
+
+    family: str
+    config: dict[str, Any]
+    qualities: int
+    entropy: EntropyIntegers
+    transforms: nn.Module
+    model: nn.Module | None
+
+    # ---- making one
+
+    @classmethod
+    @abstractmethod
+    def from_model(cls, model: Any, images: Sequence[Tensor] | None) -> FamilyCoder[A, L]:
+        """Convert a trained model: float32, on the CPU, in eval mode.
+
+        Args:
+            images: calibration images, each [3, H, W] float in [0, 1]; None: the caller named none.
+
+        Raises:
+            ValueError: the model cannot be converted; the message says why.
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_stored(
+        cls, family: str, config: dict[str, Any], floats: Mapping[str, Tensor], integers: dict[str, np.ndarray]
+    ) -> FamilyCoder[A, L]:
+        """Rebuild what a codec file holds: ``floats`` as :meth:`floats` gave them, ``integers`` as ``to_arrays`` did.
+
+        Nothing is recomputed: the fingerprint of the result is the stored one.
+
+        Raises:
+            ValueError: the arrays do not fit the description.
+        """
+
+    def floats(self, training: bool) -> dict[str, Tensor]:
+        """Float tensors for the codec file, by state-dict name.
+
+        Args:
+            training: include what only training and estimates read, where this coder has it.
+        """
+        source = self.model if self.model is not None and training else self.transforms
+        return {k: v for k, v in source.state_dict().items() if v.is_floating_point() and v.numel()}
+
+    # ---- coding
+
+    @abstractmethod
+    def analyse(self, parts: Any, image: Tensor, quality: float | None) -> A:
+        """image [3, H, W] in [0, 1], any H, W >= 1, on the device of ``parts`` -> what ``encode_many`` codes.
+
+        Padding is the family's own business. Called under ``torch.no_grad()``.
+        """
+
+    @abstractmethod
+    def encode_many(self, analysed: Sequence[A], backend: Backend, threads: int) -> list[tuple[list[bytes], L]]:
+        """(sections, latents that the decoder will see) of each image; bytes depend on neither backend nor threads.
+
+        Raises:
+            ValueError: an unknown backend.
+        """
+
+    @abstractmethod
+    def decode_many(
+        self, streams: Sequence[tuple[Sections, Size]], backend: Backend, threads: int, preview: Preview
+    ) -> list[L]:
+        """Latents of each image from its sections and its size.
+
+        With a ``preview`` only the first ``sections_needed(preview)`` sections are given.
+
+        Raises:
+            CorruptStreamError: the sections do not hold exactly these latents. Memory that is allocated before that is
+                known stays in proportion to the bytes that came.
+        """
+
+    @abstractmethod
+    def synthesise(self, parts: Any, latents: L, quality: float | None, size: Size, preview: Preview) -> Tensor:
+        """The image [3, H, W], roughly in [0, 1] (the codec clips), on the device of ``parts``; under no_grad."""
+
+    @abstractmethod
+    def sections_needed(self, preview: Preview) -> int:
+        """How many leading sections a decode reads: all sections of a stream for an empty ``preview``."""
+
+    # ---- looking inside
+
+    @abstractmethod
+    def named(self, latents: L) -> dict[str, Tensor]:
+        """The latents as int64 tensors by name, for whoever compares both sides."""
+
+    @abstractmethod
+    def estimate(self, latents: L) -> dict[str, float]:
+        """Bits that an ideal coder would need: ``bits``, and its parts as ``<name>_bits``."""

@@ -1,0 +1,111 @@
+"""Gaussian models with a hyperprior (scale, mean-scale, JAHP): two sections, z and then y."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastlic.codec import drivers
+from fastlic.codec.calibration import default_calibration
+from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen
+from fastlic.entropy.convert import convert
+from fastlic.entropy.fixed import MEAN_BITS
+from fastlic.entropy.model import IntegerEntropyModel
+from fastlic.entropy.rate import float_bits, table_bits
+from fastlic.entropy.schedule import HYPER_STRIDE, Latents
+from fastlic.models import FAMILIES, Hyperprior
+
+LATENT_STRIDE = 16  # image pixels per latent position
+
+Floats = tuple[Tensor, Tensor]  # z [N, hz, wz], y [M, ceil(H/16), ceil(W/16)], float32 on the CPU
+
+
+class Transforms(nn.Module):
+    """The floating-point parts: g_a, g_s, h_a and the gains."""
+
+    def __init__(self, model: Hyperprior) -> None:
+        super().__init__()
+        self.g_a, self.g_s, self.h_a, self.gain = model.g_a, model.g_s, model.h_a, model.gain
+        self.hyper_of_magnitude = model.hyper_of_magnitude
+
+
+class HyperpriorCoder(FamilyCoder[Floats, Latents]):
+    """See :class:`FamilyCoder`. The entropy model is :class:`IntegerEntropyModel`; ``drivers`` runs it."""
+
+    models = FAMILIES
+    entropy: IntegerEntropyModel
+
+    def __init__(self, model: Hyperprior, entropy: IntegerEntropyModel, whole: bool) -> None:
+        self.family = model.family
+        self.config: dict[str, Any] = model.config
+        self.qualities = model.qualities
+        self.entropy = entropy
+        self.model: Hyperprior | None = model if whole else None
+        self.transforms = frozen(Transforms(model))
+
+    @classmethod
+    def from_model(cls, model: Hyperprior, images: Sequence[Tensor] | None) -> HyperpriorCoder:
+        return cls(model, convert(model, default_calibration() if images is None else images), whole=True)
+
+    @classmethod
+    def from_stored(
+        cls, family: str, config: dict[str, Any], floats: Mapping[str, Tensor], integers: dict[str, np.ndarray]
+    ) -> HyperpriorCoder:
+        model = FAMILIES[family](**config).eval()
+        missing, unknown = model.load_state_dict(floats, strict=False)
+        transforms = [k for k in missing if k.startswith(("g_a.", "g_s.", "h_a.", "gain."))]
+        if transforms or unknown:
+            raise ValueError(f"missing {transforms}, unknown {unknown}")
+        # Files for coding alone leave out the float entropy network; a model with random parts must not be handed out.
+        whole = not any(k.startswith(("h_s.", "entropy_bottleneck.matrices")) for k in missing)
+        return cls(model, IntegerEntropyModel.from_arrays(integers), whole)
+
+    def analyse(self, parts: Transforms, image: Tensor, quality: float | None) -> Floats:
+        x = _pad(image[None], LATENT_STRIDE).contiguous(memory_format=torch.channels_last)
+        y = parts.g_a(x)
+        if quality is not None and parts.gain is not None:
+            y = y * parts.gain(torch.tensor([quality], device=y.device))
+        z = parts.h_a(_pad(y.abs() if parts.hyper_of_magnitude else y, HYPER_STRIDE))
+        return z[0].cpu(), y[0].cpu()
+
+    def encode_many(
+        self, analysed: Sequence[Floats], backend: Backend, threads: int
+    ) -> list[tuple[list[bytes], Latents]]:
+        return drivers.encode_many(self.entropy, analysed, backend=backend, threads=threads)
+
+    def decode_many(
+        self, streams: Sequence[tuple[Sections, Size]], backend: Backend, threads: int, preview: Preview
+    ) -> list[Latents]:
+        sized = [(sections, -(-h // LATENT_STRIDE), -(-w // LATENT_STRIDE)) for sections, (h, w) in streams]
+        return drivers.decode_many(self.entropy, sized, backend=backend, threads=threads)
+
+    def synthesise(
+        self, parts: Transforms, latents: Latents, quality: float | None, size: Size, preview: Preview
+    ) -> Tensor:
+        device = next(parts.g_s.parameters()).device
+        y = (latents.y.to(device).double() / 2**MEAN_BITS).float()[None]
+        if quality is not None and parts.gain is not None:
+            y = y * parts.gain.inverse(torch.tensor([quality], device=y.device))
+        x: Tensor = parts.g_s(y.contiguous(memory_format=torch.channels_last))
+        return x[0, :, : size[0], : size[1]]
+
+    def sections_needed(self, preview: Preview) -> int:
+        return drivers.SECTIONS
+
+    def named(self, latents: Latents) -> dict[str, Tensor]:
+        return {"z": latents.z, "y": latents.y}
+
+    def estimate(self, latents: Latents) -> dict[str, float]:
+        y_bits, z_bits = float_bits(self.model, latents) if self.model else table_bits(self.entropy, latents)
+        return {"bits": y_bits + z_bits, "y_bits": y_bits, "z_bits": z_bits}
+
+
+def _pad(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until height and width are multiples of ``multiple``; [N, C, H, W]."""
+    return F.pad(x, (0, -x.shape[-1] % multiple, 0, -x.shape[-2] % multiple), mode="replicate")
