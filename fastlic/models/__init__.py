@@ -2,7 +2,19 @@
 
 from fastlic.models.hyperprior import Hyperprior, MeanScaleHyperprior, ScaleHyperprior
 from fastlic.models.jahp import JAHP
+from fastlic.models.mlic import MLIC, MLICPlus, MLICPlusPlus
 
-FAMILIES: dict[str, type[Hyperprior]] = {cls.family: cls for cls in (ScaleHyperprior, MeanScaleHyperprior, JAHP)}
+FAMILIES: dict[str, type[Hyperprior]] = {
+    cls.family: cls for cls in (ScaleHyperprior, MeanScaleHyperprior, JAHP, MLIC, MLICPlus, MLICPlusPlus)
+}
 
-__all__ = ["FAMILIES", "JAHP", "Hyperprior", "MeanScaleHyperprior", "ScaleHyperprior"]
+__all__ = [
+    "FAMILIES",
+    "JAHP",
+    "MLIC",
+    "Hyperprior",
+    "MLICPlus",
+    "MLICPlusPlus",
+    "MeanScaleHyperprior",
+    "ScaleHyperprior",
+]

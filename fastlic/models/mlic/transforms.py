@@ -1,0 +1,158 @@
+"""Analysis, synthesis and hyper networks of MLIC++; their keys are those of the official checkpoints.
+
+All convolutions have a bias, 3x3 ones a padding of 1; GELU is the exact one.
+"""
+
+from __future__ import annotations
+
+import torch.nn as nn
+from torch import Tensor
+
+from fastlic.models.layers import GDN
+
+
+def conv3(cin: int, cout: int, stride: int = 1) -> nn.Conv2d:
+    """3x3 convolution that divides height and width by ``stride``."""
+    return nn.Conv2d(cin, cout, 3, stride, 1)
+
+
+def subpel(cin: int, cout: int) -> nn.Sequential:
+    """3x3 convolution and pixel shuffle: doubles height and width."""
+    return nn.Sequential(conv3(cin, 4 * cout), nn.PixelShuffle(2))
+
+
+class ResidualBlock(nn.Module):
+    """GELU(conv(GELU(conv x))) + x, with a 1x1 convolution on the way past if the channels differ."""
+
+    def __init__(self, cin: int, cout: int) -> None:
+        super().__init__()
+        self.conv1 = conv3(cin, cout)
+        self.conv2 = conv3(cout, cout)
+        self.act = nn.GELU()
+        self.skip = nn.Conv2d(cin, cout, 1) if cin != cout else None
+
+    def forward(self, x: Tensor) -> Tensor:  # [N, cin, h, w] -> [N, cout, h, w]
+        out: Tensor = self.act(self.conv2(self.act(self.conv1(x))))
+        return out + (x if self.skip is None else self.skip(x))
+
+
+class ResidualBlockWithStride(nn.Module):
+    """GDN(conv(GELU(conv/2 x))) + conv1x1/2 x: halves height and width."""
+
+    def __init__(self, cin: int, cout: int) -> None:
+        super().__init__()
+        self.conv1 = conv3(cin, cout, 2)
+        self.act = nn.GELU()
+        self.conv2 = conv3(cout, cout)
+        self.gdn = GDN(cout)
+        self.skip = nn.Conv2d(cin, cout, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:  # [N, cin, h, w] -> [N, cout, h/2, w/2]
+        out: Tensor = self.gdn(self.conv2(self.act(self.conv1(x))))
+        return out + self.skip(x)
+
+
+class ResidualBlockUpsample(nn.Module):
+    """IGDN(conv(GELU(subpel x))) + subpel' x: doubles height and width."""
+
+    def __init__(self, cin: int, cout: int) -> None:
+        super().__init__()
+        self.subpel_conv = subpel(cin, cout)
+        self.act = nn.GELU()
+        self.conv = conv3(cout, cout)
+        self.igdn = GDN(cout, inverse=True)
+        self.upsample = subpel(cin, cout)
+
+    def forward(self, x: Tensor) -> Tensor:  # [N, cin, h, w] -> [N, cout, 2h, 2w]
+        out: Tensor = self.igdn(self.conv(self.act(self.subpel_conv(x))))
+        return out + self.upsample(x)
+
+
+class AnalysisTransform(nn.Module):
+    """g_a: [N, 3, H, W] to the latent [N, M, H/16, W/16]."""
+
+    def __init__(self, N: int, M: int) -> None:
+        super().__init__()
+        self.analysis_transform = nn.Sequential(
+            ResidualBlockWithStride(3, N),
+            ResidualBlock(N, N),
+            ResidualBlockWithStride(N, N),
+            ResidualBlock(N, N),
+            ResidualBlockWithStride(N, N),
+            ResidualBlock(N, N),
+            conv3(N, M, 2),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.analysis_transform(x)
+        return y
+
+
+class SynthesisTransform(nn.Module):
+    """g_s: the latent [N, M, h, w] to [N, 3, 16h, 16w].
+
+    Args:
+        first: channels of the first block: M in the checkpoints of 2024, N in those of 2023.
+    """
+
+    def __init__(self, N: int, M: int, first: int) -> None:
+        super().__init__()
+        self.synthesis_transform = nn.Sequential(
+            ResidualBlock(M, first),
+            ResidualBlockUpsample(first, N),
+            ResidualBlock(N, N),
+            ResidualBlockUpsample(N, N),
+            ResidualBlock(N, N),
+            ResidualBlockUpsample(N, N),
+            ResidualBlock(N, N),
+            subpel(N, 3),
+        )
+
+    def forward(self, y: Tensor) -> Tensor:
+        x: Tensor = self.synthesis_transform(y)
+        return x
+
+
+class HyperAnalysis(nn.Module):
+    """h_a: the latent [N, M, h, w] to the hyper latent [N, C, h/4, w/4]."""
+
+    def __init__(self, M: int, N: int) -> None:
+        super().__init__()
+        self.reduction = nn.Sequential(
+            conv3(M, N),
+            nn.GELU(),
+            conv3(N, N),
+            nn.GELU(),
+            conv3(N, N, 2),
+            nn.GELU(),
+            conv3(N, N),
+            nn.GELU(),
+            conv3(N, N, 2),
+        )
+
+    def forward(self, y: Tensor) -> Tensor:
+        z: Tensor = self.reduction(y)
+        return z
+
+
+class HyperSynthesis(nn.Module):
+    """h_s: the hyper latent [N, C, h/4, w/4] to [N, 2M, h, w]; the second half serves as means."""
+
+    def __init__(self, M: int, N: int) -> None:
+        super().__init__()
+        wide = M * 3 // 2
+        self.increase = nn.Sequential(
+            conv3(N, M),
+            nn.GELU(),
+            subpel(M, M),
+            nn.GELU(),
+            conv3(M, wide),
+            nn.GELU(),
+            subpel(wide, wide),
+            nn.GELU(),
+            conv3(wide, 2 * M),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        features: Tensor = self.increase(z)
+        return features
