@@ -19,6 +19,7 @@ from fastlic.models.layers import LowerBound
 LIKELIHOOD_BOUND = 1e-9
 SCALE_BOUND = 0.11
 TAIL_MASS = 1e-9
+_TAIL = 6.0  # deviations at which a Gaussian's likelihood meets LIKELIHOOD_BOUND
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -119,7 +120,20 @@ class GaussianConditional(nn.Module):
         distance = (y - means).abs()
         upper = torch.erfc((0.5 - distance) * inverse)
         lower = torch.erfc((-0.5 - distance) * inverse)
-        return self.likelihood_lower_bound(0.5 * (upper - lower))
+        bounded: Tensor = self.likelihood_lower_bound(0.5 * (upper - lower))
+        return self._with_tail_gradient(bounded, scales, distance) if self.training else bounded
+
+    def _with_tail_gradient(self, likelihood: Tensor, scales: Tensor, distance: Tensor) -> Tensor:
+        """``likelihood`` unchanged in value, with a gradient where it lies at its bound.
+
+        Beyond six deviations the Gaussian's own gradient underflows: a value that the model predicts badly would cost
+        30 bits and teach it nothing, and such values multiply as training goes on. There the gradient is that of a
+        power law t^-36, which joins the Gaussian's slope at t = 6 and stays bounded however far the value lies.
+        """
+        deviations = (distance - 0.5) / self.lower_bound_scale(scales)
+        far = deviations > _TAIL
+        slope = -(_TAIL**2) * torch.log(torch.where(far, deviations, 1.0))
+        return torch.where(far, likelihood.detach() * torch.exp(slope - slope.detach()), likelihood)
 
     def forward(self, y: Tensor, scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
         """(y_hat, likelihoods): y_hat = round(y - means) + means; the likelihood is of y + noise while training."""
