@@ -16,7 +16,7 @@ from fastlic.codec.codec import Codec
 from fastlic.codec.image_files import read_image
 from fastlic.models import FAMILIES, JAHP, Hyperprior
 from fastlic.train import klt
-from fastlic.train.trainer import LAMBDAS
+from fastlic.train.objectives.gaussian import LAMBDAS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,10 +38,10 @@ def photos() -> Path:
 def tiny_codec() -> Codec:
     """An untrained JAHP on eight qualities whose transforms are the best linear block transform of the demo photo."""
     torch.manual_seed(1)
-    model = JAHP(8, 24, (8, 12, 16), qualities=len(LAMBDAS))
+    model = JAHP(8, 24, (8, 12, 16), qualities=len(LAMBDAS["mse"]))
     photo = read_image(PHOTO).pixels[:, :384, :576].float() / 255
     tiles = photo.unfold(1, 64, 64).unfold(2, 64, 64).permute(1, 2, 0, 3, 4).reshape(-1, 3, 64, 64)
-    klt.initialise(model, tiles, LAMBDAS)
+    klt.initialise(model, tiles, LAMBDAS["mse"])
     return Codec(model, name="tiny")
 
 
@@ -67,7 +67,7 @@ def small_model(cls: type[Hyperprior], qualities: int = 8, seed: int = 0) -> Hyp
     torch.manual_seed(seed)
     model = cls(8, 12, (12, 16, 24), qualities=qualities)
     crops = read_image(ROOT / "tests" / "images" / "astronaut.png").pixels.float()[None, :, :224, :304] / 255
-    klt.initialise(model, crops, LAMBDAS)
+    klt.initialise(model, crops, LAMBDAS["mse"])
     if not qualities:  # without gains the orthonormal latents would round to nothing
         model.g_a[6].weight.data *= 10
         model.g_a[6].bias.data *= 10

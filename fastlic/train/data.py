@@ -66,25 +66,42 @@ def load_tiles(folder: Path, validation_share: float = 0.02, cache: Path | None 
 
 
 class Sampler:
-    """Endless random crops of tiles with flips; its state is one tensor, so that training resumes exactly."""
+    """Endless random crops of tiles in all eight orientations; its state is one tensor, so training resumes exactly.
 
-    def __init__(self, tiles: Tensor, batch: int, crop: int, seed: int) -> None:
-        if crop > TILE or crop % 64:
+    Args:
+        tiles: [n, 3, 256, 256] uint8; moved to ``device`` if they take less than half of its free memory.
+        device: where the batches go.
+    """
+
+    def __init__(self, tiles: Tensor, batch: int, crop: int, seed: int, device: str = "cpu") -> None:
+        if crop > TILE or crop % 64 or crop < 64:
             raise ValueError(f"crop must be a multiple of 64 up to {TILE}, got {crop}")
-        self.tiles, self.batch, self.crop = tiles, batch, crop
+        self.batch, self.crop, self.device = batch, crop, torch.device(device)
+        self.tiles = tiles.to(self.device) if _fits(tiles, self.device) else tiles
         self.generator = torch.Generator().manual_seed(seed)
 
     def next(self) -> Tensor:
-        """[batch, 3, crop, crop] float32 in [0, 1]."""
+        """[batch, 3, crop, crop] float32 in [0, 1], channels last in memory."""
 
-        def draw(high: int) -> list[int]:
-            return torch.randint(high, (self.batch,), generator=self.generator).tolist()
+        def draw(high: int) -> Tensor:
+            return torch.randint(high, (self.batch, 1, 1), generator=self.generator)
 
-        picks, flips, turns = draw(len(self.tiles)), draw(2), draw(2)
-        tops, lefts = draw(TILE - self.crop + 1), draw(TILE - self.crop + 1)
-        crops = []
-        for pick, flip, turn, top, left in zip(picks, flips, turns, tops, lefts, strict=True):
-            crop = self.tiles[pick, :, top : top + self.crop, left : left + self.crop]
-            crop = crop.flip(2) if flip else crop
-            crops.append(crop.transpose(1, 2) if turn else crop)
-        return torch.stack(crops).float().div_(255)
+        room = TILE - self.crop + 1
+        pick, top, left = draw(len(self.tiles)), draw(room), draw(room)
+        upside_down, mirrored, turned = draw(2), draw(2), draw(2)
+        # One gather for the whole batch: row and column of the tile for every pixel of every crop.
+        along = torch.arange(self.crop)
+        down, right = along[None, :, None], along[None, None, :]
+        rows, columns = torch.where(turned > 0, right, down), torch.where(turned > 0, down, right)
+        rows = top + torch.where(upside_down > 0, self.crop - 1 - rows, rows)
+        columns = left + torch.where(mirrored > 0, self.crop - 1 - columns, columns)
+        pick, rows, columns = (index.to(self.tiles.device) for index in (pick, rows, columns))
+        pixels = self.tiles.permute(0, 2, 3, 1)[pick, rows, columns]  # [batch, crop, crop, 3]
+        return pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+
+
+def _fits(tiles: Tensor, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return tiles.numel() < free / 2

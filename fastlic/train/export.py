@@ -12,25 +12,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fastlic.codec.codec import Codec
-from fastlic.models import FAMILIES
+from fastlic.train.config import RunConfig
+from fastlic.train.objectives import build
+from fastlic.train.weights import load_checkpoint
 
 _CALIBRATION_TILES = 24
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of a training run: ``model`` (state dict), ``config``, ``step``, ``validation``.
-
-    Raises:
-        ValueError: there is no such file.
-    """
-    if not path.is_file():
-        raise ValueError(f"no checkpoint at {path}: is its folder the --out of a `fastlic train` run?")
-    return dict(torch.load(path, map_location="cpu", weights_only=True))
-
-
-def _sizes(stored: Mapping[str, Any]) -> dict[str, Any]:
-    config = stored["config"]
-    return {"N": config["N"], "M": config["M"], "widths": config["widths"], "qualities": len(config["lambdas"])}
 
 
 def _float16(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -38,12 +24,17 @@ def _float16(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.half().float() if v.is_floating_point() else v for k, v in state.items()}
 
 
+def _model(stored: Mapping[str, Any]) -> Any:
+    """A model of the checkpoint's run, weights not yet loaded."""
+    return build(RunConfig.from_dict(stored["config"])).model
+
+
 def write_checkpoint(checkpoint: Path, path: Path) -> None:
     """Write the state dict of a run's checkpoint as float16 safetensors; ``from_state_dict`` reads it."""
     stored = load_checkpoint(checkpoint)
     # Parameters and nothing else: buffers are constants that every new model has.
     with torch.device("meta"):
-        names = dict(FAMILIES[stored["config"]["family"]](**_sizes(stored)).named_parameters())
+        names = dict(_model(stored).named_parameters())
     path.write_bytes(save({name: stored["model"][name].half().contiguous() for name in names}))
 
 
@@ -57,7 +48,7 @@ def export(checkpoint: Path, tiles: Tensor, path: Path, name: str, *, coding_onl
         coding_only: float16 weights without the float entropy network, as the package ships them.
     """
     stored = load_checkpoint(checkpoint)
-    model = FAMILIES[stored["config"]["family"]].from_state_dict(_float16(stored["model"]))
+    model = type(_model(stored)).from_state_dict(_float16(stored["model"]))
     every = max(len(tiles) // _CALIBRATION_TILES, 1)
     codec = Codec(model, calibration=list(tiles[::every][:_CALIBRATION_TILES]), name=name)
     codec.save(path, half=coding_only, training=not coding_only)

@@ -1,4 +1,4 @@
-"""The trainer: rate-distortion training of one family with resumable state, held-out evaluation and a CSV log."""
+"""The trainer: one run of one family in one folder, resumable to the bit, with held-out evaluation and CSV logs."""
 
 from __future__ import annotations
 
@@ -9,110 +9,83 @@ import os
 import signal
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fastlic.models import FAMILIES, Hyperprior
 from fastlic.models.layers import channels_last
-from fastlic.train import klt
+from fastlic.train.config import RunConfig
 from fastlic.train.data import Sampler, load_tiles
+from fastlic.train.guard import Guard
+from fastlic.train.objectives import Measured, Row, build
+from fastlic.train.objectives.base import psnr
 from fastlic.train.optim import Muon
 
-# Each quality doubles the weight of the distortion. The field's usual ladder for MSE models, 0.0018..0.18, spans models
-# of two sizes; one compact model spends its capacity better an octave lower.
-LAMBDAS = [0.0008 * 2**k for k in range(8)]
-
-
-@dataclass
-class TrainConfig:
-    """Everything that decides a run; written to ``config.json`` beside the checkpoints."""
-
-    family: str = "jahp"
-    N: int = 64
-    M: int = 192
-    widths: tuple[int, int, int] = (24, 48, 96)
-    lambdas: list[float] = field(default_factory=lambda: list(LAMBDAS))
-    batch: int = 8
-    crop: int = 128
-    lr: float = 1e-3
-    optimiser: str = "muon"  # for the transforms' kernels: "muon" or "adam"
-    kernel_rate: float = 0.25  # factor on the learning rate of the transforms' kernels
-    start: str = "klt"  # "klt" or "random"
-    minutes: float = 0.0  # the schedule's length in minutes of training, or
-    steps: int = 0  # in steps; exactly one of the two
-    warmup: int = 200
-    decay_from: float = 0.3  # share of the run after which the rate falls linearly to 2 % of its peak
-    ema: float = 0.999
-    clip: float = 1.0
-    autocast: bool = True  # bfloat16 for convolutions
-    seed: int = 1
-    validate_every: int = 2000
-    checkpoint_minutes: float = 5.0
-
-    def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ValueError(f"family must be one of {', '.join(FAMILIES)}, got {self.family!r}")
-        if bool(self.minutes) == bool(self.steps):
-            raise ValueError("give the run's length either in minutes or in steps")
-        if self.optimiser not in ("muon", "adam"):
-            raise ValueError(f"optimiser must be 'muon' or 'adam', got {self.optimiser!r}")
-        if self.start not in ("klt", "random"):
-            raise ValueError(f"start must be 'klt' or 'random', got {self.start!r}")
-        a, b, c = self.widths  # JSON has no tuples
-        self.widths = (a, b, c)
-
-
-def rate_distortion(model: Hyperprior, x: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(bits per pixel [N], mean squared error on the 0..255 scale [N]) of one forward pass."""
-    out = model(x, quality)
-    pixels = x.shape[2] * x.shape[3]
-    bits = sum(-likelihood.float().log2().sum((1, 2, 3)) for likelihood in out["likelihoods"].values())
-    return bits / pixels, (out["x_hat"].float() - x).square().mean((1, 2, 3)) * 255**2
+_LOG_STEPS = 50  # steps behind one line of train.csv
+_VALIDATION_TILES, _VALIDATION_BATCH = 48, 16
+_FLOOR = 0.02  # share of the peak rate at which the decay ends
 
 
 class Trainer:
-    """One run in one folder: ``config.json``, ``log.csv``, ``last.pt`` (resumable) and ``best.pt`` (EMA weights)."""
+    """One run. Its folder holds ``config.json``, ``log.csv`` (held out), ``train.csv``, ``last.pt`` and ``best.pt``.
 
-    def __init__(self, config: TrainConfig, data: Path, out: Path, device: str | None = None) -> None:
+    ``last.pt`` has everything that the next step depends on; ``best.pt`` the averaged weights of the best validation.
+
+    Args:
+        config: the run.
+        data: a folder of photographs; their tiles are cached in ``out``.
+        out: the run's folder, made if missing.
+        device: default a GPU if there is one.
+    """
+
+    def __init__(self, config: RunConfig, data: Path, out: Path, device: str | None = None) -> None:
         self.config, self.out = config, out
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        out.mkdir(parents=True, exist_ok=True)
-        train, self.validation = load_tiles(data, cache=out / "tiles.npz")
         torch.manual_seed(config.seed)
-        model = FAMILIES[config.family](config.N, config.M, config.widths, qualities=len(config.lambdas))
-        if config.start == "klt":
-            sample = train[:: max(len(train) // 256, 1)][:256].float() / 255
-            klt.initialise(model, sample, config.lambdas)
-        self.model = model.to(self.device)
+        self.objective = build(config)  # before the tiles: what is wrong with the settings is told at once
+        out.mkdir(parents=True, exist_ok=True)
+        self.tiles, self.validation = load_tiles(data, cache=out / "tiles.npz")
+        self.sampler = Sampler(self.tiles, config.batch, config.crop, config.seed, self.device)
+        if not (out / "last.pt").exists():
+            self.objective.start(self.tiles)
+        self.model = self.objective.model.to(self.device)
         channels_last(self.model)
-        self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
-        self.sampler = Sampler(train, config.batch, config.crop, config.seed)
         self.optimisers = self._optimisers()
-        self.lambdas = torch.tensor(config.lambdas, device=self.device)
-        # Gradients of the eight qualities differ a hundredfold; lambda^-1/2 gives each about the same relative pull.
-        self.weights = (self.lambdas / self.lambdas.log().mean().exp()) ** -0.5
-        self.step, self.seconds, self.best = 0, 0.0, math.inf
-        (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
+        self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.guard = Guard(self)
+        self.step, self.seconds, self.waited, self.best = 0, 0.0, 0.0, math.inf
+        self._recent: list[tuple[float, float, float]] = []
+        (out / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n")
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
-        kernels: list[Tensor] = []
-        quantiles: list[Tensor] = []
-        others: list[Tensor] = []
+        """Adam and Muon, one parameter group for each pair of optimiser and learning-rate factor."""
+        groups: dict[tuple[bool, float], list[Tensor]] = {}
+        self.clipped: list[Tensor] = []
         for name, p in self.model.named_parameters():
-            if p.ndim == 4 and name.startswith(("g_a", "g_s")):
-                kernels.append(p)
-            else:
-                (quantiles if name.endswith("quantiles") else others).append(p)
-        self.clipped = kernels + others
-        groups = [{"params": others, "factor": 1.0}, {"params": quantiles, "factor": 1.0}]
-        slow = {"params": kernels, "factor": self.config.kernel_rate}
-        if self.config.optimiser == "muon":
-            return [torch.optim.Adam(groups, betas=(0.9, 0.98)), Muon([slow], self.config.lr)]
-        return [torch.optim.Adam([*groups, slow], betas=(0.9, 0.98))]
+            factors = [f for prefix, f in self.config.rates.items() if name.startswith(prefix)]
+            factor = math.prod(factors)
+            if factor == 0:
+                p.requires_grad_(False)
+                continue
+            kernel = self.objective.is_kernel(name, p)
+            factor *= self.config.kernel_rate if kernel else 1.0
+            groups.setdefault((kernel and self.config.optimiser == "muon", factor), []).append(p)
+            if not self.objective.is_unclipped(name):
+                self.clipped.append(p)
+        adam, muon = (
+            [{"params": ps, "factor": f} for (is_muon, f), ps in groups.items() if is_muon == wanted]
+            for wanted in (False, True)
+        )
+        optimisers: list[torch.optim.Optimizer] = [torch.optim.Adam(adam, betas=(0.9, 0.98))] if adam else []
+        if muon:
+            optimisers.append(Muon(muon, self.config.lr))
+        if not optimisers:
+            raise ValueError(f"rates {self.config.rates} freeze every parameter")
+        return optimisers
 
     @property
     def progress(self) -> float:
@@ -120,92 +93,111 @@ class Trainer:
         c = self.config
         return min(self.seconds / (60 * c.minutes) if c.minutes else self.step / c.steps, 1.0)
 
-    def _rate(self) -> float:
+    def rate(self) -> float:
+        """Learning rate of the next step, before the factors of its groups."""
         c = self.config
-        left = (1 - self.progress) / (1 - c.decay_from)
-        return c.lr * min((self.step + 1) / c.warmup, 1.0) * max(min(left, 1.0), 0.02)
+        done = max(self.progress - c.decay_from, 0) / (1 - c.decay_from) if c.decay_from < 1 else 0.0
+        left = 1 - done if c.decay == "linear" else (1 + math.cos(math.pi * done)) / 2
+        return c.lr * self.guard.caution * min((self.step + 1) / c.warmup, 1.0) * max(left, _FLOOR)
 
-    def train_step(self) -> tuple[float, float, float]:
-        """One update; (loss, mean bpp, mean PSNR) of its batch. A step with a non-finite loss changes nothing."""
+    # ---- one step
+
+    def train_step(self) -> Measured:
+        """One update. A step whose loss or gradient is not finite changes no weight; the guard counts it."""
         c = self.config
+        began = time.perf_counter()
+        x = self.sampler.next()
+        self.waited += time.perf_counter() - began
         self.model.train()
-        x = self.sampler.next().to(self.device, memory_format=torch.channels_last)
-        levels = torch.randint(len(c.lambdas), (c.batch,), generator=self.sampler.generator).to(self.device)
+        rate = self.rate()
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = self._rate() * group["factor"]
+                group["lr"] = rate * group["factor"]
             optimiser.zero_grad(set_to_none=True)
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=c.autocast):
-            bpp, mse = rate_distortion(self.model, x, levels + 1)
-        loss = (self.weights[levels] * (self.lambdas[levels] * mse + bpp)).mean()
-        (loss + self.model.aux_loss()).backward()
+            measured = self.objective.measure(x, self.sampler.generator)
+        measured.loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.clipped, c.clip)
-        if torch.isfinite(norm):
+        good = bool(torch.isfinite(norm) & torch.isfinite(measured.loss.detach()))
+        self.step += 1
+        if good:
             for optimiser in self.optimisers:
                 optimiser.step()
-            decay = min(c.ema, (1 + self.step) / (10 + self.step))
-            with torch.no_grad():
-                names, parameters = zip(*self.model.named_parameters(), strict=True)
-                torch._foreach_lerp_([self.ema[name] for name in names], list(parameters), 1 - decay)
-        self.step += 1
-        psnr = (10 * (255**2 / mse.detach().clamp_min(1e-9)).log10()).mean()
-        return loss.item(), bpp.mean().item(), psnr.item()
+            self._average(min(c.ema, self.step / (9 + self.step)))
+            self.objective.after_step(self.step, self.sampler.generator)
+        self.guard.saw(good)
+        return measured
 
     @torch.no_grad()
-    def validate(self) -> list[dict[str, float]]:
-        """Per quality: estimated bpp, PSNR and loss of the EMA weights on the held-out tiles."""
+    def _average(self, decay: float) -> None:
+        names, parameters = zip(*((n, p) for n, p in self.model.named_parameters() if p.requires_grad), strict=True)
+        torch._foreach_lerp_([self.ema[name] for name in names], list(parameters), 1 - decay)
+
+    # ---- held-out figures
+
+    @torch.no_grad()
+    def validate(self) -> list[Row]:
+        """Figures of the averaged weights on held-out tiles (on training tiles if none were held out)."""
         live = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.model.load_state_dict(self.ema, strict=False)
         self.model.eval()
-        rows = []
-        tiles = self.validation[:48] if len(self.validation) else self.sampler.tiles[:16]
-        x_all = tiles.float().div(255)
-        for index, lam in enumerate(self.config.lambdas):
-            rates, errors = [], []
-            for x in x_all.split(16):
-                x = x.to(self.device, memory_format=torch.channels_last)
-                bpp, mse = rate_distortion(self.model, x, torch.full((len(x),), index + 1.0, device=self.device))
-                rates.append(bpp)
-                errors.append(mse)
-            bpp, mse = torch.cat(rates), torch.cat(errors).clamp_min(1e-9)
-            psnr = (10 * (255**2 / mse).log10()).mean().item()
-            loss = (bpp + lam * mse).mean().item()
-            rows.append({"quality": index + 1, "bpp": bpp.mean().item(), "psnr": psnr, "loss": loss})
+        tiles = self.validation[:_VALIDATION_TILES] if len(self.validation) else self.tiles[:_VALIDATION_BATCH]
+        batches = [
+            x.to(self.device).float().div(255).contiguous(memory_format=torch.channels_last)
+            for x in tiles.split(_VALIDATION_BATCH)
+        ]
+        rows = self.objective.validate(batches)
         self.model.load_state_dict(live, strict=False)
         return rows
 
-    def _log(self, rows: list[dict[str, float]]) -> None:
-        path = self.out / "log.csv"
+    def _append(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        path = self.out / name
         new = not path.exists()
         with path.open("a", newline="") as file:
             writer = csv.writer(file)
             if new:
-                writer.writerow(["step", "minutes", "quality", "bpp", "psnr", "loss"])
-            for row in rows:
-                numbers = [f"{row[key]:.5f}" for key in ("bpp", "psnr", "loss")]
-                writer.writerow([self.step, f"{self.seconds / 60:.2f}", row["quality"], *numbers])
+                writer.writerow(columns)
+            writer.writerows(rows)
 
-    def _write(self, name: str, content: dict) -> None:
-        # Written beside and renamed: a run that is killed while saving keeps its previous checkpoint.
-        partial = self.out / f"{name}.partial"
-        torch.save(content, partial)
-        os.replace(partial, self.out / name)
+    def _log_validation(self, rows: Sequence[Row]) -> None:
+        when = [self.step, f"{self.seconds / 60:.2f}"]
+        lines = [[*when, *(f"{v:.6g}" for v in row.values())] for row in rows]
+        self._append("log.csv", ["step", "minutes", *rows[0]], lines)
 
-    def save(self) -> None:
-        """Write ``last.pt``: weights, EMA, optimisers, sampler, step and time."""
-        self._write(
-            "last.pt",
-            {
-                "model": self.model.state_dict(),
-                "ema": self.ema,
-                "optimisers": [o.state_dict() for o in self.optimisers],
-                "generator": self.sampler.generator.get_state(),
-                "noise": torch.get_rng_state(),
-                "step": self.step,
-                "seconds": self.seconds,
-                "best": self.best,
-            },
-        )
+    def _log_training(self) -> None:
+        loss, bpp, decibels = (sum(part) / len(self._recent) for part in zip(*self._recent, strict=True))
+        numbers = [f"{v:.6g}" for v in (loss, bpp, decibels, self.rate(), self.waited / max(self.seconds, 1e-9))]
+        columns = ["step", "minutes", "loss", "bpp", "psnr", "rate", "waiting"]
+        self._append("train.csv", columns, [[self.step, f"{self.seconds / 60:.3f}", *numbers]])
+        self._recent.clear()
+
+    # ---- state
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on, and the run's bookkeeping."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema,
+            "optimisers": [o.state_dict() for o in self.optimisers],
+            "objective": self.objective.state(),
+            "sampler": self.sampler.generator.get_state(),
+            "noise": torch.get_rng_state(),
+            "device_noise": torch.cuda.get_rng_state(self.device) if self.device.startswith("cuda") else None,
+            "caution": self.guard.caution,
+            "step": self.step,
+            "seconds": self.seconds,
+            "waited": self.waited,
+            "best": self.best,
+        }
+
+    def load_weights(self, state: Mapping[str, Any]) -> None:
+        """Weights, their averages, optimisers and the objective's memory from ``state``; not the run's place."""
+        self.model.load_state_dict(state["model"])
+        for name, value in state["ema"].items():
+            self.ema[name].copy_(value)
+        for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(stored)
+        self.objective.load_state(state["objective"])
 
     def resume(self) -> bool:
         """Go on from ``last.pt`` if there is one; says whether there was."""
@@ -213,51 +205,80 @@ class Trainer:
         if not path.exists():
             return False
         state = torch.load(path, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.ema = state["ema"]
-        for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(stored)
-        self.sampler.generator.set_state(state["generator"].cpu())
+        self.load_weights(state)
+        self.sampler.generator.set_state(state["sampler"].cpu())
         torch.set_rng_state(state["noise"].cpu())
-        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        if state["device_noise"] is not None and self.device.startswith("cuda"):
+            torch.cuda.set_rng_state(state["device_noise"].cpu(), self.device)
+        self.guard.caution = state["caution"]
+        for name in ("step", "seconds", "waited", "best"):
+            setattr(self, name, state[name])
+        self.guard.keep()
         return True
 
-    def _checkpoint(self) -> str:
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        # Written beside and renamed: a run that is killed while saving keeps its previous checkpoint.
+        partial = self.out / f"{name}.partial"
+        torch.save(content, partial)
+        os.replace(partial, self.out / name)
+
+    def save(self) -> None:
+        """Write ``last.pt``, and keep the same state in memory for the guard."""
+        self.guard.keep()
+        self._write("last.pt", self.state())
+
+    def checkpoint(self) -> str:
+        """Validate, log, write ``last.pt`` and, if it is the best so far, ``best.pt``; returns a line about it."""
         rows = self.validate()
-        self._log(rows)
-        score = sum(row["loss"] * weight for row, weight in zip(rows, self.weights.tolist(), strict=True)) / len(rows)
-        if score < self.best:
+        self._log_validation(rows)
+        if (score := self.objective.score(rows)) < self.best:
             self.best = score
-            config = asdict(self.config)
             weights = {**self.model.state_dict(), **self.ema}
+            config = self.config.to_dict()
             self._write("best.pt", {"model": weights, "config": config, "step": self.step, "validation": rows})
         self.save()
-        middle = rows[len(rows) // 2 - 1]
-        return f"held out: score {score:.4f}, q{middle['quality']} {middle['bpp']:.3f} bpp {middle['psnr']:.2f} dB"
+        return f"step {self.step}, {self.seconds / 60:.1f} min, held out: {self.objective.describe(rows)}"
+
+    # ---- the run
 
     def run(self) -> None:
-        """Train until the schedule ends or SIGTERM/SIGINT asks for a clean stop (the state is saved)."""
+        """Train until the schedule ends or SIGTERM or SIGINT asks for a clean stop (the state is saved)."""
         stop: list[int] = []
         previous = {s: signal.signal(s, lambda number, _: stop.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
         saved = self.seconds
+        first, first_seconds, first_waited = self.step, self.seconds, self.waited
         try:
             calm = 0.1 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not ten a second
-            total = self.config.steps or None
-            with tqdm(desc="training", unit="step", initial=self.step, total=total, mininterval=calm) as bar:
+            form = "{desc} {n} [{elapsed}, {rate_fmt}{postfix}]"
+            with tqdm(desc="step", unit="step", initial=self.step, mininterval=calm, bar_format=form) as bar:
                 while self.progress < 1 and not stop:
-                    began = time.monotonic()
-                    loss, bpp, psnr = self.train_step()
-                    self.seconds += time.monotonic() - began
+                    began = time.perf_counter()
+                    measured = self.train_step()
+                    self.seconds += time.perf_counter() - began
                     bar.update()
-                    if self.step % 20 == 0:
-                        percent = f"{100 * self.progress:.1f}%"
-                        bar.set_postfix_str(f"{percent} loss {loss:.3f} {bpp:.3f} bpp {psnr:.2f} dB", refresh=False)
+                    decibels = psnr(measured.mse).mean().item()
+                    self._recent.append((measured.loss.item(), measured.bpp.mean().item(), decibels))
+                    if len(self._recent) == _LOG_STEPS:
+                        loss, bpp, decibels = (sum(part) / _LOG_STEPS for part in zip(*self._recent, strict=True))
+                        seconds = self.seconds - first_seconds
+                        bar.set_postfix_str(
+                            f"{100 * self.progress:.1f} %, loss {loss:.3f}, {bpp:.3f} bpp, {decibels:.2f} dB, "
+                            f"{self._left(seconds, self.step - first)} left, "
+                            f"waiting {100 * (self.waited - first_waited) / seconds:.1f} %",
+                            refresh=False,
+                        )
+                        self._log_training()
                     if self.step % self.config.validate_every == 0:
-                        bar.write(f"step {self.step}, {self.seconds / 60:.1f} min, {self._checkpoint()}")
+                        bar.write(self.checkpoint(), file=sys.stderr)
                     elif self.seconds - saved > 60 * self.config.checkpoint_minutes:
                         self.save()
                         saved = self.seconds
-                bar.write(f"step {self.step}, {self.seconds / 60:.1f} min, {self._checkpoint()}")
+                bar.write(self.checkpoint(), file=sys.stderr)
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def _left(self, seconds: float, steps: int) -> str:
+        c = self.config
+        left = c.minutes * 60 - self.seconds if c.minutes else (c.steps - self.step) * seconds / max(steps, 1)
+        return tqdm.format_interval(max(left, 0))

@@ -33,7 +33,7 @@ def test_a_run_ends_in_a_codec_and_resumes(fastlic_command, data, tmp_path, phot
     resumed = fastlic_command("train", "--data", data, "--out", "run", "--steps", 2, "--resume")
     assert resumed.code == 0, resumed.err
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert (config["N"], config["steps"]) == (8, 2)
+    assert (config["model"]["N"], config["steps"]) == (8, 2)
 
 
 @pytest.mark.parametrize(

@@ -74,10 +74,10 @@ def _write_missing(codec: Codec) -> None:
 if __name__ == "__main__":
     from fastlic.models import JAHP
     from fastlic.train import klt
-    from fastlic.train.trainer import LAMBDAS
+    from fastlic.train.objectives.gaussian import LAMBDAS
 
     torch.manual_seed(0)
     model = JAHP(8, 12, (12, 16, 24), qualities=8).eval()
     source = read_image(GOLDEN.parent / "images" / "astronaut.png").pixels
-    klt.initialise(model, source.float()[None, :, :224, :304] / 255, LAMBDAS)
+    klt.initialise(model, source.float()[None, :, :224, :304] / 255, LAMBDAS["mse"])
     _write_missing(Codec(model, calibration=[source], name="tiny"))

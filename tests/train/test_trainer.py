@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,12 +15,25 @@ from PIL import Image
 from fastlic.codec.image_files import read_image
 from fastlic.models import JAHP
 from fastlic.train import klt
+from fastlic.train.config import RunConfig
 from fastlic.train.data import Sampler, load_tiles
 from fastlic.train.export import export, write_card
+from fastlic.train.guard import PATIENCE
+from fastlic.train.objectives.gaussian import LAMBDAS
 from fastlic.train.optim import orthogonalise
-from fastlic.train.trainer import LAMBDAS, TrainConfig, Trainer
+from fastlic.train.trainer import Trainer
 
-SMALL = {"N": 8, "M": 12, "widths": (12, 16, 24), "batch": 2, "crop": 64, "validate_every": 10**6}
+MODELS = {
+    "jahp": {"N": 8, "M": 12, "widths": [12, 16, 24]},
+    "mean-scale": {"N": 8, "M": 12, "widths": [12, 16, 24]},
+}
+
+
+def small(family: str = "jahp", **settings: Any) -> RunConfig:
+    """A run whose steps take milliseconds."""
+    start = "klt" if family in ("jahp", "mean-scale") else "random"
+    base = {"family": family, "model": MODELS[family], "start": start, "batch": 2, "crop": 64, "validate_every": 10**6}
+    return RunConfig.from_dict({**base, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +51,9 @@ def weights(trainer: Trainer) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
 
 
-@pytest.mark.parametrize("optimiser", ["muon", "adam"])
-def test_a_resumed_run_equals_an_uninterrupted_one(tiles: Path, tmp_path: Path, optimiser: str):
-    config = TrainConfig(**SMALL, optimiser=optimiser, steps=8, warmup=2)
+@pytest.mark.parametrize(("family", "optimiser"), [*((family, "muon") for family in MODELS), ("jahp", "adam")])
+def test_a_resumed_run_equals_an_uninterrupted_one(tiles: Path, tmp_path: Path, family: str, optimiser: str):
+    config = small(family, optimiser=optimiser, steps=8, warmup=2)
     whole = Trainer(config, tiles, tmp_path / "whole", device="cpu")
     for _ in range(6):
         whole.train_step()
@@ -54,12 +71,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiles: Path, tmp_path: Path, 
 
 
 def test_training_lowers_the_held_out_loss(tiles: Path, tmp_path: Path):
-    trainer = Trainer(TrainConfig(**SMALL, steps=60, warmup=5), tiles, tmp_path, device="cpu")
+    trainer = Trainer(small(steps=60, warmup=5), tiles, tmp_path, device="cpu")
     before = sum(row["loss"] for row in trainer.validate())
     trainer.run()
     after = sum(row["loss"] for row in trainer.validate())
     assert after < 0.95 * before
     assert (tmp_path / "best.pt").is_file() and len((tmp_path / "log.csv").read_text().splitlines()) == 9
+    assert len((tmp_path / "train.csv").read_text().splitlines()) == 2
 
 
 def test_karhunen_loeve_start_reconstructs_where_random_weights_do_not():
@@ -69,25 +87,92 @@ def test_karhunen_loeve_start_reconstructs_where_random_weights_do_not():
         torch.manual_seed(0)
         model = JAHP(16, 48, (12, 24, 48), qualities=8).eval()
         if start:
-            klt.initialise(model, x, LAMBDAS)
+            klt.initialise(model, x, LAMBDAS["mse"])
         with torch.no_grad():
             errors.append((model.g_s(model.g_a(x)) - x).square().mean().item())
     assert errors[1] < 0.003 < 0.02 < errors[0]
 
 
 def test_a_step_that_is_not_finite_changes_nothing(tiles: Path, tmp_path: Path):
-    trainer = Trainer(TrainConfig(**SMALL, steps=8), tiles, tmp_path, device="cpu")
+    trainer = Trainer(small(steps=8), tiles, tmp_path, device="cpu")
     before = weights(trainer)
     trainer.sampler.next = lambda: torch.full((2, 3, 64, 64), float("nan"))  # type: ignore[method-assign]
     trainer.train_step()
     assert torch.equal(weights(trainer), before) and trainer.step == 1
 
 
+def test_repeated_bad_steps_bring_back_the_last_good_state_at_half_the_rate(tiles: Path, tmp_path: Path):
+    trainer = Trainer(small(steps=100), tiles, tmp_path, device="cpu")
+    trainer.train_step()
+    trainer.save()
+    kept = weights(trainer)
+    trainer.train_step()
+    assert not torch.equal(weights(trainer), kept)
+    trainer.sampler.next = lambda: torch.full((2, 3, 64, 64), float("nan"))  # type: ignore[method-assign]
+    for _ in range(PATIENCE):
+        trainer.train_step()
+    assert torch.equal(weights(trainer), kept) and trainer.guard.caution == 0.5
+    with pytest.raises(RuntimeError, match="training diverges"):
+        for _ in range(5 * PATIENCE):
+            trainer.train_step()
+
+
+def test_sigterm_stops_cleanly_and_the_run_can_be_resumed(tiles: Path, tmp_path: Path):
+    trainer = Trainer(small(steps=10**6), tiles, tmp_path, device="cpu")
+    done = trainer.train_step
+
+    def interrupted():
+        if trainer.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done()
+
+    trainer.train_step = interrupted  # type: ignore[method-assign]
+    before = signal.getsignal(signal.SIGTERM)
+    trainer.run()
+    assert signal.getsignal(signal.SIGTERM) is before
+    again = Trainer(small(steps=10**6), tiles, tmp_path, device="cpu")
+    assert again.resume() and again.step == trainer.step == 4
+    assert torch.equal(weights(again), weights(trainer))
+
+
+def test_a_factor_of_zero_freezes_and_a_start_takes_what_fits(tiles: Path, tmp_path: Path):
+    first = Trainer(small(steps=1), tiles, tmp_path / "first", device="cpu")
+    first.run()
+    config = small("mean-scale", steps=2, start=str(tmp_path / "first" / "best.pt"), rates={"g_": 0.0, "gain": 0.0})
+    second = Trainer(config, tiles, tmp_path / "second", device="cpu")
+    for _ in range(2):
+        second.train_step()
+    best, now = torch.load(tmp_path / "first" / "best.pt")["model"], second.model.state_dict()
+    same = {name for name in now if name in best and torch.equal(now[name], best[name])}
+    assert {"g_a.0.weight", "g_s.6.bias", "gain.log_gain"} <= same
+    assert not same & {"h_a.0.weight", "h_s.0.weight"}
+
+
+@pytest.mark.parametrize("settings", [{"metric": "ms-ssim", "crop": 128}, {"objective": {"distortion": "latents"}}])
+def test_other_distortions_train(tiles: Path, tmp_path: Path, settings):
+    trainer = Trainer(small(steps=2, **settings), tiles, tmp_path, device="cpu")
+    before = weights(trainer)
+    assert all(torch.isfinite(trainer.train_step().loss) for _ in range(2))
+    assert not torch.equal(weights(trainer), before)
+
+
+@pytest.mark.parametrize(("decay", "middle"), [("linear", 0.5), ("cosine", 0.5)])
+def test_the_rate_warms_up_and_decays(tiles: Path, tmp_path: Path, decay: str, middle: float):
+    config = small(steps=100, warmup=10, decay=decay, decay_from=0.2, lr=1.0)
+    trainer = Trainer(config, tiles, tmp_path, device="cpu")
+    rates = []
+    for trainer.step in range(101):
+        rates.append(trainer.rate())
+    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[20] == 1.0
+    assert rates[60] == pytest.approx(middle) and rates[100] == pytest.approx(0.02)
+    assert all(a >= b for a, b in pairwise(rates[9:]))
+
+
 def test_a_finished_run_becomes_a_codec_with_a_card(tiles: Path, tmp_path: Path):
-    trainer = Trainer(TrainConfig(**SMALL, steps=2), tiles, tmp_path / "run", device="cpu")
+    trainer = Trainer(small(steps=2), tiles, tmp_path / "run", device="cpu")
     trainer.run()
     best = tmp_path / "run" / "best.pt"
-    codec = export(best, trainer.sampler.tiles, tmp_path / "tiny.safetensors", "tiny")
+    codec = export(best, trainer.tiles, tmp_path / "tiny.safetensors", "tiny")
     write_card(tmp_path / "tiny.json", codec, best, {"data": "two photos"})
     x = torch.rand(3, 40, 50)
     assert codec.decompress(codec.compress(x, 3)).shape == x.shape
@@ -108,12 +193,41 @@ def test_sampler_repeats_itself_from_its_stored_state():
     assert first.shape == (2, 3, 64, 64) and first.min() >= 0 and first.max() <= 1
 
 
+def test_crops_are_pieces_of_tiles_in_all_eight_orientations():
+    tile = torch.arange(3 * 256 * 256).reshape(1, 3, 256, 256)
+    sampler = Sampler(torch.zeros(1, 3, 256, 256, dtype=torch.uint8), batch=256, crop=64, seed=1)
+    sampler.tiles = tile  # positions in place of pixels
+    crops = (sampler.next() * 255).double().round().long()
+    assert (crops[:, 1] - crops[:, 0] == 256 * 256).all()
+    steps = {(int(c[0, 0, 1] - c[0, 0, 0]), int(c[0, 1, 0] - c[0, 0, 0])) for c in crops}
+    assert steps == {(a, b) for a in (1, -1) for b in (256, -256)} | {(b, a) for a in (1, -1) for b in (256, -256)}
+    corners = crops[:, 0].flatten(1).min(1).values
+    assert len(set((corners % 256).tolist())) > 50 and len(set((corners // 256).tolist())) > 50
+
+
 @pytest.mark.parametrize(
-    "wrong", [{}, {"steps": 3, "minutes": 1.0}, {"steps": 3, "family": "x"}, {"steps": 3, "optimiser": "sgd"}]
+    ("wrong", "message"),
+    [
+        ({}, "either in minutes or in steps"),
+        ({"steps": 3, "minutes": 1.0}, "either in minutes or in steps"),
+        ({"steps": 3, "optimiser": "sgd"}, "optimiser must be 'muon' or 'adam'"),
+        ({"steps": 3, "metric": "vmaf"}, "metric must be 'mse' or 'ms-ssim'"),
+        ({"steps": 3, "learning_rate": 1}, "no such setting: learning_rate"),
+    ],
 )
-def test_a_configuration_that_makes_no_sense_is_refused(wrong):
-    with pytest.raises(ValueError):
-        TrainConfig(**wrong)
+def test_a_configuration_that_makes_no_sense_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        small(**wrong)
+
+
+def test_an_unknown_family_or_argument_is_named(tiles: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="family must be one of"):
+        Trainer(RunConfig("nonesuch", steps=1), tiles, tmp_path)
+    with pytest.raises(ValueError, match="depth"):
+        Trainer(RunConfig("jahp", model={**MODELS["jahp"], "depth": 3}, steps=1), tiles, tmp_path)
+    with pytest.raises(ValueError, match="no such setting of the objective: lamdas"):
+        Trainer(small(steps=1, objective={"lamdas": [1.0]}), tiles, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("shape", [(5, 40), (40, 5), (16, 16)])

@@ -1,0 +1,142 @@
+"""Hyperprior families (JAHP, mean-scale, MLIC): rate plus weighted distortion, every quality in one model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from fastlic.models import FAMILIES, Hyperprior
+from fastlic.train import klt
+from fastlic.train.config import RunConfig
+from fastlic.train.ms_ssim import ms_ssim
+from fastlic.train.objectives.base import Measured, Objective, Row, in_float32, psnr
+from fastlic.train.weights import load_into
+
+# Each quality doubles the weight of the distortion. The field's usual ladder for MSE models, 0.0018..0.18, spans models
+# of two sizes; one compact model spends its capacity better an octave lower. The one for MS-SSIM is the field's.
+LAMBDAS = {
+    "mse": [0.0008 * 2**k for k in range(8)],
+    "ms-ssim": [1.2 * 2**k for k in range(8)],
+}
+
+
+class GaussianObjective(Objective):
+    """bpp + lambda * distortion, the quality drawn per image.
+
+    Settings (``[objective]`` of a configuration):
+        lambdas: weight of the distortion per quality, rising; distortion is the squared error on the 0..255 scale, or
+            1 - MS-SSIM. An empty list trains a model of one fixed rate and needs ``fixed_lambda``.
+        fixed_lambda: the weight of a model without gain vectors.
+        distortion: "pixels", or "latents" to leave the synthesis transform out of a step (for entropy models trained
+            beside frozen transforms): the squared error of the latents, brought to the scale of pixels.
+    """
+
+    model: Hyperprior
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        settings = dict(config.objective)
+        lambdas = settings.pop("lambdas", LAMBDAS[config.metric])
+        fixed = settings.pop("fixed_lambda", None)
+        self.distortion = settings.pop("distortion", "pixels")
+        if settings:
+            raise ValueError(f"no such setting of the objective: {', '.join(settings)}")
+        if self.distortion not in ("pixels", "latents"):
+            raise ValueError(f"distortion must be 'pixels' or 'latents', got {self.distortion!r}")
+        if not lambdas and fixed is None:
+            raise ValueError("a model without qualities needs fixed_lambda")
+        self.qualities = len(lambdas)
+        self.lambdas = torch.tensor(lambdas or [fixed], dtype=torch.float32)
+        # Gradients of the qualities differ a hundredfold; lambda^-1/2 gives each about the same relative pull.
+        self.weights = (self.lambdas / self.lambdas.log().mean().exp()) ** -0.5
+        self.model = FAMILIES[config.family](**config.model, qualities=self.qualities)
+        for name, part in self.model.named_children():
+            if name.startswith(("g_a", "h_s", "entropy_parameters")):
+                for network in part if isinstance(part, nn.ModuleList) else [part]:
+                    in_float32([m for m in network.modules() if isinstance(m, nn.Conv2d)][-1])
+
+    def start(self, tiles: Tensor) -> None:
+        """Karhunen-Loève transforms, or weights of another model wherever names and shapes agree."""
+        start = self.config.start
+        if start == "klt":
+            sample = tiles[:: max(len(tiles) // 256, 1)][:256].float() / 255
+            klt.initialise(self.model, sample, self.lambdas.tolist())
+        elif start != "random":
+            load_into(self.model, Path(start))
+
+    def is_kernel(self, name: str, parameter: Tensor) -> bool:
+        """Kernels of the transforms."""
+        return parameter.ndim == 4 and name.startswith(("g_a.", "g_s."))
+
+    def is_unclipped(self, name: str) -> bool:
+        """Quantiles of z have a loss of their own."""
+        return name.endswith("quantiles")
+
+    def _quality(self, levels: Tensor) -> Tensor | None:
+        return levels + 1 if self.qualities else None
+
+    def measure(self, x: Tensor, generator: torch.Generator) -> Measured:
+        levels = torch.randint(len(self.lambdas), (len(x),), generator=generator)
+        lambdas, weights = self.lambdas[levels].to(x.device), self.weights[levels].to(x.device)
+        levels = levels.to(x.device)
+        if self.distortion == "latents":
+            bpp, mse = self._latent_pass(x, self._quality(levels))
+            distortion = mse
+        else:
+            bpp, mse, x_hat = rate_distortion(self.model, x, self._quality(levels))
+            distortion = mse if self.config.metric == "mse" else 1 - ms_ssim(x_hat, x)
+        loss = (weights * (lambdas * distortion + bpp)).mean() + self.model.aux_loss()
+        return Measured(loss, bpp.detach(), mse.detach())
+
+    def _latent_pass(self, x: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor]:
+        gain, inverse = self.model.gains(quality, len(x))
+        with torch.no_grad():
+            y = self.model.g_a(x).float() * gain
+        z_hat, z_likelihoods = self.model.entropy_bottleneck(self.model.hyper_analysis(y))
+        y_hat, y_likelihoods = self.model.code_latent(y, z_hat)
+        error = ((y_hat - y) * inverse).square().sum((1, 2, 3))
+        # Transforms that began orthonormal keep squared errors about; an image has 3 samples per pixel, on 0..255.
+        samples = 3 * x.shape[2] * x.shape[3]
+        return bits_per_pixel([y_likelihoods, z_likelihoods], x), error / samples * 255**2
+
+    def validate(self, batches: Sequence[Tensor]) -> list[Row]:
+        """Per quality: estimated bpp, PSNR, and the loss, whose distortion is the metric's."""
+        rows = []
+        for index, lam in enumerate(self.lambdas.tolist()):
+            rates, errors, losses = [], [], []
+            for x in batches:
+                quality = self._quality(torch.full((len(x),), index, device=x.device))
+                bpp, mse, x_hat = rate_distortion(self.model, x, quality)
+                distortion = mse if self.config.metric == "mse" else 1 - ms_ssim(x_hat, x)
+                rates.append(bpp)
+                errors.append(mse)
+                losses.append(bpp + lam * distortion)
+            means = [torch.cat(parts).mean().item() for parts in (rates, [psnr(e) for e in errors], losses)]
+            rows.append({"quality": index + 1, "bpp": means[0], "psnr": means[1], "loss": means[2]})
+        return rows
+
+    def score(self, rows: Sequence[Row]) -> float:
+        """Mean of the losses, weighted as training weighs them."""
+        return sum(row["loss"] * w for row, w in zip(rows, self.weights.tolist(), strict=True)) / len(rows)
+
+    def describe(self, rows: Sequence[Row]) -> str:
+        """The middle quality."""
+        middle = rows[(len(rows) - 1) // 2]
+        return f"score {self.score(rows):.4f}, q{middle['quality']} {middle['bpp']:.3f} bpp {middle['psnr']:.2f} dB"
+
+
+def bits_per_pixel(likelihoods: Sequence[Tensor], x: Tensor) -> Tensor:
+    """[N]: information of each image's latents, spread over its pixels."""
+    bits = torch.stack([-p.float().log2().sum((1, 2, 3)) for p in likelihoods]).sum(0)
+    return bits / (x.shape[2] * x.shape[3])
+
+
+def rate_distortion(model: Hyperprior, x: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """(bits per pixel [N], squared error on the 0..255 scale [N], x_hat float32) of one forward pass."""
+    out = model(x, quality)
+    x_hat = out["x_hat"].float()
+    return bits_per_pixel(list(out["likelihoods"].values()), x), (x_hat - x).square().mean((1, 2, 3)) * 255**2, x_hat

@@ -1,0 +1,44 @@
+"""Configurations: read, merged, refused with reasons; every shipped recipe builds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fastlic.train import config
+from fastlic.train.config import RunConfig
+from fastlic.train.objectives import build
+
+
+@pytest.mark.parametrize("path", sorted(config.RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_builds_its_model(path):
+    settings = config.read(path)
+    assert config.recipe(settings["family"])["family"] == settings["family"]
+    objective = build(RunConfig.from_dict(config.merged(settings, {"steps": 1, "start": "random"})))
+    assert sum(p.numel() for p in objective.model.parameters()) > 10**6
+
+
+def test_toml_and_json_say_the_same(tmp_path):
+    (tmp_path / "a.toml").write_text('family = "jahp"\nlr = 1e-4\n[model]\nwidths = [1, 2, 3]\n')
+    (tmp_path / "a.json").write_text(json.dumps({"family": "jahp", "lr": 1e-4, "model": {"widths": [1, 2, 3]}}))
+    assert config.read(tmp_path / "a.toml") == config.read(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.toml", "lr = "), ("a.json", "{"), ("a.yaml", "lr: 1")])
+def test_unreadable_files_are_named(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=name):
+        config.read(tmp_path / name)
+
+
+def test_tables_are_merged_and_lengths_replaced():
+    base = {"family": "jahp", "minutes": 5.0, "model": {"N": 8, "M": 12}}
+    assert config.merged(base, {"steps": 3, "model": {"M": 16}}) == {
+        "family": "jahp", "minutes": 0.0, "steps": 3, "model": {"N": 8, "M": 16},
+    }  # fmt: skip
+
+
+def test_a_configuration_survives_its_dictionary():
+    run = RunConfig("jahp", model={"N": 8}, steps=3, rates={"g_a": 0.5})
+    assert RunConfig.from_dict(json.loads(json.dumps(run.to_dict()))) == run
