@@ -2,6 +2,7 @@
 
 from fastlic.models.hyperprior import Hyperprior, MeanScaleHyperprior, ScaleHyperprior
 from fastlic.models.jahp import JAHP
+from fastlic.models.mcquic import McQuic
 from fastlic.models.mlic import MLIC, MLICPlus, MLICPlusPlus
 
 FAMILIES: dict[str, type[Hyperprior]] = {
@@ -15,6 +16,7 @@ __all__ = [
     "Hyperprior",
     "MLICPlus",
     "MLICPlusPlus",
+    "McQuic",
     "MeanScaleHyperprior",
     "ScaleHyperprior",
 ]

@@ -1,0 +1,46 @@
+"""Files that McQuic 0.1.40 published (``.mcquic``) and wrote in training (``.ckpt``)."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastlic.models.mcquic.model import McQuic
+
+_WRAPPED = "module._compressor."
+
+
+def load_published(path: str | Path) -> McQuic:
+    """The model in a ``.mcquic`` or ``.ckpt`` file of McQuic, in eval mode.
+
+    The file is a pickle. Only tensors and plain containers are read from it; nothing in it is executed.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no such checkpoint, or one with content beyond tensors and plain containers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no McQuic checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} is no checkpoint of tensors and plain containers: {reason}") from error
+    return McQuic.from_state_dict(_state(content, path))
+
+
+def _state(content: Any, path: Path) -> dict[str, Tensor]:
+    if isinstance(content, dict) and isinstance(content.get("trainer"), dict):
+        content = {"model": content["trainer"].get("_model")}
+    state = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no McQuic model: a dictionary with a state dict under 'model' is expected")
+    # A training checkpoint wraps the network and keeps losses beside it.
+    if any(name.startswith(_WRAPPED) for name in state):
+        state = {name.removeprefix(_WRAPPED): value for name, value in state.items() if name.startswith(_WRAPPED)}
+    return {name: value.float() for name, value in state.items()}

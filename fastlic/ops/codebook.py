@@ -1,0 +1,65 @@
+"""Vector quantisation: for each vector the nearest word of its codebook.
+
+codes = codebook_nearest(x, codebook)     # x [n, m, d], codebook [m, k, d] -> [n, m]
+
+The answer is defined to the index, so that every backend gives the same: the word with the smallest squared distance,
+its terms taken and summed in float64 in channel order; of equally near words the one with the lowest index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fastlic.ops.reference import codebook as reference
+
+Backend = Literal["auto", "reference"]
+
+NEAREST: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {"reference": reference.codebook_nearest}
+
+
+def _check(x: Tensor, codebook: Tensor) -> None:
+    for name, value, shape in (("x", x, "[n, m, d]"), ("codebook", codebook, "[m, k, d]")):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor {shape}, got {type(value).__name__}")
+        if value.dtype != torch.float32:
+            raise TypeError(f"{name} must be float32 {shape}, got {value.dtype}: convert with .float()")
+        if value.ndim != 3:
+            raise ValueError(f"{name} must be {shape}, got {list(value.shape)}")
+    (_, m, d), (groups, k, depth) = x.shape, codebook.shape
+    if (m, d) != (groups, depth):
+        raise ValueError(
+            f"x [n, m, d] and codebook [m, k, d] must agree in m and d, got {list(x.shape)} and {list(codebook.shape)}"
+        )
+    if k < 1 or d < 1:
+        raise ValueError(f"a codebook has at least one word of one channel, got {list(codebook.shape)}")
+    if x.device != codebook.device:
+        raise ValueError(f"x and codebook must be on one device, got {x.device} and {codebook.device}")
+
+
+def codebook_nearest(x: Tensor, codebook: Tensor, *, backend: Backend = "auto", threads: int = 0) -> Tensor:
+    """Index of the nearest word of each vector.
+
+    Args:
+        x: [n, m, d] float32, any strides; vector (i, g) belongs to codebook g.
+        codebook: [m, k, d] float32 on the same device.
+        backend: who searches; the answer does not depend on it.
+        threads: how many to use; 0: torch.get_num_threads().
+
+    Returns:
+        int64 [n, m] on the device of x: ``argmin_j |x[i, g] - codebook[g, j]|^2`` as defined above.
+
+    Raises:
+        TypeError, ValueError: shapes, types or devices that do not fit, or values that are not finite.
+    """
+    _check(x, codebook)
+    if backend not in ("auto", *NEAREST):
+        raise ValueError(f"backend must be auto, {' or '.join(NEAREST)}, got {backend!r}")
+    for name, value in (("x", x), ("codebook", codebook)):
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name} holds values that are not finite (NaN or infinity): nothing is nearest to them")
+    implementation = NEAREST["reference" if backend == "auto" else backend]
+    return implementation(x.detach(), codebook.detach(), threads or torch.get_num_threads())
