@@ -16,7 +16,9 @@ import torch.nn as nn
 from torch import Tensor
 
 from fastlic.codec.calibration import default_calibration
-from fastlic.models import JAHP, MeanScaleHyperprior
+from fastlic.models import JAHP, MeanScaleHyperprior, MLICPlusPlus
+from fastlic.models.density import EntropyBottleneck
+from fastlic.models.mlic import Sizes
 
 
 def photo() -> Tensor:
@@ -48,6 +50,16 @@ def _rescale(last: nn.Module, run: Callable[[], object], mean: Tensor, std: Tens
 
 
 @torch.no_grad()
+def _logistic(density: EntropyBottleneck, spread: Tensor) -> None:
+    """A logistic density of each channel's spread: the network is linear but for its tanh factors, which start at 0."""
+    slope = math.pi / math.sqrt(3) / spread.clamp_min(0.15)
+    first = density.matrices[0]
+    first.data = torch.log(torch.expm1(nn.functional.softplus(first.data) * 10 * slope[:, None, None]))
+    for bias in density.biases:
+        bias.data.zero_()
+
+
+@torch.no_grad()
 def lifelike(cls: type[MeanScaleHyperprior] = JAHP, N: int = 192, M: int = 192, seed: int = 0) -> MeanScaleHyperprior:
     """A model of that size; ``lifelike(JAHP, 192, 192)`` is CompressAI's mbt2018 at its lower qualities."""
     torch.manual_seed(seed)
@@ -58,15 +70,90 @@ def lifelike(cls: type[MeanScaleHyperprior] = JAHP, N: int = 192, M: int = 192, 
     y = model.g_a(image)
     _rescale(model.h_a[-1], lambda: model.h_a(y), torch.zeros(N), z_spread)
     z_hat = torch.round(model.h_a(y))
-    # A logistic density of each channel's spread: the network is linear but for its tanh factors, which start at zero.
-    density = model.entropy_bottleneck
-    slope = math.pi / math.sqrt(3) / z_spread.clamp_min(0.15)
-    first = density.matrices[0]
-    first.data = torch.log(torch.expm1(nn.functional.softplus(first.data) * 10 * slope[:, None, None]))
-    for bias in density.biases:
-        bias.data.zero_()
+    _logistic(model.entropy_bottleneck, z_spread)
     head_mean = torch.cat([y_spread, torch.zeros(M)])
     head_std = torch.cat([0.3 * y_spread, 0.3 * y_spread])
     last = model.entropy_parameters[-1] if isinstance(model, JAHP) else model.h_s[-1]
     _rescale(last, lambda: model.code_latent(y, z_hat), head_mean, head_std)
+    return model
+
+
+@torch.no_grad()
+def enliven(model: MLICPlusPlus, x: Tensor, y_spread: Tensor, z_spread: Tensor) -> Tensor:
+    """Rescale a random model of the MLIC family, in place, on images x [N, 3, H, W]; returns their latent.
+
+    Latents get the given deviations, every layer of the entropy model outputs of deviation 1, scales follow
+    ``y_spread`` and predicted means are a third of it: as unhelpful as a context can be, but alive everywhere.
+    """
+    done: set[str] = set()
+    c = model.slice_channels
+
+    def target(name: str, channels: int) -> tuple[Tensor, Tensor]:
+        mean, std = torch.zeros(channels), torch.ones(channels)
+        if name == _last_name(model.g_a, "g_a"):
+            std = y_spread
+        elif name == _last_name(model.h_a, "h_a"):
+            std = z_spread
+        elif name.startswith("entropy_parameters") and name.endswith("fusion.6"):
+            index = int(name.split(".")[1])
+            spread = y_spread[index * c : index * c + c]
+            mean, std = torch.cat([spread, torch.zeros(c)]), torch.cat([spread, spread]) / 3
+        return mean, std
+
+    def rescale(name: str) -> Callable[..., Tensor | None]:
+        def hook(module: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
+            if name in done:
+                return None
+            done.add(name)
+            assert isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and module.bias is not None
+            dim = output.ndim - 1 if isinstance(module, nn.Linear) else 1
+            flat = output.movedim(dim, 0).flatten(1)
+            mean, std = target(name, len(flat))
+            gain = std / (flat.std(1) + 1e-6)
+            weight_dim = 1 if isinstance(module, nn.ConvTranspose2d) else 0
+            module.weight.data *= gain.reshape([-1 if d == weight_dim else 1 for d in range(module.weight.ndim)])
+            module.bias.data = (module.bias.data - flat.mean(1)) * gain + mean
+            shape = [-1 if d == dim else 1 for d in range(output.ndim)]
+            return (output - flat.mean(1).reshape(shape)) * gain.reshape(shape) + mean.reshape(shape)
+
+        return hook
+
+    whole = (f"g_s{'' if model.narrow else '.synthesis_transform'}", "entropy_bottleneck")
+    hooks = [
+        module.register_forward_hook(rescale(name))
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and not name.startswith(whole)
+    ]
+    quality = (1 + model.qualities) / 2 if model.qualities else None
+    y = model.g_a(x) * model.gains(quality, len(x))[0]
+    model.code_latent(y, torch.round(model.h_a(y)))
+    for hook in hooks:
+        hook.remove()
+    return y
+
+
+def _last_name(network: nn.Module, prefix: str) -> str:
+    names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    return f"{prefix}.{names[-1]}"
+
+
+def lifelike_mlic(cls: type[MLICPlusPlus] = MLICPlusPlus, N: int = 192, M: int = 320, seed: int = 0) -> MLICPlusPlus:
+    """A model of published size; ``lifelike_mlic()`` is MLIC++ with its 83.5 M parameters."""
+    torch.manual_seed(seed)
+    model = cls(N, M).eval()
+    z_spread = spreads(N, seed + 1) / 2
+    enliven(model, photo()[None, :, :256, :256], spreads(M, seed), z_spread)
+    _logistic(model.entropy_bottleneck, z_spread)
+    return model
+
+
+def small_mlic(cls: type[MLICPlusPlus] = MLICPlusPlus, qualities: int = 2) -> MLICPlusPlus:
+    """A model of two slices with narrow transforms, for tests: quick, and alive in every part."""
+    torch.manual_seed(5)
+    sizes = Sizes((16, 12, 8), (10, 12, 6), (12, 6), (14, 8), (16, 12, 10), (12, 8))
+    model = cls(8, 32, (4, 6, 8), qualities, slices=2, sizes=sizes).eval()
+    x = photo()[None, :, 128:256, 256:448]
+    y_spread, z_spread = torch.linspace(0.2, 3, 32), torch.linspace(0.3, 2, 8)
+    enliven(model, x, y_spread, z_spread)
+    _logistic(model.entropy_bottleneck, z_spread)
     return model

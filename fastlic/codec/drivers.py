@@ -24,7 +24,7 @@ SECTIONS = 2  # z, then y
 Backend = Literal["auto", "reference", "cpp"]
 
 
-def _fewest_bits(tables: CdfTables) -> float:
+def fewest_bits(tables: CdfTables) -> float:
     """Bits of the cheapest symbol of any row."""
     likeliest = np.diff(tables.cdf).max()  # differences across rows are negative
     return float(tables.precision - np.log2(likeliest))
@@ -87,7 +87,7 @@ def _decode_reference(model: IntegerEntropyModel, sections: Sections, height: in
     for name, section, count, table in zip("zy", sections, counts, tables, strict=True):
         # No symbol is cheaper than the likeliest slot of any row, so a short section cannot claim a huge image: what
         # is allocated stays in proportion to the bytes that came.
-        if count * _fewest_bits(table) > 8 * len(section) + 64:
+        if count * fewest_bits(table) > 8 * len(section) + 64:
             raise CorruptStreamError(f"section {name} has {len(section)} bytes, too few for {count} symbols")
     decoders = [RansDecoder(section, table) for section, table in zip(sections, tables, strict=True)]
 

@@ -15,7 +15,8 @@ from fastlic.ops.rans import CdfTables
 _FLOOR = 2.0**-40  # symbols this unlikely are escapes; without a floor one of them would make the estimate infinite
 
 
-def _bits(probabilities: Tensor) -> float:
+def bits_of(probabilities: Tensor) -> float:
+    """Information of events of these probabilities."""
     return float(-probabilities.double().clamp_min(_FLOOR).log2().sum())
 
 
@@ -31,8 +32,8 @@ def float_bits(model: Hyperprior, latents: Latents) -> tuple[float, float]:
     scales, means = features, torch.zeros_like(y)
     if not isinstance(model, ScaleHyperprior):
         scales, means = features.chunk(2, dim=1)
-    y_bits = _bits(model.gaussian_conditional.likelihood(y, scales, means))
-    return y_bits, _bits(model.entropy_bottleneck.likelihood(z))
+    y_bits = bits_of(model.gaussian_conditional.likelihood(y, scales, means))
+    return y_bits, bits_of(model.entropy_bottleneck.likelihood(z))
 
 
 def table_bits(model: IntegerEntropyModel, latents: Latents) -> tuple[float, float]:
@@ -46,14 +47,14 @@ def table_bits(model: IntegerEntropyModel, latents: Latents) -> tuple[float, flo
     while True:
         tables = (model.z_tables, model.y_tables)[step.section]
         symbols = z if step.means is None else (y[step.where] - step.means) >> MEAN_BITS
-        totals[step.section] += _coded_bits(tables, step.indexes.numpy().ravel(), symbols.numpy().ravel())
+        totals[step.section] += coded_bits(tables, step.indexes.numpy().ravel(), symbols.numpy().ravel())
         try:
             step = schedule.send(symbols)
         except StopIteration:
             return totals[1], totals[0]
 
 
-def _coded_bits(tables: CdfTables, indexes: np.ndarray, symbols: np.ndarray) -> float:
+def coded_bits(tables: CdfTables, indexes: np.ndarray, symbols: np.ndarray) -> float:
     """Bits of symbols under their rows: slots by frequency, low bits raw, escapes in Elias' gamma code."""
     shifts, offsets = tables.shifts[indexes].astype(np.int64), tables.offsets[indexes].astype(np.int64)
     sizes = tables.lengths[indexes].astype(np.int64) - 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.rate import float_bits, table_bits
 from fastlic.entropy.schedule import HYPER_STRIDE, Latents
-from fastlic.models import FAMILIES, Hyperprior
+from fastlic.models import JAHP, Hyperprior, MeanScaleHyperprior, ScaleHyperprior
 
 LATENT_STRIDE = 16  # image pixels per latent position
 
@@ -38,7 +38,9 @@ class Transforms(nn.Module):
 class HyperpriorCoder(FamilyCoder[Floats, Latents]):
     """See :class:`FamilyCoder`. The entropy model is :class:`IntegerEntropyModel`; ``drivers`` runs it."""
 
-    models = FAMILIES
+    models: ClassVar[Mapping[str, type[Hyperprior]]] = {
+        cls.family: cls for cls in (ScaleHyperprior, MeanScaleHyperprior, JAHP)
+    }
     entropy: IntegerEntropyModel
 
     def __init__(self, model: Hyperprior, entropy: IntegerEntropyModel, whole: bool) -> None:
@@ -57,7 +59,7 @@ class HyperpriorCoder(FamilyCoder[Floats, Latents]):
     def from_stored(
         cls, family: str, config: dict[str, Any], floats: Mapping[str, Tensor], integers: dict[str, np.ndarray]
     ) -> HyperpriorCoder:
-        model = FAMILIES[family](**config).eval()
+        model = cls.models[family](**config).eval()
         missing, unknown = model.load_state_dict(floats, strict=False)
         transforms = [k for k in missing if k.startswith(("g_a.", "g_s.", "h_a.", "gain."))]
         if transforms or unknown:

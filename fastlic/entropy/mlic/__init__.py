@@ -1,0 +1,1 @@
+"""The integer entropy path of MLIC, MLIC+ and MLIC++."""

@@ -1,0 +1,147 @@
+"""The functions of the MLIC family that are not linear, on integers: exp, GELU, tanh, softmax means, layer norm.
+
+Every table is made once, when a model is converted, and travels with the model: nobody evaluates exp or erf again. What
+is left are integer sums, products, shifts and floor divisions, which every device and every order computes alike.
+
+    score       real = s * 2^-8     arguments of softmax and tanh
+    normalised  real = n * 2^-8     outputs of a layer norm
+    weight      real = p / 32767    relative to the largest weight of its softmax
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastlic.entropy.fixed import ACTIVATION_BITS, MEAN_BITS, WIDE_BITS
+
+# A score is off by at most 2^-9, so a weight by 0.2 %.
+SCORE_BITS = 8
+NORM_BITS = 8
+_WEIGHT = 32767
+# Weighted means carry 8 bits below the unit of what they average: means are much smaller than the largest value.
+VALUE_BITS = 8
+_RECIPROCAL_BITS = 40
+# More weights than this, and the reciprocal of their sum is too coarse: means over whole maps divide.
+RECIPROCAL_TOKENS = 64
+# GELU reads x from activations in units of 2^-exponent.
+EXPONENTS = 16
+_PHI_STEPS = 8  # the table of the normal distribution has steps of 2^-8 ...
+_PHI_REACH = 6  # ... on -6..6; beyond, the function is 0 or 1 to 30 bits
+_PHI_BITS = 16
+_HALF = 1 << (ACTIVATION_BITS - 1)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The three tables.
+
+    Attributes:
+        exp: int16 [n], 32767 * exp(-d / 256) for d = 0, 1, ...; the last entry is 0 and serves everything beyond.
+        phi: int32 [3073], 65536 * Phi(t / 256) for t = -1536 ... 1536.
+        tanh: int8 [4096], 64 * tanh(a / 256) / 2 for a = -2048 ... 2047: a residue in the units of latents.
+    """
+
+    exp: np.ndarray
+    phi: np.ndarray
+    tanh: np.ndarray
+
+    @classmethod
+    def make(cls) -> Tables:
+        """Evaluated in float64."""
+        reach = math.ceil(math.log(2 * _WEIGHT) * 2**SCORE_BITS)  # beyond it, weights round to 0
+        exp = np.rint(_WEIGHT * np.exp(-np.arange(reach + 1) / 2**SCORE_BITS))
+        exp[-1] = 0
+        t = np.arange(-_PHI_REACH << _PHI_STEPS, (_PHI_REACH << _PHI_STEPS) + 1) / 2**_PHI_STEPS
+        phi = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in t]) * 2**_PHI_BITS
+        tanh = np.tanh(np.arange(-_HALF, _HALF) / 2**SCORE_BITS) / 2 * 2**MEAN_BITS
+        return cls(exp.astype(np.int16), np.rint(phi).astype(np.int32), np.rint(tanh).astype(np.int8))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Named arrays for storage."""
+        return {"tables.exp": self.exp, "tables.phi": self.phi, "tables.tanh": self.tanh}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Tables:
+        """Read what ``to_arrays`` wrote."""
+        return cls(arrays["tables.exp"], arrays["tables.phi"], arrays["tables.tanh"])
+
+    @cached_property
+    def gelu_table(self) -> np.ndarray:
+        """int16 [16 * 4096]: a * Phi(a 2^-e), rounded, at [4096 e + a + 2048]; integers alone make it from ``phi``."""
+        a = np.arange(-_HALF, _HALF, dtype=np.int64)
+        centre = len(self.phi) // 2
+        rows = []
+        for exponent in range(EXPONENTS):
+            if exponent <= _PHI_STEPS:
+                at = a << (_PHI_STEPS - exponent)
+            else:
+                at = (a + (1 << (exponent - _PHI_STEPS - 1))) >> (exponent - _PHI_STEPS)
+            phi = self.phi[at.clip(-centre, centre) + centre].astype(np.int64)
+            rows.append((a * phi + (1 << (_PHI_BITS - 1))) >> _PHI_BITS)
+        return np.concatenate(rows).astype(np.int16)
+
+    def gelu(self, x: Tensor, exponents: np.ndarray) -> Tensor:
+        """Activations int64 [..., C] in units of 2^-exponent, uint8 [C] -> GELU of them in the same units."""
+        table = torch.from_numpy(self.gelu_table.astype(np.int64)).to(x.device)
+        first = torch.from_numpy(exponents.astype(np.int64) * 2 * _HALF + _HALF).to(x.device)
+        return table[x + first]
+
+    def residue(self, x: Tensor) -> Tensor:
+        """Activations int64 in units of 2^-8 -> 0.5 tanh of them in units of 2^-6."""
+        return torch.from_numpy(self.tanh.astype(np.int64)).to(x.device)[x + _HALF]
+
+    def weights(self, scores: Tensor, dim: int, allowed: Tensor | None = None) -> Tensor:
+        """Softmax weights int64, up to their common factor, of scores along ``dim``; 0 where not allowed."""
+        if allowed is not None:
+            scores = torch.where(allowed, scores, torch.full_like(scores, -(1 << 40)))
+        return self.exp_of(scores.amax(dim, keepdim=True) - scores)
+
+    def exp_of(self, distances: Tensor) -> Tensor:
+        """exp(-d / 256) times 32767 for d int64 >= 0."""
+        table = torch.from_numpy(self.exp.astype(np.int64)).to(distances.device)
+        return table[distances.clamp(max=len(self.exp) - 1)]
+
+
+def mean_of_few(sums: Tensor, totals: Tensor) -> Tensor:
+    """Weighted sums over total weights, int64, in units of 2^-8 of the values'; at most 64 weights went in."""
+    inverse = torch.div(torch.full_like(totals, 1 << _RECIPROCAL_BITS), totals, rounding_mode="floor")
+    shift = _RECIPROCAL_BITS - VALUE_BITS
+    return (sums * inverse + (1 << (shift - 1))) >> shift
+
+
+def mean_of_many(sums: Tensor, totals: Tensor) -> Tensor:
+    """As ``mean_of_few`` for any number of weights."""
+    return torch.div((sums << (VALUE_BITS + 1)) + totals, totals << 1, rounding_mode="floor")
+
+
+def square_root(x: Tensor) -> Tensor:
+    """floor(sqrt(x)) of int64 0 <= x < 2^62."""
+    root = x.double().sqrt().long()
+    root = root - (root * root > x).long()
+    return root + ((root + 1) * (root + 1) <= x).long()
+
+
+def epsilon_of(real: float, channels: int, unit: float) -> int:
+    """The layer norm's epsilon for ``normalise``: inputs in units of ``unit``."""
+    return max(round(real * channels**2 / unit**2), 1)
+
+
+def normalise(x: Tensor, epsilon: int) -> Tensor:
+    """Layer norm without its affine part: int64 [..., C], clipped to 21 bits -> int64 in units of 2^-8.
+
+    With S the sum of a row, C x - S is C times the distance from the mean, and its mean square C^2 times the variance.
+    """
+    limit = (1 << (WIDE_BITS - 1)) - 1
+    x = x.clamp(-limit, limit)
+    channels = x.shape[-1]
+    distance = x * channels - x.sum(-1, keepdim=True)
+    variance = torch.div((distance * distance).sum(-1, keepdim=True), channels, rounding_mode="floor") + epsilon
+    root = square_root(variance << 8)  # in units of 2^-4
+    scaled = torch.div((distance << (NORM_BITS + 5)) + root, root << 1, rounding_mode="floor")
+    return scaled.clamp(-_HALF + 1, _HALF - 1)

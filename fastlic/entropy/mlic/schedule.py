@@ -1,0 +1,84 @@
+"""The coding schedule of the MLIC family, written once for both directions: z, then slices x (anchors, others)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastlic.entropy.fixed import reconstruct
+from fastlic.entropy.mlic.model import IntegerMLIC
+from fastlic.entropy.schedule import Latents, hyper_size
+from fastlic.models.mlic.checkerboard import positions
+
+ANCHORS, OTHERS = "a", "n"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Symbols that are coded together, position by position.
+
+    Attributes:
+        section: 0 for the hyper latent z, 1 for the latent y.
+        where: int64 [n], raster positions in that section's map.
+        channels: (first, behind the last) channel.
+        indexes: uint8 [n, channels], table of each symbol.
+        means: int64 [n, channels] in units of 2^-6, what the symbol is a difference from; None for z.
+    """
+
+    section: int
+    where: Tensor
+    channels: tuple[int, int]
+    indexes: Tensor
+    means: Tensor | None
+
+
+Schedule = Generator[Pass, Tensor, Latents]
+
+
+def mlic_schedule(model: IntegerMLIC, height: int, width: int, device: str = "cpu") -> Schedule:
+    """Passes for a latent of height x width, 2 or more positions.
+
+    The driver answers each with int64 symbols shaped like ``indexes``.
+    """
+    n, c = model.hyper_channels, model.slice_channels
+    rows, columns = hyper_size(height, width)
+    everywhere = torch.arange(rows * columns, device=device)
+    by_channel = torch.arange(n, dtype=torch.uint8, device=device).expand(rows * columns, n)
+    answer = yield Pass(0, everywhere, (0, n), by_channel, None)
+    z = answer.reshape(rows, columns, n).permute(2, 0, 1)
+
+    hyper = model.hyper_features(z, height, width)
+    means = hyper[model.latent_channels :]  # what residual prediction reads of it
+    y = torch.zeros(model.latent_channels, height, width, dtype=torch.int64, device=device)
+    decoded: list[Tensor] = []  # activations of finished slices
+    where = {which: positions(height, width, parity, device) for which, parity in ((ANCHORS, 1), (OTHERS, 0))}
+    for index in range(model.slices):
+        channels = (index * c, index * c + c)
+        latent = y[channels[0] : channels[1]].reshape(c, -1)  # a view: filled in below
+        past = []
+        if index:
+            joined = torch.cat(decoded)
+            past = [model.channel(index, joined)]
+            if model.family != "mlic":
+                past.insert(0, model.inter(index, joined))
+        contexts = [*past, hyper]
+        for which in (ANCHORS, OTHERS):
+            at = where[which]
+            current = latent.reshape(c, height, width)
+            if which == OTHERS:
+                activations = model.latent_input(index, current)
+                near = [model.local(index, current, activations)]
+                if index:
+                    near.append(model.intra(index, decoded[-1], activations))
+                contexts = [*near, *contexts]
+            given = torch.cat([context.flatten(1)[:, at] for context in contexts]).T
+            scales, shift = model.parameters(which, index, given)
+            symbols = yield Pass(1, at, channels, model.scale_indexes(scales), shift)
+            latent[:, at] = reconstruct(symbols, shift).T
+            joined = torch.cat([means, *decoded, model.latent_input(index, current)])
+            latent[:, at] += model.residue(which, index, joined).flatten(1)[:, at]
+        decoded.append(model.latent_input(index, latent.reshape(c, height, width)))
+    return Latents(z, y)

@@ -1,0 +1,98 @@
+"""Streams of the official MLIC++ code, both ways; what surrounds them runs without the official outputs too."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fastlic.bench.lifelike import photo, small_mlic
+from fastlic.codec import mlicpp_official as official
+from fastlic.errors import CorruptStreamError
+from fastlic.models import MLICPlusPlus
+from fastlic.ops.compressai_tables import scale_table
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def stored() -> dict:
+    for folder in (os.environ.get("FASTLIC_GOLDEN"), ROOT.parent / "shared" / "golden"):
+        if folder and (file := Path(folder) / "mlicpp_small.pt").is_file():
+            content = torch.load(file, weights_only=True)
+            state = content["state_dict"]
+            content["state_dict"] = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+            return content
+    pytest.skip("the official outputs (mlicpp_small.pt) are not here; FASTLIC_GOLDEN names their folder")
+
+
+@pytest.mark.golden
+def test_official_strings_decode_to_the_official_image(stored):
+    model = MLICPlusPlus.from_state_dict(stored["state_dict"])
+    got = official.decompress(model, stored["strings"], stored["shape"])
+    torch.testing.assert_close(got, stored["decompress_x_hat"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.golden
+def test_an_official_image_encodes_to_the_official_strings(stored):
+    model = MLICPlusPlus.from_state_dict(stored["state_dict"])
+    out = official.compress(model, stored["x"])
+    assert out["shape"] == tuple(stored["shape"])
+    assert out["strings"] == stored["strings"]
+
+
+@pytest.mark.golden
+def test_tables_made_here_are_the_checkpoints_own(stored):
+    model = MLICPlusPlus.from_state_dict(stored["state_dict"])
+    buffers = {k: v.clone() for k, v in model.named_buffers()}
+    official.update(model)
+    for name in ("_quantized_cdf", "_cdf_length", "_offset"):
+        for part in ("entropy_bottleneck", "gaussian_conditional"):
+            assert torch.equal(model.get_buffer(f"{part}.{name}"), buffers[f"{part}.{name}"]), (part, name)
+    np.testing.assert_array_equal(scale_table(), buffers["gaussian_conditional.scale_table"].numpy())
+
+
+@pytest.fixture(scope="module")
+def model() -> MLICPlusPlus:
+    made = small_mlic(MLICPlusPlus, qualities=0)
+    official.update(made)
+    return made
+
+
+def test_any_model_round_trips_with_the_latents_of_its_forward_pass(model):
+    x = photo()[None, :, :64, 100:200]
+    out = official.compress(model, x)
+    decoded = official.decompress(model, out["strings"], out["shape"])
+    with torch.no_grad():
+        forward = model(torch.nn.functional.pad(x, (0, 28)))["x_hat"]
+    torch.testing.assert_close(decoded, forward, rtol=1e-4, atol=1e-4)
+
+
+def test_files_round_trip_and_damage_is_found(model):
+    out = official.compress(model, photo()[None, :, :60, :70])
+    data = official.write_file(out, 60, 70)
+    assert len(data) == 28 + sum(len(s) for part in out["strings"] for s in part)
+    assert official.read_file(data) == (out, 60, 70)
+    for damaged in (data[:10], data[:25], data[:-1], data + b"x", data[:12] + b"\0\0\0\7" + data[16:]):
+        with pytest.raises(CorruptStreamError):
+            official.read_file(damaged)
+
+
+def test_damaged_strings_are_found(model):
+    out = official.compress(model, photo()[None, :, :64, :64])
+    (y,), (z,) = out["strings"]
+    for strings in ([[y[:-4]], [z]], [[y], [z[:-4]]], [[y + b"\1\2\3\4"], [z]], [[b""], [z]]):
+        with pytest.raises(CorruptStreamError):
+            official.decompress(model, strings, out["shape"])
+    with pytest.raises(CorruptStreamError, match="limit"):
+        official.decompress(model, out["strings"], (1 << 20, 1 << 20))
+    with pytest.raises(ValueError, match=r"\[\[y\], \[z\]\]"):
+        official.decompress(model, [[y]], out["shape"])
+
+
+def test_a_model_without_tables_says_how_to_make_them():
+    with pytest.raises(ValueError, match="update"):
+        official.compress(small_mlic(MLICPlusPlus, qualities=0), torch.zeros(1, 3, 64, 64))

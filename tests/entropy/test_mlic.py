@@ -1,0 +1,207 @@
+"""The integer path of the MLIC family beside its float model, and its functions beside their definitions."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from fastlic.bench.lifelike import photo, small_mlic
+from fastlic.entropy.mlic import convert as conversion
+from fastlic.entropy.mlic.functions import (
+    Tables,
+    epsilon_of,
+    mean_of_few,
+    mean_of_many,
+    normalise,
+    square_root,
+)
+from fastlic.entropy.mlic.layers import PLAIN, SHUFFLED, TRANSPOSED, Layer
+from fastlic.entropy.mlic.model import IntegerMLIC
+from fastlic.models import MLIC, MLICPlus, MLICPlusPlus
+from fastlic.models.mlic.attention import linear_attention
+from fastlic.models.mlic.checkerboard import anchors
+
+TABLES = Tables.make()
+FAMILY = {"mlic": MLIC, "mlic+": MLICPlus, "mlic++": MLICPlusPlus}
+
+
+@cache
+def lively(name: str) -> tuple[MLICPlusPlus, IntegerMLIC, torch.Tensor, dict[str, np.ndarray]]:
+    """A model, its integers, a latent [1, 32, 8, 12], and the real values of activations' units by name."""
+    model, x = small_mlic(FAMILY[name]), photo()[:, 128:256, 256:448]
+    units: dict[str, np.ndarray] = {}
+    scale = conversion._Ranges.scale
+
+    def spy(self, key, *args, **kwargs):
+        units[key] = scale(self, key, *args, **kwargs)
+        return units[key]
+
+    conversion._Ranges.scale = spy
+    try:
+        integers = conversion.convert(model, [x])
+    finally:
+        conversion._Ranges.scale = scale
+    return model, integers, next(conversion.latents(model, [x])), units
+
+
+def integers_of(name: str) -> IntegerMLIC:
+    return lively(name)[1]
+
+
+def test_gelu_is_right_to_a_unit_at_every_exponent():
+    a = torch.arange(-2047, 2048)
+    for exponent in range(16):
+        got = TABLES.gelu(a[:, None], np.array([exponent], np.uint8))[:, 0]
+        real = torch.nn.functional.gelu(a.double() * 2.0**-exponent)
+        error = (got - real * 2.0**exponent).abs() / (1 + 1e-3 * a.abs())  # the table's steps: 2^-9 * 0.4
+        assert error.max() < 1.0
+
+
+def test_residues_are_half_a_tanh():
+    a = torch.arange(-2047, 2048)
+    assert (TABLES.residue(a) / 64 - 0.5 * torch.tanh(a / 256)).abs().max() <= 1 / 128
+
+
+def test_square_roots_are_exact():
+    values = [0, 1, 2, 3, 4, 2**52 - 1, 2**52, 2**61 + 12345]
+    for root in (5, 2**26 - 1, 2**26, 2**26 + 1, 2**30, 2**31 - 2):
+        values += [root * root - 1, root * root, root * root + 1]
+    assert square_root(torch.tensor(values)).tolist() == [math.isqrt(v) for v in values]
+
+
+def test_layer_norm_is_close_to_the_float_one():
+    x = torch.randn(200, 32) * torch.tensor([0.05, 0.5, 5.0, 50.0]).repeat(50)[:, None]
+    units = (x * 64).round()
+    want = torch.nn.functional.layer_norm(units.double() / 64, (32,))
+    got = normalise(units.long(), epsilon_of(1e-5, 32, 2.0**-6)) / 256
+    assert (got - want).abs().max() < 0.01
+    assert (normalise(torch.zeros(1, 32, dtype=torch.long), 42) == 0).all()
+    huge = torch.full((1, 32), 2**26).index_fill(1, torch.tensor([3]), -(2**26))
+    assert normalise(huge, 42).abs().max() <= 2047
+
+
+@pytest.mark.parametrize("mean", [mean_of_few, mean_of_many])
+def test_weighted_means_are_rounded_quotients(mean):
+    weights = torch.randint(1, 32768, (500, 25))
+    values = torch.randint(-2047, 2048, (500, 25))
+    sums, totals = (weights * values).sum(1), weights.sum(1)
+    want = sums.double() / totals * 256
+    assert (mean(sums, totals) - want).abs().max() <= (1 if mean is mean_of_few else 0.501)
+
+
+def test_softmax_weights_are_exponentials():
+    scores = (torch.randn(50, 20) * 512).round().long()
+    weights = TABLES.weights(scores, 1).double()
+    want = (scores / 256).double().softmax(1)
+    assert (weights / weights.sum(1, keepdim=True) - want).abs().max() < 1e-4
+    allowed = torch.arange(20) % 2 == 0
+    masked = TABLES.weights(scores, 1, allowed)
+    assert (masked[:, 1::2] == 0).all() and (masked.amax(1) == 32767).all()
+
+
+@pytest.mark.parametrize("kind", [PLAIN, TRANSPOSED, SHUFFLED])
+def test_layers_follow_their_float_twins(kind):
+    torch.manual_seed(3)
+    transposed = torch.nn.ConvTranspose2d(6, 8, 5, 2, 2, 1)
+    module = transposed if kind == TRANSPOSED else torch.nn.Conv2d(6, 8, 3, 1, 1)
+    x = torch.randint(-2047, 2048, (6, 5, 7))
+    scale = np.full(6, 1 / 2047)
+    with torch.no_grad():
+        want = module(x[None] / 2047)
+    if kind == SHUFFLED:
+        want = torch.nn.functional.pixel_shuffle(want, 2)
+    layer = Layer.from_float(module.weight, module.bias, scale, np.full(8, want.abs().max().item() / 2000), kind=kind)
+    got = layer(x, TABLES) * (want.abs().max().item() / 2000)
+    assert (got - want[0]).abs().max() < 0.02 * want.abs().max()
+    again = Layer.from_arrays(layer.to_arrays("a"), "a")
+    assert torch.equal(again(x, TABLES), layer(x, TABLES))
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_integers_survive_storage(name):
+    integers = integers_of(name)
+    again = IntegerMLIC.from_arrays(integers.to_arrays())
+    assert again.fingerprint() == integers.fingerprint()
+    assert again.layers.keys() == integers.layers.keys() and again.family == name
+    with pytest.raises(ValueError, match="no integers of an MLIC model"):
+        IntegerMLIC.from_arrays({})
+
+
+def close(got: torch.Tensor, units: np.ndarray, want: torch.Tensor, where: torch.Tensor | None = None) -> float:
+    """Error of integer activations [C, h, w] relative to the float ones' deviation."""
+    real = got.double() * torch.from_numpy(units)[:, None, None]
+    if where is not None:
+        real, want = real[:, where], want[:, where]
+    return float((real - want).std() / want.std())
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_context_is_close_to_the_float_one(name):
+    """Contexts fed with the same latents: errors far below what the entropy parameters make of them."""
+    model, integers, y, units = lively(name)
+    c = model.slice_channels
+    decoded = torch.cat([integers.latent_input(i, (y[0, i * c : i * c + c] * 64).round().long()) for i in range(2)])
+    real = (decoded.double() * torch.from_numpy(units["y"][: 2 * c])[:, None, None]).float()[None]
+    previous, current = real[:, :c], anchors(real[:, c:])
+    with torch.no_grad():
+        got = {
+            "channel_context": (integers.channel(1, decoded[:c]), model.channel_context[1](real[:, :c])),
+            "global_intra_context": (
+                integers.intra(1, decoded[:c], anchors(decoded[c:])),
+                model.global_intra_context[1](previous, current),
+            ),
+            "local_context": (
+                integers.local(1, anchors((real[0, c:] * 64).round().long()), anchors(decoded[c:])),
+                model.local_context[1](current),
+            ),
+        }
+        if name != "mlic":
+            got["global_inter_context"] = (integers.inter(1, decoded[:c]), model.global_inter_context[1](real[:, :c]))
+    others = anchors(torch.ones(y.shape[2:])) == 0
+    for context, (integer, floats) in got.items():
+        scale = units.get(f"{context}.1", units.get(f"{context}.1.fushion.4", units.get(f"{context}.1.4")))
+        where = others if context == "local_context" else None
+        assert close(integer, scale, floats[0].double(), where) < 0.1, context
+
+
+@pytest.mark.parametrize("name", ["mlic", "mlic+"])
+def test_softmax_attention_does_not_depend_on_its_blocks(name, monkeypatch):
+    integers = integers_of(name)
+    c = integers.slice_channels
+    previous, current = torch.randint(-500, 500, (2, c, 6, 8))
+    want = integers.intra(1, previous, anchors(current))
+    for block in (1, 300):
+        monkeypatch.setattr("fastlic.entropy.mlic.model._BLOCK_SCORES", block)
+        assert torch.equal(integers.intra(1, previous, anchors(current)), want)
+
+
+def test_local_context_does_not_depend_on_its_blocks(monkeypatch):
+    integers = integers_of("mlic++")
+    latent = anchors(torch.randint(-500, 500, (integers.slice_channels, 7, 8)))
+    want = integers.local(0, latent, latent)
+    for block in (1, 5, 11):
+        monkeypatch.setattr("fastlic.entropy.mlic.model._WINDOWS", block)
+        assert torch.equal(integers.local(0, latent, latent), want)
+
+
+def test_linear_attention_on_integers_is_close_to_the_float_one():
+    integers = integers_of("mlic++")
+    q, k, v = torch.randn(3, 32, 300)
+    units = [(t * s).round().long().reshape(2, 16, 300) for t, s in ((q, 256), (k, 256), (v, 500))]
+    got = integers._linear(*units).reshape(32, 300) / 256 / 500
+    assert (got - linear_attention(q[None], k[None], v[None], 2)[0]).abs().max() < 5e-3
+
+
+def test_conversion_needs_an_image():
+    model, *_ = lively("mlic++")
+    with pytest.raises(ValueError, match="at least one image"):
+        conversion.convert(model, [])
+
+
+def test_a_layer_whose_sums_could_leave_int32_is_refused():
+    with pytest.raises(ValueError, match="beyond int32"):
+        Layer.from_float(torch.ones(1, 9000, 1, 1), torch.zeros(1), np.ones(9000), np.ones(1))
