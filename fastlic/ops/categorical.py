@@ -7,19 +7,22 @@ assert (decode_categorical(data, rows, tables) == codes).all()
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastlic import _native
 from fastlic.ops.rans import Bytes
+from fastlic.ops.reference import categorical as reference
 from fastlic.ops.tables import normalise_pmf
 
 MAX_SYMBOLS = 65536
+
+Backend = Literal["reference", "cpp"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +93,30 @@ def _rows(indexes: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.broadcast_to(array.astype(np.uint8), shape)).reshape(-1)
 
 
+def _native_encode(symbols: NDArray[np.int32], indexes: NDArray[np.uint8], tables: CategoricalTables) -> bytes:
+    return tables.native.encode(symbols, indexes)
+
+
+def _native_decode(data: Bytes, indexes: NDArray[np.uint8], out: NDArray[np.int32], tables: CategoricalTables) -> None:
+    tables.native.decode(data, indexes, out)
+
+
+ENCODE: dict[str, Callable[..., bytes]] = {"reference": reference.encode, "cpp": _native_encode}
+DECODE: dict[str, Callable[..., None]] = {"reference": reference.decode, "cpp": _native_decode}
+
+
+def _choose(table: dict[str, Any], backend: str) -> Any:
+    if backend not in table:
+        raise ValueError(f"backend must be {' or '.join(table)}, got {backend!r}")
+    return table[backend]
+
+
 def encode_categorical(
     symbols: Any,  # [...] integers, 0 <= symbol < symbols of its row
     indexes: Any,  # broadcast to the same shape, table row of each symbol; None: row 0
     tables: CategoricalTables,
+    *,
+    backend: Backend = "cpp",
 ) -> bytes:
     array = np.asarray(symbols)
     if array.size and array.dtype.kind not in "iu":
@@ -101,11 +124,14 @@ def encode_categorical(
     if array.size and not (array.min() >= 0 and array.max() < MAX_SYMBOLS):
         raise ValueError(f"symbols must lie in 0..65535, got {array.min()}..{array.max()}")
     flat = np.ascontiguousarray(array, dtype=np.int32).reshape(-1)
-    return tables.native.encode(flat, _rows(indexes, array.shape))
+    encode: Callable[..., bytes] = _choose(ENCODE, backend)
+    return encode(flat, _rows(indexes, array.shape), tables)
 
 
-def decode_categorical(data: Bytes, indexes: Any, tables: CategoricalTables, shape: Any = None) -> NDArray[np.int32]:
+def decode_categorical(
+    data: Bytes, indexes: Any, tables: CategoricalTables, shape: Any = None, *, backend: Backend = "cpp"
+) -> NDArray[np.int32]:
     """Inverse of :func:`encode_categorical`. ``shape``: of the result, if indexes are to be broadcast to it."""
     out = np.empty(np.shape(indexes) if shape is None else shape, dtype=np.int32)
-    tables.native.decode(data, _rows(indexes, out.shape), out.reshape(-1))
+    _choose(DECODE, backend)(data, _rows(indexes, out.shape), out.reshape(-1), tables)
     return out

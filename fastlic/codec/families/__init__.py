@@ -6,11 +6,12 @@ from typing import Any
 
 from fastlic.codec.families.base import Backend, FamilyCoder
 from fastlic.codec.families.hyperprior import HyperpriorCoder
+from fastlic.codec.families.mcquic import McQuicCoder
 from fastlic.codec.families.mlic import MlicCoder
 
-CODERS: tuple[type[FamilyCoder[Any, Any]], ...] = (HyperpriorCoder, MlicCoder)
+CODERS: tuple[type[FamilyCoder[Any, Any]], ...] = (HyperpriorCoder, MlicCoder, McQuicCoder)
 
 # Family name -> who codes it.
 BY_FAMILY = {family: coder for coder in CODERS for family in coder.models}
 
-__all__ = ["BY_FAMILY", "CODERS", "Backend", "FamilyCoder", "HyperpriorCoder", "MlicCoder"]
+__all__ = ["BY_FAMILY", "CODERS", "Backend", "FamilyCoder", "HyperpriorCoder", "McQuicCoder", "MlicCoder"]

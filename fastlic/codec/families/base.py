@@ -43,7 +43,10 @@ class EntropyIntegers(Protocol):
         """Every integer under a stable name, for the codec file and the fingerprint."""
 
 
-def frozen(module: nn.Module) -> nn.Module:
+M = TypeVar("M", bound=nn.Module)
+
+
+def frozen(module: M) -> M:
     """A copy of ``module`` as ``FamilyCoder.transforms`` wants it; convolution kernels lie channels-last."""
     parts = copy.deepcopy(module).eval().requires_grad_(False)
     channels_last(parts)

@@ -1,0 +1,148 @@
+"""McQuic: one section per level of codebook indexes, the deepest level first, so that a beginning is a preview."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen
+from fastlic.entropy.codes import CodeTables
+from fastlic.models import McQuic
+from fastlic.models.mcquic.padding import padded_size
+
+Levels = list[Tensor]  # int64 [m, h, w] on the CPU, finest first; of a preview the deepest few
+
+_ALIAS = "_dequantizer._codebook"
+# What only training reads: the frequencies are in the tables, and no code depends on the temperatures.
+_TRAINING_ONLY = ("_freqEMA.", "_temperature")
+
+
+class McQuicCoder(FamilyCoder[Levels, Levels]):
+    """See :class:`FamilyCoder`. The integers are :class:`CodeTables`."""
+
+    models = {"mcquic": McQuic}  # noqa: RUF012 - a constant
+    entropy: CodeTables
+
+    def __init__(self, model: McQuic, entropy: CodeTables, whole: bool) -> None:
+        self.family = model.family
+        self.config: dict[str, Any] = model.config
+        self.qualities = 0
+        self.entropy = entropy
+        self.model: McQuic | None = model if whole else None
+        # Previews fill in what the tables expect, so that every copy of a codec shows the same ones.
+        self.transforms = frozen(model)
+        for running, share in zip(self.transforms._quantizer._entropyCoder._freqEMA, entropy.shares(), strict=True):
+            running.copy_(torch.from_numpy(share))
+        self.previews = {"levels": model.levels}
+
+    @classmethod
+    def from_model(cls, model: McQuic, images: Sequence[Tensor] | None) -> McQuicCoder:
+        """Tables from the model's running frequencies, which calibration images refine: they add their counts to one
+        pseudo-count per word on average."""
+        shares = [share.numpy() for share in model.frequencies()]
+        if images is not None:
+            shares = _counted(model, shares, images)
+        books = [book._codebook.detach().numpy() for book in model._quantizer.codebooks]
+        return cls(model, CodeTables.from_shares(shares, books), whole=True)
+
+    @classmethod
+    def from_stored(
+        cls, family: str, config: dict[str, Any], floats: Mapping[str, Tensor], integers: dict[str, np.ndarray]
+    ) -> McQuicCoder:
+        entropy = CodeTables.from_arrays(integers)
+        shapes = [(table.rows, len(table.cdf) // table.rows - 1) for table in entropy.tables]
+        if shapes != [(config["m"], k) for k in config["k"]]:
+            raise ValueError(f"tables of {shapes} (groups, words) for a model of {config}")
+        state = dict(floats)
+        whole = True
+        for level, share in enumerate(entropy.shares()):  # what a file for coding alone leaves out
+            state.setdefault(f"_quantizer._entropyCoder._freqEMA.{level}", torch.from_numpy(share).float())
+            temperature = f"_quantizer._encoders.{level}._quantizer._temperature"
+            whole = whole and temperature in state
+            state.setdefault(temperature, torch.ones(config["m"], 1, 1, 1))
+        model = McQuic.from_state_dict(state)
+        if model.config != config:
+            raise ValueError(f"weights of {model.config}")
+        return cls(model, entropy, whole)
+
+    def floats(self, training: bool) -> dict[str, Tensor]:
+        source = self.model if self.model is not None and training else self.transforms
+        # Constants are left out, since a file of float16 would round 1e-12 to nothing. A model of any width has them.
+        constants = dict(McQuic(self.config["m"], self.config["m"], [2] * self.entropy.levels).named_buffers())
+        kept = {}
+        for name, value in source.state_dict().items():
+            constant = name in constants and torch.equal(constants[name], value)
+            if constant or name.endswith(_ALIAS) or (not training and any(part in name for part in _TRAINING_ONLY)):
+                continue
+            kept[name] = value
+        return kept
+
+    def analyse(self, parts: McQuic, image: Tensor, quality: float | None) -> Levels:
+        x = (image[None] * 2 - 1).contiguous(memory_format=torch.channels_last)
+        return [codes[0].cpu() for codes in parts.encode(x, parts.stride)]
+
+    def encode_many(
+        self, analysed: Sequence[Levels], backend: Backend, threads: int
+    ) -> list[tuple[list[bytes], Levels]]:
+        way = _choose(backend)
+        last = self.entropy.levels - 1
+        return [
+            ([self.entropy.encode(level, codes[level].numpy(), way) for level in range(last, -1, -1)], codes)
+            for codes in analysed
+        ]
+
+    def decode_many(
+        self, streams: Sequence[tuple[Sections, Size]], backend: Backend, threads: int, preview: Preview
+    ) -> list[Levels]:
+        way = _choose(backend)
+        decoded = []
+        for sections, size in streams:
+            height, width = (self._padded(side) for side in size)
+            codes = []
+            for depth, section in enumerate(sections):
+                level = self.entropy.levels - 1 - depth
+                stride = 16 << level
+                codes.append(
+                    torch.from_numpy(self.entropy.decode(level, section, height // stride, width // stride, way)).long()
+                )
+            decoded.append(codes[::-1])
+        return decoded
+
+    def _padded(self, side: int) -> int:
+        stride = 8 << self.entropy.levels
+        return padded_size(side, stride, 2 * stride)
+
+    def synthesise(self, parts: McQuic, latents: Levels, quality: float | None, size: Size, preview: Preview) -> Tensor:
+        device = next(parts.parameters()).device
+        x = parts.decode([codes[None].to(device) for codes in latents], size)
+        return (x[0] + 1) / 2
+
+    def sections_needed(self, preview: Preview) -> int:
+        return preview.get("levels", self.entropy.levels)
+
+    def named(self, latents: Levels) -> dict[str, Tensor]:
+        return {f"codes_{level}": codes for level, codes in enumerate(latents)}
+
+    def estimate(self, latents: Levels) -> dict[str, float]:
+        parts = {f"codes_{n}_bits": self.entropy.bits(n, codes.numpy()) for n, codes in enumerate(latents)}
+        return {"bits": sum(parts.values()), **parts}
+
+
+def _choose(backend: Backend) -> Any:
+    if backend not in ("auto", "reference", "cpp"):
+        raise ValueError(f"backend must be auto, reference or cpp, got {backend!r}")
+    return "cpp" if backend == "auto" else backend
+
+
+def _counted(model: McQuic, shares: list[np.ndarray], images: Sequence[Tensor]) -> list[np.ndarray]:
+    """Shares [m, k] per level with the counts of ``images`` added, in units of one code."""
+    totals = [share * k for share, k in zip(shares, model.k, strict=True)]
+    for image in images:
+        for level, codes in enumerate(model.encode(image[None] * 2 - 1, model.stride)):
+            for group, code in enumerate(codes[0]):
+                totals[level][group] += np.bincount(code.flatten().numpy(), minlength=model.k[level])
+    return totals

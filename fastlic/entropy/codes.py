@@ -1,0 +1,123 @@
+"""The integer entropy model of vector quantisers: frozen tables for codebook indexes, one set per level.
+
+McQuic recomputes its tables from running frequencies in float32, on whichever device it runs; a sum in another order
+can change an integer, and with it every symbol that follows. Here the integers are made once and stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastlic.entropy.fingerprint import of_arrays
+from fastlic.errors import CorruptStreamError
+from fastlic.ops.categorical import (
+    Backend,
+    CategoricalTables,
+    categorical_tables,
+    decode_categorical,
+    encode_categorical,
+)
+
+Codes = np.ndarray  # integers [m, h, w]
+
+
+@dataclass(frozen=True)
+class CodeTables:
+    """Tables of every level, level 0 the finest; row g of a level's tables is that of codebook g.
+
+    Attributes:
+        tables: one per level, each of m rows.
+        words: uint8 [8], digest of the codebooks, so that the fingerprint tells codecs apart whose tables agree by
+            chance, as those of two untrained models do.
+    """
+
+    tables: tuple[CategoricalTables, ...]
+    words: np.ndarray
+
+    @classmethod
+    def from_shares(cls, shares: Sequence[ArrayLike], codebooks: Sequence[np.ndarray]) -> CodeTables:
+        """Freeze tables.
+
+        Args:
+            shares: float [m, k] per level, how often each word is used, in any unit.
+            codebooks: float32 [m, k, d] per level.
+        """
+        digest = hashlib.blake2b(digest_size=8)
+        for book in codebooks:
+            digest.update(np.ascontiguousarray(book, dtype="<f4").tobytes())
+        tables = tuple(categorical_tables(list(np.asarray(share, dtype=np.float64))) for share in shares)
+        return cls(tables, np.frombuffer(digest.digest(), dtype=np.uint8))
+
+    @property
+    def levels(self) -> int:
+        """Number of levels."""
+        return len(self.tables)
+
+    @property
+    def groups(self) -> int:
+        """m, codebooks per level."""
+        return self.tables[0].rows
+
+    def shares(self) -> list[np.ndarray]:
+        """float64 [m, k] per level: the probabilities that the tables assign."""
+        return [self._frequencies(level) / (1 << table.precision) for level, table in enumerate(self.tables)]
+
+    def _frequencies(self, level: int) -> np.ndarray:
+        table = self.tables[level]
+        return np.diff(table.cdf.reshape(table.rows, -1), axis=1)
+
+    def encode(self, level: int, codes: Codes, backend: Backend = "cpp") -> bytes:
+        """One level's codes [m, h, w], group by group in raster order, as bytes."""
+        return encode_categorical(codes, self._rows(codes.shape), self.tables[level], backend=backend)
+
+    def decode(self, level: int, data: bytes, height: int, width: int, backend: Backend = "cpp") -> Codes:
+        """int32 [m, height, width] from what ``encode`` gave.
+
+        Raises:
+            CorruptStreamError: the bytes do not hold exactly these codes.
+        """
+        shape = (self.groups, height, width)
+        table = self.tables[level]
+        # No code is cheaper than the likeliest one: what is allocated stays in proportion to the bytes that came.
+        cheapest = table.precision - np.log2(self._frequencies(level).max())
+        if np.prod(shape) * cheapest > 8 * len(data) + 64:
+            raise CorruptStreamError(f"level {level} has {len(data)} bytes, too few for {np.prod(shape)} codes")
+        return decode_categorical(data, self._rows(shape), table, backend=backend)
+
+    def bits(self, level: int, codes: Codes) -> float:
+        """What an ideal coder would need for one level's codes [m, h, w]."""
+        flat = codes.reshape(self.groups, -1)
+        frequencies = np.take_along_axis(self._frequencies(level), flat, axis=1)
+        return float((self.tables[level].precision - np.log2(frequencies)).sum())
+
+    def _rows(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.broadcast_to(np.arange(self.groups, dtype=np.uint8)[:, None, None], shape)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Every integer under a stable name; what the fingerprint covers."""
+        arrays = {"words": self.words}
+        for level, table in enumerate(self.tables):
+            arrays |= {f"levels.{level}.{name}": array for name, array in table.to_arrays().items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> CodeTables:
+        """Read what ``to_arrays`` wrote. Raises ValueError for arrays that are no such tables."""
+        levels = sum(name.startswith("levels.") and name.endswith(".cdf") for name in arrays)
+        tables = []
+        for level in range(levels):
+            prefix = f"levels.{level}."
+            found = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+            tables.append(CategoricalTables.from_arrays(found))
+        if not tables or "words" not in arrays or any(len(set(t.lengths.tolist())) != 1 for t in tables):
+            raise ValueError("no tables of codes: levels.<n>.cdf, lengths, precision and words are expected")
+        return cls(tuple(tables), arrays["words"])
+
+    def fingerprint(self) -> bytes:
+        """What names these integers in a stream: fastlic.entropy.fingerprint."""
+        return of_arrays(self.to_arrays())

@@ -1,0 +1,229 @@
+"""McQuic as a codec: codes that survive everything, previews from beginnings, and words for all damage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import fastlic
+from fastlic import Codec
+from fastlic.codec import container
+from fastlic.entropy.codes import CodeTables
+from fastlic.errors import CorruptStreamError, FastlicError, ModelMismatchError
+from fastlic.models import McQuic
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SIZES = [(1, 1), (1, 200), (43, 44), (129, 64), (128, 192)]
+
+
+@pytest.fixture(scope="module")
+def official() -> dict[str, Tensor]:
+    return load_file(GOLDEN / "mcquic_official.safetensors")
+
+
+@pytest.fixture(scope="module")
+def model(official: dict[str, Tensor]) -> McQuic:
+    return McQuic.from_state_dict({k.removeprefix("model/"): v.float() for k, v in official.items() if "model/" in k})
+
+
+@pytest.fixture(scope="module")
+def codec(model: McQuic) -> Codec:
+    return Codec(model, name="small")
+
+
+@pytest.fixture(scope="module")
+def stream(codec: Codec, photo: Tensor) -> bytes:
+    return codec.compress(photo)
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_any_size_comes_back_at_its_own_size_with_the_encoders_codes(codec: Codec, height: int, width: int):
+    x = torch.rand(3, height, width, generator=torch.Generator().manual_seed(height + width))
+    data = codec.compress(x)
+    x_hat = codec.decompress(data)
+    assert x_hat.shape == x.shape and x_hat.min() >= 0 and x_hat.max() <= 1
+    assert equal(codec.latents(x), codec.decode_latents(data))
+
+
+def test_the_image_is_what_the_models_own_decoder_makes_of_the_codes(codec: Codec, model: McQuic, photo: Tensor):
+    x = photo[None].float() / 255
+    codes = model.encode(2 * x - 1, model.stride)
+    with torch.no_grad():
+        expected = (model.decode(codes, photo.shape[1:]) + 1) / 2
+    assert all(torch.equal(codec.latents(photo)[f"codes_{n}"], c[0]) for n, c in enumerate(codes))
+    torch.testing.assert_close(codec.decompress(codec.compress(photo)), expected[0].clamp(0, 1), rtol=1e-4, atol=1e-4)
+
+
+def test_every_backend_writes_and_reads_the_same_bytes(codec: Codec, photo: Tensor, stream: bytes):
+    assert codec.compress(photo, backend="reference") == stream
+    assert torch.equal(codec.decompress(stream, backend="reference"), codec.decompress(stream, backend="cpp"))
+    with pytest.raises(ValueError, match="backend"):
+        codec.decompress(stream, backend="abacus")
+
+
+def test_real_bytes_are_within_a_few_bytes_of_the_estimate(codec: Codec, photo: Tensor, stream: bytes):
+    estimate = codec.estimate(photo)
+    assert estimate["bits"] == pytest.approx(sum(estimate[f"codes_{n}_bits"] for n in range(3)))
+    _, sections = container.unpack(stream)
+    for section, level in zip(sections, (2, 1, 0), strict=True):
+        assert 0 <= 8 * len(section) - estimate[f"codes_{level}_bits"] <= 96  # a final state of 8 bytes and rounding
+
+
+def test_a_quality_is_refused_and_a_batch_gives_each_images_bytes(codec: Codec, photo: Tensor, stream: bytes):
+    with pytest.raises(ValueError, match="one fixed rate"):
+        codec.compress(photo, 4)
+    assert fastlic.compress(photo, model=codec) == stream
+    batch = torch.stack([photo, 255 - photo])
+    assert codec.compress(batch) == [codec.compress(x) for x in batch]
+
+
+# ---- previews
+
+
+def test_previews_need_only_the_beginning_of_a_stream_and_approach_the_image(codec: Codec, stream: bytes):
+    layout = container.parse(stream)
+    whole = codec.decompress(stream)
+    ends = [layout.framing_bytes + sum(layout.section_lengths[: n + 1]) for n in range(3)]
+    for levels, end in zip((1, 2), ends, strict=False):
+        preview = codec.decompress(stream, levels=levels)
+        assert preview.shape == whole.shape and not torch.equal(preview, whole)
+        assert torch.equal(codec.decompress(stream[:end], levels=levels), preview)
+        damaged = bytearray(stream)
+        damaged[end] ^= 1
+        assert torch.equal(codec.decompress(bytes(damaged), levels=levels), preview)
+        with pytest.raises(CorruptStreamError):
+            codec.decompress(stream[: end - 1], levels=levels)
+    assert torch.equal(codec.decompress(stream, levels=3), whole)
+    with pytest.raises(CorruptStreamError):
+        codec.decompress(stream[:-1], levels=3)
+
+
+@pytest.mark.parametrize("levels", [0, 4, -1, 1.5, True, "2"])
+def test_previews_that_do_not_exist_are_refused(codec: Codec, stream: bytes, levels):
+    with pytest.raises(ValueError, match="whole number from 1 to 3"):
+        codec.decompress(stream, levels=levels)
+    with pytest.raises(ValueError, match=r"previews by levels=1\.\.3; got slices=2"):
+        codec.decompress(stream, slices=2)
+
+
+# ---- storage
+
+
+@pytest.mark.parametrize("options", [{}, {"training": False}, {"half": True}, {"half": True, "training": False}])
+def test_a_saved_codec_writes_the_same_bytes(codec: Codec, photo: Tensor, stream: bytes, tmp_path: Path, options):
+    path = tmp_path / "mcquic.safetensors"
+    codec.save(path, **options)
+    again = fastlic.load(path)  # these weights are float16 to begin with
+    assert again.fingerprint == codec.fingerprint and again.config == codec.config and again.name == "small"
+    assert again.compress(photo) == stream
+    assert torch.equal(again.decompress(stream), codec.decompress(stream))
+    assert torch.equal(again.decompress(stream, levels=1), codec.decompress(stream, levels=1))
+    assert torch.equal(fastlic.decompress(stream, levels=2), again.decompress(stream, levels=2))
+    assert (again.model is None) == (options.get("training") is False)
+    again.save(tmp_path / "once_more.safetensors", **options)
+    assert Codec.load(tmp_path / "once_more.safetensors").fingerprint == codec.fingerprint
+
+
+def test_a_coding_file_holds_each_codebook_once(codec: Codec, tmp_path: Path):
+    codec.save(tmp_path / "c.safetensors", half=True, training=False)
+    stored = load_file(tmp_path / "c.safetensors")
+    floats = {name for name in stored if name.startswith("float/")}
+    assert sum(name.endswith("_codebook") for name in floats) == 3
+    assert not any(part in name for name in floats for part in ("_freqEMA", "_temperature", "bound", "eps"))
+
+
+def test_a_codec_file_with_tables_of_another_model_is_refused(codec: Codec, tmp_path: Path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    codec.save(tmp_path / "c.safetensors")
+    with safe_open(tmp_path / "c.safetensors", "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for missing in ("entropy/levels.0.cdf", "entropy/words", "float/_encoder.0.weight"):
+        save_file({n: t for n, t in tensors.items() if n != missing}, tmp_path / "d.safetensors", metadata)
+        with pytest.raises(ValueError, match="does not fit its own description"):
+            Codec.load(tmp_path / "d.safetensors")
+    swapped = tensors | {"entropy/levels.0.cdf": tensors["entropy/levels.1.cdf"].clone()}
+    swapped |= {"entropy/levels.0.lengths": tensors["entropy/levels.1.lengths"].clone()}
+    save_file(swapped, tmp_path / "d.safetensors", metadata)
+    with pytest.raises(ValueError, match="does not fit its own description"):
+        Codec.load(tmp_path / "d.safetensors")
+
+
+def test_weights_that_differ_only_in_their_words_have_different_fingerprints():
+    torch.manual_seed(0)
+    codecs = [Codec(McQuic(4, 2, [4, 4])) for _ in range(2)]
+    assert codecs[0].fingerprint != codecs[1].fingerprint
+    with pytest.raises(ModelMismatchError, match="mcquic"):
+        codecs[0].decompress(codecs[1].compress(torch.rand(3, 8, 8)))
+
+
+def test_calibration_adds_counts_so_that_its_images_get_shorter(model: McQuic, photo: Tensor):
+    assert len(Codec(model, calibration=[photo]).compress(photo)) < len(Codec(model).compress(photo))
+
+
+# ---- format and damage
+
+
+@pytest.mark.golden
+def test_tables_and_stream_of_version_1_give_the_official_codes(official: dict[str, Tensor]):
+    with np.load(GOLDEN / "mcquic_tables.npz") as arrays:
+        tables = CodeTables.from_arrays(dict(arrays))
+    header, sections = container.unpack((GOLDEN / "mcquic.flic").read_bytes())
+    assert header == container.Header(container.MODEL_IDS["mcquic"], None, tables.fingerprint(), 100, 140)
+    for section, level in zip(sections, (2, 1, 0), strict=True):
+        codes = official[f"codes/{level}"][0].numpy()
+        assert np.array_equal(tables.decode(level, section, *codes.shape[1:]), codes)
+        assert tables.encode(level, codes) == section
+
+
+def test_every_truncation_and_every_changed_byte_is_reported(codec: Codec):
+    data = codec.compress(torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0)))
+    for position in range(len(data)):
+        with pytest.raises(CorruptStreamError):
+            codec.decompress(data[:position])
+        damaged = bytearray(data)
+        damaged[position] ^= 0xFF
+        with pytest.raises(FastlicError):
+            codec.decompress(bytes(damaged))
+    with pytest.raises(CorruptStreamError):
+        codec.decompress(data + b"\0")
+
+
+@pytest.mark.fuzz
+def test_damage_under_valid_checksums_is_an_error_or_an_image(codec: Codec):
+    x = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0))
+    header, sections = container.unpack(codec.compress(x))
+    draw = np.random.default_rng(1)
+    reported = 0
+    for _ in range(100):
+        damaged = [bytearray(section) for section in sections]
+        which = damaged[draw.integers(3)]
+        which[draw.integers(len(which))] ^= 1 << draw.integers(8)
+        try:
+            image = codec.decompress(container.pack(header, [bytes(s) for s in damaged]))
+            assert image.shape == x.shape and bool(torch.isfinite(image).all())
+        except CorruptStreamError:
+            reported += 1
+    assert reported > 90
+
+
+def test_sections_that_are_missing_too_many_or_too_short_are_reported(codec: Codec, stream: bytes):
+    header, sections = container.unpack(stream)
+    for wrong in (sections[:2], [*sections, b""]):
+        with pytest.raises(CorruptStreamError, match="3 sections"):
+            codec.decompress(container.pack(header, wrong))
+    forged = container.Header(header.model_id, None, header.fingerprint, 11000, 11000)
+    with pytest.raises(CorruptStreamError, match="too few"):
+        codec.decompress(container.pack(forged, sections))
+    with pytest.raises(CorruptStreamError, match="quality"):
+        codec.decompress(container.pack(container.Header(7, 3.0, header.fingerprint, 96, 136), sections))
