@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from torch import Tensor
 from fastlic import errors
 from fastlic.codec.codec import Bytes, Codec
 from fastlic.codec.registry import cards, for_stream, load
+
+if TYPE_CHECKING:
+    from fastlic.integrations.compressai import accelerate, accelerated, restore
 
 try:
     __version__ = version("fastlic")
@@ -25,7 +28,31 @@ except PackageNotFoundError:  # a source tree on the path, never installed
 DEFAULT_MODEL = "jahp"
 DEFAULT_QUALITY = 4
 
-__all__ = ["Codec", "__version__", "compress", "decompress", "errors", "info", "load"]
+__all__ = [
+    "Codec",
+    "__version__",
+    "accelerate",
+    "accelerated",
+    "compress",
+    "decompress",
+    "errors",
+    "info",
+    "load",
+    "restore",
+]
+
+_INTEGRATIONS = {name: "fastlic.integrations.compressai" for name in ("accelerate", "accelerated", "restore")}
+
+
+def __getattr__(name: str) -> Any:
+    """Integrations are imported when they are first used."""
+    if name not in _INTEGRATIONS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_INTEGRATIONS[name]), name)
+    globals()[name] = value
+    return value
 
 
 def compress(x: Tensor, model: str | Codec = DEFAULT_MODEL, quality: float = DEFAULT_QUALITY) -> bytes | list[bytes]:

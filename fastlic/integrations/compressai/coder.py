@@ -1,0 +1,73 @@
+"""The coder behind an accelerated entropy model: integer tensors to one stream per batch item, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastlic.integrations.compressai.settings import Settings
+from fastlic.integrations.compressai.swap import state_of
+from fastlic.integrations.compressai.tables import coding_tables
+from fastlic.ops.compressai_rans import decode_many, decode_with_indexes, encode_many, encode_with_indexes
+
+_INT32 = 2.0**31
+
+
+def quantised(inputs: Tensor, means: Tensor | None, step: Tensor | None = None) -> Tensor:
+    """Rounded differences as floats, by CompressAI's own operations and so with its rounding.
+
+    Raises:
+        ValueError: a value is not finite or beyond int32. CompressAI's coder never returns from those.
+    """
+    outputs = inputs.clone()
+    if means is not None:
+        outputs -= means
+    outputs = torch.round(outputs if step is None else outputs / step)
+    check_symbols(outputs)
+    return outputs
+
+
+def check_symbols(symbols: Tensor) -> None:
+    """Raise ValueError unless every value is finite and fits int32."""
+    largest = symbols.abs().max() if symbols.numel() else 0.0
+    if not largest < _INT32:  # also true of NaN
+        raise ValueError(
+            "the latent holds values that are not finite or too large to code: are the weights damaged, "
+            "or is the input not an image in [0, 1]?"
+        )
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """An integer tensor on any device as contiguous int32."""
+    return np.ascontiguousarray(tensor.detach().to("cpu", torch.int32).numpy())
+
+
+def encode(module: Any, symbols: Tensor, indexes: Tensor) -> list[bytes]:
+    """[B, ...] symbols and indexes to B streams that plain CompressAI decodes."""
+    settings: Settings = state_of(module).settings
+    tables = coding_tables(module)
+    s, i = array(symbols), array(indexes)
+    if settings.backend == "reference":
+        return [encode_with_indexes(a, b, tables, backend="reference") for a, b in zip(s, i, strict=True)]
+    return encode_many(s, i, tables, threads=settings.threads)
+
+
+def decode(module: Any, strings: Sequence[bytes], indexes: Tensor) -> Tensor:
+    """B streams to int32 symbols in the shape of ``indexes`` [B, ...], on its device.
+
+    Raises:
+        CorruptStreamError: a stream is damaged, or was made with other parameters.
+    """
+    settings: Settings = state_of(module).settings
+    tables = coding_tables(module)
+    i = array(indexes)
+    if settings.backend == "reference":
+        parts = [decode_with_indexes(s, row, tables, backend="reference") for s, row in zip(strings, i, strict=True)]
+        symbols = np.stack(parts) if parts else np.zeros(i.shape, np.int32)
+    else:
+        symbols = decode_many(strings, i, tables, threads=settings.threads)
+    return torch.from_numpy(symbols).to(indexes.device)

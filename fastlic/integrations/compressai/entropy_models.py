@@ -1,0 +1,107 @@
+"""CompressAI's entropy models with arrays in place of lists.
+
+``FastEntropyModel`` stands behind a model's own class and before ``EntropyModel``: whatever a subclass does in its
+``compress`` still happens, and its call of ``super().compress`` arrives here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from compressai.entropy_models import EntropyModel, EntropyModelVbr
+from torch import Tensor
+
+from fastlic.integrations.compressai import coder
+from fastlic.integrations.compressai.swap import state_of
+
+
+def check_encoder_arguments(inputs: Tensor, indexes: Tensor) -> None:
+    if inputs.dim() < 2:
+        raise ValueError(f"inputs must be [B, C, ...], got {list(inputs.shape)}")
+    if inputs.shape != indexes.shape:
+        raise ValueError(f"inputs and indexes must have one shape, got {list(inputs.shape)} and {list(indexes.shape)}")
+
+
+def check_decoder_arguments(strings: Any, indexes: Tensor, means: Tensor | None) -> None:
+    if not isinstance(strings, (tuple, list)):
+        raise ValueError(f"strings must be a list of bytes, got {type(strings).__name__}")
+    if indexes.dim() < 2 or len(strings) != indexes.shape[0]:
+        raise ValueError(f"indexes must be [B, C, ...] for B = {len(strings)} strings, got {list(indexes.shape)}")
+    if means is None:
+        return
+    broadcasts = means.dim() == indexes.dim() and all(
+        a == b or (a == 1 and axis > 1) for axis, (a, b) in enumerate(zip(means.shape, indexes.shape, strict=True))
+    )
+    if not broadcasts:
+        raise ValueError(f"means {list(means.shape)} do not fit indexes {list(indexes.shape)}")
+
+
+class FastEntropyModel(EntropyModel):
+    """``compress`` and ``decompress`` of every entropy model, and the decoder's view of what was just coded."""
+
+    def compress_and_keep(
+        self, inputs: Tensor, indexes: Tensor, means: Tensor | None = None
+    ) -> tuple[list[bytes], Tensor]:
+        """The streams, and the very tensor that ``decompress`` will make of them."""
+        check_encoder_arguments(inputs, indexes)
+        symbols = coder.quantised(inputs, means)
+        strings = coder.encode(self, symbols, indexes)
+        return strings, self.dequantize(symbols, means)
+
+    def compress(self, inputs: Tensor, indexes: Tensor, means: Tensor | None = None) -> list[bytes]:
+        check_encoder_arguments(inputs, indexes)
+        return coder.encode(self, coder.quantised(inputs, means), indexes)
+
+    def decompress(
+        self,
+        strings: list[bytes],
+        indexes: Tensor,
+        dtype: torch.dtype = torch.float,
+        means: Tensor | None = None,
+    ) -> Tensor:
+        check_decoder_arguments(strings, indexes, means)
+        symbols = coder.decode(self, strings, indexes)
+        output: Tensor = self.dequantize(symbols, means, dtype)
+        return output
+
+
+class FastEntropyModelVbr(EntropyModelVbr):
+    """The same for the bottleneck with a quantisation step ``qs``."""
+
+    def compress(
+        self, inputs: Tensor, indexes: Tensor, means: Tensor | None = None, qs: Tensor | None = None
+    ) -> list[bytes]:
+        check_encoder_arguments(inputs, indexes)
+        return coder.encode(self, coder.quantised(inputs, means, qs), indexes)
+
+    def decompress(
+        self,
+        strings: list[bytes],
+        indexes: Tensor,
+        dtype: torch.dtype = torch.float,
+        means: Tensor | None = None,
+        qs: Tensor | None = None,
+    ) -> Tensor:
+        check_decoder_arguments(strings, indexes, means)
+        symbols = coder.decode(self, strings, indexes)
+        if qs is None:
+            output: Tensor = self.dequantize(symbols, means, dtype)
+        else:
+            output = self.dequantize_variable(symbols, means=means, dtype=dtype, qs=qs)
+        return output
+
+
+class FastGaussian:
+    """``build_indexes`` of GaussianConditional as one search in the scale table."""
+
+    def build_indexes(self, scales: Tensor) -> Tensor:
+        module: Any = self
+        scales = module.lower_bound_scale(scales)
+        # Row i serves scales in (table[i - 1], table[i]]; the last one takes all that are larger, NaN included.
+        bounds = module.scale_table[:-1].to(scales.dtype)
+        return torch.searchsorted(bounds, scales.contiguous(), out_int32=True)
+
+
+def settings_of(module: Any) -> Any:
+    return state_of(module).settings

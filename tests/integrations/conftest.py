@@ -1,0 +1,102 @@
+"""Small CompressAI models with lively latents: every class of its image models, by registry name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+compressai_models = pytest.importorskip("compressai.models")
+vbr_models = pytest.importorskip("compressai.models.vbr")
+
+BUILDERS: dict[str, Callable[[], nn.Module]] = {
+    "bmshj2018-factorized": lambda: compressai_models.FactorizedPrior(8, 12),
+    "bmshj2018-factorized-relu": lambda: compressai_models.FactorizedPriorReLU(8, 12),
+    "bmshj2018-hyperprior": lambda: compressai_models.ScaleHyperprior(8, 12),
+    "mbt2018-mean": lambda: compressai_models.MeanScaleHyperprior(8, 12),
+    "mbt2018": lambda: compressai_models.JointAutoregressiveHierarchicalPriors(8, 12),
+    "cheng2020-anchor": lambda: compressai_models.Cheng2020Anchor(12),
+    "cheng2020-attn": lambda: compressai_models.Cheng2020Attention(12),
+    "cheng2020-anchor-checkerboard": lambda: compressai_models.Cheng2020AnchorCheckerboard(12),
+    "elic2022-official": lambda: compressai_models.Elic2022Official(8, 40, [4, 4, 8, 8, 16]),
+    "elic2022-chandelier": lambda: compressai_models.Elic2022Chandelier(8, 40, [4, 4, 8, 8, 16]),
+    "bmshj2018-hyperprior-vbr": lambda: vbr_models.ScaleHyperpriorVbr(8, 12, vr_entbttlnck=True),
+    "mbt2018-mean-vbr": lambda: vbr_models.MeanScaleHyperpriorVbr(8, 12),
+    "mbt2018-vbr": lambda: vbr_models.JointAutoregressiveHierarchicalPriorsVbr(8, 12),
+}
+RASTER = ("mbt2018", "cheng2020-anchor", "cheng2020-attn", "mbt2018-vbr")
+PARALLEL = tuple(name for name in BUILDERS if name not in RASTER)
+
+
+def last_convolution(net: nn.Module) -> nn.Module:
+    kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    # Attention at the end passes its input on: what counts is the convolution before it.
+    return ([m for m in net.children() if isinstance(m, kinds)] or [m for m in net.modules() if isinstance(m, kinds)])[
+        -1
+    ]
+
+
+def spread(net: nn.Module, run: Callable[[], Any], deviation: float, mean: float = 0.0) -> None:
+    """Rescale the last convolution of ``net`` so that its outputs have this deviation and mean."""
+    layer: Any = last_convolution(net)
+    seen: list[Tensor] = []
+    hook = layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    run()
+    hook.remove()
+    gain = deviation / (float(seen[0].std()) + 1e-9)
+    layer.weight.data *= gain
+    layer.bias.data.sub_(seen[0].mean()).mul_(gain).add_(mean)
+
+
+@torch.no_grad()
+def build(name: str, update: bool = True) -> Any:
+    """A model whose latents, scales and hyper latents are all far from constant."""
+    torch.manual_seed(3)
+    model: Any = BUILDERS[name]().eval()
+    x = image(1)
+    spread(model.g_a, lambda: model.g_a(x), 4.0)
+    codec = getattr(model, "latent_codec", None)
+    hyper = codec["hyper"] if codec else model
+    if hasattr(hyper, "h_a"):
+        y = model.g_a(x)
+        spread(hyper.h_a, lambda: hyper.h_a(y), 3.0)
+        z = torch.round(hyper.h_a(y))
+        spread(hyper.h_s, lambda: hyper.h_s(z), 1.0, 1.0)
+    for net in model.modules():
+        if hasattr(net, "entropy_parameters") and isinstance(net.entropy_parameters, nn.Sequential):
+            last: Any = last_convolution(net.entropy_parameters)
+            last.weight.data *= 3
+            last.bias.data += 1
+    if update:
+        model.update(force=True)
+    return model
+
+
+def image(batch: int = 2, height: int = 128, width: int = 64) -> Tensor:
+    """Smooth random pictures [batch, 3, height, width] in [0, 1]."""
+    generator = torch.Generator().manual_seed(height + width)
+    coarse = torch.rand(batch, 3, height // 8, width // 8, generator=generator)
+    return nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+
+
+@pytest.fixture(scope="session")
+def pristine() -> dict[str, Any]:
+    """Models by name, made once: copy before changing one."""
+    return {}
+
+
+@pytest.fixture
+def model_of(pristine: dict[str, Any]) -> Callable[[str], Any]:
+    """A fresh copy of the model of that name."""
+    import copy
+
+    def get(name: str) -> Any:
+        if name not in pristine:
+            pristine[name] = build(name)
+        return copy.deepcopy(pristine[name])
+
+    return get
