@@ -7,8 +7,8 @@ the calibration images at every quality, widened by a margin, and folded into th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from fastlic.entropy.model import CONTEXT_TAPS, IntegerEntropyModel
 from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.models import JAHP, Hyperprior, ScaleHyperprior
 from fastlic.models.density import EntropyBottleneck
-from fastlic.models.layers import LEAKY_SLOPE
+from fastlic.models.layers import MaskedConv2d
 from fastlic.ops.rans import CdfTables, gaussian_tables, pmf_tables
 
 # Unseen images exceed the calibration's largest activations; what still does not fit is clipped, which costs rate only.
@@ -51,6 +51,99 @@ class _Ranges:
         return largest * _MARGIN / _LIMIT
 
 
+@dataclass(frozen=True)
+class EntropyNetworks:
+    """The float networks of one Gaussian model that convert to integers.
+
+    Attributes:
+        hyper_analysis: y [1, M, h, w] -> z [1, N, h/4, w/4].
+        h_s: convolutions, transposed or followed by PixelShuffle, with ReLUs, plain or leaky, between them; its outputs
+            are scales and means, or scales alone, or with a context 2M features.
+        bottleneck: the density of z.
+        context, parameters: the masked convolution and the 1x1 layers after it; None without context.
+    """
+
+    hyper_analysis: Callable[[Tensor], Tensor]
+    h_s: nn.Sequential
+    bottleneck: EntropyBottleneck
+    context: MaskedConv2d | None = None
+    parameters: nn.Sequential | None = None
+    scales_alone: bool = False
+
+
+def networks_of(model: Hyperprior) -> EntropyNetworks:
+    """The entropy networks of a model of fastlic.models."""
+    networks = EntropyNetworks(model.hyper_analysis, model.h_s, model.entropy_bottleneck)
+    if isinstance(model, JAHP):
+        return replace(networks, context=model.context_prediction, parameters=model.entropy_parameters)
+    return replace(networks, scales_alone=isinstance(model, ScaleHyperprior))
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A convolution, whether its outputs are shuffled, and the slope of the activation behind it (1: none)."""
+
+    name: str
+    module: nn.Conv2d | nn.ConvTranspose2d
+    shuffle: int = 1
+    slope: float = 1.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = self.module(x)
+        x = F.pixel_shuffle(x, self.shuffle) if self.shuffle > 1 else x
+        return x if self.slope == 1 else F.leaky_relu(x, self.slope)
+
+
+def _flat(network: nn.Sequential) -> Iterator[nn.Module]:
+    """Its modules in the order of execution, nested sequences taken apart; one may come twice."""
+    for module in network:
+        if isinstance(module, nn.Sequential):
+            yield from _flat(module)
+        else:
+            yield module
+
+
+def _stages(network: nn.Sequential, name: str) -> list[_Stage]:
+    """The layers of a network in order; what follows the last convolution is left out: scales are bounded anyway.
+
+    Raises:
+        ValueError: a layer that has no integer form.
+    """
+    stages: list[_Stage] = []
+    for i, module in enumerate(_flat(network)):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            _check_convolution(module, f"{name}.{i}")
+            stages.append(_Stage(f"{name}.{i}", module))
+        elif stages and isinstance(module, nn.PixelShuffle) and module.upscale_factor == 2:
+            stages[-1] = replace(stages[-1], shuffle=2)
+        elif stages and isinstance(module, (nn.ReLU, nn.LeakyReLU)):
+            stages[-1] = replace(stages[-1], slope=getattr(module, "negative_slope", 0.0))
+        else:
+            raise ValueError(f"{name}.{i} is a {type(module).__name__}, which has no integer form")
+    if not stages:
+        raise ValueError(f"{name} has no convolution")
+    stages[-1] = replace(stages[-1], slope=1.0)
+    return stages
+
+
+def _check_convolution(module: nn.Conv2d | nn.ConvTranspose2d, name: str) -> None:
+    kernel, stride = module.kernel_size[0], module.stride[0]
+    transposed = isinstance(module, nn.ConvTranspose2d)
+    plain = (
+        module.kernel_size == (kernel, kernel)
+        and kernel % 2 == 1
+        and module.stride == (stride, stride)
+        and module.padding == (kernel // 2, kernel // 2)
+        and module.dilation == (1, 1)
+        and module.groups == 1
+        and module.padding_mode == "zeros"
+        and module.output_padding == ((stride - 1, stride - 1) if transposed else (0, 0))
+        and (stride == 1 or (transposed and stride == 2))
+    )
+    if not plain:
+        raise ValueError(f"{name} is a convolution of a kind that has no integer form: {module}")
+
+
 def _latents(model: Hyperprior, images: Sequence[Tensor]) -> Iterator[Tensor]:
     """The latent [1, M, h, w] of each image at each quality."""
     qualities: list[float | None] = [float(q) for q in range(1, model.qualities + 1)] or [None]
@@ -63,23 +156,22 @@ def _latents(model: Hyperprior, images: Sequence[Tensor]) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def _calibrate(model: Hyperprior, images: Sequence[Tensor]) -> _Ranges:
+def _calibrate(networks: EntropyNetworks, latents: Sequence[Tensor]) -> _Ranges:
     ranges = _Ranges()
-    for y in _latents(model, images):
-        h = ranges.see("z", model.entropy_bottleneck(model.hyper_analysis(y))[0])
-        for i in (0, 2, 4):
-            h = model.h_s[i](h)
-            h = ranges.see(f"h_s.{i}", F.leaky_relu(h, model.hyper_slope) if i < 4 else h)
-        if not isinstance(model, JAHP):
+    h_s = _stages(networks.h_s, "h_s")
+    for y in latents:
+        h = ranges.see("z", networks.bottleneck(networks.hyper_analysis(y))[0])
+        for stage in h_s:
+            h = ranges.see(stage.name, stage(h))
+        if networks.context is None or networks.parameters is None:
             continue
         y_hat = torch.round(y)
         for _ in range(2):  # the second round sees the latent as coding leaves it: round(y - mean) + mean
-            e = torch.cat([h, ranges.see("context", model.context_prediction(ranges.see("y", y_hat)))], 1)
-            for i in (0, 2, 4):
-                e = model.entropy_parameters[i](e)
-                if i < 4:
-                    e = ranges.see(f"parameters.{i}", F.leaky_relu(e, LEAKY_SLOPE))
-            means = e.chunk(2, 1)[1]
+            e = torch.cat([h, ranges.see("context", networks.context(ranges.see("y", y_hat)))], 1)
+            *inner, last = _stages(networks.parameters, "parameters")
+            for stage in inner:
+                e = ranges.see(stage.name, stage(e))
+            means = last(e).chunk(2, 1)[1]
             y_hat = torch.round(y - means) + means
     return ranges
 
@@ -110,23 +202,24 @@ def bottleneck_tables(bottleneck: EntropyBottleneck, median: np.ndarray) -> CdfT
 
 @torch.no_grad()
 def _coded(
-    model: Hyperprior, integers: IntegerEntropyModel, images: Sequence[Tensor]
+    networks: EntropyNetworks, integers: IntegerEntropyModel, latents: Sequence[Tensor]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(scale indexes, symbols) of every image at every quality, as the integer path codes them."""
+    """(scale indexes, symbols) of every latent, as the integer path codes them."""
     medians = torch.from_numpy(integers.z_median.astype(np.int64))[:, None, None]
-    for y in _latents(model, images):
-        z = fixed_point(model.hyper_analysis(y)[0]) - medians
+    for y in latents:
+        z = fixed_point(networks.hyper_analysis(y)[0]) - medians
         yield coded_symbols(integers, z, fixed_point(y[0]))
 
 
-def _with_zero_means(h_s: nn.Sequential) -> nn.Sequential:
-    """h_s of a scale hyperprior with M more outputs that are always zero: the means that the schedule expects."""
-    last = h_s[4]
-    assert isinstance(last, nn.Conv2d) and last.bias is not None
+def _with_zero_means(stage: _Stage) -> _Stage:
+    """The last layer of a scale hyperprior with M more outputs that are always zero: the means of the schedule."""
+    last = stage.module
+    if not isinstance(last, nn.Conv2d) or stage.shuffle > 1 or last.bias is None:
+        raise ValueError(f"{stage.name}: the last layer of a scale hyperprior must be a plain convolution with bias")
     wide = nn.Conv2d(last.in_channels, 2 * last.out_channels, last.kernel_size[0], padding=last.padding[0])
     wide.weight.data = torch.cat([last.weight.data, torch.zeros_like(last.weight.data)])
     wide.bias = nn.Parameter(torch.cat([last.bias.data, torch.zeros_like(last.bias.data)]))
-    return nn.Sequential(*list(h_s)[:4], wide)
+    return replace(stage, module=wide)
 
 
 def convert(model: Hyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
@@ -141,9 +234,26 @@ def convert(model: Hyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
     """
     if not images:
         raise ValueError("calibration needs at least one image")
-    ranges = _calibrate(model, images)
-    m = model.M
-    median = np.rint(model.entropy_bottleneck.medians.double().cpu().numpy() * 2**MEAN_BITS).astype(np.int32)
+    with torch.no_grad():
+        latents = list(_latents(model, images))
+    return convert_networks(networks_of(model), latents)
+
+
+def convert_networks(networks: EntropyNetworks, latents: Sequence[Tensor]) -> IntegerEntropyModel:
+    """The integer entropy model of float networks, calibrated on what their analysis transform makes of images.
+
+    Args:
+        networks: in eval mode, on the CPU, float32.
+        latents: [1, M, h, w] each, h and w multiples of 4; before rounding.
+
+    Raises:
+        ValueError: no latents, a layer without integer form, or weights whose accumulators could leave int32.
+    """
+    if not latents:
+        raise ValueError("calibration needs at least one image")
+    ranges = _calibrate(networks, latents)
+    m = latents[0].shape[1]
+    median = np.rint(networks.bottleneck.medians.double().cpu().numpy() * 2**MEAN_BITS).astype(np.int32)
     # Scales and means leave the last layer in their own fixed-point formats.
     head = np.concatenate([np.full(m, 2.0**-SCALE_BITS), np.full(m, 2.0**-MEAN_BITS)])
 
@@ -151,50 +261,51 @@ def convert(model: Hyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
         scale = ranges.scale(name, floor=1.0)
         return scale, Requantiser.from_factors(2.0**-MEAN_BITS / scale, ACTIVATION_BITS)
 
-    def stack(
-        modules: nn.Sequential, name: str, source: np.ndarray, last: np.ndarray | None, slope: float
-    ) -> list[IntegerConv]:
-        """The convolutions at 0, 2 and 4 of ``modules``; ``last`` is the fixed-point format after the third, if any."""
+    def stack(stages: Sequence[_Stage], source: np.ndarray, last: np.ndarray | None) -> list[IntegerConv]:
+        """Integer layers; ``last`` is the fixed-point format after the final one, if any."""
         layers = []
-        for i in (0, 2, 4):
-            module = modules[i]
-            assert isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
-            wide = i == 4 and last is not None
-            target = last if i == 4 and last is not None else ranges.scale(f"{name}.{i}")
+        for i, stage in enumerate(stages):
+            module = stage.module
+            wide = last is not None and i == len(stages) - 1
+            target = last if last is not None and wide else ranges.scale(stage.name)
+            cells = stage.shuffle**2
             layers.append(
                 IntegerConv.from_float(
                     module.weight,
-                    module.bias if module.bias is not None else torch.zeros(len(target)),
+                    module.bias if module.bias is not None else torch.zeros(cells * len(target)),
                     source,
                     ACTIVATION_BITS,
-                    target,
+                    target.repeat(cells),
                     WIDE_BITS if wide else ACTIVATION_BITS,
                     stride=module.stride[0],
                     transposed=isinstance(module, nn.ConvTranspose2d),
-                    negative_slope=slope if i < 4 else 1.0,
+                    negative_slope=stage.slope,
+                    shuffle=stage.shuffle,
                 )
             )
             source = target
         return layers
 
     z_scale, z_input = entry("z")
-    h_s = _with_zero_means(model.h_s) if isinstance(model, ScaleHyperprior) else model.h_s
-    hyper = stack(h_s, "h_s", z_scale, None if isinstance(model, JAHP) else head, model.hyper_slope)
+    h_s = _stages(networks.h_s, "h_s")
+    if networks.scales_alone:
+        h_s[-1] = _with_zero_means(h_s[-1])
+    hyper = stack(h_s, z_scale, None if networks.context is not None else head)
     y_input: Requantiser | None = None
     context: IntegerConv | None = None
     parameters: list[IntegerConv] = []
-    if isinstance(model, JAHP):
+    if networks.context is not None and networks.parameters is not None:
         y_scale, y_input = entry("y")
-        masked = model.context_prediction
+        masked = networks.context
         assert masked.bias is not None
         taps = torch.stack([masked.weight[:, :, i + 2, j + 2] for i, j in CONTEXT_TAPS], dim=2)[..., None]
         context_scale = ranges.scale("context")
         context = IntegerConv.from_float(taps, masked.bias, y_scale, ACTIVATION_BITS, context_scale, ACTIVATION_BITS)
-        joined = np.concatenate([ranges.scale("h_s.4"), context_scale])
-        parameters = stack(model.entropy_parameters, "parameters", joined, head, LEAKY_SLOPE)
+        joined = np.concatenate([ranges.scale(h_s[-1].name), context_scale])
+        parameters = stack(_stages(networks.parameters, "parameters"), joined, head)
     levels = scale_levels()
     integers = IntegerEntropyModel(
-        z_tables=bottleneck_tables(model.entropy_bottleneck, median),
+        z_tables=bottleneck_tables(networks.bottleneck, median),
         y_tables=gaussian_tables(levels),
         z_median=median,
         z_input=z_input,
@@ -204,4 +315,4 @@ def convert(model: Hyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
         parameters=tuple(parameters),
         thresholds=scale_thresholds(levels),
     )
-    return replace(integers, y_tables=fit_tables(levels, _coded(model, integers, images)))
+    return replace(integers, y_tables=fit_tables(levels, _coded(networks, integers, latents)))

@@ -29,6 +29,8 @@ class IntegerConv:
         bias: int32 [out].
         stride: 1 or 2.
         transposed: whether the layer multiplies the size by ``stride``.
+        shuffle: 2 for a layer whose outputs, four for each channel, are the 2x2 cells of a map twice as large (sub-pixel
+            convolution, in the order of torch's pixel_shuffle); 1 otherwise.
         input_bits: width of the activations it accepts.
         requantiser: from accumulators to the next layer's activations, leaky ReLU included.
     """
@@ -39,6 +41,7 @@ class IntegerConv:
     transposed: bool
     input_bits: int
     requantiser: Requantiser
+    shuffle: int = 1
 
     @classmethod
     def from_float(
@@ -53,13 +56,14 @@ class IntegerConv:
         stride: int = 1,
         transposed: bool = False,
         negative_slope: float = 1.0,
+        shuffle: int = 1,
     ) -> IntegerConv:
         """Quantise a float layer.
 
         Args:
             weight, bias: as torch stores them; masked taps are zero.
             input_scale: float64 [in], the real value of one unit of each input channel.
-            output_scale: float64 [out], the real value of one unit of each output channel.
+            output_scale: float64 [out], the real value of one unit of each output channel, before any shuffling.
             negative_slope: slope of the leaky ReLU that follows, 1 for none.
 
         Raises:
@@ -83,10 +87,10 @@ class IntegerConv:
         factors = unit / np.asarray(output_scale, np.float64)
         requantiser = Requantiser.from_factors(np.maximum(factors, 2.0**-61), output_bits, negative_slope)
         q = np.ascontiguousarray(q.astype(np.int8))
-        return cls(q, bias_q.astype(np.int32), stride, transposed, input_bits, requantiser)
+        return cls(q, bias_q.astype(np.int32), stride, transposed, input_bits, requantiser, shuffle)
 
     def accumulate(self, x: Tensor) -> Tensor:
-        """x int64 [C, h, w] -> accumulators int64 [C', h', w'], same padding and sizes as the float layer."""
+        """x int64 [C, h, w] -> accumulators int64 [C', h', w'], padding and sizes as in the float layer, not shuffled."""
         weight = torch.from_numpy(self.weight).to(x.device, torch.float64)
         bias = torch.from_numpy(self.bias).to(x.device, torch.float64)
         padding = self.weight.shape[-1] // 2
@@ -99,7 +103,8 @@ class IntegerConv:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x int64 [C, h, w] -> requantised int64 [C', h', w']."""
-        return self.requantiser(self.accumulate(x).permute(1, 2, 0)).permute(2, 0, 1)
+        out = self.requantiser(self.accumulate(x).permute(1, 2, 0)).permute(2, 0, 1)
+        return F.pixel_shuffle(out, self.shuffle) if self.shuffle > 1 else out
 
     def as_matrix(self) -> Tensor:
         """float64 [taps * in, out]: the kernel as one matrix over gathered inputs, tap by tap."""
@@ -114,14 +119,16 @@ class IntegerConv:
 
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Named arrays for storage; ``from_arrays`` reads them back."""
-        shape = np.array([self.stride, int(self.transposed), self.input_bits], np.uint8)
+        geometry = [self.stride, int(self.transposed), self.input_bits, self.shuffle]
+        # Three numbers where nothing is shuffled: the fingerprints of models from before the fourth stay theirs.
+        shape = np.array(geometry if self.shuffle > 1 else geometry[:3], np.uint8)
         own = {f"{prefix}.weight": self.weight, f"{prefix}.bias": self.bias, f"{prefix}.geometry": shape}
         return {**own, **self.requantiser.to_arrays(f"{prefix}.requantise")}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], prefix: str) -> IntegerConv:
         """Read what ``to_arrays`` wrote under the same prefix."""
-        stride, transposed, bits = (int(v) for v in arrays[f"{prefix}.geometry"])
+        stride, transposed, bits, *shuffle = (int(v) for v in arrays[f"{prefix}.geometry"])
         requantiser = Requantiser.from_arrays(arrays, f"{prefix}.requantise")
         weight, bias = arrays[f"{prefix}.weight"], arrays[f"{prefix}.bias"]
-        return cls(weight, bias, stride, bool(transposed), bits, requantiser)
+        return cls(weight, bias, stride, bool(transposed), bits, requantiser, *shuffle)

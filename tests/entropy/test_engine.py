@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+import torch.nn as nn
 
 from fastlic import Codec, _native
 from fastlic.codec import drivers
@@ -28,6 +29,8 @@ MODELS = {
     "context, 64-lane channels": (JAHP, 16, 64),
     "no context": (MeanScaleHyperprior, 16, 24),
     "no context, odd channels": (MeanScaleHyperprior, 5, 19),
+    "context, sub-pixel": (JAHP, 7, 33),
+    "no context, sub-pixel": (MeanScaleHyperprior, 6, 20),
 }
 
 
@@ -41,17 +44,36 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def random_model(cls: type[MeanScaleHyperprior], n: int, m: int) -> IntegerEntropyModel:
     """A converted random network whose scales cover the table and whose means matter."""
+    return convert(random_floats(cls, n, m), [torch.rand(3, 96, 128)])
+
+
+def random_floats(cls: type[MeanScaleHyperprior], n: int, m: int) -> MeanScaleHyperprior:
     torch.manual_seed(n * m)
     model = cls(n, m, (8, 8, 8)).eval()
     last = model.entropy_parameters[-1] if isinstance(model, JAHP) else model.h_s[-1]
     last.weight.data *= 30
     last.bias.data = torch.cat([torch.logspace(-1, 1.5, m), torch.linspace(-3, 3, m)])
+    return model
+
+
+def sub_pixel_model(cls: type[MeanScaleHyperprior], n: int, m: int) -> IntegerEntropyModel:
+    """The same with the hyper synthesis of cheng2020: convolutions whose outputs are shuffled into 2x2 cells."""
+    model = random_floats(cls, n, m)
+    up, act = nn.PixelShuffle(2), nn.LeakyReLU()
+    wide, last = nn.Conv2d(m, 4 * (m + 3), 3, padding=1), nn.Conv2d(m + 3, 2 * m, 3, padding=1)
+    if cls is MeanScaleHyperprior:
+        last.weight.data *= 30
+        last.bias.data = model.h_s[-1].bias.data
+    first, second = nn.Sequential(nn.Conv2d(n, 4 * n, 3, padding=1), up), nn.Conv2d(n, m, 1)
+    model.h_s = nn.Sequential(nn.Conv2d(n, n, 3, padding=1), act, first, act, second, nn.ReLU(), wide, up, act, last)
     return convert(model, [torch.rand(3, 96, 128)])
 
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, IntegerEntropyModel]:
-    return {name: random_model(*arguments) for name, arguments in MODELS.items()}
+    made = {name: (sub_pixel_model if "sub-pixel" in name else random_model)(*MODELS[name]) for name in MODELS}
+    assert {layer.shuffle for layer in made["context, sub-pixel"].hyper} == {1, 2}
+    return made
 
 
 def random_latents(model: IntegerEntropyModel, height: int, width: int, spread: float = 6) -> tuple:

@@ -65,14 +65,15 @@ void convolve_direct(const Layer& layer, const Map<std::int16_t>& x, Map<Out>& o
     for (std::size_t i = 0; i < tile.count; ++i) {
       const std::size_t position = tile.first + i;
       gather(x, tile.phase->taps, position / tile.columns, position % tile.columns, gathered + i * weights.depth);
-      start[i] = layer.bias.data();
+      start[i] = layer.bias_of(*tile.phase).data();
     }
     kernels.multiply(job_of(gathered, weights.depth, tile.count, weights, start, sums));
     for (std::size_t i = 0; i < tile.count; ++i) {
       const std::size_t position = tile.first + i;
       const std::size_t row = layer.up * (position / tile.columns) + tile.phase->row;
       const std::size_t column = layer.up * (position % tile.columns) + tile.phase->column;
-      requantise(sums + i * weights.columns, layer.requantiser, {0, weights.columns}, out.at(row, column));
+      requantise(sums + i * weights.columns, layer.requantiser_of(*tile.phase), {0, weights.columns},
+                 out.at(row, column));
     }
   });
 }
@@ -114,12 +115,14 @@ void convolve_winograd(const Layer& layer, const Map<std::int16_t>& x, Map<Out>&
         }
         for (std::size_t i = 0; i < count; ++i) {
           alignas(kLine) std::int32_t sums[4 * kPanel];
-          kernels.winograd_output(products + i * kPanel, kTile * kPanel, &layer.bias[panel], sums);
+          const Phase& phase = layer.phases[p];
+          kernels.winograd_output(products + i * kPanel, kTile * kPanel, &layer.bias_of(phase)[panel], sums);
           for (std::size_t corner = 0; corner < 4; ++corner) {
             const std::size_t u = 2 * ((first + i) / across) + corner / 2, v = 2 * ((first + i) % across) + corner % 2;
-            const std::size_t row = layer.up * u + layer.phases[p].row, column = layer.up * v + layer.phases[p].column;
+            const std::size_t row = layer.up * u + phase.row, column = layer.up * v + phase.column;
             if (row >= out.height || column >= out.width) continue;
-            requantise(sums + corner * kPanel, layer.requantiser, {panel, panel + kPanel}, out.at(row, column) + panel);
+            requantise(sums + corner * kPanel, layer.requantiser_of(phase), {panel, panel + kPanel},
+                       out.at(row, column) + panel);
           }
         }
       }

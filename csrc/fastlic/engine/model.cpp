@@ -68,9 +68,11 @@ struct RawLayer {
   std::size_t stride;
   bool transposed;
   unsigned input_bits;
+  std::size_t shuffle = 1;             // 2: outputs are 2x2 cells, four for each channel
+  std::size_t first = 0, every = 1;    // a cell of them: its outputs among the stored ones
 
   std::int8_t at(std::size_t out, std::size_t in, std::size_t i, std::size_t j) const {
-    const std::size_t plane = transposed ? in * outputs + out : out * inputs + in;
+    const std::size_t plane = transposed ? in * outputs + out : (out * every + first) * inputs + in;
     return weight[(plane * kernel_rows + i) * kernel_columns + j];
   }
 
@@ -88,7 +90,7 @@ struct RawLayer {
   // Every sum of any subset of products, plus the bias, must fit int32: then so does every partial sum in any order.
   void prove_accumulators() const {
     for (std::size_t out = 0; out < outputs; ++out) {
-      const std::int64_t worst = reach(out) + std::abs(std::int64_t{bias[out]});
+      const std::int64_t worst = reach(out) + std::abs(std::int64_t{bias[out * every + first]});
       require(worst <= kInt32Max, name,
               "can overflow: channel " + std::to_string(out) + " reaches " + std::to_string(worst));
     }
@@ -98,7 +100,8 @@ struct RawLayer {
 RawLayer read_raw(const ArrayReader& reader, const std::string& name) {
   const ArrayRef& weight = reader.get(name + ".weight", Type::int8, 4);
   const auto geometry = reader.uint8s(name + ".geometry");
-  require(geometry.size() == 3, name + ".geometry", "must be stride, transposed, input bits");
+  require(geometry.size() == 3 || geometry.size() == 4, name + ".geometry",
+          "must be stride, transposed, input bits, and the shuffle if there is one");
   require(geometry[1] <= 1, name + ".geometry", "must have 0 or 1 for transposed");
   require(geometry[2] >= 2 && geometry[2] <= kMaxActivationBits, name + ".geometry", "must have 2 to 16 input bits");
   RawLayer raw{};
@@ -112,6 +115,9 @@ RawLayer read_raw(const ArrayReader& reader, const std::string& name) {
   raw.bias = reader.int32s(name + ".bias");
   raw.stride = geometry[0];
   raw.input_bits = geometry[2];
+  raw.shuffle = geometry.size() == 4 ? geometry[3] : 1;
+  require(raw.shuffle == 1 || (raw.shuffle == 2 && !raw.transposed && raw.outputs % 4 == 0), name + ".geometry",
+          "must have 1 for shuffle, or 2 for a plain convolution with four outputs for each channel");
   for (const std::size_t channels : {raw.inputs, raw.outputs}) {
     require(channels >= 1 && channels <= kMaxChannels, name + ".weight", "has shape " + shape_text(weight.shape));
   }
@@ -119,15 +125,48 @@ RawLayer read_raw(const ArrayReader& reader, const std::string& name) {
   return raw;
 }
 
+// The part of a shuffled layer that makes one position of each 2x2 cell.
+RawLayer cell_of(const RawLayer& raw, std::size_t cell) {
+  RawLayer part = raw;
+  part.outputs = raw.outputs / 4;
+  part.first = cell;
+  part.every = 4;
+  return part;
+}
+
+Finish finish_of(const RawLayer& raw, const Requantiser& all) {
+  Finish out;
+  const std::size_t size = padded(raw.outputs);
+  out.bias.assign(size, 0);
+  out.requantiser.channels = raw.outputs;
+  out.requantiser.limit = all.limit;
+  out.requantiser.multiplier.assign(size, 0);
+  out.requantiser.negative.assign(size, 0);
+  out.requantiser.shift.assign(size, kMinShift);
+  out.requantiser.rounding.assign(size, 0);
+  for (std::size_t c = 0; c < raw.outputs; ++c) {
+    const std::size_t stored = c * raw.every + raw.first;
+    out.bias[c] = raw.bias[stored];
+    out.requantiser.multiplier[c] = all.multiplier[stored];
+    out.requantiser.negative[c] = all.negative[stored];
+    out.requantiser.shift[c] = all.shift[stored];
+    out.requantiser.rounding[c] = all.rounding[stored];
+  }
+  return out;
+}
+
 Layer start_layer(const ArrayReader& reader, const RawLayer& raw, unsigned max_bits) {
   raw.prove_accumulators();
+  const Requantiser all = read_requantiser(reader, raw.name + ".requantise", raw.outputs, max_bits);
+  const bool shuffled = raw.shuffle == 2;
   Layer layer{};
   layer.inputs = raw.inputs;
-  layer.outputs = raw.outputs;
-  layer.up = raw.transposed ? raw.stride : 1;
-  layer.bias.assign(padded(raw.outputs), 0);
-  std::copy(raw.bias.begin(), raw.bias.end(), layer.bias.begin());
-  layer.requantiser = read_requantiser(reader, raw.name + ".requantise", raw.outputs, max_bits);
+  layer.outputs = shuffled ? raw.outputs / 4 : raw.outputs;
+  layer.up = raw.transposed ? raw.stride : raw.shuffle;
+  Finish finish = finish_of(shuffled ? cell_of(raw, 0) : raw, all);
+  layer.bias = std::move(finish.bias);
+  layer.requantiser = std::move(finish.requantiser);
+  for (std::size_t cell = 1; shuffled && cell < 4; ++cell) layer.cells.push_back(finish_of(cell_of(raw, cell), all));
   return layer;
 }
 
@@ -205,6 +244,7 @@ Layer read_convolution(const ArrayReader& reader, const std::string& name, unsig
   const std::size_t row_size = padded(raw.inputs);
   std::vector<std::vector<Source>> all_sources;
   for (int p = 0; p < up * up; ++p) {
+    const RawLayer part = raw.shuffle == 2 ? cell_of(raw, static_cast<std::size_t>(p)) : raw;
     std::vector<Source> sources;
     const int phase[2] = {p / up, p % up};
     for (std::size_t i = 0; i < kernel; ++i) {
@@ -224,12 +264,13 @@ Layer read_convolution(const ArrayReader& reader, const std::string& name, unsig
       return a.offset.row != b.offset.row ? a.offset.row < b.offset.row : a.offset.column < b.offset.column;
     });
     Phase out{static_cast<std::size_t>(phase[0]), static_cast<std::size_t>(phase[1]), {}, {}};
-    out.weights = PackedMatrix(sources.size() * row_size, raw.outputs);
+    out.finish = raw.shuffle == 2 ? static_cast<std::size_t>(p) : 0;
+    out.weights = PackedMatrix(sources.size() * row_size, part.outputs);
     for (std::size_t t = 0; t < sources.size(); ++t) {
       out.taps.push_back(sources[t].offset);
       for (std::size_t in = 0; in < raw.inputs; ++in) {
-        for (std::size_t c = 0; c < raw.outputs; ++c) {
-          out.weights.set(t * row_size + in, c, raw.at(c, in, sources[t].i, sources[t].j));
+        for (std::size_t c = 0; c < part.outputs; ++c) {
+          out.weights.set(t * row_size + in, c, part.at(c, in, sources[t].i, sources[t].j));
         }
       }
     }
@@ -237,7 +278,9 @@ Layer read_convolution(const ArrayReader& reader, const std::string& name, unsig
     all_sources.push_back(std::move(sources));
   }
   if (fits_winograd(raw, layer)) {
-    for (const auto& sources : all_sources) layer.winograd.push_back(transform_phase(raw, sources));
+    for (std::size_t p = 0; p < all_sources.size(); ++p) {
+      layer.winograd.push_back(transform_phase(raw.shuffle == 2 ? cell_of(raw, p) : raw, all_sources[p]));
+    }
   }
   return layer;
 }
@@ -256,7 +299,8 @@ PackedMatrix pack_inputs(const RawLayer& raw, std::size_t first, std::size_t cou
 
 RawLayer read_dense(const ArrayReader& reader, const std::string& name, std::size_t taps) {
   const RawLayer raw = read_raw(reader, name);
-  require(raw.kernel_rows == taps && raw.kernel_columns == 1 && raw.stride == 1 && !raw.transposed, name,
+  require(raw.kernel_rows == taps && raw.kernel_columns == 1 && raw.stride == 1 && !raw.transposed && raw.shuffle == 1,
+          name,
           "must be a plain layer with a " + std::to_string(taps) + "x1 kernel");
   return raw;
 }

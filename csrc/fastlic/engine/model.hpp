@@ -36,20 +36,37 @@ struct Offset {
 };
 
 // Output positions (up * u + row, up * v + column) of a layer that multiplies sizes by `up`: for each tap, in order,
-// the input at (u, v) + tap. A convolution is one phase, a transposed convolution of stride 2 is four.
+// the input at (u, v) + tap. A convolution is one phase, a transposed convolution of stride 2 is four, and so is a
+// convolution whose outputs are shuffled into 2x2 cells: there each phase has outputs of its own, and `finish` says
+// which of the layer's biases and requantisers are theirs.
 struct Phase {
   std::size_t row, column;
   std::vector<Offset> taps;
   PackedMatrix weights;  // [taps * padded inputs][outputs]
+  std::size_t finish = 0;
+};
+
+// What happens to a phase's sums.
+struct Finish {
+  Buffer<std::int32_t> bias;  // [padded outputs]
+  Requantiser requantiser;
 };
 
 struct Layer {
-  std::size_t inputs, outputs;
+  std::size_t inputs, outputs;  // outputs of a phase
   std::size_t up;
   Buffer<std::int32_t> bias;  // [padded outputs]
   std::vector<Phase> phases;
   std::vector<WinogradPhase> winograd;  // the same phases transformed; empty if the layer does not fit
   Requantiser requantiser;
+  std::vector<Finish> cells;  // of the second, third and fourth phase of a shuffled layer
+
+  const Buffer<std::int32_t>& bias_of(const Phase& phase) const {
+    return phase.finish == 0 ? bias : cells[phase.finish - 1].bias;
+  }
+  const Requantiser& requantiser_of(const Phase& phase) const {
+    return phase.finish == 0 ? requantiser : cells[phase.finish - 1].requantiser;
+  }
 };
 
 // index = number of thresholds below the scale; padded to a power of two with values that no scale exceeds.
