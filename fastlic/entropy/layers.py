@@ -29,8 +29,8 @@ class IntegerConv:
         bias: int32 [out].
         stride: 1 or 2.
         transposed: whether the layer multiplies the size by ``stride``.
-        shuffle: 2 for a layer whose outputs, four for each channel, are the 2x2 cells of a map twice as large (sub-pixel
-            convolution, in the order of torch's pixel_shuffle); 1 otherwise.
+        shuffle: 2 for a layer whose outputs, four for each channel, are the 2x2 cells of a map twice as large
+            (sub-pixel convolution, in the order of torch's pixel_shuffle); 1 otherwise.
         input_bits: width of the activations it accepts.
         requantiser: from accumulators to the next layer's activations, leaky ReLU included.
     """
@@ -90,7 +90,7 @@ class IntegerConv:
         return cls(q, bias_q.astype(np.int32), stride, transposed, input_bits, requantiser, shuffle)
 
     def accumulate(self, x: Tensor) -> Tensor:
-        """x int64 [C, h, w] -> accumulators int64 [C', h', w'], padding and sizes as in the float layer, not shuffled."""
+        """x int64 [C, h, w] -> accumulators int64 [C', h', w'], sizes as in the float layer; not shuffled yet."""
         weight = torch.from_numpy(self.weight).to(x.device, torch.float64)
         bias = torch.from_numpy(self.bias).to(x.device, torch.float64)
         padding = self.weight.shape[-1] // 2

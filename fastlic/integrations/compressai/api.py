@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ INSTALL = (
 def accelerate(
     model: nn.Module,
     format: Format = "native",
-    calibration: Sequence[Tensor] | None = None,
+    calibration: Sequence[Tensor] | str | Path | None = None,
     backend: Backend = "auto",
 ) -> Report:
     """Make ``compress`` and ``decompress`` of a live CompressAI model fast; weights, state dict and API stay.
@@ -33,8 +34,9 @@ def accelerate(
     Args:
         model: any module of CompressAI's classes, or one built from them; a DataParallel wrapper is looked through.
         format: "native" for fastlic's own streams, "compressai" for streams that plain CompressAI reads and writes.
-        calibration: images [3, H, W] in [0, 1] for models whose entropy networks are converted to integers
-            (format "native"); default: the package's demonstration photo.
+        calibration: for models whose entropy networks are converted to integers (format "native"): images [3, H, W] in
+            [0, 1] to measure ranges on (default: the package's demonstration photo), or the path of a conversion that
+            ``report.save`` wrote, so that other machines decode with the very same integers.
         backend: "auto" or "cpp", or "reference" for the plain Python coder.
 
     Returns:
@@ -43,7 +45,8 @@ def accelerate(
     Raises:
         BackendUnavailable: CompressAI cannot be imported.
         TypeError: nothing in the model is known; it is left as it was.
-        ValueError: an argument is none of those above, or the model cannot be converted.
+        ValueError: an argument is none of those above.
+        ModelMismatchError: ``calibration`` is a conversion of other weights.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be {' or '.join(map(repr, FORMATS))}, got {format!r}")
@@ -58,19 +61,26 @@ def accelerate(
         raise BackendUnavailable(INSTALL.format(reason=error)) from error
 
     restore(model)
-    steps = list(plan(model))
+    updated = _update(model)
+    settings = Settings(format, backend)
+    steps = list(plan(model, settings, calibration))
     if not any(step.replaces for step in steps if step.part != "model"):
         raise TypeError(
             f"{type(model).__name__} holds nothing of CompressAI that fastlic knows: it is left as it was. "
             "accelerate serves models of compressai.zoo, compressai.models and what is built from its entropy models "
             "and latent codecs"
         )
-    updated = _update(model)
-    settings = Settings(format, backend)
+    # What a raster loop codes stays CompressAI's stream even in format "native".
+    loops = {id(step.module.gaussian_conditional) for step in steps if step.replaces and step.part.startswith("raster")}
+    as_theirs = Settings("compressai", backend)
+    coders = []
     for step in steps:
         if step.replaces:
-            swap.specialise(step.module, step.front, step.back, State(settings))
-    return Report(type(model).__name__, format, _guarantee(steps), _rows(steps), updated)
+            own = as_theirs if id(step.module) in loops else settings
+            swap.specialise(step.module, step.front, step.back, State(own, coder=step.coder))
+        if step.coder is not None:
+            coders.append(step.coder)
+    return Report(type(model).__name__, format, _guarantee(steps, format), _rows(steps), updated, coders)
 
 
 def restore(model: nn.Module) -> bool:
@@ -82,7 +92,7 @@ def restore(model: nn.Module) -> bool:
 def accelerated(
     model: nn.Module,
     format: Format = "native",
-    calibration: Sequence[Tensor] | None = None,
+    calibration: Sequence[Tensor] | str | Path | None = None,
     backend: Backend = "auto",
 ) -> Iterator[Report]:
     """``accelerate`` for the length of a ``with`` block, which receives the report."""
@@ -119,10 +129,20 @@ def _update(model: Any) -> bool:
     return updated
 
 
-def _guarantee(steps: list[Any]) -> str:
-    if any(step.part.startswith("raster") for step in steps if step.replaces):
-        return "streams are CompressAI's, bound like its own to the machine and thread count that made them"
-    return "the very bytes of plain CompressAI, both ways"
+def _guarantee(steps: list[Any], format: Format) -> str:
+    parts = {step.part for step in steps if step.replaces}
+    raster = any(part.startswith("raster") for part in parts)
+    if format == "compressai":
+        if raster:
+            return "CompressAI's streams, which like its own decode only where every float comes out the same"
+        return "CompressAI's streams, byte for byte; they decode where its floats come out the same"
+    if "entropy path" in parts:
+        return "decodes to the same latents on any machine that holds this conversion"
+    if raster:
+        return "raster streams of floats as CompressAI's; they decode only where every float comes out the same"
+    if "Gaussian entropy model" in parts:
+        return "parameters stay floats; where they come out differently, ModelMismatchError says so"
+    return "decodes to the same latents on any machine"
 
 
 def _rows(steps: list[Any]) -> list[Row]:

@@ -1,4 +1,7 @@
-"""The coder behind an accelerated entropy model: integer tensors to one stream per batch item, and back."""
+"""The coder behind an accelerated entropy model: integer tensors to one stream per batch item, and back.
+
+Which coder is the settings' matter: CompressAI's own stream, or fastlic's.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.integrations.compressai import native_tables
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import coding_tables
@@ -47,10 +51,12 @@ def array(tensor: Tensor) -> np.ndarray:
 
 
 def encode(module: Any, symbols: Tensor, indexes: Tensor) -> list[bytes]:
-    """[B, ...] symbols and indexes to B streams that plain CompressAI decodes."""
+    """[B, ...] symbols and indexes to B streams."""
     settings: Settings = state_of(module).settings
-    tables = coding_tables(module)
     s, i = array(symbols), array(indexes)
+    if settings.format == "native":
+        return native_tables.encode(module, s, i)
+    tables = coding_tables(module)
     if settings.backend == "reference":
         return [encode_with_indexes(a, b, tables, backend="reference") for a, b in zip(s, i, strict=True)]
     return encode_many(s, i, tables, threads=settings.threads)
@@ -60,11 +66,14 @@ def decode(module: Any, strings: Sequence[bytes], indexes: Tensor) -> Tensor:
     """B streams to int32 symbols in the shape of ``indexes`` [B, ...], on its device.
 
     Raises:
-        CorruptStreamError: a stream is damaged, or was made with other parameters.
+        CorruptStreamError: a stream is damaged; in CompressAI's format also if it was made with other parameters.
+        ModelMismatchError: a native stream was made with other parameters.
     """
     settings: Settings = state_of(module).settings
-    tables = coding_tables(module)
     i = array(indexes)
+    if settings.format == "native":
+        return torch.from_numpy(native_tables.decode(module, strings, i)).to(indexes.device)
+    tables = coding_tables(module)
     if settings.backend == "reference":
         parts = [decode_with_indexes(s, row, tables, backend="reference") for s, row in zip(strings, i, strict=True)]
         symbols = np.stack(parts) if parts else np.zeros(i.shape, np.int32)

@@ -13,6 +13,7 @@ from compressai.entropy_models import EntropyModel, EntropyModelVbr
 from torch import Tensor
 
 from fastlic.integrations.compressai import coder
+from fastlic.integrations.compressai.native_tables import native_bounds
 from fastlic.integrations.compressai.swap import state_of
 
 
@@ -93,15 +94,13 @@ class FastEntropyModelVbr(EntropyModelVbr):
 
 
 class FastGaussian:
-    """``build_indexes`` of GaussianConditional as one search in the scale table."""
+    """``build_indexes`` of GaussianConditional as one search."""
 
     def build_indexes(self, scales: Tensor) -> Tensor:
         module: Any = self
         scales = module.lower_bound_scale(scales)
-        # Row i serves scales in (table[i - 1], table[i]]; the last one takes all that are larger, NaN included.
-        bounds = module.scale_table[:-1].to(scales.dtype)
-        return torch.searchsorted(bounds, scales.contiguous(), out_int32=True)
-
-
-def settings_of(module: Any) -> Any:
-    return state_of(module).settings
+        # CompressAI: row i serves scales in (table[i - 1], table[i]], the last one all that are larger, NaN included.
+        # Native: the row nearest in ratio, which costs fewer bits than the next larger one.
+        native = state_of(module).settings.format == "native"
+        bounds = native_bounds(module) if native else module.scale_table[:-1]
+        return torch.searchsorted(bounds.to(scales.dtype), scales.contiguous(), out_int32=True)

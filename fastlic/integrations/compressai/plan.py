@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch.nn as nn
@@ -15,14 +15,22 @@ from compressai.entropy_models import (
     GaussianConditional,
     GaussianMixtureConditional,
 )
-from compressai.latent_codecs import CheckerboardLatentCodec, GaussianConditionalLatentCodec, RasterScanLatentCodec
-from compressai.models import JointAutoregressiveHierarchicalPriors
+from compressai.latent_codecs import (
+    CheckerboardLatentCodec,
+    GaussianConditionalLatentCodec,
+    HyperpriorLatentCodec,
+    RasterScanLatentCodec,
+)
+from compressai.models import JointAutoregressiveHierarchicalPriors, MeanScaleHyperprior, ScaleHyperprior
 from compressai.models.vbr import JointAutoregressiveHierarchicalPriorsVbr
 
 from fastlic.integrations.compressai.entropy_models import FastEntropyModel, FastEntropyModelVbr, FastGaussian
+from fastlic.integrations.compressai.integers import Calibration, IntegerCoder, Parts
 from fastlic.integrations.compressai.latent_codecs import FastCheckerboardLatentCodec, FastGaussianLatentCodec
 from fastlic.integrations.compressai.models import FastModel
+from fastlic.integrations.compressai.native_models import IntegerHyperprior, IntegerModel, codec_parts, model_parts
 from fastlic.integrations.compressai.raster import FastRaster, FastRasterLatentCodec, FastRasterVbr
+from fastlic.integrations.compressai.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class Step:
     note: str
     front: tuple[type, ...] = ()
     back: tuple[type, ...] = ()
+    coder: IntegerCoder | None = None
 
     @property
     def replaces(self) -> bool:
@@ -110,19 +119,68 @@ def overridden(module: nn.Module, patch: Patch) -> list[str]:
     ]
 
 
-def plan(model: nn.Module) -> Iterator[Step]:
-    """Every module of ``model`` that is known, with what serves it or why nothing does."""
+def plan(model: nn.Module, settings: Settings, calibration: Calibration) -> Iterator[Step]:
+    """Every module of ``model`` that is known, with what serves it or why nothing does.
+
+    Raises:
+        ModelMismatchError: ``calibration`` is the saved conversion of other weights.
+    """
+    covered: list[str] = []  # names of modules whose children the integer path stands in for
     for name, module in model.named_modules():
-        if isinstance(module, GaussianMixtureConditional):
-            yield Step(
-                name, module, "Gaussian mixture", "", "it builds a table for each symbol; only its searches differ"
-            )
+        if any(name.startswith(prefix) for prefix in covered):
             continue
-        step = _patched(name, module)
+        if isinstance(module, GaussianMixtureConditional):
+            note = "it builds a table for each symbol; that, not the coder, is its cost"
+            yield Step(name, module, "Gaussian mixture", "", note)
+            continue
+        step = None
+        if settings.format == "native":
+            step = _integers(model, name, module, settings, calibration)
+            if step is not None and step.replaces:
+                covered.append(f"{name}." if name else "")
+                yield step
+                if isinstance(module, HyperpriorLatentCodec):
+                    continue
+                return
+        refused, step = step, _patched(name, module)
+        if step is None and refused is not None:
+            yield refused
         if step is None and module is model and _codes(module):
             step = Step(name, module, "model", "no gradients recorded", "", (FastModel,))
         if step is not None:
-            yield step
+            yield replace(step, note=step.note or (refused.note if refused is not None else ""))
+
+
+_STOCK = (ScaleHyperprior, MeanScaleHyperprior, JointAutoregressiveHierarchicalPriors)
+
+
+def _integers(
+    model: nn.Module, name: str, module: nn.Module, settings: Settings, calibration: Calibration
+) -> Step | None:
+    """A step onto the integer path; one that replaces nothing says why not; None for what has no such path."""
+    part = "entropy path"
+    parts: Parts
+    front: tuple[type, ...]
+    try:
+        if isinstance(module, ScaleHyperprior):
+            own = {type(module).compress, type(module).decompress} - {
+                getattr(cls, method) for cls in _STOCK for method in ("compress", "decompress")
+            }
+            if own or {"compress", "decompress"} & set(vars(module)):
+                raise ValueError(f"{type(module).__name__} has its own compress or decompress")
+            parts, g_a, front = model_parts(module), module.g_a, (IntegerModel,)
+        elif isinstance(module, HyperpriorLatentCodec) and hasattr(model, "g_a"):
+            if overridden(module, Patch(part, HyperpriorLatentCodec, "", ("compress", "decompress"))):
+                raise ValueError(f"{type(module).__name__} has its own compress or decompress")
+            parts, g_a, front = codec_parts(module), model.g_a, (IntegerHyperprior,)
+        else:
+            return None
+        coder = IntegerCoder.convert(parts, g_a, calibration, settings)
+        _ = coder.integers.engine  # proves every bound, now and not at the first image
+    except ValueError as error:
+        return Step(name, module, part, "", f"floats, as it has no integer form: {error}")
+    by = "integers, wavefront engine" if coder.integers.context is not None else "integers, one-pass engine"
+    return Step(name, module, part, by, f"conversion {coder.integers.fingerprint().hex()}", front, (), coder)
 
 
 def _patched(name: str, module: nn.Module) -> Step | None:

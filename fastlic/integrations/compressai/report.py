@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Report:
         rows: one per kind of module.
         guarantee: who can decode the streams, and when.
         updated: whether ``update()`` had to be called first.
+        conversions: what runs on integers now; ``save`` writes it.
     """
 
     model: str
@@ -37,6 +40,19 @@ class Report:
     guarantee: str
     rows: list[Row] = field(default_factory=list)
     updated: bool = False
+    conversions: list[Any] = field(default_factory=list)
+
+    def save(self, path: str | Path) -> None:
+        """Write the integer conversion of the entropy path, for ``accelerate(model, calibration=path)`` elsewhere.
+
+        Raises:
+            ValueError: this model has none.
+        """
+        from fastlic.integrations.compressai.integers import save
+
+        if len(self.conversions) != 1:
+            raise ValueError(f"{self.model} in format {self.format!r} has no integer conversion to save")
+        save(self.conversions[0], Path(path))
 
     @property
     def replaced(self) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -19,7 +19,6 @@ BACKENDS = ("auto", "cpp", "reference")
 class Settings:
     format: Format
     backend: Backend = "auto"
-    cache: Cache = field(default_factory=Cache)  # of the model as a whole
 
     @property
     def threads(self) -> int:
@@ -32,3 +31,4 @@ class State:
 
     settings: Settings
     cache: Cache = field(default_factory=Cache)
+    coder: Any = None  # an IntegerCoder, for what is coded by one

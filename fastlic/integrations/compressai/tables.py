@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import torch.nn as nn
 from torch import Tensor
 
 from fastlic.integrations.compressai.swap import Cache, state_of
@@ -14,8 +13,9 @@ from fastlic.ops.compressai_rans import CompressAiTables
 Made = TypeVar("Made")
 
 
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
+def versions(tensors: tuple[Tensor, ...]) -> tuple[int, ...]:
+    """How often each was written to in place."""
+    return tuple(0 if tensor.is_inference() else tensor._version for tensor in tensors)
 
 
 def cached(cache: Cache, name: str, sources: tuple[Tensor, ...], make: Callable[[], Made]) -> Made:
@@ -23,7 +23,7 @@ def cached(cache: Cache, name: str, sources: tuple[Tensor, ...], make: Callable[
 
     ``update(force=True)`` and ``load_state_dict`` replace or overwrite buffers: both are noticed.
     """
-    versions = tuple(_version(source) for source in sources)
+    now = versions(sources)
     known = cache.values.get(name)
     if known is not None:
         tensors, seen, made = known
@@ -34,7 +34,7 @@ def cached(cache: Cache, name: str, sources: tuple[Tensor, ...], make: Callable[
         ):
             return made  # type: ignore[no-any-return]
     result = make()
-    cache.values[name] = (sources, versions, result)
+    cache.values[name] = (sources, now, result)
     return result
 
 
@@ -54,8 +54,3 @@ def coding_tables(module: Any) -> CompressAiTables:
         return CompressAiTables(cdf, lengths.reshape(-1), offsets.reshape(-1))
 
     return cached(state_of(module).cache, "tables", buffers, make)
-
-
-def parameters_of(module: nn.Module) -> tuple[Tensor, ...]:
-    """Every parameter and buffer, as the sources of a cached conversion."""
-    return (*module.parameters(), *module.buffers())

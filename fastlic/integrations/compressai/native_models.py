@@ -1,0 +1,101 @@
+"""Models whose whole entropy path runs on integers: format "native" of the hyperpriors, mbt2018 and cheng2020."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastlic.integrations.compressai.integers import IntegerCoder, Parts
+from fastlic.integrations.compressai.swap import state_of
+
+
+def model_parts(model: Any) -> Parts:
+    """The entropy path of a model of compressai.models.google or .waseda."""
+    from compressai.models import JointAutoregressiveHierarchicalPriors, MeanScaleHyperprior
+
+    contextual = isinstance(model, JointAutoregressiveHierarchicalPriors)
+    means = isinstance(model, MeanScaleHyperprior)
+    return Parts(
+        model.h_a,
+        model.h_s,
+        model.entropy_bottleneck,
+        model.context_prediction if contextual else None,
+        model.entropy_parameters if contextual else None,
+        of_magnitude=not means,
+        scales_alone=not means,
+    )
+
+
+class IntegerModel:
+    """``compress`` and ``decompress`` of ScaleHyperprior, MeanScaleHyperprior and the raster models built on them."""
+
+    @torch.no_grad()
+    def compress(self, x: Tensor) -> dict[str, Any]:
+        model: Any = self
+        coder: IntegerCoder = state_of(model).coder
+        parts = model_parts(model)
+        coder.check(parts)
+        y = model.g_a(x)
+        z = model.h_a(torch.abs(y) if parts.of_magnitude else y)
+        y_strings, z_strings, _ = coder.encode(y, z)
+        return {"strings": [y_strings, z_strings], "shape": z.shape[-2:]}
+
+    @torch.no_grad()
+    def decompress(self, strings: list[list[bytes]], shape: Any) -> dict[str, Tensor]:
+        model: Any = self
+        coder: IntegerCoder = state_of(model).coder
+        coder.check(model_parts(model))
+        if not isinstance(strings, (list, tuple)) or len(strings) != 2:
+            raise ValueError("strings must be two lists of bytes: of y and of z")
+        rows, columns = (int(n) for n in shape)
+        y_hat = coder.decode(strings[0], strings[1], rows, columns)
+        like = next(model.g_s.parameters())
+        return {"x_hat": model.g_s(y_hat.to(like.device, like.dtype)).clamp_(0, 1)}
+
+
+def codec_parts(codec: Any) -> Parts:
+    """The entropy path of a HyperpriorLatentCodec around a raster-scan or a Gaussian latent codec.
+
+    Raises:
+        ValueError: it is built in a way that the integer path does not know.
+    """
+    from compressai.latent_codecs import GaussianConditionalLatentCodec, HyperLatentCodec, RasterScanLatentCodec
+
+    hyper, y = codec.latent_codec["hyper"], codec.latent_codec["y"]
+    if type(hyper) is not HyperLatentCodec:
+        raise ValueError(f"its hyper codec is a {type(hyper).__name__}")
+    if type(y) is RasterScanLatentCodec and "merge" not in vars(y):
+        return Parts(hyper.h_a, hyper.h_s, hyper.entropy_bottleneck, y.context_prediction, y.entropy_parameters)
+    if type(y) is GaussianConditionalLatentCodec and isinstance(y.entropy_parameters, torch.nn.Identity):
+        if y.chunks == ("scales", "means"):
+            return Parts(hyper.h_a, hyper.h_s, hyper.entropy_bottleneck)
+        raise ValueError(f"its parameters come as {', '.join(y.chunks)}")
+    raise ValueError(f"its latent codec is a {type(y).__name__}")
+
+
+class IntegerHyperprior:
+    """``compress`` and ``decompress`` of HyperpriorLatentCodec around raster-scan and Gaussian latent codecs."""
+
+    def compress(self, y: Tensor) -> dict[str, Any]:
+        codec: Any = self
+        coder: IntegerCoder = state_of(codec).coder
+        parts = codec_parts(codec)
+        coder.check(parts)
+        z = parts.h_a(y)
+        y_strings, z_strings, y_hat = coder.encode(y, z)
+        shape = {"y": y.shape[2:4], "hyper": z.shape[-2:]}
+        return {"strings": [y_strings, z_strings], "shape": shape, "y_hat": y_hat.to(y.device, y.dtype)}
+
+    def decompress(self, strings: Any, shape: Any, **kwargs: Any) -> dict[str, Tensor]:
+        codec: Any = self
+        coder: IntegerCoder = state_of(codec).coder
+        parts = codec_parts(codec)
+        coder.check(parts)
+        if len(strings) != 2:
+            raise ValueError(f"strings must be two lists of bytes, of y and of z; got {len(strings)}")
+        rows, columns = (int(n) for n in shape["hyper"])
+        y_hat = coder.decode(strings[0], strings[1], rows, columns)
+        like = next(parts.h_s.parameters())
+        return {"y_hat": y_hat.to(like.device, like.dtype)}
