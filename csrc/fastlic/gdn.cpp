@@ -1,0 +1,56 @@
+#include "fastlic/gdn.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "fastlic/isa.hpp"
+#include "fastlic/parallel.hpp"
+#include "fastlic/simd/gdn_kernels.hpp"
+
+namespace fastlic {
+namespace {
+
+// Rows that a thread takes at a time.
+constexpr std::size_t kChunk = 768;
+
+const simd::GdnKernel& kernel_of(Isa isa) {
+#if defined(__x86_64__)
+  if (isa >= Isa::avx512) return simd::kGdnAvx512;
+  // The level promises AVX2 only; every processor known to have it has FMA as well.
+  if (isa >= Isa::avx2 && __builtin_cpu_supports("fma")) return simd::kGdnAvx2;
+#endif
+  return simd::kGdnScalar;
+}
+
+}  // namespace
+
+void gdn(std::span<const float> x, std::span<float> out, std::span<const float> beta, std::span<const float> gamma,
+         bool inverse, unsigned threads) {
+  const std::size_t channels = beta.size();
+  if (channels == 0 || gamma.size() != channels * channels || x.size() % channels != 0 || out.size() != x.size()) {
+    throw std::invalid_argument("gdn: " + std::to_string(channels) + " channels do not fit gamma of " +
+                                std::to_string(gamma.size()) + ", x of " + std::to_string(x.size()) + " and out of " +
+                                std::to_string(out.size()) + " numbers");
+  }
+  const simd::GdnKernel& kernel = kernel_of(active_isa());
+  const std::size_t panels = (channels + kernel.panel - 1) / kernel.panel;
+  std::vector<float> packed(panels * kernel.panel * channels, 0.0f);
+  std::vector<float> shift(panels * kernel.panel, 1.0f);  // 1, so that padding divides by no zero
+  std::copy(beta.begin(), beta.end(), shift.begin());
+  for (std::size_t i = 0; i < channels; ++i) {
+    float* column = packed.data() + i / kernel.panel * channels * kernel.panel + i % kernel.panel;
+    for (std::size_t j = 0; j < channels; ++j) column[j * kernel.panel] = gamma[i * channels + j];
+  }
+  const simd::GdnJob job = {packed.data(), shift.data(), channels, inverse};
+  const std::size_t rows = x.size() / channels;
+  parallel_for((rows + kChunk - 1) / kChunk, threads, [&](std::size_t chunk) {
+    thread_local std::vector<float> squares;
+    squares.resize(std::max(squares.size(), kernel.rows_per_tile * channels));
+    const std::size_t first = chunk * kChunk, count = std::min(kChunk, rows - first);
+    kernel.run(job, x.data() + first * channels, out.data() + first * channels, count, squares.data());
+  });
+}
+
+}  // namespace fastlic
