@@ -4,6 +4,9 @@ A network trained with additive noise predicts scales for noisy latents and nois
 rounded, better predicted, and heavier-tailed than a Gaussian. So each scale level's distribution is fitted, once and
 after training, to the symbols that fall on it in the calibration images: a mixture of zero-mean Gaussians with the
 scales of the whole table, by expectation maximisation. A level without data keeps its own Gaussian.
+
+High rates have far more symbols that are not zero than low ones, and pooled as they come they would decide alone. An
+image's symbols weigh by the inverse root of its bits instead: a compromise between equal bytes and equal percentages.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ from torch import Tensor
 
 from fastlic.entropy.fixed import quantise
 from fastlic.entropy.model import IntegerEntropyModel
+from fastlic.entropy.rate import coded_bits
 from fastlic.entropy.schedule import gaussian_schedule
 from fastlic.ops.rans import CdfTables, pmf_tables
-from fastlic.ops.tables import gaussian_pmf
+from fastlic.ops.tables import gaussian_pmf, gaussian_tables
 
 # Components narrower than the smallest level: its symbols may be rarer still than its Gaussian says.
 _NARROWER = (0.06, 0.08, 0.095)
@@ -57,9 +61,14 @@ def fit_tables(levels: np.ndarray, coded: Iterable[tuple[np.ndarray, np.ndarray]
         coded: what ``coded_symbols`` returned, image by image.
     """
     reach = -gaussian_pmf(float(levels[-1]))[1]
+    plain = gaussian_tables(levels)
     counts = np.zeros((len(levels), reach + 1))  # of |symbol|: the fitted rows are symmetric
+    total = weighted = 0.0
     for indexes, symbols in coded:
-        np.add.at(counts, (indexes, np.minimum(np.abs(symbols), reach)), 1)
+        weight = max(coded_bits(plain, indexes, symbols), 1.0) ** -0.5
+        np.add.at(counts, (indexes, np.minimum(np.abs(symbols), reach)), weight)
+        total, weighted = total + len(symbols), weighted + weight * len(symbols)
+    counts *= total / max(weighted, 1e-30)  # as many as there were, for the prior's sake
     scales = np.concatenate([_NARROWER, levels])
     # [components, reach + 1]: probability of |symbol| = 0, 1, ..., both signs together
     components = np.zeros((len(scales), reach + 1))

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.entropy.fixed import Requantiser
+from fastlic.entropy.rounding import round_rows
 
 _INT32 = 2**31 - 1
 _WEIGHT_LIMIT = 127
@@ -57,6 +58,7 @@ class IntegerConv:
         transposed: bool = False,
         negative_slope: float = 1.0,
         shuffle: int = 1,
+        moments: Tensor | None = None,
     ) -> IntegerConv:
         """Quantise a float layer.
 
@@ -65,6 +67,8 @@ class IntegerConv:
             input_scale: float64 [in], the real value of one unit of each input channel.
             output_scale: float64 [out], the real value of one unit of each output channel, before any shuffling.
             negative_slope: slope of the leaky ReLU that follows, 1 for none.
+            moments: ``second_moments`` of the real inputs of a plain convolution, for rounding that minimises the
+                error of its outputs; without them every weight is rounded to the nearest.
 
         Raises:
             ValueError: an accumulator could leave int32.
@@ -77,7 +81,13 @@ class IntegerConv:
         unit = np.abs(w).max((1, 2, 3)) / _WEIGHT_LIMIT
         # A row of zeros, or one dwarfed by its bias, takes its unit from the bias instead.
         unit = np.maximum(np.maximum(unit, np.abs(b) / 2**29), 1e-30)
-        q = np.rint(w / unit[:, None, None, None]).clip(-_WEIGHT_LIMIT, _WEIGHT_LIMIT)
+        if moments is None:
+            q = np.rint(w / unit[:, None, None, None]).clip(-_WEIGHT_LIMIT, _WEIGHT_LIMIT)
+        else:
+            per_unit = torch.from_numpy(np.append(np.repeat(input_scale, w[0, 0].size), 1.0)).reciprocal()
+            rows, b_rows, units = (torch.from_numpy(a) for a in (w.reshape(len(w), -1), b, unit))
+            q_rows, b_rows = round_rows(rows, b_rows, units, moments * per_unit * per_unit[:, None], _WEIGHT_LIMIT)
+            q, b = q_rows.numpy().reshape(w.shape), b_rows.numpy()
         bias_q = np.rint(b / unit)
         reach = np.abs(q).sum((1, 2, 3)) * ((1 << (input_bits - 1)) - 1) + np.abs(bias_q)
         if reach.max() > _INT32:

@@ -1,0 +1,78 @@
+"""``python -m fastlic.bench.growth CODEC FOLDER``: what the integers cost in rate, against the float networks.
+
+The float path is the model as it was trained: float hyper synthesis, context and parameters, position after position on
+its own reconstruction, exact Gaussians of float means and scales, an ideal coder. Beside its bits, for every quality:
+
+    gaussians  the integer path's symbols under plain Gaussians of its scale levels: the networks' share
+    tables     the same under its stored tables, and z under z's: what an ideal coder would need
+    bytes      the coded sections
+
+The codec file must still have its float entropy network (``fastlic export`` without ``--coding-only``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fastlic.bench.same_bits import SUFFIXES
+from fastlic.codec import Codec, drivers
+from fastlic.codec.image_files import read_image
+from fastlic.entropy.fitting import coded_symbols
+from fastlic.entropy.fixed import fixed_point
+from fastlic.entropy.float_path import float_path_bits
+from fastlic.entropy.rate import coded_bits, table_bits
+from fastlic.entropy.scales import scale_levels
+from fastlic.models import Hyperprior
+from fastlic.ops.tables import gaussian_tables
+
+
+def measure(codec: Codec, image: torch.Tensor, quality: float | None) -> np.ndarray:
+    """Bits [float y, float z, Gaussians y, tables y, tables z, section y, section z] of one image [3, H, W]."""
+    assert isinstance(codec.model, Hyperprior)
+    z, y = codec._analyse(image, quality)
+    sections, latents = drivers.encode(codec.entropy, z, y)
+    medians = torch.from_numpy(codec.entropy.z_median.astype(np.int64))[:, None, None]
+    indexes, symbols = coded_symbols(codec.entropy, fixed_point(z) - medians, fixed_point(y))
+    gaussians = coded_bits(gaussian_tables(scale_levels()), indexes, symbols)
+    coded = [8.0 * len(section) for section in reversed(sections)]
+    return np.array([*float_path_bits(codec.model, z, y), gaussians, *table_bits(codec.entropy, latents), *coded])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m fastlic.bench.growth", description=__doc__)
+    parser.add_argument("codec", type=Path, help="codec file with its float entropy network")
+    parser.add_argument("folder", type=Path, help="folder of images")
+    parser.add_argument("--qualities", help="such as 1,4,8; default: all whole ones")
+    options = parser.parse_args(arguments)
+    codec = Codec.load(options.codec)
+    if codec.model is None:
+        print(f"{options.codec} has no float entropy network: export it without --coding-only", file=sys.stderr)
+        return 2
+    files = sorted(path for path in options.folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not files:
+        print(f"no images in {options.folder}", file=sys.stderr)
+        return 2
+    qualities: list[float | None] = [float(q) for q in range(1, codec.qualities + 1)] or [None]
+    if options.qualities:
+        qualities = [float(q) for q in options.qualities.split(",")]
+    print(f"{len(files)} images of {options.folder}, {codec!r}")
+    print("quality  float bytes  gaussians    tables     bytes   (y; all; all; per cent over the float path)")
+    for quality in qualities:
+        totals = sum(measure(codec, read_image(path).pixels.float() / 255, quality) for path in files)
+        assert isinstance(totals, np.ndarray)
+        y, z, gaussians, y_tables, z_tables, y_coded, z_coded = totals
+        growth = [
+            100 * (a / b - 1) for a, b in ((gaussians, y), (y_tables + z_tables, y + z), (y_coded + z_coded, y + z))
+        ]
+        text = "".join(f"{value:+10.3f}" for value in growth)
+        print(f"{quality or 'fixed'!s:>7}  {(y + z) / 8 / len(files):11.0f} {text}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""The float path: what a model's own entropy networks would code, for comparison with the integers that stand for them.
+
+It is not reproducible from machine to machine and codes nothing; it says how many bits an ideal coder would need if it
+were. The context reads round(y - mean) + mean of positions before, as while coding, so it runs in wavefront steps.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastlic.entropy.model import CONTEXT_TAPS
+from fastlic.entropy.schedule import steps
+from fastlic.models import JAHP, Hyperprior, ScaleHyperprior
+from fastlic.models.density import SCALE_BOUND
+
+_FLOOR = 2.0**-40  # symbols this unlikely would be escapes
+
+
+@torch.no_grad()
+def float_path_bits(model: Hyperprior, z: Tensor, y: Tensor) -> tuple[float, float]:
+    """(bits of y, bits of z) of one image.
+
+    Args:
+        z, y: float latents [N, h/4, w/4] and [M, h, w], before rounding.
+    """
+    medians = model.entropy_bottleneck.medians[:, None, None]
+    z_hat = (torch.round(z - medians) + medians)[None]
+    z_bits = _bits(model.entropy_bottleneck.likelihood(z_hat))
+    features = model.h_s(z_hat)[0, :, : y.shape[1], : y.shape[2]]
+    if isinstance(model, JAHP):
+        return _sequential_bits(model, features, y), z_bits
+    scales, means = (features, torch.zeros_like(y)) if isinstance(model, ScaleHyperprior) else features.chunk(2)
+    return _gaussian_bits(torch.round(y - means), scales), z_bits
+
+
+def _sequential_bits(model: JAHP, features: Tensor, y: Tensor) -> float:
+    channels, height, width = y.shape
+    masked = model.context_prediction
+    taps = torch.stack([masked.weight[:, :, i + 2, j + 2] for i, j in CONTEXT_TAPS], 2).permute(2, 1, 0).flatten(0, 1)
+    stride = width + 4  # two columns on either side of the map, two rows above it
+    seen = torch.zeros((height + 2) * stride, channels)
+    reach = torch.tensor([i * stride + j for i, j in CONTEXT_TAPS])
+    target, hyper = (t.permute(1, 2, 0).reshape(height * width, -1) for t in (y, features))
+    total = 0.0
+    for positions in steps(height, width, "wavefront"):
+        where = torch.from_numpy(positions)
+        centre = (where // width + 2) * stride + where % width + 2
+        context = F.linear(seen[centre[:, None] + reach].flatten(1), taps.T, masked.bias)
+        joined = torch.cat([hyper[where], context], 1)
+        scales, means = model.entropy_parameters(joined[:, :, None, None])[:, :, 0, 0].chunk(2, 1)
+        symbols = torch.round(target[where] - means)
+        seen[centre] = symbols + means
+        total += _gaussian_bits(symbols, scales)
+    return total
+
+
+def _gaussian_bits(symbols: Tensor, scales: Tensor) -> float:
+    """Bits of round(y - mean) under rounded Gaussians of these scales."""
+    deviation = scales.double().clamp_min(SCALE_BOUND) * math.sqrt(2)
+    distance = symbols.double().abs()
+    return _bits((torch.erfc((distance - 0.5) / deviation) - torch.erfc((distance + 0.5) / deviation)) / 2)
+
+
+def _bits(probabilities: Tensor) -> float:
+    return float(-probabilities.double().clamp_min(_FLOOR).log2().sum())
