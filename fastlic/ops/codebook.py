@@ -2,8 +2,8 @@
 
 codes = codebook_nearest(x, codebook)     # x [n, m, d], codebook [m, k, d] -> [n, m]
 
-The answer is defined to the index, so that every backend gives the same: the word with the smallest squared distance,
-its terms taken and summed in float64 in channel order; of equally near words the one with the lowest index.
+The answer is defined to the index, so that backends agree: the word with the smallest squared distance, its terms taken
+and summed in float64 in channel order; of equally near words the one with the lowest index.
 """
 
 from __future__ import annotations
@@ -11,14 +11,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic import _native
 from fastlic.ops.reference import codebook as reference
 
-Backend = Literal["auto", "reference"]
+Backend = Literal["auto", "reference", "cpp"]
 
-NEAREST: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {"reference": reference.codebook_nearest}
+
+def _reference(x: Tensor, codebook: Tensor, threads: int) -> Tensor:
+    for name, value in (("x", x), ("codebook", codebook)):
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name} holds values that are not finite (NaN or infinity): nothing is nearest to them")
+    return reference.codebook_nearest(x, codebook, threads)
+
+
+def _cpp(x: Tensor, codebook: Tensor, threads: int) -> Tensor:
+    if x.device.type != "cpu":
+        raise ValueError(f"backend 'cpp' searches in main memory, got tensors on {x.device}")
+    out = np.empty(x.shape[:2], dtype=np.int64)
+    _native.Codebooks(codebook.contiguous().numpy()).nearest(x.numpy(), out.reshape(-1), threads)
+    return torch.from_numpy(out)
+
+
+NEAREST: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {"reference": _reference, "cpp": _cpp}
 
 
 def _check(x: Tensor, codebook: Tensor) -> None:
@@ -58,8 +76,6 @@ def codebook_nearest(x: Tensor, codebook: Tensor, *, backend: Backend = "auto", 
     _check(x, codebook)
     if backend not in ("auto", *NEAREST):
         raise ValueError(f"backend must be auto, {' or '.join(NEAREST)}, got {backend!r}")
-    for name, value in (("x", x), ("codebook", codebook)):
-        if not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{name} holds values that are not finite (NaN or infinity): nothing is nearest to them")
-    implementation = NEAREST["reference" if backend == "auto" else backend]
-    return implementation(x.detach(), codebook.detach(), threads or torch.get_num_threads())
+    if backend == "auto":
+        backend = "cpp" if x.device.type == "cpu" else "reference"
+    return NEAREST[backend](x.detach(), codebook.detach(), threads or torch.get_num_threads())

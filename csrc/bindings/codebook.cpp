@@ -1,0 +1,45 @@
+// fastlic._native: nearest codewords.
+#include "fastlic/codebook/codebook.hpp"
+
+#include <memory>
+
+#include "arrays.hpp"
+#include "registry.hpp"
+
+namespace fastlic::bindings {
+
+FASTLIC_BINDINGS(codebook) {
+  using codebook::Codebooks;
+  py::class_<Codebooks, std::shared_ptr<Codebooks>>(module, "Codebooks")
+      .def(py::init([](const Array<float>& words) {
+             if (words.ndim() != 3) throw py::value_error("codebook must be [m, k, d]");
+             const auto m = static_cast<std::size_t>(words.shape(0)), k = static_cast<std::size_t>(words.shape(1)),
+                        d = static_cast<std::size_t>(words.shape(2));
+             const float* data = words.data();
+             const py::gil_scoped_release release;
+             return std::make_shared<Codebooks>(data, m, k, d, active_isa());
+           }),
+           py::arg("words").noconvert())
+      .def(
+          "nearest",
+          [](const Codebooks& self, const py::array_t<float>& x, Array<std::int64_t> out, unsigned threads) {
+            if (x.ndim() != 3 || static_cast<std::size_t>(x.shape(1)) != self.groups() ||
+                static_cast<std::size_t>(x.shape(2)) != self.channels()) {
+              throw py::value_error("x must be [n, m, d] with the codebooks' m and d");
+            }
+            const auto n = static_cast<std::size_t>(x.shape(0));
+            require_equal(n * self.groups(), view(out).size(), "codes and out");
+            constexpr py::ssize_t size = sizeof(float);
+            if (x.strides(0) % size != 0 || x.strides(1) % size != 0 || x.strides(2) % size != 0) {
+              throw py::value_error("x must be aligned");
+            }
+            const Codebooks::Strides strides = {x.strides(0) / size, x.strides(1) / size, x.strides(2) / size};
+            const float* data = x.data();
+            std::int64_t* o = out.mutable_data();
+            const py::gil_scoped_release release;
+            self.nearest(data, n, strides, o, threads);
+          },
+          py::arg("x").noconvert(), py::arg("out").noconvert(), py::arg("threads"));
+}
+
+}  // namespace fastlic::bindings
