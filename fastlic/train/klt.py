@@ -13,7 +13,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.models import JAHP, Hyperprior
+from fastlic.models import JAHP, Hyperprior, MLICPlusPlus
 from fastlic.models.layers import GDN
 
 # With padding 2 and stride 2, output o of a 5-tap kernel reads inputs 2o-2..2o+2: taps 2 and 3 are the block 2o, 2o+1.
@@ -63,13 +63,31 @@ def initialise(model: Hyperprior, images: Tensor, lambdas: list[float]) -> None:
         x = analysis(x)
         if i < 6:
             x = model.g_a[i + 1](x)
-    spread = x.std((0, 2, 3))
-    middle = 1.0
     if model.gain is not None:
         logs = torch.tensor([-math.log(rate_matched_step(lam)) for lam in lambdas])
         model.gain.log_gain.data.copy_(logs[:, None].expand(-1, model.M))
         model.gain.log_inverse.data.copy_(-model.gain.log_gain.data)
-        middle = math.exp(logs.mean().item())
+    start_densities(model, x)
+
+
+@torch.no_grad()
+def start_densities(model: Hyperprior, y: Tensor) -> None:
+    """Let the entropy model begin with each channel's own spread as scale, in place.
+
+    Args:
+        y: [n, M, h, w], the transformed images before the gain.
+    """
+    middle = 1.0 if model.gain is None else math.exp(model.gain.log_gain.mean().item())
+    scales = y.std((0, 2, 3)) * middle * 0.5
+    if isinstance(model, MLICPlusPlus):
+        heads = [*model.entropy_parameters_anchor, *model.entropy_parameters_nonanchor]
+        for head, part in zip(heads, [*scales.chunk(model.slices)] * 2, strict=True):
+            head.fusion[-1].bias.data[: len(part)] = part  # type: ignore[union-attr, operator, index]
+        for predictor in [*model.lrp_anchor, *model.lrp_nonanchor]:
+            last = predictor.lrp_transform[-1]  # type: ignore[union-attr, index]
+            nn.init.zeros_(last.weight)  # type: ignore[union-attr, arg-type]
+            nn.init.zeros_(last.bias)  # type: ignore[union-attr, arg-type]
+        return
     head = model.entropy_parameters[4] if isinstance(model, JAHP) else model.h_s[4]
     assert isinstance(head, nn.Conv2d) and head.bias is not None
-    head.bias.data[: model.M] = spread * middle * 0.5
+    head.bias.data[: model.M] = scales

@@ -116,9 +116,10 @@ class Trainer:
             optimiser.zero_grad(set_to_none=True)
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=c.autocast):
             measured = self.objective.measure(x, self.sampler.generator)
-        measured.loss.backward()
+        total = measured.loss if measured.auxiliary is None else measured.loss + measured.auxiliary
+        total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.clipped, c.clip)
-        good = bool(torch.isfinite(norm) & torch.isfinite(measured.loss.detach()))
+        good = bool(torch.isfinite(norm) & torch.isfinite(total.detach()))
         self.step += 1
         if good:
             for optimiser in self.optimisers:

@@ -24,6 +24,7 @@ class Measured:
     loss: Tensor  # scalar, to differentiate
     bpp: Tensor  # [N]
     mse: Tensor  # [N], of pixels on the 0..255 scale
+    auxiliary: Tensor | None = None  # scalar, to differentiate with the loss; not reported
 
 
 class Objective(abc.ABC):

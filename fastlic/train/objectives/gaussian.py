@@ -62,11 +62,14 @@ class GaussianObjective(Objective):
     def start(self, tiles: Tensor) -> None:
         """Karhunen-Loève transforms, or weights of another model wherever names and shapes agree."""
         start = self.config.start
+        sample = tiles[:: max(len(tiles) // 256, 1)][:256].float() / 255
         if start == "klt":
-            sample = tiles[:: max(len(tiles) // 256, 1)][:256].float() / 255
             klt.initialise(self.model, sample, self.lambdas.tolist())
         elif start != "random":
-            load_into(self.model, Path(start))
+            missing = load_into(self.model, Path(start))
+            if any(name.startswith("entropy_parameters") for name in missing):
+                with torch.no_grad():
+                    klt.start_densities(self.model, self.model.g_a(sample))
 
     def is_kernel(self, name: str, parameter: Tensor) -> bool:
         """Kernels of the transforms."""
@@ -89,8 +92,8 @@ class GaussianObjective(Objective):
         else:
             bpp, mse, x_hat = rate_distortion(self.model, x, self._quality(levels))
             distortion = mse if self.config.metric == "mse" else 1 - ms_ssim(x_hat, x)
-        loss = (weights * (lambdas * distortion + bpp)).mean() + self.model.aux_loss()
-        return Measured(loss, bpp.detach(), mse.detach())
+        loss = (weights * (lambdas * distortion + bpp)).mean()
+        return Measured(loss, bpp.detach(), mse.detach(), self.model.aux_loss())
 
     def _latent_pass(self, x: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor]:
         gain, inverse = self.model.gains(quality, len(x))
