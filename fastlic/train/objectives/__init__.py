@@ -6,8 +6,10 @@ from fastlic.models import FAMILIES
 from fastlic.train.config import RunConfig
 from fastlic.train.objectives.base import Measured, Objective, Row
 from fastlic.train.objectives.gaussian import GaussianObjective
+from fastlic.train.objectives.mcquic import McQuicObjective
 
 OBJECTIVES: dict[str, type[Objective]] = {family: GaussianObjective for family in FAMILIES}
+OBJECTIVES["mcquic"] = McQuicObjective
 
 __all__ = ["OBJECTIVES", "Measured", "Objective", "Row", "build"]
 

@@ -1,0 +1,121 @@
+"""McQuic: distortion alone, at a rate that the codebooks' sizes fix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fastlic.models import McQuic
+from fastlic.models.mcquic.quantizer import lookup
+from fastlic.train import vq
+from fastlic.train.config import RunConfig
+from fastlic.train.ms_ssim import ms_ssim
+from fastlic.train.objectives.base import Measured, Objective, Row, psnr
+from fastlic.train.weights import load_into
+
+
+class McQuicObjective(Objective):
+    """1 - MS-SSIM, the squared error, or both, of images restored from codebook indexes.
+
+    Settings (``[objective]`` of a configuration):
+        sampled: draw words with Gumbel noise, as McQuic's authors train; false takes the nearest word, straight through.
+        commitment: weight of what binds words and the vectors they stand for to each other, if not sampled.
+        mse_share: share of the squared error (on the [-1, 1] scale) in a loss whose metric is MS-SSIM.
+        reassign_every: steps between moves of words that nothing is nearest to; 0: never.
+        decay: of the running frequencies.
+    """
+
+    model: McQuic
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        settings = dict(config.objective)
+        self.sampled = bool(settings.pop("sampled", True))
+        self.commitment = float(settings.pop("commitment", 0.25))
+        self.mse_share = float(settings.pop("mse_share", 0.0))
+        self.reassign_every = int(settings.pop("reassign_every", 200))
+        self.decay = float(settings.pop("decay", 0.98))
+        if settings:
+            raise ValueError(f"no such setting of the objective: {', '.join(settings)}")
+        self.model = McQuic(**config.model)
+        for book in self.model._quantizer.codebooks:
+            book.nearest = partial(vq.nearest, book=book._codebook)  # type: ignore[method-assign]
+
+    def start(self, tiles: Tensor) -> None:
+        """The best block transform with vector quantisation, or weights of another run."""
+        if self.config.start == "klt":
+            sample = tiles[:: max(len(tiles) // 512, 1)][:512].float() / 127.5 - 1
+            vq.initialise(self.model, sample, torch.Generator().manual_seed(self.config.seed))
+        elif self.config.start != "random":
+            load_into(self.model, Path(self.config.start))
+
+    def is_kernel(self, name: str, parameter: Tensor) -> bool:
+        """Every convolution's kernel."""
+        return parameter.ndim == 4 and name.endswith("weight")
+
+    def measure(self, x: Tensor, generator: torch.Generator) -> Measured:
+        out = self.model(2 * x - 1, sampled=self.sampled, decay=self.decay)
+        x_hat = (out["x_hat"].float() + 1) / 2
+        error = (x_hat - x).square().mean((1, 2, 3))
+        if self.config.metric == "mse":
+            loss = 4 * error.mean()
+        else:
+            loss = (1 - self.mse_share) * (1 - ms_ssim(x_hat, x)).mean() + self.mse_share * 4 * error.mean()
+        auxiliary = None
+        if not self.sampled:
+            terms = []
+            for head, codes, book in zip(out["heads"], out["codes"], self.model._quantizer.codebooks, strict=True):
+                words = lookup(book._codebook, codes)
+                head = head.float()
+                # Words go to their vectors quickly, vectors to their words slowly.
+                terms.append((words - head.detach()).square().mean())
+                terms.append(self.commitment * (head - words.detach()).square().mean())
+            auxiliary = torch.stack(terms).sum() * self.commitment
+        return Measured(loss, self.rate(x, out["codes"]), error.detach() * 255**2, auxiliary)
+
+    def rate(self, x: Tensor, codes: Sequence[Tensor]) -> Tensor:
+        """[N]: bits per pixel of the codes under the running frequencies."""
+        bits = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        for share, code in zip(self.model.frequencies(), codes, strict=True):
+            information = -share.clamp_min(2.0**-16).log2()
+            for group in range(code.shape[1]):
+                bits += information[group][code[:, group]].sum((1, 2))
+        return (bits / (x.shape[2] * x.shape[3])).float()
+
+    def after_step(self, step: int, generator: torch.Generator) -> None:
+        """Give words that nothing is nearest to a new place."""
+        if self.reassign_every and step % self.reassign_every == 0:
+            self.model.keep_alive(generator)
+
+    def validate(self, batches: Sequence[Tensor]) -> list[Row]:
+        """bpp, PSNR, MS-SSIM in dB, and the used share of each level's codebooks."""
+        rates, decibels, similar = [], [], []
+        for x in batches:
+            out = self.model(2 * x - 1, sampled=False)
+            x_hat = ((out["x_hat"].float() + 1) / 2).clamp(0, 1)
+            rates.append(self.rate(x, out["codes"]))
+            decibels.append(psnr((x_hat - x).square().mean((1, 2, 3)) * 255**2))
+            similar.append(ms_ssim(x_hat, x))
+        bpp, quality = torch.cat(rates).mean().item(), torch.cat(decibels).mean().item()
+        index = torch.cat(similar)
+        row = {
+            "bpp": bpp,
+            "psnr": quality,
+            "ms_ssim_db": (-10 * (1 - index).clamp_min(1e-9).log10()).mean().item(),
+            "loss": (1 - index).mean().item() if self.config.metric == "ms-ssim" else 10 ** (-quality / 10),
+        }
+        return [row | {f"used_{level}": share for level, share in enumerate(self.model.usage())}]
+
+    def score(self, rows: Sequence[Row]) -> float:
+        """1 - MS-SSIM, or the squared error at the mean PSNR."""
+        return rows[0]["loss"]
+
+    def describe(self, rows: Sequence[Row]) -> str:
+        """Rate, both qualities, and how many words live."""
+        row = rows[0]
+        used = " ".join(f"{100 * row[name]:.0f}%" for name in row if name.startswith("used_"))
+        return f"{row['bpp']:.3f} bpp, {row['psnr']:.2f} dB, MS-SSIM {row['ms_ssim_db']:.2f} dB, words in use {used}"
