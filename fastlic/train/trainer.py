@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
@@ -9,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class Trainer:
         self.model = self.objective.model.to(self.device)
         channels_last(self.model)
         self.optimisers = self._optimisers()
-        self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
         self.guard = Guard(self)
         self.step, self.seconds, self.waited, self.best = 0, 0.0, 0.0, math.inf
         self._recent: list[tuple[float, float, float]] = []
@@ -136,20 +137,27 @@ class Trainer:
 
     # ---- held-out figures
 
-    @torch.no_grad()
-    def validate(self) -> list[Row]:
-        """Figures of the averaged weights on held-out tiles (on training tiles if none were held out)."""
-        live = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model holds the averaged weights, in eval mode, without gradients."""
+        live = {name: p.detach().clone() for name, p in self.model.named_parameters() if name in self.ema}
         self.model.load_state_dict(self.ema, strict=False)
         self.model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.model.load_state_dict(live, strict=False)
+
+    def validate(self) -> list[Row]:
+        """Figures of the averaged weights on held-out tiles (on training tiles if none were held out)."""
         tiles = self.validation[:_VALIDATION_TILES] if len(self.validation) else self.tiles[:_VALIDATION_BATCH]
         batches = [
             x.to(self.device).float().div(255).contiguous(memory_format=torch.channels_last)
             for x in tiles.split(_VALIDATION_BATCH)
         ]
-        rows = self.objective.validate(batches)
-        self.model.load_state_dict(live, strict=False)
-        return rows
+        with self.averaged():
+            return self.objective.validate(batches)
 
     def _append(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         path = self.out / name
@@ -165,12 +173,14 @@ class Trainer:
         lines = [[*when, *(f"{v:.6g}" for v in row.values())] for row in rows]
         self._append("log.csv", ["step", "minutes", *rows[0]], lines)
 
-    def _log_training(self) -> None:
+    def _log_training(self) -> tuple[float, float, float]:
+        """Means of the steps since the last line; they become a line of train.csv."""
         loss, bpp, decibels = (sum(part) / len(self._recent) for part in zip(*self._recent, strict=True))
         numbers = [f"{v:.6g}" for v in (loss, bpp, decibels, self.rate(), self.waited / max(self.seconds, 1e-9))]
         columns = ["step", "minutes", "loss", "bpp", "psnr", "rate", "waiting"]
         self._append("train.csv", columns, [[self.step, f"{self.seconds / 60:.3f}", *numbers]])
         self._recent.clear()
+        return loss, bpp, decibels
 
     # ---- state
 
@@ -234,9 +244,10 @@ class Trainer:
         self._log_validation(rows)
         if (score := self.objective.score(rows)) < self.best:
             self.best = score
-            weights = {**self.model.state_dict(), **self.ema}
             config = self.config.to_dict()
-            self._write("best.pt", {"model": weights, "config": config, "step": self.step, "validation": rows})
+            with self.averaged():  # rather than the averages by name: a codebook has several names in a state dict
+                content = {"model": self.model.state_dict(), "config": config, "step": self.step, "validation": rows}
+                self._write("best.pt", content)
         self.save()
         return f"step {self.step}, {self.seconds / 60:.1f} min, held out: {self.objective.describe(rows)}"
 
@@ -260,7 +271,7 @@ class Trainer:
                     decibels = psnr(measured.mse).mean().item()
                     self._recent.append((measured.loss.item(), measured.bpp.mean().item(), decibels))
                     if len(self._recent) == _LOG_STEPS:
-                        loss, bpp, decibels = (sum(part) / _LOG_STEPS for part in zip(*self._recent, strict=True))
+                        loss, bpp, decibels = self._log_training()
                         seconds = self.seconds - first_seconds
                         bar.set_postfix_str(
                             f"{100 * self.progress:.1f} %, loss {loss:.3f}, {bpp:.3f} bpp, {decibels:.2f} dB, "
@@ -268,7 +279,6 @@ class Trainer:
                             f"waiting {100 * (self.waited - first_waited) / seconds:.1f} %",
                             refresh=False,
                         )
-                        self._log_training()
                     if self.step % self.config.validate_every == 0:
                         bar.write(self.checkpoint(), file=sys.stderr)
                     elif self.seconds - saved > 60 * self.config.checkpoint_minutes:

@@ -35,7 +35,7 @@ def initialise(model: McQuic, images: Tensor, generator: torch.Generator) -> Non
             nn.init.zeros_(_last(module._branch).bias)  # type: ignore[arg-type]
 
     def analyse(x: Tensor, down: nn.Module, up: nn.Module, gained: tuple[float, float]) -> Tensor:
-        """The components of ``x``; ``down`` and ``up`` are set to them, for inputs that come ``gained`` times as large."""
+        """The components of ``x``; ``down`` and ``up`` are set to them, for inputs ``gained`` times as large."""
         assert isinstance(down, nn.Conv2d) and isinstance(up, nn.Conv2d)
         basis, mean = _components(x, down.out_channels)
         _set_down(down, basis, mean, gained[0])
@@ -59,7 +59,7 @@ def initialise(model: McQuic, images: Tensor, generator: torch.Generator) -> Non
                 _set_identity(head[1], _GAIN)  # type: ignore[arg-type]
                 head[1].weight.copy_(head[1].weight[:, order])  # type: ignore[arg-type, index, operator]
         z, book = z[:, order], down._quantizer._codebook
-        words, counts = k_means(split_groups(z, model.m), book.shape[1], _ITERATIONS, generator)
+        words, counts = k_means(split_groups(z, model.m), book.shape[1], generator)
         book.copy_(words)
         smoothed = counts + counts.sum(1, keepdim=True) / (10 * book.shape[1])  # no word begins as dead
         quantizer._entropyCoder._freqEMA[level].copy_(smoothed / smoothed.sum(1, keepdim=True))

@@ -26,13 +26,17 @@ from fastlic.train.trainer import Trainer
 MODELS = {
     "jahp": {"N": 8, "M": 12, "widths": [12, 16, 24]},
     "mean-scale": {"N": 8, "M": 12, "widths": [12, 16, 24]},
+    "mlic++": {"N": 8, "M": 24, "widths": [12, 16, 24], "slices": 3},
+    "mcquic": {"channel": 8, "m": 2, "k": [16, 8, 4]},
 }
 
 
 def small(family: str = "jahp", **settings: Any) -> RunConfig:
     """A run whose steps take milliseconds."""
     start = "klt" if family in ("jahp", "mean-scale") else "random"
-    base = {"family": family, "model": MODELS[family], "start": start, "batch": 2, "crop": 64, "validate_every": 10**6}
+    crop = 128 if family == "mcquic" else 64
+    base = {"family": family, "model": MODELS[family], "start": start, "batch": 2, "crop": crop}
+    base |= {"validate_every": 10**6}
     return RunConfig.from_dict({**base, **settings})
 
 
@@ -235,3 +239,27 @@ def test_orthogonalised_updates_have_singular_values_near_one(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(orthogonalise(matrix))
     assert values.min() > 0.4 and values.max() < 1.4
+
+
+def test_mcquic_starts_as_a_block_transform_and_exports(tiles: Path, tmp_path: Path):
+    settings = {"sampled": False, "reassign_every": 1}
+    config = small("mcquic", start="klt", steps=2, metric="ms-ssim", objective=settings)
+    trainer = Trainer(config, tiles, tmp_path, device="cpu")
+    (row,) = trainer.validate()
+    assert row["psnr"] > 20 and row["bpp"] <= 2 * (4 / 256 + 3 / 1024 + 2 / 4096)
+    assert [row[f"used_{level}"] for level in range(3)] == [1, 1, 1]
+    trainer.run()
+    codec = export(tmp_path / "best.pt", trainer.tiles, tmp_path / "tiny.safetensors", "tiny")
+    x = torch.rand(3, 40, 50)
+    assert codec.decompress(codec.compress(x)).shape == x.shape
+
+
+def test_the_best_weights_are_the_averages_under_every_name(tiles: Path, tmp_path: Path):
+    trainer = Trainer(small("mcquic", steps=3, ema=0.5), tiles, tmp_path, device="cpu")
+    trainer.run()
+    stored = torch.load(tmp_path / "best.pt")["model"]
+    for name in trainer.ema:
+        assert torch.equal(stored[name], trainer.ema[name])
+    book = trainer.ema["_quantizer._encoders.0._quantizer._codebook"]
+    assert not torch.equal(book, trainer.model._quantizer.codebooks[0]._codebook)
+    assert torch.equal(stored["_quantizer._decoders.0._dequantizer._codebook"], book)

@@ -22,7 +22,7 @@ class McQuicObjective(Objective):
     """1 - MS-SSIM, the squared error, or both, of images restored from codebook indexes.
 
     Settings (``[objective]`` of a configuration):
-        sampled: draw words with Gumbel noise, as McQuic's authors train; false takes the nearest word, straight through.
+        sampled: draw words with Gumbel noise, as McQuic's authors train; false takes the nearest, straight through.
         commitment: weight of what binds words and the vectors they stand for to each other, if not sampled.
         mse_share: share of the squared error (on the [-1, 1] scale) in a loss whose metric is MS-SSIM.
         reassign_every: steps between moves of words that nothing is nearest to; 0: never.
