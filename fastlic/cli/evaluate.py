@@ -17,6 +17,7 @@ from fastlic.evaluate import Record, evaluate_peer, report, run
 from fastlic.evaluate import plot as curves
 from fastlic.evaluate.metrics import ms_ssim_available
 from fastlic.evaluate.peers import PEERS, Peer, find_peer
+from fastlic.evaluate.published import compare, kodak
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:
@@ -45,6 +46,10 @@ def _peers(context: click.Context, parameter: click.Parameter, value: str) -> li
 @click.option("--ms-ssim/--no-ms-ssim", default=None, help="[default: if pytorch-msssim is installed]")
 @click.option("--plot", type=options.PATH, help="Draw the rate-distortion curves (.png, .svg, .pdf).")
 @click.option("--json", "json_file", type=options.PATH, help="Write every record and average.")
+@click.option(
+    "--published", is_flag=True, help="Compare with curves published for Kodak: mbt2018, MLIC+, MLIC++, VTM, BPG."
+)
+@click.option("--records", type=options.PATH, help="What --json wrote earlier, in place of measuring again.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
 def evaluate(
     folder: Path,
@@ -56,6 +61,8 @@ def evaluate(
     ms_ssim: bool | None,
     plot: Path | None,
     json_file: Path | None,
+    published: bool,
+    records: Path | None,
     limit: int | None,
 ) -> None:
     """Measure bpp of real files, PSNR, MS-SSIM and times on the images in FOLDER.
@@ -72,31 +79,38 @@ def evaluate(
     if plot is not None:
         curves.check(plot.suffix)  # now rather than after minutes of work
 
-    records: list[Record] = []
-    steps = len(images) * (len(levels) + len(peers))
-    with tqdm(total=steps, unit="run", disable=None, leave=False) as bar:
-        for path in images:
-            x = read_image(path).pixels
-            name = path.relative_to(folder).as_posix()
-            for level in levels:
-                bar.set_postfix_str(f"{name} quality {level or 'fixed'}")
-                records.append(
-                    run.evaluate(
-                        codec, x, name, level, with_ms_ssim=with_ms_ssim, with_estimate=estimate, with_check=check
+    measured: list[Record] = []
+    if records is not None:
+        measured = report.read_records(records)
+    else:
+        steps = len(images) * (len(levels) + len(peers))
+        with tqdm(total=steps, unit="run", disable=None, leave=False) as bar:
+            for path in images:
+                x = read_image(path).pixels
+                name = path.relative_to(folder).as_posix()
+                for level in levels:
+                    bar.set_postfix_str(f"{name} quality {level or 'fixed'}")
+                    measured.append(
+                        run.evaluate(
+                            codec, x, name, level, with_ms_ssim=with_ms_ssim, with_estimate=estimate, with_check=check
+                        )
                     )
-                )
-                bar.update()
-            for peer in peers:
-                bar.set_postfix_str(f"{name} {peer.name}")
-                records += evaluate_peer(peer, x, name, with_ms_ssim=with_ms_ssim)
-                bar.update()
+                    bar.update()
+                for peer in peers:
+                    bar.set_postfix_str(f"{name} {peer.name}")
+                    measured += evaluate_peer(peer, x, name, with_ms_ssim=with_ms_ssim)
+                    bar.update()
 
-    rows = report.averages(records)
-    results = report.bd_rates(records, codec.name, [peer.name for peer in peers])
+    rows = report.averages(measured)
+    results = report.bd_rates(measured, codec.name, [peer.name for peer in peers])
     click.echo(f"{len(images)} images of {folder}, {codec!r}")
     click.echo(report.table(rows))
     for peer, result in zip(peers, results, strict=True):
         click.echo(f"BD-rate against {peer}: {result.text()}")
+    others = kodak() if published else []
+    ours = [(row.bpp, row.psnr) for row in rows if row.codec == codec.name]
+    for curve in others:
+        click.echo(f"BD-rate against {curve.name} as published ({curve.source}): {compare(curve, ours)}")
     if json_file is not None:
         about: dict[str, Any] = {
             "fastlic": fastlic.__version__,
@@ -104,9 +118,11 @@ def evaluate(
             "fingerprint": codec.fingerprint.hex(),
         }
         about |= {"images": [path.name for path in images], "peers": [str(peer) for peer in peers]}
-        content = json.dumps(report.to_json(records, results, about), indent=1, allow_nan=False)
+        content = json.dumps(report.to_json(measured, results, about), indent=1, allow_nan=False)
         files.write_whole(json_file, f"{content}\n".encode())
     if plot is not None:
-        files.write_whole(plot, curves.draw(rows, codec.name, f"{folder.name}, {len(images)} images", plot.suffix))
+        files.write_whole(
+            plot, curves.draw(rows, codec.name, f"{folder.name}, {len(images)} images", plot.suffix, others)
+        )
     if any(row.same_latents is False for row in rows):
         raise ValueError("latents of encoder and decoder differ: see the table; please report this as a bug")

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 
 from fastlic.errors import BackendUnavailable
+from fastlic.evaluate.published import Curve
 from fastlic.evaluate.report import Average
 
 _PEER_COLOURS = ("#8a8a8a", "#c28a2c", "#4c8f5a", "#7a6fb0")
@@ -27,8 +28,12 @@ def check(suffix: str) -> None:
         raise BackendUnavailable("--plot needs matplotlib: pip install 'fastlic[eval]'")
 
 
-def draw(rows: Sequence[Average], ours: str, title: str, suffix: str) -> bytes:
-    """bpp against PSNR, as the bytes of a .png, .svg or .pdf file; raises as ``check`` does."""
+def draw(rows: Sequence[Average], ours: str, title: str, suffix: str, published: Sequence[Curve] = ()) -> bytes:
+    """bpp against PSNR, as the bytes of a .png, .svg or .pdf file; raises as ``check`` does.
+
+    Args:
+        published: further curves, drawn dashed.
+    """
     check(suffix)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -46,10 +51,15 @@ def draw(rows: Sequence[Average], ours: str, title: str, suffix: str) -> bytes:
             else {"color": next(colours, "#555555")}
         )
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3.5, label=name, **style)
+    for curve, grey in zip(published, ("#b8b8b8", "#8fa8c8", "#6f86ab", "#2c2c2c", "#bda27a"), strict=False):
+        axes.plot(
+            *zip(*curve.points, strict=True), linestyle="--", linewidth=1.0, color=grey, label=curve.name, zorder=1
+        )
     # Peers reach rates far beyond ours; the figure shows the range in which there is something to compare.
     reach = [row.bpp for row in rows if row.codec == ours]
     axes.set_xlim(0, 1.15 * max(reach))
     inside = [row.psnr for row in rows if row.bpp <= 1.15 * max(reach)]
+    inside += [psnr for curve in published for bpp, psnr in curve.points if bpp <= 1.15 * max(reach)]
     axes.set_ylim(min(inside) - 0.5, max(inside) + 0.5)
     axes.set(xlabel="bits per pixel (whole file)", ylabel="PSNR (dB, RGB)", title=title)
     axes.grid(alpha=0.3)

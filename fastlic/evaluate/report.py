@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -153,6 +155,24 @@ def to_json(records: Sequence[Record], results: Sequence[BdRate], about: dict[st
         "averages": [_finite(asdict(row)) for row in averages(records)],
         "records": [_finite({**asdict(record), "bpp": record.bpp}) for record in records],
     }
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records in a file that ``to_json`` made; a null PSNR is infinite again.
+
+    Raises:
+        ValueError: no such file, or other content.
+    """
+    try:
+        rows = json.loads(path.read_text())["records"]
+        names = {f.name for f in fields(Record)}
+        return [Record(**{k: v for k, v in {**row, "psnr": _known(row["psnr"])}.items() if k in names}) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no records of `fastlic eval --json`: {error}") from error
+
+
+def _known(decibels: float | None) -> float:
+    return math.inf if decibels is None else decibels
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,23 @@ def test_the_plot_is_drawn(fastlic_command, photos, tiny_codec_file, tmp_path):
     assert ".png, .svg, .pdf" in refused.err
 
 
+def test_earlier_records_are_reported_again_without_measuring(
+    fastlic_command, photos, tiny_codec_file, tmp_path, monkeypatch
+):
+    options = ["eval", photos, "-m", tiny_codec_file, "--peers", "jpeg", "--no-ms-ssim"]
+    first = fastlic_command(*options, "--qualities", "1,2", "--json", "out.json")
+    assert first.code == 0
+    monkeypatch.setattr("fastlic.evaluate.run.evaluate", None)
+    again = fastlic_command(*options, "--records", "out.json", "--published", "--json", "again.json")
+    assert again.code == 0, again.err
+    assert again.out.startswith(first.out)
+    assert "BD-rate against mbt2018 as published (CompressAI" in again.out
+    stored = [json.loads((tmp_path / name).read_text())["records"] for name in ("out.json", "again.json")]
+    assert stored[0] == stored[1]
+    (tmp_path / "bad.json").write_text("{}")
+    assert "holds no records" in fastlic_command(*options, "--records", "bad.json").err
+
+
 def test_a_missing_extra_is_named_before_the_work(fastlic_command, photos, tiny_codec_file, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     result = fastlic_command("eval", photos, "-m", tiny_codec_file, "--plot", "rd.png")
