@@ -37,3 +37,8 @@ def compressai_ans() -> Path | None:
     """The file of CompressAI's coder extension that ``COMPRESSAI_ANS`` names, or None; only benchmarks ask."""
     text = os.environ.get(COMPRESSAI_ANS_VARIABLE)
     return Path(text) if text else None
+
+
+def triton_interpreter() -> bool:
+    """Whether ``TRITON_INTERPRET`` asks Triton to run kernels on the CPU, one operation at a time."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")

@@ -20,7 +20,9 @@ PLANE_BITS = 7
 MAX_ACTIVATION_BITS = 14
 
 _PLANE = tl.constexpr(PLANE_BITS)
+_HALF_PLANE = tl.constexpr(1 << (PLANE_BITS - 1))
 _MEAN_BITS = tl.constexpr(6)
+_HALF_UNIT = tl.constexpr(32)
 _LATENT_LIMIT = tl.constexpr((1 << 26) - 1)
 
 
@@ -38,7 +40,7 @@ def requantise(acc, multiplier, negative, shift, limit):
 @triton.jit
 def store_planes(pointers, channels: tl.constexpr, value, mask):
     """Write activations as a high and a low plane, ``channels`` bytes apart."""
-    high = (value + (1 << (_PLANE - 1))) >> _PLANE
+    high = (value + _HALF_PLANE) >> _PLANE
     tl.store(pointers, high.to(tl.int8), mask=mask)
     tl.store(pointers + channels, (value - (high << _PLANE)).to(tl.int8), mask=mask)
 
@@ -48,17 +50,18 @@ def accumulate(source, rows, taps, tap_count, C: tl.constexpr, weights, columns,
                N: tl.constexpr, K: tl.constexpr):  # fmt: skip
     """int32 [P, N]: sum over taps and channels of map rows (rows + tap) times weights of ``columns``.
 
-    source: map of C channels. rows: int64 [P], all valid. depth: bytes of one column of weights, tap_count * C.
+    source: map of C channels, at most 2^31 bytes. rows: int32 [P], all valid. depth: bytes of one column of weights,
+    tap_count * C.
     """
     inner = tl.arange(0, K)
     high = tl.zeros([P, N], tl.int32)
     low = tl.zeros([P, N], tl.int32)
     for tap in range(0, tap_count):
-        from_row = source + (rows + tl.load(taps + tap)) * (2 * C)
-        of_tap = weights + columns.to(tl.int64) * depth + tap * C
+        from_row = (rows + tl.load(taps + tap)) * (2 * C)
+        of_tap = columns * depth + tap * C
         for start in range(0, C, K):
-            w = tl.load(of_tap[None, :] + (start + inner)[:, None])
-            a = from_row[:, None] + (start + inner)[None, :]
+            w = tl.load(weights + of_tap[None, :] + (start + inner)[:, None])
+            a = source + from_row[:, None] + (start + inner)[None, :]
             high = tl.dot(tl.load(a), w, acc=high, out_dtype=tl.int32)
             low = tl.dot(tl.load(a + C), w, acc=low, out_dtype=tl.int32)
     return (high << _PLANE) + low
@@ -78,15 +81,15 @@ def scale_index(scale, thresholds, LEVELS: tl.constexpr):
     """int32: how many of the ascending ``thresholds`` (padded to 2^LEVELS - 1 with large numbers) are below scale."""
     index = tl.zeros_like(scale)
     for level in tl.static_range(LEVELS):
-        step: tl.constexpr = 1 << (LEVELS - 1 - level)
-        index = tl.where(tl.load(thresholds + index + (step - 1)) < scale, index + step, index)
+        half = 1 << (LEVELS - 1 - level)
+        index = tl.where(tl.load(thresholds + index + (half - 1)) < scale, index + half, index)
     return index
 
 
 @triton.jit
 def quantise(target, mean):
     """Symbol nearest to target - mean, both in units of 2^-6; halves round up."""
-    return (target - mean + (1 << (_MEAN_BITS - 1))) >> _MEAN_BITS
+    return (target - mean + _HALF_UNIT) >> _MEAN_BITS
 
 
 @triton.jit

@@ -292,7 +292,7 @@ def decode_step(
     start = (b * positions + begin) * M
     decode_run(data, states + b * _LANES, cursors + b * 8, slots, rows, row_count, indexes + start, means + start,
                count * M, PRECISION, means + start, order + begin, y + b * positions * M,
-               seen + b * (height + 2) * (width + 4) * 2 * C, y_numbers, y_limit, width, M, True, C)  # fmt: skip
+               seen + b * (height + 4) * (width + 4) * 2 * C, y_numbers, y_limit, width, M, True, C)  # fmt: skip
 
 
 def decode(opened: Streams, indexes: Tensor, tables: DeviceTables) -> Tensor:
@@ -337,10 +337,9 @@ def _split(symbols, indexes, rows, row_count, intervals, entries, sides, codes, 
     rest = code + 1
     zeros = tl.zeros([BLOCK], tl.int32)
     for level in tl.static_range(6):
-        step: tl.constexpr = 32 >> level
-        large = (rest >> step) > 0
-        zeros = tl.where(large, zeros + step, zeros)
-        rest = tl.where(large, rest >> step, rest)
+        large = (rest >> (32 >> level)) > 0
+        zeros = tl.where(large, zeros + (32 >> level), zeros)
+        rest = tl.where(large, rest >> (32 >> level), rest)
     tl.store(entries + i, entry, mask=inside)
     tl.store(sides + i, shift + tl.where(escape, 2 * zeros + 1, 0), mask=inside)
     tl.store(codes + i, code, mask=inside)

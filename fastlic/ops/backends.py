@@ -1,13 +1,57 @@
-"""Which backends this installation has, and why not the others; asking loads neither triton nor CUDA."""
+"""Which backends this installation has, and why not the others; asking loads neither triton nor CUDA.
+
+An operation's dispatch table maps ``reference``, ``cpp`` and ``triton`` to its implementations. ``auto`` goes by where
+the data are: ``triton`` for tensors on a GPU, the best of the others for the CPU. A backend asked for by name is used or
+refused, never replaced; Triton's interpreter is a test of kernels and therefore never chosen by ``auto``.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import torch
 
-from fastlic import _native
+from fastlic import _native, config
+from fastlic.errors import BackendUnavailable
+
+Implementation = TypeVar("Implementation")
+
+
+def triton_lacks() -> str | None:
+    """None if Triton kernels can run here, otherwise what is missing."""
+    if importlib.util.find_spec("triton") is None:
+        return "not installed (pip install triton; Linux only)"
+    if not torch.cuda.is_available() and not config.triton_interpreter():
+        return "no GPU was found (TRITON_INTERPRET=1 runs kernels on the CPU, slowly, to test them)"
+    return None
+
+
+def require_triton() -> None:
+    """Raises BackendUnavailable, with the reason, where Triton kernels cannot run."""
+    reason = triton_lacks()
+    if reason is not None:
+        raise BackendUnavailable(f"backend 'triton' is unavailable: {reason}")
+
+
+def choose(table: Mapping[str, Implementation], backend: str, device: torch.device) -> Implementation:
+    """The implementation that ``backend`` names, or that suits tensors on ``device`` for ``auto``.
+
+    Raises:
+        ValueError: no such backend.
+        BackendUnavailable: it exists but cannot run here.
+    """
+    if backend == "auto":
+        on_gpu = device.type == "cuda" and "triton" in table and triton_lacks() is None
+        backend = "triton" if on_gpu else "cpp" if "cpp" in table and device.type == "cpu" else "reference"
+    if backend not in table:
+        raise ValueError(f"backend must be auto, {', '.join(table)}, got {backend!r}")
+    if backend == "triton":
+        require_triton()
+    if backend == "cpp" and device.type != "cpu":
+        raise BackendUnavailable(f"backend 'cpp' works on CPU tensors, these are on {device}")
+    return table[backend]
 
 
 def backends() -> dict[str, Any]:

@@ -1,0 +1,270 @@
+"""The entropy engine on a GPU: the same integers, sections and latents as fastlic.ops.engine, in Triton kernels.
+
+z's symbols, hyper synthesis, the context's wavefront and both rANS coders run on the device; the host reads headers
+and, at the end, whether the streams ended well. Under TRITON_INTERPRET=1 it runs on the CPU, slowly, for tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastlic.errors import CorruptStreamError
+from fastlic.ops.backends import require_triton
+from fastlic.ops.tables import CdfTables
+
+if TYPE_CHECKING:  # triton is loaded when a device engine is made, not before
+    from fastlic.kernels.convolution import Layer, Map, Requantiser
+    from fastlic.kernels.masked_context import ContextNetwork, Dense
+    from fastlic.kernels.rans import DeviceTables
+
+HYPER_STRIDE = 4
+MEAN_BITS = 6
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def _fewest_bits(tables: CdfTables) -> float:
+    return float(tables.precision - np.log2(np.diff(tables.cdf).max()))
+
+
+class DeviceEngine:
+    """One integer entropy model, packed for a GPU.
+
+    Args:
+        arrays: ``IntegerEntropyModel.to_arrays()``, already validated (EntropyEngine does it).
+        z_tables, y_tables: the coder's tables.
+        device: of the kernels; by default the current GPU, or the CPU in Triton's interpreter.
+
+    Raises:
+        BackendUnavailable: neither a GPU nor the interpreter is there.
+        ValueError: activations wider than 14 bits, or other than three parameter layers.
+    """
+
+    def __init__(self, arrays: Arrays, z_tables: CdfTables, y_tables: CdfTables, device: Any = None) -> None:
+        require_triton()
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if self.device.type == "cuda" and self.device.index is None:
+            self.device = torch.device("cuda", torch.cuda.current_device())
+        self._arrays = arrays
+        self._fewest = _fewest_bits(z_tables), _fewest_bits(y_tables)
+        self._z_tables, self._y_tables = self._tables(z_tables), self._tables(y_tables)
+        self._median = torch.from_numpy(arrays["z.median"].astype(np.int32)).to(self.device)
+        self._z_input = self._requantiser("z.input")
+        count = sum(name.startswith("hyper.") and name.endswith(".geometry") for name in arrays)
+        self._hyper = [self._layer(f"hyper.{i}") for i in range(count)]
+        self.hyper_channels = len(self._median)
+        self._contextual = "context.weight" in arrays
+        last = "parameters.2" if self._contextual else f"hyper.{count - 1}"
+        if f"{last}.bias" not in arrays or "parameters.3.bias" in arrays:
+            raise ValueError("the device engine runs models with three parameter layers")
+        self.latent_channels = len(arrays[f"{last}.bias"]) // 2
+        if self._contextual:
+            self._make_context()
+        from fastlic.kernels.masked_context import pad_thresholds
+
+        self._thresholds = pad_thresholds(arrays["y.thresholds"], self.device)
+
+    def encode_many(
+        self, z: Sequence[Tensor], y: Sequence[Tensor], driver: str | None = None
+    ) -> list[tuple[bytes, bytes, Tensor, Tensor]]:
+        """As ``EntropyEngine.encode_many``; images of one size go through the device together.
+
+        Args:
+            z, y: integers [N, ceil(h/4), ceil(w/4)] and [M, h, w] in units of 2^-6.
+            driver: of the wavefront, ``persistent`` or ``launch``; by default what suits the device.
+
+        Returns:
+            (z section, y section, z symbols, y) for each image, int32 on the device.
+        """
+        out: list[tuple[bytes, bytes, Tensor, Tensor] | None] = [None] * len(y)
+        for members in _by_shape([tuple(t.shape) for t in y]):
+            z_maps = self._stack([z[i] for i in members])
+            y_maps = self._stack([y[i] for i in members])
+            for i, coded in zip(members, self._encode(z_maps, y_maps, driver), strict=True):
+                out[i] = coded
+        return [coded for coded in out if coded is not None]
+
+    def decode_many(
+        self, z: Sequence[Any], y: Sequence[Any], sizes: Sequence[tuple[int, int]], driver: str | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """As ``EntropyEngine.decode_many``; images of one size go through the device together.
+
+        Raises:
+            CorruptStreamError: the sections do not hold exactly these latents.
+        """
+        out: list[tuple[Tensor, Tensor] | None] = [None] * len(sizes)
+        for members in _by_shape(list(sizes)):
+            height, width = sizes[members[0]]
+            decoded = self._decode([z[i] for i in members], [y[i] for i in members], height, width, driver)
+            for i, latents in zip(members, decoded, strict=True):
+                out[i] = latents
+        return [latents for latents in out if latents is not None]
+
+    def _encode(self, z: Tensor, y: Tensor, driver: str | None) -> list[tuple[bytes, bytes, Tensor, Tensor]]:
+        """z, y: int32, images and channels last."""
+        from fastlic.kernels import masked_context, quantize, rans
+
+        images, height, width, m = y.shape
+        symbols = (z - self._median + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
+        z_bytes = rans.encode(symbols.flatten(1), self._by_channel(symbols), self._z_tables)
+        if self._contextual:
+            share = masked_context.hyper_share(self._features(symbols, height, width), self._of_hyper)
+            indexes, coded, y_hat = masked_context.encode(self._network, y, share, driver)
+        else:
+            head = self._head(symbols, height, width)
+            indexes, coded, y_hat = quantize.quantise_head(y, head, self._thresholds)
+        y_bytes = rans.encode(coded.flatten(1), indexes.flatten(1), self._y_tables)
+        z_first, y_first = (t.permute(0, 3, 1, 2) for t in (symbols, y_hat))
+        return list(zip(z_bytes, y_bytes, z_first, y_first, strict=True))
+
+    def _decode(
+        self, z: Sequence[Any], y: Sequence[Any], height: int, width: int, driver: str | None
+    ) -> list[tuple[Tensor, Tensor]]:
+        from fastlic.kernels import masked_context, quantize, rans
+
+        rows, columns = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
+        counts = (rows * columns * self.hyper_channels, height * width * self.latent_channels)
+        for name, sections, count, fewest in zip("zy", (z, y), counts, self._fewest, strict=True):
+            for section in sections:
+                if count * fewest > 8 * len(section) + 64:
+                    raise CorruptStreamError(f"section {name} has {len(section)} bytes, too few for {count} symbols")
+        z_streams, y_streams = (rans.open_streams(sections, self.device) for sections in (z, y))
+        shape = (len(z), rows, columns, self.hyper_channels)
+        by_channel = self._by_channel(torch.empty(shape, device="meta"))
+        symbols = rans.decode(z_streams, by_channel, self._z_tables).reshape(shape)
+        if self._contextual:
+            share = masked_context.hyper_share(self._features(symbols, height, width), self._of_hyper)
+            latents = masked_context.decode(self._network, y_streams, self._y_tables, share, driver)
+        else:
+            indexes, means = quantize.head_indexes(self._head(symbols, height, width), self._thresholds)
+            coded = rans.decode(y_streams, indexes.flatten(1), self._y_tables)
+            latents = quantize.dequantise(coded.reshape(means.shape), means)
+        rans.finish(z_streams, z)
+        rans.finish(y_streams, y)
+        z_first, y_first = (t.permute(0, 3, 1, 2) for t in (symbols, latents))
+        return list(zip(z_first, y_first, strict=True))
+
+    def _by_channel(self, symbols: Tensor) -> Tensor:
+        """uint8 [images, positions * N]: the table row of each symbol of z is its channel."""
+        images, rows, columns, n = symbols.shape
+        one = torch.arange(n, device=self.device).to(torch.uint8).repeat(rows * columns)
+        return one.expand(images, -1)
+
+    def _enter(self, symbols: Tensor) -> Map:
+        from fastlic.kernels import convolution
+
+        return convolution.enter(symbols, self._median, self._z_input, self._hyper[0].reach)
+
+    def _features(self, symbols: Tensor, height: int, width: int) -> Map:
+        """Hyper synthesis up to its last activations, without border."""
+        from fastlic.kernels import convolution
+
+        x = self._enter(symbols)
+        for i, layer in enumerate(self._hyper):
+            last = i == len(self._hyper) - 1
+            y = convolution.convolve(
+                x, layer, "planes", (height, width) if last else None, 0 if last else self._hyper[i + 1].reach
+            )
+            assert not isinstance(y, Tensor)
+            x = y
+        return x
+
+    def _head(self, symbols: Tensor, height: int, width: int) -> Tensor:
+        """Scales and means of a model without context, int32 [images, h, w, 2M]."""
+        from fastlic.kernels import convolution
+
+        x = self._enter(symbols)
+        for i, layer in enumerate(self._hyper[:-1]):
+            y = convolution.convolve(x, layer, "planes", None, self._hyper[i + 1].reach)
+            assert not isinstance(y, Tensor)
+            x = y
+        head = convolution.convolve(x, self._hyper[-1], "values", (height, width))
+        assert isinstance(head, Tensor)
+        return head[..., : 2 * self.latent_channels]
+
+    def _stack(self, maps: Sequence[Tensor]) -> Tensor:
+        return torch.stack([t.to(self.device, torch.int32) for t in maps]).permute(0, 2, 3, 1).contiguous()
+
+    def _tables(self, tables: CdfTables) -> DeviceTables:
+        from fastlic.kernels.rans import DeviceTables
+
+        return DeviceTables.of(
+            tables.cdf, tables.lengths, tables.offsets, tables.shifts, tables.precision, self.device
+        )
+
+    def _requantiser(self, name: str, bias: NDArray[Any] | None = None, pad_half: bool = False) -> Requantiser:
+        from fastlic.kernels.convolution import Requantiser, padded
+
+        fields = [self._arrays[f"{name}.{part}"] for part in ("multiplier", "negative", "shift")]
+        if pad_half:
+            halves = [_pad_halves(field, padded(len(field) // 2)) for field in fields]
+            halves[2] = np.maximum(halves[2], 1)  # padding still needs a shift
+            fields, bias = halves, None if bias is None else _pad_halves(bias, padded(len(bias) // 2))
+        return Requantiser.of(*fields, int(self._arrays[f"{name}.bits"][0]), self.device, bias)
+
+    def _layer(self, name: str) -> Layer:
+        from fastlic.kernels.convolution import pack_layer
+
+        stride, transposed, bits = (int(v) for v in self._arrays[f"{name}.geometry"])
+        requantiser = self._requantiser(f"{name}.requantise", self._arrays[f"{name}.bias"])
+        return pack_layer(self._arrays[f"{name}.weight"], stride, bool(transposed), bits, requantiser, self.device)
+
+    def _dense(self, matrix: NDArray[Any], taps: int, name: str, pad_half: bool = False) -> Dense:
+        """matrix: int8 [taps * inputs, outputs]; requantiser and bias of layer ``name``."""
+        from fastlic.kernels.convolution import pack_matrix, padded
+        from fastlic.kernels.integer import MAX_ACTIVATION_BITS
+        from fastlic.kernels.masked_context import Dense
+
+        bits = int(self._arrays[f"{name}.geometry"][2])
+        if bits > MAX_ACTIVATION_BITS:
+            raise ValueError(f"kernels read activations of up to {MAX_ACTIVATION_BITS} bits, {name} has {bits}")
+        if pad_half:
+            matrix = _pad_halves(matrix.T, padded(matrix.shape[1] // 2)).T
+        weights = torch.from_numpy(pack_matrix(matrix, taps)).to(self.device)
+        return Dense(weights, self._requantiser(f"{name}.requantise", self._arrays[f"{name}.bias"], pad_half))
+
+    def _make_context(self) -> None:
+        from fastlic.kernels.convolution import pack_layer
+        from fastlic.kernels.masked_context import TAPS, ContextNetwork, pad_thresholds
+
+        weight = self._arrays["context.weight"]  # [2M, M, 12, 1]
+        taps = weight.reshape(*weight.shape[:2], len(TAPS)).transpose(2, 1, 0).reshape(-1, weight.shape[0])
+        matrices = [self._arrays[f"parameters.{i}.weight"][:, :, 0, 0].T for i in range(3)]
+        hyper_inputs = len(self._arrays[f"hyper.{len(self._hyper) - 1}.bias"])
+        self._network = ContextNetwork(
+            context=self._dense(taps, len(TAPS), "context"),
+            hidden=(
+                self._dense(matrices[0][hyper_inputs:], 1, "parameters.0"),
+                self._dense(matrices[1], 1, "parameters.1"),
+            ),
+            head=self._dense(matrices[2], 1, "parameters.2", pad_half=True),
+            y_input=self._requantiser("y.input"),
+            thresholds=pad_thresholds(self._arrays["y.thresholds"], self.device),
+            M=self.latent_channels,
+        )
+        # The first parameter layer is linear: the hyperprior's half of it, with the bias, is done once for all positions.
+        requantiser = self._requantiser("parameters.0.requantise", self._arrays["parameters.0.bias"])
+        bits = int(self._arrays["parameters.0.geometry"][2])
+        of_hyper = self._arrays["parameters.0.weight"][:, :hyper_inputs]
+        self._of_hyper = pack_layer(of_hyper, 1, False, bits, requantiser, self.device)
+
+
+def _by_shape(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """Indexes of equal shapes, grouped."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, shape in enumerate(shapes):
+        groups.setdefault(shape, []).append(i)
+    return list(groups.values())
+
+
+def _pad_halves(array: NDArray[Any], half: int) -> NDArray[Any]:
+    """[2M, ...] -> [2 half, ...]: each half followed by zeros."""
+    m = len(array) // 2
+    out = np.zeros((2 * half, *array.shape[1:]), array.dtype)
+    out[:m], out[half : half + m] = array[:m], array[m:]
+    return out
