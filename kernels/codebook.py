@@ -1,14 +1,17 @@
-"""Nearest codeword of every vector, without the matrix of distances.
+"""Nearest codeword of every vector, without the matrix of distances; the index that float64 would give.
 
 |x - c|^2 = |x|^2 + 2 (|c|^2 / 2 - x.c), so the codeword with the smallest score |c|^2 / 2 - x.c is nearest. A program
-keeps a tile of vectors in registers and walks over the codes of its share; for every column of the tile it remembers
-the best score and the tile where it stood. Strict comparisons keep the earlier code, and the last reduction takes the
-lowest index among equals, so ties go to the lowest index whatever the tile sizes and splits are.
+keeps a tile of vectors in registers and walks over the codes of its share; every column of the tile remembers its best
+score, the second best, and the tile where the best stood. Codes may be split among programs, whose results are merged.
 
-Rounding: scores are exact up to ``score_error``; two codes closer than that may change places, no others can.
+Scores are rounded, but by no more than ``error_factor`` says. Where the runner-up comes within twice that bound, which
+is rare, one more kernel searches that row in float64. So the answer does not depend on tiles, splits or precision: it is
+the lowest index among the smallest float64 distances, summed in channel order, as in the reference.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import triton
@@ -58,13 +61,22 @@ def _store_answer(
 
 
 @triton.jit
+def _is_close(value, second, square, reach, FACTOR: tl.constexpr):
+    """Whether rounding may have decided: the runner-up is within twice the error bound. Not a number counts as close."""
+    bound = FACTOR * (tl.sqrt(square) * tl.sqrt(2.0 * reach) + reach)
+    return (second - value > 2.0 * bound) == False  # noqa: E712 (a tensor)
+
+
+@triton.jit
 def _search(
-    x, codes, half, values, candidates, indexes, residual, n, m, k, width, x_row, x_group, x_width, share,
+    x, codes, half, reach, values, seconds, candidates, indexes, close, residual, n, m, k, width, x_row, x_group,
+    x_width, share,
     D: tl.constexpr, ROWS: tl.constexpr, CODES: tl.constexpr, EVEN: tl.constexpr, SPLIT: tl.constexpr,
-    RESIDUAL: tl.constexpr, PRECISION: tl.constexpr,
+    RESIDUAL: tl.constexpr, PRECISION: tl.constexpr, FACTOR: tl.constexpr,
 ):  # fmt: skip
-    """Programs (rows, groups, splits). ``share``: codes of one split, a multiple of CODES. With SPLIT the best score
-    and index of each split go to values, candidates [splits, m, n]; without, the answer is final."""
+    """Programs (rows, groups, splits). ``share``: codes of one split, a multiple of CODES. ``reach`` [m]: the largest
+    half norm. With SPLIT the best score, the second and the index of each split go to values, seconds, candidates
+    [splits, m, n]; without, the answer is final but for ``close`` rows."""
     group = tl.program_id(1).to(tl.int64)
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     dims = tl.arange(0, D)
@@ -72,6 +84,7 @@ def _search(
     inside = (rows[:, None] < n) & (dims[None, :] < width)
     vectors = tl.load(x + rows[:, None] * x_row + group * x_group + dims[None, :] * x_width, mask=inside, other=0.0)
     best = tl.full([ROWS, CODES], float("inf"), tl.float32)
+    second = tl.full([ROWS, CODES], float("inf"), tl.float32)
     where = tl.zeros([ROWS, CODES], tl.int32)
     first = tl.program_id(2) * share
     last = tl.minimum(first + share, k)
@@ -87,39 +100,82 @@ def _search(
             c = tl.load(words + code[None, :] * width + dims[:, None], mask=valid, other=0.0)
             h = tl.load(norms + code, mask=code < last, other=float("inf"))
         score = h[None, :] - tl.dot(vectors, c, input_precision=PRECISION, out_dtype=tl.float32)
-        better = score < best
-        best = tl.where(better, score, best)
-        where = tl.where(better, start, where)
+        where = tl.where(score < best, start, where)
+        second = tl.minimum(second, tl.maximum(score, best))
+        best = tl.minimum(best, score)
     value = tl.min(best, axis=1)
-    # A vector with NaN leaves every score at infinity: its answer is the first code.
     index = tl.min(tl.where(best == value[:, None], tl.maximum(where, first) + columns[None, :], _NO_INDEX), axis=1)
+    # The second best of all: any column's second, or the best of a column that did not win.
+    lost = tl.where((where + columns[None, :]) == index[:, None], float("inf"), best)
+    runner_up = tl.min(tl.minimum(second, lost), axis=1)
+    index = tl.minimum(index, k - 1)  # scores that are not numbers match nothing
     if SPLIT:
         at = (tl.program_id(2).to(tl.int64) * m + group) * n + rows
         tl.store(values + at, value, mask=rows < n)
+        tl.store(seconds + at, runner_up, mask=rows < n)
         tl.store(candidates + at, index, mask=rows < n)
     else:
+        doubtful = _is_close(value, runner_up, tl.sum(vectors * vectors, axis=1), tl.load(reach + group), FACTOR)
+        tl.store(close + rows * m + group, doubtful.to(tl.int8), mask=rows < n)
         _store_answer(index, rows, group, x, codes, indexes, residual, n, m, k, width, x_row, x_group, x_width, D,
                       RESIDUAL)  # fmt: skip
 
 
 @triton.jit
 def _combine(
-    x, codes, values, candidates, indexes, residual, n, m, k, width, x_row, x_group, x_width, splits,
-    D: tl.constexpr, ROWS: tl.constexpr, RESIDUAL: tl.constexpr,
+    x, codes, reach, values, seconds, candidates, indexes, close, residual, n, m, k, width, x_row, x_group, x_width,
+    splits, D: tl.constexpr, ROWS: tl.constexpr, RESIDUAL: tl.constexpr, FACTOR: tl.constexpr,
 ):  # fmt: skip
-    """The best of all splits. Splits come in the order of their codes, so the first of equals has the lowest index."""
+    """The best of all splits."""
     group = tl.program_id(1).to(tl.int64)
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     best = tl.full([ROWS], float("inf"), tl.float32)
+    second = tl.full([ROWS], float("inf"), tl.float32)
     index = tl.zeros([ROWS], tl.int32)
     for split in range(0, splits):
         at = (split * m + group) * n + rows
         value = tl.load(values + at, mask=rows < n, other=float("inf"))
-        better = value < best
-        index = tl.where(better, tl.load(candidates + at, mask=rows < n, other=0), index)
-        best = tl.where(better, value, best)
+        index = tl.where(value < best, tl.load(candidates + at, mask=rows < n, other=0), index)
+        second = tl.minimum(second, tl.load(seconds + at, mask=rows < n, other=float("inf")))
+        second = tl.minimum(second, tl.maximum(value, best))
+        best = tl.minimum(best, value)
+    dims = tl.arange(0, D)
+    inside = (rows[:, None] < n) & (dims[None, :] < width)
+    vectors = tl.load(x + rows[:, None] * x_row + group * x_group + dims[None, :] * x_width, mask=inside, other=0.0)
+    doubtful = _is_close(best, second, tl.sum(vectors * vectors, axis=1), tl.load(reach + group), FACTOR)
+    tl.store(close + rows * m + group, doubtful.to(tl.int8), mask=rows < n)
     _store_answer(index, rows, group, x, codes, indexes, residual, n, m, k, width, x_row, x_group, x_width, D,
                   RESIDUAL)  # fmt: skip
+
+
+@triton.jit
+def _exact(
+    x, codes, indexes, close, residual, n, m, k, width, x_row, x_group, x_width,
+    D: tl.constexpr, CODES: tl.constexpr, RESIDUAL: tl.constexpr,
+):  # fmt: skip
+    """Doubtful rows again: squared distances in float64, summed in channel order without contraction."""
+    row = tl.program_id(0).to(tl.int64)
+    group = tl.program_id(1).to(tl.int64)
+    if tl.load(close + row * m + group) != 0:
+        columns = tl.arange(0, CODES)
+        best = tl.full([CODES], float("inf"), tl.float64)
+        where = tl.zeros([CODES], tl.int32)
+        for start in range(0, k, CODES):
+            code = start + columns
+            distance = tl.zeros([CODES], tl.float64)
+            for i in range(0, width):
+                c = tl.load(codes + (group * k + code) * width + i, mask=code < k, other=float("inf"))
+                away = tl.load(x + row * x_row + group * x_group + i * x_width).to(tl.float64) - c.to(tl.float64)
+                distance = distance + away * away
+            where = tl.where(distance < best, start, where)
+            best = tl.minimum(best, distance)
+        index = tl.min(tl.where(best == tl.min(best, axis=0), where + columns, _NO_INDEX), axis=0)
+        tl.store(indexes + row * m + group, tl.minimum(index, k - 1).to(tl.int64))
+        if RESIDUAL:
+            dims = tl.arange(0, D)
+            vector = tl.load(x + row * x_row + group * x_group + dims * x_width, mask=dims < width, other=0.0)
+            word = tl.load(codes + (group * k + index.to(tl.int64)) * width + dims, mask=dims < width, other=0.0)
+            tl.store(residual + (row * m + group) * width + dims, vector - word, mask=dims < width)
 
 
 def _tiles(width: int, precision: str, target: Target) -> tuple[int, int, int, int]:
@@ -134,37 +190,39 @@ def _tiles(width: int, precision: str, target: Target) -> tuple[int, int, int, i
     return (64, 64, 8, 3) if D <= 64 else (64, 64, 8, 2) if D <= 128 else (32, 32, 4, 2)
 
 
-def score_error(x: Tensor, codebook: Tensor, precision: str = "ieee") -> Tensor:
-    """float64 [n, m]: how far any computed score may lie from the true one, in any order of summation.
+def error_factor(width: int, precision: str = "ieee") -> float:
+    """A computed score is off by at most this times |x| |c| + |c|^2 / 2, in any order of summation.
 
-    float32: d products and d + 1 sums, each off by 2^-24 of at most sum |x_i c_i| + |c|^2 / 2. tf32x3 drops less than
-    3 * 2^-20 of each product, and adds 3 d terms whose sums may be cut off rather than rounded (2^-23).
+    float32: ``width`` products and sums, each off by 2^-24 of at most sum |x_i c_i| + |c|^2 / 2; the norms likewise.
+    tf32x3 drops less than 3 * 2^-20 of each product, and adds 3 width terms whose sums may be cut off rather than
+    rounded (2^-23). A hundredth more covers the rounding of the bound itself.
     """
-    d = x.shape[-1]
-    reach = x.double().abs().amax(-1) * codebook.double().abs().sum(-1).amax(-1) * 1.0
-    reach = torch.maximum(reach, x.double().norm(dim=-1) * codebook.double().norm(dim=-1).amax(-1))
-    reach = reach + codebook.double().square().sum(-1).amax(-1) / 2
-    factor = (d + 3) * 2.0**-24 if precision == "ieee" else 3 * 2.0**-20 + (3 * d + 8) * 2.0**-23
-    return reach * factor
+    if precision == "ieee":
+        return 1.01 * (2 * width + 4) * 2.0**-24
+    return 1.01 * (3 * 2.0**-20 + (3 * width + 8) * 2.0**-23 + (width + 4) * 2.0**-24)
 
 
 def nearest(
-    x: Tensor, codebook: Tensor, *, residual: bool = False, precision: str = "ieee", splits: int | None = None
+    x: Tensor, codebook: Tensor, *, residual: bool = False, precision: str | None = None, splits: int | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Index of the nearest codeword, and the difference to it.
 
     Args:
-        x: float32 [n, m, d], any strides.
-        codebook: float32 [m, k, d], d up to 256.
+        x: float32 [n, m, d], finite, any strides.
+        codebook: float32 [m, k, d], finite, d up to 256.
         residual: whether to return x - codeword as well.
-        precision: ``ieee`` computes scores in float32; ``tf32x3`` on tensor cores, three products for one, with a
-            slightly larger ``score_error``.
+        precision: ``ieee`` computes scores in float32; ``tf32x3`` on tensor cores, three products for one, and sends
+            a few more rows to float64. By default what the device is best at; the result is the same.
         splits: programs among which the codes are divided; by default as many as fill the device.
 
     Returns:
         int64 [n, m]; float32 [n, m, d] or None.
     """
     device = check_device(_search, x, codebook)
+    target = target_of(device)
+    precision = precision or ("ieee" if target.is_hip or interpreted(_search) else "tf32x3")
+    if x.shape[-1] > MAX_WIDTH:
+        raise ValueError(f"vectors have at most {MAX_WIDTH} channels, got {x.shape[-1]}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     n, m, width = x.shape
@@ -173,7 +231,7 @@ def nearest(
     indexes = torch.empty(n, m, dtype=torch.int64, device=device)
     remainder = torch.empty(n, m, width, dtype=torch.float32, device=device) if residual else x
     if n and m:
-        _launch(x, codes, indexes, remainder, residual, precision, splits, target_of(device))
+        _launch(x, codes, indexes, remainder, residual, precision, splits, target)
     return indexes, remainder if residual else None
 
 
@@ -200,41 +258,56 @@ def _launch(
     splits = ceil_div(k, share)
     half = torch.empty(m, k, dtype=torch.float32, device=x.device)
     _half_norms[(ceil_div(m * k, 64),)](codes, half, m * k, width, D=D, ROWS=64, **options(_half_norms, 4))
+    reach = half.amax(1)
     partial = (splits, m, n) if splits > 1 else (1,)
-    values = torch.empty(partial, dtype=torch.float32, device=x.device)
+    values, seconds = (torch.empty(partial, dtype=torch.float32, device=x.device) for _ in range(2))
     candidates = torch.empty(partial, dtype=torch.int32, device=x.device)
+    close = torch.empty(n, m, dtype=torch.int8, device=x.device)
     sizes = (n, m, k, width, *x.stride())
+    factor = error_factor(width, precision)
     _search[(row_tiles, m, splits)](
-        x, codes, half, values, candidates, indexes, remainder, *sizes, share,
+        x, codes, half, reach, values, seconds, candidates, indexes, close, remainder, *sizes, share,
         D=D, ROWS=rows, CODES=columns, EVEN=k % columns == 0 and D == width, SPLIT=splits > 1,
-        RESIDUAL=residual, PRECISION=precision, **options(_search, warps, stages),
+        RESIDUAL=residual, PRECISION=precision, FACTOR=factor, **options(_search, warps, stages),
     )  # fmt: skip
     if splits > 1:
         _combine[(ceil_div(n, 32), m)](
-            x, codes, values, candidates, indexes, remainder, *sizes, splits,
-            D=D, ROWS=32, RESIDUAL=residual, **options(_combine, 4),
+            x, codes, reach, values, seconds, candidates, indexes, close, remainder, *sizes, splits,
+            D=D, ROWS=32, RESIDUAL=residual, FACTOR=factor, **options(_combine, 4),
         )  # fmt: skip
+    _exact[(n, m)](
+        x, codes, indexes, close, remainder, *sizes, D=D, CODES=256, RESIDUAL=residual,
+        **options(_exact, 4, fusion=False),
+    )  # fmt: skip
 
 
 def variants(target: Target) -> list[Variant]:
-    """McQuic's two shapes and the widest supported one, with and without splits."""
+    """McQuic's two shapes and the widest of the common ones, with and without splits."""
+    pointers = {"x": "*fp32", "codes": "*fp32", "half": "*fp32", "reach": "*fp32", "values": "*fp32",
+                "seconds": "*fp32", "candidates": "*i32", "indexes": "*i64", "close": "*i8",
+                "residual": "*fp32"}  # fmt: skip
     sizes = {name: "i32" for name in ("n", "m", "k", "width", "x_row", "x_group", "x_width")}
-    aligned = ("x", "codes", "half", "k", "width", "share")
+    aligned = (*pointers, "k", "width", "share")
+
+    def signature(leave_out: tuple[str, ...], last: str, constants: dict[str, Any]) -> dict[str, str]:
+        names = {name: kind for name, kind in pointers.items() if name not in leave_out}
+        return {**names, **sizes, **({last: "i32"} if last else {}), **dict.fromkeys(constants, "constexpr")}
+
     found = []
     for width, split, precision in ((64, True, "tf32x3"), (16, True, "tf32x3"), (64, False, "ieee"), (128, True, "ieee")):
+        if target.is_hip and precision != "ieee":
+            precision = "ieee"
         rows, columns, warps, stages = _tiles(width, precision, target)
-        D = max(16, power_of_two(width))
-        constants = dict(D=D, ROWS=rows, CODES=columns, EVEN=True, SPLIT=split, RESIDUAL=not split,
-                         PRECISION=precision if not target.is_hip else "ieee")  # fmt: skip
-        pointers = {"x": "*fp32", "codes": "*fp32", "half": "*fp32", "values": "*fp32", "candidates": "*i32",
-                    "indexes": "*i64", "residual": "*fp32"}  # fmt: skip
-        signature = {**pointers, **sizes, "share": "i32", **dict.fromkeys(constants, "constexpr")}
-        name = f"codebook search d={width} {precision}{' split' if split else ''}"
-        chosen = options(None, warps, stages)
-        found.append(Variant(name, _search, signature, constants, chosen, 255, 160 * 1024, aligned))
-    pointers = {"x": "*fp32", "codes": "*fp32", "values": "*fp32", "candidates": "*i32", "indexes": "*i64",
-                "residual": "*fp32"}  # fmt: skip
-    constants = dict(D=64, ROWS=32, RESIDUAL=True)
-    signature = {**pointers, **sizes, "splits": "i32", **dict.fromkeys(constants, "constexpr")}
-    found.append(Variant("codebook combine d=64", _combine, signature, constants, options(None, 4), 128, 16384, aligned))
+        constants = dict(D=max(16, width), ROWS=rows, CODES=columns, EVEN=True, SPLIT=split, RESIDUAL=not split,
+                         PRECISION=precision, FACTOR=error_factor(width, precision))  # fmt: skip
+        name = f"codebook d={width}{', split' if split else ', whole'}"
+        found.append(Variant(name, _search, signature((), "share", constants), constants,
+                             options(None, warps, stages), 255, 160 * 1024, aligned))  # fmt: skip
+    constants = dict(D=64, ROWS=32, RESIDUAL=True, FACTOR=error_factor(64))
+    found.append(Variant("codebook combine d=64", _combine, signature(("half",), "splits", constants), constants,
+                         options(None, 4), 128, 16384, aligned))  # fmt: skip
+    constants = dict(D=64, CODES=256, RESIDUAL=True)
+    unused = ("half", "reach", "values", "seconds", "candidates")
+    found.append(Variant("codebook float64 d=64", _exact, signature(unused, "", constants), constants,
+                         options(None, 4, fusion=False), 128, 16384, aligned))  # fmt: skip
     return found

@@ -182,7 +182,7 @@ def _enter(values, median, numbers, out, images, height, width, M, limit, border
     store_planes(out + at[:, None] * (2 * C) + channel[None, :], C, activation, inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["images", "height", "width", "in_stride", "in_border", "out_height", "out_width", "out_border", "up"])
 def _convolve(
     source, weights, phases, begins, taps, numbers, out, images, height, width, in_stride, in_border,
     out_height, out_width, out_border, up, limit,

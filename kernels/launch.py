@@ -68,9 +68,9 @@ def processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
-def options(kernel: Any, warps: int, stages: int = 2, cooperative: bool = False) -> dict[str, Any]:
+def options(kernel: Any, warps: int, stages: int = 2, cooperative: bool = False, fusion: bool = True) -> dict[str, Any]:
     """Launch options. Contraction is always said: its default changes between releases of Triton."""
-    chosen: dict[str, Any] = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+    chosen: dict[str, Any] = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": fusion}
     if cooperative and not interpreted(kernel):
         chosen["launch_cooperative_grid"] = True
     return chosen

@@ -190,7 +190,7 @@ def _step(
     return meet(counter, round, PERSISTENT)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["begin", "count", "images", "coded_pitch", "height", "width", "M"])
 def _launch(
     begin, count, images, coded_pitch, height, width, M, order, seen, share, target,
     taps, context_w, context_n, w0, n0, w1, n1, w2, n2, thresholds, y_numbers,
@@ -204,7 +204,7 @@ def _launch(
           indexes, means, symbols, y, taps, 0, CY, CX, C0, C1, MP, LEVELS, ENCODE, False, P, N, K)  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps", "images", "height", "width", "M", "row_count"])
 def _whole(
     offsets, steps, images, height, width, M, order, seen, share, target,
     taps, context_w, context_n, w0, n0, w1, n1, w2, n2, thresholds, y_numbers,
@@ -272,7 +272,7 @@ def _scratch(network: ContextNetwork, rows: int) -> tuple[Tensor, Tensor, Tensor
 
 
 def _block(kernel: Any, columns: int) -> int:
-    """Columns of a tile; the interpreter takes as many as it can, since it pays per operation."""
+    """Columns of a tile; the interpreter takes more, since it pays per operation."""
     return columns if not interpreted(kernel) else 64
 
 
@@ -308,7 +308,7 @@ def parameters(network: ContextNetwork, seen: Map, share: Tensor, where: Tensor 
     means = torch.empty(images, n, network.M, dtype=torch.int32, device=device)
     if not images * n:
         return indexes, means
-    P = 16 if images * n <= 16 * processors(device) else 64
+    P = 16 if images * n <= 16 * processors(device) else _large(target_of(device))
     scratch = _scratch(network, images * n)
     _launch[(ceil_div(images * n, P),)](
         0, n, images, n, height, width, network.M, order, seen.planes, share, share,
@@ -323,7 +323,12 @@ def _stages(target: Target, P: int) -> int:
 
 
 def _warps(P: int) -> int:
-    return 8 if P > 16 else 4
+    return P // 8 if P > 16 else 4
+
+
+def _large(target: Target) -> int:
+    """Positions of a program where there are plenty: what 255 registers hold."""
+    return 64 if target.is_hip or (isinstance(target.arch, int) and target.arch >= 90) else 32
 
 
 def _prepare(network: ContextNetwork, share: Tensor, encode: bool) -> tuple[_Buffers, Tensor, np.ndarray]:
@@ -458,7 +463,7 @@ def variants(target: Target) -> list[Variant]:
     whole = {"offsets": "*i32", "steps": "i32"} | shape | maps | network | limits | results | coder
     aligned = tuple(name for name, kind in whole.items() if kind.startswith("*"))
     found = []
-    for P, way in ((16, "step, network"), (16, "step, encoder"), (64, "whole latent, network")):
+    for P, way in ((16, "step, network"), (16, "step, encoder"), (_large(target), "whole latent, network")):
         constants = {**sizes, "ENCODE": "encoder" in way, "P": P, "N": 64, "K": 64}
         found.append(Variant(f"context {way}", _launch, {**one, **dict.fromkeys(constants, "constexpr")}, constants,
                              options(None, _warps(P), _stages(target, P)), 255, 64 * 1024, aligned))  # fmt: skip

@@ -159,7 +159,7 @@ def finish(opened: Streams, streams: Sequence[Any]) -> None:
 
 @triton.jit
 def _side_bits(data, low, count, floor):
-    """The ``count`` (at most 16) bits from absolute bit ``low`` upwards, as a number; bits below ``floor`` read as 0."""
+    """The ``count`` (at most 16) bits from absolute bit ``low`` upwards; what begins below ``floor`` reads as 0."""
     byte = low >> 3
     valid = (count > 0) & (low >= floor)
     a = tl.load(data + byte, mask=valid, other=0).to(tl.int32)
@@ -272,7 +272,7 @@ def decode_run(
     tl.store(cursor + _FAULTS, faults)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["row_count", "count", "pitch", "index_pitch"])
 def _decode(data, states, cursors, slots, rows, row_count, indexes, symbols, count, pitch, index_pitch,
             PRECISION: tl.constexpr):  # fmt: skip
     """Program b decodes ``count`` symbols of stream b; ``pitch``: symbols from one stream's to the next's."""
@@ -282,12 +282,12 @@ def _decode(data, states, cursors, slots, rows, row_count, indexes, symbols, cou
                64)  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["row_count", "begin", "count", "positions", "height", "width", "M"])
 def decode_step(
     data, states, cursors, slots, rows, row_count, indexes, means, order, y, seen, y_numbers, begin, count, y_limit,
     positions, height, width, M, PRECISION: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Program b decodes the symbols of positions order[begin : begin + count] of image b, and what follows from them."""
+    """Program b decodes the symbols of order[begin : begin + count] of image b, and what follows from them."""
     b = tl.program_id(0).to(tl.int64)
     start = (b * positions + begin) * M
     decode_run(data, states + b * _LANES, cursors + b * 8, slots, rows, row_count, indexes + start, means + start,
@@ -373,7 +373,7 @@ def _push(symbols, indexes, rows, row_count, sides, ends, codes, words, total, B
                      mask=live & (high != 0), sem="relaxed")  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "lanes"])
 def _encode(entries, words, states, counts, count, lanes, PRECISION: tl.constexpr):
     """Program b: lane states of stream b after its last step, and its words at the end of words[b] [count]."""
     b = tl.program_id(0).to(tl.int64)
