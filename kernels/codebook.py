@@ -5,7 +5,7 @@ keeps a tile of vectors in registers and walks over the codes of its share; ever
 score, the second best, and the tile where the best stood. Codes may be split among programs, whose results are merged.
 
 Scores are rounded, but by no more than ``error_factor`` says. Where the runner-up comes within twice that bound, which
-is rare, one more kernel searches that row in float64. So the answer does not depend on tiles, splits or precision: it is
+is rare, one more kernel searches that row in float64. The answer does not depend on tiles, splits or precision: it is
 the lowest index among the smallest float64 distances, summed in channel order, as in the reference.
 """
 
@@ -56,13 +56,15 @@ def _store_answer(
         dims = tl.arange(0, D)
         inside = (rows[:, None] < n) & (dims[None, :] < width)
         vector = tl.load(x + rows[:, None] * x_row + group * x_group + dims[None, :] * x_width, mask=inside, other=0.0)
-        word = tl.load(codes + (group * k + index.to(tl.int64))[:, None] * width + dims[None, :], mask=inside, other=0.0)
+        word = tl.load(
+            codes + (group * k + index.to(tl.int64))[:, None] * width + dims[None, :], mask=inside, other=0.0
+        )
         tl.store(residual + (rows[:, None] * m + group) * width + dims[None, :], vector - word, mask=inside)
 
 
 @triton.jit
 def _is_close(value, second, square, reach, FACTOR: tl.constexpr):
-    """Whether rounding may have decided: the runner-up is within twice the error bound. Not a number counts as close."""
+    """Whether rounding may have decided: the runner-up is within twice the error bound, or not a number."""
     bound = FACTOR * (tl.sqrt(square) * tl.sqrt(2.0 * reach) + reach)
     return (second - value > 2.0 * bound) == False  # noqa: E712 (a tensor)
 
@@ -226,7 +228,6 @@ def nearest(
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     n, m, width = x.shape
-    k = codebook.shape[1]
     codes = codebook.contiguous()
     indexes = torch.empty(n, m, dtype=torch.int64, device=device)
     remainder = torch.empty(n, m, width, dtype=torch.float32, device=device) if residual else x
@@ -267,7 +268,7 @@ def _launch(
     factor = error_factor(width, precision)
     _search[(row_tiles, m, splits)](
         x, codes, half, reach, values, seconds, candidates, indexes, close, remainder, *sizes, share,
-        D=D, ROWS=rows, CODES=columns, EVEN=k % columns == 0 and D == width, SPLIT=splits > 1,
+        D=D, ROWS=rows, CODES=columns, EVEN=D == width and k % columns == 0, SPLIT=splits > 1,
         RESIDUAL=residual, PRECISION=precision, FACTOR=factor, **options(_search, warps, stages),
     )  # fmt: skip
     if splits > 1:
@@ -294,7 +295,12 @@ def variants(target: Target) -> list[Variant]:
         return {**names, **sizes, **({last: "i32"} if last else {}), **dict.fromkeys(constants, "constexpr")}
 
     found = []
-    for width, split, precision in ((64, True, "tf32x3"), (16, True, "tf32x3"), (64, False, "ieee"), (128, True, "ieee")):
+    for width, split, precision in (
+        (64, True, "tf32x3"),
+        (16, True, "tf32x3"),
+        (64, False, "ieee"),
+        (128, True, "ieee"),
+    ):
         if target.is_hip and precision != "ieee":
             precision = "ieee"
         rows, columns, warps, stages = _tiles(width, precision, target)

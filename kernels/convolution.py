@@ -113,7 +113,8 @@ def pack_layer(
     kernel = weight.transpose(1, 0, 2, 3) if transposed else weight  # [out, in, k, k]
     outputs, inputs = kernel.shape[:2]
     up = stride if transposed else 1
-    phases, taps, blocks, begins = [], [], [], []
+    phases, blocks, begins = [], [], []
+    taps: list[tuple[int, int]] = []
     begin = 0
     for a in range(up):
         for b in range(up):
@@ -162,6 +163,17 @@ class Map:
         return cls(torch.zeros(shape, dtype=torch.int8, device=device), height, width, border)
 
 
+def as_map(values: Tensor, border: int) -> Map:
+    """Activations int [images, h, w, channels] as planes, with plain tensor operations."""
+    images, height, width, channels = values.shape
+    out = Map.zeros(images, height, width, channels, border, values.device)
+    high = (values + 64) >> 7
+    inner = out.planes[:, border : border + height, border : border + width]
+    inner[..., 0, :channels] = high.to(torch.int8)
+    inner[..., 1, :channels] = (values - (high << 7)).to(torch.int8)
+    return out
+
+
 @triton.jit
 def _enter(values, median, numbers, out, images, height, width, M, limit, border, C: tl.constexpr, P: tl.constexpr):
     """Symbols int32 [images, height, width, M] around a median -> activations of a map with border."""
@@ -182,7 +194,19 @@ def _enter(values, median, numbers, out, images, height, width, M, limit, border
     store_planes(out + at[:, None] * (2 * C) + channel[None, :], C, activation, inside)
 
 
-@triton.jit(do_not_specialize=["images", "height", "width", "in_stride", "in_border", "out_height", "out_width", "out_border", "up"])
+@triton.jit(
+    do_not_specialize=[
+        "images",
+        "height",
+        "width",
+        "in_stride",
+        "in_border",
+        "out_height",
+        "out_width",
+        "out_border",
+        "up",
+    ]
+)
 def _convolve(
     source, weights, phases, begins, taps, numbers, out, images, height, width, in_stride, in_border,
     out_height, out_width, out_border, up, limit,
@@ -278,7 +302,18 @@ def convolve(
 
 def variants(target: Target) -> list[Variant]:
     positions, columns, depth, warps, stages = _tiles(target)
-    names = ("images", "height", "width", "in_stride", "in_border", "out_height", "out_width", "out_border", "up", "limit")
+    names = (
+        "images",
+        "height",
+        "width",
+        "in_stride",
+        "in_border",
+        "out_height",
+        "out_width",
+        "out_border",
+        "up",
+        "limit",
+    )
     found = []
     for mode, name in enumerate(("planes", "values", "accumulators")):
         constants = dict(C=192, COLUMNS=384, P=positions, N=columns, K=depth, MODE=mode)

@@ -31,7 +31,6 @@ from fastlic.kernels.integer import (
     meet,
     quantise,
     reconstruct,
-    requantise,
     requantise_columns,
     scale_index,
     store_planes,
@@ -313,7 +312,8 @@ def parameters(network: ContextNetwork, seen: Map, share: Tensor, where: Tensor 
     _launch[(ceil_div(images * n, P),)](
         0, n, images, n, height, width, network.M, order, seen.planes, share, share,
         *_network_arguments(network, width), *scratch, indexes, means, means, means,
-        **_constants(network), ENCODE=False, P=P, N=64, K=64, **options(_launch, _warps(P), _stages(target_of(device), P)),
+        **_constants(network), ENCODE=False, P=P, N=64, K=64,
+        **options(_launch, _warps(P), _stages(target_of(device), P)),
     )  # fmt: skip
     return indexes, means
 
@@ -399,7 +399,8 @@ def _run_launches(
         _launch[(ceil_div(images * count, 16),)](
             begin, count, images, positions, height, width, network.M, order, buffers.seen.planes, share, target,
             *arguments, *buffers.scratch, buffers.indexes, buffers.means, buffers.symbols, buffers.y,
-            **constants, ENCODE=streams is None, P=16, N=64, K=64, **options(_launch, _warps(16), _stages(target_of(device), 16)),
+            **constants, ENCODE=streams is None, P=16, N=64, K=64,
+            **options(_launch, _warps(16), _stages(target_of(device), 16)),
         )  # fmt: skip
         if streams is not None and tables is not None:
             decode_step[(images,)](

@@ -99,7 +99,7 @@ def _grid(total: int) -> tuple[int]:
 
 def _rows(head: Tensor) -> Tensor:
     """The head with neighbouring numbers next to each other and rows evenly apart."""
-    images, height, width, channels = head.shape
+    images, height, width = head.shape[:3]
     evenly = head.stride(3) == 1 and head.stride(1) == width * head.stride(2) and (
         images == 1 or head.stride(0) == height * head.stride(1)
     )  # fmt: skip
@@ -199,7 +199,8 @@ def variants(target: Target) -> list[Variant]:
     for encode in (True, False):
         constants = dict(LEVELS=6, ENCODE=encode, BLOCK=_BLOCK)
         found.append(Variant(f"quantize head, {'encoder' if encode else 'decoder'}", _head,
-                             {**pointers, **dict.fromkeys(constants, "constexpr")}, constants, four, 96, 8192))  # fmt: skip
+                             {**pointers, **dict.fromkeys(constants, "constexpr")}, constants,
+                             four, 96, 8192))  # fmt: skip
     constants = dict(LEVELS=6, BLOCK=_BLOCK)
     floats = {**dict.fromkeys(("y", "scales", "means", "thresholds"), "*fp32"), "symbols": "*i32", "indexes": "*u8",
               "y_hat": "*fp32", "total": "i32", "low": "fp32", "high": "fp32"}  # fmt: skip

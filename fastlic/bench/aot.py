@@ -50,7 +50,7 @@ def variants(target: Target) -> list[Variant]:
 
     import fastlic.kernels as package
 
-    found = []
+    found: list[Variant] = []
     for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
         if info.ispkg:
             continue

@@ -1,7 +1,8 @@
 """The two drivers of a coding schedule: latents to sections of bytes, and back.
 
-Each exists as plain ``reference``, which runs the schedule of fastlic.entropy pass by pass, and as ``cpp``, the fused
-engine of fastlic.ops.engine, which is that schedule in one call. Both give the same bytes and the same latents.
+Each exists as plain ``reference``, which runs the schedule of fastlic.entropy pass by pass, as ``cpp``, the fused
+engine of fastlic.ops.engine, which is that schedule in one call, and as ``triton``, that engine on a GPU
+(fastlic.ops.device_engine). All give the same bytes and the same latents; ``triton`` leaves the latents on its device.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fastlic.ops.rans import CdfTables, RansDecoder, rans_encode
 
 SECTIONS = 2  # z, then y
 
-Backend = Literal["auto", "reference", "cpp"]
+Backend = Literal["auto", "reference", "cpp", "triton"]
 
 
 def fewest_bits(tables: CdfTables) -> float:
@@ -114,12 +115,35 @@ def _decode_many_engine(
     return [_as_latents(z, y) for z, y in decoded]
 
 
+def _encode_many_device(
+    model: IntegerEntropyModel, latents: Sequence[tuple[Tensor, Tensor]], order: Order, threads: int
+) -> list[Coded]:
+    coded = model.device_engine.encode_many([z for z, _ in latents], [y for _, y in latents])
+    return [([z_bytes, y_bytes], Latents(z.long(), y.long())) for z_bytes, y_bytes, z, y in coded]
+
+
+def _decode_many_device(
+    model: IntegerEntropyModel, streams: Sequence[tuple[Sections, int, int]], order: Order, threads: int
+) -> list[Latents]:
+    z, y = ([sections[i] for sections, _, _ in streams] for i in range(SECTIONS))
+    decoded = model.device_engine.decode_many(z, y, [(height, width) for _, height, width in streams])
+    return [Latents(z.long(), y.long()) for z, y in decoded]
+
+
 def _as_latents(z: np.ndarray, y: np.ndarray) -> Latents:
     return Latents(torch.from_numpy(z).long(), torch.from_numpy(y).long())
 
 
-ENCODE: dict[str, Callable[..., list[Coded]]] = {"reference": _encode_many_reference, "cpp": _encode_many_engine}
-DECODE: dict[str, Callable[..., list[Latents]]] = {"reference": _decode_many_reference, "cpp": _decode_many_engine}
+ENCODE: dict[str, Callable[..., list[Coded]]] = {
+    "reference": _encode_many_reference,
+    "cpp": _encode_many_engine,
+    "triton": _encode_many_device,
+}
+DECODE: dict[str, Callable[..., list[Latents]]] = {
+    "reference": _decode_many_reference,
+    "cpp": _decode_many_engine,
+    "triton": _decode_many_device,
+}
 
 
 def choose_backend(backend: Backend, order: Order = "wavefront") -> str:
@@ -132,8 +156,8 @@ def choose_backend(backend: Backend, order: Order = "wavefront") -> str:
         return "cpp" if order == "wavefront" else "reference"
     if backend not in ENCODE:
         raise ValueError(f"backend must be auto, {' or '.join(ENCODE)}, got {backend!r}")
-    if backend == "cpp" and order != "wavefront":
-        raise ValueError(f"backend 'cpp' codes in wavefront order only, got {order!r}")
+    if backend != "reference" and order != "wavefront":
+        raise ValueError(f"backend {backend!r} codes in wavefront order only, got {order!r}")
     return backend
 
 

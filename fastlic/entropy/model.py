@@ -16,6 +16,7 @@ from torch import Tensor
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.fixed import Requantiser, reconstruct
 from fastlic.entropy.layers import IntegerConv
+from fastlic.ops.device_engine import DeviceEngine
 from fastlic.ops.engine import EntropyEngine
 from fastlic.ops.rans import CdfTables
 
@@ -62,6 +63,16 @@ class IntegerEntropyModel:
     def engine(self) -> EntropyEngine:
         """The fused C++ twin of this model, validated and packed at first use."""
         return EntropyEngine(self.to_arrays(), self.z_tables, self.y_tables)
+
+    @cached_property
+    def device_engine(self) -> DeviceEngine:
+        """Its twin in Triton kernels on the current GPU, packed at first use.
+
+        Raises:
+            BackendUnavailable: there is no GPU, and Triton's interpreter was not asked for.
+        """
+        _ = self.engine  # validates the arrays
+        return DeviceEngine(self.to_arrays(), self.z_tables, self.y_tables)
 
     def hyper_features(self, z: Tensor, height: int, width: int) -> Tensor:
         """h_s up to its last activations: z symbols int64 [N, h/4, w/4] -> int64 [2M, height, width].

@@ -1,7 +1,7 @@
 """Which backends this installation has, and why not the others; asking loads neither triton nor CUDA.
 
-An operation's dispatch table maps ``reference``, ``cpp`` and ``triton`` to its implementations. ``auto`` goes by where
-the data are: ``triton`` for tensors on a GPU, the best of the others for the CPU. A backend asked for by name is used or
+An operation's dispatch table maps ``reference``, ``cpp`` and ``triton`` to its implementations. ``auto`` goes by where the
+data are: ``triton`` for tensors on a GPU, the best of the others for the CPU. A backend asked for by name is used or
 refused, never replaced; Triton's interpreter is a test of kernels and therefore never chosen by ``auto``.
 """
 
@@ -63,8 +63,8 @@ def backends() -> dict[str, Any]:
         cuda = f"unavailable: torch is built for CUDA {built}, but no device was found"
     else:
         cuda = f"CUDA {built}"
-    installed = importlib.util.find_spec("triton") is not None
-    triton = "installed" if installed else "unavailable: not installed (pip install triton; Linux only)"
+    lacks = triton_lacks()
+    triton = "installed" if lacks is None else f"unavailable: {lacks}"
     return {
         "instruction_set": _native.get_isa(),
         "best_instruction_set": _native.best_isa(),

@@ -16,27 +16,41 @@ import torch
 from torch import Tensor
 
 from fastlic import _native
+from fastlic.ops.backends import choose
 from fastlic.ops.reference import codebook as reference
 
-Backend = Literal["auto", "reference", "cpp"]
+Backend = Literal["auto", "reference", "cpp", "triton"]
 
 
-def _reference(x: Tensor, codebook: Tensor, threads: int) -> Tensor:
+def _require_finite(x: Tensor, codebook: Tensor) -> None:
     for name, value in (("x", x), ("codebook", codebook)):
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"{name} holds values that are not finite (NaN or infinity): nothing is nearest to them")
+
+
+def _reference(x: Tensor, codebook: Tensor, threads: int) -> Tensor:
+    _require_finite(x, codebook)
     return reference.codebook_nearest(x, codebook, threads)
 
 
 def _cpp(x: Tensor, codebook: Tensor, threads: int) -> Tensor:
-    if x.device.type != "cpu":
-        raise ValueError(f"backend 'cpp' searches in main memory, got tensors on {x.device}")
     out = np.empty(x.shape[:2], dtype=np.int64)
     _native.Codebooks(codebook.contiguous().numpy()).nearest(x.numpy(), out.reshape(-1), threads)
     return torch.from_numpy(out)
 
 
-NEAREST: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {"reference": _reference, "cpp": _cpp}
+def _triton(x: Tensor, codebook: Tensor, threads: int) -> Tensor:
+    from fastlic.kernels import codebook as kernels
+
+    _require_finite(x, codebook)
+    return kernels.nearest(x, codebook)[0]
+
+
+NEAREST: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "reference": _reference,
+    "cpp": _cpp,
+    "triton": _triton,
+}
 
 
 def _check(x: Tensor, codebook: Tensor) -> None:
@@ -74,8 +88,5 @@ def codebook_nearest(x: Tensor, codebook: Tensor, *, backend: Backend = "auto", 
         TypeError, ValueError: shapes, types or devices that do not fit, or values that are not finite.
     """
     _check(x, codebook)
-    if backend not in ("auto", *NEAREST):
-        raise ValueError(f"backend must be auto, {' or '.join(NEAREST)}, got {backend!r}")
-    if backend == "auto":
-        backend = "cpp" if x.device.type == "cpu" else "reference"
-    return NEAREST[backend](x.detach(), codebook.detach(), threads or torch.get_num_threads())
+    implementation = choose(NEAREST, backend, x.device)
+    return implementation(x.detach(), codebook.detach(), threads or torch.get_num_threads())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from fastlic.ops.tables import CdfTables
 
 if TYPE_CHECKING:  # triton is loaded when a device engine is made, not before
     from fastlic.kernels.convolution import Layer, Map, Requantiser
-    from fastlic.kernels.masked_context import ContextNetwork, Dense
+    from fastlic.kernels.masked_context import Dense
     from fastlic.kernels.rans import DeviceTables
 
 HYPER_STRIDE = 4
@@ -48,8 +49,6 @@ class DeviceEngine:
     def __init__(self, arrays: Arrays, z_tables: CdfTables, y_tables: CdfTables, device: Any = None) -> None:
         require_triton()
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if self.device.type == "cuda" and self.device.index is None:
-            self.device = torch.device("cuda", torch.cuda.current_device())
         self._arrays = arrays
         self._fewest = _fewest_bits(z_tables), _fewest_bits(y_tables)
         self._z_tables, self._y_tables = self._tables(z_tables), self._tables(y_tables)
@@ -57,6 +56,8 @@ class DeviceEngine:
         self._z_input = self._requantiser("z.input")
         count = sum(name.startswith("hyper.") and name.endswith(".geometry") for name in arrays)
         self._hyper = [self._layer(f"hyper.{i}") for i in range(count)]
+        geometries = [arrays[f"hyper.{i}.geometry"] for i in range(count)]
+        self._shuffles = [int(g[3]) if len(g) > 3 else 1 for g in geometries]
         self.hyper_channels = len(self._median)
         self._contextual = "context.weight" in arrays
         last = "parameters.2" if self._contextual else f"hyper.{count - 1}"
@@ -70,13 +71,15 @@ class DeviceEngine:
         self._thresholds = pad_thresholds(arrays["y.thresholds"], self.device)
 
     def encode_many(
-        self, z: Sequence[Tensor], y: Sequence[Tensor], driver: str | None = None
+        self, z: Sequence[Tensor], y: Sequence[Tensor], driver: str | None = None, lanes: int = 0
     ) -> list[tuple[bytes, bytes, Tensor, Tensor]]:
         """As ``EntropyEngine.encode_many``; images of one size go through the device together.
 
         Args:
             z, y: integers [N, ceil(h/4), ceil(w/4)] and [M, h, w] in units of 2^-6.
             driver: of the wavefront, ``persistent`` or ``launch``; by default what suits the device.
+            lanes: of both streams; 0 chooses as the C++ engine does, which gives its bytes. A GPU decodes 64 lanes in
+                the time of one.
 
         Returns:
             (z section, y section, z symbols, y) for each image, int32 on the device.
@@ -85,7 +88,7 @@ class DeviceEngine:
         for members in _by_shape([tuple(t.shape) for t in y]):
             z_maps = self._stack([z[i] for i in members])
             y_maps = self._stack([y[i] for i in members])
-            for i, coded in zip(members, self._encode(z_maps, y_maps, driver), strict=True):
+            for i, coded in zip(members, self._encode(z_maps, y_maps, driver, lanes), strict=True):
                 out[i] = coded
         return [coded for coded in out if coded is not None]
 
@@ -105,20 +108,22 @@ class DeviceEngine:
                 out[i] = latents
         return [latents for latents in out if latents is not None]
 
-    def _encode(self, z: Tensor, y: Tensor, driver: str | None) -> list[tuple[bytes, bytes, Tensor, Tensor]]:
+    def _encode(
+        self, z: Tensor, y: Tensor, driver: str | None, lanes: int
+    ) -> list[tuple[bytes, bytes, Tensor, Tensor]]:
         """z, y: int32, images and channels last."""
         from fastlic.kernels import masked_context, quantize, rans
 
-        images, height, width, m = y.shape
+        height, width = y.shape[1:3]
         symbols = (z - self._median + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
-        z_bytes = rans.encode(symbols.flatten(1), self._by_channel(symbols), self._z_tables)
+        z_bytes = rans.encode(symbols.flatten(1), self._by_channel(symbols), self._z_tables, lanes)
         if self._contextual:
             share = masked_context.hyper_share(self._features(symbols, height, width), self._of_hyper)
             indexes, coded, y_hat = masked_context.encode(self._network, y, share, driver)
         else:
             head = self._head(symbols, height, width)
             indexes, coded, y_hat = quantize.quantise_head(y, head, self._thresholds)
-        y_bytes = rans.encode(coded.flatten(1), indexes.flatten(1), self._y_tables)
+        y_bytes = rans.encode(coded.flatten(1), indexes.flatten(1), self._y_tables, lanes)
         z_first, y_first = (t.permute(0, 3, 1, 2) for t in (symbols, y_hat))
         return list(zip(z_bytes, y_bytes, z_first, y_first, strict=True))
 
@@ -162,16 +167,9 @@ class DeviceEngine:
 
     def _features(self, symbols: Tensor, height: int, width: int) -> Map:
         """Hyper synthesis up to its last activations, without border."""
-        from fastlic.kernels import convolution
-
         x = self._enter(symbols)
-        for i, layer in enumerate(self._hyper):
-            last = i == len(self._hyper) - 1
-            y = convolution.convolve(
-                x, layer, "planes", (height, width) if last else None, 0 if last else self._hyper[i + 1].reach
-            )
-            assert not isinstance(y, Tensor)
-            x = y
+        for i in range(len(self._hyper)):
+            x = self._apply(x, i, height, width)
         return x
 
     def _head(self, symbols: Tensor, height: int, width: int) -> Tensor:
@@ -179,13 +177,28 @@ class DeviceEngine:
         from fastlic.kernels import convolution
 
         x = self._enter(symbols)
-        for i, layer in enumerate(self._hyper[:-1]):
-            y = convolution.convolve(x, layer, "planes", None, self._hyper[i + 1].reach)
-            assert not isinstance(y, Tensor)
-            x = y
+        for i in range(len(self._hyper) - 1):
+            x = self._apply(x, i, height, width)
+        if self._shuffles[-1] > 1:
+            raise ValueError("the device engine has no sub-pixel convolution as last layer of a model without context")
         head = convolution.convolve(x, self._hyper[-1], "values", (height, width))
         assert isinstance(head, Tensor)
         return head[..., : 2 * self.latent_channels]
+
+    def _apply(self, x: Map, i: int, height: int, width: int) -> Map:
+        """Layer i of hyper synthesis; the last one's result is cut to height x width and has no border."""
+        from fastlic.kernels import convolution
+
+        layer, last = self._hyper[i], i == len(self._hyper) - 1
+        border = 0 if last else self._hyper[i + 1].reach
+        if self._shuffles[i] == 1:
+            out = convolution.convolve(x, layer, "planes", (height, width) if last else None, border)
+            assert not isinstance(out, Tensor)
+            return out
+        values = convolution.convolve(x, layer, "values")
+        assert isinstance(values, Tensor)
+        cells = F.pixel_shuffle(values[..., : layer.outputs].permute(0, 3, 1, 2), self._shuffles[i]).permute(0, 2, 3, 1)
+        return convolution.as_map(cells[:, :height, :width] if last else cells, border)
 
     def _stack(self, maps: Sequence[Tensor]) -> Tensor:
         return torch.stack([t.to(self.device, torch.int32) for t in maps]).permute(0, 2, 3, 1).contiguous()
@@ -193,9 +206,7 @@ class DeviceEngine:
     def _tables(self, tables: CdfTables) -> DeviceTables:
         from fastlic.kernels.rans import DeviceTables
 
-        return DeviceTables.of(
-            tables.cdf, tables.lengths, tables.offsets, tables.shifts, tables.precision, self.device
-        )
+        return DeviceTables.of(tables.cdf, tables.lengths, tables.offsets, tables.shifts, tables.precision, self.device)
 
     def _requantiser(self, name: str, bias: NDArray[Any] | None = None, pad_half: bool = False) -> Requantiser:
         from fastlic.kernels.convolution import Requantiser, padded
@@ -205,12 +216,14 @@ class DeviceEngine:
             halves = [_pad_halves(field, padded(len(field) // 2)) for field in fields]
             halves[2] = np.maximum(halves[2], 1)  # padding still needs a shift
             fields, bias = halves, None if bias is None else _pad_halves(bias, padded(len(bias) // 2))
-        return Requantiser.of(*fields, int(self._arrays[f"{name}.bits"][0]), self.device, bias)
+        multiplier, negative, shift = fields
+        bits = int(self._arrays[f"{name}.bits"][0])
+        return Requantiser.of(multiplier, negative, shift, bits, self.device, bias)
 
     def _layer(self, name: str) -> Layer:
         from fastlic.kernels.convolution import pack_layer
 
-        stride, transposed, bits = (int(v) for v in self._arrays[f"{name}.geometry"])
+        stride, transposed, bits, *_ = (int(v) for v in self._arrays[f"{name}.geometry"])
         requantiser = self._requantiser(f"{name}.requantise", self._arrays[f"{name}.bias"])
         return pack_layer(self._arrays[f"{name}.weight"], stride, bool(transposed), bits, requantiser, self.device)
 
@@ -247,7 +260,7 @@ class DeviceEngine:
             thresholds=pad_thresholds(self._arrays["y.thresholds"], self.device),
             M=self.latent_channels,
         )
-        # The first parameter layer is linear: the hyperprior's half of it, with the bias, is done once for all positions.
+        # The first parameter layer is linear: the hyperprior's half, with the bias, is done once for all positions.
         requantiser = self._requantiser("parameters.0.requantise", self._arrays["parameters.0.bias"])
         bits = int(self._arrays["parameters.0.geometry"][2])
         of_hyper = self._arrays["parameters.0.weight"][:, :hyper_inputs]

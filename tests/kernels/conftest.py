@@ -1,0 +1,31 @@
+"""Kernels run on the GPU where there is one, otherwise on the CPU in Triton's interpreter.
+
+The interpreter must be asked for before the kernels are imported, so this happens when the folder is collected. A
+process in which something imported them before says how to run the tests alone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+
+import pytest
+import torch
+
+if not torch.cuda.is_available() and "fastlic.kernels.launch" not in sys.modules:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """Where kernels can run here."""
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("triton is not installed")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    from fastlic.kernels import launch, rans
+
+    if not launch.interpreted(rans._decode):
+        pytest.skip("kernels were imported without the interpreter: TRITON_INTERPRET=1 python -m pytest tests/kernels")
+    return torch.device("cpu")

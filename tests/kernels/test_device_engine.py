@@ -1,0 +1,163 @@
+"""The engine on the device: the C++ engine's bytes and latents, whatever the driver; backends named or refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from fastlic.codec import drivers
+from fastlic.entropy.convert import convert
+from fastlic.entropy.fixed import fixed_point
+from fastlic.entropy.model import IntegerEntropyModel
+from fastlic.entropy.schedule import hyper_size
+from fastlic.errors import CorruptStreamError
+from fastlic.models import JAHP, MeanScaleHyperprior
+from fastlic.ops.device_engine import DeviceEngine
+
+MODELS = {"context": (JAHP, 7, 33), "no context": (MeanScaleHyperprior, 5, 19)}
+
+
+def random_model(cls, n: int, m: int) -> IntegerEntropyModel:
+    """A converted random network whose scales cover the table and whose means matter."""
+    torch.manual_seed(n * m)
+    model = cls(n, m, (8, 8, 8)).eval()
+    last = model.entropy_parameters[-1] if isinstance(model, JAHP) else model.h_s[-1]
+    last.weight.data *= 30
+    last.bias.data = torch.cat([torch.logspace(-1, 1.5, m), torch.linspace(-3, 3, m)])
+    return convert(model, [torch.rand(3, 96, 128)])
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: random_model(*arguments) for name, arguments in MODELS.items()}
+
+
+def latents_of(model: IntegerEntropyModel, height: int, width: int, seed: int, spread: float):
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(model.hyper_channels, *hyper_size(height, width), generator=generator) * spread / 3
+    y = torch.randn(model.latent_channels, height, width, generator=generator) * spread
+    return fixed_point(z), fixed_point(y)
+
+
+def check(model: IntegerEntropyModel, height: int, width: int, driver: str, device: torch.device, lanes: int) -> None:
+    """A calm image and one with escapes: encoded on the device, decoded on both sides."""
+    engine = DeviceEngine(model.to_arrays(), model.z_tables, model.y_tables, device)
+    z, y = zip(*[latents_of(model, height, width, seed, spread) for seed, spread in ((1, 6), (2, 60))], strict=True)
+    coded = engine.encode_many(list(z), list(y), driver, lanes)
+    same = model.engine.encode_many([t.numpy() for t in z], [t.numpy() for t in y])
+    for (a, b, z_symbols, y_hat), (own_a, own_b, own_z, own_y) in zip(coded, same, strict=True):
+        if not lanes:
+            assert (a, b) == (own_a, own_b)
+        assert torch.equal(z_symbols.cpu(), torch.from_numpy(own_z))
+        assert torch.equal(y_hat.cpu(), torch.from_numpy(own_y))
+    z_bytes, y_bytes = [c[0] for c in coded], [c[1] for c in coded]
+    sizes = [(height, width)] * len(coded)
+    on_cpu = model.engine.decode_many(z_bytes, y_bytes, sizes)
+    on_device = engine.decode_many(z_bytes, y_bytes, sizes, driver)
+    for (z_a, y_a), (z_b, y_b), (*_, own_y) in zip(on_cpu, on_device, same, strict=True):
+        assert torch.equal(torch.from_numpy(z_a), z_b.cpu())
+        assert torch.equal(torch.from_numpy(y_a), y_b.cpu())
+        assert torch.equal(torch.from_numpy(own_y), y_b.cpu())
+
+
+@pytest.mark.parametrize("driver", ["persistent", "launch"])
+def test_bytes_and_latents_are_the_cpus(models, driver, device):
+    check(models["context"], 2, 3, driver, device, lanes=64)
+
+
+def test_bytes_and_latents_are_the_cpus_without_context(models, device):
+    check(models["no context"], 3, 5, "launch", device, lanes=64)
+
+
+def test_default_lanes_give_the_cpus_bytes(models, device):
+    check(models["context"], 1, 1, "persistent", device, lanes=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("driver", ["persistent", "launch"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 1), (1, 6), (5, 9)])
+def test_bytes_and_latents_are_the_cpus_at_every_size(models, name, driver, size, device):
+    check(models[name], *size, driver, device, lanes=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("driver", ["persistent", "launch"])
+@pytest.mark.parametrize("size", [(32, 48), (68, 120), (19, 5)])
+def test_large_latents_on_a_gpu_are_the_cpus(driver, size):
+    model = random_model(JAHP, 64, 96)
+    check(model, *size, driver, torch.device("cuda"), lanes=0)
+
+
+def test_gathered_positions_equal_the_schedules(models, device):
+    """``parameters`` at some positions and at all, against the plain layers."""
+    from fastlic.kernels import convolution, masked_context
+
+    model = models["context"]
+    engine = DeviceEngine(model.to_arrays(), model.z_tables, model.y_tables, device)
+    generator = torch.Generator().manual_seed(4)
+    height, width, m = 4, 5, model.latent_channels
+    features = torch.randint(-2047, 2048, (2 * m, height, width), generator=generator)
+    seen = torch.randint(-2047, 2048, (m, height, width), generator=generator)
+    padded = torch.nn.functional.pad(seen, (2, 2, 2, 0))
+    taps = torch.stack([padded[:, 2 + i : 2 + i + height, 2 + j : 2 + j + width] for i, j in masked_context.TAPS])
+    assert model.context is not None
+    acc = taps.flatten(2).permute(2, 0, 1).flatten(1).double() @ model.context.as_matrix()
+    x = model.context.requantiser(acc.long() + torch.from_numpy(model.context.bias).long())
+    x = torch.cat([features.flatten(1).T, x], 1)
+    for layer in model.parameters:
+        x = layer.requantiser((x.double() @ layer.as_matrix()).long() + torch.from_numpy(layer.bias).long())
+    scales, means = x.split(m, 1)
+    share = masked_context.hyper_share(
+        convolution.as_map(features.permute(1, 2, 0)[None].to(device), 0), engine._of_hyper
+    )
+    latent = convolution.as_map(seen.permute(1, 2, 0)[None].to(device), masked_context.BORDER)
+    for where in (None, torch.tensor([19, 3, 7], dtype=torch.int32)):
+        indexes, found = masked_context.parameters(
+            engine._network, latent, share, None if where is None else where.to(device)
+        )
+        rows = slice(None) if where is None else where.long()
+        assert torch.equal(found[0].cpu().long(), means[rows])
+        assert torch.equal(indexes[0].cpu(), model.scale_indexes(scales)[rows])
+
+
+def test_damaged_sections_are_reported(models, device):
+    model = models["context"]
+    z, y = latents_of(model, 1, 2, 1, 6)
+    engine = DeviceEngine(model.to_arrays(), model.z_tables, model.y_tables, device)
+    a, b, *_ = engine.encode_many([z], [y], lanes=64)[0]
+    with pytest.raises(CorruptStreamError):
+        engine.decode_many([a], [b[:-2]], [(1, 2)])
+    with pytest.raises(CorruptStreamError, match="too few"):
+        engine.decode_many([a], [b], [(1 << 12, 1 << 12)])
+
+
+def test_the_driver_of_the_codec_is_the_same_engine(models, device):
+    model = models["no context"]
+    z, y = latents_of(model, 1, 2, 3, 6)
+    floats = z.double() / 64, y.double() / 64
+    sections, latents = drivers.encode(model, *floats, backend="triton")
+    assert sections == drivers.encode(model, *floats, backend="cpp")[0]
+    again = drivers.decode(model, sections, 1, 2, backend="triton")
+    assert torch.equal(again.y.cpu(), latents.y.cpu())
+    with pytest.raises(ValueError, match="wavefront order only"):
+        drivers.decode(model, sections, 1, 2, order="raster", backend="triton")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_gpu_and_interpreter_an_explicit_request_is_an_error_and_auto_is_cpp():
+    script = (
+        "import torch\n"
+        "from fastlic.codec.drivers import choose_backend\n"
+        "from fastlic.ops.backends import require_triton, triton_lacks\n"
+        "from fastlic.errors import BackendUnavailable\n"
+        "assert choose_backend('auto') == 'cpp'\n"
+        "try:\n    require_triton()\nexcept BackendUnavailable as error:\n    print(error)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert "backend 'triton' is unavailable" in done.stdout
