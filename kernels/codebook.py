@@ -268,7 +268,7 @@ def _launch(
     factor = error_factor(width, precision)
     _search[(row_tiles, m, splits)](
         x, codes, half, reach, values, seconds, candidates, indexes, close, remainder, *sizes, share,
-        D=D, ROWS=rows, CODES=columns, EVEN=D == width and k % columns == 0, SPLIT=splits > 1,
+        D=D, ROWS=rows, CODES=columns, EVEN=(k % columns == 0) and (width == D), SPLIT=splits > 1,
         RESIDUAL=residual, PRECISION=precision, FACTOR=factor, **options(_search, warps, stages),
     )  # fmt: skip
     if splits > 1:

@@ -245,6 +245,8 @@ def _tiles(target: Target) -> tuple[int, int, int, int, int]:
     """(positions, columns, depth, warps, stages) of one program."""
     if target.is_hip:
         return 64, 64, 64, 4, 2
+    if isinstance(target.arch, int) and target.arch < 90:  # wider accumulators spill where they stand beside operands
+        return 64, 32, 64, 4, 3
     return 64, 64, 64, 4, 4
 
 
@@ -326,5 +328,5 @@ def variants(target: Target) -> list[Variant]:
     signature = {"values": "*i32", "median": "*i32", "numbers": "*i32", "out": "*i8",
                  **dict.fromkeys(("images", "height", "width", "M", "limit", "border"), "i32"),
                  **dict.fromkeys(constants, "constexpr")}  # fmt: skip
-    found.append(Variant("z to activations", _enter, signature, constants, options(None, 4), 64, 4096))
+    found.append(Variant("z to activations", _enter, signature, constants, options(None, 4), 128, 4096))
     return found

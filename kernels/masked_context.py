@@ -312,7 +312,7 @@ def parameters(network: ContextNetwork, seen: Map, share: Tensor, where: Tensor 
     _launch[(ceil_div(images * n, P),)](
         0, n, images, n, height, width, network.M, order, seen.planes, share, share,
         *_network_arguments(network, width), *scratch, indexes, means, means, means,
-        **_constants(network), ENCODE=False, P=P, N=64, K=64,
+        **_constants(network), ENCODE=False, P=P, N=_columns(target_of(device), P), K=64,
         **options(_launch, _warps(P), _stages(target_of(device), P)),
     )  # fmt: skip
     return indexes, means
@@ -324,6 +324,11 @@ def _stages(target: Target, P: int) -> int:
 
 def _warps(P: int) -> int:
     return P // 8 if P > 16 else 4
+
+
+def _columns(target: Target, P: int) -> int:
+    """Columns of a tile of one launch; large tiles on Ampere keep operands in registers too."""
+    return 32 if P > 16 and isinstance(target.arch, int) and target.arch < 90 else 64
 
 
 def _large(target: Target) -> int:
@@ -465,7 +470,7 @@ def variants(target: Target) -> list[Variant]:
     aligned = tuple(name for name, kind in whole.items() if kind.startswith("*"))
     found = []
     for P, way in ((16, "step, network"), (16, "step, encoder"), (_large(target), "whole latent, network")):
-        constants = {**sizes, "ENCODE": "encoder" in way, "P": P, "N": 64, "K": 64}
+        constants = {**sizes, "ENCODE": "encoder" in way, "P": P, "N": _columns(target, P), "K": 64}
         found.append(Variant(f"context {way}", _launch, {**one, **dict.fromkeys(constants, "constexpr")}, constants,
                              options(None, _warps(P), _stages(target, P)), 255, 64 * 1024, aligned))  # fmt: skip
     for way in ("encoder", "decoder"):

@@ -528,6 +528,6 @@ def variants(target: Target) -> list[Variant]:
         Variant("rans decode", _decode, whole, dict(PRECISION=12), one, 128, 4096, aligned),
         Variant("rans decode step M=192", decode_step, step, dict(PRECISION=12, C=192), one, 160, 4096, aligned),
         Variant("rans encode", _encode, encoder, dict(PRECISION=12), one, 64, 4096, aligned),
-        Variant("rans encode: intervals", _split, split, dict(BLOCK=1024), four, 128, 4096, aligned),
-        Variant("rans encode: side stream", _push, push, dict(BLOCK=1024), four, 128, 4096, aligned),
+        Variant("rans encode: intervals", _split, split, dict(BLOCK=1024), four, 128, 8192, aligned),
+        Variant("rans encode: side stream", _push, push, dict(BLOCK=1024), four, 192, 8192, aligned),
     ]
