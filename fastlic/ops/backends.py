@@ -1,8 +1,8 @@
 """Which backends this installation has, and why not the others; asking loads neither triton nor CUDA.
 
 A dispatch table maps ``reference``, ``cpp`` and ``triton`` to implementations of one operation. ``auto`` goes by where
-the data are: ``triton`` for tensors on a GPU, the best of the others for the CPU. A backend asked for by name is used or
-refused, never replaced; Triton's interpreter is a test of kernels and therefore never chosen by ``auto``.
+the data are: ``triton`` for tensors on a GPU, the best of the others for the CPU. A backend asked for by name is used
+or refused, never replaced; Triton's interpreter is a test of kernels and therefore never chosen by ``auto``.
 """
 
 from __future__ import annotations
