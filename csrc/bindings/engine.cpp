@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "array_refs.hpp"
 #include "arrays.hpp"
 #include "fastlic/parallel.hpp"
 #include "registry.hpp"
@@ -16,31 +17,9 @@ using engine::Engine;
 using engine::Size;
 using Int32s = Array<std::int32_t>;
 
-engine::ArrayRef array_ref(const std::string& name, const py::array& array) {
-  engine::ArrayRef ref{};
-  if (py::isinstance<py::array_t<std::int8_t>>(array)) {
-    ref.type = engine::Type::int8;
-  } else if (py::isinstance<py::array_t<std::uint8_t>>(array)) {
-    ref.type = engine::Type::uint8;
-  } else if (py::isinstance<py::array_t<std::int32_t>>(array)) {
-    ref.type = engine::Type::int32;
-  } else {
-    throw py::type_error("array '" + name + "' must be int8, uint8 or int32");
-  }
-  if ((array.flags() & py::array::c_style) == 0) throw py::value_error("array '" + name + "' must be C-contiguous");
-  ref.shape.assign(array.shape(), array.shape() + array.ndim());
-  ref.data = array.data();
-  return ref;
-}
-
 std::shared_ptr<Engine> make(const py::dict& arrays, std::shared_ptr<const CdfTables> z_tables,
                              std::shared_ptr<const CdfTables> y_tables) {
-  engine::Arrays refs;
-  for (const auto& [key, value] : arrays) {
-    const auto name = key.cast<std::string>();
-    refs.emplace(name, array_ref(name, value.cast<py::array>()));
-  }
-  return std::make_shared<Engine>(refs, std::move(z_tables), std::move(y_tables));
+  return std::make_shared<Engine>(array_refs(arrays), std::move(z_tables), std::move(y_tables));
 }
 
 Int32s empty_map(std::size_t height, std::size_t width, std::size_t channels) {

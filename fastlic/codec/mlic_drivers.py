@@ -116,8 +116,28 @@ def _decode_many_reference(
     return [_decode_reference(model, sections, height, width, slices) for sections, height, width in streams]
 
 
-ENCODE: dict[str, Callable[..., list[Coded]]] = {"reference": _encode_many_reference}
-DECODE: dict[str, Callable[..., list[MlicLatents]]] = {"reference": _decode_many_reference}
+def _encode_many_engine(model: IntegerMLIC, latents: Sequence[tuple[Tensor, Tensor]], threads: int) -> list[Coded]:
+    coded = model.engine.encode_many([z.numpy() for z, _ in latents], [y.numpy() for _, y in latents], threads)
+    return [([z_bytes, y_bytes], _as_latents(*rest)) for z_bytes, y_bytes, *rest in coded]
+
+
+def _decode_many_engine(
+    model: IntegerMLIC, streams: Sequence[tuple[Sections, int, int]], slices: int | None, threads: int
+) -> list[MlicLatents]:
+    z, y = ([sections[i] for sections, _, _ in streams] for i in range(SECTIONS))
+    sizes = [(height, width) for _, height, width in streams]
+    return [_as_latents(*maps) for maps in model.engine.decode_many(z, y, sizes, threads, slices)]
+
+
+def _as_latents(z: np.ndarray, y: np.ndarray, symbols: np.ndarray) -> MlicLatents:
+    return MlicLatents(*(torch.from_numpy(x).long() for x in (z, y, symbols)))
+
+
+ENCODE: dict[str, Callable[..., list[Coded]]] = {"reference": _encode_many_reference, "cpp": _encode_many_engine}
+DECODE: dict[str, Callable[..., list[MlicLatents]]] = {
+    "reference": _decode_many_reference,
+    "cpp": _decode_many_engine,
+}
 
 
 def choose_backend(backend: str) -> str:

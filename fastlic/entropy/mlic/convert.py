@@ -257,7 +257,7 @@ class _Builder:
         limit = (1 << (_SUM_BITS - 1)) - 1
         return outputs, {
             f"{name}.bias": np.ascontiguousarray(bias.clip(-limit, limit).astype(np.int32)),
-            f"{name}.epsilon": np.array(epsilon, np.int64),
+            f"{name}.epsilon": np.array(epsilon, np.int32),
         }
 
     def folded(

@@ -42,7 +42,7 @@ class Tables:
     """The three tables.
 
     Attributes:
-        exp: int16 [n], 32767 * exp(-d / 256) for d = 0, 1, ...; the last entry is 0 and serves everything beyond.
+        exp: int32 [n], 32767 * exp(-d / 256) for d = 0, 1, ...; the last entry is 0 and serves everything beyond.
         phi: int32 [3073], 65536 * Phi(t / 256) for t = -1536 ... 1536.
         tanh: int8 [4096], 64 * tanh(a / 256) / 2 for a = -2048 ... 2047: a residue in the units of latents.
     """
@@ -60,7 +60,7 @@ class Tables:
         t = np.arange(-_PHI_REACH << _PHI_STEPS, (_PHI_REACH << _PHI_STEPS) + 1) / 2**_PHI_STEPS
         phi = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in t]) * 2**_PHI_BITS
         tanh = np.tanh(np.arange(-_HALF, _HALF) / 2**SCORE_BITS) / 2 * 2**MEAN_BITS
-        return cls(exp.astype(np.int16), np.rint(phi).astype(np.int32), np.rint(tanh).astype(np.int8))
+        return cls(exp.astype(np.int32), np.rint(phi).astype(np.int32), np.rint(tanh).astype(np.int8))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Named arrays for storage."""
@@ -129,7 +129,7 @@ def square_root(x: Tensor) -> Tensor:
 
 def epsilon_of(real: float, channels: int, unit: float) -> int:
     """The layer norm's epsilon for ``normalise``: inputs in units of ``unit``."""
-    return max(round(real * channels**2 / unit**2), 1)
+    return min(max(round(real * channels**2 / unit**2), 1), 2**31 - 1)
 
 
 def normalise(x: Tensor, epsilon: int) -> Tensor:

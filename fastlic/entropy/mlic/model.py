@@ -29,6 +29,7 @@ from fastlic.entropy.mlic.layers import Layer
 from fastlic.models.mlic.attention import HEADS_INTRA, LOCAL_REACH
 from fastlic.models.mlic.checkerboard import anchor_mask, positions
 from fastlic.models.mlic.local import HEADS, TOKENS, WINDOW, relative_position_index
+from fastlic.ops.mlic_engine import MlicEngine
 from fastlic.ops.rans import CdfTables
 
 FAMILIES = ("mlic", "mlic+", "mlic++")
@@ -49,7 +50,7 @@ class IntegerMLIC:
         layers: by name, such as ``channel.3.0``; ``layer`` finds them.
         requantisers: by name, such as ``y.input``.
         numbers: ``z.median`` int32 [N] in units of 2^-6; ``y.thresholds`` int32 [63] in units of 2^-10;
-            ``local.<slice>.bias`` int32 [2, 81] in units of 2^-8; ``local.<slice>.epsilon`` int64 [2].
+            ``local.<slice>.bias`` int32 [2, 81] in units of 2^-8; ``local.<slice>.epsilon`` int32 [2].
     """
 
     family: str
@@ -60,6 +61,11 @@ class IntegerMLIC:
     layers: Mapping[str, Layer]
     requantisers: Mapping[str, Requantiser]
     numbers: Mapping[str, np.ndarray]
+
+    @cached_property
+    def engine(self) -> MlicEngine:
+        """The fused C++ twin of this model, validated and packed at first use."""
+        return MlicEngine(self.to_arrays(), self.z_tables, self.y_tables, self.slices)
 
     # ---- sizes
 

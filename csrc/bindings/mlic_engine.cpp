@@ -1,0 +1,148 @@
+// fastlic._native: the fused engine of the MLIC family. Arrays come in and go out position by position, channels
+// innermost.
+#include "fastlic/mlic/engine.hpp"
+
+#include <pybind11/stl.h>
+
+#include <memory>
+
+#include "array_refs.hpp"
+#include "arrays.hpp"
+#include "fastlic/mlic/attention.hpp"
+#include "fastlic/parallel.hpp"
+#include "registry.hpp"
+
+namespace fastlic::bindings {
+namespace {
+
+using engine::Size;
+using mlic::Engine;
+using Int32s = Array<std::int32_t>;
+
+std::shared_ptr<Engine> make(const py::dict& arrays, std::shared_ptr<const CdfTables> z_tables,
+                             std::shared_ptr<const CdfTables> y_tables) {
+  return std::make_shared<Engine>(array_refs(arrays), std::move(z_tables), std::move(y_tables));
+}
+
+// z symbols, y and its symbols of one image, as Python sees them.
+struct Maps {
+  Int32s z, y, symbols;
+
+  Maps(const Engine& engine, Size size)
+      : z({size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()}),
+        y({size.height, size.width, engine.model().latent_channels()}),
+        symbols({size.height, size.width, engine.model().latent_channels()}) {}
+  mlic::Outputs outputs() { return {z.mutable_data(), y.mutable_data(), symbols.mutable_data()}; }
+};
+
+// One image per thread; a single image may use them all.
+unsigned inner_threads(std::size_t images, unsigned threads) { return images == 1 ? threads : 1; }
+
+py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const std::vector<Int32s>& y,
+                     unsigned threads) {
+  require_equal(z.size(), y.size(), "lists z and y");
+  struct Image {
+    Size size;
+    const std::int32_t *z, *y;
+    mlic::Outputs out;
+    Engine::Encoded bytes;
+  };
+  std::vector<Image> images;
+  std::vector<Maps> maps;
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    if (z[i].ndim() != 3 || y[i].ndim() != 3) throw py::value_error("z and y must be [height, width, channels]");
+    const Size size{static_cast<std::size_t>(y[i].shape(0)), static_cast<std::size_t>(y[i].shape(1))};
+    if (size.height < 1 || size.width < 2) throw py::value_error("y must be at least 1 high and 2 wide");
+    Maps& own = maps.emplace_back(engine, size);
+    for (int axis = 0; axis < 3; ++axis) {
+      require_equal(static_cast<std::size_t>(z[i].shape(axis)), static_cast<std::size_t>(own.z.shape(axis)),
+                    "z and its size by y");
+      require_equal(static_cast<std::size_t>(y[i].shape(axis)), static_cast<std::size_t>(own.y.shape(axis)),
+                    "y and its size");
+    }
+    images.push_back({size, z[i].data(), y[i].data(), own.outputs(), {}});
+  }
+  {
+    const py::gil_scoped_release release;
+    parallel_for(images.size(), threads, [&](std::size_t i) {
+      Image& image = images[i];
+      image.bytes = engine.encode(image.z, image.y, image.size, image.out, inner_threads(images.size(), threads));
+    });
+  }
+  py::list result;
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    result.append(py::make_tuple(to_bytes(images[i].bytes.z), to_bytes(images[i].bytes.y), maps[i].z, maps[i].y,
+                                 maps[i].symbols));
+  }
+  return result;
+}
+
+py::list decode_many(const Engine& engine, const std::vector<py::buffer>& z, const std::vector<py::buffer>& y,
+                     const std::vector<std::pair<std::size_t, std::size_t>>& sizes, std::size_t slices,
+                     unsigned threads) {
+  require_equal(z.size(), y.size(), "lists z and y");
+  require_equal(z.size(), sizes.size(), "lists z and sizes");
+  struct Image {
+    Size size;
+    std::span<const std::uint8_t> z, y;
+    mlic::Outputs out;
+  };
+  std::vector<py::buffer_info> buffers;
+  std::vector<Image> images;
+  std::vector<Maps> maps;
+  buffers.reserve(2 * z.size());
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    const auto z_bytes = byte_view(buffers.emplace_back(z[i].request()));
+    const auto y_bytes = byte_view(buffers.emplace_back(y[i].request()));
+    const Size size{sizes[i].first, sizes[i].second};
+    engine.check_sizes(z_bytes.size(), y_bytes.size(), size);
+    images.push_back({size, z_bytes, y_bytes, maps.emplace_back(engine, size).outputs()});
+  }
+  {
+    const py::gil_scoped_release release;
+    parallel_for(images.size(), threads, [&](std::size_t i) {
+      const Image& image = images[i];
+      engine.decode(image.z, image.y, image.size, slices, image.out, inner_threads(images.size(), threads));
+    });
+  }
+  py::list result;
+  for (const Maps& own : maps) result.append(py::make_tuple(own.z, own.y, own.symbols));
+  return result;
+}
+
+// One context alone, for timing and comparison. latent: [height, width, channels of a slice] in units of 2^-6, zero but
+// at anchors; the result [height, width, outputs] means something at the other positions only.
+Array<std::int16_t> local_context(const Engine& engine, std::size_t slice, const Int32s& latent, unsigned threads) {
+  const mlic::Model& model = engine.model();
+  if (slice >= model.slices.size() || model.family == mlic::Family::mlic) {
+    throw py::value_error("no such slice with local attention");
+  }
+  if (latent.ndim() != 3) throw py::value_error("latent must be [height, width, channels]");
+  require_equal(static_cast<std::size_t>(latent.shape(2)), model.slice_channels, "channels of latent and slice");
+  const auto h = static_cast<std::size_t>(latent.shape(0)), w = static_cast<std::size_t>(latent.shape(1));
+  const mlic::LocalAttention& net = model.slices[slice].local;
+  const std::size_t columns = net.proj.columns();
+  Array<std::int16_t> out({h, w, columns});
+  const mlic::Target target{out.mutable_data(), columns, h, w};
+  {
+    const py::gil_scoped_release release;
+    const Isa isa = active_isa();
+    mlic::Workspace work;
+    const mlic::Tools tools{engine::kernels(isa), mlic::kernels(isa), model.tables, threads};
+    mlic::local_context(net, latent.data(), model.slice_channels, target, work, tools);
+  }
+  return out;
+}
+
+}  // namespace
+
+FASTLIC_BINDINGS(mlic_engine) {
+  py::class_<Engine, std::shared_ptr<Engine>>(module, "MlicEngine")
+      .def(py::init(&make), py::arg("arrays"), py::arg("z_tables"), py::arg("y_tables"))
+      .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("threads"))
+      .def("decode_many", &decode_many, py::arg("z"), py::arg("y"), py::arg("sizes"), py::arg("slices"),
+           py::arg("threads"))
+      .def("local_context", &local_context, py::arg("slice"), py::arg("latent").noconvert(), py::arg("threads"));
+}
+
+}  // namespace fastlic::bindings

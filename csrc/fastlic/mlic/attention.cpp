@@ -1,0 +1,396 @@
+#include "fastlic/mlic/attention.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "fastlic/parallel.hpp"
+
+namespace fastlic::mlic {
+namespace {
+
+constexpr std::int64_t kWideLimit = (std::int64_t{1} << 20) - 1;
+constexpr unsigned kNormBits = 8;
+constexpr std::size_t kRun = 32;  // 32 products of 15 and 11 bits fit int32
+static_assert(std::int64_t{kRun} * kWeight * kActivation < (std::int64_t{1} << 31));
+
+// Rounding towards minus infinity, b > 0.
+std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
+  const std::int64_t q = a / b;
+  return q - (a % b < 0 ? 1 : 0);
+}
+
+std::int64_t square_root(std::int64_t x) {
+  auto root = static_cast<std::int64_t>(std::sqrt(static_cast<double>(x)));
+  while (root * root > x) --root;
+  while ((root + 1) * (root + 1) <= x) ++root;
+  return root;
+}
+
+// functions.normalise of one row.
+template <typename T>
+void normalise(const T* x, std::size_t channels, std::int64_t epsilon, std::int16_t* out) {
+  const auto c = static_cast<std::int64_t>(channels);
+  std::int64_t sum = 0;
+  for (std::size_t i = 0; i < channels; ++i) sum += std::clamp<std::int64_t>(x[i], -kWideLimit, kWideLimit);
+  std::int64_t squares = 0;
+  for (std::size_t i = 0; i < channels; ++i) {
+    const std::int64_t distance = std::clamp<std::int64_t>(x[i], -kWideLimit, kWideLimit) * c - sum;
+    squares += distance * distance;
+  }
+  const std::int64_t root = square_root((squares / c + epsilon) << 8);
+  for (std::size_t i = 0; i < channels; ++i) {
+    const std::int64_t distance = std::clamp<std::int64_t>(x[i], -kWideLimit, kWideLimit) * c - sum;
+    const std::int64_t scaled = floor_divide(distance * (1 << (kNormBits + 5)) + root, 2 * root);
+    out[i] = static_cast<std::int16_t>(std::clamp<std::int64_t>(scaled, -kActivation, kActivation));
+  }
+}
+
+std::int32_t exp_of(const Tables& tables, std::int64_t distance) {
+  return tables.exp[static_cast<std::size_t>(std::min<std::int64_t>(distance, tables.last))];
+}
+
+// Requantises a row of means [channels] that came as int32, padded with zeros.
+void attend_row(const Requantiser& attended, std::int32_t* means, std::int16_t* out, const Tools& tools) {
+  tools.engine.requantise16(means, attended, {0, padded(attended.channels)}, out);
+}
+
+struct Positions {
+  std::vector<std::size_t> list;
+
+  static Positions all(std::size_t count) {
+    Positions out;
+    out.list.resize(count);
+    for (std::size_t i = 0; i < count; ++i) out.list[i] = i;
+    return out;
+  }
+  static Positions of(Parity parity, std::size_t height, std::size_t width) {
+    Positions out;
+    for (std::size_t r = 0; r < height; ++r) {
+      for (std::size_t c = parity.first(r); c < width; c += 2) out.list.push_back(r * width + c);
+    }
+    return out;
+  }
+};
+
+// Keys normalised over positions, queries over the channels of a head.
+void attend_linear(const Attention& net, const Source& q, const Source& k, const Source& v, const Positions& to,
+                   const Positions& at, const Target& out, const Tools& tools) {
+  const std::size_t dims = net.channels / net.heads, keys = at.list.size();
+  const std::size_t stride = padded(dims), runs = (keys + kRun - 1) / kRun;
+  // [channel of k][channel of v], in units of 2^-8 of the values'; exact in double
+  std::vector<double> context(net.heads * dims * stride);
+  parallel_for(net.heads, tools.threads, [&](std::size_t head) {
+    const std::size_t first = head * dims;
+    std::vector<std::int32_t> highest(dims, -kScore - 1);
+    for (const std::size_t position : at.list) {
+      const std::int16_t* row = k.at(position) + first;
+      for (std::size_t c = 0; c < dims; ++c) highest[c] = std::max<std::int32_t>(highest[c], row[c]);
+    }
+    std::vector<std::int64_t> totals(dims), sums(dims * stride);
+    // One run of keys after the other: weights [channel of k][key] times values [key][channel of v].
+    Buffer<std::int16_t> weights(dims * kRun);
+    Buffer<std::int32_t> products(dims * stride);
+    engine::WideMatrix values(kRun, dims);
+    const std::vector<std::int32_t> zeros(stride);
+    const std::vector<const std::int32_t*> start(dims, zeros.data());
+    for (std::size_t run = 0; run < runs; ++run) {
+      const std::size_t begin = run * kRun, count = std::min(kRun, keys - begin);
+      if (count < kRun) std::fill(weights.begin(), weights.end(), std::int16_t{0});
+      for (std::size_t i = 0; i < count; ++i) {
+        const std::int16_t* row = k.at(at.list[begin + i]) + first;
+        const std::int16_t* value = v.at(at.list[begin + i]) + first;
+        for (std::size_t c = 0; c < dims; ++c) {
+          const std::int32_t weight = exp_of(tools.tables, highest[c] - row[c]);
+          weights[c * kRun + i] = static_cast<std::int16_t>(weight);
+          totals[c] += weight;
+          values.set(i, c, value[c]);
+        }
+      }
+      tools.engine.multiply_wide(
+          {weights.data(), kRun, dims, values.data.data(), kRun, stride, start.data(), products.data()});
+      for (std::size_t n = 0; n < products.size(); ++n) sums[n] += products[n];
+    }
+    for (std::size_t c = 0; c < dims; ++c) {
+      for (std::size_t d = 0; d < dims; ++d) {
+        const std::int64_t mean = floor_divide(sums[c * stride + d] * (2 << kValueBits) + totals[c], 2 * totals[c]);
+        context[(head * dims + c) * stride + d] = static_cast<double>(mean);
+      }
+    }
+  });
+  constexpr std::size_t kRows = 64;
+  parallel_for((to.list.size() + kRows - 1) / kRows, tools.threads, [&](std::size_t chunk) {
+    std::vector<std::int16_t> weights(dims);
+    std::vector<std::int64_t> means(stride);
+    std::vector<std::int32_t> row(padded(net.channels));
+    for (std::size_t i = chunk * kRows; i < std::min(to.list.size(), (chunk + 1) * kRows); ++i) {
+      const std::int16_t* scores = q.at(to.list[i]);
+      for (std::size_t head = 0; head < net.heads; ++head) {
+        const std::int16_t* own = scores + head * dims;
+        const std::int32_t highest = *std::max_element(own, own + dims);
+        std::int64_t total = 0;
+        for (std::size_t c = 0; c < dims; ++c) {
+          const std::int32_t weight = exp_of(tools.tables, highest - own[c]);
+          weights[c] = static_cast<std::int16_t>(weight);
+          total += weight;
+        }
+        tools.own.apply(weights.data(), &context[head * dims * stride], dims, total, means.data());
+        for (std::size_t d = 0; d < dims; ++d) row[head * dims + d] = static_cast<std::int32_t>(means[d]);
+      }
+      attend_row(net.attended, row.data(), out.at(to.list[i]), tools);
+    }
+  });
+}
+
+// Weights exp(q k): blocks of queries see all keys, a block of scores is all that is ever held. `width` is that of the
+// map if keys near a query are left out, else 0.
+void attend_softmax(const Attention& net, const Source& q, const Source& k, const Source& v, const Positions& to,
+                    const Positions& at, std::size_t width, const Target& out, const Tools& tools) {
+  const std::size_t dims = net.channels / net.heads, keys = at.list.size(), columns = padded(keys);
+  const std::size_t depth = dims + dims % 2;
+  constexpr std::size_t kRows = 14;  // one block of the multiplication
+  const std::size_t value_columns = padded(dims), runs = (keys + kRun - 1) / kRun;
+  for (std::size_t head = 0; head < net.heads; ++head) {
+    const std::size_t first = head * dims;
+    engine::WideMatrix keys_matrix(depth, keys), values_matrix(runs * kRun, dims);
+    for (std::size_t j = 0; j < keys; ++j) {
+      for (std::size_t d = 0; d < dims; ++d) {
+        keys_matrix.set(d, j, k.at(at.list[j])[first + d]);
+        values_matrix.set(j, d, v.at(at.list[j])[first + d]);
+      }
+    }
+    const std::vector<std::int32_t> zeros(std::max(columns, value_columns));
+    const std::int64_t multiplier = net.score.multiplier[head], negative = net.score.negative[head];
+    const std::int64_t rounding = net.score.rounding[head], shift = net.score.shift[head], limit = net.score.limit;
+    parallel_for((to.list.size() + kRows - 1) / kRows, tools.threads, [&](std::size_t chunk) {
+      const std::size_t begin = chunk * kRows, count = std::min(kRows, to.list.size() - begin);
+      Buffer<std::int16_t> queries(count * depth), weights(count * runs * kRun);
+      Buffer<std::int32_t> scores(count * columns), sums(count * value_columns);
+      std::vector<std::int64_t> totals(count), means(count * dims);
+      const std::int32_t* start[kRows];
+      std::fill_n(start, count, zeros.data());
+      for (std::size_t i = 0; i < count; ++i) {
+        std::memcpy(&queries[i * depth], q.at(to.list[begin + i]) + first, dims * sizeof queries[0]);
+      }
+      tools.engine.multiply_wide(
+          {queries.data(), depth, count, keys_matrix.data.data(), depth, columns, start, scores.data()});
+      for (std::size_t i = 0; i < count; ++i) {
+        std::int32_t* row = &scores[i * columns];
+        for (std::size_t j = 0; j < keys; ++j) {
+          const std::int64_t product = row[j];
+          const std::int64_t scaled = (product * (product >= 0 ? multiplier : negative) + rounding) >> shift;
+          row[j] = static_cast<std::int32_t>(std::clamp(scaled, -limit, limit));
+        }
+        constexpr std::int32_t kLeftOut = -(1 << 24);
+        if (width != 0) {
+          const auto near = [&](std::size_t j) {
+            const auto r = static_cast<int>(to.list[begin + i] / width) - static_cast<int>(at.list[j] / width);
+            const auto c = static_cast<int>(to.list[begin + i] % width) - static_cast<int>(at.list[j] % width);
+            return std::max(std::abs(r), std::abs(c)) <= kLocalReach;
+          };
+          bool any = false;
+          for (std::size_t j = 0; j < keys && !any; ++j) any = !near(j);
+          for (std::size_t j = 0; j < keys && any; ++j) {
+            if (near(j)) row[j] = kLeftOut;
+          }
+        }
+        const std::int32_t highest = *std::max_element(row, row + keys);
+        for (std::size_t j = 0; j < keys; ++j) {
+          const std::int32_t weight = row[j] == kLeftOut ? 0 : exp_of(tools.tables, highest - row[j]);
+          weights[i * runs * kRun + j] = static_cast<std::int16_t>(weight);
+          totals[i] += weight;
+        }
+      }
+      for (std::size_t run = 0; run < runs; ++run) {
+        // A run of the packed values is not contiguous over panels; each panel's piece is.
+        for (std::size_t panel = 0; panel < value_columns; panel += kPanel) {
+          tools.engine.multiply_wide({&weights[run * kRun], runs * kRun, count,
+                                      &values_matrix.data[values_matrix.offset(run * kRun, panel)], kRun, kPanel, start,
+                                      sums.data()});
+          for (std::size_t i = 0; i < count; ++i) {
+            for (std::size_t d = panel; d < std::min(dims, panel + kPanel); ++d) {
+              means[i * dims + d] += sums[i * kPanel + d - panel];
+            }
+          }
+        }
+      }
+      for (std::size_t i = 0; i < count; ++i) {
+        // Heads share a row: each writes its own channels of the means, requantised once all are there.
+        std::int16_t* to_row = out.at(to.list[begin + i]) + first;
+        for (std::size_t d = 0; d < dims; ++d) {
+          const std::int64_t mean =
+              floor_divide(means[i * dims + d] * (2 << kValueBits) + totals[i], 2 * totals[i]);
+          const Requantiser& r = net.attended;
+          const std::int64_t scaled =
+              (mean * (mean >= 0 ? r.multiplier[first + d] : r.negative[first + d]) + r.rounding[first + d]) >>
+              r.shift[first + d];
+          to_row[d] = static_cast<std::int16_t>(std::clamp<std::int64_t>(scaled, -r.limit, r.limit));
+        }
+      }
+    });
+  }
+}
+
+void project(const Projection& net, const Source& x, Plane& mixed, Plane& out, const Tools& tools) {
+  convolve(net.mix, x, mixed.shape(x.height, x.width, net.mix.outputs), tools);
+  convolve(net.spread, mixed.source(), out.shape(x.height, x.width, net.spread.channels), tools);
+}
+
+// What follows attention: projection, MLP, and the way past it.
+void tail(const Attention& net, const Source& attended, const Target& out, Workspace& work, const Tools& tools) {
+  const std::size_t h = attended.height, w = attended.width;
+  const Target projected = work.projected.shape(h, w, net.reprojection.outputs);
+  convolve(net.reprojection, attended, projected, tools);
+  convolve(net.mlp.in, as_source(projected), work.hidden.shape(h, w, net.mlp.in.outputs), tools);
+  convolve(net.mlp.spread, work.hidden.source(), work.spread.shape(h, w, net.mlp.spread.channels), tools);
+  const std::size_t columns = net.mlp.out.columns();
+  const Target sum = work.sum.shape(h, w, net.mlp.out.outputs);
+  convolve(net.mlp.out, work.spread.source(), sum, tools);
+  const bool inter = net.skip.outputs != 0;
+  const Target skipped = work.hidden.shape(h, w, net.mlp.out.outputs);
+  if (inter) convolve(net.skip, as_source(projected), skipped, tools);
+  Buffer<std::int32_t> wide(columns);
+  for (std::size_t p = 0; p < attended.positions(); ++p) {
+    if (!inter) {
+      for (std::size_t c = 0; c < columns; ++c) wide[c] = projected.at(p)[c];
+      tools.engine.requantise16(wide.data(), net.residual, {0, columns}, skipped.at(p));
+    }
+    const std::int16_t *a = sum.at(p), *b = skipped.at(p);
+    std::int16_t* to = out.at(p);
+    for (std::size_t c = 0; c < columns; ++c) {
+      to[c] = static_cast<std::int16_t>(std::clamp(a[c] + b[c], -kActivation, kActivation));
+    }
+  }
+}
+
+}  // namespace
+
+void inter_context(const Attention& net, bool linear, const Source& decoded, const Target& out, Workspace& work,
+                   const Tools& tools) {
+  project(net.query, decoded, work.mixed, work.query, tools);
+  project(net.key, decoded, work.mixed, work.key, tools);
+  project(net.value, decoded, work.mixed, work.value, tools);
+  const Target attended = work.attended.shape(decoded.height, decoded.width, net.channels);
+  std::fill_n(attended.data, attended.positions() * attended.stride, std::int16_t{0});
+  const Positions all = Positions::all(decoded.positions());
+  const Source q = work.query.source(), k = work.key.source(), v = work.value.source();
+  if (linear) {
+    attend_linear(net, q, k, v, all, all, attended, tools);
+  } else {
+    attend_softmax(net, q, k, v, all, all, 0, attended, tools);
+  }
+  tail(net, as_source(attended), out, work, tools);
+}
+
+void intra_context(const Attention& net, bool linear, const Source& previous_others, const Source& previous_anchors,
+                   const Source& current_anchors, const Target& out, Workspace& work, const Tools& tools) {
+  project(net.query, previous_others, work.mixed, work.query, tools);
+  project(net.key, previous_anchors, work.mixed, work.key, tools);
+  project(net.value, current_anchors, work.mixed, work.value, tools);
+  const std::size_t h = previous_others.height, w = previous_others.width;
+  const Target attended = work.attended.shape(h, w, net.channels);
+  std::fill_n(attended.data, attended.positions() * attended.stride, std::int16_t{0});
+  const Positions to = Positions::of({false}, h, w), at = Positions::of({true}, h, w);
+  const Source q = work.query.source(), k = work.key.source(), v = work.value.source();
+  if (linear) {
+    attend_linear(net, q, k, v, to, at, attended, tools);
+  } else {
+    attend_softmax(net, q, k, v, to, at, w, attended, tools);
+  }
+  tail(net, as_source(attended), out, work, tools);
+}
+
+void local_context(const LocalAttention& net, const std::int32_t* latent, std::size_t channels, const Target& out,
+                   Workspace& work, const Tools& tools) {
+  const std::size_t h = out.height, w = out.width, c = channels, block = padded(c);
+  const std::size_t dims = c / kLocalHeads;
+  // Queries, keys and values of every position. Everything but an anchor is zero before the layer norm and after it:
+  // one row serves them all.
+  const Target qkv = work.mixed.shape(h, w, 3 * c);
+  {
+    Buffer<std::int16_t> normal(w * block), row(qkv.stride);
+    apply(net.qkv, normal.data(), block, 1, row.data(), qkv.stride, tools);  // of zeros
+    for (std::size_t r = 0; r < h; ++r) {
+      const Parity anchors{true};
+      const std::size_t first = anchors.first(r), count = anchors.count(r, w);
+      for (std::size_t i = 0; i < count; ++i) {
+        normalise(latent + (r * w + first + 2 * i) * c, c, net.epsilon[0], &normal[i * block]);
+      }
+      apply(net.qkv, normal.data(), block, count, qkv.at(r, first < w ? first : 0), 2 * qkv.stride, tools);
+      for (std::size_t column = 1 - first; column < w; column += 2) {
+        std::memcpy(qkv.at(r, column), row.data(), qkv.stride * sizeof row[0]);
+      }
+    }
+  }
+  const std::size_t outputs = net.proj.outputs, columns = net.proj.columns();
+  parallel_for(h, tools.threads, [&](std::size_t r) {
+    const Parity others{false};
+    const std::size_t first = others.first(r), count = others.count(r, w);
+    Buffer<std::int16_t> windows(count * kTokens * block);
+    const std::size_t stride = padded(dims);
+    Buffer<std::int16_t> q(kTokens * stride), k(dims * kPanel), v(kTokens * stride), none(stride);
+    Buffer<std::int32_t> attended(kLocalHeads * kTokens * stride), token(block);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t column = first + 2 * i;
+      const std::int16_t* tokens[kTokens];
+      std::uint32_t anchors = 0;
+      for (std::size_t t = 0; t < kTokens; ++t) {
+        const std::size_t y = r + t / kWindow - kWindow / 2, x = column + t % kWindow - kWindow / 2;  // wrap to large
+        const bool inside = y < h && x < w;
+        tokens[t] = inside ? qkv.at(y, x) : nullptr;
+        if (inside && (y + x) % 2 == 1) anchors |= 1u << t;
+      }
+      for (std::size_t head = 0; head < kLocalHeads; ++head) {
+        Window window{{},
+                      &q[kTokens / 2 * stride],  // the centre is no anchor
+                      k.data(),
+                      v.data(),
+                      dims,
+                      &net.bias[head * kTokens * kPanel],
+                      anchors,
+                      net.score.multiplier[head],
+                      net.score.negative[head],
+                      net.score.shift[head]};
+        // Channels enter the heads interleaved.
+        for (std::size_t t = 0; t < kTokens; ++t) {
+          const std::int16_t* from = tokens[t];
+          const bool own = t == kTokens / 2 || (anchors >> t & 1) != 0;
+          window.q[t] = from == nullptr ? none.data() : own ? &q[t * stride] : window.common;
+          if (from == nullptr) {
+            std::fill_n(&v[t * stride], dims, std::int16_t{0});
+            for (std::size_t d = 0; d < dims; ++d) k[d * kPanel + t] = 0;
+            continue;
+          }
+          for (std::size_t d = 0; d < dims; ++d) {
+            const std::size_t channel = kLocalHeads * d + head;
+            if (own) q[t * stride + d] = from[channel];
+            k[d * kPanel + t] = from[c + channel];
+            v[t * stride + d] = from[2 * c + channel];
+          }
+        }
+        tools.own.window(window, tools.tables, &attended[head * kTokens * stride]);
+      }
+      // Channels leave the heads one after the other.
+      for (std::size_t t = 0; t < kTokens; ++t) {
+        for (std::size_t head = 0; head < kLocalHeads; ++head) {
+          std::memcpy(&token[head * dims], &attended[(head * kTokens + t) * stride], dims * sizeof token[0]);
+        }
+        tools.engine.requantise16(token.data(), net.attended, {0, block}, &windows[(i * kTokens + t) * block]);
+      }
+    }
+    Buffer<std::int16_t> fused(count * columns), x(count * columns), normal(count * columns);
+    Buffer<std::int16_t> hidden(count * net.mlp_in.columns()), residue(count * columns);
+    Buffer<std::int32_t> sums(columns);
+    apply(net.fusion, windows.data(), kTokens * block, count, fused.data(), columns, tools);
+    apply(net.proj, fused.data(), columns, count, x.data(), columns, tools);
+    for (std::size_t i = 0; i < count; ++i) normalise(&x[i * columns], outputs, net.epsilon[1], &normal[i * columns]);
+    apply(net.mlp_in, normal.data(), columns, count, hidden.data(), net.mlp_in.columns(), tools);
+    apply(net.mlp_out, hidden.data(), net.mlp_in.columns(), count, residue.data(), columns, tools);
+    for (std::size_t i = 0; i < count; ++i) {
+      for (std::size_t o = 0; o < columns; ++o) sums[o] = x[i * columns + o] + residue[i * columns + o];
+      tools.engine.requantise16(sums.data(), net.output, {0, columns}, out.at(r, first + 2 * i));
+    }
+  });
+}
+
+}  // namespace fastlic::mlic

@@ -1,0 +1,201 @@
+// Loops over the compiler's own vectors (16 lanes, whatever the target makes of them); each kernel file compiles them
+// for its own target. Always inlined, so that no copy compiled for one target can be linked into another.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "fastlic/mlic/kernels.hpp"
+
+#define FASTLIC_INLINE [[gnu::always_inline]] inline
+
+namespace fastlic::mlic::bodies {
+
+constexpr std::size_t kLanes = 16;
+using Ints = std::int32_t __attribute__((vector_size(kLanes * sizeof(std::int32_t))));
+using Shorts = std::int16_t __attribute__((vector_size(kLanes * sizeof(std::int16_t))));
+using Longs = std::int64_t __attribute__((vector_size(kLanes * sizeof(std::int64_t))));
+using Doubles = double __attribute__((vector_size(kLanes * sizeof(double))));
+
+// Through memcpy: rows are not always aligned to whole vectors.
+template <typename Vector, typename T>
+FASTLIC_INLINE void load(const T* from, Vector& to) {
+  static_assert(sizeof(Vector) == kLanes * sizeof(T));
+  __builtin_memcpy(&to, from, sizeof to);
+}
+template <typename Vector, typename T>
+FASTLIC_INLINE void store(const Vector& from, T* to) {
+  static_assert(sizeof(Vector) == kLanes * sizeof(T));
+  __builtin_memcpy(to, &from, sizeof from);
+}
+FASTLIC_INLINE void load_wide(const std::int16_t* from, Ints& to) {
+  Shorts narrow;
+  load(from, narrow);
+  to = __builtin_convertvector(narrow, Ints);
+}
+
+// table[at] for 16 places, one by one. Instruction sets that can gather bring their own, which reads 32 bits at every
+// 16-bit entry: tables end with one entry more.
+struct OneByOne {
+  FASTLIC_INLINE static void look_up(const std::uint16_t* table, const Ints& at, Ints& out) {
+    for (std::size_t k = 0; k < kLanes; ++k) out[k] = table[at[k]];
+  }
+};
+
+// x Phi(x), both halves of the index arithmetic in vectors; only the table is read one by one.
+template <typename Gather>
+FASTLIC_INLINE void gelu(std::int16_t* x, const GeluChannel& g, std::size_t first, std::size_t channels,
+                         const std::uint16_t* phi, std::int32_t centre) {
+  for (std::size_t c = 0; c < channels; c += kLanes) {
+    Ints a, up, rounding, down;
+    load_wide(x + c, a);
+    load(&g.up[first + c], up);
+    load(&g.rounding[first + c], rounding);
+    load(&g.down[first + c], down);
+    Ints at = (a * up + rounding) >> down;
+    at = at > centre ? Ints{} + centre : at;
+    at = at < -centre ? Ints{} - centre : at;
+    at += centre;
+    Ints w;
+    Gather::look_up(phi, at, w);
+    store(__builtin_convertvector((a * w + (1 << 15)) >> 16, Shorts), x + c);
+  }
+}
+
+FASTLIC_INLINE void depthwise(const std::int16_t* const* taps, const std::int16_t* weights, const std::int32_t* bias,
+                              std::size_t channels, std::int32_t* out) {
+  for (std::size_t c = 0; c < channels; c += kLanes) {
+    Ints sum;
+    load(bias + c, sum);
+#pragma GCC unroll 9
+    for (std::size_t t = 0; t < 9; ++t) {
+      Ints x, w;
+      load_wide(taps[t] + c, x);
+      load_wide(weights + t * channels + c, w);
+      sum += x * w;
+    }
+    store(sum, out + c);
+  }
+}
+
+FASTLIC_INLINE std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
+  const std::int64_t q = a / b;
+  return q - ((a % b != 0) && ((a < 0) != (b < 0)));
+}
+
+FASTLIC_INLINE void apply(const std::int16_t* p, const double* context, std::size_t dims, std::int64_t total,
+                          std::int64_t* out) {
+  const std::int64_t inverse = (std::int64_t{1} << kReciprocalBits) / total;
+  for (std::size_t j = 0; j < padded(dims); j += kLanes) {
+    Doubles sums = {};  // below 2^53: exact, in any order, fused or not
+    for (std::size_t i = 0; i < dims; ++i) {
+      Doubles row;
+      load(context + i * padded(dims) + j, row);
+      sums += static_cast<double>(p[i]) * row;
+    }
+    Longs means = __builtin_convertvector(sums, Longs);
+    if (dims <= kReciprocalTokens) {
+      means = (means * inverse + (std::int64_t{1} << (kReciprocalBits - 1))) >> static_cast<int>(kReciprocalBits);
+      store(means, out + j);
+    } else {
+      for (std::size_t k = 0; k < kLanes; ++k) out[j + k] = floor_divide(2 * means[k] + total, 2 * total);
+    }
+  }
+}
+
+// Softmax weights of one query: 32 scores of which those not in `allowed` are left out; returns their sum.
+template <typename Gather>
+FASTLIC_INLINE std::int32_t weigh(Ints (&scores)[2], std::uint32_t allowed, const Tables& tables,
+                                  std::int32_t* weights) {
+  constexpr std::int32_t kLowest = -(1 << 24);
+  constexpr Ints kLane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  for (std::size_t half = 0; half < 2; ++half) {
+    const Ints bit = ((Ints{} + static_cast<std::int32_t>(allowed >> (kLanes * half) & 0xFFFF)) >> kLane) & 1;
+    scores[half] = bit != 0 ? scores[half] : Ints{} + kLowest;
+  }
+  Ints high = scores[0] > scores[1] ? scores[0] : scores[1];
+  std::int32_t lanes[kLanes];
+  store(high, lanes);
+  std::int32_t highest = lanes[0];
+  for (std::size_t k = 1; k < kLanes; ++k) highest = std::max(highest, lanes[k]);
+  const Ints last = Ints{} + tables.last;
+  Ints total = {};
+  for (std::size_t half = 0; half < 2; ++half) {
+    const Ints distance = highest - scores[half];
+    Ints weight;
+    Gather::look_up(tables.exp.data(), distance > last ? last : distance, weight);
+    store(weight, weights + kLanes * half);
+    total += weight;
+  }
+  store(total, lanes);
+  std::int32_t sum = 0;
+  for (std::size_t k = 0; k < kLanes; ++k) sum += lanes[k];
+  return sum;
+}
+
+FASTLIC_INLINE void score(const Ints& products, const Window& w, Ints& out) {
+  Longs wide = __builtin_convertvector(products, Longs);
+  const Longs factor = wide >= 0 ? Longs{} + w.multiplier : Longs{} + w.negative;
+  wide = (wide * factor + (std::int64_t{1} << (w.shift - 1))) >> (Longs{} + w.shift);
+  wide = wide > kScore ? Longs{} + kScore : wide;
+  wide = wide < -kScore ? Longs{} - kScore : wide;
+  out = __builtin_convertvector(wide, Ints);
+}
+
+template <typename Gather>
+FASTLIC_INLINE void window(const Window& w, const Tables& tables, std::int32_t* out) {
+  constexpr std::uint32_t kAll = (1u << kTokens) - 1;
+  constexpr int kShift = kReciprocalBits - kValueBits;
+  const std::size_t stride = padded(w.dims);
+  // Tokens that are no anchors all ask the same: their queries are constants of the model, or zero outside the map.
+  const std::int16_t* asked = nullptr;
+  Ints shared[2] = {};
+  for (std::size_t i = 0; i < kTokens; ++i) {
+    const std::int16_t* q = w.q[i];
+    Ints scores[2];
+    if (asked != nullptr && q == asked) {
+      scores[0] = shared[0];
+      scores[1] = shared[1];
+    } else {
+      Ints products[2] = {};
+      for (std::size_t d = 0; d < w.dims; ++d) {
+        Ints low, high;
+        load_wide(w.k + d * kPanel, low);
+        load_wide(w.k + d * kPanel + kLanes, high);
+        products[0] += q[d] * low;
+        products[1] += q[d] * high;
+      }
+      score(products[0], w, scores[0]);
+      score(products[1], w, scores[1]);
+      if (q == w.common) {
+        asked = q;
+        shared[0] = scores[0];
+        shared[1] = scores[1];
+      }
+    }
+    for (std::size_t half = 0; half < 2; ++half) {
+      Ints bias;
+      load(w.bias + i * kPanel + half * kLanes, bias);
+      scores[half] += bias;
+    }
+    std::int32_t weights[kPanel];
+    // An anchor sees anchors, every other query all tokens.
+    const std::uint32_t allowed = (w.anchors >> i & 1) != 0 ? w.anchors : kAll;
+    const std::int32_t total = weigh<Gather>(scores, allowed, tables, weights);
+    const std::int64_t inverse = (std::int64_t{1} << kReciprocalBits) / total;
+    for (std::size_t d = 0; d < w.dims; d += kLanes) {
+      Ints sums = {};  // 25 products of 15 and 11 bits
+      for (std::size_t j = 0; j < kTokens; ++j) {
+        Ints v;
+        load_wide(w.v + j * stride + d, v);
+        sums += weights[j] * v;
+      }
+      Longs means = __builtin_convertvector(sums, Longs);
+      means = (means * inverse + (std::int64_t{1} << (kShift - 1))) >> kShift;
+      store(__builtin_convertvector(means, Ints), out + i * stride + d);
+    }
+  }
+}
+
+}  // namespace fastlic::mlic::bodies

@@ -1,0 +1,68 @@
+// The model's layers over maps of activations.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "fastlic/engine/kernels.hpp"
+#include "fastlic/mlic/kernels.hpp"
+#include "fastlic/mlic/model.hpp"
+
+namespace fastlic::mlic {
+
+// What a run of the model computes with.
+struct Tools {
+  const engine::Kernels& engine;
+  const Kernels& own;
+  const Tables& tables;
+  unsigned threads;
+};
+
+// A map of activations, position by position, `stride` apart: a block of longer rows, or a map of its own.
+template <typename T>
+struct View {
+  T* data;
+  std::size_t stride, height, width;
+
+  T* at(std::size_t row, std::size_t column) const noexcept { return data + (row * width + column) * stride; }
+  T* at(std::size_t position) const noexcept { return data + position * stride; }
+  std::size_t positions() const noexcept { return height * width; }
+};
+
+using Source = View<const std::int16_t>;
+using Target = View<std::int16_t>;
+
+// A map that owns its memory; the buffer keeps its capacity from use to use.
+struct Plane {
+  Buffer<std::int16_t> data;
+  std::size_t stride = 0, height = 0, width = 0;
+
+  Target shape(std::size_t h, std::size_t w, std::size_t channels) {
+    stride = padded(channels);
+    height = h;
+    width = w;
+    if (data.size() < h * w * stride) data.resize(h * w * stride);
+    return target();
+  }
+  Target target() { return {data.data(), stride, height, width}; }
+  Source source() const { return {data.data(), stride, height, width}; }
+};
+
+inline Source as_source(const Target& target) { return {target.data, target.stride, target.height, target.width}; }
+
+// The layer over every position of x; out has `up` times its size, or less: the rest is cut off.
+void convolve(const Layer& layer, const Source& x, const Target& out, const Tools& tools);
+
+// All layers of a stack, the last one into `out`.
+void run(const Stack& stack, Source x, const Target& out, Plane (&scratch)[2], const Tools& tools);
+
+// Depthwise 3x3.
+void convolve(const Depthwise& layer, const Source& x, const Target& out, const Tools& tools);
+
+// A 1x1 layer on `rows` rows `a_stride` apart: activations, or fixed-point numbers of the head.
+void apply(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std::size_t rows, std::int16_t* out,
+           std::size_t out_stride, const Tools& tools);
+void apply_head(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std::size_t rows, std::int32_t* out,
+                const Tools& tools);
+
+}  // namespace fastlic::mlic

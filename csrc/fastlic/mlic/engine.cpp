@@ -1,0 +1,327 @@
+#include "fastlic/mlic/engine.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "fastlic/errors.hpp"
+#include "fastlic/mlic/attention.hpp"
+#include "fastlic/parallel.hpp"
+#include "fastlic/rans.hpp"
+
+namespace fastlic::mlic {
+namespace {
+
+using engine::kLatentLimit;
+using engine::kMeanBits;
+
+// Answers a pass of n positions with its symbols: [n][channels of a slice].
+class SymbolSource {
+ public:
+  virtual ~SymbolSource() = default;
+  virtual std::uint8_t* indexes(std::size_t count) = 0;
+  // where: positions of the pass; means [n][means_stride].
+  virtual const std::int32_t* symbols(std::span<const std::size_t> where, std::size_t slice, const std::int32_t* means,
+                                      std::size_t means_stride) = 0;
+};
+
+// From its own latent; keeps everything for one call of the coder at the end.
+class EncoderSource final : public SymbolSource {
+ public:
+  EncoderSource(const std::int32_t* y, std::size_t positions, std::size_t slices, std::size_t channels,
+                const engine::Kernels& kernels)
+      : y_(y),
+        slices_(slices),
+        channels_(channels),
+        kernels_(kernels),
+        symbols_(positions * slices * channels),
+        indexes_(positions * slices * channels) {}
+
+  std::uint8_t* indexes(std::size_t) override { return indexes_.data() + done_; }
+
+  const std::int32_t* symbols(std::span<const std::size_t> where, std::size_t slice, const std::int32_t* means,
+                              std::size_t means_stride) override {
+    std::int32_t* out = symbols_.data() + done_;
+    for (std::size_t i = 0; i < where.size(); ++i) {
+      kernels_.quantise(y_ + (where[i] * slices_ + slice) * channels_, means + i * means_stride, channels_,
+                        out + i * channels_);
+    }
+    done_ += where.size() * channels_;
+    return out;
+  }
+
+  Bytes finish(const CdfTables& tables) const { return rans_encode(symbols_.data(), indexes_.data(), done_, tables); }
+
+ private:
+  const std::int32_t* y_;
+  std::size_t slices_, channels_;
+  const engine::Kernels& kernels_;
+  Buffer<std::int32_t> symbols_;
+  Buffer<std::uint8_t> indexes_;
+  std::size_t done_ = 0;
+};
+
+// From the stream; zeros behind the last slice that is read.
+class DecoderSource final : public SymbolSource {
+ public:
+  DecoderSource(std::span<const std::uint8_t> data, const CdfTables& tables, std::size_t channels, std::size_t slices)
+      : channels_(channels), slices_(slices), decoder_(data.data(), data.size(), tables) {}
+
+  std::uint8_t* indexes(std::size_t count) override {
+    if (indexes_.size() < count) {
+      indexes_.resize(count);
+      symbols_.resize(count);
+    }
+    return indexes_.data();
+  }
+
+  const std::int32_t* symbols(std::span<const std::size_t> where, std::size_t slice, const std::int32_t*,
+                              std::size_t) override {
+    if (slice < slices_) {
+      decoder_.decode(indexes_.data(), symbols_.data(), where.size() * channels_);
+    } else {
+      std::fill_n(symbols_.data(), where.size() * channels_, 0);
+    }
+    return symbols_.data();
+  }
+
+  void finish() const { decoder_.finish(); }
+
+ private:
+  std::size_t channels_, slices_;
+  RansDecoder decoder_;
+  Buffer<std::int32_t> symbols_;
+  Buffer<std::uint8_t> indexes_;
+};
+
+// One image, slice after slice, in both directions.
+class Run {
+ public:
+  Run(const Model& model, Size size, SymbolSource& source, const Outputs& out, const Tools& tools)
+      : model_(model),
+        source_(source),
+        out_(out),
+        tools_(tools),
+        size_(size),
+        channels_(model.slice_channels),
+        rows_(size.height * size.width * model.blocks.size),
+        latent_(size.height * size.width * channels_) {}
+
+  void all() {
+    hyper();
+    for (std::size_t i = 0; i < model_.slices.size(); ++i) slice(i);
+  }
+
+ private:
+  std::size_t positions() const { return size_.height * size_.width; }
+  Target block(std::size_t offset) { return {rows_.data() + offset, model_.blocks.size, size_.height, size_.width}; }
+  Target slice_block(std::size_t i) { return block(model_.blocks.slices + i * model_.blocks.slice); }
+
+  void hyper() {
+    const std::size_t n = model_.hyper_channels();
+    Plane x;
+    const Target input = x.shape(size_.hyper_height(), size_.hyper_width(), n);
+    Buffer<std::int32_t> latent(input.stride);
+    for (std::size_t p = 0; p < input.positions(); ++p) {
+      for (std::size_t c = 0; c < n; ++c) {
+        const std::int64_t value = std::int64_t{out_.z[p * n + c]} * (1 << kMeanBits) + model_.z_median[c];
+        latent[c] = static_cast<std::int32_t>(std::clamp<std::int64_t>(value, -kLatentLimit, kLatentLimit));
+      }
+      tools_.engine.requantise16(latent.data(), model_.z_input, {0, input.stride}, input.at(p));
+    }
+    Plane features;
+    const std::size_t m = model_.latent_channels();
+    run(model_.hyper, x.source(), features.shape(size_.height, size_.width, 2 * m), work_.stack, tools_);
+    for (std::size_t p = 0; p < positions(); ++p) {
+      const std::int16_t* from = features.target().at(p);
+      std::copy_n(from, m, block(model_.blocks.hyper).at(p));
+      std::copy_n(from + m, m, block(model_.blocks.means).at(p));
+    }
+  }
+
+  void slice(std::size_t i) {
+    const Slice& nets = model_.slices[i];
+    const Source decoded = as_source(slice_block(0));
+    if (i > 0) {
+      run(nets.channel, decoded, block(model_.blocks.channel), work_.stack, tools_);
+      if (model_.has_inter()) {
+        inter_context(nets.inter, model_.linear(), decoded, block(model_.blocks.inter), work_, tools_);
+      }
+    }
+    std::fill(latent_.begin(), latent_.end(), 0);
+    pass(i, {true});
+    near(i);
+    pass(i, {false});
+    const std::size_t m = model_.latent_channels();
+    for (std::size_t p = 0; p < positions(); ++p) {
+      std::copy_n(&latent_[p * channels_], channels_, out_.y + p * m + i * channels_);
+    }
+  }
+
+  // What the slice's anchors tell about its other positions.
+  void near(std::size_t i) {
+    const Slice& nets = model_.slices[i];
+    const Target local = block(model_.blocks.local);
+    if (model_.family == Family::mlic) {
+      run(nets.stacked, as_source(slice_block(i)), local, work_.stack, tools_);
+    } else {
+      local_context(nets.local, latent_.data(), channels_, local, work_, tools_);
+    }
+    if (i == 0) return;
+    const Target others = others_.shape(size_.height, size_.width, channels_);
+    const Target anchors = anchors_.shape(size_.height, size_.width, channels_);
+    for (std::size_t r = 0; r < size_.height; ++r) {
+      for (std::size_t c = 0; c < size_.width; ++c) {
+        const bool anchor = (r + c) % 2 == 1;
+        std::copy_n(slice_block(i - 1).at(r, c), others.stride, (anchor ? anchors : others).at(r, c));
+        std::fill_n((anchor ? others : anchors).at(r, c), others.stride, std::int16_t{0});
+      }
+    }
+    intra_context(nets.intra, model_.linear(), as_source(others), as_source(anchors), as_source(slice_block(i)),
+                  block(model_.blocks.intra), work_, tools_);
+  }
+
+  void pass(std::size_t i, Parity parity) {
+    const Slice& nets = model_.slices[i];
+    const std::size_t which = parity.anchors ? 0 : 1, h = size_.height, w = size_.width, c = channels_;
+    where_.clear();
+    for (std::size_t r = 0; r < h; ++r) {
+      for (std::size_t k = parity.first(r); k < w; k += 2) where_.push_back(r * w + k);
+    }
+    // Parameters, half a row of the map at a time: its positions lie two rows of memory apart.
+    const Stack& parameters = nets.parameters[which];
+    const std::size_t columns = parameters.back().columns();
+    const Target read = block(parity.anchors ? model_.blocks.inter : model_.blocks.local);
+    head_.resize(where_.size() * columns);
+    constexpr std::size_t kBand = 2;  // rows of the map
+    parallel_for((h + kBand - 1) / kBand, tools_.threads, [&](std::size_t band) {
+      Buffer<std::int16_t> hidden[2];
+      for (std::size_t r = band * kBand; r < std::min(h, (band + 1) * kBand); ++r) {
+        const std::size_t first = parity.first(r), count = parity.count(r, w);
+        if (count == 0) continue;
+        const std::int16_t* a = read.at(r, first);
+        std::size_t stride = 2 * read.stride;
+        for (std::size_t l = 0; l + 1 < parameters.size(); ++l) {
+          Buffer<std::int16_t>& to = hidden[l % 2];
+          to.resize(count * parameters[l].columns());
+          apply(parameters[l], a, stride, count, to.data(), parameters[l].columns(), tools_);
+          a = to.data();
+          stride = parameters[l].columns();
+        }
+        apply_head(parameters.back(), a, stride, count, &head_[before(parity, r) * columns], tools_);
+      }
+    });
+    std::uint8_t* indexes = source_.indexes(where_.size() * c);
+    for (std::size_t k = 0; k < where_.size(); ++k) {
+      tools_.engine.choose(&head_[k * columns], c, model_.thresholds, indexes + k * c);
+    }
+    const std::int32_t* means = head_.data() + c;
+    const std::int32_t* symbols = source_.symbols(where_, i, means, columns);
+    const Target activations = slice_block(i);
+    const std::size_t m = model_.latent_channels();
+    Buffer<std::int32_t> wide(model_.blocks.slice);
+    const auto activate = [&](std::size_t position) {
+      std::copy_n(&latent_[position * c], c, wide.data());
+      tools_.engine.requantise16(wide.data(), nets.input, {0, model_.blocks.slice}, activations.at(position));
+    };
+    for (std::size_t k = 0; k < where_.size(); ++k) {
+      tools_.engine.reconstruct(symbols + k * c, means + k * columns, c, &latent_[where_[k] * c]);
+      std::copy_n(symbols + k * c, c, out_.symbols + where_[k] * m + i * c);
+      activate(where_[k]);
+    }
+    // Residual prediction reads [hyper means, slices, current], which lie side by side.
+    const Target residue = residue_.shape(h, w, c);
+    run(nets.residual[which], as_source(block(model_.blocks.means)), residue, work_.stack, tools_);
+    for (const std::size_t position : where_) {
+      for (std::size_t k = 0; k < c; ++k) {
+        latent_[position * c + k] += model_.tables.tanh[static_cast<std::size_t>(residue.at(position)[k] + 2048)];
+      }
+      activate(position);
+    }
+  }
+
+  // Positions of one parity in the rows above r.
+  std::size_t before(Parity parity, std::size_t r) const {
+    return r / 2 * size_.width + (r % 2 != 0 ? parity.count(0, size_.width) : 0);
+  }
+
+  const Model& model_;
+  SymbolSource& source_;
+  const Outputs& out_;
+  const Tools& tools_;
+  const Size size_;
+  const std::size_t channels_;
+  Buffer<std::int16_t> rows_;     // [positions][blocks.size]
+  Buffer<std::int32_t> latent_;   // of the slice in flight, [positions][channels]
+  Buffer<std::int32_t> head_;     // of the pass in flight
+  std::vector<std::size_t> where_;
+  Plane others_, anchors_, residue_;
+  Workspace work_;
+};
+
+Buffer<std::uint8_t> hyper_indexes(std::size_t positions, std::size_t channels) {
+  Buffer<std::uint8_t> indexes(positions * channels);
+  for (std::size_t i = 0; i < indexes.size(); ++i) indexes[i] = static_cast<std::uint8_t>(i % channels);
+  return indexes;
+}
+
+void check_latents(const std::int32_t* values, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    if (values[i] < -kLatentLimit || values[i] > kLatentLimit) {
+      throw std::invalid_argument("latents must lie within +-" + std::to_string(kLatentLimit) + " units of 2^-6");
+    }
+  }
+}
+
+void check_section(const char* name, std::size_t bytes, double count, double fewest_bits) {
+  if (count * fewest_bits > 8.0 * static_cast<double>(bytes) + 64) {
+    throw CorruptStream(std::string("section ") + name + " has " + std::to_string(bytes) + " bytes, too few for " +
+                        std::to_string(static_cast<std::uint64_t>(count)) + " symbols");
+  }
+}
+
+}  // namespace
+
+Engine::Encoded Engine::encode(const std::int32_t* z, const std::int32_t* y, Size size, const Outputs& out,
+                               unsigned threads) const {
+  const Isa isa = active_isa();
+  const Tools tools{engine::kernels(isa), kernels(isa), model_.tables, threads};
+  const std::size_t n = model_.hyper_channels(), m = model_.latent_channels();
+  const std::size_t z_positions = size.hyper_height() * size.hyper_width(), positions = size.height * size.width;
+  check_latents(z, z_positions * n);
+  check_latents(y, positions * m);
+  for (std::size_t i = 0; i < z_positions * n; ++i) {
+    const std::int64_t distance = std::int64_t{z[i]} - model_.z_median[i % n];
+    out.z[i] = static_cast<std::int32_t>((distance + (1 << (kMeanBits - 1))) >> kMeanBits);
+  }
+  EncoderSource source(y, positions, model_.slices.size(), model_.slice_channels, tools.engine);
+  Run(model_, size, source, out, tools).all();
+  const auto z_indexes = hyper_indexes(z_positions, n);
+  return {rans_encode(out.z, z_indexes.data(), z_indexes.size(), *model_.z_tables), source.finish(*model_.y_tables)};
+}
+
+void Engine::decode(std::span<const std::uint8_t> z, std::span<const std::uint8_t> y, Size size, std::size_t slices,
+                    const Outputs& out, unsigned threads) const {
+  check_sizes(z.size(), y.size(), size);
+  const Isa isa = active_isa();
+  const Tools tools{engine::kernels(isa), kernels(isa), model_.tables, threads};
+  RansDecoder z_decoder(z.data(), z.size(), *model_.z_tables);
+  DecoderSource source(y, *model_.y_tables, model_.slice_channels, slices);
+  const auto z_indexes = hyper_indexes(size.hyper_height() * size.hyper_width(), model_.hyper_channels());
+  z_decoder.decode(z_indexes.data(), out.z, z_indexes.size());
+  z_decoder.finish();  // before the costly part: a damaged z is found out at once
+  Run(model_, size, source, out, tools).all();
+  if (slices >= model_.slices.size()) source.finish();
+}
+
+void Engine::check_sizes(std::size_t z_bytes, std::size_t y_bytes, Size size) const {
+  constexpr std::size_t kMaxSide = std::size_t{1} << 24;  // far beyond any image; products stay exact
+  if (size.height < 1 || size.width < 2 || size.height > kMaxSide || size.width > kMaxSide) {
+    throw std::invalid_argument("latents must be 1 to 2^24 positions high and 2 to 2^24 wide");
+  }
+  const double z_count = static_cast<double>(size.hyper_height() * size.hyper_width() * model_.hyper_channels());
+  const double y_count = static_cast<double>(size.height * size.width * model_.latent_channels());
+  check_section("z", z_bytes, z_count, model_.z_fewest_bits);
+  check_section("y", y_bytes, y_count, model_.y_fewest_bits);
+}
+
+}  // namespace fastlic::mlic

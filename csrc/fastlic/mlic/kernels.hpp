@@ -1,0 +1,45 @@
+// Inner loops that only this family has, one file per instruction set; the engine's own (fastlic/engine/kernels.hpp) do
+// the rest. All compute the same integers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "fastlic/isa.hpp"
+#include "fastlic/mlic/model.hpp"
+
+namespace fastlic::mlic {
+
+// One head of one window. Rows of dims are padded to whole panels.
+struct Window {
+  const std::int16_t* q[kTokens];  // [dims] each
+  const std::int16_t* common;      // the query of every token inside the map that is no anchor
+  const std::int16_t* k;           // [dims][kPanel tokens], transposed; lanes beyond 25 are 0
+  const std::int16_t* v;           // [25][padded dims]
+  std::size_t dims;
+  const std::int32_t* bias;  // [25][kPanel]
+  std::uint32_t anchors;     // bit t: token t is an anchor inside the map
+  std::int64_t multiplier, negative, shift;  // from products to scores
+};
+
+struct Kernels {
+  // GELU in place of activations of channels [first, first + channels).
+  void (*gelu)(std::int16_t* x, const GeluChannel& gelu, std::size_t first, std::size_t channels,
+               const std::uint16_t* phi, std::int32_t centre);
+  // Sums of a depthwise 3x3 over padded channels; taps outside the map point to zeros.
+  void (*depthwise)(const std::int16_t* const* taps, const std::int16_t* weights, const std::int32_t* bias,
+                    std::size_t channels, std::int32_t* out);
+  // out[j] = round(sum_i p[i] * context[i][j] / total), rows of padded dims; sums are exact in double.
+  void (*apply)(const std::int16_t* p, const double* context, std::size_t dims, std::int64_t total, std::int64_t* out);
+  // Attention of one head of one window: out[t] = weighted means in units of 2^-8, [25][padded dims].
+  void (*window)(const Window& window, const Tables& tables, std::int32_t* out);
+};
+
+const Kernels& kernels(Isa isa) noexcept;
+
+extern const Kernels kScalar;
+#if defined(__x86_64__)
+extern const Kernels kAvx2, kAvx512;
+#endif
+
+}  // namespace fastlic::mlic

@@ -1,0 +1,41 @@
+// Portable loops, and the dispatch.
+#include "fastlic/mlic/bodies.hpp"
+
+namespace fastlic::mlic {
+namespace {
+
+void gelu(std::int16_t* x, const GeluChannel& gelu, std::size_t first, std::size_t channels,
+          const std::uint16_t* phi, std::int32_t centre) {
+  bodies::gelu<bodies::OneByOne>(x, gelu, first, channels, phi, centre);
+}
+
+void depthwise(const std::int16_t* const* taps, const std::int16_t* weights, const std::int32_t* bias,
+               std::size_t channels, std::int32_t* out) {
+  bodies::depthwise(taps, weights, bias, channels, out);
+}
+
+void apply(const std::int16_t* p, const double* context, std::size_t dims, std::int64_t total, std::int64_t* out) {
+  bodies::apply(p, context, dims, total, out);
+}
+
+void window(const Window& w, const Tables& tables, std::int32_t* out) { bodies::window<bodies::OneByOne>(w, tables, out); }
+
+}  // namespace
+
+const Kernels kScalar = {gelu, depthwise, apply, window};
+
+const Kernels& kernels(Isa isa) noexcept {
+#if defined(__x86_64__)
+  switch (isa) {
+    case Isa::avx512vnni:
+    case Isa::avx512: return kAvx512;
+    case Isa::avx2: return kAvx2;
+    case Isa::scalar: break;
+  }
+#else
+  static_cast<void>(isa);
+#endif
+  return kScalar;
+}
+
+}  // namespace fastlic::mlic
