@@ -11,6 +11,7 @@ from torch import Tensor
 
 import fastlic
 from fastlic.cli import files, options
+from fastlic.codec import mcq
 from fastlic.codec.container import SUFFIX
 from fastlic.codec.image_files import SUFFIXES, read_image
 from fastlic.evaluate import psnr
@@ -22,6 +23,14 @@ from fastlic.evaluate import psnr
 @options.output_dir
 @click.option("-q", "--quality", type=float, help="1 (smallest) to 8 (best), fractions allowed.  [default: 4]")
 @options.model
+@click.option(
+    "--format",
+    "suffix",
+    type=click.Choice([SUFFIX[1:], mcq.SUFFIX[1:]]),
+    default=SUFFIX[1:],
+    show_default=True,
+    help="Format of derived names; mcq is McQuic's own and needs McQuic weights.",
+)
 @click.option("--verify/--no-verify", default=None, help="Decompress and print PSNR.  [default: for a single input]")
 @click.option("--background", metavar="COLOR", help="Lay transparent images on this colour (white, #aabbcc).")
 @options.force
@@ -32,6 +41,7 @@ def compress(
     output_dir: Path | None,
     quality: float | None,
     model: str,
+    suffix: str,
     verify: bool | None,
     background: str | None,
     force: bool,
@@ -39,15 +49,15 @@ def compress(
 ) -> None:
     """Compress images: IN.png OUT.flic, or several inputs and folders (searched to any depth).
 
-    Without an output name, IN.flic is written beside IN.png.
+    Without an output name, IN.flic is written beside IN.png. OUT.mcq makes a file for McQuic 0.1.40.
     """
     jobs = files.plan(
         inputs,
         output,
         output_dir,
-        names_output=lambda path: path.suffix.lower() == SUFFIX,
+        names_output=lambda path: path.suffix.lower() in (SUFFIX, mcq.SUFFIX),
         suffixes=SUFFIXES,
-        target_suffix=SUFFIX,
+        target_suffix=f".{suffix}",
         force=force,
     )
     codec = fastlic.load(model)
@@ -58,14 +68,15 @@ def compress(
         picture = read_image(job.source, background)
         x = picture.pixels.to(device)
         began = time.perf_counter()
-        data = codec.compress(x, level)
+        coder = mcq.coder_of(codec) if job.target.suffix.lower() == mcq.SUFFIX else codec
+        data = coder.compress(x) if isinstance(coder, mcq.McqCoder) else coder.compress(x, level)
         seconds = time.perf_counter() - began
         assert isinstance(data, bytes)  # one image in, one stream out
         files.write_whole(job.target, data, make_folder=output_dir is not None)
         parts = [summary(x, data), f"compressed in {seconds:.2f} s"]
         if check:
             began = time.perf_counter()
-            x_hat = codec.decompress(data, device, torch.uint8)
+            x_hat = coder.decompress(data, device, torch.uint8)
             assert isinstance(x_hat, Tensor)
             seconds = time.perf_counter() - began
             parts += [f"decompressed in {seconds:.2f} s", f"PSNR {psnr(x, x_hat):.2f} dB"]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import fastlic
 from fastlic.cli import files, options
+from fastlic.codec import mcq
 from fastlic.codec.container import SUFFIX
 from fastlic.codec.image_files import encode_image
 
@@ -36,14 +37,15 @@ def decompress(
 ) -> None:
     """Decompress .flic files: IN.flic OUT.png, or several inputs and folders (searched to any depth).
 
-    Without an output name, IN.png is written beside IN.flic.
+    Without an output name, IN.png is written beside IN.flic. McQuic's .mcq files are read too, given their weights:
+    --model NAME or FILE.
     """
     jobs = files.plan(
         inputs,
         output,
         output_dir,
-        names_output=lambda path: path.suffix.lower() != SUFFIX and not path.is_dir(),
-        suffixes=[SUFFIX],
+        names_output=lambda path: path.suffix.lower() not in (SUFFIX, mcq.SUFFIX) and not path.is_dir(),
+        suffixes=[SUFFIX, mcq.SUFFIX],
         target_suffix=f".{suffix.lstrip('.')}",
         force=force,
     )
@@ -52,7 +54,10 @@ def decompress(
     def work(job: files.Job) -> str:
         data = job.source.read_bytes()
         began = time.perf_counter()
-        x = (codec or fastlic).decompress(data, device, torch.uint8)
+        if job.source.suffix.lower() == mcq.SUFFIX:
+            x: object = mcq.coder_of(codec).decompress(data, device, torch.uint8)
+        else:
+            x = (codec or fastlic).decompress(data, device, torch.uint8)
         assert isinstance(x, Tensor)  # one stream in, one image out
         seconds = time.perf_counter() - began
         image = encode_image(x, job.target.suffix)

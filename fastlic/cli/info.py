@@ -10,7 +10,7 @@ import click
 
 import fastlic
 from fastlic.cli import options
-from fastlic.codec import container
+from fastlic.codec import container, mcq
 from fastlic.errors import CorruptStreamError
 
 
@@ -18,7 +18,7 @@ from fastlic.errors import CorruptStreamError
 @click.argument("file", required=False, type=options.PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(file: Path | None, as_json: bool) -> None:
-    """Describe FILE.flic; without a file, list versions, backends and weights of this installation.
+    """Describe FILE.flic or FILE.mcq; without a file, list versions, backends and weights of this installation.
 
     A damaged file is described as far as its header can be trusted, and exits with 1.
     """
@@ -27,12 +27,15 @@ def info(file: Path | None, as_json: bool) -> None:
         facts = fastlic.info()
     else:
         data = file.read_bytes()
-        facts = _describe(data)
-        try:
-            container.unpack(data)
-        except CorruptStreamError as error:
-            damage = str(error)
-            facts["damage"] = damage
+        if file.suffix.lower() == mcq.SUFFIX:
+            facts = _describe_mcq(data)
+        else:
+            facts = _describe(data)
+            try:
+                container.unpack(data)
+            except CorruptStreamError as error:
+                damage = str(error)
+                facts["damage"] = damage
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     else:
@@ -59,6 +62,21 @@ def _describe(data: bytes) -> dict[str, Any]:
         "bpp": round(8 * len(data) / (header.width * header.height), 4),
         "framing bytes": layout.framing_bytes,
         "section bytes": list(layout.section_lengths),
+    }
+
+
+def _describe_mcq(data: bytes) -> dict[str, Any]:
+    file = mcq.parse(data)
+    return {
+        "format": f"McQuic {file.version}",
+        "weights, as its writer called them": file.qp if file.qp.isprintable() else repr(file.qp),
+        "codebooks per level": file.groups,
+        "words": list(file.words),
+        "width": file.width,
+        "height": file.height,
+        "bytes": len(data),
+        "bpp": round(8 * len(data) / (file.width * file.height), 4),
+        "section bytes": [len(part) for part in file.contents],
     }
 
 

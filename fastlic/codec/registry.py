@@ -10,6 +10,7 @@ from typing import Any
 from fastlic.codec import container
 from fastlic.codec.codec import Codec
 from fastlic.errors import ModelMismatchError
+from fastlic.models.mcquic import PUBLISHED_SUFFIXES, load_published
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
@@ -27,8 +28,16 @@ def _load_shipped(name: str) -> Codec:
     return Codec.load(WEIGHTS / f"{name}.safetensors")
 
 
+def _load_file(path: Path) -> Codec:
+    if path.suffix.lower() in PUBLISHED_SUFFIXES:
+        return Codec(load_published(path), name=path.stem)
+    return Codec.load(path)
+
+
 def load(name_or_path: str | Path) -> Codec:
     """A codec by the name of shipped weights (``fastlic.info()["weights"]`` lists them) or from a file.
+
+    The file is one that ``Codec.save`` wrote, or a ``.mcquic`` checkpoint of McQuic 0.1.40, whose codec is built anew.
 
     A codec that was loaded once is also found by ``fastlic.decompress`` when a stream asks for its fingerprint.
 
@@ -38,7 +47,7 @@ def load(name_or_path: str | Path) -> Codec:
     if isinstance(name_or_path, str) and name_or_path in cards():
         codec = _load_shipped(name_or_path)
     elif Path(name_or_path).is_file():
-        codec = Codec.load(name_or_path)
+        codec = _load_file(Path(name_or_path))
     else:
         raise ValueError(
             f"{str(name_or_path)!r} is neither a codec file nor one of the shipped weights ({', '.join(cards())})"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fastlic.models.mcquic.model import McQuic
 
+PUBLISHED_SUFFIXES = (".mcquic", ".ckpt")
 _WRAPPED = "module._compressor."
 
 
@@ -32,6 +33,20 @@ def load_published(path: str | Path) -> McQuic:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is no checkpoint of tensors and plain containers: {reason}") from error
     return McQuic.from_state_dict(_state(content, path))
+
+
+def save_published(model: McQuic, path: str | Path) -> None:
+    """Write a model as McQuic 0.1.40 publishes its own, so that it can read ``.mcq`` files made with these weights.
+
+    Tensors and plain containers only. McQuic takes the file by ``--local PATH``, and wants ``mcquic`` in its suffix.
+    """
+    # McQuic refuses a configuration without a training section, of which decoding reads nothing.
+    idle = {"key": "", "params": {}}
+    train = {"batchSize": 1, "epoch": 1, "valFreq": 1, "trainSet": "", "valSet": "", "saveDir": "", "target": "PSNR"}
+    train |= {"optim": idle, "schdr": idle, "gpu": {"gpus": 1, "vRam": -1, "wantsMore": False}}
+    config = {"model": {"key": "Compressor", "params": model.config}, "train": train}
+    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    torch.save({"model": state, "config": config, "version": "0.1.40"}, path)
 
 
 def _state(content: Any, path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,275 @@
+"""``.mcq`` files of McQuic 0.1.40: read and written bit for bit, with the weights that made them.
+
+A file is one msgpack map: sizes and a name for the weights, then one stream per level, the finest first. It carries
+neither checksum nor fingerprint, so a damaged file, or the wrong weights, may give a wrong image without a word. The
+name of the weights is often a path on its writer's machine; nothing is ever opened by that name here.
+
+coder = coder_of(fastlic.load("qp_2_msssim.mcquic"))
+data = coder.compress(x)
+x_hat = coder.decompress(data)
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastlic import config
+from fastlic.codec.codec import Codec
+from fastlic.codec.families.base import frozen
+from fastlic.codec.images import as_batch, check_dtype, to_dtype
+from fastlic.entropy.codes import CodeTables
+from fastlic.errors import BackendUnavailable, CorruptStreamError, ModelMismatchError
+from fastlic.models import McQuic
+from fastlic.models.mcquic.model import PUBLISHED_MULTIPLE
+from fastlic.models.mcquic.padding import padded_size
+from fastlic.ops.categorical import CategoricalTables
+
+SUFFIX = ".mcq"
+VERSION = (0, 1, 40)  # the newest that wrote this layout, and what files written here say
+PRECISION = 16
+
+Bytes = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True)
+class McqFile:
+    """What a file says about itself; levels from the finest to the deepest."""
+
+    qp: str  # name or path of the weights, as their user gave it: for display, never for opening
+    version: str
+    groups: int
+    words: tuple[int, ...]
+    sizes: tuple[tuple[int, int], ...]  # (height, width) of the codes
+    height: int
+    width: int
+    contents: tuple[bytes, ...]
+
+
+def parse(data: Bytes) -> McqFile:
+    """Read a file's fields and check them against each other and against this installation's pixel limit.
+
+    Raises:
+        CorruptStreamError: damaged, of a newer version, or no ``.mcq`` file.
+        BackendUnavailable: msgpack is not installed.
+    """
+    msgpack = _msgpack()
+    try:
+        # Limits of the reader's own: a list is reserved by the length that it claims, before its content is seen.
+        content = msgpack.unpackb(
+            bytes(data), raw=False, strict_map_key=True, max_array_len=8, max_map_len=16, max_ext_len=0
+        )
+    except Exception as error:  # msgpack has no common base of what bad bytes raise
+        raise CorruptStreamError(f"this is no .mcq file: {' '.join(str(error).split()) or 'no msgpack map'}") from error
+    head = _get(content, "fileHeader", dict)
+    codes, image = _get(head, "codeSize", dict), _get(head, "imageSize", dict)
+    version = _get(head, "version", str)
+    _check_version(version)
+    heights, widths, words = (tuple(_numbers(codes, name)) for name in ("heights", "widths", "k"))
+    contents = tuple(_get(content, "contents", list))
+    if not 1 <= len(words) <= 8 or not len(heights) == len(widths) == len(words) == len(contents):
+        raise CorruptStreamError(
+            "the .mcq file's levels do not agree: heights, widths, k and contents differ in length"
+        )
+    if not all(isinstance(part, bytes) for part in contents):
+        raise CorruptStreamError("the .mcq file's contents are not bytes")
+    height, width, channels = (_number(image, name) for name in ("height", "width", "channel"))
+    if channels != 3:
+        raise CorruptStreamError(f"the .mcq file holds {channels} channels; 3 are expected")
+    if height * width > (limit := config.max_pixels()):
+        raise CorruptStreamError(
+            f"{height} x {width} (height x width) is above the limit of {limit} pixels; "
+            f"set {config.MAX_PIXELS_VARIABLE} to allow more"
+        )
+    stride = 8 << len(words)
+    multiple = max(PUBLISHED_MULTIPLE, stride)
+    padded = [padded_size(side, multiple, 2 * stride) for side in (height, width)]
+    sizes = tuple(zip(heights, widths, strict=True))
+    expected = tuple((padded[0] >> level, padded[1] >> level) for level in range(4, 4 + len(words)))
+    cropped = tuple((height >> level, width >> level) for level in range(4, 4 + len(words)))
+    if sizes != expected and not (height % multiple == width % multiple == 0 and sizes == cropped):
+        raise CorruptStreamError(f"the .mcq file's codes of {sizes} do not fit its image of {height} x {width}")
+    return McqFile(_get(head, "qp", str), version, _number(codes, "m"), words, sizes, height, width, contents)
+
+
+def serialise(file: McqFile) -> bytes:
+    """The bytes that McQuic 0.1.40 writes for these fields."""
+    head = {
+        "qp": file.qp,
+        "version": file.version,
+        "codeSize": {
+            "m": file.groups,
+            "heights": [height for height, _ in file.sizes],
+            "widths": [width for _, width in file.sizes],
+            "k": list(file.words),
+        },
+        "imageSize": {"height": file.height, "width": file.width, "channel": 3},
+    }
+    packed: bytes = _msgpack().packb({"fileHeader": head, "contents": list(file.contents)}, use_bin_type=True)
+    return packed
+
+
+def quantised_cdf(shares: np.ndarray) -> np.ndarray:
+    """McQuic's integer table for float32 shares [k]: int32 [k + 1] from 0 to 2^16, every width at least 1.
+
+    Rounded shares, scaled to the total; then each word without a slot takes one from the narrowest that can spare it.
+    """
+    total = 1 << PRECISION
+    # Half away from zero; the products are exact, a power of two times a float.
+    rounded = np.floor(shares.astype(np.float32).astype(np.float64) * total + 0.5).astype(np.int64)
+    if len(rounded) > total or not (rounded >= 0).all() or rounded.sum() == 0:
+        raise ValueError(f"shares must be 1 to {total} non-negative numbers, not all zero")
+    cdf = np.concatenate([[0], np.cumsum(total * rounded // rounded.sum())])
+    cdf[-1] = total
+    widths = np.diff(cdf)
+    for empty in np.flatnonzero(widths == 0):
+        # The first of the narrowest above 1. Its slot moves past everything in between.
+        giver = int(np.argmin(np.where(widths > 1, widths, total + 1)))
+        widths[giver] -= 1
+        widths[empty] += 1
+    return np.concatenate([[0], np.cumsum(widths)]).astype(np.int32)
+
+
+class McqCoder:
+    """Reads and writes files with one set of weights.
+
+    Args:
+        model: with the running frequencies of its training, from which the tables follow as McQuic makes them, in
+            float32 on the CPU. Files from a GPU whose sums differ in the last bit cannot be told apart.
+        qp: what files written here say of their weights.
+    """
+
+    def __init__(self, model: McQuic, qp: str = "fastlic") -> None:
+        self.model = frozen(model.float().cpu())
+        self.qp = qp
+        self._copies: dict[str, McQuic] = {"cpu": self.model}
+        tables = []
+        for running in self.model._quantizer._entropyCoder._freqEMA:
+            shares = (running / running.sum(-1, keepdim=True)).numpy()
+            rows = [quantised_cdf(row) for row in shares]
+            lengths = np.array([len(row) for row in rows], dtype=np.int32)
+            tables.append(CategoricalTables(np.concatenate(rows), lengths, PRECISION))
+        self.tables = CodeTables(tuple(tables), np.zeros(8, dtype=np.uint8))
+
+    def _on(self, device: torch.device | str) -> McQuic:
+        key = str(torch.device(device))
+        if key not in self._copies:
+            self._copies[key] = copy.deepcopy(self.model).to(key)
+        return self._copies[key]
+
+    def pack(self, codes: Sequence[Tensor], size: tuple[int, int]) -> bytes:
+        """A file from codes [m, h, w] per level and the image's (height, width)."""
+        contents = tuple(self.tables.encode(level, code.numpy()) for level, code in enumerate(codes))
+        sizes = tuple((int(code.shape[1]), int(code.shape[2])) for code in codes)
+        version = ".".join(map(str, VERSION))
+        return serialise(McqFile(self.qp, version, self.model.m, tuple(self.model.k), sizes, *size, contents))
+
+    def unpack(self, data: Bytes) -> tuple[list[Tensor], tuple[int, int]]:
+        """Codes int64 [m, h, w] per level and (height, width) from a file.
+
+        Raises:
+            CorruptStreamError: damaged as far as that can be seen.
+            ModelMismatchError: made with a model of another size.
+        """
+        file = parse(data)
+        if (file.groups, list(file.words)) != (self.model.m, list(self.model.k)):
+            raise ModelMismatchError(
+                f"the file needs weights with m={file.groups}, k={list(file.words)} (it calls them {file.qp[:200]!r}); "
+                f"these have m={self.model.m}, k={self.model.k}"
+            )
+        codes = [
+            torch.from_numpy(self.tables.decode(level, part, *size)).long()
+            for level, (part, size) in enumerate(zip(file.contents, file.sizes, strict=True))
+        ]
+        return codes, (file.height, file.width)
+
+    @torch.no_grad()
+    def compress(self, x: Tensor) -> bytes:
+        """A file from an image [3, H, W], uint8 or float in [0, 1], as ``Codec.compress`` takes it, on its device."""
+        batch = as_batch(x)
+        if len(batch) != 1:
+            raise ValueError(f"expected one image, got a batch of {len(batch)}")
+        height, width = batch.shape[2:]
+        if height * width > (limit := config.max_pixels()):
+            raise ValueError(
+                f"{height} x {width} (height x width) is above the limit of {limit} pixels; "
+                f"set {config.MAX_PIXELS_VARIABLE} to allow more"
+            )
+        x = (batch * 2 - 1).contiguous(memory_format=torch.channels_last)
+        codes = self._on(batch.device).encode(x, max(PUBLISHED_MULTIPLE, self.model.stride))
+        return self.pack([code[0].cpu() for code in codes], (int(height), int(width)))
+
+    @torch.no_grad()
+    def decompress(self, data: Bytes, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Tensor:
+        """The image [3, H, W] in a file, as ``Codec.decompress`` gives it. Pixels of uint8 are rounded to the nearest,
+        where McQuic truncates."""
+        check_dtype(dtype)
+        codes, size = self.unpack(data)
+        image = self._on(device).decode([code[None].to(device) for code in codes], size)[0]
+        return to_dtype((image + 1) / 2, dtype).contiguous()
+
+
+@lru_cache(maxsize=4)
+def coder_of(codec: Codec | None) -> McqCoder:
+    """A coder with the weights of a codec; files are to say its name.
+
+    The frequencies behind the tables are those of the training or, in a codec file that was saved for coding alone,
+    those that its frozen tables stand for. ``fastlic.models.mcquic.save_published`` writes the same for McQuic itself.
+
+    Raises:
+        ModelMismatchError: no codec, or one of another family.
+    """
+    model = weights_of(codec) if codec is not None else None
+    if codec is None or model is None:
+        got = "none was named" if codec is None else f"got {codec!r}"
+        raise ModelMismatchError(f".mcq files need the McQuic weights that they were or will be made with; {got}")
+    return McqCoder(model, codec.name)
+
+
+def weights_of(codec: Codec) -> McQuic | None:
+    """A codec's McQuic, with frequencies; None of another family."""
+    model = codec.model if codec.model is not None else codec._on("cpu")
+    return model if isinstance(model, McQuic) else None
+
+
+def _msgpack() -> Any:
+    try:
+        import msgpack
+    except ImportError as error:
+        raise BackendUnavailable(".mcq files need msgpack: pip install 'fastlic[mcquic]'") from error
+    return msgpack
+
+
+def _get(content: Any, name: str, kind: type) -> Any:
+    value = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise CorruptStreamError(f"this is no .mcq file: {name!r} ({kind.__name__}) is missing")
+    return value
+
+
+def _number(content: dict[str, Any], name: str) -> int:
+    value: int = _get(content, name, int)
+    if not 1 <= value < 1 << 20:
+        raise CorruptStreamError(f"the .mcq file's {name} must be 1 to {(1 << 20) - 1}, got {value}")
+    return value
+
+
+def _numbers(content: dict[str, Any], name: str) -> list[int]:
+    values = _get(content, name, list)
+    return [_number({name: value}, name) for value in values]
+
+
+def _check_version(version: str) -> None:
+    parts = version.split(".")
+    if len(parts) != 3 or not all(part.isdecimal() and len(part) < 6 for part in parts):
+        raise CorruptStreamError(f"the .mcq file's version is none: {version!r:.40}")
+    newest = ".".join(map(str, VERSION))
+    if int(parts[0]) != VERSION[0] or tuple(map(int, parts)) > VERSION:
+        raise CorruptStreamError(f"the .mcq file is of version {version}; 0.0.0 to {newest} are read")
