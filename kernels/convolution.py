@@ -17,8 +17,6 @@ import triton.language as tl
 from torch import Tensor
 
 from fastlic.kernels.integer import (
-    MAX_ACTIVATION_BITS,
-    PAD,
     accumulate,
     reconstruct,
     requantise,
@@ -26,37 +24,7 @@ from fastlic.kernels.integer import (
     store_planes,
 )
 from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, options, target_of
-
-
-def padded(channels: int) -> int:
-    """Channels of a map, a multiple of 64."""
-    return ceil_div(channels, PAD) * PAD
-
-
-@dataclass(frozen=True)
-class Requantiser:
-    """A layer's ``numbers`` int32 [4, columns] on the device, and the largest magnitude that it lets through."""
-
-    numbers: Tensor
-    limit: int
-
-    @classmethod
-    def of(
-        cls,
-        multiplier: np.ndarray,
-        negative: np.ndarray,
-        shift: np.ndarray,
-        bits: int,
-        device: Any,
-        bias: np.ndarray | None = None,
-    ) -> Requantiser:
-        """From arrays per channel; padding multiplies by zero, so it stays zero."""
-        numbers = np.zeros((4, padded(len(multiplier))), np.int32)
-        numbers[3] = 1
-        for row, array in enumerate((bias, multiplier, negative, shift)):
-            if array is not None:
-                numbers[row, : len(array)] = array
-        return cls(torch.from_numpy(numbers).to(device), (1 << (bits - 1)) - 1)
+from fastlic.kernels.packing import MAX_ACTIVATION_BITS, Map, Requantiser, pack_matrix, padded
 
 
 @dataclass(frozen=True)
@@ -89,14 +57,6 @@ class Layer:
     @property
     def columns(self) -> int:
         return padded(self.outputs)
-
-
-def pack_matrix(matrix: np.ndarray, taps: int) -> np.ndarray:
-    """int8 [taps * inputs, outputs], tap by tap -> [padded outputs, taps * padded inputs]."""
-    inputs, outputs = matrix.shape[0] // taps, matrix.shape[1]
-    out = np.zeros((padded(outputs), taps, padded(inputs)), np.int8)
-    out[:outputs, :, :inputs] = matrix.reshape(taps, inputs, outputs).transpose(2, 0, 1)
-    return out.reshape(out.shape[0], -1)
 
 
 def pack_layer(
@@ -146,32 +106,6 @@ def pack_layer(
         up=up,
         reach=max(max(abs(r), abs(c)) for r, c in taps),
     )
-
-
-@dataclass(frozen=True)
-class Map:
-    """Activations as planes: int8 [images, height + 2 border, width + 2 border, 2, C], border and padding zero."""
-
-    planes: Tensor
-    height: int
-    width: int
-    border: int
-
-    @classmethod
-    def zeros(cls, images: int, height: int, width: int, channels: int, border: int, device: Any) -> Map:
-        shape = (images, height + 2 * border, width + 2 * border, 2, padded(channels))
-        return cls(torch.zeros(shape, dtype=torch.int8, device=device), height, width, border)
-
-
-def as_map(values: Tensor, border: int) -> Map:
-    """Activations int [images, h, w, channels] as planes, with plain tensor operations."""
-    images, height, width, channels = values.shape
-    out = Map.zeros(images, height, width, channels, border, values.device)
-    high = (values + 64) >> 7
-    inner = out.planes[:, border : border + height, border : border + width]
-    inner[..., 0, :channels] = high.to(torch.int8)
-    inner[..., 1, :channels] = (values - (high << 7)).to(torch.int8)
-    return out
 
 
 @triton.jit

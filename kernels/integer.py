@@ -15,9 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-PAD = 64  # channels are padded to multiples of this: the depth of one product
 PLANE_BITS = 7
-MAX_ACTIVATION_BITS = 14
 
 _PLANE = tl.constexpr(PLANE_BITS)
 _HALF_PLANE = tl.constexpr(1 << (PLANE_BITS - 1))

@@ -25,7 +25,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastlic.kernels.convolution import Map, Requantiser, convolve, padded
+from fastlic.kernels.convolution import convolve
 from fastlic.kernels.integer import (
     accumulate,
     meet,
@@ -36,6 +36,7 @@ from fastlic.kernels.integer import (
     store_planes,
 )
 from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, options, processors, target_of
+from fastlic.kernels.packing import Dense, Map, Requantiser, padded
 from fastlic.kernels.rans import DeviceTables, Streams, decode_run, decode_step
 
 BORDER = 2  # reach of the context, in rows above and columns beside
@@ -43,18 +44,6 @@ TAPS = [(i - 2, j - 2) for i in range(5) for j in range(5) if (i, j) < (2, 2)]
 _TAPS = tl.constexpr(len(TAPS))
 _LANES = tl.constexpr(64)
 PARAMETER_LAYERS = 3
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A matrix layer: weights int8 [columns, taps * C], its requantiser with bias."""
-
-    weights: Tensor
-    requantiser: Requantiser
-
-    @property
-    def columns(self) -> int:
-        return self.weights.shape[0]
 
 
 @dataclass(frozen=True)
@@ -84,13 +73,6 @@ class ContextNetwork:
     @property
     def device(self) -> torch.device:
         return self.thresholds.device
-
-
-def pad_thresholds(thresholds: np.ndarray, device: Any) -> Tensor:
-    """Ascending int32 thresholds, filled up to 2^n - 1 with numbers that no scale exceeds."""
-    full = np.full((1 << len(thresholds).bit_length()) - 1, 2**31 - 1, np.int32)
-    full[: len(thresholds)] = thresholds
-    return torch.from_numpy(full).to(device)
 
 
 @lru_cache(maxsize=64)
@@ -327,8 +309,8 @@ def _warps(P: int) -> int:
 
 
 def _columns(target: Target, P: int) -> int:
-    """Columns of a tile of one launch; large tiles on Ampere keep operands in registers too."""
-    return 32 if P > 16 and isinstance(target.arch, int) and target.arch < 90 else 64
+    """Columns of a tile of one launch; large tiles keep operands in registers too, but on Hopper."""
+    return 32 if P > 16 and isinstance(target.arch, int) and target.arch != 90 else 64
 
 
 def _large(target: Target) -> int:

@@ -20,8 +20,8 @@ from fastlic.ops.backends import require_triton
 from fastlic.ops.tables import CdfTables
 
 if TYPE_CHECKING:  # triton is loaded when a device engine is made, not before
-    from fastlic.kernels.convolution import Layer, Map, Requantiser
-    from fastlic.kernels.masked_context import Dense
+    from fastlic.kernels.convolution import Layer
+    from fastlic.kernels.packing import Dense, Map, Requantiser
     from fastlic.kernels.rans import DeviceTables
 
 HYPER_STRIDE = 4
@@ -66,7 +66,7 @@ class DeviceEngine:
         self.latent_channels = len(arrays[f"{last}.bias"]) // 2
         if self._contextual:
             self._make_context()
-        from fastlic.kernels.masked_context import pad_thresholds
+        from fastlic.kernels.packing import pad_thresholds
 
         self._thresholds = pad_thresholds(arrays["y.thresholds"], self.device)
 
@@ -188,6 +188,7 @@ class DeviceEngine:
     def _apply(self, x: Map, i: int, height: int, width: int) -> Map:
         """Layer i of hyper synthesis; the last one's result is cut to height x width and has no border."""
         from fastlic.kernels import convolution
+        from fastlic.kernels.packing import as_map
 
         layer, last = self._hyper[i], i == len(self._hyper) - 1
         border = 0 if last else self._hyper[i + 1].reach
@@ -198,7 +199,7 @@ class DeviceEngine:
         values = convolution.convolve(x, layer, "values")
         assert isinstance(values, Tensor)
         cells = F.pixel_shuffle(values[..., : layer.outputs].permute(0, 3, 1, 2), self._shuffles[i]).permute(0, 2, 3, 1)
-        return convolution.as_map(cells[:, :height, :width] if last else cells, border)
+        return as_map(cells[:, :height, :width] if last else cells, border)
 
     def _stack(self, maps: Sequence[Tensor]) -> Tensor:
         return torch.stack([t.to(self.device, torch.int32) for t in maps]).permute(0, 2, 3, 1).contiguous()
@@ -209,13 +210,13 @@ class DeviceEngine:
         return DeviceTables.of(tables.cdf, tables.lengths, tables.offsets, tables.shifts, tables.precision, self.device)
 
     def _requantiser(self, name: str, bias: NDArray[Any] | None = None, pad_half: bool = False) -> Requantiser:
-        from fastlic.kernels.convolution import Requantiser, padded
+        from fastlic.kernels.packing import Requantiser, pad_halves, padded
 
         fields = [self._arrays[f"{name}.{part}"] for part in ("multiplier", "negative", "shift")]
         if pad_half:
-            halves = [_pad_halves(field, padded(len(field) // 2)) for field in fields]
+            halves = [pad_halves(field, padded(len(field) // 2)) for field in fields]
             halves[2] = np.maximum(halves[2], 1)  # padding still needs a shift
-            fields, bias = halves, None if bias is None else _pad_halves(bias, padded(len(bias) // 2))
+            fields, bias = halves, None if bias is None else pad_halves(bias, padded(len(bias) // 2))
         multiplier, negative, shift = fields
         bits = int(self._arrays[f"{name}.bits"][0])
         return Requantiser.of(multiplier, negative, shift, bits, self.device, bias)
@@ -229,21 +230,20 @@ class DeviceEngine:
 
     def _dense(self, matrix: NDArray[Any], taps: int, name: str, pad_half: bool = False) -> Dense:
         """matrix: int8 [taps * inputs, outputs]; requantiser and bias of layer ``name``."""
-        from fastlic.kernels.convolution import pack_matrix, padded
-        from fastlic.kernels.integer import MAX_ACTIVATION_BITS
-        from fastlic.kernels.masked_context import Dense
+        from fastlic.kernels.packing import MAX_ACTIVATION_BITS, Dense, pack_matrix, pad_halves, padded
 
         bits = int(self._arrays[f"{name}.geometry"][2])
         if bits > MAX_ACTIVATION_BITS:
             raise ValueError(f"kernels read activations of up to {MAX_ACTIVATION_BITS} bits, {name} has {bits}")
         if pad_half:
-            matrix = _pad_halves(matrix.T, padded(matrix.shape[1] // 2)).T
+            matrix = pad_halves(matrix.T, padded(matrix.shape[1] // 2)).T
         weights = torch.from_numpy(pack_matrix(matrix, taps)).to(self.device)
         return Dense(weights, self._requantiser(f"{name}.requantise", self._arrays[f"{name}.bias"], pad_half))
 
     def _make_context(self) -> None:
         from fastlic.kernels.convolution import pack_layer
-        from fastlic.kernels.masked_context import TAPS, ContextNetwork, pad_thresholds
+        from fastlic.kernels.masked_context import TAPS, ContextNetwork
+        from fastlic.kernels.packing import pad_thresholds
 
         weight = self._arrays["context.weight"]  # [2M, M, 12, 1]
         taps = weight.reshape(*weight.shape[:2], len(TAPS)).transpose(2, 1, 0).reshape(-1, weight.shape[0])
@@ -273,11 +273,3 @@ def _by_shape(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
     for i, shape in enumerate(shapes):
         groups.setdefault(shape, []).append(i)
     return list(groups.values())
-
-
-def _pad_halves(array: NDArray[Any], half: int) -> NDArray[Any]:
-    """[2M, ...] -> [2 half, ...]: each half followed by zeros."""
-    m = len(array) // 2
-    out = np.zeros((2 * half, *array.shape[1:]), array.dtype)
-    out[:m], out[half : half + m] = array[:m], array[m:]
-    return out

@@ -95,7 +95,8 @@ def test_large_latents_on_a_gpu_are_the_cpus(driver, size):
 
 def test_gathered_positions_equal_the_schedules(models, device):
     """``parameters`` at some positions and at all, against the plain layers."""
-    from fastlic.kernels import convolution, masked_context
+    from fastlic.kernels import masked_context
+    from fastlic.kernels.packing import as_map
 
     model = models["context"]
     engine = DeviceEngine(model.to_arrays(), model.z_tables, model.y_tables, device)
@@ -112,10 +113,8 @@ def test_gathered_positions_equal_the_schedules(models, device):
     for layer in model.parameters:
         x = layer.requantiser((x.double() @ layer.as_matrix()).long() + torch.from_numpy(layer.bias).long())
     scales, means = x.split(m, 1)
-    share = masked_context.hyper_share(
-        convolution.as_map(features.permute(1, 2, 0)[None].to(device), 0), engine._of_hyper
-    )
-    latent = convolution.as_map(seen.permute(1, 2, 0)[None].to(device), masked_context.BORDER)
+    share = masked_context.hyper_share(as_map(features.permute(1, 2, 0)[None].to(device), 0), engine._of_hyper)
+    latent = as_map(seen.permute(1, 2, 0)[None].to(device), masked_context.BORDER)
     for where in (None, torch.tensor([19, 3, 7], dtype=torch.int32)):
         indexes, found = masked_context.parameters(
             engine._network, latent, share, None if where is None else where.to(device)

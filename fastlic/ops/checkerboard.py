@@ -1,0 +1,229 @@
+"""One colour of a checkerboard, integers only: parameter networks at those positions, and placing what was decoded.
+
+network = pack(layers, sources, thresholds)               # arrays of 1x1 layers, as IntegerMLIC.to_arrays() names them
+indexes, means = parameters(network, maps, ANCHOR["mlic"])          # for the coder: [images, n, M]
+place(symbols, means, y, ANCHOR["mlic"])                            # latents into y [images, h, w, M]
+
+Positions are those of one parity, (row + column) % 2, in raster order. Every backend gives the same integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastlic.kernels.packing import (
+    BoardNetwork,
+    Dense,
+    Map,
+    Requantiser,
+    Source,
+    as_map,
+    pack_matrix,
+    pad_halves,
+    pad_thresholds,
+    padded,
+)
+from fastlic.kernels.reference import checkerboard as reference
+from fastlic.kernels.reference.checkerboard import ANCHOR, count_of, positions
+from fastlic.ops.backends import choose
+
+__all__ = ["ANCHOR", "BoardNetwork", "Map", "as_map", "count_of", "encode", "pack", "parameters", "place", "positions"]
+
+Backend = Literal["auto", "reference", "triton"]
+Arrays = Mapping[str, NDArray[Any]]
+Taps = tuple[tuple[int, int], ...]
+HERE: Taps = ((0, 0),)
+
+
+def pack(
+    layers: Sequence[Arrays],
+    sources: Sequence[tuple[int, Taps]],
+    thresholds: NDArray[Any],
+    gelu: NDArray[Any] | None = None,
+    device: Any = "cpu",
+) -> BoardNetwork:
+    """Lay a network out for kernels.
+
+    Args:
+        layers: for each ``weight`` int8 [out, in, 1, 1] (or [out, inputs of all taps], tap by tap), ``bias`` int32
+            [out], ``requantise.multiplier``, ``.negative``, ``.shift``, ``.bits``, and ``exponents`` uint8 [out] where
+            a GELU follows. The last layer has 2 M outputs, scales before means.
+        sources: (channels, taps) of each map that the first layer reads, in the order of its inputs. None: the first
+            layer's sums are given as a share.
+        thresholds: int32, ascending scales in units of 2^-10 between table rows.
+        gelu: int16 [16 * 4096], its table.
+
+    Raises:
+        ValueError: layers that do not fit together.
+    """
+    packed, exponents = [], []
+    for i, arrays in enumerate(layers):
+        weight = np.asarray(arrays["weight"], np.int8).reshape(len(arrays["weight"]), -1)
+        fields = [np.asarray(arrays[f"requantise.{name}"]) for name in ("multiplier", "negative", "shift")]
+        bias, bits = np.asarray(arrays["bias"]), int(np.ravel(arrays["requantise.bits"])[0])
+        of_gelu = arrays.get("exponents")
+        if i == len(layers) - 1:
+            half = padded(len(bias) // 2)
+            weight, bias, *fields = (pad_halves(a, half) for a in (weight, bias, *fields))
+            fields[2] = np.maximum(fields[2], 1)
+        matrix = pack_matrix(weight.T, 1) if i else _first(weight, sources)
+        multiplier, negative, shift = fields
+        requantiser = Requantiser.of(multiplier, negative, shift, bits, device, bias)
+        packed.append(Dense(torch.from_numpy(matrix).to(device), requantiser))
+        row = None if of_gelu is None else np.pad(np.asarray(of_gelu, np.uint8), (0, packed[-1].columns - len(of_gelu)))
+        exponents.append(None if row is None else torch.from_numpy(row).to(device))
+    table = None if gelu is None else torch.from_numpy(np.asarray(gelu, np.int16)).to(device)
+    return BoardNetwork(
+        tuple(Source(padded(channels), tuple(taps)) for channels, taps in sources),
+        tuple(packed),
+        tuple(exponents),
+        table,
+        pad_thresholds(np.asarray(thresholds), device),
+        len(layers[-1]["bias"]) // 2,
+    )
+
+
+def _first(weight: NDArray[np.int8], sources: Sequence[tuple[int, Taps]]) -> NDArray[np.int8]:
+    """[out, inputs] with every source's taps padded by themselves; without sources a column block of zeros."""
+    inputs = sum(channels * len(taps) for channels, taps in sources)
+    if inputs != weight.shape[1] and sources:
+        raise ValueError(f"the first layer reads {weight.shape[1]} numbers, its sources have {inputs}")
+    if not sources:
+        return np.zeros((padded(len(weight)), 64), np.int8)
+    blocks, begin = [], 0
+    for channels, taps in sources:
+        size = channels * len(taps)
+        blocks.append(pack_matrix(weight[:, begin : begin + size].T, len(taps)))
+        begin += size
+    return np.concatenate(blocks, 1)
+
+
+def _on_device(name: str) -> Callable[..., Any]:
+    def run(*arguments: Any) -> Any:
+        from fastlic.kernels import checkerboard
+
+        return getattr(checkerboard, name)(*arguments)
+
+    return run
+
+
+PARAMETERS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+    "reference": reference.parameters,
+    "triton": _on_device("parameters"),
+}
+ENCODE: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+    "reference": reference.encode,
+    "triton": _on_device("encode"),
+}
+PLACE: dict[str, Callable[..., None]] = {"reference": reference.place, "triton": _on_device("place")}
+
+
+def _check(network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None) -> None:
+    if parity not in (0, 1):
+        raise ValueError(f"parity must be 0 (even) or 1 (odd), got {parity!r}")
+    if len(maps) != len(network.sources):
+        raise ValueError(f"the network reads {len(network.sources)} maps, got {len(maps)}")
+    sizes = {(len(m.planes), m.height, m.width) for m in maps}
+    if share is not None:
+        columns = network.layers[0].columns
+        if share.dtype != torch.int32 or share.dim() != 4 or share.shape[3] != columns:
+            raise ValueError(f"share must be int32 [images, h, w, {columns}], got {share.dtype} {list(share.shape)}")
+        sizes.add((share.shape[0], share.shape[1], share.shape[2]))
+    if len(sizes) != 1:
+        raise ValueError(f"maps and share must be of one size, got {sorted(sizes) or 'neither'}")
+    for source, given in zip(network.sources, maps, strict=True):
+        reach = max(max(abs(r), abs(c)) for r, c in source.taps)
+        if given.planes.shape[-1] != source.channels or given.border < reach:
+            raise ValueError(
+                f"the network reads {source.channels} channels and {reach} positions beyond the edge of a map, got "
+                f"{given.planes.shape[-1]} channels and a border of {given.border}"
+            )
+
+
+def _check_latent(name: str, y: Tensor, channels: int) -> None:
+    if y.dtype != torch.int32 or y.dim() != 4 or y.shape[3] != channels:
+        raise ValueError(f"{name} must be int32 [images, h, w, {channels}], got {y.dtype} {list(y.shape)}")
+    rows = y.stride(3) == 1 and y.stride(1) == y.shape[2] * y.stride(2)
+    if not rows or (y.shape[0] > 1 and y.stride(0) != y.shape[1] * y.stride(1)):
+        raise ValueError(f"{name} must be contiguous, or a slice of channels of a contiguous tensor")
+
+
+def parameters(
+    network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None = None, *, backend: Backend = "auto"
+) -> tuple[Tensor, Tensor]:
+    """What the coder needs at the positions of one parity.
+
+    Args:
+        maps: activations, one map for each source, all [images, h, w].
+        parity: 0 or 1, e.g. ``ANCHOR["compressai"]`` for that library's first pass.
+        share: int32 [images, h, w, columns of the first layer], sums to add to the first layer's, its bias included.
+
+    Returns:
+        indexes uint8 and means int32 in units of 2^-6, [images, n, M].
+    """
+    _check(network, maps, parity, share)
+    return choose(PARAMETERS, backend, network.thresholds.device)(network, maps, parity, share)
+
+
+def encode(
+    network: BoardNetwork,
+    maps: Sequence[Map],
+    parity: int,
+    target: Tensor,
+    y: Tensor,
+    share: Tensor | None = None,
+    *,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor]:
+    """``parameters`` and, in the same pass, the symbols of the latents ``target`` and what a decoder will make of them.
+
+    Args:
+        target: int32 [images, h, w, M] in units of 2^-6.
+        y: like target, strides included; the positions of this parity are filled in.
+
+    Returns:
+        indexes uint8 and symbols int32 [images, n, M].
+    """
+    _check(network, maps, parity, share)
+    _check_latent("target", target, network.M)
+    _check_latent("y", y, network.M)
+    if target.shape != y.shape or target.stride() != y.stride():
+        raise ValueError(f"target and y must agree in shape and strides, got {list(target.shape)} and {list(y.shape)}")
+    return choose(ENCODE, backend, y.device)(network, maps, parity, target, y, share)
+
+
+def place(
+    symbols: Tensor,
+    means: Tensor,
+    y: Tensor,
+    parity: int,
+    seen: Map | None = None,
+    requantiser: Requantiser | None = None,
+    *,
+    backend: Backend = "auto",
+) -> None:
+    """Latents = symbols + means, written at the positions of one parity of y; their activations into ``seen``.
+
+    Args:
+        symbols, means: int32 [images, n, M].
+        y: int32 [images, h, w, M].
+        seen, requantiser: the map that a context reads, and from latents to its activations.
+    """
+    if parity not in (0, 1):
+        raise ValueError(f"parity must be 0 (even) or 1 (odd), got {parity!r}")
+    if y.dim() != 4:
+        raise ValueError(f"y must be int32 [images, h, w, M], got {list(y.shape)}")
+    _check_latent("y", y, y.shape[3])
+    shape = (y.shape[0], count_of(y.shape[1], y.shape[2], parity), y.shape[3])
+    for name, value in (("symbols", symbols), ("means", means)):
+        if value.dtype != torch.int32 or value.shape != shape:
+            raise ValueError(f"{name} must be int32 {list(shape)}, got {value.dtype} {list(value.shape)}")
+    if (seen is None) != (requantiser is None):
+        raise ValueError("seen and its requantiser come together")
+    choose(PLACE, backend, y.device)(symbols, means, y, parity, seen, requantiser)

@@ -1,0 +1,338 @@
+"""One colour of a checkerboard: gather its positions, run the 1x1 parameter network on them, place what was decoded.
+
+Positions of one parity, (row + column) % 2, are numbered in raster order, and a position's row and column follow from
+its number: nothing is masked, no list of positions is read. Anchors are even in CompressAI and odd in the MLIC family
+(``ANCHOR``). A network reads several maps at those positions, each at one or more offsets (a 5x5 context has twelve),
+then any number of 1x1 layers; its first layer may add sums that were made before, for instance the hyperprior's.
+
+Sizes of layers are read at run time from ``plan``, so that the ten slices of MLIC++, whose networks all differ, run the
+same compiled kernel. A program takes its positions through all layers; activations between layers stay in the cache.
+All arithmetic is integer (integer.py): the bits are those of the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastlic.kernels.integer import (
+    quantise,
+    reconstruct,
+    requantise,
+    requantise_columns,
+    scale_index,
+    store_planes,
+)
+from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, options, target_of
+from fastlic.kernels.packing import MAX_SOURCES, BoardNetwork, Map, Requantiser, Source
+from fastlic.kernels.reference.checkerboard import ANCHOR, count_of, positions, size_of
+
+__all__ = ["ANCHOR", "BoardNetwork", "Source", "count_of", "encode", "parameters", "place", "positions"]
+
+_BLOCK = 512
+_FIELDS = 5  # of a layer in ``plan``: depth, columns, first weight, first number, limit and GELU in one
+_PLANE = tl.constexpr(7)
+_DEPTH, _COLUMNS, _WEIGHTS, _NUMBERS, _LIMIT = (tl.constexpr(i) for i in range(_FIELDS))
+_HALF_TABLE = tl.constexpr(2048)
+
+
+@triton.jit
+def _board(number, width, parity):
+    """Row and column of a position of one parity. Two rows hold ``width`` of them, the upper ceil or floor half."""
+    pair = number // width
+    rest = number - pair * width
+    upper = (width + 1 - parity) // 2
+    lower = (rest >= upper).to(tl.int32)
+    column = tl.where(lower != 0, 2 * (rest - upper) + 1 - parity, 2 * rest + parity)
+    return 2 * pair + lower, column
+
+
+@triton.jit
+def _multiply(source, rows, channels, taps, tap_count, weights, columns, depth, first, acc, P: tl.constexpr,
+              N: tl.constexpr, K: tl.constexpr):  # fmt: skip
+    """acc + int32 [P, N] sum over taps and ``channels`` (a multiple of K) of map rows times weights from ``first``."""
+    inner = tl.arange(0, K)
+    high = tl.zeros([P, N], tl.int32)
+    low = tl.zeros([P, N], tl.int32)
+    of_tap = channels // K
+    for step in range(0, tap_count * of_tap):
+        tap = step // of_tap
+        start = tl.multiple_of((step - tap * of_tap) * K, K)
+        begin = tl.multiple_of((rows + tl.load(taps + tap)) * (2 * channels), 64)
+        a = source + begin[:, None] + (start + inner)[None, :]
+        w = tl.load(weights + tl.multiple_of(columns * depth, 64)[None, :] + (first + step * K + inner)[:, None])
+        high = tl.dot(tl.load(a), w, acc=high, out_dtype=tl.int32)
+        low = tl.dot(tl.load(a + tl.multiple_of(channels, 64)), w, acc=low, out_dtype=tl.int32)
+    return acc + (high << _PLANE) + low
+
+
+@triton.jit
+def _source(acc, source, places, taps, s, image, row, column, height, width, weights, columns, depth, first,
+            P: tl.constexpr, N: tl.constexpr, K: tl.constexpr):  # fmt: skip
+    """Adds map number ``s``. places [sources, 4]: channels, border, first tap, number of taps; taps are flat offsets.
+    Returns the sums and where the next map's weights begin."""
+    channels = tl.multiple_of(tl.load(places + 4 * s), 64)
+    border = tl.load(places + 4 * s + 1)
+    tap, count = tl.load(places + 4 * s + 2), tl.load(places + 4 * s + 3)
+    rows = (image * (height + 2 * border) + row + border) * (width + 2 * border) + column + border
+    acc = _multiply(source, rows, channels, taps + tap, count, weights, columns, depth, first, acc, P, N, K)
+    return acc, first + channels * count
+
+
+@triton.jit
+def _activate(acc, layer, numbers, exponents, gelu, columns, total, GELU: tl.constexpr):
+    """Requantised sums, through the GELU's table where the layer's limit is negative."""
+    first = tl.load(layer + _NUMBERS) + columns
+    limit = tl.load(layer + _LIMIT)
+    value = requantise_columns(acc, numbers, first, total, tl.abs(limit))
+    if GELU:
+        table = tl.load(exponents + first).to(tl.int32)[None, :] * (2 * _HALF_TABLE) + value + _HALF_TABLE
+        value = tl.where(limit < 0, tl.load(gelu + tl.where(limit < 0, table, 0)).to(tl.int32), value)
+    return value
+
+
+@triton.jit(do_not_specialize=["count", "images", "height", "width", "parity", "M", "layers", "widest", "y_pitch"])
+def _network(
+    s0, s1, s2, s3, s4, places, taps, share, plan, weights, numbers, exponents, gelu, thresholds, x, widest,
+    count, images, height, width, parity, M, layers, target, y_pitch, indexes, means, symbols, y, zero,
+    SOURCES: tl.constexpr, SHARE: tl.constexpr, GELU: tl.constexpr, LEVELS: tl.constexpr, ENCODE: tl.constexpr,
+    P: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
+    """A program takes P positions of one parity through all layers. x: int8 [2, images * count, 2, widest].
+    target and y int32 [images, h, w, y_pitch], of which the first M channels count."""
+    p = tl.program_id(0) * P + tl.arange(0, P)
+    valid = p < images * count
+    q = tl.minimum(p, images * count - 1)
+    image = q // count
+    row, column = _board(q - image * count, width, parity)
+    raster = image.to(tl.int64) * (height * width) + row * width + column
+    last = plan + (layers - 1) * 5
+    total = tl.load(last + _NUMBERS) + tl.load(last + _COLUMNS)  # columns of all layers
+    size = tl.multiple_of((images * count).to(tl.int64) * (2 * widest), 64)  # buffers take turns
+
+    depth = tl.multiple_of(tl.load(plan + _DEPTH), 64)
+    outputs = tl.load(plan + _COLUMNS)
+    for start in range(0, outputs, N):
+        columns = start + tl.arange(0, N)
+        if SHARE:
+            acc = tl.load(share + (raster * outputs)[:, None] + columns[None, :])
+        else:
+            acc = tl.zeros([P, N], tl.int32) + tl.load(numbers + columns)[None, :]
+        first = 0
+        if SOURCES > 0:
+            acc, first = _source(acc, s0, places, taps, 0, image, row, column, height, width, weights, columns, depth,
+                                 first, P, N, K)  # fmt: skip
+        if SOURCES > 1:
+            acc, first = _source(acc, s1, places, taps, 1, image, row, column, height, width, weights, columns, depth,
+                                 first, P, N, K)  # fmt: skip
+        if SOURCES > 2:
+            acc, first = _source(acc, s2, places, taps, 2, image, row, column, height, width, weights, columns, depth,
+                                 first, P, N, K)  # fmt: skip
+        if SOURCES > 3:
+            acc, first = _source(acc, s3, places, taps, 3, image, row, column, height, width, weights, columns, depth,
+                                 first, P, N, K)  # fmt: skip
+        if SOURCES > 4:
+            acc, first = _source(acc, s4, places, taps, 4, image, row, column, height, width, weights, columns, depth,
+                                 first, P, N, K)  # fmt: skip
+        value = _activate(acc, plan, numbers, exponents, gelu, columns, total, GELU)
+        store_planes(x + (q * (2 * outputs))[:, None] + columns[None, :], outputs, value, valid[:, None])
+    tl.debug_barrier()
+
+    for number in range(1, layers - 1):
+        layer = plan + number * 5
+        depth = tl.multiple_of(tl.load(layer + _DEPTH), 64)
+        outputs = tl.load(layer + _COLUMNS)
+        begin = weights + tl.load(layer + _WEIGHTS)
+        given = x + (number + 1) % 2 * size
+        result = x + number % 2 * size
+        for start in range(0, outputs, N):
+            columns = start + tl.arange(0, N)
+            bias = tl.load(numbers + tl.load(layer + _NUMBERS) + columns)
+            acc = tl.zeros([P, N], tl.int32) + bias[None, :]
+            acc = _multiply(given, q, depth, zero, 1, begin, columns, depth, 0, acc, P, N, K)
+            value = _activate(acc, layer, numbers, exponents, gelu, columns, total, GELU)
+            store_planes(result + (q * (2 * outputs))[:, None] + columns[None, :], outputs, value, valid[:, None])
+        tl.debug_barrier()
+
+    depth = tl.multiple_of(tl.load(last + _DEPTH), 64)
+    half = tl.load(last + _COLUMNS) // 2
+    begin = weights + tl.load(last + _WEIGHTS)
+    given = x + layers % 2 * size
+    for start in range(0, half, N):
+        columns = start + tl.arange(0, N)
+        bias = tl.load(numbers + tl.load(last + _NUMBERS) + columns)
+        acc = tl.zeros([P, N], tl.int32) + bias[None, :]
+        acc = _multiply(given, q, depth, zero, 1, begin, columns, depth, 0, acc, P, N, K)
+        scale = _activate(acc, last, numbers, exponents, gelu, columns, total, False)
+        bias = tl.load(numbers + tl.load(last + _NUMBERS) + half + columns)
+        acc = tl.zeros([P, N], tl.int32) + bias[None, :]
+        acc = _multiply(given, q, depth, zero, 1, begin, half + columns, depth, 0, acc, P, N, K)
+        mean = _activate(acc, last, numbers, exponents, gelu, half + columns, total, False)
+        inside = valid[:, None] & (columns < M)[None, :]
+        out = (q.to(tl.int64) * M)[:, None] + columns[None, :]
+        tl.store(indexes + out, scale_index(scale, thresholds, LEVELS).to(tl.uint8), mask=inside)
+        if ENCODE:
+            at = (raster * y_pitch)[:, None] + columns[None, :]
+            symbol = quantise(tl.load(target + at, mask=inside, other=0), mean)
+            tl.store(symbols + out, symbol, mask=inside)
+            tl.store(y + at, reconstruct(symbol, mean), mask=inside)
+        else:
+            tl.store(means + out, mean, mask=inside)
+
+
+@triton.jit(do_not_specialize=["count", "total", "height", "width", "parity", "M", "y_pitch", "border", "limit"])
+def _place(symbols, means, y, y_pitch, seen, numbers, limit, border, count, total, height, width, parity, M,
+           C: tl.constexpr, MAP: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """Latents of one parity from symbols and means [images * count, M] into y; with MAP their activations too."""
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < total
+    number = i // M
+    channel = (i - number * M).to(tl.int32)
+    image = number // count
+    row, column = _board((number - image * count).to(tl.int32), width, parity)
+    mean = tl.load(means + i, mask=inside, other=0)
+    latent = reconstruct(tl.load(symbols + i, mask=inside, other=0), mean)
+    tl.store(y + (image * (height * width) + row * width + column) * y_pitch + channel, latent, mask=inside)
+    if MAP:
+        multiplier = tl.load(numbers + C + channel, mask=inside, other=0)
+        negative = tl.load(numbers + 2 * C + channel, mask=inside, other=0)
+        shift = tl.load(numbers + 3 * C + channel, mask=inside, other=1)
+        activation = requantise(latent, multiplier, negative, shift, limit)
+        at = (image * (height + 2 * border) + row + border) * (width + 2 * border) + column + border
+        store_planes(seen + at * (2 * C) + channel, C, activation, inside)
+
+
+def _tiles(target: Target, positions: int) -> tuple[int, int, int, int]:
+    """(positions, columns, warps, stages) of one program; its depth is 64."""
+    if target.is_hip:
+        return 16, 64, 4, 2
+    return 16, 32, 4, 3  # more columns spill: two planes of sums, five maps
+
+
+def _run(
+    network: BoardNetwork,
+    maps: Sequence[Map],
+    share: Tensor | None,
+    parity: int,
+    target: Tensor | None = None,
+    y: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    images, height, width = size_of(maps, share)
+    if any(m.planes.numel() >= 1 << 31 for m in maps):
+        raise ValueError("maps hold less than 2^31 bytes: use smaller batches")
+    device = check_device(_network, network.thresholds, *(m.planes for m in maps), *(() if share is None else (share,)))
+    count = count_of(height, width, parity)
+    shape = (images, count, network.M)
+    indexes = torch.empty(shape, dtype=torch.uint8, device=device)
+    numbers = torch.empty(shape, dtype=torch.int32, device=device)  # means, or the encoder's symbols
+    if not indexes.numel():
+        return indexes, numbers
+    weights, requantisers, exponents, plan, gelu, widest = network.packed
+    places: list[tuple[int, int, int, int]] = []
+    taps: list[int] = []
+    for source, given in zip(network.sources, maps, strict=True):
+        places.append((source.channels, given.border, len(taps), len(source.taps)))
+        taps += [r * (width + 2 * given.border) + c for r, c in source.taps]
+    layout = torch.tensor(places or [(64, 0, 0, 0)], dtype=torch.int32).to(device)
+    offsets = torch.tensor([*taps, 0], dtype=torch.int32).to(device)
+    P, N, warps, stages = _tiles(target_of(device), images * count)
+    if interpreted(_network):
+        P, N = 32, 64
+    scratch = torch.empty(2, images * count, 2, widest, dtype=torch.int8, device=device)
+    if scratch.numel() >= 1 << 32:
+        raise ValueError("activations of one layer hold less than 2^31 bytes: use smaller batches")
+    given_maps = [m.planes for m in maps] + [weights] * (MAX_SOURCES - len(maps))
+    encode = target is not None and y is not None
+    pitch = y.stride(2) if y is not None else 0
+    none = numbers
+    _network[(ceil_div(images * count, P),)](
+        *given_maps, layout, offsets, none if share is None else share.contiguous(), plan, weights, requantisers,
+        exponents, gelu, network.thresholds, scratch, widest, count, images, height, width, parity, network.M,
+        len(network.layers), target if encode else none, pitch, indexes, numbers, numbers, y if encode else none,
+        offsets[len(taps) :],
+        SOURCES=len(maps), SHARE=share is not None, GELU=network.gelu is not None, LEVELS=network.levels,
+        ENCODE=encode, P=P, N=N, K=64, **options(_network, warps, stages),
+    )  # fmt: skip
+    return indexes, numbers
+
+
+def parameters(
+    network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scale indexes uint8 and means int32 (units of 2^-6) [images, n, M] at the n positions of one parity."""
+    return _run(network, maps, share, parity)
+
+
+def encode(
+    network: BoardNetwork, maps: Sequence[Map], parity: int, target: Tensor, y: Tensor, share: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Quantise the latents of one parity: (indexes uint8, symbols int32) [images, n, M]; y is filled there.
+
+    Args:
+        target, y: int32 [images, h, w, M] in units of 2^-6, with the same strides; slices of wider tensors will do.
+    """
+    return _run(network, maps, share, parity, target, y)
+
+
+def place(
+    symbols: Tensor,
+    means: Tensor,
+    y: Tensor,
+    parity: int,
+    seen: Map | None = None,
+    requantiser: Requantiser | None = None,
+) -> None:
+    """Write latents = symbols + means at the positions of one parity, and their activations into the map ``seen``.
+
+    Args:
+        symbols, means: int32 [images, n, M], means in units of 2^-6.
+        y: int32 [images, h, w, M], changed in place.
+        seen, requantiser: the latent's activations as a network reads them, changed in place.
+    """
+    check_device(_place, symbols, means, y)
+    height, width, M = y.shape[1:]
+    count = count_of(height, width, parity)
+    if not symbols.numel():
+        return
+    C = 64 if seen is None else seen.planes.shape[-1]
+    planes, border = (y, 0) if seen is None else (seen.planes, seen.border)
+    numbers, limit = (y, 0) if requantiser is None else (requantiser.numbers, requantiser.limit)
+    total = symbols.numel()
+    _place[(ceil_div(total, _BLOCK),)](
+        symbols.contiguous(), means.contiguous(), y, y.stride(2), planes, numbers, limit, border, count, total, height,
+        width, parity, M, C=C, MAP=seen is not None, BLOCK=_BLOCK, **options(_place, 4),
+    )  # fmt: skip
+
+
+def variants(target: Target) -> list[Variant]:
+    """MLIC++'s widest network (five maps, GELU) and CompressAI's checkerboard (context of twelve taps, share)."""
+    P, N, warps, stages = _tiles(target, 1 << 12)
+    pointers = {
+        **dict.fromkeys(("s0", "s1", "s2", "s3", "s4"), "*i8"), "places": "*i32", "taps": "*i32", "share": "*i32",
+        "plan": "*i32", "weights": "*i8", "numbers": "*i32", "exponents": "*u8", "gelu": "*i16", "thresholds": "*i32",
+        "x": "*i8", "target": "*i32", "indexes": "*u8", "means": "*i32", "symbols": "*i32", "y": "*i32",
+        "zero": "*i32",
+    }  # fmt: skip
+    sizes = ("widest", "count", "images", "height", "width", "parity", "M", "layers", "y_pitch")
+    aligned = tuple(name for name in pointers if name not in ("target", "y", "zero"))
+    found = []
+    for name, sources, share, gelu, way in (
+        ("MLIC++ network", 5, False, True, False),
+        ("MLIC++ encoder", 5, False, True, True),
+        ("12 taps and share, network", 1, True, False, False),
+    ):
+        constants = dict(SOURCES=sources, SHARE=share, GELU=gelu, LEVELS=6, ENCODE=way, P=P, N=N, K=64)
+        signature = {**pointers, **dict.fromkeys(sizes, "i32"), **dict.fromkeys(constants, "constexpr")}
+        found.append(Variant(f"checkerboard {name}", _network, signature, constants, options(None, warps, stages),
+                             255, 64 * 1024, aligned))  # fmt: skip
+    constants = dict(C=64, MAP=True, BLOCK=_BLOCK)
+    signature = {"symbols": "*i32", "means": "*i32", "y": "*i32", "seen": "*i8", "numbers": "*i32",
+                 **dict.fromkeys(("y_pitch", "limit", "border", "count", "total", "height", "width", "parity", "M"),
+                                 "i32"), **dict.fromkeys(constants, "constexpr")}  # fmt: skip
+    found.append(Variant("checkerboard place", _place, signature, constants, options(None, 4), 128, 4096,
+                         ("symbols", "means", "seen", "numbers")))  # fmt: skip
+    return found

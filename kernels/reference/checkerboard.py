@@ -1,0 +1,104 @@
+"""Twin of fastlic.kernels.checkerboard: masks and matrix products on integers held in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastlic.kernels.reference.integer import quantise, reconstruct, requantise, scale_index, values_of
+
+if TYPE_CHECKING:
+    from fastlic.kernels.packing import BoardNetwork, Map, Requantiser
+
+# Parity (row + column) % 2 of the positions that are coded first.
+ANCHOR = {"compressai": 0, "mlic": 1}
+
+
+def count_of(height: int, width: int, parity: int) -> int:
+    """How many positions have this parity."""
+    return height // 2 * width + height % 2 * ((width + 1 - parity) // 2)
+
+
+def positions(height: int, width: int, parity: int, device: torch.device | str = "cpu") -> Tensor:
+    """int64 [n]: raster positions of one parity, in raster order."""
+    rows = torch.arange(height, device=device)[:, None]
+    return torch.nonzero(((rows + torch.arange(width, device=device)) % 2 == parity).flatten())[:, 0]
+
+
+def size_of(maps: Sequence[Map], share: Tensor | None) -> tuple[int, int, int]:
+    """(images, height, width) of what a network reads."""
+    if maps:
+        return len(maps[0].planes), maps[0].height, maps[0].width
+    assert share is not None
+    return share.shape[0], share.shape[1], share.shape[2]
+
+
+def _head(
+    network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(positions, scales, means int64 [images, n, M])."""
+    images, height, width = size_of(maps, share)
+    at = positions(height, width, parity, network.thresholds.device)
+    columns = []
+    for source, given in zip(network.sources, maps, strict=True):
+        whole, b = values_of(given.planes), given.border
+        for r, c in source.taps:
+            window = whole[:, b + r : b + r + height, b + c : b + c + width]
+            columns.append(window.reshape(images, -1, source.channels)[:, at])
+    first = network.layers[0]
+    x = torch.cat(columns, 2) if columns else torch.zeros(images, len(at), first.weights.shape[1])
+    for i, (layer, exponents) in enumerate(zip(network.layers, network.exponents, strict=True)):
+        acc = (x.double().to(layer.weights.device) @ layer.weights.double().T).long()
+        bias = layer.requantiser.numbers[0].long()
+        acc = acc + (bias if i or share is None else share.flatten(1, 2)[:, at].long())
+        x = requantise(acc, layer.requantiser)
+        if exponents is not None:
+            assert network.gelu is not None
+            x = network.gelu.long()[exponents.long() * 4096 + x + 2048]
+    scales, means = x.chunk(2, 2)
+    return at, scales[..., : network.M], means[..., : network.M]
+
+
+def parameters(
+    network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scale indexes uint8 and means int32 (units of 2^-6) [images, n, M] at the n positions of one parity."""
+    _, scales, means = _head(network, maps, parity, share)
+    return scale_index(scales, network.thresholds), means.int()
+
+
+def encode(
+    network: BoardNetwork, maps: Sequence[Map], parity: int, target: Tensor, y: Tensor, share: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Quantise the latents of one parity: (indexes uint8, symbols int32) [images, n, M]; y is filled there."""
+    at, scales, means = _head(network, maps, parity, share)
+    symbols = quantise(target.flatten(1, 2)[:, at].long(), means)
+    rows, columns = at // y.shape[2], at % y.shape[2]
+    y[:, rows, columns] = reconstruct(symbols, means).int()
+    return scale_index(scales, network.thresholds), symbols.int()
+
+
+def place(
+    symbols: Tensor,
+    means: Tensor,
+    y: Tensor,
+    parity: int,
+    seen: Map | None = None,
+    requantiser: Requantiser | None = None,
+) -> None:
+    """Write latents = symbols + means at the positions of one parity, and their activations into the map ``seen``."""
+    at = positions(y.shape[1], y.shape[2], parity, y.device)
+    rows, columns = at // y.shape[2], at % y.shape[2]
+    latents = reconstruct(symbols.long(), means.long())
+    y[:, rows, columns] = latents.int()
+    if seen is not None and requantiser is not None:
+        whole = F.pad(latents, (0, seen.planes.shape[-1] - y.shape[3]))
+        activations = requantise(whole, requantiser)
+        high = (activations + 64) >> 7
+        border = seen.border
+        for plane, value in enumerate((high, activations - (high << 7))):
+            seen.planes[:, rows + border, columns + border, plane] = value.to(torch.int8)

@@ -1,0 +1,220 @@
+"""One colour of a checkerboard: kernel and twin agree, and both with the integer models that define the answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fastlic.entropy.fixed import Requantiser as Reference
+from fastlic.entropy.fixed import fixed_point
+from fastlic.entropy.mlic.functions import Tables
+from fastlic.entropy.scales import scale_levels, scale_thresholds
+from fastlic.kernels.packing import Map, Requantiser, padded
+from fastlic.models.mlic import checkerboard as mlic
+from fastlic.ops import checkerboard
+from fastlic.ops.checkerboard import ANCHOR, as_map
+
+CONTEXT = tuple((i, j) for i in range(-2, 3) for j in range(-2, 3) if (i + j) % 2)  # twelve of the other colour
+HERE = ((0, 0),)
+THRESHOLDS = scale_thresholds(scale_levels())
+SIZES = [(1, 1), (2, 2), (3, 5), (4, 3), (1, 6), (5, 1)]
+
+
+def random_layer(rng: np.random.Generator, inputs: int, outputs: int, bits: int = 12, gelu: bool = False):
+    """Arrays of a layer whose outputs fill their range."""
+    weight = rng.integers(-127, 128, (outputs, inputs, 1, 1)).astype(np.int8)
+    spread = 74 * 600 * np.sqrt(inputs)
+    reach = min(1 << (bits - 1), 1 << 16) / 2.5  # of scales, 26 in real units
+    requantiser = Reference.from_factors(rng.uniform(0.5, 1.5, outputs) * reach / spread, bits, 0.25)
+    arrays = {
+        "weight": weight,
+        "bias": rng.integers(-100000, 100000, outputs).astype(np.int32),
+        **requantiser.to_arrays("requantise"),
+    }
+    return {**arrays, "exponents": rng.integers(5, 11, outputs).astype(np.uint8)} if gelu else arrays
+
+
+def problem(device: torch.device, sources, widths, M: int, share: bool, gelu: bool, size=(3, 5), images: int = 2):
+    rng = np.random.default_rng(7)
+    inputs = sum(channels * len(taps) for channels, taps in sources)
+    layers = []
+    for i, width in enumerate((*widths, 2 * M)):
+        last = i == len(widths)
+        layers.append(random_layer(rng, max(inputs, 1), width, 21 if last else 12, gelu and not last))
+        inputs = width
+    if not sources:
+        layers[0]["weight"] = layers[0]["weight"][:, :0]
+    table = Tables.make().gelu_table if gelu else None
+    network = checkerboard.pack(layers, sources, THRESHOLDS, table, device)
+    maps = []
+    for channels, taps in sources:
+        border = max(abs(v) for tap in taps for v in tap)
+        maps.append(as_map(torch.from_numpy(rng.integers(-2047, 2048, (images, *size, channels))).to(device), border))
+    extra = None
+    if share:
+        values = rng.integers(-3_000_000, 3_000_000, (images, *size, network.layers[0].columns))
+        extra = torch.from_numpy(values.astype(np.int32)).to(device)
+    return network, maps, extra
+
+
+PROBLEMS = {
+    "one map": ([(20, HERE)], (24,), 10, False, False),
+    "five maps, GELU": ([(16, HERE), (8, HERE), (70, HERE), (3, HERE), (24, HERE)], (80, 40, 24), 12, False, True),
+    "context and share": ([(10, CONTEXT)], (20, 70, 16), 10, True, False),
+    "share alone": ([], (20, 24), 10, True, False),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("parity", [0, 1])
+def test_kernel_and_twin_agree(name, parity, device):
+    network, maps, share = problem(device, *PROBLEMS[name])
+    wanted = checkerboard.parameters(network, maps, parity, share, backend="reference")
+    found = checkerboard.parameters(network, maps, parity, share, backend="triton")
+    assert wanted[0].unique().numel() > 10 and wanted[1].unique().numel() > 20
+    for a, b in zip(wanted, found, strict=True):
+        assert torch.equal(a, b) and a.dtype == b.dtype
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("parity", [0, 1])
+def test_encoder_and_decoder_at_every_size(size, parity, device):
+    """Channels 4..13 of a wider latent; what the encoder leaves there, the decoder places."""
+    network, maps, _ = problem(device, *PROBLEMS["one map"], size=size)
+    generator = torch.Generator().manual_seed(3)
+    target = torch.randint(-3000, 3000, (2, *size, 20), generator=generator, dtype=torch.int32).to(device)
+    results = []
+    for backend in ("reference", "triton"):
+        y = torch.full_like(target, 7)
+        part = slice(4, 14)
+        indexes, symbols = checkerboard.encode(network, maps, parity, target[..., part], y[..., part], backend=backend)
+        again, means = checkerboard.parameters(network, maps, parity, backend=backend)
+        assert torch.equal(indexes, again)
+        decoded = torch.full_like(target, 7)
+        checkerboard.place(symbols, means, decoded[..., part], parity, backend=backend)
+        assert torch.equal(y, decoded)
+        results.append((indexes, symbols, y))
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+    rows, columns = torch.meshgrid(*(torch.arange(n) for n in size), indexing="ij")
+    other = ((rows + columns) % 2 != parity).to(device)
+    y = results[1][2]
+    assert bool((y[:, other] == 7).all()) and bool((y[..., :4] == 7).all()) and bool((y[..., 14:] == 7).all())
+    off = (y - target)[:, ~other][..., 4:14].abs()
+    assert not off.numel() or int(off.max()) <= 32
+
+
+@pytest.mark.parametrize("parity", [0, 1])
+def test_activations_are_placed_in_the_map_that_contexts_read(parity, device):
+    generator = torch.Generator().manual_seed(5)
+    M, size = 10, (3, 5)
+    rng = np.random.default_rng(1)
+    of_y = Reference.from_factors(rng.uniform(0.2, 0.9, M), 12)
+    requantiser = Requantiser.of(of_y.multiplier, of_y.negative, of_y.shift, 12, device)
+    n = checkerboard.count_of(*size, parity)
+    symbols, means = (torch.randint(-60, 60, (2, n, M), generator=generator, dtype=torch.int32) for _ in range(2))
+    maps = {}
+    for backend in ("reference", "triton"):
+        y = torch.zeros(2, *size, M, dtype=torch.int32, device=device)
+        seen = Map.zeros(2, *size, M, 2, device)
+        checkerboard.place(symbols.to(device), means.to(device), y, parity, seen, requantiser, backend=backend)
+        wanted = as_map(of_y(y.cpu().long()), 2).planes
+        assert torch.equal(seen.planes.cpu(), wanted)
+        maps[backend] = seen.planes
+    assert torch.equal(maps["reference"], maps["triton"]) and bool((maps["triton"] != 0).any())
+    assert maps["triton"].shape[-1] == padded(M)
+
+
+def test_positions_are_those_of_the_models():
+    for height, width in SIZES:
+        for parity in (0, 1):
+            at = checkerboard.positions(height, width, parity)
+            assert torch.equal(at, mlic.positions(height, width, parity))
+            assert len(at) == checkerboard.count_of(height, width, parity)
+    mask = mlic.anchor_mask(torch.zeros(4, 6)).flatten()
+    assert bool(mask[checkerboard.positions(4, 6, ANCHOR["mlic"])].all())
+
+
+@pytest.mark.parametrize("backend", ["reference", "triton"])
+@pytest.mark.parametrize("which", ["a", "n"])
+def test_networks_of_an_integer_mlic_model(small_mlic, which, backend, device):
+    """The schedule's own call, at one parity of random contexts."""
+    model = small_mlic
+    index, parity = 1, 1 if which == "a" else 0
+    arrays = model.to_arrays()
+    prefix, layers = f"layers.parameters.{which}.{index}", []
+    while any(name.startswith(f"{prefix}.{len(layers)}.") for name in arrays):
+        begin = f"{prefix}.{len(layers)}."
+        layers.append({k.removeprefix(begin): v for k, v in arrays.items() if k.startswith(begin)})
+    inputs = layers[0]["weight"].shape[1]
+    parts = [inputs // 3, inputs - inputs // 3]
+    network = checkerboard.pack(
+        layers, [(c, HERE) for c in parts], arrays["y.thresholds"], model.tables.gelu_table, device
+    )
+    generator = torch.Generator().manual_seed(2)
+    contexts = torch.randint(-2047, 2048, (inputs, 5, 4), generator=generator)
+    given = contexts.flatten(1)[:, mlic.positions(5, 4, parity)].T
+    scales, means = model.parameters(which, index, given)
+    maps = [as_map(part.permute(1, 2, 0)[None].to(device), 0) for part in contexts.split(parts)]
+    found = checkerboard.parameters(network, maps, parity, backend=backend)
+    assert torch.equal(found[0][0].cpu(), model.scale_indexes(scales))
+    assert torch.equal(found[1][0].cpu().long(), means)
+
+
+@pytest.fixture(scope="module")
+def small_mlic():
+    from fastlic.entropy.mlic.convert import convert
+    from fastlic.models.mlic import MLICPlusPlus, Sizes
+
+    torch.manual_seed(3)
+    sizes = Sizes((16, 12, 8), (10, 12, 6), (12, 6), (14, 8), (16, 12, 10), (12, 8))
+    return convert(MLICPlusPlus(8, 16, slices=2, sizes=sizes).eval(), [torch.rand(3, 128, 128)])
+
+
+def test_arguments_that_do_not_fit_say_what_came(device):
+    network, maps, _ = problem(device, *PROBLEMS["one map"])
+    y = torch.zeros(2, 3, 5, 10, dtype=torch.int32, device=device)
+    with pytest.raises(ValueError, match="parity must be 0"):
+        checkerboard.parameters(network, maps, 2)
+    with pytest.raises(ValueError, match="reads 1 maps, got 0"):
+        checkerboard.parameters(network, [], 0)
+    with pytest.raises(ValueError, match=r"share must be int32 \[images, h, w, 64\]"):
+        checkerboard.parameters(network, maps, 0, share=y)
+    with pytest.raises(ValueError, match="must be int32"):
+        checkerboard.encode(network, maps, 0, y.long(), y)
+    with pytest.raises(ValueError, match="agree in shape and strides"):
+        checkerboard.encode(network, maps, 0, y[:1], y)
+    with pytest.raises(ValueError, match=r"symbols must be int32 \[2, 8, 10\]"):
+        checkerboard.place(y, y, y, 0)
+    with pytest.raises(ValueError, match="first layer reads"):
+        checkerboard.pack([random_layer(np.random.default_rng(0), 5, 6)] * 2, [(4, HERE)], THRESHOLDS)
+
+
+@pytest.mark.parametrize("convention", ANCHOR)
+def test_latents_survive_both_passes_of_either_convention(convention, device):
+    """Anchors, then the others, whose context sees the anchors: encoder and decoder meet in the same latents."""
+    generator = torch.Generator().manual_seed(11)
+    y = fixed_point(torch.randn(1, 3, 4, 10, generator=generator, dtype=torch.float64) * 9).int().to(device)
+    network, _, share = problem(device, *PROBLEMS["context and share"], size=(3, 4), images=1)
+    rng = np.random.default_rng(1)
+    of_y = Reference.from_factors(rng.uniform(0.2, 0.9, 10), 12)
+    requantiser = Requantiser.of(of_y.multiplier, of_y.negative, of_y.shift, 12, device)
+    anchor = ANCHOR[convention]
+    coded: list[torch.Tensor] = []
+    latents = []
+    for way in ("encode", "decode"):
+        seen = Map.zeros(1, 3, 4, 10, 2, device)
+        own = torch.zeros_like(y)
+        for parity in (anchor, 1 - anchor):
+            if way == "encode":
+                indexes, symbols = checkerboard.encode(network, [seen], parity, y, own, share, backend="triton")
+                coded.append(symbols)
+            again, means = checkerboard.parameters(network, [seen], parity, share, backend="reference")
+            if way == "encode":
+                assert torch.equal(indexes, again)
+            symbols = coded[0 if parity == anchor else 1]
+            checkerboard.place(symbols, means, own, parity, seen, requantiser, backend="triton")
+        latents.append(own)
+    assert torch.equal(*latents)
+    assert int((latents[0] - y).abs().max()) <= 32
