@@ -112,7 +112,7 @@ def test_report_is_a_table_of_what_happened(model_of):
     assert "Elic2022Official" in text.splitlines()[0]
     for part in ("checkerboard codec", "Gaussian entropy model", "entropy bottleneck"):
         assert part in text
-    assert not report.left
+    assert [row.part for row in report.left] == ["transform g_a"]
 
 
 def test_own_methods_of_a_subclass_are_respected_and_reported(model_of):
@@ -130,7 +130,7 @@ def test_own_methods_of_a_subclass_are_respected_and_reported(model_of):
     with torch.no_grad():
         strings = model.compress(x)["strings"]
     report = fastlic.accelerate(model, "compressai")
-    assert "build_indexes" in report.left[0].note
+    assert any("build_indexes" in row.note for row in report.left)
     assert type(own) is Own
     assert model.compress(x)["strings"] == strings
 

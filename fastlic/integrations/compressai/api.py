@@ -56,7 +56,7 @@ def accelerate(
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
     model = unwrap(model)
     try:
-        from fastlic.integrations.compressai.plan import plan
+        from fastlic.integrations.compressai.plan import TRANSFORM, plan
     except ImportError as error:
         raise BackendUnavailable(INSTALL.format(reason=error)) from error
 
@@ -64,7 +64,7 @@ def accelerate(
     updated = _update(model)
     settings = Settings(format, backend)
     steps = list(plan(model, settings, calibration))
-    if not any(step.replaces for step in steps if step.part != "model"):
+    if not any(step.replaces for step in steps if not step.part.startswith(("model", TRANSFORM))):
         raise TypeError(
             f"{type(model).__name__} holds nothing of CompressAI that fastlic knows: it is left as it was. "
             "accelerate serves models of compressai.zoo, compressai.models and what is built from its entropy models "

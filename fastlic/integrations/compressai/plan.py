@@ -21,6 +21,7 @@ from compressai.latent_codecs import (
     HyperpriorLatentCodec,
     RasterScanLatentCodec,
 )
+from compressai.layers import GDN
 from compressai.models import JointAutoregressiveHierarchicalPriors, MeanScaleHyperprior, ScaleHyperprior
 from compressai.models.vbr import JointAutoregressiveHierarchicalPriorsVbr
 
@@ -31,6 +32,7 @@ from fastlic.integrations.compressai.models import FastModel
 from fastlic.integrations.compressai.native_models import IntegerHyperprior, IntegerModel, codec_parts, model_parts
 from fastlic.integrations.compressai.raster import FastRaster, FastRasterLatentCodec, FastRasterVbr
 from fastlic.integrations.compressai.settings import Settings
+from fastlic.integrations.compressai.transforms import FastConvolution, FastGDN, FastTransform, FastTransposed
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,11 @@ def plan(model: nn.Module, settings: Settings, calibration: Calibration) -> Iter
     Raises:
         ModelMismatchError: ``calibration`` is the saved conversion of other weights.
     """
+    yield from _entropy(model, settings, calibration)
+    yield from _transforms(model, settings)
+
+
+def _entropy(model: nn.Module, settings: Settings, calibration: Calibration) -> Iterator[Step]:
     covered: list[str] = []  # names of modules whose children the integer path stands in for
     for name, module in model.named_modules():
         if any(name.startswith(prefix) for prefix in covered):
@@ -149,6 +156,45 @@ def plan(model: nn.Module, settings: Settings, calibration: Calibration) -> Iter
             step = Step(name, module, "model", "no gradients recorded", "", (FastModel,))
         if step is not None:
             yield replace(step, note=step.note or (refused.note if refused is not None else ""))
+
+
+TRANSFORM = "transform"  # how the parts of such steps begin
+# Exact types: a subclass has its reasons.
+_WHERE = "float32 on the CPU; else as before"
+_KINDS: dict[type, tuple[str, str, tuple[type, ...]]] = {
+    GDN: ("in one pass", _WHERE, (FastGDN,)),
+    nn.Conv2d: ("channels-last", _WHERE, (FastConvolution,)),
+    nn.ConvTranspose2d: ("channels-last", _WHERE, (FastTransposed,)),
+}
+
+
+def _transforms(model: Any, settings: Settings) -> Iterator[Step]:
+    """The layers of g_a and g_s, as far as last bits there do not decide over symbols."""
+    for name in ("g_a", "g_s"):
+        transform = getattr(model, name, None)
+        if not isinstance(transform, nn.Module):
+            continue
+        part = f"{TRANSFORM} {name}"
+        if name == "g_a" and settings.format == "compressai":
+            yield Step(name, transform, part, "", "last bits of the latent decide over symbols, and so over bytes")
+            continue
+        inside = {id(module) for module in transform.modules()}
+        shared = {id(m) for path, m in model.named_modules(remove_duplicate=False) if not _within(path, name)} & inside
+        if shared or "forward" in vars(transform) or type(transform) in _KINDS:
+            yield Step(name, transform, part, "", "other parts of the model use it too, or it is no network of layers")
+            continue
+        layers = [
+            Step(path, module, part, *_KINDS[type(module)])
+            for path, module in transform.named_modules(prefix=name)
+            if type(module) in _KINDS and "forward" not in vars(module)
+        ]
+        if layers:
+            yield Step(name, transform, part, "channels-last", _WHERE, (FastTransform,))
+            yield from layers
+
+
+def _within(path: str, name: str) -> bool:
+    return path == name or path.startswith(f"{name}.")
 
 
 _STOCK = (ScaleHyperprior, MeanScaleHyperprior, JointAutoregressiveHierarchicalPriors)

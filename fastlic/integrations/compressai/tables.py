@@ -27,11 +27,7 @@ def cached(cache: Cache, name: str, sources: tuple[Tensor, ...], make: Callable[
     known = cache.values.get(name)
     if known is not None:
         tensors, seen, made = known
-        if (
-            seen == versions
-            and len(tensors) == len(sources)
-            and all(a is b for a, b in zip(tensors, sources, strict=True))
-        ):
+        if seen == now and len(tensors) == len(sources) and all(a is b for a, b in zip(tensors, sources, strict=True)):
             return made  # type: ignore[no-any-return]
     result = make()
     cache.values[name] = (sources, now, result)
