@@ -53,6 +53,16 @@ NEAREST: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 }
 
 
+@torch.library.custom_op("fastlic::codebook_nearest", mutates_args=())
+def _op(x: Tensor, codebook: Tensor, backend: str, threads: int) -> Tensor:
+    return choose(NEAREST, backend, x.device)(x, codebook, threads or torch.get_num_threads())
+
+
+@_op.register_fake
+def _(x, codebook, backend, threads):  # type: ignore[no-untyped-def]
+    return x.new_empty((x.shape[0], x.shape[1]), dtype=torch.int64)
+
+
 def _check(x: Tensor, codebook: Tensor) -> None:
     for name, value, shape in (("x", x, "[n, m, d]"), ("codebook", codebook, "[m, k, d]")):
         if not isinstance(value, Tensor):
@@ -88,5 +98,5 @@ def codebook_nearest(x: Tensor, codebook: Tensor, *, backend: Backend = "auto", 
         TypeError, ValueError: shapes, types or devices that do not fit, or values that are not finite.
     """
     _check(x, codebook)
-    implementation = choose(NEAREST, backend, x.device)
-    return implementation(x.detach(), codebook.detach(), threads or torch.get_num_threads())
+    codes: Tensor = _op(x.detach(), codebook.detach(), backend, threads)
+    return codes
