@@ -14,13 +14,7 @@ from torch import Tensor
 from fastlic.errors import BackendUnavailable
 from fastlic.integrations.compressai import swap
 from fastlic.integrations.compressai.report import Report, Row
-from fastlic.integrations.compressai.settings import BACKENDS, FORMATS, Backend, Format, Settings, State
-
-INSTALL = (
-    "fastlic.accelerate serves models of CompressAI, which is not installed or cannot be imported ({reason}). "
-    "Install it beside the torch you have with:  pip install --no-deps compressai==1.2.8  and then its requirements "
-    "(docs/compressai.md lists them)"
-)
+from fastlic.integrations.compressai.settings import BACKENDS, FORMATS, INSTALL, Backend, Format, Settings, State
 
 
 def accelerate(

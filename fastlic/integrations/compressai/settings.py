@@ -13,6 +13,11 @@ Format = Literal["native", "compressai"]
 Backend = Literal["auto", "cpp", "reference"]
 FORMATS = ("native", "compressai")
 BACKENDS = ("auto", "cpp", "reference")
+INSTALL = (
+    "fastlic.accelerate serves models of CompressAI, which is not installed or cannot be imported ({reason}). "
+    "Install it beside the torch you have with:  pip install --no-deps compressai==1.2.8  and then its requirements "
+    "(docs/compressai.md lists them)"
+)
 
 
 @dataclass

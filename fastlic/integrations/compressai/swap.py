@@ -80,6 +80,12 @@ def restore(module: nn.Module) -> bool:
     return True
 
 
-def state_of(module: nn.Module) -> Any:
-    """What was given to :func:`specialise`."""
-    return vars(module)[_STATE]
+def state_of(module: nn.Module, default: Any = ...) -> Any:
+    """What was given to :func:`specialise` or :func:`set_state`; without either ``default``, or KeyError."""
+    own = vars(module)
+    return own[_STATE] if default is ... else own.get(_STATE, default)
+
+
+def set_state(module: nn.Module, state: Any) -> None:
+    """Keep ``state`` with a module whose methods were not replaced."""
+    vars(module)[_STATE] = state

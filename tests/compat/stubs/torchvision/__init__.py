@@ -1,1 +1,1 @@
-"""Stands in for torchvision, whose builds must match torch exactly; CompressAI imports it, our tests use none of it."""
+"""Stands in for torchvision, whose builds must match torch exactly; CompressAI imports it."""
