@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 import fastlic
 from fastlic.cli import files, options
+from fastlic.codec import Codec
 from fastlic.codec.image_files import find_images, read_image
 from fastlic.evaluate import Record, evaluate_peer, report, run
 from fastlic.evaluate import plot as curves
@@ -36,7 +37,15 @@ def _peers(context: click.Context, parameter: click.Parameter, value: str) -> li
 
 @click.command("eval")
 @click.argument("folder", type=options.PATH)
-@options.model
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    default=(fastlic.DEFAULT_MODEL,),
+    show_default=True,
+    help="Shipped weights or a codec file; several are compared with each other too.",
+)
 @click.option("--qualities", metavar="1,2,..", callback=_numbers, help="Qualities to run.  [default: all whole ones]")
 @click.option(
     "--peers", metavar="LIST", default="jpeg,webp", show_default=True, callback=_peers, help="Of jpeg, webp, avif; ''."
@@ -49,11 +58,13 @@ def _peers(context: click.Context, parameter: click.Parameter, value: str) -> li
 @click.option(
     "--published", is_flag=True, help="Compare with curves published for Kodak: mbt2018, MLIC+, MLIC++, VTM, BPG."
 )
-@click.option("--records", type=options.PATH, help="What --json wrote earlier, in place of measuring again.")
+@click.option(
+    "--records", type=options.PATH, multiple=True, help="What --json wrote earlier, in place of measuring again."
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
 def evaluate(
     folder: Path,
-    model: str,
+    models: tuple[str, ...],
     qualities: list[float] | None,
     peers: list[Peer],
     check: bool,
@@ -62,7 +73,7 @@ def evaluate(
     plot: Path | None,
     json_file: Path | None,
     published: bool,
-    records: Path | None,
+    records: tuple[Path, ...],
     limit: int | None,
 ) -> None:
     """Measure bpp of real files, PSNR, MS-SSIM and times on the images in FOLDER.
@@ -71,58 +82,80 @@ def evaluate(
     source package basis-universal carries them in test_files/.
     """
     images = find_images(folder)[:limit]
-    codec = fastlic.load(model)
-    if qualities is None:
-        qualities = [float(q) for q in range(1, codec.qualities + 1)]
-    levels: Sequence[float | None] = [options.checked_quality(codec, q) for q in qualities] or [None]
+    codecs = [fastlic.load(model) for model in models]
+    if len({codec.name for codec in codecs}) < len(codecs):
+        raise click.UsageError("two of the models have the same name: their records could not be told apart")
+    levels = {codec.name: _levels(codec, qualities, alone=len(codecs) == 1) for codec in codecs}
     with_ms_ssim = ms_ssim_available() if ms_ssim is None else ms_ssim
     if plot is not None:
         curves.check(plot.suffix)  # now rather than after minutes of work
 
     measured: list[Record] = []
-    if records is not None:
-        measured = report.read_records(records)
+    if records:
+        measured = [record for path in records for record in report.read_records(path)]
     else:
-        steps = len(images) * (len(levels) + len(peers))
+        steps = len(images) * (sum(map(len, levels.values())) + len(peers))
         with tqdm(total=steps, unit="run", disable=None, leave=False) as bar:
             for path in images:
                 x = read_image(path).pixels
                 name = path.relative_to(folder).as_posix()
-                for level in levels:
-                    bar.set_postfix_str(f"{name} quality {level or 'fixed'}")
-                    measured.append(
-                        run.evaluate(
-                            codec, x, name, level, with_ms_ssim=with_ms_ssim, with_estimate=estimate, with_check=check
+                for codec in codecs:
+                    for level in levels[codec.name]:
+                        bar.set_postfix_str(f"{name} {codec.name} quality {level or 'fixed'}")
+                        measured.append(
+                            run.evaluate(
+                                codec,
+                                x,
+                                name,
+                                level,
+                                with_ms_ssim=with_ms_ssim,
+                                with_estimate=estimate,
+                                with_check=check,
+                            )
                         )
-                    )
-                    bar.update()
+                        bar.update()
                 for peer in peers:
                     bar.set_postfix_str(f"{name} {peer.name}")
                     measured += evaluate_peer(peer, x, name, with_ms_ssim=with_ms_ssim)
                     bar.update()
 
     rows = report.averages(measured)
-    results = report.bd_rates(measured, codec.name, [peer.name for peer in peers])
-    click.echo(f"{len(images)} images of {folder}, {codec!r}")
+    names = [codec.name for codec in codecs]
+    results = [
+        result
+        for index, name in enumerate(names)
+        for result in report.bd_rates(measured, name, [*(peer.name for peer in peers), *names[:index]])
+    ]
+    click.echo(f"{len(images)} images of {folder}, {', '.join(map(repr, codecs))}")
     click.echo(report.table(rows))
-    for peer, result in zip(peers, results, strict=True):
-        click.echo(f"BD-rate against {peer}: {result.text()}")
+    described = {peer.name: str(peer) for peer in peers}
+    for result in results:
+        of = f" of {result.codec}" if len(codecs) > 1 else ""
+        click.echo(f"BD-rate{of} against {described.get(result.anchor, result.anchor)}: {result.text()}")
     others = kodak() if published else []
-    ours = [(row.bpp, row.psnr) for row in rows if row.codec == codec.name]
-    for curve in others:
-        click.echo(f"BD-rate against {curve.name} as published ({curve.source}): {compare(curve, ours)}")
+    for name in names:
+        ours = [(row.bpp, row.psnr) for row in rows if row.codec == name]
+        of = f" of {name}" if len(codecs) > 1 else ""
+        for curve in others:
+            click.echo(f"BD-rate{of} against {curve.name} as published ({curve.source}): {compare(curve, ours)}")
     if json_file is not None:
         about: dict[str, Any] = {
             "fastlic": fastlic.__version__,
-            "codec": codec.name,
-            "fingerprint": codec.fingerprint.hex(),
+            "codecs": {codec.name: codec.fingerprint.hex() for codec in codecs},
+            "images": [path.name for path in images],
+            "peers": [str(peer) for peer in peers],
         }
-        about |= {"images": [path.name for path in images], "peers": [str(peer) for peer in peers]}
         content = json.dumps(report.to_json(measured, results, about), indent=1, allow_nan=False)
         files.write_whole(json_file, f"{content}\n".encode())
     if plot is not None:
-        files.write_whole(
-            plot, curves.draw(rows, codec.name, f"{folder.name}, {len(images)} images", plot.suffix, others)
-        )
+        title = f"{folder.name}, {len(images)} images"
+        files.write_whole(plot, curves.draw(rows, names, title, plot.suffix, others))
     if any(row.same_latents is False for row in rows):
         raise ValueError("latents of encoder and decoder differ: see the table; please report this as a bug")
+
+
+def _levels(codec: Codec, qualities: list[float] | None, alone: bool) -> Sequence[float | None]:
+    """Qualities at which ``codec`` is measured; beside others, one of a single rate ignores what was asked for them."""
+    if qualities is None or (not codec.qualities and not alone):
+        return [float(q) for q in range(1, codec.qualities + 1)] or [None]
+    return [options.checked_quality(codec, q) for q in qualities]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from fastlic.errors import BackendUnavailable
 from fastlic.evaluate.published import Curve
 from fastlic.evaluate.report import Average
 
 _PEER_COLOURS = ("#8a8a8a", "#c28a2c", "#4c8f5a", "#7a6fb0")
-_OUR_COLOUR = "#c2303a"
+_OUR_COLOURS = ("#c2303a", "#2f5fb3", "#d9822b", "#1f7a4d")
 _KINDS = (".png", ".svg", ".pdf")
 
 
@@ -28,42 +29,63 @@ def check(suffix: str) -> None:
         raise BackendUnavailable("--plot needs matplotlib: pip install 'fastlic[eval]'")
 
 
-def draw(rows: Sequence[Average], ours: str, title: str, suffix: str, published: Sequence[Curve] = ()) -> bytes:
-    """bpp against PSNR, as the bytes of a .png, .svg or .pdf file; raises as ``check`` does.
+def draw(
+    rows: Sequence[Average], ours: Sequence[str], title: str, suffix: str, published: Sequence[Curve] = ()
+) -> bytes:
+    """bpp against PSNR, and against MS-SSIM if every row has it, as the bytes of a .png, .svg or .pdf file.
 
     Args:
-        published: further curves, drawn dashed.
+        ours: names of the codecs to show in colour.
+        published: further curves of PSNR, drawn dashed.
+
+    Raises:
+        BackendUnavailable, ValueError: as ``check`` does.
     """
     check(suffix)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    both = all(row.ms_ssim_db is not None for row in rows)
+    figure = Figure(figsize=(11.0 if both else 6.4, 4.4), layout="constrained")
     FigureCanvasAgg(figure)  # no display, no global state
-    axes = figure.add_subplot()
-    colours = iter(_PEER_COLOURS)
+    panels = figure.subplots(1, 2 if both else 1, squeeze=False)[0]
+    _panel(panels[0], rows, ours, published, lambda row: row.psnr)
+    panels[0].set(ylabel="PSNR (dB, RGB)", title=title)
+    if both:
+        _panel(panels[1], rows, ours, (), lambda row: row.ms_ssim_db or 0.0)
+        panels[1].set(ylabel="MS-SSIM (dB)", title=title)
+    out = io.BytesIO()
+    figure.savefig(out, format=suffix.lstrip(".").lower(), dpi=160 if not both else 120)
+    return out.getvalue()
+
+
+def _panel(
+    axes: Any,
+    rows: Sequence[Average],
+    ours: Sequence[str],
+    published: Sequence[Curve],
+    quality: Callable[[Average], float],
+) -> None:
     names = list(dict.fromkeys(row.codec for row in rows))
-    for name in [ours, *(n for n in names if n != ours)]:
-        points = sorted((row.bpp, row.psnr) for row in rows if row.codec == name)
-        style = (
-            {"color": _OUR_COLOUR, "linewidth": 2.0, "zorder": 3}
-            if name == ours
-            else {"color": next(colours, "#555555")}
-        )
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=3.5, label=name, **style)
+    peers = [name for name in names if name not in ours]
+    colours = dict(zip(ours, _OUR_COLOURS, strict=False)) | dict(zip(peers, _PEER_COLOURS, strict=False))
+    for name in [*(n for n in ours if n in names), *peers]:
+        points = sorted((row.bpp, quality(row)) for row in rows if row.codec == name)
+        style = {"linewidth": 2.0, "zorder": 3} if name in ours else {}
+        if len(points) == 1:
+            style |= {"markersize": 7.0, "linestyle": "none"}
+        style = {"marker": "o", "markersize": 3.5, "color": colours.get(name, "#555555")} | style
+        axes.plot(*zip(*points, strict=True), label=name, **style)
     for curve, grey in zip(published, ("#b8b8b8", "#8fa8c8", "#6f86ab", "#2c2c2c", "#bda27a"), strict=False):
         axes.plot(
             *zip(*curve.points, strict=True), linestyle="--", linewidth=1.0, color=grey, label=curve.name, zorder=1
         )
     # Peers reach rates far beyond ours; the figure shows the range in which there is something to compare.
-    reach = [row.bpp for row in rows if row.codec == ours]
-    axes.set_xlim(0, 1.15 * max(reach))
-    inside = [row.psnr for row in rows if row.bpp <= 1.15 * max(reach)]
-    inside += [psnr for curve in published for bpp, psnr in curve.points if bpp <= 1.15 * max(reach)]
+    reach = 1.15 * max(row.bpp for row in rows if row.codec in ours)
+    axes.set_xlim(0, reach)
+    inside = [quality(row) for row in rows if row.bpp <= reach]
+    inside += [psnr for curve in published for bpp, psnr in curve.points if bpp <= reach]
     axes.set_ylim(min(inside) - 0.5, max(inside) + 0.5)
-    axes.set(xlabel="bits per pixel (whole file)", ylabel="PSNR (dB, RGB)", title=title)
+    axes.set(xlabel="bits per pixel (whole file)")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)
-    out = io.BytesIO()
-    figure.savefig(out, format=suffix.lstrip(".").lower(), dpi=160)
-    return out.getvalue()

@@ -71,8 +71,9 @@ def _average(codec: str, quality: float | None, group: list[Record]) -> Average:
 
 @dataclass(frozen=True)
 class BdRate:
-    """One BD-rate, per cent against ``anchor``; a part that is not defined is None, and ``reason`` says why."""
+    """One BD-rate of ``codec``, per cent against ``anchor``; what is not defined is None, and ``reason`` says why."""
 
+    codec: str
     anchor: str
     of_averages: float | None  # from the curves averaged over images
     over_images: float | None  # the mean of each image's own BD-rate
@@ -98,7 +99,7 @@ def bd_rates(records: Sequence[Record], codec: str, anchors: Sequence[str]) -> l
         try:
             mean = bd_rate(*([(r.bpp, r.psnr) for r in rows if r.codec == name] for name in (anchor, codec)))
         except ValueError as error:
-            results.append(BdRate(anchor, None, None, f"the averaged curves: {error}"))
+            results.append(BdRate(codec, anchor, None, None, f"the averaged curves: {error}"))
             continue
         try:
             single = []
@@ -107,9 +108,9 @@ def bd_rates(records: Sequence[Record], codec: str, anchors: Sequence[str]) -> l
                     [(r.bpp, r.psnr) for r in records if (r.codec, r.image) == (c, image)] for c in (anchor, codec)
                 ]
                 single.append(bd_rate(points[0], points[1]))
-            results.append(BdRate(anchor, mean, fmean(single)))
+            results.append(BdRate(codec, anchor, mean, fmean(single)))
         except ValueError as error:
-            results.append(BdRate(anchor, mean, None, f"{image}: {error}"))
+            results.append(BdRate(codec, anchor, mean, None, f"{image}: {error}"))
     return results
 
 

@@ -61,7 +61,7 @@ def write_card(path: Path, codec: Codec, checkpoint: Path, notes: dict[str, Any]
     Args:
         path: the card, ``<name>.json``.
         notes: what only the trainer knows: data, licences, hardware.
-        results: what ``fastlic eval --json`` wrote, or None.
+        results: what ``fastlic eval --json`` wrote, or None; the card keeps this codec's averages and BD-rates.
     """
     stored = load_checkpoint(checkpoint)
     card = {
@@ -71,6 +71,19 @@ def write_card(path: Path, codec: Codec, checkpoint: Path, notes: dict[str, Any]
         "architecture": codec.config,
         "training": {**stored["config"], "steps_done": stored["step"], **notes},
         "held_out": stored["validation"],
-        "results": results,
+        "results": None if results is None else _own(results, codec),
     }
     path.write_text(json.dumps(card, indent=1) + "\n")
+
+
+def _own(results: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+    measured = results["codecs"].get(codec.name)
+    if measured != codec.fingerprint.hex():
+        raise ValueError(
+            f"the results are those of {results['codecs']}; the card is for {codec.name!r}, {codec.fingerprint.hex()}"
+        )
+    return {
+        "images": results["images"],
+        "averages": [row for row in results["averages"] if row["codec"] == codec.name],
+        "bd_rate": [row for row in results["bd_rate"] if row["codec"] == codec.name],
+    }

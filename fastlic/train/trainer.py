@@ -285,9 +285,21 @@ class Trainer:
                         self.save()
                         saved = self.seconds
                 bar.write(self.checkpoint(), file=sys.stderr)
+                bar.write(
+                    self._pace(self.seconds - first_seconds, self.step - first, self.waited - first_waited),
+                    file=sys.stderr,
+                )
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    @staticmethod
+    def _pace(seconds: float, steps: int, waited: float) -> str:
+        seconds = max(seconds, 1e-9)
+        return (
+            f"{steps} steps in {seconds / 60:.1f} min: {steps / seconds:.2f} steps a second, "
+            f"{100 * waited / seconds:.1f} % of the time waiting for data"
+        )
 
     def _left(self, seconds: float, steps: int) -> str:
         c = self.config

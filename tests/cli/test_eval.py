@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from fastlic.codec import Codec
 from fastlic.codec.image_files import read_image
 from fastlic.evaluate import psnr
 
@@ -20,7 +21,7 @@ def test_records_are_those_of_real_files(fastlic_command, photos, tiny_codec, ti
     assert "BD-rate against JPEG (Pillow, optimize=True)" in result.out
 
     stored = json.loads((tmp_path / "out.json").read_text())
-    assert stored["fingerprint"] == tiny_codec.fingerprint.hex()
+    assert stored["codecs"] == {"tiny": tiny_codec.fingerprint.hex()}
     record = next(r for r in stored["records"] if (r["image"], r["quality"]) == ("chelsea.png", 3.5))
     x = read_image(photos / "chelsea.png").pixels
     data = tiny_codec.compress(x, 3.5)
@@ -62,6 +63,32 @@ def test_earlier_records_are_reported_again_without_measuring(
     assert stored[0] == stored[1]
     (tmp_path / "bad.json").write_text("{}")
     assert "holds no records" in fastlic_command(*options, "--records", "bad.json").err
+
+
+def test_several_codecs_are_compared_with_each_other(fastlic_command, photos, tiny_codec, tiny_codec_file, tmp_path):
+    other = Codec(tiny_codec.model, calibration=[read_image(photos / "chelsea.png").pixels], name="other")
+    other.save(tmp_path / "other.safetensors")
+    common = ["--peers", "", "--no-ms-ssim", "--limit", 1]
+    together = fastlic_command(
+        "eval", photos, "-m", tiny_codec_file, "-m", "other.safetensors", *common, "--qualities", "1,3", "--json", "a.json"
+    )  # fmt: skip
+    assert together.code == 0, together.err
+    assert "BD-rate of other against tiny: " in together.out
+    stored = json.loads((tmp_path / "a.json").read_text())
+    assert stored["codecs"] == {"tiny": tiny_codec.fingerprint.hex(), "other": other.fingerprint.hex()}
+    assert [(r["codec"], r["anchor"]) for r in stored["bd_rate"]] == [("other", "tiny")]
+
+    # The records of each alone say the same together.
+    for name, file in (("tiny", tiny_codec_file), ("other", "other.safetensors")):
+        options = ["-m", file, *common, "--qualities", "1,3", "--json", f"{name}.json"]
+        assert fastlic_command("eval", photos, *options).code == 0
+    files = ["--records", "tiny.json", "--records", "other.json"]
+    merged = fastlic_command("eval", photos, "-m", tiny_codec_file, "-m", "other.safetensors", *common, *files)
+    assert merged.out.splitlines()[-1] == together.out.splitlines()[-1]
+
+    twice = fastlic_command("eval", photos, "-m", tiny_codec_file, "-m", tiny_codec_file)
+    assert twice.code == 2
+    assert "same name" in twice.err
 
 
 def test_a_missing_extra_is_named_before_the_work(fastlic_command, photos, tiny_codec_file, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -22,6 +23,7 @@ def data(tmp_path, photos):
 def test_a_run_ends_in_a_codec_and_resumes(fastlic_command, data, tmp_path, photos):
     first = fastlic_command("train", "--data", data, "--out", "run", "--steps", 1, *SMALL)
     assert first.code == 0, first.err
+    assert re.search(r"1 steps in .* steps a second, .* % of the time waiting for data", first.err)
     assert (tmp_path / "run" / "codec.safetensors").exists()
     packed = fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", "run/codec.safetensors")
     assert packed.code == 0, packed.err
