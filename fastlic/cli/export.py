@@ -15,6 +15,7 @@ from fastlic.cli import options
 @click.option("--output", "-o", type=options.PATH, required=True, help="The codec file to write, NAME.safetensors.")
 @click.option("--data", type=options.PATH, required=True, help="The folder of training photographs, for calibration.")
 @click.option("--coding-only", is_flag=True, help="float16 weights, without the float entropy network.")
+@click.option("--whole", type=options.PATH, help="Also write it with the float entropy network, to measure growth.")
 @click.option("--checkpoint", type=options.PATH, help="Also write the float16 state dict that training can go on from.")
 @click.option("--notes", type=options.PATH, help="JSON for the card: data, licences, hardware.")
 @click.option("--results", type=options.PATH, help="What `fastlic eval --json` wrote, for the card.")
@@ -23,6 +24,7 @@ def export(
     output: Path,
     data: Path,
     coding_only: bool,
+    whole: Path | None,
     checkpoint: Path | None,
     notes: Path | None,
     results: Path | None,
@@ -39,6 +41,8 @@ def export(
     best = run / "best.pt"
     tiles, _ = load_tiles(data, cache=run / "tiles.npz")
     codec = export_codec(best, tiles, output, output.stem, coding_only=coding_only)
+    if whole is not None:
+        codec.save(whole)
     if checkpoint is not None:
         write_checkpoint(best, checkpoint)
     described = json.loads(notes.read_text()) if notes is not None else {}

@@ -71,10 +71,11 @@ def _panel(
     colours = dict(zip(ours, _OUR_COLOURS, strict=False)) | dict(zip(peers, _PEER_COLOURS, strict=False))
     for name in [*(n for n in ours if n in names), *peers]:
         points = sorted((row.bpp, quality(row)) for row in rows if row.codec == name)
-        style = {"linewidth": 2.0, "zorder": 3} if name in ours else {}
+        style: dict[str, Any] = {"marker": "o", "markersize": 3.5, "color": colours.get(name, "#555555")}
+        if name in ours:
+            style |= {"linewidth": 2.0, "zorder": 3}
         if len(points) == 1:
             style |= {"markersize": 7.0, "linestyle": "none"}
-        style = {"marker": "o", "markersize": 3.5, "color": colours.get(name, "#555555")} | style
         axes.plot(*zip(*points, strict=True), label=name, **style)
     for curve, grey in zip(published, ("#b8b8b8", "#8fa8c8", "#6f86ab", "#2c2c2c", "#bda27a"), strict=False):
         axes.plot(

@@ -60,10 +60,13 @@ def write_card(path: Path, codec: Codec, checkpoint: Path, notes: dict[str, Any]
 
     Args:
         path: the card, ``<name>.json``.
-        notes: what only the trainer knows: data, licences, hardware.
+        notes: what only the trainer knows: data, licences, hardware; ``growth``, of the integers' rate over the float
+            path's, gets a place of its own.
         results: what ``fastlic eval --json`` wrote, or None; the card keeps this codec's averages and BD-rates.
     """
     stored = load_checkpoint(checkpoint)
+    growth = notes.get("growth")
+    notes = {key: value for key, value in notes.items() if key != "growth"}
     card = {
         "name": codec.name,
         "family": codec.family,
@@ -71,6 +74,7 @@ def write_card(path: Path, codec: Codec, checkpoint: Path, notes: dict[str, Any]
         "architecture": codec.config,
         "training": {**stored["config"], "steps_done": stored["step"], **notes},
         "held_out": stored["validation"],
+        "growth": growth,
         "results": None if results is None else _own(results, codec),
     }
     path.write_text(json.dumps(card, indent=1) + "\n")

@@ -23,12 +23,19 @@ def _blur(x: Tensor) -> Tensor:
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     """MS-SSIM of each pair, [N]; ``a`` and ``b`` are [N, 3, H, W] float in [0, 1].
 
+    Computed in at least float32 whatever autocast says: variances are small differences of large means, which bfloat16 loses.
     Five scales need a side of 161; smaller crops use as many as keep the window inside, their weights rescaled to the
     same sum. With five it is the published measure.
 
     Raises:
         ValueError: a side below 11.
     """
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (a, b))
+        return _ms_ssim(a, b)
+
+
+def _ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     side = min(a.shape[-2:])
     if side < _TAPS:
         raise ValueError(f"MS-SSIM needs sides of at least {_TAPS}, got {tuple(a.shape[-2:])}")

@@ -69,9 +69,8 @@ def test_several_codecs_are_compared_with_each_other(fastlic_command, photos, ti
     other = Codec(tiny_codec.model, calibration=[read_image(photos / "chelsea.png").pixels], name="other")
     other.save(tmp_path / "other.safetensors")
     common = ["--peers", "", "--no-ms-ssim", "--limit", 1]
-    together = fastlic_command(
-        "eval", photos, "-m", tiny_codec_file, "-m", "other.safetensors", *common, "--qualities", "1,3", "--json", "a.json"
-    )  # fmt: skip
+    both = ["eval", photos, "-m", tiny_codec_file, "-m", "other.safetensors", *common]
+    together = fastlic_command(*both, "--qualities", "1,3", "--json", "a.json")
     assert together.code == 0, together.err
     assert "BD-rate of other against tiny: " in together.out
     stored = json.loads((tmp_path / "a.json").read_text())
@@ -83,7 +82,7 @@ def test_several_codecs_are_compared_with_each_other(fastlic_command, photos, ti
         options = ["-m", file, *common, "--qualities", "1,3", "--json", f"{name}.json"]
         assert fastlic_command("eval", photos, *options).code == 0
     files = ["--records", "tiny.json", "--records", "other.json"]
-    merged = fastlic_command("eval", photos, "-m", tiny_codec_file, "-m", "other.safetensors", *common, *files)
+    merged = fastlic_command(*both, *files)
     assert merged.out.splitlines()[-1] == together.out.splitlines()[-1]
 
     twice = fastlic_command("eval", photos, "-m", tiny_codec_file, "-m", tiny_codec_file)

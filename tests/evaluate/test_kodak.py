@@ -42,7 +42,7 @@ def test_real_bytes_stay_within_half_a_per_cent_of_the_estimate(records):
 
 
 def test_files_are_as_much_smaller_than_jpegs_as_readme_says(records):
-    # The aim for these weights was -30 % and ahead of WebP; they reached -28.4 % and +11.5 % (docs/kodak.json).
+    # docs/kodak.json: -40.4 % and -7.4 % over all eight qualities.
     jpeg, webp = bd_rates(records, fastlic.DEFAULT_MODEL, ["JPEG", "WebP"])
-    assert jpeg.of_averages is not None and jpeg.of_averages <= -27
-    assert webp.of_averages is not None and webp.of_averages <= 13
+    assert jpeg.of_averages is not None and jpeg.of_averages <= -39.5
+    assert webp.of_averages is not None and webp.of_averages <= -6

@@ -26,3 +26,12 @@ def test_small_crops_use_fewer_scales(side):
     assert torch.isfinite(b.grad).all()
     with pytest.raises(ValueError, match="at least 11"):
         ms_ssim(a[..., :10], a[..., :10])
+
+
+def test_autocast_does_not_reach_it():
+    a = torch.rand(1, 3, 176, 176, generator=torch.Generator().manual_seed(0)) * 0.1 + 0.5
+    b = (a + 0.02).clamp(0, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = ms_ssim(a, b.requires_grad_())
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, ms_ssim(a, b))
