@@ -23,9 +23,9 @@ def _blur(x: Tensor) -> Tensor:
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     """MS-SSIM of each pair, [N]; ``a`` and ``b`` are [N, 3, H, W] float in [0, 1].
 
-    Computed in at least float32 whatever autocast says: variances are small differences of large means, which bfloat16 loses.
-    Five scales need a side of 161; smaller crops use as many as keep the window inside, their weights rescaled to the
-    same sum. With five it is the published measure.
+    At least float32 whatever autocast says: variances are small differences of large means, which bfloat16 loses. Five
+    scales need a side of 161; smaller crops use as many as keep the window inside, their weights rescaled to the same
+    sum. With five it is the published measure.
 
     Raises:
         ValueError: a side below 11.
