@@ -27,7 +27,16 @@ from fastlic.kernels.integer import (
     scale_index,
     store_planes,
 )
-from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, options, target_of
+from fastlic.kernels.launch import (
+    Target,
+    Variant,
+    ceil_div,
+    check_device,
+    interpreted,
+    options,
+    small_tensor,
+    target_of,
+)
 from fastlic.kernels.packing import MAX_SOURCES, BoardNetwork, Map, Requantiser, Source
 from fastlic.kernels.reference.checkerboard import ANCHOR, count_of, positions, size_of
 
@@ -237,8 +246,8 @@ def _run(
     for source, given in zip(network.sources, maps, strict=True):
         places.append((source.channels, given.border, len(taps), len(source.taps)))
         taps += [r * (width + 2 * given.border) + c for r, c in source.taps]
-    layout = torch.tensor(places or [(64, 0, 0, 0)], dtype=torch.int32).to(device)
-    offsets = torch.tensor([*taps, 0], dtype=torch.int32).to(device)
+    layout = small_tensor(tuple(v for place in places or [(64, 0, 0, 0)] for v in place), device)
+    offsets = small_tensor((*taps, 0), device)
     P, N, warps, stages = _tiles(target_of(device), images * count)
     if interpreted(_network):
         P, N = 32, 64

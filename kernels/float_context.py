@@ -22,7 +22,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, options, target_of
+from fastlic.kernels.launch import (
+    Target,
+    Variant,
+    ceil_div,
+    check_device,
+    interpreted,
+    options,
+    small_tensor,
+    target_of,
+)
 from fastlic.kernels.reference.float_context import PRECISIONS, TAPS
 
 __all__ = ["PRECISIONS", "TAPS", "masked_context"]
@@ -185,7 +194,7 @@ def masked_context(
         share = _pad(share, rows, C0)
         latent = _pad(y.permute(0, 2, 3, 1), images, height, width, CY)
         scratch = [torch.empty(rows, c, dtype=torch.float32, device=device) for c in (CX, C0, C1)]
-        taps = torch.tensor(TAPS, dtype=torch.int32).to(device)
+        taps = small_tensor(tuple(v for tap in TAPS for v in tap), device)
         P, N, warps, stages = _tiles(target, precision, rows)
         if interpreted(_context):
             P, N = 32, 64

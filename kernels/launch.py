@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -90,6 +90,12 @@ def check_device(kernel: Any, *tensors: Tensor) -> torch.device:
     if device.type == "cpu" and not interpreted(kernel):
         raise BackendUnavailable("Triton kernels need tensors on a GPU (on the CPU only under TRITON_INTERPRET=1)")
     return device
+
+
+@lru_cache(maxsize=256)
+def small_tensor(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """int32 on the device, made once: later calls copy nothing, so they can be captured in a CUDA graph."""
+    return torch.tensor(values, dtype=torch.int32).to(device)
 
 
 def ceil_div(a: int, b: int) -> int:

@@ -35,7 +35,17 @@ from fastlic.kernels.integer import (
     scale_index,
     store_planes,
 )
-from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, options, processors, target_of
+from fastlic.kernels.launch import (
+    Target,
+    Variant,
+    ceil_div,
+    check_device,
+    interpreted,
+    options,
+    processors,
+    small_tensor,
+    target_of,
+)
 from fastlic.kernels.packing import Dense, Map, Requantiser, padded
 from fastlic.kernels.rans import DeviceTables, Streams, decode_run, decode_step
 
@@ -83,6 +93,13 @@ def wavefront(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(t, kind="stable").astype(np.int32)
     offsets = np.searchsorted(t[order], np.arange(width + 3 * (height - 1) + 1)).astype(np.int32)
     return order, offsets[np.r_[True, np.diff(offsets) > 0]]  # with one or two columns some t have no position
+
+
+@lru_cache(maxsize=64)
+def _on_device(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """``wavefront`` as tensors, copied once."""
+    order, offsets = wavefront(height, width)
+    return torch.from_numpy(order).to(device), torch.from_numpy(offsets).to(device)
 
 
 @triton.jit
@@ -229,7 +246,7 @@ class _Buffers:
 
 def _flat_taps(network: ContextNetwork, width: int) -> Tensor:
     stride = width + 2 * BORDER
-    return torch.tensor([i * stride + j for i, j in TAPS] + [0], dtype=torch.int32).to(network.device)
+    return small_tensor((*(i * stride + j for i, j in TAPS), 0), network.device)
 
 
 def _network_arguments(network: ContextNetwork, width: int) -> tuple[Any, ...]:
@@ -320,7 +337,7 @@ def _large(target: Target) -> int:
 
 def _prepare(network: ContextNetwork, share: Tensor, encode: bool) -> tuple[_Buffers, Tensor, np.ndarray]:
     images, height, width = share.shape[:3]
-    order, offsets = wavefront(height, width)
+    offsets = wavefront(height, width)[1]
     device, count = share.device, height * width
     largest = int(np.diff(offsets).max())
     shape = (images, count, network.M)
@@ -332,7 +349,7 @@ def _prepare(network: ContextNetwork, share: Tensor, encode: bool) -> tuple[_Buf
         symbols=torch.empty(shape if encode else (1,), dtype=torch.int32, device=device),
         y=torch.empty(shape, dtype=torch.int32, device=device),
     )
-    return buffers, torch.from_numpy(order).to(device), offsets
+    return buffers, _on_device(height, width, device)[0], offsets
 
 
 DRIVERS = ("persistent", "launch")
@@ -353,7 +370,7 @@ def _run_whole(
 ) -> None:  # fmt: skip
     images, height, width = share.shape[:3]
     device = share.device
-    on_device = torch.from_numpy(offsets).to(device)
+    on_device = _on_device(height, width, device)[1]
     counter = torch.zeros(1, dtype=torch.int32, device=device)
     constants = _constants(network)
     N = _block(_whole, 32)

@@ -20,6 +20,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line per case")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw rates as a bar chart")
     parser.add_argument("--seconds", type=float, default=1.0, help="time per case and per peer (default: 1)")
+    parser.add_argument("--gpu", action="store_true", help="everything that only a GPU can tell (fastlic.bench.gpu)")
     return parser.parse_args(arguments)
 
 
@@ -30,6 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         print(f"no suite named {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
         return 2
+    if options.gpu:
+        from fastlic.bench import gpu
+
+        return gpu.main([])
     pattern = options.filter if any(c in options.filter for c in "*?[") else f"*{options.filter}*"
 
     def wanted(name: str) -> bool:

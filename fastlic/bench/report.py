@@ -58,6 +58,8 @@ def table(results: list[Measurement]) -> str:
     lines.insert(1, "  ".join("-" * width for width in widths))
     for result in results:
         details = [f"{result.bound} allows {_number(result.roofline)} {result.unit}/s" if result.roofline else ""]
+        moved = result.extra.get("bytes_per_second")
+        details.append(f"{_number(moved / 1e9)} GB/s" if moved else "")
         text = "; ".join(part for part in [*details, result.note] if part)
         if text:
             lines.append(f"  {result.name}: {text}")

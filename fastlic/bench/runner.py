@@ -33,6 +33,8 @@ class Case:
     bound: str = ""
     clock: Clock = "thread"
     note: str = ""
+    repeats: int = 1  # operations that one call of ``run`` does; times are reported for one
+    traffic: float | None = None  # bytes that one call moves at least
 
 
 @dataclass
@@ -107,6 +109,10 @@ def measure(case: Case, budget: float = 1.0, least: int = 5, most: int = 200) ->
         bound=case.bound,
         note=case.note,
     )
+    if case.repeats > 1:
+        result.seconds = {key: value / case.repeats for key, value in result.seconds.items()}
+    if case.traffic:
+        result.extra["bytes_per_second"] = case.traffic / median
     if case.peer:
         result.peer_rate = (case.peer_work or case.work) / statistics.median(times[1])
         result.ratio = result.rate / result.peer_rate

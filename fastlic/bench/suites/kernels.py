@@ -1,0 +1,514 @@
+"""Every kernel beside its torch twin and beside what one would use instead; on a GPU, or the CPU backends without one.
+
+Shapes are those of the three families at 512x768, 1080p and 4K. On a GPU runs are repeated in a CUDA graph, with
+operands in the cache as they are inside a codec; ``of roofline`` is held against the data sheet. Integer results are
+compared before they are timed. ``python -m fastlic.bench kernels --gpu`` adds the tests, tuning and the sanitizer.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastlic.bench.gpu_timing import fastest, repeated, synchronise
+from fastlic.bench.lifelike import spreads
+from fastlic.bench.runner import Case
+from fastlic.entropy.schedule import hyper_size
+from fastlic.ops.codebook import codebook_nearest
+from fastlic.ops.context import masked_context
+from fastlic.ops.quantise import quantise
+
+Wanted = Callable[[str], bool]
+Run = Callable[[], Any]
+
+LATENTS = {"512x768": (32, 48), "1080p": (68, 120), "4K": (135, 240)}
+M = 192  # channels of the latent, where a shape needs them
+CODEBOOKS = {"m=2 d=64": (2, 64, 8192), "m=12 d=16": (12, 16, 8192)}
+
+
+def on_gpu() -> bool:
+    """Whether kernels are what is measured; otherwise the CPU's backends are."""
+    return torch.cuda.is_available()
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def cases(wanted: Wanted) -> Iterator[Case]:
+    groups = [codebook_cases, quantise_cases, float_context_cases]
+    if on_gpu():
+        groups += [context_cases, checkerboard_cases, convolution_cases, rans_cases, decode_cases]
+    else:
+        groups += [engine_cases]
+    for group in groups:
+        cases_of = group(wanted)
+        while True:
+            try:
+                case = next(cases_of)
+            except StopIteration:
+                break
+            except Exception as error:  # one kernel's failure must not hide the others' results
+                print(f"\n{group.__name__}: {type(error).__name__}: {error}", file=sys.stderr)
+                break
+            yield case
+
+
+def case(
+    name: str, run: Run, operations: float, traffic: float, kind: str, peer: Run, peer_name: str, note: str = ""
+) -> Case:
+    """``operations``: multiplications and additions that the result takes; ``traffic``: bytes that must move."""
+    if not on_gpu():
+        return Case(name, run, operations / 1e9, "GFLOP", peer, peer_name, clock="wall", note=note)
+    limit = fastest(kind, operations, traffic)
+    again, times, how = repeated(run)
+    other, other_times, _ = repeated(peer, 1 if "reference" in peer_name else 5)
+    seconds, bound = limit or (0.0, "")
+    return Case(
+        name,
+        again,
+        times * operations / 1e12,
+        "TFLOP",
+        other,
+        peer_name,
+        other_times * operations / 1e12,
+        roofline=operations / 1e12 / seconds if limit else None,
+        bound=bound,
+        clock="wall",
+        note="; ".join(part for part in (note, how) if part),
+        repeats=times,
+        traffic=times * traffic,
+    )
+
+
+def same(found: Any, wanted: Any) -> str:
+    """Words for a note; raises if integers differ."""
+    for a, b in zip(found, wanted, strict=True):
+        if not torch.equal(a.cpu(), b.cpu()):
+            raise AssertionError(f"{int((a.cpu() != b.cpu()).sum())} of {a.numel()} numbers differ from the reference")
+    return "equal to the reference"
+
+
+# ---- nearest codewords
+
+
+def mcquic_distances(x: Tensor, words: Tensor) -> Tensor:
+    """As McQuic computes it: |x|^2 + |c|^2 - 2 x.c for all pairs, then the smallest."""
+    inner = torch.einsum("nmd,mkd->nmk", x, words)
+    distance = (x**2).sum(2, keepdim=True) + (words**2).sum(2)[None] - 2 * inner
+    return distance.argmin(-1)
+
+
+def cdist(x: Tensor, words: Tensor) -> Tensor:
+    return torch.cdist(x.transpose(0, 1), words).argmin(-1)
+
+
+def faiss_search(x: Tensor, words: Tensor) -> Run | None:
+    if importlib.util.find_spec("faiss") is None:
+        return None
+    import faiss  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+    vectors = [x[:, g].contiguous().cpu().numpy() for g in range(x.shape[1])]
+    indexes = []
+    for group in words.cpu().numpy():
+        index = faiss.IndexFlatL2(group.shape[1])
+        index.add(group)
+        indexes.append(index)
+    return lambda: [index.search(v, 1) for index, v in zip(indexes, vectors, strict=True)]
+
+
+def codebook_cases(wanted: Wanted) -> Iterator[Case]:
+    sizes = LATENTS if on_gpu() else {"512x768": LATENTS["512x768"]}
+    for size, (height, width) in sizes.items():
+        for shape, (m, d, k) in CODEBOOKS.items():
+            names = {peer: f"codebook {shape} {size} vs {peer}" for peer in ("mcquic", "cdist", "faiss", "reference")}
+            names = {peer: name for peer, name in names.items() if wanted(name)}
+            if not names:
+                continue
+            generator = torch.Generator().manual_seed(1)
+            words = torch.randn(m, k, d, generator=generator).to(device())
+            n = height * width
+            near = torch.randint(k, (n, m), generator=generator).to(device())
+            # Vectors near their words, as a trained encoder's are.
+            x = torch.stack([words[g, near[:, g]] for g in range(m)], 1)
+            x = x + 0.7 * torch.randn(n, m, d, generator=generator).to(device())
+            run = _search(x, words)
+            peers: dict[str, Run | None] = {
+                "mcquic": partial(mcquic_distances, x, words),
+                "cdist": partial(cdist, x, words),
+                "faiss": faiss_search(x, words) if "faiss" in names else None,
+                "reference": partial(codebook_nearest, x, words, backend="reference"),
+            }
+            operations, traffic = 2.0 * n * m * k * d, 4.0 * (n * m * d + m * k * d) + 8 * n * m
+            for peer, name in names.items():
+                other = peers[peer]
+                if other is None:
+                    continue
+                note = same([run()], [other()]) if peer == "reference" else ""
+                yield case(name, run, operations, traffic, "tf32x3", other, peer, note)
+
+
+def _search(x: Tensor, words: Tensor) -> Run:
+    if not on_gpu():
+        return partial(codebook_nearest, x, words)
+    from fastlic.kernels import codebook
+
+    return lambda: codebook.nearest(x, words)[0]
+
+
+# ---- between network and coder
+
+
+def torch_quantise(y: Tensor, scales: Tensor, means: Tensor, thresholds: Tensor) -> tuple[Tensor, ...]:
+    rounded = (y - means).round()
+    return rounded.to(torch.int32), torch.bucketize(scales, thresholds).to(torch.uint8), rounded + means
+
+
+def quantise_cases(wanted: Wanted) -> Iterator[Case]:
+    for size, (height, width) in LATENTS.items():
+        name = f"quantise M=192 {size} vs torch"
+        if not wanted(name):
+            continue
+        y, scales, means = (torch.randn(1, M, height, width, device=device()) for _ in range(3))
+        thresholds = torch.linspace(0.12, 250, 63, device=device())
+        run = partial(quantise, y, scales, means, thresholds)
+        peer = partial(torch_quantise, y, scales, means, thresholds)
+        if on_gpu():
+            from fastlic.kernels.quantize import quantise_float
+
+            run = partial(quantise_float, y, scales, means, thresholds)
+        note = same(run(), peer())
+        yield case(name, run, 10.0 * y.numel(), 21.0 * y.numel(), "ieee", peer, "torch", note)
+
+
+# ---- the context network in floating point
+
+
+def jahp_layers(M: int) -> tuple[list[Tensor], list[Tensor]]:
+    torch.manual_seed(0)
+    widths = [(2 * M, M, 5, 5), (10 * M // 3, 4 * M, 1, 1), (8 * M // 3, 10 * M // 3, 1, 1), (2 * M, 8 * M // 3, 1, 1)]
+    weights = [torch.randn(shape, device=device()) / (shape[1] * shape[2] * shape[3]) ** 0.5 for shape in widths]
+    return weights, [torch.randn(shape[0], device=device()) for shape in widths]
+
+
+def unfolded(y: Tensor, hyper: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Tensor:
+    """unfold and matrix products: the usual way to compute single positions."""
+    columns = F.unfold(y, 5, padding=2)[0]
+    context = torch.addmm(biases[0][:, None], weights[0].flatten(1), columns)
+    x = torch.cat([hyper[0].flatten(1), context])
+    for i in (1, 2, 3):
+        x = torch.addmm(biases[i][:, None], weights[i].flatten(1), x)
+        x = F.leaky_relu(x) if i < 3 else x
+    return x
+
+
+def float_context_cases(wanted: Wanted) -> Iterator[Case]:
+    precisions = ("ieee", "tf32x3", "bf16") if on_gpu() else ("ieee",)
+    for size, (height, width) in (LATENTS if on_gpu() else {"512x768": LATENTS["512x768"]}).items():
+        for precision in precisions:
+            names = {peer: f"float context M=192 {precision} {size} vs {peer}" for peer in ("convolutions", "unfold")}
+            names = {peer: name for peer, name in names.items() if wanted(name)}
+            if not names:
+                continue
+            weights, biases = jahp_layers(M)
+            y, hyper = (torch.randn(1, c, height, width, device=device()) for c in (M, 2 * M))
+            backend: Any = "triton" if on_gpu() else "reference"
+            run = partial(masked_context, y, hyper, weights, biases, precision=precision, backend=backend)
+            peers = {
+                "convolutions": partial(masked_context, y, hyper, weights, biases, backend="reference"),
+                "unfold": partial(unfolded, y, hyper, weights, biases),
+            }
+            macs = (12 * M * 2 * M + sum(w[0].numel() * len(w) for w in weights[1:])) * height * width
+            traffic = 4.0 * (y.numel() * 5 + sum(w.numel() for w in weights))
+            for peer, name in names.items():
+                if peer == "convolutions" and not on_gpu():
+                    continue  # it is the CPU's backend
+                yield case(name, run, 2.0 * macs, traffic, precision, peers[peer], peer)
+
+
+# ---- integers on a GPU
+
+
+@cache
+def device_model() -> tuple[Any, Any]:
+    """(IntegerEntropyModel, DeviceEngine) of a JAHP with N = M = 192."""
+    from fastlic.bench.suites.engine import codec_of
+
+    model = codec_of(192).entropy
+    return model, model.device_engine
+
+
+def latents(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """z and y in units of 2^-6 with a trained model's spreads."""
+    model = device_model()[0]
+    N, M = model.hyper_channels, model.latent_channels
+    generator = torch.Generator().manual_seed(3)
+    z = torch.randn(N, *hyper_size(height, width), generator=generator) * spreads(N, 1)[:, None, None] / 2
+    y = torch.randn(M, height, width, generator=generator) * spreads(M, 0)[:, None, None]
+    return (z * 64).round().int(), (y * 64).round().int()
+
+
+def context_macs(M: int, positions: int) -> float:
+    return positions * (12.0 * M * 2 * M + 2 * M * (10 * M // 3) + (10 * M // 3) * (8 * M // 3) + (8 * M // 3) * 2 * M)
+
+
+def context_cases(wanted: Wanted) -> Iterator[Case]:
+    """The integer network at all positions at once: what training on integers or a rate estimate asks for."""
+    for size, (height, width) in LATENTS.items():
+        names = {peer: f"integer context M=192 {size} vs {peer}" for peer in ("float64", "float unfold")}
+        names = {peer: name for peer, name in names.items() if wanted(name)}
+        if not names:
+            continue
+        from fastlic.kernels import masked_context as kernels
+        from fastlic.kernels.packing import as_map
+
+        engine = device_model()[1]
+        network = engine._network
+        generator = torch.Generator().manual_seed(2)
+        seen = torch.randint(-2047, 2048, (1, height, width, network.M), generator=generator).to(device())
+        share = torch.randint(-1 << 20, 1 << 20, (1, height, width, network.hidden[0].columns), generator=generator)
+        share = share.to(device(), torch.int32)
+        run = partial(kernels.parameters, network, as_map(seen, 2), share)
+        weights, biases = jahp_layers(M)
+        y, hyper = (torch.randn(1, c, height, width, device=device()) for c in (M, 2 * M))
+        twin = partial(context_twin, network, seen, share)
+        note = same(run(), twin())
+        peers: dict[str, Run] = {"float64": twin, "float unfold": partial(unfolded, y, hyper, weights, biases)}
+        operations = 4.0 * context_macs(network.M, height * width)  # two planes of int8
+        traffic = 7.0 * network.M * height * width + 4.0 * share.numel()
+        for peer, name in names.items():
+            yield case(name, run, operations, traffic, "int8", peers[peer], peer, note)
+
+
+def context_twin(network: Any, seen: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """The network on integers in float64, with torch's matrix products."""
+    from fastlic.kernels.masked_context import TAPS
+    from fastlic.kernels.reference.integer import requantise, scale_index
+
+    height, width, M = seen.shape[1:]
+    C = network.context.weights.shape[1] // len(TAPS)
+    whole = F.pad(seen.double(), (0, C - M, 2, 2, 2, 0))
+    taps = [whole[:, 2 + i : 2 + i + height, 2 + j : 2 + j + width] for i, j in TAPS]
+    x = torch.cat(taps, 3).flatten(1, 2)
+    for i, layer in enumerate((network.context, *network.hidden, network.head)):
+        acc = (x @ layer.weights.double().T).long()
+        acc = acc + (share.flatten(1, 2).long() if i == 1 else layer.requantiser.numbers[0].long())
+        x = requantise(acc, layer.requantiser).double()
+    scales, means = x.chunk(2, 2)
+    return scale_index(scales[..., :M].long(), network.thresholds), means[..., :M].int()
+
+
+def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
+    """The parameter network of a late slice of MLIC++ at one parity of the latent."""
+    import numpy as np
+
+    parts, hidden, channels = (192, 192, 128, 128, 640), (640, 512, 384), 32
+    for size, (height, width) in LATENTS.items():
+        names = {peer: f"checkerboard MLIC++ {size} vs {peer}" for peer in ("reference", "float whole map")}
+        names = {peer: name for peer, name in names.items() if wanted(name)}
+        if not names:
+            continue
+        from fastlic.entropy.fixed import Requantiser
+        from fastlic.entropy.mlic.functions import Tables
+        from fastlic.entropy.scales import scale_levels, scale_thresholds
+        from fastlic.ops import checkerboard
+
+        rng = np.random.default_rng(0)
+        layers: list[Any] = []
+        inputs, operations = sum(parts), 0.0
+        count = checkerboard.count_of(height, width, 1)
+        for i, outputs in enumerate((*hidden, 2 * channels)):
+            bits = 21 if i == len(hidden) else 12
+            factor = np.full(outputs, min(1 << (bits - 1), 1 << 16) / (2.5 * 74 * 600 * inputs**0.5))
+            arrays = {
+                "weight": rng.integers(-127, 128, (outputs, inputs)).astype(np.int8),
+                "bias": np.zeros(outputs, np.int32),
+                **Requantiser.from_factors(factor, bits).to_arrays("requantise"),
+            }
+            layers.append(arrays if i == len(hidden) else {**arrays, "exponents": np.full(outputs, 8, np.uint8)})
+            operations += 4.0 * count * inputs * outputs
+            inputs = outputs
+        gelu = Tables.make().gelu_table
+        sources = [(c, ((0, 0),)) for c in parts]
+        network = checkerboard.pack(layers, sources, scale_thresholds(scale_levels()), gelu, device())
+        values = [torch.from_numpy(rng.integers(-2047, 2048, (1, height, width, c))).to(device()) for c in parts]
+        maps = [checkerboard.as_map(v, 0) for v in values]
+        run = partial(checkerboard.parameters, network, maps, 1, backend="triton")
+        twin = partial(checkerboard.parameters, network, maps, 1, backend="reference")
+        floats = torch.cat(values, 3).permute(0, 3, 1, 2).float()
+        stack = [torch.from_numpy(a["weight"]).float().to(device())[:, :, None, None] for a in layers]
+
+        def whole(floats: Tensor = floats, stack: list[Tensor] = stack) -> Tensor:
+            x = floats
+            for i, weight in enumerate(stack):
+                x = F.conv2d(x, weight)
+                x = F.gelu(x) if i + 1 < len(stack) else x
+            rows = torch.arange(x.shape[2], device=x.device)[:, None]
+            return x * ((rows + torch.arange(x.shape[3], device=x.device)) % 2)
+
+        note = same(run(), twin())
+        traffic = (
+            2.0 * count * sum(parts) + sum(layer.weights.numel() for layer in network.layers) + 5.0 * count * channels
+        )
+        peers: dict[str, Run] = {"reference": twin, "float whole map": whole}
+        for peer, name in names.items():
+            yield case(name, run, operations, traffic, "int8", peers[peer], peer, note)
+
+
+def convolution_cases(wanted: Wanted) -> Iterator[Case]:
+    """The transposed 5x5 convolutions of hyper synthesis, the second of JAHP's."""
+    for size, (height, width) in LATENTS.items():
+        names = {peer: f"integer convolution {size} vs {peer}" for peer in ("float64", "float32")}
+        names = {peer: name for peer, name in names.items() if wanted(name)}
+        if not names:
+            continue
+        from fastlic.kernels.convolution import convolve
+        from fastlic.kernels.packing import as_map
+
+        model, engine = device_model()
+        layer, plain = engine._hyper[1], model.hyper[1]
+        rows, columns = -(-height // 2), -(-width // 2)
+        generator = torch.Generator().manual_seed(1)
+        x = torch.randint(-2047, 2048, (1, layer.inputs, rows, columns), generator=generator).to(device())
+        source = as_map(x.permute(0, 2, 3, 1), layer.reach)
+        run = partial(convolve, source, layer, "accumulators")
+        weight = torch.from_numpy(plain.weight).to(device())
+        bias = torch.from_numpy(plain.bias).to(device())
+
+        def twin(kind: torch.dtype, x: Tensor = x, weight: Tensor = weight, bias: Tensor = bias) -> Tensor:
+            return F.conv_transpose2d(x.to(kind), weight.to(kind), bias.to(kind), 2, 2, 1)
+
+        sums: Any = run()
+        found = sums[..., : layer.outputs].permute(0, 3, 1, 2).long()
+        note = same([found], [twin(torch.float64).long()])
+        operations = 4.0 * 25 * layer.inputs * layer.outputs * rows * columns
+        traffic = 2.0 * x.numel() + weight.numel() + 16.0 * layer.outputs * rows * columns
+        for peer, name in names.items():
+            kind = torch.float64 if peer == "float64" else torch.float32
+            yield case(name, run, operations, traffic, "int8", partial(twin, kind), peer, note)
+
+
+# ---- streams
+
+
+def symbol_case(name: str, run: Run, symbols: int, peer: Run, peer_name: str, note: str) -> Case:
+    def waiting() -> None:
+        run()
+        synchronise()
+
+    return Case(name, waiting, symbols / 1e6, "Msym", peer, peer_name, clock="wall", note=note)
+
+
+def decode_stream(data: bytes, indexes: Tensor, tables: Any) -> Tensor:
+    from fastlic.kernels import rans
+
+    return rans.decode(rans.open_streams([data], device()), indexes, tables)
+
+
+def rans_cases(wanted: Wanted) -> Iterator[Case]:
+    """The coder alone, one image: the kernel reads and writes the device's memory, the C++ coder main memory."""
+    for size, (height, width) in LATENTS.items():
+        names = {way: f"rans {way} M=192 {size} vs C++" for way in ("decode", "encode")}
+        if not any([wanted(name) for name in names.values()]):
+            continue
+        import numpy as np
+
+        from fastlic.kernels import rans
+        from fastlic.ops.rans import rans_decode, rans_encode
+
+        model, engine = device_model()
+        scale = spreads(model.latent_channels, 0).repeat(height * width).numpy()
+        rng = np.random.default_rng(0)
+        symbols = np.rint(rng.normal(size=scale.size) * scale).astype(np.int32)
+        indexes = model.scale_indexes(torch.from_numpy(np.round(scale * 1024)).long()).numpy()
+        data = rans_encode(symbols, indexes, model.y_tables, lanes=64)
+        on_device = [torch.from_numpy(a)[None].to(device()) for a in (symbols, indexes)]
+
+        decode = partial(decode_stream, data, on_device[1], engine._y_tables)
+        note = same([decode()], [on_device[0]])
+        encode = partial(rans.encode, on_device[0], on_device[1], engine._y_tables, 64)
+        if encode() != [data]:
+            raise AssertionError("the device's bytes differ from the C++ coder's")
+        runs: dict[str, tuple[Run, Run]] = {
+            "decode": (decode, partial(rans_decode, data, indexes, model.y_tables)),
+            "encode": (encode, partial(rans_encode, symbols, indexes, model.y_tables, lanes=64)),
+        }
+        for way, name in names.items():
+            if wanted(name):
+                yield symbol_case(name, runs[way][0], scale.size, runs[way][1], "C++, one core", note)
+
+
+def decode_cases(wanted: Wanted) -> Iterator[Case]:
+    """JAHP N=M=192, stream to latents and back, all on the device, against the C++ engine and CompressAI's loop."""
+    for size, (height, width) in LATENTS.items():
+        for driver in ("persistent", "launch"):
+            names = {way: f"jahp {way} {size} {driver} vs C++" for way in ("decode", "encode")}
+            if not any([wanted(name) for name in names.values()]):
+                continue
+            model, engine = device_model()
+            z, y = latents(height, width)
+            z_bytes, y_bytes, z_wanted, y_wanted = engine.encode_many([z], [y], driver, 64)[0]
+            cpu = partial(model.engine.decode, z_bytes, y_bytes, height, width)
+            found = engine.decode_many([z_bytes], [y_bytes], [(height, width)], driver)[0]
+            note = same(found, [torch.from_numpy(a) for a in cpu()])
+            same((z_wanted, y_wanted), found)
+            on_device = z.to(device()), y.to(device())
+            runs = {
+                "decode": (partial(engine.decode_many, [z_bytes], [y_bytes], [(height, width)], driver), cpu),
+                "encode": (
+                    partial(engine.encode_many, [on_device[0]], [on_device[1]], driver, 64),
+                    partial(model.engine.encode, z.numpy(), y.numpy()),
+                ),
+            }
+            for way, name in names.items():
+                if wanted(name):
+                    run, peer = runs[way]
+                    yield symbol_case(name, run, y.numel(), peer, "C++, one core", f"{note}; {len(y_bytes)} bytes")
+    yield from compressai_cases(wanted)
+
+
+def compressai_cases(wanted: Wanted) -> Iterator[Case]:
+    """CompressAI's own loop with its network on the same GPU, on a sixteenth of the image: it costs seconds."""
+    name = "jahp decode 512x768 persistent vs CompressAI on this GPU"
+    if not wanted(name):
+        return
+    try:
+        from compressai.models import JointAutoregressiveHierarchicalPriors
+    except ImportError as error:
+        print(f"\nCompressAI cannot be imported ({error}): not compared", file=sys.stderr)
+        return
+    engine = device_model()[1]
+    z, y = latents(32, 48)
+    z_bytes, y_bytes, *_ = engine.encode_many([z], [y], "persistent", 64)[0]
+    theirs = JointAutoregressiveHierarchicalPriors(192, 192).eval()
+    theirs.update(force=True)
+    theirs = theirs.to(device())
+    theirs.g_a = theirs.g_s = torch.nn.Sequential()
+    with torch.no_grad():
+        coded = theirs.compress(y[None, :, :8, :12].float().to(device()) / 64)
+
+    def loop() -> None:
+        with torch.no_grad():
+            theirs.decompress(coded["strings"], coded["shape"])
+        synchronise()
+
+    run = partial(engine.decode_many, [z_bytes], [y_bytes], [(32, 48)], "persistent")
+    found = symbol_case(name, run, y.numel(), loop, "CompressAI", "")
+    yield Case(**{**found.__dict__, "peer_work": found.work / 16})
+
+
+def engine_cases(wanted: Wanted) -> Iterator[Case]:
+    """Without a GPU: the same work in C++ beside the plain reference."""
+    from fastlic.bench.suites import engine
+
+    def chosen(name: str) -> bool:
+        return name.endswith("vs reference") and wanted(name)
+
+    yield from engine.latent_cases(chosen)

@@ -1,0 +1,106 @@
+"""``python -m fastlic.bench.tune``: other tiles for the kernels whose time depends on them most, within a time limit.
+
+Prints what each choice takes beside the shipped one; nothing is changed. Tiles are chosen in the kernels' ``_tiles``
+rather than by Triton's autotuner, which would try them again in every process and cannot run without a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fastlic.bench.gpu_timing import repeated
+
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A kernel at one shape, and the tiles to try; the first entry of ``tiles`` is None, the shipped choice."""
+
+    name: str
+    module: str
+    make: Callable[[], Run]
+    tiles: tuple[Any, ...]
+
+
+def _codebook(m: int, d: int, n: int = 8160, k: int = 8192) -> Run:
+    from fastlic.kernels import codebook
+
+    x, words = torch.randn(n, m, d, device="cuda"), torch.randn(m, k, d, device="cuda")
+    return lambda: codebook.nearest(x, words)
+
+
+def _convolution() -> Run:
+    from fastlic.bench.suites.kernels import device_model
+    from fastlic.kernels.convolution import convolve
+    from fastlic.kernels.packing import as_map
+
+    layer = device_model()[1]._hyper[1]
+    x = torch.randint(-2047, 2048, (1, 34, 60, layer.inputs), device="cuda")
+    source = as_map(x, layer.reach)
+    return lambda: convolve(source, layer, "accumulators")
+
+
+# (rows, codes, warps, stages) and (positions, columns, depth, warps, stages).
+SEARCH = (None, (64, 64, 4, 3), (64, 32, 4, 3), (128, 64, 8, 3), (64, 128, 8, 2), (128, 128, 8, 2), (128, 32, 4, 3))
+PRODUCT = (None, (64, 64, 64, 8, 3), (128, 64, 64, 8, 3), (64, 128, 64, 8, 3), (128, 64, 64, 4, 3), (64, 32, 64, 4, 4))
+QUESTIONS = (
+    Question("codebook m=12 d=16 1080p", "codebook", lambda: _codebook(12, 16), SEARCH),
+    Question("codebook m=2 d=64 1080p", "codebook", lambda: _codebook(2, 64), SEARCH),
+    Question("integer convolution 1080p", "convolution", _convolution, PRODUCT),
+)
+
+
+def microseconds(run: Run) -> float:
+    replay, times, _ = repeated(run, 10)
+    found = []
+    for _ in range(5):
+        start = time.perf_counter()
+        replay()
+        found.append((time.perf_counter() - start) / times)
+    return 1e6 * min(found)
+
+
+def answers(limit: float) -> Iterator[tuple[str, Any, float | None, str]]:
+    """(kernel, tiles, microseconds or None, what went wrong) until ``limit`` seconds are over."""
+    end = time.perf_counter() + limit
+    for question in QUESTIONS:
+        module = importlib.import_module(f"fastlic.kernels.{question.module}")
+        shipped = module._tiles  # type: ignore[attr-defined]
+        run: Run | None = None
+        for tiles in question.tiles:
+            if time.perf_counter() > end:
+                return
+            if tiles is not None:
+                module._tiles = lambda *_, tiles=tiles: tiles  # type: ignore[attr-defined]
+            try:
+                run = run or question.make()
+                yield question.name, tiles or "shipped", microseconds(run), ""
+            except Exception as error:  # a tile that does not fit is an answer too
+                yield question.name, tiles or "shipped", None, f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            finally:
+                module._tiles = shipped  # type: ignore[attr-defined]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m fastlic.bench.tune", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60, help="stop after so long (default: 60)")
+    options = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        print("no GPU was found: nothing to tune")
+        return 0
+    for name, tiles, found, error in answers(options.seconds):
+        print(f"{name:30} {tiles!s:24} {error if found is None else f'{found:9.1f} us'}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
