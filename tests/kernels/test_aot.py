@@ -1,0 +1,50 @@
+"""Kernels are compiled for GPUs that are not here and keep within their budgets of registers, stack and shared memory.
+
+In processes of their own: with the interpreter asked for, kernels cannot be compiled.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment)
+
+
+def test_a_small_kernel_for_every_target():
+    done = run("-m", "fastlic.bench.aot", "--filter", "dequantize float", "--markdown")
+    assert done.returncode == 0, done.stdout + done.stderr
+    header, _, row = done.stdout.strip().splitlines()
+    assert header == "| kernel | sm_80 | sm_90 | sm_100 | gfx942 |"
+    assert row.startswith("| dequantize float |") and row.count(" / ") == 4
+
+
+def test_a_budget_that_is_exceeded_is_a_failure_with_numbers():
+    script = (
+        "import dataclasses, sys\n"
+        "from fastlic.bench import aot\n"
+        "from fastlic.kernels import quantize\n"
+        "tight = [dataclasses.replace(v, registers=4) for v in quantize.variants(aot.TARGETS['sm_90'])[-1:]]\n"
+        "aot.variants = lambda target: tight\n"
+        "sys.exit(aot.main(['--target', 'sm_90']))\n"
+    )
+    done = run("-c", script)
+    assert done.returncode == 1, done.stderr
+    assert "registers, budget 4" in done.stdout
+
+
+@pytest.mark.slow  # minutes: some 130 compilations
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100", "gfx942"])
+def test_every_kernel_keeps_its_budgets(target):
+    done = run("-m", "fastlic.bench.aot", "--target", target)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert len(done.stdout.splitlines()) > 25
