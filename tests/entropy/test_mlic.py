@@ -57,7 +57,7 @@ def test_gelu_is_right_to_a_unit_at_every_exponent():
     for exponent in range(16):
         got = TABLES.gelu(a[:, None], np.array([exponent], np.uint8))[:, 0]
         real = torch.nn.functional.gelu(a.double() * 2.0**-exponent)
-        error = (got - real * 2.0**exponent).abs() / (1 + 1e-3 * a.abs())  # the table's steps: 2^-9 * 0.4
+        error = (got - real * 2.0**exponent).abs() / (1 + 1.5e-4 * a.abs())  # the lines leave the curve by 1.3e-4
         assert error.max() < 1.0
 
 

@@ -43,23 +43,27 @@ struct OneByOne {
   }
 };
 
-// x Phi(x), both halves of the index arithmetic in vectors; only the table is read one by one.
+// x Phi(x) = max(x, 0) - |x| Q(|x|).
 template <typename Gather>
 FASTLIC_INLINE void gelu(std::int16_t* x, const GeluChannel& g, std::size_t first, std::size_t channels,
-                         const std::uint16_t* phi, std::int32_t centre) {
+                         const TailLines& tail) {
   for (std::size_t c = 0; c < channels; c += kLanes) {
-    Ints a, up, rounding, down;
+    Ints a, reach, up, down;
     load_wide(x + c, a);
-    load(&g.up[first + c], up);
-    load(&g.rounding[first + c], rounding);
-    load(&g.down[first + c], down);
-    Ints at = (a * up + rounding) >> down;
-    at = at > centre ? Ints{} + centre : at;
-    at = at < -centre ? Ints{} - centre : at;
-    at += centre;
-    Ints w;
-    Gather::look_up(phi, at, w);
-    store(__builtin_convertvector((a * w + (1 << 15)) >> 16, Shorts), x + c);
+    load_wide(&g.reach[first + c], reach);
+    load_wide(&g.up[first + c], up);
+    load_wide(&g.down[first + c], down);
+    const Ints magnitude = a < 0 ? -a : a;
+    Ints fine = ((magnitude < reach ? magnitude : reach) << up) >> down;
+    fine = fine < kTailLast ? fine : Ints{} + kTailLast;
+    const Ints line = fine >> kTailStep, part = fine & ((1 << kTailStep) - 1);
+    Ints q, fall;
+    Gather::look_up(tail.start.data(), line, q);
+    Gather::look_up(tail.fall.data(), line, fall);
+    q -= (fall * part + (1 << (kTailStep - 1))) >> kTailStep;
+    const Ints positive = a > 0 ? a : Ints{};
+    const Ints out = positive - ((magnitude * q + (1 << (kTailBits - 1))) >> kTailBits);
+    store(__builtin_convertvector(out, Shorts), x + c);
   }
 }
 

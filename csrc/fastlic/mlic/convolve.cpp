@@ -26,8 +26,7 @@ void finish(const Layer& layer, const Requantiser& requantiser, const std::int32
             std::int16_t* out, const Tools& tools) {
   tools.engine.requantise16(sums, requantiser, channels, out);
   if (!layer.gelu.empty()) {
-    tools.own.gelu(out, layer.gelu, channels.first, channels.last - channels.first, tools.tables.phi.data(),
-                   tools.tables.centre);
+    tools.own.gelu(out, layer.gelu, channels.first, channels.last - channels.first, tools.tables.tail);
   }
 }
 
@@ -170,7 +169,7 @@ void convolve(const Depthwise& layer, const Source& x, const Target& out, const 
       std::int16_t* to = out.at(row, column);
       tools.engine.requantise16(sums, layer.requantiser, {0, channels}, to);
       if (!layer.gelu.empty()) {
-        tools.own.gelu(to, layer.gelu, 0, channels, tools.tables.phi.data(), tools.tables.centre);
+        tools.own.gelu(to, layer.gelu, 0, channels, tools.tables.tail);
       }
     }
   });

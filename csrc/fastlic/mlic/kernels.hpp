@@ -25,7 +25,7 @@ struct Window {
 struct Kernels {
   // GELU in place of activations of channels [first, first + channels).
   void (*gelu)(std::int16_t* x, const GeluChannel& gelu, std::size_t first, std::size_t channels,
-               const std::uint16_t* phi, std::int32_t centre);
+               const TailLines& tail);
   // Sums of a depthwise 3x3 over padded channels; taps outside the map point to zeros.
   void (*depthwise)(const std::int16_t* const* taps, const std::int16_t* weights, const std::int32_t* bias,
                     std::size_t channels, std::int32_t* out);

@@ -5,8 +5,8 @@ namespace fastlic::mlic {
 namespace {
 
 void gelu(std::int16_t* x, const GeluChannel& gelu, std::size_t first, std::size_t channels,
-          const std::uint16_t* phi, std::int32_t centre) {
-  bodies::gelu<bodies::OneByOne>(x, gelu, first, channels, phi, centre);
+          const TailLines& tail) {
+  bodies::gelu<bodies::OneByOne>(x, gelu, first, channels, tail);
 }
 
 void depthwise(const std::int16_t* const* taps, const std::int16_t* weights, const std::int32_t* bias,

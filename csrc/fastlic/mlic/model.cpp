@@ -20,7 +20,7 @@ using engine::kMinShift;
 using engine::Type;
 
 constexpr unsigned kActivationBits = 12, kSumBits = 16;
-constexpr unsigned kPhiBits = 16, kPhiSteps = 8, kExponents = 16;
+constexpr unsigned kFineBits = 12, kExponents = 16;  // GELU counts in units of 2^-12
 constexpr std::size_t kMaxHeadChannels = 1024;
 enum Kind { kPlain = 0, kTransposed = 1, kShuffled = 2 };
 
@@ -157,8 +157,8 @@ class Reader {
     require(exponents.size() == raw.outputs && limit <= kActivation, name + ".exponents",
             "must be one number per channel of 12 bits");
     const std::size_t size = padded(raw.outputs / step);
-    out.up.assign(size, 1);
-    out.rounding.assign(size, 0);
+    out.reach.assign(size, 0);
+    out.up.assign(size, 0);
     out.down.assign(size, 0);
     for (std::size_t c = 0; c < raw.outputs / step; ++c) {
       const unsigned exponent = exponents[c * step];
@@ -166,11 +166,11 @@ class Reader {
         require(exponents[c * step + k] == exponent && exponent < kExponents, name + ".exponents",
                 "must be below 16, and equal behind a pixel shuffle");
       }
-      if (exponent <= kPhiSteps) {
-        out.up[c] = 1 << (kPhiSteps - exponent);
+      out.reach[c] = static_cast<std::int16_t>(std::min(4 << exponent, kActivation));
+      if (exponent <= kFineBits) {
+        out.up[c] = static_cast<std::int16_t>(kFineBits - exponent);
       } else {
-        out.down[c] = static_cast<std::int32_t>(exponent - kPhiSteps);
-        out.rounding[c] = 1 << (exponent - kPhiSteps - 1);
+        out.down[c] = static_cast<std::int16_t>(exponent - kFineBits);
       }
     }
     return out;
@@ -410,14 +410,14 @@ Tables read_tables(const ArrayReader& reader) {
   for (const std::int32_t value : exp) out.exp.push_back(static_cast<std::uint16_t>(value));
   out.exp.push_back(0);
   out.last = static_cast<std::int32_t>(exp.size() - 1);
-  const auto phi = reader.int32s("tables.phi");
-  require(phi.size() % 2 == 1 && phi.size() <= (1 << 20), "tables.phi", "must have an odd number of entries");
-  for (const std::int32_t value : phi) {
-    require(value >= 0 && value <= (1 << kPhiBits), "tables.phi", "must lie in 0..65536");
+  const auto tail = reader.int32s("tables.tail");
+  require(tail.size() == kTailLines + 1 && tail.front() <= 1 << (kTailBits - 1) && tail.back() >= 0 &&
+              std::is_sorted(tail.rbegin(), tail.rend()),
+          "tables.tail", "must be 65 numbers that fall from 16384 or less to 0 or more");
+  for (std::size_t i = 0; i < kTailLines; ++i) {
+    out.tail.start[i] = static_cast<std::uint16_t>(tail[i]);
+    out.tail.fall[i] = static_cast<std::uint16_t>(tail[i] - tail[i + 1]);
   }
-  out.centre = static_cast<std::int32_t>(phi.size() / 2);
-  for (const std::int32_t value : phi) out.phi.push_back(static_cast<std::uint16_t>(std::min(value, 65535)));
-  out.phi.push_back(0);
   const ArrayRef& tanh = reader.get("tables.tanh", Type::int8, 1);
   require(tanh.size() == kTanhEntries, "tables.tanh", "must have 4096 entries");
   const auto* values = static_cast<const std::int8_t*>(tanh.data);

@@ -38,21 +38,29 @@ constexpr std::size_t kReciprocalTokens = 64;
 constexpr std::size_t kWindow = 5, kTokens = kWindow * kWindow, kLocalHeads = 2, kIntraHeads = 2;
 constexpr int kLocalReach = 2;                  // keys that softmax attention leaves to local context
 constexpr std::size_t kTanhEntries = 4096;
+constexpr std::size_t kTailLines = 64;
+constexpr int kTailStep = 8;   // a line is 2^8 units of 2^-12 long
+constexpr int kTailBits = 15;
+constexpr std::int16_t kTailLast = (kTailLines << kTailStep) - 1;
 constexpr std::size_t kMaxSlices = 64;
 
+// 32768 Q(t), Q = 1 less the normal distribution, for t = 0..4 in units of 2^-12, as 64 straight lines.
+struct TailLines {
+  Buffer<std::uint16_t> start = Buffer<std::uint16_t>(kTailLines + 1);  // one entry more, as for exp
+  Buffer<std::uint16_t> fall = Buffer<std::uint16_t>(kTailLines + 1);
+};
+
 struct Tables {
-  // Both with one entry more than is used: gathering instructions read 32 bits.
+  // One entry more than is used: gathering instructions read 32 bits.
   Buffer<std::uint16_t> exp;  // exp[last] is 0 and serves everything beyond
   std::int32_t last = 0;
-  // 2^16 Phi(t / 256), t = -centre..centre, but 65535 for 65536: times 12 bits and rounded, both give the same.
-  Buffer<std::uint16_t> phi;
-  std::int32_t centre = 0;
+  TailLines tail;
   Buffer<std::int8_t> tanh;  // [4096]
 };
 
-// Per channel, from an activation a to its place in `phi`: (a * up + rounding) >> down. Empty: no GELU.
+// Per channel, from the magnitude of an activation to units of 2^-12: min(|a|, reach) << up >> down. Empty: no GELU.
 struct GeluChannel {
-  Buffer<std::int32_t> up, rounding, down;  // [padded channels]
+  Buffer<std::int16_t> reach, up, down;  // [padded channels]; reach << up is at most 2^14
 
   bool empty() const noexcept { return up.empty(); }
 };
