@@ -1,6 +1,7 @@
 #include "fastlic/mlic/attention.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -142,13 +143,40 @@ void attend_linear(const Attention& net, const Source& q, const Source& k, const
   });
 }
 
+Score score_of(const Requantiser& requantiser, std::size_t head) {
+  return {requantiser.multiplier[head], requantiser.negative[head], requantiser.shift[head], requantiser.limit};
+}
+
+constexpr std::int32_t kLeftOut = -(1 << 24);
+
+// Lowers the scores of anchors near a position, unless there are no others; scores lie in raster order of the anchors.
+bool leave_out_near(std::size_t position, std::size_t keys, std::size_t height, std::size_t width,
+                    std::int32_t* scores) {
+  constexpr std::size_t kReach = kLocalReach;
+  const std::size_t row = position / width, column = position % width;
+  std::array<std::size_t, (2 * kReach + 1) * (2 * kReach + 1)> near{};
+  std::size_t count = 0;
+  const Parity anchors{true};
+  for (std::size_t r = row - std::min(row, kReach); r <= std::min(row + kReach, height - 1); ++r) {
+    const std::size_t before = r / 2 * width + (r % 2 != 0 ? anchors.count(0, width) : 0);  // anchors above this row
+    for (std::size_t c = column - std::min(column, kReach); c <= std::min(column + kReach, width - 1); ++c) {
+      if ((r + c) % 2 == 1) near[count++] = before + (c - anchors.first(r)) / 2;
+    }
+  }
+  if (count == keys) return false;
+  for (std::size_t n = 0; n < count; ++n) scores[near[n]] = kLeftOut;
+  return true;
+}
+
 // Weights exp(q k): blocks of queries see all keys, a block of scores is all that is ever held. `width` is that of the
 // map if keys near a query are left out, else 0.
 void attend_softmax(const Attention& net, const Source& q, const Source& k, const Source& v, const Positions& to,
                     const Positions& at, std::size_t width, const Target& out, const Tools& tools) {
   const std::size_t dims = net.channels / net.heads, keys = at.list.size(), columns = padded(keys);
   const std::size_t depth = dims + dims % 2;
-  constexpr std::size_t kRows = 14;  // one block of the multiplication
+  constexpr std::size_t kRows = 14;           // one block of the multiplication
+  constexpr std::size_t kSoftened = 1 << 15;  // weights whose sum surely fits int32
+  const std::size_t height = out.height;
   const std::size_t value_columns = padded(dims), runs = (keys + kRun - 1) / kRun;
   for (std::size_t head = 0; head < net.heads; ++head) {
     const std::size_t first = head * dims;
@@ -160,8 +188,7 @@ void attend_softmax(const Attention& net, const Source& q, const Source& k, cons
       }
     }
     const std::vector<std::int32_t> zeros(std::max(columns, value_columns));
-    const std::int64_t multiplier = net.score.multiplier[head], negative = net.score.negative[head];
-    const std::int64_t rounding = net.score.rounding[head], shift = net.score.shift[head], limit = net.score.limit;
+    const Score score = score_of(net.score, head);
     parallel_for((to.list.size() + kRows - 1) / kRows, tools.threads, [&](std::size_t chunk) {
       const std::size_t begin = chunk * kRows, count = std::min(kRows, to.list.size() - begin);
       Buffer<std::int16_t> queries(count * depth), weights(count * runs * kRun);
@@ -176,29 +203,14 @@ void attend_softmax(const Attention& net, const Source& q, const Source& k, cons
           {queries.data(), depth, count, keys_matrix.data.data(), depth, columns, start, scores.data()});
       for (std::size_t i = 0; i < count; ++i) {
         std::int32_t* row = &scores[i * columns];
-        for (std::size_t j = 0; j < keys; ++j) {
-          const std::int64_t product = row[j];
-          const std::int64_t scaled = (product * (product >= 0 ? multiplier : negative) + rounding) >> shift;
-          row[j] = static_cast<std::int32_t>(std::clamp(scaled, -limit, limit));
-        }
-        constexpr std::int32_t kLeftOut = -(1 << 24);
-        if (width != 0) {
-          const auto near = [&](std::size_t j) {
-            const auto r = static_cast<int>(to.list[begin + i] / width) - static_cast<int>(at.list[j] / width);
-            const auto c = static_cast<int>(to.list[begin + i] % width) - static_cast<int>(at.list[j] % width);
-            return std::max(std::abs(r), std::abs(c)) <= kLocalReach;
-          };
-          bool any = false;
-          for (std::size_t j = 0; j < keys && !any; ++j) any = !near(j);
-          for (std::size_t j = 0; j < keys && any; ++j) {
-            if (near(j)) row[j] = kLeftOut;
-          }
-        }
-        const std::int32_t highest = *std::max_element(row, row + keys);
-        for (std::size_t j = 0; j < keys; ++j) {
-          const std::int32_t weight = row[j] == kLeftOut ? 0 : exp_of(tools.tables, highest - row[j]);
-          weights[i * runs * kRun + j] = static_cast<std::int16_t>(weight);
-          totals[i] += weight;
+        std::int32_t highest = tools.own.score(row, columns, score);
+        const bool masked = width != 0 && leave_out_near(to.list[begin + i], at.list.size(), height, width, row);
+        // What is left out, or behind the last key, is too far below any score to weigh anything.
+        std::fill(row + keys, row + columns, kLeftOut);
+        if (masked || columns != keys) highest = *std::max_element(row, row + keys);
+        for (std::size_t first_key = 0; first_key < columns; first_key += kSoftened) {
+          totals[i] += tools.own.soften(row + first_key, std::min(kSoftened, columns - first_key), highest, tools.tables,
+                                        &weights[i * runs * kRun + first_key]);
         }
       }
       for (std::size_t run = 0; run < runs; ++run) {
@@ -348,9 +360,7 @@ void local_context(const LocalAttention& net, const std::int32_t* latent, std::s
                       dims,
                       &net.bias[head * kTokens * kPanel],
                       anchors,
-                      net.score.multiplier[head],
-                      net.score.negative[head],
-                      net.score.shift[head]};
+                      score_of(net.score, head)};
         // Channels enter the heads interleaved.
         for (std::size_t t = 0; t < kTokens; ++t) {
           const std::int16_t* from = tokens[t];

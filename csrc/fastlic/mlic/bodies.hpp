@@ -138,13 +138,46 @@ FASTLIC_INLINE std::int32_t weigh(Ints (&scores)[2], std::uint32_t allowed, cons
   return sum;
 }
 
-FASTLIC_INLINE void score(const Ints& products, const Window& w, Ints& out) {
+FASTLIC_INLINE void score(const Ints& products, const Score& s, Ints& out) {
   Longs wide = __builtin_convertvector(products, Longs);
-  const Longs factor = wide >= 0 ? Longs{} + w.multiplier : Longs{} + w.negative;
-  wide = (wide * factor + (std::int64_t{1} << (w.shift - 1))) >> (Longs{} + w.shift);
-  wide = wide > kScore ? Longs{} + kScore : wide;
-  wide = wide < -kScore ? Longs{} - kScore : wide;
+  const Longs factor = wide >= 0 ? Longs{} + s.multiplier : Longs{} + s.negative;
+  wide = (wide * factor + (std::int64_t{1} << (s.shift - 1))) >> (Longs{} + s.shift);
+  const std::int64_t limit = s.limit;
+  wide = wide > limit ? Longs{} + limit : wide;
+  wide = wide < -limit ? Longs{} - limit : wide;
   out = __builtin_convertvector(wide, Ints);
+}
+
+FASTLIC_INLINE std::int32_t score_all(std::int32_t* products, std::size_t count, const Score& s) {
+  Ints highest = Ints{} - s.limit;
+  for (std::size_t k = 0; k < count; k += kLanes) {
+    Ints x;
+    load(products + k, x);
+    score(x, s, x);
+    store(x, products + k);
+    highest = x > highest ? x : highest;
+  }
+  std::int32_t result = highest[0];
+  for (std::size_t k = 1; k < kLanes; ++k) result = std::max(result, highest[k]);
+  return result;
+}
+
+template <typename Gather>
+FASTLIC_INLINE std::int32_t soften(const std::int32_t* scores, std::size_t count, std::int32_t highest,
+                                   const Tables& tables, std::int16_t* weights) {
+  const Ints last = Ints{} + tables.last;
+  Ints total = {};
+  for (std::size_t k = 0; k < count; k += kLanes) {
+    Ints distance, weight;
+    load(scores + k, distance);
+    distance = highest - distance;
+    Gather::look_up(tables.exp.data(), distance > last ? last : distance, weight);
+    store(__builtin_convertvector(weight, Shorts), weights + k);
+    total += weight;
+  }
+  std::int32_t sum = 0;
+  for (std::size_t k = 0; k < kLanes; ++k) sum += total[k];
+  return sum;
 }
 
 template <typename Gather>
@@ -170,8 +203,8 @@ FASTLIC_INLINE void window(const Window& w, const Tables& tables, std::int32_t* 
         products[0] += q[d] * low;
         products[1] += q[d] * high;
       }
-      score(products[0], w, scores[0]);
-      score(products[1], w, scores[1]);
+      score(products[0], w.score, scores[0]);
+      score(products[1], w.score, scores[1]);
       if (q == w.common) {
         asked = q;
         shared[0] = scores[0];

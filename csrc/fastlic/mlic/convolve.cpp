@@ -103,16 +103,27 @@ void convolve_winograd(const Layer& layer, const Source& x, const Target& out, c
           tools.engine.multiply_wide({transformed + k * kTile * size, size, count, &weights.data[panel * weights.depth],
                                       weights.depth, kPanel, start, products + k * kTile * kPanel});
         }
-        for (std::size_t i = 0; i < count; ++i) {
-          alignas(engine::kLine) std::int32_t sums[4 * kPanel];
-          tools.engine.winograd_output(products + i * kPanel, kTile * kPanel, &part.bias[panel], sums);
+        const auto each_corner = [&](std::size_t i, const auto& visit) {
           for (std::size_t corner = 0; corner < 4; ++corner) {
             const std::size_t u = 2 * ((first + i) / across) + corner / 2, v = 2 * ((first + i) % across) + corner % 2;
             const std::size_t row = layer.up * u + part.row, column = layer.up * v + part.column;
-            if (row >= out.height || column >= out.width) continue;
-            finish(layer, part.requantiser, sums + corner * kPanel, {panel, panel + kPanel}, out.at(row, column) + panel,
-                   tools);
+            if (row < out.height && column < out.width) visit(corner, out.at(row, column) + panel);
           }
+        };
+        const engine::Channels channels{panel, panel + kPanel};
+        for (std::size_t i = 0; i < count; ++i) {
+          alignas(engine::kLine) std::int32_t sums[4 * kPanel];
+          tools.engine.winograd_output(products + i * kPanel, kTile * kPanel, &part.bias[panel], sums);
+          each_corner(i, [&](std::size_t corner, std::int16_t* to) {
+            tools.engine.requantise16(sums + corner * kPanel, part.requantiser, channels, to);
+          });
+        }
+        if (layer.gelu.empty()) continue;
+        // In a loop of its own: reading a row right behind the two stores that wrote it would wait for them.
+        for (std::size_t i = 0; i < count; ++i) {
+          each_corner(i, [&](std::size_t, std::int16_t* to) {
+            tools.own.gelu(to, layer.gelu, panel, kPanel, tools.tables.tail);
+          });
         }
       }
     }

@@ -10,6 +10,12 @@
 
 namespace fastlic::mlic {
 
+// From products to scores of one head.
+struct Score {
+  std::int64_t multiplier, negative, shift;
+  std::int32_t limit;
+};
+
 // One head of one window. Rows of dims are padded to whole panels.
 struct Window {
   const std::int16_t* q[kTokens];  // [dims] each
@@ -19,7 +25,7 @@ struct Window {
   std::size_t dims;
   const std::int32_t* bias;  // [25][kPanel]
   std::uint32_t anchors;     // bit t: token t is an anchor inside the map
-  std::int64_t multiplier, negative, shift;  // from products to scores
+  Score score;
 };
 
 struct Kernels {
@@ -31,6 +37,11 @@ struct Kernels {
                     std::size_t channels, std::int32_t* out);
   // out[j] = round(sum_i p[i] * context[i][j] / total), rows of padded dims; sums are exact in double.
   void (*apply)(const std::int16_t* p, const double* context, std::size_t dims, std::int64_t total, std::int64_t* out);
+  // In place, from products to scores by one channel of a requantiser; returns the highest. count: whole panels.
+  std::int32_t (*score)(std::int32_t* products, std::size_t count, const Score& score);
+  // Softmax weights of scores that lie at or below `highest`; returns their sum. count: whole panels, up to 2^15.
+  std::int32_t (*soften)(const std::int32_t* scores, std::size_t count, std::int32_t highest, const Tables& tables,
+                         std::int16_t* weights);
   // Attention of one head of one window: out[t] = weighted means in units of 2^-8, [25][padded dims].
   void (*window)(const Window& window, const Tables& tables, std::int32_t* out);
 };

@@ -49,11 +49,20 @@ struct Gathered {
   bodies::apply(p, context, dims, total, out);
 }
 
+[[FASTLIC_TARGET]] std::int32_t score(std::int32_t* products, std::size_t count, const Score& score) {
+  return bodies::score_all(products, count, score);
+}
+
+[[FASTLIC_TARGET]] std::int32_t soften(const std::int32_t* scores, std::size_t count, std::int32_t highest, const Tables& tables,
+                    std::int16_t* weights) {
+  return bodies::soften<Gathered>(scores, count, highest, tables, weights);
+}
+
 [[FASTLIC_TARGET]] void window(const Window& w, const Tables& tables, std::int32_t* out) { bodies::window<Gathered>(w, tables, out); }
 
 }  // namespace
 
-const Kernels kAvx512 = {gelu, depthwise, apply, window};
+const Kernels kAvx512 = {gelu, depthwise, apply, score, soften, window};
 
 }  // namespace fastlic::mlic
 

@@ -18,11 +18,20 @@ void apply(const std::int16_t* p, const double* context, std::size_t dims, std::
   bodies::apply(p, context, dims, total, out);
 }
 
+std::int32_t score(std::int32_t* products, std::size_t count, const Score& score) {
+  return bodies::score_all(products, count, score);
+}
+
+std::int32_t soften(const std::int32_t* scores, std::size_t count, std::int32_t highest, const Tables& tables,
+                    std::int16_t* weights) {
+  return bodies::soften<bodies::OneByOne>(scores, count, highest, tables, weights);
+}
+
 void window(const Window& w, const Tables& tables, std::int32_t* out) { bodies::window<bodies::OneByOne>(w, tables, out); }
 
 }  // namespace
 
-const Kernels kScalar = {gelu, depthwise, apply, window};
+const Kernels kScalar = {gelu, depthwise, apply, score, soften, window};
 
 const Kernels& kernels(Isa isa) noexcept {
 #if defined(__x86_64__)
