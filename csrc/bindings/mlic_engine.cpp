@@ -134,6 +134,39 @@ Array<std::int16_t> local_context(const Engine& engine, std::size_t slice, const
   return out;
 }
 
+// Attention over earlier slices alone. decoded: activations [height, width, channels of all slices before `slice`].
+Array<std::int16_t> inter_context(const Engine& engine, std::size_t slice, const Int32s& decoded, unsigned threads) {
+  const mlic::Model& model = engine.model();
+  if (slice < 1 || slice >= model.slices.size() || !model.has_inter()) {
+    throw py::value_error("no such slice with attention over earlier ones");
+  }
+  if (decoded.ndim() != 3) throw py::value_error("decoded must be [height, width, channels]");
+  const std::size_t c = model.slice_channels, block = model.blocks.slice;
+  require_equal(static_cast<std::size_t>(decoded.shape(2)), slice * c, "channels of decoded and earlier slices");
+  const auto h = static_cast<std::size_t>(decoded.shape(0)), w = static_cast<std::size_t>(decoded.shape(1));
+  const std::int32_t* values = decoded.data();
+  engine::Buffer<std::int16_t> rows(h * w * slice * block);
+  for (std::size_t i = 0; i < h * w * slice; ++i) {
+    for (std::size_t k = 0; k < c; ++k) {
+      const std::int32_t value = values[i * c + k];
+      if (std::abs(std::int64_t{value}) > mlic::kActivation) throw py::value_error("activations have 12 bits");
+      rows[i * block + k] = static_cast<std::int16_t>(value);
+    }
+  }
+  const mlic::Attention& net = model.slices[slice].inter;
+  const std::size_t columns = net.mlp.out.columns();
+  Array<std::int16_t> out({h, w, columns});
+  const mlic::Target target{out.mutable_data(), columns, h, w};
+  {
+    const py::gil_scoped_release release;
+    const Isa isa = active_isa();
+    mlic::Workspace work;
+    const mlic::Tools tools{engine::kernels(isa), mlic::kernels(isa), model.tables, threads};
+    mlic::inter_context(net, model.linear(), {rows.data(), slice * block, h, w}, target, work, tools);
+  }
+  return out;
+}
+
 }  // namespace
 
 FASTLIC_BINDINGS(mlic_engine) {
@@ -142,7 +175,8 @@ FASTLIC_BINDINGS(mlic_engine) {
       .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("threads"))
       .def("decode_many", &decode_many, py::arg("z"), py::arg("y"), py::arg("sizes"), py::arg("slices"),
            py::arg("threads"))
-      .def("local_context", &local_context, py::arg("slice"), py::arg("latent").noconvert(), py::arg("threads"));
+      .def("local_context", &local_context, py::arg("slice"), py::arg("latent").noconvert(), py::arg("threads"))
+      .def("inter_context", &inter_context, py::arg("slice"), py::arg("decoded").noconvert(), py::arg("threads"));
 }
 
 }  // namespace fastlic::bindings

@@ -7,6 +7,9 @@ its own reconstruction, exact Gaussians of float means and scales, an ideal code
     tables     the same under its stored tables, and z under z's: what an ideal coder would need
     bytes      the coded sections
 
+Models of the MLIC family get two columns more: the PSNR of the integer path, and what it lost against the float path,
+whose latents differ from the integers' in residual prediction and, now and then, in a symbol.
+
 The codec file must still have its float entropy network (``fastlic export`` without ``--coding-only``).
 """
 
@@ -20,14 +23,15 @@ import numpy as np
 import torch
 
 from fastlic.bench.same_bits import SUFFIXES
-from fastlic.codec import Codec, drivers
+from fastlic.codec import Codec, drivers, mlic_drivers
 from fastlic.codec.image_files import read_image
 from fastlic.entropy.fitting import coded_symbols
-from fastlic.entropy.fixed import fixed_point
+from fastlic.entropy.fixed import MEAN_BITS, fixed_point
 from fastlic.entropy.float_path import float_path_bits
-from fastlic.entropy.rate import coded_bits, table_bits
+from fastlic.entropy.mlic.rate import table_bits as mlic_table_bits
+from fastlic.entropy.rate import bits_of, coded_bits, table_bits
 from fastlic.entropy.scales import scale_levels
-from fastlic.models import Hyperprior
+from fastlic.models import Hyperprior, MLICPlusPlus
 from fastlic.ops.tables import gaussian_tables
 
 
@@ -41,6 +45,27 @@ def measure(codec: Codec, image: torch.Tensor, quality: float | None) -> np.ndar
     gaussians = coded_bits(gaussian_tables(scale_levels()), indexes, symbols)
     coded = [8.0 * len(section) for section in reversed(sections)]
     return np.array([*float_path_bits(codec.model, z, y), gaussians, *table_bits(codec.entropy, latents), *coded])
+
+
+@torch.no_grad()
+def measure_mlic(codec: Codec, image: torch.Tensor, quality: float | None) -> np.ndarray:
+    """As ``measure``, and the mean squared errors of the float path and of the integers."""
+    model, integers, coder = codec.model, codec.entropy, codec._coder
+    assert isinstance(model, MLICPlusPlus)
+    z, y = codec._analyse(image, quality)
+    ((sections, latents),) = mlic_drivers.encode_many(integers, [(z, y)])
+    tables = mlic_table_bits(integers, latents.z, latents.symbols)
+    gaussians = mlic_table_bits(integers, latents.z, latents.symbols, gaussian_tables(scale_levels()))[0]
+    z_hat, z_likelihood = model.entropy_bottleneck(z[None])
+    y_hat, y_likelihood = model.code_latent(y[None], z_hat)
+    floats = mlic_drivers.MlicLatents(latents.z, y_hat[0].double() * 2**MEAN_BITS, latents.symbols)
+    errors = []
+    for seen in (floats, latents):
+        decoded = coder.synthesise(coder.transforms, seen, quality, (image.shape[1], image.shape[2]), {})
+        pixels = (decoded.clamp(0, 1) * 255).round() / 255
+        errors.append(float((pixels - image).square().mean()))
+    coded = [8.0 * len(section) for section in reversed(sections)]
+    return np.array([bits_of(y_likelihood), bits_of(z_likelihood), gaussians, *tables, *coded, *errors])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,15 +86,22 @@ def main(arguments: list[str] | None = None) -> int:
     if options.qualities:
         qualities = [float(q) for q in options.qualities.split(",")]
     print(f"{len(files)} images of {options.folder}, {codec!r}")
-    print("quality  float bytes  gaussians    tables     bytes   (y; all; all; per cent over the float path)")
+    mlic = isinstance(codec.model, MLICPlusPlus)
+    quality_columns = "      PSNR      loss" if mlic else ""
+    print(
+        f"quality  float bytes  gaussians    tables     bytes{quality_columns}   (y; all; all; % over the float path)"
+    )
     for quality in qualities:
-        totals = sum(measure(codec, read_image(path).pixels.float() / 255, quality) for path in files)
-        assert isinstance(totals, np.ndarray)
-        y, z, gaussians, y_tables, z_tables, y_coded, z_coded = totals
+        images = (read_image(path).pixels.float() / 255 for path in files)
+        results = [(measure_mlic if mlic else measure)(codec, image, quality) for image in images]
+        y, z, gaussians, y_tables, z_tables, y_coded, z_coded = np.sum(results, 0)[:7]
         growth = [
             100 * (a / b - 1) for a, b in ((gaussians, y), (y_tables + z_tables, y + z), (y_coded + z_coded, y + z))
         ]
         text = "".join(f"{value:+10.3f}" for value in growth)
+        if mlic:  # averages over images, as PSNR is usually given
+            before, after = (-10 * np.log10([result[i] for result in results]).mean() for i in (7, 8))
+            text += f"{after:10.3f}{before - after:+10.4f}"
         print(f"{quality or 'fixed'!s:>7}  {(y + z) / 8 / len(files):11.0f} {text}", flush=True)
     return 0
 

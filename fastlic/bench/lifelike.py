@@ -137,10 +137,12 @@ def _last_name(network: nn.Module, prefix: str) -> str:
     return f"{prefix}.{names[-1]}"
 
 
-def lifelike_mlic(cls: type[MLICPlusPlus] = MLICPlusPlus, N: int = 192, M: int = 320, seed: int = 0) -> MLICPlusPlus:
+def lifelike_mlic(
+    cls: type[MLICPlusPlus] = MLICPlusPlus, N: int = 192, M: int = 320, seed: int = 0, slices: int | None = None
+) -> MLICPlusPlus:
     """A model of published size; ``lifelike_mlic()`` is MLIC++ with its 83.5 M parameters."""
     torch.manual_seed(seed)
-    model = cls(N, M).eval()
+    model = cls(N, M, slices=slices).eval()
     z_spread = spreads(N, seed + 1) / 2
     enliven(model, photo()[None, :, :256, :256], spreads(M, seed), z_spread)
     _logistic(model.entropy_bottleneck, z_spread)

@@ -1,7 +1,7 @@
 """``python -m fastlic.bench.same_bits FOLDER``: does any instruction set, thread count or batch change a bit?
 
 Every image of the folder is analysed once. Its latents are then coded and decoded by the engine on each instruction set
-with 1, 2 and 4 threads in batches of 1, 3 and 8; streams and decoded latents are compared with those of the first
+with 1, 2 and 4 threads in several batches; streams and decoded latents are compared with those of the first
 setting. Prints the number of differences and exits with 1 if there are any.
 """
 
@@ -11,69 +11,81 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from fastlic import _native
-from fastlic.bench.lifelike import lifelike
-from fastlic.codec import Codec, drivers
+from fastlic.bench.lifelike import lifelike, lifelike_mlic, photo
+from fastlic.codec import Codec
 from fastlic.codec.image_files import read_image
+from fastlic.models import MLIC, MLICPlus, MLICPlusPlus
 
 LEVELS = ["scalar", "avx2", "avx512", "avx512vnni"]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".ppm", ".bmp"}
-Pair = tuple[torch.Tensor, torch.Tensor]
+Size = tuple[int, int]
+MLIC_FAMILIES = {cls.family: cls for cls in (MLIC, MLICPlus, MLICPlusPlus)}
 
 
-def analysed(codec: Codec, folder: Path) -> list[Pair]:
-    """Float latents (z, y) of every image, at the middle quality of codecs that serve several."""
+def random_codec(family: str) -> Codec:
+    """Published sizes, except that the MLIC family gets a third of the slices: the plain parts are the same."""
+    if family == "jahp":
+        return Codec(lifelike(), name="lifelike")
+    return Codec(lifelike_mlic(MLIC_FAMILIES[family], 192, 96, slices=3), [photo()[:, :256, :256]], name="lifelike")
+
+
+def analysed(codec: Codec, folder: Path, most: int) -> list[tuple[object, Size]]:
+    """Analysis and size of the first images, at the middle quality of codecs that serve several."""
     quality = (1 + codec.qualities) / 2 if codec.qualities else None
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    return [codec._analyse(read_image(path).pixels.float() / 255, quality) for path in files]
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:most]
+    pixels = (read_image(path).pixels.float() / 255 for path in files)
+    return [(codec._analyse(x, quality), (x.shape[1], x.shape[2])) for x in pixels]
 
 
-def run(codec: Codec, latents: list[Pair], threads: int, batch: int) -> list[tuple[bytes, ...]]:
-    """Per image: its sections, and the bytes of the latents that encoder and decoder see."""
-    results = []
-    for first in range(0, len(latents), batch):
-        group = latents[first : first + batch]
-        coded = drivers.encode_many(codec.entropy, group, backend="cpp", threads=threads)
-        streams = [(sections, *y.shape[1:]) for (sections, _), (_, y) in zip(coded, group, strict=True)]
-        decoded = drivers.decode_many(codec.entropy, streams, backend="cpp", threads=threads)
+def run(codec: Codec, images: list[tuple[object, Size]], threads: int, batch: int) -> list[tuple[bytes, ...]]:
+    """Per image: its sections, and the bytes of every latent as the encoder sees it and as the decoder does."""
+    coder, results = codec._coder, []
+    for first in range(0, len(images), batch):
+        group = images[first : first + batch]
+        coded = coder.encode_many([latents for latents, _ in group], "cpp", threads)
+        streams = [(sections, size) for (sections, _), (_, size) in zip(coded, group, strict=True)]
+        decoded = coder.decode_many(streams, "cpp", threads, {})
         for (sections, seen), back in zip(coded, decoded, strict=True):
-            maps = (seen.z, back.z, seen.y, back.y)
-            results.append((*sections, *(part.contiguous().numpy().tobytes() for part in maps)))
+            pairs = zip(coder.named(seen).values(), coder.named(back).values(), strict=True)
+            maps = [part.contiguous().numpy().tobytes() for pair in pairs for part in pair]
+            results.append((*sections, *maps))
     return results
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fastlic.bench.same_bits", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder of images")
-    parser.add_argument("--codec", type=Path, help="codec file; default: JAHP 192/192 with random lifelike weights")
+    parser.add_argument("--codec", type=Path, help="codec file; default: random lifelike weights")
+    parser.add_argument("--family", choices=["jahp", *MLIC_FAMILIES], default="jahp", help="of random weights")
+    parser.add_argument("--images", type=int, default=sys.maxsize, metavar="N", help="the first N images only")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 3, 8], metavar="B", help="default: 1 3 8")
     options = parser.parse_args(arguments)
-    codec = Codec.load(options.codec) if options.codec else Codec(lifelike(), name="lifelike")
-    latents = analysed(codec, options.folder)
-    if not latents:
+    codec = Codec.load(options.codec) if options.codec else random_codec(options.family)
+    images = analysed(codec, options.folder, options.images)
+    if not images:
         print(f"no images in {options.folder}", file=sys.stderr)
         return 2
     levels = LEVELS[: LEVELS.index(_native.best_isa()) + 1]
-    before = _native.get_isa()
+    before, sections = _native.get_isa(), codec._coder.sections_needed({})
     expected: list[tuple[bytes, ...]] = []
     compared = differences = 0
     for isa in reversed(levels):
         _native.set_isa(isa)
         for threads in (1, 2, 4):
-            for batch in (1, 3, 8):
-                results = run(codec, latents, threads, batch)
+            for batch in options.batches:
+                results = run(codec, images, threads, batch)
                 expected = expected or results
                 # Section by section, and what the decoder saw against what the encoder saw.
                 wrong = sum(
-                    got != want or got[2] != got[3] or got[4] != got[5]
+                    got != want or got[sections::2] != got[sections + 1 :: 2]
                     for got, want in zip(results, expected, strict=True)
                 )
                 compared, differences = compared + len(results), differences + wrong
         print(f"{isa}: {differences} differences so far in {compared} images", flush=True)
     _native.set_isa(before)
-    settings = f"{len(levels)} instruction sets x 3 thread counts x 3 batches"
-    print(f"{differences} differences: {settings} x {len(latents)} images")
+    settings = f"{len(levels)} instruction sets x 3 thread counts x {len(options.batches)} batches"
+    print(f"{differences} differences: {settings} x {len(images)} images")
     return int(differences > 0)
 
 

@@ -74,9 +74,17 @@ class MlicEngine:
     def local_context(self, index: int, latent: Any, threads: int = 1) -> NDArray[np.int16]:
         """Local context of slice ``index`` from anchors [C, h, w] in units of 2^-6: activations [outputs, h, w].
 
-        Only positions that are no anchors mean anything. For timing and comparison.
+        Only positions that are no anchors mean anything; channels are padded to whole panels of 32. For timing and
+        comparison.
         """
         return self._native.local_context(index, _channels_last(latent), _threads(threads)).transpose(2, 0, 1)
+
+    def inter_context(self, index: int, decoded: Any, threads: int = 1) -> NDArray[np.int16]:
+        """Attention over the slices before ``index``, activations [C * index, h, w]: activations [outputs, h, w].
+
+        Channels are padded to whole panels of 32. For timing and comparison.
+        """
+        return self._native.inter_context(index, _channels_last(decoded), _threads(threads)).transpose(2, 0, 1)
 
 
 def _threads(threads: int) -> int:

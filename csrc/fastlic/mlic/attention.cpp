@@ -152,14 +152,13 @@ constexpr std::int32_t kLeftOut = -(1 << 24);
 // Lowers the scores of anchors near a position, unless there are no others; scores lie in raster order of the anchors.
 bool leave_out_near(std::size_t position, std::size_t keys, std::size_t height, std::size_t width,
                     std::int32_t* scores) {
-  constexpr std::size_t kReach = kLocalReach;
   const std::size_t row = position / width, column = position % width;
-  std::array<std::size_t, (2 * kReach + 1) * (2 * kReach + 1)> near{};
+  std::array<std::size_t, (2 * kLocalReach + 1) * (2 * kLocalReach + 1)> near{};
   std::size_t count = 0;
   const Parity anchors{true};
-  for (std::size_t r = row - std::min(row, kReach); r <= std::min(row + kReach, height - 1); ++r) {
+  for (std::size_t r = row - std::min(row, kLocalReach); r <= std::min(row + kLocalReach, height - 1); ++r) {
     const std::size_t before = r / 2 * width + (r % 2 != 0 ? anchors.count(0, width) : 0);  // anchors above this row
-    for (std::size_t c = column - std::min(column, kReach); c <= std::min(column + kReach, width - 1); ++c) {
+    for (std::size_t c = column - std::min(column, kLocalReach); c <= std::min(column + kLocalReach, width - 1); ++c) {
       if ((r + c) % 2 == 1) near[count++] = before + (c - anchors.first(r)) / 2;
     }
   }

@@ -36,7 +36,7 @@ constexpr unsigned kValueBits = 8;              // of weighted means below the v
 constexpr unsigned kReciprocalBits = 40;
 constexpr std::size_t kReciprocalTokens = 64;
 constexpr std::size_t kWindow = 5, kTokens = kWindow * kWindow, kLocalHeads = 2, kIntraHeads = 2;
-constexpr int kLocalReach = 2;                  // keys that softmax attention leaves to local context
+constexpr std::size_t kLocalReach = 2;          // keys that softmax attention leaves to local context
 constexpr std::size_t kTanhEntries = 4096;
 constexpr std::size_t kTailLines = 64;
 constexpr int kTailStep = 8;   // a line is 2^8 units of 2^-12 long
