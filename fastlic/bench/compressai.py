@@ -130,12 +130,12 @@ def measure(name: str, image: Tensor, seconds: float, least: int, size: int | No
     spent, rounds = 0.0, 0
     while rounds < least or (spent < seconds and rounds < 25):
         for key, model in models.items():
-            *seconds, coded = watches[key].run(model.compress, image)
-            times[key, "compress"].add(*seconds)
-            spent += seconds[0]
-            *seconds, _ = watches[key].run(model.decompress, coded["strings"], coded["shape"])
-            times[key, "decompress"].add(*seconds)
-            spent += seconds[0]
+            *split, coded = watches[key].run(model.compress, image)
+            times[key, "compress"].add(*split)
+            spent += split[0]
+            *split, _ = watches[key].run(model.decompress, coded["strings"], coded["shape"])
+            times[key, "decompress"].add(*split)
+            spent += split[0]
         rounds += 1
     return Result(name, what, times, "raster" in what["compressai"] or "position" in what["compressai"], setup)
 
