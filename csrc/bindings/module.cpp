@@ -1,7 +1,9 @@
 // The extension module fastlic._native: errors, instruction sets, checksum; other files add themselves (registry.hpp).
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <string>
+#include <vector>
 
 #include "fastlic/crc32c.hpp"
 #include "fastlic/errors.hpp"
@@ -40,6 +42,11 @@ PYBIND11_MODULE(_native, module) {
   module.def("crc32c", &crc32c, py::arg("data"), py::arg("crc") = 0u);
   module.def("get_isa", [] { return fastlic::isa_name(fastlic::active_isa()); });
   module.def("best_isa", [] { return fastlic::isa_name(fastlic::best_isa()); });
+  module.def("supported_isas", [] {
+    std::vector<std::string> names;
+    for (const fastlic::Isa isa : fastlic::supported_isas()) names.emplace_back(fastlic::isa_name(isa));
+    return names;
+  });
   module.def("clock_ghz", &fastlic::clock_ghz, py::call_guard<py::gil_scoped_release>());
   module.def("set_isa", [](const std::string& name) { fastlic::set_isa(fastlic::isa_from_name(name)); });
 

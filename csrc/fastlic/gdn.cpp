@@ -21,6 +21,7 @@ const simd::GdnKernel& kernel_of(Isa isa) {
   // The level promises AVX2 only; every processor known to have it has FMA as well.
   if (isa >= Isa::avx2 && __builtin_cpu_supports("fma")) return simd::kGdnAvx2;
 #endif
+  static_cast<void>(isa);
   return simd::kGdnScalar;
 }
 

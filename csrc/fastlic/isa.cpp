@@ -8,34 +8,46 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace fastlic {
 namespace {
 
-constexpr std::array<const char*, 4> kNames = {"scalar", "avx2", "avx512", "avx512vnni"};
+constexpr std::array<const char*, 5> kNames = {"scalar", "avx2", "avx512", "avx512vnni", "neon"};
 constexpr int kUnset = -1;
 std::atomic<int> g_active{kUnset};
 
+std::string listed(const std::vector<Isa>& isas) {
+  std::string text;
+  for (const Isa isa : isas) text += (text.empty() ? "" : ", ") + std::string(isa_name(isa));
+  return text;
+}
+
 Isa checked(Isa isa) {
-  if (isa > best_isa()) {
+  const auto& supported = supported_isas();
+  if (std::find(supported.begin(), supported.end(), isa) == supported.end()) {
     throw std::invalid_argument(std::string("instruction set '") + isa_name(isa) +
-                                "' was requested; this processor supports up to '" + isa_name(best_isa()) + "'");
+                                "' was requested; this processor supports " + listed(supported));
   }
   return isa;
 }
 
-Isa detect() noexcept {
+std::vector<Isa> detect() {
+  std::vector<Isa> isas = {Isa::scalar};
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2")) return Isa::scalar;
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2")) return isas;
+  isas.push_back(Isa::avx2);
   if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
       !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl")) {
-    return Isa::avx2;
+    return isas;
   }
-  return __builtin_cpu_supports("avx512vnni") ? Isa::avx512vnni : Isa::avx512;
-#else
-  return Isa::scalar;
+  isas.push_back(Isa::avx512);
+  if (__builtin_cpu_supports("avx512vnni")) isas.push_back(Isa::avx512vnni);
+#elif defined(__aarch64__)
+  isas.push_back(Isa::neon);
 #endif
+  return isas;
 }
 
 }  // namespace
@@ -46,14 +58,16 @@ Isa isa_from_name(std::string_view name) {
   for (std::size_t i = 0; i < kNames.size(); ++i) {
     if (name == kNames[i]) return static_cast<Isa>(i);
   }
-  throw std::invalid_argument("unknown instruction set '" + std::string(name) +
-                              "'; expected scalar, avx2, avx512 or avx512vnni");
+  const std::vector<Isa> all = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::neon};
+  throw std::invalid_argument("unknown instruction set '" + std::string(name) + "'; known are " + listed(all));
 }
 
-Isa best_isa() noexcept {
-  static const Isa best = detect();
-  return best;
+const std::vector<Isa>& supported_isas() noexcept {
+  static const std::vector<Isa> isas = detect();
+  return isas;
 }
+
+Isa best_isa() noexcept { return supported_isas().back(); }
 
 Isa active_isa() {
   const int current = g_active.load(std::memory_order_relaxed);

@@ -2,21 +2,26 @@
 #pragma once
 
 #include <string_view>
+#include <vector>
 
 namespace fastlic {
 
-// Ordered: a level implies all levels below it.
+// On x86-64 in order: a level implies all levels below it, so kernels may be chosen by comparing.
 enum class Isa : int {
   scalar = 0,
   avx2 = 1,        // AVX2, BMI2
   avx512 = 2,      // F, BW, DQ, VL
   avx512vnni = 3,  // the above and VNNI
+  neon = 4,        // AArch64's baseline
 };
 
 const char* isa_name(Isa isa) noexcept;
 
-// Throws std::invalid_argument for a name that is none of the four.
+// Throws std::invalid_argument for a name that is none of these.
 Isa isa_from_name(std::string_view name);
+
+// What this processor (and operating system) can run: scalar first, the best last.
+const std::vector<Isa>& supported_isas() noexcept;
 
 // The best level that this processor (and operating system) can run.
 Isa best_isa() noexcept;

@@ -51,8 +51,8 @@ template <typename Body>
 auto on_every_isa(const Body& body) {
   set_isa(Isa::scalar);
   auto first = body();
-  for (int level = 1; level <= static_cast<int>(best_isa()); ++level) {
-    set_isa(static_cast<Isa>(level));
+  for (const Isa isa : supported_isas()) {
+    set_isa(isa);
     require(body() == first);
   }
   return first;

@@ -20,8 +20,7 @@ from fastlic.errors import CorruptStreamError
 from fastlic.models import JAHP, MeanScaleHyperprior
 from fastlic.ops.engine import EntropyEngine
 
-LEVELS = ["scalar", "avx2", "avx512", "avx512vnni"]
-SUPPORTED = LEVELS[: LEVELS.index(_native.best_isa()) + 1]
+SUPPORTED = _native.supported_isas()
 SIZES = [(1, 1), (1, 6), (7, 1), (2, 3), (5, 9), (8, 16), (19, 5), (21, 50)]
 MODELS = {
     "context": (JAHP, 16, 24),

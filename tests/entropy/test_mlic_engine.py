@@ -21,8 +21,7 @@ from fastlic.models.mlic import Sizes
 from fastlic.models.mlic.checkerboard import anchors
 from fastlic.ops.mlic_engine import MlicEngine
 
-LEVELS = ["scalar", "avx2", "avx512", "avx512vnni"]
-SUPPORTED = LEVELS[: LEVELS.index(_native.best_isa()) + 1]
+SUPPORTED = _native.supported_isas()
 SIZES = [(1, 2), (5, 2), (2, 6), (9, 14), (12, 8)]
 FAMILIES = {"mlic": (MLIC, True), "mlic+": (MLICPlus, True), "mlic++": (MLICPlusPlus, True)}
 # The published hyper synthesis, whose convolutions are shuffled into 2x2 cells; the others transpose.

@@ -10,8 +10,7 @@ from fastlic import _native
 from fastlic.models.layers import GDN
 from fastlic.ops.gdn import gdn
 
-LEVELS = ["scalar", "avx2", "avx512", "avx512vnni"]
-SUPPORTED = LEVELS[: LEVELS.index(_native.best_isa()) + 1]
+SUPPORTED = _native.supported_isas()
 
 
 @pytest.fixture(params=SUPPORTED)

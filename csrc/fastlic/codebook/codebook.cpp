@@ -151,6 +151,7 @@ const Kernel& kernel(Isa isa) noexcept {
     case Isa::avx2:
       return kAvx2;
     case Isa::scalar:
+    case Isa::neon:
       break;
   }
 #else

@@ -37,6 +37,8 @@ const Kernels& kernels(Isa isa) noexcept;
 extern const Kernels kScalar;
 #if defined(__x86_64__)
 extern const Kernels kAvx2, kAvx512, kAvx512Vnni;
+#elif defined(__aarch64__)
+extern const Kernels kNeon;
 #endif
 
 }  // namespace fastlic::engine

@@ -71,8 +71,11 @@ const Kernels& kernels(Isa isa) noexcept {
     case Isa::avx512vnni: return kAvx512Vnni;
     case Isa::avx512: return kAvx512;
     case Isa::avx2: return kAvx2;
-    case Isa::scalar: break;
+    case Isa::scalar:
+    case Isa::neon: break;
   }
+#elif defined(__aarch64__)
+  if (isa == Isa::neon) return kNeon;
 #else
   static_cast<void>(isa);
 #endif

@@ -39,7 +39,8 @@ const Kernels& kernels(Isa isa) noexcept {
     case Isa::avx512vnni:
     case Isa::avx512: return kAvx512;
     case Isa::avx2: return kAvx2;
-    case Isa::scalar: break;
+    case Isa::scalar:
+    case Isa::neon: break;
   }
 #else
   static_cast<void>(isa);

@@ -23,7 +23,6 @@ from fastlic.models import JAHP, MeanScaleHyperprior
 
 Wanted = Callable[[str], bool]
 Run = Callable[[], Any]
-LEVELS = ["scalar", "avx2", "avx512", "avx512vnni"]
 # int16 products a cycle: one 512-bit or two 256-bit multiply-adds. (Intel's server cores issue two of 512 bits.)
 PRODUCTS_PER_CYCLE = 32
 
@@ -69,7 +68,7 @@ def products(model: IntegerEntropyModel, height: int, width: int) -> int:
 
 
 def latent_cases(wanted: Wanted) -> Iterator[Case]:
-    supported = LEVELS[: LEVELS.index(_native.best_isa()) + 1]
+    supported = _native.supported_isas()
     best = supported[-1]
     limit = _native.clock_ghz() * 1e9 * PRODUCTS_PER_CYCLE
     configurations = [(192, isa, "") for isa in supported]
