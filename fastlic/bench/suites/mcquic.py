@@ -1,0 +1,211 @@
+"""McQuic: codebook search, coding of indexes, and whole images beside their convolutions alone.
+
+The peer of the search is McQuic's own formulation in torch: all distances as |x|^2 + |word|^2 - 2 x.word, then argmin.
+The peer of the coder is CompressAI's, whose source McQuic's is: decoding scans a table from its start. Whole images run
+through the published size, channel 128 and m 2, with random weights and codebooks from k-means on the picture; beside
+them runs every convolution of the same pass, GDN's included, on inputs of the same shapes that lie ready, padded, in
+the same memory format, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastlic.bench import peers
+from fastlic.bench.lifelike import photo
+from fastlic.bench.runner import Case, Clock
+from fastlic.codec import Codec
+from fastlic.models import McQuic
+from fastlic.ops.categorical import categorical_tables, decode_categorical, encode_categorical
+from fastlic.ops.codebook import codebook_nearest
+
+Wanted = Callable[[str], bool]
+POSITIONS, WORDS = 32 * 48, 8192  # of the finest level at 512x768
+SIZES = ((2, 64), (12, 16))  # m, d of the published models
+LEVELS = ((8192, 32 * 48), (2048, 16 * 24), (512, 8 * 12))  # words, positions
+
+
+def cases(
+    wanted: Wanted, channel: int = 128, m: int = 2, height: int = 512, width: int = 768, k: tuple[int, ...] = ()
+) -> Iterator[Case]:
+    for groups, depth in SIZES:
+        name = f"nearest of {WORDS} words, m={groups} d={depth}"
+        if wanted(name):
+            yield search_case(name, groups, depth)
+    for way in ("encode", "decode"):
+        name = f"{way} 24,192 indexes"
+        if wanted(name):
+            yield coder_case(name, way)
+    names = [f"{way} {height}x{width}, c={channel} m={m}" for way in ("compress", "decompress")]
+    if any(wanted(name) for name in names):
+        codec, image = whole(channel, m, k or tuple(words for words, _ in LEVELS), height, width)
+        yield from image_cases(codec, image, {name.split()[0]: name for name in names if wanted(name)})
+
+
+# ---- search
+
+
+def search_case(name: str, m: int, d: int, n: int = POSITIONS, k: int = WORDS) -> Case:
+    generator = torch.Generator().manual_seed(0)
+    x, words = torch.randn(n, m, d, generator=generator), torch.randn(m, k, d, generator=generator)
+    grid = x.reshape(1, n, m * d).transpose(1, 2).reshape(1, m * d, 1, n)
+    ours, theirs = codebook_nearest(x, words, threads=1), all_distances(grid, words)
+    equal = int((ours == theirs[0, :, 0].t()).sum())
+    note = f"{n} positions, normal vectors and words; {equal} of {n * m} indexes equal in float32; one thread"
+    return Case(
+        name,
+        lambda: codebook_nearest(x, words, threads=1),
+        n * m,
+        "vectors",
+        peer=lambda: alone(lambda: all_distances(grid, words)),
+        peer_name="all distances in torch",
+        note=note,
+    )
+
+
+def all_distances(x: Tensor, words: Tensor) -> Tensor:
+    """x [n, m * d, h, w], words [m, k, d] -> indexes [n, m, h, w], by way of every distance."""
+    n, _, h, w = x.shape
+    m, _, d = words.shape
+    x = x.reshape(n, m, d, h, w)
+    products = torch.einsum("nmdhw,mkd->nmkhw", x, words)
+    squares = x.square().sum(2, keepdim=True) + words.square().sum(-1)[:, :, None, None]
+    return (squares - 2 * products).permute(0, 1, 3, 4, 2).argmin(-1)
+
+
+def alone(run: Callable[[], Any]) -> Any:
+    """``run`` on one torch thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return run()
+    finally:
+        torch.set_num_threads(before)
+
+
+# ---- coder
+
+
+def coder_case(name: str, way: str, m: int = 12) -> Case:
+    """Indexes of all levels at 512x768, m = 12, drawn from shares that a trained codebook could have."""
+    rng = np.random.default_rng(0)
+    shares = [rng.gamma(2.0, size=(m, k)) for k, _ in LEVELS]
+    codes = [drawn(rng, share, count) for share, (_, count) in zip(shares, LEVELS, strict=True)]
+    rows = [np.repeat(np.arange(m, dtype=np.uint8), count) for _, count in LEVELS]
+    tables = [categorical_tables(list(share)) for share in shares]
+    parts = list(zip(codes, rows, tables, strict=True))
+    streams = [encode_categorical(*part) for part in parts]
+    symbols = sum(code.size for code in codes)
+
+    def encode() -> None:
+        for code, row, table in parts:
+            encode_categorical(code, row, table)
+
+    def decode() -> None:
+        for stream, (_, row, table) in zip(streams, parts, strict=True):
+            decode_categorical(stream, row, table)
+
+    ideal = -sum(np.log2(s / s.sum(1, keepdims=True))[r, c].sum() for s, c, r in zip(shares, codes, rows, strict=True))
+    size = sum(len(stream) for stream in streams)
+    note = f"{size} bytes, {100 * (8 * size / ideal - 1):+.2f} % over the entropy"
+    peer, peer_size = scanning_peer(way, shares, codes, rows)
+    if peer is not None:
+        note += f"; peer {peer_size} bytes"
+    run = encode if way == "encode" else decode
+    return Case(name, run, symbols, "indexes", peer=peer, peer_name="CompressAI's coder" if peer else "", note=note)
+
+
+def drawn(rng: np.random.Generator, share: NDArray[np.float64], count: int) -> NDArray[np.int32]:
+    """[m * count] indexes, group by group, by the shares [m, k]."""
+    return np.concatenate([rng.choice(len(row), count, p=row / row.sum()) for row in share]).astype(np.int32)
+
+
+def scanning_peer(
+    way: str, shares: list[NDArray[np.float64]], codes: list[NDArray[np.int32]], rows: list[NDArray[np.uint8]]
+) -> tuple[Callable[[], None] | None, int]:
+    """The same indexes through CompressAI's coder, with its 16-bit tables; lists are made ahead of time."""
+    ans = peers.compressai_ans()
+    if ans is None:
+        return None, 0
+    parts = []
+    for share, code, row in zip(shares, codes, rows, strict=True):
+        # One count for the escape symbol, which CompressAI's tables end with.
+        counts = np.maximum(1, np.floor(share / share.sum(1, keepdims=True) * (65535 - share.shape[1]))).astype(int)
+        counts[np.arange(len(counts)), counts.argmax(1)] += 65535 - counts.sum(1)
+        cdf = [[0, *np.cumsum(line).tolist(), 65536] for line in counts]
+        sizes, offsets = [len(line) for line in cdf], [0] * len(cdf)
+        parts.append((code.tolist(), row.tolist(), cdf, sizes, offsets))
+    encoder, decoder = ans.RansEncoder(), ans.RansDecoder()
+    streams = [encoder.encode_with_indexes(*part) for part in parts]
+
+    def encode() -> None:
+        for part in parts:
+            encoder.encode_with_indexes(*part)
+
+    def decode() -> None:
+        for stream, (_, *part) in zip(streams, parts, strict=True):
+            decoder.decode_with_indexes(stream, *part)
+
+    return (encode if way == "encode" else decode), sum(len(stream) for stream in streams)
+
+
+# ---- whole images
+
+
+@torch.no_grad()
+def whole(channel: int, m: int, k: tuple[int, ...], height: int, width: int) -> tuple[Codec, Tensor]:
+    """A codec of that size and the demonstration photo [3, height, width]."""
+    torch.manual_seed(0)
+    model = McQuic(channel, m, list(k)).eval()
+    image = photo()[:, :height, :width].contiguous()
+    model.initialise_codebooks(image[None] * 2 - 1, 1, torch.Generator().manual_seed(0))
+    return Codec(model), image
+
+
+def image_cases(codec: Codec, image: Tensor, chosen: dict[str, str]) -> Iterator[Case]:
+    data = codec.compress(image)
+    assert isinstance(data, bytes)
+    clock: Clock = "thread" if torch.get_num_threads() == 1 else "wall"
+    used = [len(codes.unique()) for codes in codec.latents(image).values()]
+    note = f"{len(data)} bytes, {used} different words; {torch.get_num_threads()} threads, {clock} time"
+    runs: dict[str, Callable[[], Any]] = {
+        "compress": lambda: codec.compress(image),
+        "decompress": lambda: codec.decompress(data),
+    }
+    for way, name in chosen.items():
+        floor = convolutions(runs[way])
+        yield Case(name, runs[way], 1, "image", peer=floor, peer_name="its convolutions", clock=clock, note=note)
+
+
+def convolutions(run: Callable[[], Any]) -> Callable[[], None]:
+    """The convolutions that ``run`` makes, alone: inputs of the same shapes and strides, one per shape."""
+    calls: list[tuple[Tensor, tuple[Any, ...]]] = []
+    inputs: dict[Any, Tensor] = {}
+    true = F.conv2d
+
+    def seen(x: Tensor, *others: Any, **named: Any) -> Tensor:
+        key = (tuple(x.shape), tuple(x.stride()))
+        if key not in inputs:
+            inputs[key] = torch.empty_strided(*key).normal_()
+        calls.append((inputs[key], (*others, *named.values())))
+        return true(x, *others, **named)
+
+    F.conv2d = seen
+    try:
+        run()
+    finally:
+        F.conv2d = true
+
+    def replay() -> None:
+        with torch.no_grad():
+            for x, others in calls:
+                true(x, *others)
+
+    return replay
