@@ -83,6 +83,18 @@ def test_one_outlying_word_or_channel_changes_no_answer(isa: str):
     agree(x, codebook)
 
 
+def test_words_too_dense_for_bytes_are_told_apart_where_a_few_are_far_out(isa: str):
+    # As trained codebooks are: most words near zero, so that those few set the step of all bytes.
+    x, codebook = random_case(230, 2, 3000, 16)
+    codebook[:, 64:] *= 0.05
+    x[::3] *= 0.05
+    agree(x, codebook)
+    codebook[1] = 0.01 * codebook[1] + 100
+    agree(x, codebook)
+    codebook[0, 100:] = codebook[0, 100]
+    agree(x, codebook)
+
+
 def test_strided_and_transposed_tensors_are_read_where_they_lie(isa: str):
     x, codebook = random_case(64, 3, 50, 8)
     expected = agree(x, codebook)

@@ -17,6 +17,7 @@ from fastlic.models.mcquic.layers import (
     ResidualBlock,
     ResidualBlockShuffle,
     ResidualBlockWithStride,
+    scratch,
     upsampling_conv,
 )
 from fastlic.models.mcquic.padding import crop, pad
@@ -157,7 +158,8 @@ class McQuic(nn.Module):
         if multiple < 1 or multiple % self.stride:
             raise ValueError(f"images are padded to a multiple of {self.stride}, got {multiple}")
         padded = pad(x, multiple, self.least_side)
-        return self._quantizer.encode(self._encoder(padded))
+        with scratch():
+            return self._quantizer.encode(self._encoder(padded))
 
     def decode(self, codes: Sequence[Tensor], size: tuple[int, int] | None = None) -> Tensor:
         """Images from codes.
@@ -173,7 +175,8 @@ class McQuic(nn.Module):
             ValueError: codes that do not fit the model or each other.
         """
         self._check_codes(codes)
-        image: Tensor = self._decoder(self._quantizer.decode(codes))
+        with scratch():
+            image: Tensor = self._decoder(self._quantizer.decode(codes))
         return image if size is None else crop(image, *size)
 
     def _check_codes(self, codes: Sequence[Tensor]) -> None:

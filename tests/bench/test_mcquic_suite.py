@@ -1,0 +1,56 @@
+"""The McQuic suite, at sizes that take no time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastlic.bench.runner import measure
+from fastlic.bench.suites import mcquic as suite
+from fastlic.ops.codebook import codebook_nearest
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_search_and_its_peer_find_the_same_words(dense: bool):
+    case = suite.search_case("search", 2, 8, dense, n=20, k=300)
+    assert "40 of 40 indexes are" in case.note
+    result = measure(case, budget=0.001)
+    assert result.ratio is not None and result.ratio > 0
+
+
+def test_all_distances_lead_to_the_nearest_word():
+    torch.manual_seed(0)
+    x, words = torch.randn(3, 10, 4, 5), torch.randn(2, 70, 5)
+    expected = codebook_nearest(x.permute(0, 2, 3, 1).reshape(60, 2, 5), words)
+    assert torch.equal(suite.all_distances(x, words).permute(0, 2, 3, 1).reshape(60, 2), expected)
+
+
+def test_whole_images_run_beside_the_convolutions_of_the_same_pass():
+    cases = list(suite.cases(lambda name: "compress" in name, channel=8, m=2, height=64, width=96, k=(64, 32, 16)))
+    assert [case.name.split()[0] for case in cases] == ["compress", "decompress"]
+    for case in cases:
+        assert case.peer is not None
+        seen: list[tuple[int, ...]] = []
+        true = torch.nn.functional.conv2d
+
+        def count(x, weight, *others, true=true, seen=seen, **named):
+            y = true(x, weight, *others, **named)
+            seen.append((*y.shape, *weight.shape))
+            return y
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.nn.functional, "conv2d", count)
+            floor = suite.convolutions(case.run)
+            before = len(seen)
+            case.run()
+        assert before == 165 and seen[:before] == seen[before:]  # of either direction, GDN's five included
+        floor()
+
+
+def test_indexes_come_back_from_either_coder():
+    for way in ("encode", "decode"):
+        case = suite.coder_case("coder", way)
+        assert case.work == 24192
+        case.run()
+        if case.peer is not None:
+            case.peer()
