@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from fastlic.bench import codes
 from fastlic.bench.runner import measure
 from fastlic.bench.suites import mcquic as suite
+from fastlic.codec import Codec
+from fastlic.models import McQuic
+from fastlic.models.mcquic import save_published
 from fastlic.ops.codebook import codebook_nearest
 
 
@@ -54,3 +60,20 @@ def test_indexes_come_back_from_either_coder():
         case.run()
         if case.peer is not None:
             case.peer()
+
+
+def test_searches_are_held_against_float64(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    torch.manual_seed(0)
+    save_published(McQuic(8, 2, [40, 20]), tmp_path / "x.mcquic")
+    images = Path(__file__).parents[1] / "images"
+    assert codes.main([str(tmp_path / "x.mcquic"), str(images)]) == 0
+    assert " 0 differ from the float64 search" in capsys.readouterr().out
+    assert codes.main(["jahp", str(images)]) == 2
+    assert codes.main([str(tmp_path / "x.mcquic"), str(tmp_path)]) == 2
+
+
+def test_a_wrong_index_is_counted():
+    x, words, found = codes.searches(Codec(McQuic(8, 2, [40, 20]).eval()), torch.rand(3, 40, 40))[0]
+    assert codes.compare(x, words, found)[0] == 0
+    found[0, 0] = (found[0, 0] + 1) % 40
+    assert codes.compare(x, words, found)[0] == 1
