@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,12 @@ def test_whole_images_run_beside_the_convolutions_of_the_same_pass():
             case.run()
         assert before == 165 and seen[:before] == seen[before:]  # of either direction, GDN's five included
         floor()
+
+
+def test_the_search_of_a_large_image_needs_little_memory():
+    case = suite.memory_case("memory", height=512, width=768)
+    found = re.search(r"peak (\d+) MiB .* has ([\d.]+) GiB", case.note)
+    assert found is None or int(found[1]) < 100 < 1024 * float(found[2])
 
 
 def test_indexes_come_back_from_either_coder():

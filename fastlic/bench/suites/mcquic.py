@@ -21,9 +21,11 @@ from torch import Tensor
 
 from fastlic.bench import peers
 from fastlic.bench.lifelike import photo
+from fastlic.bench.memory import peak
 from fastlic.bench.runner import Case, Clock
 from fastlic.codec import Codec
 from fastlic.models import McQuic
+from fastlic.models.mcquic.quantizer import lookup, split_groups
 from fastlic.ops.categorical import categorical_tables, decode_categorical, encode_categorical
 from fastlic.ops.codebook import codebook_nearest
 
@@ -45,6 +47,9 @@ def cases(
         name = f"{way} 24,192 indexes"
         if wanted(name):
             yield coder_case(name, way)
+    name = "search, look up and code 4K, m=12 d=16"
+    if wanted(name):
+        yield memory_case(name)
     names = [f"{way} {height}x{width}, c={channel} m={m}" for way in ("compress", "decompress")]
     if any(wanted(name) for name in names):
         codec, image = whole(channel, m, k or tuple(words for words, _ in LEVELS), height, width)
@@ -94,6 +99,35 @@ def alone(run: Callable[[], Any]) -> Any:
         return run()
     finally:
         torch.set_num_threads(before)
+
+
+def memory_case(name: str, height: int = 2176, width: int = 3840, m: int = 12, d: int = 16) -> Case:
+    """All that encoding does beside its transforms, on maps of a padded 4K image that lie ready."""
+    generator = torch.Generator().manual_seed(0)
+    levels = []
+    for level, (k, _) in enumerate(LEVELS):
+        size = height >> (level + 4), width >> (level + 4)
+        head = torch.randn(1, m * d, *size, generator=generator).contiguous(memory_format=torch.channels_last)
+        words = torch.randn(m, k, d, generator=generator)
+        levels.append((head, words, categorical_tables([np.ones(k)] * m)))
+    rows = np.arange(m, dtype=np.uint8)[:, None, None]
+
+    def run() -> list[bytes]:
+        streams = []
+        for head, words, table in levels:
+            _, _, h, w = head.shape
+            codes = codebook_nearest(split_groups(head, m), words, threads=1).reshape(1, h, w, m).permute(0, 3, 1, 2)
+            lookup(words, codes)
+            streams.append(encode_categorical(codes[0].numpy(), rows, table))
+        return streams
+
+    beyond = peak(run)
+    all_at_once = 4 * m * LEVELS[0][0] * (height >> 4) * (width >> 4)
+    note = f"one matrix of all distances has {all_at_once / 2**30:.1f} GiB, and McQuic holds four"
+    if beyond is not None:
+        note = f"peak {beyond / 2**20:.0f} MiB beyond the maps themselves; one thread; {note}"
+    vectors = m * sum(head.shape[2] * head.shape[3] for head, _, _ in levels)
+    return Case(name, run, vectors, "vectors", note=note)
 
 
 # ---- coder
