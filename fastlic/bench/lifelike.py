@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -138,11 +139,15 @@ def _last_name(network: nn.Module, prefix: str) -> str:
 
 
 def lifelike_mlic(
-    cls: type[MLICPlusPlus] = MLICPlusPlus, N: int = 192, M: int = 320, seed: int = 0, slices: int | None = None
+    cls: type[MLICPlusPlus] = MLICPlusPlus, N: int = 192, M: int = 320, seed: int = 0, **rest: Any
 ) -> MLICPlusPlus:
-    """A model of published size; ``lifelike_mlic()`` is MLIC++ with its 83.5 M parameters."""
+    """A model of published size; ``lifelike_mlic()`` is MLIC++ with its 83.5 M parameters.
+
+    Args:
+        rest: further arguments of ``cls``.
+    """
     torch.manual_seed(seed)
-    model = cls(N, M, slices=slices).eval()
+    model = cls(N, M, **rest).eval()
     z_spread = spreads(N, seed + 1) / 2
     enliven(model, photo()[None, :, :256, :256], spreads(M, seed), z_spread)
     _logistic(model.entropy_bottleneck, z_spread)

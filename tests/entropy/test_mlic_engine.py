@@ -132,6 +132,21 @@ def test_local_context_alone_equals_the_reference(models, isa):
         model.engine.local_context(3, latent.numpy())
 
 
+@pytest.mark.parametrize("name", ["mlic+", "mlic++"])
+def test_attention_over_earlier_slices_alone_equals_the_reference(models, name, isa):
+    model = models[name]
+    decoded = torch.randint(-1500, 1500, (2 * model.slice_channels, 9, 12))
+    want = model.inter(2, decoded)
+    for threads in (1, 3):
+        got = model.engine.inter_context(2, decoded.numpy(), threads)[: len(want)]
+        assert torch.equal(torch.from_numpy(got.astype(np.int64)), want)
+    for index in (0, 3):
+        with pytest.raises(ValueError, match="no such slice"):
+            model.engine.inter_context(index, decoded.numpy())
+    with pytest.raises(ValueError, match="12 bits"):
+        model.engine.inter_context(2, decoded.numpy() * 2)
+
+
 def test_sections_that_are_too_long_short_or_empty_are_refused(models):
     model = models["mlic+"]
     ((sections, _),) = drivers.encode_many(model, [random_latents(model, 9, 14)], "cpp")

@@ -1,0 +1,54 @@
+"""The benchmarks of the MLIC family at sizes that cost nothing: they run, and their peers compute the same thing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastlic.bench import memory
+from fastlic.bench.lifelike import lifelike_mlic, photo
+from fastlic.bench.runner import measure
+from fastlic.bench.same_bits import main as same_bits
+from fastlic.bench.suites import mlic
+from fastlic.codec import mlicpp_official
+from fastlic.models import MLICPlus
+
+N, M, SIZE = 8, 64, (64, 128)
+
+
+def test_every_case_runs_beside_its_peer():
+    seen = []
+    for case in mlic.cases(lambda name: True, (N, M), SIZE):
+        result = measure(case, 0.01, least=1, most=1)
+        assert result.ratio is not None and result.ratio > 0
+        seen.append(case.name)
+    assert len(seen) == 5 and "local context, one slice of 64x128" in seen
+
+
+def test_the_official_formulation_decodes_what_it_encoded_and_agrees_with_the_librarys():
+    floats, _ = mlic.models(mlic.MLICPlusPlus, N, M)
+    peer = mlic.OfficialDecoder(floats)
+    x = photo()[None, :, : SIZE[0], : SIZE[1]].contiguous()
+    with torch.no_grad():
+        y = floats.g_a(x)
+        string, z_hat = peer.encode((floats.hyper_analysis(y)[0], y[0]))
+        decoded = peer.decode(string, z_hat)
+        assert (floats.g_s(decoded) - mlicpp_official_image(floats, x)).abs().max() < 1e-3
+
+
+def mlicpp_official_image(model, x):
+    out = mlicpp_official.compress(model, x)
+    return mlicpp_official.decompress(model, out["strings"], out["shape"])
+
+
+def test_peak_memory_is_what_a_call_needs():
+    peak = memory.peak(lambda: torch.ones(25_000_000).sum())
+    if peak is None:
+        pytest.skip("this system does not tell")
+    assert 80e6 < peak < 150e6
+
+
+def test_same_bits_runs_over_the_family(photos, monkeypatch, capsys):
+    monkeypatch.setattr("fastlic.bench.same_bits.lifelike_mlic", lambda *args, **kwargs: lifelike_mlic(MLICPlus, 8, 64))
+    assert same_bits([str(photos), "--family", "mlic+", "--images", "1", "--batches", "1"]) == 0
+    assert "0 differences" in capsys.readouterr().out
