@@ -21,6 +21,13 @@ std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
   return q - (a % b < 0 ? 1 : 0);
 }
 
+// The same for |a| < 2^53: a quotient that is not whole stays further from the next whole number than double rounds.
+std::int64_t floor_quotient(std::int64_t a, std::int64_t b) {
+  const double quotient = static_cast<double>(a) / static_cast<double>(b);
+  const auto whole = static_cast<std::int64_t>(quotient);
+  return whole - (static_cast<double>(whole) > quotient ? 1 : 0);
+}
+
 std::int64_t square_root(std::int64_t x) {
   auto root = static_cast<std::int64_t>(std::sqrt(static_cast<double>(x)));
   while (root * root > x) --root;
@@ -42,7 +49,7 @@ void normalise(const T* x, std::size_t channels, std::int64_t epsilon, std::int1
   const std::int64_t root = square_root((squares / c + epsilon) << 8);
   for (std::size_t i = 0; i < channels; ++i) {
     const std::int64_t distance = std::clamp<std::int64_t>(x[i], -kWideLimit, kWideLimit) * c - sum;
-    const std::int64_t scaled = floor_divide(distance * (1 << (kNormBits + 5)) + root, 2 * root);
+    const std::int64_t scaled = floor_quotient(distance * (1 << (kNormBits + 5)) + root, 2 * root);
     out[i] = static_cast<std::int16_t>(std::clamp<std::int64_t>(scaled, -kActivation, kActivation));
   }
 }
@@ -315,22 +322,33 @@ void local_context(const LocalAttention& net, const std::int32_t* latent, std::s
                    Workspace& work, const Tools& tools) {
   const std::size_t h = out.height, w = out.width, c = channels, block = padded(c);
   const std::size_t dims = c / kLocalHeads;
-  // Queries, keys and values of every position. Everything but an anchor is zero before the layer norm and after it:
-  // one row serves them all.
-  const Target qkv = work.mixed.shape(h, w, 3 * c);
+  // Queries, keys and values of every anchor, head by head: channels enter the heads interleaved. Everything else is
+  // zero before the layer norm and after it: one row serves all of it.
+  const std::size_t stride = (dims + 15) / 16 * 16, row_size = kLocalHeads * 3 * stride;
+  const Target qkv = work.mixed.shape(h, w, row_size);
+  Buffer<std::int16_t> common(row_size), none(row_size);
+  const auto arrange = [&](const std::int16_t* from, std::int16_t* to) {
+    for (std::size_t head = 0; head < kLocalHeads; ++head) {
+      for (std::size_t part = 0; part < 3; ++part) {
+        std::int16_t* row = to + (head * 3 + part) * stride;
+        for (std::size_t d = 0; d < dims; ++d) row[d] = from[part * c + kLocalHeads * d + head];
+        std::fill(row + dims, row + stride, std::int16_t{0});
+      }
+    }
+  };
   {
-    Buffer<std::int16_t> normal(w * block), row(qkv.stride);
-    apply(net.qkv, normal.data(), block, 1, row.data(), qkv.stride, tools);  // of zeros
+    const std::size_t wide = net.qkv.columns();
+    Buffer<std::int16_t> normal((w / 2 + 1) * block), mixed((w / 2 + 1) * wide);
+    apply(net.qkv, normal.data(), block, 1, mixed.data(), wide, tools);  // of zeros
+    arrange(mixed.data(), common.data());
     for (std::size_t r = 0; r < h; ++r) {
       const Parity anchors{true};
       const std::size_t first = anchors.first(r), count = anchors.count(r, w);
       for (std::size_t i = 0; i < count; ++i) {
         normalise(latent + (r * w + first + 2 * i) * c, c, net.epsilon[0], &normal[i * block]);
       }
-      apply(net.qkv, normal.data(), block, count, qkv.at(r, first < w ? first : 0), 2 * qkv.stride, tools);
-      for (std::size_t column = 1 - first; column < w; column += 2) {
-        std::memcpy(qkv.at(r, column), row.data(), qkv.stride * sizeof row[0]);
-      }
+      apply(net.qkv, normal.data(), block, count, mixed.data(), wide, tools);
+      for (std::size_t i = 0; i < count; ++i) arrange(&mixed[i * wide], qkv.at(r, first + 2 * i));
     }
   }
   const std::size_t outputs = net.proj.outputs, columns = net.proj.columns();
@@ -338,53 +356,27 @@ void local_context(const LocalAttention& net, const std::int32_t* latent, std::s
     const Parity others{false};
     const std::size_t first = others.first(r), count = others.count(r, w);
     Buffer<std::int16_t> windows(count * kTokens * block);
-    const std::size_t stride = padded(dims);
-    Buffer<std::int16_t> q(kTokens * stride), k(dims * kPanel), v(kTokens * stride), none(stride);
-    Buffer<std::int32_t> attended(kLocalHeads * kTokens * stride), token(block);
+    Buffer<std::int32_t> attended(kTokens * block);
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t column = first + 2 * i;
       const std::int16_t* tokens[kTokens];
       std::uint32_t anchors = 0;
       for (std::size_t t = 0; t < kTokens; ++t) {
         const std::size_t y = r + t / kWindow - kWindow / 2, x = column + t % kWindow - kWindow / 2;  // wrap to large
-        const bool inside = y < h && x < w;
-        tokens[t] = inside ? qkv.at(y, x) : nullptr;
-        if (inside && (y + x) % 2 == 1) anchors |= 1u << t;
+        const bool inside = y < h && x < w, anchor = inside && (y + x) % 2 == 1;
+        tokens[t] = anchor ? qkv.at(y, x) : inside ? common.data() : none.data();
+        if (anchor) anchors |= 1u << t;
       }
+      // Channels leave the heads one after the other; what a head writes behind its own, the next one overwrites.
       for (std::size_t head = 0; head < kLocalHeads; ++head) {
-        Window window{{},
-                      &q[kTokens / 2 * stride],  // the centre is no anchor
-                      k.data(),
-                      v.data(),
-                      dims,
-                      &net.bias[head * kTokens * kPanel],
-                      anchors,
-                      score_of(net.score, head)};
-        // Channels enter the heads interleaved.
-        for (std::size_t t = 0; t < kTokens; ++t) {
-          const std::int16_t* from = tokens[t];
-          const bool own = t == kTokens / 2 || (anchors >> t & 1) != 0;
-          window.q[t] = from == nullptr ? none.data() : own ? &q[t * stride] : window.common;
-          if (from == nullptr) {
-            std::fill_n(&v[t * stride], dims, std::int16_t{0});
-            for (std::size_t d = 0; d < dims; ++d) k[d * kPanel + t] = 0;
-            continue;
-          }
-          for (std::size_t d = 0; d < dims; ++d) {
-            const std::size_t channel = kLocalHeads * d + head;
-            if (own) q[t * stride + d] = from[channel];
-            k[d * kPanel + t] = from[c + channel];
-            v[t * stride + d] = from[2 * c + channel];
-          }
-        }
-        tools.own.window(window, tools.tables, &attended[head * kTokens * stride]);
+        const std::size_t own = head * 3 * stride;
+        Window window{{}, common.data() + own, dims, stride, &net.bias[head * kTokens * kPanel], anchors,
+                      score_of(net.score, head), block};
+        for (std::size_t t = 0; t < kTokens; ++t) window.tokens[t] = tokens[t] + own;
+        tools.own.window(window, tools.tables, &attended[head * dims]);
       }
-      // Channels leave the heads one after the other.
       for (std::size_t t = 0; t < kTokens; ++t) {
-        for (std::size_t head = 0; head < kLocalHeads; ++head) {
-          std::memcpy(&token[head * dims], &attended[(head * kTokens + t) * stride], dims * sizeof token[0]);
-        }
-        tools.engine.requantise16(token.data(), net.attended, {0, block}, &windows[(i * kTokens + t) * block]);
+        tools.engine.requantise16(&attended[t * block], net.attended, {0, block}, &windows[(i * kTokens + t) * block]);
       }
     }
     Buffer<std::int16_t> fused(count * columns), x(count * columns), normal(count * columns);

@@ -35,16 +35,30 @@ FASTLIC_INLINE void load_wide(const std::int16_t* from, Ints& to) {
   to = __builtin_convertvector(narrow, Ints);
 }
 
-// table[at] for 16 places, one by one. Instruction sets that can gather bring their own, which reads 32 bits at every
-// 16-bit entry: tables end with one entry more.
+// What the compiler's vectors lack, one by one: table[at] for 16 places, products of pairs, sums over lanes. Instruction
+// sets bring their own; gathering ones read 32 bits at every 16-bit entry: tables end with one entry more.
 struct OneByOne {
   FASTLIC_INLINE static void look_up(const std::uint16_t* table, const Ints& at, Ints& out) {
     for (std::size_t k = 0; k < kLanes; ++k) out[k] = table[at[k]];
   }
+  // sums[l] += a[0] * b[2l] + a[1] * b[2l + 1]
+  FASTLIC_INLINE static void dot(Ints& sums, const std::int16_t* a, const std::int16_t* b) {
+    for (std::size_t k = 0; k < kLanes; ++k) sums[k] += a[0] * b[2 * k] + a[1] * b[2 * k + 1];
+  }
+  FASTLIC_INLINE static std::int32_t highest(const Ints& x) {
+    std::int32_t out = x[0];
+    for (std::size_t k = 1; k < kLanes; ++k) out = std::max(out, x[k]);
+    return out;
+  }
+  FASTLIC_INLINE static std::int32_t sum(const Ints& x) {
+    std::int32_t out = 0;
+    for (std::size_t k = 0; k < kLanes; ++k) out += x[k];
+    return out;
+  }
 };
 
 // x Phi(x) = max(x, 0) - |x| Q(|x|).
-template <typename Gather>
+template <typename Simd>
 FASTLIC_INLINE void gelu(std::int16_t* x, const GeluChannel& g, std::size_t first, std::size_t channels,
                          const TailLines& tail) {
   for (std::size_t c = 0; c < channels; c += kLanes) {
@@ -58,8 +72,8 @@ FASTLIC_INLINE void gelu(std::int16_t* x, const GeluChannel& g, std::size_t firs
     fine = fine < kTailLast ? fine : Ints{} + kTailLast;
     const Ints line = fine >> kTailStep, part = fine & ((1 << kTailStep) - 1);
     Ints q, fall;
-    Gather::look_up(tail.start.data(), line, q);
-    Gather::look_up(tail.fall.data(), line, fall);
+    Simd::look_up(tail.start.data(), line, q);
+    Simd::look_up(tail.fall.data(), line, fall);
     q -= (fall * part + (1 << (kTailStep - 1))) >> kTailStep;
     const Ints positive = a > 0 ? a : Ints{};
     const Ints out = positive - ((magnitude * q + (1 << (kTailBits - 1))) >> kTailBits);
@@ -109,33 +123,26 @@ FASTLIC_INLINE void apply(const std::int16_t* p, const double* context, std::siz
 }
 
 // Softmax weights of one query: 32 scores of which those not in `allowed` are left out; returns their sum.
-template <typename Gather>
+template <typename Simd>
 FASTLIC_INLINE std::int32_t weigh(Ints (&scores)[2], std::uint32_t allowed, const Tables& tables,
-                                  std::int32_t* weights) {
+                                  std::int16_t* weights) {
   constexpr std::int32_t kLowest = -(1 << 24);
   constexpr Ints kLane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   for (std::size_t half = 0; half < 2; ++half) {
     const Ints bit = ((Ints{} + static_cast<std::int32_t>(allowed >> (kLanes * half) & 0xFFFF)) >> kLane) & 1;
     scores[half] = bit != 0 ? scores[half] : Ints{} + kLowest;
   }
-  Ints high = scores[0] > scores[1] ? scores[0] : scores[1];
-  std::int32_t lanes[kLanes];
-  store(high, lanes);
-  std::int32_t highest = lanes[0];
-  for (std::size_t k = 1; k < kLanes; ++k) highest = std::max(highest, lanes[k]);
+  const std::int32_t highest = Simd::highest(scores[0] > scores[1] ? scores[0] : scores[1]);
   const Ints last = Ints{} + tables.last;
   Ints total = {};
   for (std::size_t half = 0; half < 2; ++half) {
     const Ints distance = highest - scores[half];
     Ints weight;
-    Gather::look_up(tables.exp.data(), distance > last ? last : distance, weight);
-    store(weight, weights + kLanes * half);
+    Simd::look_up(tables.exp.data(), distance > last ? last : distance, weight);
+    store(__builtin_convertvector(weight, Shorts), weights + kLanes * half);
     total += weight;
   }
-  store(total, lanes);
-  std::int32_t sum = 0;
-  for (std::size_t k = 0; k < kLanes; ++k) sum += lanes[k];
-  return sum;
+  return Simd::sum(total);
 }
 
 FASTLIC_INLINE void score(const Ints& products, const Score& s, Ints& out) {
@@ -148,6 +155,7 @@ FASTLIC_INLINE void score(const Ints& products, const Score& s, Ints& out) {
   out = __builtin_convertvector(wide, Ints);
 }
 
+template <typename Simd>
 FASTLIC_INLINE std::int32_t score_all(std::int32_t* products, std::size_t count, const Score& s) {
   Ints highest = Ints{} - s.limit;
   for (std::size_t k = 0; k < count; k += kLanes) {
@@ -157,12 +165,10 @@ FASTLIC_INLINE std::int32_t score_all(std::int32_t* products, std::size_t count,
     store(x, products + k);
     highest = x > highest ? x : highest;
   }
-  std::int32_t result = highest[0];
-  for (std::size_t k = 1; k < kLanes; ++k) result = std::max(result, highest[k]);
-  return result;
+  return Simd::highest(highest);
 }
 
-template <typename Gather>
+template <typename Simd>
 FASTLIC_INLINE std::int32_t soften(const std::int32_t* scores, std::size_t count, std::int32_t highest,
                                    const Tables& tables, std::int16_t* weights) {
   const Ints last = Ints{} + tables.last;
@@ -171,42 +177,56 @@ FASTLIC_INLINE std::int32_t soften(const std::int32_t* scores, std::size_t count
     Ints distance, weight;
     load(scores + k, distance);
     distance = highest - distance;
-    Gather::look_up(tables.exp.data(), distance > last ? last : distance, weight);
+    Simd::look_up(tables.exp.data(), distance > last ? last : distance, weight);
     store(__builtin_convertvector(weight, Shorts), weights + k);
     total += weight;
   }
-  std::int32_t sum = 0;
-  for (std::size_t k = 0; k < kLanes; ++k) sum += total[k];
-  return sum;
+  return Simd::sum(total);
 }
 
-template <typename Gather>
+template <typename Simd>
 FASTLIC_INLINE void window(const Window& w, const Tables& tables, std::int32_t* out) {
   constexpr std::uint32_t kAll = (1u << kTokens) - 1;
   constexpr int kShift = kReciprocalBits - kValueBits;
-  const std::size_t stride = padded(w.dims);
+  constexpr std::size_t kPairs = (kTokens + 1) / 2;
+  // Keys by pairs of dimensions [pair][token][2], values by pairs of tokens [pair][dimension][2].
+  alignas(64) std::int16_t keys[kMaxLocalDims * kPanel], values[kPairs * 2 * kMaxLocalDims];
+  for (std::size_t d = 0; d < w.dims; d += 2) {
+    std::int16_t* row = keys + d * kPanel;
+    for (std::size_t t = 0; t < kTokens; ++t) {
+      __builtin_memcpy(row + 2 * t, w.tokens[t] + w.stride + d, 2 * sizeof row[0]);
+    }
+    __builtin_memset(row + 2 * kTokens, 0, 2 * (kPanel - kTokens) * sizeof row[0]);
+  }
+  for (std::size_t p = 0; p < kPairs; ++p) {
+    const bool single = 2 * p + 1 == kTokens;  // the last token goes with a weight of 0
+    const std::int16_t* a = w.tokens[2 * p] + 2 * w.stride;
+    const std::int16_t* b = single ? a : w.tokens[2 * p + 1] + 2 * w.stride;
+    std::int16_t* row = values + p * 2 * w.stride;
+    for (std::size_t d = 0; d < w.stride; ++d) {
+      row[2 * d] = a[d];
+      row[2 * d + 1] = b[d];
+    }
+  }
   // Tokens that are no anchors all ask the same: their queries are constants of the model, or zero outside the map.
-  const std::int16_t* asked = nullptr;
+  bool asked = false;
   Ints shared[2] = {};
   for (std::size_t i = 0; i < kTokens; ++i) {
-    const std::int16_t* q = w.q[i];
+    const std::int16_t* q = w.tokens[i];
     Ints scores[2];
-    if (asked != nullptr && q == asked) {
+    if (asked && q == w.common) {
       scores[0] = shared[0];
       scores[1] = shared[1];
     } else {
       Ints products[2] = {};
-      for (std::size_t d = 0; d < w.dims; ++d) {
-        Ints low, high;
-        load_wide(w.k + d * kPanel, low);
-        load_wide(w.k + d * kPanel + kLanes, high);
-        products[0] += q[d] * low;
-        products[1] += q[d] * high;
+      for (std::size_t d = 0; d < w.dims; d += 2) {
+        Simd::dot(products[0], q + d, keys + d * kPanel);
+        Simd::dot(products[1], q + d, keys + d * kPanel + kPanel);
       }
       score(products[0], w.score, scores[0]);
       score(products[1], w.score, scores[1]);
       if (q == w.common) {
-        asked = q;
+        asked = true;
         shared[0] = scores[0];
         shared[1] = scores[1];
       }
@@ -216,21 +236,18 @@ FASTLIC_INLINE void window(const Window& w, const Tables& tables, std::int32_t* 
       load(w.bias + i * kPanel + half * kLanes, bias);
       scores[half] += bias;
     }
-    std::int32_t weights[kPanel];
+    alignas(64) std::int16_t weights[kPanel];
     // An anchor sees anchors, every other query all tokens.
     const std::uint32_t allowed = (w.anchors >> i & 1) != 0 ? w.anchors : kAll;
-    const std::int32_t total = weigh<Gather>(scores, allowed, tables, weights);
-    const std::int64_t inverse = (std::int64_t{1} << kReciprocalBits) / total;
-    for (std::size_t d = 0; d < w.dims; d += kLanes) {
+    const std::int32_t total = weigh<Simd>(scores, allowed, tables, weights);
+    // Exact: at 25 bits the quotient is further from the next whole number than double precision rounds.
+    const auto inverse = static_cast<std::int64_t>(static_cast<double>(std::int64_t{1} << kReciprocalBits) / total);
+    for (std::size_t d = 0; d < w.stride; d += kLanes) {
       Ints sums = {};  // 25 products of 15 and 11 bits
-      for (std::size_t j = 0; j < kTokens; ++j) {
-        Ints v;
-        load_wide(w.v + j * stride + d, v);
-        sums += weights[j] * v;
-      }
+      for (std::size_t p = 0; p < kPairs; ++p) Simd::dot(sums, weights + 2 * p, values + 2 * (p * w.stride + d));
       Longs means = __builtin_convertvector(sums, Longs);
       means = (means * inverse + (std::int64_t{1} << (kShift - 1))) >> kShift;
-      store(__builtin_convertvector(means, Ints), out + i * stride + d);
+      store(__builtin_convertvector(means, Ints), out + i * w.out_stride + d);
     }
   }
 }

@@ -16,16 +16,16 @@ struct Score {
   std::int32_t limit;
 };
 
-// One head of one window. Rows of dims are padded to whole panels.
+// One head of one window.
 struct Window {
-  const std::int16_t* q[kTokens];  // [dims] each
-  const std::int16_t* common;      // the query of every token inside the map that is no anchor
-  const std::int16_t* k;           // [dims][kPanel tokens], transposed; lanes beyond 25 are 0
-  const std::int16_t* v;           // [25][padded dims]
-  std::size_t dims;
-  const std::int32_t* bias;  // [25][kPanel]
-  std::uint32_t anchors;     // bit t: token t is an anchor inside the map
+  // Queries, keys and values of each token, `stride` apart, each padded with zeros to `stride`.
+  const std::int16_t* tokens[kTokens];
+  const std::int16_t* common;  // what every token inside the map that is no anchor points to
+  std::size_t dims, stride;    // stride: a multiple of 16
+  const std::int32_t* bias;    // [25][kPanel]
+  std::uint32_t anchors;       // bit t: token t is an anchor inside the map
   Score score;
+  std::size_t out_stride;
 };
 
 struct Kernels {
@@ -42,7 +42,7 @@ struct Kernels {
   // Softmax weights of scores that lie at or below `highest`; returns their sum. count: whole panels, up to 2^15.
   std::int32_t (*soften)(const std::int32_t* scores, std::size_t count, std::int32_t highest, const Tables& tables,
                          std::int16_t* weights);
-  // Attention of one head of one window: out[t] = weighted means in units of 2^-8, [25][padded dims].
+  // Attention of one head of one window: out[t] = weighted means in units of 2^-8, [25][stride], out_stride apart.
   void (*window)(const Window& window, const Tables& tables, std::int32_t* out);
 };
 

@@ -9,7 +9,7 @@
 namespace fastlic::mlic {
 namespace {
 
-struct Gathered {
+struct Simd : bodies::OneByOne {
   [[FASTLIC_TARGET]] static inline void look_up(const std::uint16_t* table, const bodies::Ints& at, bodies::Ints& out) {
     __m256i halves[2];
     __builtin_memcpy(halves, &at, sizeof halves);
@@ -19,11 +19,22 @@ struct Gathered {
     }
     __builtin_memcpy(&out, halves, sizeof halves);
   }
+  [[FASTLIC_TARGET]] static inline void dot(bodies::Ints& sums, const std::int16_t* a, const std::int16_t* b) {
+    std::int32_t pair;
+    __builtin_memcpy(&pair, a, sizeof pair);
+    __m256i halves[2];
+    __builtin_memcpy(halves, &sums, sizeof halves);
+    for (int half = 0; half < 2; ++half) {
+      const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + 16 * half));
+      halves[half] = _mm256_add_epi32(halves[half], _mm256_madd_epi16(_mm256_set1_epi32(pair), x));
+    }
+    __builtin_memcpy(&sums, halves, sizeof halves);
+  }
 };
 
 [[FASTLIC_TARGET]] void gelu(std::int16_t* x, const GeluChannel& gelu, std::size_t first, std::size_t channels,
           const TailLines& tail) {
-  bodies::gelu<Gathered>(x, gelu, first, channels, tail);
+  bodies::gelu<Simd>(x, gelu, first, channels, tail);
 }
 
 [[FASTLIC_TARGET]] void depthwise(const std::int16_t* const* taps, const std::int16_t* weights, const std::int32_t* bias,
@@ -36,15 +47,17 @@ struct Gathered {
 }
 
 [[FASTLIC_TARGET]] std::int32_t score(std::int32_t* products, std::size_t count, const Score& score) {
-  return bodies::score_all(products, count, score);
+  return bodies::score_all<Simd>(products, count, score);
 }
 
 [[FASTLIC_TARGET]] std::int32_t soften(const std::int32_t* scores, std::size_t count, std::int32_t highest, const Tables& tables,
                     std::int16_t* weights) {
-  return bodies::soften<Gathered>(scores, count, highest, tables, weights);
+  return bodies::soften<Simd>(scores, count, highest, tables, weights);
 }
 
-[[FASTLIC_TARGET]] void window(const Window& w, const Tables& tables, std::int32_t* out) { bodies::window<Gathered>(w, tables, out); }
+[[FASTLIC_TARGET]] void window(const Window& w, const Tables& tables, std::int32_t* out) {
+  bodies::window<Simd>(w, tables, out);
+}
 
 }  // namespace
 

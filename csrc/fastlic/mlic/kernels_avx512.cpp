@@ -9,10 +9,22 @@
 namespace fastlic::mlic {
 namespace {
 
-struct Gathered {
+struct Simd : bodies::OneByOne {
   [[FASTLIC_TARGET]] static inline void look_up(const std::uint16_t* table, const bodies::Ints& at, bodies::Ints& out) {
     const __m512i words = _mm512_i32gather_epi32(reinterpret_cast<const __m512i&>(at), table, 2);
     reinterpret_cast<__m512i&>(out) = _mm512_and_si512(words, _mm512_set1_epi32(0xFFFF));
+  }
+  [[FASTLIC_TARGET]] static inline void dot(bodies::Ints& sums, const std::int16_t* a, const std::int16_t* b) {
+    std::int32_t pair;
+    __builtin_memcpy(&pair, a, sizeof pair);
+    const __m512i products = _mm512_madd_epi16(_mm512_set1_epi32(pair), _mm512_loadu_si512(b));
+    reinterpret_cast<__m512i&>(sums) = _mm512_add_epi32(reinterpret_cast<const __m512i&>(sums), products);
+  }
+  [[FASTLIC_TARGET]] static inline std::int32_t highest(const bodies::Ints& x) {
+    return _mm512_reduce_max_epi32(reinterpret_cast<const __m512i&>(x));
+  }
+  [[FASTLIC_TARGET]] static inline std::int32_t sum(const bodies::Ints& x) {
+    return _mm512_reduce_add_epi32(reinterpret_cast<const __m512i&>(x));
   }
 };
 
@@ -50,15 +62,17 @@ struct Gathered {
 }
 
 [[FASTLIC_TARGET]] std::int32_t score(std::int32_t* products, std::size_t count, const Score& score) {
-  return bodies::score_all(products, count, score);
+  return bodies::score_all<Simd>(products, count, score);
 }
 
 [[FASTLIC_TARGET]] std::int32_t soften(const std::int32_t* scores, std::size_t count, std::int32_t highest, const Tables& tables,
                     std::int16_t* weights) {
-  return bodies::soften<Gathered>(scores, count, highest, tables, weights);
+  return bodies::soften<Simd>(scores, count, highest, tables, weights);
 }
 
-[[FASTLIC_TARGET]] void window(const Window& w, const Tables& tables, std::int32_t* out) { bodies::window<Gathered>(w, tables, out); }
+[[FASTLIC_TARGET]] void window(const Window& w, const Tables& tables, std::int32_t* out) {
+  bodies::window<Simd>(w, tables, out);
+}
 
 }  // namespace
 

@@ -19,7 +19,7 @@ void apply(const std::int16_t* p, const double* context, std::size_t dims, std::
 }
 
 std::int32_t score(std::int32_t* products, std::size_t count, const Score& score) {
-  return bodies::score_all(products, count, score);
+  return bodies::score_all<bodies::OneByOne>(products, count, score);
 }
 
 std::int32_t soften(const std::int32_t* scores, std::size_t count, std::int32_t highest, const Tables& tables,
@@ -27,7 +27,9 @@ std::int32_t soften(const std::int32_t* scores, std::size_t count, std::int32_t 
   return bodies::soften<bodies::OneByOne>(scores, count, highest, tables, weights);
 }
 
-void window(const Window& w, const Tables& tables, std::int32_t* out) { bodies::window<bodies::OneByOne>(w, tables, out); }
+void window(const Window& w, const Tables& tables, std::int32_t* out) {
+  bodies::window<bodies::OneByOne>(w, tables, out);
+}
 
 }  // namespace
 

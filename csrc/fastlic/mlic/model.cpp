@@ -324,7 +324,7 @@ class Reader {
   LocalAttention local(const std::string& name, std::size_t c, std::size_t outputs) const {
     const std::string bare = name.substr(7);
     LocalAttention out;
-    require(c % kLocalHeads == 0 && c <= 128 && outputs <= 1024, name, "has too many channels");
+    require(c % kLocalHeads == 0 && c <= kLocalHeads * kMaxLocalDims && outputs <= 1024, name, "has too many channels");
     out.qkv = dense(name + ".qkv", {c});
     require(out.qkv.outputs == 3 * c, name + ".qkv", "must have three outputs per channel");
     out.score = requantiser("requantisers." + bare + ".score", kLocalHeads, kSumBits);

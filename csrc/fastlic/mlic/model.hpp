@@ -35,6 +35,7 @@ constexpr std::int32_t kWeight = 32767;         // largest softmax weight
 constexpr unsigned kValueBits = 8;              // of weighted means below the values' unit
 constexpr unsigned kReciprocalBits = 40;
 constexpr std::size_t kReciprocalTokens = 64;
+constexpr std::size_t kMaxLocalDims = 64;  // of one head of local context
 constexpr std::size_t kWindow = 5, kTokens = kWindow * kWindow, kLocalHeads = 2, kIntraHeads = 2;
 constexpr std::size_t kLocalReach = 2;          // keys that softmax attention leaves to local context
 constexpr std::size_t kTanhEntries = 4096;
