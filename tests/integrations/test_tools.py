@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,3 +141,27 @@ def test_without_compressai_the_tool_says_so(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 1
     assert "pip install" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_example_runs_before_and_after(tmp_path):
+    pixels = (image(1, 64, 128)[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    Image.fromarray(pixels[:60, :100]).save(tmp_path / "photo.png")
+    script = Path(__file__).resolve().parents[2] / "examples" / "compressai_roundtrip.py"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    sizes = []
+    for way in ([], ["--fastlic"], ["--fastlic"]):
+        command = [
+            sys.executable,
+            str(script),
+            "--random",
+            "--out",
+            str(tmp_path / "out"),
+            *way,
+            str(tmp_path / "photo.png"),
+        ]
+        subprocess.run(command, check=True, env=environment)
+        sizes.append((tmp_path / "out" / "photo.bin").stat().st_size)
+        assert Image.open(tmp_path / "out" / "photo.png").size == (100, 60)
+    assert sizes[1] == sizes[2]
+    assert (tmp_path / "out" / "mbt2018.safetensors").exists()

@@ -171,16 +171,24 @@ class IntegerCoder:
         self.cache.values["weights"] = seen
 
     @property
+    def _fingerprint(self) -> bytes:
+        """Of the integers, which never change; hashing them all takes milliseconds."""
+        if "fingerprint" not in self.cache.values:
+            self.cache.values["fingerprint"] = self.integers.fingerprint()
+        known: bytes = self.cache.values["fingerprint"]
+        return known
+
+    @property
     def _mismatch(self) -> str:
         return (
-            f"the string was made with other integers than this model's ({self.integers.fingerprint().hex()}): "
+            f"the string was made with other integers than this model's ({self._fingerprint.hex()}): "
             "other weights, or the same ones converted on another machine. Save the conversion once with "
             "report.save(path), and give every machine accelerate(model, calibration=path)"
         )
 
     @property
     def _check(self) -> int:
-        return int.from_bytes(self.integers.fingerprint()[:4], "little")
+        return int.from_bytes(self._fingerprint[:4], "little")
 
     def encode(self, y: Tensor, z: Tensor) -> tuple[list[bytes], list[bytes], Tensor]:
         """y [B, M, h, w] and z [B, N, h/4, w/4], before rounding, to (strings of y, of z, y_hat float32 on the CPU)."""
