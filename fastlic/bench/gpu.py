@@ -115,7 +115,10 @@ def sanitize(out: Path, limit: float) -> Part | None:
     run = python("-m", "pytest", *files, "-q", "-o", "addopts=--import-mode=importlib", "-m", "not slow", "-x")
     part = Part("compute-sanitizer", [*command, *run], out / "sanitizer.log")
     # Without torch's cache every tensor is an allocation of its own, whose ends the tool can see.
-    return part.start({"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}).wait(limit)
+    part.start({"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}).wait(limit)
+    if "Device not supported" in part.log.read_text(errors="replace"):
+        part.done = "left out: compute-sanitizer does not support this device or its virtual machine"
+    return part
 
 
 def summary(out: Path, parts: list[Part]) -> str:
@@ -153,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     text = summary(options.out, parts)
     (options.out / "summary.md").write_text(text)
     print(text)
-    return 0 if all(part.done == "passed" for part in parts) else 1
+    return 0 if all(part.done.startswith(("passed", "left out")) for part in parts) else 1
 
 
 if __name__ == "__main__":
