@@ -44,13 +44,12 @@ class Part:
     seconds: float = 0.0
     done: str = ""
 
-    def start(self, extra: dict[str, str] | None = None) -> Part:
-        environment = {**os.environ, **(extra or {})}
-        environment.pop("TRITON_INTERPRET", None)
+    def start(self, *settings: str) -> Part:
+        """``settings``: NAME=value, added to the environment, from which Triton's interpreter is taken."""
         self.started = time.perf_counter()
-        self.process = subprocess.Popen(
-            self.command, stdout=self.log.open("wb"), stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        )
+        command = ["env", "-u", "TRITON_INTERPRET", *settings, *self.command]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         return self
 
     def wait(self, limit: float) -> Part:
@@ -115,7 +114,7 @@ def sanitize(out: Path, limit: float) -> Part | None:
     run = python("-m", "pytest", *files, "-q", "-o", "addopts=--import-mode=importlib", "-m", "not slow", "-x")
     part = Part("compute-sanitizer", [*command, *run], out / "sanitizer.log")
     # Without torch's cache every tensor is an allocation of its own, whose ends the tool can see.
-    part.start({"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}).wait(limit)
+    part.start("PYTORCH_NO_CUDA_MEMORY_CACHING=1").wait(limit)
     if "Device not supported" in part.log.read_text(errors="replace"):
         part.done = "left out: compute-sanitizer does not support this device or its virtual machine"
     return part

@@ -56,7 +56,7 @@ def masked_context(
         rounded = [w.bfloat16() for w in weights]
         result = _layers(y.bfloat16(), hyper.bfloat16(), rounded, [b.bfloat16() for b in biases], slope)[1][-1].float()
     else:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # which torch allows convolutions unless told otherwise
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # torch lets convolutions use it
             result = _layers(y, hyper, weights, biases, slope)[1][-1]
     return result if where is None else result.flatten(2)[:, :, where]
 
