@@ -52,7 +52,7 @@ def _head(
     first = network.layers[0]
     x = torch.cat(columns, 2) if columns else torch.zeros(images, len(at), first.weights.shape[1])
     for i, (layer, exponents) in enumerate(zip(network.layers, network.exponents, strict=True)):
-        acc = (x.double().to(layer.weights.device) @ layer.weights.double().T).long()
+        acc = (x.double().to(layer.weights.device) @ layer.weights.double().T).round().long()
         bias = layer.requantiser.numbers[0].long()
         acc = acc + (bias if i or share is None else share.flatten(1, 2)[:, at].long())
         x = requantise(acc, layer.requantiser)

@@ -98,6 +98,7 @@ def test_gathered_positions_equal_the_schedules(models, device):
     """``parameters`` at some positions and at all, against the plain layers."""
     from fastlic.kernels import masked_context
     from fastlic.kernels.packing import as_map
+    from fastlic.kernels.reference import masked_context as reference
 
     model = models["context"]
     engine = DeviceEngine(model.to_arrays(), model.z_tables, model.y_tables, device)
@@ -121,6 +122,8 @@ def test_gathered_positions_equal_the_schedules(models, device):
             engine._network, latent, share, None if where is None else where.to(device)
         )
         rows = slice(None) if where is None else where.long()
+        twin = reference.parameters(engine._network, latent, share, None if where is None else where.to(device))
+        assert torch.equal(twin[0], indexes) and torch.equal(twin[1], found)
         assert torch.equal(found[0].cpu().long(), means[rows])
         assert torch.equal(indexes[0].cpu(), model.scale_indexes(scales)[rows])
 

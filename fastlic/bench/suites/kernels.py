@@ -270,6 +270,7 @@ def context_cases(wanted: Wanted) -> Iterator[Case]:
             continue
         from fastlic.kernels import masked_context as kernels
         from fastlic.kernels.packing import as_map
+        from fastlic.kernels.reference import masked_context as reference
 
         engine = device_model()[1]
         network = engine._network
@@ -277,34 +278,17 @@ def context_cases(wanted: Wanted) -> Iterator[Case]:
         seen = torch.randint(-2047, 2048, (1, height, width, network.M), generator=generator).to(device())
         share = torch.randint(-1 << 20, 1 << 20, (1, height, width, network.hidden[0].columns), generator=generator)
         share = share.to(device(), torch.int32)
-        run = partial(kernels.parameters, network, as_map(seen, 2), share)
+        given = as_map(seen, 2)
+        run = partial(kernels.parameters, network, given, share)
         weights, biases = jahp_layers(M)
         y, hyper = (torch.randn(1, c, height, width, device=device()) for c in (M, 2 * M))
-        twin = partial(context_twin, network, seen, share)
+        twin = partial(reference.parameters, network, given, share)
         note = same(run(), twin())
         peers: dict[str, Run] = {"float64": twin, "float unfold": partial(unfolded, y, hyper, weights, biases)}
         operations = 4.0 * context_macs(network.M, height * width)  # two planes of int8
         traffic = 7.0 * network.M * height * width + 4.0 * share.numel()
         for peer, name in names.items():
             yield case(name, run, operations, traffic, "int8", peers[peer], peer, note)
-
-
-def context_twin(network: Any, seen: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """The network on integers in float64, with torch's matrix products."""
-    from fastlic.kernels.masked_context import TAPS
-    from fastlic.kernels.reference.integer import requantise, scale_index
-
-    height, width, M = seen.shape[1:]
-    C = network.context.weights.shape[1] // len(TAPS)
-    whole = F.pad(seen.double(), (0, C - M, 2, 2, 2, 0))
-    taps = [whole[:, 2 + i : 2 + i + height, 2 + j : 2 + j + width] for i, j in TAPS]
-    x = torch.cat(taps, 3).flatten(1, 2)
-    for i, layer in enumerate((network.context, *network.hidden, network.head)):
-        acc = (x @ layer.weights.double().T).long()
-        acc = acc + (share.flatten(1, 2).long() if i == 1 else layer.requantiser.numbers[0].long())
-        x = requantise(acc, layer.requantiser).double()
-    scales, means = x.chunk(2, 2)
-    return scale_index(scales[..., :M].long(), network.thresholds), means[..., :M].int()
 
 
 def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
