@@ -146,11 +146,14 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     budget, start = 60 * options.minutes, time.perf_counter()
     print(f"on {torch.cuda.get_device_name(0)}; logs in {options.out}", flush=True)
-    parts = tests(options.out, 0.45 * budget)
-    parts.append(suite(options.out, options.seconds, 0.3 * budget))
-    left = budget - (time.perf_counter() - start)
-    parts.append(tune(options.out, min(0.15 * budget, 0.5 * left)))
-    sanitized = sanitize(options.out, budget - (time.perf_counter() - start) - 5)
+
+    def left() -> float:
+        return budget - (time.perf_counter() - start)
+
+    parts = tests(options.out, 0.4 * budget)
+    parts.append(suite(options.out, options.seconds, left() - 0.2 * budget))  # what the tests leave is the suite's
+    parts.append(tune(options.out, min(0.1 * budget, 0.5 * left())))
+    sanitized = sanitize(options.out, left() - 5)
     parts += [] if sanitized is None else [sanitized]
     text = summary(options.out, parts)
     (options.out / "summary.md").write_text(text)

@@ -94,6 +94,35 @@ def test_large_latents_on_a_gpu_are_the_cpus(driver, size):
     check(model, *size, driver, torch.device("cuda"), lanes=0)
 
 
+@pytest.mark.gpu
+def test_the_launches_of_a_decoder_are_captured_in_a_graph():
+    from fastlic.kernels import masked_context, rans
+
+    model, height, width = random_model(JAHP, 64, 96), 19, 12
+    engine = DeviceEngine(model.to_arrays(), model.z_tables, model.y_tables, torch.device("cuda"))
+    z, y = latents_of(model, height, width, 1, 6)
+    z_bytes, y_bytes, _, wanted = engine.encode_many([z], [y], lanes=64)[0]
+    symbols, _ = engine.decode_many([z_bytes], [y_bytes], [(height, width)])[0]
+    features = engine._features(symbols[None].permute(0, 2, 3, 1).contiguous(), height, width)
+    share = masked_context.hyper_share(features, engine._of_hyper)
+    streams = rans.open_streams([y_bytes], "cuda")
+    first = streams.states.clone(), streams.cursors.clone()
+
+    def decode() -> torch.Tensor:
+        streams.states.copy_(first[0])
+        streams.cursors.copy_(first[1])
+        return masked_context.decode(engine._network, streams, engine._y_tables, share, "launch")
+
+    decode()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = decode()
+    found.zero_()
+    graph.replay()
+    assert torch.equal(found[0].permute(2, 0, 1), wanted)
+
+
 def test_gathered_positions_equal_the_schedules(models, device):
     """``parameters`` at some positions and at all, against the plain layers."""
     from fastlic.kernels import masked_context
