@@ -13,7 +13,7 @@ from fastlic.bench.suites import compressai as suite
 
 def test_every_model_codes_a_small_image_and_its_peers_run():
     pytest.importorskip("compressai.models")
-    cases = list(suite.cases(lambda name: True, N=12, height=64, width=128))
+    cases = list(suite.cases(lambda name: True, size=16, height=64, width=128))
     assert len(cases) == 6 * len(suite.MODELS)
     for case in cases:
         assert "bits a pixel" in case.note
@@ -21,15 +21,6 @@ def test_every_model_codes_a_small_image_and_its_peers_run():
             assert "+0.00 %" in case.note
     one = measure(cases[-1], budget=0.001)
     assert one.ratio is not None and one.ratio > 0
-
-
-def test_models_are_lively():
-    pytest.importorskip("compressai.models")
-    image = suite.photo()[None, :, 128:256, 256:384]
-    for name in suite.MODELS:
-        coded = suite.compress(suite.lifelike(name, 12, image), image)
-        y, z = coded["strings"][0][0], coded["strings"][-1][0]
-        assert len(y) > 60 and len(z) > 4, name
 
 
 def test_without_compressai_there_is_nothing_to_measure_and_no_traceback():

@@ -1,10 +1,8 @@
 """CompressAI models, whole images at 512x768: accelerated beside plain, and beside the transforms alone.
 
-Weights are random, with last layers and densities rescaled as in fastlic.bench.lifelike. That brings mbt2018 and
-mbt2018-mean to plausible rates. It does not for bmshj2018-hyperprior, whose untrained scales miss the latent so often
-that escapes decide its size, nor for the checkerboard model, whose rate is several times too high: of these two only
-the times count. Sizes of trained models are not measured here. Wall time on torch's threads. Without CompressAI
-there is nothing to measure.
+Weights are random (fastlic.bench.compressai_models); sizes of trained ones: ``python -m fastlic.bench.compressai
+--bytes FOLDER``, which also measures all other models and splits their time. Wall time on torch's threads. Without
+CompressAI there is nothing to measure.
 """
 
 from __future__ import annotations
@@ -16,7 +14,8 @@ from typing import Any
 
 import torch
 
-from fastlic.bench.lifelike import _logistic, _rescale, photo, spreads
+from fastlic.bench.compressai_models import lively
+from fastlic.bench.lifelike import photo
 from fastlic.bench.runner import Case
 from fastlic.integrations.compressai import accelerate
 
@@ -26,7 +25,7 @@ MODELS = ("mbt2018", "mbt2018-mean", "bmshj2018-hyperprior", "cheng2020-anchor-c
 PEERS = {"native": ("plain", "transform"), "compressai": ("plain",)}
 
 
-def cases(wanted: Wanted, N: int = 192, height: int = 512, width: int = 768) -> Iterator[Case]:
+def cases(wanted: Wanted, size: int | None = None, height: int = 512, width: int = 768) -> Iterator[Case]:
     for name in MODELS:
         names = {
             (way, format, peer): f"{way} {name} {format} vs {_transform(way) if peer == 'transform' else peer}"
@@ -39,7 +38,7 @@ def cases(wanted: Wanted, N: int = 192, height: int = 512, width: int = 768) -> 
             continue
         image = photo()[None, :, :height, :width].contiguous()
         try:
-            plain = lifelike(name, N, image)
+            plain = lively(name, size)
         except ImportError as error:
             print(f"CompressAI cannot be imported ({error}): nothing to measure", file=sys.stderr)
             return
@@ -98,44 +97,3 @@ def decompress(model: Any, coded: Any) -> Any:
 
 def size(coded: Any) -> int:
     return sum(len(item) for part in coded["strings"] for item in part)
-
-
-@torch.no_grad()
-def lifelike(name: str, N: int, image: torch.Tensor) -> Any:
-    """CompressAI's model of that name with M = N channels and lively latents, scales and hyper latents.
-
-    Raises:
-        ImportError: CompressAI or something that it imports is missing.
-    """
-    import compressai.models as zoo
-
-    build = {
-        "mbt2018": lambda: zoo.JointAutoregressiveHierarchicalPriors(N, N),
-        "mbt2018-mean": lambda: zoo.MeanScaleHyperprior(N, N),
-        "bmshj2018-hyperprior": lambda: zoo.ScaleHyperprior(N, N),
-        "cheng2020-anchor-checkerboard": lambda: zoo.Cheng2020AnchorCheckerboard(N),
-    }
-    torch.manual_seed(0)
-    model: Any = build[name]().eval()
-    codec = getattr(model, "latent_codec", None)
-    hyper = codec["hyper"] if codec is not None else model
-    y_spread, z_spread = spreads(N, 0), spreads(N, 1) / 2
-
-    def run() -> None:
-        model(image)
-
-    _rescale(model.g_a[-1], run, torch.zeros(N), y_spread)
-    _rescale(hyper.h_a[-1], run, torch.zeros(N), z_spread)
-    _logistic(hyper.entropy_bottleneck, z_spread)
-    mean, std = torch.cat([y_spread, torch.zeros(N)]), torch.cat([0.3 * y_spread, 0.3 * y_spread])
-    if codec is not None:
-        last = codec["y"].entropy_parameters[-1]
-    elif name == "mbt2018":
-        last = model.entropy_parameters[-1]
-    elif name == "mbt2018-mean":
-        last = model.h_s[-1]
-    else:  # scales alone, behind a ReLU
-        last, mean, std = model.h_s[-2], mean[:N], std[:N]
-    _rescale(last, run, mean, std)
-    model.update(force=True)
-    return model
