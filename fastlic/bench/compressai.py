@@ -3,7 +3,7 @@
 A plain model and its two accelerated copies, format "native" and format "compressai", take turns on one 512x768 image.
 Each of their runs is split by the clock: inside g_a or g_s, inside the other networks, and the rest. So for each way
 
-    whole         plain / accelerated, wall time of compress or decompress
+    whole         plain / accelerated, time of compress or decompress
     entropy part  the same without g_a and g_s: all that fastlic's entropy coding replaces
     coder part    the same without any network; for models whose parameters come from parallel passes
     against g     the whole, accelerated, in units of plain CompressAI's own g_a or g_s
@@ -18,7 +18,6 @@ import argparse
 import copy
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from torch import Tensor
 from fastlic.bench.compressai_models import MODELS, lively, trained
 from fastlic.bench.lifelike import photo
 from fastlic.bench.report import machine
+from fastlic.bench.runner import CLOCKS, Clock
 from fastlic.codec.image_files import read_image
 from fastlic.integrations.compressai import Row, accelerate
 
@@ -44,7 +44,8 @@ CHECKPOINT = Path("checkpoints/jahp_float16.safetensors")
 class Stopwatch:
     """Time spent inside some modules of a model, nested ones counted once."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self.spent = {"transforms": 0.0, "networks": 0.0}
         self._open: list[float] = []
         for name, module in model.named_modules():
@@ -54,20 +55,20 @@ class Stopwatch:
             if kind and not inside:
                 # A dictionary of networks is never called itself; its members are.
                 for part in module.values() if isinstance(module, torch.nn.ModuleDict) else [module]:
-                    part.register_forward_pre_hook(lambda *_: self._open.append(time.perf_counter()))
+                    part.register_forward_pre_hook(lambda *_: self._open.append(self._clock()))
                     part.register_forward_hook(lambda *_, kind=kind: self._close(kind))
 
     def _close(self, kind: str) -> None:
-        self.spent[kind] += time.perf_counter() - self._open.pop()
+        self.spent[kind] += self._clock() - self._open.pop()
 
     @torch.no_grad()
     def run(self, call: Callable[..., Any], *arguments: Any) -> tuple[float, float, float, Any]:
         """(seconds, of them in transforms, of them in other networks, result)."""
         self.spent = dict.fromkeys(self.spent, 0.0)
         self._open.clear()
-        start = time.perf_counter()
+        start = self._clock()
         result = call(*arguments)
-        return time.perf_counter() - start, self.spent["transforms"], self.spent["networks"], result
+        return self._clock() - start, self.spent["transforms"], self.spent["networks"], result
 
 
 @dataclass
@@ -109,18 +110,20 @@ class Result:
     setup: float  # seconds of accelerate(model)
 
 
-def measure(name: str, image: Tensor, seconds: float, least: int, size: int | None = None) -> Result:
+def measure(
+    name: str, image: Tensor, seconds: float, least: int, size: int | None = None, clock: Clock = "wall"
+) -> Result:
     """Runs in turns until ``seconds`` are spent, but each way of each model at least ``least`` times."""
     plain = lively(name, size)
     models, what, setup = {"plain": plain}, {}, 0.0
     for format in FORMATS:
         models[format] = copy.deepcopy(plain)
-        start = time.perf_counter()
+        start = CLOCKS[clock]()
         report = accelerate(models[format], format)  # type: ignore[arg-type]
         if format == "native":
-            setup = time.perf_counter() - start
+            setup = CLOCKS[clock]() - start
         what[format] = _summary([row for row in report.replaced if not row.part.startswith(("transform", "model"))])
-    watches = {key: Stopwatch(model) for key, model in models.items()}
+    watches = {key: Stopwatch(model, CLOCKS[clock]) for key, model in models.items()}
     times = {(key, way): Times() for key in models for way in WAYS}
     small = image[:, :, :64, :64].contiguous()
     for model in models.values():  # first calls make tables
@@ -222,6 +225,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=12.0, help="time for each model (default: 12)")
     parser.add_argument("--least", type=int, default=2, help="runs of even the slowest (default: 2)")
     parser.add_argument("--threads", type=int, default=0, help="torch's threads (default: as many as torch chooses)")
+    parser.add_argument("--cpu", action="store_true", help="one thread's CPU time, for machines with other work to do")
     parser.add_argument("--bytes", type=Path, metavar="FOLDER", help="compare sizes on the images of this folder")
     parser.add_argument("--images", type=int, default=4, help="how many of that folder (default: 4)")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="of jahp (default: %(default)s)")
@@ -233,8 +237,9 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := sorted(set(options.models) - set(MODELS)):
         print(f"no model named {', '.join(unknown)}; there are {', '.join(MODELS)}", file=sys.stderr)
         return 2
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    clock: Clock = "thread" if options.cpu else "wall"
+    if options.threads or options.cpu:
+        torch.set_num_threads(1 if options.cpu else options.threads)
     results = []
     with ExitStack() as stack:
         stack.callback(lambda: print("\r\033[K", end="", file=sys.stderr))
@@ -243,12 +248,13 @@ def main(arguments: list[str] | None = None) -> int:
         for number, name in enumerate(names, 1):
             print(f"\r\033[K{name} ({number} of {len(names)}) ...", end="", file=sys.stderr, flush=True)
             try:
-                results.append(measure(name, image, options.seconds, options.least))
+                results.append(measure(name, image, options.seconds, options.least, clock=clock))
             except ImportError as error:
                 print(f"CompressAI cannot be imported ({error}): nothing to measure", file=sys.stderr)
                 return 2
     print(", ".join(f"{key} {value}" for key, value in machine().items() if value))
-    print(f"512x768, {torch.get_num_threads()} threads, medians; decompress first in every cell\n")
+    shown = "CPU time of one thread" if options.cpu else f"wall time of {torch.get_num_threads()} threads"
+    print(f"512x768, {shown}, medians; decompress first in every cell\n")
     if results:
         print(f"{support_table(results)}\n\n{figures_table(results)}")
         setup = ", ".join(f"{result.name} {result.setup:.1f} s" for result in results)
