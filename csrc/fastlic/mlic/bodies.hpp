@@ -15,18 +15,20 @@ namespace fastlic::mlic::bodies {
 constexpr std::size_t kLanes = 16;
 using Ints = std::int32_t __attribute__((vector_size(kLanes * sizeof(std::int32_t))));
 using Shorts = std::int16_t __attribute__((vector_size(kLanes * sizeof(std::int16_t))));
-using Longs = std::int64_t __attribute__((vector_size(kLanes * sizeof(std::int64_t))));
-using Doubles = double __attribute__((vector_size(kLanes * sizeof(double))));
+// Half as many, 64 bytes as well: compilers take wider vectors apart lane by lane.
+constexpr std::size_t kWideLanes = 8;
+using Longs = std::int64_t __attribute__((vector_size(kWideLanes * sizeof(std::int64_t))));
+using Doubles = double __attribute__((vector_size(kWideLanes * sizeof(double))));
 
 // Through memcpy: rows are not always aligned to whole vectors.
 template <typename Vector, typename T>
 FASTLIC_INLINE void load(const T* from, Vector& to) {
-  static_assert(sizeof(Vector) == kLanes * sizeof(T));
+  static_assert(sizeof(Vector) % sizeof(T) == 0);
   __builtin_memcpy(&to, from, sizeof to);
 }
 template <typename Vector, typename T>
 FASTLIC_INLINE void store(const Vector& from, T* to) {
-  static_assert(sizeof(Vector) == kLanes * sizeof(T));
+  static_assert(sizeof(Vector) % sizeof(T) == 0);
   __builtin_memcpy(to, &from, sizeof from);
 }
 FASTLIC_INLINE void load_wide(const std::int16_t* from, Ints& to) {
@@ -44,6 +46,15 @@ struct OneByOne {
   // sums[l] += a[0] * b[2l] + a[1] * b[2l + 1]
   FASTLIC_INLINE static void dot(Ints& sums, const std::int16_t* a, const std::int16_t* b) {
     for (std::size_t k = 0; k < kLanes; ++k) sums[k] += a[0] * b[2 * k] + a[1] * b[2 * k + 1];
+  }
+  // (x * factor + 1/2) >> shift, with another factor below 0; both factors fit int32, results saturate to it.
+  FASTLIC_INLINE static void scale(const Ints& x, std::int64_t factor, std::int64_t negative, std::int64_t shift,
+                                   Ints& out) {
+    for (std::size_t k = 0; k < kLanes; ++k) {
+      const std::int64_t product = x[k] * (x[k] < 0 ? negative : factor);
+      const std::int64_t scaled = (product + (std::int64_t{1} << (shift - 1))) >> shift;
+      out[k] = static_cast<std::int32_t>(std::clamp<std::int64_t>(scaled, INT32_MIN, INT32_MAX));
+    }
   }
   FASTLIC_INLINE static std::int32_t highest(const Ints& x) {
     std::int32_t out = x[0];
@@ -105,7 +116,7 @@ FASTLIC_INLINE std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
 FASTLIC_INLINE void apply(const std::int16_t* p, const double* context, std::size_t dims, std::int64_t total,
                           std::int64_t* out) {
   const std::int64_t inverse = (std::int64_t{1} << kReciprocalBits) / total;
-  for (std::size_t j = 0; j < padded(dims); j += kLanes) {
+  for (std::size_t j = 0; j < padded(dims); j += kWideLanes) {
     Doubles sums = {};  // below 2^53: exact, in any order, fused or not
     for (std::size_t i = 0; i < dims; ++i) {
       Doubles row;
@@ -117,7 +128,7 @@ FASTLIC_INLINE void apply(const std::int16_t* p, const double* context, std::siz
       means = (means * inverse + (std::int64_t{1} << (kReciprocalBits - 1))) >> static_cast<int>(kReciprocalBits);
       store(means, out + j);
     } else {
-      for (std::size_t k = 0; k < kLanes; ++k) out[j + k] = floor_divide(2 * means[k] + total, 2 * total);
+      for (std::size_t k = 0; k < kWideLanes; ++k) out[j + k] = floor_divide(2 * means[k] + total, 2 * total);
     }
   }
 }
@@ -145,14 +156,11 @@ FASTLIC_INLINE std::int32_t weigh(Ints (&scores)[2], std::uint32_t allowed, cons
   return Simd::sum(total);
 }
 
+template <typename Simd>
 FASTLIC_INLINE void score(const Ints& products, const Score& s, Ints& out) {
-  Longs wide = __builtin_convertvector(products, Longs);
-  const Longs factor = wide >= 0 ? Longs{} + s.multiplier : Longs{} + s.negative;
-  wide = (wide * factor + (std::int64_t{1} << (s.shift - 1))) >> (Longs{} + s.shift);
-  const std::int64_t limit = s.limit;
-  wide = wide > limit ? Longs{} + limit : wide;
-  wide = wide < -limit ? Longs{} - limit : wide;
-  out = __builtin_convertvector(wide, Ints);
+  Simd::scale(products, s.multiplier, s.negative, s.shift, out);
+  out = out > s.limit ? Ints{} + s.limit : out;
+  out = out < -s.limit ? Ints{} - s.limit : out;
 }
 
 template <typename Simd>
@@ -161,7 +169,7 @@ FASTLIC_INLINE std::int32_t score_all(std::int32_t* products, std::size_t count,
   for (std::size_t k = 0; k < count; k += kLanes) {
     Ints x;
     load(products + k, x);
-    score(x, s, x);
+    score<Simd>(x, s, x);
     store(x, products + k);
     highest = x > highest ? x : highest;
   }
@@ -223,8 +231,8 @@ FASTLIC_INLINE void window(const Window& w, const Tables& tables, std::int32_t* 
         Simd::dot(products[0], q + d, keys + d * kPanel);
         Simd::dot(products[1], q + d, keys + d * kPanel + kPanel);
       }
-      score(products[0], w.score, scores[0]);
-      score(products[1], w.score, scores[1]);
+      score<Simd>(products[0], w.score, scores[0]);
+      score<Simd>(products[1], w.score, scores[1]);
       if (q == w.common) {
         asked = true;
         shared[0] = scores[0];
@@ -245,9 +253,8 @@ FASTLIC_INLINE void window(const Window& w, const Tables& tables, std::int32_t* 
     for (std::size_t d = 0; d < w.stride; d += kLanes) {
       Ints sums = {};  // 25 products of 15 and 11 bits
       for (std::size_t p = 0; p < kPairs; ++p) Simd::dot(sums, weights + 2 * p, values + 2 * (p * w.stride + d));
-      Longs means = __builtin_convertvector(sums, Longs);
-      means = (means * inverse + (std::int64_t{1} << (kShift - 1))) >> kShift;
-      store(__builtin_convertvector(means, Ints), out + i * w.out_stride + d);
+      Simd::scale(sums, inverse, inverse, kShift, sums);
+      store(sums, out + i * w.out_stride + d);
     }
   }
 }

@@ -20,6 +20,22 @@ struct Simd : bodies::OneByOne {
     const __m512i products = _mm512_madd_epi16(_mm512_set1_epi32(pair), _mm512_loadu_si512(b));
     reinterpret_cast<__m512i&>(sums) = _mm512_add_epi32(reinterpret_cast<const __m512i&>(sums), products);
   }
+  [[FASTLIC_TARGET]] static inline void scale(const bodies::Ints& x, std::int64_t factor, std::int64_t negative,
+                                              std::int64_t shift, bodies::Ints& out) {
+    const __m512i values = reinterpret_cast<const __m512i&>(x);
+    const __mmask16 below = _mm512_movepi32_mask(values);
+    const __m512i rounding = _mm512_set1_epi64(std::int64_t{1} << (shift - 1));
+    const __m128i count = _mm_cvtsi64_si128(shift);
+    const __m512i positive = _mm512_set1_epi64(factor), other = _mm512_set1_epi64(negative);
+    const __m512i low = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(values));
+    const __m512i high = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(values, 1));
+    const __m512i first = _mm512_mul_epi32(low, _mm512_mask_mov_epi64(positive, static_cast<__mmask8>(below), other));
+    const __m512i second =
+        _mm512_mul_epi32(high, _mm512_mask_mov_epi64(positive, static_cast<__mmask8>(below >> 8), other));
+    reinterpret_cast<__m512i&>(out) = _mm512_inserti64x4(
+        _mm512_castsi256_si512(_mm512_cvtsepi64_epi32(_mm512_sra_epi64(_mm512_add_epi64(first, rounding), count))),
+        _mm512_cvtsepi64_epi32(_mm512_sra_epi64(_mm512_add_epi64(second, rounding), count)), 1);
+  }
   [[FASTLIC_TARGET]] static inline std::int32_t highest(const bodies::Ints& x) {
     return _mm512_reduce_max_epi32(reinterpret_cast<const __m512i&>(x));
   }
