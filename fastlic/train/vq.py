@@ -67,6 +67,35 @@ def initialise(model: McQuic, images: Tensor, generator: torch.Generator) -> Non
 
 
 @torch.no_grad()
+def refine(model: McQuic, images: Tensor, rounds: int = 3) -> None:
+    """Move every word to the mean of the vectors nearest to it, in place; the networks stay as they are.
+
+    ``initialise`` draws its words from few vectors each, so that they fit those images better than others.
+
+    Args:
+        images: [n, 3, H, W] in [-1, 1].
+        rounds: of Lloyd's algorithm per level; the old word counts as one more vector.
+    """
+    x = torch.cat([model._encoder(part) for part in images.split(10)])
+    for level, down in enumerate(model._quantizer.encoders):
+        z = torch.cat([down._latentStageEncoder(part) for part in x.split(10)])
+        head = torch.cat([down._quantizationHead(part) for part in z.split(10)])
+        book = down._quantizer._codebook
+        vectors = split_groups(head, model.m).transpose(0, 1).contiguous()  # [m, n, d]
+        for _ in range(rounds):
+            codes = _search(vectors, book)
+            counts = torch.zeros(book.shape[:2]).scatter_add_(1, codes, torch.ones(codes.shape))
+            sums = torch.zeros_like(book).scatter_add_(1, codes[..., None].expand(-1, -1, book.shape[2]), vectors)
+            book.copy_((sums + book) / (counts[..., None] + 1))
+        codes = nearest(head, book)
+        counts = torch.stack([torch.bincount(c.flatten(), minlength=book.shape[1]) for c in codes.unbind(1)]) + 0.5
+        model._quantizer._entropyCoder._freqEMA[level].copy_(counts / counts.sum(1, keepdim=True))
+        rest = down.rest(z, lookup(book, codes))
+        if rest is not None:
+            x = rest
+
+
+@torch.no_grad()
 def nearest(x: Tensor, book: Tensor) -> Tensor:
     """Nearest words of x [B, m d, h, w] in ``book`` [m, k, d], int64 [B, m, h, w]: one float32 product per block.
 

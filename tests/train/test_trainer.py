@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from fastlic.codec.image_files import read_image
-from fastlic.models import JAHP
-from fastlic.train import klt
+from fastlic.models import JAHP, McQuic
+from fastlic.train import klt, vq
 from fastlic.train.config import RunConfig
 from fastlic.train.data import Sampler, load_tiles
 from fastlic.train.export import export, write_card
@@ -252,6 +252,24 @@ def test_mcquic_starts_as_a_block_transform_and_exports(tiles: Path, tmp_path: P
     codec = export(tmp_path / "best.pt", trainer.tiles, tmp_path / "tiny.safetensors", "tiny")
     x = torch.rand(3, 40, 50)
     assert codec.decompress(codec.compress(x)).shape == x.shape
+
+
+def test_refined_words_are_nearer_to_what_they_stand_for():
+    generator = torch.Generator().manual_seed(3)
+    images = torch.nn.functional.interpolate(torch.randn(12, 3, 16, 16, generator=generator), 128).tanh()
+    torch.manual_seed(0)
+    model = McQuic(channel=8, m=2, k=[16, 8, 4])
+    vq.initialise(model, images[:4], generator)
+
+    def error() -> float:
+        with torch.no_grad():
+            out = model.eval()(images, sampled=False)
+            return float((out["x_hat"] - images).square().mean())
+
+    before = error()
+    vq.refine(model, images)
+    assert error() < before
+    assert all((share.sum(-1) - 1).abs().max() < 1e-5 for share in model.frequencies())
 
 
 def test_the_best_weights_are_the_averages_under_every_name(tiles: Path, tmp_path: Path):

@@ -1,0 +1,49 @@
+"""Every set of weights that ships: found by name, described by its card, small, and right on a real photo."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import fastlic
+from fastlic.codec.calibration import PHOTO
+from fastlic.codec.image_files import read_image
+from fastlic.codec.registry import WEIGHTS, cards
+from fastlic.evaluate import psnr
+
+NAMES = sorted(cards())
+# Bits per pixel and dB on a 256x256 part of the demo photo, far from which something is broken.
+BOUNDS = {"jahp": (0.5, 28.0), "mlic++": (0.6, 28.0), "mcquic": (0.16, 20.0)}
+
+
+@pytest.fixture(scope="module")
+def photo() -> torch.Tensor:
+    return read_image(PHOTO).pixels[:, :256, :256]
+
+
+def test_the_three_families_ship():
+    assert sorted(BOUNDS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_photo_survives(name, photo):
+    data = fastlic.compress(photo, model=name)
+    x_hat = fastlic.decompress(data, dtype=torch.uint8)
+    most, least = BOUNDS[name]
+    assert 8 * len(data) / photo[0].numel() <= most
+    assert psnr(photo, x_hat) >= least
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_tells_what_the_file_holds(name):
+    file, codec, card = WEIGHTS / f"{name}.safetensors", fastlic.load(name), cards()[name]
+    assert file.stat().st_size <= 10 * 2**20
+    assert (card["name"], card["family"], card["fingerprint"]) == (name, codec.family, codec.fingerprint.hex())
+    assert json.loads(json.dumps(codec.config)) == card["architecture"]
+    assert {"data", "licences", "hardware", "hours", "history", "steps_done"} <= card["training"].keys()
+    rows = card["results"]["averages"]
+    assert len(rows) >= 4 if codec.qualities else [row["quality"] for row in rows] == [None]
+    assert all(row["images"] == 24 and row["ms_ssim_db"] is not None for row in rows)
+    assert card["growth"]["qualities"] and max(card["growth"]["qualities"].values()) <= 0.5
