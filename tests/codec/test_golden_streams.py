@@ -1,6 +1,6 @@
 """Streams that may never change meaning: whatever a later release does, these bytes decode to these latents.
 
-``tiny_jahp.safetensors`` is a small untrained codec; the ``.flic`` files beside it were made with it from the shipped
+``tiny_*.safetensors`` are small untrained codecs; the ``.flic`` files beside them were made with them from the shipped
 photos. To add a stream for a new format version, run this file as a script: it writes files that are missing and
 touches none that exist.
 """
@@ -10,22 +10,46 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 
 from fastlic import Codec
 from fastlic.codec.image_files import read_image
+from fastlic.models import JAHP, MLIC, Hyperprior, MLICPlus, MLICPlusPlus
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-CODEC = GOLDEN / "tiny_jahp.safetensors"
-EXPECTED = GOLDEN / "tiny_jahp.json"
-STREAMS = {  # name -> photo, part of it, quality
-    "chelsea_q1": ("chelsea", (slice(0, 96), slice(0, 136)), 1.0),
-    "chelsea_q8": ("chelsea", (slice(0, 96), slice(0, 136)), 8.0),
-    "astronaut_q4.5": ("astronaut", (slice(3, 180), slice(10, 111)), 4.5),
-    "one_pixel_q8": ("astronaut", (slice(0, 1), slice(0, 1)), 8.0),
-}
+MLIC_FAMILY = {"tiny_mlic": MLIC, "tiny_mlicp": MLICPlus, "tiny_mlicpp": MLICPlusPlus}
+CODECS = ["tiny_jahp", *MLIC_FAMILY]
+
+
+class Stream(NamedTuple):
+    codec: str
+    photo: str
+    rows: slice
+    columns: slice
+    quality: float
+
+
+STREAMS = {
+    "chelsea_q1": Stream("tiny_jahp", "chelsea", slice(0, 96), slice(0, 136), 1.0),
+    "chelsea_q8": Stream("tiny_jahp", "chelsea", slice(0, 96), slice(0, 136), 8.0),
+    "astronaut_q4.5": Stream("tiny_jahp", "astronaut", slice(3, 180), slice(10, 111), 4.5),
+    "one_pixel_q8": Stream("tiny_jahp", "astronaut", slice(0, 1), slice(0, 1), 8.0),
+} | {f"{codec}_astronaut": Stream(codec, "astronaut", slice(3, 180), slice(10, 111), 4.5) for codec in MLIC_FAMILY}
+
+
+def load(name: str) -> Codec:
+    return Codec.load(GOLDEN / f"{name}.safetensors")
+
+
+def expected(name: str) -> dict:
+    return json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+def pixels(stream: Stream) -> torch.Tensor:
+    return read_image(GOLDEN.parent / "images" / f"{stream.photo}.png").pixels[:, stream.rows, stream.columns]
 
 
 def digest(codec: Codec, data: bytes) -> str:
@@ -36,48 +60,59 @@ def digest(codec: Codec, data: bytes) -> str:
 @pytest.mark.golden
 @pytest.mark.parametrize("name", STREAMS)
 def test_golden_stream_decodes_to_the_recorded_latents_and_photo(name: str):
-    codec = Codec.load(CODEC)
+    stream = STREAMS[name]
+    codec, recorded = load(stream.codec), expected(stream.codec)
     data = (GOLDEN / f"{name}.flic").read_bytes()
-    assert digest(codec, data) == json.loads(EXPECTED.read_text())["latents"][name]
-    photo, (rows, columns), _ = STREAMS[name]
-    x = read_image(GOLDEN.parent / "images" / f"{photo}.png").pixels[:, rows, columns].float()
-    x_hat = codec.decompress(data, dtype=torch.uint8).float()
-    rms = (x_hat - x).square().mean().sqrt().item()
-    assert rms == pytest.approx(json.loads(EXPECTED.read_text())["rms"][name], abs=0.1)
+    assert digest(codec, data) == recorded["latents"][name]
+    error = codec.decompress(data, dtype=torch.uint8).float() - pixels(stream).float()
+    assert error.square().mean().sqrt().item() == pytest.approx(recorded["rms"][name], abs=0.1)
 
 
 @pytest.mark.golden
-def test_golden_codec_keeps_its_fingerprint():
-    assert Codec.load(CODEC).fingerprint.hex() == json.loads(EXPECTED.read_text())["fingerprint"]
+@pytest.mark.parametrize("name", CODECS)
+def test_golden_codec_keeps_its_fingerprint(name: str):
+    assert load(name).fingerprint.hex() == expected(name)["fingerprint"]
 
 
-def _write_missing(codec: Codec) -> None:
-    if not CODEC.exists():
-        codec.save(CODEC, half=True, training=False)
-    codec = Codec.load(CODEC)
-    content = json.loads(EXPECTED.read_text()) if EXPECTED.exists() else {"latents": {}, "rms": {}}
-    content["fingerprint"] = codec.fingerprint.hex()
-    for name, (photo, (rows, columns), quality) in STREAMS.items():
-        path = GOLDEN / f"{name}.flic"
-        if path.exists():
-            continue
-        x = read_image(GOLDEN.parent / "images" / f"{photo}.png").pixels[:, rows, columns]
-        data = codec.compress(x, quality)
-        assert isinstance(data, bytes)
-        path.write_bytes(data)
-        error = codec.decompress(data, dtype=torch.uint8).float() - x.float()  # type: ignore[union-attr]
-        content["latents"][name] = digest(codec, data)
-        content["rms"][name] = round(error.square().mean().sqrt().item(), 3)
-    EXPECTED.write_text(json.dumps(content, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    from fastlic.models import JAHP
+def _tiny(name: str) -> Hyperprior:
     from fastlic.train import klt
     from fastlic.train.objectives.gaussian import LAMBDAS
 
     torch.manual_seed(0)
-    model = JAHP(8, 12, (12, 16, 24), qualities=8).eval()
+    model: Hyperprior
+    if name == "tiny_jahp":
+        model = JAHP(8, 12, (12, 16, 24), qualities=8).eval()
+    else:
+        sizes = {"channel": (16, 16, 16), "inter": (8, 16, 8), "intra": (16, 8), "local": (16, 8)}
+        sizes |= {"parameters": (24, 16, 16), "residual": (16, 16)}
+        model = MLIC_FAMILY[name](8, 24, (12, 16, 24), qualities=8, slices=2, sizes=sizes).eval()
     source = read_image(GOLDEN.parent / "images" / "astronaut.png").pixels
     klt.initialise(model, source.float()[None, :, :224, :304] / 255, LAMBDAS["mse"])
-    _write_missing(Codec(model, calibration=[source], name="tiny"))
+    return model
+
+
+def _write_missing(name: str) -> None:
+    if not (GOLDEN / f"{name}.safetensors").exists():
+        source = read_image(GOLDEN.parent / "images" / "astronaut.png").pixels
+        codec = Codec(_tiny(name), calibration=[source], name="tiny")
+        codec.save(GOLDEN / f"{name}.safetensors", half=True, training=False)
+    codec, record = load(name), GOLDEN / f"{name}.json"
+    content = json.loads(record.read_text()) if record.exists() else {"latents": {}, "rms": {}}
+    content["fingerprint"] = codec.fingerprint.hex()
+    for key, stream in STREAMS.items():
+        path = GOLDEN / f"{key}.flic"
+        if stream.codec != name or path.exists():
+            continue
+        x = pixels(stream)
+        data = codec.compress(x, stream.quality)
+        assert isinstance(data, bytes)
+        path.write_bytes(data)
+        error = codec.decompress(data, dtype=torch.uint8).float() - x.float()  # type: ignore[union-attr]
+        content["latents"][key] = digest(codec, data)
+        content["rms"][key] = round(error.square().mean().sqrt().item(), 3)
+    record.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    for each in CODECS:
+        _write_missing(each)
