@@ -17,6 +17,12 @@ from fastlic.cli import options
 @click.option("--coding-only", is_flag=True, help="float16 weights, without the float entropy network.")
 @click.option("--whole", type=options.PATH, help="Also write it with the float entropy network, to measure growth.")
 @click.option("--checkpoint", type=options.PATH, help="Also write the float16 state dict that training can go on from.")
+@click.option(
+    "--refine",
+    type=click.IntRange(min=1),
+    metavar="TILES",
+    help="McQuic: move every codeword to the mean of what it stands for over this many tiles first.",
+)
 @click.option("--notes", type=options.PATH, help="JSON for the card: data, licences, hardware.")
 @click.option("--results", type=options.PATH, help="What `fastlic eval --json` wrote, for the card.")
 def export(
@@ -26,6 +32,7 @@ def export(
     coding_only: bool,
     whole: Path | None,
     checkpoint: Path | None,
+    refine: int | None,
     notes: Path | None,
     results: Path | None,
 ) -> None:
@@ -36,10 +43,16 @@ def export(
     """
     from fastlic.train.data import load_tiles
     from fastlic.train.export import export as export_codec
-    from fastlic.train.export import write_card, write_checkpoint
+    from fastlic.train.export import refine_codebooks, write_card, write_checkpoint
 
     best = run / "best.pt"
     tiles, _ = load_tiles(data, cache=run / "tiles.npz")
+    if refine is not None:
+        try:
+            refine_codebooks(best, tiles[:: max(len(tiles) // refine, 1)][:refine], run / "refined.pt")
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        best = run / "refined.pt"
     codec = export_codec(best, tiles, output, output.stem, coding_only=coding_only)
     if whole is not None:
         codec.save(whole)

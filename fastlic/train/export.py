@@ -12,6 +12,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fastlic.codec.codec import Codec
+from fastlic.models import McQuic
+from fastlic.train import vq
 from fastlic.train.config import RunConfig
 from fastlic.train.objectives import build
 from fastlic.train.weights import load_checkpoint
@@ -36,6 +38,27 @@ def write_checkpoint(checkpoint: Path, path: Path) -> None:
     with torch.device("meta"):
         names = dict(_model(stored).named_parameters())
     path.write_bytes(save({name: stored["model"][name].half().contiguous() for name in names}))
+
+
+def refine_codebooks(checkpoint: Path, tiles: Tensor, path: Path, rounds: int = 3) -> None:
+    """Write a McQuic checkpoint whose words are the means of what they stand for over more tiles (``vq.refine``).
+
+    What the run had measured on held-out tiles is of other words, and does not go along.
+
+    Args:
+        checkpoint: ``best.pt`` of a run.
+        tiles: [n, 3, H, W] uint8.
+        path: the checkpoint to write; it says over how many tiles.
+
+    Raises:
+        ValueError: the checkpoint is of another family.
+    """
+    stored = load_checkpoint(checkpoint)
+    model = type(_model(stored)).from_state_dict(stored["model"]).eval()
+    if not isinstance(model, McQuic):
+        raise ValueError(f"codebooks are McQuic's; {checkpoint} is of family {stored['config']['family']!r}")
+    vq.refine(model, tiles.float() / 127.5 - 1, rounds)
+    torch.save({**stored, "model": model.state_dict(), "validation": None, "refined_on": len(tiles)}, path)
 
 
 def export(checkpoint: Path, tiles: Tensor, path: Path, name: str, *, coding_only: bool = False) -> Codec:
@@ -65,6 +88,7 @@ def write_card(path: Path, codec: Codec, checkpoint: Path, notes: dict[str, Any]
         results: what ``fastlic eval --json`` wrote, or None; the card keeps this codec's averages and BD-rates.
     """
     stored = load_checkpoint(checkpoint)
+    refined = {"codebooks_refined_on": stored["refined_on"]} if "refined_on" in stored else {}
     growth = notes.get("growth")
     notes = {key: value for key, value in notes.items() if key != "growth"}
     card = {
@@ -72,7 +96,7 @@ def write_card(path: Path, codec: Codec, checkpoint: Path, notes: dict[str, Any]
         "family": codec.family,
         "fingerprint": codec.fingerprint.hex(),
         "architecture": codec.config,
-        "training": {**stored["config"], "steps_done": stored["step"], **notes},
+        "training": {**stored["config"], "steps_done": stored["step"], **refined, **notes},
         "held_out": stored["validation"],
         "growth": growth,
         "results": None if results is None else _own(results, codec),

@@ -77,3 +77,26 @@ def test_a_run_is_exported_for_shipping_with_its_card(fastlic_command, data, tmp
     from fastlic.models import JAHP
 
     assert JAHP.from_state_dict(load_file(tmp_path / "weights.safetensors")).N == 8
+
+
+def test_codebooks_are_refined_at_export_and_the_card_says_so(fastlic_command, data, tmp_path):
+    from fastlic.train.weights import load_checkpoint
+
+    small = ["--steps", 1, "--config", tmp_path / "small.toml"]
+    (tmp_path / "small.toml").write_text("batch = 1\n[model]\nchannel = 8\nm = 1\nk = [16, 8, 4]\n")
+    done = fastlic_command("train", "--family", "mcquic", "--data", data, "--out", "run", *small)
+    assert done.code == 0, done.err
+    done = fastlic_command("export", "run", "-o", "small.safetensors", "--data", data, "--refine", 2)
+    assert done.code == 0, done.err
+    card = json.loads((tmp_path / "small.json").read_text())
+    assert card["training"]["codebooks_refined_on"] == 2 and card["held_out"] is None
+    before, after = (load_checkpoint(tmp_path / "run" / name)["model"] for name in ("best.pt", "refined.pt"))
+    moved = {name for name, value in before.items() if not value.equal(after[name])}
+    assert moved and all("_quantizer" in name for name in moved)
+
+
+def test_only_mcquic_has_codebooks_to_refine(fastlic_command, data):
+    assert fastlic_command("train", "--data", data, "--out", "run", "--steps", 1, *SMALL).code == 0
+    refused = fastlic_command("export", "run", "-o", "small.safetensors", "--data", data, "--refine", 2)
+    assert refused.code == 2
+    assert "codebooks are McQuic's" in refused.err
