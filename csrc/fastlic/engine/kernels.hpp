@@ -35,6 +35,15 @@ struct Kernels {
 const Kernels& kernels(Isa isa) noexcept;
 
 extern const Kernels kScalar;
+
+// Portable loops that more than one of the tables uses.
+namespace plain {
+void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out, std::size_t stride);
+void winograd_output(const std::int32_t* products, std::size_t stride, const std::int32_t* bias, std::int32_t* out);
+void choose(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds, std::uint8_t* indexes);
+void quantise(const std::int32_t* latents, const std::int32_t* means, std::size_t count, std::int32_t* symbols);
+void reconstruct(const std::int32_t* symbols, const std::int32_t* means, std::size_t count, std::int32_t* latents);
+}  // namespace plain
 #if defined(__x86_64__)
 extern const Kernels kAvx2, kAvx512, kAvx512Vnni;
 #elif defined(__aarch64__)

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <utility>
 
-#include "fastlic/engine/kernel_bodies.hpp"
 #include "fastlic/engine/kernels.hpp"
 
 namespace fastlic::engine {
@@ -117,39 +116,18 @@ void requantise32(const std::int32_t* acc, const Requantiser& requantiser, Chann
   }
 }
 
-// The rest is plain loops, which compilers turn into NEON by themselves: it is part of every AArch64 target.
-void choose(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds, std::uint8_t* indexes) {
-  const std::size_t size = thresholds.values.size();
-  for (std::size_t i = 0; i < count; ++i) indexes[i] = bodies::choose_one(scales[i], thresholds.values.data(), size);
-}
-
-void quantise(const std::int32_t* latents, const std::int32_t* means, std::size_t count, std::int32_t* symbols) {
-  bodies::quantise(latents, means, count, symbols);
-}
-
-void reconstruct(const std::int32_t* symbols, const std::int32_t* means, std::size_t count, std::int32_t* latents) {
-  bodies::reconstruct(symbols, means, count, latents);
-}
-
-void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out, std::size_t stride) {
-  bodies::winograd_input(tile, channels, out, stride);
-}
-
-void winograd_output(const std::int32_t* products, std::size_t stride, const std::int32_t* bias, std::int32_t* out) {
-  bodies::winograd_output(products, stride, bias, out);
-}
-
 }  // namespace
 
+// Plain loops for the rest: NEON is part of every AArch64 target, so compilers vectorise them as they stand.
 const Kernels kNeon = {multiply<std::int8_t>,
                        multiply<std::int16_t>,
                        requantise16,
                        requantise32,
-                       winograd_input,
-                       winograd_output,
-                       choose,
-                       quantise,
-                       reconstruct};
+                       plain::winograd_input,
+                       plain::winograd_output,
+                       plain::choose,
+                       plain::quantise,
+                       plain::reconstruct};
 
 }  // namespace fastlic::engine
 

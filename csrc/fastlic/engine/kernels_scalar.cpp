@@ -32,6 +32,10 @@ void requantise(const std::int32_t* acc, const Requantiser& requantiser, Channel
   }
 }
 
+}  // namespace
+
+namespace plain {
+
 void choose(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds, std::uint8_t* indexes) {
   const std::size_t size = thresholds.values.size();
   for (std::size_t i = 0; i < count; ++i) indexes[i] = bodies::choose_one(scales[i], thresholds.values.data(), size);
@@ -53,17 +57,17 @@ void winograd_output(const std::int32_t* products, std::size_t stride, const std
   bodies::winograd_output(products, stride, bias, out);
 }
 
-}  // namespace
+}  // namespace plain
 
 const Kernels kScalar = {multiply<std::int8_t>,
                          multiply<std::int16_t>,
                          requantise<std::int16_t>,
                          requantise<std::int32_t>,
-                         winograd_input,
-                         winograd_output,
-                         choose,
-                         quantise,
-                         reconstruct};
+                         plain::winograd_input,
+                         plain::winograd_output,
+                         plain::choose,
+                         plain::quantise,
+                         plain::reconstruct};
 
 const Kernels& kernels(Isa isa) noexcept {
 #if defined(__x86_64__)
