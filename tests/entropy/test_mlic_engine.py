@@ -215,7 +215,7 @@ def test_damaged_arrays_are_named(models):
         ("local.1.bias", arrays["local.1.bias"][:1], r"local\.1\.bias.*\[2, 81\]"),
         ("tables.tanh", arrays["tables.tanh"][:7], "tables.tanh"),
         ("shape", np.array([3, 2], np.int32), "family and number of slices"),
-        ("y.thresholds", arrays["y.thresholds"][::-1], "must ascend"),
+        ("y.thresholds", arrays["y.thresholds"][::-1], "must be in ascending order"),
     ):
         damaged = {k: v for k, v in arrays.items() if k != key}
         if change is not None:

@@ -9,23 +9,6 @@
 namespace fastlic::engine {
 namespace {
 
-// Position by position, channel c uses row c.
-Buffer<std::uint8_t> hyper_indexes(std::size_t positions, std::size_t channels) {
-  Buffer<std::uint8_t> indexes(positions * channels);
-  for (std::size_t i = 0; i < indexes.size(); ++i) indexes[i] = static_cast<std::uint8_t>(i % channels);
-  return indexes;
-}
-
-// z's tables take 16 KiB a channel and every symbol uses another one, so decoding z waits for memory at each symbol,
-// one after the other. Running through the tables first lets the hardware prefetcher fetch them in a tenth of that
-// time.
-void warm(const CdfTables& tables, std::size_t symbols) {
-  const std::size_t words = tables.rows() << tables.precision();
-  constexpr std::size_t kWordsPerLine = kLine / sizeof(std::uint32_t);
-  if (symbols < words / kWordsPerLine / 8) return;  // few symbols touch few lines
-  for (std::size_t i = 0; i < words; i += kWordsPerLine) __builtin_prefetch(tables.decode_words() + i, 0, 2);
-}
-
 // Answers each pass with symbols of its own latent, and keeps them for one call of the coder at the end.
 class EncoderSource final : public SymbolSource {
  public:
@@ -94,24 +77,6 @@ void code(const Model& model, const std::int32_t* z, Size size, SymbolSource& so
   }
 }
 
-void check_latents(const std::int32_t* values, std::size_t count) {
-  std::int32_t smallest = 0, largest = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    smallest = std::min(smallest, values[i]);
-    largest = std::max(largest, values[i]);
-  }
-  if (smallest < -kLatentLimit || largest > kLatentLimit) {
-    throw std::invalid_argument("latents must lie within +-" + std::to_string(kLatentLimit) + " units of 2^-6");
-  }
-}
-
-void check_section(const char* name, std::size_t bytes, double count, double fewest_bits) {
-  if (count * fewest_bits > 8.0 * static_cast<double>(bytes) + 64) {
-    throw CorruptStream(std::string("section ") + name + " has " + std::to_string(bytes) + " bytes, too few for " +
-                        std::to_string(static_cast<std::uint64_t>(count)) + " symbols");
-  }
-}
-
 }  // namespace
 
 Engine::Encoded Engine::encode(const std::int32_t* z, const std::int32_t* y, Size size, std::int32_t* z_symbols,
@@ -121,27 +86,19 @@ Engine::Encoded Engine::encode(const std::int32_t* z, const std::int32_t* y, Siz
   const std::size_t z_positions = size.hyper_height() * size.hyper_width(), positions = size.height * size.width;
   check_latents(z, z_positions * n);
   check_latents(y, positions * m);
-  for (std::size_t i = 0; i < z_positions * n; ++i) {
-    const std::int64_t distance = std::int64_t{z[i]} - model_.z_median[i % n];
-    z_symbols[i] = static_cast<std::int32_t>((distance + (1 << (kMeanBits - 1))) >> kMeanBits);
-  }
+  hyper_symbols(z, z_positions, model_.z_median, z_symbols);
   EncoderSource source(y, positions, m, best);
   code(model_, z_symbols, size, source, y_latents, best, threads);
-  const Buffer<std::uint8_t> z_indexes = hyper_indexes(z_positions, n);
-  return {rans_encode(z_symbols, z_indexes.data(), z_indexes.size(), *model_.z_tables),
-          source.finish(*model_.y_tables)};
+  return {encode_hyper(z_symbols, z_positions, n, *model_.z_tables), source.finish(*model_.y_tables)};
 }
 
 void Engine::decode(std::span<const std::uint8_t> z, std::span<const std::uint8_t> y, Size size,
                     std::int32_t* z_symbols, std::int32_t* y_latents, unsigned threads) const {
   check_sizes(z.size(), y.size(), size);
   const Kernels& best = kernels(active_isa());
-  RansDecoder z_decoder(z.data(), z.size(), *model_.z_tables);
   DecoderSource source(y, *model_.y_tables, model_.latent_channels());
-  const auto z_indexes = hyper_indexes(size.hyper_height() * size.hyper_width(), model_.hyper_channels());
-  warm(*model_.z_tables, z_indexes.size());
-  z_decoder.decode(z_indexes.data(), z_symbols, z_indexes.size());
-  z_decoder.finish();  // before the costly part: a damaged z is found out at once
+  // Before the costly part: a damaged z is found out at once.
+  decode_hyper(z, size.hyper_height() * size.hyper_width(), model_.hyper_channels(), *model_.z_tables, z_symbols);
   code(model_, z_symbols, size, source, y_latents, best, threads);
   source.finish();
 }

@@ -10,10 +10,9 @@
 #include <vector>
 
 #include "fastlic/engine/model.hpp"
+#include "fastlic/engine/sections.hpp"
 
 namespace fastlic::engine {
-
-using Bytes = std::vector<std::uint8_t>;
 
 struct Size {
   std::size_t height, width;  // of y

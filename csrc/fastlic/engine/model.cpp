@@ -1,63 +1,16 @@
 #include "fastlic/engine/model.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <limits>
-#include <stdexcept>
 #include <string>
+
+#include "fastlic/engine/reading.hpp"
 
 namespace fastlic::engine {
 namespace {
 
 constexpr std::int64_t kInt32Max = std::numeric_limits<std::int32_t>::max();
-
-[[noreturn]] void refuse(const std::string& name, const std::string& fault) {
-  throw std::invalid_argument("integer entropy model: '" + name + "' " + fault);
-}
-
-void require(bool good, const std::string& name, const std::string& fault) {
-  if (!good) refuse(name, fault);
-}
-
-std::string shape_text(const std::vector<std::size_t>& shape) {
-  std::string text = "[";
-  for (const std::size_t extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
-  return text + "]";
-}
-
-std::int32_t magnitude_limit(unsigned bits) { return (std::int32_t{1} << (bits - 1)) - 1; }
-
-Requantiser read_requantiser(const ArrayReader& reader, const std::string& prefix, std::size_t channels,
-                             unsigned max_bits) {
-  const auto multiplier = reader.int32s(prefix + ".multiplier");
-  const auto negative = reader.int32s(prefix + ".negative");
-  const auto shift = reader.uint8s(prefix + ".shift");
-  const auto bits = reader.uint8s(prefix + ".bits");
-  for (const std::size_t size : {multiplier.size(), negative.size(), shift.size()}) {
-    require(size == channels, prefix,
-            "serves " + std::to_string(size) + " channels, expected " + std::to_string(channels));
-  }
-  require(bits.size() == 1 && bits[0] >= 2 && bits[0] <= max_bits, prefix + ".bits",
-          "must be one number from 2 to " + std::to_string(max_bits));
-  Requantiser out;
-  out.channels = channels;
-  out.limit = magnitude_limit(bits[0]);
-  const std::size_t size = padded(channels);
-  out.multiplier.assign(size, 0);
-  out.negative.assign(size, 0);
-  out.shift.assign(size, kMinShift);
-  out.rounding.assign(size, 0);
-  for (std::size_t c = 0; c < channels; ++c) {
-    require(shift[c] >= kMinShift && shift[c] <= kMaxShift, prefix + ".shift",
-            "must be from 1 to 62, got " + std::to_string(shift[c]) + " for channel " + std::to_string(c));
-    out.multiplier[c] = multiplier[c];
-    out.negative[c] = negative[c];
-    out.shift[c] = shift[c];
-    out.rounding[c] = std::int64_t{1} << (shift[c] - 1);
-  }
-  return out;
-}
 
 // What a layer's arrays say, weights indexed the same way for all kinds.
 struct RawLayer {
@@ -135,23 +88,9 @@ RawLayer cell_of(const RawLayer& raw, std::size_t cell) {
 }
 
 Finish finish_of(const RawLayer& raw, const Requantiser& all) {
-  Finish out;
-  const std::size_t size = padded(raw.outputs);
-  out.bias.assign(size, 0);
-  out.requantiser.channels = raw.outputs;
-  out.requantiser.limit = all.limit;
-  out.requantiser.multiplier.assign(size, 0);
-  out.requantiser.negative.assign(size, 0);
-  out.requantiser.shift.assign(size, kMinShift);
-  out.requantiser.rounding.assign(size, 0);
-  for (std::size_t c = 0; c < raw.outputs; ++c) {
-    const std::size_t stored = c * raw.every + raw.first;
-    out.bias[c] = raw.bias[stored];
-    out.requantiser.multiplier[c] = all.multiplier[stored];
-    out.requantiser.negative[c] = all.negative[stored];
-    out.requantiser.shift[c] = all.shift[stored];
-    out.requantiser.rounding[c] = all.rounding[stored];
-  }
+  Finish out{{}, selected(all, raw.first, raw.outputs, raw.every)};
+  out.bias.assign(padded(raw.outputs), 0);
+  for (std::size_t c = 0; c < raw.outputs; ++c) out.bias[c] = raw.bias[c * raw.every + raw.first];
   return out;
 }
 
@@ -305,62 +244,14 @@ RawLayer read_dense(const ArrayReader& reader, const std::string& name, std::siz
   return raw;
 }
 
-std::size_t count_layers(const ArrayReader& reader, const std::string& name) {
-  std::size_t count = 0;
-  while (reader.has(name + "." + std::to_string(count) + ".geometry")) ++count;
-  return count;
-}
-
-double fewest_bits(const ArrayReader& reader, const std::string& name, const CdfTables& tables) {
-  const auto cdf = reader.int32s(name + ".tables.cdf");
-  std::int32_t likeliest = 1;
-  for (std::size_t i = 1; i < cdf.size(); ++i) likeliest = std::max(likeliest, cdf[i] - cdf[i - 1]);
-  return tables.precision() - std::log2(static_cast<double>(likeliest));
-}
-
-Thresholds read_thresholds(const ArrayReader& reader, std::size_t rows) {
-  const auto values = reader.int32s("y.thresholds");
-  require(std::is_sorted(values.begin(), values.end()), "y.thresholds", "must be in ascending order");
-  require(values.size() < rows, "y.thresholds",
-          "choose among " + std::to_string(values.size() + 1) + " rows, the table has " + std::to_string(rows));
-  Thresholds out;
-  out.count = values.size();
-  std::size_t size = 1;
-  while (size <= out.count) size *= 2;
-  out.values.assign(size, std::numeric_limits<std::int32_t>::max());
-  std::copy(values.begin(), values.end(), out.values.begin());
-  return out;
-}
-
 }  // namespace
-
-const ArrayRef& ArrayReader::get(const std::string& name, Type type, std::size_t rank) const {
-  const auto found = arrays_.find(name);
-  if (found == arrays_.end()) refuse(name, "is missing");
-  require(found->second.type == type, name, "has the wrong type");
-  require(found->second.shape.size() == rank, name, "has shape " + shape_text(found->second.shape));
-  return found->second;
-}
-
-std::span<const std::int32_t> ArrayReader::int32s(const std::string& name) const {
-  const ArrayRef& array = get(name, Type::int32, 1);
-  return {static_cast<const std::int32_t*>(array.data), array.size()};
-}
-
-std::span<const std::uint8_t> ArrayReader::uint8s(const std::string& name) const {
-  const ArrayRef& array = get(name, Type::uint8, 1);
-  return {static_cast<const std::uint8_t*>(array.data), array.size()};
-}
 
 Model::Model(const Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y)
     : z_tables(std::move(z)), y_tables(std::move(y)) {
   const ArrayReader reader(arrays);
   z_fewest_bits = fewest_bits(reader, "z", *z_tables);
   y_fewest_bits = fewest_bits(reader, "y", *y_tables);
-  const auto medians = reader.int32s("z.median");
-  z_median.assign(medians.begin(), medians.end());
-  require(!z_median.empty() && z_median.size() <= z_tables->rows(), "z.median",
-          "has " + std::to_string(z_median.size()) + " channels, the table of z " + std::to_string(z_tables->rows()));
+  z_median = read_medians(reader, *z_tables);
   z_input = read_requantiser(reader, "z.input", z_median.size(), kMaxActivationBits);
   contextual = reader.has("context.weight");
 

@@ -1,9 +1,25 @@
 // Global and local attention.
 #pragma once
 
-#include "fastlic/mlic/convolve.hpp"
+#include "fastlic/layers/convolve.hpp"
+#include "fastlic/mlic/kernels.hpp"
+#include "fastlic/mlic/model.hpp"
 
 namespace fastlic::mlic {
+
+using layers::Plane;
+using layers::Source;
+using layers::Target;
+
+// What a run of the model computes with.
+struct Tools : layers::Tools {
+  const Kernels& own;
+  const Tables& tables;
+};
+
+inline Tools tools_for(Isa isa, const Tables& tables, unsigned threads) {
+  return {{engine::kernels(isa), layers::kernels(isa), tables.tail, threads}, kernels(isa), tables};
+}
 
 // Columns of one parity in one row, from `first` on, every second one. Anchors have an odd row + column.
 struct Parity {

@@ -1,48 +1,17 @@
-// Loops over the compiler's own vectors (16 lanes, whatever the target makes of them); each kernel file compiles them
-// for its own target. Always inlined, so that no copy compiled for one target can be linked into another.
+// Loops of attention; each kernel file compiles them for its own target (vectors.hpp).
 #pragma once
 
 #include <algorithm>
-#include <cstddef>
-#include <cstdint>
 
 #include "fastlic/mlic/kernels.hpp"
-
-#define FASTLIC_INLINE [[gnu::always_inline]] inline
+#include "fastlic/vectors.hpp"
 
 namespace fastlic::mlic::bodies {
 
-constexpr std::size_t kLanes = 16;
-using Ints = std::int32_t __attribute__((vector_size(kLanes * sizeof(std::int32_t))));
-using Shorts = std::int16_t __attribute__((vector_size(kLanes * sizeof(std::int16_t))));
-// Half as many, 64 bytes as well: compilers take wider vectors apart lane by lane.
-constexpr std::size_t kWideLanes = 8;
-using Longs = std::int64_t __attribute__((vector_size(kWideLanes * sizeof(std::int64_t))));
-using Doubles = double __attribute__((vector_size(kWideLanes * sizeof(double))));
+using namespace fastlic::bodies;
 
-// Through memcpy: rows are not always aligned to whole vectors.
-template <typename Vector, typename T>
-FASTLIC_INLINE void load(const T* from, Vector& to) {
-  static_assert(sizeof(Vector) % sizeof(T) == 0);
-  __builtin_memcpy(&to, from, sizeof to);
-}
-template <typename Vector, typename T>
-FASTLIC_INLINE void store(const Vector& from, T* to) {
-  static_assert(sizeof(Vector) % sizeof(T) == 0);
-  __builtin_memcpy(to, &from, sizeof from);
-}
-FASTLIC_INLINE void load_wide(const std::int16_t* from, Ints& to) {
-  Shorts narrow;
-  load(from, narrow);
-  to = __builtin_convertvector(narrow, Ints);
-}
-
-// What the compiler's vectors lack, one by one: table[at] for 16 places, products of pairs, sums over lanes. Instruction
-// sets bring their own; gathering ones read 32 bits at every 16-bit entry: tables end with one entry more.
-struct OneByOne {
-  FASTLIC_INLINE static void look_up(const std::uint16_t* table, const Ints& at, Ints& out) {
-    for (std::size_t k = 0; k < kLanes; ++k) out[k] = table[at[k]];
-  }
+// What the compiler's vectors lack, one by one: products of pairs, sums over lanes. Instruction sets bring their own.
+struct OneByOne : LookUpOneByOne {
   // sums[l] += a[0] * b[2l] + a[1] * b[2l + 1]
   FASTLIC_INLINE static void dot(Ints& sums, const std::int16_t* a, const std::int16_t* b) {
     for (std::size_t k = 0; k < kLanes; ++k) sums[k] += a[0] * b[2 * k] + a[1] * b[2 * k + 1];
@@ -67,46 +36,6 @@ struct OneByOne {
     return out;
   }
 };
-
-// x Phi(x) = max(x, 0) - |x| Q(|x|).
-template <typename Simd>
-FASTLIC_INLINE void gelu(std::int16_t* x, const GeluChannel& g, std::size_t first, std::size_t channels,
-                         const TailLines& tail) {
-  for (std::size_t c = 0; c < channels; c += kLanes) {
-    Ints a, reach, up, down;
-    load_wide(x + c, a);
-    load_wide(&g.reach[first + c], reach);
-    load_wide(&g.up[first + c], up);
-    load_wide(&g.down[first + c], down);
-    const Ints magnitude = a < 0 ? -a : a;
-    Ints fine = ((magnitude < reach ? magnitude : reach) << up) >> down;
-    fine = fine < kTailLast ? fine : Ints{} + kTailLast;
-    const Ints line = fine >> kTailStep, part = fine & ((1 << kTailStep) - 1);
-    Ints q, fall;
-    Simd::look_up(tail.start.data(), line, q);
-    Simd::look_up(tail.fall.data(), line, fall);
-    q -= (fall * part + (1 << (kTailStep - 1))) >> kTailStep;
-    const Ints positive = a > 0 ? a : Ints{};
-    const Ints out = positive - ((magnitude * q + (1 << (kTailBits - 1))) >> kTailBits);
-    store(__builtin_convertvector(out, Shorts), x + c);
-  }
-}
-
-FASTLIC_INLINE void depthwise(const std::int16_t* const* taps, const std::int16_t* weights, const std::int32_t* bias,
-                              std::size_t channels, std::int32_t* out) {
-  for (std::size_t c = 0; c < channels; c += kLanes) {
-    Ints sum;
-    load(bias + c, sum);
-#pragma GCC unroll 9
-    for (std::size_t t = 0; t < 9; ++t) {
-      Ints x, w;
-      load_wide(taps[t] + c, x);
-      load_wide(weights + t * channels + c, w);
-      sum += x * w;
-    }
-    store(sum, out + c);
-  }
-}
 
 FASTLIC_INLINE std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
   const std::int64_t q = a / b;

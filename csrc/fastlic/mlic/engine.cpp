@@ -120,14 +120,7 @@ class Run {
     const std::size_t n = model_.hyper_channels();
     Plane x;
     const Target input = x.shape(size_.hyper_height(), size_.hyper_width(), n);
-    Buffer<std::int32_t> latent(input.stride);
-    for (std::size_t p = 0; p < input.positions(); ++p) {
-      for (std::size_t c = 0; c < n; ++c) {
-        const std::int64_t value = std::int64_t{out_.z[p * n + c]} * (1 << kMeanBits) + model_.z_median[c];
-        latent[c] = static_cast<std::int32_t>(std::clamp<std::int64_t>(value, -kLatentLimit, kLatentLimit));
-      }
-      tools_.engine.requantise16(latent.data(), model_.z_input, {0, input.stride}, input.at(p));
-    }
+    layers::hyper_input(out_.z, model_.z_median, model_.z_input, input, tools_);
     Plane features;
     const std::size_t m = model_.latent_channels();
     run(model_.hyper, x.source(), features.shape(size_.height, size_.width, 2 * m), work_.stack, tools_);
@@ -258,57 +251,30 @@ class Run {
   Workspace work_;
 };
 
-Buffer<std::uint8_t> hyper_indexes(std::size_t positions, std::size_t channels) {
-  Buffer<std::uint8_t> indexes(positions * channels);
-  for (std::size_t i = 0; i < indexes.size(); ++i) indexes[i] = static_cast<std::uint8_t>(i % channels);
-  return indexes;
-}
-
-void check_latents(const std::int32_t* values, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    if (values[i] < -kLatentLimit || values[i] > kLatentLimit) {
-      throw std::invalid_argument("latents must lie within +-" + std::to_string(kLatentLimit) + " units of 2^-6");
-    }
-  }
-}
-
-void check_section(const char* name, std::size_t bytes, double count, double fewest_bits) {
-  if (count * fewest_bits > 8.0 * static_cast<double>(bytes) + 64) {
-    throw CorruptStream(std::string("section ") + name + " has " + std::to_string(bytes) + " bytes, too few for " +
-                        std::to_string(static_cast<std::uint64_t>(count)) + " symbols");
-  }
-}
-
 }  // namespace
 
 Engine::Encoded Engine::encode(const std::int32_t* z, const std::int32_t* y, Size size, const Outputs& out,
                                unsigned threads) const {
   const Isa isa = active_isa();
-  const Tools tools{engine::kernels(isa), kernels(isa), model_.tables, threads};
+  const Tools tools = tools_for(isa, model_.tables, threads);
   const std::size_t n = model_.hyper_channels(), m = model_.latent_channels();
   const std::size_t z_positions = size.hyper_height() * size.hyper_width(), positions = size.height * size.width;
-  check_latents(z, z_positions * n);
-  check_latents(y, positions * m);
-  for (std::size_t i = 0; i < z_positions * n; ++i) {
-    const std::int64_t distance = std::int64_t{z[i]} - model_.z_median[i % n];
-    out.z[i] = static_cast<std::int32_t>((distance + (1 << (kMeanBits - 1))) >> kMeanBits);
-  }
+  engine::check_latents(z, z_positions * n);
+  engine::check_latents(y, positions * m);
+  engine::hyper_symbols(z, z_positions, model_.z_median, out.z);
   EncoderSource source(y, positions, model_.slices.size(), model_.slice_channels, tools.engine);
   Run(model_, size, source, out, tools).all();
-  const auto z_indexes = hyper_indexes(z_positions, n);
-  return {rans_encode(out.z, z_indexes.data(), z_indexes.size(), *model_.z_tables), source.finish(*model_.y_tables)};
+  return {engine::encode_hyper(out.z, z_positions, n, *model_.z_tables), source.finish(*model_.y_tables)};
 }
 
 void Engine::decode(std::span<const std::uint8_t> z, std::span<const std::uint8_t> y, Size size, std::size_t slices,
                     const Outputs& out, unsigned threads) const {
   check_sizes(z.size(), y.size(), size);
   const Isa isa = active_isa();
-  const Tools tools{engine::kernels(isa), kernels(isa), model_.tables, threads};
-  RansDecoder z_decoder(z.data(), z.size(), *model_.z_tables);
+  const Tools tools = tools_for(isa, model_.tables, threads);
   DecoderSource source(y, *model_.y_tables, model_.slice_channels, slices);
-  const auto z_indexes = hyper_indexes(size.hyper_height() * size.hyper_width(), model_.hyper_channels());
-  z_decoder.decode(z_indexes.data(), out.z, z_indexes.size());
-  z_decoder.finish();  // before the costly part: a damaged z is found out at once
+  // Before the costly part: a damaged z is found out at once.
+  engine::decode_hyper(z, size.hyper_height() * size.hyper_width(), model_.hyper_channels(), *model_.z_tables, out.z);
   Run(model_, size, source, out, tools).all();
   if (slices >= model_.slices.size()) source.finish();
 }
@@ -320,8 +286,8 @@ void Engine::check_sizes(std::size_t z_bytes, std::size_t y_bytes, Size size) co
   }
   const double z_count = static_cast<double>(size.hyper_height() * size.hyper_width() * model_.hyper_channels());
   const double y_count = static_cast<double>(size.height * size.width * model_.latent_channels());
-  check_section("z", z_bytes, z_count, model_.z_fewest_bits);
-  check_section("y", y_bytes, y_count, model_.y_fewest_bits);
+  engine::check_section("z", z_bytes, z_count, model_.z_fewest_bits);
+  engine::check_section("y", y_bytes, y_count, model_.y_fewest_bits);
 }
 
 }  // namespace fastlic::mlic

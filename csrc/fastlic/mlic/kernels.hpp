@@ -1,5 +1,5 @@
-// Inner loops that only this family has, one file per instruction set; the engine's own (fastlic/engine/kernels.hpp) do
-// the rest. All compute the same integers.
+// Inner loops of attention, one file per instruction set; those of the layers and the engine's own do the rest. All
+// compute the same integers.
 #pragma once
 
 #include <cstddef>
@@ -29,12 +29,6 @@ struct Window {
 };
 
 struct Kernels {
-  // GELU in place of activations of channels [first, first + channels).
-  void (*gelu)(std::int16_t* x, const GeluChannel& gelu, std::size_t first, std::size_t channels,
-               const TailLines& tail);
-  // Sums of a depthwise 3x3 over padded channels; taps outside the map point to zeros.
-  void (*depthwise)(const std::int16_t* const* taps, const std::int16_t* weights, const std::int32_t* bias,
-                    std::size_t channels, std::int32_t* out);
   // out[j] = round(sum_i p[i] * context[i][j] / total), rows of padded dims; sums are exact in double.
   void (*apply)(const std::int16_t* p, const double* context, std::size_t dims, std::int64_t total, std::int64_t* out);
   // In place, from products to scores by one channel of a requantiser; returns the highest. count: whole panels.

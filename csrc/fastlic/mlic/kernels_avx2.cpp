@@ -4,21 +4,14 @@
 #include <immintrin.h>
 
 #define FASTLIC_TARGET gnu::target("avx2,bmi2")
+#include "fastlic/layers/lookup_avx2.hpp"
 #include "fastlic/mlic/bodies.hpp"
 
 namespace fastlic::mlic {
 namespace {
 
-struct Simd : bodies::OneByOne {
-  [[FASTLIC_TARGET]] static inline void look_up(const std::uint16_t* table, const bodies::Ints& at, bodies::Ints& out) {
-    __m256i halves[2];
-    __builtin_memcpy(halves, &at, sizeof halves);
-    for (__m256i& half : halves) {
-      half = _mm256_i32gather_epi32(reinterpret_cast<const int*>(table), half, 2);
-      half = _mm256_and_si256(half, _mm256_set1_epi32(0xFFFF));
-    }
-    __builtin_memcpy(&out, halves, sizeof halves);
-  }
+struct Simd : bodies::OneByOne, bodies::LookUpAvx2 {
+  using LookUpAvx2::look_up;
   [[FASTLIC_TARGET]] static inline void dot(bodies::Ints& sums, const std::int16_t* a, const std::int16_t* b) {
     std::int32_t pair;
     __builtin_memcpy(&pair, a, sizeof pair);
@@ -31,16 +24,6 @@ struct Simd : bodies::OneByOne {
     __builtin_memcpy(&sums, halves, sizeof halves);
   }
 };
-
-[[FASTLIC_TARGET]] void gelu(std::int16_t* x, const GeluChannel& gelu, std::size_t first, std::size_t channels,
-          const TailLines& tail) {
-  bodies::gelu<Simd>(x, gelu, first, channels, tail);
-}
-
-[[FASTLIC_TARGET]] void depthwise(const std::int16_t* const* taps, const std::int16_t* weights, const std::int32_t* bias,
-               std::size_t channels, std::int32_t* out) {
-  bodies::depthwise(taps, weights, bias, channels, out);
-}
 
 [[FASTLIC_TARGET]] void apply(const std::int16_t* p, const double* context, std::size_t dims, std::int64_t total, std::int64_t* out) {
   bodies::apply(p, context, dims, total, out);
@@ -61,7 +44,7 @@ struct Simd : bodies::OneByOne {
 
 }  // namespace
 
-const Kernels kAvx2 = {gelu, depthwise, apply, score, soften, window};
+const Kernels kAvx2 = {apply, score, soften, window};
 
 }  // namespace fastlic::mlic
 

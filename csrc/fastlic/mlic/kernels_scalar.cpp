@@ -4,16 +4,6 @@
 namespace fastlic::mlic {
 namespace {
 
-void gelu(std::int16_t* x, const GeluChannel& gelu, std::size_t first, std::size_t channels,
-          const TailLines& tail) {
-  bodies::gelu<bodies::OneByOne>(x, gelu, first, channels, tail);
-}
-
-void depthwise(const std::int16_t* const* taps, const std::int16_t* weights, const std::int32_t* bias,
-               std::size_t channels, std::int32_t* out) {
-  bodies::depthwise(taps, weights, bias, channels, out);
-}
-
 void apply(const std::int16_t* p, const double* context, std::size_t dims, std::int64_t total, std::int64_t* out) {
   bodies::apply(p, context, dims, total, out);
 }
@@ -33,7 +23,7 @@ void window(const Window& w, const Tables& tables, std::int32_t* out) {
 
 }  // namespace
 
-const Kernels kScalar = {gelu, depthwise, apply, score, soften, window};
+const Kernels kScalar = {apply, score, soften, window};
 
 const Kernels& kernels(Isa isa) noexcept {
 #if defined(__x86_64__)

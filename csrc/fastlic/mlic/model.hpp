@@ -19,8 +19,7 @@
 #include "fastlic/cdf_tables.hpp"
 #include "fastlic/engine/arrays.hpp"
 #include "fastlic/engine/model.hpp"
-#include "fastlic/engine/packed.hpp"
-#include "fastlic/engine/winograd.hpp"
+#include "fastlic/layers/layer.hpp"
 
 namespace fastlic::mlic {
 
@@ -28,8 +27,12 @@ using engine::Buffer;
 using engine::kPanel;
 using engine::padded;
 using engine::Requantiser;
+using layers::Depthwise;
+using layers::kActivation;
+using layers::Layer;
+using layers::Stack;
+using layers::TailLines;
 
-constexpr std::int32_t kActivation = 2047;      // 12 bits: what every layer reads
 constexpr std::int32_t kScore = 32767;          // 16 bits: scores, sums of two activations
 constexpr std::int32_t kWeight = 32767;         // largest softmax weight
 constexpr unsigned kValueBits = 8;              // of weighted means below the values' unit
@@ -39,17 +42,7 @@ constexpr std::size_t kMaxLocalDims = 64;  // of one head of local context
 constexpr std::size_t kWindow = 5, kTokens = kWindow * kWindow, kLocalHeads = 2, kIntraHeads = 2;
 constexpr std::size_t kLocalReach = 2;          // keys that softmax attention leaves to local context
 constexpr std::size_t kTanhEntries = 4096;
-constexpr std::size_t kTailLines = 64;
-constexpr int kTailStep = 8;   // a line is 2^8 units of 2^-12 long
-constexpr int kTailBits = 15;
-constexpr std::int16_t kTailLast = (kTailLines << kTailStep) - 1;
 constexpr std::size_t kMaxSlices = 64;
-
-// 32768 Q(t), Q = 1 less the normal distribution, for t = 0..4 in units of 2^-12, as 64 straight lines.
-struct TailLines {
-  Buffer<std::uint16_t> start = Buffer<std::uint16_t>(kTailLines + 1);  // one entry more, as for exp
-  Buffer<std::uint16_t> fall = Buffer<std::uint16_t>(kTailLines + 1);
-};
 
 struct Tables {
   // One entry more than is used: gathering instructions read 32 bits.
@@ -57,45 +50,6 @@ struct Tables {
   std::int32_t last = 0;
   TailLines tail;
   Buffer<std::int8_t> tanh;  // [4096]
-};
-
-// Per channel, from the magnitude of an activation to units of 2^-12: min(|a|, reach) << up >> down. Empty: no GELU.
-struct GeluChannel {
-  Buffer<std::int16_t> reach, up, down;  // [padded channels]; reach << up is at most 2^14
-
-  bool empty() const noexcept { return up.empty(); }
-};
-
-// Output positions (up * u + row, up * v + column) of a layer that multiplies sizes by `up`.
-struct Part {
-  std::size_t row = 0, column = 0;
-  std::vector<engine::Offset> taps;
-  engine::PackedMatrix weights;  // [taps * depth][outputs]
-  Buffer<std::int32_t> bias;     // [padded outputs]
-  Requantiser requantiser;
-  bool winograd = false;
-  engine::WinogradPhase transformed;
-};
-
-struct Layer {
-  std::size_t outputs = 0;  // of one part
-  std::size_t depth = 0;    // padded inputs of one position
-  std::size_t up = 1;
-  std::vector<Part> parts;
-  GeluChannel gelu;
-
-  std::size_t columns() const noexcept { return padded(outputs); }
-};
-
-using Stack = std::vector<Layer>;
-
-// Depthwise 3x3: one tap after the other, channels innermost.
-struct Depthwise {
-  std::size_t channels = 0;
-  Buffer<std::int16_t> weights;  // [9][padded channels]
-  Buffer<std::int32_t> bias;
-  Requantiser requantiser;
-  GeluChannel gelu;
 };
 
 struct Projection {

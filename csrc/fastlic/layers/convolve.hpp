@@ -1,20 +1,21 @@
-// The model's layers over maps of activations.
+// The layers over maps of activations.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "fastlic/engine/kernels.hpp"
-#include "fastlic/mlic/kernels.hpp"
-#include "fastlic/mlic/model.hpp"
+#include "fastlic/layers/kernels.hpp"
+#include "fastlic/layers/layer.hpp"
 
-namespace fastlic::mlic {
+namespace fastlic::layers {
 
-// What a run of the model computes with.
+// What a run of a model computes with.
 struct Tools {
   const engine::Kernels& engine;
-  const Kernels& own;
-  const Tables& tables;
+  const Kernels& layers;
+  const TailLines& tail;
   unsigned threads;
 };
 
@@ -31,6 +32,7 @@ struct View {
 
 using Source = View<const std::int16_t>;
 using Target = View<std::int16_t>;
+using Head = View<std::int32_t>;  // fixed-point numbers, no activations
 
 // A map that owns its memory; the buffer keeps its capacity from use to use.
 struct Plane {
@@ -52,9 +54,15 @@ inline Source as_source(const Target& target) { return {target.data, target.stri
 
 // The layer over every position of x; out has `up` times its size, or less: the rest is cut off.
 void convolve(const Layer& layer, const Source& x, const Target& out, const Tools& tools);
+void convolve(const Layer& layer, const Source& x, const Head& out, const Tools& tools);
 
 // All layers of a stack, the last one into `out`.
 void run(const Stack& stack, Source x, const Target& out, Plane (&scratch)[2], const Tools& tools);
+void run(const Stack& stack, Source x, const Head& out, Plane (&scratch)[2], const Tools& tools);
+
+// A layer that keeps sizes, tap by tap, at some positions only.
+void convolve_at(const Layer& layer, const Source& x, std::span<const std::size_t> where, const Target& out,
+                 const Tools& tools);
 
 // Depthwise 3x3.
 void convolve(const Depthwise& layer, const Source& x, const Target& out, const Tools& tools);
@@ -65,4 +73,8 @@ void apply(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std:
 void apply_head(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std::size_t rows, std::int32_t* out,
                 const Tools& tools);
 
-}  // namespace fastlic::mlic
+// z symbols [positions of out][medians], any int32 -> the activations that hyper synthesis reads.
+void hyper_input(const std::int32_t* z, std::span<const std::int32_t> medians, const Requantiser& requantiser,
+                 const Target& out, const Tools& tools);
+
+}  // namespace fastlic::layers

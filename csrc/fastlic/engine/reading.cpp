@@ -1,0 +1,124 @@
+#include "fastlic/engine/reading.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+namespace fastlic::engine {
+
+void refuse(const std::string& name, const std::string& fault) {
+  throw std::invalid_argument("integer entropy model: '" + name + "' " + fault);
+}
+
+std::string shape_text(const std::vector<std::size_t>& shape) {
+  std::string text = "[";
+  for (const std::size_t extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
+  return text + "]";
+}
+
+namespace {
+
+Requantiser blank(std::size_t channels, std::int32_t limit) {
+  Requantiser out;
+  out.channels = channels;
+  out.limit = limit;
+  const std::size_t size = padded(channels);
+  out.multiplier.assign(size, 0);
+  out.negative.assign(size, 0);
+  out.shift.assign(size, kMinShift);
+  out.rounding.assign(size, 0);
+  return out;
+}
+
+}  // namespace
+
+Requantiser read_requantiser(const ArrayReader& reader, const std::string& prefix, std::size_t channels,
+                             unsigned max_bits) {
+  const auto multiplier = reader.int32s(prefix + ".multiplier");
+  const auto negative = reader.int32s(prefix + ".negative");
+  const auto shift = reader.uint8s(prefix + ".shift");
+  const auto bits = reader.uint8s(prefix + ".bits");
+  for (const std::size_t size : {multiplier.size(), negative.size(), shift.size()}) {
+    require(size == channels, prefix,
+            "serves " + std::to_string(size) + " channels, expected " + std::to_string(channels));
+  }
+  require(bits.size() == 1 && bits[0] >= 2 && bits[0] <= max_bits, prefix + ".bits",
+          "must be one number from 2 to " + std::to_string(max_bits));
+  Requantiser out = blank(channels, magnitude_limit(bits[0]));
+  for (std::size_t c = 0; c < channels; ++c) {
+    require(shift[c] >= kMinShift && shift[c] <= kMaxShift, prefix + ".shift",
+            "must be from 1 to 62, got " + std::to_string(shift[c]) + " for channel " + std::to_string(c));
+    out.multiplier[c] = multiplier[c];
+    out.negative[c] = negative[c];
+    out.shift[c] = shift[c];
+    out.rounding[c] = std::int64_t{1} << (shift[c] - 1);
+  }
+  return out;
+}
+
+Requantiser selected(const Requantiser& all, std::size_t first, std::size_t count, std::size_t step) {
+  Requantiser out = blank(count, all.limit);
+  for (std::size_t k = 0; k < count; ++k) {
+    const std::size_t c = first + k * step;
+    out.multiplier[k] = all.multiplier[c];
+    out.negative[k] = all.negative[c];
+    out.shift[k] = all.shift[c];
+    out.rounding[k] = all.rounding[c];
+  }
+  return out;
+}
+
+std::size_t count_layers(const ArrayReader& reader, const std::string& name) {
+  std::size_t count = 0;
+  while (reader.has(name + "." + std::to_string(count) + ".geometry")) ++count;
+  return count;
+}
+
+double fewest_bits(const ArrayReader& reader, const std::string& name, const CdfTables& tables) {
+  const auto cdf = reader.int32s(name + ".tables.cdf");
+  std::int32_t likeliest = 1;
+  for (std::size_t i = 1; i < cdf.size(); ++i) likeliest = std::max(likeliest, cdf[i] - cdf[i - 1]);
+  return tables.precision() - std::log2(static_cast<double>(likeliest));
+}
+
+Thresholds read_thresholds(const ArrayReader& reader, std::size_t rows) {
+  const auto values = reader.int32s("y.thresholds");
+  require(std::is_sorted(values.begin(), values.end()), "y.thresholds", "must be in ascending order");
+  require(values.size() < rows, "y.thresholds",
+          "choose among " + std::to_string(values.size() + 1) + " rows, the table has " + std::to_string(rows));
+  Thresholds out;
+  out.count = values.size();
+  std::size_t size = 1;
+  while (size <= out.count) size *= 2;
+  out.values.assign(size, std::numeric_limits<std::int32_t>::max());
+  std::copy(values.begin(), values.end(), out.values.begin());
+  return out;
+}
+
+std::vector<std::int32_t> read_medians(const ArrayReader& reader, const CdfTables& tables) {
+  const auto medians = reader.int32s("z.median");
+  require(!medians.empty() && medians.size() <= tables.rows(), "z.median",
+          "has " + std::to_string(medians.size()) + " channels, the table of z " + std::to_string(tables.rows()));
+  return {medians.begin(), medians.end()};
+}
+
+const ArrayRef& ArrayReader::get(const std::string& name, Type type, std::size_t rank) const {
+  const auto found = arrays_.find(name);
+  if (found == arrays_.end()) refuse(name, "is missing");
+  require(found->second.type == type, name, "has the wrong type");
+  require(found->second.shape.size() == rank, name, "has shape " + shape_text(found->second.shape));
+  return found->second;
+}
+
+std::span<const std::int32_t> ArrayReader::int32s(const std::string& name) const {
+  const ArrayRef& array = get(name, Type::int32, 1);
+  return {static_cast<const std::int32_t*>(array.data), array.size()};
+}
+
+std::span<const std::uint8_t> ArrayReader::uint8s(const std::string& name) const {
+  const ArrayRef& array = get(name, Type::uint8, 1);
+  return {static_cast<const std::uint8_t*>(array.data), array.size()};
+}
+
+}  // namespace fastlic::engine

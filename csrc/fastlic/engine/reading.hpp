@@ -1,0 +1,43 @@
+// What every integer model reads alike from its arrays; each fault is std::invalid_argument that names the array.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "fastlic/cdf_tables.hpp"
+#include "fastlic/engine/arrays.hpp"
+#include "fastlic/engine/model.hpp"
+
+namespace fastlic::engine {
+
+[[noreturn]] void refuse(const std::string& name, const std::string& fault);
+inline void require(bool good, const std::string& name, const char* fault) {
+  if (!good) refuse(name, fault);
+}
+inline void require(bool good, const std::string& name, const std::string& fault) {
+  if (!good) refuse(name, fault);
+}
+
+std::string shape_text(const std::vector<std::size_t>& shape);
+
+constexpr std::int32_t magnitude_limit(unsigned bits) { return (std::int32_t{1} << (bits - 1)) - 1; }
+
+Requantiser read_requantiser(const ArrayReader& reader, const std::string& prefix, std::size_t channels,
+                             unsigned max_bits);
+
+// Channels first, first + step, ...: `count` of them.
+Requantiser selected(const Requantiser& all, std::size_t first, std::size_t count, std::size_t step = 1);
+
+// How many layers name.0, name.1, ... there are.
+std::size_t count_layers(const ArrayReader& reader, const std::string& name);
+
+// Bits of the cheapest symbol of any row of the coder's tables `name`.
+double fewest_bits(const ArrayReader& reader, const std::string& name, const CdfTables& tables);
+
+// y.thresholds, for a table of that many rows.
+Thresholds read_thresholds(const ArrayReader& reader, std::size_t rows);
+
+// z.median, for z's tables.
+std::vector<std::int32_t> read_medians(const ArrayReader& reader, const CdfTables& tables);
+
+}  // namespace fastlic::engine

@@ -1,0 +1,95 @@
+// Layers from a file's arrays: shapes checked, every accumulator's bound proven, weights packed. What comes out can
+// neither overflow nor read out of bounds. Faults are std::invalid_argument that names the array.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fastlic/engine/reading.hpp"
+#include "fastlic/layers/layer.hpp"
+
+namespace fastlic::layers {
+
+constexpr unsigned kActivationBits = 12;
+enum Kind { kPlain = 0, kTransposed = 1, kShuffled = 2 };
+
+// Channels that a layer reads from one block of a row of memory, and the block's size there.
+struct Block {
+  std::size_t count, size;
+  Block(std::size_t channels) : count(channels), size(padded(channels)) {}  // NOLINT: a number of channels is a block
+  // Room in memory of which the layer knows nothing.
+  static Block skipped(std::size_t channels) { return {0, padded(channels)}; }
+  // Inputs of the layer that are zero and have no room in memory.
+  static Block absent(std::size_t channels) { return {channels, 0}; }
+
+ private:
+  Block(std::size_t c, std::size_t s) : count(c), size(s) {}
+};
+
+using Inputs = std::vector<Block>;
+
+struct RawLayer {
+  std::string name;
+  const std::int8_t* weight = nullptr;
+  std::size_t outputs = 0, inputs = 0, kernel = 0, groups = 0;
+  int kind = kPlain;
+  std::span<const std::int32_t> bias;
+
+  std::int8_t at(std::size_t out, std::size_t in, std::size_t i, std::size_t j) const {
+    const std::size_t plane = kind == kTransposed ? in * outputs + out : out * inputs + in;
+    return weight[(plane * kernel + i) * kernel + j];
+  }
+  // Largest magnitude of a sum of any of its products; `positive`: no input is below zero.
+  std::int64_t reach(std::size_t out, bool positive = false) const;
+};
+
+// One tap of a part and where it stands in the stored kernel.
+struct Tap {
+  engine::Offset offset;
+  std::size_t i, j;
+};
+
+class Reader {
+ public:
+  explicit Reader(const engine::ArrayReader& arrays) : arrays_(arrays) {}
+
+  const engine::ArrayReader& arrays() const noexcept { return arrays_; }
+
+  Requantiser requantiser(const std::string& prefix, std::size_t channels, unsigned bits) const {
+    return engine::read_requantiser(arrays_, prefix, channels, bits);
+  }
+
+  RawLayer raw(const std::string& name, std::size_t inputs, bool depthwise = false) const;
+
+  // Output channels first, first + step, ... of a kernel as one part.
+  struct Outputs {
+    std::size_t first = 0, step = 1;
+    unsigned bits = kActivationBits;
+  };
+  Part part(const RawLayer& raw, const Inputs& inputs, const Outputs& outputs, std::vector<Tap> taps) const;
+
+  // Any layer; the last of a network may be wider than an activation. `positive`: no input is below zero, which lets
+  // more layers use Winograd's transform.
+  Layer layer(const std::string& name, const Inputs& inputs, unsigned bits = kActivationBits,
+              bool positive = false) const;
+  // A 1x1 layer.
+  Layer dense(const std::string& name, const Inputs& inputs, unsigned bits = kActivationBits) const;
+  // A plain layer's taps at odd distances: all that one colour of a checkerboard sees of the other.
+  Layer board(const std::string& name, const Inputs& inputs) const;
+  Depthwise depthwise(const std::string& name, std::size_t channels, unsigned bits) const;
+  // Layers name.0, name.1, ...
+  Stack stack(const std::string& name, Inputs inputs, unsigned last_bits = kActivationBits) const;
+  // The same without convolutions.
+  Stack dense_stack(const std::string& name, const Inputs& inputs, unsigned last_bits) const;
+
+  // tables.tail
+  TailLines tail_lines() const;
+
+ private:
+  GeluChannel gelu(const std::string& name, const RawLayer& raw, std::size_t step, std::int32_t limit) const;
+
+  const engine::ArrayReader& arrays_;
+};
+
+}  // namespace fastlic::layers
