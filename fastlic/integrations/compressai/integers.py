@@ -234,8 +234,8 @@ def save(coder: IntegerCoder, path: Path) -> None:
     save_file(arrays, path, metadata={"format": "fastlic-integers", "weights": f"{coder.digest:08x}"})
 
 
-def read(path: Path, digest: int) -> IntegerEntropyModel:
-    """A conversion that :func:`save` wrote, of the weights with this digest."""
+def read(path: Path, digest: int, kind: Any = IntegerEntropyModel) -> Any:
+    """A conversion that :func:`save` wrote, of the weights with this digest; ``kind`` is the class of its integers."""
     from safetensors import safe_open
 
     with safe_open(path, "numpy") as file:
@@ -246,6 +246,6 @@ def read(path: Path, digest: int) -> IntegerEntropyModel:
         raise ModelMismatchError(
             f"{path} is the conversion of other weights ({about.get('weights')}; this model's are {digest:08x})"
         )
-    integers = IntegerEntropyModel.from_arrays(load_file(path))
+    integers = kind.from_arrays(load_file(path))
     integers.engine  # validates every array  # noqa: B018
     return integers

@@ -26,6 +26,7 @@ from compressai.models import JointAutoregressiveHierarchicalPriors, MeanScaleHy
 from compressai.models.vbr import JointAutoregressiveHierarchicalPriorsVbr
 
 from fastlic.integrations.compressai.entropy_models import FastEntropyModel, FastEntropyModelVbr, FastGaussian
+from fastlic.integrations.compressai.groups import GroupsCoder, IntegerGroupsHyperprior, group_parts, serves
 from fastlic.integrations.compressai.integers import Calibration, IntegerCoder, Parts
 from fastlic.integrations.compressai.latent_codecs import FastCheckerboardLatentCodec, FastGaussianLatentCodec
 from fastlic.integrations.compressai.models import FastModel
@@ -207,6 +208,7 @@ def _integers(
     part = "entropy path"
     parts: Parts
     front: tuple[type, ...]
+    kind: type[IntegerCoder] = IntegerCoder
     try:
         if isinstance(module, ScaleHyperprior):
             own = {type(module).compress, type(module).decompress} - {
@@ -218,14 +220,21 @@ def _integers(
         elif isinstance(module, HyperpriorLatentCodec) and hasattr(model, "g_a"):
             if overridden(module, Patch(part, HyperpriorLatentCodec, "", ("compress", "decompress"))):
                 raise ValueError(f"{type(module).__name__} has its own compress or decompress")
-            parts, g_a, front = codec_parts(module), model.g_a, (IntegerHyperprior,)
+            g_a = model.g_a
+            if serves(module.latent_codec["y"]):
+                parts, front, kind = group_parts(module), (IntegerGroupsHyperprior,), GroupsCoder
+            else:
+                parts, front = codec_parts(module), (IntegerHyperprior,)
         else:
             return None
-        coder = IntegerCoder.convert(parts, g_a, calibration, settings)
+        coder = kind.convert(parts, g_a, calibration, settings)
         _ = coder.integers.engine  # proves every bound, now and not at the first image
     except ValueError as error:
         return Step(name, module, part, "", f"floats, as it has no integer form: {error}")
-    by = "integers, wavefront engine" if coder.integers.context is not None else "integers, one-pass engine"
+    if kind is GroupsCoder:
+        by = "integers, groups engine"
+    else:
+        by = "integers, wavefront engine" if coder.integers.context is not None else "integers, one-pass engine"
     return Step(name, module, part, by, f"conversion {coder.integers.fingerprint().hex()}", front, (), coder)
 
 

@@ -1,0 +1,119 @@
+// fastlic._native: the fused engine of channel groups and checkerboards. Arrays come in and go out position by position,
+// channels innermost.
+#include "fastlic/groups/engine.hpp"
+
+#include <pybind11/stl.h>
+
+#include <memory>
+
+#include "array_refs.hpp"
+#include "arrays.hpp"
+#include "fastlic/parallel.hpp"
+#include "registry.hpp"
+
+namespace fastlic::bindings {
+namespace {
+
+using engine::Size;
+using groups::Engine;
+using Int32s = Array<std::int32_t>;
+
+std::shared_ptr<Engine> make(const py::dict& arrays, std::shared_ptr<const CdfTables> z_tables,
+                             std::shared_ptr<const CdfTables> y_tables) {
+  return std::make_shared<Engine>(array_refs(arrays), std::move(z_tables), std::move(y_tables));
+}
+
+// z symbols and y of one image, as Python sees them.
+struct Maps {
+  Int32s z, y;
+
+  Maps(const Engine& engine, Size size)
+      : z({size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()}),
+        y({size.height, size.width, engine.model().latent_channels()}) {}
+  groups::Outputs outputs() { return {z.mutable_data(), y.mutable_data()}; }
+};
+
+// One image per thread; a single image may use them all.
+unsigned inner_threads(std::size_t images, unsigned threads) { return images == 1 ? threads : 1; }
+
+py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const std::vector<Int32s>& y,
+                     unsigned threads) {
+  require_equal(z.size(), y.size(), "lists z and y");
+  struct Image {
+    Size size;
+    const std::int32_t *z, *y;
+    groups::Outputs out;
+    std::vector<engine::Bytes> sections;
+  };
+  std::vector<Image> images;
+  std::vector<Maps> maps;
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    if (z[i].ndim() != 3 || y[i].ndim() != 3) throw py::value_error("z and y must be [height, width, channels]");
+    const Size size{static_cast<std::size_t>(y[i].shape(0)), static_cast<std::size_t>(y[i].shape(1))};
+    if (size.height < 1 || size.width < 2) throw py::value_error("y must be at least 1 high and 2 wide");
+    Maps& own = maps.emplace_back(engine, size);
+    for (int axis = 0; axis < 3; ++axis) {
+      require_equal(static_cast<std::size_t>(z[i].shape(axis)), static_cast<std::size_t>(own.z.shape(axis)),
+                    "z and its size by y");
+      require_equal(static_cast<std::size_t>(y[i].shape(axis)), static_cast<std::size_t>(own.y.shape(axis)),
+                    "y and its size");
+    }
+    images.push_back({size, z[i].data(), y[i].data(), own.outputs(), {}});
+  }
+  {
+    const py::gil_scoped_release release;
+    parallel_for(images.size(), threads, [&](std::size_t i) {
+      Image& image = images[i];
+      image.sections = engine.encode(image.z, image.y, image.size, image.out, inner_threads(images.size(), threads));
+    });
+  }
+  py::list result;
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    py::list sections;
+    for (const engine::Bytes& section : images[i].sections) sections.append(to_bytes(section));
+    result.append(py::make_tuple(sections, maps[i].z, maps[i].y));
+  }
+  return result;
+}
+
+py::list decode_many(const Engine& engine, const std::vector<std::vector<py::buffer>>& streams,
+                     const std::vector<std::pair<std::size_t, std::size_t>>& sizes, unsigned threads) {
+  require_equal(streams.size(), sizes.size(), "lists of streams and sizes");
+  struct Image {
+    Size size;
+    std::vector<std::span<const std::uint8_t>> sections;
+    groups::Outputs out;
+  };
+  std::vector<std::vector<py::buffer_info>> buffers(streams.size());
+  std::vector<Image> images;
+  std::vector<Maps> maps;
+  for (std::size_t i = 0; i < streams.size(); ++i) {
+    std::vector<std::span<const std::uint8_t>> sections;
+    for (const py::buffer& section : streams[i]) buffers[i].push_back(section.request());
+    for (const py::buffer_info& info : buffers[i]) sections.push_back(byte_view(info));
+    const Size size{sizes[i].first, sizes[i].second};
+    engine.check_sizes(sections, size);
+    images.push_back({size, std::move(sections), maps.emplace_back(engine, size).outputs()});
+  }
+  {
+    const py::gil_scoped_release release;
+    parallel_for(images.size(), threads, [&](std::size_t i) {
+      const Image& image = images[i];
+      engine.decode(image.sections, image.size, image.out, inner_threads(images.size(), threads));
+    });
+  }
+  py::list result;
+  for (const Maps& own : maps) result.append(py::make_tuple(own.z, own.y));
+  return result;
+}
+
+}  // namespace
+
+FASTLIC_BINDINGS(groups_engine) {
+  py::class_<Engine, std::shared_ptr<Engine>>(module, "GroupsEngine")
+      .def(py::init(&make), py::arg("arrays"), py::arg("z_tables"), py::arg("y_tables"))
+      .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("threads"))
+      .def("decode_many", &decode_many, py::arg("streams"), py::arg("sizes"), py::arg("threads"));
+}
+
+}  // namespace fastlic::bindings

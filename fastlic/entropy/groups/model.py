@@ -1,0 +1,209 @@
+"""The integer entropy model of a latent that is coded group by group of channels, each group as a checkerboard or whole.
+
+Like fastlic.entropy.model it is made once from trained float networks (fastlic.entropy.groups.convert), saved, and never
+recomputed. Maps are int64 [channels, height, width]; latents are in units of 2^-6, activations have 12 bits.
+
+For group k, at every position:
+
+    channel    convolutions over the latents of earlier groups        layers channel.k.0, channel.k.1, ...; not for k = 0
+    context    one convolution over the anchors of this group         layer context.k; checkerboards only
+    parameters scales and means from [context, channel, hyper]        layers parameters.k.0, ...
+
+Anchors know no context yet: it is zero there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastlic.entropy import fingerprint
+from fastlic.entropy.fixed import Requantiser, reconstruct
+from fastlic.entropy.mlic.functions import Tables
+from fastlic.entropy.mlic.layers import Layer
+from fastlic.ops.groups_engine import GroupsEngine
+from fastlic.ops.rans import CdfTables
+
+_WHOLE = 2  # what is stored in place of a parity
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that are coded together.
+
+    Attributes:
+        parity: (row + column) % 2 of the anchors, which are coded first; None: all positions in one pass.
+        reads: earlier groups that the channel context reads, in this order.
+    """
+
+    channels: int
+    parity: int | None
+    reads: tuple[int, ...] = ()
+
+    @property
+    def passes(self) -> int:
+        return 1 if self.parity is None else 2
+
+
+@dataclass(frozen=True)
+class IntegerGroups:
+    """Integer parameters of one model.
+
+    Attributes:
+        groups: in coding order, which is the order of the latent's channels.
+        z_tables, y_tables: the coder's tables, by channel for z and by scale index for y.
+        z_median: int32 [N] in units of 2^-6.
+        thresholds: int32 [63] in units of 2^-10.
+        tables: the normal distribution, for GELU.
+        layers: by name; ``hyper.0``, ... is the hyper synthesis, the others see above.
+        requantisers: ``z.input`` and ``y.input``, from latents to activations.
+    """
+
+    groups: tuple[Group, ...]
+    z_tables: CdfTables
+    y_tables: CdfTables
+    z_median: np.ndarray
+    thresholds: np.ndarray
+    tables: Tables
+    layers: Mapping[str, Layer]
+    requantisers: Mapping[str, Requantiser]
+
+    @cached_property
+    def engine(self) -> GroupsEngine:
+        """The fused C++ twin of this model, validated and packed at first use."""
+        return GroupsEngine(self.to_arrays(), self.z_tables, self.y_tables)
+
+    @property
+    def hyper_channels(self) -> int:
+        """N, channels of z."""
+        return len(self.z_median)
+
+    @property
+    def latent_channels(self) -> int:
+        """M, channels of y."""
+        return sum(group.channels for group in self.groups)
+
+    @property
+    def passes(self) -> int:
+        """How many sections y has: one for each pass."""
+        return sum(group.passes for group in self.groups)
+
+    def first_channel(self, index: int) -> int:
+        """Where group ``index`` begins in the latent."""
+        return sum(group.channels for group in self.groups[:index])
+
+    # ---- networks: activations in, activations out
+
+    def stack(self, name: str, x: Tensor) -> Tensor:
+        """The layers ``name``.0, ``name``.1, ... one after the other."""
+        depth = 0
+        while f"{name}.{depth}" in self.layers:
+            x = self.layers[f"{name}.{depth}"](x, self.tables)
+            depth += 1
+        return x
+
+    def hyper_features(self, z: Tensor, height: int, width: int) -> Tensor:
+        """h_s: z symbols int64 [N, h/4, w/4] -> activations [F, height, width]; z covers whole 4x4 cells."""
+        median = torch.from_numpy(self.z_median.astype(np.int64)).to(z.device)
+        latent = reconstruct(z.permute(1, 2, 0), median)
+        x = self.requantisers["z.input"](latent).permute(2, 0, 1)
+        return self.stack("hyper", x)[:, :height, :width]
+
+    def latent_input(self, index: int, latent: Tensor) -> Tensor:
+        """Latents of group ``index`` [C, h, w] as activations."""
+        first = self.first_channel(index)
+        part = slice(first, first + self.groups[index].channels)
+        r = self.requantisers["y.input"]
+        own = Requantiser(r.multiplier[part], r.negative[part], r.shift[part], r.bits)
+        return own(latent.permute(1, 2, 0)).permute(2, 0, 1)
+
+    def channel(self, index: int, decoded: Sequence[Tensor]) -> Tensor:
+        """From the activations of earlier groups."""
+        return self.stack(f"channel.{index}", torch.cat([decoded[k] for k in self.groups[index].reads]))
+
+    def context(self, index: int, current: Tensor) -> Tensor:
+        """From the group's own activations [C, h, w], zero but at anchors; means something elsewhere only."""
+        return self.layers[f"context.{index}"](current, self.tables)
+
+    def context_channels(self, index: int) -> int:
+        """Outputs of ``context``; 0 without."""
+        return 0 if self.groups[index].parity is None else len(self.layers[f"context.{index}"].bias)
+
+    def parameters(self, index: int, joined: Tensor) -> tuple[Tensor, Tensor]:
+        """(scales in units of 2^-10, means of 2^-6) [C, h, w] each, from [context, channel, hyper]."""
+        scales, means = self.stack(f"parameters.{index}", joined).chunk(2)
+        return scales, means
+
+    def scale_indexes(self, scales: Tensor) -> Tensor:
+        """Fixed-point scales int64 -> scale indexes uint8, same shape."""
+        thresholds = torch.from_numpy(self.thresholds.astype(np.int64)).to(scales.device)
+        return torch.searchsorted(thresholds, scales.contiguous()).to(torch.uint8)
+
+    # ---- storage
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Every integer of the model under a stable name; what the fingerprint covers."""
+        parities = [_WHOLE if group.parity is None else group.parity for group in self.groups]
+        arrays = {
+            "groups.channels": np.array([group.channels for group in self.groups], np.int32),
+            "groups.parity": np.array(parities, np.int32),
+            "z.median": self.z_median,
+            "y.thresholds": self.thresholds,
+            "tables.tail": self.tables.tail,
+        }
+        arrays |= {f"groups.reads.{k}": np.array(g.reads, np.int32) for k, g in enumerate(self.groups) if k}
+        arrays |= {f"z.tables.{k}": v for k, v in self.z_tables.to_arrays().items()}
+        arrays |= {f"y.tables.{k}": v for k, v in self.y_tables.to_arrays().items()}
+        for name, layer in self.layers.items():
+            arrays |= layer.to_arrays(f"layers.{name}")
+        for name, requantiser in self.requantisers.items():
+            arrays |= requantiser.to_arrays(f"requantisers.{name}")
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> IntegerGroups:
+        """Read what ``to_arrays`` wrote.
+
+        Raises:
+            ValueError: arrays are missing.
+        """
+
+        def tables(name: str) -> CdfTables:
+            prefix = f"{name}.tables."
+            return CdfTables.from_arrays({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
+
+        prefix, suffix = "layers.", ".geometry"
+        names = [k[len(prefix) : -len(suffix)] for k in arrays if k.startswith(prefix) and k.endswith(suffix)]
+        try:
+            shapes = zip(arrays["groups.channels"].tolist(), arrays["groups.parity"].tolist(), strict=True)
+            return cls(
+                groups=tuple(
+                    Group(channels, None if parity == _WHOLE else parity, reads)
+                    for k, (channels, parity) in enumerate(shapes)
+                    for reads in [tuple(arrays[f"groups.reads.{k}"].tolist()) if k else ()]
+                ),
+                z_tables=tables("z"),
+                y_tables=tables("y"),
+                z_median=arrays["z.median"],
+                thresholds=arrays["y.thresholds"],
+                tables=Tables(np.zeros(1, np.int32), arrays["tables.tail"], np.zeros(1, np.int8)),
+                layers={name: Layer.from_arrays(arrays, f"layers.{name}") for name in sorted(names)},
+                requantisers={
+                    name: Requantiser.from_arrays(arrays, f"requantisers.{name}") for name in ("y.input", "z.input")
+                },
+            )
+        except KeyError as error:
+            raise ValueError(f"these are no integers of a model of channel groups: {error} is missing") from error
+
+    @cached_property
+    def _fingerprint(self) -> bytes:
+        return fingerprint.of_arrays(self.to_arrays())
+
+    def fingerprint(self) -> bytes:
+        """8 bytes that name these integers in every stream."""
+        return self._fingerprint

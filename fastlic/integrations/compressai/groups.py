@@ -1,0 +1,331 @@
+"""CompressAI's checkerboard and channel-group codecs on the integer path: conversion, and coding through their engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn as nn
+from compressai.latent_codecs import (
+    ChannelGroupsLatentCodec,
+    CheckerboardLatentCodec,
+    GaussianConditionalLatentCodec,
+    HyperLatentCodec,
+)
+from torch import Tensor
+
+from fastlic import config
+from fastlic.codec import groups_drivers as drivers
+from fastlic.codec.calibration import default_calibration
+from fastlic.entropy.groups.convert import GroupNetworks, Networks, convert_groups
+from fastlic.entropy.groups.model import Group, IntegerGroups
+from fastlic.entropy.schedule import HYPER_STRIDE
+from fastlic.errors import CorruptStreamError
+from fastlic.integrations.compressai import native_stream
+from fastlic.integrations.compressai.integers import (
+    IMAGE_STRIDE,
+    Calibration,
+    IntegerCoder,
+    Parts,
+    _latents,
+    _sequence,
+    calibration_latents,
+    read,
+)
+from fastlic.integrations.compressai.settings import Settings
+from fastlic.integrations.compressai.swap import state_of
+
+_PARITY = {"even": 0, "odd": 1}
+
+
+@dataclass(frozen=True)
+class GroupParts(Parts):
+    """The entropy path of a HyperpriorLatentCodec around a checkerboard or channel groups, ``codec``."""
+
+    codec: Any = None
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        return [self.h_s, self.bottleneck, self.codec]
+
+    def group_networks(self) -> Networks:
+        """Copies on the CPU in float32, as conversion takes them.
+
+        Raises:
+            ValueError: a part is of a kind that has no integer form.
+        """
+        common = replace(self, codec=None).networks()
+        features = _outputs(common.h_s)
+        if isinstance(self.codec, ChannelGroupsLatentCodec):
+            groups = _channel_groups(self.codec, features)
+        else:
+            groups = [_group(self.codec, None, Group(_latent_channels(self.codec), None), features, _concatenate)]
+        return Networks(common.hyper_analysis, common.h_s, common.bottleneck, groups)
+
+
+def group_parts(codec: Any) -> GroupParts:
+    """The entropy path of a HyperpriorLatentCodec.
+
+    Raises:
+        ValueError: it is built in a way that this path does not know.
+    """
+    hyper, y = codec.latent_codec["hyper"], codec.latent_codec["y"]
+    if type(hyper) is not HyperLatentCodec:
+        raise ValueError(f"its hyper codec is a {type(hyper).__name__}")
+    return GroupParts(hyper.h_a, hyper.h_s, hyper.entropy_bottleneck, codec=y)
+
+
+def serves(codec: Any) -> bool:
+    """Whether this path is for the latent codec of y."""
+    return type(codec) in (CheckerboardLatentCodec, ChannelGroupsLatentCodec)
+
+
+# ---- reading CompressAI's modules
+
+
+def _concatenate(*parts: Tensor) -> Tensor:
+    return torch.cat(parts, dim=1)
+
+
+def _merged(merge: Callable[..., Tensor], sizes: Sequence[int], name: str) -> list[int]:
+    """Which of its inputs' channels each output of a merge is, counted through.
+
+    Models replace these methods (ELIC's second variant does), so what they do is tried out.
+
+    Raises:
+        ValueError: it does something else than to choose and order channels.
+    """
+    total = sum(sizes)
+    first = torch.arange(1.0, total + 1)
+    second = torch.cat([torch.arange(2.0, total + 1), torch.ones(1)]) * 3 + 0.25
+    try:
+        outputs = [
+            merge(*(part.reshape(1, -1, 1, 1).expand(1, -1, 4, 4) for part in values.split(list(sizes))))
+            for values in (first, second)
+        ]
+        chosen = outputs[0][0, :, 0, 0].long() - 1
+        fits = torch.equal(outputs[0][0, :, 0, 0], first[chosen]) and torch.equal(outputs[1][0, :, 0, 0], second[chosen])
+    except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{name} cannot be tried out: {error}") from error
+    if not fits:
+        raise ValueError(f"{name} does more than to concatenate")
+    return [int(c) for c in chosen]
+
+
+def _reordered(network: nn.Sequential, chosen: Sequence[int], inputs: int, name: str) -> nn.Sequential:
+    """The network as it reads all ``inputs`` channels in their order, of which it got those ``chosen``."""
+    first = next((m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))), None)
+    if first is None or first.in_channels != len(chosen) or first.groups != 1:
+        raise ValueError(f"{name} does not begin with a convolution of {len(chosen)} channels")
+    if list(chosen) == list(range(inputs)):
+        return network
+    dim = 1 if isinstance(first, nn.Conv2d) else 0
+    shape = list(first.weight.shape)
+    shape[dim] = inputs
+    weight = torch.zeros(shape).index_add_(dim, torch.tensor(chosen), first.weight.detach())
+    first.weight, first.in_channels = nn.Parameter(weight), inputs
+    return network
+
+
+def _channel_groups(codec: Any, features: int) -> list[GroupNetworks]:
+    out: list[GroupNetworks] = []
+    sizes = list(codec.groups)
+    for k, channels in enumerate(sizes):
+        own = codec.latent_codec[f"y{k}"]
+        if k == 0:
+            out.append(_group(own, None, Group(channels, None), features, _concatenate))
+            continue
+        name = f"channel_context of group {k}"
+        chosen = _merged(codec.merge_y, sizes[:k], f"merge_y for group {k}")
+        owners = [i for i, size in enumerate(sizes[:k]) for _ in range(size)]
+        reads = tuple(sorted({owners[c] for c in chosen}))
+        kept = [c for c, owner in enumerate(owners) if owner in reads]
+        place = {c: i for i, c in enumerate(kept)}
+        network = _sequence(codec.channel_context[f"y{k}"], name)
+        network = _reordered(network, [place[c] for c in chosen], len(kept), name)
+        out.append(_group(own, network, Group(channels, None, reads), features, codec.merge_params))
+    return out
+
+
+def _group(
+    codec: Any, channel: nn.Sequential | None, group: Group, features: int, merge_params: Callable[..., Tensor]
+) -> GroupNetworks:
+    """One group's codec: a checkerboard, or a Gaussian codec that codes all positions at once."""
+    known = [features] if channel is None else [_outputs(channel), features]
+    params = _merged(merge_params, known, "merge_params") if channel is not None else list(range(features))
+    if type(codec) is CheckerboardLatentCodec:
+        _check_own(codec, ("compress", "decompress", "embed", "unembed", "_mask_all"))
+        context = _context(codec.context_prediction, group.channels)
+        joined = _merged(codec.merge, [context.out_channels, len(params)], "merge")
+        # Channels of [context, channel, hyper], through both merges.
+        chosen = [c if c < context.out_channels else context.out_channels + params[c - context.out_channels] for c in joined]
+        networks = [_sequence(codec.entropy_parameters, "entropy_parameters")]
+        gaussian = codec.latent_codec["y"]
+        group = replace(group, parity=_PARITY[codec.anchor_parity])
+    else:
+        context, chosen, networks, gaussian = None, params, [], codec
+    if type(gaussian) is not GaussianConditionalLatentCodec:
+        raise ValueError(f"a {type(gaussian).__name__} codes a group")
+    _check_own(gaussian, ("compress", "decompress", "_chunk"))
+    if not isinstance(gaussian.entropy_parameters, nn.Identity):
+        networks.append(_sequence(gaussian.entropy_parameters, "entropy_parameters"))
+    if not networks:
+        raise ValueError("a group's parameters come from no network of its own")
+    inputs = sum(known) + (context.out_channels if context is not None else 0)
+    parameters = _reordered(nn.Sequential(*networks), chosen, inputs, "entropy_parameters")
+    return GroupNetworks(group, channel, context, _scales_first(parameters, gaussian.chunks, group.channels))
+
+
+def _check_own(codec: Any, methods: tuple[str, ...]) -> None:
+    if own := sorted(set(methods) & set(vars(codec))):
+        raise ValueError(f"a {type(codec).__name__} has its own {', '.join(own)}")
+
+
+def _latent_channels(codec: Any) -> int:
+    return int(codec.context_prediction.in_channels)
+
+
+def _outputs(network: nn.Sequential) -> int:
+    """Channels that come out of a network."""
+    count = 0
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            count = module.out_channels
+        elif isinstance(module, nn.PixelShuffle):
+            count //= module.upscale_factor**2
+    return count
+
+
+def _context(conv: Any, channels: int) -> nn.Conv2d:
+    """A checkerboard's convolution without its mask; taps between positions of one colour never count."""
+    if not isinstance(conv, nn.Conv2d) or conv.in_channels != channels:
+        raise ValueError(f"the context is no convolution of {channels} channels: {conv}")
+    rows, columns = conv.kernel_size
+    odd = (torch.arange(rows)[:, None] + torch.arange(columns) + rows // 2 + columns // 2) % 2
+    plain = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        (rows, columns),
+        stride=conv.stride,  # type: ignore[arg-type]
+        padding=conv.padding,  # type: ignore[arg-type]
+        dilation=conv.dilation,  # type: ignore[arg-type]
+        groups=conv.groups,
+        padding_mode=conv.padding_mode,
+    )
+    mask = getattr(conv, "mask", torch.ones_like(conv.weight))
+    bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias
+    plain.weight = nn.Parameter((conv.weight * mask).detach().float().cpu() * odd)
+    plain.bias = nn.Parameter(bias.detach().float().cpu().clone())
+    return plain
+
+
+def _scales_first(network: nn.Sequential, chunks: tuple[str, ...], channels: int) -> nn.Sequential:
+    """The network with its outputs in the order (scales, means)."""
+    if sorted(chunks) != ["means", "scales"]:
+        raise ValueError(f"its parameters come as {', '.join(chunks)}")
+    last = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))][-1]
+    if _outputs(network) != 2 * channels or last.out_channels != 2 * channels:
+        raise ValueError(f"entropy_parameters ends with {last.out_channels} channels, not {2 * channels}")
+    if chunks[0] == "means":
+        last = _turned(last, channels)
+    return network
+
+
+def _turned(conv: Any, channels: int) -> Any:
+    dim = 1 if isinstance(conv, nn.ConvTranspose2d) else 0
+    conv.weight = nn.Parameter(conv.weight.detach().roll(channels, dim))
+    if conv.bias is not None:
+        conv.bias = nn.Parameter(conv.bias.detach().roll(channels, 0))
+    return conv
+
+
+# ---- coding
+
+
+@dataclass
+class GroupsCoder(IntegerCoder):
+    """The converted entropy path of one such model, and who codes with it."""
+
+    integers: IntegerGroups  # type: ignore[assignment]
+
+    @classmethod
+    def convert(cls, parts: Parts, g_a: nn.Module, calibration: Calibration, settings: Settings) -> GroupsCoder:
+        assert isinstance(parts, GroupParts)
+        digest = parts.digest()
+        if isinstance(calibration, (str, Path)):
+            return cls(read(Path(calibration), digest, IntegerGroups), settings, digest)
+        networks = parts.group_networks()
+        images = default_calibration() if calibration is None else calibration
+        try:
+            return cls(convert_groups(networks, calibration_latents(g_a, images)), settings, digest)
+        except RuntimeError as error:  # shapes that do not fit each other
+            raise ValueError(f"the networks do not run on calibration images: {error}") from error
+
+    def encode_passes(self, y: Tensor, z: Tensor) -> tuple[list[list[bytes]], Tensor]:
+        """y [B, M, h, w] and z [B, N, h/4, w/4], before rounding, to (strings of each pass and of z, y_hat)."""
+        if tuple(y.shape[2:]) != tuple(HYPER_STRIDE * n for n in z.shape[2:]):
+            raise ValueError(
+                f"the latent is {tuple(y.shape[2:])}, its hyper latent {tuple(z.shape[2:])}: pad images to multiples "
+                f"of {IMAGE_STRIDE} (compressai.ops.compute_padding)"
+            )
+        pairs = [(a.float().cpu(), b.float().cpu()) for a, b in zip(z.detach(), y.detach(), strict=True)]
+        coded = drivers.encode_many(self.integers, pairs, self.settings.backend, self.settings.threads)
+        order = [*range(1, 1 + self.integers.passes), 0]
+        strings = [[native_stream.wrap(sections[i], self._check) for sections, _ in coded] for i in order]
+        return strings, _latents([latents for _, latents in coded], y)
+
+    def decode_passes(self, strings: Sequence[Sequence[bytes]], rows: int, columns: int) -> Tensor:
+        """y_hat [B, M, 4 rows, 4 columns] float32 on the CPU; rows and columns are z's."""
+        *passes, z = strings
+        if len(passes) != self.integers.passes or any(len(part) != len(z) for part in passes):
+            raise ValueError(
+                f"strings must be {self.integers.passes} lists of bytes for y and one for z, a string of each for "
+                f"every image; got {[len(part) for part in strings]}"
+            )
+        limit = config.max_pixels()
+        if not (rows > 0 and columns > 0 and rows * columns * IMAGE_STRIDE**2 <= limit):
+            raise CorruptStreamError(
+                f"a hyper latent of {rows} x {columns} is empty or beyond the limit of {limit} pixels"
+            )
+        height, width = HYPER_STRIDE * rows, HYPER_STRIDE * columns
+        streams = [
+            ([native_stream.unwrap(item, self._check, self._mismatch) for item in image], height, width)
+            for image in zip(z, *passes, strict=True)
+        ]
+        decoded = drivers.decode_many(self.integers, streams, self.settings.backend, self.settings.threads)
+        return _latents(decoded, torch.empty(0, self.integers.latent_channels, height, width))
+
+
+class IntegerGroupsHyperprior:
+    """``compress`` and ``decompress`` of HyperpriorLatentCodec around a checkerboard or channel groups."""
+
+    def compress(self, y: Tensor) -> dict[str, Any]:
+        codec: Any = self
+        coder: GroupsCoder = state_of(codec).coder
+        parts = group_parts(codec)
+        coder.check(parts)
+        z = parts.h_a(y)
+        strings, y_hat = coder.encode_passes(y, z)
+        shape = {"y": _shape(coder.integers, parts.codec, y.shape[2:4]), "hyper": z.shape[-2:]}
+        return {"strings": strings, "shape": shape, "y_hat": y_hat.to(y.device, y.dtype)}
+
+    def decompress(self, strings: Any, shape: Any, **kwargs: Any) -> dict[str, Tensor]:
+        codec: Any = self
+        coder: GroupsCoder = state_of(codec).coder
+        parts = group_parts(codec)
+        coder.check(parts)
+        rows, columns = (int(n) for n in shape["hyper"])
+        y_hat = coder.decode_passes(strings, rows, columns)
+        like = next(parts.h_s.parameters())
+        return {"y_hat": y_hat.to(like.device, like.dtype)}
+
+
+def _shape(integers: IntegerGroups, codec: Any, size: torch.Size) -> Any:
+    """What CompressAI's codecs tell of y."""
+    shapes = [
+        size if group.parity is None else torch.Size([group.channels, *size]) for group in integers.groups
+    ]
+    return shapes if isinstance(codec, ChannelGroupsLatentCodec) else shapes[0]
