@@ -54,7 +54,8 @@ def _encode_reference(model: IntegerGroups, z: Tensor, y: Tensor) -> Coded:
         sections.append(rans_encode(symbols, indexes, _tables(model, step.section)))
         return values
 
-    latents = _drive(model, *y.shape[1:], answer)
+    _, height, width = y.shape
+    latents = _drive(model, height, width, answer)
     return sections, latents
 
 
@@ -70,7 +71,9 @@ def check_sizes(model: IntegerGroups, sections: Sections, height: int, width: in
         counts += [height * width // group.passes * group.channels] * group.passes
     for i, (section, count) in enumerate(zip(sections, counts, strict=True)):
         if count * fewest_bits(_tables(model, i)) > 8 * len(section) + 64:
-            raise CorruptStreamError(f"section {'y' if i else 'z'} has {len(section)} bytes, too few for {count} symbols")
+            raise CorruptStreamError(
+                f"section {'y' if i else 'z'} has {len(section)} bytes, too few for {count} symbols"
+            )
 
 
 def _decode_reference(model: IntegerGroups, sections: Sections, height: int, width: int) -> Latents:

@@ -39,9 +39,7 @@ class GroupsEngine:
     def __reduce__(self) -> tuple[Any, ...]:  # the C++ object is rebuilt, not pickled
         return type(self), (self._arrays, *self._tables)
 
-    def encode_many(
-        self, z: Sequence[Any], y: Sequence[Any], threads: int = 1
-    ) -> list[tuple[list[bytes], Ints, Ints]]:
+    def encode_many(self, z: Sequence[Any], y: Sequence[Any], threads: int = 1) -> list[tuple[list[bytes], Ints, Ints]]:
         """(sections, z symbols, y) of each image; sections: z, then each pass over y.
 
         Args:

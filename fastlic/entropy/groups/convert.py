@@ -1,7 +1,7 @@
 """From the float networks of channel groups and checkerboards to their integers: calibration, quantisation, tables.
 
-Done once, after training, on any machine; the result is stored. Ranges are taken per channel over what calibration images
-bring, widened by a margin, and folded into the weights of the layer that reads them.
+Done once, after training, on any machine; the result is stored. Ranges are taken per channel over what calibration
+images bring, widened by a margin, and folded into the weights of the layer that reads them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The integer entropy model of a latent that is coded group by group of channels, each group as a checkerboard or whole.
+"""The integer entropy model of a latent that is coded in groups of channels, each as a checkerboard or whole.
 
-Like fastlic.entropy.model it is made once from trained float networks (fastlic.entropy.groups.convert), saved, and never
-recomputed. Maps are int64 [channels, height, width]; latents are in units of 2^-6, activations have 12 bits.
+Like fastlic.entropy.model it is made once from trained float networks (fastlic.entropy.groups.convert), saved, and
+never recomputed. Maps are int64 [channels, height, width]; latents are in units of 2^-6, activations have 12 bits.
 
 For group k, at every position:
 
-    channel    convolutions over the latents of earlier groups        layers channel.k.0, channel.k.1, ...; not for k = 0
+    channel    convolutions over the latents of earlier groups        layers channel.k.0, ...; not for k = 0
     context    one convolution over the anchors of this group         layer context.k; checkerboards only
     parameters scales and means from [context, channel, hyper]        layers parameters.k.0, ...
 

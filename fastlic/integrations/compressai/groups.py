@@ -1,4 +1,4 @@
-"""CompressAI's checkerboard and channel-group codecs on the integer path: conversion, and coding through their engine."""
+"""CompressAI's checkerboards and channel groups on the integer path: conversion, and coding through their engine."""
 
 from __future__ import annotations
 
@@ -107,7 +107,9 @@ def _merged(merge: Callable[..., Tensor], sizes: Sequence[int], name: str) -> li
             for values in (first, second)
         ]
         chosen = outputs[0][0, :, 0, 0].long() - 1
-        fits = torch.equal(outputs[0][0, :, 0, 0], first[chosen]) and torch.equal(outputs[1][0, :, 0, 0], second[chosen])
+        fits = torch.equal(outputs[0][0, :, 0, 0], first[chosen]) and torch.equal(
+            outputs[1][0, :, 0, 0], second[chosen]
+        )
     except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{name} cannot be tried out: {error}") from error
     if not fits:
@@ -131,6 +133,7 @@ def _reordered(network: nn.Sequential, chosen: Sequence[int], inputs: int, name:
 
 
 def _channel_groups(codec: Any, features: int) -> list[GroupNetworks]:
+    _check_own(codec, ("compress", "decompress", "_get_ctx_params"))
     out: list[GroupNetworks] = []
     sizes = list(codec.groups)
     for k, channels in enumerate(sizes):
@@ -161,7 +164,9 @@ def _group(
         context = _context(codec.context_prediction, group.channels)
         joined = _merged(codec.merge, [context.out_channels, len(params)], "merge")
         # Channels of [context, channel, hyper], through both merges.
-        chosen = [c if c < context.out_channels else context.out_channels + params[c - context.out_channels] for c in joined]
+        chosen = [
+            c if c < context.out_channels else context.out_channels + params[c - context.out_channels] for c in joined
+        ]
         networks = [_sequence(codec.entropy_parameters, "entropy_parameters")]
         gaussian = codec.latent_codec["y"]
         group = replace(group, parity=_PARITY[codec.anchor_parity])
@@ -325,7 +330,5 @@ class IntegerGroupsHyperprior:
 
 def _shape(integers: IntegerGroups, codec: Any, size: torch.Size) -> Any:
     """What CompressAI's codecs tell of y."""
-    shapes = [
-        size if group.parity is None else torch.Size([group.channels, *size]) for group in integers.groups
-    ]
+    shapes = [size if group.parity is None else torch.Size([group.channels, *size]) for group in integers.groups]
     return shapes if isinstance(codec, ChannelGroupsLatentCodec) else shapes[0]

@@ -1,0 +1,261 @@
+"""CompressAI's checkerboards and channel groups on integers, and users' own models of the same codecs."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+
+import fastlic
+from fastlic import _native
+from fastlic.errors import CorruptStreamError, ModelMismatchError
+
+from .conftest import build, image
+
+codecs = pytest.importorskip("compressai.latent_codecs")
+GROUPS = ("cheng2020-anchor-checkerboard", "elic2022-official", "elic2022-chandelier")
+
+
+@pytest.fixture(scope="module")
+def converted():
+    return {}
+
+
+@pytest.fixture
+def native(converted):
+    def get(name: str):
+        if name not in converted:
+            model = build(name)
+            converted[name] = model, fastlic.accelerate(model, calibration=[image(1)[0]])
+        return copy.deepcopy(converted[name][0])
+
+    return get
+
+
+def coder_of(model):
+    return vars(model.latent_codec)["_fastlic"].coder
+
+
+@torch.no_grad()
+def latents(model, x):
+    y = model.g_a(x)
+    return y, model.latent_codec["hyper"].h_a(y)
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_streams_do_not_depend_on_threads_backend_batch_or_instruction_set(name, native):
+    model, x = native(name), image(3)
+    coder, (y, z) = coder_of(model), latents(model, x)
+    strings, y_hat = coder.encode_passes(y, z)
+    assert len({len(part) for part in strings}) == 1
+    alone = [coder.encode_passes(y[i : i + 1], z[i : i + 1])[0] for i in range(3)]
+    assert strings == [[own[part][0] for own in alone] for part in range(len(strings))]
+    threads, isa = torch.get_num_threads(), _native.get_isa()
+    try:
+        torch.set_num_threads(3)
+        for level in _native.supported_isas():
+            _native.set_isa(level)
+            assert coder.encode_passes(y, z)[0] == strings
+            assert torch.equal(coder.decode_passes(strings, *z.shape[2:]), y_hat)
+    finally:
+        torch.set_num_threads(threads)
+        _native.set_isa(isa)
+    coder.settings.backend = "reference"
+    slow = coder.encode_passes(y, z)
+    assert slow[0] == strings and torch.equal(slow[1], y_hat)
+    assert torch.equal(coder.decode_passes(strings, *z.shape[2:]), y_hat)
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_latents_stay_within_half_a_step(name, native):
+    model = native(name)
+    y, z = latents(model, image())
+    y_hat = coder_of(model).encode_passes(y, z)[1]
+    assert float((y_hat - y).abs().max()) <= 0.5 + 2**-6
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_every_damaged_byte_is_reported(name, native):
+    model = native(name)
+    out = model.compress(image(1, 64, 64))
+    rng = np.random.default_rng(0)
+    for part, (stream,) in enumerate(out["strings"]):
+        cases = [b"", stream[:6], stream[:-1], stream + b"\0"]
+        for position in [*range(8), *rng.integers(8, max(len(stream), 9), 4)]:
+            if position < len(stream):
+                flipped = bytearray(stream)
+                flipped[position] ^= 1 << int(rng.integers(8))
+                cases.append(bytes(flipped))
+        for damaged in cases:
+            strings = [list(items) for items in out["strings"]]
+            strings[part] = [damaged]
+            with pytest.raises((CorruptStreamError, ModelMismatchError)):
+                model.decompress(strings, out["shape"])
+    with pytest.raises(ValueError, match="lists of bytes"):
+        model.decompress(out["strings"][1:], out["shape"])
+
+
+def test_a_hostile_shape_is_refused_before_memory_is_reserved(native):
+    model = native("elic2022-official")
+    out = model.compress(image(1, 64, 64))
+    for shape in [(10**6, 10**6), (0, 1), (-1, 4), (2, 1), (40, 40)]:
+        with pytest.raises(CorruptStreamError):
+            model.decompress(out["strings"], {**out["shape"], "hyper": shape})
+
+
+def test_a_saved_conversion_decodes_elsewhere(native, converted, tmp_path):
+    model = native("elic2022-chandelier")
+    out = model.compress(image())
+    converted["elic2022-chandelier"][1].save(tmp_path / "elic.safetensors")
+    elsewhere = build("elic2022-chandelier")
+    fastlic.accelerate(elsewhere, calibration=[torch.rand(3, 64, 64)])
+    with pytest.raises(ModelMismatchError, match=r"report\.save"):
+        elsewhere.decompress(out["strings"], out["shape"])
+    fastlic.accelerate(elsewhere, calibration=tmp_path / "elic.safetensors")
+    x_hat = elsewhere.decompress(out["strings"], out["shape"])["x_hat"]
+    assert torch.equal(x_hat, model.decompress(out["strings"], out["shape"])["x_hat"])
+    other = build("elic2022-chandelier")
+    with torch.no_grad():
+        other.latent_codec["y"].latent_codec["y3"].entropy_parameters[0].weight.mul_(1.5)
+    with pytest.raises(ModelMismatchError, match="other weights"):
+        fastlic.accelerate(other, calibration=tmp_path / "elic.safetensors")
+
+
+def test_weights_changed_after_conversion_are_noticed(native):
+    model, x = native("elic2022-official"), image(1, 64, 64)
+    model.compress(x)
+    with torch.no_grad():
+        model.latent_codec["y"].channel_context["y2"][0].weight.mul_(1.2)
+    with pytest.raises(ModelMismatchError, match="call it again"):
+        model.compress(x)
+
+
+def without_integer_form(name):
+    """The model with an activation that integers do not have."""
+    model = build(name)
+    model.latent_codec["hyper"].h_s[1] = nn.SiLU()
+    return model
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_models_without_integer_form_stay_with_floats_and_say_why(name):
+    model = without_integer_form(name)
+    report = fastlic.accelerate(model, calibration=[image(1)[0]])
+    assert "SiLU" in str(report) and "floats" in report.guarantee
+    x = image()
+    out = model.compress(x)
+    assert model.decompress(out["strings"], out["shape"])["x_hat"].shape == x.shape
+    with torch.no_grad():
+        for parameter in model.latent_codec["hyper"].h_s.parameters():
+            parameter.mul_(1.01)  # as if another kernel had rounded otherwise
+    with pytest.raises(ModelMismatchError, match="floating point"):
+        model.decompress(out["strings"], out["shape"])
+
+
+def conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+
+
+def own_model(checkerboards: bool = True, odd: bool = False):
+    """A model that nobody but its author knows: three groups of 6, 10 and 8 channels."""
+    from compressai.entropy_models import EntropyBottleneck
+    from compressai.layers import CheckerboardMaskedConv2d
+    from compressai.models import SimpleVAECompressionModel
+
+    groups, features = [6, 10, 8], 14
+
+    def own(k: int):
+        c, read = groups[k], 12 if k else 0
+        if not checkerboards:  # channel-wise autoregression without spatial context
+            net = nn.Sequential(conv(read + features, 20, 3), nn.GELU(), conv(20, 2 * c, 3))
+            return codecs.GaussianConditionalLatentCodec(entropy_parameters=net, chunks=("means", "scales"))
+        net = nn.Sequential(conv(9 + read + features, 30, 1), nn.Identity(), nn.LeakyReLU(0.2), conv(30, 16, 1))
+        return codecs.CheckerboardLatentCodec(
+            {"y": codecs.GaussianConditionalLatentCodec(entropy_parameters=conv(16, 2 * c, 1))},
+            entropy_parameters=net,
+            context_prediction=CheckerboardMaskedConv2d(c, 9, kernel_size=3, padding=1),
+            anchor_parity="odd" if odd else "even",
+        )
+
+    class Mine(SimpleVAECompressionModel):
+        def __init__(self):
+            super().__init__()
+            self.g_a = nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2), nn.ReLU(), nn.Conv2d(8, 24, 5, 4, 2))
+            self.g_s = nn.Sequential(nn.ConvTranspose2d(24, 8, 4, 4), nn.ReLU(), nn.ConvTranspose2d(8, 3, 4, 4))
+            hyper = codecs.HyperLatentCodec(
+                entropy_bottleneck=EntropyBottleneck(8),
+                h_a=nn.Conv2d(24, 8, 5, 4, 2),
+                h_s=nn.Sequential(
+                    *(conv(8, 40, 3), nn.PixelShuffle(2), nn.GELU()),
+                    *(nn.ConvTranspose2d(10, 12, 5, 2, 2, 1), nn.ReLU(), conv(12, features, 1)),
+                ),
+            )
+            context = {f"y{k}": nn.Sequential(conv(sum(groups[:k]), 15, 5), nn.GELU(), conv(15, 12, 3)) for k in (1, 2)}
+            y = codecs.ChannelGroupsLatentCodec({f"y{k}": own(k) for k in range(3)}, context, groups=groups)
+            self.latent_codec = codecs.HyperpriorLatentCodec({"y": y, "hyper": hyper})
+
+    torch.manual_seed(2)
+    model = Mine().eval()
+    with torch.no_grad():
+        model.g_a[2].weight.mul_(30)
+        model.latent_codec["hyper"].h_a.weight.mul_(4)
+    model.update()
+    return model
+
+
+@pytest.mark.parametrize("kind", ["checkerboards", "odd checkerboards", "one pass"])
+def test_users_own_groups_run_on_integers(kind):
+    model, x = own_model(kind != "one pass", kind.startswith("odd")), image()
+    with torch.no_grad():
+        theirs = model.compress(x)
+    report = fastlic.accelerate(model, calibration=[x[0]])
+    assert "groups engine" in str(report) and "any machine" in report.guarantee
+    out = model.compress(x)
+    assert out["shape"] == theirs["shape"] and [len(s) for s in out["strings"]] == [len(s) for s in theirs["strings"]]
+    y, z = latents(model, x)
+    coder = coder_of(model)
+    strings, y_hat = coder.encode_passes(y, z)
+    coder.settings.backend = "reference"
+    assert strings == out["strings"] == coder.encode_passes(y, z)[0]
+    x_hat = model.decompress(out["strings"], out["shape"])["x_hat"]
+    with torch.no_grad():
+        assert torch.equal(x_hat, model.g_s(y_hat).clamp(0, 1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["checkerboards", "odd checkerboards", "one pass"])
+def test_the_float_networks_read_out_of_a_users_model_are_those_of_the_model(kind):
+    """What conversion sees as [context, channel, hyper] -> [scales, means] gives CompressAI's own means."""
+    from fastlic.entropy.groups.convert import _calibrate, _Stages
+    from fastlic.entropy.groups.stages import stages_of
+    from fastlic.integrations.compressai.groups import group_parts
+
+    model = own_model(kind != "one pass", kind.startswith("odd"))
+    y_codec = model.latent_codec["y"]
+    merge = y_codec.merge_params
+    y_codec.merge_params = lambda channel, side: merge(side, channel)  # another order of one's own
+    networks = group_parts(model.latent_codec).group_networks()
+    y = model.g_a(image(1))
+    groups = [_Stages.of(i, own) for i, own in enumerate(networks.groups)]
+    ranges = _calibrate(networks, stages_of(networks.h_s, "hyper"), groups, [y])
+    got = np.maximum(ranges.highest["y"], -ranges.lowest["y"])
+    y_hat = model.latent_codec.compress(y)["y_hat"]
+    np.testing.assert_allclose(got, y_hat.abs().amax((0, 2, 3)).numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_what_merges_do_is_tried_out():
+    from fastlic.integrations.compressai.groups import _merged
+
+    assert _merged(lambda a, b: torch.cat([b, a], 1), [2, 3], "m") == [2, 3, 4, 0, 1]
+    assert _merged(lambda a, b: a, [2, 3], "m") == [0, 1]
+    for other in (
+        lambda a, b: a[:, :2] + b[:, :2],
+        lambda a, b: a * 0.5,
+        lambda a: a,
+        lambda a, b: torch.cat([a, b]) * 2,
+    ):
+        with pytest.raises(ValueError, match="m "):
+            _merged(other, [2, 3], "m")
