@@ -22,6 +22,11 @@ std::shared_ptr<Engine> make(const py::dict& arrays, std::shared_ptr<const CdfTa
   return std::make_shared<Engine>(array_refs(arrays), std::move(z_tables), std::move(y_tables));
 }
 
+std::shared_ptr<Engine> vary(const Engine& base, const py::dict& changes, std::shared_ptr<const CdfTables> z_tables,
+                             std::shared_ptr<const CdfTables> y_tables) {
+  return std::make_shared<Engine>(base, array_refs(changes), std::move(z_tables), std::move(y_tables));
+}
+
 Int32s empty_map(std::size_t height, std::size_t width, std::size_t channels) {
   return Int32s({height, width, channels});
 }
@@ -73,6 +78,17 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
   return result;
 }
 
+py::tuple symbols(const Engine& engine, const Int32s& z, const Int32s& y, unsigned threads) {
+  const Size size = checked_size(engine, z, y);
+  Engine::Symbols out;
+  {
+    const py::gil_scoped_release release;
+    out = engine.symbols(z.data(), y.data(), size, threads);
+  }
+  const auto count = static_cast<py::ssize_t>(out.symbols.size());
+  return py::make_tuple(Array<std::uint8_t>(count, out.indexes.data()), Int32s(count, out.symbols.data()));
+}
+
 py::list decode_many(const Engine& engine, const std::vector<py::buffer>& z, const std::vector<py::buffer>& y,
                      const std::vector<std::pair<std::size_t, std::size_t>>& sizes, unsigned threads) {
   require_equal(z.size(), y.size(), "lists z and y");
@@ -115,6 +131,8 @@ FASTLIC_BINDINGS(engine) {
   py::class_<Engine, std::shared_ptr<Engine>>(module, "EntropyEngine")
       .def(py::init(&make), py::arg("arrays"), py::arg("z_tables"), py::arg("y_tables"))
       .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("threads"))
+      .def("vary", &vary, py::arg("changes"), py::arg("z_tables"), py::arg("y_tables"))
+      .def("symbols", &symbols, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("threads"))
       .def("decode_many", &decode_many, py::arg("z"), py::arg("y"), py::arg("sizes"), py::arg("threads"))
       .def_property_readonly("hyper_channels", [](const Engine& e) { return e.model().hyper_channels(); })
       .def_property_readonly("latent_channels", [](const Engine& e) { return e.model().latent_channels(); })

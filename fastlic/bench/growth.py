@@ -40,8 +40,7 @@ def measure(codec: Codec, image: torch.Tensor, quality: float | None) -> np.ndar
     assert isinstance(codec.model, Hyperprior)
     z, y = codec._analyse(image, quality)
     sections, latents = drivers.encode(codec.entropy, z, y)
-    medians = torch.from_numpy(codec.entropy.z_median.astype(np.int64))[:, None, None]
-    indexes, symbols = coded_symbols(codec.entropy, fixed_point(z) - medians, fixed_point(y))
+    indexes, symbols = coded_symbols(codec.entropy, fixed_point(z), fixed_point(y))
     gaussians = coded_bits(gaussian_tables(scale_levels()), indexes, symbols)
     coded = [8.0 * len(section) for section in reversed(sections)]
     return np.array([*float_path_bits(codec.model, z, y), gaussians, *table_bits(codec.entropy, latents), *coded])

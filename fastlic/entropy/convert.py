@@ -17,7 +17,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastlic.entropy.fitting import coded_symbols, fit_tables
+from fastlic.entropy.fitting import choose_tables, coded_symbols
 from fastlic.entropy.fixed import ACTIVATION_BITS, MEAN_BITS, SCALE_BITS, WIDE_BITS, Requantiser, fixed_point
 from fastlic.entropy.layers import IntegerConv
 from fastlic.entropy.model import CONTEXT_TAPS, IntegerEntropyModel
@@ -38,7 +38,7 @@ _TAIL = 1e-7
 _WIDEST_ROW = 120
 
 
-class _Ranges:
+class Ranges:
     """Largest magnitude per channel of every named activation; second moments of the inputs of named layers."""
 
     def __init__(self) -> None:
@@ -59,6 +59,30 @@ class _Ranges:
         """float64 [C]: the real value of one unit. Dead channels get a thousandth of the liveliest one's range."""
         largest = np.maximum(self.largest[name], max(floor, self.largest[name].max() * 1e-3, 1e-6))
         return largest * _MARGIN / ((1 << (bits - 1)) - 1)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A quantisation step at which calibration sees every latent; plain models have none but the default.
+
+    Attributes:
+        gain: what the latent, its means and its scales are multiplied by before rounding.
+        hyper_step: what z is divided by.
+        shift: [1, 2M, 1, 1], added to the context's output.
+        offset: from scales times the gain to what magnitudes of symbols but 0 lose.
+    """
+
+    gain: float = 1.0
+    hyper_step: float = 1.0
+    shift: Tensor | None = None
+    offset: Callable[[Tensor], Tensor] | None = None
+
+    def round(self, y: Tensor, means: Tensor, scales: Tensor | None = None) -> Tensor:
+        """What decoding leaves of y."""
+        symbols = torch.round((y - means) * self.gain)
+        if self.offset is not None and scales is not None:
+            symbols = symbols - symbols.sign() * self.offset(scales * self.gain)
+        return symbols / self.gain + means
 
 
 @dataclass(frozen=True)
@@ -166,30 +190,46 @@ def _latents(model: Hyperprior, images: Sequence[Tensor]) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def _calibrate(networks: EntropyNetworks, latents: Sequence[Tensor]) -> _Ranges:
-    ranges = _Ranges()
-    h_s = _stages(networks.h_s, "h_s")
+def calibrate(networks: EntropyNetworks, latents: Sequence[Tensor], rates: Sequence[Rate] = (Rate(),)) -> Ranges:
+    """Ranges and moments over all latents at all rates."""
+    ranges = Ranges()
     for y in latents:
-        h = ranges.see("z", networks.bottleneck(networks.hyper_analysis(y))[0])
-        for stage in h_s:
-            h = ranges.see(stage.name, stage(h))
-        if networks.context is None or networks.parameters is None:
-            continue
-        y_hat = torch.round(y)
-        *inner, last = _stages(networks.parameters, "parameters")
-        for final in (False, True):  # the second round sees the latent as coding leaves it: round(y - mean) + mean
-            e = torch.cat([h, ranges.see("context", networks.context(ranges.see("y", y_hat)))], 1)
-            for stage in (*inner, last):
-                if final:
-                    ranges.remember_inputs(stage.name, e)
-                e = stage(e) if stage is last else ranges.see(stage.name, stage(e))
-            means = e.chunk(2, 1)[1]
-            y_hat = torch.round(y - means) + means
+        z = networks.hyper_analysis(y)
+        features: dict[float, Tensor] = {}
+        for rate in rates:
+            if rate.hyper_step not in features:
+                features[rate.hyper_step] = _hyper_features(networks, z, rate.hyper_step, ranges)
+            if networks.context is not None and networks.parameters is not None:
+                _see_context(networks.context, networks.parameters, y, features[rate.hyper_step], rate, ranges)
     return ranges
 
 
-def bottleneck_tables(bottleneck: EntropyBottleneck, median: np.ndarray) -> CdfTables:
-    """The coder's tables for z: one row per channel, centred on ``median`` (int32 [N], units of 2^-6).
+def _hyper_features(networks: EntropyNetworks, z: Tensor, step: float, ranges: Ranges) -> Tensor:
+    medians = networks.bottleneck.medians[:, None, None]
+    h = ranges.see("z", torch.round((z - medians) / step) * step + medians)
+    for stage in _stages(networks.h_s, "h_s"):
+        h = ranges.see(stage.name, stage(h))
+    return h
+
+
+def _see_context(
+    context: MaskedConv2d, parameters: nn.Sequential, y: Tensor, features: Tensor, rate: Rate, ranges: Ranges
+) -> None:
+    y_hat = rate.round(y, torch.zeros_like(y))
+    *inner, last = _stages(parameters, "parameters")
+    for final in (False, True):  # the second round sees the latent as coding leaves it: round(y - mean) + mean
+        seen = context(ranges.see("y", y_hat))
+        e = torch.cat([features, ranges.see("context", seen if rate.shift is None else seen + rate.shift)], 1)
+        for stage in (*inner, last):
+            if final:
+                ranges.remember_inputs(stage.name, e)
+            e = stage(e) if stage is last else ranges.see(stage.name, stage(e))
+        scales, means = e.chunk(2, 1)
+        y_hat = rate.round(y, means, scales)
+
+
+def bottleneck_tables(bottleneck: EntropyBottleneck, median: np.ndarray, step: float = 1.0) -> CdfTables:
+    """The coder's tables for z: one row per channel, centred on ``median`` (int32 [N], units of 2^-6 of ``step``).
 
     Probabilities are evaluated in float64, once; the resulting integers are what both sides keep.
     """
@@ -198,8 +238,8 @@ def bottleneck_tables(bottleneck: EntropyBottleneck, median: np.ndarray) -> CdfT
     k = torch.arange(-_WIDEST_ROW, _WIDEST_ROW + 1, dtype=torch.float64)
     centres = torch.from_numpy(median / 2**MEAN_BITS)[:, None, None]
     with torch.no_grad():
-        lower = double.logits_cumulative(centres + k - 0.5)
-        upper = double.logits_cumulative(centres + k + 0.5)
+        lower = double.logits_cumulative((centres + k - 0.5) * step)
+        upper = double.logits_cumulative((centres + k + 0.5) * step)
         # Far out both sigmoids are nearly 1; evaluating them on the side where they are small keeps the difference.
         sign = torch.where(lower + upper > 0, -1.0, 1.0)  # never 0: a centred density is likeliest in the middle
         pmf = (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()[:, 0].numpy()
@@ -217,10 +257,8 @@ def _coded(
     networks: EntropyNetworks, integers: IntegerEntropyModel, latents: Sequence[Tensor]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(scale indexes, symbols) of every latent, as the integer path codes them."""
-    medians = torch.from_numpy(integers.z_median.astype(np.int64))[:, None, None]
     for y in latents:
-        z = fixed_point(networks.hyper_analysis(y)[0]) - medians
-        yield coded_symbols(integers, z, fixed_point(y[0]))
+        yield coded_symbols(integers, fixed_point(networks.hyper_analysis(y)[0]), fixed_point(y[0]))
 
 
 def _with_zero_means(stage: _Stage) -> _Stage:
@@ -268,9 +306,26 @@ def convert_networks(networks: EntropyNetworks, latents: Sequence[Tensor]) -> In
     """
     if not latents:
         raise ValueError("calibration needs at least one image")
-    ranges = _calibrate(networks, latents)
-    m = latents[0].shape[1]
-    median = np.rint(networks.bottleneck.medians.double().cpu().numpy() * 2**MEAN_BITS).astype(np.int32)
+    integers = quantise_networks(networks, calibrate(networks, latents), latents[0].shape[1])
+    return integers.vary(y_tables=choose_tables(scale_levels(), _coded(networks, integers, latents)))
+
+
+def hyper_medians(bottleneck: EntropyBottleneck, step: float = 1.0) -> np.ndarray:
+    """int32 [N]: z's medians in units of 2^-6 of its step."""
+    medians = bottleneck.medians.double().cpu().numpy() / step
+    return np.rint(medians * 2**MEAN_BITS).astype(np.int32)
+
+
+def quantise_networks(
+    networks: EntropyNetworks, ranges: Ranges, m: int, shifts: np.ndarray | None = None
+) -> IntegerEntropyModel:
+    """The integers of float networks within these ranges, with plain Gaussian tables.
+
+    Args:
+        m: channels of the latent.
+        shifts: float64 [2M], the largest magnitudes that may be added to the context's bias later.
+    """
+    median = hyper_medians(networks.bottleneck)
     # Scales and means leave the last layer in their own fixed-point formats.
     head = np.concatenate([np.full(m, 2.0**-SCALE_BITS), np.full(m, 2.0**-MEAN_BITS)])
 
@@ -323,13 +378,15 @@ def convert_networks(networks: EntropyNetworks, latents: Sequence[Tensor]) -> In
         assert masked.bias is not None
         taps = torch.stack([masked.weight[:, :, i + 2, j + 2] for i, j in CONTEXT_TAPS], dim=2)[..., None]
         context_scale = ranges.scale("context")
-        context = IntegerConv.from_float(taps, masked.bias, y_scale, ACTIVATION_BITS, context_scale, ACTIVATION_BITS)
+        context = IntegerConv.from_float(
+            taps, masked.bias, y_scale, ACTIVATION_BITS, context_scale, ACTIVATION_BITS, biases_up_to=shifts
+        )
         joined = np.concatenate([ranges.scale(h_s[-1].name), context_scale])
         stages = _stages(networks.parameters, "parameters")
         widest = max((stage.module.in_channels for stage in stages[1:]), default=1)
         parameters = stack(stages, joined, head, _parameter_bits(widest))
     levels = scale_levels()
-    integers = IntegerEntropyModel(
+    return IntegerEntropyModel(
         z_tables=bottleneck_tables(networks.bottleneck, median),
         y_tables=gaussian_tables(levels),
         z_median=median,
@@ -340,4 +397,3 @@ def convert_networks(networks: EntropyNetworks, latents: Sequence[Tensor]) -> In
         parameters=tuple(parameters),
         thresholds=scale_thresholds(levels),
     )
-    return replace(integers, y_tables=fit_tables(levels, _coded(networks, integers, latents)))

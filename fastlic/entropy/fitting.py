@@ -12,15 +12,14 @@ image's symbols weigh by the inverse root of its bits instead: a compromise betw
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy.fixed import quantise
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.rate import coded_bits
-from fastlic.entropy.schedule import gaussian_schedule
 from fastlic.ops.rans import CdfTables, pmf_tables
 from fastlic.ops.tables import gaussian_pmf, gaussian_tables
 
@@ -29,55 +28,106 @@ _NARROWER = (0.06, 0.08, 0.095)
 # Weight of a level's own Gaussian, in symbols; a level with far more data than this follows the data.
 _PRIOR = 100.0
 _ROUNDS = 100
+_FOLDS = 4  # groups of images, each of which checks what was fitted to the others
+_FLOOR = 2.0**-40
 
 
 def coded_symbols(model: IntegerEntropyModel, z: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """(scale indexes, symbols) of one image's y, both [n], as an encoder would code it.
 
     Args:
-        z, y: int64 latents [N, h/4, w/4] and [M, h, w] in units of 2^-6, z with the medians already taken off.
+        z, y: int64 latents [N, h/4, w/4] and [M, h, w] in units of 2^-6.
     """
-    targets = [t.permute(1, 2, 0).reshape(-1, len(t)) for t in (z, y)]
-    schedule = gaussian_schedule(model, *y.shape[1:])
-    indexes, symbols = [], []
-    step = next(schedule)
-    while True:
-        means = step.means if step.means is not None else torch.zeros((), dtype=torch.int64)
-        values = quantise(targets[step.section][step.where], means)
-        if step.section == 1:
-            indexes.append(step.indexes.numpy().ravel())
-            symbols.append(values.numpy().ravel())
-        try:
-            step = schedule.send(values)
-        except StopIteration:
-            return np.concatenate(indexes), np.concatenate(symbols)
+    return model.engine.symbols(z.numpy(), y.numpy(), threads=torch.get_num_threads())
 
 
-def fit_tables(levels: np.ndarray, coded: Iterable[tuple[np.ndarray, np.ndarray]]) -> CdfTables:
+Coded = Iterable[tuple[np.ndarray, np.ndarray]]
+
+
+def fit_tables(levels: np.ndarray, coded: Coded) -> CdfTables:
     """One row per level, fitted to pairs of (scale indexes, symbols).
 
     Args:
         levels: float64 [rows], the scale of each level; rows without data stay Gaussians of these scales.
         coded: what ``coded_symbols`` returned, image by image.
     """
-    reach = -gaussian_pmf(float(levels[-1]))[1]
-    plain = gaussian_tables(levels)
-    counts = np.zeros((len(levels), reach + 1))  # of |symbol|: the fitted rows are symmetric
-    total = weighted = 0.0
-    for indexes, symbols in coded:
-        weight = max(coded_bits(plain, indexes, symbols), 1.0) ** -0.5
-        np.add.at(counts, (indexes, np.minimum(np.abs(symbols), reach)), weight)
-        total, weighted = total + len(symbols), weighted + weight * len(symbols)
-    counts *= total / max(weighted, 1e-30)  # as many as there were, for the prior's sake
-    scales = np.concatenate([_NARROWER, levels])
-    # [components, reach + 1]: probability of |symbol| = 0, 1, ..., both signs together
-    components = np.zeros((len(scales), reach + 1))
-    for component, scale in zip(components, scales, strict=True):
-        pmf, first = gaussian_pmf(float(scale))
-        component[: 1 - first] = pmf[-first:] * np.where(np.arange(1 - first) == 0, 1, 2)
+    fit = _Fit(levels)
+    (fold,) = fit.histograms(coded, folds=1)
+    return _tables(fit.mixtures(fold))
+
+
+def choose_tables(levels: np.ndarray, coded: Coded, each: int = 1) -> CdfTables:
+    """``fit_tables`` if rows fitted to some of the images serve most others better than Gaussians do, else Gaussians.
+
+    One image that a network was not made for can bend all rows to itself. Random weights have such images.
+
+    Args:
+        coded: as for ``fit_tables``; ``each`` pairs one after another belong to one image.
+    """
+    fit = _Fit(levels)
+    folds = fit.histograms(coded, folds=_FOLDS, each=each)
+    plain = fit.components[len(_NARROWER) :]
+    changes = []
+    for i, held_out in enumerate(folds):
+        rest = [fold for j, fold in enumerate(folds) if j != i]
+        if held_out.total and sum(fold.total for fold in rest):
+            changes.append(held_out.bits(fit.mixtures(*rest)) / max(held_out.bits(plain), 1e-30) - 1)
+    # A single image says nothing about others; the fit is what there is.
+    return gaussian_tables(levels) if changes and np.median(changes) > 0 else _tables(fit.mixtures(*folds))
+
+
+@dataclass
+class _Histogram:
+    """counts: [rows, reach + 1] of |symbol|, images weighted; symbols: how many; weighted: the sum of counts."""
+
+    counts: np.ndarray
+    total: float = 0.0
+    weighted: float = 0.0
+
+    def bits(self, probabilities: np.ndarray) -> float:
+        """Cost under probabilities [rows, reach + 1] of |symbol|."""
+        seen = self.counts > 0
+        return float(-(self.counts[seen] * np.log2(np.maximum(probabilities[seen], _FLOOR))).sum())
+
+
+class _Fit:
+    """What fits of one scale table share: plain Gaussian rows, and the mixture's components as of |symbol|."""
+
+    def __init__(self, levels: np.ndarray) -> None:
+        self.rows = len(levels)
+        self.reach = -gaussian_pmf(float(levels[-1]))[1]
+        self.plain = gaussian_tables(levels)
+        scales = np.concatenate([_NARROWER, levels])
+        # [components, reach + 1]: probability of |symbol| = 0, 1, ..., both signs together
+        self.components = np.zeros((len(scales), self.reach + 1))
+        for component, scale in zip(self.components, scales, strict=True):
+            pmf, first = gaussian_pmf(float(scale))
+            component[: 1 - first] = pmf[-first:] * np.where(np.arange(1 - first) == 0, 1, 2)
+
+    def histograms(self, coded: Coded, folds: int, each: int = 1) -> list[_Histogram]:
+        """Images dealt out to histograms in turn."""
+        result = [_Histogram(np.zeros((self.rows, self.reach + 1))) for _ in range(folds)]
+        for i, (indexes, symbols) in enumerate(coded):
+            fold = result[i // each % folds]
+            weight = max(coded_bits(self.plain, indexes, symbols), 1.0) ** -0.5
+            bins = indexes.astype(np.int64) * (self.reach + 1) + np.minimum(np.abs(symbols), self.reach)
+            fold.counts += weight * np.bincount(bins, minlength=fold.counts.size).reshape(fold.counts.shape)
+            fold.total += len(symbols)
+            fold.weighted += weight * len(symbols)
+        return result
+
+    def mixtures(self, *folds: _Histogram) -> np.ndarray:
+        """float64 [rows, reach + 1]: the fitted probabilities of |symbol|."""
+        counts = np.sum([fold.counts for fold in folds], axis=0)
+        # As many as there were, for the prior's sake.
+        counts *= sum(fold.total for fold in folds) / max(sum(fold.weighted for fold in folds), 1e-30)
+        own = range(len(_NARROWER), len(_NARROWER) + self.rows)
+        return np.stack([_mixture(row, self.components, number) for row, number in zip(counts, own, strict=True)])
+
+
+def _tables(mixtures: np.ndarray) -> CdfTables:
     rows = []
-    for level in range(len(levels)):
-        mixture = _mixture(counts[level], components, own=len(_NARROWER) + level)
+    for mixture in mixtures:
         half = mixture[: max(int(np.flatnonzero(mixture > 1e-12)[-1]), 1) + 1]
         rows.append(np.concatenate([half[:0:-1] / 2, half[:1], half[1:] / 2]))
     return pmf_tables(rows, [-(len(row) // 2) for row in rows])

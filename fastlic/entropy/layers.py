@@ -59,6 +59,7 @@ class IntegerConv:
         negative_slope: float = 1.0,
         shuffle: int = 1,
         moments: Tensor | None = None,
+        biases_up_to: np.ndarray | None = None,
     ) -> IntegerConv:
         """Quantise a float layer.
 
@@ -70,6 +71,8 @@ class IntegerConv:
             moments: ``second_moments`` of the real inputs of a plain convolution, for rounding that minimises the
                 error of its outputs; without them every weight is rounded to the nearest.
 
+            biases_up_to: float64 [out], magnitudes that biases put in place of these may have.
+
         Raises:
             ValueError: an accumulator could leave int32.
         """
@@ -80,7 +83,8 @@ class IntegerConv:
         w = w * np.asarray(input_scale, np.float64)[None, :, None, None]  # [out, in, k, k] per unit of input
         unit = np.abs(w).max((1, 2, 3)) / _WEIGHT_LIMIT
         # A row of zeros, or one dwarfed by its bias, takes its unit from the bias instead.
-        unit = np.maximum(np.maximum(unit, np.abs(b) / 2**29), 1e-30)
+        largest_bias = np.abs(b) if biases_up_to is None else np.maximum(np.abs(b), biases_up_to)
+        unit = np.maximum(np.maximum(unit, largest_bias / 2**29), 1e-30)
         if moments is None:
             q = np.rint(w / unit[:, None, None, None]).clip(-_WEIGHT_LIMIT, _WEIGHT_LIMIT)
         else:

@@ -6,8 +6,9 @@ fingerprint names it in every stream.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,10 @@ from fastlic.ops.rans import CdfTables
 CONTEXT_TAPS = [(i - 2, j - 2) for i in range(5) for j in range(5) if (i, j) < (2, 2)]
 
 
+def _same(old: np.ndarray | None, new: np.ndarray) -> bool:
+    return old is new or (old is not None and np.array_equal(old, new))
+
+
 @dataclass(frozen=True)
 class IntegerEntropyModel:
     """Integer parameters of one Gaussian model: hyper synthesis, optional context, tables.
@@ -37,6 +42,8 @@ class IntegerEntropyModel:
         context: the masked convolution over its live taps, weight [2M, M, 12, 1]; None without context.
         parameters: entropy-parameter layers, 1x1, over [h_s output, context output]; empty without context.
         thresholds: int32 [63] in units of 2^-10.
+        offsets: int32 [64] in units of 2^-6 by scale index: by how much symbols but 0 are moved away from it when the
+            latent is put together; None: by nothing.
     """
 
     z_tables: CdfTables
@@ -48,6 +55,7 @@ class IntegerEntropyModel:
     context: IntegerConv | None
     parameters: tuple[IntegerConv, ...]
     thresholds: np.ndarray
+    offsets: np.ndarray | None = None
 
     @property
     def hyper_channels(self) -> int:
@@ -63,6 +71,22 @@ class IntegerEntropyModel:
     def engine(self) -> EntropyEngine:
         """The fused C++ twin of this model, validated and packed at first use."""
         return EntropyEngine(self.to_arrays(), self.z_tables, self.y_tables)
+
+    def vary(self, **changes: Any) -> IntegerEntropyModel:
+        """This model with other tables, medians, requantisers or offsets, its engine sharing the weights of this one's.
+
+        Raises:
+            ValueError: what changed cannot differ between engines that share weights, or lets a sum leave int32.
+        """
+        other = replace(self, **changes)
+        own, old = other.to_arrays(), self.to_arrays()
+        changed = {name for name, array in own.items() if not _same(old.get(name), array)}
+        groups = {name.rpartition(".")[0] for name in changed}
+        groups = {group for group in groups if group.endswith((".requantise", ".input", ".tables"))}  # read as a whole
+        different = {n: array for n, array in own.items() if n in changed or n.rpartition(".")[0] in groups}
+        # Filled as cached_property would: the weights are neither validated nor packed again.
+        vars(other)["engine"] = self.engine.vary(different, other.z_tables, other.y_tables)
+        return other
 
     @cached_property
     def device_engine(self) -> DeviceEngine:
@@ -91,6 +115,13 @@ class IntegerEntropyModel:
         thresholds = torch.from_numpy(self.thresholds.astype(np.int64)).to(scales.device)
         return torch.searchsorted(thresholds, scales.contiguous()).to(torch.uint8)
 
+    def reconstruct(self, symbols: Tensor, means: Tensor, indexes: Tensor) -> Tensor:
+        """The latent in units of 2^-6 from int64 symbols, their fixed-point means and uint8 scale indexes."""
+        if self.offsets is not None:
+            offsets = torch.from_numpy(self.offsets.astype(np.int64)).to(symbols.device)
+            means = means + symbols.sign() * offsets[indexes.long()]
+        return reconstruct(symbols, means)
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Every integer of the model under a stable name; what the fingerprint covers."""
         arrays = {"z.median": self.z_median, "y.thresholds": self.thresholds}
@@ -103,6 +134,8 @@ class IntegerEntropyModel:
             arrays |= self.y_input.to_arrays("y.input") | self.context.to_arrays("context")
         for i, layer in enumerate(self.parameters):
             arrays |= layer.to_arrays(f"parameters.{i}")
+        if self.offsets is not None:
+            arrays["y.offsets"] = self.offsets
         return arrays
 
     @classmethod
@@ -128,6 +161,7 @@ class IntegerEntropyModel:
             context=IntegerConv.from_arrays(arrays, "context") if contextual else None,
             parameters=layers("parameters"),
             thresholds=arrays["y.thresholds"],
+            offsets=arrays.get("y.offsets"),
         )
 
     def fingerprint(self) -> bytes:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy.fixed import reconstruct
 from fastlic.entropy.model import CONTEXT_TAPS, IntegerEntropyModel
 
 Order = Literal["wavefront", "raster"]
@@ -89,8 +88,9 @@ def gaussian_schedule(
     features = model.hyper_features(z, height, width)
     if model.context is None or model.y_input is None:
         scales, means = features.permute(1, 2, 0).reshape(-1, 2 * m).split(m, dim=1)
-        symbols = yield Pass(1, torch.arange(height * width, device=device), model.scale_indexes(scales), means)
-        y = reconstruct(symbols, means)
+        indexes = model.scale_indexes(scales)
+        symbols = yield Pass(1, torch.arange(height * width, device=device), indexes, means)
+        y = model.reconstruct(symbols, means, indexes)
         return Latents(z, y.reshape(height, width, m).permute(2, 0, 1))
 
     # The first 1x1 layer is linear, so its hyperprior half is done once for all positions (exact: integer sums).
@@ -113,8 +113,9 @@ def gaussian_schedule(
         for layer, kernel, bias in zip(model.parameters[:-1], kernels[1:], biases[2:], strict=True):
             acc = (layer.requantiser(acc).double() @ kernel).long() + bias
         scales, means = model.parameters[-1].requantiser(acc).split(m, dim=1)
-        symbols = yield Pass(1, where, model.scale_indexes(scales), means)
-        latent = reconstruct(symbols, means)
+        indexes = model.scale_indexes(scales)
+        symbols = yield Pass(1, where, indexes, means)
+        latent = model.reconstruct(symbols, means, indexes)
         y[where] = latent
         seen[centre] = model.y_input(latent).double()
     return Latents(z, y.reshape(height, width, m).permute(2, 0, 1))

@@ -43,11 +43,13 @@ class DeviceEngine:
 
     Raises:
         BackendUnavailable: neither a GPU nor the interpreter is there.
-        ValueError: activations wider than 14 bits, or other than three parameter layers.
+        ValueError: activations wider than 14 bits, other than three parameter layers, or reconstruction offsets.
     """
 
     def __init__(self, arrays: Arrays, z_tables: CdfTables, y_tables: CdfTables, device: Any = None) -> None:
         require_triton()
+        if "y.offsets" in arrays:
+            raise ValueError("the device engine knows no reconstruction offsets")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._arrays = arrays
         self._fewest = _fewest_bits(z_tables), _fewest_bits(y_tables)

@@ -53,6 +53,23 @@ class EntropyEngine:
         z_tables, y_tables = z_tables or _tables(arrays, "z"), y_tables or _tables(arrays, "y")
         self._native = _native.EntropyEngine(self._arrays, z_tables.native, y_tables.native)
 
+    def vary(self, changes: Mapping[str, NDArray[Any]], z_tables: CdfTables, y_tables: CdfTables) -> EntropyEngine:
+        """An engine of the same weights, shared, with other integers around them.
+
+        Args:
+            changes: any of z.median, z.input.*, y.input.*, context.bias, y.offsets, the last layer's requantise.*, and
+                the arrays of the tables.
+            z_tables, y_tables: the tables of the new engine.
+
+        Raises:
+            ValueError: another name, another shape, or a bias that lets an accumulator leave int32.
+        """
+        own = {name: np.ascontiguousarray(array) for name, array in changes.items()}
+        new = object.__new__(type(self))
+        new._arrays = {**self._arrays, **own}
+        new._native = self._native.vary(own, z_tables.native, y_tables.native)
+        return new
+
     def __reduce__(self) -> tuple[Any, ...]:  # the C++ object is rebuilt, not pickled
         return type(self), (self._arrays,)
 
@@ -77,6 +94,12 @@ class EntropyEngine:
         Latents that lie in memory with channels last are read without a copy; results lie so too.
         """
         return self.encode_many([z], [y], threads)[0]
+
+    def symbols(self, z: Any, y: Any, threads: int = 1) -> tuple[NDArray[np.uint8], Ints]:
+        """(scale indexes, symbols) of y in coding order, [h * w * M] each: what ``encode`` codes for these latents."""
+        z_map, y_map = _channels_last("z", z), _channels_last("y", y)
+        self._check(z_map, y_map)
+        return self._native.symbols(z_map, y_map, _threads(threads))
 
     def decode(self, z: Bytes, y: Bytes, height: int, width: int, threads: int = 1) -> tuple[Ints, Ints]:
         """z symbols [N, ceil(height/4), ceil(width/4)] and y [M, height, width] from their sections.

@@ -149,6 +149,11 @@ void multiply(const GemmJob<Weight>& job) {
   bodies::reconstruct(symbols, means, count, latents);
 }
 
+[[FASTLIC_TARGET]] void reconstruct_offset(const std::int32_t* symbols, const std::int32_t* means, const std::uint8_t* indexes,
+                        const std::int32_t* offsets, std::size_t count, std::int32_t* latents) {
+  bodies::reconstruct_offset(symbols, means, indexes, offsets, count, latents);
+}
+
 [[FASTLIC_TARGET]] void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out,
                                        std::size_t stride) {
   bodies::winograd_input(tile, channels, out, stride);

@@ -27,6 +27,7 @@ class EncoderSource final : public SymbolSource {
     return out;
   }
 
+  Engine::Symbols take() { return {std::move(indexes_), std::move(symbols_)}; }
   Bytes finish(const CdfTables& tables) const { return rans_encode(symbols_.data(), indexes_.data(), done_, tables); }
 
  private:
@@ -82,14 +83,30 @@ void code(const Model& model, const std::int32_t* z, Size size, SymbolSource& so
 Engine::Encoded Engine::encode(const std::int32_t* z, const std::int32_t* y, Size size, std::int32_t* z_symbols,
                                std::int32_t* y_latents, unsigned threads) const {
   const Kernels& best = kernels(active_isa());
-  const std::size_t n = model_.hyper_channels(), m = model_.latent_channels();
-  const std::size_t z_positions = size.hyper_height() * size.hyper_width(), positions = size.height * size.width;
-  check_latents(z, z_positions * n);
-  check_latents(y, positions * m);
-  hyper_symbols(z, z_positions, model_.z_median, z_symbols);
-  EncoderSource source(y, positions, m, best);
+  const std::size_t z_positions = size.hyper_height() * size.hyper_width();
+  check_and_round(z, y, size, z_symbols);
+  EncoderSource source(y, size.height * size.width, model_.latent_channels(), best);
   code(model_, z_symbols, size, source, y_latents, best, threads);
-  return {encode_hyper(z_symbols, z_positions, n, *model_.z_tables), source.finish(*model_.y_tables)};
+  return {encode_hyper(z_symbols, z_positions, model_.hyper_channels(), *model_.z_tables),
+          source.finish(*model_.y_tables)};
+}
+
+Engine::Symbols Engine::symbols(const std::int32_t* z, const std::int32_t* y, Size size, unsigned threads) const {
+  const Kernels& best = kernels(active_isa());
+  const std::size_t m = model_.latent_channels();
+  Buffer<std::int32_t> z_symbols(size.hyper_height() * size.hyper_width() * model_.hyper_channels());
+  Buffer<std::int32_t> y_latents(size.height * size.width * m);
+  check_and_round(z, y, size, z_symbols.data());
+  EncoderSource source(y, size.height * size.width, m, best);
+  code(model_, z_symbols.data(), size, source, y_latents.data(), best, threads);
+  return source.take();
+}
+
+void Engine::check_and_round(const std::int32_t* z, const std::int32_t* y, Size size, std::int32_t* z_symbols) const {
+  const std::size_t z_positions = size.hyper_height() * size.hyper_width();
+  check_latents(z, z_positions * model_.hyper_channels());
+  check_latents(y, size.height * size.width * model_.latent_channels());
+  hyper_symbols(z, z_positions, model_.z_median, z_symbols);
 }
 
 void Engine::decode(std::span<const std::uint8_t> z, std::span<const std::uint8_t> y, Size size,

@@ -25,6 +25,11 @@ class Engine {
   Engine(const Arrays& arrays, std::shared_ptr<const CdfTables> z_tables, std::shared_ptr<const CdfTables> y_tables)
       : model_(arrays, std::move(z_tables), std::move(y_tables)) {}
 
+  // An engine of the same weights, which are shared: see Model.
+  Engine(const Engine& base, const Arrays& changes, std::shared_ptr<const CdfTables> z_tables,
+         std::shared_ptr<const CdfTables> y_tables)
+      : model_(base.model_, changes, std::move(z_tables), std::move(y_tables)) {}
+
   const Model& model() const noexcept { return model_; }
 
   // z, y: latents in units of 2^-6, within +-kLatentLimit (others: std::invalid_argument).
@@ -35,6 +40,13 @@ class Engine {
   Encoded encode(const std::int32_t* z, const std::int32_t* y, Size size, std::int32_t* z_symbols,
                  std::int32_t* y_latents, unsigned threads) const;
 
+  // The scale indexes and symbols of y as `encode` codes them, [h * w * M] each, pass by pass.
+  struct Symbols {
+    Buffer<std::uint8_t> indexes;
+    Buffer<std::int32_t> symbols;
+  };
+  Symbols symbols(const std::int32_t* z, const std::int32_t* y, Size size, unsigned threads) const;
+
   // Throws CorruptStream unless the sections hold exactly these latents. Call check_sizes before reserving the outputs.
   void decode(std::span<const std::uint8_t> z, std::span<const std::uint8_t> y, Size size, std::int32_t* z_symbols,
               std::int32_t* y_latents, unsigned threads) const;
@@ -44,6 +56,8 @@ class Engine {
   void check_sizes(std::size_t z_bytes, std::size_t y_bytes, Size size) const;
 
  private:
+  void check_and_round(const std::int32_t* z, const std::int32_t* y, Size size, std::int32_t* z_symbols) const;
+
   Model model_;
 };
 

@@ -37,14 +37,26 @@ FASTLIC_INLINE void quantise(const std::int32_t* latents, const std::int32_t* me
 // Symbols of a hostile stream are any int32. Beyond 2^23 the latent is clipped whatever the mean, so clipping the
 // symbol first changes nothing and keeps all in int32.
 constexpr std::int32_t kSymbolLimit = 1 << 23;
-static_assert(std::int64_t{kSymbolLimit} * (1 << kMeanBits) - (1 << (kMaxWideBits - 1)) >= kLatentLimit);
-static_assert(std::int64_t{kSymbolLimit} * (1 << kMeanBits) + (1 << (kMaxWideBits - 1)) < (std::int64_t{1} << 31));
+constexpr std::int64_t kBeyondSymbols = (1 << (kMaxWideBits - 1)) + kOffsetLimit;
+static_assert(std::int64_t{kSymbolLimit} * (1 << kMeanBits) - kBeyondSymbols >= kLatentLimit);
+static_assert(std::int64_t{kSymbolLimit} * (1 << kMeanBits) + kBeyondSymbols < (std::int64_t{1} << 31));
 
 FASTLIC_INLINE void reconstruct(const std::int32_t* symbols, const std::int32_t* means, std::size_t count,
                                 std::int32_t* latents) {
   for (std::size_t i = 0; i < count; ++i) {
     const std::int32_t symbol = std::clamp(symbols[i], -kSymbolLimit, kSymbolLimit);
     latents[i] = std::clamp(symbol * (1 << kMeanBits) + means[i], -kLatentLimit, kLatentLimit);
+  }
+}
+
+FASTLIC_INLINE void reconstruct_offset(const std::int32_t* symbols, const std::int32_t* means,
+                                       const std::uint8_t* indexes, const std::int32_t* offsets, std::size_t count,
+                                       std::int32_t* latents) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::int32_t symbol = std::clamp(symbols[i], -kSymbolLimit, kSymbolLimit);
+    const std::int32_t sign = (symbol > 0) - (symbol < 0);
+    const std::int32_t value = symbol * (1 << kMeanBits) + sign * offsets[indexes[i]] + means[i];
+    latents[i] = std::clamp(value, -kLatentLimit, kLatentLimit);
   }
 }
 

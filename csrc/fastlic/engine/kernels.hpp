@@ -30,6 +30,9 @@ struct Kernels {
   // symbol = (latent - mean + 1/2) rounded down, and latent = clip(symbol + mean), in units of 2^-6; any symbols.
   void (*quantise)(const std::int32_t* latents, const std::int32_t* means, std::size_t count, std::int32_t* symbols);
   void (*reconstruct)(const std::int32_t* symbols, const std::int32_t* means, std::size_t count, std::int32_t* latents);
+  // The same with every symbol but 0 moved away from zero by what `offsets` says for its scale index.
+  void (*reconstruct_offset)(const std::int32_t* symbols, const std::int32_t* means, const std::uint8_t* indexes,
+                             const std::int32_t* offsets, std::size_t count, std::int32_t* latents);
 };
 
 const Kernels& kernels(Isa isa) noexcept;
@@ -43,6 +46,8 @@ void winograd_output(const std::int32_t* products, std::size_t stride, const std
 void choose(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds, std::uint8_t* indexes);
 void quantise(const std::int32_t* latents, const std::int32_t* means, std::size_t count, std::int32_t* symbols);
 void reconstruct(const std::int32_t* symbols, const std::int32_t* means, std::size_t count, std::int32_t* latents);
+void reconstruct_offset(const std::int32_t* symbols, const std::int32_t* means, const std::uint8_t* indexes,
+                        const std::int32_t* offsets, std::size_t count, std::int32_t* latents);
 }  // namespace plain
 #if defined(__x86_64__)
 extern const Kernels kAvx2, kAvx512, kAvx512Vnni;

@@ -151,6 +151,11 @@ void multiply(const GemmJob<Weight>& job) {
   bodies::reconstruct(symbols, means, count, latents);
 }
 
+[[FASTLIC_AVX2]] void reconstruct_offset(const std::int32_t* symbols, const std::int32_t* means, const std::uint8_t* indexes,
+                        const std::int32_t* offsets, std::size_t count, std::int32_t* latents) {
+  bodies::reconstruct_offset(symbols, means, indexes, offsets, count, latents);
+}
+
 [[FASTLIC_AVX2]] void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out,
                                      std::size_t stride) {
   bodies::winograd_input(tile, channels, out, stride);
@@ -171,7 +176,8 @@ const Kernels kAvx2 = {multiply<std::int8_t>,
                        winograd_output,
                        choose,
                        quantise,
-                       reconstruct};
+                       reconstruct,
+                       reconstruct_offset};
 
 }  // namespace fastlic::engine
 

@@ -14,7 +14,8 @@ const Kernels kAvx512 = {multiply<std::int8_t>,
                          winograd_output,
                          choose,
                          quantise,
-                         reconstruct};
+                         reconstruct,
+                         reconstruct_offset};
 }  // namespace fastlic::engine
 
 #endif  // __x86_64__

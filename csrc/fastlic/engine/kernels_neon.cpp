@@ -127,7 +127,8 @@ const Kernels kNeon = {multiply<std::int8_t>,
                        plain::winograd_output,
                        plain::choose,
                        plain::quantise,
-                       plain::reconstruct};
+                       plain::reconstruct,
+                       plain::reconstruct_offset};
 
 }  // namespace fastlic::engine
 

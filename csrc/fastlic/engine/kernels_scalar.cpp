@@ -49,6 +49,11 @@ void reconstruct(const std::int32_t* symbols, const std::int32_t* means, std::si
   bodies::reconstruct(symbols, means, count, latents);
 }
 
+void reconstruct_offset(const std::int32_t* symbols, const std::int32_t* means, const std::uint8_t* indexes,
+                        const std::int32_t* offsets, std::size_t count, std::int32_t* latents) {
+  bodies::reconstruct_offset(symbols, means, indexes, offsets, count, latents);
+}
+
 void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out, std::size_t stride) {
   bodies::winograd_input(tile, channels, out, stride);
 }
@@ -67,7 +72,8 @@ const Kernels kScalar = {multiply<std::int8_t>,
                          plain::winograd_output,
                          plain::choose,
                          plain::quantise,
-                         plain::reconstruct};
+                         plain::reconstruct,
+                         plain::reconstruct_offset};
 
 const Kernels& kernels(Isa isa) noexcept {
 #if defined(__x86_64__)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <vector>
 
@@ -29,6 +30,21 @@ struct LineAllocator {
 
 template <typename T>
 using Buffer = std::vector<T, LineAllocator<T>>;
+
+// Values that never change once a model is packed: copies share them, so models that differ in requantisers and biases
+// only hold one set of weights.
+template <typename T>
+class Shared {
+ public:
+  Shared() = default;
+  explicit Shared(std::size_t size) : values_(std::make_shared<Buffer<T>>(size)) {}
+
+  T* data() const noexcept { return values_ ? values_->data() : nullptr; }
+  T& operator[](std::size_t i) const noexcept { return data()[i]; }
+
+ private:
+  std::shared_ptr<Buffer<T>> values_;
+};
 
 // Channels of every activation row are padded to whole panels of the packed weights, so that rows of one layer are
 // inputs of the next without copies, and kernels have no odd ends. Padded channels hold zeros and meet zero weights.

@@ -272,6 +272,7 @@ Model::Model(const Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shar
   latent_channels_ = channels / 2;
   widest_ = padded(channels);
   thresholds = read_thresholds(reader, y_tables->rows());
+  if (reader.has("y.offsets")) read_offsets(reader);
   if (!contextual) return;
 
   y_input = read_requantiser(reader, "y.input", latent_channels_, kMaxActivationBits);
@@ -279,6 +280,7 @@ Model::Model(const Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shar
   accept_input(taps, latent_channels_, y_input.limit);
   context = start_layer(reader, taps, kMaxActivationBits);
   context.phases.push_back({0, 0, {}, pack_inputs(taps, 0, taps.inputs)});
+  for (std::size_t out = 0; out < taps.outputs; ++out) context_reach_.push_back(taps.reach(out));
   limit = std::max(limit, context.requantiser.limit);
   channels += context.outputs;
   const std::size_t count = count_layers(reader, "parameters");
@@ -298,6 +300,66 @@ Model::Model(const Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shar
   widest_ = std::max(widest_, padded(context.outputs));
   require(channels == 2 * latent_channels_, "parameters",
           "must end with " + std::to_string(2 * latent_channels_) + " channels, got " + std::to_string(channels));
+}
+
+Model::Model(const Model& base, const Arrays& changes, std::shared_ptr<const CdfTables> z,
+             std::shared_ptr<const CdfTables> y)
+    : Model(base) {
+  const ArrayReader reader(changes);
+  Layer& last = contextual ? parameters.back() : hyper.back();
+  const std::string head =
+      contextual ? "parameters." + std::to_string(parameters.size() - 1) : "hyper." + std::to_string(hyper.size() - 1);
+  const auto begins = [](const std::string& name, const std::string& with) { return name.rfind(with, 0) == 0; };
+  for (const auto& [name, array] : changes) {
+    const bool known = name == "z.median" || name == "y.offsets" || begins(name, "z.tables.") ||
+                       begins(name, "y.tables.") || begins(name, "z.input.") || begins(name, head + ".requantise.") ||
+                       (contextual && (name == "context.bias" || begins(name, "y.input.")));
+    require(known, name, "cannot differ from the model that shares its weights");
+  }
+  const auto rows = [](const CdfTables& tables) { return std::to_string(tables.rows()); };
+  require(y->rows() == y_tables->rows(), "y.tables", "has " + rows(*y) + " rows in place of " + rows(*y_tables));
+  z_tables = std::move(z);
+  y_tables = std::move(y);
+  if (reader.has("z.tables.cdf")) z_fewest_bits = fewest_bits(reader, "z", *z_tables);
+  if (reader.has("y.tables.cdf")) y_fewest_bits = fewest_bits(reader, "y", *y_tables);
+  const auto replace = [&](Requantiser& old, const std::string& name, unsigned max_bits) {
+    if (!reader.has(name + ".multiplier")) return;
+    Requantiser now = read_requantiser(reader, name, old.channels, max_bits);
+    require(now.limit == old.limit, name + ".bits", "cannot differ from those of the model that shares its weights");
+    old = std::move(now);
+  };
+  if (reader.has("z.median")) {
+    const std::size_t channels = z_median.size();
+    z_median = read_medians(reader, *z_tables);
+    require(z_median.size() == channels, "z.median", "must have " + std::to_string(channels) + " channels");
+  }
+  replace(z_input, "z.input", kMaxActivationBits);
+  require(last.cells.empty() || !reader.has(head + ".requantise.multiplier"), head, "is shuffled and cannot differ");
+  replace(last.requantiser, head + ".requantise", kMaxWideBits);
+  if (reader.has("y.offsets")) read_offsets(reader);
+  if (!contextual) return;
+  replace(y_input, "y.input", kMaxActivationBits);
+  if (reader.has("context.bias")) {
+    const auto bias = reader.int32s("context.bias");
+    require(bias.size() == context_reach_.size(), "context.bias", "must have one number per output channel");
+    for (std::size_t out = 0; out < bias.size(); ++out) {
+      const std::int64_t worst = context_reach_[out] + std::abs(std::int64_t{bias[out]});
+      require(worst <= kInt32Max, "context",
+              "can overflow: channel " + std::to_string(out) + " reaches " + std::to_string(worst));
+      context.bias[out] = bias[out];
+    }
+  }
+}
+
+void Model::read_offsets(const ArrayReader& reader) {
+  const auto values = reader.int32s("y.offsets");
+  require(values.size() == y_tables->rows(), "y.offsets",
+          "has " + std::to_string(values.size()) + " rows, the table of y " + std::to_string(y_tables->rows()));
+  for (const std::int32_t value : values) {
+    require(value >= -kOffsetLimit && value <= kOffsetLimit, "y.offsets",
+            "must lie within +-" + std::to_string(kOffsetLimit));
+  }
+  offsets.assign(values.begin(), values.end());
 }
 
 }  // namespace fastlic::engine

@@ -17,6 +17,7 @@ constexpr unsigned kMeanBits = 6;                     // means and latents count
 constexpr std::int32_t kLatentLimit = (1 << 26) - 1;  // latents are clipped to this magnitude
 constexpr unsigned kMaxActivationBits = 16;           // activations are int16
 constexpr unsigned kMaxWideBits = 27;                 // means and scales; latent - mean stays in int32
+constexpr std::int32_t kOffsetLimit = 1 << 20;         // reconstruction offsets lie within +-this
 constexpr unsigned kMinShift = 1, kMaxShift = 62;
 constexpr std::size_t kMaxChannels = 1 << 14;
 constexpr unsigned kHyperStride = 4;  // z is at 1/4 of the latent
@@ -89,6 +90,12 @@ struct Model {
   PackedMatrix of_hyper;          // first parameter layer over the 2M hyper features, with its bias
   std::vector<Layer> parameters;  // the first one over the context's outputs only
   Thresholds thresholds;
+  Buffer<std::int32_t> offsets;  // [rows of y's table]: how far symbols but 0 lie from their middle; or empty
+
+  // The same weights with other integers around them, as models of variable rate have them: any of z.median, z.input,
+  // y.input, context.bias, y.offsets and the last layer's requantiser. Other names are refused.
+  Model(const Model& base, const Arrays& changes, std::shared_ptr<const CdfTables> z,
+        std::shared_ptr<const CdfTables> y);
 
   std::size_t hyper_channels() const noexcept { return z_median.size(); }
   std::size_t latent_channels() const noexcept { return latent_channels_; }
@@ -96,7 +103,10 @@ struct Model {
   std::size_t widest() const noexcept { return widest_; }
 
  private:
+  void read_offsets(const ArrayReader& reader);
+
   std::size_t latent_channels_ = 0, widest_ = 0;
+  std::vector<std::int64_t> context_reach_;  // largest magnitude of the context's sums of products
 };
 
 }  // namespace fastlic::engine

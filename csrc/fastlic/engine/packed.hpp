@@ -21,7 +21,7 @@ template <typename Weight>
 struct Packed {
   std::size_t depth = 0;    // even
   std::size_t columns = 0;  // multiple of kPanel
-  Buffer<Weight> data;
+  Shared<Weight> data;
 
   Packed() = default;
   Packed(std::size_t rows, std::size_t cols) : depth(rows + rows % 2), columns(padded(cols)), data(depth * columns) {}

@@ -26,7 +26,12 @@ void code_positions(const Model& model, std::span<const std::size_t> where, cons
   const std::int32_t* means = head + m;
   const std::int32_t* symbols = source.symbols(where, means, head_stride);
   for (std::size_t i = 0; i < where.size(); ++i) {
-    kernels.reconstruct(symbols + i * m, means + i * head_stride, m, y + where[i] * m);
+    if (model.offsets.empty()) {
+      kernels.reconstruct(symbols + i * m, means + i * head_stride, m, y + where[i] * m);
+    } else {
+      kernels.reconstruct_offset(symbols + i * m, means + i * head_stride, indexes + i * m, model.offsets.data(), m,
+                                 y + where[i] * m);
+    }
   }
 }
 

@@ -12,7 +12,7 @@ namespace fastlic::engine {
 class SymbolSource {
  public:
   virtual ~SymbolSource() = default;
-  // Where the scale indexes of the next `positions` go, [positions][M].
+  // Where the scale indexes of the next `positions` go, [positions][M]; they stay there until the next call.
   virtual std::uint8_t* indexes(std::size_t positions) = 0;
   // The pass's symbols [n][M] after its indexes were written; means are [n][means_stride], M used.
   virtual const std::int32_t* symbols(std::span<const std::size_t> where, const std::int32_t* means,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,9 +20,11 @@ from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.images import as_batch
 from fastlic.entropy.convert import EntropyNetworks, convert_networks
+from fastlic.entropy.convert_variable import VariableNetworks, convert_variable
 from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.schedule import HYPER_STRIDE, Latents
+from fastlic.entropy.variable import VariableRateModel
 from fastlic.errors import CorruptStreamError, ModelMismatchError
 from fastlic.integrations.compressai import native_stream
 from fastlic.integrations.compressai.settings import Settings
@@ -36,9 +39,48 @@ _LATENT_STRIDE = 16
 Calibration = Sequence[Tensor] | str | Path | None
 
 
+class CodingRate(NamedTuple):
+    """At which rate a model of variable rate codes: the arguments of ``VariableRateModel.at``."""
+
+    gain: float
+    stepped: bool
+    offset: bool
+
+
+@dataclass(frozen=True)
+class VariableParts:
+    """What models of variable rate (compressai.models.vbr) have besides; see fastlic.entropy.variable.
+
+    gains: parameter [rates], of any sign; hyper_step: from 1 / gain [1] to z's step, at least ``least_step``.
+    """
+
+    gains: Tensor
+    offsets: Any
+    shift: Any = None
+    hyper_step: Any = None
+    least_step: float = 0.5
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        return [m for m in (self.offsets, self.shift, self.hyper_step) if m is not None]
+
+    @torch.no_grad()
+    def networks(self, networks: EntropyNetworks) -> VariableNetworks:
+        """Copies on the CPU in float32, as conversion takes them."""
+        gains = self.gains.detach().abs().float().cpu()
+        steps: tuple[float, ...] = ()
+        if self.hyper_step is not None:
+            network = _copy(self.hyper_step)
+            steps = tuple(max(float(network(1.0 / gain.view(1))), self.least_step) for gain in gains)
+        shift: Any = None if self.shift is None else _copy(self.shift)
+        if shift is not None and not isinstance(shift, nn.Linear):
+            raise ValueError(f"what is added to the context is no linear layer: {shift}")
+        return VariableNetworks(networks, tuple(gains.tolist()), steps, shift, _sequence(self.offsets, "QuantABCD"))
+
+
 @dataclass(frozen=True)
 class Parts:
-    """The modules of a model that make up its entropy path. ``modules`` are what conversion depends on."""
+    """The modules of a model that make up its entropy path. ``weights`` are what conversion depends on."""
 
     h_a: Any
     h_s: Any
@@ -47,10 +89,17 @@ class Parts:
     head: Any = None
     of_magnitude: bool = False
     scales_alone: bool = False
+    variable: VariableParts | None = None
 
     @property
     def modules(self) -> list[nn.Module]:
-        return [m for m in (self.h_s, self.bottleneck, self.context, self.head) if m is not None]
+        own = [m for m in (self.h_s, self.bottleneck, self.context, self.head) if m is not None]
+        return own if self.variable is None else own + self.variable.modules
+
+    @property
+    def weights(self) -> list[Tensor]:
+        own = [] if self.variable is None else [self.variable.gains]
+        return own + [parameter for module in self.modules for parameter in module.parameters()]
 
     def networks(self) -> EntropyNetworks:
         """Copies on the CPU in float32, as conversion takes them.
@@ -61,7 +110,8 @@ class Parts:
         if self.bottleneck.filters != (3, 3, 3, 3):
             raise ValueError(f"the entropy bottleneck has filters {self.bottleneck.filters}")
         bottleneck = EntropyBottleneck(self.bottleneck.channels).eval()
-        state = {k: v.detach().float().cpu() for k, v in self.bottleneck.state_dict().items() if not k.startswith("_")}
+        state = {_bottleneck_key(k): v.detach().float().cpu() for k, v in self.bottleneck.state_dict().items()}
+        state = {k: v for k, v in state.items() if not k.startswith("_")}
         missing, unknown = bottleneck.load_state_dict(state, strict=False)
         if unknown or any(not name.startswith("_") for name in missing):
             raise ValueError(f"the entropy bottleneck lacks {missing} and has {unknown} in their place")
@@ -78,11 +128,18 @@ class Parts:
     def digest(self) -> int:
         """Checksum of the weights at half precision, so that ``half()`` and ``double()`` do not count as changes."""
         crc = 0
-        for module in self.modules:
-            for parameter in module.parameters():
-                values = parameter.detach().to("cpu", torch.float16).contiguous().numpy()
-                crc = crc32c(values.reshape(-1).view(np.uint8), crc)
+        for parameter in self.weights:
+            values = parameter.detach().to("cpu", torch.float16).contiguous().numpy()
+            crc = crc32c(values.reshape(-1).view(np.uint8), crc)
         return crc
+
+
+def _bottleneck_key(key: str) -> str:
+    """EntropyBottleneckVbr's names of its parameters (_matrix0) as EntropyBottleneck's (matrices.0)."""
+    for old, new in (("_matrix", "matrices."), ("_bias", "biases."), ("_factor", "factors.")):
+        if key.startswith(old):
+            return new + key[len(old) :]
+    return key
 
 
 def _copy(module: nn.Module) -> nn.Module:
@@ -132,7 +189,7 @@ class IntegerCoder:
     Pickles and copies carry the conversion along; ``digest`` is that of the weights it was made from.
     """
 
-    integers: IntegerEntropyModel
+    integers: IntegerEntropyModel | VariableRateModel
     settings: Settings
     digest: int
     cache: Cache = field(default_factory=Cache)
@@ -147,18 +204,21 @@ class IntegerCoder:
         """
         digest = parts.digest()
         if isinstance(calibration, (str, Path)):
-            return cls(read(Path(calibration), digest), settings, digest)
+            kind = IntegerEntropyModel if parts.variable is None else VariableRateModel
+            return cls(read(Path(calibration), digest, kind), settings, digest)
         networks = parts.networks()
         images = default_calibration() if calibration is None else calibration
         try:
             latents = calibration_latents(g_a, images)
-            return cls(convert_networks(networks, latents), settings, digest)
+            if parts.variable is None:
+                return cls(convert_networks(networks, latents), settings, digest)
+            return cls(convert_variable(parts.variable.networks(networks), latents), settings, digest)
         except RuntimeError as error:  # shapes that do not fit each other
             raise ValueError(f"the networks do not run on calibration images: {error}") from error
 
     def check(self, parts: Parts) -> None:
         """Raise ModelMismatchError if the model's weights are no longer those that were converted."""
-        tensors = tuple(p for module in parts.modules for p in module.parameters())
+        tensors = tuple(parts.weights)
         seen = (tensors, versions(tensors))
         known = self.cache.values.get("weights")
         if known is not None and known[1] == seen[1] and all(a is b for a, b in zip(known[0], tensors, strict=True)):
@@ -190,19 +250,46 @@ class IntegerCoder:
     def _check(self) -> int:
         return int.from_bytes(self._fingerprint[:4], "little")
 
-    def encode(self, y: Tensor, z: Tensor) -> tuple[list[bytes], list[bytes], Tensor]:
+    def _mismatch_at(self, rate: CodingRate | None) -> str:
+        if rate is None:
+            return self._mismatch
+        at = f"the string was made at another rate than {rate.gain:.6g} (give decompress what compress had)"
+        return f"{at}; or {self._mismatch}"
+
+    def _check_at(self, rate: CodingRate | None) -> int:
+        return self._check if rate is None else self._check ^ crc32c(struct.pack("<d??", *rate))
+
+    def _at(self, rate: CodingRate | None) -> IntegerEntropyModel:
+        if isinstance(self.integers, VariableRateModel):
+            assert rate is not None
+            return self.integers.at(*rate)
+        return self.integers
+
+    def encode(self, y: Tensor, z: Tensor, rate: CodingRate | None = None) -> tuple[list[bytes], list[bytes], Tensor]:
         """y [B, M, h, w] and z [B, N, h/4, w/4], before rounding, to (strings of y, of z, y_hat float32 on the CPU)."""
         if tuple(y.shape[2:]) != tuple(HYPER_STRIDE * n for n in z.shape[2:]):
             raise ValueError(
                 f"the latent is {tuple(y.shape[2:])}, its hyper latent {tuple(z.shape[2:])}: pad images to multiples "
                 f"of {IMAGE_STRIDE} (compressai.ops.compute_padding)"
             )
-        pairs = [(a.float().cpu(), b.float().cpu()) for a, b in zip(z.detach(), y.detach(), strict=True)]
-        coded = drivers.encode_many(self.integers, pairs, backend=self.settings.backend, threads=self.settings.threads)
-        strings = [[native_stream.wrap(sections[i], self._check) for sections, _ in coded] for i in (1, 0)]
-        return strings[0], strings[1], _latents([latents for _, latents in coded], y)
+        y, z = y.detach().float().cpu(), z.detach().float().cpu()
+        if rate is not None:
+            y, z = y * rate.gain, z / self._hyper_step(rate)
+        integers, settings = self._at(rate), self.settings
+        pairs = list(zip(z, y, strict=True))
+        coded = drivers.encode_many(integers, pairs, backend=settings.backend, threads=settings.threads)
+        check = self._check_at(rate)
+        strings = [[native_stream.wrap(sections[i], check) for sections, _ in coded] for i in (1, 0)]
+        return strings[0], strings[1], _latents([latents for _, latents in coded], y, rate)
 
-    def decode(self, y_strings: Sequence[bytes], z_strings: Sequence[bytes], rows: int, columns: int) -> Tensor:
+    def decode(
+        self,
+        y_strings: Sequence[bytes],
+        z_strings: Sequence[bytes],
+        rows: int,
+        columns: int,
+        rate: CodingRate | None = None,
+    ) -> Tensor:
         """y_hat [B, M, 4 rows, 4 columns] float32 on the CPU; rows and columns are z's."""
         if len(y_strings) != len(z_strings):
             raise ValueError(f"{len(y_strings)} strings of y and {len(z_strings)} of z: one of each for every image")
@@ -212,20 +299,26 @@ class IntegerCoder:
                 f"a hyper latent of {rows} x {columns} is empty or beyond the limit of {limit} pixels"
             )
         height, width = HYPER_STRIDE * rows, HYPER_STRIDE * columns
+        check, reason = self._check_at(rate), self._mismatch_at(rate)
         streams = [
-            ([native_stream.unwrap(item, self._check, self._mismatch) for item in pair], height, width)
+            ([native_stream.unwrap(item, check, reason) for item in pair], height, width)
             for pair in zip(z_strings, y_strings, strict=True)
         ]
-        decoded = drivers.decode_many(
-            self.integers, streams, backend=self.settings.backend, threads=self.settings.threads
-        )
-        return _latents(decoded, torch.empty(0, self.integers.latent_channels, height, width))
+        integers, settings = self._at(rate), self.settings
+        decoded = drivers.decode_many(integers, streams, backend=settings.backend, threads=settings.threads)
+        return _latents(decoded, torch.empty(0, integers.latent_channels, height, width), rate)
+
+    def _hyper_step(self, rate: CodingRate) -> float:
+        if isinstance(self.integers, VariableRateModel) and rate.stepped:
+            return self.integers.hyper_step(rate.gain)
+        return 1.0
 
 
-def _latents(decoded: Sequence[Latents], like: Tensor) -> Tensor:
+def _latents(decoded: Sequence[Latents], like: Tensor, rate: CodingRate | None = None) -> Tensor:
     if not decoded:
         return torch.empty(0, *like.shape[1:])
-    return torch.stack([(item.y.double() / 2**MEAN_BITS).float() for item in decoded])
+    unit = 2**MEAN_BITS if rate is None else 2**MEAN_BITS * rate.gain
+    return torch.stack([(item.y.double() / unit).float() for item in decoded])
 
 
 def save(coder: IntegerCoder, path: Path) -> None:

@@ -7,13 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastlic.integrations.compressai.integers import IntegerCoder, Parts
+from fastlic.integrations.compressai.integers import CodingRate, IntegerCoder, Parts, VariableParts
 from fastlic.integrations.compressai.swap import state_of
 
 
 def model_parts(model: Any) -> Parts:
-    """The entropy path of a model of compressai.models.google or .waseda."""
+    """The entropy path of a model of compressai.models.google, .waseda or .vbr.
+
+    Raises:
+        ValueError: it is set to code in a way that the integer path does not know.
+    """
     from compressai.models import JointAutoregressiveHierarchicalPriors, MeanScaleHyperprior
+    from compressai.models.vbr import ScaleHyperpriorVbr
 
     contextual = isinstance(model, JointAutoregressiveHierarchicalPriors)
     means = isinstance(model, MeanScaleHyperprior)
@@ -25,7 +30,16 @@ def model_parts(model: Any) -> Parts:
         model.entropy_parameters if contextual else None,
         of_magnitude=not means,
         scales_alone=not means,
+        variable=_variable_parts(model) if isinstance(model, ScaleHyperpriorVbr) else None,
     )
+
+
+def _variable_parts(model: Any) -> VariableParts:
+    if not getattr(model, "ste_recursive", True):
+        raise ValueError("with ste_recursive = False its context and its picture see different latents")
+    shift = model.scale_to_context if getattr(model, "scl2ctx", False) else None
+    step, least = (model.gayn2zqstep, float(model.lower_bound_zqstep.bound)) if model.vr_entbttlnck else (None, 0.0)
+    return VariableParts(model.Gain, model.QuantABCD, shift, step, least)
 
 
 class IntegerModel:
@@ -47,12 +61,60 @@ class IntegerModel:
         model: Any = self
         coder: IntegerCoder = state_of(model).coder
         coder.check(model_parts(model))
-        if not isinstance(strings, (list, tuple)) or len(strings) != 2:
-            raise ValueError("strings must be two lists of bytes: of y and of z")
-        rows, columns = (int(n) for n in shape)
-        y_hat = coder.decode(strings[0], strings[1], rows, columns)
-        like = next(model.g_s.parameters())
-        return {"x_hat": model.g_s(y_hat.to(like.device, like.dtype)).clamp_(0, 1)}
+        return _synthesis(model, coder, strings, shape)
+
+
+def _synthesis(
+    model: Any, coder: IntegerCoder, strings: Any, shape: Any, rate: CodingRate | None = None
+) -> dict[str, Tensor]:
+    """What ``decompress`` returns."""
+    if not isinstance(strings, (list, tuple)) or len(strings) != 2:
+        raise ValueError("strings must be two lists of bytes: of y and of z")
+    rows, columns = (int(n) for n in shape)
+    y_hat = coder.decode(strings[0], strings[1], rows, columns, rate)
+    like = next(model.g_s.parameters())
+    return {"x_hat": model.g_s(y_hat.to(like.device, like.dtype)).clamp_(0, 1)}
+
+
+class IntegerVariableModel:
+    """The same of the models of variable rate, whose calls also name the rate; stage 1 codes without any."""
+
+    @torch.no_grad()
+    def compress(self, x: Tensor, stage: int = 2, s: int = 1, inputscale: Any = 0) -> dict[str, Any]:
+        model: Any = self
+        coder: IntegerCoder = state_of(model).coder
+        parts = model_parts(model)
+        coder.check(parts)
+        rate = _coding_rate(model, coder, stage, s, inputscale)
+        y = model.g_a(x)
+        z = model.h_a(torch.abs(y) if parts.of_magnitude else y)
+        y_strings, z_strings, _ = coder.encode(y, z, rate)
+        return {"strings": [y_strings, z_strings], "shape": z.shape[-2:]}
+
+    @torch.no_grad()
+    def decompress(
+        self, strings: list[list[bytes]], shape: Any, stage: int = 2, s: int = 1, inputscale: Any = 0
+    ) -> dict[str, Tensor]:
+        model: Any = self
+        coder: IntegerCoder = state_of(model).coder
+        coder.check(model_parts(model))
+        rate = _coding_rate(model, coder, stage, s, inputscale)
+        return _synthesis(model, coder, strings, shape, rate)
+
+
+def _coding_rate(model: Any, coder: IntegerCoder, stage: int, s: int, inputscale: Any) -> CodingRate:
+    if stage not in (1, 2):
+        raise ValueError(f"stage must be 1 or 2, got {stage!r}")
+    if stage == 1:
+        return CodingRate(1.0, False, False)
+    if inputscale != 0:
+        gain = float(torch.as_tensor(inputscale, dtype=torch.float32))
+    else:
+        gains = coder.integers.gains  # type: ignore[union-attr]  # in float32, whatever precision the model has now
+        if s not in range(len(gains)):
+            raise ValueError(f"s must be from 0 to {len(gains) - 1}, got {s!r}")
+        gain = float(gains[s])
+    return CodingRate(gain, True, not model.no_quantoffset)
 
 
 def codec_parts(codec: Any) -> Parts:

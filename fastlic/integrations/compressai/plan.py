@@ -23,14 +23,24 @@ from compressai.latent_codecs import (
 )
 from compressai.layers import GDN
 from compressai.models import JointAutoregressiveHierarchicalPriors, MeanScaleHyperprior, ScaleHyperprior
-from compressai.models.vbr import JointAutoregressiveHierarchicalPriorsVbr
+from compressai.models.vbr import (
+    JointAutoregressiveHierarchicalPriorsVbr,
+    MeanScaleHyperpriorVbr,
+    ScaleHyperpriorVbr,
+)
 
 from fastlic.integrations.compressai.entropy_models import FastEntropyModel, FastEntropyModelVbr, FastGaussian
 from fastlic.integrations.compressai.groups import GroupsCoder, IntegerGroupsHyperprior, group_parts, serves
 from fastlic.integrations.compressai.integers import Calibration, IntegerCoder, Parts
 from fastlic.integrations.compressai.latent_codecs import FastCheckerboardLatentCodec, FastGaussianLatentCodec
 from fastlic.integrations.compressai.models import FastModel
-from fastlic.integrations.compressai.native_models import IntegerHyperprior, IntegerModel, codec_parts, model_parts
+from fastlic.integrations.compressai.native_models import (
+    IntegerHyperprior,
+    IntegerModel,
+    IntegerVariableModel,
+    codec_parts,
+    model_parts,
+)
 from fastlic.integrations.compressai.raster import FastRaster, FastRasterLatentCodec, FastRasterVbr
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.transforms import FastConvolution, FastGDN, FastTransform, FastTransposed
@@ -199,6 +209,7 @@ def _within(path: str, name: str) -> bool:
 
 
 _STOCK = (ScaleHyperprior, MeanScaleHyperprior, JointAutoregressiveHierarchicalPriors)
+_STOCK_VARIABLE = (ScaleHyperpriorVbr, MeanScaleHyperpriorVbr, JointAutoregressiveHierarchicalPriorsVbr)
 
 
 def _integers(
@@ -211,12 +222,16 @@ def _integers(
     kind: type[IntegerCoder] = IntegerCoder
     try:
         if isinstance(module, ScaleHyperprior):
+            variable = isinstance(module, ScaleHyperpriorVbr)
             own = {type(module).compress, type(module).decompress} - {
-                getattr(cls, method) for cls in _STOCK for method in ("compress", "decompress")
+                getattr(cls, method)
+                for cls in (_STOCK_VARIABLE if variable else _STOCK)
+                for method in ("compress", "decompress")
             }
             if own or {"compress", "decompress"} & set(vars(module)):
                 raise ValueError(f"{type(module).__name__} has its own compress or decompress")
-            parts, g_a, front = model_parts(module), module.g_a, (IntegerModel,)
+            parts, g_a = model_parts(module), module.g_a
+            front = (IntegerVariableModel if variable else IntegerModel,)
         elif isinstance(module, HyperpriorLatentCodec) and hasattr(model, "g_a"):
             if overridden(module, Patch(part, HyperpriorLatentCodec, "", ("compress", "decompress"))):
                 raise ValueError(f"{type(module).__name__} has its own compress or decompress")
