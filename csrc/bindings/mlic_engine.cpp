@@ -128,7 +128,8 @@ Array<std::int16_t> local_context(const Engine& engine, std::size_t slice, const
     const py::gil_scoped_release release;
     const Isa isa = active_isa();
     mlic::Workspace work;
-    const mlic::Tools tools = mlic::tools_for(isa, model.tables, threads);
+    Team team(threads);
+    const mlic::Tools tools = mlic::tools_for(isa, model.tables, team);
     mlic::local_context(net, latent.data(), model.slice_channels, target, work, tools);
   }
   return out;
@@ -161,7 +162,8 @@ Array<std::int16_t> inter_context(const Engine& engine, std::size_t slice, const
     const py::gil_scoped_release release;
     const Isa isa = active_isa();
     mlic::Workspace work;
-    const mlic::Tools tools = mlic::tools_for(isa, model.tables, threads);
+    Team team(threads);
+    const mlic::Tools tools = mlic::tools_for(isa, model.tables, team);
     mlic::inter_context(net, model.linear(), {rows.data(), slice * block, h, w}, target, work, tools);
   }
   return out;

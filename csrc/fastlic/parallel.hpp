@@ -1,9 +1,11 @@
-// Independent jobs on a few threads: how batches of streams are coded.
+// Independent jobs on a few threads: how batches of streams are coded, and the layers of one image.
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -18,39 +20,133 @@ inline unsigned thread_count(unsigned requested, std::size_t jobs) {
   return threads == 0 ? 1 : threads;
 }
 
-// Calls job(i) for i in 0..jobs-1, each once, in any order. The exception of the lowest failing job is rethrown, so the
-// error does not depend on timing; later jobs may or may not have run then.
+// Jobs 0..count-1, each taken once by whoever calls work().
 template <typename Job>
-void parallel_for(std::size_t jobs, unsigned requested, const Job& job) {
-  const unsigned threads = thread_count(requested, jobs);
-  std::atomic<std::size_t> next{0};
-  std::mutex mutex;
-  std::exception_ptr failure;
-  std::size_t failed = jobs;
-  const auto work = [&] {
-    for (std::size_t i = next++; i < jobs; i = next++) {
+class JobQueue {
+ public:
+  JobQueue(std::size_t count, const Job& job) : count_(count), job_(job), failed_(count) {}
+
+  void work() {
+    for (std::size_t i = next_++; i < count_; i = next_++) {
       try {
-        job(i);
+        job_(i);
       } catch (...) {
-        const std::lock_guard<std::mutex> lock(mutex);
-        if (i < failed) {
-          failed = i;
-          failure = std::current_exception();
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (i < failed_) {
+          failed_ = i;
+          failure_ = std::current_exception();
         }
         return;  // jobs below i have all been taken by now, so the lowest failure is still found
       }
     }
-  };
+  }
+  // The exception of the lowest failing job, so that the error does not depend on timing.
+  void rethrow() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  std::size_t count_;
+  const Job& job_;
+  std::atomic<std::size_t> next_{0};
+  std::mutex mutex_;
+  std::exception_ptr failure_;
+  std::size_t failed_;
+};
+
+// Calls job(i) for i in 0..jobs-1, each once, in any order. The exception of the lowest failing job is rethrown; later
+// jobs may or may not have run then.
+template <typename Job>
+void parallel_for(std::size_t jobs, unsigned requested, const Job& job) {
+  const unsigned threads = thread_count(requested, jobs);
+  JobQueue<Job> queue(jobs, job);
   std::vector<std::thread> helpers;
   helpers.reserve(threads - 1);
   try {
-    for (unsigned t = 1; t < threads; ++t) helpers.emplace_back(work);
+    for (unsigned t = 1; t < threads; ++t) helpers.emplace_back([&queue] { queue.work(); });
   } catch (const std::system_error&) {
     // No more threads to be had: those that started, and this one, do the work.
   }
-  work();
+  queue.work();
   for (std::thread& helper : helpers) helper.join();
-  if (failure) std::rethrow_exception(failure);
+  queue.rethrow();
+}
+
+// Threads that stay for many short rounds of jobs, such as the layers of a network: they keep their scratch memory, and
+// waking one costs less than starting it. One round at a time.
+class Team {
+ public:
+  explicit Team(unsigned requested) {
+    const unsigned threads = thread_count(requested, static_cast<std::size_t>(-1));
+    try {
+      for (unsigned t = 1; t < threads; ++t) helpers_.emplace_back([this] { serve(); });
+    } catch (const std::system_error&) {
+      // Those that started, and the caller, do the work.
+    }
+  }
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+  ~Team() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      stop_ = true;
+    }
+    begin_.notify_all();
+    for (std::thread& helper : helpers_) helper.join();
+  }
+
+  // As parallel_for.
+  template <typename Job>
+  void run(std::size_t jobs, const Job& job) {
+    JobQueue<Job> queue(jobs, job);
+    if (helpers_.empty() || jobs < 2) {
+      queue.work();
+      return queue.rethrow();
+    }
+    const std::function<void()> work = [&queue] { queue.work(); };
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      work_ = &work;
+      ++round_;
+    }
+    begin_.notify_all();
+    queue.work();
+    std::unique_lock<std::mutex> lock(mutex_);
+    work_ = nullptr;  // whoever wakes up now has come too late
+    end_.wait(lock, [this] { return busy_ == 0; });
+    lock.unlock();
+    queue.rethrow();
+  }
+
+ private:
+  void serve() {
+    std::size_t seen = 0;
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (true) {
+      begin_.wait(lock, [&] { return stop_ || (work_ != nullptr && round_ != seen); });
+      if (stop_) return;
+      seen = round_;
+      ++busy_;
+      const std::function<void()>* work = work_;
+      lock.unlock();
+      (*work)();
+      lock.lock();
+      if (--busy_ == 0) end_.notify_one();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable begin_, end_;
+  const std::function<void()>* work_ = nullptr;
+  std::size_t round_ = 0;
+  unsigned busy_ = 0;
+  bool stop_ = false;
+  std::vector<std::thread> helpers_;
+};
+
+template <typename Job>
+void parallel_for(std::size_t jobs, Team& team, const Job& job) {
+  team.run(jobs, job);
 }
 
 }  // namespace fastlic

@@ -1,7 +1,7 @@
 """The two drivers of the schedule of channel groups: latents to sections of bytes, and back.
 
 As in fastlic.codec.drivers there is a plain ``reference``, which runs the schedule pass by pass, and ``cpp``, the fused
-engine. Both give the same bytes and the same latents. Section 0 is z, and each pass over y has one of its own.
+engine. Both give the same bytes and the same latents, int32. Section 0 is z, and each pass over y has one of its own.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ def _drive(model: IntegerGroups, height: int, width: int, answer: Callable[[Pass
         try:
             step = schedule.send(answer(step))
         except StopIteration as end:
-            return cast(Latents, end.value)
+            latents = cast(Latents, end.value)
+            return Latents(latents.z.int(), latents.y.int())
 
 
 def _encode_reference(model: IntegerGroups, z: Tensor, y: Tensor) -> Coded:
-    """z, y: int64 in units of 2^-6."""
+    """z, y: int32 in units of 2^-6."""
+    z, y = z.long(), y.long()
     medians = torch.from_numpy(model.z_median.astype(np.int64))[:, None, None]
     targets = [t.permute(1, 2, 0).reshape(-1, len(t)) for t in (z - medians, y)]
     sections: list[bytes] = []
@@ -112,7 +114,7 @@ def _decode_many_engine(
 
 
 def _as_latents(z: np.ndarray, y: np.ndarray) -> Latents:
-    return Latents(torch.from_numpy(z).long(), torch.from_numpy(y).long())
+    return Latents(torch.from_numpy(z), torch.from_numpy(y))
 
 
 ENCODE: dict[str, Callable[..., list[Coded]]] = {"reference": _encode_many_reference, "cpp": _encode_many_engine}
@@ -135,7 +137,7 @@ def encode_many(
     Args:
         latents: float z [N, ceil(h/4), ceil(w/4)] and y [M, h, w] of each, w at least 2.
     """
-    pairs = [(fixed_point(z), fixed_point(y)) for z, y in latents]
+    pairs = [(fixed_point(z, torch.int32), fixed_point(y, torch.int32)) for z, y in latents]
     return ENCODE[_choose(backend)](model, pairs, threads)
 
 

@@ -93,15 +93,17 @@ class Requantiser:
         return cls(multiplier, negative, shift, int(arrays[f"{prefix}.bits"][0]))
 
 
-def fixed_point(y: Tensor) -> Tensor:
-    """A float latent as int64 units of 2^-6, clipped to what streams can hold.
+def fixed_point(y: Tensor, dtype: torch.dtype = torch.int64) -> Tensor:
+    """A float latent as units of 2^-6, int64 or int32, clipped to what streams can hold.
 
     Raises:
         ValueError: values that are not finite.
     """
     if not bool(torch.isfinite(y).all()):
         raise ValueError("the analysis transform produced values that are not finite: are the weights damaged?")
-    return (y.double() * 2**MEAN_BITS).round().clamp(-LATENT_LIMIT, LATENT_LIMIT).long()
+    # A multiplication by a power of two and rounding are exact in either precision; the limit is no float32.
+    scaled = (y if y.dtype == torch.float64 else y.float()) * 2**MEAN_BITS
+    return scaled.round_().clamp_(-LATENT_LIMIT - 1, LATENT_LIMIT + 1).to(dtype).clamp_(-LATENT_LIMIT, LATENT_LIMIT)
 
 
 def reconstruct(symbols: Tensor, means: Tensor) -> Tensor:

@@ -70,10 +70,10 @@ class EncoderSource final : public SymbolSource {
     return out;
   }
 
-  void finish(const CdfTables& tables, unsigned threads, std::vector<Bytes>& sections) const {
+  void finish(const CdfTables& tables, Team& team, std::vector<Bytes>& sections) const {
     const std::size_t first = sections.size();
     sections.resize(first + passes_.size());
-    parallel_for(passes_.size(), threads, [&](std::size_t i) {
+    parallel_for(passes_.size(), team, [&](std::size_t i) {
       const Pass& pass = passes_[i];
       sections[first + i] = rans_encode(pass.symbols.data(), pass.indexes.data(), pass.symbols.size(), tables);
     });
@@ -184,7 +184,7 @@ class Run {
     const Target read = block(offset);
     head_.resize(count * columns);
     constexpr std::size_t kBand = 2;  // rows of the map
-    parallel_for((h + kBand - 1) / kBand, tools_.threads, [&](std::size_t band) {
+    parallel_for((h + kBand - 1) / kBand, tools_.team, [&](std::size_t band) {
       Buffer<std::int16_t> hidden[2];
       for (std::size_t r = band * kBand; r < std::min(h, (band + 1) * kBand); ++r) {
         const std::size_t first = first_column(r, parity), n = (w - first + 1) / 2;
@@ -207,18 +207,30 @@ class Run {
     const std::size_t c = group.channels, m = model_.latent_channels();
     const std::size_t columns = group.parameters.back().columns();
     std::uint8_t* indexes = source_.indexes(where.size() * c);
-    for (std::size_t i = 0; i < where.size(); ++i) {
-      tools_.engine.choose(&head_[i * columns], c, model_.thresholds, indexes + i * c);
-    }
+    each_run(where.size(), [&](std::size_t first, std::size_t last) {
+      for (std::size_t i = first; i < last; ++i) {
+        tools_.engine.choose(&head_[i * columns], c, model_.thresholds, indexes + i * c);
+      }
+    });
     const std::int32_t* means = head_.data() + c;
     const std::int32_t* symbols = source_.symbols(where, group, means, columns);
     const Target activations = block(group.own);
-    Buffer<std::int32_t> latent(engine::padded(c));
-    for (std::size_t i = 0; i < where.size(); ++i) {
-      tools_.engine.reconstruct(symbols + i * c, means + i * columns, c, latent.data());
-      std::copy_n(latent.data(), c, out_.y + where[i] * m + group.first);
-      tools_.engine.requantise16(latent.data(), group.input, {0, latent.size()}, activations.at(where[i]));
-    }
+    each_run(where.size(), [&](std::size_t first, std::size_t last) {
+      Buffer<std::int32_t> latent(engine::padded(c));
+      for (std::size_t i = first; i < last; ++i) {
+        tools_.engine.reconstruct(symbols + i * c, means + i * columns, c, latent.data());
+        std::copy_n(latent.data(), c, out_.y + where[i] * m + group.first);
+        tools_.engine.requantise16(latent.data(), group.input, {0, latent.size()}, activations.at(where[i]));
+      }
+    });
+  }
+
+  // Positions of a pass in runs, each on one thread.
+  template <typename Job>
+  void each_run(std::size_t count, const Job& job) {
+    constexpr std::size_t kRun = 128;
+    parallel_for((count + kRun - 1) / kRun, tools_.team,
+                 [&](std::size_t i) { job(i * kRun, std::min(count, (i + 1) * kRun)); });
   }
 
   const Model& model_;
@@ -231,16 +243,17 @@ class Run {
   Plane packed_, scratch_[2];
 };
 
-Tools tools_for(const Model& model, unsigned threads) {
+Tools tools_for(const Model& model, Team& team) {
   const Isa isa = active_isa();
-  return {engine::kernels(isa), layers::kernels(isa), model.tail, threads};
+  return {engine::kernels(isa), layers::kernels(isa), model.tail, team};
 }
 
 }  // namespace
 
 std::vector<Bytes> Engine::encode(const std::int32_t* z, const std::int32_t* y, Size size, const Outputs& out,
                                   unsigned threads) const {
-  const Tools tools = tools_for(model_, threads);
+  Team team(threads);
+  const Tools tools = tools_for(model_, team);
   const std::size_t n = model_.hyper_channels(), m = model_.latent_channels();
   const std::size_t z_positions = size.hyper_height() * size.hyper_width();
   engine::check_latents(z, z_positions * n);
@@ -249,14 +262,15 @@ std::vector<Bytes> Engine::encode(const std::int32_t* z, const std::int32_t* y, 
   EncoderSource source(y, m, tools.engine);
   Run(model_, size, source, out, tools).all();
   std::vector<Bytes> sections{engine::encode_hyper(out.z, z_positions, n, *model_.z_tables)};
-  source.finish(*model_.y_tables, threads, sections);
+  source.finish(*model_.y_tables, team, sections);
   return sections;
 }
 
 void Engine::decode(std::span<const std::span<const std::uint8_t>> sections, Size size, const Outputs& out,
                     unsigned threads) const {
   check_sizes(sections, size);
-  const Tools tools = tools_for(model_, threads);
+  Team team(threads);
+  const Tools tools = tools_for(model_, team);
   // Before the costly part: a damaged z is found out at once.
   engine::decode_hyper(sections[0], size.hyper_height() * size.hyper_width(), model_.hyper_channels(),
                        *model_.z_tables, out.z);

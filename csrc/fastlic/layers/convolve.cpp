@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "fastlic/parallel.hpp"
-
 namespace fastlic::layers {
 namespace {
 
@@ -53,7 +51,7 @@ void gather(const Layer& layer, const Part& part, const Source& x, std::size_t u
 template <typename From, typename Place>
 void multiply_taps(const Layer& layer, const Part& part, const Source& x, std::size_t count, const From& from,
                    const Place& place, const Tools& tools) {
-  parallel_for((count + kTile - 1) / kTile, tools.threads, [&](std::size_t chunk) {
+  parallel_for((count + kTile - 1) / kTile, tools.team, [&](std::size_t chunk) {
     const std::size_t first = chunk * kTile, rows = std::min(kTile, count - first), depth = part.weights.depth;
     std::int32_t* sums = scratch<std::int32_t>(kTile * layer.columns());
     std::int16_t* gathered = scratch<std::int16_t>(kTile * depth);
@@ -101,7 +99,7 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
   const std::size_t blocks_down = (down + block_height - 1) / block_height;
   const Buffer<std::int16_t> outside(size);
   const std::int32_t zeros[kPanel] = {};
-  parallel_for(blocks_across * blocks_down, tools.threads, [&](std::size_t block) {
+  parallel_for(blocks_across * blocks_down, tools.team, [&](std::size_t block) {
     const std::size_t left = block % blocks_across * block_width, top = block / blocks_across * block_height;
     const std::size_t wide = std::min(block_width, across - left), high = std::min(block_height, down - top);
     const std::size_t line = wide + more, tiles = line * (high + more);  // of inputs
@@ -186,7 +184,7 @@ void multiply_rows(const Layer& layer, const std::int16_t* a, std::size_t a_stri
 // 1x1 layers read rows where they lie.
 template <typename T>
 void convolve_dense(const Layer& layer, const Source& x, const View<T>& out, const Tools& tools) {
-  parallel_for((x.positions() + kTile - 1) / kTile, tools.threads, [&](std::size_t chunk) {
+  parallel_for((x.positions() + kTile - 1) / kTile, tools.team, [&](std::size_t chunk) {
     const std::size_t first = chunk * kTile, count = std::min(kTile, x.positions() - first);
     multiply_rows(layer, x.at(first), x.stride, count, tools, [&](std::size_t row, const std::int32_t* sums) {
       finish(layer, layer.parts[0].requantiser, sums, {0, layer.columns()}, out.at(first + row), tools);
@@ -247,7 +245,7 @@ void convolve_at(const Layer& layer, const Source& x, std::span<const std::size_
 void convolve(const Depthwise& layer, const Source& x, const Target& out, const Tools& tools) {
   const std::size_t channels = padded(layer.channels);
   const Buffer<std::int16_t> outside(channels);
-  parallel_for(x.height, tools.threads, [&](std::size_t row) {
+  parallel_for(x.height, tools.team, [&](std::size_t row) {
     std::int32_t* sums = scratch<std::int32_t>(channels);
     for (std::size_t column = 0; column < x.width; ++column) {
       const std::int16_t* taps[9];

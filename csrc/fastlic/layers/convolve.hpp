@@ -8,6 +8,7 @@
 #include "fastlic/engine/kernels.hpp"
 #include "fastlic/layers/kernels.hpp"
 #include "fastlic/layers/layer.hpp"
+#include "fastlic/parallel.hpp"
 
 namespace fastlic::layers {
 
@@ -16,7 +17,7 @@ struct Tools {
   const engine::Kernels& engine;
   const Kernels& layers;
   const TailLines& tail;
-  unsigned threads;
+  Team& team;
 };
 
 // A map of activations, position by position, `stride` apart: a block of longer rows, or a map of its own.

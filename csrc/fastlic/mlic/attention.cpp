@@ -88,7 +88,7 @@ void attend_linear(const Attention& net, const Source& q, const Source& k, const
   const std::size_t stride = padded(dims), runs = (keys + kRun - 1) / kRun;
   // [channel of k][channel of v], in units of 2^-8 of the values'; exact in double
   std::vector<double> context(net.heads * dims * stride);
-  parallel_for(net.heads, tools.threads, [&](std::size_t head) {
+  parallel_for(net.heads, tools.team, [&](std::size_t head) {
     const std::size_t first = head * dims;
     std::vector<std::int32_t> highest(dims, -kScore - 1);
     for (const std::size_t position : at.list) {
@@ -127,7 +127,7 @@ void attend_linear(const Attention& net, const Source& q, const Source& k, const
     }
   });
   constexpr std::size_t kRows = 64;
-  parallel_for((to.list.size() + kRows - 1) / kRows, tools.threads, [&](std::size_t chunk) {
+  parallel_for((to.list.size() + kRows - 1) / kRows, tools.team, [&](std::size_t chunk) {
     std::vector<std::int16_t> weights(dims);
     std::vector<std::int64_t> means(stride);
     std::vector<std::int32_t> row(padded(net.channels));
@@ -195,7 +195,7 @@ void attend_softmax(const Attention& net, const Source& q, const Source& k, cons
     }
     const std::vector<std::int32_t> zeros(std::max(columns, value_columns));
     const Score score = score_of(net.score, head);
-    parallel_for((to.list.size() + kRows - 1) / kRows, tools.threads, [&](std::size_t chunk) {
+    parallel_for((to.list.size() + kRows - 1) / kRows, tools.team, [&](std::size_t chunk) {
       const std::size_t begin = chunk * kRows, count = std::min(kRows, to.list.size() - begin);
       Buffer<std::int16_t> queries(count * depth), weights(count * runs * kRun);
       Buffer<std::int32_t> scores(count * columns), sums(count * value_columns);
@@ -352,7 +352,7 @@ void local_context(const LocalAttention& net, const std::int32_t* latent, std::s
     }
   }
   const std::size_t outputs = net.proj.outputs, columns = net.proj.columns();
-  parallel_for(h, tools.threads, [&](std::size_t r) {
+  parallel_for(h, tools.team, [&](std::size_t r) {
     const Parity others{false};
     const std::size_t first = others.first(r), count = others.count(r, w);
     Buffer<std::int16_t> windows(count * kTokens * block);

@@ -17,8 +17,8 @@ struct Tools : layers::Tools {
   const Tables& tables;
 };
 
-inline Tools tools_for(Isa isa, const Tables& tables, unsigned threads) {
-  return {{engine::kernels(isa), layers::kernels(isa), tables.tail, threads}, kernels(isa), tables};
+inline Tools tools_for(Isa isa, const Tables& tables, Team& team) {
+  return {{engine::kernels(isa), layers::kernels(isa), tables.tail, team}, kernels(isa), tables};
 }
 
 // Columns of one parity in one row, from `first` on, every second one. Anchors have an odd row + column.

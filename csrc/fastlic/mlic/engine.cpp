@@ -186,7 +186,7 @@ class Run {
     const Target read = block(parity.anchors ? model_.blocks.inter : model_.blocks.local);
     head_.resize(where_.size() * columns);
     constexpr std::size_t kBand = 2;  // rows of the map
-    parallel_for((h + kBand - 1) / kBand, tools_.threads, [&](std::size_t band) {
+    parallel_for((h + kBand - 1) / kBand, tools_.team, [&](std::size_t band) {
       Buffer<std::int16_t> hidden[2];
       for (std::size_t r = band * kBand; r < std::min(h, (band + 1) * kBand); ++r) {
         const std::size_t first = parity.first(r), count = parity.count(r, w);
@@ -256,7 +256,8 @@ class Run {
 Engine::Encoded Engine::encode(const std::int32_t* z, const std::int32_t* y, Size size, const Outputs& out,
                                unsigned threads) const {
   const Isa isa = active_isa();
-  const Tools tools = tools_for(isa, model_.tables, threads);
+  Team team(threads);
+  const Tools tools = tools_for(isa, model_.tables, team);
   const std::size_t n = model_.hyper_channels(), m = model_.latent_channels();
   const std::size_t z_positions = size.hyper_height() * size.hyper_width(), positions = size.height * size.width;
   engine::check_latents(z, z_positions * n);
@@ -271,7 +272,8 @@ void Engine::decode(std::span<const std::uint8_t> z, std::span<const std::uint8_
                     const Outputs& out, unsigned threads) const {
   check_sizes(z.size(), y.size(), size);
   const Isa isa = active_isa();
-  const Tools tools = tools_for(isa, model_.tables, threads);
+  Team team(threads);
+  const Tools tools = tools_for(isa, model_.tables, team);
   DecoderSource source(y, *model_.y_tables, model_.slice_channels, slices);
   // Before the costly part: a damaged z is found out at once.
   engine::decode_hyper(z, size.hyper_height() * size.hyper_width(), model_.hyper_channels(), *model_.z_tables, out.z);

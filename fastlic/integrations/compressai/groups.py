@@ -20,9 +20,10 @@ from torch import Tensor
 from fastlic import config
 from fastlic.codec import groups_drivers as drivers
 from fastlic.codec.calibration import default_calibration
+from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.groups.convert import GroupNetworks, Networks, convert_groups
 from fastlic.entropy.groups.model import Group, IntegerGroups
-from fastlic.entropy.schedule import HYPER_STRIDE
+from fastlic.entropy.schedule import HYPER_STRIDE, Latents
 from fastlic.errors import CorruptStreamError
 from fastlic.integrations.compressai import native_stream
 from fastlic.integrations.compressai.integers import (
@@ -30,7 +31,6 @@ from fastlic.integrations.compressai.integers import (
     Calibration,
     IntegerCoder,
     Parts,
-    _latents,
     _sequence,
     calibration_latents,
     read,
@@ -280,7 +280,7 @@ class GroupsCoder(IntegerCoder):
         coded = drivers.encode_many(self.integers, pairs, self.settings.backend, self.settings.threads)
         order = [*range(1, 1 + self.integers.passes), 0]
         strings = [[native_stream.wrap(sections[i], self._check) for sections, _ in coded] for i in order]
-        return strings, _latents([latents for _, latents in coded], y)
+        return strings, _floats([latents for _, latents in coded], y)
 
     def decode_passes(self, strings: Sequence[Sequence[bytes]], rows: int, columns: int) -> Tensor:
         """y_hat [B, M, 4 rows, 4 columns] float32 on the CPU; rows and columns are z's."""
@@ -301,7 +301,15 @@ class GroupsCoder(IntegerCoder):
             for image in zip(z, *passes, strict=True)
         ]
         decoded = drivers.decode_many(self.integers, streams, self.settings.backend, self.settings.threads)
-        return _latents(decoded, torch.empty(0, self.integers.latent_channels, height, width))
+        return _floats(decoded, torch.empty(0, self.integers.latent_channels, height, width))
+
+
+def _floats(decoded: Sequence[Latents], like: Tensor) -> Tensor:
+    """y_hat float32 [B, M, h, w], channels-last as the engine leaves it."""
+    if not decoded:
+        return torch.empty(0, *like.shape[1:])
+    maps = [item.y.float().mul_(2.0**-MEAN_BITS) for item in decoded]
+    return maps[0][None] if len(maps) == 1 else torch.stack(maps)
 
 
 class IntegerGroupsHyperprior:
