@@ -36,6 +36,29 @@ struct Maps {
 // One image per thread; a single image may use them all.
 unsigned inner_threads(std::size_t images, unsigned threads) { return images == 1 ? threads : 1; }
 
+py::list analyse_many(const Engine& engine, const std::vector<Int32s>& y, unsigned threads) {
+  std::vector<Size> sizes;
+  std::vector<Int32s> z;
+  for (const Int32s& map : y) {
+    if (map.ndim() != 3 || map.shape(0) < 1 || map.shape(1) < 1) throw py::value_error("y must be [height, width, M]");
+    require_equal(static_cast<std::size_t>(map.shape(2)), engine.model().latent_channels(), "channels of y and its model");
+    const Size& size = sizes.emplace_back(
+        Size{static_cast<std::size_t>(map.shape(0)), static_cast<std::size_t>(map.shape(1))});
+    z.emplace_back(std::vector<std::size_t>{size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()});
+  }
+  std::vector<std::pair<const std::int32_t*, std::int32_t*>> data;
+  for (std::size_t i = 0; i < y.size(); ++i) data.emplace_back(y[i].data(), z[i].mutable_data());
+  {
+    const py::gil_scoped_release release;
+    parallel_for(y.size(), threads, [&](std::size_t i) {
+      engine.analyse(data[i].first, sizes[i], data[i].second, inner_threads(data.size(), threads));
+    });
+  }
+  py::list result;
+  for (const Int32s& map : z) result.append(map);
+  return result;
+}
+
 py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const std::vector<Int32s>& y,
                      unsigned threads) {
   require_equal(z.size(), y.size(), "lists z and y");
@@ -112,6 +135,7 @@ py::list decode_many(const Engine& engine, const std::vector<std::vector<py::buf
 FASTLIC_BINDINGS(groups_engine) {
   py::class_<Engine, std::shared_ptr<Engine>>(module, "GroupsEngine")
       .def(py::init(&make), py::arg("arrays"), py::arg("z_tables"), py::arg("y_tables"))
+      .def("analyse_many", &analyse_many, py::arg("y").noconvert(), py::arg("threads"))
       .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("threads"))
       .def("decode_many", &decode_many, py::arg("streams"), py::arg("sizes"), py::arg("threads"));
 }

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fastlic.codec.drivers import fewest_bits
-from fastlic.entropy.fixed import fixed_point, quantise
+from fastlic.entropy.fixed import MEAN_BITS, fixed_point, quantise
 from fastlic.entropy.groups.model import IntegerGroups
 from fastlic.entropy.groups.schedule import groups_schedule
 from fastlic.entropy.mlic.schedule import Pass
@@ -139,6 +139,24 @@ def encode_many(
     """
     pairs = [(fixed_point(z, torch.int32), fixed_point(y, torch.int32)) for z, y in latents]
     return ENCODE[_choose(backend)](model, pairs, threads)
+
+
+def analyse_many(
+    model: IntegerGroups, latents: Sequence[Tensor], backend: str = "auto", threads: int = 1
+) -> list[tuple[Tensor, Tensor]]:
+    """What ``encode_many`` takes, of float y [M, h, w]: (z, y) float32, z by the model's own integers.
+
+    Raises:
+        ValueError: the model has none for it (``IntegerGroups.analyses``).
+    """
+    if not model.analyses:
+        raise ValueError("this model has no integers for hyper analysis")
+    fixed = [fixed_point(y, torch.int32) for y in latents]
+    if _choose(backend) == "cpp":
+        z = [torch.from_numpy(own) for own in model.engine.analyse_many([y.numpy() for y in fixed], threads)]
+    else:
+        z = [model.hyper_analysis(y.long()) for y in fixed]
+    return [(own.float() * 2.0**-MEAN_BITS, y) for own, y in zip(z, latents, strict=True)]
 
 
 def decode_many(

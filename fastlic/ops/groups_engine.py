@@ -39,6 +39,15 @@ class GroupsEngine:
     def __reduce__(self) -> tuple[Any, ...]:  # the C++ object is rebuilt, not pickled
         return type(self), (self._arrays, *self._tables)
 
+    def analyse_many(self, y: Sequence[Any], threads: int = 1) -> list[Ints]:
+        """z [N, ceil(h/4), ceil(w/4)] of each y [M, h, w], both integers in units of 2^-6.
+
+        Raises:
+            ValueError: the model has no hyper analysis.
+        """
+        maps = [_channels_last(x) for x in y]
+        return [_channels_first(z) for z in self._native.analyse_many(maps, _threads(threads))]
+
     def encode_many(self, z: Sequence[Any], y: Sequence[Any], threads: int = 1) -> list[tuple[list[bytes], Ints, Ints]]:
         """(sections, z symbols, y) of each image; sections: z, then each pass over y.
 

@@ -71,7 +71,10 @@ def checkerboard() -> Networks:
     parameters = nn.Sequential(conv(198, 64, 1), nn.ReLU(), conv(64, 128, 1))
     bottleneck = EntropyBottleneck(N).eval()
     _logistic(bottleneck, torch.linspace(0.5, 3, N))
-    h_a = nn.Sequential(conv(64, N, 3), nn.AvgPool2d(4))
+    # Unlike the other model's this analysis has an integer form.
+    h_a = nn.Sequential(
+        *(conv(64, 40, 3), nn.LeakyReLU(), nn.Conv2d(40, 20, 5, 2, 2), nn.ReLU(), nn.Conv2d(20, N, 3, 2, 1))
+    )
     return Networks(h_a, h_s, bottleneck, [GroupNetworks(Group(64, 0), None, conv(64, 128, 5), parameters)])
 
 
@@ -123,6 +126,32 @@ def test_the_reference_decodes_what_the_engine_wrote(models, name):
     model = models[name]
     ((sections, latents),) = drivers.encode_many(model, [random_latents(model, 6, 10)], "cpp")
     assert same(drivers.decode_many(model, [(sections, 6, 10)], "reference")[0], latents)
+
+
+def test_hyper_analysis_equals_the_reference(models, isa):
+    model = models["checkerboard"]
+    for size in (*SIZES, (3, 7)):
+        y = random_latents(model, *size)[1]
+        ((z, _),) = drivers.analyse_many(model, [y], "reference")
+        assert z.shape == (N, *hyper_size(*size)) and z.unique().numel() > 3
+        for threads in (1, 3):
+            assert torch.equal(drivers.analyse_many(model, [y], "cpp", threads)[0][0], z), size
+    assert not models["uneven"].analyses
+    with pytest.raises(ValueError, match="hyper analysis"):
+        drivers.analyse_many(models["uneven"], [y])
+    with pytest.raises(ValueError, match="no analysis"):
+        models["uneven"].engine.analyse_many([np.zeros((52, 4, 4), np.int32)])
+
+
+@torch.no_grad()
+def test_hyper_analysis_follows_the_floats():
+    torch.manual_seed(1)
+    networks = checkerboard()
+    model = converted(networks)
+    y = torch.randn(64, 16, 24) * torch.linspace(0.2, 4, 64)[:, None, None]
+    ((z, _),) = drivers.analyse_many(model, [y])
+    expected = networks.hyper_analysis(y[None])[0]
+    assert float((z - expected).abs().mean() / expected.std()) < 0.02
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -250,6 +250,28 @@ Tools tools_for(const Model& model, Team& team) {
 
 }  // namespace
 
+void Engine::analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned threads) const {
+  if (model_.analysis.empty()) throw std::invalid_argument("this model has no analysis of y");
+  Team team(threads);
+  const Tools tools = tools_for(model_, team);
+  const std::size_t n = model_.hyper_channels(), m = model_.latent_channels();
+  engine::check_latents(y, size.height * size.width * m);
+  Plane x, scratch[2];
+  const Target input = x.shape(size.height, size.width, m);
+  parallel_for(size.height, team, [&](std::size_t row) {
+    Buffer<std::int32_t> latent(input.stride);
+    for (std::size_t column = 0; column < size.width; ++column) {
+      std::copy_n(y + (row * size.width + column) * m, m, latent.data());
+      tools.engine.requantise16(latent.data(), model_.y_input, {0, input.stride}, input.at(row, column));
+    }
+  });
+  const std::size_t columns = model_.analysis.back().columns();
+  const layers::Head out{nullptr, columns, size.hyper_height(), size.hyper_width()};
+  Buffer<std::int32_t> head(out.positions() * columns);
+  run(model_.analysis, x.source(), layers::Head{head.data(), columns, out.height, out.width}, scratch, tools);
+  for (std::size_t p = 0; p < out.positions(); ++p) std::copy_n(&head[p * columns], n, z + p * n);
+}
+
 std::vector<Bytes> Engine::encode(const std::int32_t* z, const std::int32_t* y, Size size, const Outputs& out,
                                   unsigned threads) const {
   Team team(threads);

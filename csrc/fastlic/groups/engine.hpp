@@ -30,6 +30,9 @@ class Engine {
 
   const Model& model() const noexcept { return model_; }
 
+  // z [hz * wz][N] of y, both in units of 2^-6; a y beyond the limit: std::invalid_argument. Needs model().analysis.
+  void analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned threads) const;
+
   // z, y: latents in units of 2^-6, within +-kLatentLimit (others: std::invalid_argument). Sections: z, then the passes.
   std::vector<Bytes> encode(const std::int32_t* z, const std::int32_t* y, Size size, const Outputs& out,
                             unsigned threads) const;

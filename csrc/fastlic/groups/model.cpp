@@ -18,7 +18,7 @@ using layers::kActivationBits;
 using layers::Reader;
 
 void require_size(const Stack& stack, const std::string& name) {
-  for (const Layer& layer : stack) require(layer.up == 1, name, "must keep its size");
+  require(layers::keeps_size(stack), name, "must keep its size");
 }
 
 // Groups by channels and parity; nothing else yet.
@@ -76,14 +76,12 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
   z_median = engine::read_medians(reader, *z_tables);
   z_input = read.requantiser("requantisers.z.input", z_median.size(), kActivationBits);
   hyper = read.stack("layers.hyper", {z_median.size()});
-  std::size_t up = 1;
-  for (const Layer& layer : hyper) up *= layer.up;
-  require(up == engine::kHyperStride, "hyper", "must enlarge its input 4 times, not " + std::to_string(up));
+  require(layers::enlarges(hyper) == engine::kHyperStride, "hyper", "must enlarge its input 4 times");
   const std::size_t features = hyper.back().outputs;
   require(features <= kMaxChannels, "hyper", "has too many outputs");
 
   groups = read_groups(reader);
-  const Requantiser y_input = read.requantiser("requantisers.y.input", latent_channels(), kActivationBits);
+  y_input = read.requantiser("requantisers.y.input", latent_channels(), kActivationBits);
   std::size_t begin = 0;
   for (std::size_t k = 0; k < groups.size(); ++k) {
     Group& group = groups[k];
@@ -124,6 +122,14 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
     for (Group::Piece& piece : group.reads) piece.offset += hyper_block + padded(features);
   }
   row = hyper_block + padded(features) + begin;
+
+  if (engine::count_layers(reader, "layers.analysis") == 0) return;
+  analysis = read.stack("layers.analysis", {latent_channels()}, kMaxWideBits);
+  std::size_t down = 1;
+  for (const Layer& layer : analysis) down = layer.up == 1 ? down * layer.down : 0;
+  require(down == engine::kHyperStride, "analysis", "must make its input 4 times smaller");
+  require(analysis.back().outputs == z_median.size() && analysis.back().gelu.empty(), "analysis",
+          "must end with the channels of z");
 }
 
 }  // namespace fastlic::groups

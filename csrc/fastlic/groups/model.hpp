@@ -60,6 +60,9 @@ struct Model {
   std::vector<std::int32_t> z_median;   // [N]
   Requantiser z_input;
   Stack hyper;
+  // From activations of y to z in units of 2^-6, for encoders only; empty where z comes from elsewhere.
+  Stack analysis;
+  Requantiser y_input;
   std::vector<Group> groups;
   engine::Thresholds thresholds;
   layers::TailLines tail;

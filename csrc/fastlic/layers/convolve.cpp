@@ -80,7 +80,7 @@ void convolve_direct(const Layer& layer, const Part& part, const Source& x, cons
   multiply_taps(
       layer, part, x, rows * columns,
       [&](std::size_t i) {
-        return Position{i / columns, i % columns};
+        return Position{layer.down * (i / columns), layer.down * (i % columns)};
       },
       [&](std::size_t i) {
         return out.at(layer.up * (i / columns) + part.row, layer.up * (i % columns) + part.column);
@@ -196,7 +196,7 @@ template <typename T>
 void convolve_any(const Layer& layer, const Source& x, const View<T>& out, const Tools& tools) {
   if (layer.splits > 0) {
     convolve_winograd(layer, x, out, tools);
-  } else if (layer.up == 1 && layer.parts[0].taps.size() == 1 && x.height == out.height && x.width == out.width) {
+  } else if (layer.up == layer.down && layer.parts[0].taps.size() == 1 && x.height == out.height && x.width == out.width) {
     convolve_dense(layer, x, out, tools);
   } else {
     for (const Part& part : layer.parts) convolve_direct(layer, part, x, out, tools);
@@ -207,8 +207,9 @@ template <typename T>
 void run_any(const Stack& stack, Source x, const View<T>& out, Plane (&scratch)[2], const Tools& tools) {
   for (std::size_t i = 0; i + 1 < stack.size(); ++i) {
     Plane& plane = scratch[i % 2];
-    const std::size_t up = stack[i].up;
-    convolve(stack[i], x, plane.shape(x.height * up, x.width * up, stack[i].outputs), tools);
+    const std::size_t up = stack[i].up, down = stack[i].down;
+    const std::size_t height = (x.height * up + down - 1) / down, width = (x.width * up + down - 1) / down;
+    convolve(stack[i], x, plane.shape(height, width, stack[i].outputs), tools);
     x = plane.source();
   }
   convolve(stack.back(), x, out, tools);

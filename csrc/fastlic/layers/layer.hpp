@@ -57,7 +57,7 @@ struct Part {
 struct Layer {
   std::size_t outputs = 0;  // of one part
   std::size_t depth = 0;    // padded inputs of one position
-  std::size_t up = 1;
+  std::size_t up = 1, down = 1;  // one of them may be 2: what sizes are multiplied and divided by
   // Rows and columns of pieces that the kernel is cut into for Winograd's transform; 0: multiplied tap by tap. A kernel
   // that reaches `splits` positions has pieces that begin at -splits, -splits + 2, ...: two taps each, the last three.
   // So tiles of inputs, 2 apart, serve all of them.

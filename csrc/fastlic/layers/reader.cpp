@@ -57,7 +57,7 @@ std::vector<Tap> taps_of(const RawLayer& raw, int row, int column) {
 }
 
 bool fits_winograd(const RawLayer& raw, bool positive) {
-  if (raw.kernel == 1) return false;
+  if (raw.kernel == 1 || raw.kind == kHalved) return false;
   for (std::size_t out = 0; out < raw.outputs; ++out) {
     if (raw.reach(out, positive) > engine::kWinogradReach) return false;
   }
@@ -160,7 +160,7 @@ std::int64_t RawLayer::reach(std::size_t out, bool positive) const {
 RawLayer Reader::raw(const std::string& name, std::size_t inputs, bool depthwise) const {
   const engine::ArrayRef& weight = arrays_.get(name + ".weight", Type::int8, 4);
   const auto geometry = arrays_.int32s(name + ".geometry");
-  require(geometry.size() == 2 && geometry[0] >= kPlain && geometry[0] <= kShuffled && geometry[1] >= 1,
+  require(geometry.size() == 2 && geometry[0] >= kPlain && geometry[0] <= kHalved && geometry[1] >= 1,
           name + ".geometry", "must be kind and groups");
   RawLayer raw;
   raw.name = name;
@@ -244,7 +244,8 @@ Layer Reader::layer(const std::string& name, const Inputs& inputs, unsigned bits
   const std::size_t step = raw.kind == kShuffled ? 4 : 1;
   require(raw.outputs % step == 0, name, "must have a multiple of four outputs before its shuffle");
   layer.outputs = raw.outputs / step;
-  layer.up = raw.kind == kPlain ? 1 : 2;
+  layer.up = raw.kind == kTransposed || raw.kind == kShuffled ? 2 : 1;
+  layer.down = raw.kind == kHalved ? 2 : 1;
   std::vector<std::vector<Tap>> taps;
   const bool fits = fits_winograd(raw, positive);
   for (std::size_t p = 0; p < layer.up * layer.up; ++p) {
@@ -265,7 +266,7 @@ Layer Reader::layer(const std::string& name, const Inputs& inputs, unsigned bits
 
 Layer Reader::dense(const std::string& name, const Inputs& inputs, unsigned bits) const {
   Layer out = layer(name, inputs, bits);
-  require(out.up == 1 && out.parts[0].taps.size() == 1, name, "must be a 1x1 layer");
+  require(keeps_size({out}) && out.parts[0].taps.size() == 1, name, "must be a 1x1 layer");
   return out;
 }
 
@@ -312,10 +313,15 @@ Stack Reader::stack(const std::string& name, Inputs inputs, unsigned last_bits) 
 
 Stack Reader::dense_stack(const std::string& name, const Inputs& inputs, unsigned last_bits) const {
   Stack out = stack(name, inputs, last_bits);
-  for (const Layer& layer : out) {
-    require(layer.up == 1 && layer.parts[0].taps.size() == 1, name, "must be 1x1 layers");
-  }
+  require(keeps_size(out), name, "must be 1x1 layers");
+  for (const Layer& layer : out) require(layer.parts[0].taps.size() == 1, name, "must be 1x1 layers");
   return out;
+}
+
+std::size_t enlarges(const Stack& stack) {
+  std::size_t up = 1;
+  for (const Layer& layer : stack) up = layer.down == 1 ? up * layer.up : 0;
+  return up;
 }
 
 TailLines Reader::tail_lines() const {

@@ -12,7 +12,7 @@
 namespace fastlic::layers {
 
 constexpr unsigned kActivationBits = 12;
-enum Kind { kPlain = 0, kTransposed = 1, kShuffled = 2 };
+enum Kind { kPlain = 0, kTransposed = 1, kShuffled = 2, kHalved = 3 };
 
 // Channels that a layer reads from one block of a row of memory, and the block's size there.
 struct Block {
@@ -91,5 +91,9 @@ class Reader {
 
   const engine::ArrayReader& arrays_;
 };
+
+// How many times a network multiplies sizes; 0 if any of its layers divides them.
+std::size_t enlarges(const Stack& stack);
+inline bool keeps_size(const Stack& stack) { return enlarges(stack) == 1; }
 
 }  // namespace fastlic::layers

@@ -47,7 +47,7 @@ Attention attention(const Reader& read, const std::string& name, const Inputs& i
   out.mlp.in = read.dense(name + ".mlp.0", {projected});
   out.mlp.spread = read.depthwise(name + ".mlp.1", out.mlp.in.outputs, kActivationBits);
   out.mlp.out = read.dense(name + ".mlp.2", {out.mlp.in.outputs}, kSumBits);
-  require(out.reprojection.up == 1 && out.mlp.out.outputs == outputs, name, "has the wrong number of outputs");
+  require(layers::keeps_size({out.reprojection}) && out.mlp.out.outputs == outputs, name, "has the wrong number of outputs");
   if (inter) {
     out.skip = read.dense(name + ".skip", {projected}, kSumBits);
     require(out.skip.outputs == outputs, name, "has the wrong number of outputs");
@@ -141,9 +141,7 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
   z_median = engine::read_medians(reader, *z_tables);
   z_input = read.requantiser("requantisers.z.input", z_median.size(), kActivationBits);
   hyper = read.stack("layers.hyper", {z_median.size()});
-  std::size_t up = 1;
-  for (const Layer& layer : hyper) up *= layer.up;
-  require(up == engine::kHyperStride, "hyper", "must enlarge its input 4 times, not " + std::to_string(up));
+  require(layers::enlarges(hyper) == engine::kHyperStride, "hyper", "must enlarge its input 4 times");
   const std::size_t m = hyper.back().outputs / 2;
   require(hyper.back().outputs == 2 * m && m % count == 0 && m <= kMaxChannels, "hyper",
           "must have two outputs per channel of the latent");
@@ -218,7 +216,7 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
               "residual." + suffix, "must end with the slice's channels");
     }
     for (const Stack* stack : {&slice.channel, &slice.stacked, &slice.residual[0], &slice.residual[1]}) {
-      for (const Layer& layer : *stack) require(layer.up == 1, "slice " + number, "must keep its size");
+      require(layers::keeps_size(*stack), "slice " + number, "must keep its size");
     }
     slices.push_back(std::move(slice));
   }

@@ -29,7 +29,7 @@ from fastlic.entropy.groups.model import Group, IntegerGroups
 from fastlic.entropy.groups.schedule import groups_schedule
 from fastlic.entropy.groups.stages import Stage, stage_of, stages_of
 from fastlic.entropy.mlic.functions import EXPONENTS, Tables
-from fastlic.entropy.mlic.layers import Layer
+from fastlic.entropy.mlic.layers import HALVED, SHUFFLED, TRANSPOSED, Layer
 from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.models.density import EntropyBottleneck
 from fastlic.ops.rans import gaussian_tables
@@ -64,7 +64,8 @@ class Networks:
     """All float networks of one model, on the CPU, in float32 and eval mode.
 
     Attributes:
-        hyper_analysis: y [1, M, h, w] -> z [1, N, h/4, w/4].
+        hyper_analysis: y [1, M, h, w] -> z [1, N, h/4, w/4]. Layers that have an integer form are converted
+            too; anything else stays with whoever calls the encoder.
         h_s: from z to hyper features [1, F, h, w].
         bottleneck: the density of z.
     """
@@ -139,7 +140,9 @@ def _calibrate(
     networks: Networks, h_s: Sequence[Stage], groups: Sequence[_Stages], latents: Sequence[Tensor]
 ) -> _Ranges:
     ranges = _Ranges()
+    analysis = _analysis(networks)
     for y in latents:
+        ranges.run(analysis, y)
         hyper = ranges.run(h_s, ranges.see("z", networks.bottleneck(networks.hyper_analysis(y))[0]))
         rows, columns = y.shape[2:]
         colour = (torch.arange(rows)[:, None] + torch.arange(columns)) % 2
@@ -167,6 +170,16 @@ def _calibrate(
             decoded.append(y_hat)
         ranges.see("y", torch.cat(decoded, 1))
     return ranges
+
+
+def _analysis(networks: Networks) -> list[Stage]:
+    """h_a as stages; empty if it has no integer form."""
+    try:
+        stages = stages_of(networks.hyper_analysis, "analysis")  # type: ignore[arg-type]
+    except (ValueError, TypeError):
+        return []
+    halves = sum(stage.kind == HALVED for stage in stages)
+    return [] if halves != 2 or stages[-1].gelu or any(s.kind in (TRANSPOSED, SHUFFLED) for s in stages) else stages
 
 
 class _Builder:
@@ -232,6 +245,8 @@ def convert_groups(networks: Networks, latents: Sequence[Tensor]) -> IntegerGrou
     unit = 2.0**-MEAN_BITS
     z_units, y_units = (ranges.scale(name, floor=1.0) for name in ("z", "y"))
     hyper = build.stack("hyper", h_s, z_units)
+    if analysis := _analysis(networks):
+        build.stack("analysis", analysis, y_units, np.full(len(z_units), unit))
     by_group = np.split(y_units, np.cumsum([own.group.channels for own in groups])[:-1])
     for i, own in enumerate(groups):
         joined = [hyper]

@@ -60,7 +60,8 @@ class IntegerGroups:
         z_median: int32 [N] in units of 2^-6.
         thresholds: int32 [63] in units of 2^-10.
         tables: the normal distribution, for GELU.
-        layers: by name; ``hyper.0``, ... is the hyper synthesis, the others see above.
+        layers: by name; ``hyper.0``, ... is the hyper synthesis, the others see above. ``analysis.0``, ..., where there
+            are any, make z of y: decoders need no such thing, encoders get bytes that depend on y alone.
         requantisers: ``z.input`` and ``y.input``, from latents to activations.
     """
 
@@ -97,6 +98,11 @@ class IntegerGroups:
         """Where group ``index`` begins in the latent."""
         return sum(group.channels for group in self.groups[:index])
 
+    @property
+    def analyses(self) -> bool:
+        """Whether z comes from these integers too."""
+        return "analysis.0" in self.layers
+
     # ---- networks: activations in, activations out
 
     def stack(self, name: str, x: Tensor) -> Tensor:
@@ -113,6 +119,10 @@ class IntegerGroups:
         latent = reconstruct(z.permute(1, 2, 0), median)
         x = self.requantisers["z.input"](latent).permute(2, 0, 1)
         return self.stack("hyper", x)[:, :height, :width]
+
+    def hyper_analysis(self, y: Tensor) -> Tensor:
+        """h_a: y int64 [M, h, w] -> z [N, h/4, w/4], both in units of 2^-6."""
+        return self.stack("analysis", self.requantisers["y.input"](y.permute(1, 2, 0)).permute(2, 0, 1))
 
     def latent_input(self, index: int, latent: Tensor) -> Tensor:
         """Latents of group ``index`` [C, h, w] as activations."""

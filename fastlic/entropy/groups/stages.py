@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.entropy.convert import _check_convolution, _flat
-from fastlic.entropy.mlic.layers import PLAIN, SHUFFLED, TRANSPOSED
+from fastlic.entropy.mlic.layers import HALVED, PLAIN, SHUFFLED, TRANSPOSED
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Stage:
 
     Attributes:
         weight, bias: as torch stores them for ``kind``.
-        kind: PLAIN, TRANSPOSED or SHUFFLED.
+        kind: PLAIN, TRANSPOSED, SHUFFLED or HALVED.
         slope: of the leaky ReLU, 1 for none.
     """
 
@@ -40,7 +41,7 @@ class Stage:
         padding = self.weight.shape[-1] // 2
         if self.kind == TRANSPOSED:
             return F.conv_transpose2d(x, self.weight, self.bias, 2, padding, 1)
-        x = F.conv2d(x, self.weight, self.bias, 1, padding)
+        x = F.conv2d(x, self.weight, self.bias, 2 if self.kind == HALVED else 1, padding)
         return F.pixel_shuffle(x, 2) if self.kind == SHUFFLED else x
 
     def activate(self, x: Tensor) -> Tensor:
@@ -56,8 +57,12 @@ def stage_of(module: nn.Conv2d | nn.ConvTranspose2d, name: str) -> Stage:
     Raises:
         ValueError: it is of a kind that has no integer form.
     """
-    _check_convolution(module, name)
-    weight, kind = module.weight.detach(), PLAIN
+    kind = HALVED if isinstance(module, nn.Conv2d) and module.stride == (2, 2) else PLAIN
+    shape = copy.copy(module)
+    if kind == HALVED:
+        shape.stride = (1, 1)  # everything else must be as for any layer
+    _check_convolution(shape, name)
+    weight = module.weight.detach()
     if isinstance(module, nn.ConvTranspose2d):
         kind = TRANSPOSED
         if module.stride == (1, 1):  # a convolution with the kernel turned round

@@ -17,7 +17,7 @@ from fastlic.entropy.mlic.functions import Tables
 
 _INT32 = 2**31 - 1
 _WEIGHT_LIMIT = 127
-PLAIN, TRANSPOSED, SHUFFLED = 0, 1, 2  # SHUFFLED: a pixel shuffle by 2 follows
+PLAIN, TRANSPOSED, SHUFFLED, HALVED = 0, 1, 2, 3  # SHUFFLED: a pixel shuffle by 2 follows; HALVED: stride 2
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Layer:
     Attributes:
         weight: int8 [out, in / groups, k, k]; for TRANSPOSED [in, out, k, k]. Linear layers have k = 1.
         bias: int32 [out].
-        kind: PLAIN, TRANSPOSED (stride 2) or SHUFFLED.
+        kind: PLAIN, TRANSPOSED (stride 2), SHUFFLED or HALVED.
         groups: 1, or the number of channels (depthwise).
         requantiser: a leaky ReLU's slope is folded in.
         exponents: uint8 [out], GELU reads units of 2^-exponent; None for no GELU.
@@ -97,7 +97,8 @@ class Layer:
         if self.kind == TRANSPOSED:
             out = F.conv_transpose2d(planes, weight, bias, 2, padding, 1)
         else:
-            out = F.conv2d(planes, weight, bias, 1, padding, groups=self.groups)
+            stride = 2 if self.kind == HALVED else 1
+            out = F.conv2d(planes, weight, bias, stride, padding, groups=self.groups)
         return out[0].long()
 
     def __call__(self, x: Tensor, tables: Tables, padded: bool = True) -> Tensor:

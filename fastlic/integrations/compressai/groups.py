@@ -49,7 +49,7 @@ class GroupParts(Parts):
 
     @property
     def modules(self) -> list[nn.Module]:
-        return [self.h_s, self.bottleneck, self.codec]
+        return [self.h_a, self.h_s, self.bottleneck, self.codec]
 
     def group_networks(self) -> Networks:
         """Copies on the CPU in float32, as conversion takes them.
@@ -63,7 +63,7 @@ class GroupParts(Parts):
             groups = _channel_groups(self.codec, features)
         else:
             groups = [_group(self.codec, None, Group(_latent_channels(self.codec), None), features, _concatenate)]
-        return Networks(common.hyper_analysis, common.h_s, common.bottleneck, groups)
+        return Networks(_plain_sequence(self.h_a) or common.hyper_analysis, common.h_s, common.bottleneck, groups)
 
 
 def group_parts(codec: Any) -> GroupParts:
@@ -184,6 +184,13 @@ def _group(
     return GroupNetworks(group, channel, context, _scales_first(parameters, gaussian.chunks, group.channels))
 
 
+def _plain_sequence(module: nn.Module) -> nn.Sequential | None:
+    try:
+        return _sequence(module, "h_a")
+    except ValueError:
+        return None
+
+
 def _check_own(codec: Any, methods: tuple[str, ...]) -> None:
     if own := sorted(set(methods) & set(vars(codec))):
         raise ValueError(f"a {type(codec).__name__} has its own {', '.join(own)}")
@@ -269,18 +276,32 @@ class GroupsCoder(IntegerCoder):
         except RuntimeError as error:  # shapes that do not fit each other
             raise ValueError(f"the networks do not run on calibration images: {error}") from error
 
-    def encode_passes(self, y: Tensor, z: Tensor) -> tuple[list[list[bytes]], Tensor]:
-        """y [B, M, h, w] and z [B, N, h/4, w/4], before rounding, to (strings of each pass and of z, y_hat)."""
+    def encode_passes(self, y: Tensor, h_a: Any) -> tuple[list[list[bytes]], Tensor, torch.Size]:
+        """y [B, M, h, w], before rounding, to (strings of each pass and of z, y_hat, size of z).
+
+        Args:
+            h_a: makes z of y where the integers do not.
+        """
+        if self.integers.analyses and all(n % HYPER_STRIDE == 0 for n in y.shape[2:]):
+            maps = list(y.detach().float().cpu())
+            pairs = drivers.analyse_many(self.integers, maps, self.settings.backend, self.settings.threads)
+            return self._encoded(y, pairs, torch.Size(n // HYPER_STRIDE for n in y.shape[2:]))
+        z = h_a(y)
         if tuple(y.shape[2:]) != tuple(HYPER_STRIDE * n for n in z.shape[2:]):
             raise ValueError(
                 f"the latent is {tuple(y.shape[2:])}, its hyper latent {tuple(z.shape[2:])}: pad images to multiples "
                 f"of {IMAGE_STRIDE} (compressai.ops.compute_padding)"
             )
         pairs = [(a.float().cpu(), b.float().cpu()) for a, b in zip(z.detach(), y.detach(), strict=True)]
+        return self._encoded(y, pairs, z.shape[2:])
+
+    def _encoded(
+        self, y: Tensor, pairs: list[tuple[Tensor, Tensor]], size: torch.Size
+    ) -> tuple[list[list[bytes]], Tensor, torch.Size]:
         coded = drivers.encode_many(self.integers, pairs, self.settings.backend, self.settings.threads)
         order = [*range(1, 1 + self.integers.passes), 0]
         strings = [[native_stream.wrap(sections[i], self._check) for sections, _ in coded] for i in order]
-        return strings, _floats([latents for _, latents in coded], y)
+        return strings, _floats([latents for _, latents in coded], y), size
 
     def decode_passes(self, strings: Sequence[Sequence[bytes]], rows: int, columns: int) -> Tensor:
         """y_hat [B, M, 4 rows, 4 columns] float32 on the CPU; rows and columns are z's."""
@@ -320,9 +341,8 @@ class IntegerGroupsHyperprior:
         coder: GroupsCoder = state_of(codec).coder
         parts = group_parts(codec)
         coder.check(parts)
-        z = parts.h_a(y)
-        strings, y_hat = coder.encode_passes(y, z)
-        shape = {"y": _shape(coder.integers, parts.codec, y.shape[2:4]), "hyper": z.shape[-2:]}
+        strings, y_hat, size = coder.encode_passes(y, parts.h_a)
+        shape = {"y": _shape(coder.integers, parts.codec, y.shape[2:4]), "hyper": size}
         return {"strings": strings, "shape": shape, "y_hat": y_hat.to(y.device, y.dtype)}
 
     def decompress(self, strings: Any, shape: Any, **kwargs: Any) -> dict[str, Tensor]:
