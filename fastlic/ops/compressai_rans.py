@@ -80,7 +80,8 @@ def _integers(values: Any, name: str) -> NDArray[Any]:
 def _symbols(symbols: Any) -> NDArray[np.int32]:
     array = _integers(symbols, "symbols")
     limits = np.iinfo(np.int32)
-    if array.size and array.dtype.itemsize > 2 and (array.min() < limits.min or array.max() > limits.max):
+    small = array.dtype == np.int32 or array.dtype.itemsize <= 2
+    if array.size and not small and (array.min() < limits.min or array.max() > limits.max):
         raise ValueError("symbols must fit int32")
     return np.ascontiguousarray(array, dtype=np.int32)
 

@@ -17,32 +17,41 @@ from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import coding_tables
 from fastlic.ops.compressai_rans import decode_many, decode_with_indexes, encode_many, encode_with_indexes
+from fastlic.ops.float_symbols import round_differences
 
 _INT32 = 2.0**31
+_NOT_FINITE = (
+    "the latent holds values that are not finite or too large to code: are the weights damaged, "
+    "or is the input not an image in [0, 1]?"
+)
 
 
 def quantised(inputs: Tensor, means: Tensor | None, step: Tensor | None = None) -> Tensor:
-    """Rounded differences as floats, by CompressAI's own operations and so with its rounding.
+    """int32 symbols: rounded differences by CompressAI's own operations, and so with its rounding.
 
     Raises:
         ValueError: a value is not finite or beyond int32. CompressAI's coder never returns from those.
     """
-    outputs = inputs.clone()
+    inputs = inputs.detach()
     if means is not None:
-        outputs -= means
+        means = means.detach()
+    plain = inputs.dtype == torch.float32 and inputs.device.type == "cpu"
+    if plain and step is None and (means is None or (means.shape == inputs.shape and means.dtype == inputs.dtype)):
+        try:
+            return torch.from_numpy(round_differences(inputs.numpy(), None if means is None else means.numpy()))
+        except OverflowError:
+            raise ValueError(_NOT_FINITE) from None
+    outputs = inputs if means is None else inputs - means
     outputs = torch.round(outputs if step is None else outputs / step)
     check_symbols(outputs)
-    return outputs
+    return outputs.int()
 
 
 def check_symbols(symbols: Tensor) -> None:
     """Raise ValueError unless every value is finite and fits int32."""
     largest = symbols.abs().max() if symbols.numel() else 0.0
     if not largest < _INT32:  # also true of NaN
-        raise ValueError(
-            "the latent holds values that are not finite or too large to code: are the weights damaged, "
-            "or is the input not an image in [0, 1]?"
-        )
+        raise ValueError(_NOT_FINITE)
 
 
 def array(tensor: Tensor) -> np.ndarray:

@@ -15,6 +15,8 @@ from torch import Tensor
 from fastlic.integrations.compressai import coder
 from fastlic.integrations.compressai.native_tables import native_bounds
 from fastlic.integrations.compressai.swap import state_of
+from fastlic.integrations.compressai.tables import cached
+from fastlic.ops.float_symbols import ScaleSearch
 
 
 def check_encoder_arguments(inputs: Tensor, indexes: Tensor) -> None:
@@ -98,9 +100,27 @@ class FastGaussian:
 
     def build_indexes(self, scales: Tensor) -> Tensor:
         module: Any = self
-        scales = module.lower_bound_scale(scales)
-        # CompressAI: row i serves scales in (table[i - 1], table[i]], the last one all that are larger, NaN included.
-        # Native: the row nearest in ratio, which costs fewer bits than the next larger one.
         native = state_of(module).settings.format == "native"
-        bounds = native_bounds(module) if native else module.scale_table[:-1]
-        return torch.searchsorted(bounds.to(scales.dtype), scales.contiguous(), out_int32=True)
+        if scales.dtype == torch.float32 and scales.device.type == "cpu":
+            return torch.from_numpy(_search(module, native)(scales.detach().numpy()))
+        scales = module.lower_bound_scale(scales)
+        return torch.searchsorted(_bounds(module, native).to(scales.dtype), scales.contiguous(), out_int32=True)
+
+
+def _bounds(module: Any, native: bool) -> Tensor:
+    """Scales at which the row changes.
+
+    CompressAI: row i serves scales in (table[i - 1], table[i]], the last one all that are larger, NaN included.
+    Native: the row nearest in ratio, which costs fewer bits than the next larger one.
+    """
+    bounds: Tensor = native_bounds(module) if native else module.scale_table[:-1]
+    return bounds
+
+
+def _search(module: Any, native: bool) -> ScaleSearch:
+    table, least = module.scale_table, module.lower_bound_scale.bound
+
+    def make() -> ScaleSearch:
+        return ScaleSearch(_bounds(module, native).detach().float().cpu().numpy(), float(least))
+
+    return cached(state_of(module).cache, "native search" if native else "search", (table, least), make)
