@@ -187,3 +187,25 @@ def test_images_padded_by_the_user_come_back(model_of):
     out = model.compress(torch.nn.functional.pad(x, pad))
     x_hat = torch.nn.functional.pad(model.decompress(out["strings"], out["shape"])["x_hat"], unpad)
     assert x_hat.shape == x.shape
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_models_in_half_precision_do_what_plain_compressai_does(name, model_of):
+    """The same strings and pictures, or the same error: its raster loops, groups and vbr models mix precisions."""
+    x = image(1, 64, 64).half()
+
+    def outcome(model):
+        try:
+            out = model.compress(x)
+            return out["strings"], model.decompress(out["strings"], out["shape"])["x_hat"]
+        except RuntimeError as error:
+            return str(error), torch.zeros(0, dtype=torch.float16)
+
+    plain = model_of(name).half()
+    with torch.no_grad():
+        theirs = outcome(plain)
+    ours = model_of(name)
+    fastlic.accelerate(ours, "compressai")
+    coded = outcome(ours.half())
+    assert coded[0] == theirs[0]
+    assert coded[1].dtype == torch.float16 and torch.equal(coded[1], theirs[1])
