@@ -8,8 +8,8 @@ Each of their runs is split by the clock: inside g_a or g_s, inside the other ne
     coder part    the same without any network; for models whose parameters come from parallel passes
     against g     the whole, accelerated, in units of plain CompressAI's own g_a or g_s
 
-Weights are random and rescaled (fastlic.bench.compressai_models), except for ``--bytes``: that compares the sizes of
-native streams with CompressAI's own on photographs, with fastlic's trained weights as CompressAI's mbt2018.
+Weights are random and rescaled (fastlic.bench.compressai_models). ``--bytes`` compares the sizes of native streams with
+CompressAI's own on photographs, for fastlic's trained weights as CompressAI's mbt2018, or for the models named.
 """
 
 from __future__ import annotations
@@ -196,23 +196,40 @@ def _ms(seconds: float) -> str:
 
 def bytes_table(checkpoint: Path, folder: Path, limit: int, qualities: list[int]) -> str:
     """Growth of native streams against CompressAI's own, trained weights, photographs of ``folder``."""
-    suffixes = (".png", ".jpg", ".jpeg", ".webp")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)[:limit]
+    files = _images(folder, limit)
     lines = [f"| mbt2018 of trained weights, {len(files)} images | CompressAI | native | |", "|---|---|---|---|"]
     for quality in qualities:
         same = trained(checkpoint, quality)
-        native = copy.deepcopy(same)
-        accelerate(same, "compressai")  # the same bytes as plain CompressAI's, in less time
-        accelerate(native)
-        sizes = [0, 0]
-        for file in files:
-            x = read_image(file).pixels.float()[None] / 255
-            x = torch.nn.functional.pad(x, (0, -x.shape[-1] % 64, 0, -x.shape[-2] % 64), mode="replicate")
-            for i, model in enumerate((same, native)):
-                sizes[i] += sum(len(item) for part in model.compress(x)["strings"] for item in part)
-        growth = 100 * (sizes[1] / sizes[0] - 1)
-        lines.append(f"| quality {quality} | {sizes[0]:,} bytes | {sizes[1]:,} bytes | {growth:+.2f} % |")
+        lines.append(f"| quality {quality} | {_growth(same, files)} |")
     return "\n".join(lines)
+
+
+def lively_bytes_table(names: list[str], folder: Path, limit: int) -> str:
+    """The same of models that have no trained weights here: rescaled random ones."""
+    files = _images(folder, limit)
+    lines = [f"| rescaled random weights, {len(files)} images | CompressAI | native | |", "|---|---|---|---|"]
+    lines += [f"| {name} | {_growth(lively(name), files)} |" for name in names]
+    return "\n".join(lines)
+
+
+def _images(folder: Path, limit: int) -> list[Path]:
+    suffixes = (".png", ".jpg", ".jpeg", ".webp")
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)[:limit]
+
+
+@torch.no_grad()
+def _growth(same: Any, files: list[Path]) -> str:
+    """Cells of a table: bytes of CompressAI and of native streams, calibrated on the demonstration photo."""
+    native = copy.deepcopy(same)
+    accelerate(same, "compressai")  # the same bytes as plain CompressAI's, in less time
+    accelerate(native)
+    sizes = [0, 0]
+    for file in files:
+        x = read_image(file).pixels.float()[None] / 255
+        x = torch.nn.functional.pad(x, (0, -x.shape[-1] % 64, 0, -x.shape[-2] % 64), mode="replicate")
+        for i, model in enumerate((same, native)):
+            sizes[i] += sum(len(item) for part in model.compress(x)["strings"] for item in part)
+    return f"{sizes[0]:,} bytes | {sizes[1]:,} bytes | {100 * (sizes[1] / sizes[0] - 1):+.2f} %"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -244,7 +261,7 @@ def main(arguments: list[str] | None = None) -> int:
     with ExitStack() as stack:
         stack.callback(lambda: print("\r\033[K", end="", file=sys.stderr))
         image = photo()[None].contiguous()
-        names = options.models or ([] if options.bytes else list(MODELS))
+        names = [] if options.bytes else options.models or list(MODELS)
         for number, name in enumerate(names, 1):
             print(f"\r\033[K{name} ({number} of {len(names)}) ...", end="", file=sys.stderr, flush=True)
             try:
@@ -259,7 +276,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{support_table(results)}\n\n{figures_table(results)}")
         setup = ", ".join(f"{result.name} {result.setup:.1f} s" for result in results)
         print(f'\naccelerate(model, "native") itself, once for a model: {setup}')
-    if options.bytes:
+    if options.bytes and options.models:
+        print("\n" + lively_bytes_table(options.models, options.bytes, options.images))
+    elif options.bytes:
         print("\n" + bytes_table(options.checkpoint, options.bytes, options.images, [1, 3, 5, 8]))
     return 0
 
