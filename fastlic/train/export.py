@@ -57,7 +57,8 @@ def refine_codebooks(checkpoint: Path, tiles: Tensor, path: Path, rounds: int = 
     model = type(_model(stored)).from_state_dict(stored["model"]).eval()
     if not isinstance(model, McQuic):
         raise ValueError(f"codebooks are McQuic's; {checkpoint} is of family {stored['config']['family']!r}")
-    vq.refine(model, tiles.float() / 127.5 - 1, rounds)
+    rate_weight = stored["config"]["objective"].get("rate_weight", 0.0)
+    vq.refine(model, tiles.float() / 127.5 - 1, rounds, rate_weight)
     torch.save({**stored, "model": model.state_dict(), "validation": None, "refined_on": len(tiles)}, path)
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fastlic.models import McQuic
-from fastlic.models.mcquic.quantizer import lookup
-from fastlic.train import vq
+from fastlic.models.mcquic.quantizer import lookup, split_groups
+from fastlic.train import vq, vq_decoder
 from fastlic.train.config import RunConfig
 from fastlic.train.ms_ssim import ms_ssim
 from fastlic.train.objectives.base import Measured, Objective, Row, psnr
@@ -27,6 +27,8 @@ class McQuicObjective(Objective):
         mse_share: share of the squared error (on the [-1, 1] scale) in a loss whose metric is MS-SSIM.
         reassign_every: steps between moves of words that nothing is nearest to; 0: never.
         decay: of the running frequencies.
+        rate_weight: squared error of the latents that one bit is worth: entropy-constrained codebooks
+            (fastlic.train.vq), whose dead words stay dead; 0: codes look at errors alone.
     """
 
     model: McQuic
@@ -39,6 +41,7 @@ class McQuicObjective(Objective):
         self.mse_share = float(settings.pop("mse_share", 0.0))
         self.reassign_every = int(settings.pop("reassign_every", 200))
         self.decay = float(settings.pop("decay", 0.98))
+        self.rate_weight = float(settings.pop("rate_weight", 0.0))
         if settings:
             raise ValueError(f"no such setting of the objective: {', '.join(settings)}")
         self.model = McQuic(**config.model)
@@ -46,10 +49,12 @@ class McQuicObjective(Objective):
             book.nearest = partial(vq.nearest, book=book._codebook)  # type: ignore[method-assign]
 
     def start(self, tiles: Tensor) -> None:
-        """The best block transform with vector quantisation, or weights of another run."""
+        """A block transform with vector quantisation and the decoder that fits it best, or weights of another run."""
         if self.config.start == "klt":
-            sample = tiles[:: max(len(tiles) // 512, 1)][:512].float() / 127.5 - 1
-            vq.initialise(self.model, sample, torch.Generator().manual_seed(self.config.seed))
+            generator = torch.Generator().manual_seed(self.config.seed)
+            vq.initialise(self.model, _sample(tiles, 512), generator, self.rate_weight)
+            vq.refine(self.model, _sample(tiles, 900), rate_weight=self.rate_weight)
+            vq_decoder.fit(self.model, _sample(tiles, 600))
         elif self.config.start != "random":
             load_into(self.model, Path(self.config.start))
 
@@ -71,6 +76,8 @@ class McQuicObjective(Objective):
             for head, codes, book in zip(out["heads"], out["codes"], self.model._quantizer.codebooks, strict=True):
                 words = lookup(book._codebook, codes)
                 head = head.float()
+                if self.rate_weight > 0:  # the last channel of a group is no part of a vector
+                    words, head = (split_groups(part, self.model.m)[..., :-1] for part in (words, head))
                 # Words go to their vectors quickly, vectors to their words slowly.
                 terms.append((words - head.detach()).square().mean())
                 terms.append(self.commitment * (head - words.detach()).square().mean())
@@ -87,8 +94,14 @@ class McQuicObjective(Objective):
         return (bits / (x.shape[2] * x.shape[3])).float()
 
     def after_step(self, step: int, generator: torch.Generator) -> None:
-        """Give words that nothing is nearest to a new place."""
-        if self.reassign_every and step % self.reassign_every == 0:
+        """Give words that nothing is nearest to a new place, or all words the weight of their information."""
+        if self.rate_weight > 0:
+            with torch.no_grad():
+                for level, shares in enumerate(self.model._quantizer._entropyCoder._freqEMA):
+                    vq.spare_channels(self.model, level)
+                    book = self.model._quantizer.codebooks[level]._codebook
+                    vq.weigh(book, shares / shares.sum(1, keepdim=True), self.rate_weight)
+        elif self.reassign_every and step % self.reassign_every == 0:
             self.model.keep_alive(generator)
 
     def validate(self, batches: Sequence[Tensor]) -> list[Row]:
@@ -119,3 +132,8 @@ class McQuicObjective(Objective):
         row = rows[0]
         used = " ".join(f"{100 * row[name]:.0f}%" for name in row if name.startswith("used_"))
         return f"{row['bpp']:.3f} bpp, {row['psnr']:.2f} dB, MS-SSIM {row['ms_ssim_db']:.2f} dB, words in use {used}"
+
+
+def _sample(tiles: Tensor, count: int) -> Tensor:
+    """At most ``count`` of the tiles, spread over all, as floats in [-1, 1]."""
+    return tiles[:: -(-len(tiles) // count)].float() / 127.5 - 1

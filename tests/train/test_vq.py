@@ -1,0 +1,115 @@
+"""McQuic's start in closed form: entropy-constrained codebooks and a decoder by least squares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from fastlic.models import McQuic
+from fastlic.models.mcquic.quantizer import split_groups
+from fastlic.ops.codebook import codebook_nearest
+from fastlic.train import vq, vq_decoder
+from fastlic.train.config import RunConfig
+from fastlic.train.objectives import build
+
+WEIGHT = 1e-2
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    """[128, 3, 128, 128] in [-1, 1]: tiles of two photos."""
+    tiles = []
+    for name in ("astronaut", "chelsea"):
+        with Image.open(Path(__file__).parents[1] / "images" / f"{name}.png") as image:
+            pixels = torch.from_numpy(np.array(image.convert("RGB").resize((1024, 1024)))).permute(2, 0, 1)
+        tiles.append(pixels.unfold(1, 128, 128).unfold(2, 128, 128).permute(1, 2, 0, 3, 4).reshape(-1, 3, 128, 128))
+    return torch.cat(tiles).float() / 127.5 - 1
+
+
+def started(images: torch.Tensor, rate_weight: float) -> McQuic:
+    torch.manual_seed(0)
+    model = McQuic(16, 2, [32, 16, 8]).eval()
+    vq.initialise(model, images, torch.Generator().manual_seed(0), rate_weight)
+    return model
+
+
+def figures(model: McQuic, images: torch.Tensor) -> tuple[float, float]:
+    """(squared error, bits per image under the model's frequencies)."""
+    with torch.no_grad():
+        codes = model.encode(images, model.stride)
+        error = F.mse_loss(model.decode(codes), images).item()
+    bits = sum(
+        -share[g].log2()[code[:, g]].sum().item()
+        for share, code in zip(model.frequencies(), codes, strict=True)
+        for g in range(model.m)
+    )
+    return error, bits / len(images)
+
+
+def test_the_nearest_word_is_the_one_of_least_error_and_weighted_information():
+    generator = torch.Generator().manual_seed(1)
+    vectors = torch.randn(500, 2, 6, generator=generator)
+    vectors[..., -1] = 0
+    words, counts = vq.k_means(vectors, 32, generator, 0.5)
+    shares = (counts + 0.5) / (counts + 0.5).sum(1, keepdim=True)
+    error = (vectors.transpose(0, 1)[:, :, None, :-1] - words[:, None, :, :-1]).square().sum(-1).double()  # [m, n, k]
+    cost = error - 0.5 * shares.double().log2()[:, None]
+    chosen = codebook_nearest(vectors, words).t()
+    found = cost.gather(2, chosen[..., None])[..., 0]
+    torch.testing.assert_close(found, cost.amin(2), rtol=0, atol=1e-5)
+
+
+def test_information_that_costs_lowers_the_rate_by_more_than_the_error_pays(images: torch.Tensor):
+    free, weighed = (figures(started(images, weight), images) for weight in (0.0, WEIGHT))
+    assert weighed[1] < 0.8 * free[1]
+    # The sum that the search makes small, latents being shrunk to an eighth: 64 times the error of pixels.
+    cost = [error * images[0].numel() / 64 + WEIGHT * bits for error, bits in (free, weighed)]
+    assert cost[1] < cost[0]
+
+
+def test_vectors_keep_their_spared_channel_at_zero_while_they_are_trained(images: torch.Tensor):
+    settings = {"sampled": False, "rate_weight": WEIGHT, "reassign_every": 0}
+    config = RunConfig.from_dict(
+        {
+            "family": "mcquic",
+            "metric": "ms-ssim",
+            "steps": 1,
+            "start": "random",
+            "model": {"channel": 16, "m": 2, "k": [32, 16, 8]},
+            "objective": settings,
+        }
+    )
+    objective = build(config)
+    model = objective.model
+    model.load_state_dict(started(images, WEIGHT).state_dict())
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
+    x = F.interpolate((images[:2] + 1) / 2, scale_factor=2)
+    model.train()
+    for step in range(2):
+        measured = objective.measure(x, torch.Generator())
+        optimiser.zero_grad()
+        (measured.loss + measured.auxiliary).backward()
+        optimiser.step()
+        objective.after_step(step, torch.Generator())
+    model.eval()
+    heads = model(2 * x - 1, sampled=False)["heads"]
+    for head, book, shares in zip(heads, model._quantizer.codebooks, model.frequencies(), strict=True):
+        assert split_groups(head, model.m)[..., -1].abs().max() == 0
+        information = -shares.clamp_min(2.0**-24).log2()
+        expected = (WEIGHT * (information - information.amin(1, keepdim=True))).sqrt()
+        torch.testing.assert_close(book._codebook[..., -1].double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_fitted_decoder_is_nearer_to_images_it_has_not_seen(images: torch.Tensor):
+    model = started(images, WEIGHT)
+    seen, unseen = images[::2], images[1::2]
+    before, bits = figures(model, unseen)
+    vq_decoder.fit(model, seen)
+    after, same = figures(model, unseen)
+    assert after < 0.99 * before
+    assert same == bits  # encoder and words are as they were
