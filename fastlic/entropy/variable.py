@@ -23,7 +23,7 @@ import numpy as np
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.fixed import MEAN_BITS, Requantiser
 from fastlic.entropy.model import IntegerEntropyModel
-from fastlic.entropy.scales import SMALLEST, scale_levels
+from fastlic.entropy.scales import LEVELS, SMALLEST, scale_levels
 from fastlic.ops.engine import EntropyEngine
 from fastlic.ops.rans import CdfTables
 
@@ -73,6 +73,7 @@ class VariableRateModel:
         hyper_steps: one for each gain, or none where z's step is always 1.
         shift: float64 [2, 2M], factor of the gain and constant, in units of the context's accumulators; or None.
         offsets: the network from (scale in steps, gain) to what magnitudes lose; or None.
+        levels: float64 [64], the scales that ``offsets`` reads. Stored with it: exp need not end alike everywhere.
     """
 
     base: IntegerEntropyModel
@@ -80,6 +81,7 @@ class VariableRateModel:
     hyper_steps: tuple[HyperStep, ...] = ()
     shift: np.ndarray | None = None
     offsets: Layers | None = None
+    levels: np.ndarray = field(default_factory=scale_levels)
     _made: dict[Any, IntegerEntropyModel] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -140,7 +142,7 @@ class VariableRateModel:
                 raise ValueError(f"the gain {gain} is too large for this model")
             changes["context"] = replace(base.context, bias=bias.astype(np.int32))
         if offset and self.offsets is not None:
-            deviations = np.maximum(scale_levels(), SMALLEST)
+            deviations = np.maximum(self.levels, SMALLEST)
             lost = evaluate(self.offsets, [deviations, np.full_like(deviations, gain)])
             units = np.rint(-lost * 2**MEAN_BITS).clip(-_OFFSET_LIMIT, _OFFSET_LIMIT)
             changes["offsets"] = units.astype(np.int32)
@@ -155,7 +157,11 @@ class VariableRateModel:
         if self.shift is not None:
             arrays["rates.shift"] = self.shift
         for i, (weight, bias) in enumerate(self.offsets or ()):
-            arrays |= {f"rates.offsets.{i}.weight": weight, f"rates.offsets.{i}.bias": bias}
+            arrays |= {
+                f"rates.offsets.{i}.weight": weight,
+                f"rates.offsets.{i}.bias": bias,
+                "rates.levels": self.levels,
+            }
         return arrays
 
     @classmethod
@@ -172,8 +178,11 @@ class VariableRateModel:
             steps.append(HyperStep(step, CdfTables.from_arrays(tables), arrays[f"rates.{i}.z.median"]))
         count = sum(name.startswith("rates.offsets.") and name.endswith(".weight") for name in arrays)
         layers = [(arrays[f"rates.offsets.{i}.weight"], arrays[f"rates.offsets.{i}.bias"]) for i in range(count)]
+        levels = arrays["rates.levels"] if layers else scale_levels()
+        if levels.dtype != np.float64 or levels.shape != (LEVELS,) or not np.isfinite(levels).all():
+            raise ValueError(f"rates.levels must be {LEVELS} float64 numbers")
         base = IntegerEntropyModel.from_arrays(arrays)
-        return cls(base, gains, tuple(steps), arrays.get("rates.shift"), tuple(layers) or None)
+        return cls(base, gains, tuple(steps), arrays.get("rates.shift"), tuple(layers) or None, levels)
 
     def fingerprint(self) -> bytes:
         """What names these integers: fastlic.entropy.fingerprint."""

@@ -117,7 +117,7 @@ class MixtureDecoder:
 
 
 def _tables(rows: NDArray[np.int32]) -> CompressAiTables:
-    return CompressAiTables(rows, np.full(len(rows), rows.shape[1]), np.zeros(len(rows)))
+    return CompressAiTables(rows, np.full(len(rows), rows.shape[1], np.int32), np.zeros(len(rows), np.int32))
 
 
 def decode_reference(data: bytes, rows: NDArray[np.int32]) -> NDArray[np.int32]:
