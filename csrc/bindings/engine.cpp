@@ -5,22 +5,13 @@
 
 #include <memory>
 
-#include "array_refs.hpp"
-#include "arrays.hpp"
-#include "fastlic/parallel.hpp"
+#include "engines.hpp"
 #include "registry.hpp"
 
 namespace fastlic::bindings {
 namespace {
 
 using engine::Engine;
-using engine::Size;
-using Int32s = Array<std::int32_t>;
-
-std::shared_ptr<Engine> make(const py::dict& arrays, std::shared_ptr<const CdfTables> z_tables,
-                             std::shared_ptr<const CdfTables> y_tables) {
-  return std::make_shared<Engine>(array_refs(arrays), std::move(z_tables), std::move(y_tables));
-}
 
 std::shared_ptr<Engine> vary(const Engine& base, const py::dict& changes, std::shared_ptr<const CdfTables> z_tables,
                              std::shared_ptr<const CdfTables> y_tables) {
@@ -30,20 +21,6 @@ std::shared_ptr<Engine> vary(const Engine& base, const py::dict& changes, std::s
 Int32s empty_map(std::size_t height, std::size_t width, std::size_t channels) {
   return Int32s({height, width, channels});
 }
-
-Size checked_size(const Engine& engine, const Int32s& z, const Int32s& y) {
-  if (z.ndim() != 3 || y.ndim() != 3) throw py::value_error("z and y must be [height, width, channels]");
-  const Size size{static_cast<std::size_t>(y.shape(0)), static_cast<std::size_t>(y.shape(1))};
-  const std::size_t shape[3] = {size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()};
-  for (int axis = 0; axis < 3; ++axis)
-    require_equal(static_cast<std::size_t>(z.shape(axis)), shape[axis], "z and its size by y");
-  require_equal(static_cast<std::size_t>(y.shape(2)), engine.model().latent_channels(), "channels of y and M");
-  if (size.height == 0 || size.width == 0) throw py::value_error("y must have at least one position");
-  return size;
-}
-
-// One image per thread; a single image may use them all.
-unsigned inner_threads(std::size_t images, unsigned threads) { return images == 1 ? threads : 1; }
 
 py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const std::vector<Int32s>& y,
                      unsigned threads) {
@@ -57,7 +34,7 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
   std::vector<Image> images;
   std::vector<std::pair<Int32s, Int32s>> outputs;
   for (std::size_t i = 0; i < z.size(); ++i) {
-    const Size size = checked_size(engine, z[i], y[i]);
+    const Size size = checked_size(engine, z[i], y[i], 1);
     auto& [z_out, y_out] = outputs.emplace_back(empty_map(z[i].shape(0), z[i].shape(1), z[i].shape(2)),
                                                 empty_map(size.height, size.width, y[i].shape(2)));
     images.push_back({size, z[i].data(), y[i].data(), z_out.mutable_data(), y_out.mutable_data(), {}});
@@ -79,7 +56,7 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
 }
 
 py::tuple symbols(const Engine& engine, const Int32s& z, const Int32s& y, unsigned threads) {
-  const Size size = checked_size(engine, z, y);
+  const Size size = checked_size(engine, z, y, 1);
   Engine::Symbols out;
   {
     const py::gil_scoped_release release;
@@ -129,7 +106,7 @@ py::list decode_many(const Engine& engine, const std::vector<py::buffer>& z, con
 
 FASTLIC_BINDINGS(engine) {
   py::class_<Engine, std::shared_ptr<Engine>>(module, "EntropyEngine")
-      .def(py::init(&make), py::arg("arrays"), py::arg("z_tables"), py::arg("y_tables"))
+      .def(py::init(&make_engine<Engine>), py::arg("arrays"), py::arg("z_tables"), py::arg("y_tables"))
       .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("threads"))
       .def("vary", &vary, py::arg("changes"), py::arg("z_tables"), py::arg("y_tables"))
       .def("symbols", &symbols, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("threads"))

@@ -6,23 +6,14 @@
 
 #include <memory>
 
-#include "array_refs.hpp"
-#include "arrays.hpp"
+#include "engines.hpp"
 #include "fastlic/mlic/attention.hpp"
-#include "fastlic/parallel.hpp"
 #include "registry.hpp"
 
 namespace fastlic::bindings {
 namespace {
 
-using engine::Size;
 using mlic::Engine;
-using Int32s = Array<std::int32_t>;
-
-std::shared_ptr<Engine> make(const py::dict& arrays, std::shared_ptr<const CdfTables> z_tables,
-                             std::shared_ptr<const CdfTables> y_tables) {
-  return std::make_shared<Engine>(array_refs(arrays), std::move(z_tables), std::move(y_tables));
-}
 
 // z symbols, y and its symbols of one image, as Python sees them.
 struct Maps {
@@ -34,9 +25,6 @@ struct Maps {
         symbols({size.height, size.width, engine.model().latent_channels()}) {}
   mlic::Outputs outputs() { return {z.mutable_data(), y.mutable_data(), symbols.mutable_data()}; }
 };
-
-// One image per thread; a single image may use them all.
-unsigned inner_threads(std::size_t images, unsigned threads) { return images == 1 ? threads : 1; }
 
 py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const std::vector<Int32s>& y,
                      unsigned threads) {
@@ -50,16 +38,8 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
   std::vector<Image> images;
   std::vector<Maps> maps;
   for (std::size_t i = 0; i < z.size(); ++i) {
-    if (z[i].ndim() != 3 || y[i].ndim() != 3) throw py::value_error("z and y must be [height, width, channels]");
-    const Size size{static_cast<std::size_t>(y[i].shape(0)), static_cast<std::size_t>(y[i].shape(1))};
-    if (size.height < 1 || size.width < 2) throw py::value_error("y must be at least 1 high and 2 wide");
+    const Size size = checked_size(engine, z[i], y[i], 2);  // narrower ones lack anchors
     Maps& own = maps.emplace_back(engine, size);
-    for (int axis = 0; axis < 3; ++axis) {
-      require_equal(static_cast<std::size_t>(z[i].shape(axis)), static_cast<std::size_t>(own.z.shape(axis)),
-                    "z and its size by y");
-      require_equal(static_cast<std::size_t>(y[i].shape(axis)), static_cast<std::size_t>(own.y.shape(axis)),
-                    "y and its size");
-    }
     images.push_back({size, z[i].data(), y[i].data(), own.outputs(), {}});
   }
   {
@@ -173,7 +153,7 @@ Array<std::int16_t> inter_context(const Engine& engine, std::size_t slice, const
 
 FASTLIC_BINDINGS(mlic_engine) {
   py::class_<Engine, std::shared_ptr<Engine>>(module, "MlicEngine")
-      .def(py::init(&make), py::arg("arrays"), py::arg("z_tables"), py::arg("y_tables"))
+      .def(py::init(&make_engine<Engine>), py::arg("arrays"), py::arg("z_tables"), py::arg("y_tables"))
       .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("threads"))
       .def("decode_many", &decode_many, py::arg("z"), py::arg("y"), py::arg("sizes"), py::arg("slices"),
            py::arg("threads"))

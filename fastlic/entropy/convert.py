@@ -18,7 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.entropy.fitting import choose_tables, coded_symbols
-from fastlic.entropy.fixed import ACTIVATION_BITS, MEAN_BITS, SCALE_BITS, WIDE_BITS, Requantiser, fixed_point
+from fastlic.entropy.fixed import (
+    ACTIVATION_BITS,
+    MEAN_BITS,
+    RANGE_MARGIN,
+    SCALE_BITS,
+    WIDE_BITS,
+    Requantiser,
+    fixed_point,
+)
 from fastlic.entropy.layers import IntegerConv
 from fastlic.entropy.model import CONTEXT_TAPS, IntegerEntropyModel
 from fastlic.entropy.rounding import second_moments
@@ -28,8 +36,6 @@ from fastlic.models.density import EntropyBottleneck
 from fastlic.models.layers import MaskedConv2d
 from fastlic.ops.rans import CdfTables, gaussian_tables, pmf_tables
 
-# Unseen images exceed the calibration's largest activations; what still does not fit is clipped, which costs rate only.
-_MARGIN = 1.25
 # Activations between parameter layers: their ranges are set by the highest rates, and at the lowest ones, where they
 # use a small part of it, 12 bits cost 1 % of the rate.
 _PARAMETER_BITS = 14
@@ -58,7 +64,7 @@ class Ranges:
     def scale(self, name: str, floor: float = 0.0, bits: int = ACTIVATION_BITS) -> np.ndarray:
         """float64 [C]: the real value of one unit. Dead channels get a thousandth of the liveliest one's range."""
         largest = np.maximum(self.largest[name], max(floor, self.largest[name].max() * 1e-3, 1e-6))
-        return largest * _MARGIN / ((1 << (bits - 1)) - 1)
+        return largest * RANGE_MARGIN / ((1 << (bits - 1)) - 1)
 
 
 @dataclass(frozen=True)

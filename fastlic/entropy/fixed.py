@@ -29,6 +29,9 @@ WIDE_BITS = 21
 LATENT_LIMIT = (1 << 26) - 1
 # 12-bit activations keep sums of 8,000 products with int8 weights below 2^31.
 ACTIVATION_BITS = 12
+ACTIVATION_LIMIT = (1 << (ACTIVATION_BITS - 1)) - 1
+# Unseen images exceed the calibration's largest activations; what still does not fit is clipped, which costs rate only.
+RANGE_MARGIN = 1.25
 
 _MULTIPLIER_BITS = 30
 _MAX_SHIFT = 62

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.entropy.arrays import tables_of
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.fixed import Requantiser, reconstruct
 from fastlic.entropy.layers import IntegerConv
@@ -142,18 +143,14 @@ class IntegerEntropyModel:
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> IntegerEntropyModel:
         """Read what ``to_arrays`` wrote."""
 
-        def tables(name: str) -> CdfTables:
-            prefix = f"{name}.tables."
-            return CdfTables.from_arrays({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
-
         def layers(name: str) -> tuple[IntegerConv, ...]:
             count = sum(key.startswith(f"{name}.") and key.endswith(".geometry") for key in arrays)
             return tuple(IntegerConv.from_arrays(arrays, f"{name}.{i}") for i in range(count))
 
         contextual = "context.weight" in arrays
         return cls(
-            z_tables=tables("z"),
-            y_tables=tables("y"),
+            z_tables=tables_of(arrays, "z"),
+            y_tables=tables_of(arrays, "y"),
             z_median=arrays["z.median"],
             z_input=Requantiser.from_arrays(arrays, "z.input"),
             hyper=layers("hyper"),

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlic.entropy.arrays import tables_of
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.fixed import MEAN_BITS, Requantiser
 from fastlic.entropy.model import IntegerEntropyModel
@@ -172,10 +173,8 @@ class VariableRateModel:
             raise ValueError("rates.gains must be positive float64 numbers")
         steps = []
         for i in range(len(gains) if "rates.0.z.step" in arrays else 0):
-            prefix = f"rates.{i}.z.tables."
-            tables = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
             step = float(arrays[f"rates.{i}.z.step"][0])
-            steps.append(HyperStep(step, CdfTables.from_arrays(tables), arrays[f"rates.{i}.z.median"]))
+            steps.append(HyperStep(step, tables_of(arrays, f"rates.{i}.z"), arrays[f"rates.{i}.z.median"]))
         count = sum(name.startswith("rates.offsets.") and name.endswith(".weight") for name in arrays)
         layers = [(arrays[f"rates.offsets.{i}.weight"], arrays[f"rates.offsets.{i}.bias"]) for i in range(count)]
         levels = arrays["rates.levels"] if layers else scale_levels()

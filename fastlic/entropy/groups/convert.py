@@ -14,31 +14,27 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from fastlic.entropy.coded import coded_by
 from fastlic.entropy.convert import bottleneck_tables
 from fastlic.entropy.fitting import fit_tables
 from fastlic.entropy.fixed import (
     ACTIVATION_BITS,
+    ACTIVATION_LIMIT,
     MEAN_BITS,
+    RANGE_MARGIN,
     SCALE_BITS,
     WIDE_BITS,
     Requantiser,
     fixed_point,
-    quantise,
 )
 from fastlic.entropy.groups.model import Group, IntegerGroups
 from fastlic.entropy.groups.schedule import groups_schedule
 from fastlic.entropy.groups.stages import Stage, stage_of, stages_of
-from fastlic.entropy.mlic.functions import EXPONENTS, Tables
+from fastlic.entropy.mlic.functions import EXPONENTS, GELU_REACH, Tables
 from fastlic.entropy.mlic.layers import HALVED, SHUFFLED, TRANSPOSED, Layer
 from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.models.density import EntropyBottleneck
 from fastlic.ops.rans import gaussian_tables
-
-# Unseen images exceed the calibration's largest activations; what still does not fit is clipped, which costs rate only.
-_MARGIN = 1.25
-_LIMIT = (1 << (ACTIVATION_BITS - 1)) - 1
-# GELU of anything below is 0 to the precision of its outputs.
-_GELU_REACH = 5.0
 
 
 @dataclass(frozen=True)
@@ -127,13 +123,13 @@ class _Ranges:
     def scale(self, name: str, floor: float = 0.0) -> np.ndarray:
         """float64 [C]: the real value of one unit. Dead channels get a thousandth of the liveliest one's range."""
         largest = np.maximum(self.highest[name], -self.lowest[name])
-        return np.maximum(largest, max(floor, largest.max() * 1e-3, 1e-6)) * _MARGIN / _LIMIT
+        return np.maximum(largest, max(floor, largest.max() * 1e-3, 1e-6)) * RANGE_MARGIN / ACTIVATION_LIMIT
 
     def exponents(self, stage: Stage) -> np.ndarray:
         """uint8 [C]: the finest unit 2^-e of a GELU's input that reaches far enough."""
         highest, lowest = self.highest[f"{stage.name}:bare"], self.lowest[f"{stage.name}:bare"]
-        reach = np.maximum(np.maximum(highest, np.minimum(-lowest, _GELU_REACH / _MARGIN)) * _MARGIN, 1e-6)
-        return np.floor(np.log2(_LIMIT / reach)).clip(0, EXPONENTS - 1).astype(np.uint8)
+        reach = np.maximum(np.maximum(highest, np.minimum(-lowest, GELU_REACH / RANGE_MARGIN)) * RANGE_MARGIN, 1e-6)
+        return np.floor(np.log2(ACTIVATION_LIMIT / reach)).clip(0, EXPONENTS - 1).astype(np.uint8)
 
 
 def _calibrate(
@@ -288,22 +284,5 @@ def _coded(
 
 
 def coded_symbols(integers: IntegerGroups, z: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """(scale indexes, symbols) of one image's y, both [n], as an encoder would code it.
-
-    Args:
-        z, y: int64 latents [N, h/4, w/4] and [M, h, w] in units of 2^-6, z with the medians already taken off.
-    """
-    targets = [t.permute(1, 2, 0).reshape(-1, len(t)) for t in (z, y)]
-    indexes, symbols = [], []
-    schedule = groups_schedule(integers, *y.shape[1:])
-    step = next(schedule)
-    while True:
-        means = step.means if step.means is not None else torch.zeros((), dtype=torch.int64)
-        values = quantise(targets[min(step.section, 1)][step.where, slice(*step.channels)], means)
-        if step.section:
-            indexes.append(step.indexes.numpy().ravel())
-            symbols.append(values.numpy().ravel())
-        try:
-            step = schedule.send(values)
-        except StopIteration:
-            return np.concatenate(indexes), np.concatenate(symbols)
+    """(scale indexes, symbols) of one image's y, both [n]: fastlic.entropy.coded."""
+    return coded_by(groups_schedule(integers, *y.shape[1:]), z, y)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from fastlic.entropy import fingerprint
+from fastlic.entropy.arrays import names_of, tables_of
 from fastlic.entropy.fixed import Requantiser, reconstruct
 from fastlic.entropy.mlic.functions import Tables
 from fastlic.entropy.mlic.layers import Layer
@@ -182,13 +183,6 @@ class IntegerGroups:
         Raises:
             ValueError: arrays are missing.
         """
-
-        def tables(name: str) -> CdfTables:
-            prefix = f"{name}.tables."
-            return CdfTables.from_arrays({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
-
-        prefix, suffix = "layers.", ".geometry"
-        names = [k[len(prefix) : -len(suffix)] for k in arrays if k.startswith(prefix) and k.endswith(suffix)]
         try:
             shapes = zip(arrays["groups.channels"].tolist(), arrays["groups.parity"].tolist(), strict=True)
             return cls(
@@ -197,12 +191,14 @@ class IntegerGroups:
                     for k, (channels, parity) in enumerate(shapes)
                     for reads in [tuple(arrays[f"groups.reads.{k}"].tolist()) if k else ()]
                 ),
-                z_tables=tables("z"),
-                y_tables=tables("y"),
+                z_tables=tables_of(arrays, "z"),
+                y_tables=tables_of(arrays, "y"),
                 z_median=arrays["z.median"],
                 thresholds=arrays["y.thresholds"],
                 tables=Tables(np.zeros(1, np.int32), arrays["tables.tail"], np.zeros(1, np.int8)),
-                layers={name: Layer.from_arrays(arrays, f"layers.{name}") for name in sorted(names)},
+                layers={
+                    name: Layer.from_arrays(arrays, f"layers.{name}") for name in names_of(arrays, "layers", "geometry")
+                },
                 requantisers={
                     name: Requantiser.from_arrays(arrays, f"requantisers.{name}") for name in ("y.input", "z.input")
                 },

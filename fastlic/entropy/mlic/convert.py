@@ -18,18 +18,20 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastlic.entropy.coded import coded_by
 from fastlic.entropy.convert import bottleneck_tables
 from fastlic.entropy.fitting import fit_tables
 from fastlic.entropy.fixed import (
     ACTIVATION_BITS,
+    ACTIVATION_LIMIT,
     MEAN_BITS,
+    RANGE_MARGIN,
     SCALE_BITS,
     WIDE_BITS,
     Requantiser,
     fixed_point,
-    quantise,
 )
-from fastlic.entropy.mlic.functions import EXPONENTS, NORM_BITS, SCORE_BITS, VALUE_BITS, Tables, epsilon_of
+from fastlic.entropy.mlic.functions import EXPONENTS, GELU_REACH, NORM_BITS, SCORE_BITS, VALUE_BITS, Tables, epsilon_of
 from fastlic.entropy.mlic.layers import PLAIN, SHUFFLED, TRANSPOSED, Layer
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.mlic.schedule import ANCHORS, OTHERS, mlic_schedule
@@ -40,13 +42,8 @@ from fastlic.models.mlic.local import HEADS, LocalContext
 from fastlic.models.mlic.model import MLICPlusPlus
 from fastlic.ops.rans import gaussian_tables
 
-# Unseen images exceed the calibration's largest activations; what still does not fit is clipped, which costs rate only.
-_MARGIN = 1.25
-_LIMIT = (1 << (ACTIVATION_BITS - 1)) - 1
 # Sums of two activations and the layer norms' inputs have 16 bits.
 _SUM_BITS = 16
-# GELU of anything below is 0 to the precision of its outputs.
-_GELU_REACH = 5.0
 _UNIT_SCORE = 2.0**-SCORE_BITS
 _UNIT_LATENT = 2.0**-MEAN_BITS
 
@@ -93,18 +90,18 @@ class _Ranges:
         """float64 [C]: the real value of one unit. Dead channels get a thousandth of the liveliest one's range."""
         largest = self.largest(name)
         largest = np.maximum(largest, max(floor, largest.max() * 1e-3, 1e-6))
-        return largest * _MARGIN / ((1 << (bits - 1)) - 1)
+        return largest * RANGE_MARGIN / ((1 << (bits - 1)) - 1)
 
     def leaky_scale(self, name: str, slope: float) -> np.ndarray:
         """``scale`` of what a leaky ReLU makes of the layer's output."""
         largest = np.maximum(self.highest[name], -slope * self.lowest[name])
-        return np.maximum(largest, max(largest.max() * 1e-3, 1e-6)) * _MARGIN / _LIMIT
+        return np.maximum(largest, max(largest.max() * 1e-3, 1e-6)) * RANGE_MARGIN / ACTIVATION_LIMIT
 
     def exponents(self, name: str) -> np.ndarray:
         """uint8 [C]: the finest unit 2^-e of a GELU's input that reaches far enough."""
-        reach = np.maximum(self.highest[name], np.minimum(-self.lowest[name], _GELU_REACH / _MARGIN)) * _MARGIN
+        reach = np.maximum(self.highest[name], np.minimum(-self.lowest[name], GELU_REACH / RANGE_MARGIN)) * RANGE_MARGIN
         reach = np.maximum(reach, 1e-6)
-        return np.floor(np.log2(_LIMIT / reach)).clip(0, EXPONENTS - 1).astype(np.uint8)
+        return np.floor(np.log2(ACTIVATION_LIMIT / reach)).clip(0, EXPONENTS - 1).astype(np.uint8)
 
 
 def latents(model: MLICPlusPlus, images: Sequence[Tensor]) -> Iterator[Tensor]:
@@ -239,7 +236,7 @@ class _Builder:
         units = self.layer(f"{name}.fusion", f"{source}.fusion", units)
         # One unit for all channels, as a layer norm follows, and for what is added behind it.
         largest = max(self.ranges.largest(f"{source}.proj").max(), self.ranges.largest(f"{source}.mlp.fc2").max(), 1e-6)
-        unit = largest * _MARGIN / ((1 << (_SUM_BITS - 1)) - 1)
+        unit = largest * RANGE_MARGIN / ((1 << (_SUM_BITS - 1)) - 1)
         common = np.full(len(units), unit)
         self.layer(f"{name}.proj", f"{source}.proj", units, common, output_bits=_SUM_BITS)
         exponents = self.ranges.exponents(f"{source}.mlp.fc1")
@@ -361,22 +358,5 @@ def _coded(
 
 
 def coded_symbols(integers: IntegerMLIC, z: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """(scale indexes, symbols) of one image's y, both [n], as an encoder would code it.
-
-    Args:
-        z, y: int64 latents [N, h/4, w/4] and [M, h, w] in units of 2^-6, z with the medians already taken off.
-    """
-    targets = [t.permute(1, 2, 0).reshape(-1, len(t)) for t in (z, y)]
-    indexes, symbols = [], []
-    schedule = mlic_schedule(integers, *y.shape[1:])
-    step = next(schedule)
-    while True:
-        means = step.means if step.means is not None else torch.zeros((), dtype=torch.int64)
-        values = quantise(targets[step.section][step.where, slice(*step.channels)], means)
-        if step.section == 1:
-            indexes.append(step.indexes.numpy().ravel())
-            symbols.append(values.numpy().ravel())
-        try:
-            step = schedule.send(values)
-        except StopIteration:
-            return np.concatenate(indexes), np.concatenate(symbols)
+    """(scale indexes, symbols) of one image's y, both [n]: fastlic.entropy.coded."""
+    return coded_by(mlic_schedule(integers, *y.shape[1:]), z, y)

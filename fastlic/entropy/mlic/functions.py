@@ -31,6 +31,8 @@ _RECIPROCAL_BITS = 40
 RECIPROCAL_TOKENS = 64
 # GELU reads x from activations in units of 2^-exponent.
 EXPONENTS = 16
+# GELU of anything below minus this is 0 to the precision of its outputs.
+GELU_REACH = 5.0
 # The tail of the normal distribution, Q(t), is drawn as 64 straight lines on 0..4: off by at most 1.3e-4. Vectors of 32
 # activations find their lines in registers, without a memory access.
 _TAIL_STEPS = 4  # lines are 2^-4 wide

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.entropy import fingerprint
+from fastlic.entropy.arrays import names_of, tables_of
 from fastlic.entropy.fixed import Requantiser, reconstruct
 from fastlic.entropy.mlic.functions import (
     RECIPROCAL_TOKENS,
@@ -295,27 +296,20 @@ class IntegerMLIC:
         Raises:
             ValueError: arrays are missing.
         """
-
-        def tables(name: str) -> CdfTables:
-            prefix = f"{name}.tables."
-            return CdfTables.from_arrays({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
-
-        def names(prefix: str, suffix: str) -> list[str]:
-            found = [k for k in arrays if k.startswith(prefix) and k.endswith(suffix)]
-            return sorted(k[len(prefix) : -len(suffix)] for k in found)
-
         try:
             family, slices = (int(v) for v in arrays["shape"])
             return cls(
                 family=FAMILIES[family],
                 slices=slices,
-                z_tables=tables("z"),
-                y_tables=tables("y"),
+                z_tables=tables_of(arrays, "z"),
+                y_tables=tables_of(arrays, "y"),
                 tables=Tables.from_arrays(arrays),
-                layers={name: Layer.from_arrays(arrays, f"layers.{name}") for name in names("layers.", ".geometry")},
+                layers={
+                    name: Layer.from_arrays(arrays, f"layers.{name}") for name in names_of(arrays, "layers", "geometry")
+                },
                 requantisers={
                     name: Requantiser.from_arrays(arrays, f"requantisers.{name}")
-                    for name in names("requantisers.", ".multiplier")
+                    for name in names_of(arrays, "requantisers", "multiplier")
                 },
                 numbers={
                     k: v

@@ -1,0 +1,34 @@
+"""What a schedule codes of given latents: the encoder's symbols without a stream, as calibration and estimates need."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastlic.entropy.fixed import quantise
+
+
+def coded_by(schedule: Generator[Any, Tensor, Any], z: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(scale indexes uint8, symbols int64) of one image's y, both [n], as an encoder would code it.
+
+    Args:
+        schedule: of fastlic.entropy.mlic or .groups, for latents of y's size; its section 0 is z.
+        z, y: int64 latents [N, h/4, w/4] and [M, h, w] in units of 2^-6, z with the medians already taken off.
+    """
+    targets = [t.permute(1, 2, 0).reshape(-1, len(t)) for t in (z, y)]
+    indexes, symbols = [], []
+    step = next(schedule)
+    while True:
+        means = step.means if step.means is not None else torch.zeros((), dtype=torch.int64)
+        values = quantise(targets[min(step.section, 1)][step.where, slice(*step.channels)], means)
+        if step.section:
+            indexes.append(step.indexes.numpy().ravel())
+            symbols.append(values.numpy().ravel())
+        try:
+            step = schedule.send(values)
+        except StopIteration:
+            return np.concatenate(indexes), np.concatenate(symbols)
