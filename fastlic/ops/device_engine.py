@@ -114,18 +114,19 @@ class DeviceEngine:
         self, z: Tensor, y: Tensor, driver: str | None, lanes: int
     ) -> list[tuple[bytes, bytes, Tensor, Tensor]]:
         """z, y: int32, images and channels last."""
-        from fastlic.kernels import masked_context, quantize, rans
+        from fastlic.kernels import masked_context, quantize
+        from fastlic.kernels.rans_encode import encode
 
         height, width = y.shape[1:3]
         symbols = (z - self._median + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
-        z_bytes = rans.encode(symbols.flatten(1), self._by_channel(symbols), self._z_tables, lanes)
+        z_bytes = encode(symbols.flatten(1), self._by_channel(symbols), self._z_tables, lanes)
         if self._contextual:
             share = masked_context.hyper_share(self._features(symbols, height, width), self._of_hyper)
             indexes, coded, y_hat = masked_context.encode(self._network, y, share, driver)
         else:
             head = self._head(symbols, height, width)
             indexes, coded, y_hat = quantize.quantise_head(y, head, self._thresholds)
-        y_bytes = rans.encode(coded.flatten(1), indexes.flatten(1), self._y_tables, lanes)
+        y_bytes = encode(coded.flatten(1), indexes.flatten(1), self._y_tables, lanes)
         z_first, y_first = (t.permute(0, 3, 1, 2) for t in (symbols, y_hat))
         return list(zip(z_bytes, y_bytes, z_first, y_first, strict=True))
 
