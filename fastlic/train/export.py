@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastlic.codec.codec import Codec
 from fastlic.models import McQuic
-from fastlic.train import vq
+from fastlic.train import vq_words
 from fastlic.train.config import RunConfig
 from fastlic.train.objectives import build
 from fastlic.train.weights import load_checkpoint
@@ -41,7 +41,7 @@ def write_checkpoint(checkpoint: Path, path: Path) -> None:
 
 
 def refine_codebooks(checkpoint: Path, tiles: Tensor, path: Path, rounds: int = 3) -> None:
-    """Write a McQuic checkpoint whose words are the means of what they stand for over more tiles (``vq.refine``).
+    """Write a McQuic checkpoint whose words are the means of what they stand for over more tiles (``vq_words.refine``).
 
     What the run had measured on held-out tiles is of other words, and does not go along.
 
@@ -58,7 +58,7 @@ def refine_codebooks(checkpoint: Path, tiles: Tensor, path: Path, rounds: int = 
     if not isinstance(model, McQuic):
         raise ValueError(f"codebooks are McQuic's; {checkpoint} is of family {stored['config']['family']!r}")
     rate_weight = stored["config"]["objective"].get("rate_weight", 0.0)
-    vq.refine(model, tiles.float() / 127.5 - 1, rounds, rate_weight)
+    vq_words.refine(model, tiles.float() / 127.5 - 1, rounds, rate_weight)
     torch.save({**stored, "model": model.state_dict(), "validation": None, "refined_on": len(tiles)}, path)
 
 

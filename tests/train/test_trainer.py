@@ -14,7 +14,7 @@ from PIL import Image
 
 from fastlic.codec.image_files import read_image
 from fastlic.models import JAHP, McQuic
-from fastlic.train import klt, vq
+from fastlic.train import klt, vq, vq_words
 from fastlic.train.config import RunConfig
 from fastlic.train.data import Sampler, load_tiles
 from fastlic.train.export import export, write_card
@@ -267,7 +267,7 @@ def test_refined_words_are_nearer_to_what_they_stand_for():
             return float((out["x_hat"] - images).square().mean())
 
     before = error()
-    vq.refine(model, images)
+    vq_words.refine(model, images)
     assert error() < before
     assert all((share.sum(-1) - 1).abs().max() < 1e-5 for share in model.frequencies())
 

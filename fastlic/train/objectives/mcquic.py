@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastlic.models import McQuic
 from fastlic.models.mcquic.quantizer import lookup, split_groups
-from fastlic.train import vq, vq_decoder
+from fastlic.train import vq, vq_contrast, vq_decoder, vq_words
 from fastlic.train.config import RunConfig
 from fastlic.train.ms_ssim import ms_ssim
 from fastlic.train.objectives.base import Measured, Objective, Row, psnr
@@ -24,11 +24,12 @@ class McQuicObjective(Objective):
     Settings (``[objective]`` of a configuration):
         sampled: draw words with Gumbel noise, as McQuic's authors train; false takes the nearest, straight through.
         commitment: weight of what binds words and the vectors they stand for to each other, if not sampled.
-        mse_share: share of the squared error (on the [-1, 1] scale) in a loss whose metric is MS-SSIM.
+        mse_share: share of the squared error (on the [-1, 1] scale, weighed by ``vq_contrast.visibility``) in a loss
+            whose metric is MS-SSIM.
         reassign_every: steps between moves of words that nothing is nearest to; 0: never.
         decay: of the running frequencies.
         rate_weight: squared error of the latents that one bit is worth: entropy-constrained codebooks
-            (fastlic.train.vq), whose dead words stay dead; 0: codes look at errors alone.
+            (fastlic.train.vq_words), whose dead words stay dead; 0: codes look at errors alone.
     """
 
     model: McQuic
@@ -46,14 +47,14 @@ class McQuicObjective(Objective):
             raise ValueError(f"no such setting of the objective: {', '.join(settings)}")
         self.model = McQuic(**config.model)
         for book in self.model._quantizer.codebooks:
-            book.nearest = partial(vq.nearest, book=book._codebook)  # type: ignore[method-assign]
+            book.nearest = partial(vq_words.nearest, book=book._codebook)  # type: ignore[method-assign]
 
     def start(self, tiles: Tensor) -> None:
         """A block transform with vector quantisation and the decoder that fits it best, or weights of another run."""
         if self.config.start == "klt":
             generator = torch.Generator().manual_seed(self.config.seed)
             vq.initialise(self.model, _sample(tiles, 512), generator, self.rate_weight)
-            vq.refine(self.model, _sample(tiles, 900), rate_weight=self.rate_weight)
+            vq_words.refine(self.model, _sample(tiles, 900), rate_weight=self.rate_weight)
             vq_decoder.fit(self.model, _sample(tiles, 600))
         elif self.config.start != "random":
             load_into(self.model, Path(self.config.start))
@@ -69,18 +70,21 @@ class McQuicObjective(Objective):
         if self.config.metric == "mse":
             loss = 4 * error.mean()
         else:
-            loss = (1 - self.mse_share) * (1 - ms_ssim(x_hat, x)).mean() + self.mse_share * 4 * error.mean()
+            visible = ((x_hat - x).square() * vq_contrast.visibility(x)).mean()
+            loss = (1 - self.mse_share) * (1 - ms_ssim(x_hat, x)).mean() + self.mse_share * 4 * visible
         auxiliary = None
         if not self.sampled:
             terms = []
             for head, codes, book in zip(out["heads"], out["codes"], self.model._quantizer.codebooks, strict=True):
-                words = lookup(book._codebook, codes)
-                head = head.float()
+                words, head = (
+                    split_groups(part, self.model.m) for part in (lookup(book._codebook, codes), head.float())
+                )
+                weights = vq_words.weights(head.detach(), self.rate_weight)
                 if self.rate_weight > 0:  # the last channel of a group is no part of a vector
-                    words, head = (split_groups(part, self.model.m)[..., :-1] for part in (words, head))
+                    words, head = words[..., :-1], head[..., :-1]
                 # Words go to their vectors quickly, vectors to their words slowly.
-                terms.append((words - head.detach()).square().mean())
-                terms.append(self.commitment * (head - words.detach()).square().mean())
+                terms.append((weights * (words - head.detach()).square()).mean())
+                terms.append(self.commitment * (weights * (head - words.detach()).square()).mean())
             auxiliary = torch.stack(terms).sum() * self.commitment
         return Measured(loss, self.rate(x, out["codes"]), error.detach() * 255**2, auxiliary)
 
@@ -94,13 +98,12 @@ class McQuicObjective(Objective):
         return (bits / (x.shape[2] * x.shape[3])).float()
 
     def after_step(self, step: int, generator: torch.Generator) -> None:
-        """Give words that nothing is nearest to a new place, or all words the weight of their information."""
+        """Give words that nothing is nearest to a new place, or write into all words what they inform of."""
         if self.rate_weight > 0:
             with torch.no_grad():
                 for level, shares in enumerate(self.model._quantizer._entropyCoder._freqEMA):
-                    vq.spare_channels(self.model, level)
                     book = self.model._quantizer.codebooks[level]._codebook
-                    vq.weigh(book, shares / shares.sum(1, keepdim=True), self.rate_weight)
+                    vq_words.inform(book, shares / shares.sum(1, keepdim=True))
         elif self.reassign_every and step % self.reassign_every == 0:
             self.model.keep_alive(generator)
 
