@@ -32,8 +32,8 @@ def solve(
         a = torch.cat([*columns, torch.ones(1, columns[0].shape[1])])
         weighed = a
         if visibility is not None:
-            size = (target.shape[2], target.shape[3])
-            weighed = a * F.adaptive_avg_pool2d(visibility[index : index + 1], size).flatten()
+            h, w = target.shape[2:]
+            weighed = a * F.adaptive_avg_pool2d(visibility[index : index + 1], (h, w)).flatten()
         sums[index % 5 == 4] += (weighed @ torch.cat([a, missing[0].flatten(1)]).T).double()
 
     def change(seen: Tensor, ridge: float) -> Tensor:
