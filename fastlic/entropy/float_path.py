@@ -14,22 +14,30 @@ from torch import Tensor
 
 from fastlic.entropy.model import CONTEXT_TAPS
 from fastlic.entropy.schedule import steps
-from fastlic.models import JAHP, Hyperprior, ScaleHyperprior
+from fastlic.models import JAHP, Hyperprior, MLICPlusPlus, ScaleHyperprior
 from fastlic.models.density import SCALE_BOUND
 
 _FLOOR = 2.0**-40  # symbols this unlikely would be escapes
 
 
-@torch.no_grad()
 def float_path_bits(model: Hyperprior, z: Tensor, y: Tensor) -> tuple[float, float]:
-    """(bits of y, bits of z) of one image.
+    """(bits of y, bits of z) of one image; arguments as for ``float_path_maps``."""
+    y_bits, z_bits = float_path_maps(model, z, y)
+    return float(y_bits.sum()), float(z_bits.sum())
+
+
+@torch.no_grad()
+def float_path_maps(model: Hyperprior, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Bits of every latent, float64 [M, h, w] and [N, h/4, w/4].
 
     Args:
-        z, y: float latents [N, h/4, w/4] and [M, h, w], before rounding.
+        z, y: float latents [N, h/4, w/4] and [M, h, w] of one image, before rounding.
     """
     medians = model.entropy_bottleneck.medians[:, None, None]
     z_hat = (torch.round(z - medians) + medians)[None]
-    z_bits = _bits(model.entropy_bottleneck.likelihood(z_hat))
+    z_bits = _bits(model.entropy_bottleneck.likelihood(z_hat))[0]
+    if isinstance(model, MLICPlusPlus):
+        return _bits(model.code_latent(y[None], z_hat)[1])[0], z_bits
     features = model.h_s(z_hat)[0, :, : y.shape[1], : y.shape[2]]
     if isinstance(model, JAHP):
         return _sequential_bits(model, features, y), z_bits
@@ -37,7 +45,7 @@ def float_path_bits(model: Hyperprior, z: Tensor, y: Tensor) -> tuple[float, flo
     return _gaussian_bits(torch.round(y - means), scales), z_bits
 
 
-def _sequential_bits(model: JAHP, features: Tensor, y: Tensor) -> float:
+def _sequential_bits(model: JAHP, features: Tensor, y: Tensor) -> Tensor:
     channels, height, width = y.shape
     masked = model.context_prediction
     taps = torch.stack([masked.weight[:, :, i + 2, j + 2] for i, j in CONTEXT_TAPS], 2).permute(2, 1, 0).flatten(0, 1)
@@ -45,7 +53,7 @@ def _sequential_bits(model: JAHP, features: Tensor, y: Tensor) -> float:
     seen = torch.zeros((height + 2) * stride, channels)
     reach = torch.tensor([i * stride + j for i, j in CONTEXT_TAPS])
     target, hyper = (t.permute(1, 2, 0).reshape(height * width, -1) for t in (y, features))
-    total = 0.0
+    bits = torch.zeros(height * width, channels, dtype=torch.float64)
     for positions in steps(height, width, "wavefront"):
         where = torch.from_numpy(positions)
         centre = (where // width + 2) * stride + where % width + 2
@@ -54,16 +62,16 @@ def _sequential_bits(model: JAHP, features: Tensor, y: Tensor) -> float:
         scales, means = model.entropy_parameters(joined[:, :, None, None])[:, :, 0, 0].chunk(2, 1)
         symbols = torch.round(target[where] - means)
         seen[centre] = symbols + means
-        total += _gaussian_bits(symbols, scales)
-    return total
+        bits[where] = _gaussian_bits(symbols, scales)
+    return bits.T.reshape(channels, height, width)
 
 
-def _gaussian_bits(symbols: Tensor, scales: Tensor) -> float:
+def _gaussian_bits(symbols: Tensor, scales: Tensor) -> Tensor:
     """Bits of round(y - mean) under rounded Gaussians of these scales."""
     deviation = scales.double().clamp_min(SCALE_BOUND) * math.sqrt(2)
     distance = symbols.double().abs()
     return _bits((torch.erfc((distance - 0.5) / deviation) - torch.erfc((distance + 0.5) / deviation)) / 2)
 
 
-def _bits(probabilities: Tensor) -> float:
-    return float(-probabilities.double().clamp_min(_FLOOR).log2().sum())
+def _bits(probabilities: Tensor) -> Tensor:
+    return -probabilities.double().clamp_min(_FLOOR).log2()
