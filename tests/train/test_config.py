@@ -19,6 +19,14 @@ def test_every_recipe_builds_its_model(path):
     assert sum(p.numel() for p in objective.model.parameters()) > 10**6
 
 
+@pytest.mark.parametrize("family", ["mlic", "mlic+", "mlic++"])
+@pytest.mark.parametrize("path", sorted(config.RECIPES.glob("stages/*.toml")), ids=lambda path: path.stem)
+def test_every_later_stage_goes_over_the_families_it_is_for(path, family):
+    merged = config.merged(config.merged(config.recipe(family), config.read(path)), {"steps": 1, "start": "random"})
+    objective = build(RunConfig.from_dict(merged))
+    assert objective.distortion == "pixels" and merged["rates"]["g_"] > 0
+
+
 def test_toml_and_json_say_the_same(tmp_path):
     (tmp_path / "a.toml").write_text('family = "jahp"\nlr = 1e-4\n[model]\nwidths = [1, 2, 3]\n')
     (tmp_path / "a.json").write_text(json.dumps({"family": "jahp", "lr": 1e-4, "model": {"widths": [1, 2, 3]}}))
