@@ -42,7 +42,8 @@ def measure(model: Hyperprior, image: Tensor, quality: float) -> Tensor:
     mask = anchor_mask(y_bits)
     halves = torch.stack([(y_bits * part).sum((1, 2)) for part in (mask, 1 - mask)])  # [2, M]
     by_slice = torch.stack([part.sum(1) for part in halves.split(_SLICE, 1)], 1)
-    return torch.cat([torch.stack([z_bits.sum(), z_bits.sum() * 0])[:, None], by_slice], 1)
+    z = torch.tensor([[z_bits.sum()], [0]], dtype=by_slice.dtype)
+    return torch.cat([z, by_slice], 1)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,11 +16,11 @@ from fastlic.models import McQuic
 from fastlic.models.mcquic.layers import Attention, ResidualBlock, ResidualBlockShuffle, ResidualBlockWithStride
 from fastlic.models.mcquic.quantizer import lookup, split_groups
 from fastlic.train import vq_contrast
+from fastlic.train.vq_contrast import GAIN
 from fastlic.train.vq_words import BIT, k_means, nearest
 
 # With padding 1 and stride 2, output o of a 3-tap kernel reads inputs 2o-1..2o+1: taps 1 and 2 are the block 2o, 2o+1.
 _BLOCK = slice(1, 3)
-_GAIN = 1.5  # of attention whose branches do nothing yet: x + x * sigmoid(0)
 # Orthonormal stages double a smooth image's values each. Halved, features stay as large as pixels, which is what the
 # random layers of the branches beside them, and their learning rates, are made for.
 _SHRINK = 0.5
@@ -55,27 +55,27 @@ def initialise(model: McQuic, images: Tensor, generator: torch.Generator, rate_w
 
     encoder, decoder, quantizer = list(model._encoder), list(model._decoder), model._quantizer
     x = analyse(images, encoder[0], decoder[6][0], (1, 1), _SHRINK)  # type: ignore[index]
-    x = analyse(x, encoder[2]._skip, decoder[4]._skip[0], (1, _GAIN), _SHRINK)  # type: ignore[arg-type, index, union-attr]
-    x = analyse(x, encoder[5]._skip, decoder[1]._skip[0], (_GAIN, 1), _SHRINK)  # type: ignore[arg-type, index, union-attr]
+    x = analyse(x, encoder[2]._skip, decoder[4]._skip[0], (1, GAIN), _SHRINK)  # type: ignore[arg-type, index, union-attr]
+    x = analyse(x, encoder[5]._skip, decoder[1]._skip[0], (GAIN, 1), _SHRINK)  # type: ignore[arg-type, index, union-attr]
     for level, (down, up) in enumerate(zip(quantizer.encoders, quantizer.decoders, strict=True)):
         skips = down._latentStageEncoder[0]._skip, up._restoreHead[2]._skip[0]  # type: ignore[index, union-attr]
-        z = analyse(x, *skips, (1, _GAIN))  # type: ignore[arg-type]
+        z = analyse(x, *skips, (1, GAIN))  # type: ignore[arg-type]
         order = _grouped(z.var((0, 2, 3)), model.m, spared=rate_weight > 0)
         for head in (down._quantizationHead, down._latentHead):
             if head is not None:
-                _set_identity(head[2], _GAIN**2)  # type: ignore[arg-type]
+                _set_identity(head[2], GAIN**2)  # type: ignore[arg-type]
                 head[2].weight.copy_(head[2].weight[order])  # type: ignore[arg-type, index, operator]
         for head in (up._dequantizationHead, up._sideHead):
             if head is not None:
-                _set_identity(head[1], _GAIN)  # type: ignore[arg-type]
+                _set_identity(head[1], GAIN)  # type: ignore[arg-type]
                 head[1].weight.copy_(head[1].weight[:, order])  # type: ignore[arg-type, index, operator]
         unordered, z, book = z, z[:, order], down._quantizer._codebook
         if rate_weight > 0:
             last = slice(book.shape[2] - 1, None, book.shape[2])
             up._dequantizationHead[1].weight[:, last] = 0  # type: ignore[operator, index]
             head = down._quantizationHead
-            vq_contrast.fit(head, unordered * _GAIN, int(order[last][0]), last, -rate_weight / (2 * BIT))
-            z[:, last] = torch.cat([head(part) for part in (unordered * _GAIN).split(10)])[:, last]
+            vq_contrast.fit(head, unordered * GAIN, int(order[last][0]), last, -rate_weight / (2 * BIT))
+            z[:, last] = torch.cat([head(part) for part in (unordered * GAIN).split(10)])[:, last]
         words, counts = k_means(split_groups(z, model.m), book.shape[1], generator, rate_weight)
         book.copy_(words)
         smoothed = counts + counts.sum(1, keepdim=True) / (10 * book.shape[1])  # no word begins as dead

@@ -23,7 +23,7 @@ _POWER = 0.6
 _BLOCK, _LEAST_VARIANCE = 16, 3e-4  # of pixels
 _STEEPNESS = 6.0  # of the argument of SiLU, in standard deviations of the component
 _MEANS = 3  # leading components of blocks of luma and two chromas: their means, no contrast
-_GAIN = 1.5  # of an attention block that does nothing yet
+GAIN = 1.5  # of attention whose branches do nothing yet: x + x * sigmoid(0)
 _BATCH = 16  # images at a time
 _STEPS, _RATE = 1000, 3e-3
 
@@ -68,13 +68,13 @@ def fit(head: nn.Sequential, z: Tensor, spare: int, rows: slice, unit: float) ->
     for index, channel in enumerate(leading.tolist()):
         first.weight[2 * index, channel, 1, 1] = slope[index]
         first.weight[2 * index + 1, channel, 1, 1] = -slope[index]
-    wanted, absolute = price(z / _GAIN), nn.Sequential(*branch[:3])
+    wanted, absolute = price(z / GAIN), nn.Sequential(*branch[:3])
     solve([estimate], [torch.cat([absolute(part) for part in z.split(_BATCH)])], wanted)
     _polish(nn.Sequential(absolute, estimate), z, wanted)
     second.weight[spare] = estimate.weight[0] * unit
     second.bias[spare] = estimate.bias[0] * unit
     last.weight[rows], last.bias[rows] = 0, 0
-    last.weight[rows, spare, 1, 1] = 1 / _GAIN
+    last.weight[rows, spare, 1, 1] = 1 / GAIN
 
 
 def _polish(estimate: nn.Module, z: Tensor, wanted: Tensor) -> None:
