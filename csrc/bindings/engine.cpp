@@ -39,14 +39,9 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
                                                 empty_map(size.height, size.width, y[i].shape(2)));
     images.push_back({size, z[i].data(), y[i].data(), z_out.mutable_data(), y_out.mutable_data(), {}});
   }
-  {
-    const py::gil_scoped_release release;
-    parallel_for(images.size(), threads, [&](std::size_t i) {
-      Image& image = images[i];
-      image.bytes =
-          engine.encode(image.z, image.y, image.size, image.z_out, image.y_out, inner_threads(images.size(), threads));
-    });
-  }
+  for_images(images, threads, [&](Image& image, unsigned inner) {
+    image.bytes = engine.encode(image.z, image.y, image.size, image.z_out, image.y_out, inner);
+  });
   py::list result;
   for (std::size_t i = 0; i < images.size(); ++i) {
     result.append(
@@ -68,35 +63,24 @@ py::tuple symbols(const Engine& engine, const Int32s& z, const Int32s& y, unsign
 
 py::list decode_many(const Engine& engine, const std::vector<py::buffer>& z, const std::vector<py::buffer>& y,
                      const std::vector<std::pair<std::size_t, std::size_t>>& sizes, unsigned threads) {
-  require_equal(z.size(), y.size(), "lists z and y");
-  require_equal(z.size(), sizes.size(), "lists z and sizes");
   struct Image {
-    Size size;
-    std::span<const std::uint8_t> z, y;
+    Streams streams;
     std::int32_t *z_out, *y_out;
   };
   std::vector<py::buffer_info> buffers;
   std::vector<Image> images;
   std::vector<std::pair<Int32s, Int32s>> outputs;
-  buffers.reserve(2 * z.size());
-  for (std::size_t i = 0; i < z.size(); ++i) {
-    const auto z_bytes = byte_view(buffers.emplace_back(z[i].request()));
-    const auto y_bytes = byte_view(buffers.emplace_back(y[i].request()));
-    const Size size{sizes[i].first, sizes[i].second};
-    engine.check_sizes(z_bytes.size(), y_bytes.size(), size);
-    const auto& model = engine.model();
+  const auto& model = engine.model();
+  for (const Streams& streams : checked_streams(engine, z, y, sizes, buffers)) {
+    const Size& size = streams.size;
     auto& [z_out, y_out] =
         outputs.emplace_back(empty_map(size.hyper_height(), size.hyper_width(), model.hyper_channels()),
                              empty_map(size.height, size.width, model.latent_channels()));
-    images.push_back({size, z_bytes, y_bytes, z_out.mutable_data(), y_out.mutable_data()});
+    images.push_back({streams, z_out.mutable_data(), y_out.mutable_data()});
   }
-  {
-    const py::gil_scoped_release release;
-    parallel_for(images.size(), threads, [&](std::size_t i) {
-      const Image& image = images[i];
-      engine.decode(image.z, image.y, image.size, image.z_out, image.y_out, inner_threads(images.size(), threads));
-    });
-  }
+  for_images(images, threads, [&](const Image& image, unsigned inner) {
+    engine.decode(image.streams.z, image.streams.y, image.streams.size, image.z_out, image.y_out, inner);
+  });
   py::list result;
   for (const auto& [z_out, y_out] : outputs) result.append(py::make_tuple(z_out, y_out));
   return result;

@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "array_refs.hpp"
 #include "arrays.hpp"
@@ -22,8 +24,39 @@ std::shared_ptr<Engine> make_engine(const py::dict& arrays, std::shared_ptr<cons
   return std::make_shared<Engine>(array_refs(arrays), std::move(z_tables), std::move(y_tables));
 }
 
-// One image per thread; a single image may use them all.
-inline unsigned inner_threads(std::size_t images, unsigned threads) { return images == 1 ? threads : 1; }
+// f(image, threads) for each image without Python's lock: one image per thread; a single image may use them all.
+template <class Image, class Function>
+void for_images(std::vector<Image>& images, unsigned threads, Function f) {
+  const py::gil_scoped_release release;
+  const unsigned inner = images.size() == 1 ? threads : 1;
+  parallel_for(images.size(), threads, [&](std::size_t i) { f(images[i], inner); });
+}
+
+// The streams of an image's two sections, and the size of its y.
+struct Streams {
+  Size size;
+  std::span<const std::uint8_t> z, y;
+};
+
+// Streams that Python lends for as long as `buffers` lives; no more than an image of that size could need.
+template <class Engine>
+std::vector<Streams> checked_streams(const Engine& engine, const std::vector<py::buffer>& z,
+                                     const std::vector<py::buffer>& y,
+                                     const std::vector<std::pair<std::size_t, std::size_t>>& sizes,
+                                     std::vector<py::buffer_info>& buffers) {
+  require_equal(z.size(), y.size(), "lists z and y");
+  require_equal(z.size(), sizes.size(), "lists z and sizes");
+  buffers.reserve(2 * z.size());
+  std::vector<Streams> streams;
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    const auto z_bytes = byte_view(buffers.emplace_back(z[i].request()));
+    const auto y_bytes = byte_view(buffers.emplace_back(y[i].request()));
+    const Size size{sizes[i].first, sizes[i].second};
+    engine.check_sizes(z_bytes.size(), y_bytes.size(), size);
+    streams.push_back({size, z_bytes, y_bytes});
+  }
+  return streams;
+}
 
 // The size of y, [height, width, M]; z must be [ceil(height / 4), ceil(width / 4), N], and y `least_width` wide.
 template <class Engine>

@@ -25,23 +25,24 @@ struct Maps {
 };
 
 py::list analyse_many(const Engine& engine, const std::vector<Int32s>& y, unsigned threads) {
-  std::vector<Size> sizes;
+  struct Image {
+    Size size;
+    const std::int32_t* y;
+    std::int32_t* z_out;
+  };
+  std::vector<Image> images;
   std::vector<Int32s> z;
   for (const Int32s& map : y) {
     if (map.ndim() != 3 || map.shape(0) < 1 || map.shape(1) < 1) throw py::value_error("y must be [height, width, M]");
     require_equal(static_cast<std::size_t>(map.shape(2)), engine.model().latent_channels(), "channels of y and its model");
-    const Size& size = sizes.emplace_back(
-        Size{static_cast<std::size_t>(map.shape(0)), static_cast<std::size_t>(map.shape(1))});
-    z.emplace_back(std::vector<std::size_t>{size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()});
+    const Size size{static_cast<std::size_t>(map.shape(0)), static_cast<std::size_t>(map.shape(1))};
+    Int32s& out = z.emplace_back(
+        std::vector<std::size_t>{size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()});
+    images.push_back({size, map.data(), out.mutable_data()});
   }
-  std::vector<std::pair<const std::int32_t*, std::int32_t*>> data;
-  for (std::size_t i = 0; i < y.size(); ++i) data.emplace_back(y[i].data(), z[i].mutable_data());
-  {
-    const py::gil_scoped_release release;
-    parallel_for(y.size(), threads, [&](std::size_t i) {
-      engine.analyse(data[i].first, sizes[i], data[i].second, inner_threads(data.size(), threads));
-    });
-  }
+  for_images(images, threads, [&](const Image& image, unsigned inner) {
+    engine.analyse(image.y, image.size, image.z_out, inner);
+  });
   py::list result;
   for (const Int32s& map : z) result.append(map);
   return result;
@@ -63,13 +64,9 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
     Maps& own = maps.emplace_back(engine, size);
     images.push_back({size, z[i].data(), y[i].data(), own.outputs(), {}});
   }
-  {
-    const py::gil_scoped_release release;
-    parallel_for(images.size(), threads, [&](std::size_t i) {
-      Image& image = images[i];
-      image.sections = engine.encode(image.z, image.y, image.size, image.out, inner_threads(images.size(), threads));
-    });
-  }
+  for_images(images, threads, [&](Image& image, unsigned inner) {
+    image.sections = engine.encode(image.z, image.y, image.size, image.out, inner);
+  });
   py::list result;
   for (std::size_t i = 0; i < images.size(); ++i) {
     py::list sections;
@@ -98,13 +95,9 @@ py::list decode_many(const Engine& engine, const std::vector<std::vector<py::buf
     engine.check_sizes(sections, size);
     images.push_back({size, std::move(sections), maps.emplace_back(engine, size).outputs()});
   }
-  {
-    const py::gil_scoped_release release;
-    parallel_for(images.size(), threads, [&](std::size_t i) {
-      const Image& image = images[i];
-      engine.decode(image.sections, image.size, image.out, inner_threads(images.size(), threads));
-    });
-  }
+  for_images(images, threads, [&](const Image& image, unsigned inner) {
+    engine.decode(image.sections, image.size, image.out, inner);
+  });
   py::list result;
   for (const Maps& own : maps) result.append(py::make_tuple(own.z, own.y));
   return result;

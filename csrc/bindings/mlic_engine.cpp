@@ -42,13 +42,9 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
     Maps& own = maps.emplace_back(engine, size);
     images.push_back({size, z[i].data(), y[i].data(), own.outputs(), {}});
   }
-  {
-    const py::gil_scoped_release release;
-    parallel_for(images.size(), threads, [&](std::size_t i) {
-      Image& image = images[i];
-      image.bytes = engine.encode(image.z, image.y, image.size, image.out, inner_threads(images.size(), threads));
-    });
-  }
+  for_images(images, threads, [&](Image& image, unsigned inner) {
+    image.bytes = engine.encode(image.z, image.y, image.size, image.out, inner);
+  });
   py::list result;
   for (std::size_t i = 0; i < images.size(); ++i) {
     result.append(py::make_tuple(to_bytes(images[i].bytes.z), to_bytes(images[i].bytes.y), maps[i].z, maps[i].y,
@@ -60,31 +56,19 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
 py::list decode_many(const Engine& engine, const std::vector<py::buffer>& z, const std::vector<py::buffer>& y,
                      const std::vector<std::pair<std::size_t, std::size_t>>& sizes, std::size_t slices,
                      unsigned threads) {
-  require_equal(z.size(), y.size(), "lists z and y");
-  require_equal(z.size(), sizes.size(), "lists z and sizes");
   struct Image {
-    Size size;
-    std::span<const std::uint8_t> z, y;
+    Streams streams;
     mlic::Outputs out;
   };
   std::vector<py::buffer_info> buffers;
   std::vector<Image> images;
   std::vector<Maps> maps;
-  buffers.reserve(2 * z.size());
-  for (std::size_t i = 0; i < z.size(); ++i) {
-    const auto z_bytes = byte_view(buffers.emplace_back(z[i].request()));
-    const auto y_bytes = byte_view(buffers.emplace_back(y[i].request()));
-    const Size size{sizes[i].first, sizes[i].second};
-    engine.check_sizes(z_bytes.size(), y_bytes.size(), size);
-    images.push_back({size, z_bytes, y_bytes, maps.emplace_back(engine, size).outputs()});
+  for (const Streams& streams : checked_streams(engine, z, y, sizes, buffers)) {
+    images.push_back({streams, maps.emplace_back(engine, streams.size).outputs()});
   }
-  {
-    const py::gil_scoped_release release;
-    parallel_for(images.size(), threads, [&](std::size_t i) {
-      const Image& image = images[i];
-      engine.decode(image.z, image.y, image.size, slices, image.out, inner_threads(images.size(), threads));
-    });
-  }
+  for_images(images, threads, [&](const Image& image, unsigned inner) {
+    engine.decode(image.streams.z, image.streams.y, image.streams.size, slices, image.out, inner);
+  });
   py::list result;
   for (const Maps& own : maps) result.append(py::make_tuple(own.z, own.y, own.symbols));
   return result;

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from fastlic.codec.drivers import fewest_bits
+from fastlic.entropy.checkerboard.passes import Pass
 from fastlic.entropy.fixed import MEAN_BITS, fixed_point, quantise
 from fastlic.entropy.groups.model import IntegerGroups
 from fastlic.entropy.groups.schedule import groups_schedule
-from fastlic.entropy.mlic.schedule import Pass
 from fastlic.entropy.schedule import Latents, hyper_size
 from fastlic.errors import CorruptStreamError
 from fastlic.ops.rans import CdfTables, RansDecoder, rans_encode

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from fastlic.codec.drivers import fewest_bits
+from fastlic.entropy.checkerboard.passes import Pass, Schedule
 from fastlic.entropy.fixed import fixed_point, quantise
 from fastlic.entropy.mlic.model import IntegerMLIC
-from fastlic.entropy.mlic.schedule import Pass, Schedule, mlic_schedule
+from fastlic.entropy.mlic.schedule import mlic_schedule
 from fastlic.entropy.schedule import Latents, hyper_size
 from fastlic.errors import CorruptStreamError
 from fastlic.ops.rans import RansDecoder, rans_encode

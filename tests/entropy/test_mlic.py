@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from fastlic.bench.lifelike import photo, small_mlic
-from fastlic.entropy.mlic import convert as conversion
-from fastlic.entropy.mlic.functions import (
+from fastlic.entropy.checkerboard.functions import (
     Tables,
     epsilon_of,
     mean_of_few,
@@ -19,7 +18,8 @@ from fastlic.entropy.mlic.functions import (
     normalise,
     square_root,
 )
-from fastlic.entropy.mlic.layers import PLAIN, SHUFFLED, TRANSPOSED, Layer
+from fastlic.entropy.checkerboard.layers import PLAIN, SHUFFLED, TRANSPOSED, Layer
+from fastlic.entropy.mlic import convert as conversion
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.models import MLIC, MLICPlus, MLICPlusPlus
 from fastlic.models.mlic.attention import linear_attention

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from fastlic.entropy.checkerboard.functions import Tables
 from fastlic.entropy.fixed import Requantiser as Reference
 from fastlic.entropy.fixed import fixed_point
-from fastlic.entropy.mlic.functions import Tables
 from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.kernels.packing import Map, Requantiser, padded
 from fastlic.models.mlic import checkerboard as mlic

@@ -1,5 +1,5 @@
 // Integer layers of the slice-by-slice models, packed for the kernels. Arithmetic is that of
-// fastlic/entropy/mlic/layers.py; reader.hpp makes them from arrays.
+// fastlic/entropy/checkerboard/layers.py; reader.hpp makes them from arrays.
 #pragma once
 
 #include <array>

@@ -1,6 +1,6 @@
 // The integer entropy model of the MLIC family, parsed and proven once: after the constructor nothing can overflow or
 // read out of bounds, whatever file the arrays came from. Arithmetic and array names are those of
-// fastlic/entropy/mlic/{functions,layers,model}.py.
+// fastlic/entropy/mlic/model.py and fastlic/entropy/checkerboard.
 //
 // All activations of a position that several networks read lie in one row of memory,
 //

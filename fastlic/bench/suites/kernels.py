@@ -301,8 +301,8 @@ def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
         names = {peer: name for peer, name in names.items() if wanted(name)}
         if not names:
             continue
+        from fastlic.entropy.checkerboard.functions import Tables
         from fastlic.entropy.fixed import Requantiser
-        from fastlic.entropy.mlic.functions import Tables
         from fastlic.entropy.scales import scale_levels, scale_thresholds
         from fastlic.ops import checkerboard
 

@@ -14,6 +14,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from fastlic.entropy.checkerboard.functions import EXPONENTS, GELU_REACH, Tables
+from fastlic.entropy.checkerboard.layers import HALVED, SHUFFLED, TRANSPOSED, Layer
 from fastlic.entropy.coded import coded_by
 from fastlic.entropy.convert import bottleneck_tables
 from fastlic.entropy.fitting import fit_tables
@@ -30,8 +32,6 @@ from fastlic.entropy.fixed import (
 from fastlic.entropy.groups.model import Group, IntegerGroups
 from fastlic.entropy.groups.schedule import groups_schedule
 from fastlic.entropy.groups.stages import Stage, stage_of, stages_of
-from fastlic.entropy.mlic.functions import EXPONENTS, GELU_REACH, Tables
-from fastlic.entropy.mlic.layers import HALVED, SHUFFLED, TRANSPOSED, Layer
 from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.models.density import EntropyBottleneck
 from fastlic.ops.rans import gaussian_tables

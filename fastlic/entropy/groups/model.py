@@ -24,9 +24,9 @@ from torch import Tensor
 
 from fastlic.entropy import fingerprint
 from fastlic.entropy.arrays import names_of, tables_of
+from fastlic.entropy.checkerboard.functions import Tables
+from fastlic.entropy.checkerboard.layers import Layer
 from fastlic.entropy.fixed import Requantiser, reconstruct
-from fastlic.entropy.mlic.functions import Tables
-from fastlic.entropy.mlic.layers import Layer
 from fastlic.ops.groups_engine import GroupsEngine
 from fastlic.ops.rans import CdfTables
 

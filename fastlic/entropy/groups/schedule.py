@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastlic.entropy.checkerboard.passes import Pass, Schedule
 from fastlic.entropy.fixed import reconstruct
 from fastlic.entropy.groups.model import IntegerGroups
-from fastlic.entropy.mlic.schedule import Pass, Schedule
 from fastlic.entropy.schedule import Latents, hyper_size
 from fastlic.models.mlic.checkerboard import positions
 

@@ -10,8 +10,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastlic.entropy.checkerboard.layers import HALVED, PLAIN, SHUFFLED, TRANSPOSED
 from fastlic.entropy.convert import _check_convolution, _flat
-from fastlic.entropy.mlic.layers import HALVED, PLAIN, SHUFFLED, TRANSPOSED
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,16 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastlic.entropy.checkerboard.functions import (
+    EXPONENTS,
+    GELU_REACH,
+    NORM_BITS,
+    SCORE_BITS,
+    VALUE_BITS,
+    Tables,
+    epsilon_of,
+)
+from fastlic.entropy.checkerboard.layers import PLAIN, SHUFFLED, TRANSPOSED, Layer
 from fastlic.entropy.coded import coded_by
 from fastlic.entropy.convert import bottleneck_tables
 from fastlic.entropy.fitting import fit_tables
@@ -31,8 +41,6 @@ from fastlic.entropy.fixed import (
     Requantiser,
     fixed_point,
 )
-from fastlic.entropy.mlic.functions import EXPONENTS, GELU_REACH, NORM_BITS, SCORE_BITS, VALUE_BITS, Tables, epsilon_of
-from fastlic.entropy.mlic.layers import PLAIN, SHUFFLED, TRANSPOSED, Layer
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.mlic.schedule import ANCHORS, OTHERS, mlic_schedule
 from fastlic.entropy.scales import scale_levels, scale_thresholds

@@ -18,15 +18,15 @@ from torch import Tensor
 
 from fastlic.entropy import fingerprint
 from fastlic.entropy.arrays import names_of, tables_of
-from fastlic.entropy.fixed import Requantiser, reconstruct
-from fastlic.entropy.mlic.functions import (
+from fastlic.entropy.checkerboard.functions import (
     RECIPROCAL_TOKENS,
     Tables,
     mean_of_few,
     mean_of_many,
     normalise,
 )
-from fastlic.entropy.mlic.layers import Layer
+from fastlic.entropy.checkerboard.layers import Layer
+from fastlic.entropy.fixed import Requantiser, reconstruct
 from fastlic.models.mlic.attention import HEADS_INTRA, LOCAL_REACH
 from fastlic.models.mlic.checkerboard import anchor_mask, positions
 from fastlic.models.mlic.local import HEADS, TOKENS, WINDOW, relative_position_index

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastlic.entropy.checkerboard.passes import Pass
 from fastlic.entropy.fixed import MEAN_BITS, reconstruct
 from fastlic.entropy.mlic.model import IntegerMLIC
-from fastlic.entropy.mlic.schedule import Pass, mlic_schedule
+from fastlic.entropy.mlic.schedule import mlic_schedule
 from fastlic.entropy.rate import bits_of, coded_bits
 from fastlic.entropy.schedule import Latents
 from fastlic.models.mlic.checkerboard import anchors

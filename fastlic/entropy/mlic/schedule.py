@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from fastlic.entropy.checkerboard.passes import Pass, Schedule
 from fastlic.entropy.fixed import reconstruct
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.schedule import Latents, hyper_size
 from fastlic.models.mlic.checkerboard import positions
 
 ANCHORS, OTHERS = "a", "n"
-
-
-@dataclass(frozen=True)
-class Pass:
-    """Symbols that are coded together, position by position.
-
-    Attributes:
-        section: 0 for the hyper latent z, 1 for the latent y.
-        where: int64 [n], raster positions in that section's map.
-        channels: (first, behind the last) channel.
-        indexes: uint8 [n, channels], table of each symbol.
-        means: int64 [n, channels] in units of 2^-6, what the symbol is a difference from; None for z.
-    """
-
-    section: int
-    where: Tensor
-    channels: tuple[int, int]
-    indexes: Tensor
-    means: Tensor | None
-
-
-Schedule = Generator[Pass, Tensor, Latents]
 
 
 def mlic_schedule(model: IntegerMLIC, height: int, width: int, device: str = "cpu") -> Schedule:

@@ -1,4 +1,4 @@
-"""Integer layers of the MLIC family: convolutions of every kind, requantised, with GELU by table.
+"""Integer layers of MLIC and of channel groups: convolutions of every kind, requantised, with GELU by table.
 
 The plain reference that engines must equal bit for bit: integers in float64 pass through torch's own convolutions.
 """
@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastlic.entropy.checkerboard.functions import Tables
 from fastlic.entropy.fixed import ACTIVATION_BITS, Requantiser
-from fastlic.entropy.mlic.functions import Tables
 
 _INT32 = 2**31 - 1
 _WEIGHT_LIMIT = 127

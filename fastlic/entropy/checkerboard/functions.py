@@ -1,4 +1,4 @@
-"""The functions of the MLIC family that are not linear, on integers: exp, GELU, tanh, softmax means, layer norm.
+"""Functions of the integer paths that are not linear: exp, GELU, tanh, softmax means, layer norm.
 
 Every table is made once, when a model is converted, and travels with the model: nobody evaluates exp or erf again. What
 is left are integer sums, products, shifts and floor divisions, which every device and every order computes alike.
