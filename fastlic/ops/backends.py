@@ -7,7 +7,9 @@ or refused, never replaced; Triton's interpreter is a test of kernels and theref
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -17,15 +19,29 @@ from fastlic import _native, config
 from fastlic.errors import BackendUnavailable
 
 Implementation = TypeVar("Implementation")
+OLDEST_TRITON = (3, 6)  # what the kernels are tested with
+
+
+def triton_package_lacks() -> str | None:
+    """None if a Triton is installed that the kernels can be compiled with, otherwise what is missing."""
+    if importlib.util.find_spec("triton") is None:
+        return "not installed (pip install triton; Linux only)"
+    try:
+        version = importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return None  # a build of another name, such as ROCm's
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers and tuple(map(int, numbers.groups())) < OLDEST_TRITON:
+        return f"Triton {version} is installed, the kernels need 3.6 or later (torch 2.10 and later bring it)"
+    return None
 
 
 def triton_lacks() -> str | None:
     """None if Triton kernels can run here, otherwise what is missing."""
-    if importlib.util.find_spec("triton") is None:
-        return "not installed (pip install triton; Linux only)"
-    if not torch.cuda.is_available() and not config.triton_interpreter():
+    reason = triton_package_lacks()
+    if reason is None and not torch.cuda.is_available() and not config.triton_interpreter():
         return "no GPU was found (TRITON_INTERPRET=1 runs kernels on the CPU, slowly, to test them)"
-    return None
+    return reason
 
 
 def require_triton() -> None:

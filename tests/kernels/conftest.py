@@ -6,12 +6,13 @@ process in which something imported them before says how to run the tests alone.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 
 import pytest
 import torch
+
+from fastlic.ops.backends import triton_package_lacks
 
 if not torch.cuda.is_available() and "fastlic.kernels.launch" not in sys.modules:
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -20,8 +21,8 @@ if not torch.cuda.is_available() and "fastlic.kernels.launch" not in sys.modules
 @pytest.fixture(scope="session")
 def device() -> torch.device:
     """Where kernels can run here."""
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("triton is not installed")
+    if reason := triton_package_lacks():
+        pytest.skip(f"Triton: {reason}")
     if torch.cuda.is_available():
         return torch.device("cuda")
     from fastlic.kernels import launch, rans

@@ -5,14 +5,16 @@ In processes of their own: with the interpreter asked for, kernels cannot be com
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+from fastlic.ops.backends import triton_package_lacks
+
+LACKS = triton_package_lacks()
+pytestmark = pytest.mark.skipif(LACKS is not None, reason=f"Triton: {LACKS}")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
