@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import models  # the neighbour, models.py
 import ninja
 from ninja.ninja_syntax import Writer
 
@@ -29,16 +30,17 @@ def build(out: Path, targets: list[str]) -> None:
     core = f"-fsanitize={SANITIZERS}" + (",fuzzer-no-link" if libfuzzer else "")
     link = f"-fsanitize={SANITIZERS}" + (",fuzzer" if libfuzzer else "")
     out.mkdir(parents=True, exist_ok=True)
+    (out / "models.hpp").write_text(models.header())
     with (out / "build.ninja").open("w") as file:
         writer = Writer(file, width=10_000)
-        compile_ = f"{compiler} {FLAGS} {QUIET} -fno-sanitize-recover=all {core} -I{CSRC} -I{CSRC / 'fuzz'}"
+        compile_ = f"{compiler} {FLAGS} {QUIET} -fno-sanitize-recover=all {core} -I{CSRC} -I{CSRC / 'fuzz'} -I{out}"
         writer.rule("cxx", f"{compile_} -MMD -MF $out.d -c $in -o $out", deps="gcc", depfile="$out.d")
         writer.rule("link", f"{compiler} {link} $in -o $out -pthread")
-        sources = [*sorted((CSRC / "fastlic").glob("*.cpp")), *sorted((CSRC / "fastlic" / "simd").glob("*.cpp"))]
-        sources += sorted((CSRC / "fastlic" / "engine").glob("*.cpp"))
+        sources = sorted((CSRC / "fastlic").rglob("*.cpp"))
         if not libfuzzer:
             sources.append(CSRC / "fuzz" / "standalone.cpp")
-        objects = [writer.build(f"{source.stem}.o", "cxx", str(source))[0] for source in sources]
+        names = ["_".join(source.relative_to(CSRC).with_suffix(".o").parts) for source in sources]
+        objects = [writer.build(n, "cxx", str(source))[0] for n, source in zip(names, sources, strict=True)]
         for target in targets:
             main = writer.build(f"fuzz_{target}.o", "cxx", str(CSRC / "fuzz" / f"{target}.cpp"))
             writer.build(target, "link", [*objects, *main])

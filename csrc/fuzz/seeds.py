@@ -13,6 +13,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import models  # the neighbour, models.py
 import numpy as np
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
@@ -60,6 +61,31 @@ def valid_streams() -> dict[str, list[bytes]]:
                 symbols = rng.integers(0, np.array([3, 1, 1000])[indexes]).astype(np.int32)
                 stream = categorical.native.encode(symbols, indexes)
                 seeds[target].append(prefix + indexes[: count // 4].tobytes() + stream)
+    return seeds | {"slices_decode": valid_images()}
+
+
+def valid_images() -> list[bytes]:
+    """Inputs of ``slices_decode``: sections of small images, and latents that it encodes itself."""
+    from fastlic.entropy.groups.model import IntegerGroups
+    from fastlic.entropy.mlic.model import IntegerMLIC
+    from fastlic.entropy.schedule import hyper_size
+
+    seeds = []
+    for kind, (name, arrays) in enumerate(models.load().items()):
+        model = (IntegerGroups if name == "groups" else IntegerMLIC).from_arrays(arrays)
+        for height, width, spread in ((1, 2, 40), (2, 3, 60), (3, 5, 90), (5, 4, 300), (9, 11, 3)):
+            rng = np.random.default_rng(height)
+            z = (rng.normal(size=(model.hyper_channels, *hyper_size(height, width))) * spread).astype(np.int32)
+            y = (rng.normal(size=(model.latent_channels, height, width)) * spread).astype(np.int32)
+            coded = model.engine.encode_many([z], [y])[0]
+            sections = coded[0] if name == "groups" else coded[:2]
+            head = bytes([height - 1, width - 2, 1])
+            if max(map(len, sections[:-1])) < 256:
+                body = b"".join(bytes([len(section)]) + section for section in sections[:-1]) + sections[-1]
+                seeds += [bytes([kind]) + head + body, bytes([kind + 12]) + head + body]
+            latents = rng.integers(-128, 128, z.size + y.size) // rng.integers(1, 40)
+            damage = struct.pack("<II", *rng.integers(0, 2**32, 2))
+            seeds.append(bytes([kind + 4]) + head + damage + latents.astype(np.int8).tobytes())
     return seeds
 
 

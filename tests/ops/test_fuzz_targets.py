@@ -20,6 +20,7 @@ WITH_SEEDS = [
     "gaussian",
     "rans_decode",
     "rans_roundtrip",
+    "slices_decode",
     "tables",
 ]
 

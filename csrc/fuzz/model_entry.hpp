@@ -1,0 +1,27 @@
+// One array of a model in the header that build.py makes of models.zip.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "fastlic/engine/arrays.hpp"
+
+namespace fastlic::fuzz::models {
+
+struct Entry {
+  const char* name;
+  engine::Type type;
+  std::size_t rank;
+  std::size_t shape[4];
+  const void* data;
+};
+
+inline engine::Arrays arrays_of(std::span<const Entry> entries) {
+  engine::Arrays arrays;
+  for (const Entry& e : entries) arrays[e.name] = {e.type, std::vector(e.shape, e.shape + e.rank), e.data};
+  return arrays;
+}
+
+}  // namespace fastlic::fuzz::models
