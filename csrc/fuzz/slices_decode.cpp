@@ -58,6 +58,9 @@ Sections encode(const groups::Engine& engine, const Latents& in, Size size, Late
   return out;
 }
 
+std::int32_t latent_limit(const mlic::Engine&) { return engine::kLatentLimit + mlic::kResidueLimit; }
+std::int32_t latent_limit(const groups::Engine&) { return engine::kLatentLimit; }
+
 std::size_t sections_of(const mlic::Model&) { return 2; }
 std::size_t sections_of(const groups::Model& model) { return 1 + model.passes(); }
 
@@ -82,9 +85,8 @@ Latents decoded(const Engine& engine, const Sections& sections, Size size, std::
   } catch (const CorruptStream&) {
     return {};
   }
-  for (const std::int32_t value : out.y) {
-    fuzz::require(value >= -engine::kLatentLimit && value <= engine::kLatentLimit);
-  }
+  const std::int32_t limit = latent_limit(engine);
+  for (const std::int32_t value : out.y) fuzz::require(value >= -limit && value <= limit);
   return out;
 }
 

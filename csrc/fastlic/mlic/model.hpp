@@ -42,6 +42,8 @@ constexpr std::size_t kMaxLocalDims = 64;  // of one head of local context
 constexpr std::size_t kWindow = 5, kTokens = kWindow * kWindow, kLocalHeads = 2, kIntraHeads = 2;
 constexpr std::size_t kLocalReach = 2;          // keys that softmax attention leaves to local context
 constexpr std::size_t kTanhEntries = 4096;
+// Residual prediction is added to a latent after it was clipped, by at most an int8: |y| <= kLatentLimit + this.
+constexpr std::int32_t kResidueLimit = 128;
 constexpr std::size_t kMaxSlices = 64;
 
 struct Tables {
