@@ -21,7 +21,7 @@ def make() -> dict[str, dict[str, np.ndarray]]:
     import torch
     import torch.nn as nn
 
-    from fastlic.bench.lifelike import _logistic, enliven, photo
+    from fastlic.bench.lifelike import enliven, logistic, photo
     from fastlic.entropy.groups.convert import GroupNetworks, Networks, convert_groups
     from fastlic.entropy.groups.model import Group
     from fastlic.entropy.mlic.convert import convert
@@ -36,7 +36,7 @@ def make() -> dict[str, dict[str, np.ndarray]]:
         model = cls(n, m, (4, 4, 4) if narrow else None, slices=2, sizes=sizes).eval()
         x = photo()[None, :, 128:256, 256:448]
         enliven(model, x, torch.linspace(0.2, 4, m), spread := torch.linspace(0.3, 2, n))
-        _logistic(model.entropy_bottleneck, spread)
+        logistic(model.entropy_bottleneck, spread)
         return convert(model, [x[0]]).to_arrays()
 
     def groups() -> dict[str, np.ndarray]:
@@ -61,7 +61,7 @@ def make() -> dict[str, dict[str, np.ndarray]]:
         down = nn.Conv2d(5, 4, 5, 2, 2), nn.ReLU(), nn.Conv2d(4, n, 3, 2, 1)
         h_a = nn.Sequential(conv(10, 5, 3), nn.LeakyReLU(), *down)
         bottleneck = EntropyBottleneck(n).eval()
-        _logistic(bottleneck, torch.linspace(0.5, 3, n))
+        logistic(bottleneck, torch.linspace(0.5, 3, n))
         y = torch.randn(1, 10, 16, 24) * torch.linspace(0.2, 4, 10)[:, None, None]
         return convert_groups(Networks(h_a, h_s, bottleneck, own), [y]).to_arrays()
 

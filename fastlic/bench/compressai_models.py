@@ -15,7 +15,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.bench.lifelike import _logistic, photo, spreads
+from fastlic.bench.lifelike import logistic, photo, spreads
 
 # Name to (class, arguments), as compressai.zoo builds quality 3; those without weights there as their defaults say.
 MODELS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -115,12 +115,12 @@ def lively(name: str, size: int | None = None) -> Any:
     codec = getattr(model, "latent_codec", None)
     hyper = codec["hyper"] if codec is not None else model
     if not hasattr(hyper, "h_a"):
-        _logistic(model.entropy_bottleneck, y_spread)
+        logistic(model.entropy_bottleneck, y_spread)
     else:
         last = _convolutions(hyper.h_a)[-1]
         z_spread = spreads(last.out_channels, 1) / 2
         _rescale([(last, torch.zeros_like(z_spread), z_spread)], run)
-        _logistic(hyper.entropy_bottleneck, z_spread)
+        logistic(hyper.entropy_bottleneck, z_spread)
         _rescale(_heads(model, y_spread), run)
     model.g_a, model.g_s = transforms
     model.update(force=True)

@@ -51,7 +51,7 @@ def _rescale(last: nn.Module, run: Callable[[], object], mean: Tensor, std: Tens
 
 
 @torch.no_grad()
-def _logistic(density: EntropyBottleneck, spread: Tensor) -> None:
+def logistic(density: EntropyBottleneck, spread: Tensor) -> None:
     """A logistic density of each channel's spread: the network is linear but for its tanh factors, which start at 0."""
     slope = math.pi / math.sqrt(3) / spread.clamp_min(0.15)
     first = density.matrices[0]
@@ -71,7 +71,7 @@ def lifelike(cls: type[MeanScaleHyperprior] = JAHP, N: int = 192, M: int = 192, 
     y = model.g_a(image)
     _rescale(model.h_a[-1], lambda: model.h_a(y), torch.zeros(N), z_spread)
     z_hat = torch.round(model.h_a(y))
-    _logistic(model.entropy_bottleneck, z_spread)
+    logistic(model.entropy_bottleneck, z_spread)
     head_mean = torch.cat([y_spread, torch.zeros(M)])
     head_std = torch.cat([0.3 * y_spread, 0.3 * y_spread])
     last = model.entropy_parameters[-1] if isinstance(model, JAHP) else model.h_s[-1]
@@ -150,7 +150,7 @@ def lifelike_mlic(
     model = cls(N, M, **rest).eval()
     z_spread = spreads(N, seed + 1) / 2
     enliven(model, photo()[None, :, :256, :256], spreads(M, seed), z_spread)
-    _logistic(model.entropy_bottleneck, z_spread)
+    logistic(model.entropy_bottleneck, z_spread)
     return model
 
 
@@ -162,5 +162,5 @@ def small_mlic(cls: type[MLICPlusPlus] = MLICPlusPlus, qualities: int = 2, seed:
     x = photo()[None, :, 128:256, 256:448]
     y_spread, z_spread = torch.linspace(0.2, 3, 32), torch.linspace(0.3, 2, 8)
     enliven(model, x, y_spread, z_spread)
-    _logistic(model.entropy_bottleneck, z_spread)
+    logistic(model.entropy_bottleneck, z_spread)
     return model

@@ -10,7 +10,7 @@ import torch
 import torch.nn as nn
 
 from fastlic import _native
-from fastlic.bench.lifelike import _logistic
+from fastlic.bench.lifelike import logistic
 from fastlic.codec import groups_drivers as drivers
 from fastlic.entropy.fixed import LATENT_LIMIT
 from fastlic.entropy.groups.convert import GroupNetworks, Networks, convert_groups
@@ -60,7 +60,7 @@ def uneven() -> Networks:
         parameters = nn.Sequential(first, nn.LeakyReLU(0.2), conv(34, 2 * c, 1))
         groups.append(GroupNetworks(group, channel, context, parameters))
     bottleneck = EntropyBottleneck(N).eval()
-    _logistic(bottleneck, torch.linspace(0.5, 3, N))
+    logistic(bottleneck, torch.linspace(0.5, 3, N))
     h_a = nn.Sequential(conv(52, N, 3), nn.AvgPool2d(4))
     return Networks(h_a, h_s, bottleneck, groups)
 
@@ -70,7 +70,7 @@ def checkerboard() -> Networks:
     h_s = nn.Sequential(nn.ConvTranspose2d(N, 40, 5, 2, 2, 1), nn.ReLU(), nn.ConvTranspose2d(40, 70, 5, 2, 2, 1))
     parameters = nn.Sequential(conv(198, 64, 1), nn.ReLU(), conv(64, 128, 1))
     bottleneck = EntropyBottleneck(N).eval()
-    _logistic(bottleneck, torch.linspace(0.5, 3, N))
+    logistic(bottleneck, torch.linspace(0.5, 3, N))
     # Unlike the other model's this analysis has an integer form.
     h_a = nn.Sequential(
         *(conv(64, 40, 3), nn.LeakyReLU(), nn.Conv2d(40, 20, 5, 2, 2), nn.ReLU(), nn.Conv2d(20, N, 3, 2, 1))

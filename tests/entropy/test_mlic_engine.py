@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fastlic import _native
-from fastlic.bench.lifelike import _logistic, enliven, photo
+from fastlic.bench.lifelike import enliven, logistic, photo
 from fastlic.codec import mlic_drivers as drivers
 from fastlic.entropy.fixed import LATENT_LIMIT
 from fastlic.entropy.mlic.convert import convert
@@ -45,7 +45,7 @@ def random_model(cls: type[MLICPlusPlus], narrow: bool) -> IntegerMLIC:
     x = photo()[None, :, 128:256, 256:448]
     z_spread = torch.linspace(0.3, 2, n)
     enliven(model, x, torch.linspace(0.2, 4, m), z_spread)
-    _logistic(model.entropy_bottleneck, z_spread)
+    logistic(model.entropy_bottleneck, z_spread)
     return convert(model, [x[0]])
 
 
