@@ -81,7 +81,9 @@ class Trainer:
             [{"params": ps, "factor": f} for (is_muon, f), ps in groups.items() if is_muon == wanted]
             for wanted in (False, True)
         )
-        optimisers: list[torch.optim.Optimizer] = [torch.optim.Adam(adam, betas=(0.9, 0.98))] if adam else []
+        optimisers: list[torch.optim.Optimizer] = []
+        if adam:  # fused: for MLIC++ and its 500 small tensors, a call per operation and tensor took 3.6 times longer
+            optimisers.append(torch.optim.Adam(adam, betas=(0.9, 0.98), fused=True))
         if muon:
             optimisers.append(Muon(muon, self.config.lr))
         if not optimisers:
