@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -69,3 +70,14 @@ def test_nothing_waits_to_be_filled_in():
 def test_links_to_files_lead_somewhere():
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_table_of_jahp_holds_the_measured_figures():
+    rows = json.loads((ROOT / "docs/kodak.json").read_text())["averages"]
+    lines = [
+        f"| {r['quality']:.0f} | {r['bpp']:.3f} | {r['psnr']:.2f} | {r['ms_ssim_db']:.2f} |"
+        for r in rows
+        if r["codec"] == "jahp"
+    ]
+    assert len(lines) == 8
+    assert [line for line in lines if line not in README] == []
