@@ -19,12 +19,37 @@ from fastlic.models.layers import LowerBound
 LIKELIHOOD_BOUND = 1e-9
 SCALE_BOUND = 0.11
 TAIL_MASS = 1e-9
+_RAREST = 2.0**-16  # what the coder's tables give the rarest symbol
 _TAIL = 6.0  # deviations at which a Gaussian's likelihood meets LIKELIHOOD_BOUND
 
 
 def round_ste(x: Tensor) -> Tensor:
     """Round half to even; the gradient passes as if nothing had been rounded (straight-through)."""
     return x + (torch.round(x) - x).detach()
+
+
+def dead_zone(scales: Tensor, worth: Tensor | float) -> Tensor:
+    """By how much |y - mean| must pass 1/2 before it is worth a symbol of 1, in units of the latent; >= 0.
+
+    Rounding down to 0 saves log2(P(0) / P(1)) bits and costs 1 - 2 (1 - |y - mean|) of squared error. Larger symbols
+    lie where the density is steeper, yet one zone for all serves as well as one for each (docs/training.md).
+
+    Args:
+        scales: of the Gaussians, any shape.
+        worth: bits that one unit of squared error is worth, broadcast against ``scales``; 0 stands for rounding to the
+            nearest.
+    """
+    half_widths = (0.5**0.5) / scales.clamp_min(SCALE_BOUND)
+    middle = torch.erf(0.5 * half_widths)
+    side = 0.5 * (torch.erfc(0.5 * half_widths) - torch.erfc(1.5 * half_widths))
+    bits = torch.log2(middle / side.clamp_min(_RAREST))
+    worth = torch.as_tensor(worth, dtype=scales.dtype, device=scales.device)
+    return torch.where(worth > 0, bits / (2 * worth.clamp_min(1e-6)), 0.0).clamp_min(0)
+
+
+def round_down(x: Tensor, zone: Tensor) -> Tensor:
+    """Round x to the nearest integer after its magnitude lost ``zone``, but not beyond zero."""
+    return torch.sign(x) * torch.floor((x.abs() - zone + 0.5).clamp_min(0))
 
 
 def add_noise(x: Tensor) -> Tensor:
@@ -135,7 +160,34 @@ class GaussianConditional(nn.Module):
         slope = -(_TAIL**2) * torch.log(torch.where(far, deviations, 1.0))
         return torch.where(far, likelihood.detach() * torch.exp(slope - slope.detach()), likelihood)
 
-    def forward(self, y: Tensor, scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
-        """(y_hat, likelihoods): y_hat = round(y - means) + means; the likelihood is of y + noise while training."""
-        y_hat = round_ste(y - means) + means
-        return y_hat, self.likelihood(add_noise(y) if self.training else y_hat, scales, means)
+    def rounded(self, y: Tensor, scales: Tensor, means: Tensor, worth: Tensor | None = None) -> Tensor:
+        """y_hat as the coder leaves it; the gradient passes straight through to y.
+
+        Args:
+            worth: bits per unit of squared error, for an encoder that rounds small symbols down (``dead_zone``); None
+                rounds to the nearest.
+        """
+        if worth is None:
+            return round_ste(y - means) + means
+        return y + (self._symbols(y, scales, means, worth) + means - y).detach()
+
+    def forward(
+        self, y: Tensor, scales: Tensor, means: Tensor, worth: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(y_hat, likelihoods): y_hat is ``rounded``; the likelihood is of y + noise while training.
+
+        Noise would not know of dead zones. With ``worth``, scales learn from the likelihood of rounded values, and y and
+        the means from that of noisy ones; what the likelihood amounts to is the rounded values'.
+        """
+        y_hat = self.rounded(y, scales, means, worth)
+        if worth is None:
+            return y_hat, self.likelihood(add_noise(y) if self.training else y_hat, scales, means)
+        likelihoods = self.likelihood(self._symbols(y, scales, means, worth), scales, torch.zeros_like(scales))
+        if self.training:
+            noisy = self.likelihood(add_noise(y), scales.detach(), means)
+            likelihoods = likelihoods * (noisy / noisy.detach())
+        return y_hat, likelihoods
+
+    @torch.no_grad()
+    def _symbols(self, y: Tensor, scales: Tensor, means: Tensor, worth: Tensor) -> Tensor:
+        return round_down(y - means, dead_zone(scales, worth))

@@ -12,26 +12,35 @@ class Gain(nn.Module):
 
     The latent is multiplied by ``forward`` before it is quantised and by ``inverse`` before synthesis: a larger gain
     is a finer quantiser. Both are stored as logarithms, [qualities, M], so that interpolation between two trained
-    qualities is linear and factors stay positive.
+    qualities is linear and factors stay positive. ``worth`` [qualities] is the encoder's: what a unit of squared error
+    of the gained latent is worth in bits (fastlic.models.density.dead_zone); 0 rounds to the nearest.
     """
+
+    worth: Tensor
 
     def __init__(self, qualities: int, channels: int) -> None:
         super().__init__()
         self.qualities = qualities
         self.log_gain = nn.Parameter(torch.zeros(qualities, channels))
         self.log_inverse = nn.Parameter(torch.zeros(qualities, channels))
+        self.register_buffer("worth", torch.zeros(qualities))
 
     def _at(self, table: Tensor, quality: Tensor) -> Tensor:
+        """[qualities, C] -> [N, C, 1, 1]."""
         position = (quality.to(table.dtype) - 1).clamp(0, self.qualities - 1)
         low = position.floor().long().clamp(max=max(self.qualities - 2, 0))
         high = (low + 1).clamp(max=self.qualities - 1)
         weight = (position - low)[:, None]
-        return torch.exp(table[low] * (1 - weight) + table[high] * weight)[:, :, None, None]
+        return (table[low] * (1 - weight) + table[high] * weight)[:, :, None, None]
 
     def forward(self, quality: Tensor) -> Tensor:
         """quality [N], 1..qualities (fractions allowed) -> factors [N, M, 1, 1] for the encoder."""
-        return self._at(self.log_gain, quality)
+        return self._at(self.log_gain, quality).exp()
 
     def inverse(self, quality: Tensor) -> Tensor:
         """quality [N] -> factors [N, M, 1, 1] for the decoder."""
-        return self._at(self.log_inverse, quality)
+        return self._at(self.log_inverse, quality).exp()
+
+    def worth_at(self, quality: Tensor) -> Tensor | None:
+        """quality [N] -> bits per unit of squared error [N, 1, 1, 1]; None where every quality rounds to the nearest."""
+        return self._at(self.worth[:, None], quality) if bool(self.worth.any()) else None

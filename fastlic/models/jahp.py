@@ -30,17 +30,31 @@ class JAHP(MeanScaleHyperprior):
         )
         self.context_prediction = MaskedConv2d(M, 2 * M)
 
-    def code_latent(self, y: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
+    def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(y_hat, likelihoods of y); the context sees y + noise while training and round(y) otherwise.
 
         The sequential truth, where the context sees round(y - mean) + mean, is the schedule's
-        (fastlic.entropy.schedule); this parallel pass is the usual estimate of it.
+        (fastlic.entropy.schedule); this parallel pass is the usual estimate of it. With ``worth`` the context sees what
+        a first such pass made of y, as many values there are not what is nearest to y.
         """
+        hyper = self.h_s(z_hat)
+        if worth is not None:
+            with torch.no_grad():
+                scales, means = self._scales_and_means(hyper, torch.round(y))
+                seen = self.gaussian_conditional.rounded(y, scales, means, worth)
+            scales, means = self._scales_and_means(hyper, y + (seen - y).detach())
+            y_hat, likelihoods = self.gaussian_conditional(y, scales, means, worth)
+            return y_hat, likelihoods
         noisy = add_noise(y) if self.training else torch.round(y)
-        context = self.context_prediction(noisy)
-        scales, means = self.entropy_parameters(torch.cat([self.h_s(z_hat), context], dim=1)).chunk(2, dim=1)
+        scales, means = self._scales_and_means(hyper, noisy)
         if self.training:
             y_hat = round_ste(y - means) + means
             return y_hat, self.gaussian_conditional.likelihood(noisy, scales, means)
         rounded = torch.round(y - means) + means
         return noisy, self.gaussian_conditional.likelihood(rounded, scales, means)
+
+    def _scales_and_means(self, hyper: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """(scales, means) from h_s's features and the latent that the context sees."""
+        features = torch.cat([hyper, self.context_prediction(latent)], dim=1)
+        scales, means = self.entropy_parameters(features).chunk(2, dim=1)
+        return scales, means

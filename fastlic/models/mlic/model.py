@@ -20,7 +20,6 @@ import torch.nn as nn
 from torch import Tensor
 from typing_extensions import Self
 
-from fastlic.models.density import round_ste
 from fastlic.models.hyperprior import Hyperprior
 from fastlic.models.layers import hyper_analysis, hyper_synthesis
 from fastlic.models.mlic import transforms
@@ -267,8 +266,9 @@ class MLICPlusPlus(Hyperprior):
             return [local]
         return [local, self.global_intra_context[index](decoded[-1], slice_anchors)]
 
-    def code_latent(self, y: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
+    def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(y_hat, likelihoods of y); rounding passes gradients straight through, noise is for the likelihood alone."""
+        code = self.gaussian_conditional
         hyper = self.h_s(z_hat)
         hyper_means = hyper.chunk(2, 1)[1]
         decoded: list[Tensor] = []
@@ -276,16 +276,16 @@ class MLICPlusPlus(Hyperprior):
         for index, target in enumerate(y.chunk(self.slices, 1)):
             past = [*self.past_contexts(index, decoded), hyper]
             scales_a, means_a = self.entropy_parameters_anchor[index](torch.cat(past, 1)).chunk(2, 1)
-            first = anchors(round_ste(target - means_a) + means_a)
+            first = anchors(code.rounded(target, scales_a, means_a, worth))
             residue = self.lrp_anchor[index](torch.cat([hyper_means, *decoded, first], 1))
             first = first + anchors(residue)
             near = self.near_contexts(index, decoded, first)
             scales_n, means_n = self.entropy_parameters_nonanchor[index](torch.cat([*near, *past], 1)).chunk(2, 1)
-            whole = first + others(round_ste(target - means_n) + means_n)
+            whole = first + others(code.rounded(target, scales_n, means_n, worth))
             residue = self.lrp_nonanchor[index](torch.cat([hyper_means, *decoded, whole], 1))
             scales = anchors(scales_a) + others(scales_n)
             means = anchors(means_a) + others(means_n)
-            likelihoods.append(self.gaussian_conditional(target, scales, means)[1])
+            likelihoods.append(code(target, scales, means, worth)[1])
             decoded.append(whole + others(residue))
         return torch.cat(decoded, 1), torch.cat(likelihoods, 1)
 

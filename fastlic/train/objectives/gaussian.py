@@ -31,6 +31,8 @@ class GaussianObjective(Objective):
         lambdas: weight of the distortion per quality, rising; distortion is the squared error on the 0..255 scale, or
             1 - MS-SSIM. An empty list trains a model of one fixed rate and needs ``fixed_lambda``.
         fixed_lambda: the weight of a model without gain vectors.
+        worth: bits that the encoder takes a unit of squared error of the latent to be worth, per quality
+            (fastlic.models.density.dead_zone); it travels with the weights. An empty list, or 0, rounds to the nearest.
         distortion: "pixels", or "latents" to leave the synthesis transform out of a step (for entropy models trained
             beside frozen transforms): the squared error of the latents, brought to the scale of pixels.
     """
@@ -42,11 +44,14 @@ class GaussianObjective(Objective):
         settings = dict(config.objective)
         lambdas = settings.pop("lambdas", LAMBDAS[config.metric])
         fixed = settings.pop("fixed_lambda", None)
+        worth = settings.pop("worth", [])
         self.distortion = settings.pop("distortion", "pixels")
         if settings:
             raise ValueError(f"no such setting of the objective: {', '.join(settings)}")
         if self.distortion not in ("pixels", "latents"):
             raise ValueError(f"distortion must be 'pixels' or 'latents', got {self.distortion!r}")
+        if worth and len(worth) != len(lambdas):
+            raise ValueError(f"worth needs one number per quality, {len(lambdas)}; got {len(worth)}")
         if not lambdas and fixed is None:
             raise ValueError("a model without qualities needs fixed_lambda")
         self.qualities = len(lambdas)
@@ -54,6 +59,8 @@ class GaussianObjective(Objective):
         # Gradients of the qualities differ a hundredfold; lambda^-1/2 gives each about the same relative pull.
         self.weights = (self.lambdas / self.lambdas.log().mean().exp()) ** -0.5
         self.model = FAMILIES[config.family](**config.model, qualities=self.qualities)
+        if worth and self.model.gain is not None:
+            self.model.gain.worth.copy_(torch.tensor(worth))
         for name, part in self.model.named_children():
             if name.startswith(("g_a", "h_s", "entropy_parameters")):
                 for network in part if isinstance(part, nn.ModuleList) else [part]:
@@ -100,7 +107,7 @@ class GaussianObjective(Objective):
         with torch.no_grad():
             y = self.model.g_a(x).float() * gain
         z_hat, z_likelihoods = self.model.entropy_bottleneck(self.model.hyper_analysis(y))
-        y_hat, y_likelihoods = self.model.code_latent(y, z_hat)
+        y_hat, y_likelihoods = self.model.code_latent(y, z_hat, self.model.worth(quality, len(x)))
         error = ((y_hat - y) * inverse).square().sum((1, 2, 3))
         # Transforms that began orthonormal keep squared errors about; an image has 3 samples per pixel, on 0..255.
         samples = 3 * x.shape[2] * x.shape[3]
