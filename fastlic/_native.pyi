@@ -102,10 +102,14 @@ class EntropyEngine:
     def __init__(self, arrays: dict[str, NDArray[Any]], z_tables: CdfTables, y_tables: CdfTables) -> None: ...
     def vary(self, changes: dict[str, NDArray[Any]], z_tables: CdfTables, y_tables: CdfTables) -> EntropyEngine: ...
     def symbols(
-        self, z: NDArray[np.int32], y: NDArray[np.int32], threads: int
+        self, z: NDArray[np.int32], y: NDArray[np.int32], zones: list[NDArray[np.int32]], threads: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]: ...
     def encode_many(
-        self, z: list[NDArray[np.int32]], y: list[NDArray[np.int32]], threads: int
+        self,
+        z: list[NDArray[np.int32]],
+        y: list[NDArray[np.int32]],
+        zones: list[NDArray[np.int32]],
+        threads: int,
     ) -> list[tuple[bytes, bytes, NDArray[np.int32], NDArray[np.int32]]]: ...
     def decode_many(
         self, z: list[Any], y: list[Any], sizes: list[tuple[int, int]], threads: int
@@ -120,7 +124,11 @@ class EntropyEngine:
 class MlicEngine:
     def __init__(self, arrays: dict[str, NDArray[Any]], z_tables: CdfTables, y_tables: CdfTables) -> None: ...
     def encode_many(
-        self, z: list[NDArray[np.int32]], y: list[NDArray[np.int32]], threads: int
+        self,
+        z: list[NDArray[np.int32]],
+        y: list[NDArray[np.int32]],
+        zones: list[NDArray[np.int32]],
+        threads: int,
     ) -> list[tuple[bytes, bytes, NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]]: ...
     def decode_many(
         self, z: list[Any], y: list[Any], sizes: list[tuple[int, int]], slices: int, threads: int

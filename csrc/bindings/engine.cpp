@@ -23,11 +23,12 @@ Int32s empty_map(std::size_t height, std::size_t width, std::size_t channels) {
 }
 
 py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const std::vector<Int32s>& y,
-                     unsigned threads) {
+                     const std::vector<Int32s>& zones, unsigned threads) {
   require_equal(z.size(), y.size(), "lists z and y");
+  const auto zones_of = checked_zones(engine, zones, y.size());
   struct Image {
     Size size;
-    const std::int32_t *z, *y;
+    engine::Target target;
     std::int32_t *z_out, *y_out;
     Engine::Encoded bytes;
   };
@@ -37,10 +38,11 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
     const Size size = checked_size(engine, z[i], y[i], 1);
     auto& [z_out, y_out] = outputs.emplace_back(empty_map(z[i].shape(0), z[i].shape(1), z[i].shape(2)),
                                                 empty_map(size.height, size.width, y[i].shape(2)));
-    images.push_back({size, z[i].data(), y[i].data(), z_out.mutable_data(), y_out.mutable_data(), {}});
+    images.push_back(
+        {size, {z[i].data(), y[i].data(), zones_of[i]}, z_out.mutable_data(), y_out.mutable_data(), {}});
   }
   for_images(images, threads, [&](Image& image, unsigned inner) {
-    image.bytes = engine.encode(image.z, image.y, image.size, image.z_out, image.y_out, inner);
+    image.bytes = engine.encode(image.target, image.size, image.z_out, image.y_out, inner);
   });
   py::list result;
   for (std::size_t i = 0; i < images.size(); ++i) {
@@ -50,12 +52,14 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
   return result;
 }
 
-py::tuple symbols(const Engine& engine, const Int32s& z, const Int32s& y, unsigned threads) {
+py::tuple symbols(const Engine& engine, const Int32s& z, const Int32s& y, const std::vector<Int32s>& zones,
+                  unsigned threads) {
   const Size size = checked_size(engine, z, y, 1);
+  const engine::Target target{z.data(), y.data(), checked_zones(engine, zones, 1).front()};
   Engine::Symbols out;
   {
     const py::gil_scoped_release release;
-    out = engine.symbols(z.data(), y.data(), size, threads);
+    out = engine.symbols(target, size, threads);
   }
   const auto count = static_cast<py::ssize_t>(out.symbols.size());
   return py::make_tuple(Array<std::uint8_t>(count, out.indexes.data()), Int32s(count, out.symbols.data()));
@@ -91,9 +95,11 @@ py::list decode_many(const Engine& engine, const std::vector<py::buffer>& z, con
 FASTLIC_BINDINGS(engine) {
   py::class_<Engine, std::shared_ptr<Engine>>(module, "EntropyEngine")
       .def(py::init(&make_engine<Engine>), py::arg("arrays"), py::arg("z_tables"), py::arg("y_tables"))
-      .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("threads"))
+      .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(),
+           py::arg("zones").noconvert(), py::arg("threads"))
       .def("vary", &vary, py::arg("changes"), py::arg("z_tables"), py::arg("y_tables"))
-      .def("symbols", &symbols, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("threads"))
+      .def("symbols", &symbols, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("zones").noconvert(),
+           py::arg("threads"))
       .def("decode_many", &decode_many, py::arg("z"), py::arg("y"), py::arg("sizes"), py::arg("threads"))
       .def_property_readonly("hyper_channels", [](const Engine& e) { return e.model().hyper_channels(); })
       .def_property_readonly("latent_channels", [](const Engine& e) { return e.model().latent_channels(); })

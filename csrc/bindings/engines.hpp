@@ -32,6 +32,20 @@ void for_images(std::vector<Image>& images, unsigned threads, Function f) {
   parallel_for(images.size(), threads, [&](std::size_t i) { f(images[i], inner); });
 }
 
+// The zones of each image by scale index (engine::Target), or null for each where there are none.
+template <class Engine>
+std::vector<const std::int32_t*> checked_zones(const Engine& engine, const std::vector<Int32s>& zones,
+                                               std::size_t images) {
+  std::vector<const std::int32_t*> pointers(images, nullptr);
+  if (zones.empty()) return pointers;
+  require_equal(zones.size(), images, "lists zones and y");
+  for (std::size_t i = 0; i < images; ++i) {
+    require_equal(static_cast<std::size_t>(zones[i].size()), engine.model().y_tables->rows(), "zones and rows of tables");
+    pointers[i] = zones[i].data();
+  }
+  return pointers;
+}
+
 // The streams of an image's two sections, and the size of its y.
 struct Streams {
   Size size;

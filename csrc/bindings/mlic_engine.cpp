@@ -27,11 +27,12 @@ struct Maps {
 };
 
 py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const std::vector<Int32s>& y,
-                     unsigned threads) {
+                     const std::vector<Int32s>& zones, unsigned threads) {
   require_equal(z.size(), y.size(), "lists z and y");
+  const auto zones_of = checked_zones(engine, zones, y.size());
   struct Image {
     Size size;
-    const std::int32_t *z, *y;
+    engine::Target target;
     mlic::Outputs out;
     Engine::Encoded bytes;
   };
@@ -40,10 +41,10 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
   for (std::size_t i = 0; i < z.size(); ++i) {
     const Size size = checked_size(engine, z[i], y[i], 2);  // narrower ones lack anchors
     Maps& own = maps.emplace_back(engine, size);
-    images.push_back({size, z[i].data(), y[i].data(), own.outputs(), {}});
+    images.push_back({size, {z[i].data(), y[i].data(), zones_of[i]}, own.outputs(), {}});
   }
   for_images(images, threads, [&](Image& image, unsigned inner) {
-    image.bytes = engine.encode(image.z, image.y, image.size, image.out, inner);
+    image.bytes = engine.encode(image.target, image.size, image.out, inner);
   });
   py::list result;
   for (std::size_t i = 0; i < images.size(); ++i) {
@@ -138,7 +139,8 @@ Array<std::int16_t> inter_context(const Engine& engine, std::size_t slice, const
 FASTLIC_BINDINGS(mlic_engine) {
   py::class_<Engine, std::shared_ptr<Engine>>(module, "MlicEngine")
       .def(py::init(&make_engine<Engine>), py::arg("arrays"), py::arg("z_tables"), py::arg("y_tables"))
-      .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("threads"))
+      .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(),
+           py::arg("zones").noconvert(), py::arg("threads"))
       .def("decode_many", &decode_many, py::arg("z"), py::arg("y"), py::arg("sizes"), py::arg("slices"),
            py::arg("threads"))
       .def("local_context", &local_context, py::arg("slice"), py::arg("latent").noconvert(), py::arg("threads"))

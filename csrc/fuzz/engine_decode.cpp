@@ -145,7 +145,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
     }
     Result seen = latents;
     const auto coded = fuzz::on_every_isa([&] {
-      auto sections = engine.encode(latents.first.data(), latents.second.data(), size, seen.first.data(),
+      auto sections = engine.encode({latents.first.data(), latents.second.data()}, size, seen.first.data(),
                                     seen.second.data(), threads);
       return std::pair(std::move(sections.z), std::move(sections.y));
     });
@@ -168,7 +168,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
     z_latent[i] = static_cast<std::int32_t>(value);
   }
   Result seen = decoded;
-  const auto coded = engine.encode(z_latent.data(), decoded.second.data(), size, seen.first.data(), seen.second.data(), 1);
+  const auto coded = engine.encode({z_latent.data(), decoded.second.data()}, size, seen.first.data(), seen.second.data(), 1);
   fuzz::require(decode(engine, coded.z, coded.y, size, 1) == seen);
   return 0;
 }

@@ -46,7 +46,7 @@ Engine make(std::span<const fuzz::models::Entry> entries) {
 
 Sections encode(const mlic::Engine& engine, const Latents& in, Size size, Latents& seen, unsigned threads) {
   auto coded =
-      engine.encode(in.z.data(), in.y.data(), size, {seen.z.data(), seen.y.data(), seen.symbols.data()}, threads);
+      engine.encode({in.z.data(), in.y.data()}, size, {seen.z.data(), seen.y.data(), seen.symbols.data()}, threads);
   return {Section(coded.z.begin(), coded.z.end()), Section(coded.y.begin(), coded.y.end())};
 }
 

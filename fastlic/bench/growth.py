@@ -31,6 +31,7 @@ from fastlic.entropy.float_path import float_path_bits
 from fastlic.entropy.mlic.rate import table_bits as mlic_table_bits
 from fastlic.entropy.rate import bits_of, coded_bits, table_bits
 from fastlic.entropy.scales import scale_levels
+from fastlic.entropy.zones import worth_at
 from fastlic.models import Hyperprior, MLICPlusPlus
 from fastlic.ops.tables import gaussian_tables
 
@@ -38,12 +39,13 @@ from fastlic.ops.tables import gaussian_tables
 def measure(codec: Codec, image: torch.Tensor, quality: float | None) -> np.ndarray:
     """Bits [float y, float z, Gaussians y, tables y, tables z, section y, section z] of one image [3, H, W]."""
     assert isinstance(codec.model, Hyperprior)
-    z, y = codec._analyse(image, quality)
-    sections, latents = drivers.encode(codec.entropy, z, y)
-    indexes, symbols = coded_symbols(codec.entropy, fixed_point(z), fixed_point(y))
+    z, y, zones = codec._analyse(image, quality)
+    sections, latents = drivers.encode(codec.entropy, z, y, zones=zones)
+    indexes, symbols = coded_symbols(codec.entropy, fixed_point(z), fixed_point(y), zones)
     gaussians = coded_bits(gaussian_tables(scale_levels()), indexes, symbols)
     coded = [8.0 * len(section) for section in reversed(sections)]
-    return np.array([*float_path_bits(codec.model, z, y), gaussians, *table_bits(codec.entropy, latents), *coded])
+    floats = float_path_bits(codec.model, z, y, worth_at(codec.model.gain, quality))
+    return np.array([*floats, gaussians, *table_bits(codec.entropy, latents), *coded])
 
 
 @torch.no_grad()
@@ -51,12 +53,13 @@ def measure_mlic(codec: Codec, image: torch.Tensor, quality: float | None) -> np
     """As ``measure``, and the mean squared errors of the float path and of the integers."""
     model, integers, coder = codec.model, codec.entropy, codec._coder
     assert isinstance(model, MLICPlusPlus)
-    z, y = codec._analyse(image, quality)
-    ((sections, latents),) = mlic_drivers.encode_many(integers, [(z, y)])
+    target = codec._analyse(image, quality)
+    z, y, _ = target
+    ((sections, latents),) = mlic_drivers.encode_many(integers, [(z, y)], zones=drivers.zones_of([target]))
     tables = mlic_table_bits(integers, latents.z, latents.symbols)
     gaussians = mlic_table_bits(integers, latents.z, latents.symbols, gaussian_tables(scale_levels()))[0]
     z_hat, z_likelihood = model.entropy_bottleneck(z[None])
-    y_hat, y_likelihood = model.code_latent(y[None], z_hat)
+    y_hat, y_likelihood = model.code_latent(y[None], z_hat, worth_at(model.gain, quality) or None)
     floats = mlic_drivers.MlicLatents(latents.z, y_hat[0].double() * 2**MEAN_BITS, latents.symbols)
     errors = []
     for seen in (floats, latents):

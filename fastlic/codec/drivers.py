@@ -8,16 +8,18 @@ engine of fastlic.ops.engine, which is that schedule in one call, and as ``trito
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy.fixed import fixed_point, quantise
+from fastlic.entropy.coded import answer_to
+from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.schedule import Latents, Order, Pass, Schedule, gaussian_schedule, hyper_size
 from fastlic.errors import CorruptStreamError
+from fastlic.ops.engine import Zones
 from fastlic.ops.rans import CdfTables, RansDecoder, rans_encode
 
 SECTIONS = 2  # z, then y
@@ -29,6 +31,23 @@ def fewest_bits(tables: CdfTables) -> float:
     """Bits of the cheapest symbol of any row."""
     likeliest = np.diff(tables.cdf).max()  # differences across rows are negative
     return float(tables.precision - np.log2(likeliest))
+
+
+class Target(NamedTuple):
+    """What is to be coded of one image: float z [N, hz, wz] and y [M, h, w] on the CPU, and y's zones.
+
+    zones: int32 [64] (fastlic.entropy.zones), or None to round to the nearest.
+    """
+
+    z: Tensor
+    y: Tensor
+    zones: np.ndarray | None = None
+
+
+def zones_of(targets: Sequence[Target]) -> Zones:
+    """The zones of all targets, as ``encode_many`` takes them."""
+    zones = [target.zones for target in targets if target.zones is not None]
+    return zones or None
 
 
 def _drive(schedule: Schedule, answer: Callable[[Pass], Tensor]) -> Latents:
@@ -45,7 +64,9 @@ Coded = tuple[list[bytes], Latents]
 Sections = Sequence[bytes]
 
 
-def _encode_reference(model: IntegerEntropyModel, z: Tensor, y: Tensor, order: Order) -> Coded:
+def _encode_reference(
+    model: IntegerEntropyModel, z: Tensor, y: Tensor, order: Order, zones: np.ndarray | None
+) -> Coded:
     """z, y: int64 in units of 2^-6."""
     height, width = y.shape[1:]
     medians = torch.from_numpy(model.z_median.astype(np.int64))[:, None, None]
@@ -54,8 +75,8 @@ def _encode_reference(model: IntegerEntropyModel, z: Tensor, y: Tensor, order: O
     indexes: list[list[np.ndarray]] = [[], []]
 
     def answer(step: Pass) -> Tensor:
-        means = step.means if step.means is not None else torch.zeros((), dtype=torch.int64)
-        values = quantise(targets[step.section][step.where], means)
+        target = targets[step.section][step.where]
+        values = answer_to(step, target, zones)
         symbols[step.section].append(values.int().numpy().ravel())
         indexes[step.section].append(step.indexes.numpy().ravel())
         return values
@@ -69,15 +90,16 @@ def _encode_reference(model: IntegerEntropyModel, z: Tensor, y: Tensor, order: O
 
 
 def _encode_many_reference(
-    model: IntegerEntropyModel, latents: Sequence[tuple[Tensor, Tensor]], order: Order, threads: int
+    model: IntegerEntropyModel, latents: Sequence[tuple[Tensor, Tensor]], order: Order, threads: int, zones: Zones
 ) -> list[Coded]:
-    return [_encode_reference(model, z, y, order) for z, y in latents]
+    each = zones if zones is not None else [None] * len(latents)
+    return [_encode_reference(model, z, y, order, own) for (z, y), own in zip(latents, each, strict=True)]
 
 
 def _encode_many_engine(
-    model: IntegerEntropyModel, latents: Sequence[tuple[Tensor, Tensor]], order: Order, threads: int
+    model: IntegerEntropyModel, latents: Sequence[tuple[Tensor, Tensor]], order: Order, threads: int, zones: Zones
 ) -> list[Coded]:
-    coded = model.engine.encode_many([z.numpy() for z, _ in latents], [y.numpy() for _, y in latents], threads)
+    coded = model.engine.encode_many([z.numpy() for z, _ in latents], [y.numpy() for _, y in latents], threads, zones)
     return [([z_bytes, y_bytes], _as_latents(z, y)) for z_bytes, y_bytes, z, y in coded]
 
 
@@ -116,8 +138,10 @@ def _decode_many_engine(
 
 
 def _encode_many_device(
-    model: IntegerEntropyModel, latents: Sequence[tuple[Tensor, Tensor]], order: Order, threads: int
+    model: IntegerEntropyModel, latents: Sequence[tuple[Tensor, Tensor]], order: Order, threads: int, zones: Zones
 ) -> list[Coded]:
+    if zones is not None:
+        raise ValueError("the device engine rounds to the nearest: it takes no zones")
     coded = model.device_engine.encode_many([z for z, _ in latents], [y for _, y in latents])
     return [([z_bytes, y_bytes], Latents(z.long(), y.long())) for z_bytes, y_bytes, z, y in coded]
 
@@ -167,10 +191,11 @@ def encode_many(
     order: Order = "wavefront",
     backend: Backend = "auto",
     threads: int = 1,
+    zones: Zones = None,
 ) -> list[Coded]:
-    """Code the latents (z, y) of several images, as ``encode`` does, one image per thread."""
+    """Code the latents (z, y) of several images, as ``encode`` does, one image per thread; zones are one per image."""
     implementation = ENCODE[choose_backend(backend, order)]
-    return implementation(model, [(fixed_point(z), fixed_point(y)) for z, y in latents], order, threads)
+    return implementation(model, [(fixed_point(z), fixed_point(y)) for z, y in latents], order, threads, zones)
 
 
 def encode(
@@ -180,6 +205,7 @@ def encode(
     order: Order = "wavefront",
     backend: Backend = "auto",
     threads: int = 1,
+    zones: np.ndarray | None = None,
 ) -> Coded:
     """Code one image's latents.
 
@@ -187,11 +213,12 @@ def encode(
         z: float hyper latent [N, ceil(h/4), ceil(w/4)].
         y: float latent [M, h, w].
         threads: how many the engine may use; bytes never depend on it.
+        zones: dead zones of y by scale index (fastlic.entropy.zones); None rounds to the nearest.
 
     Returns:
         the sections (z, y) and the latents that the decoder will see.
     """
-    return encode_many(model, [(z, y)], order, backend, threads)[0]
+    return encode_many(model, [(z, y)], order, backend, threads, None if zones is None else [zones])[0]
 
 
 def decode_many(

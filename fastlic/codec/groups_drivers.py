@@ -15,7 +15,8 @@ from torch import Tensor
 
 from fastlic.codec.drivers import fewest_bits
 from fastlic.entropy.checkerboard.passes import Pass
-from fastlic.entropy.fixed import MEAN_BITS, fixed_point, quantise
+from fastlic.entropy.coded import answer_to
+from fastlic.entropy.fixed import MEAN_BITS, fixed_point
 from fastlic.entropy.groups.model import IntegerGroups
 from fastlic.entropy.groups.schedule import groups_schedule
 from fastlic.entropy.schedule import Latents, hyper_size
@@ -50,8 +51,7 @@ def _encode_reference(model: IntegerGroups, z: Tensor, y: Tensor) -> Coded:
     sections: list[bytes] = []
 
     def answer(step: Pass) -> Tensor:
-        means = step.means if step.means is not None else torch.zeros((), dtype=torch.int64)
-        values = quantise(targets[min(step.section, 1)][step.where, slice(*step.channels)], means)
+        values = answer_to(step, targets[min(step.section, 1)][step.where, slice(*step.channels)], None)
         symbols, indexes = values.int().numpy().ravel(), step.indexes.numpy().ravel()
         sections.append(rans_encode(symbols, indexes, _tables(model, step.section)))
         return values

@@ -16,11 +16,13 @@ from torch import Tensor
 
 from fastlic.codec.drivers import fewest_bits
 from fastlic.entropy.checkerboard.passes import Pass, Schedule
-from fastlic.entropy.fixed import fixed_point, quantise
+from fastlic.entropy.coded import answer_to
+from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.mlic.schedule import mlic_schedule
 from fastlic.entropy.schedule import Latents, hyper_size
 from fastlic.errors import CorruptStreamError
+from fastlic.ops.engine import Zones
 from fastlic.ops.rans import RansDecoder, rans_encode
 
 SECTIONS = 2  # z, then y
@@ -53,7 +55,7 @@ def _drive(schedule: Schedule, answer: Callable[[Pass], Tensor], shape: Sequence
 Coded = tuple[list[bytes], MlicLatents]
 
 
-def _encode_reference(model: IntegerMLIC, z: Tensor, y: Tensor) -> Coded:
+def _encode_reference(model: IntegerMLIC, z: Tensor, y: Tensor, zones: np.ndarray | None) -> Coded:
     """z, y: int64 in units of 2^-6."""
     medians = torch.from_numpy(model.numbers["z.median"].astype(np.int64))[:, None, None]
     targets = [t.permute(1, 2, 0).reshape(-1, len(t)) for t in (z - medians, y)]
@@ -61,8 +63,7 @@ def _encode_reference(model: IntegerMLIC, z: Tensor, y: Tensor) -> Coded:
     indexes: list[list[np.ndarray]] = [[], []]
 
     def answer(step: Pass) -> Tensor:
-        means = step.means if step.means is not None else torch.zeros((), dtype=torch.int64)
-        values = quantise(targets[step.section][step.where, slice(*step.channels)], means)
+        values = answer_to(step, targets[step.section][step.where, slice(*step.channels)], zones)
         symbols[step.section].append(values.int().numpy().ravel())
         indexes[step.section].append(step.indexes.numpy().ravel())
         return values
@@ -107,8 +108,11 @@ def _decode_reference(
     return latents
 
 
-def _encode_many_reference(model: IntegerMLIC, latents: Sequence[tuple[Tensor, Tensor]], threads: int) -> list[Coded]:
-    return [_encode_reference(model, z, y) for z, y in latents]
+def _encode_many_reference(
+    model: IntegerMLIC, latents: Sequence[tuple[Tensor, Tensor]], threads: int, zones: Zones
+) -> list[Coded]:
+    each = zones if zones is not None else [None] * len(latents)
+    return [_encode_reference(model, z, y, own) for (z, y), own in zip(latents, each, strict=True)]
 
 
 def _decode_many_reference(
@@ -117,8 +121,10 @@ def _decode_many_reference(
     return [_decode_reference(model, sections, height, width, slices) for sections, height, width in streams]
 
 
-def _encode_many_engine(model: IntegerMLIC, latents: Sequence[tuple[Tensor, Tensor]], threads: int) -> list[Coded]:
-    coded = model.engine.encode_many([z.numpy() for z, _ in latents], [y.numpy() for _, y in latents], threads)
+def _encode_many_engine(
+    model: IntegerMLIC, latents: Sequence[tuple[Tensor, Tensor]], threads: int, zones: Zones
+) -> list[Coded]:
+    coded = model.engine.encode_many([z.numpy() for z, _ in latents], [y.numpy() for _, y in latents], threads, zones)
     return [([z_bytes, y_bytes], _as_latents(*rest)) for z_bytes, y_bytes, *rest in coded]
 
 
@@ -155,15 +161,20 @@ def choose_backend(backend: str) -> str:
 
 
 def encode_many(
-    model: IntegerMLIC, latents: Sequence[tuple[Tensor, Tensor]], backend: str = "auto", threads: int = 1
+    model: IntegerMLIC,
+    latents: Sequence[tuple[Tensor, Tensor]],
+    backend: str = "auto",
+    threads: int = 1,
+    zones: Zones = None,
 ) -> list[Coded]:
     """Sections, and what the decoder will see, of several images.
 
     Args:
         latents: float z [N, ceil(h/4), ceil(w/4)] and y [M, h, w] of each.
+        zones: dead zones of y of each, by scale index (fastlic.entropy.zones); None rounds to the nearest.
     """
     implementation = ENCODE[choose_backend(backend)]
-    return implementation(model, [(fixed_point(z), fixed_point(y)) for z, y in latents], threads)
+    return implementation(model, [(fixed_point(z), fixed_point(y)) for z, y in latents], threads, zones)
 
 
 def decode_many(

@@ -10,9 +10,24 @@ import torch
 from torch import Tensor
 
 from fastlic.entropy.fixed import quantise
+from fastlic.entropy.zones import looked_up
 
 
-def coded_by(schedule: Generator[Any, Tensor, Any], z: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def answer_to(step: Any, target: Tensor, zones: np.ndarray | None) -> Tensor:
+    """An encoder's symbols for one pass of a schedule, int64.
+
+    Args:
+        target: the pass's latents in units of 2^-6, z's with the medians already taken off.
+        zones: by scale index (fastlic.entropy.zones), for passes of y; None rounds to the nearest.
+    """
+    if step.means is None:
+        return quantise(target, torch.zeros((), dtype=torch.int64))
+    return quantise(target, step.means, looked_up(zones, step.indexes))
+
+
+def coded_by(
+    schedule: Generator[Any, Tensor, Any], z: Tensor, y: Tensor, zones: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """(scale indexes uint8, symbols int64) of one image's y, both [n], as an encoder would code it.
 
     Args:
@@ -23,8 +38,7 @@ def coded_by(schedule: Generator[Any, Tensor, Any], z: Tensor, y: Tensor) -> tup
     indexes, symbols = [], []
     step = next(schedule)
     while True:
-        means = step.means if step.means is not None else torch.zeros((), dtype=torch.int64)
-        values = quantise(targets[min(step.section, 1)][step.where, slice(*step.channels)], means)
+        values = answer_to(step, targets[min(step.section, 1)][step.where, slice(*step.channels)], zones)
         if step.section:
             indexes.append(step.indexes.numpy().ravel())
             symbols.append(values.numpy().ravel())

@@ -31,8 +31,9 @@ from fastlic.entropy.layers import IntegerConv
 from fastlic.entropy.model import CONTEXT_TAPS, IntegerEntropyModel
 from fastlic.entropy.rounding import second_moments
 from fastlic.entropy.scales import scale_levels, scale_thresholds
+from fastlic.entropy.zones import worth_at, zones_for
 from fastlic.models import JAHP, Hyperprior, ScaleHyperprior
-from fastlic.models.density import EntropyBottleneck
+from fastlic.models.density import EntropyBottleneck, dead_zone, round_down
 from fastlic.models.layers import MaskedConv2d
 from fastlic.ops.rans import CdfTables, gaussian_tables, pmf_tables
 
@@ -83,9 +84,13 @@ class Rate:
     shift: Tensor | None = None
     offset: Callable[[Tensor], Tensor] | None = None
 
-    def round(self, y: Tensor, means: Tensor, scales: Tensor | None = None) -> Tensor:
-        """What decoding leaves of y."""
-        symbols = torch.round((y - means) * self.gain)
+    def round(self, y: Tensor, means: Tensor, scales: Tensor | None = None, worth: float = 0.0) -> Tensor:
+        """What coding leaves of y; ``worth`` as for ``fastlic.models.density.dead_zone``."""
+        differences = (y - means) * self.gain
+        if worth and scales is not None:
+            symbols = round_down(differences, dead_zone(scales * self.gain, worth))
+        else:
+            symbols = torch.round(differences)
         if self.offset is not None and scales is not None:
             symbols = symbols - symbols.sign() * self.offset(scales * self.gain)
         return symbols / self.gain + means
@@ -184,29 +189,34 @@ def _check_convolution(module: nn.Conv2d | nn.ConvTranspose2d, name: str) -> Non
         raise ValueError(f"{name} is a convolution of a kind that has no integer form: {module}")
 
 
-def _latents(model: Hyperprior, images: Sequence[Tensor]) -> Iterator[Tensor]:
-    """The latent [1, M, h, w] of each image at each quality."""
+def latents_of(model: Hyperprior, images: Sequence[Tensor]) -> Iterator[tuple[Tensor, float]]:
+    """The latent [1, M, h, w] of each image [3, H, W] at each quality, and what a squared error is worth there."""
     qualities: list[float | None] = [float(q) for q in range(1, model.qualities + 1)] or [None]
     for image in images:
         pad = (-image.shape[-1] % model.stride, -image.shape[-2] % model.stride)
         x = F.pad(image.reshape(1, *image.shape[-3:]), (0, pad[0], 0, pad[1]), mode="replicate")
         latent = model.g_a(x)
         for quality in qualities:
-            yield latent * model.gains(quality, 1)[0]
+            yield latent * model.gains(quality, 1)[0], worth_at(model.gain, quality)
 
 
 @torch.no_grad()
-def calibrate(networks: EntropyNetworks, latents: Sequence[Tensor], rates: Sequence[Rate] = (Rate(),)) -> Ranges:
-    """Ranges and moments over all latents at all rates."""
+def calibrate(
+    networks: EntropyNetworks,
+    latents: Sequence[Tensor],
+    rates: Sequence[Rate] = (Rate(),),
+    worths: Sequence[float] = (),
+) -> Ranges:
+    """Ranges and moments over all latents at all rates; worths: of each latent, for encoders with dead zones."""
     ranges = Ranges()
-    for y in latents:
+    for y, worth in zip(latents, worths or [0.0] * len(latents), strict=True):
         z = networks.hyper_analysis(y)
         features: dict[float, Tensor] = {}
         for rate in rates:
             if rate.hyper_step not in features:
                 features[rate.hyper_step] = _hyper_features(networks, z, rate.hyper_step, ranges)
             if networks.context is not None and networks.parameters is not None:
-                _see_context(networks.context, networks.parameters, y, features[rate.hyper_step], rate, ranges)
+                _see_context(networks.context, networks.parameters, y, features[rate.hyper_step], rate, ranges, worth)
     return ranges
 
 
@@ -219,7 +229,13 @@ def _hyper_features(networks: EntropyNetworks, z: Tensor, step: float, ranges: R
 
 
 def _see_context(
-    context: MaskedConv2d, parameters: nn.Sequential, y: Tensor, features: Tensor, rate: Rate, ranges: Ranges
+    context: MaskedConv2d,
+    parameters: nn.Sequential,
+    y: Tensor,
+    features: Tensor,
+    rate: Rate,
+    ranges: Ranges,
+    worth: float,
 ) -> None:
     y_hat = rate.round(y, torch.zeros_like(y))
     *inner, last = _stages(parameters, "parameters")
@@ -231,7 +247,7 @@ def _see_context(
                 ranges.remember_inputs(stage.name, e)
             e = stage(e) if stage is last else ranges.see(stage.name, stage(e))
         scales, means = e.chunk(2, 1)
-        y_hat = rate.round(y, means, scales)
+        y_hat = rate.round(y, means, scales, worth)
 
 
 def bottleneck_tables(bottleneck: EntropyBottleneck, median: np.ndarray, step: float = 1.0) -> CdfTables:
@@ -260,11 +276,15 @@ def bottleneck_tables(bottleneck: EntropyBottleneck, median: np.ndarray, step: f
 
 @torch.no_grad()
 def _coded(
-    networks: EntropyNetworks, integers: IntegerEntropyModel, latents: Sequence[Tensor]
+    networks: EntropyNetworks,
+    integers: IntegerEntropyModel,
+    latents: Sequence[Tensor],
+    worths: Sequence[float],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(scale indexes, symbols) of every latent, as the integer path codes them."""
-    for y in latents:
-        yield coded_symbols(integers, fixed_point(networks.hyper_analysis(y)[0]), fixed_point(y[0]))
+    for y, worth in zip(latents, worths or [0.0] * len(latents), strict=True):
+        z = networks.hyper_analysis(y)[0]
+        yield coded_symbols(integers, fixed_point(z), fixed_point(y[0]), zones_for(worth))
 
 
 def _with_zero_means(stage: _Stage) -> _Stage:
@@ -296,24 +316,27 @@ def convert(model: Hyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
     if not images:
         raise ValueError("calibration needs at least one image")
     with torch.no_grad():
-        latents = list(_latents(model, images))
-    return convert_networks(networks_of(model), latents)
+        latents, worths = zip(*latents_of(model, images), strict=True)
+    return convert_networks(networks_of(model), latents, worths)
 
 
-def convert_networks(networks: EntropyNetworks, latents: Sequence[Tensor]) -> IntegerEntropyModel:
+def convert_networks(
+    networks: EntropyNetworks, latents: Sequence[Tensor], worths: Sequence[float] = ()
+) -> IntegerEntropyModel:
     """The integer entropy model of float networks, calibrated on what their analysis transform makes of images.
 
     Args:
         networks: in eval mode, on the CPU, float32.
         latents: [1, M, h, w] each, h and w multiples of 4; before rounding.
+        worths: of each latent, what a unit of squared error is worth in bits (fastlic.entropy.zones); none: 0.
 
     Raises:
         ValueError: no latents, a layer without integer form, or weights whose accumulators could leave int32.
     """
     if not latents:
         raise ValueError("calibration needs at least one image")
-    integers = quantise_networks(networks, calibrate(networks, latents), latents[0].shape[1])
-    return integers.vary(y_tables=choose_tables(scale_levels(), _coded(networks, integers, latents)))
+    integers = quantise_networks(networks, calibrate(networks, latents, worths=worths), latents[0].shape[1])
+    return integers.vary(y_tables=choose_tables(scale_levels(), _coded(networks, integers, latents, worths)))
 
 
 def hyper_medians(bottleneck: EntropyBottleneck, step: float = 1.0) -> np.ndarray:

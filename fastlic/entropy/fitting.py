@@ -32,13 +32,16 @@ _FOLDS = 4  # groups of images, each of which checks what was fitted to the othe
 _FLOOR = 2.0**-40
 
 
-def coded_symbols(model: IntegerEntropyModel, z: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def coded_symbols(
+    model: IntegerEntropyModel, z: Tensor, y: Tensor, zones: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """(scale indexes, symbols) of one image's y, both [n], as an encoder would code it.
 
     Args:
         z, y: int64 latents [N, h/4, w/4] and [M, h, w] in units of 2^-6.
+        zones: of y by scale index (fastlic.entropy.zones).
     """
-    return model.engine.symbols(z.numpy(), y.numpy(), threads=torch.get_num_threads())
+    return model.engine.symbols(z.numpy(), y.numpy(), torch.get_num_threads(), zones)
 
 
 Coded = Iterable[tuple[np.ndarray, np.ndarray]]

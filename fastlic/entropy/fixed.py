@@ -114,6 +114,13 @@ def reconstruct(symbols: Tensor, means: Tensor) -> Tensor:
     return ((symbols << MEAN_BITS) + means).clamp(-LATENT_LIMIT, LATENT_LIMIT)
 
 
-def quantise(latent: Tensor, means: Tensor) -> Tensor:
-    """Symbols int64 nearest to latent - means, both in units of 2^-6; halves round up."""
-    return (latent - means + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
+def quantise(latent: Tensor, means: Tensor, zones: Tensor | None = None) -> Tensor:
+    """Symbols int64 nearest to latent - means, both in units of 2^-6; halves round up.
+
+    Args:
+        zones: by how much each difference comes nearer to zero first, but not past it (fastlic.entropy.zones).
+    """
+    difference = latent - means
+    if zones is not None:
+        difference = difference - difference.clamp(-zones, zones)
+    return (difference + (1 << (MEAN_BITS - 1))) >> MEAN_BITS

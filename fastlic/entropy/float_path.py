@@ -15,37 +15,42 @@ from torch import Tensor
 from fastlic.entropy.model import CONTEXT_TAPS
 from fastlic.entropy.schedule import steps
 from fastlic.models import JAHP, Hyperprior, MLICPlusPlus, ScaleHyperprior
-from fastlic.models.density import SCALE_BOUND
+from fastlic.models.density import SCALE_BOUND, dead_zone, round_down
 
 _FLOOR = 2.0**-40  # symbols this unlikely would be escapes
 
 
-def float_path_bits(model: Hyperprior, z: Tensor, y: Tensor) -> tuple[float, float]:
+def float_path_bits(model: Hyperprior, z: Tensor, y: Tensor, worth: float = 0.0) -> tuple[float, float]:
     """(bits of y, bits of z) of one image; arguments as for ``float_path_maps``."""
-    y_bits, z_bits = float_path_maps(model, z, y)
+    y_bits, z_bits = float_path_maps(model, z, y, worth)
     return float(y_bits.sum()), float(z_bits.sum())
 
 
 @torch.no_grad()
-def float_path_maps(model: Hyperprior, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def float_path_maps(model: Hyperprior, z: Tensor, y: Tensor, worth: float = 0.0) -> tuple[Tensor, Tensor]:
     """Bits of every latent, float64 [M, h, w] and [N, h/4, w/4].
 
     Args:
         z, y: float latents [N, h/4, w/4] and [M, h, w] of one image, before rounding.
+        worth: bits that the encoder takes a unit of squared error to be worth (fastlic.entropy.zones).
     """
     medians = model.entropy_bottleneck.medians[:, None, None]
     z_hat = (torch.round(z - medians) + medians)[None]
     z_bits = _bits(model.entropy_bottleneck.likelihood(z_hat))[0]
     if isinstance(model, MLICPlusPlus):
-        return _bits(model.code_latent(y[None], z_hat)[1])[0], z_bits
+        return _bits(model.code_latent(y[None], z_hat, worth or None)[1])[0], z_bits
     features = model.h_s(z_hat)[0, :, : y.shape[1], : y.shape[2]]
     if isinstance(model, JAHP):
-        return _sequential_bits(model, features, y), z_bits
+        return _sequential_bits(model, features, y, worth), z_bits
     scales, means = (features, torch.zeros_like(y)) if isinstance(model, ScaleHyperprior) else features.chunk(2)
-    return _gaussian_bits(torch.round(y - means), scales), z_bits
+    return _gaussian_bits(_rounded(y - means, scales, worth), scales), z_bits
 
 
-def _sequential_bits(model: JAHP, features: Tensor, y: Tensor) -> Tensor:
+def _rounded(differences: Tensor, scales: Tensor, worth: float) -> Tensor:
+    return round_down(differences, dead_zone(scales, worth)) if worth else torch.round(differences)
+
+
+def _sequential_bits(model: JAHP, features: Tensor, y: Tensor, worth: float) -> Tensor:
     channels, height, width = y.shape
     masked = model.context_prediction
     taps = torch.stack([masked.weight[:, :, i + 2, j + 2] for i, j in CONTEXT_TAPS], 2).permute(2, 1, 0).flatten(0, 1)
@@ -60,7 +65,7 @@ def _sequential_bits(model: JAHP, features: Tensor, y: Tensor) -> Tensor:
         context = F.linear(seen[centre[:, None] + reach].flatten(1), taps.T, masked.bias)
         joined = torch.cat([hyper[where], context], 1)
         scales, means = model.entropy_parameters(joined[:, :, None, None])[:, :, 0, 0].chunk(2, 1)
-        symbols = torch.round(target[where] - means)
+        symbols = _rounded(target[where] - means, scales, worth)
         seen[centre] = symbols + means
         bits[where] = _gaussian_bits(symbols, scales)
     return bits.T.reshape(channels, height, width)

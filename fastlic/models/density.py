@@ -160,7 +160,7 @@ class GaussianConditional(nn.Module):
         slope = -(_TAIL**2) * torch.log(torch.where(far, deviations, 1.0))
         return torch.where(far, likelihood.detach() * torch.exp(slope - slope.detach()), likelihood)
 
-    def rounded(self, y: Tensor, scales: Tensor, means: Tensor, worth: Tensor | None = None) -> Tensor:
+    def rounded(self, y: Tensor, scales: Tensor, means: Tensor, worth: Tensor | float | None = None) -> Tensor:
         """y_hat as the coder leaves it; the gradient passes straight through to y.
 
         Args:
@@ -172,12 +172,12 @@ class GaussianConditional(nn.Module):
         return y + (self._symbols(y, scales, means, worth) + means - y).detach()
 
     def forward(
-        self, y: Tensor, scales: Tensor, means: Tensor, worth: Tensor | None = None
+        self, y: Tensor, scales: Tensor, means: Tensor, worth: Tensor | float | None = None
     ) -> tuple[Tensor, Tensor]:
         """(y_hat, likelihoods): y_hat is ``rounded``; the likelihood is of y + noise while training.
 
-        Noise would not know of dead zones. With ``worth``, scales learn from the likelihood of rounded values, and y and
-        the means from that of noisy ones; what the likelihood amounts to is the rounded values'.
+        Noise would not know of dead zones. With ``worth`` the likelihood is that of the rounded values, from which
+        scales learn; y and the means learn from that of noisy ones.
         """
         y_hat = self.rounded(y, scales, means, worth)
         if worth is None:
@@ -189,5 +189,5 @@ class GaussianConditional(nn.Module):
         return y_hat, likelihoods
 
     @torch.no_grad()
-    def _symbols(self, y: Tensor, scales: Tensor, means: Tensor, worth: Tensor) -> Tensor:
+    def _symbols(self, y: Tensor, scales: Tensor, means: Tensor, worth: Tensor | float) -> Tensor:
         return round_down(y - means, dead_zone(scales, worth))

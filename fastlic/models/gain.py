@@ -41,6 +41,10 @@ class Gain(nn.Module):
         """quality [N] -> factors [N, M, 1, 1] for the decoder."""
         return self._at(self.log_inverse, quality).exp()
 
-    def worth_at(self, quality: Tensor) -> Tensor | None:
-        """quality [N] -> bits per unit of squared error [N, 1, 1, 1]; None where every quality rounds to the nearest."""
-        return self._at(self.worth[:, None], quality) if bool(self.worth.any()) else None
+    def worths(self, quality: Tensor) -> Tensor:
+        """quality [N] -> bits per unit of squared error [N, 1, 1, 1]."""
+        return self._at(self.worth[:, None], quality)
+
+    def worth_of(self, quality: float) -> float:
+        """``worths`` of one quality."""
+        return float(self.worths(torch.tensor([quality], device=self.worth.device)))

@@ -115,9 +115,11 @@ class Hyperprior(nn.Module):
         levels = self._levels(quality, batch)
         return self.gain(levels), self.gain.inverse(levels)
 
-    def worth(self, quality: Tensor | float | None, batch: int) -> Tensor | None:
+    def worths(self, quality: Tensor | float | None, batch: int) -> Tensor | None:
         """Bits that a unit of squared error of the latent is worth [N, 1, 1, 1]; None: rounding is to the nearest."""
-        return None if self.gain is None else self.gain.worth_at(self._levels(quality, batch))
+        if self.gain is None or not bool(self.gain.worth.any()):
+            return None
+        return self.gain.worths(self._levels(quality, batch))
 
     def _levels(self, quality: Tensor | float | None, batch: int) -> Tensor:
         assert self.gain is not None
@@ -137,10 +139,10 @@ class Hyperprior(nn.Module):
         gain, inverse = self.gains(quality, x.shape[0])
         y = self.g_a(x) * gain
         z_hat, z_likelihoods = self.entropy_bottleneck(self.hyper_analysis(y))
-        y_hat, y_likelihoods = self.code_latent(y, z_hat, self.worth(quality, x.shape[0]))
+        y_hat, y_likelihoods = self.code_latent(y, z_hat, self.worths(quality, x.shape[0]))
         return {"x_hat": self.g_s(y_hat * inverse), "likelihoods": {"y": y_likelihoods, "z": z_likelihoods}}
 
-    def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
         """(y_hat, likelihoods of y) given the decoded hyper latent; ``worth`` as for ``GaussianConditional``."""
         raise NotImplementedError
 
@@ -157,7 +159,7 @@ class MeanScaleHyperprior(Hyperprior):
     def _hyper_networks(self) -> tuple[nn.Sequential, nn.Sequential]:
         return hyper_analysis(self.M, self.N), hyper_synthesis(self.M, self.N)
 
-    def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
         """(y_hat, likelihoods of y) given the decoded hyper latent."""
         scales, means = self.h_s(z_hat).chunk(2, dim=1)
         y_hat, likelihoods = self.gaussian_conditional(y, scales, means, worth)
@@ -177,7 +179,7 @@ class ScaleHyperprior(Hyperprior):
         h_s = nn.Sequential(deconv(n, n), nn.ReLU(), deconv(n, n), nn.ReLU(), conv(n, m, 3, 1), nn.ReLU())
         return h_a, h_s
 
-    def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
         """(y_hat, likelihoods of y) given the decoded hyper latent."""
         scales = self.h_s(z_hat)
         y_hat, likelihoods = self.gaussian_conditional(y, scales, torch.zeros_like(y), worth)

@@ -30,7 +30,7 @@ class JAHP(MeanScaleHyperprior):
         )
         self.context_prediction = MaskedConv2d(M, 2 * M)
 
-    def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
         """(y_hat, likelihoods of y); the context sees y + noise while training and round(y) otherwise.
 
         The sequential truth, where the context sees round(y - mean) + mean, is the schedule's

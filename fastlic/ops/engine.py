@@ -23,6 +23,8 @@ from fastlic.ops.tables import CdfTables
 Bytes = bytes | bytearray | memoryview
 Ints = NDArray[np.int32]
 
+Zones = Sequence[Ints] | None  # of each image, int32 [rows of y's table] (encode_many); None: round to the nearest
+
 HYPER_STRIDE = 4  # z is at 1/4 of the latent
 LATENT_LIMIT = (1 << 26) - 1  # largest magnitude of a latent, in units of 2^-6
 
@@ -88,18 +90,19 @@ class EntropyEngine:
         z: Any,  # [N, ceil(h/4), ceil(w/4)] integers in units of 2^-6
         y: Any,  # [M, h, w] likewise
         threads: int = 1,
+        zones: Ints | None = None,
     ) -> tuple[bytes, bytes, Ints, Ints]:
         """(z section, y section, z symbols [N, hz, wz], y [M, h, w] in units of 2^-6): the latents that decode returns.
 
         Latents that lie in memory with channels last are read without a copy; results lie so too.
         """
-        return self.encode_many([z], [y], threads)[0]
+        return self.encode_many([z], [y], threads, None if zones is None else [zones])[0]
 
-    def symbols(self, z: Any, y: Any, threads: int = 1) -> tuple[NDArray[np.uint8], Ints]:
+    def symbols(self, z: Any, y: Any, threads: int = 1, zones: Ints | None = None) -> tuple[NDArray[np.uint8], Ints]:
         """(scale indexes, symbols) of y in coding order, [h * w * M] each: what ``encode`` codes for these latents."""
         z_map, y_map = _channels_last("z", z), _channels_last("y", y)
         self._check(z_map, y_map)
-        return self._native.symbols(z_map, y_map, _threads(threads))
+        return self._native.symbols(z_map, y_map, native_zones(None if zones is None else [zones]), _threads(threads))
 
     def decode(self, z: Bytes, y: Bytes, height: int, width: int, threads: int = 1) -> tuple[Ints, Ints]:
         """z symbols [N, ceil(height/4), ceil(width/4)] and y [M, height, width] from their sections.
@@ -110,16 +113,21 @@ class EntropyEngine:
         return self.decode_many([z], [y], [(height, width)], threads)[0]
 
     def encode_many(
-        self, z: Sequence[Any], y: Sequence[Any], threads: int = 1
+        self, z: Sequence[Any], y: Sequence[Any], threads: int = 1, zones: Zones = None
     ) -> list[tuple[bytes, bytes, Ints, Ints]]:
-        """``encode`` of several images, each on one of ``threads`` threads; a single image may use them all."""
+        """``encode`` of several images, each on one of ``threads`` threads; a single image may use them all.
+
+        Args:
+            zones: of each image, in units of 2^-6 and by scale index: by how much y - mean comes nearer to zero before
+                it is rounded (fastlic.entropy.zones). Decoding does not depend on it.
+        """
         if len(z) != len(y):
             raise ValueError(f"z and y must be lists of one length, got {len(z)} and {len(y)}")
         sources = [_channels_last(name, x) for name, x in [("z", x) for x in z] + [("y", x) for x in y]]
         z_maps, y_maps = sources[: len(z)], sources[len(z) :]
         for z_map, y_map in zip(z_maps, y_maps, strict=True):
             self._check(z_map, y_map)
-        results = self._native.encode_many(z_maps, y_maps, _threads(threads))
+        results = self._native.encode_many(z_maps, y_maps, native_zones(zones), _threads(threads))
         return [(a, b, _channels_first(zs), _channels_first(ys)) for a, b, zs, ys in results]
 
     def decode_many(
@@ -147,6 +155,11 @@ def _threads(threads: int) -> int:
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     return int(threads)
+
+
+def native_zones(zones: Zones) -> list[Ints]:
+    """``zones`` as the C++ engines take them; an empty list is none."""
+    return [] if zones is None else [np.ascontiguousarray(rows, dtype=np.int32) for rows in zones]
 
 
 def _channels_last(name: str, x: Any) -> Ints:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlic import _native
+from fastlic.ops.engine import Zones, native_zones
 from fastlic.ops.tables import CdfTables
 
 Bytes = bytes | bytearray | memoryview
@@ -39,16 +40,17 @@ class MlicEngine:
         self._native = _native.MlicEngine(contiguous, z_tables.native, y_tables.native)
 
     def encode_many(
-        self, z: Sequence[Any], y: Sequence[Any], threads: int = 1
+        self, z: Sequence[Any], y: Sequence[Any], threads: int = 1, zones: Zones = None
     ) -> list[tuple[bytes, bytes, Ints, Ints, Ints]]:
         """(z section, y section, z symbols, y, symbols of y) of each image.
 
         Args:
             z, y: integers [N, ceil(h/4), ceil(w/4)] and [M, h, w] in units of 2^-6, per image.
             threads: one image on each; a single image may use them all.
+            zones: as for ``EntropyEngine.encode_many``.
         """
         z_maps, y_maps = ([_channels_last(x) for x in latents] for latents in (z, y))
-        results = self._native.encode_many(z_maps, y_maps, _threads(threads))
+        results = self._native.encode_many(z_maps, y_maps, native_zones(zones), _threads(threads))
         return [(a, b, *(_channels_first(x) for x in rest)) for a, b, *rest in results]  # type: ignore[misc]
 
     def decode_many(

@@ -20,6 +20,7 @@ from fastlic.entropy.checkerboard.functions import (
     square_root,
 )
 from fastlic.entropy.checkerboard.layers import PLAIN, SHUFFLED, TRANSPOSED, Layer
+from fastlic.entropy.convert import latents_of
 from fastlic.entropy.mlic import convert as conversion
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.models import MLIC, MLICPlus, MLICPlusPlus
@@ -46,7 +47,7 @@ def lively(name: str, seed: int = 5) -> tuple[MLICPlusPlus, IntegerMLIC, torch.T
         integers = conversion.convert(model, [x])
     finally:
         conversion._Ranges.scale = scale
-    return model, integers, next(conversion.latents(model, [x])), units
+    return model, integers, next(latents_of(model, [x]))[0], units
 
 
 def integers_of(name: str) -> IntegerMLIC:

@@ -12,8 +12,12 @@ namespace {
 // Answers each pass with symbols of its own latent, and keeps them for one call of the coder at the end.
 class EncoderSource final : public SymbolSource {
  public:
-  EncoderSource(const std::int32_t* y, std::size_t positions, std::size_t channels, const Kernels& kernels)
-      : y_(y), channels_(channels), kernels_(kernels), symbols_(positions * channels), indexes_(positions * channels) {}
+  EncoderSource(Target target, std::size_t positions, std::size_t channels, const Kernels& kernels)
+      : target_(target),
+        channels_(channels),
+        kernels_(kernels),
+        symbols_(positions * channels),
+        indexes_(positions * channels) {}
 
   std::uint8_t* indexes(std::size_t) override { return indexes_.data() + done_; }
 
@@ -21,7 +25,8 @@ class EncoderSource final : public SymbolSource {
                               std::size_t means_stride) override {
     std::int32_t* out = symbols_.data() + done_;
     for (std::size_t i = 0; i < where.size(); ++i) {
-      kernels_.quantise(y_ + where[i] * channels_, means + i * means_stride, channels_, out + i * channels_);
+      quantise_row(kernels_, target_.y + where[i] * channels_, means + i * means_stride,
+                   indexes_.data() + done_ + i * channels_, target_.zones, channels_, out + i * channels_);
     }
     done_ += where.size() * channels_;
     return out;
@@ -31,7 +36,7 @@ class EncoderSource final : public SymbolSource {
   Bytes finish(const CdfTables& tables) const { return rans_encode(symbols_.data(), indexes_.data(), done_, tables); }
 
  private:
-  const std::int32_t* y_;
+  Target target_;
   std::size_t channels_;
   const Kernels& kernels_;
   Buffer<std::int32_t> symbols_;
@@ -80,33 +85,34 @@ void code(const Model& model, const std::int32_t* z, Size size, SymbolSource& so
 
 }  // namespace
 
-Engine::Encoded Engine::encode(const std::int32_t* z, const std::int32_t* y, Size size, std::int32_t* z_symbols,
-                               std::int32_t* y_latents, unsigned threads) const {
+Engine::Encoded Engine::encode(const Target& target, Size size, std::int32_t* z_symbols, std::int32_t* y_latents,
+                               unsigned threads) const {
   const Kernels& best = kernels(active_isa());
   const std::size_t z_positions = size.hyper_height() * size.hyper_width();
-  check_and_round(z, y, size, z_symbols);
-  EncoderSource source(y, size.height * size.width, model_.latent_channels(), best);
+  check_and_round(target, size, z_symbols);
+  EncoderSource source(target, size.height * size.width, model_.latent_channels(), best);
   code(model_, z_symbols, size, source, y_latents, best, threads);
   return {encode_hyper(z_symbols, z_positions, model_.hyper_channels(), *model_.z_tables),
           source.finish(*model_.y_tables)};
 }
 
-Engine::Symbols Engine::symbols(const std::int32_t* z, const std::int32_t* y, Size size, unsigned threads) const {
+Engine::Symbols Engine::symbols(const Target& target, Size size, unsigned threads) const {
   const Kernels& best = kernels(active_isa());
   const std::size_t m = model_.latent_channels();
   Buffer<std::int32_t> z_symbols(size.hyper_height() * size.hyper_width() * model_.hyper_channels());
   Buffer<std::int32_t> y_latents(size.height * size.width * m);
-  check_and_round(z, y, size, z_symbols.data());
-  EncoderSource source(y, size.height * size.width, m, best);
+  check_and_round(target, size, z_symbols.data());
+  EncoderSource source(target, size.height * size.width, m, best);
   code(model_, z_symbols.data(), size, source, y_latents.data(), best, threads);
   return source.take();
 }
 
-void Engine::check_and_round(const std::int32_t* z, const std::int32_t* y, Size size, std::int32_t* z_symbols) const {
+void Engine::check_and_round(const Target& target, Size size, std::int32_t* z_symbols) const {
   const std::size_t z_positions = size.hyper_height() * size.hyper_width();
-  check_latents(z, z_positions * model_.hyper_channels());
-  check_latents(y, size.height * size.width * model_.latent_channels());
-  hyper_symbols(z, z_positions, model_.z_median, z_symbols);
+  check_latents(target.z, z_positions * model_.hyper_channels());
+  check_latents(target.y, size.height * size.width * model_.latent_channels());
+  if (target.zones != nullptr) check_zones({target.zones, model_.y_tables->rows()});
+  hyper_symbols(target.z, z_positions, model_.z_median, z_symbols);
 }
 
 void Engine::decode(std::span<const std::uint8_t> z, std::span<const std::uint8_t> y, Size size,

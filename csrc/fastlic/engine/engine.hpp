@@ -20,6 +20,14 @@ struct Size {
   std::size_t hyper_width() const noexcept { return (width + kHyperStride - 1) / kHyperStride; }
 };
 
+// What is to be coded: latents z and y in units of 2^-6, within +-kLatentLimit, and how y is rounded.
+// zones: [rows of y's table], 0 to kOffsetLimit, by how much differences from the mean are taken to be smaller than they
+// are before they are rounded; null rounds to the nearest. Decoders need not know.
+struct Target {
+  const std::int32_t *z, *y;
+  const std::int32_t* zones = nullptr;
+};
+
 class Engine {
  public:
   Engine(const Arrays& arrays, std::shared_ptr<const CdfTables> z_tables, std::shared_ptr<const CdfTables> y_tables)
@@ -32,20 +40,20 @@ class Engine {
 
   const Model& model() const noexcept { return model_; }
 
-  // z, y: latents in units of 2^-6, within +-kLatentLimit (others: std::invalid_argument).
+  // std::invalid_argument for latents or zones out of range.
   // z_symbols, y_latents: what the decoder will see, same shapes.
   struct Encoded {
     Bytes z, y;
   };
-  Encoded encode(const std::int32_t* z, const std::int32_t* y, Size size, std::int32_t* z_symbols,
-                 std::int32_t* y_latents, unsigned threads) const;
+  Encoded encode(const Target& target, Size size, std::int32_t* z_symbols, std::int32_t* y_latents,
+                 unsigned threads) const;
 
   // The scale indexes and symbols of y as `encode` codes them, [h * w * M] each, pass by pass.
   struct Symbols {
     Buffer<std::uint8_t> indexes;
     Buffer<std::int32_t> symbols;
   };
-  Symbols symbols(const std::int32_t* z, const std::int32_t* y, Size size, unsigned threads) const;
+  Symbols symbols(const Target& target, Size size, unsigned threads) const;
 
   // Throws CorruptStream unless the sections hold exactly these latents. Call check_sizes before reserving the outputs.
   void decode(std::span<const std::uint8_t> z, std::span<const std::uint8_t> y, Size size, std::int32_t* z_symbols,
@@ -56,7 +64,7 @@ class Engine {
   void check_sizes(std::size_t z_bytes, std::size_t y_bytes, Size size) const;
 
  private:
-  void check_and_round(const std::int32_t* z, const std::int32_t* y, Size size, std::int32_t* z_symbols) const;
+  void check_and_round(const Target& target, Size size, std::int32_t* z_symbols) const;
 
   Model model_;
 };

@@ -34,6 +34,16 @@ FASTLIC_INLINE void quantise(const std::int32_t* latents, const std::int32_t* me
   }
 }
 
+// A difference loses its index's zone, but not beyond zero, before it is rounded.
+FASTLIC_INLINE void quantise_down(const std::int32_t* latents, const std::int32_t* means, const std::uint8_t* indexes,
+                                  const std::int32_t* zones, std::size_t count, std::int32_t* symbols) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::int32_t difference = latents[i] - means[i], zone = zones[indexes[i]];
+    const std::int32_t left = difference - std::clamp(difference, -zone, zone);
+    symbols[i] = (left + (1 << (kMeanBits - 1))) >> kMeanBits;
+  }
+}
+
 // Symbols of a hostile stream are any int32. Beyond 2^23 the latent is clipped whatever the mean, so clipping the
 // symbol first changes nothing and keeps all in int32.
 constexpr std::int32_t kSymbolLimit = 1 << 23;

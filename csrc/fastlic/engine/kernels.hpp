@@ -29,6 +29,9 @@ struct Kernels {
   void (*choose)(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds, std::uint8_t* indexes);
   // symbol = (latent - mean + 1/2) rounded down, and latent = clip(symbol + mean), in units of 2^-6; any symbols.
   void (*quantise)(const std::int32_t* latents, const std::int32_t* means, std::size_t count, std::int32_t* symbols);
+  // The same of a difference that comes nearer to zero by what `zones` says for its scale index, >= 0.
+  void (*quantise_down)(const std::int32_t* latents, const std::int32_t* means, const std::uint8_t* indexes,
+                        const std::int32_t* zones, std::size_t count, std::int32_t* symbols);
   void (*reconstruct)(const std::int32_t* symbols, const std::int32_t* means, std::size_t count, std::int32_t* latents);
   // The same with every symbol but 0 moved away from zero by what `offsets` says for its scale index.
   void (*reconstruct_offset)(const std::int32_t* symbols, const std::int32_t* means, const std::uint8_t* indexes,
@@ -39,12 +42,25 @@ const Kernels& kernels(Isa isa) noexcept;
 
 extern const Kernels kScalar;
 
+// What an encoder makes of one row of latents. zones: by scale index, or null to round to the nearest.
+inline void quantise_row(const Kernels& kernels, const std::int32_t* latents, const std::int32_t* means,
+                         const std::uint8_t* indexes, const std::int32_t* zones, std::size_t count,
+                         std::int32_t* symbols) {
+  if (zones == nullptr) {
+    kernels.quantise(latents, means, count, symbols);
+  } else {
+    kernels.quantise_down(latents, means, indexes, zones, count, symbols);
+  }
+}
+
 // Portable loops that more than one of the tables uses.
 namespace plain {
 void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out, std::size_t stride);
 void winograd_output(const std::int32_t* products, std::size_t stride, const std::int32_t* bias, std::int32_t* out);
 void choose(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds, std::uint8_t* indexes);
 void quantise(const std::int32_t* latents, const std::int32_t* means, std::size_t count, std::int32_t* symbols);
+void quantise_down(const std::int32_t* latents, const std::int32_t* means, const std::uint8_t* indexes,
+                   const std::int32_t* zones, std::size_t count, std::int32_t* symbols);
 void reconstruct(const std::int32_t* symbols, const std::int32_t* means, std::size_t count, std::int32_t* latents);
 void reconstruct_offset(const std::int32_t* symbols, const std::int32_t* means, const std::uint8_t* indexes,
                         const std::int32_t* offsets, std::size_t count, std::int32_t* latents);

@@ -146,6 +146,12 @@ void multiply(const GemmJob<Weight>& job) {
   bodies::quantise(latents, means, count, symbols);
 }
 
+[[FASTLIC_AVX2]] void quantise_down(const std::int32_t* latents, const std::int32_t* means,
+                                    const std::uint8_t* indexes, const std::int32_t* zones, std::size_t count,
+                                    std::int32_t* symbols) {
+  bodies::quantise_down(latents, means, indexes, zones, count, symbols);
+}
+
 [[FASTLIC_AVX2]] void reconstruct(const std::int32_t* symbols, const std::int32_t* means, std::size_t count,
                                   std::int32_t* latents) {
   bodies::reconstruct(symbols, means, count, latents);
@@ -176,6 +182,7 @@ const Kernels kAvx2 = {multiply<std::int8_t>,
                        winograd_output,
                        choose,
                        quantise,
+                       quantise_down,
                        reconstruct,
                        reconstruct_offset};
 

@@ -14,6 +14,7 @@ const Kernels kAvx512 = {multiply<std::int8_t>,
                          winograd_output,
                          choose,
                          quantise,
+                         quantise_down,
                          reconstruct,
                          reconstruct_offset};
 }  // namespace fastlic::engine

@@ -127,6 +127,7 @@ const Kernels kNeon = {multiply<std::int8_t>,
                        plain::winograd_output,
                        plain::choose,
                        plain::quantise,
+                       plain::quantise_down,
                        plain::reconstruct,
                        plain::reconstruct_offset};
 

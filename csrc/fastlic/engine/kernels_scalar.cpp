@@ -45,6 +45,11 @@ void quantise(const std::int32_t* latents, const std::int32_t* means, std::size_
   bodies::quantise(latents, means, count, symbols);
 }
 
+void quantise_down(const std::int32_t* latents, const std::int32_t* means, const std::uint8_t* indexes,
+                   const std::int32_t* zones, std::size_t count, std::int32_t* symbols) {
+  bodies::quantise_down(latents, means, indexes, zones, count, symbols);
+}
+
 void reconstruct(const std::int32_t* symbols, const std::int32_t* means, std::size_t count, std::int32_t* latents) {
   bodies::reconstruct(symbols, means, count, latents);
 }
@@ -72,6 +77,7 @@ const Kernels kScalar = {multiply<std::int8_t>,
                          plain::winograd_output,
                          plain::choose,
                          plain::quantise,
+                         plain::quantise_down,
                          plain::reconstruct,
                          plain::reconstruct_offset};
 

@@ -41,6 +41,15 @@ void check_latents(const std::int32_t* values, std::size_t count) {
   }
 }
 
+void check_zones(std::span<const std::int32_t> zones) {
+  for (const std::int32_t zone : zones) {
+    if (zone < 0 || zone > kOffsetLimit) {
+      throw std::invalid_argument("zones must be from 0 to " + std::to_string(kOffsetLimit) + ", got " +
+                                  std::to_string(zone));
+    }
+  }
+}
+
 void check_section(const char* name, std::size_t bytes, double count, double fewest_bits) {
   if (count * fewest_bits > 8.0 * static_cast<double>(bytes) + 64) {
     throw CorruptStream(std::string("section ") + name + " has " + std::to_string(bytes) + " bytes, too few for " +

@@ -14,6 +14,9 @@ using Bytes = std::vector<std::uint8_t>;
 // Throws std::invalid_argument unless all lie within +-kLatentLimit.
 void check_latents(const std::int32_t* values, std::size_t count);
 
+// Throws std::invalid_argument for a zone (Target, engine.hpp) outside 0 to kOffsetLimit.
+void check_zones(std::span<const std::int32_t> zones);
+
 // No symbol is cheaper than the likeliest slot of any row, so a short section cannot claim a huge image: what is
 // reserved stays in proportion to the bytes that came. Throws CorruptStream.
 void check_section(const char* name, std::size_t bytes, double count, double fewest_bits);

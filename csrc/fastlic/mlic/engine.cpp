@@ -27,9 +27,9 @@ class SymbolSource {
 // From its own latent; keeps everything for one call of the coder at the end.
 class EncoderSource final : public SymbolSource {
  public:
-  EncoderSource(const std::int32_t* y, std::size_t positions, std::size_t slices, std::size_t channels,
+  EncoderSource(engine::Target target, std::size_t positions, std::size_t slices, std::size_t channels,
                 const engine::Kernels& kernels)
-      : y_(y),
+      : target_(target),
         slices_(slices),
         channels_(channels),
         kernels_(kernels),
@@ -42,8 +42,8 @@ class EncoderSource final : public SymbolSource {
                               std::size_t means_stride) override {
     std::int32_t* out = symbols_.data() + done_;
     for (std::size_t i = 0; i < where.size(); ++i) {
-      kernels_.quantise(y_ + (where[i] * slices_ + slice) * channels_, means + i * means_stride, channels_,
-                        out + i * channels_);
+      engine::quantise_row(kernels_, target_.y + (where[i] * slices_ + slice) * channels_, means + i * means_stride,
+                           indexes_.data() + done_ + i * channels_, target_.zones, channels_, out + i * channels_);
     }
     done_ += where.size() * channels_;
     return out;
@@ -52,7 +52,7 @@ class EncoderSource final : public SymbolSource {
   Bytes finish(const CdfTables& tables) const { return rans_encode(symbols_.data(), indexes_.data(), done_, tables); }
 
  private:
-  const std::int32_t* y_;
+  engine::Target target_;
   std::size_t slices_, channels_;
   const engine::Kernels& kernels_;
   Buffer<std::int32_t> symbols_;
@@ -253,17 +253,17 @@ class Run {
 
 }  // namespace
 
-Engine::Encoded Engine::encode(const std::int32_t* z, const std::int32_t* y, Size size, const Outputs& out,
-                               unsigned threads) const {
+Engine::Encoded Engine::encode(const engine::Target& target, Size size, const Outputs& out, unsigned threads) const {
   const Isa isa = active_isa();
   Team team(threads);
   const Tools tools = tools_for(isa, model_.tables, team);
   const std::size_t n = model_.hyper_channels(), m = model_.latent_channels();
   const std::size_t z_positions = size.hyper_height() * size.hyper_width(), positions = size.height * size.width;
-  engine::check_latents(z, z_positions * n);
-  engine::check_latents(y, positions * m);
-  engine::hyper_symbols(z, z_positions, model_.z_median, out.z);
-  EncoderSource source(y, positions, model_.slices.size(), model_.slice_channels, tools.engine);
+  engine::check_latents(target.z, z_positions * n);
+  engine::check_latents(target.y, positions * m);
+  if (target.zones != nullptr) engine::check_zones({target.zones, model_.y_tables->rows()});
+  engine::hyper_symbols(target.z, z_positions, model_.z_median, out.z);
+  EncoderSource source(target, positions, model_.slices.size(), model_.slice_channels, tools.engine);
   Run(model_, size, source, out, tools).all();
   return {engine::encode_hyper(out.z, z_positions, n, *model_.z_tables), source.finish(*model_.y_tables)};
 }

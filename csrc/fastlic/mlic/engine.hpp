@@ -32,8 +32,8 @@ class Engine {
   struct Encoded {
     Bytes z, y;
   };
-  // z, y: latents in units of 2^-6, within +-kLatentLimit (others: std::invalid_argument).
-  Encoded encode(const std::int32_t* z, const std::int32_t* y, Size size, const Outputs& out, unsigned threads) const;
+  // std::invalid_argument for latents or zones out of range.
+  Encoded encode(const engine::Target& target, Size size, const Outputs& out, unsigned threads) const;
 
   // Reads `slices` slices; symbols of the others are taken for 0. Throws CorruptStream unless the sections hold exactly
   // these latents (with fewer slices, what follows in y goes unread). Call check_sizes before reserving the outputs.

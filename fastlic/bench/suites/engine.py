@@ -78,7 +78,7 @@ def latent_cases(wanted: Wanted) -> Iterator[Case]:
         if not any([wanted(name) for name in names.values()]):
             continue
         codec = codec_of(M)
-        z, y = codec._analyse(photo(), None)
+        z, y, _ = codec._analyse(photo(), None)
         height, width = y.shape[1:]
         engine = codec.entropy.engine
         fixed = [np.asarray(drivers.fixed_point(t).int()) for t in (z, y)]

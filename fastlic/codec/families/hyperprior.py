@@ -13,17 +13,17 @@ from torch import Tensor
 
 from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
+from fastlic.codec.drivers import Target
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen
 from fastlic.entropy.convert import convert
 from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.rate import float_bits, table_bits
 from fastlic.entropy.schedule import HYPER_STRIDE, Latents
+from fastlic.entropy.zones import worth_at, zones_for
 from fastlic.models import JAHP, Hyperprior, MeanScaleHyperprior, ScaleHyperprior
 
 LATENT_STRIDE = 16  # image pixels per latent position
-
-Floats = tuple[Tensor, Tensor]  # z [N, hz, wz], y [M, ceil(H/16), ceil(W/16)], float32 on the CPU
 
 
 class Transforms(nn.Module):
@@ -35,7 +35,7 @@ class Transforms(nn.Module):
         self.hyper_of_magnitude = model.hyper_of_magnitude
 
 
-class HyperpriorCoder(FamilyCoder[Floats, Latents]):
+class HyperpriorCoder(FamilyCoder[Target, Latents]):
     """See :class:`FamilyCoder`. The entropy model is :class:`IntegerEntropyModel`; ``drivers`` runs it."""
 
     models: ClassVar[Mapping[str, type[Hyperprior]]] = {
@@ -61,25 +61,29 @@ class HyperpriorCoder(FamilyCoder[Floats, Latents]):
     ) -> HyperpriorCoder:
         model = cls.models[family](**config).eval()
         missing, unknown = model.load_state_dict(floats, strict=False)
-        transforms = [k for k in missing if k.startswith(("g_a.", "g_s.", "h_a.", "gain."))]
+        parameters = dict(model.named_parameters())
+        transforms = [k for k in missing if k in parameters and k.startswith(("g_a.", "g_s.", "h_a.", "gain."))]
         if transforms or unknown:
             raise ValueError(f"missing {transforms}, unknown {unknown}")
         # Files for coding alone leave out the float entropy network; a model with random parts must not be handed out.
         whole = not any(k.startswith(("h_s.", "entropy_bottleneck.matrices")) for k in missing)
         return cls(model, IntegerEntropyModel.from_arrays(integers), whole)
 
-    def analyse(self, parts: Transforms, image: Tensor, quality: float | None) -> Floats:
+    def analyse(self, parts: Transforms, image: Tensor, quality: float | None) -> Target:
         x = _pad(image[None], LATENT_STRIDE).contiguous(memory_format=torch.channels_last)
         y = parts.g_a(x)
         if quality is not None and parts.gain is not None:
             y = y * parts.gain(torch.tensor([quality], device=y.device))
         z = parts.h_a(_pad(y.abs() if parts.hyper_of_magnitude else y, HYPER_STRIDE))
-        return z[0].cpu(), y[0].cpu()
+        return Target(z[0].cpu(), y[0].cpu(), zones_for(worth_at(parts.gain, quality)))
 
     def encode_many(
-        self, analysed: Sequence[Floats], backend: Backend, threads: int
+        self, analysed: Sequence[Target], backend: Backend, threads: int
     ) -> list[tuple[list[bytes], Latents]]:
-        return drivers.encode_many(self.entropy, analysed, backend=backend, threads=threads)
+        latents = [(z, y) for z, y, _ in analysed]
+        return drivers.encode_many(
+            self.entropy, latents, backend=backend, threads=threads, zones=drivers.zones_of(analysed)
+        )
 
     def decode_many(
         self, streams: Sequence[tuple[Sections, Size]], backend: Backend, threads: int, preview: Preview

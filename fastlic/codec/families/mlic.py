@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastlic.codec import mlic_drivers
 from fastlic.codec.calibration import default_calibration
+from fastlic.codec.drivers import Target, zones_of
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen
 from fastlic.codec.mlic_drivers import MlicLatents
 from fastlic.entropy.fixed import MEAN_BITS
@@ -20,13 +21,12 @@ from fastlic.entropy.mlic.convert import convert
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.mlic.rate import float_bits, table_bits
 from fastlic.entropy.schedule import HYPER_STRIDE
+from fastlic.entropy.zones import worth_at, zones_for
 from fastlic.models.mlic import MLIC, MLICPlus, MLICPlusPlus
 
 LATENT_STRIDE = 16  # image pixels per latent position
 # The checkerboard needs both its colours: an even number of columns gives every row some of each.
 PADDING = (LATENT_STRIDE, 2 * LATENT_STRIDE)
-
-Floats = tuple[Tensor, Tensor]  # z [N, hz, wz], y [M, ceil(H/16), 2 ceil(W/32)], float32 on the CPU
 
 
 class Transforms(nn.Module):
@@ -43,7 +43,7 @@ def latent_size(size: Size) -> tuple[int, int]:
     return rows, 2 * columns
 
 
-class MlicCoder(FamilyCoder[Floats, MlicLatents]):
+class MlicCoder(FamilyCoder[Target, MlicLatents]):
     """See :class:`FamilyCoder`. The entropy model is :class:`IntegerMLIC`; ``mlic_drivers`` runs it."""
 
     models: ClassVar[Mapping[str, type[MLICPlusPlus]]] = {cls.family: cls for cls in (MLIC, MLICPlus, MLICPlusPlus)}
@@ -79,18 +79,19 @@ class MlicCoder(FamilyCoder[Floats, MlicLatents]):
         # Files for coding alone leave out the float entropy network; a model with random parts must not be handed out.
         return cls(model, entropy, whole=not absent)
 
-    def analyse(self, parts: Transforms, image: Tensor, quality: float | None) -> Floats:
+    def analyse(self, parts: Transforms, image: Tensor, quality: float | None) -> Target:
         x = _pad(image[None], *PADDING).contiguous(memory_format=torch.channels_last)
         y = parts.g_a(x)
         if quality is not None and parts.gain is not None:
             y = y * parts.gain(torch.tensor([quality], device=y.device))
         z = parts.h_a(_pad(y, HYPER_STRIDE, HYPER_STRIDE))
-        return z[0].cpu(), y[0].cpu()
+        return Target(z[0].cpu(), y[0].cpu(), zones_for(worth_at(parts.gain, quality)))
 
     def encode_many(
-        self, analysed: Sequence[Floats], backend: Backend, threads: int
+        self, analysed: Sequence[Target], backend: Backend, threads: int
     ) -> list[tuple[list[bytes], MlicLatents]]:
-        return mlic_drivers.encode_many(self.entropy, analysed, backend, threads)
+        latents = [(z, y) for z, y, _ in analysed]
+        return mlic_drivers.encode_many(self.entropy, latents, backend, threads, zones_of(analysed))
 
     def decode_many(
         self, streams: Sequence[tuple[Sections, Size]], backend: Backend, threads: int, preview: Preview

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.entropy.checkerboard.functions import (
@@ -29,7 +28,7 @@ from fastlic.entropy.checkerboard.functions import (
 )
 from fastlic.entropy.checkerboard.layers import PLAIN, SHUFFLED, TRANSPOSED, Layer
 from fastlic.entropy.coded import coded_by
-from fastlic.entropy.convert import bottleneck_tables
+from fastlic.entropy.convert import bottleneck_tables, latents_of
 from fastlic.entropy.fitting import fit_tables
 from fastlic.entropy.fixed import (
     ACTIVATION_BITS,
@@ -44,6 +43,7 @@ from fastlic.entropy.fixed import (
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.mlic.schedule import ANCHORS, OTHERS, mlic_schedule
 from fastlic.entropy.scales import scale_levels, scale_thresholds
+from fastlic.entropy.zones import zones_for
 from fastlic.models.layers import LEAKY_SLOPE
 from fastlic.models.mlic.attention import HEADS_INTRA, GlobalInterContext, GlobalIntraContext
 from fastlic.models.mlic.local import HEADS, LocalContext
@@ -110,17 +110,6 @@ class _Ranges:
         reach = np.maximum(self.highest[name], np.minimum(-self.lowest[name], GELU_REACH / RANGE_MARGIN)) * RANGE_MARGIN
         reach = np.maximum(reach, 1e-6)
         return np.floor(np.log2(ACTIVATION_LIMIT / reach)).clip(0, EXPONENTS - 1).astype(np.uint8)
-
-
-def latents(model: MLICPlusPlus, images: Sequence[Tensor]) -> Iterator[Tensor]:
-    """The latent [1, M, h, w] of each image [3, H, W] at each quality."""
-    qualities: list[float | None] = [float(q) for q in range(1, model.qualities + 1)] or [None]
-    for image in images:
-        pad = (-image.shape[-1] % model.stride, -image.shape[-2] % model.stride)
-        x = F.pad(image.reshape(1, *image.shape[-3:]), (0, pad[0], 0, pad[1]), mode="replicate")
-        latent = model.g_a(x)
-        for quality in qualities:
-            yield latent * model.gains(quality, 1)[0]
 
 
 class _Builder:
@@ -305,10 +294,10 @@ def convert(model: MLICPlusPlus, images: Sequence[Tensor]) -> IntegerMLIC:
     if not images:
         raise ValueError("calibration needs at least one image")
     ranges = _Ranges(model)
-    for y in latents(model, images):
+    for y, worth in latents_of(model, images):
         z_hat = model.entropy_bottleneck(model.hyper_analysis(y))[0]
         ranges.see("z", z_hat)
-        ranges.see("y", model.code_latent(y, z_hat)[0])
+        ranges.see("y", model.code_latent(y, z_hat, worth or None)[0])
     ranges.close()
 
     build = _Builder(model, ranges)
@@ -361,10 +350,13 @@ def _coded(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(scale indexes, symbols) of every image at every quality, as the integer path codes them."""
     medians = torch.from_numpy(integers.numbers["z.median"].astype(np.int64))[:, None, None]
-    for y in latents(model, images):
-        yield coded_symbols(integers, fixed_point(model.hyper_analysis(y)[0]) - medians, fixed_point(y[0]))
+    for y, worth in latents_of(model, images):
+        z = fixed_point(model.hyper_analysis(y)[0]) - medians
+        yield coded_symbols(integers, z, fixed_point(y[0]), zones_for(worth))
 
 
-def coded_symbols(integers: IntegerMLIC, z: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def coded_symbols(
+    integers: IntegerMLIC, z: Tensor, y: Tensor, zones: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """(scale indexes, symbols) of one image's y, both [n]: fastlic.entropy.coded."""
-    return coded_by(mlic_schedule(integers, *y.shape[1:]), z, y)
+    return coded_by(mlic_schedule(integers, *y.shape[1:]), z, y, zones)

@@ -266,7 +266,7 @@ class MLICPlusPlus(Hyperprior):
             return [local]
         return [local, self.global_intra_context[index](decoded[-1], slice_anchors)]
 
-    def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
         """(y_hat, likelihoods of y); rounding passes gradients straight through, noise is for the likelihood alone."""
         code = self.gaussian_conditional
         hyper = self.h_s(z_hat)

@@ -107,7 +107,7 @@ class GaussianObjective(Objective):
         with torch.no_grad():
             y = self.model.g_a(x).float() * gain
         z_hat, z_likelihoods = self.model.entropy_bottleneck(self.model.hyper_analysis(y))
-        y_hat, y_likelihoods = self.model.code_latent(y, z_hat, self.model.worth(quality, len(x)))
+        y_hat, y_likelihoods = self.model.code_latent(y, z_hat, self.model.worths(quality, len(x)))
         error = ((y_hat - y) * inverse).square().sum((1, 2, 3))
         # Transforms that began orthonormal keep squared errors about; an image has 3 samples per pixel, on 0..255.
         samples = 3 * x.shape[2] * x.shape[3]
