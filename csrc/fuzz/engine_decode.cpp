@@ -144,9 +144,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
       }
     }
     Result seen = latents;
+    // Every other height is coded with dead zones, wider for small scales.
+    std::vector<std::int32_t> zones(size.height % 2 == 0 ? 0 : engine.model().y_tables->rows());
+    for (std::size_t row = 0; row < zones.size(); ++row) zones[row] = static_cast<std::int32_t>(4096 / (1 + row));
     const auto coded = fuzz::on_every_isa([&] {
-      auto sections = engine.encode({latents.first.data(), latents.second.data()}, size, seen.first.data(),
-                                    seen.second.data(), threads);
+      const engine::Target target{latents.first.data(), latents.second.data(), zones.empty() ? nullptr : zones.data()};
+      auto sections = engine.encode(target, size, seen.first.data(), seen.second.data(), threads);
       return std::pair(std::move(sections.z), std::move(sections.y));
     });
     fuzz::require(decode(engine, coded.first, coded.second, size, threads) == seen);

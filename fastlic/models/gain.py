@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn as nn
 from torch import Tensor
@@ -24,6 +26,10 @@ class Gain(nn.Module):
         self.log_gain = nn.Parameter(torch.zeros(qualities, channels))
         self.log_inverse = nn.Parameter(torch.zeros(qualities, channels))
         self.register_buffer("worth", torch.zeros(qualities))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        state_dict.setdefault(f"{prefix}worth", self.worth)  # weights from before there were zones leave it as it is
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _at(self, table: Tensor, quality: Tensor) -> Tensor:
         """[qualities, C] -> [N, C, 1, 1]."""

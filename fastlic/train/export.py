@@ -16,7 +16,7 @@ from fastlic.models import McQuic
 from fastlic.train import vq_words
 from fastlic.train.config import RunConfig
 from fastlic.train.objectives import build
-from fastlic.train.weights import load_checkpoint
+from fastlic.train.weights import WORTH, load_checkpoint
 
 _CALIBRATION_TILES = 24
 
@@ -34,10 +34,11 @@ def _model(stored: Mapping[str, Any]) -> Any:
 def write_checkpoint(checkpoint: Path, path: Path) -> None:
     """Write the state dict of a run's checkpoint as float16 safetensors; ``from_state_dict`` reads it."""
     stored = load_checkpoint(checkpoint)
-    # Parameters and nothing else: buffers are constants that every new model has.
+    # Other buffers are constants that every new model has.
     with torch.device("meta"):
-        names = dict(_model(stored).named_parameters())
-    path.write_bytes(save({name: stored["model"][name].half().contiguous() for name in names}))
+        names = [*dict(_model(stored).named_parameters()), WORTH]
+    state = stored["model"]
+    path.write_bytes(save({name: state[name].half().contiguous() for name in names if name in state}))
 
 
 def refine_codebooks(checkpoint: Path, tiles: Tensor, path: Path, rounds: int = 3) -> None:

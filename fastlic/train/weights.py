@@ -11,6 +11,8 @@ import torch.nn as nn
 from safetensors.torch import load_file
 from torch import Tensor
 
+WORTH = "gain.worth"  # a buffer, but set for each training run and not the same in every model
+
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of a training run: ``model`` (state dict), ``config``, ``step``, ``validation``.
@@ -40,6 +42,8 @@ def read_state(path: Path) -> Mapping[str, Tensor]:
 def load_into(model: nn.Module, path: Path) -> list[str]:
     """Copy every parameter of ``path`` whose name and shape ``model`` has; returns those that it did not find.
 
+    What squared errors are worth to the encoder (``gain.worth``) goes along.
+
     A model may so start from another family's: MLIC++ beside JAHP's transforms takes those from a JAHP.
 
     Raises:
@@ -47,7 +51,8 @@ def load_into(model: nn.Module, path: Path) -> list[str]:
     """
     state = read_state(path)
     missing = []
-    for name, parameter in model.named_parameters():
+    worth = {name: buffer for name, buffer in model.named_buffers() if name == WORTH and name in state}
+    for name, parameter in (*model.named_parameters(), *worth.items()):
         if name in state and state[name].shape == parameter.shape:
             parameter.data.copy_(state[name])
         else:

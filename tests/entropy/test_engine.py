@@ -16,6 +16,7 @@ from fastlic.entropy.convert import convert
 from fastlic.entropy.fixed import LATENT_LIMIT
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.schedule import hyper_size
+from fastlic.entropy.zones import zones_for
 from fastlic.errors import CorruptStreamError
 from fastlic.models import JAHP, MeanScaleHyperprior
 from fastlic.ops.engine import EntropyEngine
@@ -93,15 +94,28 @@ def test_bytes_and_latents_equal_the_reference_at_every_size_on_every_instructio
     before = _native.get_isa()
     for height, width in SIZES:
         z, y = random_latents(model, height, width)
-        sections, latents = drivers.encode(model, z, y, backend="reference")
-        try:
-            for level in SUPPORTED:
-                _native.set_isa(level)
-                engine_sections, engine_latents = drivers.encode(model, z, y, backend="cpp")
-                assert engine_sections == sections and same(engine_latents, latents), (level, height, width)
-                assert same(drivers.decode(model, sections, height, width, backend="cpp"), latents)
-        finally:
-            _native.set_isa(before)
+        for zones in (None, zones_for(2.0)):
+            sections, latents = drivers.encode(model, z, y, backend="reference", zones=zones)
+            try:
+                for level in SUPPORTED:
+                    _native.set_isa(level)
+                    engine_sections, engine_latents = drivers.encode(model, z, y, backend="cpp", zones=zones)
+                    assert engine_sections == sections and same(engine_latents, latents), (level, height, width)
+                    assert same(drivers.decode(model, sections, height, width, backend="cpp"), latents)
+            finally:
+                _native.set_isa(before)
+
+
+def test_zones_are_one_number_from_0_to_a_million_for_each_row_of_the_table(models):
+    model = models["context"]
+    z, y = random_latents(model, 4, 6)
+    assert drivers.encode(model, z, y, zones=zones_for(2.0))[0] != drivers.encode(model, z, y)[0]
+    for wrong, why in ((np.zeros(63, np.int32), "rows"), (np.full(64, -1, np.int32), "from 0 to"),
+                       (np.full(64, 1 << 21, np.int32), "from 0 to")):  # fmt: skip
+        with pytest.raises(ValueError, match=why):
+            drivers.encode(model, z, y, zones=wrong)
+    with pytest.raises(ValueError, match="lists zones and y"):
+        drivers.encode_many(model, [(z, y)] * 2, zones=[zones_for(2.0)])
 
 
 @pytest.mark.parametrize("name", ["context", "no context, odd channels"])

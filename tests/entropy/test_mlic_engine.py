@@ -15,6 +15,7 @@ from fastlic.entropy.fixed import LATENT_LIMIT
 from fastlic.entropy.mlic.convert import convert
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.schedule import hyper_size
+from fastlic.entropy.zones import zones_for
 from fastlic.errors import CorruptStreamError
 from fastlic.models import MLIC, MLICPlus, MLICPlusPlus
 from fastlic.models.mlic import Sizes
@@ -71,18 +72,19 @@ def test_bytes_latents_and_previews_equal_the_reference_on_every_instruction_set
     for height, width in SIZES:
         size = (height, width)
         pair = random_latents(model, *size)
-        ((sections, latents),) = drivers.encode_many(model, [pair], "reference")
-        preview = drivers.decode_many(model, [(sections, *size)], "reference", slices=2)[0]
-        assert not same(preview, latents)
-        try:
-            for level in SUPPORTED:
-                _native.set_isa(level)
-                ((got, seen),) = drivers.encode_many(model, [pair], "cpp")
-                assert got == sections and same(seen, latents), (level, size)
-                assert same(drivers.decode_many(model, [(sections, *size)], "cpp")[0], latents), (level, size)
-                assert same(drivers.decode_many(model, [(sections, *size)], "cpp", slices=2)[0], preview)
-        finally:
-            _native.set_isa(before)
+        for zones in (None, [zones_for(2.0)]):
+            ((sections, latents),) = drivers.encode_many(model, [pair], "reference", zones=zones)
+            preview = drivers.decode_many(model, [(sections, *size)], "reference", slices=2)[0]
+            assert not same(preview, latents)
+            try:
+                for level in SUPPORTED:
+                    _native.set_isa(level)
+                    ((got, seen),) = drivers.encode_many(model, [pair], "cpp", zones=zones)
+                    assert got == sections and same(seen, latents), (level, size)
+                    assert same(drivers.decode_many(model, [(sections, *size)], "cpp")[0], latents), (level, size)
+                    assert same(drivers.decode_many(model, [(sections, *size)], "cpp", slices=2)[0], preview)
+            finally:
+                _native.set_isa(before)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -17,7 +17,7 @@ from fastlic.models import JAHP, McQuic
 from fastlic.train import klt, vq, vq_words
 from fastlic.train.config import RunConfig
 from fastlic.train.data import Sampler, load_tiles
-from fastlic.train.export import export, write_card
+from fastlic.train.export import export, write_card, write_checkpoint
 from fastlic.train.guard import PATIENCE
 from fastlic.train.objectives.gaussian import LAMBDAS
 from fastlic.train.optim import orthogonalise
@@ -152,7 +152,15 @@ def test_a_factor_of_zero_freezes_and_a_start_takes_what_fits(tiles: Path, tmp_p
     assert not same & {"h_a.0.weight", "h_s.0.weight"}
 
 
-@pytest.mark.parametrize("settings", [{"metric": "ms-ssim", "crop": 128}, {"objective": {"distortion": "latents"}}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"metric": "ms-ssim", "crop": 128},
+        {"objective": {"distortion": "latents"}},
+        {"objective": {"worth": [20] * 8}},
+        {"objective": {"distortion": "latents", "worth": [20] * 8}},
+    ],
+)
 def test_other_distortions_train(tiles: Path, tmp_path: Path, settings):
     trainer = Trainer(small(steps=2, **settings), tiles, tmp_path, device="cpu")
     before = weights(trainer)
@@ -181,6 +189,21 @@ def test_a_finished_run_becomes_a_codec_with_a_card(tiles: Path, tmp_path: Path)
     x = torch.rand(3, 40, 50)
     assert codec.decompress(codec.compress(x, 3)).shape == x.shape
     assert codec.fingerprint.hex() in (tmp_path / "tiny.json").read_text()
+
+
+def test_what_errors_are_worth_travels_from_the_configuration_to_the_codec_and_to_the_next_run(tiles, tmp_path):
+    worth = [30.0, 20, 20, 20, 25, 40, 80, 100]
+    trainer = Trainer(small(steps=1, objective={"worth": worth}), tiles, tmp_path / "run", device="cpu")
+    trainer.run()
+    best = tmp_path / "run" / "best.pt"
+    codec = export(best, trainer.tiles, tmp_path / "tiny.safetensors", "tiny", coding_only=True)
+    assert codec._coder.transforms.gain.worth.tolist() == worth
+    write_checkpoint(best, tmp_path / "half.safetensors")
+    later = Trainer(small(steps=1, start=str(tmp_path / "half.safetensors")), tiles, tmp_path / "later", device="cpu")
+    assert later.objective.model.gain.worth.tolist() == worth
+    settings = {"start": str(tmp_path / "half.safetensors"), "objective": {"worth": [9] * 8}}
+    other = Trainer(small(steps=1, **settings), tiles, tmp_path / "other", device="cpu")
+    assert other.objective.model.gain.worth.tolist() == [9] * 8
 
 
 def test_tiles_of_one_photograph_never_fall_on_both_sides(tiles: Path):
@@ -231,6 +254,8 @@ def test_an_unknown_family_or_argument_is_named(tiles: Path, tmp_path: Path):
         Trainer(RunConfig("jahp", model={**MODELS["jahp"], "depth": 3}, steps=1), tiles, tmp_path)
     with pytest.raises(ValueError, match="no such setting of the objective: lamdas"):
         Trainer(small(steps=1, objective={"lamdas": [1.0]}), tiles, tmp_path)
+    with pytest.raises(ValueError, match="worth needs one number per quality, 8; got 2"):
+        Trainer(small(steps=1, objective={"worth": [20, 30]}), tiles, tmp_path)
     assert not list(tmp_path.iterdir())
 
 

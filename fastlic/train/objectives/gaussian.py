@@ -32,7 +32,8 @@ class GaussianObjective(Objective):
             1 - MS-SSIM. An empty list trains a model of one fixed rate and needs ``fixed_lambda``.
         fixed_lambda: the weight of a model without gain vectors.
         worth: bits that the encoder takes a unit of squared error of the latent to be worth, per quality
-            (fastlic.models.density.dead_zone); it travels with the weights. An empty list, or 0, rounds to the nearest.
+            (fastlic.models.density.dead_zone); it travels with the weights. An empty list keeps theirs; 0
+            rounds to the nearest.
         distortion: "pixels", or "latents" to leave the synthesis transform out of a step (for entropy models trained
             beside frozen transforms): the squared error of the latents, brought to the scale of pixels.
     """
@@ -59,8 +60,8 @@ class GaussianObjective(Objective):
         # Gradients of the qualities differ a hundredfold; lambda^-1/2 gives each about the same relative pull.
         self.weights = (self.lambdas / self.lambdas.log().mean().exp()) ** -0.5
         self.model = FAMILIES[config.family](**config.model, qualities=self.qualities)
-        if worth and self.model.gain is not None:
-            self.model.gain.worth.copy_(torch.tensor(worth))
+        self.worth = worth
+        self._set_worth()
         for name, part in self.model.named_children():
             if name.startswith(("g_a", "h_s", "entropy_parameters")):
                 for network in part if isinstance(part, nn.ModuleList) else [part]:
@@ -77,6 +78,12 @@ class GaussianObjective(Objective):
             if any(name.startswith("entropy_parameters") for name in missing):
                 with torch.no_grad():
                     klt.start_densities(self.model, self.model.g_a(sample))
+            self._set_worth()
+
+    def _set_worth(self) -> None:
+        """What the configuration says goes before what the weights brought along."""
+        if self.worth and self.model.gain is not None:
+            self.model.gain.worth.copy_(torch.tensor(self.worth))
 
     def is_kernel(self, name: str, parameter: Tensor) -> bool:
         """Kernels of the transforms."""
