@@ -3,7 +3,9 @@
 
 #include <immintrin.h>
 
-#define FASTLIC_TARGET gnu::target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
+#include "fastlic/vectors.hpp"
+
+#define FASTLIC_TARGET FASTLIC_AVX512_VECTORS
 #include "fastlic/mlic/bodies.hpp"
 
 namespace fastlic::mlic {
