@@ -20,6 +20,7 @@ from torch import Tensor
 from fastlic.bench.same_bits import SUFFIXES
 from fastlic.codec.image_files import read_image
 from fastlic.entropy.float_path import float_path_maps
+from fastlic.entropy.zones import worth_at
 from fastlic.models import JAHP, Hyperprior, MLICPlusPlus
 from fastlic.models.mlic.checkerboard import anchor_mask
 
@@ -38,7 +39,7 @@ def load(path: Path) -> Hyperprior:
 def measure(model: Hyperprior, image: Tensor, quality: float) -> Tensor:
     """float64 [2, 1 + slices]: bits of z (first row) and of every slice, anchors above the rest; image [1, 3, H, W]."""
     y = model.g_a(image) * model.gains(quality, 1)[0]
-    y_bits, z_bits = float_path_maps(model, model.hyper_analysis(y)[0], y[0])
+    y_bits, z_bits = float_path_maps(model, model.hyper_analysis(y)[0], y[0], worth_at(model.gain, quality))
     mask = anchor_mask(y_bits)
     halves = torch.stack([(y_bits * part).sum((1, 2)) for part in (mask, 1 - mask)])  # [2, M]
     by_slice = torch.stack([part.sum(1) for part in halves.split(_SLICE, 1)], 1)
