@@ -75,8 +75,7 @@ def _encode_reference(
     indexes: list[list[np.ndarray]] = [[], []]
 
     def answer(step: Pass) -> Tensor:
-        target = targets[step.section][step.where]
-        values = answer_to(step, target, zones)
+        values = answer_to(step, targets[step.section][step.where], zones)
         symbols[step.section].append(values.int().numpy().ravel())
         indexes[step.section].append(step.indexes.numpy().ravel())
         return values

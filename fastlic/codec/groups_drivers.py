@@ -51,7 +51,7 @@ def _encode_reference(model: IntegerGroups, z: Tensor, y: Tensor) -> Coded:
     sections: list[bytes] = []
 
     def answer(step: Pass) -> Tensor:
-        values = answer_to(step, targets[min(step.section, 1)][step.where, slice(*step.channels)], None)
+        values = answer_to(step, targets[min(step.section, 1)][step.where, slice(*step.channels)])
         symbols, indexes = values.int().numpy().ravel(), step.indexes.numpy().ravel()
         sections.append(rans_encode(symbols, indexes, _tables(model, step.section)))
         return values

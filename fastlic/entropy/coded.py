@@ -13,7 +13,7 @@ from fastlic.entropy.fixed import quantise
 from fastlic.entropy.zones import looked_up
 
 
-def answer_to(step: Any, target: Tensor, zones: np.ndarray | None) -> Tensor:
+def answer_to(step: Any, target: Tensor, zones: np.ndarray | None = None) -> Tensor:
     """An encoder's symbols for one pass of a schedule, int64.
 
     Args:
