@@ -91,6 +91,14 @@ def quantise(target, mean):
 
 
 @triton.jit
+def quantise_down(target, mean, zone):
+    """The same of a difference that comes nearer to zero by ``zone`` >= 0 first, but not past it."""
+    difference = target - mean
+    left = difference - tl.minimum(tl.maximum(difference, -zone), zone)
+    return (left + _HALF_UNIT) >> _MEAN_BITS
+
+
+@triton.jit
 def reconstruct(symbol, mean):
     """The latent in units of 2^-6, clipped; any int32 symbol."""
     latent = (symbol.to(tl.int64) << _MEAN_BITS) + mean.to(tl.int64)

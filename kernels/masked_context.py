@@ -29,7 +29,7 @@ from fastlic.kernels.convolution import convolve
 from fastlic.kernels.integer import (
     accumulate,
     meet,
-    quantise,
+    quantise_down,
     reconstruct,
     requantise_columns,
     scale_index,
@@ -121,7 +121,7 @@ def _centre(image, raster, height, width):
 @triton.jit
 def _step(
     begin, count, images, coded_pitch, height, width, M, order, seen, share, target,
-    taps, context_w, context_n, w0, n0, w1, n1, w2, n2, thresholds, y_numbers,
+    taps, context_w, context_n, w0, n0, w1, n1, w2, n2, thresholds, zones, y_numbers,
     context_limit, limit0, limit1, limit2, y_limit, x0, x1, x2, indexes, means, symbols, y, counter, round,
     CY: tl.constexpr, CX: tl.constexpr, C0: tl.constexpr, C1: tl.constexpr, MP: tl.constexpr, LEVELS: tl.constexpr,
     ENCODE: tl.constexpr, PERSISTENT: tl.constexpr, P: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
@@ -173,10 +173,12 @@ def _step(
         mean = requantise_columns(mean + tl.load(n2 + MP + columns)[None, :], n2, MP + columns, 2 * MP, limit2)
         inside = valid[:, None] & (columns < M)[None, :]
         out = ((image.to(tl.int64) * coded_pitch + coded) * M)[:, None] + columns[None, :]
-        tl.store(indexes + out, scale_index(scale, thresholds, LEVELS).to(tl.uint8), mask=inside)
+        index = scale_index(scale, thresholds, LEVELS)
+        tl.store(indexes + out, index.to(tl.uint8), mask=inside)
         if ENCODE:
             at = ((image.to(tl.int64) * (height * width) + raster) * M)[:, None] + columns[None, :]
-            symbol = quantise(tl.load(target + at, mask=inside, other=0), mean)
+            zone = tl.load(zones + (image << LEVELS)[:, None] + index, mask=inside, other=0)
+            symbol = quantise_down(tl.load(target + at, mask=inside, other=0), mean, zone)
             tl.store(symbols + out, symbol, mask=inside)
             latent = reconstruct(symbol, mean)
             tl.store(y + at, latent, mask=inside)
@@ -191,21 +193,21 @@ def _step(
 @triton.jit(do_not_specialize=["begin", "count", "images", "coded_pitch", "height", "width", "M"])
 def _launch(
     begin, count, images, coded_pitch, height, width, M, order, seen, share, target,
-    taps, context_w, context_n, w0, n0, w1, n1, w2, n2, thresholds, y_numbers,
+    taps, context_w, context_n, w0, n0, w1, n1, w2, n2, thresholds, zones, y_numbers,
     context_limit, limit0, limit1, limit2, y_limit, x0, x1, x2, indexes, means, symbols, y,
     CY: tl.constexpr, CX: tl.constexpr, C0: tl.constexpr, C1: tl.constexpr, MP: tl.constexpr, LEVELS: tl.constexpr,
     ENCODE: tl.constexpr, P: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """One step; a program for each block of P positions."""
     _step(begin, count, images, coded_pitch, height, width, M, order, seen, share, target, taps, context_w, context_n,
-          w0, n0, w1, n1, w2, n2, thresholds, y_numbers, context_limit, limit0, limit1, limit2, y_limit, x0, x1, x2,
-          indexes, means, symbols, y, taps, 0, CY, CX, C0, C1, MP, LEVELS, ENCODE, False, P, N, K)  # fmt: skip
+          w0, n0, w1, n1, w2, n2, thresholds, zones, y_numbers, context_limit, limit0, limit1, limit2, y_limit, x0, x1,
+          x2, indexes, means, symbols, y, taps, 0, CY, CX, C0, C1, MP, LEVELS, ENCODE, False, P, N, K)  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["steps", "images", "height", "width", "M", "row_count"])
 def _whole(
     offsets, steps, images, height, width, M, order, seen, share, target,
-    taps, context_w, context_n, w0, n0, w1, n1, w2, n2, thresholds, y_numbers,
+    taps, context_w, context_n, w0, n0, w1, n1, w2, n2, thresholds, zones, y_numbers,
     context_limit, limit0, limit1, limit2, y_limit, x0, x1, x2, indexes, means, symbols, y, counter,
     data, states, cursors, slots, rows, row_count,
     CY: tl.constexpr, CX: tl.constexpr, C0: tl.constexpr, C1: tl.constexpr, MP: tl.constexpr, LEVELS: tl.constexpr,
@@ -218,9 +220,9 @@ def _whole(
         begin = tl.load(offsets + step)
         count = tl.load(offsets + step + 1) - begin
         round = _step(begin, count, images, positions, height, width, M, order, seen, share, target, taps, context_w,
-                      context_n, w0, n0, w1, n1, w2, n2, thresholds, y_numbers, context_limit, limit0, limit1, limit2,
-                      y_limit, x0, x1, x2, indexes, means, symbols, y, counter, round, CY, CX, C0, C1, MP, LEVELS,
-                      ENCODE, True, P, N, K)  # fmt: skip
+                      context_n, w0, n0, w1, n1, w2, n2, thresholds, zones, y_numbers, context_limit, limit0, limit1,
+                      limit2, y_limit, x0, x1, x2, indexes, means, symbols, y, counter, round, CY, CX, C0, C1, MP,
+                      LEVELS, ENCODE, True, P, N, K)  # fmt: skip
         if not ENCODE:
             for image in range(tl.program_id(0), images, tl.num_programs(0)):
                 b = tl.cast(image, tl.int64)
@@ -234,9 +236,10 @@ def _whole(
 
 @dataclass
 class _Buffers:
-    """Arguments of a run, in the kernels' order, and what of them is a result."""
+    """Arguments of a run and what of them is a result; zones: int32 [images, 2^levels], for encoders."""
 
     seen: Map
+    zones: Tensor
     scratch: tuple[Tensor, Tensor, Tensor]
     indexes: Tensor
     means: Tensor
@@ -249,12 +252,12 @@ def _flat_taps(network: ContextNetwork, width: int) -> Tensor:
     return small_tensor((*(i * stride + j for i, j in TAPS), 0), network.device)
 
 
-def _network_arguments(network: ContextNetwork, width: int) -> tuple[Any, ...]:
+def _network_arguments(network: ContextNetwork, width: int, zones: Tensor) -> tuple[Any, ...]:
     layers = (network.context, *network.hidden, network.head)
     weights = [t for layer in layers for t in (layer.weights, layer.requantiser.numbers)]
     limits = [layer.requantiser.limit for layer in layers]
     y_input = network.y_input
-    return (_flat_taps(network, width), *weights, network.thresholds, y_input.numbers, *limits, y_input.limit)
+    return (_flat_taps(network, width), *weights, network.thresholds, zones, y_input.numbers, *limits, y_input.limit)
 
 
 def _constants(network: ContextNetwork) -> dict[str, int]:
@@ -310,7 +313,7 @@ def parameters(network: ContextNetwork, seen: Map, share: Tensor, where: Tensor 
     scratch = _scratch(network, images * n)
     _launch[(ceil_div(images * n, P),)](
         0, n, images, n, height, width, network.M, order, seen.planes, share, share,
-        *_network_arguments(network, width), *scratch, indexes, means, means, means,
+        *_network_arguments(network, width, share), *scratch, indexes, means, means, means,
         **_constants(network), ENCODE=False, P=P, N=_columns(target_of(device), P), K=64,
         **options(_launch, _warps(P), _stages(target_of(device), P)),
     )  # fmt: skip
@@ -335,14 +338,19 @@ def _large(target: Target) -> int:
     return 64 if target.is_hip or (isinstance(target.arch, int) and target.arch >= 90) else 32
 
 
-def _prepare(network: ContextNetwork, share: Tensor, encode: bool) -> tuple[_Buffers, Tensor, np.ndarray]:
+def _prepare(
+    network: ContextNetwork, share: Tensor, encode: bool, zones: Tensor | None = None
+) -> tuple[_Buffers, Tensor, np.ndarray]:
     images, height, width = share.shape[:3]
     offsets = wavefront(height, width)[1]
     device, count = share.device, height * width
     largest = int(np.diff(offsets).max())
     shape = (images, count, network.M)
+    if zones is None:
+        zones = torch.zeros(images, 1 << network.levels, dtype=torch.int32, device=device)
     buffers = _Buffers(
         seen=empty_map(network, images, height, width),
+        zones=zones,
         scratch=_scratch(network, images * largest),
         indexes=torch.empty(shape, dtype=torch.uint8, device=device),
         means=torch.empty((1,) if encode else shape, dtype=torch.int32, device=device),
@@ -383,7 +391,8 @@ def _run_whole(
         coder = (streams.data, streams.states, streams.cursors, tables.slots, tables.rows, tables.rows.shape[1])
     _whole[(programs,)](
         on_device, len(offsets) - 1, images, height, width, network.M, order, buffers.seen.planes, share, target,
-        *_network_arguments(network, width), *buffers.scratch, buffers.indexes, buffers.means, buffers.symbols,
+        *_network_arguments(network, width, buffers.zones), *buffers.scratch, buffers.indexes, buffers.means,
+        buffers.symbols,
         buffers.y, counter, *coder, **constants, ENCODE=streams is None,
         PRECISION=12 if tables is None else tables.precision, P=16, N=N, K=64,
         **options(_whole, 4, _stages(target_of(device), 16), cooperative=True),
@@ -396,7 +405,7 @@ def _run_launches(
 ) -> None:  # fmt: skip
     images, height, width = share.shape[:3]
     device, positions = share.device, height * width
-    arguments, constants = _network_arguments(network, width), _constants(network)
+    arguments, constants = _network_arguments(network, width, buffers.zones), _constants(network)
     y_input = network.y_input
     for begin, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
         count = end - begin
@@ -419,20 +428,22 @@ _RUN = {"persistent": _run_whole, "launch": _run_launches}
 
 
 def encode(
-    network: ContextNetwork, target: Tensor, share: Tensor, driver: str | None = None
+    network: ContextNetwork, target: Tensor, share: Tensor, driver: str | None = None, zones: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Quantise latents along the wavefront.
 
     Args:
         target: int32 [images, h, w, M] in units of 2^-6.
         share: ``hyper_share`` int32 [images, h, w, columns].
+        zones: int32 [images, 2^levels], by how much differences come nearer to zero before they are rounded, for each
+            scale index (fastlic.entropy.zones); None rounds to the nearest.
 
     Returns:
         (indexes uint8, symbols int32) [images, h * w, M] in coding order, y int32 [images, h, w, M] as the decoder
         will have it.
     """
     device = check_device(_launch, target, share, network.thresholds)
-    buffers, order, offsets = _prepare(network, share, encode=True)
+    buffers, order, offsets = _prepare(network, share, encode=True, zones=zones)
     run = _RUN[_choose_driver(driver, device)]
     run(network, share.contiguous(), target.contiguous(), buffers, order, offsets, None, None)
     return buffers.indexes, buffers.symbols, buffers.y.reshape(target.shape)
@@ -457,7 +468,7 @@ def variants(target: Target) -> list[Variant]:
     for name in ("context", "0", "1", "2"):
         w, n = ("context_w", "context_n") if name == "context" else (f"w{name}", f"n{name}")
         network |= {w: "*i8", n: "*i32"}
-    network |= {"thresholds": "*i32", "y_numbers": "*i32"}
+    network |= {"thresholds": "*i32", "zones": "*i32", "y_numbers": "*i32"}
     limits = dict.fromkeys(("context_limit", "limit0", "limit1", "limit2", "y_limit"), "i32")
     maps = {"order": "*i32", "seen": "*i8", "share": "*i32", "target": "*i32"}
     results = {"x0": "*i8", "x1": "*i8", "x2": "*i8", "indexes": "*u8", "means": "*i32", "symbols": "*i32", "y": "*i32"}

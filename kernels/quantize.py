@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastlic.kernels.integer import quantise, reconstruct, scale_index
+from fastlic.kernels.integer import quantise_down, reconstruct, scale_index
 from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, options
 
 _BLOCK = 1024
@@ -20,19 +20,21 @@ _SYMBOL_LIMIT = 2**31 - 1
 
 @triton.jit
 def _head(
-    target, head, thresholds, indexes, means, symbols, out, total, M, row, LEVELS: tl.constexpr,
+    target, head, thresholds, zones, indexes, means, symbols, out, total, M, row, pitch, LEVELS: tl.constexpr,
     ENCODE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Elements [positions, M]; head rows hold M scales, then M means, ``row`` numbers apart."""
+    """Elements [positions, M]; head rows hold M scales, then M means, ``row`` numbers apart; images hold ``pitch``."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = i < total
     position = i // M
     at = position * row + i - position * M
     scale = tl.load(head + at, mask=inside, other=0)
     mean = tl.load(head + at + M, mask=inside, other=0)
-    tl.store(indexes + i, scale_index(scale, thresholds, LEVELS).to(tl.uint8), mask=inside)
+    index = scale_index(scale, thresholds, LEVELS)
+    tl.store(indexes + i, index.to(tl.uint8), mask=inside)
     if ENCODE:
-        symbol = quantise(tl.load(target + i, mask=inside, other=0), mean)
+        zone = tl.load(zones + ((i // pitch) << LEVELS) + index, mask=inside, other=0)
+        symbol = quantise_down(tl.load(target + i, mask=inside, other=0), mean, zone)
         tl.store(symbols + i, symbol, mask=inside)
         tl.store(out + i, reconstruct(symbol, mean), mask=inside)
     else:
@@ -106,15 +108,20 @@ def _rows(head: Tensor) -> Tensor:
     return head if evenly else head.contiguous()
 
 
-def quantise_head(target: Tensor, head: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def quantise_head(
+    target: Tensor, head: Tensor, thresholds: Tensor, zones: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Encoder: (indexes uint8, symbols int32) [images, h * w, M] and y int32 [images, h, w, M].
 
     Args:
         target: int32 [images, h, w, M] in units of 2^-6.
         head: int32 [images, h, w, 2M], scales in units of 2^-10 and means in units of 2^-6.
         thresholds: int32, ascending, padded to 2^n - 1 numbers.
+        zones: int32 [images, 2^n] (fastlic.entropy.zones); None rounds to the nearest.
     """
     device = check_device(_head, target, head, thresholds)
+    if zones is None:
+        zones = torch.zeros(len(target), thresholds.numel() + 1, dtype=torch.int32, device=device)
     images, height, width, m = target.shape
     target, head = target.contiguous(), _rows(head)
     shape = (images, height * width, m)
@@ -124,7 +131,8 @@ def quantise_head(target: Tensor, head: Tensor, thresholds: Tensor) -> tuple[Ten
     total = target.numel()
     if total:
         _head[_grid(total)](
-            target, head, thresholds, indexes, symbols, symbols, y, total, m, head.stride(2),
+            target, head, thresholds, zones, indexes, symbols, symbols, y, total, m, head.stride(2),
+            height * width * m,
             LEVELS=_levels(thresholds), ENCODE=True, BLOCK=_BLOCK, **options(_head, 4),
         )  # fmt: skip
     return indexes, symbols, y
@@ -139,7 +147,7 @@ def head_indexes(head: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
     means = torch.empty(images, height, width, m, dtype=torch.int32, device=device)
     if means.numel():
         _head[_grid(means.numel())](
-            head, head, thresholds, indexes, means, means, means, means.numel(), m, head.stride(2),
+            head, head, thresholds, head, indexes, means, means, means, means.numel(), m, head.stride(2), 1,
             LEVELS=_levels(thresholds), ENCODE=False, BLOCK=_BLOCK, **options(_head, 4),
         )  # fmt: skip
     return indexes, means
@@ -193,8 +201,9 @@ def dequantise_float(symbols: Tensor, means: Tensor) -> Tensor:
 
 def variants(target: Target) -> list[Variant]:
     four = options(None, 4)
-    pointers = {"target": "*i32", "head": "*i32", "thresholds": "*i32", "indexes": "*u8", "means": "*i32",
-                "symbols": "*i32", "out": "*i32", "total": "i32", "M": "i32", "row": "i32"}  # fmt: skip
+    pointers = {"target": "*i32", "head": "*i32", "thresholds": "*i32", "zones": "*i32", "indexes": "*u8",
+                "means": "*i32", "symbols": "*i32", "out": "*i32", "total": "i32", "M": "i32", "row": "i32",
+                "pitch": "i32"}  # fmt: skip
     found = []
     for encode in (True, False):
         constants = dict(LEVELS=6, ENCODE=encode, BLOCK=_BLOCK)

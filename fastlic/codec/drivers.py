@@ -139,9 +139,7 @@ def _decode_many_engine(
 def _encode_many_device(
     model: IntegerEntropyModel, latents: Sequence[tuple[Tensor, Tensor]], order: Order, threads: int, zones: Zones
 ) -> list[Coded]:
-    if zones is not None:
-        raise ValueError("the device engine rounds to the nearest: it takes no zones")
-    coded = model.device_engine.encode_many([z for z, _ in latents], [y for _, y in latents])
+    coded = model.device_engine.encode_many([z for z, _ in latents], [y for _, y in latents], zones=zones)
     return [([z_bytes, y_bytes], Latents(z.long(), y.long())) for z_bytes, y_bytes, z, y in coded]
 
 

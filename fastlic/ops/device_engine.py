@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fastlic.errors import CorruptStreamError
 from fastlic.ops.backends import require_triton
+from fastlic.ops.engine import Zones
 from fastlic.ops.tables import CdfTables
 
 if TYPE_CHECKING:  # triton is loaded when a device engine is made, not before
@@ -73,7 +74,12 @@ class DeviceEngine:
         self._thresholds = pad_thresholds(arrays["y.thresholds"], self.device)
 
     def encode_many(
-        self, z: Sequence[Tensor], y: Sequence[Tensor], driver: str | None = None, lanes: int = 0
+        self,
+        z: Sequence[Tensor],
+        y: Sequence[Tensor],
+        driver: str | None = None,
+        lanes: int = 0,
+        zones: Zones = None,
     ) -> list[tuple[bytes, bytes, Tensor, Tensor]]:
         """As ``EntropyEngine.encode_many``; images of one size go through the device together.
 
@@ -82,6 +88,7 @@ class DeviceEngine:
             driver: of the wavefront, ``persistent`` or ``launch``; by default what suits the device.
             lanes: of both streams; 0 chooses as the C++ engine does, which gives its bytes. A GPU decodes 64 lanes in
                 the time of one.
+            zones: as for ``EntropyEngine.encode_many``.
 
         Returns:
             (z section, y section, z symbols, y) for each image, int32 on the device.
@@ -90,7 +97,8 @@ class DeviceEngine:
         for members in _by_shape([tuple(t.shape) for t in y]):
             z_maps = self._stack([z[i] for i in members])
             y_maps = self._stack([y[i] for i in members])
-            for i, coded in zip(members, self._encode(z_maps, y_maps, driver, lanes), strict=True):
+            own = None if zones is None else self._zones([zones[i] for i in members])
+            for i, coded in zip(members, self._encode(z_maps, y_maps, driver, lanes, own), strict=True):
                 out[i] = coded
         return [coded for coded in out if coded is not None]
 
@@ -111,7 +119,7 @@ class DeviceEngine:
         return [latents for latents in out if latents is not None]
 
     def _encode(
-        self, z: Tensor, y: Tensor, driver: str | None, lanes: int
+        self, z: Tensor, y: Tensor, driver: str | None, lanes: int, zones: Tensor | None
     ) -> list[tuple[bytes, bytes, Tensor, Tensor]]:
         """z, y: int32, images and channels last."""
         from fastlic.kernels import masked_context, quantize
@@ -122,10 +130,10 @@ class DeviceEngine:
         z_bytes = encode(symbols.flatten(1), self._by_channel(symbols), self._z_tables, lanes)
         if self._contextual:
             share = masked_context.hyper_share(self._features(symbols, height, width), self._of_hyper)
-            indexes, coded, y_hat = masked_context.encode(self._network, y, share, driver)
+            indexes, coded, y_hat = masked_context.encode(self._network, y, share, driver, zones)
         else:
             head = self._head(symbols, height, width)
-            indexes, coded, y_hat = quantize.quantise_head(y, head, self._thresholds)
+            indexes, coded, y_hat = quantize.quantise_head(y, head, self._thresholds, zones)
         y_bytes = encode(coded.flatten(1), indexes.flatten(1), self._y_tables, lanes)
         z_first, y_first = (t.permute(0, 3, 1, 2) for t in (symbols, y_hat))
         return list(zip(z_bytes, y_bytes, z_first, y_first, strict=True))
@@ -156,6 +164,15 @@ class DeviceEngine:
         rans.finish(y_streams, y)
         z_first, y_first = (t.permute(0, 3, 1, 2) for t in (symbols, latents))
         return list(zip(z_first, y_first, strict=True))
+
+    def _zones(self, zones: Sequence[NDArray[Any]]) -> Tensor:
+        """int32 [images, rows of y's table, padded as thresholds are]."""
+        rows = self._thresholds.numel() + 1
+        if any(own.ndim != 1 or len(own) > rows or own.min() < 0 for own in zones):
+            raise ValueError(f"zones must be up to {rows} numbers of at least 0 for each image")
+        return torch.stack([F.pad(torch.from_numpy(own.astype(np.int32)), (0, rows - len(own))) for own in zones]).to(
+            self.device
+        )
 
     def _by_channel(self, symbols: Tensor) -> Tensor:
         """uint8 [images, positions * N]: the table row of each symbol of z is its channel."""

@@ -23,9 +23,12 @@ def scale_index(scale: Tensor, thresholds: Tensor) -> Tensor:
     return torch.searchsorted(thresholds.long(), scale.long().contiguous()).to(torch.uint8)
 
 
-def quantise(target: Tensor, mean: Tensor) -> Tensor:
-    """Symbol nearest to target - mean, both in units of 2^-6; halves round up."""
-    return (target - mean + 32) >> 6
+def quantise(target: Tensor, mean: Tensor, zone: Tensor | None = None) -> Tensor:
+    """Symbol nearest to target - mean, both in units of 2^-6, made smaller by ``zone`` first; halves round up."""
+    difference = target - mean
+    if zone is not None:
+        difference = difference - difference.clamp(-zone, zone)
+    return (difference + 32) >> 6
 
 
 def reconstruct(symbol: Tensor, mean: Tensor) -> Tensor:

@@ -10,18 +10,22 @@ from fastlic.kernels.reference import integer
 SYMBOL_LIMIT = 2**31 - 1
 
 
-def quantise_head(target: Tensor, head: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def quantise_head(
+    target: Tensor, head: Tensor, thresholds: Tensor, zones: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Encoder: (indexes uint8, symbols int32) [images, h * w, M] and y int32 [images, h, w, M].
 
     Args:
         target: int32 [images, h, w, M] in units of 2^-6.
         head: int32 [images, h, w, 2M], scales in units of 2^-10 and means in units of 2^-6.
         thresholds: int32, ascending, padded to 2^n - 1 numbers.
+        zones: int32 [images, 2^n]; None rounds to the nearest.
     """
     scales, means = head.chunk(2, 3)
-    symbols = integer.quantise(target.long(), means.long())
-    y = integer.reconstruct(symbols, means).int()
     indexes = integer.scale_index(scales, thresholds)
+    own = None if zones is None else torch.stack([z[i.long()] for z, i in zip(zones.long(), indexes, strict=True)])
+    symbols = integer.quantise(target.long(), means.long(), own)
+    y = integer.reconstruct(symbols, means).int()
     return indexes.flatten(1, 2), symbols.int().flatten(1, 2), y
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from fastlic.entropy.convert import convert
 from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.schedule import hyper_size
+from fastlic.entropy.zones import zones_for
 from fastlic.errors import CorruptStreamError
 from fastlic.models import JAHP, MeanScaleHyperprior
 from fastlic.ops.device_engine import DeviceEngine
@@ -47,8 +49,9 @@ def check(model: IntegerEntropyModel, height: int, width: int, driver: str, devi
     """A calm image and one with escapes: encoded on the device, decoded on both sides."""
     engine = DeviceEngine(model.to_arrays(), model.z_tables, model.y_tables, device)
     z, y = zip(*[latents_of(model, height, width, seed, spread) for seed, spread in ((1, 6), (2, 60))], strict=True)
-    coded = engine.encode_many(list(z), list(y), driver, lanes)
-    same = model.engine.encode_many([t.numpy() for t in z], [t.numpy() for t in y])
+    zones = [zones_for(2.0), np.zeros(64, np.int32)]
+    coded = engine.encode_many(list(z), list(y), driver, lanes, zones)
+    same = model.engine.encode_many([t.numpy() for t in z], [t.numpy() for t in y], zones=zones)
     for (a, b, z_symbols, y_hat), (own_a, own_b, own_z, own_y) in zip(coded, same, strict=True):
         if not lanes:
             assert (a, b) == (own_a, own_b)
@@ -172,8 +175,9 @@ def test_the_driver_of_the_codec_is_the_same_engine(models, device):
     model = models["no context"]
     z, y = latents_of(model, 1, 2, 3, 6)
     floats = z.double() / 64, y.double() / 64
-    sections, latents = drivers.encode(model, *floats, backend="triton")
-    assert sections == drivers.encode(model, *floats, backend="cpp")[0]
+    for zones in (zones_for(2.0), None):
+        sections, latents = drivers.encode(model, *floats, backend="triton", zones=zones)
+        assert sections == drivers.encode(model, *floats, backend="cpp", zones=zones)[0]
     again = drivers.decode(model, sections, 1, 2, backend="triton")
     assert torch.equal(again.y.cpu(), latents.y.cpu())
     with pytest.raises(ValueError, match="wavefront order only"):

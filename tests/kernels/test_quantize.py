@@ -27,8 +27,12 @@ def test_integer_heads(shape, device):
     target[..., ::2] >>= 14
     head = integers(images, height, width, 2 * M + 3, reach=1 << 20, seed=2)[..., : 2 * M]  # rows apart
     thresholds = pad_thresholds(torch.arange(100, 60000, 950).numpy(), device)
-    wanted = reference.quantise_head(target, head, thresholds.cpu())
-    found = quantize.quantise_head(target.to(device), head.to(device), thresholds)
+    zones = integers(images, thresholds.numel() + 1, reach=100, seed=3).abs()
+    nearest = reference.quantise_head(target, head, thresholds.cpu(), torch.zeros_like(zones))
+    for a, b in zip(nearest, quantize.quantise_head(target.to(device), head.to(device), thresholds), strict=True):
+        assert torch.equal(a, b.cpu())
+    wanted = reference.quantise_head(target, head, thresholds.cpu(), zones)
+    found = quantize.quantise_head(target.to(device), head.to(device), thresholds, zones.to(device))
     indexes, means = quantize.head_indexes(head.to(device), thresholds)
     for a, b in zip(wanted, found, strict=True):
         assert a.dtype == b.dtype and torch.equal(a, b.cpu())
