@@ -167,6 +167,7 @@ def trained(path: Path, quality: int) -> Any:
 
     state = {name: tensor.float() for name, tensor in load_file(path).items()}
     gain, inverse = (state.pop(f"gain.log_{way}")[quality - 1].exp() for way in ("gain", "inverse"))
+    state.pop("gain.worth", None)  # CompressAI's encoder rounds to the nearest
     state["g_a.6.weight"] *= gain[:, None, None, None]
     state["g_a.6.bias"] *= gain
     state["g_s.0.weight"] *= inverse[:, None, None, None]
