@@ -81,3 +81,14 @@ def test_the_table_of_jahp_holds_the_measured_figures():
     ]
     assert len(lines) == 8
     assert [line for line in lines if line not in README] == []
+
+
+def test_the_rates_at_equal_psnr_are_the_measured_ones():
+    found = {
+        (r["codec"], r["anchor"]): r["of_averages"]
+        for r in json.loads((ROOT / "docs/kodak.json").read_text())["bd_rate"]
+    }
+    for anchor in ("JPEG", "WebP", "AVIF"):
+        (line,) = [line for line in README.splitlines() if line.startswith(f"| against {anchor} ")]
+        assert line.endswith(f"| {found['jahp', anchor]:+.1f} % | {found['mlic++', anchor]:+.1f} % |")
+    assert f"{found['mlic++', 'jahp']:+.1f} % BD-rate" in README
