@@ -59,7 +59,7 @@ def measure_mlic(codec: Codec, image: torch.Tensor, quality: float | None) -> np
     tables = mlic_table_bits(integers, latents.z, latents.symbols)
     gaussians = mlic_table_bits(integers, latents.z, latents.symbols, gaussian_tables(scale_levels()))[0]
     z_hat, z_likelihood = model.entropy_bottleneck(z[None])
-    y_hat, y_likelihood = model.code_latent(y[None], z_hat, worth_at(model.gain, quality) or None)
+    y_hat, y_likelihood = model.code_latent(y[None], z_hat, worth_at(model.gain, quality))
     floats = mlic_drivers.MlicLatents(latents.z, y_hat[0].double() * 2**MEAN_BITS, latents.symbols)
     errors = []
     for seen in (floats, latents):

@@ -84,10 +84,10 @@ class Rate:
     shift: Tensor | None = None
     offset: Callable[[Tensor], Tensor] | None = None
 
-    def round(self, y: Tensor, means: Tensor, scales: Tensor | None = None, worth: float = 0.0) -> Tensor:
+    def round(self, y: Tensor, means: Tensor, scales: Tensor | None = None, worth: float | None = None) -> Tensor:
         """What coding leaves of y; ``worth`` as for ``fastlic.models.density.dead_zone``."""
         differences = (y - means) * self.gain
-        if worth and scales is not None:
+        if worth is not None and scales is not None:
             symbols = round_down(differences, dead_zone(scales * self.gain, worth))
         else:
             symbols = torch.round(differences)
@@ -189,7 +189,7 @@ def _check_convolution(module: nn.Conv2d | nn.ConvTranspose2d, name: str) -> Non
         raise ValueError(f"{name} is a convolution of a kind that has no integer form: {module}")
 
 
-def latents_of(model: Hyperprior, images: Sequence[Tensor]) -> Iterator[tuple[Tensor, float]]:
+def latents_of(model: Hyperprior, images: Sequence[Tensor]) -> Iterator[tuple[Tensor, float | None]]:
     """The latent [1, M, h, w] of each image [3, H, W] at each quality, and what a squared error is worth there."""
     qualities: list[float | None] = [float(q) for q in range(1, model.qualities + 1)] or [None]
     for image in images:
@@ -205,11 +205,11 @@ def calibrate(
     networks: EntropyNetworks,
     latents: Sequence[Tensor],
     rates: Sequence[Rate] = (Rate(),),
-    worths: Sequence[float] = (),
+    worths: Sequence[float | None] = (),
 ) -> Ranges:
     """Ranges and moments over all latents at all rates; worths: of each latent, for encoders with dead zones."""
     ranges = Ranges()
-    for y, worth in zip(latents, worths or [0.0] * len(latents), strict=True):
+    for y, worth in zip(latents, worths or [None] * len(latents), strict=True):
         z = networks.hyper_analysis(y)
         features: dict[float, Tensor] = {}
         for rate in rates:
@@ -235,7 +235,7 @@ def _see_context(
     features: Tensor,
     rate: Rate,
     ranges: Ranges,
-    worth: float,
+    worth: float | None,
 ) -> None:
     y_hat = rate.round(y, torch.zeros_like(y))
     *inner, last = _stages(parameters, "parameters")
@@ -279,10 +279,10 @@ def _coded(
     networks: EntropyNetworks,
     integers: IntegerEntropyModel,
     latents: Sequence[Tensor],
-    worths: Sequence[float],
+    worths: Sequence[float | None],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(scale indexes, symbols) of every latent, as the integer path codes them."""
-    for y, worth in zip(latents, worths or [0.0] * len(latents), strict=True):
+    for y, worth in zip(latents, worths or [None] * len(latents), strict=True):
         z = networks.hyper_analysis(y)[0]
         yield coded_symbols(integers, fixed_point(z), fixed_point(y[0]), zones_for(worth))
 
@@ -321,14 +321,14 @@ def convert(model: Hyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
 
 
 def convert_networks(
-    networks: EntropyNetworks, latents: Sequence[Tensor], worths: Sequence[float] = ()
+    networks: EntropyNetworks, latents: Sequence[Tensor], worths: Sequence[float | None] = ()
 ) -> IntegerEntropyModel:
     """The integer entropy model of float networks, calibrated on what their analysis transform makes of images.
 
     Args:
         networks: in eval mode, on the CPU, float32.
         latents: [1, M, h, w] each, h and w multiples of 4; before rounding.
-        worths: of each latent, what a unit of squared error is worth in bits (fastlic.entropy.zones); none: 0.
+        worths: of each latent, what a unit of squared error is worth in bits (fastlic.entropy.zones); none: nothing.
 
     Raises:
         ValueError: no latents, a layer without integer form, or weights whose accumulators could leave int32.

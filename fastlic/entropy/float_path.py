@@ -20,14 +20,14 @@ from fastlic.models.density import SCALE_BOUND, dead_zone, round_down
 _FLOOR = 2.0**-40  # symbols this unlikely would be escapes
 
 
-def float_path_bits(model: Hyperprior, z: Tensor, y: Tensor, worth: float = 0.0) -> tuple[float, float]:
+def float_path_bits(model: Hyperprior, z: Tensor, y: Tensor, worth: float | None = None) -> tuple[float, float]:
     """(bits of y, bits of z) of one image; arguments as for ``float_path_maps``."""
     y_bits, z_bits = float_path_maps(model, z, y, worth)
     return float(y_bits.sum()), float(z_bits.sum())
 
 
 @torch.no_grad()
-def float_path_maps(model: Hyperprior, z: Tensor, y: Tensor, worth: float = 0.0) -> tuple[Tensor, Tensor]:
+def float_path_maps(model: Hyperprior, z: Tensor, y: Tensor, worth: float | None = None) -> tuple[Tensor, Tensor]:
     """Bits of every latent, float64 [M, h, w] and [N, h/4, w/4].
 
     Args:
@@ -38,7 +38,7 @@ def float_path_maps(model: Hyperprior, z: Tensor, y: Tensor, worth: float = 0.0)
     z_hat = (torch.round(z - medians) + medians)[None]
     z_bits = _bits(model.entropy_bottleneck.likelihood(z_hat))[0]
     if isinstance(model, MLICPlusPlus):
-        return _bits(model.code_latent(y[None], z_hat, worth or None)[1])[0], z_bits
+        return _bits(model.code_latent(y[None], z_hat, worth)[1])[0], z_bits
     features = model.h_s(z_hat)[0, :, : y.shape[1], : y.shape[2]]
     if isinstance(model, JAHP):
         return _sequential_bits(model, features, y, worth), z_bits
@@ -46,11 +46,11 @@ def float_path_maps(model: Hyperprior, z: Tensor, y: Tensor, worth: float = 0.0)
     return _gaussian_bits(_rounded(y - means, scales, worth), scales), z_bits
 
 
-def _rounded(differences: Tensor, scales: Tensor, worth: float) -> Tensor:
-    return round_down(differences, dead_zone(scales, worth)) if worth else torch.round(differences)
+def _rounded(differences: Tensor, scales: Tensor, worth: float | None) -> Tensor:
+    return torch.round(differences) if worth is None else round_down(differences, dead_zone(scales, worth))
 
 
-def _sequential_bits(model: JAHP, features: Tensor, y: Tensor, worth: float) -> Tensor:
+def _sequential_bits(model: JAHP, features: Tensor, y: Tensor, worth: float | None) -> Tensor:
     channels, height, width = y.shape
     masked = model.context_prediction
     taps = torch.stack([masked.weight[:, :, i + 2, j + 2] for i, j in CONTEXT_TAPS], 2).permute(2, 1, 0).flatten(0, 1)

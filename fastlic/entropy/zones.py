@@ -17,17 +17,14 @@ from fastlic.models.density import dead_zone
 from fastlic.models.gain import Gain
 
 
-def worth_at(gain: Gain | None, quality: float | None) -> float:
-    """Bits that a unit of squared error is worth at a quality; 0 for models of one rate."""
-    return 0.0 if gain is None or quality is None else gain.worth_of(quality)
+def worth_at(gain: Gain | None, quality: float | None) -> float | None:
+    """Bits that a unit of squared error is worth at a quality; None where rounding is to the nearest."""
+    return None if gain is None or quality is None else gain.worth_of(quality) or None
 
 
-def zones_for(worth: float) -> np.ndarray | None:
-    """int32 [64], by scale index: the dead zone where a unit of squared error is worth so many bits.
-
-    None for a ``worth`` of 0, which stands for rounding to the nearest.
-    """
-    if not worth:
+def zones_for(worth: float | None) -> np.ndarray | None:
+    """int32 [64], by scale index: the dead zone where a unit of squared error is worth so many bits; None without."""
+    if worth is None:
         return None
     zones = dead_zone(torch.from_numpy(scale_levels()), worth)
     return np.rint(zones.numpy() * 2**MEAN_BITS).astype(np.int32)

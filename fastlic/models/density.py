@@ -179,10 +179,12 @@ class GaussianConditional(nn.Module):
         Noise would not know of dead zones. With ``worth`` the likelihood is that of the rounded values, from which
         scales learn; y and the means learn from that of noisy ones.
         """
-        y_hat = self.rounded(y, scales, means, worth)
         if worth is None:
+            y_hat = self.rounded(y, scales, means)
             return y_hat, self.likelihood(add_noise(y) if self.training else y_hat, scales, means)
-        likelihoods = self.likelihood(self._symbols(y, scales, means, worth), scales, torch.zeros_like(scales))
+        symbols = self._symbols(y, scales, means, worth)
+        y_hat = y + (symbols + means - y).detach()
+        likelihoods = self.likelihood(symbols, scales, torch.zeros_like(scales))
         if self.training:
             noisy = self.likelihood(add_noise(y), scales.detach(), means)
             likelihoods = likelihoods * (noisy / noisy.detach())

@@ -297,7 +297,7 @@ def convert(model: MLICPlusPlus, images: Sequence[Tensor]) -> IntegerMLIC:
     for y, worth in latents_of(model, images):
         z_hat = model.entropy_bottleneck(model.hyper_analysis(y))[0]
         ranges.see("z", z_hat)
-        ranges.see("y", model.code_latent(y, z_hat, worth or None)[0])
+        ranges.see("y", model.code_latent(y, z_hat, worth)[0])
     ranges.close()
 
     build = _Builder(model, ranges)
