@@ -26,6 +26,15 @@ class Gain(nn.Module):
         self.log_gain = nn.Parameter(torch.zeros(qualities, channels))
         self.log_inverse = nn.Parameter(torch.zeros(qualities, channels))
         self.register_buffer("worth", torch.zeros(qualities))
+        self._zones: tuple[Tensor, int, bool] | None = None
+
+    @property
+    def has_zones(self) -> bool:
+        """Whether any quality rounds small symbols down. The device is asked once after each change of ``worth``."""
+        worth = self.worth
+        if self._zones is None or self._zones[0] is not worth or self._zones[1] != worth._version:
+            self._zones = worth, worth._version, bool(worth.any())
+        return self._zones[2]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         state_dict.setdefault(f"{prefix}worth", self.worth)  # weights from before there were zones leave it as it is

@@ -117,7 +117,7 @@ class Hyperprior(nn.Module):
 
     def worths(self, quality: Tensor | float | None, batch: int) -> Tensor | None:
         """Bits that a unit of squared error of the latent is worth [N, 1, 1, 1]; None: rounding is to the nearest."""
-        if self.gain is None or not bool(self.gain.worth.any()):
+        if self.gain is None or not self.gain.has_zones:
             return None
         return self.gain.worths(self._levels(quality, batch))
 

@@ -44,6 +44,7 @@ class RunConfig:
     ema: float = 0.999
     clip: float = 1.0
     autocast: bool = True  # bfloat16 for convolutions
+    graph: bool = True  # on a GPU, replay each step's passes from a CUDA graph rather than launch their kernels
     seed: int = 1
     validate_every: int = 2000  # steps
     checkpoint_minutes: float = 5.0

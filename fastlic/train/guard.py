@@ -6,6 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from fastlic.train.trainer import Trainer
@@ -24,7 +25,9 @@ class Guard:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.caution = 1.0
-        self._bad = self._returns = 0
+        self._bad: Tensor | int = 0  # bad steps in a row, and the most of them since the last look
+        self._worst: Tensor | int = 0
+        self._returns = 0
         self._kept: dict[str, Any] | None = None
         self.keep()
 
@@ -41,14 +44,20 @@ class Guard:
             self._kept = copy.deepcopy(weights)
             self._returns = 0
 
-    def saw(self, good: bool) -> None:
-        """Take note of one step.
+    def saw(self, good: Tensor) -> None:
+        """Take note of one step; ``good`` is a truth value wherever the step ran, and is not waited for."""
+        bad = (~good).int()
+        self._bad = (self._bad + bad) * bad
+        self._worst = torch.maximum(self._worst, self._bad) if isinstance(self._worst, Tensor) else self._bad
+
+    def look(self) -> None:
+        """Act on what was seen since the last look, for which the host waits.
 
         Raises:
             RuntimeError: the run diverges from every state that it returned to.
         """
-        self._bad = 0 if good else self._bad + 1
-        if self._bad < PATIENCE or self._kept is None:
+        worst, self._worst = int(self._worst), 0
+        if worst < PATIENCE or self._kept is None:
             return
         if self._returns == _RETURNS:
             raise RuntimeError(

@@ -29,7 +29,14 @@ def orthogonalise(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised per kernel (seen as [first axis, rest]) before it is applied."""
+    """Momentum, orthogonalised per kernel (seen as [first axis, rest]) before it is applied.
+
+    Attributes:
+        found_inf: None, or a scalar on the device as fused optimisers of torch take it: not zero, the step changes
+            nothing, and the host need not know.
+    """
+
+    found_inf: Tensor | None = None
 
     def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
@@ -44,8 +51,11 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(p)
                 buffer = state["momentum"]
-                buffer.lerp_(p.grad, 1 - group["momentum"])
-                direction = torch.lerp(p.grad, buffer, group["momentum"])  # Nesterov's look-ahead
+                gradient = p.grad if self.found_inf is None else torch.where(self.found_inf > 0, buffer, p.grad)
+                buffer.lerp_(gradient, 1 - group["momentum"])  # towards itself where nothing may change
+                direction = torch.lerp(gradient, buffer, group["momentum"])  # Nesterov's look-ahead
                 flat = direction.reshape(direction.shape[0], -1)
                 update = orthogonalise(flat) * (_ADAM_RMS * max(flat.shape) ** 0.5)
+                if self.found_inf is not None:
+                    update = update * (self.found_inf == 0)
                 p.add_(update.reshape(p.shape), alpha=-group["lr"])

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from fastlic.models.layers import channels_last
 from fastlic.train.config import RunConfig
-from fastlic.train.data import Sampler, load_tiles
+from fastlic.train.data import Sampler, load_tiles, sent
+from fastlic.train.gradients import Gradients
 from fastlic.train.guard import Guard
 from fastlic.train.objectives import Measured, Row, build
 from fastlic.train.objectives.base import psnr
@@ -50,6 +51,8 @@ class Trainer:
         self.objective = build(config)  # before the tiles: what is wrong with the settings is told at once
         out.mkdir(parents=True, exist_ok=True)
         self.tiles, self.validation = load_tiles(data, cache=out / "tiles.npz")
+        if self.device.startswith("cuda"):
+            torch.backends.cudnn.benchmark = True  # shapes of batches stay the same
         self.sampler = Sampler(self.tiles, config.batch, config.crop, config.seed, self.device)
         if not (out / "last.pt").exists():
             self.objective.start(self.tiles)
@@ -58,8 +61,16 @@ class Trainer:
         self.optimisers = self._optimisers()
         self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
         self.guard = Guard(self)
+        self.gradients = Gradients(
+            self.objective,
+            [p for p in self.model.parameters() if p.requires_grad],
+            config.autocast,
+            graph=config.graph and self.device.startswith("cuda"),
+        )
+        # A GPU is asked how its steps went now and then, and otherwise works on without waiting for the host.
+        self.look_every = _LOG_STEPS if self.device.startswith("cuda") else 1
         self.step, self.seconds, self.waited, self.best = 0, 0.0, 0.0, math.inf
-        self._recent: list[tuple[float, float, float]] = []
+        self._recent: list[Tensor] = []
         (out / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n")
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
@@ -108,28 +119,28 @@ class Trainer:
     def train_step(self) -> Measured:
         """One update. A step whose loss or gradient is not finite changes no weight; the guard counts it."""
         c = self.config
-        began = time.perf_counter()
+        waited = self.sampler.seconds
         x = self.sampler.next()
-        self.waited += time.perf_counter() - began
+        self.waited += self.sampler.seconds - waited
+        drawn = sent(self.objective.draw(len(x), self.sampler.generator), x.device)
         self.model.train()
         rate = self.rate()
+        measured = self.gradients(x, drawn)
+        norm = torch.nn.utils.clip_grad_norm_(self.clipped, c.clip)
+        good = torch.isfinite(norm) & torch.isfinite(measured.loss)
+        if measured.auxiliary is not None:
+            good = good & torch.isfinite(measured.auxiliary)
+        self.step += 1
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["factor"]
-            optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=c.autocast):
-            measured = self.objective.measure(x, self.sampler.generator)
-        total = measured.loss if measured.auxiliary is None else measured.loss + measured.auxiliary
-        total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.clipped, c.clip)
-        good = bool(torch.isfinite(norm) & torch.isfinite(total.detach()))
-        self.step += 1
-        if good:
-            for optimiser in self.optimisers:
-                optimiser.step()
-            self._average(min(c.ema, self.step / (9 + self.step)))
-            self.objective.after_step(self.step, self.sampler.generator)
+            optimiser.found_inf = (~good).float()  # type: ignore[attr-defined]
+            optimiser.step()
+        self._average(min(c.ema, self.step / (9 + self.step)))
+        self.objective.after_step(self.step, self.sampler.generator)
         self.guard.saw(good)
+        if self.step % self.look_every == 0:
+            self.guard.look()
         return measured
 
     @torch.no_grad()
@@ -175,14 +186,17 @@ class Trainer:
         lines = [[*when, *(f"{v:.6g}" for v in row.values())] for row in rows]
         self._append("log.csv", ["step", "minutes", *rows[0]], lines)
 
-    def _log_training(self) -> tuple[float, float, float]:
-        """Means of the steps since the last line; they become a line of train.csv."""
-        loss, bpp, decibels = (sum(part) / len(self._recent) for part in zip(*self._recent, strict=True))
+    def _means(self) -> tuple[float, float, float]:
+        """Loss, bpp and PSNR, averaged over the steps since the last call; a GPU is waited for."""
+        loss, bpp, decibels = torch.stack(self._recent).mean(0).tolist()
+        self._recent.clear()
+        return loss, bpp, decibels
+
+    def _log_training(self, loss: float, bpp: float, decibels: float) -> None:
+        """A line of train.csv."""
         numbers = [f"{v:.6g}" for v in (loss, bpp, decibels, self.rate(), self.waited / max(self.seconds, 1e-9))]
         columns = ["step", "minutes", "loss", "bpp", "psnr", "rate", "waiting"]
         self._append("train.csv", columns, [[self.step, f"{self.seconds / 60:.3f}", *numbers]])
-        self._recent.clear()
-        return loss, bpp, decibels
 
     # ---- state
 
@@ -268,12 +282,15 @@ class Trainer:
                 while self.progress < 1 and not stop:
                     began = time.perf_counter()
                     measured = self.train_step()
+                    self._recent.append(
+                        torch.stack([measured.loss, measured.bpp.mean(), psnr(measured.mse).mean()])
+                    )
+                    means = self._means() if len(self._recent) == _LOG_STEPS else None
                     self.seconds += time.perf_counter() - began
                     bar.update()
-                    decibels = psnr(measured.mse).mean().item()
-                    self._recent.append((measured.loss.item(), measured.bpp.mean().item(), decibels))
-                    if len(self._recent) == _LOG_STEPS:
-                        loss, bpp, decibels = self._log_training()
+                    if means is not None:
+                        loss, bpp, decibels = means
+                        self._log_training(loss, bpp, decibels)
                         seconds = self.seconds - first_seconds
                         bar.set_postfix_str(
                             f"{100 * self.progress:.1f} %, loss {loss:.3f}, {bpp:.3f} bpp, {decibels:.2f} dB, "

@@ -21,9 +21,13 @@ _BLOCK_VECTORS = 1024
 _LEAST_PRICE = 0.1  # which an estimate may undercut, and an error must not weigh without bounds
 
 
-def inform(book: Tensor, shares: Tensor) -> None:
-    """Write the words' information into their last channel, in place; [m, k, d], shares [m, k]."""
-    book[..., -1] = BIT * -shares.clamp_min(2.0**-24).log2()
+def inform(book: Tensor, shares: Tensor, scale: Tensor | float = 1.0) -> None:
+    """Write the words' information into their last channel, in place; [m, k, d], shares [m, k].
+
+    Args:
+        scale: factor on every price, since a search sees only its product with the information.
+    """
+    book[..., -1] = BIT * scale * -shares.clamp_min(2.0**-24).log2()
 
 
 def weights(vectors: Tensor, rate_weight: float) -> Tensor:

@@ -11,6 +11,9 @@ import torch.nn as nn
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fastlic.models.density import EntropyBottleneck
+from fastlic.models.layers import GDN
+
 WORTH = "gain.worth"  # a buffer, but set for each training run and not the same in every model
 
 
@@ -44,19 +47,83 @@ def load_into(model: nn.Module, path: Path) -> list[str]:
 
     What squared errors are worth to the encoder (``gain.worth``) goes along.
 
-    A model may so start from another family's: MLIC++ beside JAHP's transforms takes those from a JAHP.
+    A model may so start from another family's: MLIC++ beside JAHP's transforms takes those from a JAHP. It may also have
+    more channels between its layers than the weights: ``widened`` sees to it that it computes what they computed.
 
     Raises:
         ValueError: nothing fits.
     """
-    state = read_state(path)
+    state = widened(model, read_state(path))
     missing = []
     worth = {name: buffer for name, buffer in model.named_buffers() if name == WORTH and name in state}
-    for name, parameter in (*model.named_parameters(), *worth.items()):
-        if name in state and state[name].shape == parameter.shape:
-            parameter.data.copy_(state[name])
-        else:
-            missing.append(name)
+    with torch.no_grad():
+        for name, parameter in (*model.named_parameters(), *worth.items()):
+            if name in state and state[name].shape == parameter.shape:
+                parameter.copy_(state[name])
+            else:
+                missing.append(name)
     if len(missing) == len(list(model.parameters())):
         raise ValueError(f"{path} shares no parameter with this model")
     return missing
+
+
+@torch.no_grad()
+def widened(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``state`` with the kernels, biases and norms of narrower layers embedded in those of ``model``.
+
+    A channel that is new has the model's own random kernel, which says what it will learn from, and nothing reads it
+    yet: the wider model's outputs are those of the narrower one (Chen et al. 2016, Net2Net). Layers that would have to
+    shrink are left as they are.
+    """
+    result = dict(state)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            axes = (1, 0) if isinstance(module, nn.ConvTranspose2d) else (0, 1)  # of outputs, of inputs
+            _embed(result, f"{name}.weight", module.weight, axes[1])
+            if module.bias is not None:
+                _embed(result, f"{name}.bias", module.bias, None)
+        elif isinstance(module, GDN):
+            _embed(result, f"{name}.gamma", module.gamma, 1, float(module.gamma_reparam.store(torch.zeros(()))))
+            _embed(result, f"{name}.beta", module.beta, None)
+        elif isinstance(module, EntropyBottleneck) and f"{name}.quantiles" in state:
+            _add_channels(result, name, module)
+    return result
+
+
+def _add_channels(state: dict[str, Tensor], name: str, prior: EntropyBottleneck) -> None:
+    """Channels of z beyond the stored ones begin as constants, with the density of the stored channel that varies least.
+
+    Their rate is next to nothing then, and nothing reads them yet.
+    """
+    quantiles = state[f"{name}.quantiles"]
+    more = prior.channels - len(quantiles)
+    if more <= 0:
+        return
+    least = int((quantiles[:, 0, 2] - quantiles[:, 0, 0]).argmin())
+    for part, _ in prior.named_parameters():
+        old = state[f"{name}.{part}"]
+        state[f"{name}.{part}"] = torch.cat([old, old[least : least + 1].expand(more, *old.shape[1:])])
+    last = max((key for key in state if key.startswith("h_a.") and key.endswith(".weight")), default=None)
+    if last is not None:
+        state[last][-more:] = 0
+        state[last.replace("weight", "bias")][-more:] = quantiles[least, 0, 1]
+
+
+def _embed(state: dict[str, Tensor], name: str, parameter: Tensor, inputs: int | None, unread: float = 0.0) -> None:
+    """Put ``state[name]`` into the leading corner of a copy of ``parameter``.
+
+    Args:
+        inputs: axis whose new entries are weights of new channels, which get ``unread`` where an old output has them.
+        unread: the stored value that stands for no influence.
+    """
+    old = state.get(name)
+    if old is None or old.shape == parameter.shape or old.ndim != parameter.ndim:
+        return
+    if any(a > b for a, b in zip(old.shape, parameter.shape, strict=True)):
+        return
+    new = parameter.detach().clone()
+    if inputs is not None:
+        rows = [slice(None if axis == inputs else size) for axis, size in enumerate(old.shape)]
+        new[tuple(rows)] = unread
+    new[tuple(slice(size) for size in old.shape)] = old.to(new.dtype)
+    state[name] = new

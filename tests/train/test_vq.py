@@ -129,7 +129,7 @@ def test_words_tell_their_information_while_they_are_trained(images: torch.Tenso
     x = F.interpolate((images[:2] + 1) / 2, scale_factor=2)
     model.train()
     for step in range(2):
-        measured = objective.measure(x, torch.Generator())
+        measured = objective.measure(x, objective.draw(2, torch.Generator()))
         optimiser.zero_grad()
         (measured.loss + measured.auxiliary).backward()
         optimiser.step()

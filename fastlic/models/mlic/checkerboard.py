@@ -33,6 +33,7 @@ def others(x: Tensor) -> Tensor:
     return x * (1 - anchor_mask(x))
 
 
+@lru_cache(maxsize=64)  # a GPU that is asked for them makes the host wait
 def positions(height: int, width: int, parity: int, device: torch.device | str = "cpu") -> Tensor:
     """int64 [n]: raster positions of one parity (1: anchors, 0: the others), in raster order."""
     return torch.nonzero(_parity(height, width, torch.device(device)).flatten() == parity)[:, 0]

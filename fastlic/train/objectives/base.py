@@ -46,9 +46,16 @@ class Objective(abc.ABC):
         """Whether this parameter's gradient stays out of the common norm."""
         return False
 
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """What ``measure`` needs to know of each of ``count`` images and chance decides, int64 [count] on the CPU."""
+        return torch.zeros(count, dtype=torch.int64)
+
     @abc.abstractmethod
-    def measure(self, x: Tensor, generator: torch.Generator) -> Measured:
-        """Loss of a batch x [N, 3, H, W] in [0, 1]; what is drawn per image comes from ``generator``, on the CPU."""
+    def measure(self, x: Tensor, drawn: Tensor) -> Measured:
+        """Loss of a batch x [N, 3, H, W] in [0, 1] and what ``draw`` gave, on one device.
+
+        Nothing here may ask a GPU for a value: the host would wait for it, and a CUDA graph could not hold it.
+        """
 
     def after_step(self, step: int, generator: torch.Generator) -> None:  # noqa: B027 - optional
         """Called after every update, with the number of steps done."""

@@ -59,6 +59,7 @@ class GaussianObjective(Objective):
         self.lambdas = torch.tensor(lambdas or [fixed], dtype=torch.float32)
         # Gradients of the qualities differ a hundredfold; lambda^-1/2 gives each about the same relative pull.
         self.weights = (self.lambdas / self.lambdas.log().mean().exp()) ** -0.5
+        self._sent: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self.model = FAMILIES[config.family](**config.model, qualities=self.qualities)
         self.worth = worth
         self._set_worth()
@@ -96,10 +97,13 @@ class GaussianObjective(Objective):
     def _quality(self, levels: Tensor) -> Tensor | None:
         return levels + 1 if self.qualities else None
 
-    def measure(self, x: Tensor, generator: torch.Generator) -> Measured:
-        levels = torch.randint(len(self.lambdas), (len(x),), generator=generator)
-        lambdas, weights = self.lambdas[levels].to(x.device), self.weights[levels].to(x.device)
-        levels = levels.to(x.device)
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Index of each image's quality."""
+        return torch.randint(len(self.lambdas), (count,), generator=generator)
+
+    def measure(self, x: Tensor, drawn: Tensor) -> Measured:
+        levels = drawn
+        lambdas, weights = (table[levels] for table in self._tables(x.device))
         if self.distortion == "latents":
             bpp, mse = self._latent_pass(x, self._quality(levels))
             distortion = mse
@@ -108,6 +112,12 @@ class GaussianObjective(Objective):
             distortion = mse if self.config.metric == "mse" else 1 - ms_ssim(x_hat, x)
         loss = (weights * (lambdas * distortion + bpp)).mean()
         return Measured(loss, bpp.detach(), mse.detach(), self.model.aux_loss())
+
+    def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Lambdas and weights on ``device``, sent there once."""
+        if device not in self._sent:
+            self._sent[device] = self.lambdas.to(device), self.weights.to(device)
+        return self._sent[device]
 
     def _latent_pass(self, x: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor]:
         gain, inverse = self.model.gains(quality, len(x))

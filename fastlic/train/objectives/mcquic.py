@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastlic.models import McQuic
-from fastlic.models.mcquic.quantizer import lookup, split_groups
+from fastlic.models.mcquic.quantizer import Codebooks, lookup, split_groups
 from fastlic.train import vq, vq_contrast, vq_decoder, vq_words
 from fastlic.train.config import RunConfig
 from fastlic.train.ms_ssim import ms_ssim
 from fastlic.train.objectives.base import Measured, Objective, Row, psnr
 from fastlic.train.weights import load_into
+
+# Of the logarithm of all prices, for each step at twice the wanted rate. Frequencies must follow faster than prices.
+_GAIN = 0.01
 
 
 class McQuicObjective(Objective):
@@ -30,6 +34,10 @@ class McQuicObjective(Objective):
         decay: of the running frequencies.
         rate_weight: squared error of the latents that one bit is worth: entropy-constrained codebooks
             (fastlic.train.vq_words), whose dead words stay dead; 0: codes look at errors alone.
+        rate_target: bits per pixel at which training holds the rate by scaling all prices of bits; 0: prices stay. An
+            encoder that is trained would otherwise move its vectors out of the cheap words.
+        price_hold: weight of the squared difference between the prices that the model's heads give and those that the
+            weights of the start gave; no gradient but this one reaches a price.
     """
 
     model: McQuic
@@ -43,11 +51,19 @@ class McQuicObjective(Objective):
         self.reassign_every = int(settings.pop("reassign_every", 200))
         self.decay = float(settings.pop("decay", 0.98))
         self.rate_weight = float(settings.pop("rate_weight", 0.0))
+        self.rate_target = float(settings.pop("rate_target", 0.0))
+        self.price_hold = float(settings.pop("price_hold", 0.0))
         if settings:
             raise ValueError(f"no such setting of the objective: {', '.join(settings)}")
+        if (self.rate_target or self.price_hold) and self.rate_weight <= 0:
+            raise ValueError("rate_target and price_hold are about prices of bits: they need a rate_weight")
         self.model = McQuic(**config.model)
+        self.scale = torch.ones(())  # of all prices
+        self.first: McQuic | None = None  # the model at the start, whose prices are held
         for book in self.model._quantizer.codebooks:
             book.nearest = partial(vq_words.nearest, book=book._codebook)  # type: ignore[method-assign]
+            if self.rate_weight > 0:
+                book.straight_through = partial(_straight_through, book)  # type: ignore[method-assign]
 
     def start(self, tiles: Tensor) -> None:
         """A block transform with vector quantisation and the decoder that fits it best, or weights of another run."""
@@ -58,12 +74,18 @@ class McQuicObjective(Objective):
             vq_decoder.fit(self.model, _sample(tiles, 600))
         elif self.config.start != "random":
             load_into(self.model, Path(self.config.start))
+        if self.price_hold > 0:
+            self._hold(self.model.state_dict())
+
+    def _hold(self, state: dict[str, Tensor]) -> None:
+        self.first = McQuic(**self.config.model).eval().requires_grad_(False)
+        self.first.load_state_dict(state)
 
     def is_kernel(self, name: str, parameter: Tensor) -> bool:
         """Every convolution's kernel."""
         return parameter.ndim == 4 and name.endswith("weight")
 
-    def measure(self, x: Tensor, generator: torch.Generator) -> Measured:
+    def measure(self, x: Tensor, drawn: Tensor) -> Measured:
         out = self.model(2 * x - 1, sampled=self.sampled, decay=self.decay)
         x_hat = (out["x_hat"].float() + 1) / 2
         error = (x_hat - x).square().mean((1, 2, 3))
@@ -86,7 +108,21 @@ class McQuicObjective(Objective):
                 terms.append((weights * (words - head.detach()).square()).mean())
                 terms.append(self.commitment * (weights * (head - words.detach()).square()).mean())
             auxiliary = torch.stack(terms).sum() * self.commitment
+            if self.first is not None:
+                auxiliary = auxiliary + self.price_hold * self._price_error(self.first, x, out["heads"])
         return Measured(loss, self.rate(x, out["codes"]), error.detach() * 255**2, auxiliary)
+
+    def _price_error(self, first: McQuic, x: Tensor, heads: Sequence[Tensor]) -> Tensor:
+        """Mean squared difference between prices and those of ``first``, in units of the mean price."""
+        first.to(x.device)
+        with torch.no_grad():
+            wanted = first(2 * x - 1, sampled=False)["heads"]
+        unit = self.rate_weight / (2 * vq_words.BIT)
+        errors = [
+            (split_groups(a.float() - b.float(), self.model.m)[..., -1] / unit).square().mean()
+            for a, b in zip(heads, wanted, strict=True)
+        ]
+        return torch.stack(errors).sum()
 
     def rate(self, x: Tensor, codes: Sequence[Tensor]) -> Tensor:
         """[N]: bits per pixel of the codes under the running frequencies."""
@@ -101,11 +137,33 @@ class McQuicObjective(Objective):
         """Give words that nothing is nearest to a new place, or write into all words what they inform of."""
         if self.rate_weight > 0:
             with torch.no_grad():
-                for level, shares in enumerate(self.model._quantizer._entropyCoder._freqEMA):
+                frequencies = self.model._quantizer._entropyCoder._freqEMA
+                if self.rate_target > 0:
+                    above = self._entropy(frequencies) / self.rate_target - 1
+                    self.scale = (self.scale.to(above.device) * (_GAIN * above.clamp(-1, 1)).exp()).clamp(0.01, 100)
+                for level, shares in enumerate(frequencies):
                     book = self.model._quantizer.codebooks[level]._codebook
-                    vq_words.inform(book, shares / shares.sum(1, keepdim=True))
+                    vq_words.inform(book, shares / shares.sum(1, keepdim=True), self.scale)
         elif self.reassign_every and step % self.reassign_every == 0:
             self.model.keep_alive(generator)
+
+    def _entropy(self, frequencies: Iterable[Tensor]) -> Tensor:
+        """Bits per pixel of codes that follow the running frequencies."""
+        bits = []
+        for level, shares in enumerate(frequencies):
+            p = shares / shares.sum(1, keepdim=True)
+            bits.append(-(p * p.clamp_min(2.0**-24).log2()).sum() / (16 << level) ** 2)
+        return torch.stack(bits).sum()
+
+    def state(self) -> dict[str, Any]:
+        """The scale of prices, and the model whose prices are held."""
+        return {"scale": self.scale} | ({} if self.first is None else {"first": self.first.state_dict()})
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back what ``state`` gave."""
+        self.scale = state.get("scale", self.scale)
+        if "first" in state:
+            self._hold(state["first"])
 
     def validate(self, batches: Sequence[Tensor]) -> list[Row]:
         """bpp, PSNR, MS-SSIM in dB, and the used share of each level's codebooks."""
@@ -135,6 +193,14 @@ class McQuicObjective(Objective):
         row = rows[0]
         used = " ".join(f"{100 * row[name]:.0f}%" for name in row if name.startswith("used_"))
         return f"{row['bpp']:.3f} bpp, {row['psnr']:.2f} dB, MS-SSIM {row['ms_ssim_db']:.2f} dB, words in use {used}"
+
+
+def _straight_through(book: Codebooks, x: Tensor) -> tuple[Tensor, Tensor]:
+    """As ``Codebooks.straight_through``, but no gradient reaches prices, the last channel of each group."""
+    codes = book.nearest(x)
+    m, _, d = book._codebook.shape
+    learns = (torch.arange(m * d, device=x.device) % d < d - 1)[:, None, None]
+    return (x - x.detach()) * learns + lookup(book._codebook, codes), codes
 
 
 def _sample(tiles: Tensor, count: int) -> Tensor:
