@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import math
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line per case")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw rates as a bar chart")
     parser.add_argument("--seconds", type=float, default=1.0, help="time per case and per peer (default: 1)")
+    parser.add_argument("--limit", type=float, metavar="SECONDS", help="begin no case after so long; print what there is")
     parser.add_argument("--gpu", action="store_true", help="everything that only a GPU can tell (fastlic.bench.gpu)")
     return parser.parse_args(arguments)
 
@@ -48,18 +51,26 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
     results: list[Measurement] = []
+    end = time.monotonic() + (options.limit or math.inf)
+    left_out = False
     for name in options.suites or known:
         for case in known[name](wanted):
+            if left_out := time.monotonic() > end:
+                break
             print(f"\r\033[K{case.name} ...", end="", file=sys.stderr, flush=True)
             results.append(measure(case, options.seconds))
+            if options.json:  # at once: a case that hangs costs only itself
+                report.write_json(results[-1:], options.json)
+        if left_out:
+            break
     print("\r\033[K", end="", file=sys.stderr)
+    if left_out:
+        print(f"the limit of {options.limit:g} s is over: what follows is left out", file=sys.stderr)
     if not results:
         print("no case matches", file=sys.stderr)
         return 2
     print(", ".join(f"{key} {value}" for key, value in report.machine().items() if value))
     print(report.table(results))
-    if options.json:
-        report.write_json(results, options.json)
     if options.plot:
         report.write_plot(results, options.plot)
     return 0

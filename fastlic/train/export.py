@@ -16,9 +16,10 @@ from fastlic.models import McQuic
 from fastlic.train import vq_words
 from fastlic.train.config import RunConfig
 from fastlic.train.objectives import build
-from fastlic.train.weights import WORTH, load_checkpoint
+from fastlic.train.weights import WORTH, load_checkpoint, part_of
 
 _CALIBRATION_TILES = 24
+_HEADER = 200_000  # bytes that names and shapes of a file's tensors take at most
 
 
 def _float16(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -31,14 +32,33 @@ def _model(stored: Mapping[str, Any]) -> Any:
     return build(RunConfig.from_dict(stored["config"])).model
 
 
-def write_checkpoint(checkpoint: Path, path: Path) -> None:
-    """Write the state dict of a run's checkpoint as float16 safetensors; ``from_state_dict`` reads it."""
+def write_checkpoint(checkpoint: Path, path: Path, most: int = 16_000_000) -> list[Path]:
+    """Write the state dict of a run's checkpoint as float16 safetensors; ``from_state_dict`` reads it.
+
+    Args:
+        checkpoint: ``best.pt`` of a run.
+        path: the file to write; ``read_state`` takes it.
+        most: bytes of a file. Weights that have more become ``NAME-1-of-2.safetensors`` and so on.
+
+    Returns:
+        The files written.
+    """
     stored = load_checkpoint(checkpoint)
     # Other buffers are constants that every new model has.
     with torch.device("meta"):
         names = [*dict(_model(stored).named_parameters()), WORTH]
     state = stored["model"]
-    path.write_bytes(save({name: state[name].half().contiguous() for name in names if name in state}))
+    weights = {name: state[name].half().contiguous().cpu() for name in names if name in state}
+    parts: list[dict[str, Tensor]] = [{}]
+    room = most - _HEADER
+    for name, value in weights.items():
+        if parts[-1] and sum(v.nbytes for v in parts[-1].values()) + value.nbytes > room:
+            parts.append({})
+        parts[-1][name] = value
+    paths = [path] if len(parts) == 1 else [part_of(path, i + 1, len(parts)) for i in range(len(parts))]
+    for file, part in zip(paths, parts, strict=True):
+        file.write_bytes(save(part))
+    return paths
 
 
 def refine_codebooks(checkpoint: Path, tiles: Tensor, path: Path, rounds: int = 3) -> None:

@@ -29,7 +29,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def read_state(path: Path) -> Mapping[str, Tensor]:
-    """The state dict in a .safetensors file or in a run's checkpoint.
+    """The state dict in a .safetensors file, in the parts it was cut into, or in a run's checkpoint.
 
     Raises:
         ValueError: there is no such file.
@@ -37,9 +37,17 @@ def read_state(path: Path) -> Mapping[str, Tensor]:
     if path.suffix != ".safetensors":
         state: Mapping[str, Tensor] = load_checkpoint(path)["model"]
         return state
-    if not path.is_file():
-        raise ValueError(f"no weights at {path}")
-    return load_file(path)
+    if path.is_file():
+        return load_file(path)
+    parts = sorted(path.parent.glob(f"{path.stem}-*-of-*{path.suffix}"))
+    if not parts or [part_of(path, i + 1, len(parts)) for i in range(len(parts))] != parts:
+        raise ValueError(f"no weights at {path}" + (f"; of its parts there are {len(parts)}" if parts else ""))
+    return {name: value for part in parts for name, value in load_file(part).items()}
+
+
+def part_of(path: Path, number: int, parts: int) -> Path:
+    """Where part ``number``, from 1, of weights too large for one file lies."""
+    return path.with_name(f"{path.stem}-{number}-of-{parts}{path.suffix}")
 
 
 def load_into(model: nn.Module, path: Path) -> list[str]:

@@ -77,6 +77,17 @@ def test_kernel_and_twin_agree(name, parity, device):
         assert torch.equal(a, b) and a.dtype == b.dtype
 
 
+@pytest.mark.gpu
+def test_programs_that_run_at_once_keep_out_of_each_others_rows(device):
+    """Layers that become narrower, and more programs than processors: rows of every length, on many of them at a time."""
+    sources, widths = [(192, HERE), (192, HERE), (128, HERE), (128, HERE), (640, HERE)], (640, 512, 384)
+    network, maps, _ = problem(device, sources, widths, 32, False, True, size=(68, 120), images=4)
+    wanted = checkerboard.parameters(network, maps, 1, backend="reference")
+    for _ in range(20):
+        found = checkerboard.parameters(network, maps, 1, backend="triton")
+        assert torch.equal(found[0], wanted[0]) and torch.equal(found[1], wanted[1])
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("parity", [0, 1])
 def test_encoder_and_decoder_at_every_size(size, parity, device):

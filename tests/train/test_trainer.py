@@ -22,6 +22,7 @@ from fastlic.train.guard import PATIENCE
 from fastlic.train.objectives.gaussian import LAMBDAS
 from fastlic.train.optim import orthogonalise
 from fastlic.train.trainer import Trainer
+from fastlic.train.weights import load_into, read_state
 
 MODELS = {
     "jahp": {"N": 8, "M": 12, "widths": [12, 16, 24]},
@@ -204,6 +205,37 @@ def test_what_errors_are_worth_travels_from_the_configuration_to_the_codec_and_t
     settings = {"start": str(tmp_path / "half.safetensors"), "objective": {"worth": [9] * 8}}
     other = Trainer(small(steps=1, **settings), tiles, tmp_path / "other", device="cpu")
     assert other.objective.model.gain.worth.tolist() == [9] * 8
+
+
+def test_weights_too_large_for_one_file_are_cut_and_read_as_one(tiles: Path, tmp_path: Path):
+    Trainer(small(steps=1), tiles, tmp_path / "run", device="cpu").run()
+    best = tmp_path / "run" / "best.pt"
+    (whole,) = write_checkpoint(best, tmp_path / "whole.safetensors")
+    parts = write_checkpoint(best, tmp_path / "cut.safetensors", most=230_000)
+    assert len(parts) > 1 and all(part.stat().st_size <= 230_000 for part in parts)
+    cut, kept = read_state(tmp_path / "cut.safetensors"), read_state(whole)
+    assert cut.keys() == kept.keys() and all(torch.equal(cut[name], kept[name]) for name in kept)
+    parts[0].unlink()
+    with pytest.raises(ValueError, match="of its parts there are"):
+        read_state(tmp_path / "cut.safetensors")
+
+
+def test_a_wider_model_starts_as_the_narrower_one(tmp_path: Path):
+    torch.manual_seed(0)
+    narrow = JAHP(8, 12, (12, 16, 24), qualities=8).eval()
+    torch.save({"model": narrow.state_dict()}, tmp_path / "best.pt")
+    wide = JAHP(12, 12, (20, 16, 32), qualities=8).eval()
+    assert load_into(wide, tmp_path / "best.pt") == []
+    x = torch.rand(1, 3, 128, 64)
+    with torch.no_grad():
+        y, other = narrow.g_a(x), wide.g_a(x)
+        torch.testing.assert_close(other, y, rtol=0, atol=1e-6)
+        torch.testing.assert_close(wide.g_s(y), narrow.g_s(y), rtol=0, atol=1e-6)
+        z, other_z = narrow.h_a(y), wide.h_a(y)
+        torch.testing.assert_close(other_z[:, :8], z, rtol=0, atol=1e-6)
+        assert (other_z[:, 8:] == other_z[:, 8:, :1, :1]).all()
+        torch.testing.assert_close(wide.h_s(other_z), narrow.h_s(z), rtol=0, atol=1e-6)
+    assert not torch.equal(wide.g_a[0].weight[12:], torch.zeros_like(wide.g_a[0].weight[12:]))
 
 
 def test_tiles_of_one_photograph_never_fall_on_both_sides(tiles: Path):

@@ -58,6 +58,9 @@ def cases(wanted: Wanted) -> Iterator[Case]:
                 print(f"\n{group.__name__}: {type(error).__name__}: {error}", file=sys.stderr)
                 break
             yield case
+            if on_gpu():
+                del case
+                torch.cuda.empty_cache()  # graphs keep what their runs allocated
 
 
 def case(
@@ -69,7 +72,13 @@ def case(
         return Case(name, run, operations / 1e9, "GFLOP", peer, peer_name, clock=clock, note=note)
     limit = fastest(kind, operations, traffic)
     again, times, how = repeated(run)
-    other, other_times, _ = repeated(peer, 1 if "reference" in peer_name else 5)
+    other: Run | None = None
+    other_times = 1
+    try:
+        other, other_times, _ = repeated(peer, 1 if "reference" in peer_name else 5)
+    except torch.cuda.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        note = "; ".join(part for part in (note, f"{peer_name} runs out of memory") if part)
     seconds, bound = limit or (0.0, "")
     return Case(
         name,
