@@ -40,8 +40,8 @@ def _ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     if side < _TAPS:
         raise ValueError(f"MS-SSIM needs sides of at least {_TAPS}, got {tuple(a.shape[-2:])}")
     scales = max(n for n in range(1, len(WEIGHTS) + 1) if -(-side >> (n - 1)) >= _TAPS)
-    weights = torch.tensor(WEIGHTS[:scales], dtype=a.dtype, device=a.device)
-    weights = weights * (sum(WEIGHTS) / weights.sum())
+    whole = sum(WEIGHTS) / sum(WEIGHTS[:scales])
+    weights = [weight * whole for weight in WEIGHTS[:scales]]  # numbers of Python: a GPU need not be sent any
     result = torch.ones(a.shape[0], a.shape[1], dtype=a.dtype, device=a.device)
     for scale in range(scales):
         if scale:
