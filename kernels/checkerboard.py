@@ -61,9 +61,10 @@ def _board(number, width, parity):
 
 
 @triton.jit
-def _multiply(source, rows, channels, taps, tap_count, weights, columns, depth, first, acc, P: tl.constexpr,
+def _multiply(source, rows, channels, pitch, taps, tap_count, weights, columns, depth, first, acc, P: tl.constexpr,
               N: tl.constexpr, K: tl.constexpr):  # fmt: skip
-    """acc + int32 [P, N] sum over taps and ``channels`` (a multiple of K) of map rows times weights from ``first``."""
+    """acc + int32 [P, N] sum over taps and ``channels`` (a multiple of K) of map rows times weights from ``first``;
+    rows are ``pitch`` bytes apart."""
     inner = tl.arange(0, K)
     high = tl.zeros([P, N], tl.int32)
     low = tl.zeros([P, N], tl.int32)
@@ -71,7 +72,7 @@ def _multiply(source, rows, channels, taps, tap_count, weights, columns, depth, 
     for step in range(0, tap_count * of_tap):
         tap = step // of_tap
         start = tl.multiple_of((step - tap * of_tap) * K, K)
-        begin = tl.multiple_of((rows + tl.load(taps + tap)) * (2 * channels), 64)
+        begin = tl.multiple_of((rows + tl.load(taps + tap)) * pitch, 64)
         a = source + begin[:, None] + (start + inner)[None, :]
         w = tl.load(weights + tl.multiple_of(columns * depth, 64)[None, :] + (first + step * K + inner)[:, None])
         high = tl.dot(tl.load(a), w, acc=high, out_dtype=tl.int32)
@@ -88,7 +89,8 @@ def _source(acc, source, places, taps, s, image, row, column, height, width, wei
     border = tl.load(places + 4 * s + 1)
     tap, count = tl.load(places + 4 * s + 2), tl.load(places + 4 * s + 3)
     rows = (image * (height + 2 * border) + row + border) * (width + 2 * border) + column + border
-    acc = _multiply(source, rows, channels, taps + tap, count, weights, columns, depth, first, acc, P, N, K)
+    acc = _multiply(source, rows, channels, 2 * channels, taps + tap, count, weights, columns, depth, first, acc, P, N,
+                    K)  # fmt: skip
     return acc, first + channels * count
 
 
@@ -111,8 +113,8 @@ def _network(
     SOURCES: tl.constexpr, SHARE: tl.constexpr, GELU: tl.constexpr, LEVELS: tl.constexpr, ENCODE: tl.constexpr,
     P: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """A program takes P positions of one parity through all layers. x: int8 [2, programs, P, 2, widest]: layers have
-    rows of different lengths, so every program has a place of its own for the rows of its positions.
+    """A program takes P positions of one parity through all layers. x: int8 [2, images * count, 2 * widest]: rows of
+    every layer begin at the same places, since programs may be at different layers when they share the buffers.
     target and y int32 [images, h, w, y_pitch], of which the first M channels count."""
     p = tl.program_id(0) * P + tl.arange(0, P)
     valid = p < images * count
@@ -122,10 +124,8 @@ def _network(
     raster = image.to(tl.int64) * (height * width) + row * width + column
     last = plan + (layers - 1) * 5
     total = tl.load(last + _NUMBERS) + tl.load(last + _COLUMNS)  # columns of all layers
-    place = 2 * P * tl.cast(widest, tl.int64)
-    size = tl.multiple_of(tl.num_programs(0) * place, 64)  # buffers take turns
-    x += tl.multiple_of(tl.program_id(0) * place, 64)
-    own = q - tl.program_id(0) * P
+    size = tl.multiple_of((images * count).to(tl.int64) * (2 * widest), 64)  # buffers take turns
+    pitch = tl.multiple_of(2 * widest, 64)
 
     depth = tl.multiple_of(tl.load(plan + _DEPTH), 64)
     outputs = tl.load(plan + _COLUMNS)
@@ -152,7 +152,7 @@ def _network(
             acc, first = _source(acc, s4, places, taps, 4, image, row, column, height, width, weights, columns, depth,
                                  first, P, N, K)  # fmt: skip
         value = _activate(acc, plan, numbers, exponents, gelu, columns, total, GELU)
-        store_planes(x + (own * (2 * outputs))[:, None] + columns[None, :], outputs, value, valid[:, None])
+        store_planes(x + (q * (2 * widest))[:, None] + columns[None, :], outputs, value, valid[:, None])
     tl.debug_barrier()
 
     for number in range(1, layers - 1):
@@ -166,9 +166,9 @@ def _network(
             columns = start + tl.arange(0, N)
             bias = tl.load(numbers + tl.load(layer + _NUMBERS) + columns)
             acc = tl.zeros([P, N], tl.int32) + bias[None, :]
-            acc = _multiply(given, own, depth, zero, 1, begin, columns, depth, 0, acc, P, N, K)
+            acc = _multiply(given, q, depth, pitch, zero, 1, begin, columns, depth, 0, acc, P, N, K)
             value = _activate(acc, layer, numbers, exponents, gelu, columns, total, GELU)
-            store_planes(result + (own * (2 * outputs))[:, None] + columns[None, :], outputs, value, valid[:, None])
+            store_planes(result + (q * pitch)[:, None] + columns[None, :], outputs, value, valid[:, None])
         tl.debug_barrier()
 
     depth = tl.multiple_of(tl.load(last + _DEPTH), 64)
@@ -179,11 +179,11 @@ def _network(
         columns = start + tl.arange(0, N)
         bias = tl.load(numbers + tl.load(last + _NUMBERS) + columns)
         acc = tl.zeros([P, N], tl.int32) + bias[None, :]
-        acc = _multiply(given, own, depth, zero, 1, begin, columns, depth, 0, acc, P, N, K)
+        acc = _multiply(given, q, depth, pitch, zero, 1, begin, columns, depth, 0, acc, P, N, K)
         scale = _activate(acc, last, numbers, exponents, gelu, columns, total, False)
         bias = tl.load(numbers + tl.load(last + _NUMBERS) + half + columns)
         acc = tl.zeros([P, N], tl.int32) + bias[None, :]
-        acc = _multiply(given, own, depth, zero, 1, begin, half + columns, depth, 0, acc, P, N, K)
+        acc = _multiply(given, q, depth, pitch, zero, 1, begin, half + columns, depth, 0, acc, P, N, K)
         mean = _activate(acc, last, numbers, exponents, gelu, half + columns, total, False)
         inside = valid[:, None] & (columns < M)[None, :]
         out = (q.to(tl.int64) * M)[:, None] + columns[None, :]
@@ -255,15 +255,14 @@ def _run(
     P, N, warps, stages = _tiles(target_of(device), images * count)
     if interpreted(_network):
         P, N = 32, 64
-    programs = ceil_div(images * count, P)
-    scratch = torch.empty(2, programs * P, 2, widest, dtype=torch.int8, device=device)
+    scratch = torch.empty(2, images * count, 2 * widest, dtype=torch.int8, device=device)
     if scratch.numel() >= 1 << 32:
         raise ValueError("activations of one layer hold less than 2^31 bytes: use smaller batches")
     given_maps = [m.planes for m in maps] + [weights] * (MAX_SOURCES - len(maps))
     encode = target is not None and y is not None
     pitch = y.stride(2) if y is not None else 0
     none = numbers
-    _network[(programs,)](
+    _network[(ceil_div(images * count, P),)](
         *given_maps, layout, offsets, none if share is None else share.contiguous(), plan, weights, requantisers,
         exponents, gelu, network.thresholds, scratch, widest, count, images, height, width, parity, network.M,
         len(network.layers), target if encode else none, pitch, indexes, numbers, numbers, y if encode else none,

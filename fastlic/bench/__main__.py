@@ -22,7 +22,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line per case")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw rates as a bar chart")
     parser.add_argument("--seconds", type=float, default=1.0, help="time per case and per peer (default: 1)")
-    parser.add_argument("--limit", type=float, metavar="SECONDS", help="begin no case after so long; print what there is")
+    parser.add_argument(
+        "--limit", type=float, metavar="SECONDS", help="begin no case after so long; print what there is"
+    )
     parser.add_argument("--gpu", action="store_true", help="everything that only a GPU can tell (fastlic.bench.gpu)")
     return parser.parse_args(arguments)
 

@@ -66,6 +66,7 @@ def repeated(run: Run, repeats: int = 20) -> tuple[Run, int, str]:
             run()
         torch.cuda.current_stream().wait_stream(side)
         torch.cuda.synchronize()
+        torch.cuda.empty_cache()  # a capture can neither use what is cached nor have it given back
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             for _ in range(repeats):

@@ -49,10 +49,20 @@ def _convolution() -> Run:
     return lambda: convolve(source, layer, "accumulators")
 
 
-# (rows, codes, warps, stages) and (positions, columns, depth, warps, stages).
+def _checkerboard() -> Run:
+    from fastlic.bench.suites.kernels import checkerboard_problem
+    from fastlic.ops import checkerboard
+
+    network, maps, _, _ = checkerboard_problem(68, 120)
+    return lambda: checkerboard.parameters(network, maps, 1, backend="triton")
+
+
+# (positions, columns, warps, stages), (rows, codes, warps, stages) and (positions, columns, depth, warps, stages).
 SEARCH = (None, (64, 64, 4, 3), (64, 32, 4, 3), (128, 64, 8, 3), (64, 128, 8, 2), (128, 128, 8, 2), (128, 32, 4, 3))
 PRODUCT = (None, (64, 64, 64, 8, 3), (128, 64, 64, 8, 3), (64, 128, 64, 8, 3), (128, 64, 64, 4, 3), (64, 32, 64, 4, 4))
+BOARD = (None, (16, 64, 8, 3), (16, 128, 8, 3), (32, 64, 8, 3), (64, 32, 8, 3), (64, 64, 8, 3), (32, 32, 4, 4))
 QUESTIONS = (
+    Question("checkerboard MLIC++ 1080p", "checkerboard", _checkerboard, BOARD),
     Question("codebook m=12 d=16 1080p", "codebook", lambda: _codebook(12, 16), SEARCH),
     Question("codebook m=2 d=64 1080p", "codebook", lambda: _codebook(2, 64), SEARCH),
     Question("integer convolution 1080p", "convolution", _convolution, PRODUCT),

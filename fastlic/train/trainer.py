@@ -282,9 +282,7 @@ class Trainer:
                 while self.progress < 1 and not stop:
                     began = time.perf_counter()
                     measured = self.train_step()
-                    self._recent.append(
-                        torch.stack([measured.loss, measured.bpp.mean(), psnr(measured.mse).mean()])
-                    )
+                    self._recent.append(torch.stack([measured.loss, measured.bpp.mean(), psnr(measured.mse).mean()]))
                     means = self._means() if len(self._recent) == _LOG_STEPS else None
                     self.seconds += time.perf_counter() - began
                     bar.update()

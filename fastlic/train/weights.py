@@ -55,8 +55,8 @@ def load_into(model: nn.Module, path: Path) -> list[str]:
 
     What squared errors are worth to the encoder (``gain.worth``) goes along.
 
-    A model may so start from another family's: MLIC++ beside JAHP's transforms takes those from a JAHP. It may also have
-    more channels between its layers than the weights: ``widened`` sees to it that it computes what they computed.
+    A model may so start from another family's: MLIC++ beside JAHP's transforms takes those from a JAHP. It may also
+    have more channels between its layers than the weights: ``widened`` sees to it that it computes what they computed.
 
     Raises:
         ValueError: nothing fits.
@@ -99,7 +99,7 @@ def widened(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _add_channels(state: dict[str, Tensor], name: str, prior: EntropyBottleneck) -> None:
-    """Channels of z beyond the stored ones begin as constants, with the density of the stored channel that varies least.
+    """Channels of z beyond the stored ones begin as constants, with the density of the stored one that varies least.
 
     Their rate is next to nothing then, and nothing reads them yet.
     """

@@ -79,7 +79,7 @@ def test_kernel_and_twin_agree(name, parity, device):
 
 @pytest.mark.gpu
 def test_programs_that_run_at_once_keep_out_of_each_others_rows(device):
-    """Layers that become narrower, and more programs than processors: rows of every length, on many of them at a time."""
+    """Layers that become narrower, and more programs than processors: rows of all lengths, many of them at a time."""
     sources, widths = [(192, HERE), (192, HERE), (128, HERE), (128, HERE), (640, HERE)], (640, 512, 384)
     network, maps, _ = problem(device, sources, widths, 32, False, True, size=(68, 120), images=4)
     wanted = checkerboard.parameters(network, maps, 1, backend="reference")

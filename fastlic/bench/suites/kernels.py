@@ -43,6 +43,11 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def normal(*shape: int) -> Tensor:
+    """Normal numbers, drawn on the CPU: a GPU's generator is of no more use after a capture that failed."""
+    return torch.randn(shape).to(device())
+
+
 def cases(wanted: Wanted) -> Iterator[Case]:
     groups = [codebook_cases, quantise_cases, float_context_cases]
     if on_gpu():
@@ -187,7 +192,7 @@ def quantise_cases(wanted: Wanted) -> Iterator[Case]:
         name = f"quantise M=192 {size} vs torch"
         if not wanted(name):
             continue
-        y, scales, means = (torch.randn(1, M, height, width, device=device()) for _ in range(3))
+        y, scales, means = (normal(1, M, height, width) for _ in range(3))
         thresholds = torch.linspace(0.12, 250, 63, device=device())
         run = partial(quantise, y, scales, means, thresholds)
         peer = partial(torch_quantise, y, scales, means, thresholds)
@@ -205,8 +210,8 @@ def quantise_cases(wanted: Wanted) -> Iterator[Case]:
 def jahp_layers(M: int) -> tuple[list[Tensor], list[Tensor]]:
     torch.manual_seed(0)
     widths = [(2 * M, M, 5, 5), (10 * M // 3, 4 * M, 1, 1), (8 * M // 3, 10 * M // 3, 1, 1), (2 * M, 8 * M // 3, 1, 1)]
-    weights = [torch.randn(shape, device=device()) / (shape[1] * shape[2] * shape[3]) ** 0.5 for shape in widths]
-    return weights, [torch.randn(shape[0], device=device()) for shape in widths]
+    weights = [normal(*shape) / (shape[1] * shape[2] * shape[3]) ** 0.5 for shape in widths]
+    return weights, [normal(shape[0]) for shape in widths]
 
 
 def unfolded(y: Tensor, hyper: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Tensor:
@@ -229,7 +234,7 @@ def float_context_cases(wanted: Wanted) -> Iterator[Case]:
             if not names:
                 continue
             weights, biases = jahp_layers(M)
-            y, hyper = (torch.randn(1, c, height, width, device=device()) for c in (M, 2 * M))
+            y, hyper = (normal(1, c, height, width) for c in (M, 2 * M))
             backend: Any = "triton" if on_gpu() else "reference"
             run = partial(masked_context, y, hyper, weights, biases, precision=precision, backend=backend)
             peers = {
@@ -290,7 +295,7 @@ def context_cases(wanted: Wanted) -> Iterator[Case]:
         given = as_map(seen, 2)
         run = partial(kernels.parameters, network, given, share)
         weights, biases = jahp_layers(M)
-        y, hyper = (torch.randn(1, c, height, width, device=device()) for c in (M, 2 * M))
+        y, hyper = (normal(1, c, height, width) for c in (M, 2 * M))
         twin = partial(reference.parameters, network, given, share)
         note = same(run(), twin())
         peers: dict[str, Run] = {"float64": twin, "float unfold": partial(unfolded, y, hyper, weights, biases)}
@@ -300,41 +305,50 @@ def context_cases(wanted: Wanted) -> Iterator[Case]:
             yield case(name, run, operations, traffic, "int8", peers[peer], peer, note)
 
 
-def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
-    """The parameter network of a late slice of MLIC++ at one parity of the latent."""
+BOARD_PARTS, BOARD_HIDDEN, BOARD_CHANNELS = (192, 192, 128, 128, 640), (640, 512, 384), 32
+
+
+def checkerboard_problem(height: int, width: int) -> tuple[Any, list[Any], list[Tensor], list[Any]]:
+    """(network, maps, the maps' values [1, h, w, c], arrays of the layers) of a late slice of MLIC++."""
     import numpy as np
 
-    parts, hidden, channels = (192, 192, 128, 128, 640), (640, 512, 384), 32
+    from fastlic.entropy.checkerboard.functions import Tables
+    from fastlic.entropy.fixed import Requantiser
+    from fastlic.entropy.scales import scale_levels, scale_thresholds
+    from fastlic.ops import checkerboard
+
+    rng = np.random.default_rng(0)
+    layers: list[Any] = []
+    inputs = sum(BOARD_PARTS)
+    for i, outputs in enumerate((*BOARD_HIDDEN, 2 * BOARD_CHANNELS)):
+        last = i == len(BOARD_HIDDEN)
+        bits = 21 if last else 12
+        factor = np.full(outputs, min(1 << (bits - 1), 1 << 16) / (2.5 * 74 * 600 * inputs**0.5))
+        arrays = {
+            "weight": rng.integers(-127, 128, (outputs, inputs)).astype(np.int8),
+            "bias": np.zeros(outputs, np.int32),
+            **Requantiser.from_factors(factor, bits).to_arrays("requantise"),
+        }
+        layers.append(arrays if last else {**arrays, "exponents": np.full(outputs, 8, np.uint8)})
+        inputs = outputs
+    sources = [(c, ((0, 0),)) for c in BOARD_PARTS]
+    network = checkerboard.pack(layers, sources, scale_thresholds(scale_levels()), Tables.make().gelu_table, device())
+    values = [torch.from_numpy(rng.integers(-2047, 2048, (1, height, width, c))).to(device()) for c in BOARD_PARTS]
+    return network, [checkerboard.as_map(v, 0) for v in values], values, layers
+
+
+def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
+    """The parameter network of a late slice of MLIC++ at one parity of the latent."""
     for size, (height, width) in LATENTS.items():
         names = {peer: f"checkerboard MLIC++ {size} vs {peer}" for peer in ("reference", "float whole map")}
         names = {peer: name for peer, name in names.items() if wanted(name)}
         if not names:
             continue
-        from fastlic.entropy.checkerboard.functions import Tables
-        from fastlic.entropy.fixed import Requantiser
-        from fastlic.entropy.scales import scale_levels, scale_thresholds
         from fastlic.ops import checkerboard
 
-        rng = np.random.default_rng(0)
-        layers: list[Any] = []
-        inputs, operations = sum(parts), 0.0
+        network, maps, values, layers = checkerboard_problem(height, width)
         count = checkerboard.count_of(height, width, 1)
-        for i, outputs in enumerate((*hidden, 2 * channels)):
-            bits = 21 if i == len(hidden) else 12
-            factor = np.full(outputs, min(1 << (bits - 1), 1 << 16) / (2.5 * 74 * 600 * inputs**0.5))
-            arrays = {
-                "weight": rng.integers(-127, 128, (outputs, inputs)).astype(np.int8),
-                "bias": np.zeros(outputs, np.int32),
-                **Requantiser.from_factors(factor, bits).to_arrays("requantise"),
-            }
-            layers.append(arrays if i == len(hidden) else {**arrays, "exponents": np.full(outputs, 8, np.uint8)})
-            operations += 4.0 * count * inputs * outputs
-            inputs = outputs
-        gelu = Tables.make().gelu_table
-        sources = [(c, ((0, 0),)) for c in parts]
-        network = checkerboard.pack(layers, sources, scale_thresholds(scale_levels()), gelu, device())
-        values = [torch.from_numpy(rng.integers(-2047, 2048, (1, height, width, c))).to(device()) for c in parts]
-        maps = [checkerboard.as_map(v, 0) for v in values]
+        operations = 4.0 * count * sum(layer["weight"].size for layer in layers)
         run = partial(checkerboard.parameters, network, maps, 1, backend="triton")
         twin = partial(checkerboard.parameters, network, maps, 1, backend="reference")
         floats = torch.cat(values, 3).permute(0, 3, 1, 2).float()
@@ -349,9 +363,8 @@ def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
             return x * ((rows + torch.arange(x.shape[3], device=x.device)) % 2)
 
         note = same(run(), twin())
-        traffic = (
-            2.0 * count * sum(parts) + sum(layer.weights.numel() for layer in network.layers) + 5.0 * count * channels
-        )
+        traffic = 2.0 * count * sum(BOARD_PARTS) + sum(layer.weights.numel() for layer in network.layers)
+        traffic += 5.0 * count * BOARD_CHANNELS
         peers: dict[str, Run] = {"reference": twin, "float whole map": whole}
         for peer, name in names.items():
             yield case(name, run, operations, traffic, "int8", peers[peer], peer, note)
