@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fastlic.bench.same_bits import SUFFIXES
@@ -23,6 +22,7 @@ from fastlic.entropy.float_path import float_path_maps
 from fastlic.entropy.zones import worth_at
 from fastlic.models import JAHP, Hyperprior, MLICPlusPlus
 from fastlic.models.mlic.checkerboard import anchor_mask
+from fastlic.train.weights import read_state
 
 _SLICE = 32
 _MULTIPLE = 64
@@ -30,7 +30,7 @@ _MULTIPLE = 64
 
 def load(path: Path) -> Hyperprior:
     """The JAHP or MLIC++ whose float weights are in ``path``."""
-    state = {name: value.float() for name, value in load_file(path).items()}
+    state = {name: value.float() for name, value in read_state(path).items()}
     family = JAHP if "context_prediction.weight" in state else MLICPlusPlus
     return family.from_state_dict(state)
 

@@ -122,6 +122,37 @@ def test_repeated_bad_steps_bring_back_the_last_good_state_at_half_the_rate(tile
             trainer.train_step()
 
 
+def test_bad_steps_that_are_looked_for_later_are_found_all_the_same(tiles: Path, tmp_path: Path):
+    trainer = Trainer(small(steps=100), tiles, tmp_path, device="cpu")
+    trainer.look_every = 3 * PATIENCE  # as on a GPU, which is not waited for
+    kept = weights(trainer)
+    good = trainer.sampler.next
+    for step in range(3 * PATIENCE):
+        bad = PATIENCE <= step < 2 * PATIENCE
+        trainer.sampler.next = (lambda: torch.full((2, 3, 64, 64), float("nan"))) if bad else good  # type: ignore[method-assign]
+        trainer.train_step()
+        assert bool(torch.isfinite(weights(trainer)).all())
+    assert torch.equal(weights(trainer), kept) and trainer.guard.caution == 0.5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", MODELS)
+def test_a_gpu_replays_its_passes_from_a_graph(tiles: Path, tmp_path: Path, family: str):
+    trainer = Trainer(small(family, steps=9), tiles, tmp_path, device="cuda")
+    before = weights(trainer)
+    for _ in range(3):
+        measured = trainer.train_step()
+    assert trainer.gradients._captured is not None
+    assert bool(torch.isfinite(measured.loss)) and not torch.equal(weights(trainer), before)
+    trainer.save()
+    expected = [trainer.train_step() and weights(trainer) for _ in range(2)]
+    again = Trainer(small(family, steps=9), tiles, tmp_path, device="cuda")
+    assert again.resume()
+    for wanted in expected:
+        again.train_step()
+        torch.testing.assert_close(weights(again), wanted, rtol=1e-3, atol=1e-5)
+
+
 def test_sigterm_stops_cleanly_and_the_run_can_be_resumed(tiles: Path, tmp_path: Path):
     trainer = Trainer(small(steps=10**6), tiles, tmp_path, device="cpu")
     done = trainer.train_step

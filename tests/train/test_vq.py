@@ -140,6 +140,64 @@ def test_words_tell_their_information_while_they_are_trained(images: torch.Tenso
         torch.testing.assert_close(book._codebook[..., -1].double(), expected, rtol=1e-4, atol=1e-6)
 
 
+def objective_with_prices(**settings: float):
+    settings = {"sampled": False, "rate_weight": WEIGHT, **settings}
+    return build(
+        RunConfig.from_dict(
+            {
+                "family": "mcquic",
+                "steps": 1,
+                "metric": "ms-ssim",
+                "model": {"channel": 16, "m": 2, "k": [32, 16, 8]},
+                "objective": settings,
+            }
+        )
+    )
+
+
+def test_no_gradient_passes_straight_through_to_a_price():
+    book = objective_with_prices().model._quantizer.codebooks[0]
+    x = torch.randn(1, 16, 4, 4, requires_grad=True)
+    words, _ = book.straight_through(x)
+    words.sum().backward()
+    assert x.grad is not None
+    assert (x.grad[:, [7, 15]] == 0).all() and (x.grad[:, [0, 6, 8, 14]] == 1).all()
+
+
+def test_prices_rise_while_the_rate_is_above_its_target_and_fall_below():
+    codes = [torch.randint(k, (1, 2, 32 >> level, 32 >> level)) for level, k in enumerate((32, 16, 8))]
+    for target, rises in ((0.01, True), (1.0, False)):
+        objective = objective_with_prices(rate_target=target)
+        objective.model._quantizer._entropyCoder.update(codes, 0.0)
+        for step in range(20):
+            objective.after_step(step, torch.Generator())
+        assert (objective.scale > 1.1) if rises else (objective.scale < 0.95)
+        shares = objective.model.frequencies()[0].clamp_min(2.0**-24)
+        written = objective.model._quantizer.codebooks[0]._codebook[..., -1].double()
+        torch.testing.assert_close(written, -shares.log2() * vq_words.BIT * objective.scale, rtol=1e-4, atol=1e-6)
+        again = objective_with_prices(rate_target=target)
+        again.load_state(objective.state())
+        assert again.scale == objective.scale
+
+
+def test_held_prices_cost_nothing_until_they_move(images: torch.Tensor):
+    objective = objective_with_prices(price_hold=1.0)
+    objective._hold(objective.model.state_dict())
+    x = F.interpolate((images[:1] + 1) / 2, scale_factor=2)
+    objective.model.train()
+    heads = objective.model(2 * x - 1, sampled=False)["heads"]
+    assert objective._price_error(objective.first, x, heads) < 1e-9  # without gradients, sums have another order
+    with torch.no_grad():
+        objective.model._quantizer._encoders[0]._quantizationHead[2].bias[7] += 0.1
+    moved = objective.model(2 * x - 1, sampled=False)["heads"]
+    assert objective._price_error(objective.first, x, moved) > 1e-4
+
+
+def test_prices_without_a_rate_weight_are_refused():
+    with pytest.raises(ValueError, match="need a rate_weight"):
+        objective_with_prices(rate_weight=0.0, rate_target=0.1)
+
+
 def test_the_fitted_decoder_is_nearer_to_images_it_has_not_seen(images: torch.Tensor):
     model = started(images, WEIGHT)
     seen, unseen = images[::2], images[1::2]
