@@ -163,9 +163,10 @@ def trained(path: Path, quality: int) -> Any:
     from compressai.layers import GDN
     from compressai.models import JointAutoregressiveHierarchicalPriors
     from compressai.models.utils import conv, deconv
-    from safetensors.torch import load_file
 
-    state = {name: tensor.float() for name, tensor in load_file(path).items()}
+    from fastlic.models.state_files import read_weights
+
+    state = {name: tensor.float() for name, tensor in read_weights(path).items()}
     gain, inverse = (state.pop(f"gain.log_{way}")[quality - 1].exp() for way in ("gain", "inverse"))
     state.pop("gain.worth", None)  # CompressAI's encoder rounds to the nearest
     state["g_a.6.weight"] *= gain[:, None, None, None]

@@ -22,7 +22,7 @@ from fastlic.entropy.float_path import float_path_maps
 from fastlic.entropy.zones import worth_at
 from fastlic.models import JAHP, Hyperprior, MLICPlusPlus
 from fastlic.models.mlic.checkerboard import anchor_mask
-from fastlic.train.weights import read_state
+from fastlic.models.state_files import read_weights
 
 _SLICE = 32
 _MULTIPLE = 64
@@ -30,7 +30,7 @@ _MULTIPLE = 64
 
 def load(path: Path) -> Hyperprior:
     """The JAHP or MLIC++ whose float weights are in ``path``."""
-    state = {name: value.float() for name, value in read_state(path).items()}
+    state = {name: value.float() for name, value in read_weights(path).items()}
     family = JAHP if "context_prediction.weight" in state else MLICPlusPlus
     return family.from_state_dict(state)
 

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from fastlic.codec.codec import Codec
 from fastlic.models import McQuic
+from fastlic.models.state_files import part_of
 from fastlic.train import vq_words
 from fastlic.train.config import RunConfig
 from fastlic.train.objectives import build
-from fastlic.train.weights import WORTH, load_checkpoint, part_of
+from fastlic.train.weights import WORTH, load_checkpoint
 
 _CALIBRATION_TILES = 24
 _HEADER = 200_000  # bytes that names and shapes of a file's tensors take at most

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 import torch.nn as nn
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.layers import GDN
+from fastlic.models.state_files import read_weights
 
 WORTH = "gain.worth"  # a buffer, but set for each training run and not the same in every model
 
@@ -37,17 +37,7 @@ def read_state(path: Path) -> Mapping[str, Tensor]:
     if path.suffix != ".safetensors":
         state: Mapping[str, Tensor] = load_checkpoint(path)["model"]
         return state
-    if path.is_file():
-        return load_file(path)
-    parts = sorted(path.parent.glob(f"{path.stem}-*-of-*{path.suffix}"))
-    if not parts or [part_of(path, i + 1, len(parts)) for i in range(len(parts))] != parts:
-        raise ValueError(f"no weights at {path}" + (f"; of its parts there are {len(parts)}" if parts else ""))
-    return {name: value for part in parts for name, value in load_file(part).items()}
-
-
-def part_of(path: Path, number: int, parts: int) -> Path:
-    """Where part ``number``, from 1, of weights too large for one file lies."""
-    return path.with_name(f"{path.stem}-{number}-of-{parts}{path.suffix}")
+    return read_weights(path)
 
 
 def load_into(model: nn.Module, path: Path) -> list[str]:
