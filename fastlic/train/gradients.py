@@ -1,7 +1,8 @@
 """Forward and backward pass of a training step: eager, or on a GPU as one CUDA graph that is replayed.
 
-MLIC++ launches thousands of small kernels a step, and a host that launches them one by one is slower than the GPU that
-runs them. A graph is captured once, at the first step, and holds the addresses of its inputs and gradients.
+MLIC++ has thousands of small kernels a step, which a host would launch one by one. A graph is captured once, at the
+first step, and holds the addresses of its inputs and gradients. Graphs of one process share the workspace of matrix
+products: replay them one after the other.
 """
 
 from __future__ import annotations
