@@ -92,3 +92,28 @@ def test_the_rates_at_equal_psnr_are_the_measured_ones():
         (line,) = [line for line in README.splitlines() if line.startswith(f"| against {anchor} ")]
         assert line.endswith(f"| {found['jahp', anchor]:+.1f} % | {found['mlic++', anchor]:+.1f} % |")
     assert f"{found['mlic++', 'jahp']:+.1f} % BD-rate" in README
+    for anchor in ("JPEG", "WebP"):
+        assert f"{-found['jahp', anchor]:.0f} % smaller than {anchor}s" in README.replace("\n", " ")
+
+
+def test_the_table_of_the_gpu_holds_the_measured_figures():
+    lines = (ROOT / "docs/kernels-h100.jsonl").read_text().splitlines()
+    measured = {result["name"]: result for result in map(json.loads, lines)}
+    table = README[README.index("## On a GPU") :]
+    rows = [[cell.strip(" *") for cell in line.split("|")[1:-1]] for line in table.splitlines() if line[:2] == "| "][
+        1:8
+    ]
+    cases = (
+        "jahp decode 512x768 persistent vs C++",
+        "jahp decode 1080p persistent vs C++",
+        "codebook m=2 d=64 1080p vs mcquic",
+        "codebook m=12 d=16 1080p vs mcquic",
+        "integer convolution 1080p vs float64",
+        "checkerboard MLIC++ 1080p vs float whole map",
+        "rans decode M=192 1080p vs C++",
+    )
+    for case, (_, time, _, ratio) in zip(cases, rows, strict=True):
+        assert float(time.removesuffix(" ms")) == pytest.approx(1e3 * measured[case]["seconds"]["median"], rel=0.02), (
+            case
+        )
+        assert float(ratio.removesuffix("x")) == pytest.approx(measured[case]["ratio"], rel=0.02), case

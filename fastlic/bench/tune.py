@@ -50,10 +50,10 @@ def _convolution() -> Run:
 
 
 def _checkerboard() -> Run:
-    from fastlic.bench.suites.kernels import checkerboard_problem
+    from fastlic.bench import board
     from fastlic.ops import checkerboard
 
-    network, maps, _, _ = checkerboard_problem(68, 120)
+    network, maps, _, _ = board.problem(68, 120, torch.device("cuda"))
     return lambda: checkerboard.parameters(network, maps, 1, backend="triton")
 
 

@@ -10,10 +10,12 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from fastlic.models import Hyperprior
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.layers import GDN
 from fastlic.models.state_files import read_weights
 
+_CHAINS = ("g_a.", "g_s.", "h_a.", "h_s.", "entropy_bottleneck")  # networks whose layers follow each other
 WORTH = "gain.worth"  # a buffer, but set for each training run and not the same in every model
 
 
@@ -67,14 +69,19 @@ def load_into(model: nn.Module, path: Path) -> list[str]:
 
 @torch.no_grad()
 def widened(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``state`` with the kernels, biases and norms of narrower layers embedded in those of ``model``.
+    """``state`` with the layers of narrower transforms and hyper networks embedded in those of ``model``.
 
     A channel that is new has the model's own random kernel, which says what it will learn from, and nothing reads it
-    yet: the wider model's outputs are those of the narrower one (Chen et al. 2016, Net2Net). Layers that would have to
-    shrink are left as they are.
+    yet: the wider model's outputs are those of the narrower one (Chen et al. 2016, Net2Net). That holds where layers
+    follow each other. Entropy models, which join their inputs and split their outputs, and models with another number
+    of latent channels are left as they are, and so are layers that would have to shrink.
     """
     result = dict(state)
+    if not isinstance(model, Hyperprior) or _latent_channels(model) != _latent_channels(model, state):
+        return result
     for name, module in model.named_modules():
+        if not name.startswith(_CHAINS):
+            continue
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             axes = (1, 0) if isinstance(module, nn.ConvTranspose2d) else (0, 1)  # of outputs, of inputs
             _embed(result, f"{name}.weight", module.weight, axes[1])
@@ -86,6 +93,13 @@ def widened(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif isinstance(module, EntropyBottleneck) and f"{name}.quantiles" in state:
             _add_channels(result, name, module)
     return result
+
+
+def _latent_channels(model: Hyperprior, state: Mapping[str, Tensor] | None = None) -> int | None:
+    """Channels that the first layer of h_a reads, in the model or in ``state``; None if ``state`` has no such layer."""
+    name, layer = next((n, m) for n, m in model.h_a.named_modules() if isinstance(m, nn.Conv2d))
+    weight = layer.weight if state is None else state.get(f"h_a.{name}.weight")
+    return None if weight is None else weight.shape[1]
 
 
 def _add_channels(state: dict[str, Tensor], name: str, prior: EntropyBottleneck) -> None:

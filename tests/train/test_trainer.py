@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from fastlic.codec.image_files import read_image
-from fastlic.models import JAHP, McQuic
+from fastlic.models import JAHP, McQuic, MLICPlusPlus
 from fastlic.train import klt, vq, vq_words
 from fastlic.train.config import RunConfig
 from fastlic.train.data import Sampler, load_tiles
@@ -267,6 +268,34 @@ def test_a_wider_model_starts_as_the_narrower_one(tmp_path: Path):
         assert (other_z[:, 8:] == other_z[:, 8:, :1, :1]).all()
         torch.testing.assert_close(wide.h_s(other_z), narrow.h_s(z), rtol=0, atol=1e-6)
     assert not torch.equal(wide.g_a[0].weight[12:], torch.zeros_like(wide.g_a[0].weight[12:]))
+
+
+def test_only_layers_that_follow_each_other_are_widened(tmp_path: Path):
+    torch.manual_seed(0)
+    narrow = JAHP(8, 12, (12, 16, 24), qualities=8)
+    torch.save({"model": narrow.state_dict()}, tmp_path / "best.pt")
+    missing = load_into(JAHP(8, 16, (12, 16, 24), qualities=8), tmp_path / "best.pt")  # scales and means change places
+    assert {"g_a.6.weight", "h_s.4.weight", "entropy_parameters.4.weight", "context_prediction.weight"} <= set(missing)
+    sizes = {"channel": (8, 8, 8), "inter": (8, 8, 8), "intra": (8, 8), "local": (8, 8), "parameters": (8, 8, 8)}
+    small_model = MLICPlusPlus(8, 24, (12, 16, 24), slices=3, sizes={**sizes, "residual": (8, 8)})
+    torch.save({"model": small_model.state_dict()}, tmp_path / "best.pt")
+    larger = MLICPlusPlus(8, 24, (16, 16, 24), slices=3, sizes={**sizes, "channel": (8, 8, 16), "residual": (8, 8)})
+    missing = load_into(larger, tmp_path / "best.pt")
+    assert "entropy_parameters_anchor.1.fusion.0.weight" in missing and not any(n.startswith("g_") for n in missing)
+
+
+def test_what_the_host_does_for_a_batch_is_waiting(monkeypatch: pytest.MonkeyPatch):
+    sampler = Sampler(torch.zeros(3, 3, 256, 256, dtype=torch.uint8), batch=8, crop=256, seed=5)
+    clock, cut = [0.0], sampler._cut
+
+    def slowly(drawn: torch.Tensor) -> torch.Tensor:
+        clock[0] += 10
+        return cut(drawn)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(sampler, "_cut", slowly)
+    sampler.next()
+    assert sampler.seconds == 10
 
 
 def test_tiles_of_one_photograph_never_fall_on_both_sides(tiles: Path):

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastlic.bench import board
 from fastlic.bench.gpu_timing import fastest, repeated, synchronise
 from fastlic.bench.lifelike import spreads
 from fastlic.bench.runner import Case
@@ -305,38 +306,6 @@ def context_cases(wanted: Wanted) -> Iterator[Case]:
             yield case(name, run, operations, traffic, "int8", peers[peer], peer, note)
 
 
-BOARD_PARTS, BOARD_HIDDEN, BOARD_CHANNELS = (192, 192, 128, 128, 640), (640, 512, 384), 32
-
-
-def checkerboard_problem(height: int, width: int) -> tuple[Any, list[Any], list[Tensor], list[Any]]:
-    """(network, maps, the maps' values [1, h, w, c], arrays of the layers) of a late slice of MLIC++."""
-    import numpy as np
-
-    from fastlic.entropy.checkerboard.functions import Tables
-    from fastlic.entropy.fixed import Requantiser
-    from fastlic.entropy.scales import scale_levels, scale_thresholds
-    from fastlic.ops import checkerboard
-
-    rng = np.random.default_rng(0)
-    layers: list[Any] = []
-    inputs = sum(BOARD_PARTS)
-    for i, outputs in enumerate((*BOARD_HIDDEN, 2 * BOARD_CHANNELS)):
-        last = i == len(BOARD_HIDDEN)
-        bits = 21 if last else 12
-        factor = np.full(outputs, min(1 << (bits - 1), 1 << 16) / (2.5 * 74 * 600 * inputs**0.5))
-        arrays = {
-            "weight": rng.integers(-127, 128, (outputs, inputs)).astype(np.int8),
-            "bias": np.zeros(outputs, np.int32),
-            **Requantiser.from_factors(factor, bits).to_arrays("requantise"),
-        }
-        layers.append(arrays if last else {**arrays, "exponents": np.full(outputs, 8, np.uint8)})
-        inputs = outputs
-    sources = [(c, ((0, 0),)) for c in BOARD_PARTS]
-    network = checkerboard.pack(layers, sources, scale_thresholds(scale_levels()), Tables.make().gelu_table, device())
-    values = [torch.from_numpy(rng.integers(-2047, 2048, (1, height, width, c))).to(device()) for c in BOARD_PARTS]
-    return network, [checkerboard.as_map(v, 0) for v in values], values, layers
-
-
 def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
     """The parameter network of a late slice of MLIC++ at one parity of the latent."""
     for size, (height, width) in LATENTS.items():
@@ -346,7 +315,7 @@ def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
             continue
         from fastlic.ops import checkerboard
 
-        network, maps, values, layers = checkerboard_problem(height, width)
+        network, maps, values, layers = board.problem(height, width, device())
         count = checkerboard.count_of(height, width, 1)
         operations = 4.0 * count * sum(layer["weight"].size for layer in layers)
         run = partial(checkerboard.parameters, network, maps, 1, backend="triton")
@@ -363,8 +332,8 @@ def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
             return x * ((rows + torch.arange(x.shape[3], device=x.device)) % 2)
 
         note = same(run(), twin())
-        traffic = 2.0 * count * sum(BOARD_PARTS) + sum(layer.weights.numel() for layer in network.layers)
-        traffic += 5.0 * count * BOARD_CHANNELS
+        traffic = 2.0 * count * sum(board.PARTS) + sum(layer.weights.numel() for layer in network.layers)
+        traffic += 5.0 * count * board.CHANNELS
         peers: dict[str, Run] = {"reference": twin, "float whole map": whole}
         for peer, name in names.items():
             yield case(name, run, operations, traffic, "int8", peers[peer], peer, note)

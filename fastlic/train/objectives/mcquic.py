@@ -78,8 +78,9 @@ class McQuicObjective(Objective):
             self._hold(self.model.state_dict())
 
     def _hold(self, state: dict[str, Tensor]) -> None:
-        self.first = McQuic(**self.config.model).eval().requires_grad_(False)
-        self.first.load_state_dict(state)
+        if self.first is None:
+            self.first = McQuic(**self.config.model).eval().requires_grad_(False)
+        self.first.load_state_dict(state)  # in place: a captured graph holds the addresses
 
     def is_kernel(self, name: str, parameter: Tensor) -> bool:
         """Every convolution's kernel."""
