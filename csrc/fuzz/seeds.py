@@ -61,7 +61,19 @@ def valid_streams() -> dict[str, list[bytes]]:
                 symbols = rng.integers(0, np.array([3, 1, 1000])[indexes]).astype(np.int32)
                 stream = categorical.native.encode(symbols, indexes)
                 seeds[target].append(prefix + indexes[: count // 4].tobytes() + stream)
-    return seeds | {"slices_decode": valid_images()}
+    return seeds | {"codes_decode": valid_codes(), "slices_decode": valid_images()}
+
+
+def valid_codes() -> list[bytes]:
+    """Inputs of ``codes_decode``, whose model lives in C++: codes that it encodes itself, and bytes as streams."""
+    seeds = []
+    for number in range(40):
+        rng = np.random.default_rng(number)
+        height, width = (int(rng.integers(1, limit)) for limit in (5, 19))
+        head = bytes([number % 4 != 0, height - 1, width - 1]) + rng.integers(0, 256, 4, np.uint8).tobytes()
+        spread = int(rng.integers(2, 38))
+        seeds.append(head + rng.integers(0, spread, 3 * height * width).astype(np.uint8).tobytes())
+    return seeds
 
 
 def valid_images() -> list[bytes]:

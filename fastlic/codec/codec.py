@@ -32,18 +32,27 @@ class Codec:
             uint8; a handful of varied photographs. Default: the package's own demonstration photo, or what the model
             itself remembers of its training images.
         name: what the codec calls itself in messages; default: the family's name.
+        context: for McQuic, a trained ``fastlic.models.mcquic.context.CodeContext``: it codes the finest level's codes,
+            with fewer bits than tables would take.
 
     The conversion to integers happens here, once. ``save`` stores its result and ``fastlic.load`` reads it back, so the
     same file gives the same streams on every machine.
     """
 
-    def __init__(self, model: nn.Module, calibration: Sequence[Tensor] | None = None, name: str | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        calibration: Sequence[Tensor] | None = None,
+        name: str | None = None,
+        context: nn.Module | None = None,
+    ) -> None:
         coder = BY_FAMILY.get(str(getattr(model, "family", "")))
         if coder is None or not isinstance(model, tuple(coder.models.values())):
             known = ", ".join(BY_FAMILY)
             raise TypeError(f"expected a model of fastlic.models ({known}); got {type(model).__name__}")
         images = None if calibration is None else [as_batch(x)[0].cpu() for x in calibration]
-        self._setup(coder.from_model(model.float().cpu().eval(), images), name)
+        made = coder.from_model(model.float().cpu().eval(), images)
+        self._setup(made if context is None else made.with_context(context, images), name)
 
     def _setup(self, coder: FamilyCoder[Any, Any], name: str | None) -> None:
         self.name: str = name or coder.family

@@ -1,4 +1,5 @@
-"""The integer entropy model of vector quantisers: frozen tables for codebook indexes, one set per level.
+"""The integer entropy model of vector quantisers: frozen tables for codebook indexes, one set per level, and perhaps a
+context model for the finest one.
 
 McQuic recomputes its tables from running frequencies in float32, on whichever device it runs; a sum in another order
 can change an integer, and with it every symbol that follows. Here the integers are made once and stored.
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastlic.entropy.arrays import below
+from fastlic.entropy.code_context import IntegerCodeContext
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.errors import CorruptStreamError
 from fastlic.ops.categorical import (
@@ -22,6 +25,7 @@ from fastlic.ops.categorical import (
     decode_categorical,
     encode_categorical,
 )
+from fastlic.ops.code_context import code_frequencies, decode_codes, encode_codes
 
 Codes = np.ndarray  # integers [m, h, w]
 
@@ -34,10 +38,18 @@ class CodeTables:
         tables: one per level, each of m rows.
         words: uint8 [8], digest of the codebooks, so that the fingerprint tells codecs apart whose tables agree by
             chance, as those of two untrained models do.
+        context: codes level 0 in place of its tables, whose shares previews still read; None: tables for all levels.
     """
 
     tables: tuple[CategoricalTables, ...]
     words: np.ndarray
+    context: IntegerCodeContext | None = None
+
+    def __post_init__(self) -> None:
+        if self.context is not None:
+            own, words = (self.context.m, self.context.k), self._frequencies(0).shape
+            if own != words:
+                raise ValueError(f"a context of {own} (groups, words) for a level 0 of {words}")
 
     @classmethod
     def from_shares(cls, shares: Sequence[ArrayLike], codebooks: Sequence[np.ndarray]) -> CodeTables:
@@ -72,7 +84,9 @@ class CodeTables:
         return np.diff(table.cdf.reshape(table.rows, -1), axis=1)
 
     def encode(self, level: int, codes: Codes, backend: Backend = "cpp") -> bytes:
-        """One level's codes [m, h, w], group by group in raster order, as bytes."""
+        """One level's codes [m, h, w], group by group in raster order (level 0 of a context: position by position)."""
+        if level == 0 and self.context is not None:
+            return encode_codes(codes, self.context, backend=backend)
         return encode_categorical(codes, self._rows(codes.shape), self.tables[level], backend=backend)
 
     def decode(self, level: int, data: bytes, height: int, width: int, backend: Backend = "cpp") -> Codes:
@@ -81,6 +95,8 @@ class CodeTables:
         Raises:
             CorruptStreamError: the bytes do not hold exactly these codes.
         """
+        if level == 0 and self.context is not None:
+            return decode_codes(data, self.context, height, width, backend=backend)
         shape = (self.groups, height, width)
         table = self.tables[level]
         # No code is cheaper than the likeliest one: what is allocated stays in proportion to the bytes that came.
@@ -91,6 +107,9 @@ class CodeTables:
 
     def bits(self, level: int, codes: Codes) -> float:
         """What an ideal coder would need for one level's codes [m, h, w]."""
+        if level == 0 and self.context is not None:
+            found = code_frequencies(codes, self.context)
+            return float(found.size * self.context.precision - np.log2(found).sum())
         flat = codes.reshape(self.groups, -1)
         frequencies = np.take_along_axis(self._frequencies(level), flat, axis=1)
         return float((self.tables[level].precision - np.log2(frequencies)).sum())
@@ -103,6 +122,8 @@ class CodeTables:
         arrays = {"words": self.words}
         for level, table in enumerate(self.tables):
             arrays |= {f"levels.{level}.{name}": array for name, array in table.to_arrays().items()}
+        if self.context is not None:
+            arrays |= {f"context.{name}": array for name, array in self.context.to_arrays().items()}
         return arrays
 
     @classmethod
@@ -116,7 +137,8 @@ class CodeTables:
             tables.append(CategoricalTables.from_arrays(found))
         if not tables or "words" not in arrays or any(len(set(t.lengths.tolist())) != 1 for t in tables):
             raise ValueError("no tables of codes: levels.<n>.cdf, lengths, precision and words are expected")
-        return cls(tuple(tables), arrays["words"])
+        context = below(arrays, "context.")
+        return cls(tuple(tables), arrays["words"], IntegerCodeContext.from_arrays(context) if context else None)
 
     def fingerprint(self) -> bytes:
         """What names these integers in a stream: fastlic.entropy.fingerprint."""

@@ -1,8 +1,8 @@
 """Forward and backward pass of a training step: eager, or on a GPU as one CUDA graph that is replayed.
 
 MLIC++ has thousands of small kernels a step, which a host would launch one by one. A graph is captured once, at the
-first step, and holds the addresses of its inputs and gradients. Graphs of one process share the workspace of matrix
-products: replay them one after the other.
+first step, and holds the addresses of its inputs and gradients. It is captured on a stream of its own, since cuBLAS has
+one workspace for each stream: graphs of several trainers in one process may then be replayed at the same time.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class Gradients:
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            # Other threads may have trainers of their own, which go on meanwhile.
+            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
                 measured = self._pass(x_held, drawn_held)
         finally:
             self.objective.model.load_state_dict(state)

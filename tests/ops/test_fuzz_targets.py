@@ -15,6 +15,7 @@ FUZZ = Path(__file__).parents[2] / "csrc" / "fuzz"
 TARGETS = sorted(path.stem for path in FUZZ.glob("*.cpp") if path.stem != "standalone")
 WITH_SEEDS = [
     "categorical_decode",
+    "codes_decode",
     "compressai_decode",
     "engine_decode",
     "gaussian",

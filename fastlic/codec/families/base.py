@@ -98,6 +98,18 @@ class FamilyCoder(ABC, Generic[A, L]):
             ValueError: the model cannot be converted; the message says why.
         """
 
+    def with_context(self, context: nn.Module, images: Sequence[Tensor] | None) -> FamilyCoder[A, L]:
+        """A coder of the same model with a context model that was trained apart from it, for families that have one.
+
+        Args:
+            context: float32, trained.
+            images: calibration images as for :meth:`from_model`.
+
+        Raises:
+            TypeError, ValueError: there is no such context for this family, or it does not fit the model.
+        """
+        raise ValueError(f"models of family {self.family!r} have no context that is trained apart")
+
     @classmethod
     @abstractmethod
     def from_stored(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.nn as nn
 from torch import Tensor
 
+from fastlic.codec.calibration import default_calibration
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen
+from fastlic.entropy.code_context import IntegerCodeContext
 from fastlic.entropy.codes import CodeTables
 from fastlic.models import McQuic
+from fastlic.models.mcquic.context import CodeContext
 from fastlic.models.mcquic.padding import padded_size
 
 Levels = list[Tensor]  # int64 [m, h, w] on the CPU, finest first; of a preview the deepest few
@@ -26,6 +32,7 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
 
     models = {"mcquic": McQuic}  # noqa: RUF012 - a constant
     entropy: CodeTables
+    transforms: McQuic
 
     def __init__(self, model: McQuic, entropy: CodeTables, whole: bool) -> None:
         self.family = model.family
@@ -48,6 +55,27 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
             shares = _counted(model, shares, images)
         books = [book._codebook.detach().numpy() for book in model._quantizer.codebooks]
         return cls(model, CodeTables.from_shares(shares, books), whole=True)
+
+    @torch.no_grad()
+    def with_context(self, context: nn.Module, images: Sequence[Tensor] | None) -> McQuicCoder:
+        """A coder of the same model whose finest level is coded by ``context``, a ``CodeContext``.
+
+        Args:
+            images: calibration images, each [3, H, W] float in [0, 1]; None: the package's demonstration photo. Their
+                codes set the ranges of the context's hidden activations.
+        """
+        if not isinstance(context, CodeContext):
+            raise TypeError(f"expected a fastlic.models.mcquic.context.CodeContext, got {type(context).__name__}")
+        if (context.m, context.k) != (self.entropy.groups, self.config["k"][0]):
+            raise ValueError(f"a context of {context.config} for a model of {self.config}")
+        calibration = default_calibration() if images is None else images
+        finest = [self.analyse(self.transforms, image, None)[0] for image in calibration]
+        rows = [context.rows(codes[None]) for codes in finest]
+        if not rows:
+            raise ValueError("calibration needs at least one image")
+        integers = IntegerCodeContext.from_float(context.float().cpu(), torch.cat(rows))
+        model, whole = (self.transforms, False) if self.model is None else (self.model, True)
+        return type(self)(model, replace(self.entropy, context=integers), whole)
 
     @classmethod
     def from_stored(
@@ -90,17 +118,19 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
     ) -> list[tuple[list[bytes], Levels]]:
         way = _choose(backend)
         last = self.entropy.levels - 1
-        return [
-            ([self.entropy.encode(level, codes[level].numpy(), way) for level in range(last, -1, -1)], codes)
-            for codes in analysed
-        ]
+
+        def encode(codes: Levels) -> tuple[list[bytes], Levels]:
+            return [self.entropy.encode(level, codes[level].numpy(), way) for level in range(last, -1, -1)], codes
+
+        return _in_threads(encode, analysed, threads)
 
     def decode_many(
         self, streams: Sequence[tuple[Sections, Size]], backend: Backend, threads: int, preview: Preview
     ) -> list[Levels]:
         way = _choose(backend)
-        decoded = []
-        for sections, size in streams:
+
+        def decode(stream: tuple[Sections, Size]) -> Levels:
+            sections, size = stream
             height, width = (self._padded(side) for side in size)
             codes = []
             for depth, section in enumerate(sections):
@@ -109,8 +139,9 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
                 codes.append(
                     torch.from_numpy(self.entropy.decode(level, section, height // stride, width // stride, way)).long()
                 )
-            decoded.append(codes[::-1])
-        return decoded
+            return codes[::-1]
+
+        return _in_threads(decode, streams, threads)
 
     def _padded(self, side: int) -> int:
         stride = 8 << self.entropy.levels
@@ -130,6 +161,19 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
     def estimate(self, latents: Levels) -> dict[str, float]:
         parts = {f"codes_{n}_bits": self.entropy.bits(n, codes.numpy()) for n, codes in enumerate(latents)}
         return {"bits": sum(parts.values()), **parts}
+
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def _in_threads(job: Callable[[A], B], items: Sequence[A], threads: int) -> list[B]:
+    """``job`` of each item, in order; the core works without Python's lock."""
+    workers = min(threads, len(items))
+    if workers < 2:
+        return [job(item) for item in items]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(job, items))
 
 
 def _choose(backend: Backend) -> Any:

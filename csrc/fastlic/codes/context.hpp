@@ -1,0 +1,35 @@
+// Codes of one level under a context model: rANS with the frequencies that the words around give. Positions in raster
+// order, at each of them group after group; words outside of the image have number `words`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "fastlic/codes/model.hpp"
+
+namespace fastlic::codes {
+
+struct Size {
+  std::size_t height, width;
+};
+
+// Safe to share between threads. Codes are [groups][height][width].
+class Context {
+ public:
+  explicit Context(const engine::Arrays& arrays) : model_(arrays) {}
+
+  const Model& model() const noexcept { return model_; }
+
+  // Throws std::invalid_argument for codes that are no words.
+  std::vector<std::uint8_t> encode(const std::int32_t* codes, Size size) const;
+  // out[i]: the frequency that codes[i] is coded with, of 2^precision.
+  void frequencies(const std::int32_t* codes, Size size, std::uint32_t* out) const;
+  // Throws CorruptStream.
+  void decode(const std::uint8_t* data, std::size_t bytes, Size size, std::int32_t* out) const;
+
+ private:
+  Model model_;
+};
+
+}  // namespace fastlic::codes

@@ -1,0 +1,66 @@
+"""How likely each word is, given the words around: what McQuic's own codec, with one frequency per word, leaves unused.
+
+Codes of the finest level are coded in raster order, at each position group by group. Each word that is already known
+(those of ``OFFSETS``, and of earlier groups at the same position) has an embedding; a small network per group turns
+their concatenation into one logit per word. The words, and with them the image, are McQuic's; only their coding is not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+OFFSETS = ((0, -1), (-1, 0), (-1, -1), (-1, 1))  # (rows, columns) to the positions that are looked at, all decoded
+
+
+class CodeContext(nn.Module):
+    """Logits of one level's codes, [n, k] for n positions and one group at a time.
+
+    Args:
+        m: groups.
+        k: words of each group's codebook.
+        depth: channels of an embedding.
+        width: of the two hidden layers.
+
+    Where a position lies outside of the image its words are number k, which has an embedding of its own.
+    """
+
+    def __init__(self, m: int, k: int, depth: int = 24, width: int = 96) -> None:
+        super().__init__()
+        self.m, self.k, self.depth, self.width = m, k, depth, width
+        self.words = nn.ModuleList(nn.Embedding(k + 1, depth) for _ in range(m))
+        inputs = [depth * (len(OFFSETS) * m + group) for group in range(m)]
+        self.first = nn.ModuleList(nn.Linear(n, width) for n in inputs)
+        self.second = nn.ModuleList(nn.Linear(width, width) for _ in range(m))
+        self.last = nn.ModuleList(nn.Linear(width, k) for _ in range(m))
+        for words in self.words:
+            nn.init.normal_(words.weight, std=0.3)  # type: ignore[arg-type]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"m": self.m, "k": self.k, "depth": self.depth, "width": self.width}
+
+    def rows(self, codes: Tensor) -> Tensor:
+        """codes int64 [n, m, h, w] -> int64 [n h w, len(OFFSETS) m + m]: words around, offset by offset, then own."""
+        _, _, h, w = codes.shape
+        padded = F.pad(codes, (1, 1, 1, 0), value=self.k)
+        around = [padded[:, :, 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w] for dy, dx in OFFSETS]
+        return torch.cat([*around, codes], 1).permute(0, 2, 3, 1).flatten(0, 2)
+
+    def logits(self, rows: Tensor, group: int) -> Tensor:
+        """[n, k], natural logarithms up to a constant per row, from what ``rows`` gave."""
+        known = rows[:, : len(OFFSETS) * self.m + group]
+        embedded = [self.words[i % self.m](column) for i, column in enumerate(known.unbind(1))]
+        x = F.relu(self.first[group](torch.cat(embedded, 1)))
+        logits: Tensor = self.last[group](F.relu(self.second[group](x)))
+        return logits
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Mean information of a position's codes in bits, a scalar; [n, m] positions and groups would be larger."""
+        nats = [F.cross_entropy(self.logits(rows, g).float(), rows[:, g - self.m]) for g in range(self.m)]
+        return torch.stack(nats).sum() / torch.log(torch.tensor(2.0))

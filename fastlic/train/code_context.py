@@ -1,0 +1,113 @@
+"""Fits a code context of McQuic (fastlic.models.mcquic.context) to the codes of training tiles, which stay."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fastlic.models import McQuic
+from fastlic.models.mcquic.context import CodeContext
+from fastlic.train import vq_words
+
+_TILES = 8  # encoded at once
+_WARMUP = 50
+_FLOOR = 0.02  # share of the learning rate at which its decay ends
+
+
+@torch.no_grad()
+def finest_codes(model: McQuic, tiles: Tensor, turned: bool = False) -> Tensor:
+    """Codes int64 [n, m, h, w] of the finest level, on the CPU.
+
+    Args:
+        tiles: [n, 3, H, W] uint8, sides multiples of the model's stride.
+        turned: mirror, flip and transpose tiles, the i-th by the bits of i, so that a few stand for more.
+    """
+    device = next(model.parameters()).device
+    encoder = model._quantizer.encoders[0]
+    codes = []
+    for start in range(0, len(tiles), _TILES):
+        x = tiles[start : start + _TILES].to(device).float().div(127.5).sub(1)
+        if turned:
+            x = torch.stack([_turned(image, start + i) for i, image in enumerate(x)])
+        z = encoder._latentStageEncoder(model._encoder(x))
+        codes.append(vq_words.nearest(encoder._quantizationHead(z), encoder._quantizer._codebook).cpu())
+    return torch.cat(codes)
+
+
+def _turned(image: Tensor, bits: int) -> Tensor:
+    image = image.flip(2) if bits & 1 else image
+    image = image.flip(1) if bits & 2 else image
+    return image.transpose(1, 2) if bits & 4 and image.shape[1] == image.shape[2] else image
+
+
+def fit(
+    codes: Tensor,
+    k: int,
+    *,
+    steps: int = 3000,
+    positions: int = 4096,
+    lr: float = 3e-3,
+    seed: int = 1,
+    device: str = "cpu",
+    say: Callable[[str], None] = lambda line: tqdm.write(line, file=sys.stderr),
+) -> CodeContext:
+    """A context under which codes cost few bits, found with Adam; in eval mode, on the CPU.
+
+    Args:
+        codes: int64 [n, m, h, w] of the finest level.
+        k: words of a codebook.
+        positions: in a step.
+        lr: falls linearly after the first steps.
+        say: is told now and then what a position of training costs.
+    """
+    if not len(codes):
+        raise ValueError("there are no codes to fit a context to")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        context = CodeContext(codes.shape[1], k).to(device)
+    _begin_as_shares(context, codes)
+    rows = context.rows(codes).to(torch.int32).to(device)
+    adam = torch.optim.Adam(context.parameters(), lr, betas=(0.9, 0.98), fused=True)
+    kind = torch.device(device).type
+    seen = torch.zeros((), device=device)
+    for step in tqdm(range(steps), desc="context", unit="step", leave=False):
+        rate = lr * min((step + 1) / _WARMUP, 1) * max(1 - step / steps, _FLOOR)
+        for group in adam.param_groups:
+            group["lr"] = rate
+        picked = torch.randint(len(rows), (positions,), generator=generator)
+        with torch.autocast(kind, torch.bfloat16):
+            bits = context(rows[picked.to(device)].long())
+        adam.zero_grad()
+        bits.backward()
+        adam.step()
+        seen += bits.detach()
+        if (step + 1) % max(steps // 10, 1) == 0:
+            say(f"context, step {step + 1}: {seen.item() / max(steps // 10, 1):.3f} bits a position")
+            seen.zero_()
+    return context.float().cpu().eval()
+
+
+def _begin_as_shares(context: CodeContext, codes: Tensor) -> None:
+    """Logits that know only how often each word is used."""
+    with torch.no_grad():
+        for group, last in enumerate(context.last):
+            counts = torch.bincount(codes[:, group].flatten(), minlength=context.k) + 0.5
+            last.bias.copy_((counts / counts.sum()).log())  # type: ignore[operator]
+            last.weight.mul_(0.1)  # type: ignore[operator]
+
+
+@torch.no_grad()
+def bits_per_code(context: CodeContext, codes: Tensor) -> Tensor:
+    """[m]: mean information of the codes [n, m, h, w] of each group."""
+    rows = context.rows(codes)
+    sums = torch.zeros(context.m, dtype=torch.float64)
+    for part in rows.split(4096):
+        for group in range(context.m):
+            logits = context.logits(part, group).double().log_softmax(1)
+            sums[group] -= logits.gather(1, part[:, group - context.m, None]).sum()
+    return sums / len(rows) / torch.log(torch.tensor(2.0, dtype=torch.float64))
