@@ -219,11 +219,15 @@ def _place(symbols, means, y, y_pitch, seen, numbers, limit, border, count, tota
         store_planes(seen + at * (2 * C) + channel, C, activation, inside)
 
 
-def _tiles(target: Target, positions: int) -> tuple[int, int, int, int]:
+def _tiles(target: Target, positions: int, encode: bool = False) -> tuple[int, int, int, int]:
     """(positions, columns, warps, stages) of one program; its depth is 64."""
     if target.is_hip:
         return 16, 64, 4, 2
-    return 16, 32, 4, 3  # more columns spill: two planes of sums, five maps
+    # Each program reads all weights, so that more positions are better where every multiprocessor still has some: an
+    # H100 took 264, 304 and 1259 us at 512x768, 1080p and 4K, and with (16, 32, 4, 3) for all of them 353, 462 and 1938.
+    # (64, 64, 8, 3) took 989 at 4K, but spills; so do 32 positions on sm_100, and a third stage in the encoder.
+    wide = positions >= 2048 and target.arch != 100
+    return 32 if wide else 16, 64, 8, 2 if wide and encode else 3
 
 
 def _run(
@@ -252,14 +256,14 @@ def _run(
         taps += [r * (width + 2 * given.border) + c for r, c in source.taps]
     layout = small_tensor(tuple(v for place in places or [(64, 0, 0, 0)] for v in place), device)
     offsets = small_tensor((*taps, 0), device)
-    P, N, warps, stages = _tiles(target_of(device), images * count)
+    encode = target is not None and y is not None
+    P, N, warps, stages = _tiles(target_of(device), images * count, encode)
     if interpreted(_network):
         P, N = 32, 64
     scratch = torch.empty(2, images * count, 2 * widest, dtype=torch.int8, device=device)
     if scratch.numel() >= 1 << 32:
         raise ValueError("activations of one layer hold less than 2^31 bytes: use smaller batches")
     given_maps = [m.planes for m in maps] + [weights] * (MAX_SOURCES - len(maps))
-    encode = target is not None and y is not None
     pitch = y.stride(2) if y is not None else 0
     none = numbers
     _network[(ceil_div(images * count, P),)](
@@ -323,7 +327,6 @@ def place(
 
 def variants(target: Target) -> list[Variant]:
     """MLIC++'s widest network (five maps, GELU) and CompressAI's checkerboard (context of twelve taps, share)."""
-    P, N, warps, stages = _tiles(target, 1 << 12)
     pointers = {
         **dict.fromkeys(("s0", "s1", "s2", "s3", "s4"), "*i8"), "places": "*i32", "taps": "*i32", "share": "*i32",
         "plan": "*i32", "weights": "*i8", "numbers": "*i32", "exponents": "*u8", "gelu": "*i16", "thresholds": "*i32",
@@ -333,11 +336,13 @@ def variants(target: Target) -> list[Variant]:
     sizes = ("widest", "count", "images", "height", "width", "parity", "M", "layers", "y_pitch")
     aligned = tuple(name for name in pointers if name not in ("target", "y", "zero"))
     found = []
-    for name, sources, share, gelu, way in (
-        ("MLIC++ network", 5, False, True, False),
-        ("MLIC++ encoder", 5, False, True, True),
-        ("12 taps and share, network", 1, True, False, False),
+    for name, positions, sources, share, gelu, way in (
+        ("MLIC++ network, 512x768", 768, 5, False, True, False),
+        ("MLIC++ network, 1080p", 4080, 5, False, True, False),
+        ("MLIC++ encoder, 1080p", 4080, 5, False, True, True),
+        ("12 taps and share, network, 1080p", 4080, 1, True, False, False),
     ):
+        P, N, warps, stages = _tiles(target, positions, way)
         constants = dict(SOURCES=sources, SHARE=share, GELU=gelu, LEVELS=6, ENCODE=way, P=P, N=N, K=64)
         signature = {**pointers, **dict.fromkeys(sizes, "i32"), **dict.fromkeys(constants, "constexpr")}
         found.append(Variant(f"checkerboard {name}", _network, signature, constants, options(None, warps, stages),

@@ -23,6 +23,14 @@ from fastlic.cli import options
     metavar="TILES",
     help="McQuic: move every codeword to the mean of what it stands for over this many tiles first.",
 )
+@click.option(
+    "--context-steps",
+    type=click.IntRange(min=1),
+    metavar="STEPS",
+    help="McQuic: fit a context for the finest level's codes in so many steps, into RUN/context.safetensors. One that is "
+    "there is used without.",
+)
+@click.option("--context", type=options.PATH, help="Also write the context's float16 weights.")
 @click.option("--notes", type=options.PATH, help="JSON for the card: data, licences, hardware.")
 @click.option("--results", type=options.PATH, help="What `fastlic eval --json` wrote, for the card.")
 def export(
@@ -33,6 +41,8 @@ def export(
     whole: Path | None,
     checkpoint: Path | None,
     refine: int | None,
+    context_steps: int | None,
+    context: Path | None,
     notes: Path | None,
     results: Path | None,
 ) -> None:
@@ -43,7 +53,7 @@ def export(
     """
     from fastlic.train.data import load_tiles
     from fastlic.train.export import export as export_codec
-    from fastlic.train.export import refine_codebooks, write_card, write_checkpoint
+    from fastlic.train.export import fit_context, read_context, refine_codebooks, write_card, write_checkpoint
 
     best = run / "best.pt"
     tiles, _ = load_tiles(data, cache=run / "tiles.npz")
@@ -53,7 +63,18 @@ def export(
         except ValueError as error:
             raise click.UsageError(str(error)) from error
         best = run / "refined.pt"
-    codec = export_codec(best, tiles, output, output.stem, coding_only=coding_only)
+    fitted = run / "context.safetensors"
+    if context_steps is not None:
+        try:
+            fit_context(best, tiles, fitted, context_steps)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+    if context is not None and not fitted.exists():
+        raise click.UsageError(f"there is no {fitted}: fit one with --context-steps")
+    words = read_context(fitted) if fitted.exists() else None
+    codec = export_codec(best, tiles, output, output.stem, coding_only=coding_only, context=words)
+    if context is not None:
+        context.write_bytes(fitted.read_bytes())
     if whole is not None:
         codec.save(whole)
     if checkpoint is not None:

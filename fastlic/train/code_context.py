@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 
@@ -48,6 +49,7 @@ def fit(
     codes: Tensor,
     k: int,
     *,
+    start: CodeContext | None = None,
     steps: int = 3000,
     positions: int = 4096,
     lr: float = 3e-3,
@@ -60,6 +62,7 @@ def fit(
     Args:
         codes: int64 [n, m, h, w] of the finest level.
         k: words of a codebook.
+        start: a context to begin with, e.g. that of codebooks that have moved a little since.
         positions: in a step.
         lr: falls linearly after the first steps.
         say: is told now and then what a position of training costs.
@@ -67,10 +70,14 @@ def fit(
     if not len(codes):
         raise ValueError("there are no codes to fit a context to")
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        context = CodeContext(codes.shape[1], k).to(device)
-    _begin_as_shares(context, codes)
+    if start is None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            context = CodeContext(codes.shape[1], k)
+        _begin_as_shares(context, codes)
+    else:
+        context = copy.deepcopy(start).train()
+    context.to(device)
     rows = context.rows(codes).to(torch.int32).to(device)
     adam = torch.optim.Adam(context.parameters(), lr, betas=(0.9, 0.98), fused=True)
     kind = torch.device(device).type

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fastlic.codec.codec import Codec
 from fastlic.models import McQuic
+from fastlic.models.mcquic.context import CodeContext
 from fastlic.models.state_files import part_of
-from fastlic.train import vq_words
+from fastlic.train import code_context, vq_words
 from fastlic.train.config import RunConfig
 from fastlic.train.objectives import build
 from fastlic.train.weights import WORTH, load_checkpoint
@@ -84,7 +85,41 @@ def refine_codebooks(checkpoint: Path, tiles: Tensor, path: Path, rounds: int = 
     torch.save({**stored, "model": model.state_dict(), "validation": None, "refined_on": len(tiles)}, path)
 
 
-def export(checkpoint: Path, tiles: Tensor, path: Path, name: str, *, coding_only: bool = False) -> Codec:
+def fit_context(checkpoint: Path, tiles: Tensor, path: Path, steps: int) -> None:
+    """Fit a McQuic's code context to the codes of training tiles and write its weights as float16 safetensors.
+
+    Args:
+        checkpoint: ``best.pt`` of a run. Codes are those of its weights as float16 holds them, which is what ships.
+        tiles: [n, 3, H, W] uint8.
+        path: the file to write; ``read_context`` reads it.
+
+    Raises:
+        ValueError: the checkpoint is of another family.
+    """
+    stored = load_checkpoint(checkpoint)
+    model = type(_model(stored)).from_state_dict(_float16(stored["model"])).eval()
+    if not isinstance(model, McQuic):
+        raise ValueError(f"code contexts are McQuic's; {checkpoint} is of family {stored['config']['family']!r}")
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    codes = code_context.finest_codes(model, tiles)
+    fitted = code_context.fit(codes, model.k[0], steps=steps, device=str(next(model.parameters()).device))
+    path.write_bytes(save({k: v.half().contiguous() for k, v in fitted.state_dict().items()}))
+
+
+def read_context(path: Path) -> CodeContext:
+    """What ``fit_context`` wrote."""
+    return CodeContext.from_state_dict({k: v.float() for k, v in load_file(path).items()})
+
+
+def export(
+    checkpoint: Path,
+    tiles: Tensor,
+    path: Path,
+    name: str,
+    *,
+    coding_only: bool = False,
+    context: CodeContext | None = None,
+) -> Codec:
     """Turn a checkpoint into a codec file, calibrated on training tiles (never on test images).
 
     Args:
@@ -92,11 +127,12 @@ def export(checkpoint: Path, tiles: Tensor, path: Path, name: str, *, coding_onl
         tiles: [n, 3, H, W] uint8, some of which set the ranges of the integer path.
         path: the codec file to write.
         coding_only: float16 weights without the float entropy network, as the package ships them.
+        context: of McQuic's finest codes; None: one table for each codebook.
     """
     stored = load_checkpoint(checkpoint)
     model = type(_model(stored)).from_state_dict(_float16(stored["model"]))
     every = max(len(tiles) // _CALIBRATION_TILES, 1)
-    codec = Codec(model, calibration=list(tiles[::every][:_CALIBRATION_TILES]), name=name)
+    codec = Codec(model, calibration=list(tiles[::every][:_CALIBRATION_TILES]), name=name, context=context)
     codec.save(path, half=coding_only, training=not coding_only)
     return codec
 

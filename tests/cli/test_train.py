@@ -8,6 +8,8 @@ import shutil
 
 import pytest
 
+import fastlic
+
 SMALL = ["--N", 8, "--M", 8, "--batch", 1, "--crop", 64]
 
 
@@ -93,6 +95,29 @@ def test_codebooks_are_refined_at_export_and_the_card_says_so(fastlic_command, d
     before, after = (load_checkpoint(tmp_path / "run" / name)["model"] for name in ("best.pt", "refined.pt"))
     moved = {name for name, value in before.items() if not value.equal(after[name])}
     assert moved and all("_quantizer" in name for name in moved)
+
+
+def test_a_context_is_fitted_at_export_and_used_again(fastlic_command, data, tmp_path):
+    small = ["--steps", 1, "--config", tmp_path / "small.toml"]
+    (tmp_path / "small.toml").write_text("batch = 1\n[model]\nchannel = 8\nm = 1\nk = [16, 8, 4]\n")
+    assert fastlic_command("train", "--family", "mcquic", "--data", data, "--out", "run", *small).code == 0
+    export = ["export", "run", "-o", "small.safetensors", "--data", data, "--coding-only"]
+    refused = fastlic_command(*export, "--context", "context.safetensors")
+    assert refused.code == 2 and "--context-steps" in refused.err
+    done = fastlic_command(*export, "--context-steps", 2, "--context", "context.safetensors")
+    assert done.code == 0, done.err
+    first = fastlic.load(tmp_path / "small.safetensors")
+    assert any(name.startswith("context.") for name in first.entropy.to_arrays())
+    assert (tmp_path / "context.safetensors").read_bytes() == (tmp_path / "run" / "context.safetensors").read_bytes()
+    assert fastlic_command(*export).code == 0
+    assert fastlic.load(tmp_path / "small.safetensors").fingerprint == first.fingerprint
+
+
+def test_only_mcquic_has_codes_that_a_context_is_fitted_to(fastlic_command, data):
+    assert fastlic_command("train", "--data", data, "--out", "run", "--steps", 1, *SMALL).code == 0
+    refused = fastlic_command("export", "run", "-o", "small.safetensors", "--data", data, "--context-steps", 2)
+    assert refused.code == 2
+    assert "code contexts are McQuic's" in refused.err
 
 
 def test_only_mcquic_has_codebooks_to_refine(fastlic_command, data):

@@ -7,12 +7,14 @@ their concatenation into one logit per word. The words, and with them the image,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import Self
 
 OFFSETS = ((0, -1), (-1, 0), (-1, -1), (-1, 1))  # (rows, columns) to the positions that are looked at, all decoded
 
@@ -44,6 +46,24 @@ class CodeContext(nn.Module):
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"m": self.m, "k": self.k, "depth": self.depth, "width": self.width}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor]) -> Self:
+        """A context of the right size with the given weights, in eval mode.
+
+        Raises:
+            ValueError: it is no state dict of a code context.
+        """
+        m = sum(name.startswith("words.") for name in state)
+        words, second = state.get("words.0.weight"), state.get("second.0.weight")
+        if words is None or second is None or words.ndim != 2 or second.ndim != 2:
+            raise ValueError("not a state dict of a code context: words.0.weight and second.0.weight are expected")
+        context = cls(m, len(words) - 1, words.shape[1], len(second))
+        try:
+            context.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"state dict does not fit a code context: {error}") from error
+        return context.eval()
 
     def rows(self, codes: Tensor) -> Tensor:
         """codes int64 [n, m, h, w] -> int64 [n h w, len(OFFSETS) m + m]: words around, offset by offset, then own."""

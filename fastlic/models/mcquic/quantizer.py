@@ -14,7 +14,6 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.models.layers import LowerBound
@@ -132,7 +131,9 @@ def lookup(codebook: Tensor, codes: Tensor) -> Tensor:
     b, _, h, w = codes.shape
     first = torch.arange(0, m * k, k, device=codes.device)
     rows = codes.permute(0, 2, 3, 1) + first  # [B, h, w, m]
-    return F.embedding(rows, codebook.reshape(m * k, d)).view(b, h, w, m * d).permute(0, 3, 1, 2)
+    # Not F.embedding: its backward pass sorts the indexes, and seems to be what stopped the capture of a CUDA graph.
+    words = codebook.reshape(m * k, d).index_select(0, rows.flatten())
+    return words.view(b, h, w, m * d).permute(0, 3, 1, 2)
 
 
 class LevelEncoder(nn.Module):
