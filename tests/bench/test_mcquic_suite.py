@@ -84,3 +84,16 @@ def test_a_wrong_index_is_counted():
     assert codes.compare(x, words, found)[0] == 0
     found[0, 0] = (found[0, 0] + 1) % 40
     assert codes.compare(x, words, found)[0] == 1
+
+
+def test_bits_are_those_of_the_codec_without_its_context_and_with_it():
+    from fastlic.models.mcquic.context import CodeContext
+
+    torch.manual_seed(0)
+    model, image = McQuic(8, 2, [16, 8]), torch.rand(3, 64, 96)
+    plain = Codec(model, calibration=[image])
+    knowing = Codec(model, calibration=[image], context=CodeContext(2, 16, depth=4, width=8))
+    expected = plain.estimate(image)["bits"], knowing.estimate(image)["bits"]
+    assert expected[0] != expected[1]
+    assert codes.bits(knowing, [image]) == pytest.approx(expected)
+    assert codes.bits(plain, [image]) == pytest.approx((expected[0], expected[0]))
