@@ -224,7 +224,7 @@ def _tiles(target: Target, positions: int, encode: bool = False) -> tuple[int, i
     if target.is_hip:
         return 16, 64, 4, 2
     # Each program reads all weights, so that more positions are better where every multiprocessor still has some: an
-    # H100 took 264, 304 and 1259 us at 512x768, 1080p and 4K, and with (16, 32, 4, 3) for all of them 353, 462 and 1938.
+    # H100 took 264, 304 and 1259 us at 512x768, 1080p and 4K; with (16, 32, 4, 3) for all of them 353, 462, 1938.
     # (64, 64, 8, 3) took 989 at 4K, but spills; so do 32 positions on sm_100, and a third stage in the encoder.
     wide = positions >= 2048 and target.arch != 100
     return 32 if wide else 16, 64, 8, 2 if wide and encode else 3
@@ -336,13 +336,13 @@ def variants(target: Target) -> list[Variant]:
     sizes = ("widest", "count", "images", "height", "width", "parity", "M", "layers", "y_pitch")
     aligned = tuple(name for name in pointers if name not in ("target", "y", "zero"))
     found = []
-    for name, positions, sources, share, gelu, way in (
+    for name, count, sources, share, gelu, way in (
         ("MLIC++ network, 512x768", 768, 5, False, True, False),
         ("MLIC++ network, 1080p", 4080, 5, False, True, False),
         ("MLIC++ encoder, 1080p", 4080, 5, False, True, True),
         ("12 taps and share, network, 1080p", 4080, 1, True, False, False),
     ):
-        P, N, warps, stages = _tiles(target, positions, way)
+        P, N, warps, stages = _tiles(target, count, way)
         constants = dict(SOURCES=sources, SHARE=share, GELU=gelu, LEVELS=6, ENCODE=way, P=P, N=N, K=64)
         signature = {**pointers, **dict.fromkeys(sizes, "i32"), **dict.fromkeys(constants, "constexpr")}
         found.append(Variant(f"checkerboard {name}", _network, signature, constants, options(None, warps, stages),

@@ -54,7 +54,9 @@ def test_finest_codes_are_those_that_the_model_gives_with_and_without_turning():
     turned[6] = tiles[6].flip(1).transpose(1, 2)
     codes = code_context.finest_codes(model, tiles, turned=True)
     for index in (0, 1, 6, 8):  # bits of the index: mirror, flip, transpose
-        assert torch.equal(codes[index], model.encode(turned[index : index + 1].float() / 127.5 - 1, model.stride)[0][0])
+        assert torch.equal(
+            codes[index], model.encode(turned[index : index + 1].float() / 127.5 - 1, model.stride)[0][0]
+        )
 
 
 def test_a_context_looks_at_decoded_positions_alone():
