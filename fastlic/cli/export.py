@@ -27,8 +27,8 @@ from fastlic.cli import options
     "--context-steps",
     type=click.IntRange(min=1),
     metavar="STEPS",
-    help="McQuic: fit a context for the finest level's codes in so many steps, into RUN/context.safetensors. "
-    "One that is there is used without.",
+    help="McQuic: fit a context for the finest level's codes in so many steps, into RUN/context.safetensors, "
+    "from the one that is there if there is one. Without this option that one is used as it is.",
 )
 @click.option("--context", type=options.PATH, help="Also write the context's float16 weights.")
 @click.option("--notes", type=options.PATH, help="JSON for the card: data, licences, hardware.")

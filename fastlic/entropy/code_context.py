@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.entropy.checkerboard.layers import Layer
@@ -184,10 +183,8 @@ class IntegerCodeContext:
 def _ranges(context: CodeContext, rows: Tensor, group: int) -> tuple[np.ndarray, np.ndarray]:
     """The real value of one unit of each hidden activation of both layers, float64 [width] each."""
     largest = [torch.zeros(context.width), torch.zeros(context.width)]
-    for some in rows[:, : len(OFFSETS) * context.m + group].split(_ROWS):
-        x = torch.cat([context.words[i % context.m](column) for i, column in enumerate(some.unbind(1))], 1)
-        for i, layer in enumerate((context.first[group], context.second[group])):
-            x = F.relu(layer(x))
+    for some in rows.split(_ROWS):
+        for i, x in enumerate(context.hidden(some, group)):
             largest[i] = torch.maximum(largest[i], x.amax(0))
     first, second = (_units(values.double().numpy()) for values in largest)
     return first, second

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,34 +13,25 @@ from fastlic.models.mcquic.context import CodeContext
 from fastlic.train import vq_words
 
 _TILES = 8  # encoded at once
-_WARMUP = 50
+_WARMUP, _SAY_EVERY = 50, 20  # steps
 _FLOOR = 0.02  # share of the learning rate at which its decay ends
 
 
 @torch.no_grad()
-def finest_codes(model: McQuic, tiles: Tensor, turned: bool = False) -> Tensor:
+def finest_codes(model: McQuic, tiles: Tensor) -> Tensor:
     """Codes int64 [n, m, h, w] of the finest level, on the CPU.
 
     Args:
         tiles: [n, 3, H, W] uint8, sides multiples of the model's stride.
-        turned: mirror, flip and transpose tiles, the i-th by the bits of i, so that a few stand for more.
     """
     device = next(model.parameters()).device
     encoder = model._quantizer.encoders[0]
     codes = []
-    for start in range(0, len(tiles), _TILES):
-        x = tiles[start : start + _TILES].to(device).float().div(127.5).sub(1)
-        if turned:
-            x = torch.stack([_turned(image, start + i) for i, image in enumerate(x)])
+    for some in tiles.split(_TILES):
+        x = some.to(device).float().div(127.5).sub(1)
         z = encoder._latentStageEncoder(model._encoder(x))
         codes.append(vq_words.nearest(encoder._quantizationHead(z), encoder._quantizer._codebook).cpu())
     return torch.cat(codes)
-
-
-def _turned(image: Tensor, bits: int) -> Tensor:
-    image = image.flip(2) if bits & 1 else image
-    image = image.flip(1) if bits & 2 else image
-    return image.transpose(1, 2) if bits & 4 and image.shape[1] == image.shape[2] else image
 
 
 def fit(
@@ -55,7 +44,6 @@ def fit(
     lr: float = 3e-3,
     seed: int = 1,
     device: str = "cpu",
-    say: Callable[[str], None] = lambda line: tqdm.write(line, file=sys.stderr),
 ) -> CodeContext:
     """A context under which codes cost few bits, found with Adam; in eval mode, on the CPU.
 
@@ -65,7 +53,6 @@ def fit(
         start: a context to begin with, e.g. that of codebooks that have moved a little since.
         positions: in a step.
         lr: falls linearly after the first steps.
-        say: is told now and then what a position of training costs.
     """
     if not len(codes):
         raise ValueError("there are no codes to fit a context to")
@@ -81,8 +68,8 @@ def fit(
     rows = context.rows(codes).to(torch.int32).to(device)
     adam = torch.optim.Adam(context.parameters(), lr, betas=(0.9, 0.98), fused=True)
     kind = torch.device(device).type
-    seen = torch.zeros((), device=device)
-    for step in tqdm(range(steps), desc="context", unit="step", leave=False):
+    bar = tqdm(range(steps), desc="context", unit="step", leave=False)
+    for step in bar:
         rate = lr * min((step + 1) / _WARMUP, 1) * max(1 - step / steps, _FLOOR)
         for group in adam.param_groups:
             group["lr"] = rate
@@ -92,10 +79,8 @@ def fit(
         adam.zero_grad()
         bits.backward()
         adam.step()
-        seen += bits.detach()
-        if (step + 1) % max(steps // 10, 1) == 0:
-            say(f"context, step {step + 1}: {seen.item() / max(steps // 10, 1):.3f} bits a position")
-            seen.zero_()
+        if step % _SAY_EVERY == 0:
+            bar.set_postfix_str(f"{bits.item():.2f} bits a position")
     return context.float().cpu().eval()
 
 

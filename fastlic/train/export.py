@@ -91,18 +91,23 @@ def fit_context(checkpoint: Path, tiles: Tensor, path: Path, steps: int) -> None
     Args:
         checkpoint: ``best.pt`` of a run. Codes are those of its weights as float16 holds them, which is what ships.
         tiles: [n, 3, H, W] uint8.
-        path: the file to write; ``read_context`` reads it.
+        path: the file to write; ``read_context`` reads it. A context that is there already is gone on from, since a
+            run's codebooks may have moved a little since.
 
     Raises:
-        ValueError: the checkpoint is of another family.
+        ValueError: the checkpoint is of another family, or the context that is there of another size.
     """
     stored = load_checkpoint(checkpoint)
     model = type(_model(stored)).from_state_dict(_float16(stored["model"])).eval()
     if not isinstance(model, McQuic):
         raise ValueError(f"code contexts are McQuic's; {checkpoint} is of family {stored['config']['family']!r}")
+    start = read_context(path) if path.exists() else None
+    if start is not None and (start.m, start.k) != (model.m, model.k[0]):
+        raise ValueError(f"{path} has {start.m} codebooks of {start.k} words, the model {model.m} of {model.k[0]}")
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     codes = code_context.finest_codes(model, tiles)
-    fitted = code_context.fit(codes, model.k[0], steps=steps, device=str(next(model.parameters()).device))
+    device = str(next(model.parameters()).device)
+    fitted = code_context.fit(codes, model.k[0], start=start, steps=steps, device=device)
     path.write_bytes(save({k: v.half().contiguous() for k, v in fitted.state_dict().items()}))
 
 

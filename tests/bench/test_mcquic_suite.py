@@ -69,6 +69,13 @@ def test_indexes_come_back_from_either_coder():
             case.peer()
 
 
+@pytest.mark.parametrize("way", ["encode", "decode"])
+def test_the_context_runs_beside_the_tables_alone(way: str):
+    case = suite.context_case("context", way)
+    assert case.work == 7680 and case.peer is not None
+    assert (case.run() != case.peer()) if way == "encode" else (case.run() == case.peer()).all()
+
+
 def test_searches_are_held_against_float64(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     torch.manual_seed(0)
     save_published(McQuic(8, 2, [40, 20]), tmp_path / "x.mcquic")

@@ -1,7 +1,8 @@
 """McQuic: codebook search, coding of indexes, and whole images beside their convolutions alone.
 
 The peer of the search is McQuic's own formulation in torch: all distances as |x|^2 + |word|^2 - 2 x.word, then argmin.
-The peer of the coder is CompressAI's, whose source McQuic's is: decoding scans a table from its start. Whole images run
+The peer of the coder is CompressAI's, whose source McQuic's is: decoding scans a table from its start; that of the code
+context is the coder without it. Whole images run
 through the published size, channel 128 and m 2, with random weights and words drawn with the spread of what they
 quantise. Beside them runs every convolution of the same pass, GDN's included, on inputs of the same shapes that lie
 ready, padded, in the same memory format, and nothing else.
@@ -10,6 +11,8 @@ ready, padded, in the same memory format, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -19,6 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+import fastlic
 from fastlic.bench import peers
 from fastlic.bench.lifelike import photo
 from fastlic.bench.memory import peak
@@ -47,6 +51,10 @@ def cases(
         name = f"{way} 24,192 indexes"
         if wanted(name):
             yield coder_case(name, way)
+    for way in ("encode", "decode"):
+        name = f"{way} 7,680 indexes with the shipped context"
+        if wanted(name):
+            yield context_case(name, way)
     name = "search, look up and code 4K, m=12 d=16"
     if wanted(name):
         yield memory_case(name)
@@ -160,6 +168,19 @@ def coder_case(name: str, way: str, m: int = 12) -> Case:
         note += f"; peer {peer_size} bytes"
     run = encode if way == "encode" else decode
     return Case(name, run, symbols, "indexes", peer=peer, peer_name="CompressAI's coder" if peer else "", note=note)
+
+
+def context_case(name: str, way: str) -> Case:
+    """The finest codes of a 512x768 image under the shipped context, beside the same codes by the shipped tables."""
+    tables = fastlic.load("mcquic").entropy
+    plain, rng = replace(tables, context=None), np.random.default_rng(0)
+    codes = drawn(rng, tables.shares()[0], POSITIONS).reshape(tables.groups, 32, 48)
+    streams = tables.encode(0, codes), plain.encode(0, codes)
+    runs = [
+        partial(t.encode, 0, codes) if way == "encode" else partial(t.decode, 0, stream, 32, 48)
+        for t, stream in zip((tables, plain), streams, strict=True)
+    ]
+    return Case(name, runs[0], codes.size, "indexes", peer=runs[1], peer_name="tables", note="codes drawn at random")
 
 
 def drawn(rng: np.random.Generator, share: NDArray[np.float64], count: int) -> NDArray[np.int32]:

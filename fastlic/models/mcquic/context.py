@@ -1,8 +1,12 @@
 """How likely each word is, given the words around: what McQuic's own codec, with one frequency per word, leaves unused.
 
-Codes of the finest level are coded in raster order, at each position group by group. Each word that is already known
-(those of ``OFFSETS``, and of earlier groups at the same position) has an embedding; a small network per group turns
-their concatenation into one logit per word. The words, and with them the image, are McQuic's; only their coding is not.
+Codes of the finest level are coded in raster order, at each position group by group (an autoregressive prior over
+codes, as van den Oord et al. 2017 put behind VQ-VAE, here of one hidden size and four neighbours):
+
+    e = embeddings of the words at ``OFFSETS``, group by group, then of earlier groups at the same position
+    p(word) = softmax(L relu(S relu(F e)))      F, S, L: one set of affine layers per group
+
+The words, and with them the image, are McQuic's; only their coding is not.
 """
 
 from __future__ import annotations
@@ -72,15 +76,19 @@ class CodeContext(nn.Module):
         around = [padded[:, :, 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w] for dy, dx in OFFSETS]
         return torch.cat([*around, codes], 1).permute(0, 2, 3, 1).flatten(0, 2)
 
-    def logits(self, rows: Tensor, group: int) -> Tensor:
-        """[n, k], natural logarithms up to a constant per row, from what ``rows`` gave."""
+    def hidden(self, rows: Tensor, group: int) -> tuple[Tensor, Tensor]:
+        """Activations of both hidden layers, [n, width] each, from what ``rows`` gave."""
         known = rows[:, : len(OFFSETS) * self.m + group]
         embedded = [self.words[i % self.m](column) for i, column in enumerate(known.unbind(1))]
-        x = F.relu(self.first[group](torch.cat(embedded, 1)))
-        logits: Tensor = self.last[group](F.relu(self.second[group](x)))
+        first = F.relu(self.first[group](torch.cat(embedded, 1)))
+        return first, F.relu(self.second[group](first))
+
+    def logits(self, rows: Tensor, group: int) -> Tensor:
+        """[n, k], natural logarithms up to a constant per row, from what ``rows`` gave."""
+        logits: Tensor = self.last[group](self.hidden(rows, group)[1])
         return logits
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Mean information of a position's codes in bits, a scalar; [n, m] positions and groups would be larger."""
+        """Bits of a position's codes, the mean over the n positions in ``rows``; a scalar to be made small."""
         nats = [F.cross_entropy(self.logits(rows, g).float(), rows[:, g - self.m]) for g in range(self.m)]
         return torch.stack(nats).sum() / torch.log(torch.tensor(2.0))
