@@ -58,8 +58,11 @@ def float_bits(network: MLICPlusPlus, model: IntegerMLIC, latents: Latents, symb
     ):
         past = [*network.past_contexts(index, decoded), hyper]
         near = network.near_contexts(index, decoded, anchors(whole))
+        first = network.entropy_parameters_anchor[index](torch.cat(past, 1))
+        if network.early and index == 0:
+            first = network.refined_anchors(first, coded, hyper)
         heads = (
-            network.entropy_parameters_anchor[index](torch.cat(past, 1)),
+            first,
             network.entropy_parameters_nonanchor[index](torch.cat([*near, *past], 1)),
         )
         is_anchor = anchors(torch.ones_like(whole)) > 0

@@ -33,6 +33,11 @@ def others(x: Tensor) -> Tensor:
     return x * (1 - anchor_mask(x))
 
 
+def even_rows(x: Tensor) -> Tensor:
+    """[h, 1] of x's dtype: 1 in even rows, 0 elsewhere, for a map x [..., h, w]; anchors there may go first."""
+    return (1 - torch.arange(x.shape[-2], device=x.device) % 2).to(x.dtype)[:, None]
+
+
 @lru_cache(maxsize=64)  # a GPU that is asked for them makes the host wait
 def positions(height: int, width: int, parity: int, device: torch.device | str = "cpu") -> Tensor:
     """int64 [n]: raster positions of one parity (1: anchors, 0: the others), in raster order."""

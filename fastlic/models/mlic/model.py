@@ -30,7 +30,7 @@ from fastlic.models.mlic.blocks import (
     LatentResidualPrediction,
     residual_sizes_2023,
 )
-from fastlic.models.mlic.checkerboard import anchors, others
+from fastlic.models.mlic.checkerboard import anchors, even_rows, others
 from fastlic.models.mlic.checkpoint import normalise
 from fastlic.models.mlic.local import LocalContext, StackedLocalContext
 
@@ -78,11 +78,14 @@ class MLICPlusPlus(Hyperprior):
         N: channels of the hyper latent, and of the published transforms.
         M: channels of the latent, a multiple of ``slices``.
         widths: None for the published transforms; three widths for JAHP's narrow ones (g_a, g_s, h_a, h_s are then
-            exactly those of :class:`fastlic.models.JAHP`, keys included).
+            those of :class:`fastlic.models.JAHP`, keys included).
         qualities: number of trained qualities served by gain vectors; 0 builds the plain fixed-rate model.
         slices: default one per 32 channels.
         sizes: channels inside the entropy model; default the published ones, or ``COMPACT`` beside ``widths``.
         generation: 2024, or 2023 for the first checkpoints, whose synthesis and residual prediction differ.
+        blocks: residual blocks behind each normalisation of narrow transforms, as the published ones have them.
+        early: the first slice's anchors are coded in two passes, those of even rows first, so that half of them know
+            more than the hyperprior. No published model does that.
 
     ``MLICPlusPlus(192, 320)`` is the published model.
     """
@@ -100,13 +103,19 @@ class MLICPlusPlus(Hyperprior):
         slices: int | None = None,
         sizes: Sizes | Mapping[str, Any] | None = None,
         generation: int = 2024,
+        blocks: int = 0,
+        early: bool = False,
     ) -> None:
         self.slices = slices if slices is not None else max(M // SLICE_CHANNELS, 1)
         if M % (2 * self.slices):
             raise ValueError(f"M must be a multiple of twice the number of slices, got M={M} and {self.slices} slices")
         if generation not in (2023, 2024):
             raise ValueError(f"generation must be 2023 or 2024, got {generation}")
-        self.generation = generation
+        if blocks and widths is None:
+            raise ValueError(
+                "blocks are for narrow transforms: the published ones have theirs; give widths or leave out"
+            )
+        self.generation, self.blocks, self.early = generation, blocks, early
         given = Sizes.of(sizes) if sizes is not None else (COMPACT if widths is not None else Sizes())
         self.sizes = replace(given, **self._unused_sizes(given))  # type: ignore[arg-type]
         self.narrow = widths is not None
@@ -115,6 +124,9 @@ class MLICPlusPlus(Hyperprior):
             self.g_a = transforms.AnalysisTransform(N, M)  # type: ignore[assignment]
             first = M if generation == 2024 else N
             self.g_s = transforms.SynthesisTransform(N, M, first)  # type: ignore[assignment]
+        elif blocks:
+            self.g_a = transforms.narrow_analysis(self.widths, M, blocks)
+            self.g_s = transforms.narrow_synthesis(self.widths, M, blocks)
         self._build_entropy_model()
 
     def _hyper_networks(self) -> tuple[nn.Module, nn.Module]:  # type: ignore[override]
@@ -148,8 +160,23 @@ class MLICPlusPlus(Hyperprior):
             EntropyParameters(2 * m + (past + here if i else sizes.local[-1]), sizes.parameters, 2 * c)
             for i in range(self.slices)
         )
+        if self.early:
+            self.early_context = ChannelContext(c, sizes.channel)
+            self.entropy_parameters_early = EntropyParameters(2 * m + sizes.channel[-1], sizes.parameters, 2 * c)
+            self.start_early()
         self.lrp_anchor = nn.ModuleList(residual(i) for i in range(self.slices))
         self.lrp_nonanchor = nn.ModuleList(residual(i) for i in range(self.slices))
+
+    @torch.no_grad()
+    def start_early(self) -> None:
+        """The second pass of the first slice's anchors begins as the first: it does not look at its context yet."""
+        old, new = self.entropy_parameters_anchor[0], self.entropy_parameters_early
+        state = dict(old.state_dict())  # type: ignore[union-attr]
+        first = next(iter(state))
+        state[first] = torch.cat(
+            [torch.zeros_like(new.state_dict()[first][:, : self.sizes.channel[-1]]), state[first]], 1
+        )
+        new.load_state_dict(state)
 
     def _local(self) -> nn.Module:
         return LocalContext(self.slice_channels, self.sizes.local)
@@ -159,7 +186,7 @@ class MLICPlusPlus(Hyperprior):
         default = Sizes()
         unused: dict[str, tuple[int, ...]] = {}
         if self.slices == 1:
-            unused |= {"channel": default.channel, "intra": default.intra}
+            unused |= {"intra": default.intra} if self.early else {"channel": default.channel, "intra": default.intra}
         if self.slices == 1 or not self.has_inter:
             unused["inter"] = default.inter
         if self.generation == 2023:
@@ -182,6 +209,8 @@ class MLICPlusPlus(Hyperprior):
             "slices": self.slices,
             "sizes": {name: list(value) for name, value in asdict(self.sizes).items()},
             "generation": self.generation,
+            "blocks": self.blocks,
+            "early": self.early,
         }
 
     @staticmethod
@@ -199,11 +228,13 @@ class MLICPlusPlus(Hyperprior):
 
         slices = sum(k.startswith("lrp_anchor.") and k.endswith("lrp_transform.0.weight") for k in state)
         default = Sizes()
+        early = "early_context.fushion.0.weight" in state
+        channel, intra = default.channel, default.intra
+        if slices > 1 or early:
+            source = "channel_context.1" if slices > 1 else "early_context"
+            channel = tuple(width(f"{source}.fushion.{i}.weight") for i in (0, 2, 4))
         if slices > 1:
-            channel = tuple(width(f"channel_context.1.fushion.{i}.weight") for i in (0, 2, 4))
             intra = tuple(width(f"global_intra_context.1.mlp.{i}.weight") for i in (0, 4))
-        else:
-            channel, intra = default.channel, default.intra
         inter: tuple[int, ...] = default.inter
         if "global_inter_context.1.skip.weight" in state:
             parts = ("reprojection", "mlp.0", "mlp.4")
@@ -232,6 +263,8 @@ class MLICPlusPlus(Hyperprior):
                 "residual": residual,
             },
             "generation": 2023 if old else 2024,
+            "blocks": sum(k.startswith("g_a.1.blocks.") and k.endswith(".conv1.weight") for k in state),
+            "early": early,
         }
 
     @classmethod
@@ -266,6 +299,18 @@ class MLICPlusPlus(Hyperprior):
             return [local]
         return [local, self.global_intra_context[index](decoded[-1], slice_anchors)]
 
+    def refined_anchors(self, head: Tensor, coded: Tensor, hyper: Tensor) -> Tensor:
+        """What is known of the first slice's anchors, those of odd rows from those of even rows as well.
+
+        Args:
+            head: [B, 2 C, h, w], scales and means from the hyperprior.
+            coded: [B, C, h, w], of which anchors in even rows are looked at, before residual prediction.
+        """
+        even = even_rows(coded)
+        context = self.early_context(anchors(coded) * even)
+        refined: Tensor = self.entropy_parameters_early(torch.cat([context, hyper], 1))
+        return torch.where(even > 0, head, refined)
+
     def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
         """(y_hat, likelihoods of y); rounding passes gradients straight through, noise is for the likelihood alone."""
         code = self.gaussian_conditional
@@ -275,7 +320,10 @@ class MLICPlusPlus(Hyperprior):
         likelihoods = []
         for index, target in enumerate(y.chunk(self.slices, 1)):
             past = [*self.past_contexts(index, decoded), hyper]
-            scales_a, means_a = self.entropy_parameters_anchor[index](torch.cat(past, 1)).chunk(2, 1)
+            head = self.entropy_parameters_anchor[index](torch.cat(past, 1))
+            if self.early and index == 0:
+                head = self.refined_anchors(head, code.rounded(target, *head.chunk(2, 1), worth), hyper)
+            scales_a, means_a = head.chunk(2, 1)
             first = anchors(code.rounded(target, scales_a, means_a, worth))
             residue = self.lrp_anchor[index](torch.cat([hyper_means, *decoded, first], 1))
             first = first + anchors(residue)

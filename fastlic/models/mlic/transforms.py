@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.models.layers import GDN
+from fastlic.models.layers import GDN, conv, deconv
 
 
 def conv3(cin: int, cout: int, stride: int = 1) -> nn.Conv2d:
@@ -66,6 +66,37 @@ class ResidualBlockUpsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # [N, cin, h, w] -> [N, cout, 2h, 2w]
         out: Tensor = self.igdn(self.conv(self.act(self.subpel_conv(x))))
         return out + self.upsample(x)
+
+
+class RefinedGDN(GDN):
+    """GDN or IGDN with ``blocks`` residual blocks behind it, each of which begins as the identity."""
+
+    def __init__(self, channels: int, inverse: bool, blocks: int) -> None:
+        super().__init__(channels, inverse)
+        self.blocks = nn.Sequential(*(ResidualBlock(channels, channels) for _ in range(blocks)))
+        for block in self.blocks:
+            nn.init.zeros_(block.conv2.weight)  # type: ignore[union-attr, arg-type]
+            nn.init.zeros_(block.conv2.bias)  # type: ignore[union-attr, arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, C, H, W]
+        out: Tensor = self.blocks(super().forward(x))
+        return out
+
+
+def narrow_analysis(widths: tuple[int, int, int], latent_channels: int, blocks: int) -> nn.Sequential:
+    """JAHP's g_a with residual blocks behind each GDN; keys beyond theirs are ``<GDN>.blocks.<block>``."""
+    a, b, c = widths
+    stages = ((3, a), (a, b), (b, c))
+    layers = [layer for cin, cout in stages for layer in (conv(cin, cout), RefinedGDN(cout, False, blocks))]
+    return nn.Sequential(*layers, conv(c, latent_channels))
+
+
+def narrow_synthesis(widths: tuple[int, int, int], latent_channels: int, blocks: int) -> nn.Sequential:
+    """JAHP's g_s with residual blocks behind each IGDN; ``widths`` as given to the analysis transform."""
+    a, b, c = widths
+    stages = ((latent_channels, c), (c, b), (b, a))
+    layers = [layer for cin, cout in stages for layer in (deconv(cin, cout), RefinedGDN(cout, True, blocks))]
+    return nn.Sequential(*layers, deconv(a, 3))
 
 
 class AnalysisTransform(nn.Module):

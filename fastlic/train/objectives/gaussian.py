@@ -76,7 +76,10 @@ class GaussianObjective(Objective):
             klt.initialise(self.model, sample, self.lambdas.tolist())
         elif start != "random":
             missing = load_into(self.model, Path(start))
-            if any(name.startswith("entropy_parameters") for name in missing):
+            early = [name for name in missing if name.startswith("entropy_parameters_early.")]
+            if early:
+                self.model.start_early()  # type: ignore[operator]
+            if any(name.startswith("entropy_parameters") and name not in early for name in missing):
                 with torch.no_grad():
                     klt.start_densities(self.model, self.model.g_a(sample))
             self._set_worth()
