@@ -29,11 +29,11 @@ def make() -> dict[str, dict[str, np.ndarray]]:
     from fastlic.models.density import EntropyBottleneck
     from fastlic.models.mlic import Sizes
 
-    def family(cls: type[MLICPlusPlus], narrow: bool) -> dict[str, np.ndarray]:
+    def family(cls: type[MLICPlusPlus], narrow: bool, early: bool = False) -> dict[str, np.ndarray]:
         torch.manual_seed(3)
         n, m = 3, 8
         sizes = Sizes((5,), (4, 4, 3), (4, 3), (4, 4), (6, 5), (5,))
-        model = cls(n, m, (4, 4, 4) if narrow else None, slices=2, sizes=sizes).eval()
+        model = cls(n, m, (4, 4, 4) if narrow else None, slices=2, sizes=sizes, early=early).eval()
         x = photo()[None, :, 128:256, 256:448]
         enliven(model, x, torch.linspace(0.2, 4, m), spread := torch.linspace(0.3, 2, n))
         logistic(model.entropy_bottleneck, spread)
@@ -70,6 +70,7 @@ def make() -> dict[str, dict[str, np.ndarray]]:
         "mlic_plus": family(MLICPlus, True),
         "mlic_plus_plus": family(MLICPlusPlus, False),
         "groups": groups(),
+        "mlic_early": family(MLICPlusPlus, True, early=True),
     }
 
 

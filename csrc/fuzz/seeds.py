@@ -83,7 +83,9 @@ def valid_images() -> list[bytes]:
     from fastlic.entropy.schedule import hyper_size
 
     seeds = []
-    for kind, (name, arrays) in enumerate(models.load().items()):
+    kinds = {"mlic": 0, "mlic_plus": 1, "mlic_plus_plus": 2, "groups": 3, "mlic_early": 130}
+    for name, arrays in models.load().items():
+        kind = kinds[name]
         model = (IntegerGroups if name == "groups" else IntegerMLIC).from_arrays(arrays)
         for height, width, spread in ((1, 2, 40), (2, 3, 60), (3, 5, 90), (5, 4, 300), (9, 11, 3)):
             rng = np.random.default_rng(height)

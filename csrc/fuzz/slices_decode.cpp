@@ -128,12 +128,14 @@ void run(const Engine& engine, std::uint8_t kind, std::size_t all, fuzz::Input& 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t bytes) {
   static const mlic::Engine slices[] = {make<mlic::Engine>(fuzz::models::mlic),
                                         make<mlic::Engine>(fuzz::models::mlic_plus),
-                                        make<mlic::Engine>(fuzz::models::mlic_plus_plus)};
+                                        make<mlic::Engine>(fuzz::models::mlic_plus_plus),
+                                        make<mlic::Engine>(fuzz::models::mlic_early)};
   static const groups::Engine grouped = make<groups::Engine>(fuzz::models::groups);
   fuzz::Input input(data, bytes);
   const auto kind = input.take<std::uint8_t>();
   if (kind % 4 < 3) {
-    run(slices[kind % 4], kind, slices[kind % 4].model().slices.size(), input);
+    const mlic::Engine& engine = slices[kind >= 128 && kind % 4 == 2 ? 3 : kind % 4];
+    run(engine, kind, engine.model().slices.size(), input);
   } else {
     run(grouped, kind, 0, input);
   }

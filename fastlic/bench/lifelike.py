@@ -88,6 +88,8 @@ def enliven(model: MLICPlusPlus, x: Tensor, y_spread: Tensor, z_spread: Tensor) 
     """
     done: set[str] = set()
     c = model.slice_channels
+    if model.early:  # it begins without an eye for its context
+        model.entropy_parameters_early.fusion[0].reset_parameters()  # type: ignore[operator, union-attr, index]
 
     def target(name: str, channels: int) -> tuple[Tensor, Tensor]:
         mean, std = torch.zeros(channels), torch.ones(channels)
@@ -96,7 +98,7 @@ def enliven(model: MLICPlusPlus, x: Tensor, y_spread: Tensor, z_spread: Tensor) 
         elif name == _last_name(model.h_a, "h_a"):
             std = z_spread
         elif name.startswith("entropy_parameters") and name.endswith("fusion.6"):
-            index = int(name.split(".")[1])
+            index = 0 if "_early." in name else int(name.split(".")[1])
             spread = y_spread[index * c : index * c + c]
             mean, std = torch.cat([spread, torch.zeros(c)]), torch.cat([spread, spread]) / 3
         return mean, std
@@ -154,11 +156,15 @@ def lifelike_mlic(
     return model
 
 
-def small_mlic(cls: type[MLICPlusPlus] = MLICPlusPlus, qualities: int = 2, seed: int = 5) -> MLICPlusPlus:
-    """A model of two slices with narrow transforms, for tests: quick, and alive in every part."""
+def small_mlic(cls: type[MLICPlusPlus] = MLICPlusPlus, qualities: int = 2, seed: int = 5, **rest: Any) -> MLICPlusPlus:
+    """A model of two slices with narrow transforms, for tests: quick, and alive in every part.
+
+    Args:
+        rest: further arguments of ``cls``.
+    """
     torch.manual_seed(seed)
     sizes = Sizes((16, 12, 8), (10, 12, 6), (12, 6), (14, 8), (16, 12, 10), (12, 8))
-    model = cls(8, 32, (4, 6, 8), qualities, slices=2, sizes=sizes).eval()
+    model = cls(8, 32, (4, 6, 8), qualities, slices=2, sizes=sizes, **rest).eval()
     x = photo()[None, :, 128:256, 256:448]
     y_spread, z_spread = torch.linspace(0.2, 3, 32), torch.linspace(0.3, 2, 8)
     enliven(model, x, y_spread, z_spread)

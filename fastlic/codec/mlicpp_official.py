@@ -57,6 +57,8 @@ def _tables(module: Any, name: str) -> CompressAiTables:
 
 def _walk(model: MLICPlusPlus, z_hat: Tensor, answer: _Answer) -> Tensor:
     """All passes in coding order; ``answer(indexes, means, positions, first channel)`` gives values. Returns y_hat."""
+    if model.early:
+        raise ValueError("the official code knows no early context: such a model has no official streams")
     hyper = model.h_s(z_hat)
     hyper_means = hyper.chunk(2, 1)[1]
     height, width = hyper.shape[2:]

@@ -81,7 +81,11 @@ def start_densities(model: Hyperprior, y: Tensor) -> None:
     scales = y.std((0, 2, 3)) * middle * 0.5
     if isinstance(model, MLICPlusPlus):
         heads = [*model.entropy_parameters_anchor, *model.entropy_parameters_nonanchor]
-        for head, part in zip(heads, [*scales.chunk(model.slices)] * 2, strict=True):
+        parts = [*scales.chunk(model.slices)] * 2
+        if model.early:
+            heads.append(model.entropy_parameters_early)
+            parts.append(parts[0])
+        for head, part in zip(heads, parts, strict=True):
             head.fusion[-1].bias.data[: len(part)] = part  # type: ignore[union-attr, operator, index]
         for predictor in [*model.lrp_anchor, *model.lrp_nonanchor]:
             last = predictor.lrp_transform[-1]  # type: ignore[union-attr, index]

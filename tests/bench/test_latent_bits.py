@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from fastlic.bench.latent_bits import main
 from fastlic.models import JAHP, MLICPlusPlus
 
 
-@pytest.mark.parametrize("family", [JAHP, MLICPlusPlus])
+@pytest.mark.parametrize("family", [JAHP, MLICPlusPlus, partial(MLICPlusPlus, blocks=1, early=True)])
 def test_bits_of_slices_and_halves_add_up_to_the_float_path(family, tmp_path: Path, capsys):
     torch.manual_seed(0)
     model = family(16, 64, (8, 12, 16), qualities=8)

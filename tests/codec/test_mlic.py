@@ -10,17 +10,24 @@ import torch
 import fastlic
 from fastlic.bench.lifelike import photo, small_mlic
 from fastlic.codec import mlic_drivers
+from fastlic.codec.families.mlic import MlicCoder
 from fastlic.entropy.mlic.rate import table_bits
 from fastlic.errors import CorruptStreamError, ModelMismatchError
 from fastlic.models import MLIC, MLICPlus, MLICPlusPlus
 
-FAMILY = {"mlic": MLIC, "mlic+": MLICPlus, "mlic++": MLICPlusPlus}
+FAMILY = {
+    "mlic": (MLIC, {}),
+    "mlic+": (MLICPlus, {}),
+    "mlic++": (MLICPlusPlus, {}),
+    "mlic++, early": (MLICPlusPlus, {"blocks": 1, "early": True}),
+}
 BACKENDS = list(mlic_drivers.ENCODE)
 
 
 @cache
 def codec_of(name: str) -> fastlic.Codec:
-    return fastlic.Codec(small_mlic(FAMILY[name]), [photo()[:, 128:256, 256:448]])
+    cls, how = FAMILY[name]
+    return fastlic.Codec(small_mlic(cls, **how), [photo()[:, 128:256, 256:448]])
 
 
 def crop(height: int = 100, width: int = 150) -> torch.Tensor:
@@ -70,8 +77,9 @@ def test_previews_read_the_first_slices(backend):
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_a_saved_codec_gives_the_same_streams(tmp_path, half):
-    codec = codec_of("mlic++")
+@pytest.mark.parametrize("name", ["mlic++", "mlic++, early"])
+def test_a_saved_codec_gives_the_same_streams(tmp_path, half, name):
+    codec = codec_of(name)
     codec.save(tmp_path / "codec.safetensors", half=half, training=not half)
     again = fastlic.load(tmp_path / "codec.safetensors")
     assert again.fingerprint == codec.fingerprint and (again.model is None) == half
@@ -80,6 +88,19 @@ def test_a_saved_codec_gives_the_same_streams(tmp_path, half):
     if not half:
         assert again.compress(crop(), 2) == data
         assert fastlic.decompress(data).shape == (3, 100, 150)
+
+
+def test_integers_of_another_model_are_refused():
+    coders = {name: codec_of(name)._coder for name in FAMILY}
+    for name, other, fault in (
+        ("mlic++", "mlic", "those of a 'mlic' model"),
+        ("mlic++", "mlic++, early", "an early context"),
+        ("mlic++, early", "mlic++", "no early context"),
+    ):
+        mine, theirs = coders[name], coders[other]
+        floats = mine.model.state_dict()
+        with pytest.raises(ValueError, match=fault):
+            MlicCoder.from_stored(mine.family, mine.config, floats, theirs.entropy.to_arrays())
 
 
 @pytest.mark.parametrize("name", FAMILY)

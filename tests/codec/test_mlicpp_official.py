@@ -93,6 +93,13 @@ def test_damaged_strings_are_found(model):
         official.decompress(model, [[y]], out["shape"])
 
 
+def test_the_official_code_knows_no_early_context():
+    model = small_mlic(MLICPlusPlus, qualities=0, early=True)
+    official.update(model)
+    with pytest.raises(ValueError, match="no early context"):
+        official.compress(model, torch.zeros(1, 3, 64, 64))
+
+
 def test_a_model_without_tables_says_how_to_make_them():
     with pytest.raises(ValueError, match="update"):
         official.compress(small_mlic(MLICPlusPlus, qualities=0), torch.zeros(1, 3, 64, 64))

@@ -23,18 +23,25 @@ from fastlic.entropy.checkerboard.layers import PLAIN, SHUFFLED, TRANSPOSED, Lay
 from fastlic.entropy.convert import latents_of
 from fastlic.entropy.mlic import convert as conversion
 from fastlic.entropy.mlic.model import IntegerMLIC
+from fastlic.entropy.mlic.schedule import mlic_schedule
 from fastlic.models import MLIC, MLICPlus, MLICPlusPlus
 from fastlic.models.mlic.attention import linear_attention
-from fastlic.models.mlic.checkerboard import anchors
+from fastlic.models.mlic.checkerboard import anchors, even_rows
 
 TABLES = Tables.make()
-FAMILY = {"mlic": MLIC, "mlic+": MLICPlus, "mlic++": MLICPlusPlus}
+FAMILY = {
+    "mlic": (MLIC, {}),
+    "mlic+": (MLICPlus, {}),
+    "mlic++": (MLICPlusPlus, {}),
+    "mlic++, early": (MLICPlusPlus, {"blocks": 1, "early": True}),
+}
 
 
 @cache
 def lively(name: str, seed: int = 5) -> tuple[MLICPlusPlus, IntegerMLIC, torch.Tensor, dict[str, np.ndarray]]:
     """A model, its integers, a latent [1, 32, 8, 12], and the real values of activations' units by name."""
-    model, x = small_mlic(FAMILY[name], seed=seed), photo()[:, 128:256, 256:448]
+    cls, how = FAMILY[name]
+    model, x = small_mlic(cls, seed=seed, **how), photo()[:, 128:256, 256:448]
     units: dict[str, np.ndarray] = {}
     scale = conversion._Ranges.scale
 
@@ -128,7 +135,8 @@ def test_integers_survive_storage(name):
     integers = integers_of(name)
     again = IntegerMLIC.from_arrays(integers.to_arrays())
     assert again.fingerprint() == integers.fingerprint()
-    assert again.layers.keys() == integers.layers.keys() and again.family == name
+    assert again.layers.keys() == integers.layers.keys() and again.family == FAMILY[name][0].family
+    assert again.early == FAMILY[name][1].get("early", False)
     with pytest.raises(ValueError, match="no integers of an MLIC model"):
         IntegerMLIC.from_arrays({})
 
@@ -142,7 +150,7 @@ def close(got: torch.Tensor, units: np.ndarray, want: torch.Tensor, where: torch
 
 
 def context_errors(name: str, seed: int) -> dict[str, float]:
-    """Errors of the second slice's contexts, integers against floats that are fed with the same latents."""
+    """Errors of the early and the second slice's contexts, integers against floats fed with the same latents."""
     model, integers, y, units = lively(name, seed)
     c = model.slice_channels
     decoded = torch.cat([integers.latent_input(i, (y[0, i * c : i * c + c] * 64).round().long()) for i in range(2)])
@@ -160,12 +168,16 @@ def context_errors(name: str, seed: int) -> dict[str, float]:
                 model.local_context[1](current),
             ),
         }
+        if model.early:
+            integer, floats = (anchors(x) * even_rows(x) for x in (decoded[:c], real[:, :c]))
+            got["early_context"] = (integers.early_context(integer), model.early_context(floats))
         if name != "mlic":
             got["global_inter_context"] = (integers.inter(1, decoded[:c]), model.global_inter_context[1](real[:, :c]))
     others = anchors(torch.ones(y.shape[2:])) == 0
     errors = {}
     for context, (integer, floats) in got.items():
-        scale = units.get(f"{context}.1", units.get(f"{context}.1.fushion.4", units.get(f"{context}.1.4")))
+        names = (f"{context}.{layer}" for layer in ("1", "1.fushion.4", "1.4", "fushion.4"))
+        scale = next(units[key] for key in names if key in units)
         where = others if context == "local_context" else None
         errors[context] = close(integer, scale, floats[0].double(), where)
     return errors
@@ -178,6 +190,23 @@ def test_every_context_is_close_to_the_float_one(name):
     models = [context_errors(name, seed) for seed in range(5, 10)]
     for context in models[0]:
         assert statistics.median(errors[context] for errors in models) < 0.1, context
+
+
+@pytest.mark.parametrize("height, width, rows", [(5, 6, [0, 1]), (1, 6, [0]), (2, 1, [1])])
+def test_the_first_slices_anchors_are_coded_by_rows_in_passes_that_are_never_empty(height, width, rows):
+    schedule = mlic_schedule(integers_of("mlic++, early"), height, width)
+    step, passes = next(schedule), []
+    with pytest.raises(StopIteration):
+        while True:
+            passes.append((step.section, step.channels[0], step.where))
+            step = schedule.send(torch.zeros(step.indexes.shape, dtype=torch.int64))
+    everywhere = torch.arange(height * width)
+    row, anchor = everywhere // width, (everywhere // width + everywhere % width) % 2 == 1
+    first = [everywhere[anchor & (row % 2 == parity)] for parity in rows]
+    want = [(0, *first, everywhere[~anchor]), (16, everywhere[anchor], everywhere[~anchor])]
+    assert passes[0][0] == 0
+    got = [(section, channel, *where.tolist()) for section, channel, where in passes[1:]]
+    assert got == [(1, channel, *where.tolist()) for channel, *parts in want for where in parts]
 
 
 @pytest.mark.parametrize("name", ["mlic", "mlic+"])

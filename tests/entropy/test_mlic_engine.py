@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,9 +25,21 @@ from fastlic.ops.mlic_engine import MlicEngine
 
 SUPPORTED = _native.supported_isas()
 SIZES = [(1, 2), (5, 2), (2, 6), (9, 14), (12, 8)]
-FAMILIES = {"mlic": (MLIC, True), "mlic+": (MLICPlus, True), "mlic++": (MLICPlusPlus, True)}
-# The published hyper synthesis, whose convolutions are shuffled into 2x2 cells; the others transpose.
-MODELS = {**FAMILIES, "mlic++, sub-pixel": (MLICPlusPlus, False)}
+NARROW = {"widths": (4, 6, 8)}
+FAMILIES = {
+    "mlic": (MLIC, NARROW),
+    "mlic+": (MLICPlus, NARROW),
+    "mlic++": (MLICPlusPlus, NARROW),
+    "mlic++, early": (MLICPlusPlus, {**NARROW, "blocks": 1, "early": True}),
+}
+MODELS = {
+    **FAMILIES,
+    # The published hyper synthesis, whose convolutions are shuffled into 2x2 cells; the others transpose.
+    "mlic++, sub-pixel": (MLICPlusPlus, {}),
+    "mlic, early": (MLIC, {**NARROW, "early": True}),
+    # No channel context whose place the early one could take.
+    "mlic+, one slice": (MLICPlus, {**NARROW, "slices": 1, "early": True}),
+}
 
 
 @pytest.fixture(params=SUPPORTED)
@@ -37,12 +50,12 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _native.set_isa(before)
 
 
-def random_model(cls: type[MLICPlusPlus], narrow: bool) -> IntegerMLIC:
+def random_model(cls: type[MLICPlusPlus], how: dict[str, Any]) -> IntegerMLIC:
     """Three slices of 12 channels (no whole panel of 32) and as uneven sizes inside; alive in every part."""
     torch.manual_seed(11)
     sizes = Sizes((16, 12, 9), (10, 12, 6), (13, 6), (14, 8), (33, 12, 10), (12, 8))
     n, m = 7, 36
-    model = cls(n, m, (4, 6, 8) if narrow else None, slices=3, sizes=sizes).eval()
+    model = cls(n, m, **{"slices": 3, "sizes": sizes, **how}).eval()
     x = photo()[None, :, 128:256, 256:448]
     z_spread = torch.linspace(0.3, 2, n)
     enliven(model, x, torch.linspace(0.2, 4, m), z_spread)
@@ -74,7 +87,8 @@ def test_bytes_latents_and_previews_equal_the_reference_on_every_instruction_set
         pair = random_latents(model, *size)
         for zones in (None, [zones_for(2.0)]):
             ((sections, latents),) = drivers.encode_many(model, [pair], "reference", zones=zones)
-            preview = drivers.decode_many(model, [(sections, *size)], "reference", slices=2)[0]
+            fewer = model.slices - 1
+            preview = drivers.decode_many(model, [(sections, *size)], "reference", slices=fewer)[0]
             assert not same(preview, latents)
             try:
                 for level in SUPPORTED:
@@ -82,7 +96,7 @@ def test_bytes_latents_and_previews_equal_the_reference_on_every_instruction_set
                     ((got, seen),) = drivers.encode_many(model, [pair], "cpp", zones=zones)
                     assert got == sections and same(seen, latents), (level, size)
                     assert same(drivers.decode_many(model, [(sections, *size)], "cpp")[0], latents), (level, size)
-                    assert same(drivers.decode_many(model, [(sections, *size)], "cpp", slices=2)[0], preview)
+                    assert same(drivers.decode_many(model, [(sections, *size)], "cpp", slices=fewer)[0], preview)
             finally:
                 _native.set_isa(before)
 
@@ -210,14 +224,23 @@ def test_hostile_integers_are_refused_or_harmless(models, name):
 
 
 def test_damaged_arrays_are_named(models):
-    model = models["mlic++"]
+    model = models["mlic++, early"]
     arrays = model.to_arrays()
+    early = "layers.early", "layers.parameters.e.0"
     for key, change, fault in (
         ("layers.local.1.qkv.weight", None, "local.1.qkv"),
         ("local.1.bias", arrays["local.1.bias"][:1], r"local\.1\.bias.*\[2, 81\]"),
         ("tables.tanh", arrays["tables.tanh"][:7], "tables.tanh"),
         ("shape", np.array([3, 2], np.int32), "family and number of slices"),
         ("y.thresholds", arrays["y.thresholds"][::-1], "must be in ascending order"),
+        (f"{early[0]}.0.geometry", None, r"parameters\.e\.0' reads an early context, which is missing"),
+        (f"{early[0]}.1.weight", None, r"early\.1\.weight' is missing"),
+        (f"{early[0]}.2.geometry", None, "early' must have as many outputs as channel contexts"),
+        (f"{early[0]}.0.geometry", np.array([3, 1], np.int32), "slice 0' must keep its size"),
+        (f"{early[0]}.0.bias", np.full_like(arrays[f"{early[0]}.0.bias"], 2**31 - 1), r"early\.0' can overflow"),
+        (f"{early[1]}.0.geometry", None, r"parameters\.e\.0\.0' is missing"),
+        (f"{early[1]}.0.weight", arrays[f"{early[1]}.0.weight"][:, :-1], r"parameters\.e\.0\.0' must read 81 channels"),
+        (f"{early[1]}.3.geometry", None, r"parameters\.e\.0' must end with 2 x slice"),
     ):
         damaged = {k: v for k, v in arrays.items() if k != key}
         if change is not None:

@@ -15,7 +15,7 @@ import torch
 from fastlic.models import JAHP, MLIC, MLICPlus, MLICPlusPlus
 from fastlic.models.mlic import Sizes
 from fastlic.models.mlic.attention import GlobalIntraContext, linear_attention, softmax_attention
-from fastlic.models.mlic.checkerboard import anchors, others, positions
+from fastlic.models.mlic.checkerboard import anchors, even_rows, others, positions
 from fastlic.models.mlic.checkpoint import normalise
 from fastlic.models.mlic.local import LocalContext
 
@@ -89,10 +89,13 @@ def test_a_checkpoint_without_tensors_is_refused_in_words():
         MLICPlusPlus.from_state_dict({"a": torch.zeros(1)})
 
 
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("slices", [1, 2])
 @pytest.mark.parametrize("name", FAMILY)
 @pytest.mark.parametrize("widths", [None, (4, 6, 8)])
-def test_sizes_are_read_off_a_state_dict(name, widths):
-    model = FAMILY[name](8, 32, widths, qualities=2 if widths else 0, slices=2, sizes=SMALL)
+def test_sizes_are_read_off_a_state_dict(name, widths, slices, early):
+    how = {"qualities": 2, "blocks": 3 - slices} if widths else {}
+    model = FAMILY[name](8, 32, widths, slices=slices, sizes=SMALL, early=early, **how)
     again = FAMILY[name].from_state_dict(model.state_dict())
     assert again.config == model.config == FAMILY[name](**model.config).config
     x = torch.rand(2, 3, 64, 128)
@@ -110,12 +113,61 @@ def test_narrow_models_take_the_transforms_of_a_jahp():
     assert not unknown and not [k for k in missing if k.startswith(("g_", "h_", "gain"))]
 
 
-@pytest.mark.parametrize("name", FAMILY)
-def test_every_parameter_learns(name):
+def test_blocks_are_for_narrow_transforms():
+    with pytest.raises(ValueError, match="blocks are for narrow transforms"):
+        MLICPlusPlus(8, 32, slices=2, sizes=SMALL, blocks=1)
+
+
+def test_residual_blocks_begin_as_nothing():
+    model = MLICPlusPlus(8, 32, (4, 6, 8), slices=2, sizes=SMALL, blocks=2).eval()
+    plain = MLICPlusPlus(8, 32, (4, 6, 8), slices=2, sizes=SMALL).eval()
+    missing, unknown = plain.load_state_dict(model.state_dict(), strict=False)
+    assert not missing and all(".blocks." in key for key in unknown) and len(unknown) == 6 * 2 * 4
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model.g_a(x), plain.g_a(x))
+        assert torch.equal(model(x)["x_hat"], plain(x)["x_hat"])
+
+
+def test_anchors_in_odd_rows_know_those_in_even_rows_and_nothing_else():
     torch.manual_seed(0)
-    model = FAMILY[name](8, 32, (4, 6, 8), 2, slices=2, sizes=SMALL).train()
-    with torch.no_grad():  # an untrained g_a gives zeros, of which the context learns nothing
-        model.g_a[-1].weight *= 300
+    model = MLICPlusPlus(8, 32, (4, 6, 8), slices=2, sizes=SMALL, early=True)
+    head, hyper = torch.randn(1, 32, 6, 8), torch.randn(1, 64, 6, 8)
+    coded, other = torch.randn(2, 1, 16, 6, 8)
+    known = even_rows(coded) * anchors(torch.ones(6, 8))
+    with torch.no_grad():
+        model.entropy_parameters_early.fusion[0].reset_parameters()
+        want = model.refined_anchors(head, coded, hyper)
+        assert torch.equal(model.refined_anchors(head, coded * known + other * (1 - known), hyper), want)
+        got = model.refined_anchors(head, other * known + coded * (1 - known), hyper)
+    assert torch.equal(want[..., ::2, :], head[..., ::2, :]) and torch.equal(got[..., ::2, :], head[..., ::2, :])
+    assert (got != want)[..., 1::2, :].any(1).all()
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_an_early_context_begins_as_nothing(slices):
+    torch.manual_seed(0)
+    sizes = {"widths": (4, 6, 8), "slices": slices, "sizes": SMALL}
+    plain, model = MLICPlusPlus(8, 32, **sizes).eval(), MLICPlusPlus(8, 32, **sizes, early=True).eval()
+    missing, unknown = model.load_state_dict(plain.state_dict(), strict=False)
+    assert not unknown and all(key.startswith(("early_context.", "entropy_parameters_early.")) for key in missing)
+    model.start_early()
+    y, z_hat = torch.randn(1, 32, 8, 8) * 5, torch.randn(1, 8, 2, 2)
+    with torch.no_grad():
+        for got, want in zip(model.code_latent(y, z_hat), plain.code_latent(y, z_hat), strict=True):
+            torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("how", [{}, {"blocks": 1, "early": True}])
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_parameter_learns(name, how):
+    torch.manual_seed(0)
+    model = FAMILY[name](8, 32, (4, 6, 8), 2, slices=2, sizes=SMALL, **how).train()
+    with torch.no_grad():
+        model.g_a[-1].weight *= 300  # an untrained g_a gives zeros, of which the context learns nothing
+        for key, p in model.named_parameters():  # what begins as nothing passes no gradient on
+            if ".blocks." in key or key == "entropy_parameters_early.fusion.0.weight":
+                p += torch.randn_like(p) / 10
     out = model(torch.rand(2, 3, 64, 64), torch.tensor([1.0, 2.0]))
     bits = sum(-p.log2().sum() for p in out["likelihoods"].values())
     (out["x_hat"].square().sum() + bits + model.aux_loss()).backward()

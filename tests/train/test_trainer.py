@@ -15,6 +15,7 @@ from PIL import Image
 
 from fastlic.codec.image_files import read_image
 from fastlic.models import JAHP, McQuic, MLICPlusPlus
+from fastlic.models.mlic import Sizes
 from fastlic.train import klt, vq, vq_words
 from fastlic.train.config import RunConfig
 from fastlic.train.data import Sampler, load_tiles
@@ -97,6 +98,16 @@ def test_karhunen_loeve_start_reconstructs_where_random_weights_do_not():
         with torch.no_grad():
             errors.append((model.g_s(model.g_a(x)) - x).square().mean().item())
     assert errors[1] < 0.003 < 0.02 < errors[0]
+
+
+def test_an_early_context_starts_with_the_scales_of_the_first_slice():
+    sizes = Sizes((8, 8, 8), (8, 8, 8), (8, 8), (8, 8), (8, 8, 8), (8, 8))
+    model = MLICPlusPlus(8, 24, (8, 12, 16), slices=3, sizes=sizes, early=True)
+    klt.start_densities(model, torch.randn(1, 24, 8, 8) * torch.linspace(1, 9, 24)[:, None, None])
+    head, coded, hyper = model.entropy_parameters_anchor[0], torch.randn(1, 8, 8, 8), torch.randn(1, 48, 8, 8)
+    with torch.no_grad():
+        want = head(hyper)
+        torch.testing.assert_close(model.refined_anchors(want, coded, hyper), want)
 
 
 def test_a_step_that_is_not_finite_changes_nothing(tiles: Path, tmp_path: Path):

@@ -104,7 +104,8 @@ class Run {
         size_(size),
         channels_(model.slice_channels),
         rows_(size.height * size.width * model.blocks.size),
-        latent_(size.height * size.width * channels_) {}
+        latent_(size.height * size.width * channels_),
+        wide_(model.blocks.slice) {}
 
   void all() {
     hyper();
@@ -141,9 +142,18 @@ class Run {
       }
     }
     std::fill(latent_.begin(), latent_.end(), 0);
-    pass(i, {true});
+    const Parity anchors{true}, others{false};
+    if (i == 0 && model_.has_early()) {
+      pass(i, {anchors, 0, 2}, nets.parameters[0], model_.blocks.inter);
+      run(nets.early, as_source(slice_block(0)), block(model_.blocks.channel), work_.stack, tools_);
+      pass(i, {anchors, 1, 2}, nets.refined, model_.blocks.channel);
+    } else {
+      pass(i, {anchors}, nets.parameters[0], model_.blocks.inter);
+    }
+    predict_residue(i, anchors);
     near(i);
-    pass(i, {false});
+    pass(i, {others}, nets.parameters[1], model_.blocks.local);
+    predict_residue(i, others);
     const std::size_t m = model_.latent_channels();
     for (std::size_t p = 0; p < positions(); ++p) {
       std::copy_n(&latent_[p * channels_], channels_, out_.y + p * m + i * channels_);
@@ -173,23 +183,32 @@ class Run {
                   block(model_.blocks.intra), work_, tools_);
   }
 
-  void pass(std::size_t i, Parity parity) {
-    const Slice& nets = model_.slices[i];
-    const std::size_t which = parity.anchors ? 0 : 1, h = size_.height, w = size_.width, c = channels_;
+  // What is coded together: positions of one parity in rows row, row + step, ...
+  struct Part {
+    Parity parity;
+    std::size_t row = 0, step = 1;
+  };
+
+  // parameters: the stack that reads the rows of memory from the block at `from` on.
+  void pass(std::size_t i, const Part& part, const Stack& parameters, std::size_t from) {
+    const std::size_t w = size_.width, c = channels_;
     where_.clear();
-    for (std::size_t r = 0; r < h; ++r) {
-      for (std::size_t k = parity.first(r); k < w; k += 2) where_.push_back(r * w + k);
+    begin_.clear();
+    for (std::size_t r = part.row; r < size_.height; r += part.step) {
+      begin_.push_back(where_.size());
+      for (std::size_t k = part.parity.first(r); k < w; k += 2) where_.push_back(r * w + k);
     }
+    if (where_.empty()) return;  // a map of one row has no odd ones
     // Parameters, half a row of the map at a time: its positions lie two rows of memory apart.
-    const Stack& parameters = nets.parameters[which];
-    const std::size_t columns = parameters.back().columns();
-    const Target read = block(parity.anchors ? model_.blocks.inter : model_.blocks.local);
+    const std::size_t columns = parameters.back().columns(), rows = begin_.size();
+    const Target read = block(from);
     head_.resize(where_.size() * columns);
     constexpr std::size_t kBand = 2;  // rows of the map
-    parallel_for((h + kBand - 1) / kBand, tools_.team, [&](std::size_t band) {
+    parallel_for((rows + kBand - 1) / kBand, tools_.team, [&](std::size_t band) {
       Buffer<std::int16_t> hidden[2];
-      for (std::size_t r = band * kBand; r < std::min(h, (band + 1) * kBand); ++r) {
-        const std::size_t first = parity.first(r), count = parity.count(r, w);
+      for (std::size_t k = band * kBand; k < std::min(rows, (band + 1) * kBand); ++k) {
+        const std::size_t r = part.row + k * part.step;
+        const std::size_t first = part.parity.first(r), count = part.parity.count(r, w);
         if (count == 0) continue;
         const std::int16_t* a = read.at(r, first);
         std::size_t stride = 2 * read.stride;
@@ -200,7 +219,7 @@ class Run {
           a = to.data();
           stride = parameters[l].columns();
         }
-        apply_head(parameters.back(), a, stride, count, &head_[before(parity, r) * columns], tools_);
+        apply_head(parameters.back(), a, stride, count, &head_[begin_[k] * columns], tools_);
       }
     });
     std::uint8_t* indexes = source_.indexes(where_.size() * c);
@@ -209,32 +228,34 @@ class Run {
     }
     const std::int32_t* means = head_.data() + c;
     const std::int32_t* symbols = source_.symbols(where_, i, means, columns);
-    const Target activations = slice_block(i);
     const std::size_t m = model_.latent_channels();
-    Buffer<std::int32_t> wide(model_.blocks.slice);
-    const auto activate = [&](std::size_t position) {
-      std::copy_n(&latent_[position * c], c, wide.data());
-      tools_.engine.requantise16(wide.data(), nets.input, {0, model_.blocks.slice}, activations.at(position));
-    };
     for (std::size_t k = 0; k < where_.size(); ++k) {
       tools_.engine.reconstruct(symbols + k * c, means + k * columns, c, &latent_[where_[k] * c]);
       std::copy_n(symbols + k * c, c, out_.symbols + where_[k] * m + i * c);
-      activate(where_[k]);
-    }
-    // Residual prediction reads [hyper means, slices, current], which lie side by side.
-    const Target residue = residue_.shape(h, w, c);
-    run(nets.residual[which], as_source(block(model_.blocks.means)), residue, work_.stack, tools_);
-    for (const std::size_t position : where_) {
-      for (std::size_t k = 0; k < c; ++k) {
-        latent_[position * c + k] += model_.tables.tanh[static_cast<std::size_t>(residue.at(position)[k] + 2048)];
-      }
-      activate(position);
+      activate(i, where_[k]);
     }
   }
 
-  // Positions of one parity in the rows above r.
-  std::size_t before(Parity parity, std::size_t r) const {
-    return r / 2 * size_.width + (r % 2 != 0 ? parity.count(0, size_.width) : 0);
+  // Residual prediction reads [hyper means, slices, current], which lie side by side.
+  void predict_residue(std::size_t i, Parity parity) {
+    const std::size_t w = size_.width, c = channels_;
+    const Target residue = residue_.shape(size_.height, w, c);
+    run(model_.slices[i].residual[parity.anchors ? 0 : 1], as_source(block(model_.blocks.means)), residue, work_.stack,
+        tools_);
+    for (std::size_t r = 0; r < size_.height; ++r) {
+      for (std::size_t position = r * w + parity.first(r); position < (r + 1) * w; position += 2) {
+        for (std::size_t k = 0; k < c; ++k) {
+          latent_[position * c + k] += model_.tables.tanh[static_cast<std::size_t>(residue.at(position)[k] + 2048)];
+        }
+        activate(i, position);
+      }
+    }
+  }
+
+  // From a position's latents of slice i to its activations.
+  void activate(std::size_t i, std::size_t position) {
+    std::copy_n(&latent_[position * channels_], channels_, wide_.data());
+    tools_.engine.requantise16(wide_.data(), model_.slices[i].input, {0, wide_.size()}, slice_block(i).at(position));
   }
 
   const Model& model_;
@@ -245,8 +266,9 @@ class Run {
   const std::size_t channels_;
   Buffer<std::int16_t> rows_;     // [positions][blocks.size]
   Buffer<std::int32_t> latent_;   // of the slice in flight, [positions][channels]
+  Buffer<std::int32_t> wide_;     // one position's latents, padded
   Buffer<std::int32_t> head_;     // of the pass in flight
-  std::vector<std::size_t> where_;
+  std::vector<std::size_t> where_, begin_;  // its positions, and the first of each of its rows
   Plane others_, anchors_, residue_;
   Workspace work_;
 };

@@ -164,6 +164,10 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
     channel_size = outputs_of_stack("layers.channel.1");
     if (has_inter()) inter_size = outputs_of("layers.inter.1.skip");
   }
+  const bool early = engine::count_layers(reader, "layers.early") > 0;
+  require(early || engine::count_layers(reader, "layers.parameters.e.0") == 0, "parameters.e.0",
+          "reads an early context, which is missing");
+  if (early && count == 1) channel_size = outputs_of_stack("layers.early");
   for (const std::size_t size : {local_size, intra_size, inter_size, channel_size}) {
     require(size <= kMaxChannels, "contexts", "are too wide");
   }
@@ -215,7 +219,13 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
       require(slice.residual[which].back().outputs == c && slice.residual[which].back().gelu.empty(),
               "residual." + suffix, "must end with the slice's channels");
     }
-    for (const Stack* stack : {&slice.channel, &slice.stacked, &slice.residual[0], &slice.residual[1]}) {
+    if (i == 0 && early) {
+      slice.early = read.stack("layers.early", {c});
+      require(slice.early.back().outputs == channel_size, "early", "must have as many outputs as channel contexts");
+      slice.refined = read.dense_stack("layers.parameters.e.0", {channel_size, m, m}, kMaxWideBits);
+      require(slice.refined.back().outputs == 2 * c, "parameters.e.0", "must end with 2 x slice");
+    }
+    for (const Stack* stack : {&slice.channel, &slice.early, &slice.stacked, &slice.residual[0], &slice.residual[1]}) {
       require(layers::keeps_size(*stack), "slice " + number, "must keep its size");
     }
     slices.push_back(std::move(slice));

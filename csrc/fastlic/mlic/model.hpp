@@ -7,7 +7,7 @@
 //     [ local | intra | inter | channel | hyper scales | hyper means | slice 0 | slice 1 | ... ]
 //
 // each block padded to whole panels. Every network of the model reads a contiguous piece of it: nothing is ever
-// concatenated.
+// concatenated. The first slice has no channel context; its early context, if the model has one, takes that block.
 #pragma once
 
 #include <array>
@@ -89,10 +89,12 @@ struct LocalAttention {
 // One slice's networks.
 struct Slice {
   Stack channel;
+  Stack early;  // of the first slice, or empty: what its anchors in even rows tell about those in odd rows
   Attention inter, intra;
   LocalAttention local;
   Stack stacked;                             // MLIC's local context
   std::array<Stack, 2> parameters, residual;  // anchors, others
+  Stack refined;                             // parameters of anchors behind the early context
   Requantiser input;                         // from latents to activations
 };
 
@@ -122,6 +124,7 @@ struct Model {
   std::size_t latent_channels() const noexcept { return slices.size() * slice_channels; }
   bool linear() const noexcept { return family == Family::mlic_plus_plus; }
   bool has_inter() const noexcept { return family != Family::mlic; }
+  bool has_early() const noexcept { return !slices[0].early.empty(); }
   std::size_t slice_channels = 0;
 };
 

@@ -76,6 +76,8 @@ class MlicCoder(FamilyCoder[Target, MlicLatents]):
         entropy = IntegerMLIC.from_arrays(integers)
         if (entropy.family, entropy.slices, entropy.latent_channels) != (family, model.slices, model.M):
             raise ValueError(f"its integers are those of a {entropy.family!r} model of {entropy.slices} slices")
+        if entropy.early != model.early:
+            raise ValueError(f"its integers have {'an' if entropy.early else 'no'} early context, unlike its model")
         # Files for coding alone leave out the float entropy network; a model with random parts must not be handed out.
         return cls(model, entropy, whole=not absent)
 

@@ -41,7 +41,7 @@ from fastlic.entropy.fixed import (
     fixed_point,
 )
 from fastlic.entropy.mlic.model import IntegerMLIC
-from fastlic.entropy.mlic.schedule import ANCHORS, OTHERS, mlic_schedule
+from fastlic.entropy.mlic.schedule import ANCHORS, EARLY, OTHERS, mlic_schedule
 from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.entropy.zones import zones_for
 from fastlic.models.layers import LEAKY_SLOPE
@@ -323,9 +323,13 @@ def convert(model: MLICPlusPlus, images: Sequence[Tensor]) -> IntegerMLIC:
             source, previous = f"global_intra_context.{i}", y_units[(i - 1) * c : i * c]
             attended = build.attention(f"intra.{i}", source, (previous, previous, here), HEADS_INTRA)
             near.append(build.tail(f"intra.{i}", source, attended))
-        for which, long, contexts in ((ANCHORS, "anchor", past), (OTHERS, "nonanchor", [*near, *past])):
+        heads = [(ANCHORS, f"anchor.{i}", past), (OTHERS, f"nonanchor.{i}", [*near, *past])]
+        if model.early and i == 0:
+            heads.append((EARLY, "early", [build.stack("early", "early_context.fushion", here)]))
+        for which, source, contexts in heads:
             joined = np.concatenate([*contexts, hyper])
-            build.stack(f"parameters.{which}.{i}", f"entropy_parameters_{long}.{i}.fusion", joined, head, WIDE_BITS)
+            build.stack(f"parameters.{which}.{i}", f"entropy_parameters_{source}.fusion", joined, head, WIDE_BITS)
+        for which, long in ((ANCHORS, "anchor"), (OTHERS, "nonanchor")):
             joined = np.concatenate([hyper[m:], before, here])
             units = np.full(c, _UNIT_SCORE)
             build.stack(f"residual.{which}.{i}", f"lrp_{long}.{i}.lrp_transform", joined, units)

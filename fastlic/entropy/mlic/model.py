@@ -90,6 +90,11 @@ class IntegerMLIC:
         """Whether attention normalises queries and keys apart (MLIC++)."""
         return self.family == "mlic++"
 
+    @property
+    def early(self) -> bool:
+        """Whether the first slice's anchors in odd rows know those in even rows."""
+        return "early.0" in self.layers
+
     def stack(self, name: str, x: Tensor) -> Tensor:
         """The layers ``name``.0, ``name``.1, ... one after the other."""
         depth = 0
@@ -123,6 +128,10 @@ class IntegerMLIC:
     def channel(self, index: int, decoded: Tensor) -> Tensor:
         """From all earlier slices [C * index, h, w]."""
         return self.stack(f"channel.{index}", decoded)
+
+    def early_context(self, current: Tensor) -> Tensor:
+        """From the first slice's anchors in even rows [C, h, w], zero elsewhere."""
+        return self.stack("early", current)
 
     def inter(self, index: int, decoded: Tensor) -> Tensor:
         """Attention over all earlier slices [C * index, h, w]."""
@@ -258,7 +267,11 @@ class IntegerMLIC:
     # ---- answers
 
     def parameters(self, which: str, index: int, joined: Tensor) -> tuple[Tensor, Tensor]:
-        """(scales in units of 2^-10, means of 2^-6) [n, C] each, from joined contexts [n, c]; which: "a" or "n"."""
+        """(scales in units of 2^-10, means of 2^-6) [n, C] each, from joined contexts [n, c].
+
+        Args:
+            which: "a" for anchors, "n" for the others, "e" for the first slice's anchors behind the early context.
+        """
         name, depth = f"parameters.{which}.{index}", 0
         while f"{name}.{depth}" in self.layers:
             joined = self.layers[f"{name}.{depth}"].rows(joined, self.tables)

@@ -1,6 +1,12 @@
-"""The coding schedule of the MLIC family, written once for both directions: z, then slices x (anchors, others)."""
+"""The coding schedule of the MLIC family, written once for both directions: z, then slices x (anchors, others).
+
+Where a model has an early context, the first slice's anchors are two passes: those of even rows, then those of odd
+rows, which know them.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
@@ -11,7 +17,20 @@ from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.schedule import Latents, hyper_size
 from fastlic.models.mlic.checkerboard import positions
 
-ANCHORS, OTHERS = "a", "n"
+ANCHORS, OTHERS, EARLY = "a", "n", "e"  # EARLY: anchors that know the early context
+
+
+def _pass(
+    model: IntegerMLIC, which: str, index: int, at: Tensor, contexts: list[Tensor], latent: Tensor
+) -> Generator[Pass, Tensor, None]:
+    """Codes the positions ``at`` of slice ``index`` into latent [C, h * w]; no positions are no pass."""
+    if not len(at):
+        return
+    c = model.slice_channels
+    given = torch.cat([context.flatten(1)[:, at] for context in contexts]).T
+    scales, shift = model.parameters(which, index, given)
+    symbols = yield Pass(1, at, (index * c, index * c + c), model.scale_indexes(scales), shift)
+    latent[:, at] = reconstruct(symbols, shift).T
 
 
 def mlic_schedule(model: IntegerMLIC, height: int, width: int, device: str = "cpu") -> Schedule:
@@ -32,8 +51,7 @@ def mlic_schedule(model: IntegerMLIC, height: int, width: int, device: str = "cp
     decoded: list[Tensor] = []  # activations of finished slices
     where = {which: positions(height, width, parity, device) for which, parity in ((ANCHORS, 1), (OTHERS, 0))}
     for index in range(model.slices):
-        channels = (index * c, index * c + c)
-        latent = y[channels[0] : channels[1]].reshape(c, -1)  # a view: filled in below
+        latent = y[index * c : index * c + c].reshape(c, -1)  # a view: filled in below
         past = []
         if index:
             joined = torch.cat(decoded)
@@ -50,10 +68,13 @@ def mlic_schedule(model: IntegerMLIC, height: int, width: int, device: str = "cp
                 if index:
                     near.append(model.intra(index, decoded[-1], activations))
                 contexts = [*near, *contexts]
-            given = torch.cat([context.flatten(1)[:, at] for context in contexts]).T
-            scales, shift = model.parameters(which, index, given)
-            symbols = yield Pass(1, at, channels, model.scale_indexes(scales), shift)
-            latent[:, at] = reconstruct(symbols, shift).T
+            if which == ANCHORS and index == 0 and model.early:
+                even = at // width % 2 == 0
+                yield from _pass(model, ANCHORS, 0, at[even], contexts, latent)
+                refined = [model.early_context(model.latent_input(0, current)), hyper]
+                yield from _pass(model, EARLY, 0, at[~even], refined, latent)
+            else:
+                yield from _pass(model, which, index, at, contexts, latent)
             joined = torch.cat([means, *decoded, model.latent_input(index, current)])
             latent[:, at] += model.residue(which, index, joined).flatten(1)[:, at]
         decoded.append(model.latent_input(index, latent.reshape(c, height, width)))

@@ -229,7 +229,8 @@ class MLICPlusPlus(Hyperprior):
         slices = sum(k.startswith("lrp_anchor.") and k.endswith("lrp_transform.0.weight") for k in state)
         default = Sizes()
         early = "early_context.fushion.0.weight" in state
-        channel, intra = default.channel, default.intra
+        channel: tuple[int, ...] = default.channel
+        intra: tuple[int, ...] = default.intra
         if slices > 1 or early:
             source = "channel_context.1" if slices > 1 else "early_context"
             channel = tuple(width(f"{source}.fushion.{i}.weight") for i in (0, 2, 4))
@@ -321,9 +322,10 @@ class MLICPlusPlus(Hyperprior):
         for index, target in enumerate(y.chunk(self.slices, 1)):
             past = [*self.past_contexts(index, decoded), hyper]
             head = self.entropy_parameters_anchor[index](torch.cat(past, 1))
-            if self.early and index == 0:
-                head = self.refined_anchors(head, code.rounded(target, *head.chunk(2, 1), worth), hyper)
             scales_a, means_a = head.chunk(2, 1)
+            if self.early and index == 0:
+                coded = code.rounded(target, scales_a, means_a, worth)
+                scales_a, means_a = self.refined_anchors(head, coded, hyper).chunk(2, 1)
             first = anchors(code.rounded(target, scales_a, means_a, worth))
             residue = self.lrp_anchor[index](torch.cat([hyper_means, *decoded, first], 1))
             first = first + anchors(residue)
