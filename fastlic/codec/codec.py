@@ -110,16 +110,17 @@ class Codec:
         codec._setup(coder, stored.name)
         return codec
 
-    def save(self, path: str | Path, *, half: bool = False, training: bool = True) -> None:
+    def save(self, path: str | Path, *, half: bool = False, training: bool = True, packed: bool | None = None) -> None:
         """Write everything to one safetensors file.
 
         Args:
             half: float weights as float16. Streams stay the same; reconstructions differ in the last digits.
             training: keep what coding never reads but training and estimates do.
+            packed: integer weights losslessly in about 5 bits of 8 (docs/format.md); default: as ``half``.
         """
         floats = self._coder.floats(training)
         stored = storage.StoredCodec(self.name, self.family, self.config, floats, self.entropy.to_arrays())
-        storage.write(Path(path), stored, half)
+        storage.write(Path(path), stored, half, half if packed is None else packed)
 
     # ---- transforms
 
