@@ -1,8 +1,8 @@
 """Streams that may never change meaning: whatever a later release does, these bytes decode to these latents.
 
-``tiny_*.safetensors`` are small untrained codecs; the ``.flic`` files beside them were made with them from the shipped
-photos. To add a stream for a new format version, run this file as a script: it writes files that are missing and
-touches none that exist.
+``tiny_*.safetensors`` are small untrained codecs, that of ``tiny_early`` with its weights packed; the ``.flic`` files
+beside them were made with them from the shipped photos. To add a stream for a new format version, run this file as a
+script: it writes files that are missing and touches none that exist.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fastlic.codec.image_files import read_image
 from fastlic.models import JAHP, MLIC, Hyperprior, MLICPlus, MLICPlusPlus
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-MLIC_FAMILY = {"tiny_mlic": MLIC, "tiny_mlicp": MLICPlus, "tiny_mlicpp": MLICPlusPlus}
+MLIC_FAMILY = {"tiny_mlic": MLIC, "tiny_mlicp": MLICPlus, "tiny_mlicpp": MLICPlusPlus, "tiny_early": MLICPlusPlus}
 CODECS = ["tiny_jahp", *MLIC_FAMILY]
 
 
@@ -85,9 +85,12 @@ def _tiny(name: str) -> Hyperprior:
     else:
         sizes = {"channel": (16, 16, 16), "inter": (8, 16, 8), "intra": (16, 8), "local": (16, 8)}
         sizes |= {"parameters": (24, 16, 16), "residual": (16, 16)}
-        model = MLIC_FAMILY[name](8, 24, (12, 16, 24), qualities=8, slices=2, sizes=sizes).eval()
+        more = {"blocks": 1, "early": True} if name == "tiny_early" else {}
+        model = MLIC_FAMILY[name](8, 24, (12, 16, 24), qualities=8, slices=2, sizes=sizes, **more).eval()
     source = read_image(GOLDEN.parent / "images" / "astronaut.png").pixels
     klt.initialise(model, source.float()[None, :, :224, :304] / 255, LAMBDAS["mse"])
+    if name == "tiny_early":  # or its second pass would do what the first does
+        torch.nn.init.normal_(model.entropy_parameters_early.fusion[0].weight, std=0.2)  # type: ignore[index, union-attr]
     return model
 
 

@@ -15,7 +15,7 @@ from fastlic.evaluate import psnr
 
 NAMES = sorted(cards())
 # Bits per pixel and dB on a 256x256 part of the demo photo, far from which something is broken.
-BOUNDS = {"jahp": (0.5, 28.0), "mlic++": (0.6, 28.0), "mcquic": (0.16, 20.0)}
+BOUNDS = {"jahp": (0.5, 28.0), "mlic++": (0.5, 28.0), "mcquic": (0.16, 20.0)}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_a_photo_survives(name, photo):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_tells_what_the_file_holds(name):
     file, codec, card = WEIGHTS / f"{name}.safetensors", fastlic.load(name), cards()[name]
-    assert file.stat().st_size <= 10 * 2**20
+    assert file.stat().st_size <= 10**7
     assert (card["name"], card["family"], card["fingerprint"]) == (name, codec.family, codec.fingerprint.hex())
     assert json.loads(json.dumps(codec.config)) == card["architecture"]
     assert {"data", "licences", "hardware", "hours", "history", "steps_done"} <= card["training"].keys()
