@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import ninja
+import pybind11
 from ninja.ninja_syntax import Writer
 from pybind11.setup_helpers import Pybind11Extension, build_ext
 from setuptools import find_packages, setup
@@ -52,6 +54,7 @@ class NinjaBuildExt(build_ext):
 
     def _write_rules(self, ext: Pybind11Extension, path: Path, output: str) -> None:
         include = [*(str(ROOT / d) for d in ext.include_dirs), *self.compiler.include_dirs]
+        include = [str(headers(path.parent)) if Path(d) == Path(pybind11.get_include()) else d for d in include]
         compile_ = [*self.compiler.compiler_so_cxx, *ext.extra_compile_args, *(f"-I{d}" for d in include)]
         link = [*self.compiler.linker_so_cxx, *ext.extra_link_args]
         with path.open("w") as file:
@@ -62,6 +65,19 @@ class NinjaBuildExt(build_ext):
             for source in ext.sources:
                 objects += writer.build(str(Path(source).with_suffix(".o")), "cxx", str(ROOT / source))
             writer.build(output, "link", objects)
+
+
+def headers(build_dir: Path) -> Path:
+    """A copy of pybind11's headers under a name that stays.
+
+    Each isolated build of pip has them in a folder of another name, for which ninja would compile everything again.
+    """
+    copy = build_dir / f"pybind11-{pybind11.__version__}"
+    if not copy.exists():
+        partial = copy.with_name(f"{copy.name}.{os.getpid()}")
+        shutil.copytree(pybind11.get_include(), partial)
+        partial.rename(copy)
+    return copy
 
 
 def native_extension() -> Pybind11Extension:
