@@ -12,6 +12,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastlic.models.inference import doubled, doubles_to_few, servable
+from fastlic.ops.gdn import gdn
+
 LEAKY_SLOPE = 0.01
 CONTEXT_KERNEL = 5
 
@@ -78,8 +81,10 @@ class GDN(nn.Module):
         self.gamma = nn.Parameter(self.gamma_reparam.store(gamma_init * torch.eye(channels)))
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, C, H, W]
-        gamma = self.gamma_reparam(self.gamma)[:, :, None, None]
-        norm = F.conv2d(x * x, gamma, self.beta_reparam(self.beta))
+        beta, gamma = self.beta_reparam(self.beta), self.gamma_reparam(self.gamma)
+        if servable(x, gamma):
+            return gdn(x, beta, gamma, self.inverse)
+        norm = F.conv2d(x * x, gamma[:, :, None, None], beta)
         return x * (norm.sqrt() if self.inverse else norm.rsqrt())
 
 
@@ -111,14 +116,23 @@ def channels_last(module: nn.Module) -> None:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
+class Deconv(nn.ConvTranspose2d):
+    """A transposed convolution, faster on a CPU without gradients where it doubles the size to an image's channels."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if output_size is None and doubles_to_few(self) and servable(input, self.weight):
+            return doubled(input, self)
+        return super().forward(input, output_size)
+
+
 def conv(cin: int, cout: int, kernel: int = 5, stride: int = 2) -> nn.Conv2d:
     """Convolution that divides height and width by ``stride``."""
     return nn.Conv2d(cin, cout, kernel, stride, padding=kernel // 2)
 
 
-def deconv(cin: int, cout: int, kernel: int = 5, stride: int = 2) -> nn.ConvTranspose2d:
+def deconv(cin: int, cout: int, kernel: int = 5, stride: int = 2) -> Deconv:
     """Transposed convolution that multiplies height and width by ``stride``."""
-    return nn.ConvTranspose2d(cin, cout, kernel, stride, padding=kernel // 2, output_padding=stride - 1)
+    return Deconv(cin, cout, kernel, stride, padding=kernel // 2, output_padding=stride - 1)
 
 
 def analysis_transform(widths: tuple[int, int, int], latent_channels: int) -> nn.Sequential:

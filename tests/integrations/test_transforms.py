@@ -11,7 +11,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import fastlic
-from fastlic.integrations.compressai.transforms import FastGDN, FastTransposed, subpixel_weight
+from fastlic.integrations.compressai.transforms import FastGDN, FastTransposed
+from fastlic.models.inference import subpixel_weight
 
 from .conftest import BUILDERS, image
 

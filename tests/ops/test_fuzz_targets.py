@@ -49,7 +49,9 @@ def build(tmp_path_factory) -> Path:
 @pytest.mark.fuzz
 @pytest.mark.parametrize("target", WITH_SEEDS)
 def test_seeds_and_mutations_find_nothing(build, target):
-    runs = {"codes_decode": 1000, "slices_decode": 500}.get(target, 3000)  # networks over whole images: up to 30 ms each
+    runs = {"codes_decode": 1000, "slices_decode": 500}.get(
+        target, 3000
+    )  # networks over whole images: up to 30 ms each
     command = [str(build / target), f"-runs={runs}", "-seed=7", str(build / "corpus" / target)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-4000:]
