@@ -32,6 +32,17 @@ def servable(x: Any, weight: Tensor) -> bool:
     )
 
 
+class Gelu(nn.GELU):
+    """GELU; of a channels-last map on the CPU, as of its rows, for which torch has a loop six times as fast."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.device.type == "cpu" and input.dim() == 4 and not input.is_contiguous():
+            rows = input.permute(0, 2, 3, 1)
+            if rows.is_contiguous():
+                return super().forward(rows).permute(0, 3, 1, 2)
+        return super().forward(input)
+
+
 def doubles_to_few(layer: nn.ConvTranspose2d) -> bool:
     """Whether it is CompressAI's deconv: 5x5, twice the size, with so few outputs that ``doubled`` pays."""
     return (

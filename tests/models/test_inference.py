@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.models.inference import servable
+from fastlic.models.inference import Gelu, servable
 from fastlic.models.layers import GDN, deconv
 from fastlic.models.mlic.transforms import RefinedGDN
 
@@ -43,6 +43,17 @@ def test_without_gradients_a_layer_computes_the_same(name, form):
     with torch.no_grad():
         fast = layer(x)
     assert fast.shape == plain.shape and close(fast, plain)
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_gelu_of_rows_is_gelu_and_keeps_layout_and_gradient(form):
+    x = torch.randn(2, 24, 9, 14).contiguous(memory_format=form).requires_grad_()
+    y = Gelu()(x)
+    torch.testing.assert_close(y, torch.nn.functional.gelu(x.double()).float(), rtol=1e-5, atol=1e-6)
+    assert y.is_contiguous(memory_format=form)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    (wanted,) = torch.autograd.grad(torch.nn.functional.gelu(x.double()).sum(), x)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_changed_weight_is_seen_at_the_next_call():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch.nn as nn
 from torch import Tensor
 
+from fastlic.models.inference import Gelu
 from fastlic.models.layers import GDN, conv, deconv
 
 
@@ -28,7 +29,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = conv3(cin, cout)
         self.conv2 = conv3(cout, cout)
-        self.act = nn.GELU()
+        self.act = Gelu()
         self.skip = nn.Conv2d(cin, cout, 1) if cin != cout else None
 
     def forward(self, x: Tensor) -> Tensor:  # [N, cin, h, w] -> [N, cout, h, w]
@@ -42,7 +43,7 @@ class ResidualBlockWithStride(nn.Module):
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
         self.conv1 = conv3(cin, cout, 2)
-        self.act = nn.GELU()
+        self.act = Gelu()
         self.conv2 = conv3(cout, cout)
         self.gdn = GDN(cout)
         self.skip = nn.Conv2d(cin, cout, 1, 2)
@@ -58,7 +59,7 @@ class ResidualBlockUpsample(nn.Module):
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
         self.subpel_conv = subpel(cin, cout)
-        self.act = nn.GELU()
+        self.act = Gelu()
         self.conv = conv3(cout, cout)
         self.igdn = GDN(cout, inverse=True)
         self.upsample = subpel(cin, cout)
@@ -151,13 +152,13 @@ class HyperAnalysis(nn.Module):
         super().__init__()
         self.reduction = nn.Sequential(
             conv3(M, N),
-            nn.GELU(),
+            Gelu(),
             conv3(N, N),
-            nn.GELU(),
+            Gelu(),
             conv3(N, N, 2),
-            nn.GELU(),
+            Gelu(),
             conv3(N, N),
-            nn.GELU(),
+            Gelu(),
             conv3(N, N, 2),
         )
 
@@ -174,13 +175,13 @@ class HyperSynthesis(nn.Module):
         wide = M * 3 // 2
         self.increase = nn.Sequential(
             conv3(N, M),
-            nn.GELU(),
+            Gelu(),
             subpel(M, M),
-            nn.GELU(),
+            Gelu(),
             conv3(M, wide),
-            nn.GELU(),
+            Gelu(),
             subpel(wide, wide),
-            nn.GELU(),
+            Gelu(),
             conv3(wide, 2 * M),
         )
 
