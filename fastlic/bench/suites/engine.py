@@ -1,4 +1,5 @@
-"""The entropy engine: JAHP at 512x768, stream to latents and back, and whole images beside their transforms.
+"""The entropy engine: JAHP at 512x768, stream to latents and back, and whole images beside their transforms; shipped
+transforms as they run without gradients beside their plain form.
 
 Weights are random with the statistics of trained ones (fastlic.bench.lifelike). The engine is measured in CPU time of
 one thread; whole images in wall time on torch's threads.
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 
+import fastlic
 from fastlic import _native
 from fastlic.bench.lifelike import lifelike, photo
 from fastlic.bench.runner import Case
@@ -30,6 +32,7 @@ PRODUCTS_PER_CYCLE = 32
 def cases(wanted: Wanted) -> Iterator[Case]:
     yield from latent_cases(wanted)
     yield from image_cases(wanted)
+    yield from transform_cases(wanted)
 
 
 @cache
@@ -195,3 +198,27 @@ def image_cases(wanted: Wanted) -> Iterator[Case]:
             clock="wall",
             note=note,
         )
+
+
+def transform_cases(wanted: Wanted) -> Iterator[Case]:
+    """g_a and g_s of shipped weights in the form that codecs run (fastlic.models.inference), beside the plain one."""
+    for model in ("jahp", "mlic++"):
+        names = {part: f"{part} of {model} 512x768, without gradients vs plain" for part in ("g_a", "g_s")}
+        if not any([wanted(name) for name in names.values()]):
+            continue
+        codec, x = fastlic.load(model), photo()[None].contiguous(memory_format=torch.channels_last)
+        parts = codec._transforms["cpu"]
+        with torch.no_grad():
+            inputs = {"g_a": x, "g_s": parts.g_a(x)}
+        for part, name in names.items():
+            if wanted(name):
+                run = partial(_with_gradients, getattr(parts, part), inputs[part])
+                yield Case(
+                    name, partial(run, False), 1, "image", peer=partial(run, True), peer_name="plain", clock="wall"
+                )
+
+
+def _with_gradients(network: nn.Module, x: torch.Tensor, enabled: bool) -> None:
+    # Weights want none: with gradients enabled nothing is recorded, but layers take their plain form.
+    with torch.set_grad_enabled(enabled):
+        network(x)
