@@ -27,6 +27,11 @@ from fastlic.ops.codebook import codebook_nearest
 Searched = tuple[Tensor, Tensor, Tensor]  # x [n, m, d], words [m, k, d], indexes [n, m]
 
 
+def quality_of(codec: fastlic.Codec) -> float | None:
+    """The default quality, or None for a codec of one rate."""
+    return min(float(fastlic.DEFAULT_QUALITY), float(codec.qualities)) if codec.qualities else None
+
+
 def searches(codec: fastlic.Codec, image: Tensor) -> list[Searched]:
     """What the codec searched on one image [3, H, W], and found."""
     seen: list[Searched] = []
@@ -36,7 +41,7 @@ def searches(codec: fastlic.Codec, image: Tensor) -> list[Searched]:
         return seen[-1][2]
 
     with patch.object(quantizer, "codebook_nearest", search):
-        codec.latents(image)
+        codec.latents(image, quality_of(codec))
     return seen
 
 
@@ -60,7 +65,7 @@ def bits(codec: fastlic.Codec, images: Sequence[Tensor]) -> tuple[float, float]:
     plain = replace(codec.entropy, context=None)
     sums = [0.0, 0.0]
     for image in images:
-        for name, codes in codec.latents(image).items():
+        for name, codes in codec.latents(image, quality_of(codec)).items():
             level = int(name.removeprefix("codes_"))
             for i, tables in enumerate((plain, codec.entropy)):
                 sums[i] += tables.bits(level, codes.numpy())

@@ -69,7 +69,7 @@ def compress(
         x = picture.pixels.to(device)
         began = time.perf_counter()
         coder = mcq.coder_of(codec) if job.target.suffix.lower() == mcq.SUFFIX else codec
-        data = coder.compress(x) if isinstance(coder, mcq.McqCoder) else coder.compress(x, level)
+        data = coder.compress(x, level)
         seconds = time.perf_counter() - began
         assert isinstance(data, bytes)  # one image in, one stream out
         files.write_whole(job.target, data, make_folder=output_dir is not None)

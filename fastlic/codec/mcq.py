@@ -191,8 +191,12 @@ class McqCoder:
         return codes, (file.height, file.width)
 
     @torch.no_grad()
-    def compress(self, x: Tensor) -> bytes:
-        """A file from an image [3, H, W], uint8 or float in [0, 1], as ``Codec.compress`` takes it, on its device."""
+    def compress(self, x: Tensor, quality: float | None = None) -> bytes:
+        """A file from an image [3, H, W], uint8 or float in [0, 1], as ``Codec.compress`` takes it, on its device.
+
+        Args:
+            quality: of models that serve several; None: as the codebooks were made.
+        """
         batch = as_batch(x)
         if len(batch) != 1:
             raise ValueError(f"expected one image, got a batch of {len(batch)}")
@@ -203,7 +207,8 @@ class McqCoder:
                 f"set {config.MAX_PIXELS_VARIABLE} to allow more"
             )
         x = (batch * 2 - 1).contiguous(memory_format=torch.channels_last)
-        codes = self._on(batch.device).encode(x, max(PUBLISHED_MULTIPLE, self.model.stride))
+        multiple = max(PUBLISHED_MULTIPLE, self.model.stride)
+        codes = self._on(batch.device).encode(x, multiple, self.model.price(quality))
         return self.pack([code[0].cpu() for code in codes], (int(height), int(width)))
 
     @torch.no_grad()

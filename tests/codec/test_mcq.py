@@ -188,6 +188,16 @@ def test_the_command_line_compresses_to_what_mcquic_reads(coder: McqCoder, tmp_p
     assert with_quality.exit_code != 0 and "one fixed rate" in with_quality.output
 
 
+def test_qualities_are_prices_that_published_weights_leave_out(tmp_path: Path):
+    torch.manual_seed(0)
+    priced, x = McqCoder(McQuic(8, 2, [32, 16], [40.0, 1.0])), torch.rand(3, 60, 50)
+    assert priced.compress(x) == priced.compress(x, 2) != priced.compress(x, 1)
+    save_published(priced.model, tmp_path / "weights.mcquic")
+    published = mcq.coder_of(fastlic.load(tmp_path / "weights.mcquic"))
+    assert not published.model.prices
+    assert parse(published.compress(x)).contents == parse(priced.compress(x)).contents
+
+
 def test_a_codec_for_coding_alone_and_its_published_form_write_the_same_files(coder: McqCoder, tmp_path: Path):
     Codec(coder.model).save(tmp_path / "small.safetensors", half=True, training=False)
     small = mcq.coder_of(fastlic.load(tmp_path / "small.safetensors"))

@@ -37,6 +37,17 @@ def test_a_photo_survives(name, photo):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_higher_quality_takes_more_bytes_and_restores_more(name, photo):
+    codec = fastlic.load(name)
+    assert codec.qualities == 8
+    streams = [codec.compress(photo, quality) for quality in (1, 2.5, 4, 6, 8)]
+    sizes = [len(data) for data in streams]
+    errors = [-psnr(photo, codec.decompress(data, dtype=torch.uint8)) for data in streams]
+    assert sizes == sorted(set(sizes)) and errors == sorted(set(errors), reverse=True)
+    assert fastlic.compress(photo, model=name) == streams[2]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_card_tells_what_the_file_holds(name):
     file, codec, card = WEIGHTS / f"{name}.safetensors", fastlic.load(name), cards()[name]
     assert file.stat().st_size <= 10**7

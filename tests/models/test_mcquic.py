@@ -63,6 +63,55 @@ def test_keys_shapes_and_their_order_are_those_of_the_published_checkpoint():
     assert hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest() == PUBLISHED_KEYS
 
 
+# ---- qualities
+
+PRICES = [2.0, 1.0, 0.25]
+
+
+def priced() -> McQuic:
+    torch.manual_seed(0)
+    return McQuic(8, 2, [32, 16], PRICES).eval()
+
+
+def test_qualities_are_prices_and_geometric_between_whole_ones():
+    model = priced()
+    assert [model.price(quality) for quality in (None, 1, 2, 3)] == [1.0, *PRICES]
+    assert model.price(1.5) == pytest.approx(2**0.5) and model.price(2.5) == pytest.approx(0.5)
+    for quality in (0.5, 3.5):
+        with pytest.raises(ValueError, match="3 qualities"):
+            model.price(quality)
+    assert small().price(None) == 1.0
+    with pytest.raises(ValueError, match="0 qualities"):
+        small().price(1)
+
+
+def test_prices_travel_with_the_weights():
+    model = priced()
+    assert McQuic.from_state_dict(model.state_dict()).config == model.config
+    assert model.config["prices"] == PRICES and "prices" not in small().config
+
+
+@pytest.mark.parametrize("prices", [[1.0], [1.0, 1.0], [1.0, 2.0], [2.0, 0.0], [65.0, 1.0]])
+def test_prices_that_make_no_qualities_are_refused(prices):
+    with pytest.raises(ValueError, match="prices must be"):
+        McQuic(8, 2, [32], prices)
+
+
+@torch.no_grad()
+def test_a_price_is_a_factor_on_the_last_channel_of_each_group():
+    model, x = priced(), torch.rand(1, 3, 128, 128) * 2 - 1
+    finest = model._quantizer.encoders[0]
+    head = finest._quantizationHead(finest._latentStageEncoder(model._encoder(x)))
+    assert torch.equal(model.encode(x, 32)[0], finest._quantizer.nearest(head))
+    head[:, 3::4] *= 40
+    codes = model.encode(x, 32, 40.0)
+    assert torch.equal(codes[0], finest._quantizer.nearest(head))
+    assert not torch.equal(codes[0], model.encode(x, 32)[0])
+
+
+# ---- images of any size
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (43, 44), (44, 43), (128, 128), (129, 257), (256, 130)])
 def test_images_of_any_size_are_coded_and_come_back_at_their_size(size: tuple[int, int]):
     model = small().eval()

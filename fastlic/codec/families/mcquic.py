@@ -37,7 +37,7 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
     def __init__(self, model: McQuic, entropy: CodeTables, whole: bool) -> None:
         self.family = model.family
         self.config: dict[str, Any] = model.config
-        self.qualities = 0
+        self.qualities = len(model.prices)
         self.entropy = entropy
         self.model: McQuic | None = model if whole else None
         # Previews fill in what the tables expect, so that every copy of a codec shows the same ones.
@@ -111,7 +111,7 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
 
     def analyse(self, parts: McQuic, image: Tensor, quality: float | None) -> Levels:
         x = (image[None] * 2 - 1).contiguous(memory_format=torch.channels_last)
-        return [codes[0].cpu() for codes in parts.encode(x, parts.stride)]
+        return [codes[0].cpu() for codes in parts.encode(x, parts.stride, parts.price(quality))]
 
     def encode_many(
         self, analysed: Sequence[Levels], backend: Backend, threads: int

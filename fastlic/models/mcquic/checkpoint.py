@@ -38,14 +38,18 @@ def load_published(path: str | Path) -> McQuic:
 def save_published(model: McQuic, path: str | Path) -> None:
     """Write a model as McQuic 0.1.40 publishes its own, so that it can read ``.mcq`` files made with these weights.
 
-    Tensors and plain containers only. McQuic takes the file by ``--local PATH``, and wants ``mcquic`` in its suffix.
+    Tensors and plain containers only, without the prices of qualities, which McQuic does not know. It takes the file by
+    ``--local PATH``, and wants ``mcquic`` in its suffix.
     """
     # McQuic refuses a configuration without a training section, of which decoding reads nothing.
     idle = {"key": "", "params": {}}
     train = {"batchSize": 1, "epoch": 1, "valFreq": 1, "trainSet": "", "valSet": "", "saveDir": "", "target": "PSNR"}
     train |= {"optim": idle, "schdr": idle, "gpu": {"gpus": 1, "vRam": -1, "wantsMore": False}}
-    config = {"model": {"key": "Compressor", "params": model.config}, "train": train}
-    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    config = {
+        "model": {"key": "Compressor", "params": {k: v for k, v in model.config.items() if k != "prices"}},
+        "train": train,
+    }
+    state = {name: value.detach().cpu() for name, value in model.state_dict().items() if name != "_prices"}
     torch.save({"model": state, "config": config, "version": "0.1.40"}, path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypedDict
 
 import torch
@@ -24,6 +25,7 @@ from fastlic.models.mcquic.padding import crop, pad
 from fastlic.models.mcquic.quantizer import Quantised, Quantizer
 
 PUBLISHED_K = (8192, 2048, 512)
+MOST_PRICE = 64
 PUBLISHED_MULTIPLE = 128  # to which McQuic pads images
 
 
@@ -45,20 +47,30 @@ class McQuic(nn.Module):
         channel: width of every layer; divisible by m.
         m: codebooks per level, each over channel / m channels; the rate grows with it.
         k: words per codebook, one number per level from the finest (1/16 of the image) to the deepest.
+        prices: factors on the price of a bit, one per quality, falling: qualities that entropy-constrained codebooks
+            serve (fastlic.train.vq_words), whose vectors carry a price in the last channel of each group. Decoders
+            need not know. Empty: one rate.
 
     Images are [B, 3, H, W] in [-1, 1]; ``(128, 2)`` and ``(192, 12)`` are the published sizes.
     """
 
     family = "mcquic"
 
-    def __init__(self, channel: int, m: int, k: Sequence[int] | int = PUBLISHED_K) -> None:
+    def __init__(
+        self, channel: int, m: int, k: Sequence[int] | int = PUBLISHED_K, prices: Sequence[float] = ()
+    ) -> None:
         super().__init__()
         k = [k] if isinstance(k, int) else [int(ki) for ki in k]
         if channel < 1 or m < 1 or channel % m:
             raise ValueError(f"channel must be a multiple of m, both at least 1; got channel {channel}, m {m}")
         if not 1 <= len(k) <= 8 or any(not 2 <= ki <= 65536 for ki in k):
             raise ValueError(f"k must be 1 to 8 numbers of words, each 2 to 65536; got {k}")
+        falling = all(a > b for a, b in pairwise(prices))
+        if len(prices) == 1 or not falling or any(not 0 < price <= MOST_PRICE for price in prices):
+            raise ValueError(f"prices must be none or at least two, falling, in (0, {MOST_PRICE}]; got {list(prices)}")
         self.channel, self.m, self.k = channel, m, k
+        if prices:
+            self.register_buffer("_prices", torch.tensor(prices, dtype=torch.float32))
         c = channel
         self._encoder = nn.Sequential(
             Conv3(3, c, 2),
@@ -85,7 +97,29 @@ class McQuic(nn.Module):
     @property
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"channel": self.channel, "m": self.m, "k": list(self.k)}
+        prices = {"prices": self.prices} if self.prices else {}
+        return {"channel": self.channel, "m": self.m, "k": list(self.k), **prices}
+
+    @property
+    def prices(self) -> list[float]:
+        """The factor on the price of a bit for each quality; empty for one rate."""
+        stored = self._buffers.get("_prices")
+        return [] if stored is None else stored.tolist()
+
+    def price(self, quality: float | None) -> float:
+        """The factor at a quality from 1 to the number of ``prices``, geometric between whole ones; None: 1.
+
+        Raises:
+            ValueError: there is no such quality.
+        """
+        if quality is None:
+            return 1.0
+        prices = self.prices
+        if not 1 <= quality <= len(prices):
+            raise ValueError(f"this model serves {len(prices)} qualities, got {quality}")
+        low = min(int(quality), len(prices) - 1)
+        share = quality - low
+        return float(prices[low - 1] ** (1 - share) * prices[low] ** share)
 
     @property
     def levels(self) -> int:
@@ -117,7 +151,9 @@ class McQuic(nn.Module):
                 "not a state dict of McQuic: _encoder.0.weight and _quantizer._encoders.0._quantizer._codebook "
                 f"[m, k, d] are expected; got {len(state)} keys"
             )
-        return {"channel": state["_encoder.0.weight"].shape[0], "m": books[0][0], "k": [k for _, k, _ in books]}
+        prices = {"prices": state["_prices"].tolist()} if "_prices" in state else {}
+        sizes = {"channel": state["_encoder.0.weight"].shape[0], "m": books[0][0], "k": [k for _, k, _ in books]}
+        return {**sizes, **prices}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> Self:
@@ -143,12 +179,13 @@ class McQuic(nn.Module):
     # ---- coding
 
     @torch.no_grad()
-    def encode(self, x: Tensor, multiple: int = PUBLISHED_MULTIPLE) -> list[Tensor]:
+    def encode(self, x: Tensor, multiple: int = PUBLISHED_MULTIPLE, price: float = 1.0) -> list[Tensor]:
         """Codes of images of any size.
 
         Args:
             x: [B, 3, H, W] in [-1, 1], H and W at least 1.
             multiple: sides are padded to multiples of this, itself a multiple of ``stride``; McQuic's is 128.
+            price: factor on the price of a bit, for entropy-constrained codebooks.
 
         Returns:
             int64 [B, m, h, w] per level, level 0 the finest at 1/16 of the padded image.
@@ -159,7 +196,7 @@ class McQuic(nn.Module):
             raise ValueError(f"images are padded to a multiple of {self.stride}, got {multiple}")
         padded = pad(x, multiple, self.least_side)
         with scratch():
-            return self._quantizer.encode(self._encoder(padded))
+            return self._quantizer.encode(self._encoder(padded), price)
 
     def decode(self, codes: Sequence[Tensor], size: tuple[int, int] | None = None) -> Tensor:
         """Images from codes.

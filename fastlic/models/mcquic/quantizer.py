@@ -246,13 +246,23 @@ class Quantizer(nn.Module):
         """The codebooks of each level."""
         return [encoder._quantizer for encoder in self.encoders]
 
-    def encode(self, x: Tensor) -> list[Tensor]:
-        """Latent [B, C, h, w] -> codes int64 [B, m, h / 2^(l + 1), w / 2^(l + 1)] of each level l."""
+    def encode(self, x: Tensor, price: float = 1.0) -> list[Tensor]:
+        """Latent [B, C, h, w] -> codes int64 [B, m, h / 2^(l + 1), w / 2^(l + 1)] of each level l.
+
+        Args:
+            price: factor on the last channel of each group, where vectors of entropy-constrained codebooks have a
+                bit's price.
+        """
         codes = []
         rest: Any = x
         for encoder in self.encoders:
             z = encoder._latentStageEncoder(rest)
-            codes.append(encoder._quantizer.nearest(encoder._quantizationHead(z)))
+            head = encoder._quantizationHead(z)
+            if price != 1:
+                d = encoder._quantizer._codebook.shape[2]
+                head = head.clone()
+                head[:, d - 1 :: d] *= price
+            codes.append(encoder._quantizer.nearest(head))
             rest = encoder.rest(z, encoder._dequantizer(codes[-1]))
         return codes
 
