@@ -64,7 +64,7 @@ def test_a_changed_weight_is_seen_at_the_next_call():
         assert not close(layer(x), before)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_what_is_traced_autocast_or_of_another_type_takes_the_plain_form():
     layer, x = alive(GDN(24)), torch.randn(1, 24, 5, 6)
     with torch.no_grad():
