@@ -78,7 +78,8 @@ def evaluate(
 ) -> None:
     """Measure bpp of real files, PSNR, MS-SSIM and times on the images in FOLDER.
 
-    BD-rates compare PSNR with each peer: negative means that fastlic needs fewer bits. For Kodak's 24 images, Debian's
+    BD-rates compare PSNR, and MS-SSIM where it was measured, with each peer:
+    negative means that fastlic needs fewer bits. For Kodak's 24 images, Debian's
     source package basis-universal carries them in test_files/.
     """
     images = find_images(folder)[:limit]
@@ -123,15 +124,17 @@ def evaluate(
     names = [codec.name for codec in codecs]
     results = [
         result
+        for metric in report.METRICS
         for index, name in enumerate(names)
-        for result in report.bd_rates(measured, name, [*(peer.name for peer in peers), *names[:index]])
+        for result in report.bd_rates(measured, name, [*(peer.name for peer in peers), *names[:index]], metric)
     ]
     click.echo(f"{len(images)} images of {folder}, {', '.join(map(repr, codecs))}")
     click.echo(report.table(rows))
     described = {peer.name: str(peer) for peer in peers}
     for result in results:
         of = f" of {result.codec}" if len(codecs) > 1 else ""
-        click.echo(f"BD-rate{of} against {described.get(result.anchor, result.anchor)}: {result.text()}")
+        by = "" if result.metric == "PSNR" else f" at equal {result.metric}"
+        click.echo(f"BD-rate{by}{of} against {described.get(result.anchor, result.anchor)}: {result.text()}")
     others = kodak() if published else []
     for name in names:
         ours = [(row.bpp, row.psnr) for row in rows if row.codec == name]

@@ -78,6 +78,7 @@ class BdRate:
     of_averages: float | None  # from the curves averaged over images
     over_images: float | None  # the mean of each image's own BD-rate
     reason: str | None = None
+    metric: str = "PSNR"  # of ``METRICS``
 
     def text(self) -> str:
         """The result in one line."""
@@ -91,27 +92,41 @@ class BdRate:
         return ", ".join(parts)
 
 
-def bd_rates(records: Sequence[Record], codec: str, anchors: Sequence[str]) -> list[BdRate]:
-    """BD-rate (PSNR) of ``codec`` against each anchor among the records."""
+# What a BD-rate compares at, dB of a record or of an average.
+METRICS: dict[str, Callable[[Record | Average], float | None]] = {
+    "PSNR": lambda row: row.psnr,
+    "MS-SSIM": lambda row: row.ms_ssim_db,
+}
+
+
+def bd_rates(records: Sequence[Record], codec: str, anchors: Sequence[str], metric: str = "PSNR") -> list[BdRate]:
+    """BD-rate of ``codec`` against each anchor among the records, at equal ``metric``; none where that is missing."""
     rows = averages(records)
     results = []
     for anchor in anchors:
+        pair = (anchor, codec)
+        if any(METRICS[metric](row) is None for row in rows if row.codec in pair):
+            continue
         try:
-            mean = bd_rate(*([(r.bpp, r.psnr) for r in rows if r.codec == name] for name in (anchor, codec)))
+            mean = bd_rate(*(_curve(rows, name, metric) for name in pair))
         except ValueError as error:
-            results.append(BdRate(codec, anchor, None, None, f"the averaged curves: {error}"))
+            results.append(BdRate(codec, anchor, None, None, f"the averaged curves: {error}", metric))
             continue
         try:
             single = []
             for image in dict.fromkeys(r.image for r in records):
-                points = [
-                    [(r.bpp, r.psnr) for r in records if (r.codec, r.image) == (c, image)] for c in (anchor, codec)
-                ]
-                single.append(bd_rate(points[0], points[1]))
-            results.append(BdRate(codec, anchor, mean, fmean(single)))
+                own = [r for r in records if r.image == image]
+                single.append(bd_rate(*(_curve(own, name, metric) for name in pair)))
+            results.append(BdRate(codec, anchor, mean, fmean(single), None, metric))
         except ValueError as error:
-            results.append(BdRate(codec, anchor, mean, None, f"{image}: {error}"))
+            results.append(BdRate(codec, anchor, mean, None, f"{image}: {error}", metric))
     return results
+
+
+def _curve(rows: Sequence[Record] | Sequence[Average], codec: str, metric: str) -> list[tuple[float, float]]:
+    """(bpp, dB) of one codec's rows."""
+    decibels = METRICS[metric]
+    return [(row.bpp, found) for row in rows if row.codec == codec and (found := decibels(row)) is not None]
 
 
 # Column title and what a row shows there; a column whose every cell is None is left out.

@@ -54,6 +54,18 @@ def test_bd_rate_of_scaled_curves_is_the_scale():
     assert result.text() == "-30.00 % from the averaged curves, -30.00 % on average over images"
 
 
+def test_bd_rate_at_equal_ms_ssim_is_of_ms_ssim_and_only_where_all_have_it():
+    ours, theirs = curve("ours", "a", 0.8), curve("JPEG", "a", 1)
+    assert bd_rates([*ours, *theirs], "ours", ["JPEG"], "MS-SSIM") == []
+    measured = [dataclasses.replace(r, ms_ssim=1 - 10 ** (-r.psnr / 10), psnr=50 - r.psnr) for r in (*ours, *theirs)]
+    (result,) = bd_rates(measured, "ours", ["JPEG"], "MS-SSIM")
+    assert (result.of_averages, result.metric) == (pytest.approx(-20), "MS-SSIM")
+    assert (
+        bd_rates([*measured, dataclasses.replace(measured[0], ms_ssim=None, quality=9)], "ours", ["JPEG"], "MS-SSIM")
+        == []
+    )
+
+
 def test_an_undefined_bd_rate_says_why():
     (result,) = bd_rates([RECORD, *curve("JPEG", "a", 1)], "ours", ["JPEG"])
     assert result.text() == "not defined for the averaged curves: the test curve needs at least two points, got 1"
