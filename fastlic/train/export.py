@@ -35,7 +35,9 @@ def _model(stored: Mapping[str, Any]) -> Any:
 
 
 def write_checkpoint(checkpoint: Path, path: Path, most: int = 16_000_000) -> list[Path]:
-    """Write the state dict of a run's checkpoint as float16 safetensors; ``from_state_dict`` reads it.
+    """Write the state dict of a run's checkpoint as float16 safetensors, McQuic's frequencies as float32.
+
+    ``from_state_dict`` reads it.
 
     Args:
         checkpoint: ``best.pt`` of a run.
@@ -50,7 +52,9 @@ def write_checkpoint(checkpoint: Path, path: Path, most: int = 16_000_000) -> li
     with torch.device("meta"):
         names = [*dict(_model(stored).named_parameters()), WORTH]
     state = stored["model"]
-    weights = {name: state[name].half().contiguous().cpu() for name in names if name in state}
+    # Frequencies of rare words would become zero, and what a word costs follows from them.
+    kept = {name: state[name] if "_freqEMA." in name else state[name].half() for name in names if name in state}
+    weights = {name: value.contiguous().cpu() for name, value in kept.items()}
     parts: list[dict[str, Tensor]] = [{}]
     room = most - _HEADER
     for name, value in weights.items():

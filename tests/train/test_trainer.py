@@ -266,6 +266,19 @@ def test_weights_too_large_for_one_file_are_cut_and_read_as_one(tiles: Path, tmp
         read_state(tmp_path / "cut.safetensors")
 
 
+def test_frequencies_of_rare_words_survive_the_checkpoint(tmp_path: Path):
+    config = small("mcquic", steps=1)
+    model = McQuic(**config.model)
+    name = "_quantizer._entropyCoder._freqEMA.0"
+    rare = torch.full_like(model.state_dict()[name], 1e-9)
+    stored = {"model": {**model.state_dict(), name: rare}, "config": config.to_dict(), "step": 1, "validation": []}
+    torch.save(stored, tmp_path / "best.pt")
+    write_checkpoint(tmp_path / "best.pt", tmp_path / "half.safetensors")
+    kept = read_state(tmp_path / "half.safetensors")
+    assert torch.equal(kept[name], rare)
+    assert kept["_encoder.0.weight"].dtype == torch.float16
+
+
 def test_a_wider_model_starts_as_the_narrower_one(tmp_path: Path):
     torch.manual_seed(0)
     narrow = JAHP(8, 12, (12, 16, 24), qualities=8).eval()
