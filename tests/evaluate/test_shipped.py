@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 import fastlic
+from fastlic.codec import storage
 from fastlic.codec.calibration import PHOTO
 from fastlic.codec.image_files import read_image
 from fastlic.codec.registry import WEIGHTS, cards
 from fastlic.evaluate import psnr
+from fastlic.train.weights import read_state
 
 NAMES = sorted(cards())
 # Bits per pixel and dB on a 256x256 part of the demo photo, far from which something is broken.
@@ -58,3 +61,13 @@ def test_the_card_tells_what_the_file_holds(name):
     assert len(rows) >= 4 if codec.qualities else [row["quality"] for row in rows] == [None]
     assert all(row["images"] == 24 and row["ms_ssim_db"] is not None for row in rows)
     assert card["growth"]["qualities"] and max(card["growth"]["qualities"].values()) <= 0.5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_goes_on_from_what_ships(name):
+    path = Path(__file__).parents[2] / "checkpoints" / f"{name}_float16.safetensors"
+    checkpoint = read_state(path)
+    shipped = storage.read(WEIGHTS / f"{name}.safetensors").floats
+    both = checkpoint.keys() & shipped.keys()
+    assert len(both) > 20
+    assert [key for key in both if not torch.equal(checkpoint[key].float(), shipped[key])] == []
