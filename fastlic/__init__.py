@@ -95,5 +95,6 @@ def info() -> dict[str, Any]:
     """Versions, instruction sets, devices and shipped weights of this installation; and why something is missing."""
     from fastlic.ops.backends import backends
 
-    weights = {name: {"family": card["family"], "fingerprint": card["fingerprint"]} for name, card in cards().items()}
+    shown = ("family", "fingerprint", "entropy_fingerprint")
+    weights = {name: {key: card[key] for key in shown} for name, card in cards().items()}
     return {"version": __version__, "torch": torch.__version__, "weights": weights, **backends()}

@@ -15,5 +15,9 @@ class ModelMismatchError(FastlicError):
     """The stream needs other weights than the codec holds; the message names both by model and fingerprint."""
 
 
+class CodecFileError(FastlicError, ValueError):
+    """A file of weights is damaged, contradicts itself, or is none; the message names the file and what is wrong."""
+
+
 class BackendUnavailable(FastlicError, RuntimeError):
     """A backend or an optional package was asked for by name and cannot be had; the message says what to install."""

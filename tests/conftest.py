@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load
 from torch import Tensor
 
 from fastlic import config
+from fastlic.codec import storage
 from fastlic.codec.calibration import PHOTO
 from fastlic.codec.codec import Codec
 from fastlic.codec.image_files import read_image
@@ -51,6 +57,23 @@ def tiny_codec_file(tiny_codec, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("codec") / "tiny.safetensors"
     tiny_codec.save(path)
     return path
+
+
+Damage = Callable[[dict[str, Tensor], dict[str, Any]], None]
+
+
+@pytest.fixture(scope="session")
+def reseal() -> Callable[[Path, Path, Damage], None]:
+    """``reseal(source, target, change)``: a codec file whose tensors and description were changed, its digest right."""
+
+    def apply(source: Path, target: Path, change: Damage) -> None:
+        with safe_open(source, framework="pt") as file:
+            description = json.loads(file.metadata()["fastlic"])
+        tensors = load(source.read_bytes())
+        change(tensors, description)
+        target.write_bytes(storage.sealed(tensors, description))
+
+    return apply
 
 
 @pytest.fixture(scope="session")

@@ -49,9 +49,10 @@ def _describe(data: bytes) -> dict[str, Any]:
     layout = container.parse(data)
     header = layout.header
     fingerprint = header.fingerprint.hex()
-    weights = [name for name, card in fastlic.info()["weights"].items() if card["fingerprint"] == fingerprint]
+    key = "fingerprint" if header.version > 1 else "entropy_fingerprint"
+    weights = [name for name, card in fastlic.info()["weights"].items() if card[key] == fingerprint]
     return {
-        "format version": container.VERSION,
+        "format version": header.version,
         "model": container.model_name(header.model_id),
         "fingerprint": fingerprint,
         "weights": weights[0] if weights else "not shipped with this fastlic",

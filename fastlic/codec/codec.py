@@ -17,7 +17,8 @@ from torch import Tensor
 from fastlic.codec import container, storage
 from fastlic.codec.families import BY_FAMILY, Backend, FamilyCoder
 from fastlic.codec.images import as_batch, check_dtype, to_dtype
-from fastlic.errors import CorruptStreamError, ModelMismatchError
+from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError
+from fastlic.models.state_files import MALFORMED
 
 Bytes = container.Bytes
 _SINGLE = (bytes, bytearray, memoryview)
@@ -34,6 +35,10 @@ class Codec:
         name: what the codec calls itself in messages; default: the family's name.
         context: for McQuic, a trained ``fastlic.models.mcquic.context.CodeContext``: it codes the finest level's codes,
             with fewer bits than tables would take.
+
+    Attributes:
+        fingerprint: 8 bytes that name all that decides over the pixels of a decoded image: its streams carry them.
+        entropy_fingerprint: 8 bytes that name the entropy integers alone, as streams of format version 1 do.
 
     The conversion to integers happens here, once. ``save`` stores its result and ``fastlic.load`` reads it back, so the
     same file gives the same streams on every machine.
@@ -57,7 +62,8 @@ class Codec:
     def _setup(self, coder: FamilyCoder[Any, Any], name: str | None) -> None:
         self.name: str = name or coder.family
         self._coder = coder
-        self.fingerprint: bytes = coder.entropy.fingerprint()
+        self.fingerprint: bytes = coder.fingerprint()
+        self.entropy_fingerprint: bytes = coder.entropy.fingerprint()
         self._transforms: dict[str, Any] = {"cpu": coder.transforms}
 
     @property
@@ -98,14 +104,27 @@ class Codec:
 
     @classmethod
     def load(cls, path: str | Path) -> Codec:
-        """Read a codec that ``save`` wrote. Raises FileNotFoundError or ValueError with the reason."""
-        stored = storage.read(Path(path))
+        """Read a codec that ``save`` wrote; the file may change or go afterwards.
+
+        Raises:
+            FileNotFoundError: no such file.
+            CodecFileError: no codec file, or a damaged one; the message says what is wrong with it.
+        """
+        return cls._load(Path(path))
+
+    @classmethod
+    def _load(cls, path: Path, digest: str | None = None) -> Codec:
+        stored = storage.read(path, digest)
         if stored.family not in BY_FAMILY:
-            raise ValueError(f"{path} holds a {stored.family!r} codec, which this fastlic does not know")
+            raise CodecFileError(f"{path} holds a {stored.family!r} codec, which this fastlic does not know")
         try:
             coder = BY_FAMILY[stored.family].from_stored(stored.family, stored.config, stored.floats, stored.integers)
-        except ValueError as error:
-            raise ValueError(f"{path} does not fit its own description: {error}") from error
+            if unknown := sorted(set(stored.integers) - set(coder.entropy.to_arrays())):
+                raise ValueError(f"entropy/{unknown[0]} is no array of a {stored.family!r} codec")
+        except KeyError as error:
+            raise CodecFileError(f"{path} does not fit its own description: {error} is missing") from error
+        except MALFORMED as error:
+            raise CodecFileError(f"{path} does not fit its own description: {error}") from error
         codec = cls.__new__(cls)
         codec._setup(coder, stored.name)
         return codec
@@ -197,10 +216,11 @@ class Codec:
 
     def _read(self, data: Bytes, preview: Mapping[str, int]) -> tuple[container.Header, list[bytes]]:
         header, sections = container.unpack(data, self._coder.sections_needed(preview) if preview else None)
-        if header.fingerprint != self.fingerprint or header.model_id != container.MODEL_IDS[self.family]:
+        own = self.fingerprint if header.version > 1 else self.entropy_fingerprint
+        if header.fingerprint != own or header.model_id != container.MODEL_IDS[self.family]:
             raise ModelMismatchError(
                 f"the stream was made with weights {header.fingerprint.hex()} of family "
-                f"{container.model_name(header.model_id)!r}; this codec is {self.name!r}, {self.fingerprint.hex()}"
+                f"{container.model_name(header.model_id)!r}; this codec is {self.name!r}, {own.hex()}"
             )
         if (header.quality is None) != (self.qualities == 0) or (header.quality or 1) > max(self.qualities, 1):
             raise CorruptStreamError(f"quality {header.quality} is none that this codec's streams can have")

@@ -1,10 +1,12 @@
-"""The ``.flic`` container, version 1: the one place that lays out or reads its bytes (drawn in docs/format.md).
+"""The ``.flic`` container: the one place that lays out or reads its bytes (drawn in docs/format.md).
 
     magic "FLIC" | version u8 | model u8 | quality u8 | sections u8 | fingerprint 8 bytes     16 bytes, fixed
     height varint | width varint                                                              2..6 bytes
     per section: length varint | CRC-32C of the section u32
     CRC-32C of everything above u32
     the sections, back to back, up to the last byte of the data
+
+Version 2 differs from version 1 in what the fingerprint covers. Both are read, version 2 is written.
 
 Integers are little-endian; a varint is unsigned LEB128 in its shortest form. The coded bytes inside a section are the
 coder's business (docs/stream.md).
@@ -21,7 +23,8 @@ from fastlic.errors import CorruptStreamError
 from fastlic.ops.checksum import crc32c
 
 MAGIC = b"FLIC"
-VERSION = 1
+VERSION = 2  # what is written
+VERSIONS = (1, 2)  # what is read
 SUFFIX = ".flic"
 
 Bytes = bytes | bytearray | memoryview
@@ -47,9 +50,10 @@ class Header:
 
     model_id: int  # a value of MODEL_IDS; other ids in 1..255 pass, and the codec reports them
     quality: float | None  # a multiple of 1/16 in (0, 16), or None for a model of one fixed rate
-    fingerprint: bytes  # 8 bytes that name the integer entropy parameters
+    fingerprint: bytes  # 8 bytes that name the codec; in version 1 its entropy integers alone
     height: int  # pixels
     width: int  # pixels
+    version: int = VERSION  # of the format
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def pack(header: Header, sections: Sequence[bytes]) -> bytes:
     if not 1 <= len(sections) <= MAX_SECTIONS:
         raise ValueError(f"a container holds 1 to {MAX_SECTIONS} sections, got {len(sections)}")
     quality = 0 if header.quality is None else int(header.quality * _QUALITY_STEPS)
-    head = bytearray(_FIXED.pack(MAGIC, VERSION, header.model_id, quality, len(sections), header.fingerprint))
+    head = bytearray(_FIXED.pack(MAGIC, header.version, header.model_id, quality, len(sections), header.fingerprint))
     head += _varint(header.height) + _varint(header.width)
     for section in sections:
         if len(section) > MAX_SECTION_BYTES:
@@ -151,9 +155,9 @@ def parse(data: Bytes) -> Layout:
     reader = _Reader(data)
     _, version, model_id, quality, count, fingerprint = _FIXED.unpack(reader.take(_FIXED.size, "the fixed fields"))
     # Before all else: another version may lay out everything after this byte in another way.
-    if version != VERSION:
+    if version not in VERSIONS:
         raise CorruptStreamError(
-            f"format version {version}; this fastlic reads version {VERSION}"
+            f"format version {version}; this fastlic reads versions {' and '.join(map(str, VERSIONS))}"
             + ("; a newer fastlic may read it: pip install --upgrade fastlic" if version > VERSION else "")
         )
     height, width = reader.varint("the height"), reader.varint("the width")
@@ -164,7 +168,7 @@ def parse(data: Bytes) -> Layout:
     head = reader.position
     if crc32c(data[:head]) != _CRC.unpack(reader.take(_CRC.size, "the header's checksum"))[0]:
         raise CorruptStreamError(f"the header (bytes 0 to {head}) fails its checksum")
-    header = Header(model_id, quality / _QUALITY_STEPS if quality else None, fingerprint, height, width)
+    header = Header(model_id, quality / _QUALITY_STEPS if quality else None, fingerprint, height, width, version)
     try:
         _check_header(header)
     except ValueError as error:
@@ -175,6 +179,8 @@ def parse(data: Bytes) -> Layout:
 
 
 def _check_header(header: Header) -> None:
+    if header.version not in VERSIONS:
+        raise ValueError(f"format versions are {' and '.join(map(str, VERSIONS))}, got {header.version}")
     if not 1 <= header.model_id <= 255:
         raise ValueError(f"a model id is a number from 1 to 255, got {header.model_id}")
     if header.quality is not None and header.quality != round_quality(header.quality):

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 
 from fastlic.ops.rans import CdfTables
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Whatever is wrong with named arrays that are read in here is a ValueError that begins with ``what``."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"{what} need an array {error} that is missing") from error
+    except (ValueError, TypeError, IndexError, OverflowError, AttributeError) as error:
+        raise ValueError(f"{what} are damaged: {error}") from error
 
 
 def below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

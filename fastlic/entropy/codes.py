@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastlic.entropy.arrays import below
+from fastlic.entropy.arrays import below, reading
 from fastlic.entropy.code_context import IntegerCodeContext
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.errors import CorruptStreamError
@@ -129,16 +129,16 @@ class CodeTables:
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> CodeTables:
         """Read what ``to_arrays`` wrote. Raises ValueError for arrays that are no such tables."""
-        levels = sum(name.startswith("levels.") and name.endswith(".cdf") for name in arrays)
-        tables = []
-        for level in range(levels):
-            prefix = f"levels.{level}."
-            found = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
-            tables.append(CategoricalTables.from_arrays(found))
-        if not tables or "words" not in arrays or any(len(set(t.lengths.tolist())) != 1 for t in tables):
-            raise ValueError("no tables of codes: levels.<n>.cdf, lengths, precision and words are expected")
-        context = below(arrays, "context.")
-        return cls(tuple(tables), arrays["words"], IntegerCodeContext.from_arrays(context) if context else None)
+        with reading("the tables of codes"):
+            levels = sum(name.startswith("levels.") and name.endswith(".cdf") for name in arrays)
+            tables = [CategoricalTables.from_arrays(below(arrays, f"levels.{level}.")) for level in range(levels)]
+            words = arrays["words"]
+            if not tables or words.dtype != np.uint8 or words.shape != (8,):
+                raise ValueError("levels.<n>.cdf, lengths and precision, and 8 bytes of words are expected")
+            if any(len(set(table.lengths.tolist())) != 1 or table.rows != tables[0].rows for table in tables):
+                raise ValueError("all levels have as many rows, all rows of a level as many words")
+            context = below(arrays, "context.")
+            return cls(tuple(tables), words, IntegerCodeContext.from_arrays(context) if context else None)
 
     def fingerprint(self) -> bytes:
         """What names these integers in a stream: fastlic.entropy.fingerprint."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy.arrays import tables_of
+from fastlic.entropy.arrays import reading, tables_of
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.fixed import Requantiser, reconstruct
 from fastlic.entropy.layers import IntegerConv
@@ -141,25 +141,30 @@ class IntegerEntropyModel:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> IntegerEntropyModel:
-        """Read what ``to_arrays`` wrote."""
+        """Read what ``to_arrays`` wrote.
+
+        Raises:
+            ValueError: an array is missing or of no use; ``engine`` checks the rest.
+        """
 
         def layers(name: str) -> tuple[IntegerConv, ...]:
             count = sum(key.startswith(f"{name}.") and key.endswith(".geometry") for key in arrays)
             return tuple(IntegerConv.from_arrays(arrays, f"{name}.{i}") for i in range(count))
 
-        contextual = "context.weight" in arrays
-        return cls(
-            z_tables=tables_of(arrays, "z"),
-            y_tables=tables_of(arrays, "y"),
-            z_median=arrays["z.median"],
-            z_input=Requantiser.from_arrays(arrays, "z.input"),
-            hyper=layers("hyper"),
-            y_input=Requantiser.from_arrays(arrays, "y.input") if contextual else None,
-            context=IntegerConv.from_arrays(arrays, "context") if contextual else None,
-            parameters=layers("parameters"),
-            thresholds=arrays["y.thresholds"],
-            offsets=arrays.get("y.offsets"),
-        )
+        with reading("the integers of the entropy model"):
+            contextual = "context.weight" in arrays
+            return cls(
+                z_tables=tables_of(arrays, "z"),
+                y_tables=tables_of(arrays, "y"),
+                z_median=arrays["z.median"],
+                z_input=Requantiser.from_arrays(arrays, "z.input"),
+                hyper=layers("hyper"),
+                y_input=Requantiser.from_arrays(arrays, "y.input") if contextual else None,
+                context=IntegerConv.from_arrays(arrays, "context") if contextual else None,
+                parameters=layers("parameters"),
+                thresholds=arrays["y.thresholds"],
+                offsets=arrays.get("y.offsets"),
+            )
 
     def fingerprint(self) -> bytes:
         """What names these integers in a stream: fastlic.entropy.fingerprint."""

@@ -21,6 +21,7 @@ from fastlic.models.layers import (
     hyper_synthesis,
     synthesis_transform,
 )
+from fastlic.models.sizes import build
 
 
 class Hyperprior(nn.Module):
@@ -92,7 +93,7 @@ class Hyperprior(nn.Module):
         Raises:
             ValueError: keys are missing, unknown, or of the wrong shape; the message lists them.
         """
-        model = cls(**cls.infer_config(state))
+        model = build(cls, None, state)
         for name, buffer in model.named_buffers():
             if name in state and buffer.numel() == 0:  # sized by update(), so empty in a new model
                 owner, _, leaf = name.rpartition(".")

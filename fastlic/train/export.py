@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -150,7 +151,7 @@ def write_card(path: Path, codec: Codec, checkpoint: Path, notes: dict[str, Any]
     """Write the JSON card beside the weights.
 
     Args:
-        path: the card, ``<name>.json``.
+        path: the card, ``<name>.json``, beside the codec file, ``<name>.safetensors``.
         notes: what only the trainer knows: data, licences, hardware; ``growth``, of the integers' rate over the float
             path's, gets a place of its own.
         results: what ``fastlic eval --json`` wrote, or None; the card keeps this codec's averages and BD-rates.
@@ -163,6 +164,8 @@ def write_card(path: Path, codec: Codec, checkpoint: Path, notes: dict[str, Any]
         "name": codec.name,
         "family": codec.family,
         "fingerprint": codec.fingerprint.hex(),
+        "entropy_fingerprint": codec.entropy_fingerprint.hex(),
+        "sha256": hashlib.sha256(path.with_suffix(".safetensors").read_bytes()).hexdigest(),
         "architecture": codec.config,
         "training": {**stored["config"], "steps_done": stored["step"], **refined, **notes},
         "held_out": stored["validation"],

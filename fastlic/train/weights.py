@@ -10,10 +10,11 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from fastlic.errors import CodecFileError
 from fastlic.models import Hyperprior
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.layers import GDN
-from fastlic.models.state_files import read_weights
+from fastlic.models.state_files import read_checkpoint, read_weights
 
 _CHAINS = ("g_a.", "g_s.", "h_a.", "h_s.", "entropy_bottleneck")  # networks whose layers follow each other
 WORTH = "gain.worth"  # a buffer, but set for each training run and not the same in every model
@@ -23,11 +24,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of a training run: ``model`` (state dict), ``config``, ``step``, ``validation``.
 
     Raises:
-        ValueError: there is no such file.
+        ValueError: there is no such file, or it is no such checkpoint.
     """
     if not path.is_file():
         raise ValueError(f"no checkpoint at {path}: is its folder the --out of a `fastlic train` run?")
-    return dict(torch.load(path, map_location="cpu", weights_only=True))
+    content = read_checkpoint(path)
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise CodecFileError(
+            f"{path} is no checkpoint of a `fastlic train` run: a state dict under 'model' is expected"
+        )
+    return content
 
 
 def read_state(path: Path) -> Mapping[str, Tensor]:

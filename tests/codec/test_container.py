@@ -16,7 +16,7 @@ from fastlic.codec.container import Header, pack, peek, unpack
 from fastlic.errors import CorruptStreamError
 from fastlic.ops.checksum import crc32c
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "container_v1.flic"
+GOLDEN = Path(__file__).parents[1] / "golden"
 GOLDEN_HEADER = Header(model_id=3, quality=4.5, fingerprint=bytes(range(8)), height=512, width=768)
 GOLDEN_SECTIONS = [b"side information", bytes(range(256)) * 2]
 DATA = pack(GOLDEN_HEADER, GOLDEN_SECTIONS)
@@ -28,9 +28,12 @@ def with_valid_checksum(head: bytes) -> bytes:
 
 
 @pytest.mark.golden
-def test_version_1_bytes_never_change():
-    assert GOLDEN.read_bytes() == DATA
-    assert unpack(GOLDEN.read_bytes()) == (GOLDEN_HEADER, GOLDEN_SECTIONS)
+@pytest.mark.parametrize("version", container.VERSIONS)
+def test_the_bytes_of_a_version_never_change(version):
+    golden = (GOLDEN / f"container_v{version}.flic").read_bytes()
+    header = dataclasses.replace(GOLDEN_HEADER, version=version)
+    assert pack(header, GOLDEN_SECTIONS) == golden
+    assert unpack(golden) == (header, GOLDEN_SECTIONS)
 
 
 @pytest.mark.parametrize("quality", [None, 1 / 16, 1.0, 4.0625, 255 / 16])
@@ -155,8 +158,13 @@ def test_a_number_has_one_spelling(varint):
 
 
 def test_a_newer_version_asks_for_an_upgrade():
-    with pytest.raises(CorruptStreamError, match=r"format version 2; this fastlic reads version 1; .*upgrade"):
-        unpack(DATA[:4] + b"\x02" + DATA[5:])
+    with pytest.raises(CorruptStreamError, match=r"format version 3; this fastlic reads versions 1 and 2; .*upgrade"):
+        unpack(DATA[:4] + b"\x03" + DATA[5:])
+
+
+def test_no_unknown_version_is_written():
+    with pytest.raises(ValueError, match="format versions are 1 and 2, got 3"):
+        pack(dataclasses.replace(GOLDEN_HEADER, version=3), GOLDEN_SECTIONS)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"flic"])

@@ -93,7 +93,7 @@ def test_a_saved_codec_gives_the_same_streams(tmp_path, half, name):
 def test_integers_of_another_model_are_refused():
     coders = {name: codec_of(name)._coder for name in FAMILY}
     for name, other, fault in (
-        ("mlic++", "mlic", "those of a 'mlic' model"),
+        ("mlic++", "mlic", "integers of family, slices, M = .'mlic'"),
         ("mlic++", "mlic++, early", "an early context"),
         ("mlic++, early", "mlic++", "no early context"),
     ):

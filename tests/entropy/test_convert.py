@@ -22,7 +22,7 @@ def test_integer_path_costs_at_most_one_percent_over_the_float_network(any_codec
 def test_model_read_back_from_its_arrays_has_the_same_fingerprint_and_streams(any_codec: Codec):
     arrays = any_codec.entropy.to_arrays()
     again = IntegerEntropyModel.from_arrays(arrays)
-    assert again.fingerprint() == any_codec.fingerprint
+    assert again.fingerprint() == any_codec.entropy_fingerprint
     assert (again.context is None) == (any_codec.family != "jahp")
 
 
@@ -34,7 +34,9 @@ def test_fingerprint_changes_with_any_array(codec: Codec):
         changed = array.copy()
         flat = changed.reshape(-1)
         flat[-1] = flat[-1] ^ 1
-        assert IntegerEntropyModel.from_arrays({**arrays, name: changed}).fingerprint() != codec.fingerprint, name
+        assert IntegerEntropyModel.from_arrays({**arrays, name: changed}).fingerprint() != codec.entropy_fingerprint, (
+            name
+        )
 
 
 def test_conversion_is_deterministic(codec: Codec, photo: torch.Tensor):

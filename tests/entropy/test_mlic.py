@@ -137,7 +137,7 @@ def test_integers_survive_storage(name):
     assert again.fingerprint() == integers.fingerprint()
     assert again.layers.keys() == integers.layers.keys() and again.family == FAMILY[name][0].family
     assert again.early == FAMILY[name][1].get("early", False)
-    with pytest.raises(ValueError, match="no integers of an MLIC model"):
+    with pytest.raises(ValueError, match="integers of the entropy model need an array 'shape'"):
         IntegerMLIC.from_arrays({})
 
 

@@ -14,14 +14,17 @@ the bit. Sections are byte strings; the container adds lengths and checksums, an
 from __future__ import annotations
 
 import copy
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch.nn as nn
 from torch import Tensor
 
+from fastlic.entropy.fingerprint import of_codec
 from fastlic.models.layers import channels_last
 
 Backend = Literal["auto", "reference", "cpp"]
@@ -37,7 +40,7 @@ class EntropyIntegers(Protocol):
     """The frozen integers that encoder and decoder share: made once from the float model, stored, never recomputed."""
 
     def fingerprint(self) -> bytes:
-        """8 bytes that name them in every stream (``fastlic.entropy.fingerprint.of_arrays``)."""
+        """8 bytes that name them (``fastlic.entropy.fingerprint.of_arrays``)."""
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Every integer under a stable name, for the codec file and the fingerprint."""
@@ -53,6 +56,11 @@ def frozen(module: M) -> M:
     return parts
 
 
+def sizes_of(arrays: Mapping[str, np.ndarray]) -> int:
+    """How many numbers the arrays hold."""
+    return sum(array.size for array in arrays.values())
+
+
 class FamilyCoder(ABC, Generic[A, L]):
     """One set of weights of one family, as a codec uses it.
 
@@ -61,6 +69,8 @@ class FamilyCoder(ABC, Generic[A, L]):
     Class attributes:
         models: family name (a key of ``container.MODEL_IDS``) -> class of fastlic.models, for every family served.
             A model's class has ``family`` (that name) and ``config`` (its constructor's arguments, as JSON holds them).
+        deciding: patterns (``fnmatch``) of the names, in ``floats``, of weights that the decoder reads: the pixels of a
+            decoded image depend on these, and so does the codec's fingerprint.
         previews: option -> how many there are, e.g. ``{"levels": 3}``, if a stream can be decoded in part; a caller
             may then ask for 1 to that number. May be an instance attribute where it depends on the model.
 
@@ -75,6 +85,7 @@ class FamilyCoder(ABC, Generic[A, L]):
     """
 
     models: ClassVar[Mapping[str, type[nn.Module]]]
+    deciding: ClassVar[Sequence[str]]
     previews: Mapping[str, int] = {}
 
     family: str
@@ -131,6 +142,18 @@ class FamilyCoder(ABC, Generic[A, L]):
         """
         source = self.model if self.model is not None and training else self.transforms
         return {k: v for k, v in source.state_dict().items() if v.is_floating_point() and v.numel()}
+
+    def fingerprint(self) -> bytes:
+        """8 bytes over all that decides over pixels (``fastlic.entropy.fingerprint.of_codec``)."""
+        floats = {
+            name: value.detach().float().cpu().numpy()
+            for name, value in self.floats(training=False).items()
+            if any(fnmatchcase(name, pattern) for pattern in self.deciding)
+        }
+        defaults = inspect.signature(self.models[self.family]).parameters
+        # Without defaults: an argument that a later release adds changes no name of what exists.
+        config = {name: value for name, value in self.config.items() if value != defaults[name].default}
+        return of_codec(self.family, config, self.entropy.to_arrays(), floats)
 
     # ---- coding
 

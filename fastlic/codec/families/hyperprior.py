@@ -14,7 +14,7 @@ from torch import Tensor
 from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.drivers import Target
-from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen
+from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
 from fastlic.entropy.convert import convert
 from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
@@ -22,6 +22,7 @@ from fastlic.entropy.rate import float_bits, table_bits
 from fastlic.entropy.schedule import HYPER_STRIDE, Latents
 from fastlic.entropy.zones import worth_at, zones_for
 from fastlic.models import JAHP, Hyperprior, MeanScaleHyperprior, ScaleHyperprior
+from fastlic.models.sizes import build, check_config
 
 LATENT_STRIDE = 16  # image pixels per latent position
 
@@ -41,6 +42,7 @@ class HyperpriorCoder(FamilyCoder[Target, Latents]):
     models: ClassVar[Mapping[str, type[Hyperprior]]] = {
         cls.family: cls for cls in (ScaleHyperprior, MeanScaleHyperprior, JAHP)
     }
+    deciding = ("g_s.*", "gain.log_inverse")
     entropy: IntegerEntropyModel
 
     def __init__(self, model: Hyperprior, entropy: IntegerEntropyModel, whole: bool) -> None:
@@ -59,14 +61,19 @@ class HyperpriorCoder(FamilyCoder[Target, Latents]):
     def from_stored(
         cls, family: str, config: dict[str, Any], floats: Mapping[str, Tensor], integers: dict[str, np.ndarray]
     ) -> HyperpriorCoder:
-        model = cls.models[family](**config).eval()
-        missing, unknown = model.load_state_dict(floats, strict=False)
+        entropy = IntegerEntropyModel.from_arrays(integers)
+        _ = entropy.engine  # checks every array
+        model = build(cls.models[family], check_config(cls.models[family], config), floats, sizes_of(integers))
+        missing, _ = model.load_state_dict(floats, strict=False)
         transforms = [k for k in missing if k.startswith(("g_a.", "g_s.", "h_a.", "gain."))]
-        if transforms or unknown:
-            raise ValueError(f"missing {transforms}, unknown {unknown}")
+        if transforms:
+            raise ValueError(f"weights are missing: {', '.join(transforms)}")
+        own = (entropy.hyper_channels, entropy.latent_channels, entropy.context is not None)
+        if own != (model.N, model.M, isinstance(model, JAHP)):
+            raise ValueError(f"integers of N, M, context = {own} for a model of {config}")
         # Files for coding alone leave out the float entropy network; a model with random parts must not be handed out.
         whole = not any(k.startswith(("h_s.", "entropy_bottleneck.matrices")) for k in missing)
-        return cls(model, IntegerEntropyModel.from_arrays(integers), whole)
+        return cls(model, entropy, whole)
 
     def analyse(self, parts: Transforms, image: Tensor, quality: float | None) -> Target:
         x = _pad(image[None], LATENT_STRIDE).contiguous(memory_format=torch.channels_last)

@@ -19,6 +19,7 @@ from fastlic.entropy.codes import CodeTables
 from fastlic.models import McQuic
 from fastlic.models.mcquic.context import CodeContext
 from fastlic.models.mcquic.padding import padded_size
+from fastlic.models.sizes import check_config
 
 Levels = list[Tensor]  # int64 [m, h, w] on the CPU, finest first; of a preview the deepest few
 
@@ -31,6 +32,7 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
     """See :class:`FamilyCoder`. The integers are :class:`CodeTables`."""
 
     models = {"mcquic": McQuic}  # noqa: RUF012 - a constant
+    deciding = ("_decoder.*", "_quantizer._decoders.*", "_quantizer._encoders.*._quantizer._codebook")
     entropy: CodeTables
     transforms: McQuic
 
@@ -82,6 +84,7 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         cls, family: str, config: dict[str, Any], floats: Mapping[str, Tensor], integers: dict[str, np.ndarray]
     ) -> McQuicCoder:
         entropy = CodeTables.from_arrays(integers)
+        config = {"prices": [], **check_config(McQuic, config)}
         shapes = [(table.rows, len(table.cdf) // table.rows - 1) for table in entropy.tables]
         if shapes != [(config["m"], k) for k in config["k"]]:
             raise ValueError(f"tables of {shapes} (groups, words) for a model of {config}")
@@ -93,7 +96,7 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
             whole = whole and temperature in state
             state.setdefault(temperature, torch.ones(config["m"], 1, 1, 1))
         model = McQuic.from_state_dict(state)
-        if model.config != config:
+        if {"prices": [], **model.config} != config:
             raise ValueError(f"weights of {model.config}")
         return cls(model, entropy, whole)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from fastlic.codec import mlic_drivers
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.drivers import Target, zones_of
-from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen
+from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
 from fastlic.codec.mlic_drivers import MlicLatents
 from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.mlic.convert import convert
@@ -23,6 +23,7 @@ from fastlic.entropy.mlic.rate import float_bits, table_bits
 from fastlic.entropy.schedule import HYPER_STRIDE
 from fastlic.entropy.zones import worth_at, zones_for
 from fastlic.models.mlic import MLIC, MLICPlus, MLICPlusPlus
+from fastlic.models.sizes import build, check_config
 
 LATENT_STRIDE = 16  # image pixels per latent position
 # The checkerboard needs both its colours: an even number of columns gives every row some of each.
@@ -47,6 +48,7 @@ class MlicCoder(FamilyCoder[Target, MlicLatents]):
     """See :class:`FamilyCoder`. The entropy model is :class:`IntegerMLIC`; ``mlic_drivers`` runs it."""
 
     models: ClassVar[Mapping[str, type[MLICPlusPlus]]] = {cls.family: cls for cls in (MLIC, MLICPlus, MLICPlusPlus)}
+    deciding = ("g_s.*", "gain.log_inverse")
     entropy: IntegerMLIC
 
     def __init__(self, model: MLICPlusPlus, entropy: IntegerMLIC, whole: bool) -> None:
@@ -66,16 +68,22 @@ class MlicCoder(FamilyCoder[Target, MlicLatents]):
     def from_stored(
         cls, family: str, config: dict[str, Any], floats: Mapping[str, Tensor], integers: dict[str, np.ndarray]
     ) -> MlicCoder:
-        model = cls.models[family](**config).eval()
-        missing, unknown = model.load_state_dict(floats, strict=False)
+        entropy = IntegerMLIC.from_arrays(integers)
+        _ = entropy.engine  # checks every array
+        check_config(cls.models[family], config)
+        # Before any module is made: there are as many as these say.
+        own = (entropy.family, entropy.slices, entropy.latent_channels)
+        if own != (family, config.get("slices", entropy.slices), config["M"]) or config.get("blocks", 0) > len(floats):
+            raise ValueError(f"integers of family, slices, M = {own} for a {family!r} model of {config}")
+        model = build(cls.models[family], config, floats, sizes_of(integers))
+        missing, _ = model.load_state_dict(floats, strict=False)
         buffers = dict(model.named_buffers())
         absent = [key for key in missing if key not in buffers]
         transforms = [k for k in absent if k.startswith(("g_a.", "g_s.", "h_a.", "gain."))]
-        if transforms or unknown:
-            raise ValueError(f"missing {transforms}, unknown {unknown}")
-        entropy = IntegerMLIC.from_arrays(integers)
-        if (entropy.family, entropy.slices, entropy.latent_channels) != (family, model.slices, model.M):
-            raise ValueError(f"its integers are those of a {entropy.family!r} model of {entropy.slices} slices")
+        if transforms:
+            raise ValueError(f"weights are missing: {', '.join(transforms)}")
+        if entropy.hyper_channels != model.N:
+            raise ValueError(f"integers of N = {entropy.hyper_channels} for a model of {config}")
         if entropy.early != model.early:
             raise ValueError(f"its integers have {'an' if entropy.early else 'no'} early context, unlike its model")
         # Files for coding alone leave out the float entropy network; a model with random parts must not be handed out.

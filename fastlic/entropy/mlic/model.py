@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.entropy import fingerprint
-from fastlic.entropy.arrays import names_of, tables_of
+from fastlic.entropy.arrays import names_of, reading, tables_of
 from fastlic.entropy.checkerboard.functions import (
     RECIPROCAL_TOKENS,
     Tables,
@@ -307,9 +307,9 @@ class IntegerMLIC:
         """Read what ``to_arrays`` wrote.
 
         Raises:
-            ValueError: arrays are missing.
+            ValueError: an array is missing or of no use; ``engine`` checks the rest.
         """
-        try:
+        with reading("the integers of the entropy model"):
             family, slices = (int(v) for v in arrays["shape"])
             return cls(
                 family=FAMILIES[family],
@@ -331,8 +331,6 @@ class IntegerMLIC:
                     or (k.startswith("local.") and k.endswith((".bias", ".epsilon")))
                 },
             )
-        except (KeyError, IndexError) as error:
-            raise ValueError(f"these are no integers of an MLIC model: {error}") from error
 
     @cached_property
     def _fingerprint(self) -> bytes:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastlic.errors import CodecFileError
 from fastlic.models.mcquic.model import McQuic
+from fastlic.models.state_files import MALFORMED, read_checkpoint
 
 PUBLISHED_SUFFIXES = (".mcquic", ".ckpt")
 _WRAPPED = "module._compressor."
@@ -22,17 +23,14 @@ def load_published(path: str | Path) -> McQuic:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no such checkpoint, or one with content beyond tensors and plain containers.
+        CodecFileError: no such checkpoint, or one with content beyond tensors and plain containers.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no McQuic checkpoint at {path}")
+    content = read_checkpoint(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} is no checkpoint of tensors and plain containers: {reason}") from error
-    return McQuic.from_state_dict(_state(content, path))
+        return McQuic.from_state_dict(_state(content))
+    except MALFORMED as error:
+        raise CodecFileError(f"{path}: {error}") from error
 
 
 def save_published(model: McQuic, path: str | Path) -> None:
@@ -53,12 +51,12 @@ def save_published(model: McQuic, path: str | Path) -> None:
     torch.save({"model": state, "config": config, "version": "0.1.40"}, path)
 
 
-def _state(content: Any, path: Path) -> dict[str, Tensor]:
+def _state(content: Any) -> dict[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("trainer"), dict):
         content = {"model": content["trainer"].get("_model")}
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no McQuic model: a dictionary with a state dict under 'model' is expected")
+        raise ValueError("no McQuic model: a dictionary with a state dict under 'model' is expected")
     # A training checkpoint wraps the network and keeps losses beside it.
     if any(name.startswith(_WRAPPED) for name in state):
         state = {name.removeprefix(_WRAPPED): value for name, value in state.items() if name.startswith(_WRAPPED)}

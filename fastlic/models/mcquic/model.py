@@ -23,6 +23,7 @@ from fastlic.models.mcquic.layers import (
 )
 from fastlic.models.mcquic.padding import crop, pad
 from fastlic.models.mcquic.quantizer import Quantised, Quantizer
+from fastlic.models.sizes import build
 
 PUBLISHED_K = (8192, 2048, 512)
 MOST_PRICE = 64
@@ -164,7 +165,7 @@ class McQuic(nn.Module):
         Raises:
             ValueError: keys are missing, unknown, or of the wrong shape; the message lists them.
         """
-        model = cls(**cls.infer_config(state))
+        model = build(cls, None, state)
         filled = {name: buffer for name, buffer in model.named_buffers() if name not in state} | dict(state)
         for name in model.state_dict():
             if name.endswith("_dequantizer._codebook") and name not in filled:

@@ -20,6 +20,7 @@ import torch.nn as nn
 from torch import Tensor
 from typing_extensions import Self
 
+from fastlic.errors import CodecFileError
 from fastlic.models.hyperprior import Hyperprior
 from fastlic.models.layers import hyper_analysis, hyper_synthesis
 from fastlic.models.mlic import transforms
@@ -33,6 +34,7 @@ from fastlic.models.mlic.blocks import (
 from fastlic.models.mlic.checkerboard import anchors, even_rows, others
 from fastlic.models.mlic.checkpoint import normalise
 from fastlic.models.mlic.local import LocalContext, StackedLocalContext
+from fastlic.models.state_files import MALFORMED, read_checkpoint
 
 SLICE_CHANNELS = 32
 
@@ -282,8 +284,17 @@ class MLICPlusPlus(Hyperprior):
 
     @classmethod
     def from_checkpoint(cls, path: str | Path) -> Self:
-        """A model from a checkpoint file (``torch.load`` with ``weights_only=True``)."""
-        return cls.from_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        """A model from a checkpoint file.
+
+        Raises:
+            FileNotFoundError: no such file.
+            CodecFileError: no checkpoint of such a model; nothing in a file is executed.
+        """
+        content = read_checkpoint(Path(path))
+        try:
+            return cls.from_state_dict(content)
+        except MALFORMED as error:
+            raise CodecFileError(f"{path}: {error}") from error
 
     def past_contexts(self, index: int, decoded: list[Tensor]) -> list[Tensor]:
         """What earlier slices tell about slice ``index``, for both of its passes, in the order of the weights."""

@@ -1,0 +1,189 @@
+"""A codec's fingerprint stands for its pixels, a loaded file replaces no other, and what was read is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+
+import fastlic
+from fastlic import Codec
+from fastlic.codec import container, registry
+from fastlic.codec.registry import WEIGHTS, cards
+from fastlic.errors import CodecFileError, ModelMismatchError
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def brighten(tensors, description):
+    """Other pixels from the same latents: the bias of the last layer of g_s."""
+    names = [name for name in tensors if name.startswith("float/g_s.") and name.endswith(".bias")]
+    tensors[max(names)] = tensors[max(names)] + 0.5
+
+
+@pytest.fixture
+def forgotten(monkeypatch):
+    """A registry in which nothing was loaded."""
+    monkeypatch.setattr(registry, "_files", {})
+    monkeypatch.setattr(registry, "_recent", type(registry._recent)())
+
+
+def as_version_1(data: bytes, codec: Codec) -> bytes:
+    header, sections = container.unpack(data)
+    old = container.Header(
+        header.model_id, header.quality, codec.entropy_fingerprint, header.height, header.width, version=1
+    )
+    return container.pack(old, sections)
+
+
+def test_other_synthesis_weights_are_another_codec(tmp_path, reseal, photo):
+    evil = tmp_path / "evil.safetensors"
+    reseal(WEIGHTS / "jahp.safetensors", evil, brighten)
+    data = fastlic.compress(photo)
+    pixels = fastlic.decompress(data)
+    codec = fastlic.load(evil)
+    assert codec.entropy_fingerprint == fastlic.load("jahp").entropy_fingerprint
+    assert codec.fingerprint != fastlic.load("jahp").fingerprint
+    assert torch.equal(fastlic.decompress(data), pixels)
+    with pytest.raises(ModelMismatchError, match=codec.fingerprint.hex()):
+        codec.decompress(data)
+
+
+def test_a_stream_of_version_1_decodes_with_shipped_weights_whatever_was_loaded(tmp_path, reseal, photo):
+    evil = tmp_path / "evil.safetensors"
+    reseal(WEIGHTS / "jahp.safetensors", evil, brighten)
+    shipped = fastlic.load("jahp")
+    fastlic.load(evil)
+    old = as_version_1(fastlic.compress(photo), shipped)
+    assert torch.equal(fastlic.decompress(old), shipped.decompress(old))
+
+
+def test_a_stream_of_version_1_that_fits_two_loaded_codecs_asks_which(tmp_path, reseal, forgotten):
+    data = (GOLDEN / "chelsea_q1.flic").read_bytes()
+    good, evil = GOLDEN / "tiny_jahp.safetensors", tmp_path / "evil.safetensors"
+    reseal(good, evil, brighten)
+    pixels = fastlic.load(good).decompress(data)
+    assert torch.equal(fastlic.decompress(data), pixels)
+    other = fastlic.load(evil)
+    with pytest.raises(ModelMismatchError, match=r"several loaded codecs.*tiny_jahp.*evil"):
+        fastlic.decompress(data)
+    assert not torch.equal(other.decompress(data), pixels)
+
+
+def test_a_codec_of_other_weights_that_only_the_encoder_reads_decodes_the_same_streams(tmp_path, reseal, photo):
+    path = tmp_path / "encoder.safetensors"
+
+    def change(tensors, description):
+        tensors["float/g_a.0.bias"] = tensors["float/g_a.0.bias"] + 0.01
+
+    reseal(WEIGHTS / "jahp.safetensors", path, change)
+    assert fastlic.load(path).fingerprint == fastlic.load("jahp").fingerprint
+
+
+def test_half_precision_keeps_the_fingerprint(any_codec: Codec, tmp_path):
+    any_codec.save(tmp_path / "half.safetensors", half=True, training=False)
+    assert Codec.load(tmp_path / "half.safetensors").fingerprint == any_codec.fingerprint
+
+
+@pytest.mark.parametrize("name", sorted(cards()))
+def test_weights_all_over_the_synthesis_are_under_the_fingerprint(name):
+    codec = fastlic.load(name)
+    coder = codec._coder
+    before = coder.fingerprint()
+    decoder = ("g_s.", "gain.log_inverse", "_decoder.", "_quantizer._decoders.")
+    parts = [(n, p) for n, p in coder.transforms.named_parameters() if n.startswith(decoder)]
+    assert len(parts) > 10
+    for n, parameter in parts[:: 1 + len(parts) // 30]:
+        first = (0,) * parameter.ndim
+        value = parameter.data[first].item()
+        parameter.data[first] = value * 1.5 + 1
+        assert coder.fingerprint() != before, n
+        parameter.data[first] = value
+    assert coder.fingerprint() == before
+
+
+# ---- what was read is kept
+
+
+@pytest.mark.parametrize("what", ["truncated", "overwritten", "removed"])
+def test_a_loaded_codec_does_not_depend_on_its_file_any_more(what, tmp_path, tiny_codec: Codec, codec: Codec, photo):
+    path = tmp_path / "codec.safetensors"
+    tiny_codec.save(path)
+    script = f"""
+import sys
+sys.path.insert(0, {os.fspath(Path(fastlic.__file__).parents[1])!r})
+import hashlib, os, pathlib
+import torch
+import fastlic
+path = pathlib.Path({os.fspath(path)!r})
+codec = fastlic.load(path)
+what = {what!r}
+if what == "truncated":
+    os.truncate(path, 100)
+elif what == "overwritten":
+    with open(path, "r+b") as file:
+        file.write(bytes(path.stat().st_size))
+else:
+    path.unlink()
+x = torch.linspace(0, 1, 3 * 64 * 80).reshape(3, 64, 80)
+data = codec.compress(x, 4)
+print(hashlib.sha256(data).hexdigest(), fastlic.decompress(data).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    x = torch.linspace(0, 1, 3 * 64 * 80).reshape(3, 64, 80)
+    assert done.stdout.split()[0] == hashlib.sha256(tiny_codec.compress(x, 4)).hexdigest()
+
+
+def test_codecs_of_files_are_let_go_and_read_again_when_a_stream_asks(tmp_path, photo, forgotten, reseal):
+    source = GOLDEN / "tiny_jahp.safetensors"
+    streams, alive = [], []
+    for index in range(registry.KEPT + 2):
+        path = tmp_path / f"{index}.safetensors"
+
+        def change(tensors, description, index=index):
+            tensors["float/g_s.6.bias"] = tensors["float/g_s.6.bias"] + index / 8
+
+        reseal(source, path, change)
+        codec = fastlic.load(path)
+        streams.append((codec.compress(photo, 4), codec.decompress(codec.compress(photo, 4))))
+        alive.append(weakref.ref(codec))
+    del codec
+    assert sum(ref() is not None for ref in alive) == registry.KEPT
+    for data, pixels in streams:
+        assert torch.equal(fastlic.decompress(data), pixels)
+
+
+def test_a_file_that_changed_meanwhile_is_named(
+    tmp_path, photo, forgotten, tiny_codec: Codec, codec: Codec, monkeypatch
+):
+    path = tmp_path / "codec.safetensors"
+    tiny_codec.save(path)
+    data = fastlic.load(path).compress(photo, 4)
+    registry._recent.clear()
+    codec.save(path)
+    with pytest.raises(ModelMismatchError, match=rf"{path} held; it now holds {codec.fingerprint.hex()}"):
+        fastlic.decompress(data)
+
+
+# ---- shipped weights
+
+
+@pytest.mark.parametrize("name", sorted(cards()))
+def test_a_flipped_bit_of_shipped_weights_is_reported(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
+    data = bytearray((WEIGHTS / f"{name}.safetensors").read_bytes())
+    for position in (len(data) // 3, len(data) - 1):
+        data[position] ^= 1
+        (tmp_path / f"{name}.safetensors").write_bytes(data)
+        registry._load_shipped.cache_clear()
+        with pytest.raises(CodecFileError, match=r"damaged.*SHA-256"):
+            fastlic.load(name)
+        data[position] ^= 1
+    registry._load_shipped.cache_clear()
