@@ -6,14 +6,8 @@ import time
 from pathlib import Path
 
 import click
-import torch
-from torch import Tensor
 
-import fastlic
 from fastlic.cli import files, options
-from fastlic.codec import mcq
-from fastlic.codec.container import SUFFIX
-from fastlic.codec.image_files import encode_image
 
 
 @click.command()
@@ -40,6 +34,13 @@ def decompress(
     Without an output name, IN.png is written beside IN.flic. McQuic's .mcq files are read too, given their weights:
     --model NAME or FILE.
     """
+    import torch
+
+    import fastlic
+    from fastlic.codec import mcq
+    from fastlic.codec.container import SUFFIX
+    from fastlic.codec.image_files import encode_image
+
     jobs = files.plan(
         inputs,
         output,
@@ -58,7 +59,7 @@ def decompress(
             x: object = mcq.coder_of(codec).decompress(data, device, torch.uint8)
         else:
             x = (codec or fastlic).decompress(data, device, torch.uint8)
-        assert isinstance(x, Tensor)  # one stream in, one image out
+        assert isinstance(x, torch.Tensor)  # one stream in, one image out
         seconds = time.perf_counter() - began
         image = encode_image(x, job.target.suffix)
         files.write_whole(job.target, image, make_folder=output_dir is not None)

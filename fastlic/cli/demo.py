@@ -6,15 +6,9 @@ import time
 from pathlib import Path
 
 import click
-import torch
-from torch import Tensor
 
-import fastlic
 from fastlic.cli import files, options
 from fastlic.cli.compress import summary
-from fastlic.codec.calibration import PHOTO
-from fastlic.codec.image_files import encode_image, read_image
-from fastlic.evaluate import psnr
 
 
 @click.command()
@@ -24,6 +18,13 @@ from fastlic.evaluate import psnr
 @options.device
 def demo(quality: float | None, out: Path, model: str, device: str) -> None:
     """Compress and decompress a photo; writes photo.flic and photo.png."""
+    import torch
+
+    import fastlic
+    from fastlic.codec.calibration import PHOTO
+    from fastlic.codec.image_files import encode_image, read_image
+    from fastlic.evaluate import psnr
+
     codec = fastlic.load(model)
     level = options.checked_quality(codec, quality)
     x = read_image(PHOTO).pixels.to(device)
@@ -35,7 +36,7 @@ def demo(quality: float | None, out: Path, model: str, device: str) -> None:
     assert isinstance(data, bytes)
     x_hat = codec.decompress(data, device, torch.uint8)
     decompressed = time.perf_counter()
-    assert isinstance(x_hat, Tensor)
+    assert isinstance(x_hat, torch.Tensor)
 
     files.write_whole(out / "photo.flic", data, make_folder=True)
     files.write_whole(out / "photo.png", encode_image(x_hat, ".png"), make_folder=True)

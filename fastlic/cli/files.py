@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import torch
-from tqdm import tqdm
 
-from fastlic.codec.image_files import find_images
 from fastlic.errors import FastlicError, ModelMismatchError
 
 # What bad input or a bad environment can cause. Anything else is a bug and deserves its traceback.
-USER_ERRORS = (FastlicError, ValueError, OSError, MemoryError, torch.OutOfMemoryError)
+_USER_ERRORS = (FastlicError, ValueError, OSError, MemoryError)
+
+
+def user_errors() -> tuple[type[BaseException], ...]:
+    """``_USER_ERRORS``, and torch's own where torch is loaded: without it nothing can have raised them."""
+    torch = sys.modules.get("torch")
+    return _USER_ERRORS if torch is None else (*_USER_ERRORS, torch.OutOfMemoryError)
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ def describe(error: BaseException) -> str:
     """An error in one line, without Python's decoration."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if isinstance(error, MemoryError) or not isinstance(error, _USER_ERRORS):
         return "not enough memory for an image of this size"
     text = " ".join(str(error).split()) or type(error).__name__
     return f"{text} (here: --model FILE)" if isinstance(error, ModelMismatchError) else text
@@ -56,6 +60,8 @@ def plan(
         click.UsageError: arguments that contradict each other.
         ValueError: a folder without suitable files.
     """
+    from fastlic.codec.image_files import find_images
+
     if output is None and output_dir is None and len(arguments) == 2 and names_output(arguments[1]):
         arguments, output = arguments[:1], arguments[1]
     if output is not None:
@@ -82,6 +88,8 @@ def run(jobs: Sequence[Job], work: Callable[[Job], str]) -> None:
 
     ``work`` gives the line without the names of the files.
     """
+    from tqdm import tqdm
+
     failures: list[str] = []
     written: dict[Path, Path] = {}
     began = time.perf_counter()
@@ -93,7 +101,7 @@ def run(jobs: Sequence[Job], work: Callable[[Job], str]) -> None:
                 written[job.target] = job.source
                 with bar.external_write_mode():
                     click.echo(f"{job.source} -> {job.target}: {line}")
-            except USER_ERRORS as error:
+            except user_errors() as error:
                 message = describe(error)
                 failures.append(message if message.startswith(str(job.source)) else f"{job.source}: {message}")
     if len(jobs) > 1:

@@ -8,10 +8,7 @@ from typing import Any
 
 import click
 
-import fastlic
 from fastlic.cli import options
-from fastlic.codec import container, mcq
-from fastlic.errors import CorruptStreamError
 
 
 @click.command()
@@ -22,12 +19,17 @@ def info(file: Path | None, as_json: bool) -> None:
 
     A damaged file is described as far as its header can be trusted, and exits with 1.
     """
+    from fastlic.codec import container
+    from fastlic.errors import CorruptStreamError
+
     damage = None
     if file is None:
-        facts = fastlic.info()
+        from fastlic.api import info as installation
+
+        facts = installation()
     else:
         data = file.read_bytes()
-        if file.suffix.lower() == mcq.SUFFIX:
+        if file.suffix.lower() == ".mcq":
             facts = _describe_mcq(data)
         else:
             facts = _describe(data)
@@ -46,10 +48,13 @@ def info(file: Path | None, as_json: bool) -> None:
 
 
 def _describe(data: bytes) -> dict[str, Any]:
+    from fastlic.codec import container
+    from fastlic.codec.cards import cards
+
     layout = container.parse(data)
     header = layout.header
     fingerprint = header.fingerprint.hex()
-    weights = [name for name, card in fastlic.info()["weights"].items() if card["fingerprint"] == fingerprint]
+    weights = [name for name, card in cards().items() if card["fingerprint"] == fingerprint]
     return {
         "format version": container.VERSION,
         "model": container.model_name(header.model_id),
@@ -66,6 +71,8 @@ def _describe(data: bytes) -> dict[str, Any]:
 
 
 def _describe_mcq(data: bytes) -> dict[str, Any]:
+    from fastlic.codec import mcq
+
     file = mcq.parse(data)
     return {
         "format": f"McQuic {file.version}",

@@ -12,7 +12,6 @@ from types import FrameType
 from typing import NoReturn
 
 import click
-import torch
 
 import fastlic
 from fastlic.cli.compress import compress
@@ -20,20 +19,29 @@ from fastlic.cli.decompress import decompress
 from fastlic.cli.demo import demo
 from fastlic.cli.evaluate import evaluate
 from fastlic.cli.export import export
-from fastlic.cli.files import USER_ERRORS, describe
+from fastlic.cli.files import describe, user_errors
 from fastlic.cli.info import info
 from fastlic.cli.train import train
 
 
+def _version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        click.echo(f"fastlic, version {fastlic.__version__}")
+        context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(fastlic.__version__, prog_name="fastlic")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show it and exit.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads to use; results do not depend on it.")
 def cli(threads: int | None) -> None:
     """Learned image compression: images to .flic files and back."""
     if threads is not None:
+        import torch
+
         torch.set_num_threads(threads)
 
 
+# Their modules import torch when a command runs, not before: --help, wrong usage and completion take no seconds.
 for command in (compress, decompress, info, evaluate, train, export, demo):
     cli.add_command(command)
 
@@ -57,6 +65,6 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone: `fastlic eval ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except USER_ERRORS as error:
+    except user_errors() as error:
         click.echo(f"Error: {describe(error)}", err=True)
         sys.exit(1)

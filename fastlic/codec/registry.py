@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from fastlic.codec import container
+from fastlic.codec.cards import WEIGHTS, cards
 from fastlic.codec.codec import Codec
 from fastlic.errors import ModelMismatchError
 from fastlic.models.mcquic import PUBLISHED_SUFFIXES, load_published
 
-WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
-
 _loaded: dict[bytes, Codec] = {}
-
-
-@lru_cache(maxsize=1)
-def cards() -> dict[str, dict[str, Any]]:
-    """Name -> card of the weights that ship with the package: architecture, training data, results, fingerprint."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*.json"))}
 
 
 @lru_cache(maxsize=16)

@@ -159,7 +159,7 @@ def test_an_interrupt_exits_with_130(fastlic_command, photos, tiny_codec_file, m
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastlic.cli.compress.read_image", stop)
+    monkeypatch.setattr("fastlic.codec.image_files.read_image", stop)
     result = fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", tiny_codec_file)
     assert result.code == 130
     assert list(tmp_path.glob("a*")) == []
