@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fastlic.cli import files, options
+from fastlic.files import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +78,7 @@ def compress(
         data = coder.compress(x, level)
         seconds = time.perf_counter() - began
         assert isinstance(data, bytes)  # one image in, one stream out
-        files.write_whole(job.target, data, make_folder=output_dir is not None)
+        write_whole(job.target, data, make_folder=output_dir is not None)
         parts = [summary(x, data), f"compressed in {seconds:.2f} s"]
         if check:
             began = time.perf_counter()

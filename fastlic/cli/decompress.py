@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from fastlic.cli import files, options
+from fastlic.files import write_whole
 
 
 @click.command()
@@ -62,7 +63,7 @@ def decompress(
         assert isinstance(x, torch.Tensor)  # one stream in, one image out
         seconds = time.perf_counter() - began
         image = encode_image(x, job.target.suffix)
-        files.write_whole(job.target, image, make_folder=output_dir is not None)
+        write_whole(job.target, image, make_folder=output_dir is not None)
         return f"{x.shape[2]}x{x.shape[1]}, {len(image):,} bytes, decompressed in {seconds:.2f} s"
 
     files.run(jobs, work)

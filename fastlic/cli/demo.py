@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from fastlic.cli import files, options
+from fastlic.cli import options
 from fastlic.cli.compress import summary
+from fastlic.files import write_whole
 
 
 @click.command()
@@ -38,8 +39,8 @@ def demo(quality: float | None, out: Path, model: str, device: str) -> None:
     decompressed = time.perf_counter()
     assert isinstance(x_hat, torch.Tensor)
 
-    files.write_whole(out / "photo.flic", data, make_folder=True)
-    files.write_whole(out / "photo.png", encode_image(x_hat, ".png"), make_folder=True)
+    write_whole(out / "photo.flic", data, make_folder=True)
+    write_whole(out / "photo.png", encode_image(x_hat, ".png"), make_folder=True)
     raw = x.numel()
     click.echo(f"{codec.name}, quality {level:g}" if level is not None else codec.name)
     click.echo(f"{out / 'photo.flic'}: {summary(x, data)}, 1/{raw / len(data):.0f} of the raw {raw:,} bytes")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import fastlic
-from fastlic.cli import files, options
+from fastlic.cli import options
+from fastlic.files import write_whole
 
 if TYPE_CHECKING:
     from fastlic.codec import Codec
@@ -158,10 +159,10 @@ def evaluate(
             "peers": [str(peer) for peer in others],
         }
         content = json.dumps(report.to_json(measured, results, about), indent=1, allow_nan=False)
-        files.write_whole(json_file, f"{content}\n".encode())
+        write_whole(json_file, f"{content}\n".encode())
     if plot is not None:
         title = f"{folder.name}, {len(images)} images"
-        files.write_whole(plot, curves.draw(rows, names, title, plot.suffix, published_curves))
+        write_whole(plot, curves.draw(rows, names, title, plot.suffix, published_curves))
     if any(row.same_latents is False for row in rows):
         raise ValueError("latents of encoder and decoder differ: see the table; please report this as a bug")
 

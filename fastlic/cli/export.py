@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from fastlic.cli import options
+from fastlic.files import write_whole
 
 
 @click.command()
@@ -74,7 +75,7 @@ def export(
     words = read_context(fitted) if fitted.exists() else None
     codec = export_codec(best, tiles, output, output.stem, coding_only=coding_only, context=words)
     if context is not None:
-        context.write_bytes(fitted.read_bytes())
+        write_whole(context, fitted.read_bytes())
     if whole is not None:
         codec.save(whole)
     if checkpoint is not None:

@@ -1,8 +1,7 @@
-"""From command-line arguments to jobs (one input, one output), and from jobs to files that are whole or absent."""
+"""From command-line arguments to jobs (one input, one output), and through them; what went wrong in one line."""
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -120,22 +119,3 @@ def _check_target(job: Job, written: dict[Path, Path]) -> None:
         raise ValueError("input and output are the same file")
     if job.target.exists() and not job.overwrite:
         raise ValueError(f"{job.target} exists; --force overwrites it")
-
-
-def write_whole(path: Path, content: bytes, make_folder: bool = False) -> None:
-    """Write ``content`` so that the file appears whole or not at all, whatever interrupts."""
-    if make_folder:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file():  # a pipe or a device cannot be replaced by renaming
-        path.write_bytes(content)
-        return
-    path = path.resolve()  # through a link, the file behind it is replaced
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        partial.unlink(missing_ok=True)

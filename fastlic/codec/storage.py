@@ -13,7 +13,6 @@ description["packed"]           array name -> shape, in the order of coding
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fastlic.codec import packing
+from fastlic.files import write_whole
 
 LAYOUT = 1
 PACKED_LAYOUT = 2
@@ -60,13 +60,7 @@ def write(path: Path, stored: StoredCodec, half: bool, packed: bool) -> None:
             del tensors[f"entropy/{name}"]
         tensors |= {f"packed/{k}": torch.from_numpy(np.array(getattr(parts, k))) for k in _PARTS}
         description |= {"layout": PACKED_LAYOUT, "packed": parts.shapes}
-    partial = path.with_name(path.name + ".partial")
-    try:
-        # Not save_file: it makes files that only their owner may read.
-        partial.write_bytes(save(tensors, {_METADATA_KEY: json.dumps(description)}))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, save(tensors, {_METADATA_KEY: json.dumps(description)}))
 
 
 def read(path: Path) -> StoredCodec:

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fastlic.codec.image_files import find_images, read_image
+from fastlic.files import written_whole
 
 TILE = 256
 
@@ -62,7 +63,8 @@ def load_tiles(folder: Path, validation_share: float = 0.02, cache: Path | None 
     empty = np.empty((0, 3, TILE, TILE), np.uint8)
     train, validation = (np.stack(parts[key]) if parts[key] else empty for key in (False, True))
     if cache is not None:
-        np.savez(cache, train=train, validation=validation)
+        with written_whole(cache) as file:
+            np.savez(file, train=train, validation=validation)
     return torch.from_numpy(train), torch.from_numpy(validation)
 
 

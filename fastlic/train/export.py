@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fastlic.codec.codec import Codec
+from fastlic.files import write_whole, written_whole
 from fastlic.models import McQuic
 from fastlic.models.mcquic.context import CodeContext
 from fastlic.models.state_files import part_of
@@ -63,7 +64,7 @@ def write_checkpoint(checkpoint: Path, path: Path, most: int = 16_000_000) -> li
         parts[-1][name] = value
     paths = [path] if len(parts) == 1 else [part_of(path, i + 1, len(parts)) for i in range(len(parts))]
     for file, part in zip(paths, parts, strict=True):
-        file.write_bytes(save(part))
+        write_whole(file, save(part))
     return paths
 
 
@@ -86,7 +87,8 @@ def refine_codebooks(checkpoint: Path, tiles: Tensor, path: Path, rounds: int = 
         raise ValueError(f"codebooks are McQuic's; {checkpoint} is of family {stored['config']['family']!r}")
     rate_weight = stored["config"]["objective"].get("rate_weight", 0.0)
     vq_words.refine(model, tiles.float() / 127.5 - 1, rounds, rate_weight)
-    torch.save({**stored, "model": model.state_dict(), "validation": None, "refined_on": len(tiles)}, path)
+    with written_whole(path) as file:
+        torch.save({**stored, "model": model.state_dict(), "validation": None, "refined_on": len(tiles)}, file)
 
 
 def fit_context(checkpoint: Path, tiles: Tensor, path: Path, steps: int) -> None:
@@ -112,7 +114,7 @@ def fit_context(checkpoint: Path, tiles: Tensor, path: Path, steps: int) -> None
     codes = code_context.finest_codes(model, tiles)
     device = str(next(model.parameters()).device)
     fitted = code_context.fit(codes, model.k[0], start=start, steps=steps, device=device)
-    path.write_bytes(save({k: v.half().contiguous() for k, v in fitted.state_dict().items()}))
+    write_whole(path, save({k: v.half().contiguous() for k, v in fitted.state_dict().items()}))
 
 
 def read_context(path: Path) -> CodeContext:
@@ -169,7 +171,7 @@ def write_card(path: Path, codec: Codec, checkpoint: Path, notes: dict[str, Any]
         "growth": growth,
         "results": None if results is None else _own(results, codec),
     }
-    path.write_text(json.dumps(card, indent=1) + "\n")
+    write_whole(path, f"{json.dumps(card, indent=1)}\n".encode())
 
 
 def _own(results: Mapping[str, Any], codec: Codec) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import json
 import math
-import os
 import signal
 import sys
 import time
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fastlic.files import write_whole, written_whole
 from fastlic.models.layers import channels_last
 from fastlic.train.config import RunConfig
 from fastlic.train.data import Sampler, load_tiles, sent
@@ -71,7 +71,7 @@ class Trainer:
         self.look_every = _LOG_STEPS if self.device.startswith("cuda") else 1
         self.step, self.seconds, self.waited, self.best = 0, 0.0, 0.0, math.inf
         self._recent: list[Tensor] = []
-        (out / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n")
+        write_whole(out / "config.json", f"{json.dumps(config.to_dict(), indent=1)}\n".encode())
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         """Adam and Muon, one parameter group for each pair of optimiser and learning-rate factor."""
@@ -244,10 +244,9 @@ class Trainer:
         return True
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
-        # Written beside and renamed: a run that is killed while saving keeps its previous checkpoint.
-        partial = self.out / f"{name}.partial"
-        torch.save(content, partial)
-        os.replace(partial, self.out / name)
+        # Whole: a run that is killed while saving keeps its previous checkpoint.
+        with written_whole(self.out / name) as file:
+            torch.save(content, file)
 
     def save(self) -> None:
         """Write ``last.pt``, and keep the same state in memory for the guard."""
