@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from types import UnionType
+from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
 
 
 @contextlib.contextmanager
@@ -61,6 +63,60 @@ def write_whole(path: Path, content: bytes, make_folder: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as file:
         file.write(content)
+
+
+def read_bounded(path: Path, most: int = 1 << 30) -> bytes:
+    """The content of a file, or of a pipe; a device such as /dev/zero has no end, and its memory none either.
+
+    Raises:
+        ValueError: more than ``most`` bytes.
+    """
+    data = bytearray()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            data += part
+            if len(data) > most:
+                raise ValueError(f"{path} holds more than {most:,} bytes, which no such file does")
+    return bytes(data)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: no JSON, or another kind of value; the message names the file.
+    """
+    try:
+        content = json.loads(read_bounded(path, 1 << 28))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a JSON {type(content).__name__} where an object is expected")
+    return content
+
+
+def check_types(cls: type, values: Mapping[str, Any]) -> None:
+    """Check what a file says against the types that the dataclass ``cls`` declares for its fields.
+
+    Numbers are finite and below 2^63, a whole one will do for a float, and True is none.
+
+    Raises:
+        ValueError: the first value of another type, by its name.
+    """
+    for name, declared in get_type_hints(cls).items():
+        if name not in values:
+            continue
+        value = values[name]
+        options = get_args(declared) if isinstance(declared, UnionType) else (declared,)
+        kinds = [get_origin(option) or option for option in options]
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number:
+            good = (float in kinds or (int in kinds and isinstance(value, int))) and abs(value) < 1 << 63
+        else:
+            good = isinstance(value, tuple(kinds)) and (not isinstance(value, bool) or bool in kinds)
+        if not good:
+            words = getattr(declared, "__name__", str(declared))
+            raise ValueError(f"{name} must be of type {words}, got {value!r:.60}")
 
 
 def status(path: Path) -> os.stat_result | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fastlic.cli import files, options
-from fastlic.files import write_whole
+from fastlic.files import read_bounded, write_whole
 
 
 @click.command()
@@ -54,7 +54,7 @@ def decompress(
     codec = fastlic.load(model) if model else None
 
     def work(job: files.Job) -> str:
-        data = job.source.read_bytes()
+        data = read_bounded(job.source)
         began = time.perf_counter()
         if job.source.suffix.lower() == mcq.SUFFIX:
             x: object = mcq.coder_of(codec).decompress(data, device, torch.uint8)

@@ -9,6 +9,7 @@ import click
 
 from fastlic.cli import options
 from fastlic.cli.compress import summary
+from fastlic.cli.files import say
 from fastlic.files import write_whole
 
 
@@ -42,7 +43,7 @@ def demo(quality: float | None, out: Path, model: str, device: str) -> None:
     write_whole(out / "photo.flic", data, make_folder=True)
     write_whole(out / "photo.png", encode_image(x_hat, ".png"), make_folder=True)
     raw = x.numel()
-    click.echo(f"{codec.name}, quality {level:g}" if level is not None else codec.name)
-    click.echo(f"{out / 'photo.flic'}: {summary(x, data)}, 1/{raw / len(data):.0f} of the raw {raw:,} bytes")
-    click.echo(f"{out / 'photo.png'}: decoded, PSNR {psnr(x, x_hat):.2f} dB")
-    click.echo(f"compressed in {compressed - began:.2f} s, decompressed in {decompressed - compressed:.2f} s")
+    say(f"{codec.name}, quality {level:g}" if level is not None else codec.name)
+    say(f"{out / 'photo.flic'}: {summary(x, data)}, 1/{raw / len(data):.0f} of the raw {raw:,} bytes")
+    say(f"{out / 'photo.png'}: decoded, PSNR {psnr(x, x_hat):.2f} dB")
+    say(f"compressed in {compressed - began:.2f} s, decompressed in {decompressed - compressed:.2f} s")

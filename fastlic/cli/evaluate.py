@@ -11,7 +11,8 @@ import click
 
 import fastlic
 from fastlic.cli import options
-from fastlic.files import write_whole
+from fastlic.cli.files import say, shown
+from fastlic.files import status, write_whole
 
 if TYPE_CHECKING:
     from fastlic.codec import Codec
@@ -94,12 +95,16 @@ def evaluate(
     others = [find_peer(name) for name in peers]
     images = find_images(folder)[:limit]
     codecs = [fastlic.load(model) for model in models]
-    if len({codec.name for codec in codecs}) < len(codecs):
-        raise click.UsageError("two of the models have the same name: their records could not be told apart")
+    called = [*(codec.name for codec in codecs), *(peer.name for peer in others)]
+    if len(set(called)) < len(called):
+        raise click.UsageError("two of the codecs have the same name: their records could not be told apart")
     levels = {codec.name: _levels(codec, qualities, alone=len(codecs) == 1) for codec in codecs}
     with_ms_ssim = ms_ssim_available() if ms_ssim is None else ms_ssim
     if plot is not None:
         curves.check(plot.suffix)  # now rather than after minutes of work
+    for output in (plot, json_file):
+        if output is not None:
+            status(output)
 
     measured: list[Record] = []
     if records:
@@ -108,11 +113,14 @@ def evaluate(
         steps = len(images) * (sum(map(len, levels.values())) + len(others))
         with tqdm(total=steps, unit="run", disable=None, leave=False) as bar:
             for path in images:
-                x = read_image(path).pixels
                 name = path.relative_to(folder).as_posix()
+                try:
+                    x = read_image(path).pixels
+                except ValueError as error:
+                    raise ValueError(f"{path}: {error}") from error
                 for codec in codecs:
                     for level in levels[codec.name]:
-                        bar.set_postfix_str(f"{name} {codec.name} quality {level or 'fixed'}")
+                        bar.set_postfix_str(shown(f"{name} {codec.name} quality {level or 'fixed'}"))
                         measured.append(
                             run.evaluate(
                                 codec,
@@ -126,7 +134,7 @@ def evaluate(
                         )
                         bar.update()
                 for peer in others:
-                    bar.set_postfix_str(f"{name} {peer.name}")
+                    bar.set_postfix_str(shown(f"{name} {peer.name}"))
                     measured += evaluate_peer(peer, x, name, with_ms_ssim=with_ms_ssim)
                     bar.update()
 
@@ -138,19 +146,20 @@ def evaluate(
         for index, name in enumerate(names)
         for result in report.bd_rates(measured, name, [*(peer.name for peer in others), *names[:index]], metric)
     ]
-    click.echo(f"{len(images)} images of {folder}, {', '.join(map(repr, codecs))}")
-    click.echo(report.table(rows))
+    say(f"{len(images)} images of {folder}, {', '.join(map(repr, codecs))}")
+    for line in report.table(rows).splitlines():
+        say(line)
     described = {peer.name: str(peer) for peer in others}
     for result in results:
         of = f" of {result.codec}" if len(codecs) > 1 else ""
         by = "" if result.metric == "PSNR" else f" at equal {result.metric}"
-        click.echo(f"BD-rate{by}{of} against {described.get(result.anchor, result.anchor)}: {result.text()}")
+        say(f"BD-rate{by}{of} against {described.get(result.anchor, result.anchor)}: {result.text()}")
     published_curves = kodak() if published else []
     for name in names:
         ours = [(row.bpp, row.psnr) for row in rows if row.codec == name]
         of = f" of {name}" if len(codecs) > 1 else ""
         for curve in published_curves:
-            click.echo(f"BD-rate{of} against {curve.name} as published ({curve.source}): {compare(curve, ours)}")
+            say(f"BD-rate{of} against {curve.name} as published ({curve.source}): {compare(curve, ours)}")
     if json_file is not None:
         about: dict[str, Any] = {
             "fastlic": fastlic.__version__,
@@ -161,7 +170,7 @@ def evaluate(
         content = json.dumps(report.to_json(measured, results, about), indent=1, allow_nan=False)
         write_whole(json_file, f"{content}\n".encode())
     if plot is not None:
-        title = f"{folder.name}, {len(images)} images"
+        title = shown(f"{folder.resolve().name}, {len(images)} images")
         write_whole(plot, curves.draw(rows, names, title, plot.suffix, published_curves))
     if any(row.same_latents is False for row in rows):
         raise ValueError("latents of encoder and decoder differ: see the table; please report this as a bug")

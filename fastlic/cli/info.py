@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from fastlic.cli import options
+from fastlic.cli.files import say
+from fastlic.files import read_bounded
 
 
 @click.command()
@@ -28,7 +30,7 @@ def info(file: Path | None, as_json: bool) -> None:
 
         facts = installation()
     else:
-        data = file.read_bytes()
+        data = read_bounded(file)
         if file.suffix.lower() == ".mcq":
             facts = _describe_mcq(data)
         else:
@@ -42,7 +44,7 @@ def info(file: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=1))
     else:
         for line in _lines(facts):
-            click.echo(line)
+            say(line)
     if damage:
         raise SystemExit(1)
 

@@ -175,13 +175,14 @@ def write_card(path: Path, codec: Codec, checkpoint: Path, notes: dict[str, Any]
 
 
 def _own(results: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
-    measured = results["codecs"].get(codec.name)
-    if measured != codec.fingerprint.hex():
-        raise ValueError(
-            f"the results are those of {results['codecs']}; the card is for {codec.name!r}, {codec.fingerprint.hex()}"
-        )
-    return {
-        "images": results["images"],
-        "averages": [row for row in results["averages"] if row["codec"] == codec.name],
-        "bd_rate": [row for row in results["bd_rate"] if row["codec"] == codec.name],
-    }
+    try:
+        if results["codecs"].get(codec.name) != codec.fingerprint.hex():
+            raise ValueError(f"they are those of {results['codecs']}")
+        return {
+            "images": results["images"],
+            "averages": [row for row in results["averages"] if row["codec"] == codec.name],
+            "bd_rate": [row for row in results["bd_rate"] if row["codec"] == codec.name],
+        }
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        wanted = f"{codec.name!r}, {codec.fingerprint.hex()}"
+        raise ValueError(f"results must be what `fastlic eval --json` wrote of {wanted}: {error}") from error

@@ -26,6 +26,7 @@ from fastlic.train.guard import Guard
 from fastlic.train.objectives import Measured, Row, build
 from fastlic.train.objectives.base import psnr
 from fastlic.train.optim import Muon
+from fastlic.train.weights import read_saved
 
 _LOG_STEPS = 50  # steps behind one line of train.csv
 _VALIDATION_TILES, _VALIDATION_BATCH = 48, 16
@@ -231,8 +232,12 @@ class Trainer:
         path = self.out / "last.pt"
         if not path.exists():
             return False
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.load_weights(state)
+        parts = {"model": dict, "ema": dict, "optimisers": list, "sampler": Tensor, "noise": Tensor, "step": int}
+        state = read_saved(path, parts, self.device)
+        try:
+            self.load_weights(state)
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"{path} is of another run than its config.json: {error}") from error
         self.sampler.generator.set_state(state["sampler"].cpu())
         torch.set_rng_state(state["noise"].cpu())
         if state["device_noise"] is not None and self.device.startswith("cuda"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,34 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of a training run: ``model`` (state dict), ``config``, ``step``, ``validation``.
 
     Raises:
-        ValueError: there is no such file.
+        ValueError: there is no such file, or it is no checkpoint.
     """
     if not path.is_file():
         raise ValueError(f"no checkpoint at {path}: is its folder the --out of a `fastlic train` run?")
-    return dict(torch.load(path, map_location="cpu", weights_only=True))
+    return read_saved(path, {"model": dict, "config": dict, "step": int}, "cpu")
+
+
+def read_saved(path: Path, parts: Mapping[str, type], device: str) -> dict[str, Any]:
+    """What a run saved, tensors on ``device``.
+
+    Args:
+        parts: what must be in it, by name and type.
+
+    Raises:
+        ValueError: it is damaged, or something else.
+    """
+    try:
+        stored = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ValueError(f"{path} is no checkpoint of tensors: {' '.join(str(error).split())[:200]}") from error
+    wrong = [
+        name for name, kind in parts.items() if not (isinstance(stored, dict) and isinstance(stored.get(name), kind))
+    ]
+    if wrong:
+        raise ValueError(f"{path} is no checkpoint of a run: {', '.join(wrong)} not there, or of another kind")
+    return dict(stored)
 
 
 def read_state(path: Path) -> Mapping[str, Tensor]:
