@@ -7,6 +7,7 @@ SIGHUP, SIGINT and SIGTERM.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -59,6 +60,9 @@ for command in (compress, decompress, info, evaluate, train, export, demo):
     cli.add_command(command)
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 class _Stopped(BaseException):
     """A signal that ends the process came: an exception, so that half-written files are removed on the way out."""
 
@@ -96,7 +100,9 @@ def _run() -> int:
         _tell("terminated")
         return 128 + int(stop.args[0])
     except user_errors() as error:
-        if not (isinstance(error, OSError) and error.filename is None and _output_lost()):
+        if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
+            _abandon_output(error)  # errors of other files have their names
+        else:
             _tell(f"Error: {describe(error)}")
         return 1
     return 0
@@ -113,8 +119,12 @@ def _output_lost() -> bool:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # `fastlic eval ... | head` is nobody's mistake
-            _tell(f"Error: standard output: {describe(error)}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output(error)
         return True
     return False
+
+
+def _abandon_output(error: OSError) -> None:
+    if not isinstance(error, BrokenPipeError):  # `fastlic eval ... | head` is nobody's mistake
+        _tell(f"Error: standard output: {describe(error)}")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

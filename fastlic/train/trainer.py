@@ -176,11 +176,15 @@ class Trainer:
     def _append(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         path = self.out / name
         new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(columns)
-            writer.writerows(rows)
+        try:
+            with path.open("a", newline="") as file:
+                writer = csv.writer(file)
+                if new:
+                    writer.writerow(columns)
+                writer.writerows(rows)
+        except OSError as error:
+            error.filename = str(path)
+            raise
 
     def _log_validation(self, rows: Sequence[Row]) -> None:
         when = [self.step, f"{self.seconds / 60:.2f}"]
