@@ -26,8 +26,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: there is no such file, or it is no checkpoint.
     """
-    if not path.is_file():
-        raise ValueError(f"no checkpoint at {path}: is its folder the --out of a `fastlic train` run?")
     return read_saved(path, {"model": dict, "config": dict, "step": int}, "cpu")
 
 
@@ -38,8 +36,10 @@ def read_saved(path: Path, parts: Mapping[str, type], device: str) -> dict[str, 
         parts: what must be in it, by name and type.
 
     Raises:
-        ValueError: it is damaged, or something else.
+        ValueError: there is no such file, it is damaged, or something else.
     """
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}: is its folder the --out of a `fastlic train` run?")
     try:
         stored = torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -61,7 +61,7 @@ def read_state(path: Path) -> Mapping[str, Tensor]:
         ValueError: there is no such file.
     """
     if path.suffix != ".safetensors":
-        state: Mapping[str, Tensor] = load_checkpoint(path)["model"]
+        state: Mapping[str, Tensor] = read_saved(path, {"model": dict}, "cpu")["model"]
         return state
     return read_weights(path)
 

@@ -293,9 +293,9 @@ def test_a_signal_ends_the_command_with_its_code_and_no_partial_file(
     fastlic_command, inputs, model, tmp_path, monkeypatch, number, place
 ):
     def signalled(call):
-        def signalling(*arguments):
+        def signalling(*arguments, **named):
             os.kill(os.getpid(), number)
-            return call(*arguments)
+            return call(*arguments, **named)
 
         return signalling
 
