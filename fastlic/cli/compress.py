@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import torch
-from torch import Tensor
 
-import fastlic
 from fastlic.cli import files, options
-from fastlic.codec import mcq
-from fastlic.codec.container import SUFFIX
-from fastlic.codec.image_files import SUFFIXES, read_image
-from fastlic.evaluate import psnr
+from fastlic.files import write_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @click.command()
@@ -26,8 +24,8 @@ from fastlic.evaluate import psnr
 @click.option(
     "--format",
     "suffix",
-    type=click.Choice([SUFFIX[1:], mcq.SUFFIX[1:]]),
-    default=SUFFIX[1:],
+    type=click.Choice(["flic", "mcq"]),
+    default="flic",
     show_default=True,
     help="Format of derived names; mcq is McQuic's own and needs McQuic weights.",
 )
@@ -51,6 +49,14 @@ def compress(
 
     Without an output name, IN.flic is written beside IN.png. OUT.mcq makes a file for McQuic 0.1.40.
     """
+    import torch
+
+    import fastlic
+    from fastlic.codec import mcq
+    from fastlic.codec.container import SUFFIX
+    from fastlic.codec.image_files import SUFFIXES, read_image
+    from fastlic.evaluate import psnr
+
     jobs = files.plan(
         inputs,
         output,
@@ -72,12 +78,12 @@ def compress(
         data = coder.compress(x, level)
         seconds = time.perf_counter() - began
         assert isinstance(data, bytes)  # one image in, one stream out
-        files.write_whole(job.target, data, make_folder=output_dir is not None)
+        write_whole(job.target, data, make_folder=output_dir is not None)
         parts = [summary(x, data), f"compressed in {seconds:.2f} s"]
         if check:
             began = time.perf_counter()
             x_hat = coder.decompress(data, device, torch.uint8)
-            assert isinstance(x_hat, Tensor)
+            assert isinstance(x_hat, torch.Tensor)
             seconds = time.perf_counter() - began
             parts += [f"decompressed in {seconds:.2f} s", f"PSNR {psnr(x, x_hat):.2f} dB"]
         return ", ".join([*parts, *(f"({note})" for note in picture.notes)])

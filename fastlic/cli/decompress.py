@@ -6,14 +6,9 @@ import time
 from pathlib import Path
 
 import click
-import torch
-from torch import Tensor
 
-import fastlic
 from fastlic.cli import files, options
-from fastlic.codec import mcq
-from fastlic.codec.container import SUFFIX
-from fastlic.codec.image_files import encode_image
+from fastlic.files import read_bounded, write_whole
 
 
 @click.command()
@@ -40,6 +35,13 @@ def decompress(
     Without an output name, IN.png is written beside IN.flic. McQuic's .mcq files are read too, given their weights:
     --model NAME or FILE.
     """
+    import torch
+
+    import fastlic
+    from fastlic.codec import mcq
+    from fastlic.codec.container import SUFFIX
+    from fastlic.codec.image_files import encode_image
+
     jobs = files.plan(
         inputs,
         output,
@@ -52,16 +54,16 @@ def decompress(
     codec = fastlic.load(model) if model else None
 
     def work(job: files.Job) -> str:
-        data = job.source.read_bytes()
+        data = read_bounded(job.source)
         began = time.perf_counter()
         if job.source.suffix.lower() == mcq.SUFFIX:
             x: object = mcq.coder_of(codec).decompress(data, device, torch.uint8)
         else:
             x = (codec or fastlic).decompress(data, device, torch.uint8)
-        assert isinstance(x, Tensor)  # one stream in, one image out
+        assert isinstance(x, torch.Tensor)  # one stream in, one image out
         seconds = time.perf_counter() - began
         image = encode_image(x, job.target.suffix)
-        files.write_whole(job.target, image, make_folder=output_dir is not None)
+        write_whole(job.target, image, make_folder=output_dir is not None)
         return f"{x.shape[2]}x{x.shape[1]}, {len(image):,} bytes, decompressed in {seconds:.2f} s"
 
     files.run(jobs, work)

@@ -6,15 +6,11 @@ import time
 from pathlib import Path
 
 import click
-import torch
-from torch import Tensor
 
-import fastlic
-from fastlic.cli import files, options
+from fastlic.cli import options
 from fastlic.cli.compress import summary
-from fastlic.codec.calibration import PHOTO
-from fastlic.codec.image_files import encode_image, read_image
-from fastlic.evaluate import psnr
+from fastlic.cli.files import say
+from fastlic.files import write_whole
 
 
 @click.command()
@@ -24,6 +20,13 @@ from fastlic.evaluate import psnr
 @options.device
 def demo(quality: float | None, out: Path, model: str, device: str) -> None:
     """Compress and decompress a photo; writes photo.flic and photo.png."""
+    import torch
+
+    import fastlic
+    from fastlic.codec.calibration import PHOTO
+    from fastlic.codec.image_files import encode_image, read_image
+    from fastlic.evaluate import psnr
+
     codec = fastlic.load(model)
     level = options.checked_quality(codec, quality)
     x = read_image(PHOTO).pixels.to(device)
@@ -35,12 +38,12 @@ def demo(quality: float | None, out: Path, model: str, device: str) -> None:
     assert isinstance(data, bytes)
     x_hat = codec.decompress(data, device, torch.uint8)
     decompressed = time.perf_counter()
-    assert isinstance(x_hat, Tensor)
+    assert isinstance(x_hat, torch.Tensor)
 
-    files.write_whole(out / "photo.flic", data, make_folder=True)
-    files.write_whole(out / "photo.png", encode_image(x_hat, ".png"), make_folder=True)
+    write_whole(out / "photo.flic", data, make_folder=True)
+    write_whole(out / "photo.png", encode_image(x_hat, ".png"), make_folder=True)
     raw = x.numel()
-    click.echo(f"{codec.name}, quality {level:g}" if level is not None else codec.name)
-    click.echo(f"{out / 'photo.flic'}: {summary(x, data)}, 1/{raw / len(data):.0f} of the raw {raw:,} bytes")
-    click.echo(f"{out / 'photo.png'}: decoded, PSNR {psnr(x, x_hat):.2f} dB")
-    click.echo(f"compressed in {compressed - began:.2f} s, decompressed in {decompressed - compressed:.2f} s")
+    say(f"{codec.name}, quality {level:g}" if level is not None else codec.name)
+    say(f"{out / 'photo.flic'}: {summary(x, data)}, 1/{raw / len(data):.0f} of the raw {raw:,} bytes")
+    say(f"{out / 'photo.png'}: decoded, PSNR {psnr(x, x_hat):.2f} dB")
+    say(f"compressed in {compressed - began:.2f} s, decompressed in {decompressed - compressed:.2f} s")

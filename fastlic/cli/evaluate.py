@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm import tqdm
 
 import fastlic
-from fastlic.cli import files, options
-from fastlic.codec import Codec
-from fastlic.codec.image_files import find_images, read_image
-from fastlic.evaluate import Record, evaluate_peer, report, run
-from fastlic.evaluate import plot as curves
-from fastlic.evaluate.metrics import ms_ssim_available
-from fastlic.evaluate.peers import PEERS, Peer, find_peer
-from fastlic.evaluate.published import compare, kodak
+from fastlic.cli import options
+from fastlic.cli.files import say, shown
+from fastlic.files import status, write_whole
+
+if TYPE_CHECKING:
+    from fastlic.codec import Codec
+    from fastlic.evaluate import Record
+
+
+_PEERS = ("jpeg", "webp", "avif")
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:
@@ -28,11 +29,11 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
         raise click.BadParameter(f"{value!r} is no list of numbers such as 1,2.5,4") from error
 
 
-def _peers(context: click.Context, parameter: click.Parameter, value: str) -> list[Peer]:
+def _peers(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
     names = [name.strip().lower() for name in value.split(",") if name.strip()]
-    if unknown := [name for name in names if name not in PEERS]:
-        raise click.BadParameter(f"{', '.join(unknown)}: peers are {', '.join(PEERS)}")
-    return [find_peer(name) for name in dict.fromkeys(names)]
+    if unknown := [name for name in names if name not in _PEERS]:
+        raise click.BadParameter(f"{', '.join(unknown)}: peers are {', '.join(_PEERS)}")
+    return list(dict.fromkeys(names))
 
 
 @click.command("eval")
@@ -66,7 +67,7 @@ def evaluate(
     folder: Path,
     models: tuple[str, ...],
     qualities: list[float] | None,
-    peers: list[Peer],
+    peers: list[str],
     check: bool,
     estimate: bool,
     ms_ssim: bool | None,
@@ -82,27 +83,44 @@ def evaluate(
     negative means that fastlic needs fewer bits. For Kodak's 24 images, Debian's
     source package basis-universal carries them in test_files/.
     """
+    from tqdm import tqdm
+
+    from fastlic.codec.image_files import find_images, read_image
+    from fastlic.evaluate import evaluate_peer, report, run
+    from fastlic.evaluate import plot as curves
+    from fastlic.evaluate.metrics import ms_ssim_available
+    from fastlic.evaluate.peers import find_peer
+    from fastlic.evaluate.published import compare, kodak
+
+    others = [find_peer(name) for name in peers]
     images = find_images(folder)[:limit]
     codecs = [fastlic.load(model) for model in models]
-    if len({codec.name for codec in codecs}) < len(codecs):
-        raise click.UsageError("two of the models have the same name: their records could not be told apart")
+    called = [*(codec.name for codec in codecs), *(peer.name for peer in others)]
+    if len(set(called)) < len(called):
+        raise click.UsageError("two of the codecs have the same name: their records could not be told apart")
     levels = {codec.name: _levels(codec, qualities, alone=len(codecs) == 1) for codec in codecs}
     with_ms_ssim = ms_ssim_available() if ms_ssim is None else ms_ssim
     if plot is not None:
         curves.check(plot.suffix)  # now rather than after minutes of work
+    for output in (plot, json_file):
+        if output is not None:
+            status(output)
 
     measured: list[Record] = []
     if records:
         measured = [record for path in records for record in report.read_records(path)]
     else:
-        steps = len(images) * (sum(map(len, levels.values())) + len(peers))
+        steps = len(images) * (sum(map(len, levels.values())) + len(others))
         with tqdm(total=steps, unit="run", disable=None, leave=False) as bar:
             for path in images:
-                x = read_image(path).pixels
                 name = path.relative_to(folder).as_posix()
+                try:
+                    x = read_image(path).pixels
+                except ValueError as error:
+                    raise ValueError(f"{path}: {error}") from error
                 for codec in codecs:
                     for level in levels[codec.name]:
-                        bar.set_postfix_str(f"{name} {codec.name} quality {level or 'fixed'}")
+                        bar.set_postfix_str(shown(f"{name} {codec.name} quality {level or 'fixed'}"))
                         measured.append(
                             run.evaluate(
                                 codec,
@@ -115,8 +133,8 @@ def evaluate(
                             )
                         )
                         bar.update()
-                for peer in peers:
-                    bar.set_postfix_str(f"{name} {peer.name}")
+                for peer in others:
+                    bar.set_postfix_str(shown(f"{name} {peer.name}"))
                     measured += evaluate_peer(peer, x, name, with_ms_ssim=with_ms_ssim)
                     bar.update()
 
@@ -126,33 +144,34 @@ def evaluate(
         result
         for metric in report.METRICS
         for index, name in enumerate(names)
-        for result in report.bd_rates(measured, name, [*(peer.name for peer in peers), *names[:index]], metric)
+        for result in report.bd_rates(measured, name, [*(peer.name for peer in others), *names[:index]], metric)
     ]
-    click.echo(f"{len(images)} images of {folder}, {', '.join(map(repr, codecs))}")
-    click.echo(report.table(rows))
-    described = {peer.name: str(peer) for peer in peers}
+    say(f"{len(images)} images of {folder}, {', '.join(map(repr, codecs))}")
+    for line in report.table(rows).splitlines():
+        say(line)
+    described = {peer.name: str(peer) for peer in others}
     for result in results:
         of = f" of {result.codec}" if len(codecs) > 1 else ""
         by = "" if result.metric == "PSNR" else f" at equal {result.metric}"
-        click.echo(f"BD-rate{by}{of} against {described.get(result.anchor, result.anchor)}: {result.text()}")
-    others = kodak() if published else []
+        say(f"BD-rate{by}{of} against {described.get(result.anchor, result.anchor)}: {result.text()}")
+    published_curves = kodak() if published else []
     for name in names:
         ours = [(row.bpp, row.psnr) for row in rows if row.codec == name]
         of = f" of {name}" if len(codecs) > 1 else ""
-        for curve in others:
-            click.echo(f"BD-rate{of} against {curve.name} as published ({curve.source}): {compare(curve, ours)}")
+        for curve in published_curves:
+            say(f"BD-rate{of} against {curve.name} as published ({curve.source}): {compare(curve, ours)}")
     if json_file is not None:
         about: dict[str, Any] = {
             "fastlic": fastlic.__version__,
             "codecs": {codec.name: codec.fingerprint.hex() for codec in codecs},
             "images": [path.name for path in images],
-            "peers": [str(peer) for peer in peers],
+            "peers": [str(peer) for peer in others],
         }
         content = json.dumps(report.to_json(measured, results, about), indent=1, allow_nan=False)
-        files.write_whole(json_file, f"{content}\n".encode())
+        write_whole(json_file, f"{content}\n".encode())
     if plot is not None:
-        title = f"{folder.name}, {len(images)} images"
-        files.write_whole(plot, curves.draw(rows, names, title, plot.suffix, others))
+        title = shown(f"{folder.resolve().name}, {len(images)} images")
+        write_whole(plot, curves.draw(rows, names, title, plot.suffix, published_curves))
     if any(row.same_latents is False for row in rows):
         raise ValueError("latents of encoder and decoder differ: see the table; please report this as a bug")
 

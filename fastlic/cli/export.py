@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from fastlic.cli import options
+from fastlic.cli.files import say
+from fastlic.files import read_json, status, write_whole
 
 
 @click.command()
@@ -54,8 +55,17 @@ def export(
     from fastlic.train.data import load_tiles
     from fastlic.train.export import export as export_codec
     from fastlic.train.export import fit_context, read_context, refine_codebooks, write_card, write_checkpoint
+    from fastlic.train.weights import load_checkpoint
 
+    if output.suffix != ".safetensors":
+        raise click.UsageError(f"a codec file is NAME.safetensors, and its card NAME.json; got {output}")
+    for file in (output, output.with_suffix(".json"), whole, checkpoint, context):
+        if file is not None:
+            status(file)  # now rather than after minutes of work
+    described = read_json(notes) if notes is not None else {}
+    measured = read_json(results) if results is not None else None
     best = run / "best.pt"
+    load_checkpoint(best)
     tiles, _ = load_tiles(data, cache=run / "tiles.npz")
     if refine is not None:
         try:
@@ -74,12 +84,10 @@ def export(
     words = read_context(fitted) if fitted.exists() else None
     codec = export_codec(best, tiles, output, output.stem, coding_only=coding_only, context=words)
     if context is not None:
-        context.write_bytes(fitted.read_bytes())
+        write_whole(context, fitted.read_bytes())
     if whole is not None:
         codec.save(whole)
     if checkpoint is not None:
         write_checkpoint(best, checkpoint)
-    described = json.loads(notes.read_text()) if notes is not None else {}
-    measured = json.loads(results.read_text()) if results is not None else None
     write_card(output.with_suffix(".json"), codec, best, described, measured)
-    click.echo(f"{output}: {codec!r}, {output.stat().st_size / 1e6:.1f} MB")
+    say(f"{output}: {codec!r}, {output.stat().st_size / 1e6:.1f} MB")

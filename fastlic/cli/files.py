@@ -1,22 +1,27 @@
-"""From command-line arguments to jobs (one input, one output), and from jobs to files that are whole or absent."""
+"""From command-line arguments to jobs (one input, one output), and through them; what went wrong in one line."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import torch
-from tqdm import tqdm
 
-from fastlic.codec.image_files import find_images
 from fastlic.errors import FastlicError, ModelMismatchError
+from fastlic.files import status
 
 # What bad input or a bad environment can cause. Anything else is a bug and deserves its traceback.
-USER_ERRORS = (FastlicError, ValueError, OSError, MemoryError, torch.OutOfMemoryError)
+_USER_ERRORS = (FastlicError, ValueError, OSError, MemoryError)
+
+
+def user_errors() -> tuple[type[BaseException], ...]:
+    """``_USER_ERRORS``, and torch's own where torch is loaded: without it nothing can have raised them."""
+    torch = sys.modules.get("torch")
+    return _USER_ERRORS if torch is None else (*_USER_ERRORS, torch.OutOfMemoryError)
 
 
 @dataclass(frozen=True)
@@ -28,13 +33,23 @@ class Job:
     overwrite: bool
 
 
+def shown(text: object) -> str:
+    """``text`` in one line: escapes in place of what does not print, which names of files are free to have."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def say(text: str) -> None:
+    """Print a line for the user; see :func:`shown`."""
+    click.echo(shown(text))
+
+
 def describe(error: BaseException) -> str:
     """An error in one line, without Python's decoration."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return shown(f"{error.filename}: {error.strerror}") if error.filename else error.strerror
+    if isinstance(error, MemoryError) or not isinstance(error, _USER_ERRORS):
         return "not enough memory for an image of this size"
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = shown(" ".join(str(error).split())) or type(error).__name__
     return f"{text} (here: --model FILE)" if isinstance(error, ModelMismatchError) else text
 
 
@@ -55,16 +70,22 @@ def plan(
     Raises:
         click.UsageError: arguments that contradict each other.
         ValueError: a folder without suitable files.
+        OSError: the output that was spelled out cannot be written.
     """
+    from fastlic.codec.image_files import find_images
+
     if output is None and output_dir is None and len(arguments) == 2 and names_output(arguments[1]):
         arguments, output = arguments[:1], arguments[1]
     if output is not None:
         if output_dir is not None:
             raise click.UsageError("--output and --output-dir exclude each other")
-        if len(arguments) != 1 or arguments[0].is_dir():
+        if len(arguments) != 1:
             raise click.UsageError("--output takes one input file; use --output-dir for several")
+        if arguments[0].is_dir():
+            raise click.UsageError(f"{arguments[0]} is a folder; --output takes one input file: use --output-dir")
         if output.is_dir():
             raise click.UsageError(f"{output} is a folder; use --output-dir {output}")
+        status(output)  # now rather than after the work
         return [Job(arguments[0], output, True)]
     jobs = []
     for argument in arguments:
@@ -82,7 +103,10 @@ def run(jobs: Sequence[Job], work: Callable[[Job], str]) -> None:
 
     ``work`` gives the line without the names of the files.
     """
+    from tqdm import tqdm
+
     failures: list[str] = []
+    total = 0
     written: dict[Path, Path] = {}
     began = time.perf_counter()
     with tqdm(jobs, unit="file", disable=None if len(jobs) > 1 else True, leave=False) as bar:
@@ -90,15 +114,16 @@ def run(jobs: Sequence[Job], work: Callable[[Job], str]) -> None:
             try:
                 _check_target(job, written)
                 line = work(job)
+                total += job.target.stat().st_size
                 written[job.target] = job.source
-                with bar.external_write_mode():
-                    click.echo(f"{job.source} -> {job.target}: {line}")
-            except USER_ERRORS as error:
-                message = describe(error)
-                failures.append(message if message.startswith(str(job.source)) else f"{job.source}: {message}")
+            except user_errors() as error:
+                message, source = describe(error), shown(job.source)
+                failures.append(message if message.startswith(source) else f"{source}: {message}")
+                continue
+            with bar.external_write_mode():  # outside: that nobody reads our output is not the file's failure
+                say(f"{job.source} -> {job.target}: {line}")
     if len(jobs) > 1:
-        total = sum(target.stat().st_size for target in written)
-        click.echo(f"{len(written)} of {len(jobs)} files, {total:,} bytes, {time.perf_counter() - began:.1f} s")
+        say(f"{len(written)} of {len(jobs)} files, {total:,} bytes, {time.perf_counter() - began:.1f} s")
     for failure in failures:
         click.echo(f"Error: {failure}", err=True)
     if failures:
@@ -110,24 +135,7 @@ def _check_target(job: Job, written: dict[Path, Path]) -> None:
         raise ValueError(f"{job.target} was just written from {written[job.target]}")
     if job.target.exists() and job.target.samefile(job.source):
         raise ValueError("input and output are the same file")
-    if job.target.exists() and not job.overwrite:
+    if os.path.lexists(job.target) and not job.overwrite:  # a link to nowhere too: what it would make is not asked for
         raise ValueError(f"{job.target} exists; --force overwrites it")
-
-
-def write_whole(path: Path, content: bytes, make_folder: bool = False) -> None:
-    """Write ``content`` so that the file appears whole or not at all, whatever interrupts."""
-    if make_folder:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file():  # a pipe or a device cannot be replaced by renaming
-        path.write_bytes(content)
-        return
-    path = path.resolve()  # through a link, the file behind it is replaced
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
+    if job.target.parent.is_dir():
+        status(job.target)

@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-import fastlic
 from fastlic.cli import options
-from fastlic.codec import container, mcq
-from fastlic.errors import CorruptStreamError
+from fastlic.cli.files import say
+from fastlic.files import read_bounded
 
 
 @click.command()
@@ -22,12 +21,17 @@ def info(file: Path | None, as_json: bool) -> None:
 
     A damaged file is described as far as its header can be trusted, and exits with 1.
     """
+    from fastlic.codec import container
+    from fastlic.errors import CorruptStreamError
+
     damage = None
     if file is None:
-        facts = fastlic.info()
+        from fastlic.api import info as installation
+
+        facts = installation()
     else:
-        data = file.read_bytes()
-        if file.suffix.lower() == mcq.SUFFIX:
+        data = read_bounded(file)
+        if file.suffix.lower() == ".mcq":
             facts = _describe_mcq(data)
         else:
             facts = _describe(data)
@@ -40,17 +44,20 @@ def info(file: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=1))
     else:
         for line in _lines(facts):
-            click.echo(line)
+            say(line)
     if damage:
         raise SystemExit(1)
 
 
 def _describe(data: bytes) -> dict[str, Any]:
+    from fastlic.codec import container
+    from fastlic.codec.cards import cards
+
     layout = container.parse(data)
     header = layout.header
     fingerprint = header.fingerprint.hex()
     key = "fingerprint" if header.version > 1 else "entropy_fingerprint"
-    weights = [name for name, card in fastlic.info()["weights"].items() if card[key] == fingerprint]
+    weights = [name for name, card in cards().items() if card[key] == fingerprint]
     return {
         "format version": header.version,
         "model": container.model_name(header.model_id),
@@ -67,6 +74,8 @@ def _describe(data: bytes) -> dict[str, Any]:
 
 
 def _describe_mcq(data: bytes) -> dict[str, Any]:
+    from fastlic.codec import mcq
+
     file = mcq.parse(data)
     return {
         "format": f"McQuic {file.version}",

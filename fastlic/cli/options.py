@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
-import torch
 
 import fastlic
 
 
 def _device(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    try:
-        device = torch.device(value)
-    except RuntimeError as error:
-        raise click.BadParameter(f"{value!r} is no device: use cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise click.BadParameter(f"{value!r} asked for, but {fastlic.info()['cuda']}")
+    form = re.fullmatch(r"cpu|cuda(?::(\d{1,3}))?", value)
+    if form is None:
+        raise click.BadParameter(f"{value!r} is no device: use cpu, cuda or cuda:N")
+    if value != "cpu":
+        import torch  # not for the other: wrong usage and --help need no seconds of imports
+
+        if not torch.cuda.is_available():
+            raise click.BadParameter(f"{value!r} asked for, but {fastlic.info()['cuda']}")
+        if int(form[1] or 0) >= (count := torch.cuda.device_count()):
+            raise click.BadParameter(f"{value!r} asked for, but there are {count} devices, from cuda:0 on")
     return value
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fastlic.cli import options
+from fastlic.cli.files import say
+from fastlic.files import read_json
 
 
 @click.command()
@@ -28,7 +29,7 @@ from fastlic.cli import options
 @click.option("--N", "N", type=click.IntRange(min=1), help="Channels of the hyperprior.")
 @click.option("--M", "M", type=click.IntRange(min=1), help="Channels of the latent.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Peak learning rate.")
-@click.option("--seed", type=int, help="Seed of weights, crops and noise.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of weights, crops and noise.")
 @click.option("--device", help="cpu, cuda or cuda:N.  [default: a GPU if there is one]")
 def train(data: Path, out: Path, file: Path | None, resume: bool, device: str | None, **settings: Any) -> None:
     """Train a codec on the photographs in a folder.
@@ -54,7 +55,7 @@ def train(data: Path, out: Path, file: Path | None, resume: bool, device: str | 
     if resume:
         if not (out / "last.pt").exists():
             raise click.UsageError(f"{out} holds no run to resume")
-        base = json.loads((out / "config.json").read_text())
+        base = read_json(out / "config.json")
     else:
         base = configs.recipe(given.get("family", "jahp"))
     run = configs.merged(base, given)
@@ -66,6 +67,6 @@ def train(data: Path, out: Path, file: Path | None, resume: bool, device: str | 
         trainer.resume()
     trainer.run()
     codec = export(out / "best.pt", trainer.tiles, out / "codec.safetensors", out.resolve().name)
-    click.echo(f"{out / 'codec.safetensors'}: {codec!r}")
+    say(f"{out / 'codec.safetensors'}: {codec!r}")
     if trainer.progress < 1:
-        click.echo(f"stopped at {100 * trainer.progress:.0f} %; go on with --resume")
+        say(f"stopped at {100 * trainer.progress:.0f} %; go on with --resume")

@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from fastlic import config
+from fastlic.errors import FastlicError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".ppm", ".tif", ".tiff")
 
@@ -48,11 +50,21 @@ def find_images(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     return files
 
 
+@lru_cache(maxsize=1)
+def formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read: those of ``SUFFIXES`` that this Pillow has.
+
+    Every other plugin stays out of reach of strangers' files, whatever those are called: Pillow's EPS runs Ghostscript.
+    """
+    known = Image.registered_extensions()
+    return tuple(sorted({known[suffix] for suffix in SUFFIXES if known.get(suffix) in Image.OPEN}))
+
+
 def read_image(path: Path, background: str | None = None) -> Picture:
     """Read an image file as 8-bit RGB, upright as its EXIF orientation says.
 
     Args:
-        path: any file that Pillow opens; of several frames the first is taken.
+        path: a file of one of ``formats()``, whatever its suffix; of several frames the first is taken.
         background: colour (``"white"``, ``"#aabbcc"``) under a transparent image.
 
     Raises:
@@ -62,18 +74,23 @@ def read_image(path: Path, background: str | None = None) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # config.max_pixels() decides
-            image = Image.open(path)
+            image = Image.open(path, formats=formats())
         with image:
             _check(image)
-            return _convert(image, background)
+            pixels, notes = _convert(image, background)
     except UnidentifiedImageError as error:
-        raise ValueError("no image that Pillow can read") from error
+        raise ValueError(f"no image that Pillow can read as {', '.join(formats())}") from error
     except (Image.DecompressionBombError, SyntaxError, EOFError) as error:
         raise ValueError(f"no image that Pillow can read: {error}") from error
     except OSError as error:
         if error.errno is not None:  # a missing file or a denied one, in the system's own words
             raise
         raise ValueError(f"damaged image: {error}") from error
+    except (FastlicError, ValueError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's plugins let through whatever damaged content leads to
+        raise ValueError(f"damaged image: {error}") from error
+    return Picture(torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), notes)
 
 
 def encode_image(pixels: Tensor, suffix: str) -> bytes:
@@ -108,7 +125,7 @@ def _check(image: Image.Image) -> None:
         raise ValueError("more than 8 bits per sample: fastlic codes 8-bit images; convert it to 8 bits first")
 
 
-def _convert(image: Image.Image, background: str | None) -> Picture:
+def _convert(image: Image.Image, background: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
     notes = []
     if (frames := getattr(image, "n_frames", 1)) > 1:
         notes.append(f"the first of {frames} frames")
@@ -124,8 +141,7 @@ def _convert(image: Image.Image, background: str | None) -> Picture:
         notes.append("grey converted to RGB")
     elif upright.mode not in ("RGB", "P"):
         notes.append(f"{upright.mode} converted to RGB")
-    pixels = np.array(upright.convert("RGB"))
-    return Picture(torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), tuple(notes))
+    return np.array(upright.convert("RGB")), tuple(notes)
 
 
 def _on_background(image: Image.Image, background: str | None, notes: list[str]) -> Image.Image:

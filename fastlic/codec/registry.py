@@ -7,20 +7,18 @@ loaded ones the caller has to choose.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
-from typing import Any
 
 from fastlic.codec import container
+from fastlic.codec.cards import WEIGHTS, cards
 from fastlic.codec.codec import Codec
 from fastlic.errors import ModelMismatchError
 from fastlic.models.mcquic import PUBLISHED_SUFFIXES, load_published
 
-WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 KEPT = 4  # codecs of files that stay in memory for ``decompress``; others are read again when a stream asks for them
 
 _lock = RLock()  # a fork may find it held by a thread that the child does not have
@@ -35,12 +33,6 @@ def _unlock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock)
-
-
-@lru_cache(maxsize=1)
-def cards() -> dict[str, dict[str, Any]]:
-    """Name -> card of the weights that ship with the package: architecture, training data, results, fingerprint."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*.json"))}
 
 
 @lru_cache(maxsize=16)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from torch import Tensor
 
 from fastlic.codec import packing
 from fastlic.errors import CodecFileError
+from fastlic.files import write_whole
 from fastlic.models.state_files import read_tensors
 
 LAYOUT = 3
@@ -71,14 +71,7 @@ def write(path: Path, stored: StoredCodec, half: bool, packed: bool) -> None:
             del tensors[f"entropy/{name}"]
         tensors |= {f"packed/{k}": torch.from_numpy(np.array(getattr(parts, k))) for k in _PARTS}
         description["packed"] = parts.shapes
-    data = sealed(tensors, description)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        # Not save_file: it makes files that only their owner may read.
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, sealed(tensors, description))
 
 
 def sealed(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> bytes:

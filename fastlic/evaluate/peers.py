@@ -34,7 +34,7 @@ class Peer:
 
     def decompress(self, data: bytes) -> Tensor:
         """[3, H, W] uint8."""
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=[self.name]) as image:
             return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 

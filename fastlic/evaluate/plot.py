@@ -35,13 +35,15 @@ def draw(
     """bpp against PSNR, and against MS-SSIM if every row has it, as the bytes of a .png, .svg or .pdf file.
 
     Args:
-        ours: names of the codecs to show in colour.
+        ours: names of the codecs to show in colour, of which one at least has rows.
         published: further curves of PSNR, drawn dashed.
 
     Raises:
-        BackendUnavailable, ValueError: as ``check`` does.
+        BackendUnavailable, ValueError: as ``check`` does; or ``ours`` has no rows.
     """
     check(suffix)
+    if not any(row.codec in ours for row in rows):
+        raise ValueError(f"there is nothing to draw: no record is of {' or '.join(ours)}")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -50,10 +52,12 @@ def draw(
     FigureCanvasAgg(figure)  # no display, no global state
     panels = figure.subplots(1, 2 if both else 1, squeeze=False)[0]
     _panel(panels[0], rows, ours, published, lambda row: row.psnr)
-    panels[0].set(ylabel="PSNR (dB, RGB)", title=title)
+    panels[0].set(ylabel="PSNR (dB, RGB)")
     if both:
         _panel(panels[1], rows, ours, (), lambda row: row.ms_ssim_db or 0.0)
-        panels[1].set(ylabel="MS-SSIM (dB)", title=title)
+        panels[1].set(ylabel="MS-SSIM (dB)")
+    for axes in panels:
+        axes.set_title(title).set_parse_math(False)  # of names, in which a dollar is a dollar
     out = io.BytesIO()
     figure.savefig(out, format=suffix.lstrip(".").lower(), dpi=160 if not both else 120)
     return out.getvalue()
@@ -89,4 +93,5 @@ def _panel(
     axes.set_ylim(min(inside) - 0.5, max(inside) + 0.5)
     axes.set(xlabel="bits per pixel (whole file)")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", frameon=False)
+    for text in axes.legend(loc="lower right", frameon=False).get_texts():
+        text.set_parse_math(False)

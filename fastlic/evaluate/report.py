@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean
@@ -16,6 +15,7 @@ import torch
 
 from fastlic.evaluate.bd_rate import bd_rate
 from fastlic.evaluate.run import Record
+from fastlic.files import check_types, read_json
 
 
 @dataclass(frozen=True)
@@ -180,15 +180,24 @@ def read_records(path: Path) -> list[Record]:
         ValueError: no such file, or other content.
     """
     try:
-        rows = json.loads(path.read_text())["records"]
-        names = {f.name for f in fields(Record)}
-        return [Record(**{k: v for k, v in {**row, "psnr": _known(row["psnr"])}.items() if k in names}) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rows = read_json(path)["records"]
+        if not isinstance(rows, list) or not rows:
+            raise ValueError("no list of them")
+        return [_record(row) for row in rows]
+    except KeyError as error:
+        raise ValueError(f"{path} holds no records of `fastlic eval --json`: there is no {error}") from error
+    except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{path} holds no records of `fastlic eval --json`: {error}") from error
 
 
-def _known(decibels: float | None) -> float:
-    return math.inf if decibels is None else decibels
+def _record(row: Mapping[str, Any]) -> Record:
+    known = {f.name: row[f.name] for f in fields(Record) if f.name in row}
+    if known["psnr"] is None:
+        known["psnr"] = 100.0  # any number: infinity is none that the check takes
+    check_types(Record, known)
+    if min(known["height"], known["width"], known["size"]) < 1:
+        raise ValueError("an image or a file of size 0")
+    return Record(**{**known, "psnr": math.inf if row["psnr"] is None else row["psnr"]})
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:

@@ -38,8 +38,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], bytes]:
     return tensors, header.get("__metadata__") or {}, data
 
 
-def read_checkpoint(path: Path) -> Any:
-    """What ``torch.save`` wrote, on the CPU. Tensors and plain containers alone are read; nothing in it is executed.
+def read_checkpoint(path: Path, device: str = "cpu") -> Any:
+    """What ``torch.save`` wrote, tensors on ``device``.
+
+    Tensors and plain containers alone are read; nothing in a file is executed.
 
     Raises:
         FileNotFoundError: no such file.
@@ -51,7 +53,9 @@ def read_checkpoint(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
                 raise ValueError("its parts are compressed, which torch.save does not do")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
+    except torch.OutOfMemoryError:
+        raise
     except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, *MALFORMED) as error:
         reason = " ".join(str(error).split())[:200]
         raise CodecFileError(f"{path} is no checkpoint of tensors and plain containers: {reason}") from error

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from fastlic import _native
+
+if TYPE_CHECKING:  # headers are read without numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def crc32c(data: bytes | bytearray | memoryview | NDArray[np.uint8], crc: int = 0) -> int:

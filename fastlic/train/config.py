@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from typing_extensions import Self
+
+from fastlic.files import check_types, read_bounded, read_json
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -50,6 +51,13 @@ class RunConfig:
     checkpoint_minutes: float = 5.0
 
     def __post_init__(self) -> None:
+        check_types(type(self), vars(self))
+        for name in ("batch", "crop", "lr", "warmup", "validate_every"):
+            if (value := getattr(self, name)) <= 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        for name in ("minutes", "steps", "checkpoint_minutes"):
+            if (value := getattr(self, name)) < 0:
+                raise ValueError(f"{name} must not be negative, got {value}")
         if bool(self.minutes) == bool(self.steps):
             raise ValueError("give the run's length either in minutes or in steps")
         for name, allowed in (("metric", METRICS), ("decay", DECAYS), ("optimiser", ("muon", "adam"))):
@@ -77,14 +85,13 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: another suffix, or no valid TOML or JSON.
     """
-    text = path.read_text()
-    try:
-        if path.suffix == ".toml":
-            return tomllib.loads(text)
-        if path.suffix == ".json":
-            return dict(json.loads(text))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    if path.suffix == ".json":
+        return read_json(path)
+    if path.suffix == ".toml":
+        try:
+            return tomllib.loads(read_bounded(path, 1 << 20).decode())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is no TOML: {error}") from error
     raise ValueError(f"configurations are .toml or .json files, got {path.name!r}")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import time
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fastlic.codec.image_files import find_images, read_image
+from fastlic.files import written_whole
 
 TILE = 256
 
@@ -22,8 +25,11 @@ def _sources(folder: Path) -> dict[str, str]:
     table = folder / "TILES.tsv"
     if not table.is_file():
         return {}
-    with table.open(newline="") as file:
-        return {row["tile"]: row["source"] for row in csv.DictReader(file, delimiter="\t")}
+    try:
+        with table.open(newline="") as file:
+            return {row["tile"]: row["source"] for row in csv.DictReader(file, delimiter="\t")}
+    except (csv.Error, KeyError, ValueError) as error:
+        raise ValueError(f"{table} is no table of tabs with the columns tile and source: {error}") from error
 
 
 def _is_validation(source: str, share: float) -> bool:
@@ -33,7 +39,10 @@ def _is_validation(source: str, share: float) -> bool:
 
 
 def _tiles(path: Path) -> list[np.ndarray]:
-    pixels = read_image(path, background="black").pixels.numpy()
+    try:
+        pixels = read_image(path, background="black").pixels.numpy()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     rows, columns = pixels.shape[1] // TILE, pixels.shape[2] // TILE
     cut = pixels[:, : rows * TILE, : columns * TILE].reshape(3, rows, TILE, columns, TILE)
     return list(cut.transpose(1, 3, 0, 2, 4).reshape(-1, 3, TILE, TILE))
@@ -48,11 +57,10 @@ def load_tiles(folder: Path, validation_share: float = 0.02, cache: Path | None 
         cache: a .npz written on the first call and read on later ones.
 
     Raises:
-        ValueError: no image, or none large enough.
+        ValueError: no image, or none large enough; one that cannot be read; a damaged cache.
     """
     if cache is not None and cache.is_file():
-        with np.load(cache) as stored:
-            return torch.from_numpy(stored["train"]), torch.from_numpy(stored["validation"])
+        return _cached(cache)
     sources = _sources(folder)
     parts: dict[bool, list[np.ndarray]] = {False: [], True: []}
     for path in tqdm(find_images(folder), desc="decoding", unit="image", leave=False):
@@ -62,8 +70,20 @@ def load_tiles(folder: Path, validation_share: float = 0.02, cache: Path | None 
     empty = np.empty((0, 3, TILE, TILE), np.uint8)
     train, validation = (np.stack(parts[key]) if parts[key] else empty for key in (False, True))
     if cache is not None:
-        np.savez(cache, train=train, validation=validation)
+        with written_whole(cache) as file:
+            np.savez(file, train=train, validation=validation)
     return torch.from_numpy(train), torch.from_numpy(validation)
+
+
+def _cached(path: Path) -> tuple[Tensor, Tensor]:
+    try:
+        with np.load(path) as stored:
+            parts = [stored[name] for name in ("train", "validation")]
+        if any(part.dtype != np.uint8 or part.shape[1:] != (3, TILE, TILE) for part in parts) or not len(parts[0]):
+            raise ValueError("the arrays are no tiles")
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} holds no tiles; they are cut anew where it is not there: {error}") from error
+    return torch.from_numpy(parts[0]), torch.from_numpy(parts[1])
 
 
 class Sampler:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fastlic.codec.codec import Codec
+from fastlic.files import write_whole, written_whole
 from fastlic.models import McQuic
 from fastlic.models.mcquic.context import CodeContext
 from fastlic.models.state_files import part_of
@@ -64,7 +65,7 @@ def write_checkpoint(checkpoint: Path, path: Path, most: int = 16_000_000) -> li
         parts[-1][name] = value
     paths = [path] if len(parts) == 1 else [part_of(path, i + 1, len(parts)) for i in range(len(parts))]
     for file, part in zip(paths, parts, strict=True):
-        file.write_bytes(save(part))
+        write_whole(file, save(part))
     return paths
 
 
@@ -87,7 +88,8 @@ def refine_codebooks(checkpoint: Path, tiles: Tensor, path: Path, rounds: int = 
         raise ValueError(f"codebooks are McQuic's; {checkpoint} is of family {stored['config']['family']!r}")
     rate_weight = stored["config"]["objective"].get("rate_weight", 0.0)
     vq_words.refine(model, tiles.float() / 127.5 - 1, rounds, rate_weight)
-    torch.save({**stored, "model": model.state_dict(), "validation": None, "refined_on": len(tiles)}, path)
+    with written_whole(path) as file:
+        torch.save({**stored, "model": model.state_dict(), "validation": None, "refined_on": len(tiles)}, file)
 
 
 def fit_context(checkpoint: Path, tiles: Tensor, path: Path, steps: int) -> None:
@@ -113,7 +115,7 @@ def fit_context(checkpoint: Path, tiles: Tensor, path: Path, steps: int) -> None
     codes = code_context.finest_codes(model, tiles)
     device = str(next(model.parameters()).device)
     fitted = code_context.fit(codes, model.k[0], start=start, steps=steps, device=device)
-    path.write_bytes(save({k: v.half().contiguous() for k, v in fitted.state_dict().items()}))
+    write_whole(path, save({k: v.half().contiguous() for k, v in fitted.state_dict().items()}))
 
 
 def read_context(path: Path) -> CodeContext:
@@ -172,17 +174,18 @@ def write_card(path: Path, codec: Codec, checkpoint: Path, notes: dict[str, Any]
         "growth": growth,
         "results": None if results is None else _own(results, codec),
     }
-    path.write_text(json.dumps(card, indent=1) + "\n")
+    write_whole(path, f"{json.dumps(card, indent=1)}\n".encode())
 
 
 def _own(results: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
-    measured = results["codecs"].get(codec.name)
-    if measured != codec.fingerprint.hex():
-        raise ValueError(
-            f"the results are those of {results['codecs']}; the card is for {codec.name!r}, {codec.fingerprint.hex()}"
-        )
-    return {
-        "images": results["images"],
-        "averages": [row for row in results["averages"] if row["codec"] == codec.name],
-        "bd_rate": [row for row in results["bd_rate"] if row["codec"] == codec.name],
-    }
+    try:
+        if results["codecs"].get(codec.name) != codec.fingerprint.hex():
+            raise ValueError(f"they are those of {results['codecs']}")
+        return {
+            "images": results["images"],
+            "averages": [row for row in results["averages"] if row["codec"] == codec.name],
+            "bd_rate": [row for row in results["bd_rate"] if row["codec"] == codec.name],
+        }
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        wanted = f"{codec.name!r}, {codec.fingerprint.hex()}"
+        raise ValueError(f"results must be what `fastlic eval --json` wrote of {wanted}: {error}") from error

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import json
 import math
-import os
 import signal
 import sys
 import time
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fastlic.files import write_whole, written_whole
 from fastlic.models.layers import channels_last
 from fastlic.train.config import RunConfig
 from fastlic.train.data import Sampler, load_tiles, sent
@@ -26,6 +26,7 @@ from fastlic.train.guard import Guard
 from fastlic.train.objectives import Measured, Row, build
 from fastlic.train.objectives.base import psnr
 from fastlic.train.optim import Muon
+from fastlic.train.weights import read_saved
 
 _LOG_STEPS = 50  # steps behind one line of train.csv
 _VALIDATION_TILES, _VALIDATION_BATCH = 48, 16
@@ -71,7 +72,7 @@ class Trainer:
         self.look_every = _LOG_STEPS if self.device.startswith("cuda") else 1
         self.step, self.seconds, self.waited, self.best = 0, 0.0, 0.0, math.inf
         self._recent: list[Tensor] = []
-        (out / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n")
+        write_whole(out / "config.json", f"{json.dumps(config.to_dict(), indent=1)}\n".encode())
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         """Adam and Muon, one parameter group for each pair of optimiser and learning-rate factor."""
@@ -175,11 +176,15 @@ class Trainer:
     def _append(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         path = self.out / name
         new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(columns)
-            writer.writerows(rows)
+        try:
+            with path.open("a", newline="") as file:
+                writer = csv.writer(file)
+                if new:
+                    writer.writerow(columns)
+                writer.writerows(rows)
+        except OSError as error:
+            error.filename = str(path)
+            raise
 
     def _log_validation(self, rows: Sequence[Row]) -> None:
         when = [self.step, f"{self.seconds / 60:.2f}"]
@@ -231,8 +236,12 @@ class Trainer:
         path = self.out / "last.pt"
         if not path.exists():
             return False
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.load_weights(state)
+        parts = {"model": dict, "ema": dict, "optimisers": list, "sampler": Tensor, "noise": Tensor, "step": int}
+        state = read_saved(path, parts, self.device)
+        try:
+            self.load_weights(state)
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"{path} is of another run than its config.json: {error}") from error
         self.sampler.generator.set_state(state["sampler"].cpu())
         torch.set_rng_state(state["noise"].cpu())
         if state["device_noise"] is not None and self.device.startswith("cuda"):
@@ -244,10 +253,9 @@ class Trainer:
         return True
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
-        # Written beside and renamed: a run that is killed while saving keeps its previous checkpoint.
-        partial = self.out / f"{name}.partial"
-        torch.save(content, partial)
-        os.replace(partial, self.out / name)
+        # Whole: a run that is killed while saving keeps its previous checkpoint.
+        with written_whole(self.out / name) as file:
+            torch.save(content, file)
 
     def save(self) -> None:
         """Write ``last.pt``, and keep the same state in memory for the guard."""

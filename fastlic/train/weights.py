@@ -10,7 +10,6 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.errors import CodecFileError
 from fastlic.models import Hyperprior
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.layers import GDN
@@ -24,16 +23,29 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of a training run: ``model`` (state dict), ``config``, ``step``, ``validation``.
 
     Raises:
-        ValueError: there is no such file, or it is no such checkpoint.
+        ValueError: there is no such file, or it is no checkpoint.
+    """
+    return read_saved(path, {"model": dict, "config": dict, "step": int}, "cpu")
+
+
+def read_saved(path: Path, parts: Mapping[str, type], device: str) -> dict[str, Any]:
+    """What a run saved, tensors on ``device``.
+
+    Args:
+        parts: what must be in it, by name and type.
+
+    Raises:
+        ValueError: there is no such file, it is damaged, or something else.
     """
     if not path.is_file():
         raise ValueError(f"no checkpoint at {path}: is its folder the --out of a `fastlic train` run?")
-    content = read_checkpoint(path)
-    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
-        raise CodecFileError(
-            f"{path} is no checkpoint of a `fastlic train` run: a state dict under 'model' is expected"
-        )
-    return content
+    stored = read_checkpoint(path, device)
+    wrong = [
+        name for name, kind in parts.items() if not (isinstance(stored, dict) and isinstance(stored.get(name), kind))
+    ]
+    if wrong:
+        raise ValueError(f"{path} is no checkpoint of a run: {', '.join(wrong)} not there, or of another kind")
+    return dict(stored)
 
 
 def read_state(path: Path) -> Mapping[str, Tensor]:
@@ -43,7 +55,7 @@ def read_state(path: Path) -> Mapping[str, Tensor]:
         ValueError: there is no such file.
     """
     if path.suffix != ".safetensors":
-        state: Mapping[str, Tensor] = load_checkpoint(path)["model"]
+        state: Mapping[str, Tensor] = read_saved(path, {"model": dict}, "cpu")["model"]
         return state
     return read_weights(path)
 

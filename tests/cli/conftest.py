@@ -26,7 +26,8 @@ def fastlic_command(monkeypatch, capsys, tmp_path):
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["fastlic", *map(str, arguments)])
-        threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+        threads = torch.get_num_threads()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
         code = 0
         try:
             main()
@@ -34,7 +35,8 @@ def fastlic_command(monkeypatch, capsys, tmp_path):
             code = int(stop.code or 0)
         finally:
             torch.set_num_threads(threads)
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         return Outcome(code, out, err)

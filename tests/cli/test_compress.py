@@ -7,7 +7,6 @@ import shutil
 import pytest
 import torch
 
-from fastlic.cli import files
 from fastlic.codec.image_files import encode_image, read_image
 from fastlic.evaluate import psnr
 
@@ -141,34 +140,11 @@ def test_conversions_are_told_in_the_line(fastlic_command, tiny_codec_file, tmp_
     assert "(transparency laid on white)" in laid.out
 
 
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-def test_an_interrupted_write_leaves_nothing_behind(tmp_path, monkeypatch, interrupt):
-    target = tmp_path / "a.flic"
-    target.write_bytes(b"old")
-
-    def stop(*_):
-        raise interrupt
-
-    monkeypatch.setattr("fastlic.cli.files.os.replace", stop)
-    with pytest.raises(interrupt):
-        files.write_whole(target, b"new")
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.flic", b"old")]
-
-
 def test_an_interrupt_exits_with_130(fastlic_command, photos, tiny_codec_file, monkeypatch, tmp_path):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastlic.cli.compress.read_image", stop)
+    monkeypatch.setattr("fastlic.codec.image_files.read_image", stop)
     result = fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", tiny_codec_file)
     assert result.code == 130
     assert list(tmp_path.glob("a*")) == []
-
-
-def test_a_link_is_followed_and_a_device_is_written_to(tmp_path):
-    (tmp_path / "real").write_bytes(b"old")
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    files.write_whole(tmp_path / "link", b"new")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "real").read_bytes() == b"new"
-    files.write_whole(files.Path("/dev/null"), b"new")

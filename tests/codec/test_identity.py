@@ -15,7 +15,7 @@ import torch
 import fastlic
 from fastlic import Codec
 from fastlic.codec import container, registry
-from fastlic.codec.registry import WEIGHTS, cards
+from fastlic.codec.cards import WEIGHTS, cards
 from fastlic.errors import CodecFileError, ModelMismatchError
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from fastlic import config
-from fastlic.codec.image_files import encode_image, find_images, read_image
+from fastlic.codec.image_files import encode_image, find_images, formats, read_image
 
 PIXELS = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 IMAGE = Image.fromarray(PIXELS.permute(1, 2, 0).numpy())
@@ -117,6 +117,46 @@ def test_a_damaged_image_is_a_value_error(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"no image|damaged"):
             read_image(path)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n"
+
+
+@pytest.mark.parametrize("content", [EPS, b"GIF89a" + bytes(20), b"%PDF-1.4\n"], ids=["EPS", "GIF", "PDF"])
+def test_formats_that_nobody_asked_for_are_not_even_tried(tmp_path, monkeypatch, content):
+    path = tmp_path / "photo.png"
+    path.write_bytes(content)
+    tried = []
+    read_image_formats = formats()  # loads every plugin
+    for name, (factory, accept) in Image.OPEN.items():
+        monkeypatch.setitem(Image.OPEN, name, (_noted(name, factory, tried), accept))
+    with pytest.raises(ValueError, match=f"no image that Pillow can read as {', '.join(read_image_formats)}"):
+        read_image(path)
+    assert set(tried) <= set(read_image_formats)
+    assert {"PNG", "JPEG", "TIFF", "PPM", "BMP"} <= set(read_image_formats)
+
+
+def _noted(name, factory, tried):
+    def opened(*arguments):
+        tried.append(name)
+        return factory(*arguments)
+
+    return opened
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("Missing dimensions"), RuntimeError("no item"), KeyError("x"), IndexError()]
+)
+def test_whatever_a_plugin_raises_is_a_damaged_image(tmp_path, monkeypatch, error):
+    path = tmp_path / "image.png"
+    IMAGE.save(path)
+
+    def load(self):
+        raise error
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(ValueError, match="damaged image"):
+        read_image(path)
 
 
 def test_a_missing_file_is_told_by_the_system(tmp_path):

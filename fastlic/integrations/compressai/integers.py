@@ -12,7 +12,8 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from safetensors.numpy import save as serialised
 from torch import Tensor
 
 from fastlic import config
@@ -26,6 +27,7 @@ from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.schedule import HYPER_STRIDE, Latents
 from fastlic.entropy.variable import VariableRateModel
 from fastlic.errors import CorruptStreamError, ModelMismatchError
+from fastlic.files import write_whole
 from fastlic.integrations.compressai import native_stream
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import Cache
@@ -324,7 +326,8 @@ def _latents(decoded: Sequence[Latents], like: Tensor, rate: CodingRate | None =
 def save(coder: IntegerCoder, path: Path) -> None:
     """Write a conversion to one safetensors file."""
     arrays = {name: np.ascontiguousarray(array) for name, array in coder.integers.to_arrays().items()}
-    save_file(arrays, path, metadata={"format": "fastlic-integers", "weights": f"{coder.digest:08x}"})
+    about = {"format": "fastlic-integers", "weights": f"{coder.digest:08x}"}
+    write_whole(path, serialised(arrays, about))
 
 
 def read(path: Path, digest: int, kind: Any = IntegerEntropyModel) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastlic.errors import CodecFileError
+from fastlic.files import written_whole
 from fastlic.models.mcquic.model import McQuic
 from fastlic.models.state_files import MALFORMED, read_checkpoint
 
@@ -48,7 +49,8 @@ def save_published(model: McQuic, path: str | Path) -> None:
         "train": train,
     }
     state = {name: value.detach().cpu() for name, value in model.state_dict().items() if name != "_prices"}
-    torch.save({"model": state, "config": config, "version": "0.1.40"}, path)
+    with written_whole(Path(path)) as file:
+        torch.save({"model": state, "config": config, "version": "0.1.40"}, file)
 
 
 def _state(content: Any) -> dict[str, Tensor]:
