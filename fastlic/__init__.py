@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fastlic import errors
+from fastlic import config, errors
+from fastlic.codec import container
 from fastlic.codec.codec import Bytes, Codec
+from fastlic.codec.container import StreamInfo
 from fastlic.codec.registry import cards, for_stream, load
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ DEFAULT_QUALITY = 4
 
 __all__ = [
     "Codec",
+    "StreamInfo",
     "__version__",
     "accelerate",
     "accelerated",
@@ -38,6 +41,7 @@ __all__ = [
     "errors",
     "info",
     "load",
+    "peek",
     "restore",
 ]
 
@@ -55,22 +59,31 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def compress(x: Tensor, model: str | Codec = DEFAULT_MODEL, quality: float = DEFAULT_QUALITY) -> bytes | list[bytes]:
+def compress(
+    x: Tensor,
+    model: str | Codec = DEFAULT_MODEL,
+    quality: float = DEFAULT_QUALITY,
+    *,
+    max_pixels: int | None = None,
+) -> bytes | list[bytes]:
     """Compress an image with shipped weights; see :meth:`Codec.compress`.
 
     Args:
         x: [3, H, W] or [1, 3, H, W], uint8 or floating point in [0, 1]; [B, 3, H, W] with B > 1 gives a list.
         model: name of shipped weights, path of a codec file, or a codec.
         quality: 1 (smallest) to 8 (best), fractions allowed.
+        max_pixels: largest height x width; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
     """
     codec = model if isinstance(model, Codec) else load(model)
-    return codec.compress(x, quality if codec.qualities else None)
+    return codec.compress(x, quality if codec.qualities else None, max_pixels=max_pixels)
 
 
 def decompress(
     data: Bytes | Sequence[Bytes],
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    *,
+    max_pixels: int | None = None,
     **preview: int | None,
 ) -> Tensor | list[Tensor]:
     """Decompress ``.flic`` bytes to [3, H, W]; the stream itself says which weights it needs.
@@ -79,16 +92,40 @@ def decompress(
         data: one stream, or a list of streams, which gives a list of tensors.
         device: where the result lies.
         dtype: floating point in [0, 1], or torch.uint8.
+        max_pixels: largest height x width that a stream may claim, previews included; default: 89,478,485, or
+            ``FASTLIC_MAX_PIXELS``. :func:`peek` tells the size beforehand.
         preview: a coarser image from the stream's first sections, for models whose codec has it: ``levels=1``. See
             :meth:`Codec.decompress`.
 
     Raises:
         fastlic.errors.CorruptStreamError: the bytes are damaged.
         fastlic.errors.ModelMismatchError: the weights are neither shipped nor loaded in this process.
+        fastlic.errors.PixelLimitError: a larger image, before weights are loaded or anything is decoded.
+        fastlic.errors.OutOfMemoryError: what it is named after.
     """
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        return [for_stream(item).decompress(item, device, dtype, "auto", **preview) for item in data]  # type: ignore[misc]
-    return for_stream(data).decompress(data, device, dtype, "auto", **preview)
+    single = isinstance(data, (bytes, bytearray, memoryview))
+    streams: list[Any] = [data] if single else list(data)
+    for item in streams:
+        head = container.peek(item)
+        config.check_pixels(head.height, head.width, max_pixels)
+    codecs = [for_stream(item) for item in streams]
+    images: list[Any] = [
+        codec.decompress(item, device, dtype, "auto", max_pixels=max_pixels, **preview)
+        for codec, item in zip(codecs, streams, strict=True)
+    ]
+    return images[0] if single else images
+
+
+def peek(data: Bytes) -> StreamInfo:
+    """What ``.flic`` bytes say about themselves, without decoding: size, model, quality, weights, lengths of sections.
+
+    Reads the head alone, whose checksum is verified: some 600 bytes at most; the sections need not be present. No pixel
+    limit is asked, so that sizes can be looked at before they are allowed.
+
+    Raises:
+        fastlic.errors.CorruptStreamError: the head is damaged, cut short, of a newer version, or none.
+    """
+    return container.look(data)
 
 
 def info() -> dict[str, Any]:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import torch
 from tqdm import tqdm
 
 from fastlic.codec.image_files import find_images
-from fastlic.errors import FastlicError, ModelMismatchError
+from fastlic.errors import FastlicError, ModelMismatchError, memory_errors
 
 # What bad input or a bad environment can cause. Anything else is a bug and deserves its traceback.
-USER_ERRORS = (FastlicError, ValueError, OSError, MemoryError, torch.OutOfMemoryError)
+USER_ERRORS = (FastlicError, ValueError, OSError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ def describe(error: BaseException) -> str:
     """An error in one line, without Python's decoration."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return "not enough memory for an image of this size"
+    if isinstance(error, MemoryError) and not isinstance(error, FastlicError):
+        return "not enough memory"
     text = " ".join(str(error).split()) or type(error).__name__
     return f"{text} (here: --model FILE)" if isinstance(error, ModelMismatchError) else text
 
@@ -89,7 +88,8 @@ def run(jobs: Sequence[Job], work: Callable[[Job], str]) -> None:
         for job in bar:
             try:
                 _check_target(job, written)
-                line = work(job)
+                with memory_errors("an image of this size"):  # reading, measuring and writing included
+                    line = work(job)
                 written[job.target] = job.source
                 with bar.external_write_mode():
                     click.echo(f"{job.source} -> {job.target}: {line}")

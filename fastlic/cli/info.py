@@ -46,22 +46,20 @@ def info(file: Path | None, as_json: bool) -> None:
 
 
 def _describe(data: bytes) -> dict[str, Any]:
-    layout = container.parse(data)
-    header = layout.header
-    fingerprint = header.fingerprint.hex()
-    weights = [name for name, card in fastlic.info()["weights"].items() if card["fingerprint"] == fingerprint]
+    head = fastlic.peek(data)
+    weights = [name for name, card in fastlic.info()["weights"].items() if card["fingerprint"] == head.fingerprint]
     return {
         "format version": container.VERSION,
-        "model": container.model_name(header.model_id),
-        "fingerprint": fingerprint,
+        "model": head.model,
+        "fingerprint": head.fingerprint,
         "weights": weights[0] if weights else "not shipped with this fastlic",
-        "quality": "fixed" if header.quality is None else header.quality,
-        "width": header.width,
-        "height": header.height,
+        "quality": "fixed" if head.quality is None else head.quality,
+        "width": head.width,
+        "height": head.height,
         "bytes": len(data),
-        "bpp": round(8 * len(data) / (header.width * header.height), 4),
-        "framing bytes": layout.framing_bytes,
-        "section bytes": list(layout.section_lengths),
+        "bpp": round(8 * len(data) / (head.width * head.height), 4),
+        "framing bytes": head.framing_bytes,
+        "section bytes": list(head.section_bytes),
     }
 
 

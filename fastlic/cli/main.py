@@ -23,6 +23,7 @@ from fastlic.cli.export import export
 from fastlic.cli.files import USER_ERRORS, describe
 from fastlic.cli.info import info
 from fastlic.cli.train import train
+from fastlic.errors import memory_errors
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -47,7 +48,8 @@ def main() -> None:
     """Run the command line and exit."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        cli.main(prog_name="fastlic", standalone_mode=False)
+        with memory_errors("this command"):
+            cli.main(prog_name="fastlic", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

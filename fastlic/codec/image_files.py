@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import warnings
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,22 +48,22 @@ def find_images(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     return files
 
 
-def read_image(path: Path, background: str | None = None) -> Picture:
+def read_image(path: Path, background: str | None = None, max_pixels: int | None = None) -> Picture:
     """Read an image file as 8-bit RGB, upright as its EXIF orientation says.
 
     Args:
         path: any file that Pillow opens; of several frames the first is taken.
         background: colour (``"white"``, ``"#aabbcc"``) under a transparent image.
+        max_pixels: as of ``Codec.compress``.
 
     Raises:
-        ValueError: no readable image, more pixels than config.max_pixels(), more than 8 bits per sample, or
+        PixelLimitError: more pixels than ``max_pixels``, before any is decoded.
+        ValueError: no readable image, more than 8 bits per sample, or
             transparency without a background; the message says which.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # config.max_pixels() decides
-            image = Image.open(path)
-        with image:
+        with _open(path) as image:
+            config.check_pixels(image.height, image.width, max_pixels)
             _check(image)
             return _convert(image, background)
     except UnidentifiedImageError as error:
@@ -74,6 +74,19 @@ def read_image(path: Path, background: str | None = None) -> Picture:
         if error.errno is not None:  # a missing file or a denied one, in the system's own words
             raise
         raise ValueError(f"damaged image: {error}") from error
+
+
+_opening = threading.Lock()  # Pillow's limit is a global
+
+
+def _open(path: Path) -> Image.Image:
+    """The file with its head read; ``config.check_pixels`` decides what is too large, not Pillow's own limit."""
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def encode_image(pixels: Tensor, suffix: str) -> bytes:
@@ -96,12 +109,6 @@ def encode_image(pixels: Tensor, suffix: str) -> bytes:
 
 
 def _check(image: Image.Image) -> None:
-    limit = config.max_pixels()
-    if image.width * image.height > limit:
-        raise ValueError(
-            f"{image.width}x{image.height} is above the limit of {limit} pixels; "
-            f"set {config.MAX_PIXELS_VARIABLE} to allow more"
-        )
     # Pillow drops the low bytes of 16-bit colour without a word; only the raw mode of its decoder tells.
     raw_modes = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
     if image.mode.startswith(("I", "F")) or ";16" in raw_modes or ";32" in raw_modes:

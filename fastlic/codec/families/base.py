@@ -135,6 +135,10 @@ class FamilyCoder(ABC, Generic[A, L]):
     # ---- coding
 
     @abstractmethod
+    def padded(self, size: Size) -> Size:
+        """Height and width in pixels that an image of ``size`` is coded as: what analysis and synthesis work on."""
+
+    @abstractmethod
     def analyse(self, parts: Any, image: Tensor, quality: float | None) -> A:
         """image [3, H, W] in [0, 1], any H, W >= 1, on the device of ``parts`` -> what ``encode_many`` codes.
 

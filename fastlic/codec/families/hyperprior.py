@@ -68,6 +68,9 @@ class HyperpriorCoder(FamilyCoder[Target, Latents]):
         whole = not any(k.startswith(("h_s.", "entropy_bottleneck.matrices")) for k in missing)
         return cls(model, IntegerEntropyModel.from_arrays(integers), whole)
 
+    def padded(self, size: Size) -> Size:
+        return size[0] + -size[0] % LATENT_STRIDE, size[1] + -size[1] % LATENT_STRIDE
+
     def analyse(self, parts: Transforms, image: Tensor, quality: float | None) -> Target:
         x = _pad(image[None], LATENT_STRIDE).contiguous(memory_format=torch.channels_last)
         y = parts.g_a(x)

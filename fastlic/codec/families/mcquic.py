@@ -109,6 +109,9 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
             kept[name] = value
         return kept
 
+    def padded(self, size: Size) -> Size:
+        return self._padded(size[0]), self._padded(size[1])
+
     def analyse(self, parts: McQuic, image: Tensor, quality: float | None) -> Levels:
         x = (image[None] * 2 - 1).contiguous(memory_format=torch.channels_last)
         return [codes[0].cpu() for codes in parts.encode(x, parts.stride, parts.price(quality))]

@@ -81,6 +81,10 @@ class MlicCoder(FamilyCoder[Target, MlicLatents]):
         # Files for coding alone leave out the float entropy network; a model with random parts must not be handed out.
         return cls(model, entropy, whole=not absent)
 
+    def padded(self, size: Size) -> Size:
+        rows, columns = latent_size(size)
+        return LATENT_STRIDE * rows, LATENT_STRIDE * columns
+
     def analyse(self, parts: Transforms, image: Tensor, quality: float | None) -> Target:
         x = _pad(image[None], *PADDING).contiguous(memory_format=torch.channels_last)
         y = parts.g_a(x)
