@@ -26,6 +26,9 @@ _SINGLE = (bytes, bytearray, memoryview)
 # held between the stages does not grow with the batch.
 _TOGETHER = 1 << 24
 
+_RESERVED = 1 << 18  # pixels from which on memory is asked for beforehand
+_KERNELS = 16 << 20  # bytes beside the maps: oneDNN's code and scratch
+
 
 class Codec:
     """Compresses and decompresses images with one set of weights.
@@ -134,6 +137,16 @@ class Codec:
             self._transforms[key] = copy.deepcopy(self._transforms["cpu"]).to(key)
         return self._transforms[key]
 
+    def _reserve(self, sizes: Sequence[tuple[int, int]], device: torch.device | str) -> None:
+        """Ask for what the transforms of the largest image will take, and give it back untouched.
+
+        So memory that is not there is noticed before the work; and before oneDNN sees it, which after a failed
+        allocation keeps half-made kernels and later calls them (a segmentation fault in torch 2.13).
+        """
+        height, width = max(map(self._coder.padded, sizes), key=lambda size: size[0] * size[1])
+        if torch.device(device).type == "cpu" and height * width >= _RESERVED:
+            torch.empty(int(height * width * self._coder.bytes_per_pixel) + _KERNELS, dtype=torch.uint8)
+
     def _quality(self, quality: float | None) -> float | None:
         if not self.qualities:
             if quality is not None:
@@ -199,6 +212,7 @@ class Codec:
     def _compress_many(
         self, images: Tensor, header: container.Header, backend: Backend = "auto"
     ) -> list[tuple[bytes, Any]]:
+        self._reserve([(images.shape[2], images.shape[3])], images.device)
         # One image at a time, so that a batch gives each image the floats, and the bytes, that it has alone.
         analysed = [self._analyse(as_float(image), header.quality) for image in images]
         coded = self._coder.encode_many(analysed, backend, torch.get_num_threads())
@@ -241,6 +255,7 @@ class Codec:
         backend: Backend = "auto",
         preview: Mapping[str, int] | None = None,
         max_pixels: int | None = None,
+        device: str | torch.device = "cpu",
     ) -> Iterator[tuple[Any, container.Header]]:
         preview = preview or {}
         # Every stream is read, checked and held to the limit before the first is decoded.
@@ -248,6 +263,7 @@ class Codec:
         sizes = [(header.height, header.width) for header, _ in read]
         for part in _together(sizes):
             sized = [(sections, size) for (_, sections), size in zip(read[part], sizes[part], strict=True)]
+            self._reserve(sizes[part], device)
             latents = self._coder.decode_many(sized, backend, torch.get_num_threads(), preview)
             yield from zip(latents, (header for header, _ in read[part]), strict=True)
 
@@ -289,7 +305,7 @@ class Codec:
         heads = [container.peek(stream) for stream in streams]
         with memory_errors(f"decompressing {_words([(head.height, head.width) for head in heads])}"):
             parts = self._on(device)
-            for latents, header in self._decode_many(streams, backend, part, max_pixels):
+            for latents, header in self._decode_many(streams, backend, part, max_pixels, device):
                 image = self._coder.synthesise(parts, latents, header.quality, (header.height, header.width), part)
                 images.append(to_dtype(image, dtype).contiguous())
         return images[0] if streams and streams[0] is data else images

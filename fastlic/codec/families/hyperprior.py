@@ -35,6 +35,11 @@ class Transforms(nn.Module):
         self.hyper_of_magnitude = model.hyper_of_magnitude
 
 
+def widest_map(widths: Sequence[int]) -> float:
+    """Bytes by image pixel of the largest of float maps of so many channels, each with half the sides of the last."""
+    return max(4 * channels / 4 ** (depth + 1) for depth, channels in enumerate(widths))
+
+
 class HyperpriorCoder(FamilyCoder[Target, Latents]):
     """See :class:`FamilyCoder`. The entropy model is :class:`IntegerEntropyModel`; ``drivers`` runs it."""
 
@@ -50,6 +55,7 @@ class HyperpriorCoder(FamilyCoder[Target, Latents]):
         self.entropy = entropy
         self.model: Hyperprior | None = model if whole else None
         self.transforms = frozen(Transforms(model))
+        self.bytes_per_pixel = 2.2 * widest_map(model.widths)
 
     @classmethod
     def from_model(cls, model: Hyperprior, images: Sequence[Tensor] | None) -> HyperpriorCoder:

@@ -45,6 +45,7 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         for running, share in zip(self.transforms._quantizer._entropyCoder._freqEMA, entropy.shares(), strict=True):
             running.copy_(torch.from_numpy(share))
         self.previews = {"levels": model.levels}
+        self.bytes_per_pixel = 6.0 * model.config["channel"]
 
     @classmethod
     def from_model(cls, model: McQuic, images: Sequence[Tensor] | None) -> McQuicCoder:

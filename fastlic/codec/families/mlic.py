@@ -15,6 +15,7 @@ from fastlic.codec import mlic_drivers
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.drivers import Target, zones_of
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen
+from fastlic.codec.families.hyperprior import widest_map
 from fastlic.codec.mlic_drivers import MlicLatents
 from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.mlic.convert import convert
@@ -57,6 +58,7 @@ class MlicCoder(FamilyCoder[Target, MlicLatents]):
         self.entropy = entropy
         self.model: MLICPlusPlus | None = model if whole else None
         self.transforms = frozen(Transforms(model))
+        self.bytes_per_pixel = 4.4 * widest_map(model.widths)
 
     @classmethod
     def from_model(cls, model: MLICPlusPlus, images: Sequence[Tensor] | None) -> MlicCoder:
