@@ -22,6 +22,10 @@ class BackendUnavailable(FastlicError, RuntimeError):
     """A backend or an optional package was asked for by name and cannot be had; the message says what to install."""
 
 
+class CodecFileError(FastlicError, ValueError):
+    """A file of weights or of a conversion is damaged, or none; the message names the file and what is wrong in it."""
+
+
 class PixelLimitError(FastlicError, ValueError):
     """An image, or the image that a stream claims, is larger than allowed; the message says how to allow it."""
 
