@@ -55,7 +55,7 @@ class HyperpriorCoder(FamilyCoder[Target, Latents]):
         self.entropy = entropy
         self.model: Hyperprior | None = model if whole else None
         self.transforms = frozen(Transforms(model))
-        self.bytes_per_pixel = 2.2 * widest_map(model.widths)
+        self.bytes_per_pixel = 2.6 * widest_map(model.widths)
 
     @classmethod
     def from_model(cls, model: Hyperprior, images: Sequence[Tensor] | None) -> HyperpriorCoder:

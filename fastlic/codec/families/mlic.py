@@ -58,7 +58,7 @@ class MlicCoder(FamilyCoder[Target, MlicLatents]):
         self.entropy = entropy
         self.model: MLICPlusPlus | None = model if whole else None
         self.transforms = frozen(Transforms(model))
-        self.bytes_per_pixel = 4.4 * widest_map(model.widths)
+        self.bytes_per_pixel = 4.7 * widest_map(model.widths)
 
     @classmethod
     def from_model(cls, model: MLICPlusPlus, images: Sequence[Tensor] | None) -> MlicCoder:
