@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastlic import train as train
     from fastlic.api import compress, decompress, info
     from fastlic.codec.codec import Codec
+    from fastlic.codec.container import Bytes, StreamInfo
     from fastlic.codec.registry import load
     from fastlic.integrations.compressai import accelerate, accelerated, restore
 
@@ -32,6 +33,7 @@ DEFAULT_QUALITY = 4
 
 __all__ = [
     "Codec",
+    "StreamInfo",
     "__version__",
     "accelerate",
     "accelerated",
@@ -40,6 +42,7 @@ __all__ = [
     "errors",
     "info",
     "load",
+    "peek",
     "restore",
 ]
 
@@ -47,6 +50,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("compress", "decompress", "info"), "fastlic.api"),
     "Codec": "fastlic.codec.codec",
+    "StreamInfo": "fastlic.codec.container",
     "load": "fastlic.codec.registry",
     **dict.fromkeys(("accelerate", "accelerated", "restore"), "fastlic.integrations.compressai"),
 }
@@ -65,6 +69,20 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def peek(data: Bytes) -> StreamInfo:
+    """What ``.flic`` bytes say about themselves, without decoding: size, model, quality, weights, lengths of sections.
+
+    Reads the head alone, whose checksum is verified: some 600 bytes at most; the sections need not be present. No pixel
+    limit is asked, so that sizes can be looked at before they are allowed.
+
+    Raises:
+        fastlic.errors.CorruptStreamError: the head is damaged, cut short, of a newer version, or none.
+    """
+    from fastlic.codec import container
+
+    return container.look(data)
 
 
 def __dir__() -> list[str]:

@@ -9,13 +9,19 @@ import torch
 from torch import Tensor
 
 import fastlic
+from fastlic import config
+from fastlic.codec import container
 from fastlic.codec.cards import cards
 from fastlic.codec.codec import Bytes, Codec
 from fastlic.codec.registry import for_stream, load
 
 
 def compress(
-    x: Tensor, model: str | Codec = fastlic.DEFAULT_MODEL, quality: float = fastlic.DEFAULT_QUALITY
+    x: Tensor,
+    model: str | Codec = fastlic.DEFAULT_MODEL,
+    quality: float = fastlic.DEFAULT_QUALITY,
+    *,
+    max_pixels: int | None = None,
 ) -> bytes | list[bytes]:
     """Compress an image with shipped weights; see :meth:`Codec.compress`.
 
@@ -23,15 +29,18 @@ def compress(
         x: [3, H, W] or [1, 3, H, W], uint8 or floating point in [0, 1]; [B, 3, H, W] with B > 1 gives a list.
         model: name of shipped weights, path of a codec file, or a codec.
         quality: 1 (smallest) to 8 (best), fractions allowed.
+        max_pixels: largest height x width; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
     """
     codec = model if isinstance(model, Codec) else load(model)
-    return codec.compress(x, quality if codec.qualities else None)
+    return codec.compress(x, quality if codec.qualities else None, max_pixels=max_pixels)
 
 
 def decompress(
     data: Bytes | Sequence[Bytes],
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    *,
+    max_pixels: int | None = None,
     **preview: int | None,
 ) -> Tensor | list[Tensor]:
     """Decompress ``.flic`` bytes to [3, H, W]; the stream itself says which weights it needs.
@@ -40,16 +49,28 @@ def decompress(
         data: one stream, or a list of streams, which gives a list of tensors.
         device: where the result lies.
         dtype: floating point in [0, 1], or torch.uint8.
+        max_pixels: largest height x width that a stream may claim, previews included; default: 89,478,485, or
+            ``FASTLIC_MAX_PIXELS``. :func:`fastlic.peek` tells the size beforehand.
         preview: a coarser image from the stream's first sections, for models whose codec has it: ``levels=1``. See
             :meth:`Codec.decompress`.
 
     Raises:
         fastlic.errors.CorruptStreamError: the bytes are damaged.
         fastlic.errors.ModelMismatchError: the weights are neither shipped nor loaded in this process.
+        fastlic.errors.PixelLimitError: a larger image, before weights are loaded or anything is decoded.
+        fastlic.errors.OutOfMemoryError: what it is named after.
     """
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        return [for_stream(item).decompress(item, device, dtype, "auto", **preview) for item in data]  # type: ignore[misc]
-    return for_stream(data).decompress(data, device, dtype, "auto", **preview)
+    single = isinstance(data, (bytes, bytearray, memoryview))
+    streams: list[Any] = [data] if single else list(data)
+    for item in streams:
+        head = container.peek(item)
+        config.check_pixels(head.height, head.width, max_pixels)
+    codecs = [for_stream(item) for item in streams]
+    images: list[Any] = [
+        codec.decompress(item, device, dtype, "auto", max_pixels=max_pixels, **preview)
+        for codec, item in zip(codecs, streams, strict=True)
+    ]
+    return images[0] if single else images
 
 
 def info() -> dict[str, Any]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--verify/--no-verify", default=None, help="Decompress and print PSNR.  [default: for a single input]")
 @click.option("--background", metavar="COLOR", help="Lay transparent images on this colour (white, #aabbcc).")
 @options.force
+@options.max_pixels
 @options.device
 def compress(
     inputs: tuple[Path, ...],
@@ -43,6 +44,7 @@ def compress(
     verify: bool | None,
     background: str | None,
     force: bool,
+    max_pixels: int | None,
     device: str,
 ) -> None:
     """Compress images: IN.png OUT.flic, or several inputs and folders (searched to any depth).
@@ -71,18 +73,18 @@ def compress(
     check = len(jobs) == 1 if verify is None else verify
 
     def work(job: files.Job) -> str:
-        picture = read_image(job.source, background)
+        picture = read_image(job.source, background, max_pixels)
         x = picture.pixels.to(device)
         began = time.perf_counter()
         coder = mcq.coder_of(codec) if job.target.suffix.lower() == mcq.SUFFIX else codec
-        data = coder.compress(x, level)
+        data = coder.compress(x, level, max_pixels=max_pixels)
         seconds = time.perf_counter() - began
         assert isinstance(data, bytes)  # one image in, one stream out
         write_whole(job.target, data, make_folder=output_dir is not None)
         parts = [summary(x, data), f"compressed in {seconds:.2f} s"]
         if check:
             began = time.perf_counter()
-            x_hat = coder.decompress(data, device, torch.uint8)
+            x_hat = coder.decompress(data, device, torch.uint8, max_pixels=max_pixels)
             assert isinstance(x_hat, torch.Tensor)
             seconds = time.perf_counter() - began
             parts += [f"decompressed in {seconds:.2f} s", f"PSNR {psnr(x, x_hat):.2f} dB"]

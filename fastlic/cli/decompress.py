@@ -20,6 +20,7 @@ from fastlic.files import read_bounded, write_whole
 )
 @click.option("--format", "suffix", default="png", show_default=True, help="Image format of derived names.")
 @options.force
+@options.max_pixels
 @options.device
 def decompress(
     inputs: tuple[Path, ...],
@@ -28,6 +29,7 @@ def decompress(
     model: str | None,
     suffix: str,
     force: bool,
+    max_pixels: int | None,
     device: str,
 ) -> None:
     """Decompress .flic files: IN.flic OUT.png, or several inputs and folders (searched to any depth).
@@ -57,9 +59,9 @@ def decompress(
         data = read_bounded(job.source)
         began = time.perf_counter()
         if job.source.suffix.lower() == mcq.SUFFIX:
-            x: object = mcq.coder_of(codec).decompress(data, device, torch.uint8)
+            x: object = mcq.coder_of(codec).decompress(data, device, torch.uint8, max_pixels=max_pixels)
         else:
-            x = (codec or fastlic).decompress(data, device, torch.uint8)
+            x = (codec or fastlic).decompress(data, device, torch.uint8, max_pixels=max_pixels)
         assert isinstance(x, torch.Tensor)  # one stream in, one image out
         seconds = time.perf_counter() - began
         image = encode_image(x, job.target.suffix)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,17 +10,11 @@ from pathlib import Path
 
 import click
 
-from fastlic.errors import FastlicError, ModelMismatchError
+from fastlic.errors import FastlicError, ModelMismatchError, memory_errors
 from fastlic.files import status
 
 # What bad input or a bad environment can cause. Anything else is a bug and deserves its traceback.
-_USER_ERRORS = (FastlicError, ValueError, OSError, MemoryError)
-
-
-def user_errors() -> tuple[type[BaseException], ...]:
-    """``_USER_ERRORS``, and torch's own where torch is loaded: without it nothing can have raised them."""
-    torch = sys.modules.get("torch")
-    return _USER_ERRORS if torch is None else (*_USER_ERRORS, torch.OutOfMemoryError)
+USER_ERRORS = (FastlicError, ValueError, OSError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -47,8 +40,8 @@ def describe(error: BaseException) -> str:
     """An error in one line, without Python's decoration."""
     if isinstance(error, OSError) and error.strerror:
         return shown(f"{error.filename}: {error.strerror}") if error.filename else error.strerror
-    if isinstance(error, MemoryError) or not isinstance(error, _USER_ERRORS):
-        return "not enough memory for an image of this size"
+    if isinstance(error, MemoryError) and not isinstance(error, FastlicError):
+        return "not enough memory"
     text = shown(" ".join(str(error).split())) or type(error).__name__
     return f"{text} (here: --model FILE)" if isinstance(error, ModelMismatchError) else text
 
@@ -113,10 +106,11 @@ def run(jobs: Sequence[Job], work: Callable[[Job], str]) -> None:
         for job in bar:
             try:
                 _check_target(job, written)
-                line = work(job)
+                with memory_errors("an image of this size"):  # reading, measuring and writing included
+                    line = work(job)
                 total += job.target.stat().st_size
                 written[job.target] = job.source
-            except user_errors() as error:
+            except USER_ERRORS as error:
                 message, source = describe(error), shown(job.source)
                 failures.append(message if message.startswith(source) else f"{source}: {message}")
                 continue

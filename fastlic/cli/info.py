@@ -53,23 +53,21 @@ def _describe(data: bytes) -> dict[str, Any]:
     from fastlic.codec import container
     from fastlic.codec.cards import cards
 
-    layout = container.parse(data)
-    header = layout.header
-    fingerprint = header.fingerprint.hex()
-    key = "fingerprint" if header.version > 1 else "entropy_fingerprint"
-    weights = [name for name, card in cards().items() if card[key] == fingerprint]
+    head = container.look(data)
+    key = "fingerprint" if head.version > 1 else "entropy_fingerprint"
+    weights = [name for name, card in cards().items() if card[key] == head.fingerprint]
     return {
-        "format version": header.version,
-        "model": container.model_name(header.model_id),
-        "fingerprint": fingerprint,
+        "format version": head.version,
+        "model": head.model,
+        "fingerprint": head.fingerprint,
         "weights": weights[0] if weights else "not shipped with this fastlic",
-        "quality": "fixed" if header.quality is None else header.quality,
-        "width": header.width,
-        "height": header.height,
+        "quality": "fixed" if head.quality is None else head.quality,
+        "width": head.width,
+        "height": head.height,
         "bytes": len(data),
-        "bpp": round(8 * len(data) / (header.width * header.height), 4),
-        "framing bytes": layout.framing_bytes,
-        "section bytes": list(layout.section_lengths),
+        "bpp": round(8 * len(data) / (head.width * head.height), 4),
+        "framing bytes": head.framing_bytes,
+        "section bytes": list(head.section_bytes),
     }
 
 

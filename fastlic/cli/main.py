@@ -23,9 +23,10 @@ from fastlic.cli.decompress import decompress
 from fastlic.cli.demo import demo
 from fastlic.cli.evaluate import evaluate
 from fastlic.cli.export import export
-from fastlic.cli.files import describe, user_errors
+from fastlic.cli.files import USER_ERRORS, describe
 from fastlic.cli.info import info
 from fastlic.cli.train import train
+from fastlic.errors import memory_errors
 
 
 def _version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
@@ -86,7 +87,8 @@ def main() -> None:
 def _run() -> int:
     """The exit code; what went wrong has been told."""
     try:
-        cli.main(prog_name="fastlic", standalone_mode=False)
+        with memory_errors("this command"):
+            cli.main(prog_name="fastlic", standalone_mode=False)
     except SystemExit as stop:
         return int(stop.code or 0)
     except click.ClickException as error:
@@ -99,7 +101,7 @@ def _run() -> int:
     except _Stopped as stop:
         _tell("terminated")
         return 128 + int(stop.args[0])
-    except user_errors() as error:
+    except USER_ERRORS as error:
         if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
             _abandon_output(error)  # errors of other files have their names
         else:

@@ -33,6 +33,12 @@ force = click.option("-f", "--force", is_flag=True, help="Overwrite files whose 
 device = click.option(
     "--device", default="cpu", show_default=True, callback=_device, help="Where the transforms run: cpu, cuda, cuda:N."
 )
+max_pixels = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Largest height x width to take.  [default: FASTLIC_MAX_PIXELS, or 89478485]",
+)
 model = click.option(
     "-m", "--model", default=fastlic.DEFAULT_MODEL, show_default=True, help="Shipped weights or a codec file."
 )

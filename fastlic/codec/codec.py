@@ -6,7 +6,7 @@ What depends on the model's family is in ``fastlic.codec.families``; here is wha
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,21 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from fastlic import config
 from fastlic.codec import container, storage
 from fastlic.codec.families import BY_FAMILY, Backend, FamilyCoder
-from fastlic.codec.images import as_batch, check_dtype, to_dtype
-from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError
+from fastlic.codec.images import as_batch, as_float, as_images, check_dtype, check_range, to_dtype
+from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, memory_errors
 from fastlic.models.state_files import MALFORMED
 
 Bytes = container.Bytes
 _SINGLE = (bytes, bytearray, memoryview)
+# Of a batch, as many images go through a stage together as have this many pixels: enough for every thread, and what is
+# held between the stages does not grow with the batch.
+_TOGETHER = 1 << 24
+
+_RESERVED = 1 << 18  # pixels from which on memory is asked for beforehand
+_KERNELS = 16 << 20  # bytes beside the maps: oneDNN's code and scratch
 
 
 class Codec:
@@ -149,6 +156,16 @@ class Codec:
             self._transforms[key] = copy.deepcopy(self._transforms["cpu"]).to(key)
         return self._transforms[key]
 
+    def _reserve(self, sizes: Sequence[tuple[int, int]], device: torch.device | str) -> None:
+        """Ask for what the transforms of the largest image will take, and give it back untouched.
+
+        So memory that is not there is noticed before the work; and before oneDNN sees it, which after a failed
+        allocation keeps half-made kernels and later calls them (a segmentation fault in torch 2.13).
+        """
+        height, width = max(map(self._coder.padded, sizes), key=lambda size: size[0] * size[1])
+        if torch.device(device).type == "cpu" and height * width >= _RESERVED:
+            torch.empty(int(height * width * self._coder.bytes_per_pixel) + _KERNELS, dtype=torch.uint8)
+
     def _quality(self, quality: float | None) -> float | None:
         if not self.qualities:
             if quality is not None:
@@ -178,7 +195,9 @@ class Codec:
 
     # ---- coding
 
-    def compress(self, x: Tensor, quality: float | None = None, backend: Backend = "auto") -> bytes | list[bytes]:
+    def compress(
+        self, x: Tensor, quality: float | None = None, backend: Backend = "auto", *, max_pixels: int | None = None
+    ) -> bytes | list[bytes]:
         """Compress an image, or each image of a batch.
 
         Args:
@@ -186,35 +205,56 @@ class Codec:
                 [B, 3, H, W] with B > 1 gives a list.
             quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None for a codec of one rate.
             backend: who codes the latents; the bytes do not depend on it.
+            max_pixels: largest height x width of an image; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
 
         Returns:
             ``.flic`` bytes (docs/format.md), or a list of them.
 
         Raises:
             TypeError, ValueError: what was received and what is expected.
+            PixelLimitError: a larger image, before it is looked at.
+            OutOfMemoryError: what it is named after.
         """
-        batch = as_batch(x)
-        level = self._quality(quality)
-        streams = [stream for stream, _ in self._compress_many(list(batch), level, backend)]
+        batch = as_images(x)
+        size = (batch.shape[2], batch.shape[3])
+        config.check_pixels(*size, max_pixels, self._coder.padded(size))
+        header = self._header(*size, self._quality(quality))
+        with memory_errors(f"compressing {_words([size] * len(batch))}"):
+            check_range(batch)
+            streams = [
+                stream
+                for part in _together([size] * len(batch))
+                for stream, _ in self._compress_many(batch[part], header, backend)
+            ]
         return streams if len(streams) > 1 else streams[0]
 
     def _compress_many(
-        self, images: Sequence[Tensor], quality: float | None, backend: Backend = "auto"
+        self, images: Tensor, header: container.Header, backend: Backend = "auto"
     ) -> list[tuple[bytes, Any]]:
-        # Headers first: they refuse what cannot be stored, before the work.
-        headers = [self._header(image.shape[1], image.shape[2], quality) for image in images]
+        self._reserve([(images.shape[2], images.shape[3])], images.device)
         # One image at a time, so that a batch gives each image the floats, and the bytes, that it has alone.
-        analysed = [self._analyse(image, quality) for image in images]
+        analysed = [self._analyse(as_float(image), header.quality) for image in images]
         coded = self._coder.encode_many(analysed, backend, torch.get_num_threads())
-        return [
-            (container.pack(header, sections), latents)
-            for header, (sections, latents) in zip(headers, coded, strict=True)
-        ]
+        return [(container.pack(header, sections), latents) for sections, latents in coded]
+
+    def _compress_one(self, x: Tensor, quality: float | None) -> tuple[bytes, Any]:
+        batch = as_images(x)
+        if len(batch) != 1:
+            raise ValueError(f"expected one image, got a batch of {len(batch)}")
+        size = (batch.shape[2], batch.shape[3])
+        config.check_pixels(*size, None, self._coder.padded(size))
+        check_range(batch)
+        return self._compress_many(batch, self._header(*size, self._quality(quality)))[0]
 
     def _header(self, height: int, width: int, quality: float | None) -> container.Header:
         return container.Header(container.MODEL_IDS[self.family], quality, self.fingerprint, height, width)
 
-    def _read(self, data: Bytes, preview: Mapping[str, int]) -> tuple[container.Header, list[bytes]]:
+    def _read(
+        self, data: Bytes, preview: Mapping[str, int], max_pixels: int | None = None
+    ) -> tuple[container.Header, list[bytes]]:
+        head = container.peek(data)
+        size = (head.height, head.width)
+        config.check_pixels(*size, max_pixels, self._coder.padded(size))
         header, sections = container.unpack(data, self._coder.sections_needed(preview) if preview else None)
         own = self.fingerprint if header.version > 1 else self.entropy_fingerprint
         if header.fingerprint != own or header.model_id != container.MODEL_IDS[self.family]:
@@ -230,13 +270,22 @@ class Codec:
         return header, sections
 
     def _decode_many(
-        self, streams: Sequence[Bytes], backend: Backend = "auto", preview: Mapping[str, int] | None = None
-    ) -> list[tuple[Any, container.Header]]:
+        self,
+        streams: Sequence[Bytes],
+        backend: Backend = "auto",
+        preview: Mapping[str, int] | None = None,
+        max_pixels: int | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Iterator[tuple[Any, container.Header]]:
         preview = preview or {}
-        read = [self._read(data, preview) for data in streams]
-        sized = [(sections, (header.height, header.width)) for header, sections in read]
-        latents = self._coder.decode_many(sized, backend, torch.get_num_threads(), preview)
-        return [(decoded, header) for decoded, (header, _) in zip(latents, read, strict=True)]
+        # Every stream is read, checked and held to the limit before the first is decoded.
+        read = [self._read(data, preview, max_pixels) for data in streams]
+        sizes = [(header.height, header.width) for header, _ in read]
+        for part in _together(sizes):
+            sized = [(sections, size) for (_, sections), size in zip(read[part], sizes[part], strict=True)]
+            self._reserve(sizes[part], device)
+            latents = self._coder.decode_many(sized, backend, torch.get_num_threads(), preview)
+            yield from zip(latents, (header for header, _ in read[part]), strict=True)
 
     @torch.no_grad()
     def decompress(
@@ -245,6 +294,8 @@ class Codec:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         backend: Backend = "auto",
+        *,
+        max_pixels: int | None = None,
         **preview: int | None,
     ) -> Tensor | list[Tensor]:
         """Decompress one stream to [3, H, W], or a list of streams to a list of tensors.
@@ -254,22 +305,29 @@ class Codec:
             device: where the synthesis transform runs and the result lies.
             dtype: floating point in [0, 1], or torch.uint8 in 0..255.
             backend: who decodes the latents; the result does not depend on it.
+            max_pixels: largest height x width of an image, which its header claims, of previews too; default:
+                89,478,485, or ``FASTLIC_MAX_PIXELS``. A pixel takes up to some 300 bytes of memory while it is decoded
+                (README, "Limits"): allow strangers' streams what the process has.
             preview: an option of ``previews``, e.g. ``levels=1``: a coarser image of full size from the first sections
                 alone. What lies behind those may be damaged or missing.
 
         Raises:
             CorruptStreamError: damaged bytes; the message says where.
             ModelMismatchError: the stream was made with other weights; the message names them.
+            PixelLimitError: a larger image, before any stream is decoded.
+            OutOfMemoryError: what it is named after.
             ValueError: a type that makes no image, or a preview that this codec does not have.
         """
         check_dtype(dtype)
         part = self._preview(preview)
         streams = [data] if isinstance(data, _SINGLE) else list(data)
-        parts = self._on(device)
-        images = []
-        for latents, header in self._decode_many(streams, backend, part):
-            image = self._coder.synthesise(parts, latents, header.quality, (header.height, header.width), part)
-            images.append(to_dtype(image, dtype).contiguous())
+        images: list[Tensor] = []
+        heads = [container.peek(stream) for stream in streams]
+        with memory_errors(f"decompressing {_words([(head.height, head.width) for head in heads])}"):
+            parts = self._on(device)
+            for latents, header in self._decode_many(streams, backend, part, max_pixels, device):
+                image = self._coder.synthesise(parts, latents, header.quality, (header.height, header.width), part)
+                images.append(to_dtype(image, dtype).contiguous())
         return images[0] if streams and streams[0] is data else images
 
     # ---- looking inside
@@ -279,11 +337,11 @@ class Codec:
 
         Of hyperprior models: ``z`` symbols and ``y`` in units of 2^-6.
         """
-        return self._coder.named(self._compress_many([_single(x)], self._quality(quality))[0][1])
+        return self._coder.named(self._compress_one(x, quality)[1])
 
     def decode_latents(self, data: Bytes) -> dict[str, Tensor]:
         """The latents in a stream; equal to ``latents`` of the image it was made from, bit for bit."""
-        return self._coder.named(self._decode_many([data])[0][0])
+        return self._coder.named(next(self._decode_many([data]))[0])
 
     def estimate(self, x: Tensor, quality: float | None = None) -> dict[str, float]:
         """Estimated bits of one image: the cross-entropy of the latents that are coded, without any coder.
@@ -294,11 +352,22 @@ class Codec:
         Returns:
             ``bits``, and their parts by latent: ``y_bits`` and ``z_bits`` of hyperprior models.
         """
-        return self._coder.estimate(self._compress_many([_single(x)], self._quality(quality))[0][1])
+        return self._coder.estimate(self._compress_one(x, quality)[1])
 
 
-def _single(x: Tensor) -> Tensor:
-    batch = as_batch(x)
-    if len(batch) != 1:
-        raise ValueError(f"expected one image, got a batch of {len(batch)}")
-    return batch[0]
+def _together(sizes: Sequence[tuple[int, int]]) -> Iterator[slice]:
+    """Runs of images that go through a stage together: at least one, at most ``_TOGETHER`` pixels if more."""
+    first = total = 0
+    for index, (height, width) in enumerate(sizes):
+        if index > first and total + height * width > _TOGETHER:
+            yield slice(first, index)
+            first, total = index, 0
+        total += height * width
+    if sizes:
+        yield slice(first, len(sizes))
+
+
+def _words(sizes: Sequence[tuple[int, int]]) -> str:
+    height, width = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+    one = f"an image of {height} x {width} (height x width)"
+    return one if len(sizes) == 1 else f"{len(sizes)} images, the largest {one}"

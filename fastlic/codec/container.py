@@ -18,7 +18,6 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastlic import config
 from fastlic.errors import CorruptStreamError
 from fastlic.ops.checksum import crc32c
 
@@ -32,7 +31,7 @@ Bytes = bytes | bytearray | memoryview
 # Model ids are part of the format: never renumbered, never reused.
 MODEL_IDS = {"factorized": 1, "mean-scale": 2, "jahp": 3, "mlic": 4, "mlic+": 5, "mlic++": 6, "mcquic": 7, "scale": 8}
 
-MAX_DIMENSION = (1 << 20) - 1  # pixels in height or width; config.max_pixels() limits their product
+MAX_DIMENSION = (1 << 20) - 1  # pixels in height or width; config.max_pixels limits their product
 MAX_SECTIONS = 64
 MAX_SECTION_BYTES = (1 << 32) - 1
 
@@ -46,7 +45,11 @@ _VARINT_MAX_BYTES = 5
 
 @dataclass(frozen=True)
 class Header:
-    """What the decoder must know before it reads a section."""
+    """What the decoder must know before it reads a section.
+
+    Raises:
+        ValueError: a field that the format does not allow.
+    """
 
     model_id: int  # a value of MODEL_IDS; other ids in 1..255 pass, and the codec reports them
     quality: float | None  # a multiple of 1/16 in (0, 16), or None for a model of one fixed rate
@@ -54,6 +57,23 @@ class Header:
     height: int  # pixels
     width: int  # pixels
     version: int = VERSION  # of the format
+
+    def __post_init__(self) -> None:
+        _check_header(self)
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What the head of a stream says, without any decoding: see ``fastlic.peek``."""
+
+    height: int  # pixels
+    width: int  # pixels
+    model: str  # the family, e.g. "jahp"; "unknown (id)" for one that a later release may have added
+    quality: float | None  # None for a model of one fixed rate
+    fingerprint: str  # of the weights, in hexadecimal, as fastlic.info() lists them
+    version: int  # of the format; in version 1 the fingerprint is that of the entropy integers
+    section_bytes: tuple[int, ...]  # of each section
+    framing_bytes: int  # everything before the first section
 
 
 @dataclass(frozen=True)
@@ -88,9 +108,8 @@ def pack(header: Header, sections: Sequence[bytes]) -> bytes:
     """Lay out one image as ``.flic`` bytes.
 
     Raises:
-        ValueError: a field that the format, or the pixel limit of this installation, does not allow.
+        ValueError: more or larger sections than the format allows.
     """
-    _check_header(header)
     if not 1 <= len(sections) <= MAX_SECTIONS:
         raise ValueError(f"a container holds 1 to {MAX_SECTIONS} sections, got {len(sections)}")
     quality = 0 if header.quality is None else int(header.quality * _QUALITY_STEPS)
@@ -106,6 +125,9 @@ def pack(header: Header, sections: Sequence[bytes]) -> bytes:
 
 def unpack(data: Bytes, count: int | None = None) -> tuple[Header, list[bytes]]:
     """The header and the sections of ``.flic`` bytes, every checksum verified.
+
+    The size that the header claims is within the format's limits; to hold it to the caller's is the caller's business
+    (``config.check_pixels``).
 
     Args:
         count: read and verify only that many leading sections; those behind them may be damaged or missing.
@@ -143,6 +165,26 @@ def peek(data: Bytes) -> Header:
     return parse(data).header
 
 
+def look(data: Bytes) -> StreamInfo:
+    """What the head says, in a caller's terms; as for :func:`peek`.
+
+    Raises:
+        CorruptStreamError: as for :func:`unpack`.
+    """
+    layout = parse(data)
+    header = layout.header
+    return StreamInfo(
+        header.height,
+        header.width,
+        model_name(header.model_id),
+        header.quality,
+        header.fingerprint.hex(),
+        header.version,
+        layout.section_lengths,
+        layout.framing_bytes,
+    )
+
+
 def parse(data: Bytes) -> Layout:
     """Read and check the head of ``.flic`` bytes; allocates nothing that grows with the claimed size of the image.
 
@@ -168,9 +210,8 @@ def parse(data: Bytes) -> Layout:
     head = reader.position
     if crc32c(data[:head]) != _CRC.unpack(reader.take(_CRC.size, "the header's checksum"))[0]:
         raise CorruptStreamError(f"the header (bytes 0 to {head}) fails its checksum")
-    header = Header(model_id, quality / _QUALITY_STEPS if quality else None, fingerprint, height, width, version)
     try:
-        _check_header(header)
+        header = Header(model_id, quality / _QUALITY_STEPS if quality else None, fingerprint, height, width, version)
     except ValueError as error:
         raise CorruptStreamError(str(error)) from error
     if not 1 <= count <= MAX_SECTIONS:
@@ -190,11 +231,6 @@ def _check_header(header: Header) -> None:
     height, width = header.height, header.width
     if not (1 <= height <= MAX_DIMENSION and 1 <= width <= MAX_DIMENSION):
         raise ValueError(f"height and width must be 1 to {MAX_DIMENSION}, got {height} x {width} (height x width)")
-    if height * width > (limit := config.max_pixels()):
-        raise ValueError(
-            f"{height} x {width} (height x width) is above the limit of {limit} pixels; "
-            f"set {config.MAX_PIXELS_VARIABLE} to allow more"
-        )
 
 
 def _as_bytes(data: Bytes) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import warnings
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -60,22 +60,22 @@ def formats() -> tuple[str, ...]:
     return tuple(sorted({known[suffix] for suffix in SUFFIXES if known.get(suffix) in Image.OPEN}))
 
 
-def read_image(path: Path, background: str | None = None) -> Picture:
+def read_image(path: Path, background: str | None = None, max_pixels: int | None = None) -> Picture:
     """Read an image file as 8-bit RGB, upright as its EXIF orientation says.
 
     Args:
         path: a file of one of ``formats()``, whatever its suffix; of several frames the first is taken.
         background: colour (``"white"``, ``"#aabbcc"``) under a transparent image.
+        max_pixels: as of ``Codec.compress``.
 
     Raises:
-        ValueError: no readable image, more pixels than config.max_pixels(), more than 8 bits per sample, or
+        PixelLimitError: more pixels than ``max_pixels``, before any is decoded.
+        ValueError: no readable image, more than 8 bits per sample, or
             transparency without a background; the message says which.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # config.max_pixels() decides
-            image = Image.open(path, formats=formats())
-        with image:
+        with _open(path) as image:
+            config.check_pixels(image.height, image.width, max_pixels)
             _check(image)
             pixels, notes = _convert(image, background)
     except UnidentifiedImageError as error:
@@ -91,6 +91,19 @@ def read_image(path: Path, background: str | None = None) -> Picture:
     except Exception as error:  # Pillow's plugins let through whatever damaged content leads to
         raise ValueError(f"damaged image: {error}") from error
     return Picture(torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), notes)
+
+
+_opening = threading.Lock()  # Pillow's limit is a global
+
+
+def _open(path: Path) -> Image.Image:
+    """The file with its head read; ``config.check_pixels`` decides what is too large, not Pillow's own limit."""
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path, formats=formats())
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def encode_image(pixels: Tensor, suffix: str) -> bytes:
@@ -113,12 +126,6 @@ def encode_image(pixels: Tensor, suffix: str) -> bytes:
 
 
 def _check(image: Image.Image) -> None:
-    limit = config.max_pixels()
-    if image.width * image.height > limit:
-        raise ValueError(
-            f"{image.width}x{image.height} is above the limit of {limit} pixels; "
-            f"set {config.MAX_PIXELS_VARIABLE} to allow more"
-        )
     # Pillow drops the low bytes of 16-bit colour without a word; only the raw mode of its decoder tells.
     raw_modes = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
     if image.mode.startswith(("I", "F")) or ";16" in raw_modes or ";32" in raw_modes:

@@ -9,12 +9,12 @@ WANTED = "an RGB image [3, H, W] or a batch [B, 3, H, W], uint8 or floating poin
 DTYPES = (torch.uint8, torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
-def as_batch(x: object) -> Tensor:
-    """``x`` as float32 [B, 3, H, W] in [0, 1] on its own device.
+def as_images(x: object) -> Tensor:
+    """``x`` as [B, 3, H, W] of its own type: no value is read and none copied, so that a limit can be asked first.
 
     Raises:
         TypeError: not a tensor.
-        ValueError: another shape, type or range, or values that are not finite; the message names what was received.
+        ValueError: another shape or type; the message names what was received.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"expected a torch.Tensor holding {WANTED}; got {type(x).__name__}")
@@ -34,19 +34,39 @@ def as_batch(x: object) -> Tensor:
         raise ValueError(f"expected {WANTED}; got shape {shape} with {channels} channels{hint}")
     if 0 in shape:
         raise ValueError(f"expected {WANTED} of at least one pixel; got shape {shape}")
-    batch = x if x.ndim == 4 else x[None]
-    if x.dtype == torch.uint8:
-        return batch.float() / 255
-    if not x.is_floating_point():
+    if x.dtype != torch.uint8 and not x.is_floating_point():
         raise ValueError(f"expected {WANTED}; got {x.dtype}, which has no fixed range: convert first")
-    batch = batch.float()
-    low, high = (v.item() for v in torch.aminmax(batch.detach()))
+    return x.detach() if x.ndim == 4 else x.detach()[None]
+
+
+def check_range(batch: Tensor) -> None:
+    """Raises ValueError unless every value of ``as_images`` is finite and in the range of its type."""
+    if batch.dtype == torch.uint8:
+        return
+    if batch.dtype not in DTYPES:  # torch finds the extremes of no smaller float
+        batch = batch.float()
+    low, high = (v.float().item() for v in torch.aminmax(batch))
     if not (low >= 0 and high <= 1):  # NaN fails both comparisons
         if not bool(torch.isfinite(batch).all()):
             raise ValueError(f"expected {WANTED}; got values that are not finite (NaN or infinity)")
         hint = "; divide by 255" if high > 1 and low >= 0 and high <= 255 else ""
         raise ValueError(f"expected {WANTED}; got values from {low:.6g} to {high:.6g}{hint}")
-    return batch.detach()
+
+
+def as_float(image: Tensor) -> Tensor:
+    """Images that passed ``check_range`` as float32 in [0, 1]."""
+    return image.float().div_(255) if image.dtype == torch.uint8 else image.float()
+
+
+def as_batch(x: object) -> Tensor:
+    """``x`` as float32 [B, 3, H, W] in [0, 1] on its own device.
+
+    Raises:
+        TypeError, ValueError: as of :func:`as_images` and :func:`check_range`.
+    """
+    batch = as_images(x)
+    check_range(batch)
+    return as_float(batch)
 
 
 def check_dtype(dtype: torch.dtype) -> None:
@@ -59,4 +79,4 @@ def check_dtype(dtype: torch.dtype) -> None:
 def to_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Reconstruction (any range) clipped to [0, 1] and converted; uint8 means 0..255, rounded."""
     x = x.clamp(0, 1)
-    return (x * 255).round().to(torch.uint8) if dtype == torch.uint8 else x.to(dtype)
+    return x.mul_(255).round_().to(torch.uint8) if dtype == torch.uint8 else x.to(dtype)

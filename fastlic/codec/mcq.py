@@ -24,7 +24,7 @@ from torch import Tensor
 from fastlic import config
 from fastlic.codec.codec import Codec
 from fastlic.codec.families.base import frozen
-from fastlic.codec.images import as_batch, check_dtype, to_dtype
+from fastlic.codec.images import as_float, as_images, check_dtype, check_range, to_dtype
 from fastlic.entropy.codes import CodeTables
 from fastlic.errors import BackendUnavailable, CorruptStreamError, ModelMismatchError
 from fastlic.models import McQuic
@@ -54,7 +54,7 @@ class McqFile:
 
 
 def parse(data: Bytes) -> McqFile:
-    """Read a file's fields and check them against each other and against this installation's pixel limit.
+    """Read a file's fields and check them against each other; the size is within the format's limits, not a caller's.
 
     Raises:
         CorruptStreamError: damaged, of a newer version, or no ``.mcq`` file.
@@ -83,11 +83,6 @@ def parse(data: Bytes) -> McqFile:
     height, width, channels = (_number(image, name) for name in ("height", "width", "channel"))
     if channels != 3:
         raise CorruptStreamError(f"the .mcq file holds {channels} channels; 3 are expected")
-    if height * width > (limit := config.max_pixels()):
-        raise CorruptStreamError(
-            f"{height} x {width} (height x width) is above the limit of {limit} pixels; "
-            f"set {config.MAX_PIXELS_VARIABLE} to allow more"
-        )
     stride = 8 << len(words)
     multiple = max(PUBLISHED_MULTIPLE, stride)
     padded = [padded_size(side, multiple, 2 * stride) for side in (height, width)]
@@ -164,6 +159,10 @@ class McqCoder:
             self._copies[key] = copy.deepcopy(self.model).to(key)
         return self._copies[key]
 
+    def _padded(self, height: int, width: int) -> tuple[int, int]:
+        multiple = max(PUBLISHED_MULTIPLE, self.model.stride)
+        return padded_size(height, multiple, 2 * self.model.stride), padded_size(width, multiple, 2 * self.model.stride)
+
     def pack(self, codes: Sequence[Tensor], size: tuple[int, int]) -> bytes:
         """A file from codes [m, h, w] per level and the image's (height, width)."""
         contents = tuple(self.tables.encode(level, code.numpy()) for level, code in enumerate(codes))
@@ -171,14 +170,16 @@ class McqCoder:
         version = ".".join(map(str, VERSION))
         return serialise(McqFile(self.qp, version, self.model.m, tuple(self.model.k), sizes, *size, contents))
 
-    def unpack(self, data: Bytes) -> tuple[list[Tensor], tuple[int, int]]:
+    def unpack(self, data: Bytes, max_pixels: int | None = None) -> tuple[list[Tensor], tuple[int, int]]:
         """Codes int64 [m, h, w] per level and (height, width) from a file.
 
         Raises:
             CorruptStreamError: damaged as far as that can be seen.
             ModelMismatchError: made with a model of another size.
+            PixelLimitError: an image beyond ``max_pixels``, as of ``Codec.decompress``.
         """
         file = parse(data)
+        config.check_pixels(file.height, file.width, max_pixels, self._padded(file.height, file.width))
         if (file.groups, list(file.words)) != (self.model.m, list(self.model.k)):
             raise ModelMismatchError(
                 f"the file needs weights with m={file.groups}, k={list(file.words)} (it calls them {file.qp[:200]!r}); "
@@ -191,32 +192,37 @@ class McqCoder:
         return codes, (file.height, file.width)
 
     @torch.no_grad()
-    def compress(self, x: Tensor, quality: float | None = None) -> bytes:
+    def compress(self, x: Tensor, quality: float | None = None, *, max_pixels: int | None = None) -> bytes:
         """A file from an image [3, H, W], uint8 or float in [0, 1], as ``Codec.compress`` takes it, on its device.
 
         Args:
             quality: of models that serve several; None: as the codebooks were made.
+            max_pixels: as of ``Codec.compress``.
         """
-        batch = as_batch(x)
+        batch = as_images(x)
         if len(batch) != 1:
             raise ValueError(f"expected one image, got a batch of {len(batch)}")
         height, width = batch.shape[2:]
-        if height * width > (limit := config.max_pixels()):
-            raise ValueError(
-                f"{height} x {width} (height x width) is above the limit of {limit} pixels; "
-                f"set {config.MAX_PIXELS_VARIABLE} to allow more"
-            )
-        x = (batch * 2 - 1).contiguous(memory_format=torch.channels_last)
+        config.check_pixels(height, width, max_pixels, self._padded(height, width))
+        check_range(batch)
+        x = (as_float(batch) * 2 - 1).contiguous(memory_format=torch.channels_last)
         multiple = max(PUBLISHED_MULTIPLE, self.model.stride)
         codes = self._on(batch.device).encode(x, multiple, self.model.price(quality))
         return self.pack([code[0].cpu() for code in codes], (int(height), int(width)))
 
     @torch.no_grad()
-    def decompress(self, data: Bytes, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Tensor:
+    def decompress(
+        self,
+        data: Bytes,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        *,
+        max_pixels: int | None = None,
+    ) -> Tensor:
         """The image [3, H, W] in a file, as ``Codec.decompress`` gives it. Pixels of uint8 are rounded to the nearest,
         where McQuic truncates."""
         check_dtype(dtype)
-        codes, size = self.unpack(data)
+        codes, size = self.unpack(data, max_pixels)
         image = self._on(device).decode([code[None].to(device) for code in codes], size)[0]
         return to_dtype((image + 1) / 2, dtype).contiguous()
 

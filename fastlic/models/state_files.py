@@ -54,7 +54,7 @@ def read_checkpoint(path: Path, device: str = "cpu") -> Any:
             if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
                 raise ValueError("its parts are compressed, which torch.save does not do")
         return torch.load(path, map_location=device, weights_only=True)
-    except torch.OutOfMemoryError:
+    except torch.OutOfMemoryError:  # a RuntimeError, too
         raise
     except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, *MALFORMED) as error:
         reason = " ".join(str(error).split())[:200]

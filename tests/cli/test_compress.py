@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -148,3 +153,55 @@ def test_an_interrupt_exits_with_130(fastlic_command, photos, tiny_codec_file, m
     result = fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", tiny_codec_file)
     assert result.code == 130
     assert list(tmp_path.glob("a*")) == []
+
+
+def test_the_pixel_limit_is_an_option_of_both_commands(fastlic_command, photos, tiny_codec_file):
+    photo, model = photos / "astronaut.png", ("-m", tiny_codec_file)  # 311 x 233
+    refused = fastlic_command("compress", photo, "a.flic", *model, "--max-pixels", 72462)
+    assert refused.code == 1
+    assert "233 x 311 (height x width), 72463 pixels, above the limit of 72462 pixels" in refused.err
+    assert "--max-pixels" in refused.err and not Path("a.flic").exists()
+    assert fastlic_command("compress", photo, "a.flic", *model, "--max-pixels", 72463).code == 0
+    refused = fastlic_command("decompress", "a.flic", "b.png", *model, "--max-pixels", 72462)
+    assert refused.code == 1 and "above the limit of 72462 pixels" in refused.err and not Path("b.png").exists()
+    assert fastlic_command("decompress", "a.flic", "b.png", *model, "--max-pixels", 72463).code == 0
+    assert fastlic_command("decompress", "a.flic", "b.png", "--max-pixels", 0).code == 2
+
+
+_UNDER_A_LIMIT = """
+    import resource, sys
+    import torch
+    torch.set_num_threads(1)
+    import fastlic
+    from fastlic.cli.main import main
+    codec = fastlic.load(sys.argv[sys.argv.index("-m") + 1])
+    codec.decompress(codec.compress(torch.zeros(3, 64, 64), 4))  # what a first call loads
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (40 << 20), resource.RLIM_INFINITY))
+    main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux")
+@pytest.mark.parametrize("command", ["compress", "decompress"])
+def test_a_file_that_needs_too_much_memory_does_not_end_a_folder(command, tiny_codec, tiny_codec_file, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, side in (("a", 64), ("b", 2048), ("c", 80)):
+        pixels = torch.full((3, side, side), 90, dtype=torch.uint8)
+        if command == "compress":
+            (folder / f"{name}.png").write_bytes(encode_image(pixels, ".png"))
+        else:
+            (folder / f"{name}.flic").write_bytes(tiny_codec.compress(pixels, 4))
+    arguments = [command, folder, "--output-dir", tmp_path / "out", "-m", tiny_codec_file]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(_UNDER_A_LIMIT), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert re.search(r"^Error: .*b\.\w+: not enough memory for ", done.stderr, re.MULTILINE)
+    assert done.stderr.count("Error:") == 1 and "2 of 3 files" in done.stdout
+    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == ["a", "c"]

@@ -71,3 +71,9 @@ def test_a_failure_in_the_real_process_is_one_line(tmp_path):
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == f"Error: {tmp_path / 'none.flic'}: No such file or directory\n"
+
+
+def test_a_file_above_the_pixel_limit_is_described(fastlic_command, stream, monkeypatch):
+    monkeypatch.setenv("FASTLIC_MAX_PIXELS", "1")
+    assert json.loads(fastlic_command("info", stream, "--json").out)["width"] == 311
+    assert fastlic_command("info", stream).code == 0

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from fastlic import config
 from fastlic.codec import container
 from fastlic.codec.container import Header, pack, peek, unpack
 from fastlic.errors import CorruptStreamError
@@ -120,7 +119,6 @@ def test_swapped_sections_are_reported():
         ((3, 0, 2, 5, 0), "height and width"),
         ((3, 0, 2, (1 << 35) - 1, (1 << 35) - 1), "height and width"),
         ((3, 0, 2, 1 << 20, 1), "height and width"),
-        ((3, 0, 2, 1 << 19, 1 << 19), "limit of"),
         ((0, 0, 2, 5, 5), "model id"),
         ((3, 0, 0, 5, 5), "1 to 64 sections"),
         ((3, 0, 65, 5, 5), "1 to 64 sections"),
@@ -190,7 +188,6 @@ def test_only_bytes_are_read():
         ({"fingerprint": b"short"}, "8 bytes"),
         ({"height": 0}, "height and width"),
         ({"width": 1 << 20}, "height and width"),
-        ({"height": 1 << 19, "width": 1 << 19}, config.MAX_PIXELS_VARIABLE),
     ],
 )
 def test_nothing_is_written_that_would_not_be_read(change, message):
@@ -204,17 +201,21 @@ def test_the_number_of_sections_is_checked(count):
         pack(GOLDEN_HEADER, [b""] * count)
 
 
-def test_the_pixel_limit_is_the_users_choice(monkeypatch):
-    header = dataclasses.replace(GOLDEN_HEADER, height=1 << 14, width=1 << 14)
-    monkeypatch.setenv(config.MAX_PIXELS_VARIABLE, str(1 << 28))
-    data = pack(header, [b"y"])
+def test_a_header_is_held_to_the_format_when_it_is_made():
+    with pytest.raises(ValueError, match="height and width"):
+        container.Header(3, 4.0, bytes(8), 0, 5)
+
+
+def test_the_head_is_read_whatever_size_it_claims():
+    """How large is too large is the caller's question, and reading the head is how it is answered."""
+    header = dataclasses.replace(GOLDEN_HEADER, height=1 << 19, width=1 << 19)
+    data = pack(header, [b"y", b"zz"])
     assert peek(data) == header
-    monkeypatch.setenv(config.MAX_PIXELS_VARIABLE, "1000")
-    with pytest.raises(CorruptStreamError, match="limit of 1000 pixels"):
-        peek(data)
-    monkeypatch.setenv(config.MAX_PIXELS_VARIABLE, "many")
-    with pytest.raises(ValueError, match="positive integer, got 'many'"):
-        pack(header, [b"y"])
+    expected = container.StreamInfo(1 << 19, 1 << 19, "jahp", header.quality, header.fingerprint.hex(), (1, 2), 36)
+    for present in (data, data[:-3]):
+        assert container.look(present) == expected
+    with pytest.raises(CorruptStreamError, match="ends after"):
+        container.look(data[:-4])
 
 
 @pytest.mark.parametrize(("given", "kept"), [(4, 4.0), (4.3, 4.3125), (0.001, 1 / 16), (15.99, 255 / 16)])

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fastlic import config
 from fastlic.codec.image_files import encode_image, find_images, formats, read_image
+from fastlic.errors import PixelLimitError
 
 PIXELS = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 IMAGE = Image.fromarray(PIXELS.permute(1, 2, 0).numpy())
@@ -167,9 +168,20 @@ def test_a_missing_file_is_told_by_the_system(tmp_path):
 def test_the_pixel_limit_holds_before_decoding(tmp_path, monkeypatch):
     path = tmp_path / "image.png"
     IMAGE.save(path)
+    with pytest.raises(PixelLimitError, match=r"is 5 x 7 \(height x width\), 35 pixels, above the limit of 34 pixels"):
+        read_image(path, max_pixels=34)
     monkeypatch.setenv(config.MAX_PIXELS_VARIABLE, "34")
-    with pytest.raises(ValueError, match=r"7x5 is above the limit of 34 pixels; set FASTLIC_MAX_PIXELS"):
+    with pytest.raises(PixelLimitError, match="--max-pixels or the environment variable FASTLIC_MAX_PIXELS"):
         read_image(path)
+    assert read_image(path, max_pixels=35).pixels.shape == (3, 5, 7)
+
+
+def test_a_limit_above_pillows_own_holds(tmp_path, monkeypatch):
+    path = tmp_path / "image.png"
+    IMAGE.save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # refuses above 20
+    assert read_image(path, max_pixels=35).pixels.shape == (3, 5, 7)
+    assert Image.MAX_IMAGE_PIXELS == 10
 
 
 def test_files_are_found_at_any_depth_in_order(tmp_path):

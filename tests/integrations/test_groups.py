@@ -11,7 +11,7 @@ import torch.nn as nn
 
 import fastlic
 from fastlic import _native
-from fastlic.errors import CorruptStreamError, ModelMismatchError
+from fastlic.errors import CorruptStreamError, ModelMismatchError, PixelLimitError
 
 from .conftest import build, image
 
@@ -100,7 +100,10 @@ def test_every_damaged_byte_is_reported(name, native):
 def test_a_hostile_shape_is_refused_before_memory_is_reserved(native):
     model = native("elic2022-official")
     out = model.compress(image(1, 64, 64))
-    for shape in [(10**6, 10**6), (0, 1), (-1, 4), (2, 1), (40, 40)]:
+    for shape, error in [((10**6, 10**6), PixelLimitError), ((0, 1), ValueError), ((-1, 4), ValueError)]:
+        with pytest.raises(error):
+            model.decompress(out["strings"], {**out["shape"], "hyper": shape})
+    for shape in [(2, 1), (40, 40)]:
         with pytest.raises(CorruptStreamError):
             model.decompress(out["strings"], {**out["shape"], "hyper": shape})
 

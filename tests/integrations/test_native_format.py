@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fastlic
-from fastlic.errors import CorruptStreamError, ModelMismatchError
+from fastlic.errors import CorruptStreamError, ModelMismatchError, PixelLimitError
 
 from .conftest import BUILDERS, build, compressai_models, image, spread
 
@@ -210,7 +210,10 @@ def test_more_than_256_channels_are_coded_in_parts():
 def test_a_hostile_shape_is_refused_before_memory_is_reserved(native):
     model = native("mbt2018")
     out = model.compress(image(1, 64, 64))
-    for shape in [(10**6, 10**6), (0, 1), (-1, 4), (2, 1)]:
+    for shape, error in [((10**6, 10**6), PixelLimitError), ((0, 1), ValueError), ((-1, 4), ValueError)]:
+        with pytest.raises(error):
+            model.decompress(out["strings"], shape)
+    for shape in [(2, 1), (40, 40)]:
         with pytest.raises(CorruptStreamError):
             model.decompress(out["strings"], shape)
 

@@ -82,6 +82,8 @@ class FamilyCoder(ABC, Generic[A, L]):
             The codec keeps a copy per device and hands it back as ``parts``. Rounding in there cannot desynchronise a
             stream. Names in its state dict are those in the model's.
         model: the whole float model, or None if only its coding parts are at hand.
+        bytes_per_pixel: memory that analysis or synthesis takes on the CPU at its peak, by padded pixel
+            (``python -m fastlic.bench.memory`` measures it).
     """
 
     models: ClassVar[Mapping[str, type[nn.Module]]]
@@ -94,6 +96,7 @@ class FamilyCoder(ABC, Generic[A, L]):
     entropy: EntropyIntegers
     transforms: nn.Module
     model: nn.Module | None
+    bytes_per_pixel: float
 
     # ---- making one
 
@@ -156,6 +159,10 @@ class FamilyCoder(ABC, Generic[A, L]):
         return of_codec(self.family, config, self.entropy.to_arrays(), floats)
 
     # ---- coding
+
+    @abstractmethod
+    def padded(self, size: Size) -> Size:
+        """Height and width in pixels that an image of ``size`` is coded as: what analysis and synthesis work on."""
 
     @abstractmethod
     def analyse(self, parts: Any, image: Tensor, quality: float | None) -> A:

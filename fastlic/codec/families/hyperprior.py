@@ -36,6 +36,11 @@ class Transforms(nn.Module):
         self.hyper_of_magnitude = model.hyper_of_magnitude
 
 
+def widest_map(widths: Sequence[int]) -> float:
+    """Bytes by image pixel of the largest of float maps of so many channels, each with half the sides of the last."""
+    return max(4 * channels / 4 ** (depth + 1) for depth, channels in enumerate(widths))
+
+
 class HyperpriorCoder(FamilyCoder[Target, Latents]):
     """See :class:`FamilyCoder`. The entropy model is :class:`IntegerEntropyModel`; ``drivers`` runs it."""
 
@@ -52,6 +57,7 @@ class HyperpriorCoder(FamilyCoder[Target, Latents]):
         self.entropy = entropy
         self.model: Hyperprior | None = model if whole else None
         self.transforms = frozen(Transforms(model))
+        self.bytes_per_pixel = 2.6 * widest_map(model.widths)
 
     @classmethod
     def from_model(cls, model: Hyperprior, images: Sequence[Tensor] | None) -> HyperpriorCoder:
@@ -74,6 +80,9 @@ class HyperpriorCoder(FamilyCoder[Target, Latents]):
         # Files for coding alone leave out the float entropy network; a model with random parts must not be handed out.
         whole = not any(k.startswith(("h_s.", "entropy_bottleneck.matrices")) for k in missing)
         return cls(model, entropy, whole)
+
+    def padded(self, size: Size) -> Size:
+        return size[0] + -size[0] % LATENT_STRIDE, size[1] + -size[1] % LATENT_STRIDE
 
     def analyse(self, parts: Transforms, image: Tensor, quality: float | None) -> Target:
         x = _pad(image[None], LATENT_STRIDE).contiguous(memory_format=torch.channels_last)

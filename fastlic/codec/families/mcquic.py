@@ -47,6 +47,7 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         for running, share in zip(self.transforms._quantizer._entropyCoder._freqEMA, entropy.shares(), strict=True):
             running.copy_(torch.from_numpy(share))
         self.previews = {"levels": model.levels}
+        self.bytes_per_pixel = 6.0 * model.config["channel"]
 
     @classmethod
     def from_model(cls, model: McQuic, images: Sequence[Tensor] | None) -> McQuicCoder:
@@ -111,6 +112,9 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
                 continue
             kept[name] = value
         return kept
+
+    def padded(self, size: Size) -> Size:
+        return self._padded(size[0]), self._padded(size[1])
 
     def analyse(self, parts: McQuic, image: Tensor, quality: float | None) -> Levels:
         x = (image[None] * 2 - 1).contiguous(memory_format=torch.channels_last)

@@ -15,6 +15,7 @@ from fastlic.codec import mlic_drivers
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.drivers import Target, zones_of
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
+from fastlic.codec.families.hyperprior import widest_map
 from fastlic.codec.mlic_drivers import MlicLatents
 from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.mlic.convert import convert
@@ -59,6 +60,7 @@ class MlicCoder(FamilyCoder[Target, MlicLatents]):
         self.entropy = entropy
         self.model: MLICPlusPlus | None = model if whole else None
         self.transforms = frozen(Transforms(model))
+        self.bytes_per_pixel = 4.7 * widest_map(model.widths)
 
     @classmethod
     def from_model(cls, model: MLICPlusPlus, images: Sequence[Tensor] | None) -> MlicCoder:
@@ -88,6 +90,10 @@ class MlicCoder(FamilyCoder[Target, MlicLatents]):
             raise ValueError(f"its integers have {'an' if entropy.early else 'no'} early context, unlike its model")
         # Files for coding alone leave out the float entropy network; a model with random parts must not be handed out.
         return cls(model, entropy, whole=not absent)
+
+    def padded(self, size: Size) -> Size:
+        rows, columns = latent_size(size)
+        return LATENT_STRIDE * rows, LATENT_STRIDE * columns
 
     def analyse(self, parts: Transforms, image: Tensor, quality: float | None) -> Target:
         x = _pad(image[None], *PADDING).contiguous(memory_format=torch.channels_last)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def accelerate(
         TypeError: nothing in the model is known; it is left as it was.
         ValueError: an argument is none of those above.
         ModelMismatchError: ``calibration`` is a conversion of other weights.
+        CodecFileError: ``calibration`` is a file that is damaged or no conversion.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be {' or '.join(map(repr, FORMATS))}, got {format!r}")
@@ -56,7 +58,7 @@ def accelerate(
 
     restore(model)
     updated = _update(model)
-    settings = Settings(format, backend)
+    settings = Settings(format, backend, _stride(model))
     steps = list(plan(model, settings, calibration))
     if not any(step.replaces for step in steps if not step.part.startswith(("model", TRANSFORM))):
         raise TypeError(
@@ -66,7 +68,7 @@ def accelerate(
         )
     # What a raster loop codes stays CompressAI's stream even in format "native".
     loops = {id(step.module.gaussian_conditional) for step in steps if step.replaces and step.part.startswith("raster")}
-    as_theirs = Settings("compressai", backend)
+    as_theirs = replace(settings, format="compressai")
     coders = []
     for step in steps:
         if step.replaces:
@@ -102,6 +104,14 @@ def unwrap(model: nn.Module) -> nn.Module:
     while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         model = model.module
     return model
+
+
+def _stride(model: Any) -> int:
+    """Image pixels by row and column of z, or of y where there is no z."""
+    from compressai.latent_codecs import HyperLatentCodec
+
+    hyper = any(isinstance(module, HyperLatentCodec) for module in model.modules())
+    return int(getattr(model, "downsampling_factor", 64 if hyper else 16))
 
 
 @torch.no_grad()

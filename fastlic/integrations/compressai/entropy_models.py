@@ -13,6 +13,7 @@ from compressai.entropy_models import EntropyModel, EntropyModelVbr
 from torch import Tensor
 
 from fastlic.integrations.compressai import coder
+from fastlic.integrations.compressai.claims import check_bottleneck
 from fastlic.integrations.compressai.native_tables import native_bounds
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import cached
@@ -66,6 +67,15 @@ class FastEntropyModel(EntropyModel):
         check_decoder_arguments(strings, indexes, means)
         symbols = coder.decode(self, strings, indexes)
         output: Tensor = self.dequantize(symbols, means, dtype)
+        return output
+
+
+class FastBottleneck:
+    """EntropyBottleneck's ``decompress``, which reserves what ``size`` claims, with that claim looked at first."""
+
+    def decompress(self, strings: Any, size: Any, *args: Any, **kwargs: Any) -> Tensor:
+        size = check_bottleneck(self, strings, size)
+        output: Tensor = super().decompress(strings, size, *args, **kwargs)  # type: ignore[misc]
         return output
 
 

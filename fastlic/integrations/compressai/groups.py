@@ -24,8 +24,8 @@ from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.groups.convert import GroupNetworks, Networks, convert_groups
 from fastlic.entropy.groups.model import Group, IntegerGroups
 from fastlic.entropy.schedule import HYPER_STRIDE, Latents
-from fastlic.errors import CorruptStreamError
 from fastlic.integrations.compressai import native_stream
+from fastlic.integrations.compressai.claims import hyper_shape, lists_of_strings
 from fastlic.integrations.compressai.integers import (
     IMAGE_STRIDE,
     Calibration,
@@ -268,7 +268,7 @@ class GroupsCoder(IntegerCoder):
         assert isinstance(parts, GroupParts)
         digest = parts.digest()
         if isinstance(calibration, (str, Path)):
-            return cls(read(Path(calibration), digest, IntegerGroups), settings, digest)
+            return cls(read(Path(calibration), parts, IntegerGroups), settings, digest)
         networks = parts.group_networks()
         images = default_calibration() if calibration is None else calibration
         try:
@@ -311,11 +311,7 @@ class GroupsCoder(IntegerCoder):
                 f"strings must be {self.integers.passes} lists of bytes for y and one for z, a string of each for "
                 f"every image; got {[len(part) for part in strings]}"
             )
-        limit = config.max_pixels()
-        if not (rows > 0 and columns > 0 and rows * columns * IMAGE_STRIDE**2 <= limit):
-            raise CorruptStreamError(
-                f"a hyper latent of {rows} x {columns} is empty or beyond the limit of {limit} pixels"
-            )
+        config.check_pixels(rows * IMAGE_STRIDE, columns * IMAGE_STRIDE)
         height, width = HYPER_STRIDE * rows, HYPER_STRIDE * columns
         streams = [
             ([native_stream.unwrap(item, self._check, self._mismatch) for item in image], height, width)
@@ -350,7 +346,8 @@ class IntegerGroupsHyperprior:
         coder: GroupsCoder = state_of(codec).coder
         parts = group_parts(codec)
         coder.check(parts)
-        rows, columns = (int(n) for n in shape["hyper"])
+        rows, columns = hyper_shape(shape)
+        lists_of_strings(strings)
         y_hat = coder.decode_passes(strings, rows, columns)
         like = next(parts.h_s.parameters())
         return {"y_hat": y_hat.to(like.device, like.dtype)}

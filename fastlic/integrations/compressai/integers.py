@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 from safetensors.numpy import save as serialised
 from torch import Tensor
 
@@ -22,11 +23,12 @@ from fastlic.codec.calibration import default_calibration
 from fastlic.codec.images import as_batch
 from fastlic.entropy.convert import EntropyNetworks, convert_networks
 from fastlic.entropy.convert_variable import VariableNetworks, convert_variable
+from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.schedule import HYPER_STRIDE, Latents
 from fastlic.entropy.variable import VariableRateModel
-from fastlic.errors import CorruptStreamError, ModelMismatchError
+from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.files import write_whole
 from fastlic.integrations.compressai import native_stream
 from fastlic.integrations.compressai.settings import Settings
@@ -207,7 +209,7 @@ class IntegerCoder:
         digest = parts.digest()
         if isinstance(calibration, (str, Path)):
             kind = IntegerEntropyModel if parts.variable is None else VariableRateModel
-            return cls(read(Path(calibration), digest, kind), settings, digest)
+            return cls(read(Path(calibration), parts, kind), settings, digest)
         networks = parts.networks()
         images = default_calibration() if calibration is None else calibration
         try:
@@ -293,13 +295,7 @@ class IntegerCoder:
         rate: CodingRate | None = None,
     ) -> Tensor:
         """y_hat [B, M, 4 rows, 4 columns] float32 on the CPU; rows and columns are z's."""
-        if len(y_strings) != len(z_strings):
-            raise ValueError(f"{len(y_strings)} strings of y and {len(z_strings)} of z: one of each for every image")
-        limit = config.max_pixels()
-        if not (rows > 0 and columns > 0 and rows * columns * IMAGE_STRIDE**2 <= limit):
-            raise CorruptStreamError(
-                f"a hyper latent of {rows} x {columns} is empty or beyond the limit of {limit} pixels"
-            )
+        config.check_pixels(rows * IMAGE_STRIDE, columns * IMAGE_STRIDE)
         height, width = HYPER_STRIDE * rows, HYPER_STRIDE * columns
         check, reason = self._check_at(rate), self._mismatch_at(rate)
         streams = [
@@ -326,22 +322,76 @@ def _latents(decoded: Sequence[Latents], like: Tensor, rate: CodingRate | None =
 def save(coder: IntegerCoder, path: Path) -> None:
     """Write a conversion to one safetensors file."""
     arrays = {name: np.ascontiguousarray(array) for name, array in coder.integers.to_arrays().items()}
-    about = {"format": "fastlic-integers", "weights": f"{coder.digest:08x}"}
-    write_whole(path, serialised(arrays, about))
+    about = {"format": _FORMAT, "weights": f"{coder.digest:08x}"}
+    write_whole(path, serialised(arrays, about | {"digest": _digest(arrays, about["weights"])}))
 
 
-def read(path: Path, digest: int, kind: Any = IntegerEntropyModel) -> Any:
-    """A conversion that :func:`save` wrote, of the weights with this digest; ``kind`` is the class of its integers."""
-    from safetensors import safe_open
+_FORMAT = "fastlic-integers"
 
-    with safe_open(path, "numpy") as file:
-        about = file.metadata() or {}
-    if about.get("format") != "fastlic-integers":
-        raise ValueError(f"{path} holds no conversion that report.save wrote")
-    if about.get("weights") != f"{digest:08x}":
-        raise ModelMismatchError(
-            f"{path} is the conversion of other weights ({about.get('weights')}; this model's are {digest:08x})"
+
+def _digest(arrays: dict[str, np.ndarray], weights: str) -> str:
+    """Of all that a file of a conversion holds."""
+    return of_arrays({**arrays, "weights": np.frombuffer(weights.encode(), np.uint8)}).hex()
+
+
+class _Read(dict[str, np.ndarray]):
+    """Arrays by name, and which was asked for last."""
+
+    last = ""
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        self.last = name
+        return super().__getitem__(name)
+
+
+def read(path: Path, parts: Parts, kind: Any = IntegerEntropyModel) -> Any:
+    """A conversion that :func:`save` wrote, of the weights of ``parts``; ``kind`` is the class of its integers.
+
+    Raises:
+        OSError: the file cannot be read.
+        CodecFileError: it is damaged, or no conversion of such a model.
+        ModelMismatchError: it is the conversion of other weights.
+    """
+    data = path.read_bytes()  # its own copy: what is checked is what is used
+    try:
+        found = load(data)
+        about = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__") or {}
+    except Exception as error:  # safetensors raises its own, numpy's and Python's
+        raise CodecFileError(f"{path} is no safetensors file, or a damaged one: {error!r:.300}") from error
+    if about.get("format") != _FORMAT:
+        raise CodecFileError(
+            f"{path} holds no conversion that report.save wrote: its format is {about.get('format')!r}"
         )
-    integers = kind.from_arrays(load_file(path))
-    integers.engine  # validates every array  # noqa: B018
+    weights = str(about.get("weights"))
+    if about.get("digest") != _digest(found, weights):
+        raise CodecFileError(f"{path} is damaged: its content is not what its digest, {about.get('digest')}, names")
+    if weights != f"{parts.digest():08x}":
+        raise ModelMismatchError(f"{path} is the conversion of other weights ({weights}; {parts.digest():08x} here)")
+    arrays = _Read(found)
+    try:
+        integers = kind.from_arrays(arrays)
+        arrays.last = ""
+        _ = integers.engine  # validates every array
+        if isinstance(integers, VariableRateModel):
+            for gain in integers.gains:
+                integers.at(float(gain)).engine  # noqa: B018
+        _check_fits(integers, parts)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else f"{error}"
+        where = f"at array {arrays.last!r}: " if arrays.last else ""
+        raise CodecFileError(f"{path} holds no {kind.__name__} of this model: {where}{reason}") from error
     return integers
+
+
+def _check_fits(integers: Any, parts: Parts) -> None:
+    variable = isinstance(integers, VariableRateModel)
+    base = integers.base if variable else integers
+    # The first layer of h_a reads y, the bottleneck codes z.
+    latent = next((m.in_channels for m in parts.h_a.modules() if isinstance(m, nn.Conv2d)), base.latent_channels)
+    sizes, own = (base.latent_channels, base.hyper_channels), (latent, parts.bottleneck.channels)
+    if sizes != own:
+        raise ValueError(f"latents of {sizes} channels for a model of {own}")
+    if isinstance(base, IntegerEntropyModel) and (base.context is None) != (parts.context is None):
+        raise ValueError(f"{'no' if base.context is None else 'a'} context, unlike this model")
+    if variable and parts.variable is not None and len(integers.gains) != parts.variable.gains.numel():
+        raise ValueError(f"{len(integers.gains)} rates for a model of {parts.variable.gains.numel()}")

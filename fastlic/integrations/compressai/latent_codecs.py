@@ -6,7 +6,33 @@ from typing import Any
 
 from torch import Tensor
 
+from fastlic.integrations.compressai.claims import check_like, hyper_shape, lists_of_strings, whole_numbers
 from fastlic.integrations.compressai.entropy_models import FastEntropyModel
+
+
+class FastHyperpriorLatentCodec:
+    """HyperpriorLatentCodec with words for arguments that are none."""
+
+    def decompress(self, strings: Any, shape: Any, **kwargs: Any) -> dict[str, Any]:
+        hyper_shape(shape)
+        lists_of_strings(strings)
+        result: dict[str, Any] = super().decompress(strings, shape, **kwargs)  # type: ignore[misc]
+        return result
+
+
+class FastChannelGroupsLatentCodec:
+    """ChannelGroupsLatentCodec, which reserves what its shapes claim, with these held to the hyper latent's first."""
+
+    def decompress(self, strings: Any, shape: Any, side_params: Tensor, **kwargs: Any) -> dict[str, Any]:
+        codec: Any = self
+        lists_of_strings(strings)
+        count = len(codec.groups)
+        if not isinstance(shape, (list, tuple)) or len(shape) != count or len(strings) % count:
+            raise ValueError(f"a latent of {count} groups has a shape and the same number of strings for each of them")
+        for k, (own, channels) in enumerate(zip(shape, codec.groups, strict=True)):
+            check_like(own, (channels, *side_params.shape[2:])[-len(whole_numbers(own, None)) :], f"shape['y'][{k}]")
+        result: dict[str, Any] = super().decompress(strings, shape, side_params, **kwargs)  # type: ignore[misc]
+        return result
 
 
 class FastGaussianLatentCodec:
@@ -21,6 +47,14 @@ class FastGaussianLatentCodec:
         scales, means = codec._chunk(codec.entropy_parameters(ctx_params))
         strings, y_hat = model.compress_and_keep(y, model.build_indexes(scales), means)
         return {"strings": [strings], "shape": y.shape[2:4], "y_hat": y_hat}
+
+    def decompress(self, strings: Any, shape: Any, ctx_params: Tensor, **kwargs: Any) -> dict[str, Any]:
+        lists_of_strings(strings, 1)
+        check_like(shape, ctx_params.shape[2:])
+        result: dict[str, Any] = super().decompress(  # type: ignore[misc]
+            strings, ctx_params.shape[2:], ctx_params, **kwargs
+        )
+        return result
 
 
 class FastCheckerboardLatentCodec:
@@ -42,9 +76,10 @@ class FastCheckerboardLatentCodec:
 
     def decompress(self, strings: Any, shape: Any, side_params: Tensor, **kwargs: Any) -> dict[str, Any]:
         codec: Any = self
-        c, h, w = shape
-        if len(strings) != 2 or len(strings[0]) != len(strings[1]):
-            raise ValueError("a checkerboard latent is two lists of strings of one length: anchors and the rest")
+        lists_of_strings(strings, 2)  # anchors and the rest
+        channels = codec.context_prediction.in_channels
+        check_like(shape, (channels, *side_params.shape[2:]))
+        c, h, w = channels, *side_params.shape[2:]
 
         def code(half: int, params: Tensor) -> Tensor:
             out = codec.latent_codec["y"].decompress([strings[half]], (h, w // 2), params)

@@ -6,14 +6,20 @@ from typing import Any
 
 import torch
 
+from fastlic.integrations.compressai.claims import in_words, whole_numbers
+
 
 class FastModel:
     """``compress`` and ``decompress`` without autograd: CompressAI leaves that to its callers."""
 
+    @in_words
     @torch.no_grad()
     def compress(self, *args: Any, **kwargs: Any) -> Any:
         return super().compress(*args, **kwargs)  # type: ignore[misc]
 
+    @in_words
     @torch.no_grad()
     def decompress(self, *args: Any, **kwargs: Any) -> Any:
+        if hasattr(type(self), "downsampling_factor"):  # CompressAI's own models: strings, shape and, of some, a rate
+            whole_numbers(kwargs.get("shape", args[1] if len(args) > 1 else None))
         return super().decompress(*args, **kwargs)  # type: ignore[misc]

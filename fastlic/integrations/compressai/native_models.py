@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastlic.integrations.compressai.claims import hyper_shape, in_words, lists_of_strings, whole_numbers
 from fastlic.integrations.compressai.integers import CodingRate, IntegerCoder, Parts, VariableParts
 from fastlic.integrations.compressai.swap import state_of
 
@@ -45,6 +46,7 @@ def _variable_parts(model: Any) -> VariableParts:
 class IntegerModel:
     """``compress`` and ``decompress`` of ScaleHyperprior, MeanScaleHyperprior and the raster models built on them."""
 
+    @in_words
     @torch.no_grad()
     def compress(self, x: Tensor) -> dict[str, Any]:
         model: Any = self
@@ -56,6 +58,7 @@ class IntegerModel:
         y_strings, z_strings, _ = coder.encode(y, z)
         return {"strings": [y_strings, z_strings], "shape": z.shape[-2:]}
 
+    @in_words
     @torch.no_grad()
     def decompress(self, strings: list[list[bytes]], shape: Any) -> dict[str, Tensor]:
         model: Any = self
@@ -68,9 +71,8 @@ def _synthesis(
     model: Any, coder: IntegerCoder, strings: Any, shape: Any, rate: CodingRate | None = None
 ) -> dict[str, Tensor]:
     """What ``decompress`` returns."""
-    if not isinstance(strings, (list, tuple)) or len(strings) != 2:
-        raise ValueError("strings must be two lists of bytes: of y and of z")
-    rows, columns = (int(n) for n in shape)
+    lists_of_strings(strings, 2)  # of y and of z
+    rows, columns = whole_numbers(shape)
     y_hat = coder.decode(strings[0], strings[1], rows, columns, rate)
     like = next(model.g_s.parameters())
     return {"x_hat": model.g_s(y_hat.to(like.device, like.dtype)).clamp_(0, 1)}
@@ -79,6 +81,7 @@ def _synthesis(
 class IntegerVariableModel:
     """The same of the models of variable rate, whose calls also name the rate; stage 1 codes without any."""
 
+    @in_words
     @torch.no_grad()
     def compress(self, x: Tensor, stage: int = 2, s: int = 1, inputscale: Any = 0) -> dict[str, Any]:
         model: Any = self
@@ -91,6 +94,7 @@ class IntegerVariableModel:
         y_strings, z_strings, _ = coder.encode(y, z, rate)
         return {"strings": [y_strings, z_strings], "shape": z.shape[-2:]}
 
+    @in_words
     @torch.no_grad()
     def decompress(
         self, strings: list[list[bytes]], shape: Any, stage: int = 2, s: int = 1, inputscale: Any = 0
@@ -155,9 +159,8 @@ class IntegerHyperprior:
         coder: IntegerCoder = state_of(codec).coder
         parts = codec_parts(codec)
         coder.check(parts)
-        if len(strings) != 2:
-            raise ValueError(f"strings must be two lists of bytes, of y and of z; got {len(strings)}")
-        rows, columns = (int(n) for n in shape["hyper"])
+        rows, columns = hyper_shape(shape)
+        lists_of_strings(strings, 2)  # of y and of z
         y_hat = coder.decode(strings[0], strings[1], rows, columns)
         like = next(parts.h_s.parameters())
         return {"y_hat": y_hat.to(like.device, like.dtype)}

@@ -33,8 +33,9 @@ from fastlic.ops.rans import (
 
 _ROWS = 256  # of one set of native tables; wider models are coded in parts
 _MISMATCH = (
-    "the string is intact but was made with other tables or other entropy parameters: either the model holds other "
-    "weights, or its networks, run in floating point, came out differently on this machine, device or thread count"
+    "the string is intact but was made with other tables or other entropy parameters: either shape is not what "
+    "compress returned, or the model holds other weights, or its networks, run in floating point, came out differently "
+    "on this machine, device or thread count"
 )
 
 

@@ -16,6 +16,7 @@ from compressai.entropy_models import (
     GaussianMixtureConditional,
 )
 from compressai.latent_codecs import (
+    ChannelGroupsLatentCodec,
     CheckerboardLatentCodec,
     GaussianConditionalLatentCodec,
     HyperpriorLatentCodec,
@@ -29,10 +30,21 @@ from compressai.models.vbr import (
     ScaleHyperpriorVbr,
 )
 
-from fastlic.integrations.compressai.entropy_models import FastEntropyModel, FastEntropyModelVbr, FastGaussian
+from fastlic.errors import CodecFileError
+from fastlic.integrations.compressai.entropy_models import (
+    FastBottleneck,
+    FastEntropyModel,
+    FastEntropyModelVbr,
+    FastGaussian,
+)
 from fastlic.integrations.compressai.groups import GroupsCoder, IntegerGroupsHyperprior, group_parts, serves
 from fastlic.integrations.compressai.integers import Calibration, IntegerCoder, Parts
-from fastlic.integrations.compressai.latent_codecs import FastCheckerboardLatentCodec, FastGaussianLatentCodec
+from fastlic.integrations.compressai.latent_codecs import (
+    FastChannelGroupsLatentCodec,
+    FastCheckerboardLatentCodec,
+    FastGaussianLatentCodec,
+    FastHyperpriorLatentCodec,
+)
 from fastlic.integrations.compressai.mixture import FastGaussianMixture
 from fastlic.integrations.compressai.models import FastModel
 from fastlic.integrations.compressai.native_models import (
@@ -79,6 +91,7 @@ class Step:
 
 
 _RASTER = "CompressAI's floats position by position, array coder"
+_CHECKED = "as before, sizes checked"
 # The first that fits a module serves it, so special classes come before general ones.
 PATCHES = (
     Patch(
@@ -95,6 +108,8 @@ PATCHES = (
         ("_compress_ar", "_decompress_ar"),
         (FastModel, FastRaster),
     ),
+    Patch("hyperprior codec", HyperpriorLatentCodec, _CHECKED, ("decompress",), (FastHyperpriorLatentCodec,)),
+    Patch("channel groups", ChannelGroupsLatentCodec, _CHECKED, ("decompress",), (FastChannelGroupsLatentCodec,)),
     Patch("raster latent codec", RasterScanLatentCodec, _RASTER, ("compress", "decompress"), (FastRasterLatentCodec,)),
     Patch(
         "checkerboard codec",
@@ -126,8 +141,17 @@ PATCHES = (
         (FastGaussian,),
         (FastEntropyModel,),
     ),
-    Patch("entropy bottleneck", EntropyBottleneck, "array coder", ("quantize",), (), (FastEntropyModel,)),
-    Patch("entropy bottleneck", EntropyBottleneckVbr, "array coder", ("quantize",), (), (FastEntropyModelVbr,)),
+    Patch(
+        "entropy bottleneck", EntropyBottleneck, "array coder", ("quantize",), (FastBottleneck,), (FastEntropyModel,)
+    ),
+    Patch(
+        "entropy bottleneck",
+        EntropyBottleneckVbr,
+        "array coder",
+        ("quantize",),
+        (FastBottleneck,),
+        (FastEntropyModelVbr,),
+    ),
     Patch("entropy model", EntropyModel, "array coder", ("quantize",), (), (FastEntropyModel,)),
     Patch("entropy model", EntropyModelVbr, "array coder", ("quantize",), (), (FastEntropyModelVbr,)),
 )
@@ -166,8 +190,9 @@ def _entropy(model: nn.Module, settings: Settings, calibration: Calibration) -> 
                     continue
                 return
         refused, step = step, _patched(name, module)
-        if step is None and refused is not None:
+        if refused is not None and (step is None or step.by == _CHECKED):
             yield refused
+            refused = None
         if step is None and module is model and _codes(module):
             step = Step(name, module, "model", "no gradients recorded", "", (FastModel,))
         if step is not None:
@@ -249,6 +274,8 @@ def _integers(
             return None
         coder = kind.convert(parts, g_a, calibration, settings)
         _ = coder.integers.engine  # proves every bound, now and not at the first image
+    except CodecFileError:  # what was asked for by name
+        raise
     except ValueError as error:
         return Step(name, module, part, "", f"floats, as it has no integer form: {error}")
     if kind is GroupsCoder:

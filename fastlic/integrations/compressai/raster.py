@@ -18,6 +18,7 @@ from compressai.ops import quantize_ste
 from torch import Tensor
 
 from fastlic.integrations.compressai import coder
+from fastlic.integrations.compressai.claims import check_like, lists_of_strings
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import coding_tables
@@ -138,8 +139,10 @@ class FastRasterLatentCodec:
     def decompress(self, strings: Any, shape: Any, ctx_params: Tensor, **kwargs: Any) -> dict[str, Any]:
         codec: Any = self
         networks = self._networks()
+        lists_of_strings(strings, 1)
         (streams,) = strings
-        height, width = shape
+        check_like(shape, ctx_params.shape[2:])
+        height, width = ctx_params.shape[2:]
         if len(streams) != len(ctx_params):
             raise ValueError(f"{len(streams)} strings for a batch of {len(ctx_params)}")
         pad = networks.kernel // 2

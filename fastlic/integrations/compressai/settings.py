@@ -24,6 +24,7 @@ INSTALL = (
 class Settings:
     format: Format
     backend: Backend = "auto"
+    stride: int = 16  # image pixels by row and column of what an entropy bottleneck codes
 
     @property
     def threads(self) -> int:
