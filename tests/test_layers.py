@@ -2,8 +2,8 @@
 
     cli -> integrations -> evaluate -> api -> codec -> entropy -> models -> ops -> {kernels, _native}
 
-A module imports from its own layer and from layers to its right, plus ``errors`` and ``config``. ``api`` is the
-package itself (``import fastlic``). ``train`` and ``bench`` stand beside ``cli``: they import like it, and only it
+A module imports from its own layer and from layers to its right, plus ``errors``, ``config`` and ``forks``. ``api`` is
+the package itself (``import fastlic``). ``train`` and ``bench`` stand beside ``cli``: they import like it, and only it
 imports them. Only ``ops`` touches ``kernels`` and ``_native``; ``bench`` times them without the layer in between.
 """
 
@@ -26,8 +26,8 @@ MAY_IMPORT["cli"] = {"cli", "train", "bench", *ORDER}
 MAY_IMPORT["ops"] |= {"kernels", "_native"}
 MAY_IMPORT["bench"] |= {"kernels", "_native"}
 MAY_IMPORT["kernels"] = {"kernels"}
-MAY_IMPORT["config"] = MAY_IMPORT["errors"] = set()
-COMMON = {"errors", "config"}
+COMMON = {"errors", "config", "forks"}
+MAY_IMPORT |= {module: set() for module in COMMON}
 
 
 def imported_layers(source: str) -> Iterator[tuple[int, str]]:
@@ -56,7 +56,7 @@ def violations(layer: str, source: str) -> list[str]:
 
 def modules() -> list[Path]:
     # The package's own __init__ is the api: it may import what it offers. __main__ is the command line.
-    return sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in ("config", "errors"))
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in COMMON)
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
@@ -111,6 +111,11 @@ def test_import_is_light_and_touches_no_gpu():
 def test_environment_variables_are_read_in_config_only():
     readers = [path for path in PACKAGE.rglob("*.py") if {"environ", "getenv"} & set(_attributes(path.read_text()))]
     assert [path.name for path in readers] == ["config.py"]
+
+
+def test_lazy_values_are_those_that_a_fork_leaves_unlocked():
+    users = [path for path in PACKAGE.rglob("*.py") if "from functools import cached_property" in path.read_text()]
+    assert users == [path for path in users if path.parent.name == "kernels"], "take it from fastlic.forks"
 
 
 def _attributes(source: str) -> Iterator[str]:

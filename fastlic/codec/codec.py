@@ -18,6 +18,7 @@ from fastlic.codec import container, storage
 from fastlic.codec.families import BY_FAMILY, Backend, FamilyCoder
 from fastlic.codec.images import as_batch, check_dtype, to_dtype
 from fastlic.errors import CorruptStreamError, ModelMismatchError
+from fastlic.forks import held_off
 
 Bytes = container.Bytes
 _SINGLE = (bytes, bytearray, memoryview)
@@ -39,6 +40,7 @@ class Codec:
     same file gives the same streams on every machine.
     """
 
+    @held_off
     def __init__(
         self,
         model: nn.Module,
@@ -152,6 +154,7 @@ class Codec:
                 raise ValueError(f"{option} must be a whole number from 1 to {self.previews[option]}, got {count!r}")
         return {option: count for option, count in asked.items() if count < self.previews[option]}
 
+    @held_off
     @torch.no_grad()
     def _analyse(self, image: Tensor, quality: float | None) -> Any:
         """image [3, H, W] in [0, 1] -> what the family's coder takes, e.g. float latents (z, y)."""
@@ -248,7 +251,8 @@ class Codec:
         parts = self._on(device)
         images = []
         for latents, header in self._decode_many(streams, backend, part):
-            image = self._coder.synthesise(parts, latents, header.quality, (header.height, header.width), part)
+            with held_off:
+                image = self._coder.synthesise(parts, latents, header.quality, (header.height, header.width), part)
             images.append(to_dtype(image, dtype).contiguous())
         return images[0] if streams and streams[0] is data else images
 
@@ -274,7 +278,8 @@ class Codec:
         Returns:
             ``bits``, and their parts by latent: ``y_bits`` and ``z_bits`` of hyperprior models.
         """
-        return self._coder.estimate(self._compress_many([_single(x)], self._quality(quality))[0][1])
+        with held_off:
+            return self._coder.estimate(self._compress_many([_single(x)], self._quality(quality))[0][1])
 
 
 def _single(x: Tensor) -> Tensor:

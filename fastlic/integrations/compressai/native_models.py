@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastlic.forks import held_off
 from fastlic.integrations.compressai.integers import CodingRate, IntegerCoder, Parts, VariableParts
 from fastlic.integrations.compressai.swap import state_of
 
@@ -45,6 +46,7 @@ def _variable_parts(model: Any) -> VariableParts:
 class IntegerModel:
     """``compress`` and ``decompress`` of ScaleHyperprior, MeanScaleHyperprior and the raster models built on them."""
 
+    @held_off
     @torch.no_grad()
     def compress(self, x: Tensor) -> dict[str, Any]:
         model: Any = self
@@ -56,6 +58,7 @@ class IntegerModel:
         y_strings, z_strings, _ = coder.encode(y, z)
         return {"strings": [y_strings, z_strings], "shape": z.shape[-2:]}
 
+    @held_off
     @torch.no_grad()
     def decompress(self, strings: list[list[bytes]], shape: Any) -> dict[str, Tensor]:
         model: Any = self
@@ -79,6 +82,7 @@ def _synthesis(
 class IntegerVariableModel:
     """The same of the models of variable rate, whose calls also name the rate; stage 1 codes without any."""
 
+    @held_off
     @torch.no_grad()
     def compress(self, x: Tensor, stage: int = 2, s: int = 1, inputscale: Any = 0) -> dict[str, Any]:
         model: Any = self
@@ -91,6 +95,7 @@ class IntegerVariableModel:
         y_strings, z_strings, _ = coder.encode(y, z, rate)
         return {"strings": [y_strings, z_strings], "shape": z.shape[-2:]}
 
+    @held_off
     @torch.no_grad()
     def decompress(
         self, strings: list[list[bytes]], shape: Any, stage: int = 2, s: int = 1, inputscale: Any = 0
