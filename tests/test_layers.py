@@ -2,9 +2,9 @@
 
     cli -> integrations -> evaluate -> api -> codec -> entropy -> models -> ops -> {kernels, _native}
 
-A module imports from its own layer and from layers to its right, plus ``errors``, ``config`` and ``files``. ``api`` is
-the package itself (``import fastlic``, and behind it ``fastlic/api.py``). ``train`` and ``bench`` stand beside ``cli``:
-they import like it, and only it imports them. Only ``ops`` touches ``kernels`` and ``_native``; ``bench`` times them
+A module imports from its own layer and from layers to its right, plus ``errors``, ``config``, ``files`` and ``forks``.
+``api`` is the package itself (``import fastlic``, and behind it ``fastlic/api.py``). ``train`` and ``bench`` stand beside
+``cli``: they import like it, and only it imports them. Only ``ops`` touches ``kernels`` and ``_native``; ``bench`` times them
 without the layer in between.
 """
 
@@ -27,7 +27,7 @@ MAY_IMPORT["cli"] = {"cli", "train", "bench", *ORDER}
 MAY_IMPORT["ops"] |= {"kernels", "_native"}
 MAY_IMPORT["bench"] |= {"kernels", "_native"}
 MAY_IMPORT["kernels"] = {"kernels"}
-COMMON = {"errors", "config", "files"}
+COMMON = {"errors", "config", "files", "forks"}
 MAY_IMPORT |= {layer: set() for layer in COMMON}
 
 
@@ -112,6 +112,11 @@ def test_import_is_light_and_touches_no_gpu():
 def test_environment_variables_are_read_in_config_only():
     readers = [path for path in PACKAGE.rglob("*.py") if {"environ", "getenv"} & set(_attributes(path.read_text()))]
     assert [path.name for path in readers] == ["config.py"]
+
+
+def test_lazy_values_are_those_that_a_fork_leaves_unlocked():
+    users = [path for path in PACKAGE.rglob("*.py") if "from functools import cached_property" in path.read_text()]
+    assert users == [path for path in users if path.parent.name == "kernels"], "take it from fastlic.forks"
 
 
 def _attributes(source: str) -> Iterator[str]:

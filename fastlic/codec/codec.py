@@ -19,6 +19,7 @@ from fastlic.codec import container, storage
 from fastlic.codec.families import BY_FAMILY, Backend, FamilyCoder
 from fastlic.codec.images import as_batch, as_float, as_images, check_dtype, check_range, to_dtype
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, memory_errors
+from fastlic.forks import held_off
 from fastlic.models.state_files import MALFORMED
 
 Bytes = container.Bytes
@@ -51,6 +52,7 @@ class Codec:
     same file gives the same streams on every machine.
     """
 
+    @held_off
     def __init__(
         self,
         model: nn.Module,
@@ -188,6 +190,7 @@ class Codec:
                 raise ValueError(f"{option} must be a whole number from 1 to {self.previews[option]}, got {count!r}")
         return {option: count for option, count in asked.items() if count < self.previews[option]}
 
+    @held_off
     @torch.no_grad()
     def _analyse(self, image: Tensor, quality: float | None) -> Any:
         """image [3, H, W] in [0, 1] -> what the family's coder takes, e.g. float latents (z, y)."""
@@ -326,7 +329,8 @@ class Codec:
         with memory_errors(f"decompressing {_words([(head.height, head.width) for head in heads])}"):
             parts = self._on(device)
             for latents, header in self._decode_many(streams, backend, part, max_pixels, device):
-                image = self._coder.synthesise(parts, latents, header.quality, (header.height, header.width), part)
+                with held_off:
+                    image = self._coder.synthesise(parts, latents, header.quality, (header.height, header.width), part)
                 images.append(to_dtype(image, dtype).contiguous())
         return images[0] if streams and streams[0] is data else images
 
@@ -352,7 +356,8 @@ class Codec:
         Returns:
             ``bits``, and their parts by latent: ``y_bits`` and ``z_bits`` of hyperprior models.
         """
-        return self._coder.estimate(self._compress_one(x, quality)[1])
+        with held_off:
+            return self._coder.estimate(self._compress_one(x, quality)[1])
 
 
 def _together(sizes: Sequence[tuple[int, int]]) -> Iterator[slice]:

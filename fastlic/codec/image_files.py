@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fastlic import config
 from fastlic.errors import FastlicError
+from fastlic.forks import held_off
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".ppm", ".tif", ".tiff")
 
@@ -98,7 +99,7 @@ _opening = threading.Lock()  # Pillow's limit is a global
 
 def _open(path: Path) -> Image.Image:
     """The file with its head read; ``config.check_pixels`` decides what is too large, not Pillow's own limit."""
-    with _opening:
+    with held_off, _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(path, formats=formats())

@@ -7,7 +7,6 @@ loaded ones the caller has to choose.
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
@@ -17,22 +16,14 @@ from fastlic.codec import container
 from fastlic.codec.cards import WEIGHTS, cards
 from fastlic.codec.codec import Codec
 from fastlic.errors import ModelMismatchError
+from fastlic.forks import held_off
 from fastlic.models.mcquic import PUBLISHED_SUFFIXES, load_published
 
 KEPT = 4  # codecs of files that stay in memory for ``decompress``; others are read again when a stream asks for them
 
-_lock = RLock()  # a fork may find it held by a thread that the child does not have
+_lock = RLock()
 _files: dict[bytes, tuple[bytes, Path]] = {}  # fingerprint -> fingerprint of the entropy integers, file
 _recent: OrderedDict[bytes, Codec] = OrderedDict()  # the last used of them
-
-
-def _unlock() -> None:
-    global _lock
-    _lock = RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock)
 
 
 @lru_cache(maxsize=16)
@@ -58,6 +49,7 @@ def _keep(codec: Codec) -> None:
         _recent.popitem(last=False)
 
 
+@held_off
 def load(name_or_path: str | Path) -> Codec:
     """A codec by the name of shipped weights (``fastlic.info()["weights"]`` lists them) or from a file.
 
@@ -80,6 +72,7 @@ def load(name_or_path: str | Path) -> Codec:
     )
 
 
+@held_off
 def for_stream(data: bytes | bytearray | memoryview) -> Codec:
     """The codec that a stream needs, by its fingerprint.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from math import log
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from fastlic.entropy.checkerboard.layers import Layer
 from fastlic.entropy.fixed import ACTIVATION_BITS, ACTIVATION_LIMIT, RANGE_MARGIN, Requantiser
+from fastlic.forks import cached_property
 from fastlic.models.mcquic.context import OFFSETS, CodeContext
 from fastlic.ops.code_context import Packed, pack
 

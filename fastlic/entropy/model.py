@@ -7,7 +7,6 @@ fingerprint names it in every stream.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from fastlic.entropy.arrays import reading, tables_of
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.fixed import Requantiser, reconstruct
 from fastlic.entropy.layers import IntegerConv
+from fastlic.forks import cached_property
 from fastlic.ops.device_engine import DeviceEngine
 from fastlic.ops.engine import EntropyEngine
 from fastlic.ops.rans import CdfTables

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastlic import _native
+from fastlic.forks import cached_property
 from fastlic.ops.rans import Bytes
 from fastlic.ops.reference import categorical as reference
 from fastlic.ops.tables import normalise_pmf

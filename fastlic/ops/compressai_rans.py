@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastlic import _native
+from fastlic.forks import cached_property
 from fastlic.ops.reference import compressai_rans as reference
 
 Backend = Literal["reference", "cpp"]

@@ -7,13 +7,13 @@ symbols = round_differences(latent, means)    # torch.round(latent - means), as 
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastlic import _native
+from fastlic.forks import cached_property
 
 Backend = Literal["reference", "cpp"]
 Floats = NDArray[np.float32]

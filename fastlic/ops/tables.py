@@ -11,13 +11,13 @@ import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastlic import _native
+from fastlic.forks import cached_property
 
 MAX_ROW_SIZE = 255  # regular slots per row; cdf_tables.hpp says why
 MAX_SHIFT = 16

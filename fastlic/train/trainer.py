@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fastlic.files import write_whole, written_whole
+from fastlic.forks import held_off
 from fastlic.models.layers import channels_last
 from fastlic.train.config import RunConfig
 from fastlic.train.data import Sampler, load_tiles, sent
@@ -117,6 +118,7 @@ class Trainer:
 
     # ---- one step
 
+    @held_off
     def train_step(self) -> Measured:
         """One update. A step whose loss or gradient is not finite changes no weight; the guard counts it."""
         c = self.config

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fastlic.entropy.fixed import ACTIVATION_BITS, MEAN_BITS, WIDE_BITS
+from fastlic.forks import cached_property
 
 # A score is off by at most 2^-9, so a weight by 0.2 %.
 SCORE_BITS = 8

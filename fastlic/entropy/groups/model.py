@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from fastlic.entropy.arrays import names_of, tables_of
 from fastlic.entropy.checkerboard.functions import Tables
 from fastlic.entropy.checkerboard.layers import Layer
 from fastlic.entropy.fixed import Requantiser, reconstruct
+from fastlic.forks import cached_property
 from fastlic.ops.groups_engine import GroupsEngine
 from fastlic.ops.rans import CdfTables
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from fastlic.entropy.checkerboard.functions import (
 )
 from fastlic.entropy.checkerboard.layers import Layer
 from fastlic.entropy.fixed import Requantiser, reconstruct
+from fastlic.forks import cached_property
 from fastlic.models.mlic.attention import HEADS_INTRA, LOCAL_REACH
 from fastlic.models.mlic.checkerboard import anchor_mask, positions
 from fastlic.models.mlic.local import HEADS, TOKENS, WINDOW, relative_position_index

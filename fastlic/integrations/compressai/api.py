@@ -13,11 +13,13 @@ import torch.nn as nn
 from torch import Tensor
 
 from fastlic.errors import BackendUnavailable
+from fastlic.forks import held_off
 from fastlic.integrations.compressai import swap
 from fastlic.integrations.compressai.report import Report, Row
 from fastlic.integrations.compressai.settings import BACKENDS, FORMATS, INSTALL, Backend, Format, Settings, State
 
 
+@held_off
 def accelerate(
     model: nn.Module,
     format: Format = "native",

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from fastlic.forks import held_off
 from fastlic.integrations.compressai.claims import in_words, whole_numbers
 
 
@@ -13,11 +14,13 @@ class FastModel:
     """``compress`` and ``decompress`` without autograd: CompressAI leaves that to its callers."""
 
     @in_words
+    @held_off
     @torch.no_grad()
     def compress(self, *args: Any, **kwargs: Any) -> Any:
         return super().compress(*args, **kwargs)  # type: ignore[misc]
 
     @in_words
+    @held_off
     @torch.no_grad()
     def decompress(self, *args: Any, **kwargs: Any) -> Any:
         if hasattr(type(self), "downsampling_factor"):  # CompressAI's own models: strings, shape and, of some, a rate

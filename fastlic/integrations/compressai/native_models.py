@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastlic.forks import held_off
 from fastlic.integrations.compressai.claims import hyper_shape, in_words, lists_of_strings, whole_numbers
 from fastlic.integrations.compressai.integers import CodingRate, IntegerCoder, Parts, VariableParts
 from fastlic.integrations.compressai.swap import state_of
@@ -47,6 +48,7 @@ class IntegerModel:
     """``compress`` and ``decompress`` of ScaleHyperprior, MeanScaleHyperprior and the raster models built on them."""
 
     @in_words
+    @held_off
     @torch.no_grad()
     def compress(self, x: Tensor) -> dict[str, Any]:
         model: Any = self
@@ -59,6 +61,7 @@ class IntegerModel:
         return {"strings": [y_strings, z_strings], "shape": z.shape[-2:]}
 
     @in_words
+    @held_off
     @torch.no_grad()
     def decompress(self, strings: list[list[bytes]], shape: Any) -> dict[str, Tensor]:
         model: Any = self
@@ -82,6 +85,7 @@ class IntegerVariableModel:
     """The same of the models of variable rate, whose calls also name the rate; stage 1 codes without any."""
 
     @in_words
+    @held_off
     @torch.no_grad()
     def compress(self, x: Tensor, stage: int = 2, s: int = 1, inputscale: Any = 0) -> dict[str, Any]:
         model: Any = self
@@ -95,6 +99,7 @@ class IntegerVariableModel:
         return {"strings": [y_strings, z_strings], "shape": z.shape[-2:]}
 
     @in_words
+    @held_off
     @torch.no_grad()
     def decompress(
         self, strings: list[list[bytes]], shape: Any, stage: int = 2, s: int = 1, inputscale: Any = 0
