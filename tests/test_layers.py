@@ -3,9 +3,9 @@
     cli -> integrations -> evaluate -> api -> codec -> entropy -> models -> ops -> {kernels, _native}
 
 A module imports from its own layer and from layers to its right, plus ``errors``, ``config``, ``files`` and ``forks``.
-``api`` is the package itself (``import fastlic``, and behind it ``fastlic/api.py``). ``train`` and ``bench`` stand beside
-``cli``: they import like it, and only it imports them. Only ``ops`` touches ``kernels`` and ``_native``; ``bench`` times them
-without the layer in between.
+``api`` is the package itself (``import fastlic``, and behind it ``fastlic/api.py``). ``train`` and ``bench`` stand
+beside ``cli``: they import like it, and only it imports them. Only ``ops`` touches ``kernels`` and ``_native``;
+``bench`` times them without the layer in between.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ def test_the_head_is_read_whatever_size_it_claims():
     header = dataclasses.replace(GOLDEN_HEADER, height=1 << 19, width=1 << 19)
     data = pack(header, [b"y", b"zz"])
     assert peek(data) == header
-    expected = container.StreamInfo(1 << 19, 1 << 19, "jahp", header.quality, header.fingerprint.hex(), (1, 2), 36)
+    expected = container.StreamInfo(1 << 19, 1 << 19, "jahp", header.quality, header.fingerprint.hex(), 2, (1, 2), 36)
     for present in (data, data[:-3]):
         assert container.look(present) == expected
     with pytest.raises(CorruptStreamError, match="ends after"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastlic
-from fastlic.codec.codec import Codec
+from fastlic.codec import registry
 
 STATM = Path("/proc/self/statm")
 pytestmark = pytest.mark.skipif(not STATM.exists(), reason="this system does not tell resident memory")
@@ -65,6 +66,15 @@ def test_two_thousand_round_trips_leave_memory_flat(name, photo):
 
 
 @pytest.mark.slow
-def test_reading_codec_files_leaves_memory_flat(tiny_codec_file, photo):
+def test_loading_more_codec_files_than_are_kept_leaves_memory_flat(tiny_codec_file, photo, tmp_path, reseal):
     x = photo[:, :64, :64]
-    assert grows(lambda: Codec.load(tiny_codec_file).compress(x, 4), 200, 40) < 0.01
+    paths = [tmp_path / f"{index}.safetensors" for index in range(registry.KEPT + 4)]
+    for index, path in enumerate(paths):
+
+        def change(tensors, description, index=index):
+            tensors["float/g_s.6.bias"] = tensors["float/g_s.6.bias"] + index / 16
+
+        reseal(tiny_codec_file, path, change)
+    turn = cycle(paths)
+    assert grows(lambda: fastlic.load(next(turn)).compress(x, 4), 200, 40) < 0.01
+    assert len(registry._recent) <= registry.KEPT
