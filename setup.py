@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from sysconfig import get_platform
 
 import ninja
 import pybind11
@@ -80,6 +81,19 @@ def headers(build_dir: Path) -> Path:
     return copy
 
 
+def hardening(platform: str) -> tuple[list[str], list[str]]:
+    """Flags for the compiler and the linker that make an overrun end the process in place of going on."""
+    compile_args = ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
+    if not platform.startswith("linux"):
+        return compile_args, []
+    compile_args.append("-fstack-clash-protection")
+    if platform.endswith(("x86_64", "i686")):
+        compile_args.append("-fcf-protection")
+    elif platform.endswith("aarch64"):
+        compile_args.append("-mbranch-protection=standard")
+    return compile_args, ["-Wl,-z,relro,-z,now"]
+
+
 def native_extension() -> Pybind11Extension:
     # -ffp-contract=off: floating-point results may not depend on which instruction set has fused multiply-add.
     # -fno-math-errno: rounding to integers is one instruction in place of a library call.
@@ -88,6 +102,10 @@ def native_extension() -> Pybind11Extension:
     if SANITIZE:
         compile_args += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g"]
         link_args += [f"-fsanitize={SANITIZE}"]
+    else:
+        more_compile_args, more_link_args = hardening(get_platform())
+        compile_args += more_compile_args
+        link_args += more_link_args
     sources = [*ROOT.glob("csrc/fastlic/**/*.cpp"), *ROOT.glob("csrc/bindings/**/*.cpp")]
     return Pybind11Extension(
         "fastlic._native",

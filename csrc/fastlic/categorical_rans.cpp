@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "fastlic/load_once.hpp"
+
 namespace fastlic {
 namespace {
 
@@ -64,17 +66,17 @@ void CategoricalTables::add_row(std::span<const std::int32_t> cdf) {
   }
 }
 
-void CategoricalTables::check_indexes(const std::uint8_t* indexes, std::size_t count) const {
-  const std::size_t top = count == 0 ? 0 : *std::max_element(indexes, indexes + count);
-  if (top >= rows()) {
-    throw std::invalid_argument("index " + std::to_string(top) + " names no row; the tables have " +
+const CategoricalTables::Row& CategoricalTables::row_of(const std::uint8_t* index) const {
+  const std::size_t row = load_once(index);
+  if (row >= rows()) [[unlikely]] {
+    throw std::invalid_argument("index " + std::to_string(row) + " names no row; the tables have " +
                                 std::to_string(rows()));
   }
+  return rows_[row];
 }
 
 std::vector<std::uint8_t> CategoricalTables::encode(const std::int32_t* symbols, const std::uint8_t* indexes,
                                                     std::size_t count) const {
-  check_indexes(indexes, count);
   constexpr std::size_t kBlock = 4096;
   WordBuffer words(4 * std::min(count, kBlock) + 64);
   std::uint64_t state = kState64Low;
@@ -83,10 +85,10 @@ std::vector<std::uint8_t> CategoricalTables::encode(const std::int32_t* symbols,
     words.reserve(4 * (end - begin));
     Rans64Encoder out{state, words.next()};
     for (std::size_t i = end; i-- > begin;) {
-      const Row& row = rows_[indexes[i]];
-      const auto symbol = static_cast<std::uint32_t>(symbols[i]);
+      const Row& row = row_of(&indexes[i]);
+      const auto symbol = static_cast<std::uint32_t>(load_once(&symbols[i]));
       if (symbol >= row.symbols) {
-        throw std::invalid_argument("symbol " + std::to_string(symbols[i]) + " at " + std::to_string(i) +
+        throw std::invalid_argument("symbol " + std::to_string(static_cast<std::int32_t>(symbol)) + " at " + std::to_string(i) +
                                     " is not in 0.." + std::to_string(row.symbols - 1));
       }
       const std::uint32_t* starts = &starts_[row.begin];
@@ -101,10 +103,9 @@ std::vector<std::uint8_t> CategoricalTables::encode(const std::int32_t* symbols,
 
 void CategoricalTables::decode(const std::uint8_t* data, std::size_t size, const std::uint8_t* indexes,
                                std::int32_t* out, std::size_t count) const {
-  check_indexes(indexes, count);
   Rans64Decoder in(data, size);
   for (std::size_t i = 0; i < count; ++i) {
-    const Row& row = rows_[indexes[i]];
+    const Row& row = row_of(&indexes[i]);
     const std::uint32_t* starts = &starts_[row.begin];
     const std::uint64_t code = in.code(precision_);
     std::uint32_t symbol = guides_[row.guide + (code >> row.drop)];

@@ -107,6 +107,7 @@ void CdfTables::add_row(std::span<const std::int32_t> cdf, std::int32_t offset, 
   for (std::uint32_t slot = 0; slot <= size; ++slot) {
     const int value = slot == escape ? kEscapeValue : static_cast<int>(std::int64_t{offset} + slot - base);
     const auto byte = static_cast<std::uint8_t>(value);
+    likeliest_ = std::max(likeliest_, frequency(slot));
     if (slot != escape) {
       encode_[r * 256 + byte] = static_cast<std::uint32_t>(cdf[slot]) << kFieldBits | frequency(slot);
       costs_[r * 256 + byte] = cost(slot);
@@ -118,13 +119,14 @@ void CdfTables::add_row(std::span<const std::int32_t> cdf, std::int32_t offset, 
   }
 }
 
-void CdfTables::check_indexes(const std::uint8_t* indexes, std::size_t count) const {
-  if (count == 0) return;
+unsigned CdfTables::check_indexes(const std::uint8_t* indexes, std::size_t count) const {
+  if (count == 0) return 0;
   const unsigned top = simd::block_kernels(active_isa()).max_index(indexes, count);
   if (top >= rows()) {
     throw std::invalid_argument("index " + std::to_string(top) + " names no row; the tables have " +
                                 std::to_string(rows()));
   }
+  return top;
 }
 
 }  // namespace fastlic

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "fastlic/errors.hpp"
+#include "fastlic/load_once.hpp"
 
 namespace fastlic {
 namespace {
@@ -16,18 +17,15 @@ constexpr unsigned kNibbleBits = 4;
 // int32 symbols and offsets within +-2^30 make zig-zag values below 2^34: nine nibbles.
 constexpr unsigned kMaxNibbles = 9;
 
+// The row that an index names. Read, checked and used at once: others may change indexes under our hands.
 template <typename Index>
-void check_indexes(const Index* indexes, std::size_t count, const CompressAiTables& tables) {
-  Index low = 0;
-  Index high = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    low = std::min(low, indexes[i]);
-    high = std::max(high, indexes[i]);
+std::size_t row_of(const Index* index, const CompressAiTables& tables) {
+  const Index row = load_once(index);
+  if (static_cast<std::uint32_t>(row) >= tables.rows()) [[unlikely]] {
+    throw std::invalid_argument("index " + std::to_string(row) + " names no row; the tables have " +
+                                std::to_string(tables.rows()));
   }
-  if (low < 0 || (count > 0 && static_cast<std::size_t>(high) >= tables.rows())) {
-    throw std::invalid_argument("indexes run from " + std::to_string(low) + " to " + std::to_string(high) +
-                                "; the tables have " + std::to_string(tables.rows()) + " rows");
-  }
+  return static_cast<std::size_t>(row);
 }
 
 class Encoder {
@@ -41,7 +39,7 @@ class Encoder {
     words_.reserve(count * 8 + 8);
     Rans64Encoder out{state_, words_.next()};
     for (std::size_t i = count; i-- > 0;) {
-      const CompressAiTables::Row& row = tables.row(static_cast<std::size_t>(indexes[i]));
+      const CompressAiTables::Row& row = tables.row(row_of(&indexes[i], tables));
       const std::int64_t value = std::int64_t{symbols[i]} - row.offset;
       std::uint32_t slot = static_cast<std::uint32_t>(value);
       if (value < 0 || value >= row.escape) [[unlikely]] {
@@ -131,7 +129,6 @@ void CompressAiTables::add_row(std::span<const std::int32_t> cdf, std::int32_t o
 template <typename Index>
 std::vector<std::uint8_t> compressai_encode(const std::int32_t* symbols, const Index* indexes, std::size_t count,
                                             const CompressAiTables& tables) {
-  check_indexes(indexes, count, tables);
   constexpr std::size_t kBlock = 8192;
   Encoder encoder(count);
   for (std::size_t end = count; end > 0;) {
@@ -205,7 +202,7 @@ void CompressAiDecoder::decode_lockstep(CompressAiDecoder* const* decoders, cons
   for (unsigned s = 0; s < Streams; ++s) in[s] = decoders[s]->decoder_;
   for (std::size_t i = 0; i < count; ++i) {
     for (unsigned s = 0; s < Streams; ++s) {
-      out[s][i] = decode_symbol<Streams == 1>(in[s], tables, static_cast<std::size_t>(indexes[s][i]));
+      out[s][i] = decode_symbol<Streams == 1>(in[s], tables, row_of(&indexes[s][i], tables));
     }
   }
   for (unsigned s = 0; s < Streams; ++s) decoders[s]->decoder_ = in[s];
@@ -214,7 +211,6 @@ void CompressAiDecoder::decode_lockstep(CompressAiDecoder* const* decoders, cons
 template <typename Index>
 void CompressAiDecoder::decode(const Index* indexes, std::int32_t* out, std::size_t count,
                                const CompressAiTables& tables) {
-  check_indexes(indexes, count, tables);
   CompressAiDecoder* self = this;
   decode_lockstep<1>(&self, &indexes, &out, count, tables);
 }
@@ -223,7 +219,6 @@ template <typename Index>
 void CompressAiDecoder::decode_four(CompressAiDecoder* const decoders[4], const Index* const indexes[4],
                                     std::int32_t* const out[4], const std::size_t counts[4],
                                     const CompressAiTables& tables) {
-  for (unsigned s = 0; s < 4; ++s) check_indexes(indexes[s], counts[s], tables);
   const std::size_t common = *std::min_element(counts, counts + 4);
   decode_lockstep<4>(decoders, indexes, out, common, tables);
   for (unsigned s = 0; s < 4; ++s) {
