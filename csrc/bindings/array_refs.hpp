@@ -17,8 +17,12 @@ class ArrayRefs {
  public:
   explicit ArrayRefs(const py::dict& arrays) {
     for (const auto& [key, value] : arrays) {
-      if (!py::isinstance<py::str>(key)) throw py::type_error("names of arrays must be strings");
-      const auto name = key.cast<std::string>();
+      const char* text = PyUnicode_Check(key.ptr()) ? PyUnicode_AsUTF8(key.ptr()) : nullptr;
+      if (text == nullptr) {
+        PyErr_Clear();
+        throw py::type_error("names of arrays must be strings of valid characters");
+      }
+      const std::string name = text;
       if (!py::isinstance<py::array>(value)) throw py::type_error("array '" + name + "' must be a numpy array");
       refs_.emplace(name, ref(name, py::reinterpret_borrow<py::array>(value)));
     }

@@ -175,7 +175,10 @@ struct type_caster<fastlic::bindings::Threads> {
   bool load(handle source, bool) {
     if (!source || PyIndex_Check(source.ptr()) == 0) return false;
     const auto index = reinterpret_steal<object>(PyNumber_Index(source.ptr()));
-    if (!index) throw error_already_set();
+    if (!index) {
+      PyErr_Clear();  // the caller says which types it takes
+      return false;
+    }
     int overflow = 0;
     const long long count = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
     if (overflow < 0 || (overflow == 0 && count < 0)) {

@@ -4,6 +4,7 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "engines.hpp"
@@ -97,6 +98,7 @@ Array<std::int16_t> local_context(const Engine& engine, std::size_t slice, const
   const mlic::LocalAttention& net = model.slices[slice].local;
   const std::size_t columns = net.proj.columns();
   Array<std::int16_t> out({h, w, columns});
+  std::fill_n(out.mutable_data(), out.size(), std::int16_t{0});  // anchors stay so
   const mlic::Target target{out.mutable_data(), columns, h, w};
   {
     const auto unlocked = Call().unlock();

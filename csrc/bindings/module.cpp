@@ -47,7 +47,8 @@ PYBIND11_MODULE(_native, module) {
     return names;
   });
   module.def("clock_ghz", &fastlic::clock_ghz, py::call_guard<py::gil_scoped_release>());
-  module.def("set_isa", [](const std::string& name) { fastlic::set_isa(fastlic::isa_from_name(name)); });
+  module.def(
+      "set_isa", [](const std::string& name) { fastlic::set_isa(fastlic::isa_from_name(name)); }, py::arg("name"));
 
   for (const fastlic::bindings::Binder binder : fastlic::bindings::binders()) binder(module);
 }
