@@ -41,7 +41,6 @@ class CategoricalTables {
     std::uint32_t symbols;
   };
   void add_row(std::span<const std::int32_t> cdf);
-  const Row& row_of(const std::uint8_t* index) const;
 
   unsigned precision_;
   std::vector<Row> rows_;

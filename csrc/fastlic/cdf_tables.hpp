@@ -66,8 +66,10 @@ class CdfTables {
   const std::uint32_t* encode_words() const noexcept { return encode_.data(); }  // [rows][256], column: u8(t - base)
   const std::uint16_t* costs() const noexcept { return costs_.data(); }          // same shape; bits in 1/256
 
-  // The largest index; std::invalid_argument if it names no row. Callers hold the indexes: others could change them.
-  unsigned check_indexes(const std::uint8_t* indexes, std::size_t count) const;
+  // Copies indexes, which others may change, and returns the largest of the copy; std::invalid_argument if that names no
+  // row. From then on only the copy is read.
+  unsigned take_indexes(const std::uint8_t* from, std::size_t count, std::uint8_t* to) const;
+  [[noreturn, gnu::cold]] void refuse_index(unsigned index) const;
 
  private:
   void add_row(std::span<const std::int32_t> cdf, std::int32_t offset, std::uint8_t shift);

@@ -5,6 +5,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "fastlic/errors.hpp"
 #include "fastlic/load_once.hpp"
@@ -18,14 +19,28 @@ constexpr unsigned kNibbleBits = 4;
 constexpr unsigned kMaxNibbles = 9;
 
 // The row that an index names. Read, checked and used at once: others may change indexes under our hands.
+[[noreturn, gnu::cold, gnu::noinline]] void refuse_index(std::int32_t index, std::size_t rows) {
+  throw std::invalid_argument("index " + std::to_string(index) + " names no row; the tables have " +
+                              std::to_string(rows));
+}
+
 template <typename Index>
-std::size_t row_of(const Index* index, const CompressAiTables& tables) {
+std::size_t row_of(const Index* index, std::size_t rows) {
   const Index row = load_once(index);
-  if (static_cast<std::uint32_t>(row) >= tables.rows()) [[unlikely]] {
-    throw std::invalid_argument("index " + std::to_string(row) + " names no row; the tables have " +
-                                std::to_string(tables.rows()));
-  }
+  if (static_cast<std::uint32_t>(row) >= rows) [[unlikely]] refuse_index(row, rows);
   return static_cast<std::size_t>(row);
+}
+
+// A copy of indexes, all of which name rows.
+template <typename Index>
+void take_indexes(const Index* __restrict from, std::size_t count, Index* __restrict to, std::size_t rows) {
+  std::make_unsigned_t<Index> top = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const Index index = from[i];
+    to[i] = index;
+    top = std::max(top, static_cast<std::make_unsigned_t<Index>>(index));
+  }
+  if (top >= rows && count != 0) refuse_index(static_cast<std::int32_t>(top), rows);
 }
 
 class Encoder {
@@ -38,8 +53,9 @@ class Encoder {
     // A slot and ten nibbles are 56 bits: at most two words.
     words_.reserve(count * 8 + 8);
     Rans64Encoder out{state_, words_.next()};
+    const std::size_t rows = tables.rows();
     for (std::size_t i = count; i-- > 0;) {
-      const CompressAiTables::Row& row = tables.row(row_of(&indexes[i], tables));
+      const CompressAiTables::Row& row = tables.row(row_of(&indexes[i], rows));
       const std::int64_t value = std::int64_t{symbols[i]} - row.offset;
       std::uint32_t slot = static_cast<std::uint32_t>(value);
       if (value < 0 || value >= row.escape) [[unlikely]] {
@@ -200,9 +216,15 @@ void CompressAiDecoder::decode_lockstep(CompressAiDecoder* const* decoders, cons
                                         std::int32_t* const* out, std::size_t count, const CompressAiTables& tables) {
   Rans64Decoder in[Streams];  // local copies, so that they live in registers
   for (unsigned s = 0; s < Streams; ++s) in[s] = decoders[s]->decoder_;
-  for (std::size_t i = 0; i < count; ++i) {
-    for (unsigned s = 0; s < Streams; ++s) {
-      out[s][i] = decode_symbol<Streams == 1>(in[s], tables, row_of(&indexes[s][i], tables));
+  constexpr std::size_t kBlock = 512;
+  Index rows[Streams][kBlock];
+  for (std::size_t begin = 0; begin < count; begin += kBlock) {
+    const std::size_t block = std::min(kBlock, count - begin);
+    for (unsigned s = 0; s < Streams; ++s) take_indexes(indexes[s] + begin, block, rows[s], tables.rows());
+    for (std::size_t i = 0; i < block; ++i) {
+      for (unsigned s = 0; s < Streams; ++s) {
+        out[s][begin + i] = decode_symbol<Streams == 1>(in[s], tables, static_cast<std::size_t>(rows[s][i]));
+      }
     }
   }
   for (unsigned s = 0; s < Streams; ++s) decoders[s]->decoder_ = in[s];

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstring>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -92,8 +91,7 @@ void RansDecoder::decode_blocks(const std::uint8_t* indexes, Symbol* out, std::s
   alignas(64) std::array<std::uint8_t, kBlock> rows;  // checked and used; `indexes` may change under our hands
   while (count > 0) {
     const std::size_t block = std::min(count, kBlock);
-    std::memcpy(rows.data(), indexes, block);
-    const unsigned top = tables_->check_indexes(rows.data(), block);
+    const unsigned top = tables_->take_indexes(indexes, block, rows.data());
     const bool escaped = decode_words(rows.data(), out, block);
     if (escaped || top >= tables_->first_special_row()) apply_side(rows.data(), out, block, escaped);
     decoded_ += block;

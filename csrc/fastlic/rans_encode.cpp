@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -45,7 +44,7 @@ std::uint64_t estimate_bytes(const Symbol* symbols, const std::uint8_t* indexes,
   for (std::size_t sample = 0; sample < samples.size(); ++sample) {
     const std::size_t i = samples[sample];
     const std::uint8_t index = load_once(&indexes[i]);
-    if (index >= tables.rows()) tables.check_indexes(&index, 1);
+    if (index >= tables.rows()) tables.refuse_index(index);
     const CdfRow& row = tables.row(index);
     const Split parts = split(symbols[i], row);
     const std::size_t column = std::size_t{index} << 8 | static_cast<std::uint8_t>(parts.value);
@@ -79,8 +78,7 @@ class Encoder {
 
  private:
   void encode_block(std::size_t begin, std::size_t size) {
-    std::memcpy(rows_.data(), indexes_ + begin, size);
-    tables_.check_indexes(rows_.data(), size);
+    tables_.take_indexes(indexes_ + begin, size, rows_.data());
     const std::uint8_t* indexes = rows_.data();
     const Symbol* symbols = symbols_ + begin;
     if constexpr (sizeof(Symbol) == 2) {

@@ -54,6 +54,38 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     return number
 
 
+def number(name: str, value: Any) -> float:
+    """``value`` as a float."""
+    if not isinstance(value, float | int | np.floating | np.integer):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} is too large for a float") from error
+
+
+def flag(name: str, value: Any) -> bool:
+    """``value``, if it is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__}")
+    return bool(value)
+
+
+def apart(name: str, out: Tensor, **others: Tensor | None) -> None:
+    """Raises ValueError if ``out``, which is written to, shares memory with one of the others."""
+
+    def reach(value: Tensor) -> tuple[int, int]:
+        steps = sum((n - 1) * step for n, step in zip(value.shape, value.stride(), strict=True)) + 1
+        return value.data_ptr(), value.data_ptr() + (steps * value.element_size() if value.numel() else 0)
+
+    first, last = reach(out)
+    for other, value in others.items():
+        if value is not None and value.device == out.device:
+            begin, end = reach(value)
+            if first < end and begin < last:
+                raise ValueError(f"{name} shares memory with {other}; it must have memory of its own")
+
+
 def tensor(name: str, value: Any) -> Tensor:
     """``value``, if it is a dense tensor with memory."""
     if not isinstance(value, Tensor):

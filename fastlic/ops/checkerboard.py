@@ -244,6 +244,7 @@ def encode(
     _check_latent("y", y, network.M)
     if target.shape != y.shape or target.stride() != y.stride():
         raise ValueError(f"target and y must agree in shape and strides, got {list(target.shape)} and {list(y.shape)}")
+    arguments.apart("y", y, target=target, share=share, **{f"maps[{i}]": m.planes for i, m in enumerate(maps)})
     return choose(ENCODE, backend, y.device)(network, maps, parity, target, y, share)
 
 
@@ -274,6 +275,7 @@ def place(
             raise ValueError(f"{name} must be int32 {list(shape)}, got {value.dtype} {list(value.shape)}")
     if (seen is None) != (requantiser is None):
         raise ValueError("seen and its requantiser come together")
+    arguments.apart("y", y, symbols=symbols, means=means)
     if seen is not None:
         arguments.instance("seen", seen, Map)
         arguments.instance("requantiser", requantiser, Requantiser)

@@ -128,6 +128,7 @@ def decode_with_indexes(
 
     ``strict=False`` accepts a stream with more in it, as CompressAI does.
     """
+    strict = arguments.flag("strict", strict)
     decoder = CompressAiDecoder(data, tables, backend=backend)
     symbols = decoder.decode(indexes)
     if strict:

@@ -102,8 +102,7 @@ def masked_context(
         float32 [images, outputs, h, w], or [images, outputs, n].
     """
     arguments.implementation({"auto": None, **MASKED_CONTEXT}, backend)
-    if not isinstance(slope, float | int):
-        raise TypeError(f"slope must be a number, got {type(slope).__name__}")
+    slope = arguments.number("slope", slope)
     weights, biases = arguments.sequence("weights", weights), arguments.sequence("biases", biases)
     named = {
         "y": [y],

@@ -33,9 +33,8 @@ class ScaleSearch:
 
     def __init__(self, bounds: Any, least: float = -np.inf) -> None:
         self.bounds: Floats = arguments.array("bounds", bounds, "fiu").astype(np.float32).reshape(-1)
-        if not isinstance(least, float | int | np.floating | np.integer):
-            raise TypeError(f"least must be a number, got {type(least).__name__}")
-        self.least = np.float32(max(-np.inf, min(np.inf, least)))
+        with np.errstate(over="ignore"):
+            self.least = np.float32(arguments.number("least", least))
         _ = self._native
 
     @cached_property

@@ -34,8 +34,7 @@ def gdn(
     """Returns [N, C, H, W] in channels-last layout. ``threads``: 0 means as many as torch uses. Records no gradient."""
     for name, value in (("x", x), ("beta", beta), ("gamma", gamma)):
         arguments.tensor(name, value)
-    if not isinstance(inverse, bool | np.bool_):
-        raise TypeError(f"inverse must be True or False, got {type(inverse).__name__}")
+    inverse = arguments.flag("inverse", inverse)
     run = arguments.implementation({"cpp": True, "reference": False}, backend)
     threads = arguments.integer("threads", threads, 0)
     if x.dim() != 4 or x.dtype != torch.float32 or x.device.type != "cpu":
@@ -52,7 +51,7 @@ def gdn(
     b, g = (np.ascontiguousarray(t.detach().float().cpu().numpy()) for t in (beta, gamma))
     if run:
         out = np.empty_like(rows)
-        _native.gdn(rows, out, b, g, bool(inverse), threads or torch.get_num_threads())
+        _native.gdn(rows, out, b, g, inverse, threads or torch.get_num_threads())
     else:
-        out = reference.gdn(rows, b, g, bool(inverse)).astype(np.float32)
+        out = reference.gdn(rows, b, g, inverse).astype(np.float32)
     return torch.from_numpy(out).permute(0, 3, 1, 2)

@@ -127,7 +127,7 @@ def _tables(rows: NDArray[np.int32]) -> CompressAiTables:
 def decode_reference(data: bytes, rows: NDArray[np.int32]) -> NDArray[np.int32]:
     """Symbols of a whole stream under rows of ``mixture_rows``, with CompressAI's coder in plain Python."""
     rows = arguments.array("rows", rows, "iu")
-    if rows.ndim != 2:
+    if rows.ndim != 2 or not 3 <= rows.shape[1] <= _TOTAL:
         raise ValueError(f"rows must be [n, slots + 2], got {list(rows.shape)}")
     return decode_with_indexes(data, np.arange(len(rows)), _tables(rows), backend="reference")
 

@@ -69,9 +69,10 @@ def as_indexes(indexes: Any, tables: CdfTables) -> NDArray[np.uint8]:
 
 
 def _lanes(lanes: Any) -> int:
-    if lanes not in (0, 1, 2, 4, 8, 16, 32, 64):
-        raise ValueError(f"lanes must be 0 or a power of two up to 64, got {lanes!r}")
-    return arguments.integer("lanes", lanes, 0)
+    number = arguments.integer("lanes", lanes, 0)
+    if number not in (0, 1, 2, 4, 8, 16, 32, 64):
+        raise ValueError(f"lanes must be 0 or a power of two up to 64, got {number}")
+    return number
 
 
 def _dtype(dtype: DTypeLike) -> np.dtype[Any]:

@@ -52,7 +52,7 @@ I32, U8, F32 = np.int32, np.uint8, np.float32
 
 
 class Call(NamedTuple):
-    """``run(**arguments)``; ``outputs`` names the arguments that it writes to, ``data`` the stream that ``run`` reads."""
+    """``run(**arguments)``. ``outputs``: arguments that it writes to; ``data``: the stream that ``run`` reads."""
 
     run: Callable[..., Any]
     arguments: dict[str, Any]

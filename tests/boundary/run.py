@@ -1,7 +1,7 @@
 """Runs the hostile calls of one batch in this process: ``python run.py BATCH LOG [FIRST]``.
 
-The log gets the name of each call before it is made and what came of it afterwards: where it ends without an outcome, the
-process did too. A call that takes too long ends the process, with the stacks of its threads.
+The log gets the name of each call before it is made and what came of it afterwards: where it ends without an outcome,
+the process did too. A call that takes too long ends the process, with the stacks of its threads.
 """
 
 from __future__ import annotations
@@ -78,11 +78,13 @@ def attempt(
         return None  # numpy or torch makes no such value
     try:
         result = call.run(**arguments)
-    except (*REFUSALS, *([documented] if documented else [])) as error:
+    except REFUSALS as error:
         if "Unable to cast Python instance" in str(error):
             return f"does not say what was wrong: {error}"
         return None
     except Exception as error:
+        if isinstance(error, documented):
+            return None
         return f"{type(error).__name__} in place of a refusal: {str(error)[:300]}"
     if same:
         again = row()
@@ -114,7 +116,7 @@ def overlaps(entry: str, row: Callable[[], rows.Call], call: rows.Call) -> Itera
         others = [*(name for name in call.arguments if name != out), *(["the stream"] if call.data else [])]
         for other in others:
             value = call.data if other == "the stream" else call.arguments[other]
-            if not isinstance(value, np.ndarray | torch.Tensor | bytes | bytearray | list):
+            if not isinstance(first(value), np.ndarray | torch.Tensor | bytes | bytearray):
                 continue
             for place in ("at its start", "in its middle", "at its end", "before it"):
                 yield (
