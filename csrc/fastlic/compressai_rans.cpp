@@ -215,26 +215,45 @@ template <unsigned Streams, typename Index>
 void CompressAiDecoder::decode_lockstep(CompressAiDecoder* const* decoders, const Index* const* indexes,
                                         std::int32_t* const* out, std::size_t count, const CompressAiTables& tables) {
   Rans64Decoder in[Streams];  // local copies, so that they live in registers
-  for (unsigned s = 0; s < Streams; ++s) in[s] = decoders[s]->decoder_;
-  constexpr std::size_t kBlock = 512;
-  Index rows[Streams][kBlock];
-  for (std::size_t begin = 0; begin < count; begin += kBlock) {
-    const std::size_t block = std::min(kBlock, count - begin);
-    for (unsigned s = 0; s < Streams; ++s) take_indexes(indexes[s] + begin, block, rows[s], tables.rows());
-    for (std::size_t i = 0; i < block; ++i) {
-      for (unsigned s = 0; s < Streams; ++s) {
-        out[s][begin + i] = decode_symbol<Streams == 1>(in[s], tables, static_cast<std::size_t>(rows[s][i]));
-      }
+  const Index* own[Streams];
+  std::int32_t* to[Streams];
+  for (unsigned s = 0; s < Streams; ++s) {
+    in[s] = decoders[s]->decoder_;
+    own[s] = indexes[s];
+    to[s] = out[s];
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    for (unsigned s = 0; s < Streams; ++s) {
+      to[s][i] = decode_symbol<Streams == 1>(in[s], tables, static_cast<std::size_t>(own[s][i]));
     }
   }
   for (unsigned s = 0; s < Streams; ++s) decoders[s]->decoder_ = in[s];
+}
+
+// Block by block over checked copies of the indexes.
+template <unsigned Streams, typename Index>
+void CompressAiDecoder::decode_checked(CompressAiDecoder* const* decoders, const Index* const* indexes,
+                                       std::int32_t* const* out, std::size_t count, const CompressAiTables& tables) {
+  constexpr std::size_t kBlock = 1024;
+  Index rows[Streams][kBlock];
+  const Index* copies[Streams];
+  std::int32_t* to[Streams];
+  for (std::size_t begin = 0; begin < count; begin += kBlock) {
+    const std::size_t block = std::min(kBlock, count - begin);
+    for (unsigned s = 0; s < Streams; ++s) {
+      take_indexes(indexes[s] + begin, block, rows[s], tables.rows());
+      copies[s] = rows[s];
+      to[s] = out[s] + begin;
+    }
+    decode_lockstep<Streams>(decoders, copies, to, block, tables);
+  }
 }
 
 template <typename Index>
 void CompressAiDecoder::decode(const Index* indexes, std::int32_t* out, std::size_t count,
                                const CompressAiTables& tables) {
   CompressAiDecoder* self = this;
-  decode_lockstep<1>(&self, &indexes, &out, count, tables);
+  decode_checked<1>(&self, &indexes, &out, count, tables);
 }
 
 template <typename Index>
@@ -242,7 +261,7 @@ void CompressAiDecoder::decode_four(CompressAiDecoder* const decoders[4], const 
                                     std::int32_t* const out[4], const std::size_t counts[4],
                                     const CompressAiTables& tables) {
   const std::size_t common = *std::min_element(counts, counts + 4);
-  decode_lockstep<4>(decoders, indexes, out, common, tables);
+  decode_checked<4>(decoders, indexes, out, common, tables);
   for (unsigned s = 0; s < 4; ++s) {
     decoders[s]->decode(indexes[s] + common, out[s] + common, counts[s] - common, tables);
   }
