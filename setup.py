@@ -3,8 +3,8 @@
 Metadata lives in pyproject.toml. Here is only what it cannot say: the kernels/ folder is installed as fastlic.kernels,
 and the C++ sources are compiled in parallel, incrementally and with header dependencies tracked.
 
-FASTLIC_SANITIZE=address,undefined builds the core with those sanitizers (reinstall without it afterwards). The bindings,
-whose templates would take most of the time and which touch no memory by themselves, are left as they are.
+FASTLIC_SANITIZE=address,undefined builds the core with those sanitizers (reinstall without it afterwards). The bindings
+are left as they are: their templates would take most of the time, and they touch no memory by themselves.
 """
 
 from __future__ import annotations

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-T = TypeVar("T")
 
 
 def array(name: str, value: Any, kinds: str) -> NDArray[Any]:
@@ -34,7 +32,7 @@ def array(name: str, value: Any, kinds: str) -> NDArray[Any]:
     return found if found.flags.c_contiguous else np.ascontiguousarray(found)
 
 
-def instance(name: str, value: Any, kind: type[T]) -> T:
+def instance(name: str, value: Any, kind: Any) -> Any:
     """``value``, if it is of that type."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be {kind.__name__}, got {type(value).__name__}")
