@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -69,3 +70,19 @@ def test_wheel_holds_the_package_its_types_and_its_kernels(tmp_path):
     shipped = [str(path.relative_to(ROOT)) for path in (ROOT / "fastlic" / "weights").glob("*.safetensors")]
     tracked = subprocess.run(["git", "ls-files", *shipped], cwd=ROOT, capture_output=True, text=True).stdout.split()
     assert set(tracked) <= set(names) or not shipped
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or shutil.which("readelf") is None, reason="ELF only")
+def test_extension_is_hardened():
+    from fastlic import _native
+
+    if "__asan_init" in readelf("--dyn-syms", _native.__file__):
+        pytest.skip("built with sanitizers")
+    assert "GNU_RELRO" in readelf("--program-headers", _native.__file__)
+    assert "BIND_NOW" in readelf("--dynamic", _native.__file__)
+    # FORTIFY leaves no trace where the compiler proves every copy to fit, as it does today.
+    assert "__stack_chk_fail" in readelf("--dyn-syms", _native.__file__)
+
+
+def readelf(what: str, path: str) -> str:
+    return subprocess.run(["readelf", "--wide", what, path], capture_output=True, text=True, check=True).stdout

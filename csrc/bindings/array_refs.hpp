@@ -3,37 +3,59 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "arrays.hpp"
 #include "fastlic/engine/arrays.hpp"
 
 namespace fastlic::bindings {
 
-inline engine::ArrayRef array_ref(const std::string& name, const py::array& array) {
-  engine::ArrayRef ref{};
-  if (py::isinstance<py::array_t<std::int8_t>>(array)) {
-    ref.type = engine::Type::int8;
-  } else if (py::isinstance<py::array_t<std::uint8_t>>(array)) {
-    ref.type = engine::Type::uint8;
-  } else if (py::isinstance<py::array_t<std::int32_t>>(array)) {
-    ref.type = engine::Type::int32;
-  } else {
-    throw py::type_error("array '" + name + "' must be int8, uint8 or int32");
+// Refers to int8 arrays, which are weights and may have any values; keeps copies of the others, whose values are checked
+// once and trusted then. The int8 arrays must outlive it.
+class ArrayRefs {
+ public:
+  explicit ArrayRefs(const py::dict& arrays) {
+    for (const auto& [key, value] : arrays) {
+      const char* text = PyUnicode_Check(key.ptr()) ? PyUnicode_AsUTF8(key.ptr()) : nullptr;
+      if (text == nullptr) {
+        PyErr_Clear();
+        throw py::type_error("names of arrays must be strings of valid characters");
+      }
+      const std::string name = text;
+      if (!py::isinstance<py::array>(value)) throw py::type_error("array '" + name + "' must be a numpy array");
+      refs_.emplace(name, ref(name, py::reinterpret_borrow<py::array>(value)));
+    }
   }
-  if ((array.flags() & py::array::c_style) == 0) throw py::value_error("array '" + name + "' must be C-contiguous");
-  ref.shape.assign(array.shape(), array.shape() + array.ndim());
-  ref.data = array.data();
-  return ref;
-}
 
-// The arrays must outlive the result.
-inline engine::Arrays array_refs(const py::dict& arrays) {
-  engine::Arrays refs;
-  for (const auto& [key, value] : arrays) {
-    const auto name = key.cast<std::string>();
-    refs.emplace(name, array_ref(name, value.cast<py::array>()));
+  const engine::Arrays& refs() const noexcept { return refs_; }
+
+ private:
+  engine::ArrayRef ref(const std::string& name, const py::array& array) {
+    engine::ArrayRef out{};
+    if (py::isinstance<py::array_t<std::int8_t>>(array)) {
+      out.type = engine::Type::int8;
+    } else if (py::isinstance<py::array_t<std::uint8_t>>(array)) {
+      out.type = engine::Type::uint8;
+    } else if (py::isinstance<py::array_t<std::int32_t>>(array)) {
+      out.type = engine::Type::int32;
+    } else {
+      throw py::type_error("array '" + name + "' must be int8, uint8 or int32");
+    }
+    if ((array.flags() & py::array::c_style) == 0) throw py::value_error("array '" + name + "' must be C-contiguous");
+    out.shape.assign(array.shape(), array.shape() + array.ndim());
+    if (out.type == engine::Type::int8) {
+      out.data = array.data();
+    } else {
+      const auto* bytes = static_cast<const char*>(array.data());
+      // operator new aligns the copy for any of the types.
+      out.data = copies_.emplace_back(bytes, bytes + array.nbytes()).data();
+    }
+    return out;
   }
-  return refs;
-}
+
+  engine::Arrays refs_;
+  std::vector<std::vector<char>> copies_;
+};
 
 }  // namespace fastlic::bindings

@@ -24,17 +24,18 @@ codes::Size checked_size(const Context& context, const Int32s& codes) {
 
 FASTLIC_BINDINGS(code_context) {
   py::class_<Context, std::shared_ptr<Context>>(module, "CodeContext")
-      .def(py::init([](const py::dict& arrays) { return std::make_shared<Context>(array_refs(arrays)); }),
+      .def(py::init([](const py::dict& arrays) { return std::make_shared<Context>(ArrayRefs(arrays).refs()); }),
            py::arg("arrays"))
       .def(
           "encode",
           [](const Context& self, const Int32s& codes) {
             const codes::Size size = checked_size(self, codes);
-            const std::int32_t* data = codes.data();
+            Call call;
+            const auto data = call.in(codes, "codes");
             std::vector<std::uint8_t> out;
             {
-              const py::gil_scoped_release release;
-              out = self.encode(data, size);
+              const auto unlocked = call.unlock();
+              out = self.encode(data.data(), size);
             }
             return to_bytes(out);
           },
@@ -44,11 +45,12 @@ FASTLIC_BINDINGS(code_context) {
           [](const Context& self, const Int32s& codes) {
             const codes::Size size = checked_size(self, codes);
             Array<std::uint32_t> result({codes.shape(0), codes.shape(1), codes.shape(2)});
-            const std::int32_t* data = codes.data();
+            Call call;
+            const auto data = call.in(codes, "codes");
             std::uint32_t* out = result.mutable_data();
             {
-              const py::gil_scoped_release release;
-              self.frequencies(data, size, out);
+              const auto unlocked = call.unlock();
+              self.frequencies(data.data(), size, out);
             }
             return result;
           },
@@ -58,10 +60,11 @@ FASTLIC_BINDINGS(code_context) {
           [](const Context& self, const py::buffer& data, Int32s out) {
             const codes::Size size = checked_size(self, out);
             const py::buffer_info info = data.request();
-            const std::span<const std::uint8_t> bytes = byte_view(info);
-            std::int32_t* codes = out.mutable_data();
-            const py::gil_scoped_release release;
-            self.decode(bytes.data(), bytes.size(), size, codes);
+            Call call;
+            const auto bytes = call.bytes(info, "data");
+            const auto codes = call.out(out, "out");
+            const auto unlocked = call.unlock();
+            self.decode(bytes.data(), bytes.size(), size, codes.data());
           },
           py::arg("data"), py::arg("out").noconvert());
 }

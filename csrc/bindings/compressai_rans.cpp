@@ -15,13 +15,14 @@ using Tables = std::shared_ptr<const CompressAiTables>;
 
 template <typename Index>
 py::bytes encode(const Array<std::int32_t>& symbols, const Array<Index>& indexes, const Tables& tables) {
-  require_equal(view(symbols).size(), view(indexes).size(), "symbols and indexes");
+  Call call;
+  const auto s = call.in(symbols, "symbols");
+  const auto i = call.in(indexes, "indexes");
+  require_equal(s.size(), i.size(), "symbols and indexes");
   std::vector<std::uint8_t> out;
   {
-    const std::span<const std::int32_t> s = view(symbols);
-    const Index* i = indexes.data();
-    const py::gil_scoped_release release;
-    out = compressai_encode(s.data(), i, s.size(), *tables);
+    const auto unlocked = call.unlock();
+    out = compressai_encode(s.data(), i.data(), s.size(), *tables);
   }
   return to_bytes(out);
 }
@@ -29,18 +30,19 @@ py::bytes encode(const Array<std::int32_t>& symbols, const Array<Index>& indexes
 // One stream per row of [streams, n] arrays.
 template <typename Index>
 py::list encode_many(const Array<std::int32_t>& symbols, const Array<Index>& indexes, const Tables& tables,
-                     unsigned threads) {
-  require_equal(view(symbols).size(), view(indexes).size(), "symbols and indexes");
+                     Threads threads) {
+  Call call;
+  const auto s = call.in(symbols, "symbols");
+  const auto i = call.in(indexes, "indexes");
+  require_equal(s.size(), i.size(), "symbols and indexes");
   if (symbols.ndim() != 2) throw py::value_error("symbols must be [streams, n]");
   const auto streams = static_cast<std::size_t>(symbols.shape(0));
   const auto count = static_cast<std::size_t>(symbols.shape(1));
   std::vector<std::vector<std::uint8_t>> out(streams);
   {
-    const std::int32_t* s = symbols.data();
-    const Index* i = indexes.data();
-    const py::gil_scoped_release release;
-    parallel_for(streams, threads, [&](std::size_t stream) {
-      out[stream] = compressai_encode(s + stream * count, i + stream * count, count, *tables);
+    const auto unlocked = call.unlock();
+    parallel_for(streams, threads.count, [&](std::size_t stream) {
+      out[stream] = compressai_encode(s.data() + stream * count, i.data() + stream * count, count, *tables);
     });
   }
   py::list result;
@@ -50,8 +52,12 @@ py::list encode_many(const Array<std::int32_t>& symbols, const Array<Index>& ind
 
 template <typename Index>
 void decode_many(const std::vector<py::buffer>& data, const Array<Index>& indexes, Array<std::int32_t> out,
-                 const Tables& tables, unsigned threads) {
-  require_equal(view(indexes).size(), view(out).size(), "indexes and out");
+                 const Tables& tables, Threads requested) {
+  const unsigned threads = requested.count;
+  Call call;
+  const Index* i = call.in(indexes, "indexes").data();
+  std::int32_t* o = call.out(out, "out").data();
+  require_equal(static_cast<std::size_t>(indexes.size()), static_cast<std::size_t>(out.size()), "indexes and out");
   if (indexes.ndim() != 2) throw py::value_error("indexes must be [streams, n]");
   require_equal(data.size(), static_cast<std::size_t>(indexes.shape(0)), "data and indexes");
   const std::size_t streams = data.size();
@@ -59,11 +65,9 @@ void decode_many(const std::vector<py::buffer>& data, const Array<Index>& indexe
   std::vector<py::buffer_info> infos;
   std::vector<std::span<const std::uint8_t>> views;
   for (const py::buffer& buffer : data) infos.push_back(buffer.request());
-  for (const py::buffer_info& info : infos) views.push_back(byte_view(info));
-  const Index* i = indexes.data();
-  std::int32_t* o = out.mutable_data();
+  for (std::size_t stream = 0; stream < streams; ++stream) views.push_back(call.bytes(infos[stream], "data", stream));
 
-  const py::gil_scoped_release release;
+  const auto unlocked = call.unlock();
   std::vector<CompressAiDecoder> decoders;
   decoders.reserve(streams);
   for (const auto& bytes : views) decoders.emplace_back(bytes.data(), bytes.size());
@@ -94,33 +98,42 @@ void decode_many(const std::vector<py::buffer>& data, const Array<Index>& indexe
 class PyDecoder {
  public:
   PyDecoder(const py::buffer& data, Tables tables)
-      : info_(data.request()), tables_(std::move(tables)), decoder_(byte_view(info_).data(), byte_view(info_).size()) {}
+      : info_(data.request()),
+        tables_(std::move(tables)),
+        decoder_(byte_view(info_, "data").data(), byte_view(info_, "data").size()) {}
 
   template <typename Index>
   void decode(const Array<Index>& indexes, Array<std::int32_t> out) {
-    require_equal(view(indexes).size(), view(out).size(), "indexes and out");
-    const std::span<const Index> i = view(indexes);
-    std::int32_t* o = out.mutable_data();
-    const py::gil_scoped_release release;
-    decoder_.decode(i.data(), o, i.size(), *tables_);
+    const Exclusive exclusive(busy_);
+    Call call;
+    call.bytes(info_, "data");
+    const auto i = call.in(indexes, "indexes");
+    const auto o = call.out(out, "out");
+    require_equal(i.size(), o.size(), "indexes and out");
+    const auto unlocked = call.unlock();
+    decoder_.decode(i.data(), o.data(), i.size(), *tables_);
   }
 
-  void finish() const { decoder_.finish(); }
+  void finish() {
+    const Exclusive exclusive(busy_);
+    decoder_.finish();
+  }
 
  private:
   py::buffer_info info_;
   Tables tables_;
   CompressAiDecoder decoder_;
+  std::atomic_flag busy_;
 };
 
 template <typename Index>
 void bind_index_type(py::module_& module, py::class_<PyDecoder>& decoder) {
   module.def("compressai_encode", &encode<Index>, py::arg("symbols").noconvert(), py::arg("indexes").noconvert(),
-             py::arg("tables"));
+             py::arg("tables").none(false));
   module.def("compressai_encode_many", &encode_many<Index>, py::arg("symbols").noconvert(),
-             py::arg("indexes").noconvert(), py::arg("tables"), py::arg("threads") = 0u);
+             py::arg("indexes").noconvert(), py::arg("tables").none(false), py::arg("threads") = 0);
   module.def("compressai_decode_many", &decode_many<Index>, py::arg("data"), py::arg("indexes").noconvert(),
-             py::arg("out").noconvert(), py::arg("tables"), py::arg("threads") = 0u);
+             py::arg("out").noconvert(), py::arg("tables").none(false), py::arg("threads") = 0);
   decoder.def("decode", &PyDecoder::decode<Index>, py::arg("indexes").noconvert(), py::arg("out").noconvert());
 }
 
@@ -131,14 +144,14 @@ FASTLIC_BINDINGS(compressai_rans) {
       .def(py::init([](const Array<std::int32_t>& cdf, const Array<std::int32_t>& lengths,
                        const Array<std::int32_t>& offsets) {
              if (cdf.ndim() != 2) throw py::value_error("quantized_cdf must be [rows, columns]");
-             return std::make_shared<CompressAiTables>(view(cdf), static_cast<std::size_t>(cdf.shape(1)), view(lengths),
-                                                       view(offsets));
+             return std::make_shared<CompressAiTables>(copied(cdf), static_cast<std::size_t>(cdf.shape(1)),
+                                                       copied(lengths), copied(offsets));
            }),
            py::arg("quantized_cdf").noconvert(), py::arg("lengths").noconvert(), py::arg("offsets").noconvert())
       .def_property_readonly("rows", &CompressAiTables::rows);
 
   py::class_<PyDecoder> decoder(module, "CompressAiDecoder");
-  decoder.def(py::init<const py::buffer&, Tables>(), py::arg("data"), py::arg("tables"))
+  decoder.def(py::init<const py::buffer&, Tables>(), py::arg("data"), py::arg("tables").none(false))
       .def("finish", &PyDecoder::finish);
   bind_index_type<std::uint8_t>(module, decoder);
   bind_index_type<std::int32_t>(module, decoder);

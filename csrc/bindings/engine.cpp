@@ -15,7 +15,7 @@ using engine::Engine;
 
 std::shared_ptr<Engine> vary(const Engine& base, const py::dict& changes, std::shared_ptr<const CdfTables> z_tables,
                              std::shared_ptr<const CdfTables> y_tables) {
-  return std::make_shared<Engine>(base, array_refs(changes), std::move(z_tables), std::move(y_tables));
+  return std::make_shared<Engine>(base, ArrayRefs(changes).refs(), std::move(z_tables), std::move(y_tables));
 }
 
 Int32s empty_map(std::size_t height, std::size_t width, std::size_t channels) {
@@ -23,9 +23,10 @@ Int32s empty_map(std::size_t height, std::size_t width, std::size_t channels) {
 }
 
 py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const std::vector<Int32s>& y,
-                     const std::vector<Int32s>& zones, unsigned threads) {
+                     const std::vector<Int32s>& zones, Threads threads) {
   require_equal(z.size(), y.size(), "lists z and y");
-  const auto zones_of = checked_zones(engine, zones, y.size());
+  const ZoneLists zones_of(engine, zones, y.size());
+  Call call;
   struct Image {
     Size size;
     engine::Target target;
@@ -38,10 +39,10 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
     const Size size = checked_size(engine, z[i], y[i], 1);
     auto& [z_out, y_out] = outputs.emplace_back(empty_map(z[i].shape(0), z[i].shape(1), z[i].shape(2)),
                                                 empty_map(size.height, size.width, y[i].shape(2)));
-    images.push_back(
-        {size, {z[i].data(), y[i].data(), zones_of[i]}, z_out.mutable_data(), y_out.mutable_data(), {}});
+    const engine::Target target{call.in(z[i], "z", i).data(), call.in(y[i], "y", i).data(), zones_of[i]};
+    images.push_back({size, target, z_out.mutable_data(), y_out.mutable_data(), {}});
   }
-  for_images(images, threads, [&](Image& image, unsigned inner) {
+  for_images(call, images, threads, [&](Image& image, unsigned inner) {
     image.bytes = engine.encode(image.target, image.size, image.z_out, image.y_out, inner);
   });
   py::list result;
@@ -53,36 +54,39 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
 }
 
 py::tuple symbols(const Engine& engine, const Int32s& z, const Int32s& y, const std::vector<Int32s>& zones,
-                  unsigned threads) {
+                  Threads threads) {
   const Size size = checked_size(engine, z, y, 1);
-  const engine::Target target{z.data(), y.data(), checked_zones(engine, zones, 1).front()};
+  const ZoneLists zones_of(engine, zones, 1);
+  Call call;
+  const engine::Target target{call.in(z, "z").data(), call.in(y, "y").data(), zones_of[0]};
   Engine::Symbols out;
   {
-    const py::gil_scoped_release release;
-    out = engine.symbols(target, size, threads);
+    const auto unlocked = call.unlock();
+    out = engine.symbols(target, size, threads.count);
   }
   const auto count = static_cast<py::ssize_t>(out.symbols.size());
   return py::make_tuple(Array<std::uint8_t>(count, out.indexes.data()), Int32s(count, out.symbols.data()));
 }
 
 py::list decode_many(const Engine& engine, const std::vector<py::buffer>& z, const std::vector<py::buffer>& y,
-                     const std::vector<std::pair<std::size_t, std::size_t>>& sizes, unsigned threads) {
+                     const std::vector<std::pair<std::size_t, std::size_t>>& sizes, Threads threads) {
   struct Image {
     Streams streams;
     std::int32_t *z_out, *y_out;
   };
+  Call call;
   std::vector<py::buffer_info> buffers;
   std::vector<Image> images;
   std::vector<std::pair<Int32s, Int32s>> outputs;
   const auto& model = engine.model();
-  for (const Streams& streams : checked_streams(engine, z, y, sizes, buffers)) {
+  for (const Streams& streams : checked_streams(engine, z, y, sizes, buffers, call)) {
     const Size& size = streams.size;
     auto& [z_out, y_out] =
         outputs.emplace_back(empty_map(size.hyper_height(), size.hyper_width(), model.hyper_channels()),
                              empty_map(size.height, size.width, model.latent_channels()));
     images.push_back({streams, z_out.mutable_data(), y_out.mutable_data()});
   }
-  for_images(images, threads, [&](const Image& image, unsigned inner) {
+  for_images(call, images, threads, [&](const Image& image, unsigned inner) {
     engine.decode(image.streams.z, image.streams.y, image.streams.size, image.z_out, image.y_out, inner);
   });
   py::list result;
@@ -94,10 +98,11 @@ py::list decode_many(const Engine& engine, const std::vector<py::buffer>& z, con
 
 FASTLIC_BINDINGS(engine) {
   py::class_<Engine, std::shared_ptr<Engine>>(module, "EntropyEngine")
-      .def(py::init(&make_engine<Engine>), py::arg("arrays"), py::arg("z_tables"), py::arg("y_tables"))
+      .def(py::init(&make_engine<Engine>), py::arg("arrays"), py::arg("z_tables").none(false),
+           py::arg("y_tables").none(false))
       .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(),
            py::arg("zones").noconvert(), py::arg("threads"))
-      .def("vary", &vary, py::arg("changes"), py::arg("z_tables"), py::arg("y_tables"))
+      .def("vary", &vary, py::arg("changes"), py::arg("z_tables").none(false), py::arg("y_tables").none(false))
       .def("symbols", &symbols, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("zones").noconvert(),
            py::arg("threads"))
       .def("decode_many", &decode_many, py::arg("z"), py::arg("y"), py::arg("sizes"), py::arg("threads"))

@@ -21,30 +21,33 @@ using Int32s = Array<std::int32_t>;
 template <class Engine>
 std::shared_ptr<Engine> make_engine(const py::dict& arrays, std::shared_ptr<const CdfTables> z_tables,
                                     std::shared_ptr<const CdfTables> y_tables) {
-  return std::make_shared<Engine>(array_refs(arrays), std::move(z_tables), std::move(y_tables));
+  return std::make_shared<Engine>(ArrayRefs(arrays).refs(), std::move(z_tables), std::move(y_tables));
 }
 
 // f(image, threads) for each image without Python's lock: one image per thread; a single image may use them all.
 template <class Image, class Function>
-void for_images(std::vector<Image>& images, unsigned threads, Function f) {
-  const py::gil_scoped_release release;
-  const unsigned inner = images.size() == 1 ? threads : 1;
-  parallel_for(images.size(), threads, [&](std::size_t i) { f(images[i], inner); });
+void for_images(Call& call, std::vector<Image>& images, Threads threads, Function f) {
+  const auto unlocked = call.unlock();
+  const unsigned inner = images.size() == 1 ? threads.count : 1;
+  parallel_for(images.size(), threads.count, [&](std::size_t i) { f(images[i], inner); });
 }
 
 // The zones of each image by scale index (engine::Target), or null for each where there are none.
-template <class Engine>
-std::vector<const std::int32_t*> checked_zones(const Engine& engine, const std::vector<Int32s>& zones,
-                                               std::size_t images) {
-  std::vector<const std::int32_t*> pointers(images, nullptr);
-  if (zones.empty()) return pointers;
-  require_equal(zones.size(), images, "lists zones and y");
-  for (std::size_t i = 0; i < images; ++i) {
-    require_equal(static_cast<std::size_t>(zones[i].size()), engine.model().y_tables->rows(), "zones and rows of tables");
-    pointers[i] = zones[i].data();
+class ZoneLists {
+ public:
+  template <class Engine>
+  ZoneLists(const Engine& engine, const std::vector<Int32s>& zones, std::size_t images) {
+    if (!zones.empty()) require_equal(zones.size(), images, "lists zones and y");
+    for (const Int32s& own : zones) {
+      require_equal(static_cast<std::size_t>(own.size()), engine.model().y_tables->rows(), "zones and rows of tables");
+      values_.push_back(copied(own));
+    }
   }
-  return pointers;
-}
+  const std::int32_t* operator[](std::size_t image) const { return values_.empty() ? nullptr : values_[image].data(); }
+
+ private:
+  std::vector<std::vector<std::int32_t>> values_;
+};
 
 // The streams of an image's two sections, and the size of its y.
 struct Streams {
@@ -57,14 +60,14 @@ template <class Engine>
 std::vector<Streams> checked_streams(const Engine& engine, const std::vector<py::buffer>& z,
                                      const std::vector<py::buffer>& y,
                                      const std::vector<std::pair<std::size_t, std::size_t>>& sizes,
-                                     std::vector<py::buffer_info>& buffers) {
+                                     std::vector<py::buffer_info>& buffers, Call& call) {
   require_equal(z.size(), y.size(), "lists z and y");
   require_equal(z.size(), sizes.size(), "lists z and sizes");
   buffers.reserve(2 * z.size());
   std::vector<Streams> streams;
   for (std::size_t i = 0; i < z.size(); ++i) {
-    const auto z_bytes = byte_view(buffers.emplace_back(z[i].request()));
-    const auto y_bytes = byte_view(buffers.emplace_back(y[i].request()));
+    const auto z_bytes = call.bytes(buffers.emplace_back(z[i].request()), "z", i);
+    const auto y_bytes = call.bytes(buffers.emplace_back(y[i].request()), "y", i);
     const Size size{sizes[i].first, sizes[i].second};
     engine.check_sizes(z_bytes.size(), y_bytes.size(), size);
     streams.push_back({size, z_bytes, y_bytes});

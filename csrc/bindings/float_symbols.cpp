@@ -14,22 +14,23 @@ using Floats = Array<float>;
 using Int32s = Array<std::int32_t>;
 
 void search(const ScaleSearch& bounds, const Floats& scales, Int32s out) {
-  const std::size_t count = view(scales).size();
-  require_equal(count, view(out).size(), "scales and out");
-  const float* in = scales.data();
-  std::int32_t* indexes = out.mutable_data();
-  const py::gil_scoped_release release;
-  bounds(in, count, indexes);
+  Call call;
+  const auto in = call.in(scales, "scales");
+  const auto indexes = call.out(out, "out");
+  require_equal(in.size(), indexes.size(), "scales and out");
+  const auto unlocked = call.unlock();
+  bounds(in.data(), in.size(), indexes.data());
 }
 
 bool round(const Floats& inputs, const std::optional<Floats>& means, Int32s out) {
-  const std::size_t count = view(inputs).size();
-  require_equal(count, view(out).size(), "inputs and out");
-  if (means) require_equal(count, view(*means).size(), "inputs and means");
-  const float *in = inputs.data(), *subtracted = means ? means->data() : nullptr;
-  std::int32_t* symbols = out.mutable_data();
-  const py::gil_scoped_release release;
-  return round_differences(in, subtracted, count, symbols);
+  Call call;
+  const auto in = call.in(inputs, "inputs");
+  const auto symbols = call.out(out, "out");
+  require_equal(in.size(), symbols.size(), "inputs and out");
+  const float* subtracted = means ? call.in(*means, "means").data() : nullptr;
+  if (means) require_equal(in.size(), static_cast<std::size_t>(means->size()), "inputs and means");
+  const auto unlocked = call.unlock();
+  return round_differences(in.data(), subtracted, in.size(), symbols.data());
 }
 
 }  // namespace
@@ -37,7 +38,7 @@ bool round(const Floats& inputs, const std::optional<Floats>& means, Int32s out)
 FASTLIC_BINDINGS(float_symbols) {
   py::class_<ScaleSearch, std::shared_ptr<ScaleSearch>>(module, "ScaleSearch")
       .def(py::init([](const Floats& bounds, float least) {
-             return std::make_shared<ScaleSearch>(view(bounds), least);
+             return std::make_shared<ScaleSearch>(copied(bounds), least);
            }),
            py::arg("bounds").noconvert(), py::arg("least"))
       .def("search", &search, py::arg("scales").noconvert(), py::arg("out").noconvert());

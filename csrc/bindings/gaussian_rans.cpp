@@ -9,30 +9,29 @@ namespace {
 
 py::bytes encode(const Array<std::int32_t>& symbols, const Array<float>& means, const Array<float>& scales,
                  unsigned lanes) {
-  const std::span<const std::int32_t> s = view(symbols);
-  require_equal(s.size(), view(means).size(), "symbols and means");
-  require_equal(s.size(), view(scales).size(), "symbols and scales");
+  Call call;
+  const auto s = call.in(symbols, "symbols");
+  const auto m = call.in(means, "means"), c = call.in(scales, "scales");
+  require_equal(s.size(), m.size(), "symbols and means");
+  require_equal(s.size(), c.size(), "symbols and scales");
   std::vector<std::uint8_t> out;
   {
-    const float* m = means.data();
-    const float* c = scales.data();
-    const py::gil_scoped_release release;
-    out = gaussian_encode(s.data(), m, c, s.size(), lanes);
+    const auto unlocked = call.unlock();
+    out = gaussian_encode(s.data(), m.data(), c.data(), s.size(), lanes);
   }
   return to_bytes(out);
 }
 
 void decode(const py::buffer& data, const Array<float>& means, const Array<float>& scales, Array<std::int32_t> out) {
-  require_equal(view(means).size(), view(scales).size(), "means and scales");
-  require_equal(view(means).size(), view(out).size(), "means and out");
   const py::buffer_info info = data.request();
-  const std::span<const std::uint8_t> bytes = byte_view(info);
-  const float* m = means.data();
-  const float* c = scales.data();
-  std::int32_t* o = out.mutable_data();
-  const std::size_t n = view(out).size();
-  const py::gil_scoped_release release;
-  gaussian_decode(bytes.data(), bytes.size(), m, c, o, n);
+  Call call;
+  const auto bytes = call.bytes(info, "data");
+  const auto m = call.in(means, "means"), c = call.in(scales, "scales");
+  const auto o = call.out(out, "out");
+  require_equal(m.size(), c.size(), "means and scales");
+  require_equal(m.size(), o.size(), "means and out");
+  const auto unlocked = call.unlock();
+  gaussian_decode(bytes.data(), bytes.size(), m.data(), c.data(), o.data(), o.size());
 }
 
 py::array_t<std::uint16_t> tail_table() {

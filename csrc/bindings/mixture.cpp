@@ -23,9 +23,10 @@ std::pair<std::size_t, std::size_t> checked(const Array<float>& probabilities, c
 
 void rows(const Array<float>& probabilities, Int32s cdf) {
   const auto [count, slots] = checked(probabilities, cdf);
-  const float* in = probabilities.data();
-  std::int32_t* out = cdf.mutable_data();
-  const py::gil_scoped_release release;
+  Call call;
+  const float* in = call.in(probabilities, "probabilities").data();
+  std::int32_t* out = call.out(cdf, "cdf").data();
+  const auto unlocked = call.unlock();
   mixture_rows(in, count, slots, out);
 }
 
@@ -34,28 +35,29 @@ void intervals(const Array<float>& probabilities, const Int32s& symbols, Uint16s
   if (probabilities.ndim() != 2) throw py::value_error("probabilities must be [rows, slots]");
   const auto count = static_cast<std::size_t>(probabilities.shape(0));
   const auto slots = static_cast<std::size_t>(probabilities.shape(1));
-  require_equal(count, view(symbols).size(), "rows and symbols");
-  require_equal(count, view(starts).size(), "rows and starts");
-  require_equal(count, view(frequencies).size(), "rows and frequencies");
-  const float* in = probabilities.data();
-  const std::int32_t* s = symbols.data();
-  std::uint16_t *first = starts.mutable_data(), *size = frequencies.mutable_data();
-  const py::gil_scoped_release release;
+  Call call;
+  const float* in = call.in(probabilities, "probabilities").data();
+  const auto s = call.in(symbols, "symbols");
+  const auto first = call.out(starts, "starts"), size = call.out(frequencies, "frequencies");
+  require_equal(count, s.size(), "rows and symbols");
+  require_equal(count, first.size(), "rows and starts");
+  require_equal(count, size.size(), "rows and frequencies");
+  const auto unlocked = call.unlock();
   std::vector<std::int32_t> cdf(slots + 2);
   for (std::size_t r = 0; r < count; ++r) {
     mixture_rows(in + r * slots, 1, slots, cdf.data());
-    mixture_intervals(cdf.data(), 1, slots, s + r, first + r, size + r);
+    mixture_intervals(cdf.data(), 1, slots, &s[r], &first[r], &size[r]);
   }
 }
 
 py::bytes encode(const Uint16s& starts, const Uint16s& frequencies) {
-  require_equal(view(starts).size(), view(frequencies).size(), "starts and frequencies");
+  Call call;
+  const auto first = call.in(starts, "starts"), size = call.in(frequencies, "frequencies");
+  require_equal(first.size(), size.size(), "starts and frequencies");
   std::vector<std::uint8_t> out;
   {
-    const std::uint16_t *first = starts.data(), *size = frequencies.data();
-    const std::size_t count = view(starts).size();
-    const py::gil_scoped_release release;
-    out = encode_intervals(first, size, count);
+    const auto unlocked = call.unlock();
+    out = encode_intervals(first.data(), size.data(), first.size());
   }
   return to_bytes(out);
 }
@@ -63,28 +65,35 @@ py::bytes encode(const Uint16s& starts, const Uint16s& frequencies) {
 class PyMixtureDecoder {
  public:
   explicit PyMixtureDecoder(const py::buffer& data)
-      : info_(data.request()), decoder_(byte_view(info_).data(), byte_view(info_).size()) {}
+      : info_(data.request()), decoder_(byte_view(info_, "data").data(), byte_view(info_, "data").size()) {}
 
   void decode(const Array<float>& probabilities, Int32s out) {
+    const Exclusive exclusive(busy_);
     if (probabilities.ndim() != 2) throw py::value_error("probabilities must be [rows, slots]");
     const auto count = static_cast<std::size_t>(probabilities.shape(0));
     const auto slots = static_cast<std::size_t>(probabilities.shape(1));
-    require_equal(count, view(out).size(), "rows and out");
-    const float* in = probabilities.data();
-    std::int32_t* symbols = out.mutable_data();
-    const py::gil_scoped_release release;
+    Call call;
+    call.bytes(info_, "data");
+    const float* in = call.in(probabilities, "probabilities").data();
+    const auto symbols = call.out(out, "out");
+    require_equal(count, symbols.size(), "rows and out");
+    const auto unlocked = call.unlock();
     std::vector<std::int32_t> cdf(slots + 2);
     for (std::size_t r = 0; r < count; ++r) {
       mixture_rows(in + r * slots, 1, slots, cdf.data());
-      decoder_.decode(cdf.data(), 1, slots, symbols + r);
+      decoder_.decode(cdf.data(), 1, slots, &symbols[r]);
     }
   }
 
-  void finish() const { decoder_.finish(); }
+  void finish() {
+    const Exclusive exclusive(busy_);
+    decoder_.finish();
+  }
 
  private:
   py::buffer_info info_;
   MixtureDecoder decoder_;
+  std::atomic_flag busy_;
 };
 
 }  // namespace

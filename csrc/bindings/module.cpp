@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "arrays.hpp"
 #include "fastlic/crc32c.hpp"
 #include "fastlic/errors.hpp"
 #include "fastlic/isa.hpp"
@@ -26,11 +27,9 @@ void translate_corrupt_stream(std::exception_ptr pointer) {
 
 std::uint32_t crc32c(const py::buffer& data, std::uint32_t crc) {
   const py::buffer_info info = data.request();
-  if (info.ndim != 1 || info.itemsize != 1 || (info.size > 0 && info.strides[0] != 1)) {
-    throw py::value_error("crc32c needs contiguous bytes");
-  }
+  const auto bytes = fastlic::bindings::byte_view(info, "data");
   const py::gil_scoped_release release;
-  return fastlic::crc32c(static_cast<const std::uint8_t*>(info.ptr), static_cast<std::size_t>(info.size), crc);
+  return fastlic::crc32c(bytes.data(), bytes.size(), crc);
 }
 
 }  // namespace
@@ -48,7 +47,8 @@ PYBIND11_MODULE(_native, module) {
     return names;
   });
   module.def("clock_ghz", &fastlic::clock_ghz, py::call_guard<py::gil_scoped_release>());
-  module.def("set_isa", [](const std::string& name) { fastlic::set_isa(fastlic::isa_from_name(name)); });
+  module.def(
+      "set_isa", [](const std::string& name) { fastlic::set_isa(fastlic::isa_from_name(name)); }, py::arg("name"));
 
   for (const fastlic::bindings::Binder binder : fastlic::bindings::binders()) binder(module);
 }

@@ -5,8 +5,27 @@
 #include <stdexcept>
 #include <string>
 
+#include "fastlic/load_once.hpp"
+
 namespace fastlic {
 namespace {
+
+[[noreturn, gnu::cold, gnu::noinline]] void refuse_index(std::size_t index, std::size_t rows) {
+  throw std::invalid_argument("index " + std::to_string(index) + " names no row; the tables have " +
+                              std::to_string(rows));
+}
+
+// Read, checked and used at once: others may change indexes under our hands.
+std::size_t checked(const std::uint8_t* index, std::size_t rows) {
+  const std::size_t row = load_once(index);
+  if (row >= rows) [[unlikely]] refuse_index(row, rows);
+  return row;
+}
+
+[[noreturn, gnu::cold, gnu::noinline]] void refuse_symbol(std::int32_t symbol, std::size_t at, std::uint32_t symbols) {
+  throw std::invalid_argument("symbol " + std::to_string(symbol) + " at " + std::to_string(at) + " is not in 0.." +
+                              std::to_string(symbols - 1));
+}
 
 [[noreturn]] void refuse(std::size_t row, const std::string& fault) {
   throw std::invalid_argument("row " + std::to_string(row) + " of the tables: " + fault);
@@ -64,31 +83,21 @@ void CategoricalTables::add_row(std::span<const std::int32_t> cdf) {
   }
 }
 
-void CategoricalTables::check_indexes(const std::uint8_t* indexes, std::size_t count) const {
-  const std::size_t top = count == 0 ? 0 : *std::max_element(indexes, indexes + count);
-  if (top >= rows()) {
-    throw std::invalid_argument("index " + std::to_string(top) + " names no row; the tables have " +
-                                std::to_string(rows()));
-  }
-}
-
 std::vector<std::uint8_t> CategoricalTables::encode(const std::int32_t* symbols, const std::uint8_t* indexes,
                                                     std::size_t count) const {
-  check_indexes(indexes, count);
   constexpr std::size_t kBlock = 4096;
   WordBuffer words(4 * std::min(count, kBlock) + 64);
   std::uint64_t state = kState64Low;
+  const Row* rows = rows_.data();  // outputs could lie over members, as far as the compiler knows
+  const std::size_t count_of_rows = rows_.size();
   for (std::size_t end = count; end > 0;) {
     const std::size_t begin = end > kBlock ? end - kBlock : 0;
     words.reserve(4 * (end - begin));
     Rans64Encoder out{state, words.next()};
     for (std::size_t i = end; i-- > begin;) {
-      const Row& row = rows_[indexes[i]];
-      const auto symbol = static_cast<std::uint32_t>(symbols[i]);
-      if (symbol >= row.symbols) {
-        throw std::invalid_argument("symbol " + std::to_string(symbols[i]) + " at " + std::to_string(i) +
-                                    " is not in 0.." + std::to_string(row.symbols - 1));
-      }
+      const Row& row = rows[checked(&indexes[i], count_of_rows)];
+      const auto symbol = static_cast<std::uint32_t>(load_once(&symbols[i]));
+      if (symbol >= row.symbols) refuse_symbol(static_cast<std::int32_t>(symbol), i, row.symbols);
       const std::uint32_t* starts = &starts_[row.begin];
       out.put(starts[symbol], starts[symbol + 1] - starts[symbol], reciprocals_[row.begin + symbol], precision_);
     }
@@ -101,15 +110,19 @@ std::vector<std::uint8_t> CategoricalTables::encode(const std::int32_t* symbols,
 
 void CategoricalTables::decode(const std::uint8_t* data, std::size_t size, const std::uint8_t* indexes,
                                std::int32_t* out, std::size_t count) const {
-  check_indexes(indexes, count);
   Rans64Decoder in(data, size);
+  const Row* rows = rows_.data();
+  const std::size_t count_of_rows = rows_.size();
+  const std::uint32_t* all_starts = starts_.data();
+  const std::uint16_t* guides = guides_.data();
+  const unsigned precision = precision_;
   for (std::size_t i = 0; i < count; ++i) {
-    const Row& row = rows_[indexes[i]];
-    const std::uint32_t* starts = &starts_[row.begin];
-    const std::uint64_t code = in.code(precision_);
-    std::uint32_t symbol = guides_[row.guide + (code >> row.drop)];
+    const Row& row = rows[checked(&indexes[i], count_of_rows)];
+    const std::uint32_t* starts = all_starts + row.begin;
+    const std::uint64_t code = in.code(precision);
+    std::uint32_t symbol = guides[row.guide + (code >> row.drop)];
     while (starts[symbol + 1] <= code) ++symbol;
-    in.take(code, starts[symbol], starts[symbol + 1] - starts[symbol], precision_);
+    in.take(code, starts[symbol], starts[symbol + 1] - starts[symbol], precision);
     out[i] = static_cast<std::int32_t>(symbol);
   }
   in.finish();

@@ -107,6 +107,7 @@ void CdfTables::add_row(std::span<const std::int32_t> cdf, std::int32_t offset, 
   for (std::uint32_t slot = 0; slot <= size; ++slot) {
     const int value = slot == escape ? kEscapeValue : static_cast<int>(std::int64_t{offset} + slot - base);
     const auto byte = static_cast<std::uint8_t>(value);
+    likeliest_ = std::max(likeliest_, frequency(slot));
     if (slot != escape) {
       encode_[r * 256 + byte] = static_cast<std::uint32_t>(cdf[slot]) << kFieldBits | frequency(slot);
       costs_[r * 256 + byte] = cost(slot);
@@ -118,13 +119,15 @@ void CdfTables::add_row(std::span<const std::int32_t> cdf, std::int32_t offset, 
   }
 }
 
-void CdfTables::check_indexes(const std::uint8_t* indexes, std::size_t count) const {
-  if (count == 0) return;
-  const unsigned top = simd::block_kernels(active_isa()).max_index(indexes, count);
-  if (top >= rows()) {
-    throw std::invalid_argument("index " + std::to_string(top) + " names no row; the tables have " +
-                                std::to_string(rows()));
-  }
+unsigned CdfTables::take_indexes(const std::uint8_t* from, std::size_t count, std::uint8_t* to) const {
+  const unsigned top = simd::block_kernels(active_isa()).copy_indexes(from, count, to);
+  if (count != 0 && top >= rows()) refuse_index(top);
+  return top;
+}
+
+void CdfTables::refuse_index(unsigned index) const {
+  throw std::invalid_argument("index " + std::to_string(index) + " names no row; the tables have " +
+                              std::to_string(rows()));
 }
 
 }  // namespace fastlic

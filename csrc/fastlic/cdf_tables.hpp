@@ -56,6 +56,9 @@ class CdfTables {
   std::size_t rows() const noexcept { return rows_.size(); }
   const CdfRow& row(std::size_t index) const noexcept { return rows_[index]; }
 
+  // The largest frequency of any slot.
+  std::uint32_t likeliest() const noexcept { return likeliest_; }
+
   // Rows below this one are all plain, so a block whose indexes stay below it needs no per-symbol care.
   unsigned first_special_row() const noexcept { return first_special_; }
 
@@ -63,14 +66,17 @@ class CdfTables {
   const std::uint32_t* encode_words() const noexcept { return encode_.data(); }  // [rows][256], column: u8(t - base)
   const std::uint16_t* costs() const noexcept { return costs_.data(); }          // same shape; bits in 1/256
 
-  // Throws std::invalid_argument if an index names no row.
-  void check_indexes(const std::uint8_t* indexes, std::size_t count) const;
+  // Copies indexes, which others may change, and returns the largest of the copy; std::invalid_argument if that names no
+  // row. From then on only the copy is read.
+  unsigned take_indexes(const std::uint8_t* from, std::size_t count, std::uint8_t* to) const;
+  [[noreturn, gnu::cold]] void refuse_index(unsigned index) const;
 
  private:
   void add_row(std::span<const std::int32_t> cdf, std::int32_t offset, std::uint8_t shift);
 
   unsigned precision_;
   unsigned first_special_ = 0;
+  std::uint32_t likeliest_ = 1;
   std::vector<CdfRow> rows_;
   std::vector<std::uint32_t> decode_storage_;
   std::uint32_t* decode_ = nullptr;  // into decode_storage_, aligned to a cache line

@@ -5,8 +5,10 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "fastlic/errors.hpp"
+#include "fastlic/load_once.hpp"
 
 namespace fastlic {
 namespace {
@@ -16,18 +18,29 @@ constexpr unsigned kNibbleBits = 4;
 // int32 symbols and offsets within +-2^30 make zig-zag values below 2^34: nine nibbles.
 constexpr unsigned kMaxNibbles = 9;
 
+// The row that an index names. Read, checked and used at once: others may change indexes under our hands.
+[[noreturn, gnu::cold, gnu::noinline]] void refuse_index(std::int32_t index, std::size_t rows) {
+  throw std::invalid_argument("index " + std::to_string(index) + " names no row; the tables have " +
+                              std::to_string(rows));
+}
+
 template <typename Index>
-void check_indexes(const Index* indexes, std::size_t count, const CompressAiTables& tables) {
-  Index low = 0;
-  Index high = 0;
+std::size_t row_of(const Index* index, std::size_t rows) {
+  const Index row = load_once(index);
+  if (static_cast<std::uint32_t>(row) >= rows) [[unlikely]] refuse_index(row, rows);
+  return static_cast<std::size_t>(row);
+}
+
+// A copy of indexes, all of which name rows.
+template <typename Index>
+void take_indexes(const Index* __restrict from, std::size_t count, Index* __restrict to, std::size_t rows) {
+  std::make_unsigned_t<Index> top = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    low = std::min(low, indexes[i]);
-    high = std::max(high, indexes[i]);
+    const Index index = from[i];
+    to[i] = index;
+    top = std::max(top, static_cast<std::make_unsigned_t<Index>>(index));
   }
-  if (low < 0 || (count > 0 && static_cast<std::size_t>(high) >= tables.rows())) {
-    throw std::invalid_argument("indexes run from " + std::to_string(low) + " to " + std::to_string(high) +
-                                "; the tables have " + std::to_string(tables.rows()) + " rows");
-  }
+  if (top >= rows && count != 0) refuse_index(static_cast<std::int32_t>(top), rows);
 }
 
 class Encoder {
@@ -40,8 +53,9 @@ class Encoder {
     // A slot and ten nibbles are 56 bits: at most two words.
     words_.reserve(count * 8 + 8);
     Rans64Encoder out{state_, words_.next()};
+    const std::size_t rows = tables.rows();
     for (std::size_t i = count; i-- > 0;) {
-      const CompressAiTables::Row& row = tables.row(static_cast<std::size_t>(indexes[i]));
+      const CompressAiTables::Row& row = tables.row(row_of(&indexes[i], rows));
       const std::int64_t value = std::int64_t{symbols[i]} - row.offset;
       std::uint32_t slot = static_cast<std::uint32_t>(value);
       if (value < 0 || value >= row.escape) [[unlikely]] {
@@ -131,7 +145,6 @@ void CompressAiTables::add_row(std::span<const std::int32_t> cdf, std::int32_t o
 template <typename Index>
 std::vector<std::uint8_t> compressai_encode(const std::int32_t* symbols, const Index* indexes, std::size_t count,
                                             const CompressAiTables& tables) {
-  check_indexes(indexes, count, tables);
   constexpr std::size_t kBlock = 8192;
   Encoder encoder(count);
   for (std::size_t end = count; end > 0;) {
@@ -202,30 +215,53 @@ template <unsigned Streams, typename Index>
 void CompressAiDecoder::decode_lockstep(CompressAiDecoder* const* decoders, const Index* const* indexes,
                                         std::int32_t* const* out, std::size_t count, const CompressAiTables& tables) {
   Rans64Decoder in[Streams];  // local copies, so that they live in registers
-  for (unsigned s = 0; s < Streams; ++s) in[s] = decoders[s]->decoder_;
+  const Index* own[Streams];
+  std::int32_t* to[Streams];
+  for (unsigned s = 0; s < Streams; ++s) {
+    in[s] = decoders[s]->decoder_;
+    own[s] = indexes[s];
+    to[s] = out[s];
+  }
   for (std::size_t i = 0; i < count; ++i) {
     for (unsigned s = 0; s < Streams; ++s) {
-      out[s][i] = decode_symbol<Streams == 1>(in[s], tables, static_cast<std::size_t>(indexes[s][i]));
+      to[s][i] = decode_symbol<Streams == 1>(in[s], tables, static_cast<std::size_t>(own[s][i]));
     }
   }
   for (unsigned s = 0; s < Streams; ++s) decoders[s]->decoder_ = in[s];
 }
 
+// Block by block over checked copies of the indexes.
+template <unsigned Streams, typename Index>
+void CompressAiDecoder::decode_checked(CompressAiDecoder* const* decoders, const Index* const* indexes,
+                                       std::int32_t* const* out, std::size_t count, const CompressAiTables& tables) {
+  constexpr std::size_t kBlock = 1024;
+  Index rows[Streams][kBlock];
+  const Index* copies[Streams];
+  std::int32_t* to[Streams];
+  for (std::size_t begin = 0; begin < count; begin += kBlock) {
+    const std::size_t block = std::min(kBlock, count - begin);
+    for (unsigned s = 0; s < Streams; ++s) {
+      take_indexes(indexes[s] + begin, block, rows[s], tables.rows());
+      copies[s] = rows[s];
+      to[s] = out[s] + begin;
+    }
+    decode_lockstep<Streams>(decoders, copies, to, block, tables);
+  }
+}
+
 template <typename Index>
 void CompressAiDecoder::decode(const Index* indexes, std::int32_t* out, std::size_t count,
                                const CompressAiTables& tables) {
-  check_indexes(indexes, count, tables);
   CompressAiDecoder* self = this;
-  decode_lockstep<1>(&self, &indexes, &out, count, tables);
+  decode_checked<1>(&self, &indexes, &out, count, tables);
 }
 
 template <typename Index>
 void CompressAiDecoder::decode_four(CompressAiDecoder* const decoders[4], const Index* const indexes[4],
                                     std::int32_t* const out[4], const std::size_t counts[4],
                                     const CompressAiTables& tables) {
-  for (unsigned s = 0; s < 4; ++s) check_indexes(indexes[s], counts[s], tables);
   const std::size_t common = *std::min_element(counts, counts + 4);
-  decode_lockstep<4>(decoders, indexes, out, common, tables);
+  decode_checked<4>(decoders, indexes, out, common, tables);
   for (unsigned s = 0; s < 4; ++s) {
     decoders[s]->decode(indexes[s] + common, out[s] + common, counts[s] - common, tables);
   }

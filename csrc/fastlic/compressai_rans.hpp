@@ -88,6 +88,9 @@ class CompressAiDecoder {
 
  private:
   template <unsigned Streams, typename Index>
+  static void decode_checked(CompressAiDecoder* const* decoders, const Index* const* indexes, std::int32_t* const* out,
+                             std::size_t count, const CompressAiTables& tables);
+  template <unsigned Streams, typename Index>
   static void decode_lockstep(CompressAiDecoder* const* decoders, const Index* const* indexes, std::int32_t* const* out,
                               std::size_t count, const CompressAiTables& tables);
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "fastlic/errors.hpp"
+#include "fastlic/load_once.hpp"
 
 namespace fastlic {
 namespace {
@@ -36,7 +37,7 @@ LaneReader::LaneReader(const std::uint8_t* data, std::size_t size, StreamKind ki
     in_tail_ = true;
     return;
   }
-  const unsigned header = data[0];
+  const unsigned header = load_once(&data[0]);
   const unsigned log_lanes = header & 7u;
   if (header >> kKindShift != static_cast<unsigned>(kind) || (1u << log_lanes) > kMaxLanes) {
     throw CorruptStream("rANS stream: unknown header byte " + std::to_string(header));

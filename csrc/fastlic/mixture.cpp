@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "fastlic/load_once.hpp"
+
 namespace fastlic {
 namespace {
 
@@ -54,6 +56,7 @@ void mixture_rows(const float* probabilities, std::size_t rows, std::size_t slot
     }
     for (std::int32_t& f : frequencies) f += f == 0 ? 1 : 0;
     frequencies[donor] -= zeros;
+    std::int32_t end = 0;
     cdf[0] = 0;
     for (std::size_t i = 0; i < slots; ++i) {
       if (frequencies[i] < 1) {
@@ -61,21 +64,21 @@ void mixture_rows(const float* probabilities, std::size_t rows, std::size_t slot
                                     " slots has no slot that can spare points for the others: the latent's largest "
                                     "magnitude is too large for 16-bit rows");
       }
-      cdf[i + 1] = cdf[i] + frequencies[i];
+      cdf[i + 1] = end += frequencies[i];
     }
     cdf[slots + 1] = kTotal;
-    if (cdf[slots] >= kTotal) throw std::invalid_argument("a row of a mixture leaves no room for its escape");
+    if (end >= kTotal) throw std::invalid_argument("a row of a mixture leaves no room for its escape");
   }
 }
 
 void mixture_intervals(const std::int32_t* cdf, std::size_t rows, std::size_t slots, const std::int32_t* symbols,
                        std::uint16_t* starts, std::uint16_t* frequencies) {
   for (std::size_t r = 0; r < rows; ++r, cdf += slots + 2) {
-    if (symbols[r] < 0 || static_cast<std::size_t>(symbols[r]) >= slots) {
-      throw std::invalid_argument("symbol " + std::to_string(symbols[r]) + " is not in 0.." +
-                                  std::to_string(slots - 1));
+    const std::int32_t symbol = load_once(&symbols[r]);
+    if (symbol < 0 || static_cast<std::size_t>(symbol) >= slots) {
+      throw std::invalid_argument("symbol " + std::to_string(symbol) + " is not in 0.." + std::to_string(slots - 1));
     }
-    const auto slot = static_cast<std::size_t>(symbols[r]);
+    const auto slot = static_cast<std::size_t>(symbol);
     starts[r] = static_cast<std::uint16_t>(cdf[slot]);
     frequencies[r] = static_cast<std::uint16_t>(cdf[slot + 1] - cdf[slot]);
   }
@@ -86,8 +89,13 @@ std::vector<std::uint8_t> encode_intervals(const std::uint16_t* starts, const st
   WordBuffer words(4 * count + 8);  // a symbol writes one word at most
   Rans64Encoder out{kState64Low, words.next()};
   for (std::size_t i = count; i-- > 0;) {
-    if (frequencies[i] == 0) throw std::invalid_argument("interval " + std::to_string(i) + " is empty");
-    out.put(starts[i], frequencies[i], Reciprocal(frequencies[i]), kPrecision);
+    const std::uint16_t start = load_once(&starts[i]), frequency = load_once(&frequencies[i]);
+    if (frequency == 0) throw std::invalid_argument("interval " + std::to_string(i) + " is empty");
+    if (start + frequency > kTotal) {
+      throw std::invalid_argument("interval " + std::to_string(i) + " ends at " + std::to_string(start + frequency) +
+                                  ", beyond 65536");
+    }
+    out.put(start, frequency, Reciprocal(frequency), kPrecision);
   }
   words.written_down_to(out.next);
   return rans64_stream(out.state, words);

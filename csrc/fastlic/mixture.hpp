@@ -21,7 +21,7 @@ void mixture_rows(const float* probabilities, std::size_t rows, std::size_t slot
 void mixture_intervals(const std::int32_t* cdf, std::size_t rows, std::size_t slots, const std::int32_t* symbols,
                        std::uint16_t* starts, std::uint16_t* frequencies);
 
-// Intervals of 2^16, none of them empty, in the order of decoding.
+// Intervals of 2^16 in the order of decoding; std::invalid_argument for one that is empty or ends beyond 2^16.
 std::vector<std::uint8_t> encode_intervals(const std::uint16_t* starts, const std::uint16_t* frequencies,
                                            std::size_t count);
 

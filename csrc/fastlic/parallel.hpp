@@ -1,23 +1,39 @@
 // Independent jobs on a few threads: how batches of streams are coded, and the layers of one image.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <vector>
 
 namespace fastlic {
 
-// Threads for `jobs` jobs: `requested`, or every core if that is 0; never more than jobs.
+// Threads for `jobs` jobs: `requested`, or every core if that is 0; never more than jobs, nor than 64 or the cores.
 inline unsigned thread_count(unsigned requested, std::size_t jobs) {
-  unsigned threads = requested != 0 ? requested : std::thread::hardware_concurrency();
-  if (threads > jobs) threads = static_cast<unsigned>(jobs);
-  return threads == 0 ? 1 : threads;
+  constexpr unsigned kMost = 64;
+  static const unsigned cores = std::thread::hardware_concurrency();
+  const std::size_t threads = std::min(requested != 0 ? requested : cores, std::max(kMost, cores));
+  return static_cast<unsigned>(std::max<std::size_t>(1, std::min(threads, jobs)));
+}
+
+// Starts up to `count` threads that run `work`. Where no more are to be had, those that started do with it.
+template <typename Work>
+std::vector<std::thread> start_threads(unsigned count, const Work& work) {
+  std::vector<std::thread> threads;
+  threads.reserve(count);
+  try {
+    for (unsigned t = 0; t < count; ++t) threads.emplace_back(work);
+  } catch (const std::system_error&) {
+  } catch (const std::bad_alloc&) {
+  }
+  return threads;
 }
 
 // Jobs 0..count-1, each taken once by whoever calls work().
@@ -60,13 +76,7 @@ template <typename Job>
 void parallel_for(std::size_t jobs, unsigned requested, const Job& job) {
   const unsigned threads = thread_count(requested, jobs);
   JobQueue<Job> queue(jobs, job);
-  std::vector<std::thread> helpers;
-  helpers.reserve(threads - 1);
-  try {
-    for (unsigned t = 1; t < threads; ++t) helpers.emplace_back([&queue] { queue.work(); });
-  } catch (const std::system_error&) {
-    // No more threads to be had: those that started, and this one, do the work.
-  }
+  std::vector<std::thread> helpers = start_threads(threads - 1, [&queue] { queue.work(); });
   queue.work();
   for (std::thread& helper : helpers) helper.join();
   queue.rethrow();
@@ -76,14 +86,8 @@ void parallel_for(std::size_t jobs, unsigned requested, const Job& job) {
 // waking one costs less than starting it. One round at a time.
 class Team {
  public:
-  explicit Team(unsigned requested) {
-    const unsigned threads = thread_count(requested, static_cast<std::size_t>(-1));
-    try {
-      for (unsigned t = 1; t < threads; ++t) helpers_.emplace_back([this] { serve(); });
-    } catch (const std::system_error&) {
-      // Those that started, and the caller, do the work.
-    }
-  }
+  explicit Team(unsigned requested)
+      : helpers_(start_threads(thread_count(requested, static_cast<std::size_t>(-1)) - 1, [this] { serve(); })) {}
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
   ~Team() {

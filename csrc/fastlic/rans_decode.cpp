@@ -1,5 +1,6 @@
 // RansDecoder: header, blocks of symbols, end checks. The inner loops are in simd/.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <limits>
 #include <string>
@@ -87,12 +88,12 @@ void RansDecoder::complete(const CdfRow& row, Symbol& out, std::uint64_t positio
 
 template <typename Symbol>
 void RansDecoder::decode_blocks(const std::uint8_t* indexes, Symbol* out, std::size_t count) {
+  alignas(64) std::array<std::uint8_t, kBlock> rows;  // checked and used; `indexes` may change under our hands
   while (count > 0) {
     const std::size_t block = std::min(count, kBlock);
-    const unsigned top = simd::block_kernels(active_isa()).max_index(indexes, block);
-    if (top >= tables_->rows()) tables_->check_indexes(indexes, block);
-    const bool escaped = decode_words(indexes, out, block);
-    if (escaped || top >= tables_->first_special_row()) apply_side(indexes, out, block, escaped);
+    const unsigned top = tables_->take_indexes(indexes, block, rows.data());
+    const bool escaped = decode_words(rows.data(), out, block);
+    if (escaped || top >= tables_->first_special_row()) apply_side(rows.data(), out, block, escaped);
     decoded_ += block;
     indexes += block;
     out += block;

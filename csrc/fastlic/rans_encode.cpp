@@ -1,11 +1,13 @@
 // rans_encode: blocks of symbols from the last to the first. The inner loops are in simd/.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <stdexcept>
 #include <string>
 
 #include "fastlic/bit_marks.hpp"
 #include "fastlic/isa.hpp"
+#include "fastlic/load_once.hpp"
 #include "fastlic/rans.hpp"
 #include "fastlic/simd/rans_kernels.hpp"
 #include "fastlic/word_buffer.hpp"
@@ -36,14 +38,16 @@ Split split(std::int32_t symbol, const CdfRow& row) noexcept {
 // Bytes that the symbols will take, from some of them, in integers: the lane count may depend on the data only.
 template <typename Symbol>
 std::uint64_t estimate_bytes(const Symbol* symbols, const std::uint8_t* indexes, std::size_t count,
-                             const CdfTables& tables) noexcept {
+                             const CdfTables& tables) {
   const Samples samples(count);
   std::uint64_t cost = 0;
   for (std::size_t sample = 0; sample < samples.size(); ++sample) {
     const std::size_t i = samples[sample];
-    const CdfRow& row = tables.row(indexes[i]);
+    const std::uint8_t index = load_once(&indexes[i]);
+    if (index >= tables.rows()) tables.refuse_index(index);
+    const CdfRow& row = tables.row(index);
     const Split parts = split(symbols[i], row);
-    const std::size_t column = std::size_t{indexes[i]} << 8 | static_cast<std::uint8_t>(parts.value);
+    const std::size_t column = std::size_t{index} << 8 | static_cast<std::uint8_t>(parts.value);
     cost += tables.costs()[column] + 256u * row.shift;
     if ((tables.encode_words()[column] & kEncodeEscapeFlag) != 0) {
       cost += 256u * (2 * static_cast<unsigned>(std::bit_width(parts.distance + 1)) - 1);
@@ -74,7 +78,8 @@ class Encoder {
 
  private:
   void encode_block(std::size_t begin, std::size_t size) {
-    const std::uint8_t* indexes = indexes_ + begin;
+    tables_.take_indexes(indexes_ + begin, size, rows_.data());
+    const std::uint8_t* indexes = rows_.data();
     const Symbol* symbols = symbols_ + begin;
     if constexpr (sizeof(Symbol) == 2) {
       kernels_.narrow16(symbols, size, values_.data());
@@ -118,6 +123,7 @@ class Encoder {
   std::size_t count_;
   const CdfTables& tables_;
   LaneWriter out_;
+  alignas(64) std::array<std::uint8_t, kBlock> rows_;  // the block's indexes, checked; others may change under our hands
   alignas(64) std::array<std::int8_t, kBlock> values_;
 };
 
@@ -126,7 +132,6 @@ class Encoder {
 template <typename Symbol>
 std::vector<std::uint8_t> rans_encode(const Symbol* symbols, const std::uint8_t* indexes, std::size_t count,
                                       const CdfTables& tables, unsigned lanes) {
-  tables.check_indexes(indexes, count);
   if (count == 0) return {};
   const std::uint64_t expected = estimate_bytes(symbols, indexes, count, tables);
   return Encoder<Symbol>(symbols, indexes, count, tables, resolve_lanes(lanes, expected), expected).run();

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fastlic/errors.hpp"
+#include "fastlic/load_once.hpp"
 
 namespace fastlic {
 
@@ -58,8 +59,9 @@ class SideReader {
 
   // The stack that ends with data[size - 1] and may reach down to data[floor], never below.
   SideReader(const std::uint8_t* data, std::size_t size, std::size_t floor) : data_(data), floor_bits_(8 * floor) {
-    if (size <= floor || data[size - 1] == 0) throw CorruptStream("the side stream has no end mark");
-    position_ = 8 * (size - 1) + static_cast<unsigned>(std::bit_width(unsigned{data[size - 1]})) - 1;
+    const unsigned last = size > floor ? load_once(&data[size - 1]) : 0;
+    if (last == 0) throw CorruptStream("the side stream has no end mark");
+    position_ = 8 * (size - 1) + static_cast<unsigned>(std::bit_width(last)) - 1;
   }
 
   // Pops `bits` (0..16).

@@ -58,6 +58,10 @@ def choose(table: Mapping[str, Implementation], backend: str, device: torch.devi
         ValueError: no such backend.
         BackendUnavailable: it exists but cannot run here.
     """
+    if not isinstance(device, torch.device):
+        raise TypeError(f"device must be a torch.device, got {type(device).__name__}")
+    if not isinstance(backend, str) or not isinstance(table, Mapping):
+        raise TypeError(f"backend must be a name and table a mapping, got {backend!r:.100} and {type(table).__name__}")
     if backend == "auto":
         on_gpu = device.type == "cuda" and "triton" in table and triton_lacks() is None
         backend = "triton" if on_gpu else "cpp" if "cpp" in table and device.type == "cpu" else "reference"

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastlic import _native
 from fastlic.forks import cached_property
+from fastlic.ops import _arguments as arguments
 from fastlic.ops.rans import Bytes
 from fastlic.ops.reference import categorical as reference
 from fastlic.ops.tables import normalise_pmf
@@ -39,7 +40,7 @@ class CategoricalTables:
 
     def __post_init__(self) -> None:
         for name in ("cdf", "lengths"):
-            array = np.array(getattr(self, name), dtype=np.int32)
+            array = arguments.array(name, getattr(self, name), "iu").astype(np.int32)
             if array.ndim != 1:
                 raise ValueError(f"{name} must be 1-D, got {array.shape}")
             array.flags.writeable = False
@@ -63,11 +64,13 @@ class CategoricalTables:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, ArrayLike]) -> CategoricalTables:
-        missing = {"cdf", "lengths", "precision"} - set(arrays)
+        missing = {"cdf", "lengths", "precision"} - set(arguments.instance("arrays", arrays, Mapping))
         if missing:
             raise ValueError(f"tables lack {', '.join(sorted(missing))}")
-        precision = int(np.asarray(arrays["precision"]).reshape(-1)[0])
-        return cls(np.asarray(arrays["cdf"]), np.asarray(arrays["lengths"]), precision)
+        precision = arguments.array("precision", arrays["precision"], "iu").reshape(-1)
+        if precision.size != 1:
+            raise ValueError(f"precision must be one number, got {precision.size}")
+        return cls(np.asarray(arrays["cdf"]), np.asarray(arrays["lengths"]), int(precision[0]))
 
 
 def categorical_tables(pmfs: Sequence[ArrayLike], precision: int | None = None) -> CategoricalTables:
@@ -76,19 +79,21 @@ def categorical_tables(pmfs: Sequence[ArrayLike], precision: int | None = None) 
     The default precision is 7 bits above the widest alphabet's: giving every symbol a count then takes at most 1/128 of
     the mass, and usually far less.
     """
-    widths = [np.asarray(pmf).size for pmf in pmfs]
+    given = [arguments.array("pmfs", pmf, "fiu") for pmf in arguments.sequence("pmfs", pmfs)]
+    widths = [pmf.size for pmf in given]
     if not widths or max(widths) > MAX_SYMBOLS or min(widths) < 1 or len(widths) > 256:
         raise ValueError("categorical tables have 1 to 256 rows of 1 to 65536 symbols")
     if precision is None:
         precision = min(24, max(12, (max(widths) - 1).bit_length() + 7))
-    rows = [np.concatenate([[0], np.cumsum(normalise_pmf(pmf, precision))]) for pmf in pmfs]
+    precision = arguments.integer("precision", precision, 8, 24)
+    rows = [np.concatenate([[0], np.cumsum(normalise_pmf(pmf, precision))]) for pmf in given]
     lengths = np.array([row.size for row in rows], dtype=np.int32)
     return CategoricalTables(np.concatenate(rows).astype(np.int32), lengths, precision)
 
 
 def _rows(indexes: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    array = np.asarray(0 if indexes is None else indexes)
-    if array.dtype.kind not in "iu" or (array.size and not (array.min() >= 0 and array.max() < 256)):
+    array = arguments.array("indexes", 0 if indexes is None else indexes, "iu")
+    if array.size and not (array.min() >= 0 and array.max() < 256):
         raise ValueError("indexes must be integers in 0..255")
     return np.ascontiguousarray(np.broadcast_to(array.astype(np.uint8), shape)).reshape(-1)
 
@@ -105,12 +110,6 @@ ENCODE: dict[str, Callable[..., bytes]] = {"reference": reference.encode, "cpp":
 DECODE: dict[str, Callable[..., None]] = {"reference": reference.decode, "cpp": _native_decode}
 
 
-def _choose(table: dict[str, Any], backend: str) -> Any:
-    if backend not in table:
-        raise ValueError(f"backend must be {' or '.join(table)}, got {backend!r}")
-    return table[backend]
-
-
 def encode_categorical(
     symbols: Any,  # [...] integers, 0 <= symbol < symbols of its row
     indexes: Any,  # broadcast to the same shape, table row of each symbol; None: row 0
@@ -118,13 +117,12 @@ def encode_categorical(
     *,
     backend: Backend = "cpp",
 ) -> bytes:
-    array = np.asarray(symbols)
-    if array.size and array.dtype.kind not in "iu":
-        raise TypeError(f"symbols must be integers, got {array.dtype}")
+    array = arguments.array("symbols", symbols, "iu")
+    arguments.instance("tables", tables, CategoricalTables)
     if array.size and not (array.min() >= 0 and array.max() < MAX_SYMBOLS):
         raise ValueError(f"symbols must lie in 0..65535, got {array.min()}..{array.max()}")
     flat = np.ascontiguousarray(array, dtype=np.int32).reshape(-1)
-    encode: Callable[..., bytes] = _choose(ENCODE, backend)
+    encode: Callable[..., bytes] = arguments.implementation(ENCODE, backend)
     return encode(flat, _rows(indexes, array.shape), tables)
 
 
@@ -132,6 +130,13 @@ def decode_categorical(
     data: Bytes, indexes: Any, tables: CategoricalTables, shape: Any = None, *, backend: Backend = "cpp"
 ) -> NDArray[np.int32]:
     """Inverse of :func:`encode_categorical`. ``shape``: of the result, if indexes are to be broadcast to it."""
-    out = np.empty(np.shape(indexes) if shape is None else shape, dtype=np.int32)
-    _choose(DECODE, backend)(data, _rows(indexes, out.shape), out.reshape(-1), tables)
+    arguments.instance("tables", tables, CategoricalTables)
+    if shape is None:
+        shape = arguments.array("indexes", 0 if indexes is None else indexes, "iu").shape
+    elif isinstance(shape, tuple | list):
+        shape = tuple(arguments.integer("shape", extent, 0) for extent in shape)
+    else:
+        shape = arguments.integer("shape", shape, 0)
+    out = np.empty(shape, dtype=np.int32)
+    arguments.implementation(DECODE, backend)(data, _rows(indexes, out.shape), out.reshape(-1), tables)
     return out

@@ -31,6 +31,7 @@ from fastlic.kernels.packing import (
 )
 from fastlic.kernels.reference import checkerboard as reference
 from fastlic.kernels.reference.checkerboard import ANCHOR, count_of, positions
+from fastlic.ops import _arguments as arguments
 from fastlic.ops.backends import choose
 
 __all__ = ["ANCHOR", "BoardNetwork", "Map", "as_map", "count_of", "encode", "pack", "parameters", "place", "positions"]
@@ -39,6 +40,7 @@ Backend = Literal["auto", "reference", "triton"]
 Arrays = Mapping[str, NDArray[Any]]
 Taps = tuple[tuple[int, int], ...]
 HERE: Taps = ((0, 0),)
+GELU_ENTRIES = 16 * 4096
 
 
 def pack(
@@ -62,6 +64,26 @@ def pack(
     Raises:
         ValueError: layers that do not fit together.
     """
+    layers, sources = arguments.sequence("layers", layers), arguments.sequence("sources", sources)
+    if not layers:
+        raise ValueError("a network has at least one layer")
+    for channels, taps in sources:
+        arguments.integer("channels of sources", channels, 1, 1 << 16)
+        for tap in arguments.sequence("taps of sources", taps):
+            if len(tap) != 2 or not all(-8 <= arguments.integer("taps", t, -8) <= 8 for t in tap):
+                raise ValueError(f"taps must be pairs within +-8, got {tap!r:.100}")
+    layers = [_checked_layer(i, arrays) for i, arrays in enumerate(layers)]
+    thresholds = arguments.array("thresholds", thresholds, "iu")
+    if thresholds.ndim != 1 or thresholds.size > 255:
+        raise ValueError(f"thresholds must be int32 [up to 255], got {list(thresholds.shape)}")
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch's words for devices that are not there
+        raise ValueError(f"device {device!r:.100} cannot be had: {error}") from error
+    gelu = None if gelu is None else arguments.array("gelu", gelu, "iu")
+    if gelu is not None and gelu.shape != (GELU_ENTRIES,):
+        raise ValueError(f"gelu must be int16 [{GELU_ENTRIES}], got {list(gelu.shape)}")
     packed, exponents = [], []
     for i, arrays in enumerate(layers):
         weight = np.asarray(arrays["weight"], np.int8).reshape(len(arrays["weight"]), -1)
@@ -87,6 +109,24 @@ def pack(
         pad_thresholds(np.asarray(thresholds), device),
         len(layers[-1]["bias"]) // 2,
     )
+
+
+def _checked_layer(i: int, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    names = {"weight", "bias", *(f"requantise.{name}" for name in ("multiplier", "negative", "shift", "bits"))}
+    missing = names - set(arguments.instance(f"layer {i}", arrays, Mapping))
+    if missing:
+        raise ValueError(f"layer {i} lacks {', '.join(sorted(missing))}")
+    own = {name: arguments.array(name, arrays[name], "iu") for name in (names | {"exponents"}) & set(arrays)}
+    outputs = own["bias"].size
+    for name, array in own.items():
+        fits = array.size == 1 if name == "requantise.bits" else len(array) == outputs if array.ndim else False
+        if not fits or (name != "weight" and array.ndim != 1) or outputs % 2 or not outputs:
+            raise ValueError(
+                f"{name} of layer {i} must serve {outputs} outputs, an even number, got {list(array.shape)}"
+            )
+    if not 2 <= int(own["requantise.bits"][0]) <= 27:
+        raise ValueError(f"requantise.bits of layer {i} must be 2 to 27, got {own['requantise.bits'][0]}")
+    return own
 
 
 def _first(weight: NDArray[np.int8], sources: Sequence[tuple[int, Taps]]) -> NDArray[np.int8]:
@@ -125,13 +165,16 @@ PLACE: dict[str, Callable[..., None]] = {"reference": reference.place, "triton":
 
 
 def _check(network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None) -> None:
-    if parity not in (0, 1):
-        raise ValueError(f"parity must be 0 (even) or 1 (odd), got {parity!r}")
+    _check_parity(parity)
+    arguments.instance("network", network, BoardNetwork)
+    for given in arguments.sequence("maps", maps):
+        arguments.instance("maps", given, Map)
     if len(maps) != len(network.sources):
         raise ValueError(f"the network reads {len(network.sources)} maps, got {len(maps)}")
     sizes = {(len(m.planes), m.height, m.width) for m in maps}
     if share is not None:
         columns = network.layers[0].columns
+        arguments.tensor("share", share)
         if share.dtype != torch.int32 or share.dim() != 4 or share.shape[3] != columns:
             raise ValueError(f"share must be int32 [images, h, w, {columns}], got {share.dtype} {list(share.shape)}")
         sizes.add((share.shape[0], share.shape[1], share.shape[2]))
@@ -146,7 +189,13 @@ def _check(network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tenso
             )
 
 
+def _check_parity(parity: int) -> None:
+    if arguments.integer("parity", parity, 0) > 1:
+        raise ValueError(f"parity must be 0 (even) or 1 (odd), got {parity!r}")
+
+
 def _check_latent(name: str, y: Tensor, channels: int) -> None:
+    arguments.tensor(name, y)
     if y.dtype != torch.int32 or y.dim() != 4 or y.shape[3] != channels:
         raise ValueError(f"{name} must be int32 [images, h, w, {channels}], got {y.dtype} {list(y.shape)}")
     rows = y.stride(3) == 1 and y.stride(1) == y.shape[2] * y.stride(2)
@@ -195,6 +244,7 @@ def encode(
     _check_latent("y", y, network.M)
     if target.shape != y.shape or target.stride() != y.stride():
         raise ValueError(f"target and y must agree in shape and strides, got {list(target.shape)} and {list(y.shape)}")
+    arguments.apart("y", y, target=target, share=share, **{f"maps[{i}]": m.planes for i, m in enumerate(maps)})
     return choose(ENCODE, backend, y.device)(network, maps, parity, target, y, share)
 
 
@@ -215,15 +265,18 @@ def place(
         y: int32 [images, h, w, M].
         seen, requantiser: the map that a context reads, and from latents to its activations.
     """
-    if parity not in (0, 1):
-        raise ValueError(f"parity must be 0 (even) or 1 (odd), got {parity!r}")
-    if y.dim() != 4:
+    _check_parity(parity)
+    if arguments.tensor("y", y).dim() != 4:
         raise ValueError(f"y must be int32 [images, h, w, M], got {list(y.shape)}")
     _check_latent("y", y, y.shape[3])
     shape = (y.shape[0], count_of(y.shape[1], y.shape[2], parity), y.shape[3])
     for name, value in (("symbols", symbols), ("means", means)):
-        if value.dtype != torch.int32 or value.shape != shape:
+        if arguments.tensor(name, value).dtype != torch.int32 or value.shape != shape:
             raise ValueError(f"{name} must be int32 {list(shape)}, got {value.dtype} {list(value.shape)}")
     if (seen is None) != (requantiser is None):
         raise ValueError("seen and its requantiser come together")
+    arguments.apart("y", y, symbols=symbols, means=means)
+    if seen is not None:
+        arguments.instance("seen", seen, Map)
+        arguments.instance("requantiser", requantiser, Requantiser)
     choose(PLACE, backend, y.device)(symbols, means, y, parity, seen, requantiser)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fastlic import _native
 from fastlic.errors import CorruptStreamError
+from fastlic.ops import _arguments as arguments
 from fastlic.ops.rans import Bytes
 from fastlic.ops.reference import code_context as reference
 
@@ -31,7 +32,8 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> Packed:
         ValueError: an array is missing, of another type or shape or out of range, or an accumulator could leave int32.
     """
     try:
-        return Packed({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        own = arguments.instance("arrays", arrays, Mapping)
+        return Packed({str(name): arguments.array(str(name), array, "iu") for name, array in own.items()})
     except TypeError as error:  # an array of a type that the core does not read at all
         raise ValueError(str(error)) from error
 
@@ -69,14 +71,15 @@ FREQUENCIES: dict[str, Callable[..., NDArray[np.uint32]]] = {
 }
 
 
-def _choose(table: dict[str, Any], backend: str) -> Any:
-    if backend not in table:
-        raise ValueError(f"backend must be {' or '.join(table)}, got {backend!r}")
-    return table[backend]
+def _checked_context(context: Context) -> Context:
+    if not isinstance(getattr(context, "native", None), Packed):
+        raise TypeError(f"context must be an IntegerCodeContext, got {type(context).__name__}")
+    return context
 
 
 def _checked(codes: Any, context: Context) -> Codes:
-    array = np.asarray(codes)
+    _checked_context(context)
+    array = arguments.array("codes", codes, "iu")
     if array.dtype.kind not in "iu" or array.ndim != 3 or array.shape[0] != context.m:
         raise ValueError(f"codes must be integers [{context.m}, h, w], got {array.dtype} {list(array.shape)}")
     if array.size and not (array.min() >= 0 and array.max() < context.k):
@@ -86,7 +89,7 @@ def _checked(codes: Any, context: Context) -> Codes:
 
 def encode_codes(codes: Any, context: Context, *, backend: Backend = "cpp") -> bytes:
     """Codes, integers [m, h, w] in 0..k-1, as bytes."""
-    encode: Callable[..., bytes] = _choose(ENCODE, backend)
+    encode: Callable[..., bytes] = arguments.implementation(ENCODE, backend)
     return encode(_checked(codes, context), context)
 
 
@@ -96,17 +99,21 @@ def decode_codes(data: Bytes, context: Context, height: int, width: int, *, back
     Raises:
         CorruptStreamError: the bytes do not hold exactly these codes.
     """
+    _checked_context(context)
+    height, width = arguments.integer("height", height, 0), arguments.integer("width", width, 0)
+    if not isinstance(data, bytes | bytearray | memoryview | np.ndarray):
+        raise TypeError(f"data must be bytes, got {type(data).__name__}")
     count = context.m * height * width
     # Every other word has a frequency of 1: what is allocated stays in proportion to the bytes that came.
     cheapest = -np.log2(1 - (context.k - 1) / (1 << context.precision))
     if count * cheapest > 8 * len(data) + 64:
         raise CorruptStreamError(f"{len(data)} bytes are too few for {count} codes")
     out = np.zeros((context.m, height, width), dtype=np.int32)
-    _choose(DECODE, backend)(data, out, context)
+    arguments.implementation(DECODE, backend)(data, out, context)
     return out
 
 
 def code_frequencies(codes: Any, context: Context, *, backend: Backend = "cpp") -> NDArray[np.uint32]:
     """uint32 [m, h, w]: the frequency, of 2^precision, that each of these codes is coded with."""
-    found: NDArray[np.uint32] = _choose(FREQUENCIES, backend)(_checked(codes, context), context)
+    found: NDArray[np.uint32] = arguments.implementation(FREQUENCIES, backend)(_checked(codes, context), context)
     return found

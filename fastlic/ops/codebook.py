@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fastlic import _native
+from fastlic.ops import _arguments as arguments
 from fastlic.ops.backends import choose
 from fastlic.ops.reference import codebook as reference
 
@@ -71,6 +72,9 @@ def _check(x: Tensor, codebook: Tensor) -> None:
             raise TypeError(f"{name} must be float32 {shape}, got {value.dtype}: convert with .float()")
         if value.ndim != 3:
             raise ValueError(f"{name} must be {shape}, got {list(value.shape)}")
+        arguments.tensor(name, value)
+        if value.numel() > 1 << 38:
+            raise ValueError(f"{name} claims {list(value.shape)}, more than 2^38 numbers")
     (_, m, d), (groups, k, depth) = x.shape, codebook.shape
     if (m, d) != (groups, depth):
         raise ValueError(
@@ -98,5 +102,7 @@ def codebook_nearest(x: Tensor, codebook: Tensor, *, backend: Backend = "auto", 
         TypeError, ValueError: shapes, types or devices that do not fit, or values that are not finite.
     """
     _check(x, codebook)
+    threads = min(arguments.integer("threads", threads, 0), 1 << 16)
+    arguments.implementation({"auto": None, **NEAREST}, backend)
     codes: Tensor = _op(x.detach(), codebook.detach(), backend, threads)
     return codes

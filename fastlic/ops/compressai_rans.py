@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastlic import _native
 from fastlic.forks import cached_property
+from fastlic.ops import _arguments as arguments
 from fastlic.ops.reference import compressai_rans as reference
 
 Backend = Literal["reference", "cpp"]
@@ -35,7 +36,7 @@ class CompressAiTables:
 
     def __post_init__(self) -> None:
         for name in ("quantized_cdf", "lengths", "offsets"):
-            array = np.array(getattr(self, name), dtype=np.int32, order="C")
+            array = arguments.array(name, getattr(self, name), "iu").astype(np.int32)
             array.flags.writeable = False
             object.__setattr__(self, name, array)
         if self.quantized_cdf.ndim != 2 or self.lengths.ndim != 1 or self.offsets.ndim != 1:
@@ -70,15 +71,8 @@ ENCODE: dict[str, Callable[..., bytes]] = {"reference": reference.encode_with_in
 DECODER: dict[str, Callable[..., Any]] = {"reference": reference.CompressAiDecoder, "cpp": _native_decoder}
 
 
-def _integers(values: Any, name: str) -> NDArray[Any]:
-    array = np.asarray(values)
-    if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(f"{name} must be integers, got {array.dtype}")
-    return array
-
-
 def _symbols(symbols: Any) -> NDArray[np.int32]:
-    array = _integers(symbols, "symbols")
+    array = arguments.array("symbols", symbols, "iu")
     limits = np.iinfo(np.int32)
     small = array.dtype == np.int32 or array.dtype.itemsize <= 2
     if array.size and not small and (array.min() < limits.min or array.max() > limits.max):
@@ -88,11 +82,11 @@ def _symbols(symbols: Any) -> NDArray[np.int32]:
 
 def _indexes(indexes: Any, tables: CompressAiTables) -> NDArray[Any]:
     """uint8 and int32 pass as they are; the core checks their range."""
-    array = _integers(indexes, "indexes")
-    if array.dtype in (np.uint8, np.int32):
-        return np.ascontiguousarray(array)
-    if array.size and not (array.min() >= 0 and array.max() < tables.rows):
-        raise ValueError(f"indexes must lie in 0..{tables.rows - 1}, got {array.min()}..{array.max()}")
+    array, rows = arguments.array("indexes", indexes, "iu"), arguments.instance("tables", tables, CompressAiTables).rows
+    if array.dtype in (np.uint8, np.int32) and array.dtype.isnative:
+        return array
+    if array.size and not (array.min() >= 0 and array.max() < rows):
+        raise ValueError(f"indexes must lie in 0..{rows - 1}, got {array.min()}..{array.max()}")
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
@@ -105,15 +99,15 @@ def encode_with_indexes(symbols: Any, indexes: Any, tables: CompressAiTables, *,
     """The bytes that ``RansEncoder.encode_with_indexes`` returns; also for symbols and counts that crash it."""
     s, i = _symbols(symbols), _indexes(indexes, tables)
     _same_shape(s, i)
-    return ENCODE[backend](s.reshape(-1), i.reshape(-1), tables)
+    return arguments.implementation(ENCODE, backend)(s.reshape(-1), i.reshape(-1), tables)
 
 
 class CompressAiDecoder:
     """``set_stream`` and ``decode_stream`` of CompressAI: pieces of one stream, with reads that know its end."""
 
     def __init__(self, data: Bytes, tables: CompressAiTables, *, backend: Backend = "cpp") -> None:
-        self._tables = tables
-        self._decoder = DECODER[backend](data, tables)
+        self._tables = arguments.instance("tables", tables, CompressAiTables)
+        self._decoder = arguments.implementation(DECODER, backend)(data, tables)
 
     def decode(self, indexes: Any) -> NDArray[np.int32]:
         """The next symbols, one for each index, in its shape."""
@@ -134,6 +128,7 @@ def decode_with_indexes(
 
     ``strict=False`` accepts a stream with more in it, as CompressAI does.
     """
+    strict = arguments.flag("strict", strict)
     decoder = CompressAiDecoder(data, tables, backend=backend)
     symbols = decoder.decode(indexes)
     if strict:
@@ -155,11 +150,11 @@ def decode_many(
     data: Sequence[Bytes], indexes: Any, tables: CompressAiTables, *, threads: int = 0
 ) -> NDArray[np.int32]:
     """Inverse of :func:`encode_many`: [B, ...] symbols. Groups of four streams share a core in lock-step."""
-    i = _indexes(indexes, tables)
-    if i.ndim < 1 or i.shape[0] != len(data):
-        raise ValueError(f"indexes must be [B, ...] with one item per stream, got {i.shape} for {len(data)} streams")
+    i, streams = _indexes(indexes, tables), arguments.sequence("data", data)
+    if i.ndim < 1 or i.shape[0] != len(streams):
+        raise ValueError(f"indexes must be [B, ...] with one item per stream, got {i.shape} for {len(streams)} streams")
     out = np.empty(i.shape, dtype=np.int32)
-    _native.compressai_decode_many(list(data), _rows(i, len(data)), _rows(out, len(data)), tables.native, threads)
+    _native.compressai_decode_many(streams, _rows(i, len(streams)), _rows(out, len(streams)), tables.native, threads)
     return out
 
 

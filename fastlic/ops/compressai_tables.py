@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fastlic.ops import _arguments as arguments
 from fastlic.ops.compressai_rans import CompressAiTables
 
 _PRECISION = 16
@@ -27,6 +28,11 @@ def scale_table() -> NDArray[np.float32]:
 
 def quantised_cdf(pmf: NDArray[np.float32]) -> NDArray[np.int32]:
     """16-bit cumulative frequencies: rounded shares, then a count taken for every empty slot from the poorest donor."""
+    pmf = arguments.array("pmf", pmf, "f")
+    if pmf.ndim != 1 or not 2 <= pmf.size < 1 << _PRECISION or not np.isfinite(pmf).all() or pmf.min() < 0:
+        raise ValueError("pmf must be 2 to 65535 finite numbers, not negative")
+    if pmf.max() > 1e6 or pmf.sum() * (1 << _PRECISION) < 1:
+        raise ValueError("pmf must be probabilities, not all of them zero")
     counts = np.floor(pmf.astype(np.float32) * np.float32(1 << _PRECISION) + np.float32(0.5)).astype(np.int64)
     cdf = np.concatenate([[0], np.cumsum((counts << _PRECISION) // counts.sum())])
     cdf[-1] = 1 << _PRECISION
@@ -53,7 +59,10 @@ def _stack(rows: list[NDArray[np.int32]], offsets: list[int]) -> CompressAiTable
 def gaussian_tables(scales: NDArray[np.float32]) -> CompressAiTables:
     """Tables of ``GaussianConditional`` for these scales."""
     multiplier = 6.109410204869  # -Phi^-1(tail mass / 2)
-    sigma = torch.from_numpy(np.asarray(scales, np.float32))
+    given = arguments.array("scales", scales, "f").astype(np.float32)
+    if given.ndim != 1 or not given.size or not (given > 0).all() or given.max() > 4096:
+        raise ValueError("scales must be a 1-D array of numbers in (0, 4096]")
+    sigma = torch.from_numpy(given)
     centres = torch.ceil(sigma * multiplier).int()
     samples = torch.abs(torch.arange(2 * int(centres.max()) + 1).int() - centres[:, None]).float()
     lower = _phi((-0.5 - samples) / sigma[:, None])
@@ -71,6 +80,8 @@ def _phi(t: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def bottleneck_tables(density: Any) -> CompressAiTables:
     """Tables of an ``EntropyBottleneck``: an object with ``quantiles`` and ``logits_cumulative``."""
+    if not hasattr(density, "logits_cumulative") or not isinstance(getattr(density, "quantiles", None), torch.Tensor):
+        raise TypeError(f"density must have quantiles and logits_cumulative, got {type(density).__name__}")
     quantiles = density.quantiles[:, 0]
     medians = quantiles[:, 1]
     minima = torch.ceil(medians - quantiles[:, 0]).int().clamp_min(0)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fastlic.kernels.reference import float_context as reference
+from fastlic.ops import _arguments as arguments
 from fastlic.ops.backends import choose
 
 Backend = Literal["auto", "reference", "triton"]
@@ -44,6 +45,9 @@ def _op(
     backend: str,
 ) -> Tensor:
     run = choose(MASKED_CONTEXT, backend, y.device)
+    positions = y.shape[2] * y.shape[3]
+    if where is not None and where.numel() and not (where.min() >= 0 and where.max() < positions):
+        raise ValueError(f"where must lie in 0..{positions - 1}, got {int(where.min())}..{int(where.max())}")
     return run(y, hyper, list(weights), list(biases), slope, where, precision).contiguous()
 
 
@@ -97,7 +101,20 @@ def masked_context(
     Returns:
         float32 [images, outputs, h, w], or [images, outputs, n].
     """
-    if precision not in PRECISIONS:
+    arguments.implementation({"auto": None, **MASKED_CONTEXT}, backend)
+    slope = arguments.number("slope", slope)
+    weights, biases = arguments.sequence("weights", weights), arguments.sequence("biases", biases)
+    named = {
+        "y": [y],
+        "hyper": [hyper],
+        "weights": weights,
+        "biases": biases,
+        "where": [] if where is None else [where],
+    }
+    for name, values in named.items():
+        for value in values:
+            arguments.tensor(name, value)
+    if not isinstance(precision, str) or precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if y.dim() != 4 or hyper.dim() != 4 or hyper.shape[0] != y.shape[0] or hyper.shape[2:] != y.shape[2:]:
         raise ValueError(
@@ -111,6 +128,10 @@ def masked_context(
     ):
         if value.dtype != torch.float32:
             raise TypeError(f"{name} must be float32, got {value.dtype}")
+    if len(biases) != 4 or any(b.dim() != 1 for b in biases):
+        raise ValueError(f"biases must be four, [outputs] each, got {[list(b.shape) for b in biases]}")
+    if max(t.numel() for values in named.values() for t in values) > 1 << 38:
+        raise ValueError("a tensor claims more than 2^38 numbers")
     widths = [len(b) for b in biases]
     wanted = [(y.shape[1], 5, 5), (hyper.shape[1] + widths[0], 1, 1), (widths[1], 1, 1), (widths[2], 1, 1)]
     wanted = [(width, *rest) for width, rest in zip(widths, wanted, strict=False)]  # type: ignore[misc]

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlic import _native
+from fastlic.ops import _arguments as arguments
+from fastlic.ops.rans import as_symbols
 from fastlic.ops.tables import CdfTables
 
 Bytes = bytes | bytearray | memoryview
@@ -51,8 +53,9 @@ class EntropyEngine:
         z_tables: CdfTables | None = None,
         y_tables: CdfTables | None = None,
     ) -> None:
-        self._arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        z_tables, y_tables = z_tables or _tables(arrays, "z"), y_tables or _tables(arrays, "y")
+        self._arrays = _named_arrays("arrays", arrays)
+        z_tables = _tables(arrays, "z") if z_tables is None else arguments.instance("z_tables", z_tables, CdfTables)
+        y_tables = _tables(arrays, "y") if y_tables is None else arguments.instance("y_tables", y_tables, CdfTables)
         self._native = _native.EntropyEngine(self._arrays, z_tables.native, y_tables.native)
 
     def vary(self, changes: Mapping[str, NDArray[Any]], z_tables: CdfTables, y_tables: CdfTables) -> EntropyEngine:
@@ -66,7 +69,9 @@ class EntropyEngine:
         Raises:
             ValueError: another name, another shape, or a bias that lets an accumulator leave int32.
         """
-        own = {name: np.ascontiguousarray(array) for name, array in changes.items()}
+        own = _named_arrays("changes", changes)
+        arguments.instance("z_tables", z_tables, CdfTables)
+        arguments.instance("y_tables", y_tables, CdfTables)
         new = object.__new__(type(self))
         new._arrays = {**self._arrays, **own}
         new._native = self._native.vary(own, z_tables.native, y_tables.native)
@@ -121,6 +126,7 @@ class EntropyEngine:
             zones: of each image, in units of 2^-6 and by scale index: by how much y - mean comes nearer to zero before
                 it is rounded (fastlic.entropy.zones). Decoding does not depend on it.
         """
+        z, y = arguments.sequence("z", z), arguments.sequence("y", y)
         if len(z) != len(y):
             raise ValueError(f"z and y must be lists of one length, got {len(z)} and {len(y)}")
         sources = [_channels_last(name, x) for name, x in [("z", x) for x in z] + [("y", x) for x in y]]
@@ -134,12 +140,10 @@ class EntropyEngine:
         self, z: Sequence[Bytes], y: Sequence[Bytes], sizes: Sequence[tuple[int, int]], threads: int = 1
     ) -> list[tuple[Ints, Ints]]:
         """``decode`` of several images, each on one of ``threads`` threads; a single image may use them all."""
+        z, y, sizes = (arguments.sequence(n, v) for n, v in (("z", z), ("y", y), ("sizes", _checked_sizes(sizes))))
         if not len(z) == len(y) == len(sizes):
             raise ValueError(f"z, y and sizes must be of one length, got {len(z)}, {len(y)} and {len(sizes)}")
-        for height, width in sizes:
-            if height < 1 or width < 1:
-                raise ValueError(f"latents have at least one row and column, got {height} x {width}")
-        results = self._native.decode_many(list(z), list(y), [(int(h), int(w)) for h, w in sizes], _threads(threads))
+        results = self._native.decode_many(z, y, sizes, _threads(threads))
         return [(_channels_first(zs), _channels_first(ys)) for zs, ys in results]
 
     def _check(self, z: Ints, y: Ints) -> None:
@@ -152,24 +156,41 @@ class EntropyEngine:
 
 
 def _threads(threads: int) -> int:
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
-    return int(threads)
+    return arguments.integer("threads", threads, 1)
+
+
+def _named_arrays(name: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """A model's arrays, contiguous; the core checks the rest."""
+    return {key: arguments.array(str(key), a, "iu") for key, a in arguments.instance(name, arrays, Mapping).items()}
+
+
+def _checked_sizes(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(height, width) of each latent, at least one position."""
+    found = []
+    for size in arguments.sequence("sizes", sizes):
+        if not isinstance(size, tuple | list) or len(size) != 2:
+            raise TypeError(f"sizes must be pairs of height and width, got {size!r:.100}")
+        height, width = (arguments.integer(n, v, 1) for n, v in zip(("height", "width"), size, strict=True))
+        found.append((height, width))
+    return found
 
 
 def native_zones(zones: Zones) -> list[Ints]:
     """``zones`` as the C++ engines take them; an empty list is none."""
-    return [] if zones is None else [np.ascontiguousarray(rows, dtype=np.int32) for rows in zones]
+    if zones is None:
+        return []
+    return [as_symbols(rows).astype(np.int32, copy=False) for rows in arguments.sequence("zones", zones)]
 
 
 def _channels_last(name: str, x: Any) -> Ints:
     """[C, h, w] integers -> contiguous int32 [h, w, C]."""
-    array = np.asarray(x)
+    array = np.asarray(x) if isinstance(x, np.ndarray) else arguments.array(name, x, "iu")
     if array.dtype.kind not in "iu" or array.ndim != 3:
         raise TypeError(f"{name} must be integers [C, h, w], got {array.dtype} {list(array.shape)}")
-    if array.dtype != np.int32 and array.size and (array.max() > LATENT_LIMIT or array.min() < -LATENT_LIMIT):
-        raise ValueError(f"{name} must lie within +-{LATENT_LIMIT}, got {array.min()}..{array.max()}")
-    return np.ascontiguousarray(array.transpose(1, 2, 0), dtype=np.int32)
+    last = np.ascontiguousarray(array.transpose(1, 2, 0))  # before its values are looked at: arguments.array tells why
+    if array.dtype != np.int32 and last.size and (last.max() > LATENT_LIMIT or last.min() < -LATENT_LIMIT):
+        raise ValueError(f"{name} must lie within +-{LATENT_LIMIT}, got {last.min()}..{last.max()}")
+    return last.astype(np.int32, copy=False)
 
 
 def _channels_first(x: Ints) -> Ints:

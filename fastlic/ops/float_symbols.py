@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fastlic import _native
 from fastlic.forks import cached_property
+from fastlic.ops import _arguments as arguments
 
 Backend = Literal["reference", "cpp"]
 Floats = NDArray[np.float32]
@@ -31,8 +32,9 @@ class ScaleSearch:
     """
 
     def __init__(self, bounds: Any, least: float = -np.inf) -> None:
-        self.bounds: Floats = np.ascontiguousarray(bounds, dtype=np.float32)
-        self.least = np.float32(least)
+        self.bounds: Floats = arguments.array("bounds", bounds, "fiu").astype(np.float32).reshape(-1)
+        with np.errstate(over="ignore"):
+            self.least = np.float32(arguments.number("least", least))
         _ = self._native
 
     @cached_property
@@ -45,6 +47,7 @@ class ScaleSearch:
     def __call__(self, scales: Floats, backend: Backend = "cpp") -> Ints:
         """int32 indexes in the shape of float32 ``scales``."""
         scales = _contiguous(scales, "scales")
+        arguments.implementation(dict.fromkeys(("reference", "cpp")), backend)
         if backend == "reference":
             floored = np.where(scales < self.least, self.least, scales)
             return np.searchsorted(self.bounds, floored).astype(np.int32)  # numpy sorts NaN last too
@@ -60,6 +63,7 @@ def round_differences(inputs: Floats, means: Floats | None = None, backend: Back
         OverflowError: a difference is not finite, or rounded not within +-(2^31 - 1).
     """
     inputs = _contiguous(inputs, "inputs")
+    arguments.implementation(dict.fromkeys(("reference", "cpp")), backend)
     if means is not None:
         means = _contiguous(means, "means")
         if means.shape != inputs.shape:
@@ -79,7 +83,7 @@ def round_differences(inputs: Floats, means: Floats | None = None, backend: Back
 
 
 def _contiguous(values: Floats, name: str) -> Floats:
-    array = np.ascontiguousarray(values)
+    array = arguments.array(name, values, "f")
     if array.dtype != np.float32:
         raise TypeError(f"{name} must be float32, got {array.dtype}")
     return array

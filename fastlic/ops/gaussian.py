@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlic import _native
-from fastlic.ops.rans import Bytes, as_symbols
+from fastlic.ops import _arguments as arguments
+from fastlic.ops.rans import Bytes, _lanes, as_symbols
 from fastlic.ops.reference import gaussian as reference
 
 Backend = Literal["reference", "cpp"]
@@ -27,12 +28,11 @@ DECODE: dict[str, Callable[..., None]] = {"reference": reference.gaussian_decode
 
 
 def _parameters(mean: Any, scale: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    m, s = np.asarray(mean), np.asarray(scale)
-    if m.dtype.kind not in "fiu" or s.dtype.kind not in "fiu":
-        raise TypeError(f"mean and scale must be real numbers, got {m.dtype} and {s.dtype}")
+    m, s = arguments.array("mean", mean, "fiu"), arguments.array("scale", scale, "fiu")
     if m.shape != s.shape:
         m, s = np.broadcast_arrays(m, s)
-    m, s = np.ascontiguousarray(m, dtype=np.float32), np.ascontiguousarray(s, dtype=np.float32)
+    with np.errstate(over="ignore"):  # an infinity, which is refused
+        m, s = np.ascontiguousarray(m, dtype=np.float32), np.ascontiguousarray(s, dtype=np.float32)
     if m.size and not (np.isfinite(m).all() and np.isfinite(s).all() and s.min() > 0):
         raise ValueError("means must be finite and scales finite and positive")
     return m, s
@@ -51,14 +51,12 @@ def encode_gaussian(
     m, s = _parameters(mean, scale)
     if m.shape != q.shape:
         m, s = np.ascontiguousarray(np.broadcast_to(m, q.shape)), np.ascontiguousarray(np.broadcast_to(s, q.shape))
-    if lanes not in (0, 1, 2, 4, 8, 16, 32, 64):
-        raise ValueError(f"lanes must be 0 or a power of two up to 64, got {lanes}")
-    return ENCODE[backend](q.reshape(-1), m.reshape(-1), s.reshape(-1), lanes)
+    return arguments.implementation(ENCODE, backend)(q.reshape(-1), m.reshape(-1), s.reshape(-1), _lanes(lanes))
 
 
 def decode_gaussian(data: Bytes, mean: Any, scale: Any, *, backend: Backend = "cpp") -> NDArray[np.int32]:
     """Inverse of :func:`encode_gaussian`, in the shape of mean and scale; CorruptStreamError for damaged bytes."""
     m, s = _parameters(mean, scale)
     out = np.empty(m.shape, dtype=np.int32)
-    DECODE[backend](data, m.reshape(-1), s.reshape(-1), out.reshape(-1))
+    arguments.implementation(DECODE, backend)(data, m.reshape(-1), s.reshape(-1), out.reshape(-1))
     return out

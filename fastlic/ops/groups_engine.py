@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlic import _native
-from fastlic.ops.mlic_engine import _channels_first, _channels_last, _threads
+from fastlic.ops import _arguments as arguments
+from fastlic.ops.engine import _channels_first, _channels_last, _checked_sizes, _named_arrays, _threads
 from fastlic.ops.tables import CdfTables
 
 Bytes = bytes | bytearray | memoryview
@@ -32,8 +33,10 @@ class GroupsEngine:
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], z_tables: CdfTables, y_tables: CdfTables) -> None:
-        self._arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        self._arrays = _named_arrays("arrays", arrays)
         self._tables = z_tables, y_tables
+        for name, tables in (("z_tables", z_tables), ("y_tables", y_tables)):
+            arguments.instance(name, tables, CdfTables)
         self._native = _native.GroupsEngine(self._arrays, z_tables.native, y_tables.native)
 
     def __reduce__(self) -> tuple[Any, ...]:  # the C++ object is rebuilt, not pickled
@@ -45,7 +48,7 @@ class GroupsEngine:
         Raises:
             ValueError: the model has no hyper analysis.
         """
-        maps = [_channels_last(x) for x in y]
+        maps = [_channels_last("y", x) for x in arguments.sequence("y", y)]
         return [_channels_first(z) for z in self._native.analyse_many(maps, _threads(threads))]
 
     def encode_many(self, z: Sequence[Any], y: Sequence[Any], threads: int = 1) -> list[tuple[list[bytes], Ints, Ints]]:
@@ -55,7 +58,7 @@ class GroupsEngine:
             z, y: integers [N, ceil(h/4), ceil(w/4)] and [M, h, w] in units of 2^-6, per image.
             threads: one image on each; a single image may use them all.
         """
-        z_maps, y_maps = ([_channels_last(x) for x in latents] for latents in (z, y))
+        z_maps, y_maps = ([_channels_last(n, x) for x in arguments.sequence(n, own)] for n, own in (("z", z), ("y", y)))
         results = self._native.encode_many(z_maps, y_maps, _threads(threads))
         return [(sections, _channels_first(a), _channels_first(b)) for sections, a, b in results]
 
@@ -67,5 +70,6 @@ class GroupsEngine:
         Raises:
             CorruptStreamError: the sections do not hold exactly these latents.
         """
-        results = self._native.decode_many([list(sections) for sections in streams], list(sizes), _threads(threads))
+        listed = [arguments.sequence("streams", sections) for sections in arguments.sequence("streams", streams)]
+        results = self._native.decode_many(listed, _checked_sizes(sizes), _threads(threads))
         return [(_channels_first(a), _channels_first(b)) for a, b in results]

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlic import _native
+from fastlic.ops import _arguments as arguments
 from fastlic.ops.compressai_rans import CompressAiTables, decode_with_indexes, encode_with_indexes
+from fastlic.ops.rans import as_symbols
 
 Backend = Literal["reference", "cpp"]
 _TOTAL = 1 << 16
@@ -29,6 +31,7 @@ def mixture_rows(probabilities: NDArray[np.float32], backend: Backend = "cpp") -
         ValueError: a probability is not a number, or a row has more slots than points to spare.
     """
     p = _probabilities(probabilities)
+    arguments.implementation(dict.fromkeys(("reference", "cpp")), backend)
     cdf = np.empty((p.shape[0], p.shape[1] + 2), np.int32)
     if backend == "reference":
         for row, target in zip(p, cdf, strict=True):
@@ -60,6 +63,7 @@ class MixtureEncoder:
     """Symbols under their probabilities, piece by piece in the order of decoding."""
 
     def __init__(self, backend: Backend = "cpp") -> None:
+        arguments.implementation(dict.fromkeys(("reference", "cpp")), backend)
         self._backend = backend
         self._pieces: list[tuple[NDArray[Any], NDArray[Any]]] = []
 
@@ -69,7 +73,7 @@ class MixtureEncoder:
         Raises:
             ValueError: as ``mixture_rows``, or a symbol that is not in 0..slots-1.
         """
-        p, s = _probabilities(probabilities), np.ascontiguousarray(symbols, np.int32)
+        p, s = _probabilities(probabilities), as_symbols(symbols).astype(np.int32, copy=False)
         if self._backend == "reference":
             if s.size and not (s.min() >= 0 and s.max() < p.shape[1]):
                 raise ValueError(f"symbols must be in 0..{p.shape[1] - 1}")
@@ -122,11 +126,14 @@ def _tables(rows: NDArray[np.int32]) -> CompressAiTables:
 
 def decode_reference(data: bytes, rows: NDArray[np.int32]) -> NDArray[np.int32]:
     """Symbols of a whole stream under rows of ``mixture_rows``, with CompressAI's coder in plain Python."""
+    rows = arguments.array("rows", rows, "iu")
+    if rows.ndim != 2 or not 3 <= rows.shape[1] <= _TOTAL:
+        raise ValueError(f"rows must be [n, slots + 2], got {list(rows.shape)}")
     return decode_with_indexes(data, np.arange(len(rows)), _tables(rows), backend="reference")
 
 
 def _probabilities(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    array = np.ascontiguousarray(values)
+    array = arguments.array("probabilities", values, "f")
     if array.dtype != np.float32 or array.ndim != 2 or array.shape[1] < 1:
         raise ValueError(f"probabilities must be float32 [n, slots], got {array.dtype} {list(array.shape)}")
     return array

@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlic import _native
-from fastlic.ops.engine import Zones, native_zones
+from fastlic.ops import _arguments as arguments
+from fastlic.ops.engine import (
+    Zones,
+    _channels_first,
+    _channels_last,
+    _checked_sizes,
+    _named_arrays,
+    _threads,
+    native_zones,
+)
 from fastlic.ops.tables import CdfTables
 
 Bytes = bytes | bytearray | memoryview
@@ -35,8 +44,10 @@ class MlicEngine:
     def __init__(
         self, arrays: Mapping[str, NDArray[Any]], z_tables: CdfTables, y_tables: CdfTables, slices: int
     ) -> None:
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        self.slices = slices
+        contiguous = _named_arrays("arrays", arrays)
+        for name, tables in (("z_tables", z_tables), ("y_tables", y_tables)):
+            arguments.instance(name, tables, CdfTables)
+        self.slices = arguments.integer("slices", slices, 1)
         self._native = _native.MlicEngine(contiguous, z_tables.native, y_tables.native)
 
     def encode_many(
@@ -49,7 +60,7 @@ class MlicEngine:
             threads: one image on each; a single image may use them all.
             zones: as for ``EntropyEngine.encode_many``.
         """
-        z_maps, y_maps = ([_channels_last(x) for x in latents] for latents in (z, y))
+        z_maps, y_maps = ([_channels_last(n, x) for x in arguments.sequence(n, own)] for n, own in (("z", z), ("y", y)))
         results = self._native.encode_many(z_maps, y_maps, native_zones(zones), _threads(threads))
         return [(a, b, *(_channels_first(x) for x in rest)) for a, b, *rest in results]  # type: ignore[misc]
 
@@ -70,7 +81,9 @@ class MlicEngine:
             CorruptStreamError: the sections do not hold exactly these latents.
         """
         count = self.slices if slices is None else slices
-        results = self._native.decode_many(list(z), list(y), list(sizes), count, _threads(threads))
+        count = arguments.integer("slices", count, 0, 1 << 16)
+        streams = arguments.sequence("z", z), arguments.sequence("y", y)
+        results = self._native.decode_many(*streams, _checked_sizes(sizes), count, _threads(threads))
         return [(_channels_first(a), _channels_first(b), _channels_first(c)) for a, b, c in results]
 
     def local_context(self, index: int, latent: Any, threads: int = 1) -> NDArray[np.int16]:
@@ -79,30 +92,19 @@ class MlicEngine:
         Only positions that are no anchors mean anything; channels are padded to whole panels of 32. For timing and
         comparison.
         """
-        return self._native.local_context(index, _channels_last(latent), _threads(threads)).transpose(2, 0, 1)
+        return self._native.local_context(_index(index), _channels_last("latent", latent), _threads(threads)).transpose(
+            2, 0, 1
+        )
 
     def inter_context(self, index: int, decoded: Any, threads: int = 1) -> NDArray[np.int16]:
         """Attention over the slices before ``index``, activations [C * index, h, w]: activations [outputs, h, w].
 
         Channels are padded to whole panels of 32. For timing and comparison.
         """
-        return self._native.inter_context(index, _channels_last(decoded), _threads(threads)).transpose(2, 0, 1)
+        return self._native.inter_context(
+            _index(index), _channels_last("decoded", decoded), _threads(threads)
+        ).transpose(2, 0, 1)
 
 
-def _threads(threads: int) -> int:
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
-    return int(threads)
-
-
-def _channels_last(x: Any) -> Ints:
-    array = np.asarray(x)
-    if array.dtype.kind not in "iu" or array.ndim != 3:
-        raise TypeError(f"latents must be integers [C, h, w], got {array.dtype} {list(array.shape)}")
-    if array.size and max(abs(int(array.min())), abs(int(array.max()))) >= 1 << 31:
-        raise ValueError("latents must fit int32")
-    return np.ascontiguousarray(array.transpose(1, 2, 0), dtype=np.int32)
-
-
-def _channels_first(x: Ints) -> Ints:
-    return x.transpose(2, 0, 1)
+def _index(index: int) -> int:
+    return arguments.integer("index", index, 0, 1 << 16)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fastlic.kernels.reference import quantize as reference
+from fastlic.ops import _arguments as arguments
 from fastlic.ops.backends import choose
 
 Backend = Literal["auto", "reference", "triton"]
@@ -63,6 +64,9 @@ def _(symbols, means, backend):  # type: ignore[no-untyped-def]
 
 def _check(shape: Sequence[int], **tensors: Tensor) -> None:
     for name, value in tensors.items():
+        arguments.tensor(name, value)
+        if value.numel() > 1 << 38:
+            raise ValueError(f"{name} claims {list(value.shape)}, more than 2^38 numbers")
         wanted = torch.int32 if name == "symbols" else torch.float32
         if value.dtype != wanted or list(value.shape) != list(shape):
             raise ValueError(f"{name} must be {wanted} {list(shape)}, got {value.dtype} {list(value.shape)}")
@@ -70,6 +74,10 @@ def _check(shape: Sequence[int], **tensors: Tensor) -> None:
 
 def pad_thresholds(thresholds: Tensor) -> Tensor:
     """Ascending float32 thresholds, filled up to 2^n - 1 with infinity."""
+    if arguments.tensor("thresholds", thresholds).dim() != 1 or not thresholds.dtype.is_floating_point:
+        raise ValueError(f"thresholds must be real [n], got {thresholds.dtype} {list(thresholds.shape)}")
+    if thresholds.numel() > 255:
+        raise ValueError(f"there are at most 255 thresholds, got {thresholds.numel()}")
     size = (1 << thresholds.numel().bit_length()) - 1
     return torch.nn.functional.pad(thresholds.float(), (0, size - thresholds.numel()), value=float("inf"))
 
@@ -93,7 +101,10 @@ def quantise(
     Returns:
         symbols int32, indexes uint8 (how many thresholds are below the scale), y_hat float32; contiguous.
     """
-    _check(y.shape, y=y, scales=scales, means=means)
+    _check(arguments.tensor("y", y).shape, y=y, scales=scales, means=means)
+    arguments.tensor("thresholds", thresholds)
+    arguments.implementation({"auto": None, **QUANTISE}, backend)
+    limit = arguments.integer("limit", limit, 1)
     if thresholds.dim() != 1 or thresholds.dtype != torch.float32 or not 1 <= thresholds.numel() <= 255:
         raise ValueError(f"thresholds must be float32 [1..255], got {thresholds.dtype} {list(thresholds.shape)}")
     if not 1 <= limit <= SYMBOL_LIMIT:
@@ -105,6 +116,7 @@ def quantise(
 
 def dequantise(symbols: Tensor, means: Tensor, *, backend: Backend = "auto") -> Tensor:
     """y_hat float32 = symbols (int32) + means (float32), of one shape."""
-    _check(means.shape, symbols=symbols, means=means)
+    arguments.implementation({"auto": None, **DEQUANTISE}, backend)
+    _check(arguments.tensor("means", means).shape, symbols=symbols, means=means)
     found: Tensor = _dequantise(symbols.contiguous(), means.detach().contiguous(), backend)
     return found

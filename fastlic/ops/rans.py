@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastlic import _native
+from fastlic.ops import _arguments as arguments
 from fastlic.ops.checksum import crc32c
 from fastlic.ops.reference import rans as _reference_rans
 from fastlic.ops.tables import CdfTables, gaussian_tables, nearest_scale_thresholds, pmf_tables
@@ -48,11 +49,9 @@ DECODER: dict[str, Callable[..., Any]] = {"reference": _reference_rans.RansDecod
 
 def as_symbols(symbols: Any) -> NDArray[Any]:
     """Any integer array or tensor as contiguous int16 or int32, without a copy where it already is."""
-    array = np.asarray(symbols)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"symbols must be integers, got {array.dtype}; round them first")
+    array = arguments.array("symbols", symbols, "iu")
     if array.dtype in (np.int16, np.int32):
-        return np.ascontiguousarray(array)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype in (np.int8, np.uint8):
         return np.ascontiguousarray(array, dtype=np.int16)
     limits = np.iinfo(np.int32)
@@ -63,18 +62,23 @@ def as_symbols(symbols: Any) -> NDArray[Any]:
 
 def as_indexes(indexes: Any, tables: CdfTables) -> NDArray[np.uint8]:
     """Row numbers as contiguous uint8, checked against the tables."""
-    array = np.asarray(indexes)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"indexes must be integers, got {array.dtype}")
-    if array.size and (array.min() < 0 or array.max() >= tables.rows):
-        raise ValueError(f"indexes must lie in 0..{tables.rows - 1}, got {array.min()}..{array.max()}")
+    array, rows = arguments.array("indexes", indexes, "iu"), arguments.instance("tables", tables, CdfTables).rows
+    if array.size and (array.min() < 0 or array.max() >= rows):
+        raise ValueError(f"indexes must lie in 0..{rows - 1}, got {array.min()}..{array.max()}")
     return np.ascontiguousarray(array, dtype=np.uint8)
 
 
-def _choose(table: dict[str, Any], backend: str) -> Any:
-    if backend not in table:
-        raise ValueError(f"backend must be one of {', '.join(table)}, got {backend!r}")
-    return table[backend]
+def _lanes(lanes: Any) -> int:
+    number = arguments.integer("lanes", lanes, 0)
+    if number not in (0, 1, 2, 4, 8, 16, 32, 64):
+        raise ValueError(f"lanes must be 0 or a power of two up to 64, got {number}")
+    return number
+
+
+def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    if np.dtype(dtype) not in (np.int16, np.int32):
+        raise ValueError(f"dtype must be int16 or int32, got {np.dtype(dtype)}")
+    return np.dtype(dtype).newbyteorder("=")
 
 
 def rans_encode(
@@ -89,9 +93,7 @@ def rans_encode(
     s, i = as_symbols(symbols), as_indexes(indexes, tables)
     if s.shape != i.shape:
         raise ValueError(f"symbols and indexes must have one shape, got {s.shape} and {i.shape}")
-    if lanes not in (0, 1, 2, 4, 8, 16, 32, 64):
-        raise ValueError(f"lanes must be 0 or a power of two up to 64, got {lanes}")
-    return _choose(ENCODE, backend)(s.reshape(-1), i.reshape(-1), tables, lanes)
+    return arguments.implementation(ENCODE, backend)(s.reshape(-1), i.reshape(-1), tables, _lanes(lanes))
 
 
 class RansDecoder:
@@ -101,14 +103,15 @@ class RansDecoder:
     """
 
     def __init__(self, data: Bytes, tables: CdfTables, *, backend: Backend = "cpp") -> None:
-        self._tables = tables
-        self._decoder = _choose(DECODER, backend)(data, tables)
+        self._tables = arguments.instance("tables", tables, CdfTables)
+        self._decoder = arguments.implementation(DECODER, backend)(data, tables)
 
     def decode(self, indexes: Any, out: NDArray[Any] | None = None, dtype: DTypeLike = np.int32) -> NDArray[Any]:
         """The next symbols, one for each index. ``out``: int16 or int32 array of the same shape to write into."""
         i = as_indexes(indexes, self._tables)
         if out is None:
-            out = np.empty(i.shape, dtype=dtype)
+            out = np.empty(i.shape, dtype=_dtype(dtype))
+        arguments.instance("out", out, np.ndarray)
         if out.dtype not in (np.int16, np.int32) or not out.flags.c_contiguous or out.shape != i.shape:
             raise ValueError(f"out must be contiguous int16 or int32 {i.shape}, got {out.dtype} {out.shape}")
         self._decoder.decode(i.reshape(-1), out.reshape(-1))
@@ -143,12 +146,13 @@ def rans_encode_many(
     threads: int = 0,
 ) -> list[bytes]:
     """One stream per item, on ``threads`` threads (0: one per core): the bytes of rans_encode for each."""
-    items = [as_symbols(s) for s in symbols]
-    rows = [as_indexes(i, tables) for i in indexes]
+    items = [as_symbols(s) for s in arguments.sequence("symbols", symbols)]
+    rows = [
+        as_indexes(i, arguments.instance("tables", tables, CdfTables)) for i in arguments.sequence("indexes", indexes)
+    ]
     if [s.shape for s in items] != [i.shape for i in rows]:
         raise ValueError("symbols and indexes must have the same shapes, item by item")
-    if lanes not in (0, 1, 2, 4, 8, 16, 32, 64):
-        raise ValueError(f"lanes must be 0 or a power of two up to 64, got {lanes}")
+    lanes = _lanes(lanes)
     if any(s.dtype != np.int16 for s in items):
         items = [s.astype(np.int32, copy=False) for s in items]
     flat = [s.reshape(-1) for s in items]
@@ -164,12 +168,13 @@ def rans_decode_many(
     threads: int = 0,
 ) -> list[NDArray[Any]]:
     """Inverse of :func:`rans_encode_many`; the error of the first damaged stream is raised."""
-    rows = [as_indexes(i, tables) for i in indexes]
-    if len(rows) != len(data):
-        raise ValueError(f"data and indexes differ in length: {len(data)} and {len(rows)}")
-    out = [np.empty(i.shape, dtype=dtype) for i in rows]
-    if np.dtype(dtype) not in (np.int16, np.int32):
-        raise ValueError(f"dtype must be int16 or int32, got {np.dtype(dtype)}")
+    rows = [
+        as_indexes(i, arguments.instance("tables", tables, CdfTables)) for i in arguments.sequence("indexes", indexes)
+    ]
+    streams = arguments.sequence("data", data)
+    if len(rows) != len(streams):
+        raise ValueError(f"data and indexes differ in length: {len(streams)} and {len(rows)}")
+    out = [np.empty(i.shape, dtype=_dtype(dtype)) for i in rows]
     flat = [o.reshape(-1) for o in out]
-    _native.rans_decode_many(list(data), [i.reshape(-1) for i in rows], flat, tables.native, threads)
+    _native.rans_decode_many(streams, [i.reshape(-1) for i in rows], flat, tables.native, threads)
     return out

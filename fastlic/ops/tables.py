@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastlic import _native
 from fastlic.forks import cached_property
+from fastlic.ops import _arguments as arguments
 
 MAX_ROW_SIZE = 255  # regular slots per row; cdf_tables.hpp says why
 MAX_SHIFT = 16
@@ -41,15 +42,16 @@ class CdfTables:
 
     def __post_init__(self) -> None:
         for name, dtype in (("cdf", np.int32), ("lengths", np.int32), ("offsets", np.int32), ("shifts", np.uint8)):
-            given = np.asarray(getattr(self, name))
+            given = arguments.array(name, getattr(self, name), "iu")
             exact = given.astype(dtype)
-            if given.ndim != 1 or given.dtype.kind not in "iu" or not np.array_equal(exact, given):
+            if given.ndim != 1 or not np.array_equal(exact, given):
                 raise ValueError(f"{name} must be a 1-D integer array within {np.dtype(dtype).name}")
             exact.flags.writeable = False
             object.__setattr__(self, name, exact)
-        object.__setattr__(self, "precision", int(self.precision))
-        if not 10 <= self.precision <= 12:
-            raise ValueError(f"precision must be 10, 11 or 12 bits, got {self.precision}")
+        precision = arguments.integer("precision", self.precision, 0)
+        if not 10 <= precision <= 12:
+            raise ValueError(f"precision must be 10, 11 or 12 bits, got {precision}")
+        object.__setattr__(self, "precision", precision)
         _ = self.native  # the core checks every row
 
     @cached_property
@@ -68,6 +70,7 @@ class CdfTables:
 
     def row(self, index: int) -> NDArray[np.int32]:
         """Cumulative frequencies of one row, [size + 2]."""
+        index = arguments.integer("index", index, 0, self.rows - 1)
         begin = int(self.begins[index])
         return self.cdf[begin : begin + int(self.lengths[index])]
 
@@ -95,10 +98,12 @@ class CdfTables:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, ArrayLike]) -> CdfTables:
         """Inverse of :meth:`to_arrays`; raises ValueError for tables that are not valid."""
-        missing = {"cdf", "lengths", "offsets", "shifts", "precision"} - set(arrays)
+        missing = {"cdf", "lengths", "offsets", "shifts", "precision"} - set(
+            arguments.instance("arrays", arrays, Mapping)
+        )
         if missing:
             raise ValueError(f"tables lack {', '.join(sorted(missing))}")
-        precision = np.asarray(arrays["precision"]).reshape(-1)
+        precision = arguments.array("precision", arrays["precision"], "iu").reshape(-1)
         if precision.size != 1:
             raise ValueError(f"precision must be one number, got {precision.size}")
         cdf, lengths, offsets, shifts = (np.asarray(arrays[key]) for key in ("cdf", "lengths", "offsets", "shifts"))
@@ -111,8 +116,8 @@ def normalise_pmf(pmf: ArrayLike, precision: int) -> NDArray[np.int32]:
     The cost is separable and convex, so handing out one count at a time, each where it saves most, is optimal. Starting
     just below the proportional share instead of at 1 skips the counts that any optimum contains.
     """
-    p = np.asarray(pmf, dtype=np.float64)
-    total = 1 << precision
+    p = arguments.array("pmf", pmf, "fiu").astype(np.float64)
+    total = 1 << arguments.integer("precision", precision, 1, 24)
     if p.ndim != 1 or not 1 <= p.size <= total or not np.isfinite(p).all() or (p < 0).any() or p.sum() <= 0:
         raise ValueError(f"pmf must be 1 to {total} finite, non-negative numbers, not all zero")
     p = p / p.sum()
@@ -204,6 +209,7 @@ def _stack(rows: Sequence[_Row], precision: int) -> CdfTables:
 
 def gaussian_pmf(scale: float) -> tuple[NDArray[np.float64], int]:
     """Probabilities of round(N(0, scale**2)) on a window far wider than any table's, and the window's first integer."""
+    scale = float(_positive("scale", scale, 0))
     # Beyond 9 sigma lies 1e-19: less than one symbol in any stream.
     half = math.ceil(9 * scale) + 1
     edges = np.arange(0, half + 1) + 0.5
@@ -212,15 +218,21 @@ def gaussian_pmf(scale: float) -> tuple[NDArray[np.float64], int]:
     return np.concatenate([right[::-1], [1 - 2 * upper[0]], right]), -half
 
 
+def _positive(name: str, value: ArrayLike, ndim: int) -> NDArray[np.float64]:
+    found = arguments.array(name, value, "fiu").astype(np.float64)
+    if found.ndim != ndim or not np.isfinite(found).all() or (found <= 0).any() or (found > 1e4).any():
+        raise ValueError(f"{name} must be {'a 1-D array of numbers' if ndim else 'a number'} in (0, 10000]")
+    return found
+
+
 def gaussian_tables(scales: ArrayLike, precision: int = 12) -> CdfTables:
     """One row per scale of a zero-mean Gaussian, rounded to integers.
 
     scales: float64 [rows], positive. Symbols are ``round(y - mean)``; pick the row whose scale is nearest in ratio
     (:func:`nearest_scale_thresholds`): that costs 0.09 % with CompressAI's 64 levels, where rounding up costs 0.32 %.
     """
-    sigma = np.asarray(scales, dtype=np.float64)
-    if sigma.ndim != 1 or not np.isfinite(sigma).all() or (sigma <= 0).any() or (sigma > 1e4).any():
-        raise ValueError("scales must be a 1-D array of numbers in (0, 10000]")
+    sigma = _positive("scales", scales, 1)
+    arguments.integer("precision", precision, 10, 12)
     rows = []
     for scale in sigma:
         pmf, first = gaussian_pmf(float(scale))
@@ -230,7 +242,7 @@ def gaussian_tables(scales: ArrayLike, precision: int = 12) -> CdfTables:
 
 def nearest_scale_thresholds(scales: ArrayLike) -> NDArray[np.float64]:
     """Scales where the nearest row (in ratio) changes, float64 [rows - 1]: index = searchsorted(thresholds, scale)."""
-    sigma = np.asarray(scales, dtype=np.float64)
+    sigma = _positive("scales", scales, 1)
     return np.sqrt(sigma[:-1] * sigma[1:])
 
 
@@ -240,12 +252,14 @@ def pmf_tables(pmfs: Sequence[ArrayLike], offsets: Sequence[int], precision: int
     pmfs: rows of float numbers; row r gives the probabilities of ``offsets[r], offsets[r] + 1, ...``. What is missing
     to 1 is the probability of everything else, which is coded as escapes.
     """
+    pmfs, offsets = arguments.sequence("pmfs", pmfs), arguments.sequence("offsets", offsets)
+    arguments.integer("precision", precision, 10, 12)
     if len(pmfs) != len(offsets):
         raise ValueError(f"pmfs and offsets differ in length: {len(pmfs)} and {len(offsets)}")
     rows = []
     for r, (pmf, offset) in enumerate(zip(pmfs, offsets, strict=True)):
-        p = np.asarray(pmf, dtype=np.float64)
+        p = arguments.array(f"pmf {r}", pmf, "fiu").astype(np.float64)
         if p.ndim != 1 or p.size == 0 or not np.isfinite(p).all() or (p < 0).any() or not 0 < p.sum() <= 1 + 1e-3:
             raise ValueError(f"pmf {r} must be non-negative numbers with a sum in (0, 1]")
-        rows.append(_fit_row(p, int(offset), precision))
+        rows.append(_fit_row(p, arguments.integer(f"offset {r}", offset, -(1 << 30), 1 << 30), precision))
     return _stack(rows, precision)

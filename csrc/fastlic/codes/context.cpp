@@ -7,6 +7,7 @@
 
 #include "fastlic/codes/kernels.hpp"
 #include "fastlic/engine/kernels.hpp"
+#include "fastlic/load_once.hpp"
 #include "fastlic/rans64.hpp"
 
 namespace fastlic::codes {
@@ -103,7 +104,7 @@ class Networks {
   }
 
   // A word of position `at`, for the groups that follow.
-  void know(std::size_t at, std::size_t group, std::int32_t word) {
+  void know(std::size_t at, std::size_t group, std::uint32_t word) {
     std::int16_t* out = &beside_[at * beside_stride_] + model_.beside.size() * own_stride_ + group * model_.depth;
     std::copy_n(model_.embedding(group, word), model_.depth, out);
   }
@@ -137,9 +138,11 @@ class Networks {
       const std::size_t x = column + static_cast<std::size_t>(offset.column);
       const bool inside = y < size_.height && x < size_.width;
       for (std::size_t group = 0; group < model_.groups; ++group, out += model_.depth) {
-        const std::int32_t word =
-            inside ? codes_[group * plane + y * size_.width + x] : static_cast<std::int32_t>(model_.words);
-        std::copy_n(model_.embedding(group, word), model_.depth, out);
+        // Codes may change under our hands: what is no word counts as one outside.
+        const auto words = static_cast<std::uint32_t>(model_.words);
+        const auto word =
+            inside ? static_cast<std::uint32_t>(load_once(&codes_[group * plane + y * size_.width + x])) : words;
+        std::copy_n(model_.embedding(group, std::min(word, words)), model_.depth, out);
       }
     }
   }
@@ -174,12 +177,15 @@ class Networks {
 template <typename Each>
 void for_intervals(const Model& model, const std::int32_t* codes, Size size, const Each& each) {
   const std::size_t plane = size.height * size.width;
-  for (std::size_t i = 0; i < model.groups * plane; ++i) {
-    if (codes[i] < 0 || static_cast<std::size_t>(codes[i]) >= model.words) {
-      throw std::invalid_argument("code " + std::to_string(codes[i]) + " at " + std::to_string(i) + " is not in 0.." +
-                                  std::to_string(model.words - 1));
+  const auto checked = [&](std::size_t i) {
+    const auto word = static_cast<std::uint32_t>(load_once(&codes[i]));
+    if (word >= model.words) {
+      throw std::invalid_argument("code " + std::to_string(static_cast<std::int32_t>(word)) + " at " +
+                                  std::to_string(i) + " is not in 0.." + std::to_string(model.words - 1));
     }
-  }
+    return word;
+  };
+  for (std::size_t i = 0; i < model.groups * plane; ++i) checked(i);
   Networks networks(model, codes, size);
   Shares shares(model, kernels(active_isa()));
   for (std::size_t first = 0; first < plane; ) {
@@ -188,12 +194,12 @@ void for_intervals(const Model& model, const std::int32_t* codes, Size size, con
     networks.look_above(row, column, count);
     for (std::size_t i = 0; i < count; ++i) networks.look_beside(row, column + i, i);
     for (std::size_t group = 0; group < model.groups; ++group) {
-      const std::int32_t* own = &codes[group * plane + first];
       const std::int32_t* logits = networks.logits(group, 0, count);
       for (std::size_t i = 0; i < count; ++i) {
+        const std::uint32_t word = checked(group * plane + first + i);
         shares.take(logits + i * networks.logits_stride());
-        each(first + i, group, shares.of(static_cast<std::size_t>(own[i])));
-        networks.know(i, group, own[i]);
+        each(first + i, group, shares.of(word));
+        networks.know(i, group, word);
       }
     }
     first += count;
@@ -244,9 +250,9 @@ void Context::decode(const std::uint8_t* data, std::size_t bytes, Size size, std
       shares.take(networks.logits(group, at, 1));
       const std::uint64_t code = in.code(model_.precision);
       Interval interval;
-      const auto word = static_cast<std::int32_t>(shares.find(static_cast<std::uint32_t>(code), interval));
+      const auto word = static_cast<std::uint32_t>(shares.find(static_cast<std::uint32_t>(code), interval));
       in.take(code, interval.start, interval.frequency, model_.precision);
-      out[group * plane + position] = word;
+      out[group * plane + position] = static_cast<std::int32_t>(word);
       networks.know(at, group, word);
     }
   }

@@ -58,8 +58,8 @@ struct Model {
   std::vector<Group> of;
   Buffer<std::int32_t> table;  // [256]: 2^20 2^(-i/256)
 
-  const std::int8_t* embedding(std::size_t group, std::int32_t word) const noexcept {
-    return &embeddings[(group * (words + 1) + static_cast<std::size_t>(word)) * depth];
+  const std::int8_t* embedding(std::size_t group, std::uint32_t word) const noexcept {
+    return &embeddings[(group * (words + 1) + word) * depth];
   }
 };
 

@@ -26,11 +26,15 @@ FASTLIC_INLINE std::uint8_t choose_one(std::int32_t scale, const std::int32_t* t
   return static_cast<std::uint8_t>(below);
 }
 
+FASTLIC_INLINE std::uint32_t difference(std::int32_t a, std::int32_t b) {
+  return static_cast<std::uint32_t>(a) - static_cast<std::uint32_t>(b);
+}
+
 FASTLIC_INLINE void quantise(const std::int32_t* latents, const std::int32_t* means, std::size_t count,
                              std::int32_t* symbols) {
-  // |latent| <= 2^26 and |mean| <= 2^26: no overflow.
+  // |latent| <= 2^26 and |mean| <= 2^26: no overflow, unless another thread changes latents: then it wraps.
   for (std::size_t i = 0; i < count; ++i) {
-    symbols[i] = (latents[i] - means[i] + (1 << (kMeanBits - 1))) >> kMeanBits;
+    symbols[i] = static_cast<std::int32_t>(difference(latents[i], means[i]) + (1u << (kMeanBits - 1))) >> kMeanBits;
   }
 }
 
@@ -38,9 +42,10 @@ FASTLIC_INLINE void quantise(const std::int32_t* latents, const std::int32_t* me
 FASTLIC_INLINE void quantise_down(const std::int32_t* latents, const std::int32_t* means, const std::uint8_t* indexes,
                                   const std::int32_t* zones, std::size_t count, std::int32_t* symbols) {
   for (std::size_t i = 0; i < count; ++i) {
-    const std::int32_t difference = latents[i] - means[i], zone = zones[indexes[i]];
-    const std::int32_t left = difference - std::clamp(difference, -zone, zone);
-    symbols[i] = (left + (1 << (kMeanBits - 1))) >> kMeanBits;
+    const auto distance = static_cast<std::int32_t>(difference(latents[i], means[i]));
+    const std::int32_t zone = zones[indexes[i]];
+    const std::uint32_t left = difference(distance, std::clamp(distance, -zone, zone));
+    symbols[i] = static_cast<std::int32_t>(left + (1u << (kMeanBits - 1))) >> kMeanBits;
   }
 }
 

@@ -18,9 +18,15 @@ template <typename Symbol>
   }
 }
 
-[[gnu::always_inline]] inline unsigned max_index_body(const std::uint8_t* indexes, std::size_t count) {
+[[gnu::always_inline]] inline unsigned copy_indexes_body(const std::uint8_t* __restrict from, std::size_t count,
+                                                         std::uint8_t* __restrict to) {
   std::uint8_t top = 0;
-  for (std::size_t i = 0; i < count; ++i) top = std::max(top, indexes[i]);
+#pragma GCC unroll 4  // which pays for the copy
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint8_t index = from[i];
+    to[i] = index;
+    top = std::max(top, index);
+  }
   return top;
 }
 

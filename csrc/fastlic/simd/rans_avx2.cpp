@@ -167,8 +167,8 @@ template <typename Symbol>
   narrow_body(symbols, count, values);
 }
 
-[[FASTLIC_AVX2]] unsigned max_index(const std::uint8_t* indexes, std::size_t count) {
-  return max_index_body(indexes, count);
+[[FASTLIC_AVX2]] unsigned copy_indexes(const std::uint8_t* from, std::size_t count, std::uint8_t* to) {
+  return copy_indexes_body(from, count, to);
 }
 
 [[FASTLIC_AVX2]] inline std::uint64_t byte_mask(__m256i bytes) {
@@ -210,7 +210,7 @@ template <typename Symbol>
 
 }  // namespace
 
-const BlockKernels kBlockAvx2 = {&narrow16, &narrow32, &max_index, &mark_rows, &mark_escapes16, &mark_escapes32};
+const BlockKernels kBlockAvx2 = {&narrow16, &narrow32, &copy_indexes, &mark_rows, &mark_escapes16, &mark_escapes32};
 const RansKernels kRansAvx2 = {&decode_groups<std::int16_t>, &decode_groups<std::int32_t>, &encode_groups};
 
 }  // namespace fastlic::simd

@@ -156,8 +156,8 @@ template <unsigned V>
   narrow_body(symbols, count, values);
 }
 
-[[FASTLIC_AVX512]] unsigned max_index(const std::uint8_t* indexes, std::size_t count) {
-  return max_index_body(indexes, count);
+[[FASTLIC_AVX512]] unsigned copy_indexes(const std::uint8_t* from, std::size_t count, std::uint8_t* to) {
+  return copy_indexes_body(from, count, to);
 }
 
 [[FASTLIC_AVX512]] void mark_rows(const std::uint8_t* indexes, std::size_t count, unsigned row, std::uint64_t* marks) {
@@ -190,7 +190,7 @@ template <unsigned V>
 
 }  // namespace
 
-const BlockKernels kBlockAvx512 = {&narrow16, &narrow32, &max_index, &mark_rows, &mark_escapes16, &mark_escapes32};
+const BlockKernels kBlockAvx512 = {&narrow16, &narrow32, &copy_indexes, &mark_rows, &mark_escapes16, &mark_escapes32};
 const RansKernels kRansAvx512 = {&decode_groups<std::int16_t>, &decode_groups<std::int32_t>, &encode_groups};
 
 }  // namespace fastlic::simd

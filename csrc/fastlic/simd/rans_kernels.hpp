@@ -44,8 +44,8 @@ using EncodeGroups = void (*)(EncodeJob&, const std::uint8_t* indexes, const std
 // Symbols to int8, with everything outside -127..127 as kEscapeValue.
 using Narrow16 = void (*)(const std::int16_t* symbols, std::size_t count, std::int8_t* values);
 using Narrow32 = void (*)(const std::int32_t* symbols, std::size_t count, std::int8_t* values);
-// The largest index.
-using MaxIndex = unsigned (*)(const std::uint8_t* indexes, std::size_t count);
+// Copies indexes and returns the largest of the copy.
+using CopyIndexes = unsigned (*)(const std::uint8_t* from, std::size_t count, std::uint8_t* to);
 // Sets bit i of marks[] (ceil(count / 64) words, cleared by the caller) where indexes[i] >= row.
 using MarkRows = void (*)(const std::uint8_t* indexes, std::size_t count, unsigned row, std::uint64_t* marks);
 // Sets bit i where values[i] is kEscapeValue.
@@ -61,7 +61,7 @@ struct RansKernels {
 struct BlockKernels {
   Narrow16 narrow16;
   Narrow32 narrow32;
-  MaxIndex max_index;
+  CopyIndexes copy_indexes;
   MarkRows mark_rows;
   MarkEscapes16 mark_escapes16;
   MarkEscapes32 mark_escapes32;

@@ -108,7 +108,7 @@ void encode_groups(EncodeJob& job, const std::uint8_t* indexes, const std::int8_
 
 const std::uint64_t* const kReciprocals = kReciprocalTable.data();
 const BlockKernels kBlockScalar = {
-    &narrow_body<std::int16_t>,       &narrow_body<std::int32_t>,      &max_index_body, &mark_rows_body,
+    &narrow_body<std::int16_t>,       &narrow_body<std::int32_t>,      &copy_indexes_body, &mark_rows_body,
     &mark_escapes_body<std::int16_t>, &mark_escapes_body<std::int32_t>};
 const RansKernels kRansScalar = {&decode_groups<std::int16_t>, &decode_groups<std::int32_t>, &encode_groups};
 
