@@ -43,13 +43,13 @@ def native_command(built: Path, target: str, seconds: int, seed: int, corpus: Pa
     return [str(built / target), *limits, *words, "-print_final_stats=1", f"-artifact_prefix={found}/", str(corpus)]
 
 
-def python_command(target: str, seconds: int, seed: int, found: Path) -> list[str]:
+def python_command(target: str, seconds: int, seed: int, found: Path, atheris: bool) -> list[str]:
     name = target.removeprefix("files:")
     run = [sys.executable, str(FUZZ / "files" / "run.py"), name, f"--seconds={seconds}", f"--seed={seed}"]
-    return [*run, f"--found={found}"]
+    return [*run, f"--found={found}", *(["--atheris"] if atheris else [])]
 
 
-def turn(built: Path, folder: Path, target: str, seconds: int, seed: int) -> dict[str, Any]:
+def turn(built: Path, folder: Path, target: str, seconds: int, seed: int, atheris: bool) -> dict[str, Any]:
     """One run of one target: what the log keeps of it."""
     plain = target.replace(":", "_")
     found = folder / "found" / plain
@@ -60,7 +60,7 @@ def turn(built: Path, folder: Path, target: str, seconds: int, seed: int) -> dic
         unpack_seeds(target, corpus)
         command = native_command(built, target, seconds, seed, corpus, found)
     else:
-        command = python_command(target, seconds, seed, found)
+        command = python_command(target, seconds, seed, found, atheris)
     start = time.time()
     result = subprocess.run(["nice", "-n", "19", *command], capture_output=True, text=True, errors="replace")
     output = result.stdout + result.stderr
@@ -107,6 +107,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--turn", type=int, default=60, help="seconds of one target's turn")
     parser.add_argument("--log", type=Path, default=None, help="where lines are appended; default: FOLDER/log.jsonl")
     parser.add_argument("--seed", type=int, default=None, help="of the first turn; default: a random one")
+    parser.add_argument("--atheris", action="store_true", help="coverage of Python code guides targets of files/")
     parser.add_argument("--sum", action="store_true", help="only add up the log")
     return parser.parse_args()
 
@@ -122,7 +123,7 @@ def main() -> int:
         number = 0
         while (left := int(end - time.time())) > 0:
             target = targets[number % len(targets)]
-            entry = turn(options.built, options.folder, target, min(options.turn, left), seed + number)
+            entry = turn(options.built, options.folder, target, min(options.turn, left), seed + number, options.atheris)
             with log.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
             number += 1

@@ -88,6 +88,7 @@ void CdfTables::add_row(std::span<const std::int32_t> cdf, std::int32_t offset, 
   }
   for (std::size_t i = 0; i + 1 < cdf.size(); ++i) {
     if (cdf[i] >= cdf[i + 1]) refuse(r, "slot " + std::to_string(i) + " has frequency below 1");
+    likeliest_ = std::max(likeliest_, cdf[i + 1] - cdf[i]);
   }
   const auto size = static_cast<std::uint32_t>(cdf.size() - 2);
   const std::int32_t base = choose_base(offset, size);

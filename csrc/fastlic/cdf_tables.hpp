@@ -55,6 +55,7 @@ class CdfTables {
   unsigned precision() const noexcept { return precision_; }
   std::size_t rows() const noexcept { return rows_.size(); }
   const CdfRow& row(std::size_t index) const noexcept { return rows_[index]; }
+  std::int32_t likeliest() const noexcept { return likeliest_; }  // the largest frequency of any row
 
   // Rows below this one are all plain, so a block whose indexes stay below it needs no per-symbol care.
   unsigned first_special_row() const noexcept { return first_special_; }
@@ -71,6 +72,7 @@ class CdfTables {
 
   unsigned precision_;
   unsigned first_special_ = 0;
+  std::int32_t likeliest_ = 1;
   std::vector<CdfRow> rows_;
   std::vector<std::uint32_t> decode_storage_;
   std::uint32_t* decode_ = nullptr;  // into decode_storage_, aligned to a cache line

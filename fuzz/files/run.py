@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import random
+import resource
 import sys
 import time
 import traceback
@@ -20,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 MOST_INPUTS = 300  # that are mutated on
+MOST_ADDRESSES = 3 << 30  # bytes, beyond what the libraries reserve
 
 
 def kind_of(error: BaseException) -> str:
@@ -104,6 +106,12 @@ def with_atheris(name: str, options: argparse.Namespace, findings: Findings) -> 
     atheris.Fuzz()
 
 
+def limit_memory() -> None:
+    """What asks for gigabytes gets an error, which is a finding, and not this machine."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MOST_ADDRESSES, resource.RLIM_INFINITY))
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target")
@@ -128,6 +136,7 @@ def main() -> int:
     import targets
 
     targets.torch.set_num_threads(1)
+    limit_memory()
     if options.replay:
         for path in options.replay:
             print(f"{path.name}: {targets.TARGETS[options.target].execute(path.read_bytes())}")

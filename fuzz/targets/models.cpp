@@ -35,6 +35,15 @@ class Hostile {
 
   Arrays arrays;
 
+  // What differs from the base, as other integers around its weights.
+  Arrays changes() const {
+    Arrays out;
+    for (const std::string& name : changed_) {
+      if (const auto found = arrays.find(name); found != arrays.end()) out.insert(*found);
+    }
+    return out;
+  }
+
   // Whether the coder's tables of that name are what they were.
   bool keeps(const std::string& tables) const {
     return std::none_of(changed_.begin(), changed_.end(), [&](const auto& name) { return name.rfind(tables, 0) == 0; });
@@ -187,12 +196,17 @@ struct Base {
   std::shared_ptr<const CdfTables> z, y;
 };
 
+// `other`: with the base's tables, whatever the arrays say of them.
 template <class Engine>
-void run(const Base& base, const Hostile& hostile, fuzz::Input& input) {
+Engine made(const Base& base, const Hostile& hostile, bool other) {
   const auto tables = [&](const std::string& name, const std::shared_ptr<const CdfTables>& known) {
-    return hostile.keeps(name) ? known : fuzz::tables_of(hostile.arrays, name);
+    return other || hostile.keeps(name) ? known : fuzz::tables_of(hostile.arrays, name);
   };
-  const Engine engine(hostile.arrays, tables("z.tables", base.z), tables("y.tables", base.y));
+  return {hostile.arrays, tables("z.tables", base.z), tables("y.tables", base.y)};
+}
+
+template <class Engine>
+void run(const Engine& engine, fuzz::Input& input) {
   const Size size{1 + input.take<std::uint8_t>() % 3u, 2 + input.take<std::uint8_t>() % 3u};
   const std::size_t z = size.hyper_height() * size.hyper_width() * engine.model().hyper_channels();
   const std::size_t y = size.height * size.width * engine.model().latent_channels();
@@ -256,11 +270,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
   Hostile hostile(base.arrays);
   for (std::size_t left = input.take<std::uint8_t>() % 4; left > 0; --left) hostile.change(input);
   set_isa(supported_isas()[kind / 8 % supported_isas().size()]);
+  const bool other = (kind & 64) != 0;
   try {
-    if (kind % 8 < 2) run<engine::Engine>(base, hostile, input);
+    if (kind % 8 < 2 && kind >= 128) {
+      run(engine::Engine(fuzz::engine_of<engine::Engine>(base.arrays), hostile.changes(), base.z, base.y), input);
+    } else if (kind % 8 < 2) run(made<engine::Engine>(base, hostile, other), input);
     else if (kind % 8 == 2) run_codes(hostile.arrays, input);
-    else if (kind % 8 == 3) run<groups::Engine>(base, hostile, input);
-    else run<mlic::Engine>(base, hostile, input);
+    else if (kind % 8 == 3) run(made<groups::Engine>(base, hostile, other), input);
+    else run(made<mlic::Engine>(base, hostile, other), input);
   } catch (const std::invalid_argument&) {
   }
   return 0;

@@ -249,8 +249,8 @@ RawLayer read_dense(const ArrayReader& reader, const std::string& name, std::siz
 Model::Model(const Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y)
     : z_tables(std::move(z)), y_tables(std::move(y)) {
   const ArrayReader reader(arrays);
-  z_fewest_bits = fewest_bits(reader, "z", *z_tables);
-  y_fewest_bits = fewest_bits(reader, "y", *y_tables);
+  z_fewest_bits = fewest_bits(*z_tables);
+  y_fewest_bits = fewest_bits(*y_tables);
   z_median = read_medians(reader, *z_tables);
   z_input = read_requantiser(reader, "z.input", z_median.size(), kMaxActivationBits);
   contextual = reader.has("context.weight");
@@ -320,8 +320,8 @@ Model::Model(const Model& base, const Arrays& changes, std::shared_ptr<const Cdf
   require(y->rows() == y_tables->rows(), "y.tables", "has " + rows(*y) + " rows in place of " + rows(*y_tables));
   z_tables = std::move(z);
   y_tables = std::move(y);
-  if (reader.has("z.tables.cdf")) z_fewest_bits = fewest_bits(reader, "z", *z_tables);
-  if (reader.has("y.tables.cdf")) y_fewest_bits = fewest_bits(reader, "y", *y_tables);
+  z_fewest_bits = fewest_bits(*z_tables);
+  y_fewest_bits = fewest_bits(*y_tables);
   const auto replace = [&](Requantiser& old, const std::string& name, unsigned max_bits) {
     if (!reader.has(name + ".multiplier")) return;
     Requantiser now = read_requantiser(reader, name, old.channels, max_bits);

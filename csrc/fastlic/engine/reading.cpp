@@ -75,11 +75,8 @@ std::size_t count_layers(const ArrayReader& reader, const std::string& name) {
   return count;
 }
 
-double fewest_bits(const ArrayReader& reader, const std::string& name, const CdfTables& tables) {
-  const auto cdf = reader.int32s(name + ".tables.cdf");
-  std::int32_t likeliest = 1;
-  for (std::size_t i = 1; i < cdf.size(); ++i) likeliest = std::max(likeliest, cdf[i] - cdf[i - 1]);
-  return tables.precision() - std::log2(static_cast<double>(likeliest));
+double fewest_bits(const CdfTables& tables) {
+  return tables.precision() - std::log2(static_cast<double>(tables.likeliest()));
 }
 
 Thresholds read_thresholds(const ArrayReader& reader, std::size_t rows) {

@@ -31,8 +31,8 @@ Requantiser selected(const Requantiser& all, std::size_t first, std::size_t coun
 // How many layers name.0, name.1, ... there are.
 std::size_t count_layers(const ArrayReader& reader, const std::string& name);
 
-// Bits of the cheapest symbol of any row of the coder's tables `name`.
-double fewest_bits(const ArrayReader& reader, const std::string& name, const CdfTables& tables);
+// Bits of the cheapest symbol of any row. Asks the tables, since arrays of the same name may say anything.
+double fewest_bits(const CdfTables& tables);
 
 // y.thresholds, for a table of that many rows.
 Thresholds read_thresholds(const ArrayReader& reader, std::size_t rows);

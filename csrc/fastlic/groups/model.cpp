@@ -69,8 +69,8 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
     : z_tables(std::move(z)), y_tables(std::move(y)) {
   const engine::ArrayReader reader(arrays);
   const Reader read(reader);
-  z_fewest_bits = engine::fewest_bits(reader, "z", *z_tables);
-  y_fewest_bits = engine::fewest_bits(reader, "y", *y_tables);
+  z_fewest_bits = engine::fewest_bits(*z_tables);
+  y_fewest_bits = engine::fewest_bits(*y_tables);
   thresholds = engine::read_thresholds(reader, y_tables->rows());
   tail = read.tail_lines();
   z_median = engine::read_medians(reader, *z_tables);

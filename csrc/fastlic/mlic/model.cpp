@@ -132,8 +132,8 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
           "shape", "must be family and number of slices");
   family = static_cast<Family>(shape[0]);
   const auto count = static_cast<std::size_t>(shape[1]);
-  z_fewest_bits = engine::fewest_bits(reader, "z", *z_tables);
-  y_fewest_bits = engine::fewest_bits(reader, "y", *y_tables);
+  z_fewest_bits = engine::fewest_bits(*z_tables);
+  y_fewest_bits = engine::fewest_bits(*y_tables);
   thresholds = engine::read_thresholds(reader, y_tables->rows());
   const Reader read(reader);
   tables = read_tables(read);
