@@ -6,9 +6,11 @@ everywhere. What a mutator cannot parse (inputs from elsewhere) it changes byte 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import random
+import re
 import struct
 import warnings
 import zipfile
@@ -240,8 +242,26 @@ def _of_tensor(file: Safetensors, name: str, draw: random.Random) -> None:
         file.tensors[name] = changed.ljust(len(body), b"\0")
 
 
+_DIGEST = re.compile(rb'(\\"sha256\\": \\")[0-9a-f]{64}')
+
+
+def sealed(data: bytes) -> bytes:
+    """A codec file with the digest that fits it, if it states one (fastlic/codec/storage.py)."""
+    blank = _DIGEST.sub(lambda found: found[1] + b"0" * 64, data, count=1)
+    digest = hashlib.sha256(blank).hexdigest().encode()
+    return _DIGEST.sub(lambda found: found[1] + digest, data, count=1)
+
+
 def of_safetensors(data: bytes, draw: random.Random, about: str = "fastlic") -> bytes:
-    """A tensor, its description, the metadata (JSON inside JSON under ``about``) or the header itself changed."""
+    """A tensor, its description, the metadata (JSON inside JSON under ``about``) or the header itself changed.
+
+    The digest fits again, but for one of 32.
+    """
+    changed = _of_safetensors(data, draw, about)
+    return sealed(changed) if draw.randrange(32) else changed
+
+
+def _of_safetensors(data: bytes, draw: random.Random, about: str) -> bytes:
     try:
         file = Safetensors(data)
     except (ValueError, KeyError, TypeError, struct.error):

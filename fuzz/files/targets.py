@@ -221,6 +221,8 @@ def _flic_seeds(name: str) -> Callable[[], list[bytes]]:
                 data = own.compress(_image(height, width), quality)
                 assert isinstance(data, bytes)
                 made.append(data)
+        if name == "jahp":  # of version 1
+            made += [(GOLDEN / f"{stream}.flic").read_bytes() for stream in ("chelsea_q1", "one_pixel_q8")]
         return made
 
     return seeds

@@ -74,6 +74,10 @@ def test_mutators_repair_what_lays_out_a_codec_file(tiny_codec_file):
     assert (
         again.tensors == file.tensors and again.metadata == file.metadata and again.header.keys() == file.header.keys()
     )
+    damaged_byte = bytearray(data)
+    damaged_byte[-1] ^= 1
+    assert mutate.sealed(data) == data != mutate.sealed(bytes(damaged_byte))
+    assert mutate.sealed(bytes(damaged_byte))[-100:] == damaged_byte[-100:] and b"sha256" in data
     draw, damaged = random.Random(3), 0
     for _ in range(100):
         try:
