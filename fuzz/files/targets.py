@@ -141,6 +141,7 @@ def codec(name: str) -> Codec:
     return _hyperprior(family, 0 if rate == "fixed" else 8)
 
 
+NARROW_MLIC = ("narrow-mlic", "narrow-mlic+", "narrow-mlic++", "narrow-mlic++-early")
 CODECS = ("jahp", "jahp_fixed", "mean-scale", "scale", "mlic", "mlicp", "mlicpp", "early", "mcquic", "mcquic-context")
 
 
@@ -482,7 +483,7 @@ TARGETS: dict[str, Target] = {
     **{f"flic-{name}": Target(_flic_seeds(name), mutate.of_flic, _flic_run(name)) for name in CODECS},
     "codec-jahp": Target(_codec_seeds("narrow-jahp", "jahp_fixed"), mutate.of_safetensors, _codec_run),
     "codec-mean-scale": Target(_codec_seeds("narrow-mean-scale", "narrow-scale"), mutate.of_safetensors, _codec_run),
-    "codec-mlic": Target(_codec_seeds("narrow-mlic", "narrow-mlic+", "narrow-mlic++", "narrow-mlic++-early"), mutate.of_safetensors, _codec_run),
+    "codec-mlic": Target(_codec_seeds(*NARROW_MLIC), mutate.of_safetensors, _codec_run),
     "codec-mcquic": Target(_codec_seeds("mcquic", "mcquic-context"), mutate.of_safetensors, _codec_run),
     "mcq": Target(_mcq_seeds, mutate.of_msgpack, _mcq_run),
     "mcquic": Target(_checkpoint_seeds, mutate.of_zip, _checkpoint_run),
