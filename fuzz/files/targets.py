@@ -313,10 +313,25 @@ def _conversion_seeds() -> list[bytes]:
     return made
 
 
+class _Parts:
+    """What a conversion is held to: sizes of the model that it is of."""
+
+    variable = None
+
+    def __init__(self, contextual: bool) -> None:
+        model: Any = codec("jahp_fixed").model
+        self.h_a, self.bottleneck = model.h_a, model.entropy_bottleneck
+        self.context = object() if contextual else None
+
+    def digest(self) -> int:
+        return _DIGEST
+
+
 def _conversion_run(data: bytes) -> None:
     from fastlic.integrations.compressai.integers import read
 
-    coder = _integer_coder(read(_file(data, ".conversion"), _DIGEST))
+    parts: Any = _Parts(b'"context.weight"' in data)
+    coder = _integer_coder(read(_file(data, ".conversion"), parts))
     model = coder.integers
     z, y = torch.ones(1, model.hyper_channels, 1, 1), torch.ones(1, model.latent_channels, 4, 4)
     y_strings, z_strings, latents = coder.encode(y, z)
@@ -332,9 +347,10 @@ def _own_strings_coder() -> Any:
     return _integer_coder(codec("jahp_fixed").entropy)
 
 
-def _shape(part: bytes) -> tuple[int, int]:
-    rows, columns = np.frombuffer(part[:8].ljust(8, b"\0"), "<i4").tolist()
-    return rows, columns
+def _shape(part: bytes) -> tuple[int, ...]:
+    from fastlic.integrations.compressai.claims import whole_numbers
+
+    return whole_numbers(np.frombuffer(part[:8].ljust(8, b"\0"), "<i4").tolist())
 
 
 def _strings_seeds() -> list[bytes]:
@@ -362,12 +378,14 @@ def _strings_run(data: bytes) -> None:
         coder = dataclasses.replace(_own_strings_coder())
         coder.settings = dataclasses.replace(coder.settings, backend=backend)
         try:
-            return (0, 0), {"y": coder.decode([y], [z], *_shape(shape)).numpy()}
+            rows, columns = _shape(shape)
+            return (0, 0), {"y": coder.decode([y], [z], rows, columns).numpy()}
         except (FastlicError, ValueError) as error:
             return type(error)
 
     if isinstance(same_verdict(decode, data), type):
-        _own_strings_coder().decode([y], [z], *_shape(shape))
+        rows, columns = _shape(shape)
+        _own_strings_coder().decode([y], [z], rows, columns)
 
 
 @functools.lru_cache(maxsize=1)
@@ -451,10 +469,7 @@ def _compressai_run(data: bytes) -> None:
     name = _THEIRS[number % 3]
     model = _accelerated("native" if number < 3 else "compressai", name)
     strings = [[y]] if name == "FactorizedPrior" else [[y], [z]]
-    rows, columns = _shape(shape)
-    if abs(rows * columns) > 64:
-        return  # pixels of these models are not limited by what the limit is here
-    model.decompress(strings, (rows, columns))
+    model.decompress(strings, tuple(np.frombuffer(shape[:8].ljust(8, b"\0"), "<i4").tolist()))
 
 
 @functools.lru_cache(maxsize=1)
@@ -476,7 +491,18 @@ def _mcq_run(data: bytes) -> None:
 
 
 def _conversion_mutate(data: bytes, draw: random.Random) -> bytes:
-    return mutate.of_safetensors(data, draw, "format")
+    """Any of a safetensors file's changes, and the digest of its arrays that fits them, where they can be read."""
+    from safetensors.numpy import load
+
+    from fastlic.integrations.compressai.integers import _digest
+
+    changed = mutate.of_safetensors(data, draw, "format")
+    try:
+        file = mutate.Safetensors(changed)
+        file.metadata["digest"] = _digest(load(changed), str(file.metadata.get("weights")))
+        return file.pack() if draw.randrange(32) else changed
+    except Exception:  # what safetensors and numpy raise for files that none of them reads
+        return changed
 
 
 TARGETS: dict[str, Target] = {
