@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def read_checkpoint(path: Path, device: str = "cpu") -> Any:
         return torch.load(path, map_location=device, weights_only=True)
     except torch.OutOfMemoryError:  # a RuntimeError, too
         raise
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, *MALFORMED) as error:
+    except (zipfile.BadZipFile, pickle.UnpicklingError, struct.error, EOFError, *MALFORMED) as error:
         reason = " ".join(str(error).split())[:200]
         raise CodecFileError(f"{path} is no checkpoint of tensors and plain containers: {reason}") from error
 

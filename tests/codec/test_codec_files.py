@@ -289,6 +289,11 @@ def test_a_published_checkpoint_may_not_be_compressed_or_something_else(publishe
             archive.writestr(name, part)
     with pytest.raises(CodecFileError, match="its parts are compressed"):
         load_published(published)
+    with zipfile.ZipFile(published, "w") as archive:
+        for name, part in parts.items():
+            archive.writestr(name, b"\x80\x02J\1" if name.endswith("data.pkl") else part)  # ends inside a number
+    with pytest.raises(CodecFileError, match=r"x\.mcquic is no checkpoint"):
+        load_published(published)
     rng = random.Random(0)
     for content in (b"", b"PK", stored[:1000], stored[:-100]):
         published.write_bytes(content)

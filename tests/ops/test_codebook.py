@@ -76,6 +76,21 @@ def test_numbers_of_any_size(isa: str, scale: float):
         agree((x.clamp(-1, 1) * a), (codebook.clamp(-1, 1) * b))
 
 
+@pytest.mark.parametrize(("x", "word"), [(-2.46e38, 3.6e-43), (3e38, 1e-30), (1e30, 0.0)])
+@pytest.mark.parametrize(("k", "d"), [(1, 1), (3, 2), (50, 5)])
+def test_long_vectors_among_short_words_have_a_nearest_word_that_exists(
+    isa: str, x: float, word: float, k: int, d: int
+):
+    """Their error bound is beyond float32: words that only pad the kernels' panels came within it."""
+    words = torch.full((1, k, d), word)
+    words[0, k // 2] *= -1
+    for vectors in (torch.full((15, 1, d), x), torch.full((15, 1, d), -x)):
+        for backend in ("cpp", "auto"):
+            codes = codebook_nearest(vectors, words, backend=backend)
+            assert bool((codes >= 0).all()) and bool((codes < k).all())
+            assert torch.equal(codes, codebook_nearest(vectors, words, backend="reference"))
+
+
 def test_one_outlying_word_or_channel_changes_no_answer(isa: str):
     x, codebook = random_case(50, 2, 300, 12)
     codebook[0, 7] *= 1e4

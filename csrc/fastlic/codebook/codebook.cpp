@@ -285,13 +285,15 @@ void Codebooks::search(const Task& task, const std::uint32_t* which, std::size_t
                                   std::to_string(which[r]) + ", " + std::to_string(task.shown) + ")");
     }
     const double magnitude = C * C / 2 + length * C;  // no score exceeds it
-    if (!(magnitude < kHuge)) {
+    // How far a computed score may be from the true one.
+    double error = n_operations * kDoubleUnit * (length + C) * (length + C) + 0x1p-130;
+    // A long vector among short words has small scores and an error beyond float: with an infinite bar, words that pad
+    // the last panel would count.
+    if (!(magnitude + error < kHuge)) {
       found[r].full = true;
       bars[r] = -std::numeric_limits<float>::infinity();
       continue;  // the tile keeps its zeros
     }
-    // How far a computed score may be from the true one.
-    double error = n_operations * kDoubleUnit * (length + C) * (length + C) + 0x1p-130;
     if (scan.bytes) {
       float largest = 0;
       for (std::size_t i = 0; i < d_; ++i) {

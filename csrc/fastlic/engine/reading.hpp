@@ -31,7 +31,7 @@ Requantiser selected(const Requantiser& all, std::size_t first, std::size_t coun
 // How many layers name.0, name.1, ... there are.
 std::size_t count_layers(const ArrayReader& reader, const std::string& name);
 
-// Bits of the cheapest symbol of any row.
+// Bits of the cheapest symbol of any row. Asks the tables, since arrays of the same name may say anything.
 double fewest_bits(const CdfTables& tables);
 
 // y.thresholds, for a table of that many rows.

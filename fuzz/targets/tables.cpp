@@ -1,4 +1,4 @@
-// Arbitrary numbers as tables: refused, or usable without a fault.
+// Arbitrary numbers as tables, or rows that are valid but for a few numbers: refused, or usable without a fault.
 #include <span>
 #include <stdexcept>
 
@@ -22,12 +22,34 @@ std::vector<T> numbers(fastlic::fuzz::Input& input, std::size_t count) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace fastlic;
   fuzz::Input input(data, size);
-  const std::size_t rows = input.take<std::uint8_t>() % 6;
+  const auto kind = input.take<std::uint8_t>();
   const unsigned precision = input.take<std::uint8_t>() % 32;
-  const auto lengths = numbers<std::int32_t>(input, rows);
-  const auto offsets = numbers<std::int32_t>(input, rows);
-  const auto shifts = numbers<std::uint8_t>(input, rows);
-  auto cdf = numbers<std::int32_t>(input, input.left() / 2 < 600 ? input.left() / 2 : 600);
+  std::vector<std::int32_t> lengths, offsets, cdf;
+  std::vector<std::uint8_t> shifts;
+  if (kind < 128) {
+    const std::size_t rows = kind % 6;
+    lengths = numbers<std::int32_t>(input, rows);
+    offsets = numbers<std::int32_t>(input, rows);
+    shifts = numbers<std::uint8_t>(input, rows);
+    cdf = numbers<std::int32_t>(input, input.left() / 2 < 600 ? input.left() / 2 : 600);
+  } else {
+    const std::size_t rows = kind == 255 ? 256 : 1 + kind % 5, length = 2 + input.take<std::uint8_t>() % 60;
+    lengths.assign(rows, static_cast<std::int32_t>(length));
+    for (std::size_t row = 0; row < rows; ++row) {
+      offsets.push_back(input.take<std::int32_t>() >> (input.take<std::uint8_t>() % 31));
+      shifts.push_back(input.take<std::uint8_t>() % 18);
+      for (std::size_t i = 0, at = 0; i + 1 < length; at += 1 + input.take<std::uint8_t>() % 64, ++i) {
+        cdf.push_back(static_cast<std::int32_t>(at));
+      }
+      cdf.push_back(static_cast<std::int32_t>(std::uint32_t{1} << precision));
+    }
+    for (std::size_t left = input.take<std::uint8_t>() % 4; left > 0; --left) {
+      auto& some = input.take<std::uint8_t>() % 2 == 0 ? lengths : cdf;
+      const std::size_t at = input.take<std::uint16_t>() % some.size();
+      some[at] = input.take<std::int32_t>();
+    }
+  }
+  const std::size_t rows = lengths.size();
   // 16-bit numbers cannot say 65536, the end of CompressAI's rows.
   for (std::int32_t& value : cdf) value = value == -1 ? 65536 : value;
   const std::vector<std::uint8_t> bytes(64, 0x5A);

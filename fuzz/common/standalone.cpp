@@ -1,7 +1,8 @@
 // A driver for compilers without libFuzzer: replays the files and folders named, then mutates them deterministically.
 //
-//     target [-runs=N] [-seed=N] FILE_OR_FOLDER ...
+//     target [-runs=N] [-max_total_time=SECONDS] [-seed=N] FILE_OR_FOLDER ...
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -63,13 +64,17 @@ Bytes mutate(Bytes bytes, const std::vector<Bytes>& corpus, Random& random) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  std::uint64_t runs = 0;
+  std::uint64_t runs = 0, done = 0;
+  std::chrono::seconds time = std::chrono::hours(24 * 365);
   Random random{1};
   std::vector<std::filesystem::path> files;
   for (int i = 1; i < count; ++i) {
     const std::string argument = arguments[i];
     if (argument.rfind("-runs=", 0) == 0) {
       runs = std::strtoull(argument.c_str() + 6, nullptr, 10);
+    } else if (argument.rfind("-max_total_time=", 0) == 0) {
+      time = std::chrono::seconds(std::strtoull(argument.c_str() + 16, nullptr, 10));
+      runs = ~std::uint64_t{0};
     } else if (argument.rfind("-seed=", 0) == 0) {
       random.state = std::strtoull(argument.c_str() + 6, nullptr, 10) | 1u;
     } else if (std::filesystem::is_directory(argument)) {
@@ -85,12 +90,13 @@ int main(int count, char** arguments) {
     corpus.emplace_back(std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>());
   }
   for (const Bytes& bytes : corpus) LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
-  for (std::uint64_t run = 0; run < runs; ++run) {
+  const auto end = std::chrono::steady_clock::now() + time;
+  for (; done < runs && std::chrono::steady_clock::now() < end; ++done) {
     // An exact-size copy, so that the address sanitizer sees a read past the end.
     const Bytes bytes = mutate(corpus[random.below(corpus.size())], corpus, random);
     const Bytes exact(bytes.begin(), bytes.end());
     LLVMFuzzerTestOneInput(exact.data(), exact.size());
   }
-  std::printf("%zu files and %llu mutations, no finding\n", files.size(), static_cast<unsigned long long>(runs));
+  std::printf("%zu files and %llu mutations, no finding\n", files.size(), static_cast<unsigned long long>(done));
   return 0;
 }

@@ -1,4 +1,5 @@
-// What all fuzz targets need: typed pieces off the front of the input, and one instruction set after the other.
+// What all fuzz targets need: typed pieces off the front of the input, and instruction sets, one after the other or one
+// that the input chooses.
 #pragma once
 
 #include <cstddef>
@@ -56,6 +57,20 @@ auto on_every_isa(const Body& body) {
     require(body() == first);
   }
   return first;
+}
+
+// Targets whose inputs take long: one instruction set, chosen by a byte of the input, for most; all for every eighth.
+template <typename Body>
+auto on_chosen_isa(std::uint8_t choice, const Body& body) {
+  if (choice >= 0xE0) return on_every_isa(body);
+  const std::vector<Isa>& isas = supported_isas();
+  set_isa(isas[choice % isas.size()]);
+  return body();
+}
+
+// Another choice of the same byte, so that what one instruction set wrote is read by another.
+inline std::uint8_t other(std::uint8_t choice) {
+  return static_cast<std::uint8_t>(choice >= 0xE0 ? choice : choice / 8);
 }
 
 }  // namespace fastlic::fuzz

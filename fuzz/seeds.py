@@ -1,4 +1,4 @@
-"""Seeds of the fuzz targets: ``python csrc/fuzz/seeds.py unpack OUT`` or ``... pack FOUND`` (folders named by target).
+"""Seeds of the fuzz targets: ``python fuzz/seeds.py unpack OUT`` or ``... pack FOUND`` (folders named by target).
 
 The corpus is one zip per target, so that hundreds of tiny files stay out of the tree. `pack` adds new files to it, and
 valid streams made here, which random mutation would hardly find: a decoder only accepts bytes that end in the encoder's
@@ -12,6 +12,7 @@ import struct
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import models  # the neighbour, models.py
 import numpy as np
@@ -61,7 +62,23 @@ def valid_streams() -> dict[str, list[bytes]]:
                 symbols = rng.integers(0, np.array([3, 1, 1000])[indexes]).astype(np.int32)
                 stream = categorical.native.encode(symbols, indexes)
                 seeds[target].append(prefix + indexes[: count // 4].tobytes() + stream)
+        packed = packing_tables()
+        indexes = np.full(count, (32900 + count) % 256 % 67, np.uint8)
+        indexes[: count // 4] = rng.integers(0, 67, count // 4)
+        stream = packed.native.encode(rng.integers(0, 256, count).astype(np.int32), indexes)
+        prefix = struct.pack("<H", 32900 + count)  # 47 times 700, and the count
+        seeds["categorical_decode"].append(prefix + indexes[: count // 4].tobytes() + stream)
     return seeds | {"codes_decode": valid_codes(), "slices_decode": valid_images()}
+
+
+def packing_tables() -> Any:
+    """The second tables of ``categorical_decode``."""
+    from fastlic.ops.categorical import CategoricalTables
+
+    distances = np.abs(np.arange(255) - 128)
+    widths = np.stack([1 + 4000 // (60 + (1 + row) * distances) for row in range(67)])
+    cdf = np.concatenate([np.zeros((67, 1)), np.cumsum(widths, axis=1), np.full((67, 1), 1 << 14)], axis=1)
+    return CategoricalTables(cdf.astype(np.int32).reshape(-1), np.full(67, 257, np.int32), 14)
 
 
 def valid_codes() -> list[bytes]:

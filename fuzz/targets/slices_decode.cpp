@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "engine_model.hpp"
 #include "fastlic/errors.hpp"
 #include "fastlic/groups/engine.hpp"
 #include "fastlic/mlic/engine.hpp"
@@ -34,14 +35,7 @@ struct Latents {
 
 template <class Engine>
 Engine make(std::span<const fuzz::models::Entry> entries) {
-  const engine::Arrays arrays = fuzz::models::arrays_of(entries);
-  const engine::ArrayReader read(arrays);
-  const auto tables = [&](const std::string& name) {
-    return std::make_shared<const CdfTables>(read.int32s(name + ".cdf"), read.int32s(name + ".lengths"),
-                                             read.int32s(name + ".offsets"), read.uint8s(name + ".shifts"),
-                                             static_cast<unsigned>(read.int32s(name + ".precision")[0]));
-  };
-  return {arrays, tables("z.tables"), tables("y.tables")};
+  return fuzz::engine_of<Engine>(fuzz::models::arrays_of(entries));
 }
 
 Sections encode(const mlic::Engine& engine, const Latents& in, Size size, Latents& seen, unsigned threads) {
@@ -64,7 +58,8 @@ std::int32_t latent_limit(const groups::Engine&) { return engine::kLatentLimit; 
 std::size_t sections_of(const mlic::Model&) { return 2; }
 std::size_t sections_of(const groups::Model& model) { return 1 + model.passes(); }
 
-void decode(const mlic::Engine& engine, const Spans& in, Size size, std::size_t slices, Latents& out, unsigned threads) {
+void decode(const mlic::Engine& engine, const Spans& in, Size size, std::size_t slices, Latents& out,
+            unsigned threads) {
   engine.check_sizes(in[0].size(), in[1].size(), size);
   out = Latents(engine.model(), size);
   engine.decode(in[0], in[1], size, slices, {out.z.data(), out.y.data(), out.symbols.data()}, threads);
@@ -93,7 +88,8 @@ Latents decoded(const Engine& engine, const Sections& sections, Size size, std::
 template <class Engine>
 void run(const Engine& engine, std::uint8_t kind, std::size_t all, fuzz::Input& input) {
   const Size size{1 + input.take<std::uint8_t>() % 9u, 2 + input.take<std::uint8_t>() % 10u};
-  const unsigned threads = input.take<std::uint8_t>() == 0 ? 2 : 1;
+  const auto choice = input.take<std::uint8_t>();
+  const unsigned threads = choice == 0 ? 2 : 1;
   const std::size_t slices = kind % 16 < 12 ? all : 1;
   Sections sections;
   if (kind % 8 < 4) {
@@ -113,14 +109,17 @@ void run(const Engine& engine, std::uint8_t kind, std::size_t all, fuzz::Input& 
       }
     }
     Latents seen = latents;
-    sections = fuzz::on_every_isa([&] { return encode(engine, latents, size, seen, threads); });
-    fuzz::require(decoded(engine, sections, size, all, threads) == seen);
+    sections = fuzz::on_chosen_isa(fuzz::other(choice), [&] { return encode(engine, latents, size, seen, threads); });
+    fuzz::on_chosen_isa(choice, [&] {
+      fuzz::require(decoded(engine, sections, size, all, threads) == seen);
+      return 0;
+    });
     for (const std::uint32_t word : damage) {
       Section& section = sections[word % 251 % sections.size()];
       if (!section.empty()) section[(word >> 1) % section.size()] ^= static_cast<std::uint8_t>(word >> 24);
     }
   }
-  fuzz::on_every_isa([&] { return decoded(engine, sections, size, slices, threads); });
+  fuzz::on_chosen_isa(choice, [&] { return decoded(engine, sections, size, slices, threads); });
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-"""Small models for the fuzz target ``slices_decode``: ``python csrc/fuzz/models.py`` makes models.zip anew.
+"""Small models for the fuzz target ``slices_decode``: ``python fuzz/models.py`` makes models.zip anew.
 
 Two slices or three groups of a few channels with random weights, every network alive. The file is kept, since seeds are
 valid streams of just these weights, which another torch might draw otherwise. build.py turns it into a header.
