@@ -153,7 +153,7 @@ def models() -> dict[str, dict[str, np.ndarray]]:
     """Small models of MLIC's families and of channel groups, and one with the wavefront's context."""
     import safetensors.numpy
 
-    sys.path.insert(0, str(ROOT / "csrc" / "fuzz"))
+    sys.path.insert(0, str(ROOT / "fuzz"))
     from models import load
 
     found = load()
