@@ -33,7 +33,7 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> Packed:
     """
     try:
         own = arguments.instance("arrays", arrays, Mapping)
-        return Packed({str(name): arguments.array(str(name), array, "iu") for name, array in own.items()})
+        return Packed({str(name): arguments.array(str(name), array, "fiub") for name, array in own.items()})
     except TypeError as error:  # an array of a type that the core does not read at all
         raise ValueError(str(error)) from error
 

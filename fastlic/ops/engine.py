@@ -161,7 +161,7 @@ def _threads(threads: int) -> int:
 
 def _named_arrays(name: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """A model's arrays, contiguous; the core checks the rest."""
-    return {key: arguments.array(str(key), a, "iu") for key, a in arguments.instance(name, arrays, Mapping).items()}
+    return {key: arguments.array(str(key), a, "fiub") for key, a in arguments.instance(name, arrays, Mapping).items()}
 
 
 def _checked_sizes(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
