@@ -21,6 +21,12 @@ import torch
 PATIENCE = 60.0  # seconds; what is awaited takes less than one
 
 
+@pytest.fixture(autouse=True)
+def _one_torch_thread() -> None:
+    """Floats of transforms differ in their last digits between thread counts, and McQuic's codes with them."""
+    torch.set_num_threads(1)  # of this thread, and of those that begin later
+
+
 def call_in_child(work: Callable[[], Any], patience: float = PATIENCE) -> Any:
     """``work()`` in a forked child; what it returns. Fails if it raises, dies, or does not end in time."""
     reader, writer = os.pipe()

@@ -273,7 +273,7 @@ def test_no_codes_and_wrong_codes(contexts, name):
         encode_codes(np.full((context.m, 1, 1), context.k), context)
     with pytest.raises(ValueError, match=r"\[\d, h, w\]"):
         encode_codes(np.zeros((context.m + 1, 1, 1), np.int32), context)
-    with pytest.raises(ValueError, match="integers"):
+    with pytest.raises(TypeError, match="integers"):
         encode_codes(np.zeros((context.m, 1, 1)), context)
     with pytest.raises(ValueError, match="backend"):
         encode_codes(np.zeros((context.m, 1, 1), np.int32), context, backend="abacus")  # type: ignore[arg-type]

@@ -299,7 +299,7 @@ def test_arguments_are_checked_in_words(models):
         engine.encode(z, np.full_like(y, LATENT_LIMIT + 1))
     with pytest.raises(ValueError, match="threads"):
         engine.encode(z, y, threads=0)
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="height must be at least 1"):
         engine.decode(b"", b"", 0, 3)
 
 

@@ -141,7 +141,7 @@ def test_values_that_are_not_finite_are_refused(bad: float, backend: str):
         (torch.zeros(1, 1, 3), torch.zeros(2, 5, 3), ValueError, "agree in m and d"),
         (torch.zeros(1, 2, 3), torch.zeros(2, 0, 3), ValueError, "at least one word"),
         (torch.zeros(1, 2, 0), torch.zeros(2, 3, 0), ValueError, "at least one word"),
-        (torch.zeros(1, 2, 3, device="meta"), torch.zeros(2, 5, 3), ValueError, "one device"),
+        (torch.zeros(1, 2, 3, device="meta"), torch.zeros(2, 5, 3), TypeError, "dense tensor with memory"),
     ],
 )
 def test_arguments_that_do_not_fit_say_what_came(x, codebook, error, words):
