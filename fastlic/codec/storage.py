@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,7 @@ def _parsed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], data: by
             raise ValueError(f"{name} of type {tensor.dtype} has no place in a codec file")
     floats = {k.removeprefix("float/"): v.float() for k, v in tensors.items() if k.startswith("float/")}
     for name, value in floats.items():
-        if not bool(torch.isfinite(value).all()):
+        if value.numel() and not all(map(math.isfinite, map(float, torch.aminmax(value)))):
             raise ValueError(f"float/{name} has values that are not finite")
     integers = {k.removeprefix("entropy/"): v.numpy() for k, v in tensors.items() if k.startswith("entropy/")}
     if any(name.startswith("packed/") for name in tensors) or "packed" in description:

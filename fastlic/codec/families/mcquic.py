@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -103,8 +104,8 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
 
     def floats(self, training: bool) -> dict[str, Tensor]:
         source = self.model if self.model is not None and training else self.transforms
-        # Constants are left out, since a file of float16 would round 1e-12 to nothing. A model of any width has them.
-        constants = dict(McQuic(self.config["m"], self.config["m"], [2] * self.entropy.levels).named_buffers())
+        # Constants are left out, since a file of float16 would round 1e-12 to nothing.
+        constants = _constants(self.entropy.levels)
         kept = {}
         for name, value in source.state_dict().items():
             constant = name in constants and torch.equal(constants[name], value)
@@ -168,6 +169,12 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
     def estimate(self, latents: Levels) -> dict[str, float]:
         parts = {f"codes_{n}_bits": self.entropy.bits(n, codes.numpy()) for n, codes in enumerate(latents)}
         return {"bits": sum(parts.values()), **parts}
+
+
+@lru_cache(maxsize=8)
+def _constants(levels: int) -> dict[str, Tensor]:
+    """Buffers that every model of so many levels has, of any width."""
+    return dict(McQuic(1, 1, [2] * levels).named_buffers())
 
 
 A = TypeVar("A")
