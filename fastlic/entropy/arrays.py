@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from fastlic.arguments import checked
 from fastlic.ops.rans import CdfTables
 
 
@@ -21,16 +22,19 @@ def reading(what: str) -> Iterator[None]:
         raise ValueError(f"{what} are damaged: {error}") from error
 
 
+@checked
 def below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """The arrays whose names begin with ``prefix``, under what follows it."""
     return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
 
 
+@checked
 def tables_of(arrays: Mapping[str, np.ndarray], name: str) -> CdfTables:
     """The frequency tables stored under ``name``. Raises KeyError or ValueError as ``CdfTables.from_arrays`` does."""
     return CdfTables.from_arrays(below(arrays, f"{name}.tables."))
 
 
+@checked
 def names_of(arrays: Mapping[str, np.ndarray], kind: str, part: str) -> list[str]:
     """Sorted names of all that is stored as ``kind.<name>.part``."""
     return sorted(name[: -len(part) - 1] for name in below(arrays, f"{kind}.") if name.endswith(f".{part}"))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import check_fields, checked
 from fastlic.entropy.checkerboard.layers import Layer
 from fastlic.entropy.fixed import ACTIVATION_BITS, ACTIVATION_LIMIT, RANGE_MARGIN, Requantiser
 from fastlic.forks import cached_property
@@ -39,6 +40,7 @@ class Dense:
     requantiser: Requantiser
 
     @classmethod
+    @checked
     def from_float(
         cls, linear: torch.nn.Linear, inputs: np.ndarray, outputs: np.ndarray, bits: tuple[int, int], slope: float
     ) -> Dense:
@@ -57,12 +59,14 @@ class Dense:
         )
         return cls(made.weight[:, :, 0, 0], made.bias, made.requantiser)
 
+    @checked
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Named arrays for storage; ``from_arrays`` reads them back."""
         requantiser = self.requantiser.to_arrays(f"{prefix}.requantise")
         return {f"{prefix}.weight": self.weight, f"{prefix}.bias": self.bias, **requantiser}
 
     @classmethod
+    @checked
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str) -> Dense:
         """Read what ``to_arrays`` wrote under the same prefix."""
         requantiser = Requantiser.from_arrays(dict(arrays), f"{prefix}.requantise")
@@ -92,6 +96,9 @@ class IntegerCodeContext:
     last: tuple[Dense, ...]
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if not 0 <= self.precision < 256:  # what one byte holds; the core has its own limits
+            raise ValueError(f"precision must be from 1 to 24, got {self.precision}")
         for name, layers in self._layers():
             if len(layers) != len(self.words):
                 raise ValueError(f"{len(layers)} {name} layers for {len(self.words)} groups of words")
@@ -117,6 +124,7 @@ class IntegerCodeContext:
 
     @classmethod
     @torch.no_grad()
+    @checked
     def from_float(cls, context: CodeContext, rows: Tensor) -> IntegerCodeContext:
         """Convert trained networks.
 
@@ -165,6 +173,7 @@ class IntegerCodeContext:
         return arrays
 
     @classmethod
+    @checked
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> IntegerCodeContext:
         """Read what ``to_arrays`` wrote. Raises ValueError for arrays that are no such context."""
         pack(arrays)  # before anything is read: every array that is used exists and has its shape

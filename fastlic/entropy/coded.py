@@ -9,11 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
+from fastlic.entropy import schedule
+from fastlic.entropy.checkerboard import passes
 from fastlic.entropy.fixed import quantise
 from fastlic.entropy.zones import looked_up
 
 
-def answer_to(step: Any, target: Tensor, zones: np.ndarray | None = None) -> Tensor:
+@checked
+def answer_to(step: schedule.Pass | passes.Pass, target: Tensor, zones: np.ndarray | None = None) -> Tensor:
     """An encoder's symbols for one pass of a schedule, int64.
 
     Args:
@@ -25,6 +29,7 @@ def answer_to(step: Any, target: Tensor, zones: np.ndarray | None = None) -> Ten
     return quantise(target, step.means, looked_up(zones, step.indexes))
 
 
+@checked
 def coded_by(
     schedule: Generator[Any, Tensor, Any], z: Tensor, y: Tensor, zones: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastlic.arguments import check_fields, checked
 from fastlic.entropy.arrays import below, reading
 from fastlic.entropy.code_context import IntegerCodeContext
 from fastlic.entropy.fingerprint import of_arrays
@@ -46,12 +47,16 @@ class CodeTables:
     context: IntegerCodeContext | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.tables:
+            raise ValueError("tables must be those of one level at least")
         if self.context is not None:
             own, words = (self.context.m, self.context.k), self._frequencies(0).shape
             if own != words:
                 raise ValueError(f"a context of {own} (groups, words) for a level 0 of {words}")
 
     @classmethod
+    @checked
     def from_shares(cls, shares: Sequence[ArrayLike], codebooks: Sequence[np.ndarray]) -> CodeTables:
         """Freeze tables.
 
@@ -83,12 +88,14 @@ class CodeTables:
         table = self.tables[level]
         return np.diff(table.cdf.reshape(table.rows, -1), axis=1)
 
+    @checked
     def encode(self, level: int, codes: Codes, backend: Backend = "cpp") -> bytes:
         """One level's codes [m, h, w], group by group in raster order (level 0 of a context: position by position)."""
         if level == 0 and self.context is not None:
             return encode_codes(codes, self.context, backend=backend)
         return encode_categorical(codes, self._rows(codes.shape), self.tables[level], backend=backend)
 
+    @checked
     def decode(self, level: int, data: bytes, height: int, width: int, backend: Backend = "cpp") -> Codes:
         """int32 [m, height, width] from what ``encode`` gave.
 
@@ -105,6 +112,7 @@ class CodeTables:
             raise CorruptStreamError(f"level {level} has {len(data)} bytes, too few for {np.prod(shape)} codes")
         return decode_categorical(data, self._rows(shape), table, backend=backend)
 
+    @checked
     def bits(self, level: int, codes: Codes) -> float:
         """What an ideal coder would need for one level's codes [m, h, w]."""
         if level == 0 and self.context is not None:
@@ -127,6 +135,7 @@ class CodeTables:
         return arrays
 
     @classmethod
+    @checked
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> CodeTables:
         """Read what ``to_arrays`` wrote. Raises ValueError for arrays that are no such tables."""
         with reading("the tables of codes"):

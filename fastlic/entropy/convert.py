@@ -17,6 +17,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.fitting import choose_tables, coded_symbols
 from fastlic.entropy.fixed import (
     ACTIVATION_BITS,
@@ -26,6 +27,7 @@ from fastlic.entropy.fixed import (
     WIDE_BITS,
     Requantiser,
     fixed_point,
+    largest,
 )
 from fastlic.entropy.layers import IntegerConv
 from fastlic.entropy.model import CONTEXT_TAPS, IntegerEntropyModel
@@ -52,20 +54,23 @@ class Ranges:
         self.largest: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(1))
         self.moments: dict[str, Tensor] = {}
 
+    @checked
     def see(self, name: str, x: Tensor) -> Tensor:
         """Record x [1, C, h, w] and hand it on."""
         self.largest[name] = np.maximum(self.largest[name], x.abs().amax((0, 2, 3)).double().cpu().numpy())
         return x
 
+    @checked
     def remember_inputs(self, name: str, x: Tensor) -> None:
         """Add x [1, C, h, w], which the 1x1 layer ``name`` reads, to the moments of its inputs."""
         moments = second_moments(x)
         self.moments[name] = self.moments[name] + moments if name in self.moments else moments
 
+    @checked
     def scale(self, name: str, floor: float = 0.0, bits: int = ACTIVATION_BITS) -> np.ndarray:
         """float64 [C]: the real value of one unit. Dead channels get a thousandth of the liveliest one's range."""
-        largest = np.maximum(self.largest[name], max(floor, self.largest[name].max() * 1e-3, 1e-6))
-        return largest * RANGE_MARGIN / ((1 << (bits - 1)) - 1)
+        reach = np.maximum(self.largest[name], max(floor, self.largest[name].max() * 1e-3, 1e-6))
+        return reach * RANGE_MARGIN / largest(bits)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class Rate:
     shift: Tensor | None = None
     offset: Callable[[Tensor], Tensor] | None = None
 
+    @checked
     def round(self, y: Tensor, means: Tensor, scales: Tensor | None = None, worth: float | None = None) -> Tensor:
         """What coding leaves of y; ``worth`` as for ``fastlic.models.density.dead_zone``."""
         differences = (y - means) * self.gain
@@ -116,6 +122,7 @@ class EntropyNetworks:
     scales_alone: bool = False
 
 
+@checked
 def networks_of(model: Hyperprior) -> EntropyNetworks:
     """The entropy networks of a model of fastlic.models."""
     networks = EntropyNetworks(model.hyper_analysis, model.h_s, model.entropy_bottleneck)
@@ -189,6 +196,7 @@ def _check_convolution(module: nn.Conv2d | nn.ConvTranspose2d, name: str) -> Non
         raise ValueError(f"{name} is a convolution of a kind that has no integer form: {module}")
 
 
+@checked
 def latents_of(model: Hyperprior, images: Sequence[Tensor]) -> Iterator[tuple[Tensor, float | None]]:
     """The latent [1, M, h, w] of each image [3, H, W] at each quality, and what a squared error is worth there."""
     qualities: list[float | None] = [float(q) for q in range(1, model.qualities + 1)] or [None]
@@ -201,6 +209,7 @@ def latents_of(model: Hyperprior, images: Sequence[Tensor]) -> Iterator[tuple[Te
 
 
 @torch.no_grad()
+@checked
 def calibrate(
     networks: EntropyNetworks,
     latents: Sequence[Tensor],
@@ -250,6 +259,7 @@ def _see_context(
         y_hat = rate.round(y, means, scales, worth)
 
 
+@checked
 def bottleneck_tables(bottleneck: EntropyBottleneck, median: np.ndarray, step: float = 1.0) -> CdfTables:
     """The coder's tables for z: one row per channel, centred on ``median`` (int32 [N], units of 2^-6 of ``step``).
 
@@ -303,6 +313,7 @@ def _parameter_bits(inputs: int) -> int:
     return min(_PARAMETER_BITS, 32 - (127 * inputs).bit_length())
 
 
+@checked
 def convert(model: Hyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
     """The integer entropy model of a trained hyperprior model, JAHP included.
 
@@ -320,6 +331,7 @@ def convert(model: Hyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
     return convert_networks(networks_of(model), latents, worths)
 
 
+@checked
 def convert_networks(
     networks: EntropyNetworks, latents: Sequence[Tensor], worths: Sequence[float | None] = ()
 ) -> IntegerEntropyModel:
@@ -339,12 +351,14 @@ def convert_networks(
     return integers.vary(y_tables=choose_tables(scale_levels(), _coded(networks, integers, latents, worths)))
 
 
+@checked
 def hyper_medians(bottleneck: EntropyBottleneck, step: float = 1.0) -> np.ndarray:
     """int32 [N]: z's medians in units of 2^-6 of its step."""
     medians = bottleneck.medians.double().cpu().numpy() / step
     return np.rint(medians * 2**MEAN_BITS).astype(np.int32)
 
 
+@checked
 def quantise_networks(
     networks: EntropyNetworks, ranges: Ranges, m: int, shifts: np.ndarray | None = None
 ) -> IntegerEntropyModel:

@@ -10,6 +10,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.convert import (
     EntropyNetworks,
     Rate,
@@ -60,6 +61,7 @@ class VariableNetworks:
 
 
 @torch.no_grad()
+@checked
 def convert_variable(variable: VariableNetworks, latents: Sequence[Tensor]) -> VariableRateModel:
     """The integers of float networks of variable rate.
 
@@ -98,6 +100,7 @@ def convert_variable(variable: VariableNetworks, latents: Sequence[Tensor]) -> V
     return replace(model, base=base.vary(y_tables=tables), _made={})
 
 
+@checked
 def linear_layers(network: nn.Module) -> Layers:
     """Weights and biases of linear layers with ReLUs between them.
 

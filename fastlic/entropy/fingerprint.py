@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from fastlic.arguments import checked
+
 FINGERPRINT_BYTES = 8
 
 
+@checked
 def of_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
     """8 bytes of BLAKE2b over every array's name, type, shape and content: the entropy integers of a codec.
 
@@ -23,6 +26,7 @@ def of_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
     return digest.digest()
 
 
+@checked
 def of_codec(
     family: str, config: Mapping[str, Any], integers: Mapping[str, np.ndarray], floats: Mapping[str, np.ndarray]
 ) -> bytes:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.rate import coded_bits
 from fastlic.ops.rans import CdfTables, pmf_tables
@@ -32,6 +33,7 @@ _FOLDS = 4  # groups of images, each of which checks what was fitted to the othe
 _FLOOR = 2.0**-40
 
 
+@checked
 def coded_symbols(
     model: IntegerEntropyModel, z: Tensor, y: Tensor, zones: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -47,6 +49,7 @@ def coded_symbols(
 Coded = Iterable[tuple[np.ndarray, np.ndarray]]
 
 
+@checked
 def fit_tables(levels: np.ndarray, coded: Coded) -> CdfTables:
     """One row per level, fitted to pairs of (scale indexes, symbols).
 
@@ -59,6 +62,7 @@ def fit_tables(levels: np.ndarray, coded: Coded) -> CdfTables:
     return _tables(fit.mixtures(fold))
 
 
+@checked
 def choose_tables(levels: np.ndarray, coded: Coded, each: int = 1) -> CdfTables:
     """``fit_tables`` if rows fitted to some of the images serve most others better than Gaussians do, else Gaussians.
 

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
+
 # Means carry 6 fractional bits: an error of 2^-7 costs under 0.01 % of the rate even at the smallest scale, 0.11.
 MEAN_BITS = 6
 # Neighbouring scale levels differ by at least 0.0144, some 15 units of 2^-10.
@@ -35,6 +37,17 @@ RANGE_MARGIN = 1.25
 
 _MULTIPLIER_BITS = 30
 _MAX_SHIFT = 62
+
+
+def largest(bits: int) -> int:
+    """The largest magnitude of a signed number of so many bits.
+
+    Raises:
+        ValueError: not 2 to 32 bits, which are all that integer paths know.
+    """
+    if not 2 <= bits <= 32:
+        raise ValueError(f"numbers of the integer path have 2 to 32 bits, got {bits}")
+    return (1 << (bits - 1)) - 1
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ class Requantiser:
         return (1 << (self.bits - 1)) - 1
 
     @classmethod
+    @checked
     def from_factors(cls, factors: np.ndarray, bits: int, negative_slope: float = 1.0) -> Requantiser:
         """The requantiser nearest to multiplication by ``factors`` (float64 [C], > 0).
 
@@ -63,6 +77,7 @@ class Requantiser:
             ValueError: a factor is not positive and finite, or 2^29 and more.
         """
         factors = np.asarray(factors, np.float64)
+        largest(bits)
         if not (np.isfinite(factors).all() and (factors > 0).all()):
             raise ValueError("requantisation factors must be positive and finite")
         _, exponent = np.frexp(factors)  # factor = m * 2^exponent with m in [1/2, 1)
@@ -83,6 +98,7 @@ class Requantiser:
     def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.multiplier, self.negative, self.shift
 
+    @checked
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Named arrays for storage; ``from_arrays`` reads them back."""
         names = ("multiplier", "negative", "shift")
@@ -90,12 +106,14 @@ class Requantiser:
         return {**arrays, f"{prefix}.bits": np.array([self.bits], np.uint8)}
 
     @classmethod
+    @checked
     def from_arrays(cls, arrays: dict[str, np.ndarray], prefix: str) -> Requantiser:
         """Read what ``to_arrays`` wrote under the same prefix."""
         multiplier, negative, shift = (arrays[f"{prefix}.{name}"] for name in ("multiplier", "negative", "shift"))
         return cls(multiplier, negative, shift, int(arrays[f"{prefix}.bits"][0]))
 
 
+@checked
 def fixed_point(y: Tensor, dtype: torch.dtype = torch.int64) -> Tensor:
     """A float latent as units of 2^-6, int64 or int32, clipped to what streams can hold.
 
@@ -109,11 +127,13 @@ def fixed_point(y: Tensor, dtype: torch.dtype = torch.int64) -> Tensor:
     return scaled.round_().clamp_(-LATENT_LIMIT - 1, LATENT_LIMIT + 1).to(dtype).clamp_(-LATENT_LIMIT, LATENT_LIMIT)
 
 
+@checked
 def reconstruct(symbols: Tensor, means: Tensor) -> Tensor:
     """The latent in units of 2^-6 from symbols and fixed-point means, all int64 of one shape."""
     return ((symbols << MEAN_BITS) + means).clamp(-LATENT_LIMIT, LATENT_LIMIT)
 
 
+@checked
 def quantise(latent: Tensor, means: Tensor, zones: Tensor | None = None) -> Tensor:
     """Symbols int64 nearest to latent - means, both in units of 2^-6; halves round up.
 

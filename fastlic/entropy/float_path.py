@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.model import CONTEXT_TAPS
 from fastlic.entropy.schedule import steps
 from fastlic.models import JAHP, Hyperprior, MLICPlusPlus, ScaleHyperprior
@@ -20,6 +21,7 @@ from fastlic.models.density import SCALE_BOUND, dead_zone, round_down
 _FLOOR = 2.0**-40  # symbols this unlikely would be escapes
 
 
+@checked
 def float_path_bits(model: Hyperprior, z: Tensor, y: Tensor, worth: float | None = None) -> tuple[float, float]:
     """(bits of y, bits of z) of one image; arguments as for ``float_path_maps``."""
     y_bits, z_bits = float_path_maps(model, z, y, worth)
@@ -27,6 +29,7 @@ def float_path_bits(model: Hyperprior, z: Tensor, y: Tensor, worth: float | None
 
 
 @torch.no_grad()
+@checked
 def float_path_maps(model: Hyperprior, z: Tensor, y: Tensor, worth: float | None = None) -> tuple[Tensor, Tensor]:
     """Bits of every latent, float64 [M, h, w] and [N, h/4, w/4].
 

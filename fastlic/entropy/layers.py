@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastlic.entropy.fixed import Requantiser
+from fastlic.arguments import checked
+from fastlic.entropy.fixed import Requantiser, largest
 from fastlic.entropy.rounding import round_rows
 
 _INT32 = 2**31 - 1
@@ -45,6 +46,7 @@ class IntegerConv:
     shuffle: int = 1
 
     @classmethod
+    @checked
     def from_float(
         cls,
         weight: Tensor,
@@ -93,7 +95,7 @@ class IntegerConv:
             q_rows, b_rows = round_rows(rows, b_rows, units, moments * per_unit * per_unit[:, None], _WEIGHT_LIMIT)
             q, b = q_rows.numpy().reshape(w.shape), b_rows.numpy()
         bias_q = np.rint(b / unit)
-        reach = np.abs(q).sum((1, 2, 3)) * ((1 << (input_bits - 1)) - 1) + np.abs(bias_q)
+        reach = np.abs(q).sum((1, 2, 3)) * largest(input_bits) + np.abs(bias_q)
         if reach.max() > _INT32:
             raise ValueError(f"an accumulator could reach {reach.max():.0f}, beyond int32: use fewer input bits")
         if transposed:
@@ -103,6 +105,7 @@ class IntegerConv:
         q = np.ascontiguousarray(q.astype(np.int8))
         return cls(q, bias_q.astype(np.int32), stride, transposed, input_bits, requantiser, shuffle)
 
+    @checked
     def accumulate(self, x: Tensor) -> Tensor:
         """x int64 [C, h, w] -> accumulators int64 [C', h', w'], sizes as in the float layer; not shuffled yet."""
         weight = torch.from_numpy(self.weight).to(x.device, torch.float64)
@@ -126,11 +129,13 @@ class IntegerConv:
         columns = self.weight.reshape(out, inputs, -1).transpose(2, 1, 0).reshape(-1, out)
         return torch.from_numpy(columns.astype(np.float64))
 
+    @checked
     def split_inputs(self, first: int) -> tuple[IntegerConv, IntegerConv]:
         """Two layers whose accumulators add up to this one's: over inputs [:first] without, [first:] with bias."""
         head, tail = self.weight[:, :first], self.weight[:, first:]
         return replace(self, weight=head, bias=np.zeros_like(self.bias)), replace(self, weight=tail)
 
+    @checked
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Named arrays for storage; ``from_arrays`` reads them back."""
         geometry = [self.stride, int(self.transposed), self.input_bits, self.shuffle]
@@ -140,6 +145,7 @@ class IntegerConv:
         return {**own, **self.requantiser.to_arrays(f"{prefix}.requantise")}
 
     @classmethod
+    @checked
     def from_arrays(cls, arrays: dict[str, np.ndarray], prefix: str) -> IntegerConv:
         """Read what ``to_arrays`` wrote under the same prefix."""
         stride, transposed, bits, *shuffle = (int(v) for v in arrays[f"{prefix}.geometry"])

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.arrays import reading, tables_of
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.fixed import Requantiser, reconstruct
@@ -73,6 +74,7 @@ class IntegerEntropyModel:
         """The fused C++ twin of this model, validated and packed at first use."""
         return EntropyEngine(self.to_arrays(), self.z_tables, self.y_tables)
 
+    @checked
     def vary(self, **changes: Any) -> IntegerEntropyModel:
         """This model with other tables, medians, requantisers or offsets, its engine sharing the weights of this one's.
 
@@ -99,6 +101,7 @@ class IntegerEntropyModel:
         _ = self.engine  # validates the arrays
         return DeviceEngine(self.to_arrays(), self.z_tables, self.y_tables)
 
+    @checked
     def hyper_features(self, z: Tensor, height: int, width: int) -> Tensor:
         """h_s up to its last activations: z symbols int64 [N, h/4, w/4] -> int64 [2M, height, width].
 
@@ -111,11 +114,13 @@ class IntegerEntropyModel:
             x = layer(x)
         return x[:, :height, :width]
 
+    @checked
     def scale_indexes(self, scales: Tensor) -> Tensor:
         """Fixed-point scales int64 -> scale indexes uint8, same shape."""
         thresholds = torch.from_numpy(self.thresholds.astype(np.int64)).to(scales.device)
         return torch.searchsorted(thresholds, scales.contiguous()).to(torch.uint8)
 
+    @checked
     def reconstruct(self, symbols: Tensor, means: Tensor, indexes: Tensor) -> Tensor:
         """The latent in units of 2^-6 from int64 symbols, their fixed-point means and uint8 scale indexes."""
         if self.offsets is not None:
@@ -140,6 +145,7 @@ class IntegerEntropyModel:
         return arrays
 
     @classmethod
+    @checked
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> IntegerEntropyModel:
         """Read what ``to_arrays`` wrote.
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.schedule import Latents, gaussian_schedule
@@ -15,12 +16,14 @@ from fastlic.ops.rans import CdfTables
 _FLOOR = 2.0**-40  # symbols this unlikely are escapes; without a floor one of them would make the estimate infinite
 
 
+@checked
 def bits_of(probabilities: Tensor) -> float:
     """Information of events of these probabilities."""
     return float(-probabilities.double().clamp_min(_FLOOR).log2().sum())
 
 
 @torch.no_grad()
+@checked
 def float_bits(model: Hyperprior, latents: Latents) -> tuple[float, float]:
     """(bits of y, bits of z) under the float entropy network of ``model``, fed with the latents as coded."""
     y = (latents.y.double() / 2**MEAN_BITS).float()[None]
@@ -36,6 +39,7 @@ def float_bits(model: Hyperprior, latents: Latents) -> tuple[float, float]:
     return y_bits, bits_of(model.entropy_bottleneck.likelihood(z))
 
 
+@checked
 def table_bits(model: IntegerEntropyModel, latents: Latents) -> tuple[float, float]:
     """(bits of y, bits of z) that the integer path's tables assign: what an ideal coder would need for them."""
     height, width = latents.y.shape[1:]
@@ -54,6 +58,7 @@ def table_bits(model: IntegerEntropyModel, latents: Latents) -> tuple[float, flo
             return totals[1], totals[0]
 
 
+@checked
 def coded_bits(tables: CdfTables, indexes: np.ndarray, symbols: np.ndarray) -> float:
     """Bits of symbols under their rows: slots by frequency, low bits raw, escapes in Elias' gamma code."""
     shifts, offsets = tables.shifts[indexes].astype(np.int64), tables.offsets[indexes].astype(np.int64)

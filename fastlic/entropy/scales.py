@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastlic.arguments import checked
 from fastlic.entropy.fixed import SCALE_BITS
 
 LEVELS = 64
@@ -15,6 +16,7 @@ def scale_levels() -> np.ndarray:
     return np.exp(np.linspace(np.log(SMALLEST), np.log(LARGEST), LEVELS))
 
 
+@checked
 def scale_thresholds(levels: np.ndarray) -> np.ndarray:
     """int32 [len(levels) - 1] in units of 2^-10; index = number of thresholds that the fixed-point scale exceeds.
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import as_device, checked
 from fastlic.entropy.model import CONTEXT_TAPS, IntegerEntropyModel
 
 Order = Literal["wavefront", "raster"]
@@ -49,17 +50,28 @@ class Latents:
 Schedule = Generator[Pass, Tensor, Latents]
 
 
+@checked
 def hyper_size(height: int, width: int) -> tuple[int, int]:
-    """Size of z for a latent of height x width: whole 4x4 cells."""
+    """Size of z for a latent of height x width: whole 4x4 cells. Raises ValueError for what is no size."""
+    _check_size(height, width)
     return -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
 
 
+def _check_size(height: int, width: int) -> None:
+    if not (1 <= height < 1 << 20 and 1 <= width < 1 << 20):
+        raise ValueError(f"height and width of a latent must be 1 to {(1 << 20) - 1}, got {height} x {width}")
+
+
+@checked
 def steps(height: int, width: int, order: Order) -> Iterator[np.ndarray]:
     """Raster positions of each step in coding order.
 
     Position (r, c) reads rows r-1 and r-2 up to column c+2 and row r up to c-1. Every one of these has a smaller
     t = c + 3r, so positions of equal t do not depend on each other: width + 3 (height - 1) wavefront steps.
     """
+    _check_size(height, width)
+    if order not in ("wavefront", "raster"):
+        raise ValueError(f"order must be wavefront or raster, got {order!r}")
     if order == "raster":
         yield from np.arange(height * width)[:, None]
         return
@@ -71,6 +83,7 @@ def steps(height: int, width: int, order: Order) -> Iterator[np.ndarray]:
             yield rows[inside] * width + columns[inside]
 
 
+@checked
 def gaussian_schedule(
     model: IntegerEntropyModel, height: int, width: int, order: Order = "wavefront", device: str = "cpu"
 ) -> Schedule:
@@ -78,6 +91,7 @@ def gaussian_schedule(
 
     The driver answers each pass with int64 symbols shaped like ``indexes``.
     """
+    as_device(device)
     n, m = model.hyper_channels, model.latent_channels
     rows, columns = hyper_size(height, width)
     everywhere = torch.arange(rows * columns, device=device)

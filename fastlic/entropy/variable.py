@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlic.arguments import checked
 from fastlic.entropy.arrays import tables_of
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.fixed import MEAN_BITS, Requantiser
@@ -47,6 +48,7 @@ class HyperStep:
 Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
 
 
+@checked
 def evaluate(layers: Layers, inputs: Sequence[np.ndarray]) -> np.ndarray:
     """The first output of a small network, element by element: float64 arrays of one shape in, one out.
 
@@ -97,6 +99,7 @@ class VariableRateModel:
     def latent_channels(self) -> int:
         return self.base.latent_channels
 
+    @checked
     def hyper_step(self, gain: float) -> float:
         """What z is divided by before it is rounded."""
         return self._nearest(gain).step if self.hyper_steps else 1.0
@@ -106,6 +109,7 @@ class VariableRateModel:
         ascending = self.gains[order]
         return self.hyper_steps[order[int((gain * gain > ascending[1:] * ascending[:-1]).sum())]]
 
+    @checked
     def at(self, gain: float, stepped: bool = True, offset: bool = True) -> IntegerEntropyModel:
         """The integers of one gain; latents are in units of 2^-6 of the step there, y's and z's own.
 
@@ -166,6 +170,7 @@ class VariableRateModel:
         return arrays
 
     @classmethod
+    @checked
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> VariableRateModel:
         """Read what ``to_arrays`` wrote. Raises ValueError for arrays that are no such model."""
         gains = arrays["rates.gains"]
@@ -191,6 +196,7 @@ class VariableRateModel:
         return {**vars(self), "_made": {}}
 
 
+@checked
 def scaled(requantiser: Requantiser, factor: float) -> Requantiser:
     """A requantiser without activation whose outputs are ``factor`` times as large: the nearest in 30 bits."""
     factors = np.ldexp(requantiser.multiplier.astype(np.float64), -requantiser.shift.astype(np.int64)) * factor

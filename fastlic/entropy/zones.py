@@ -11,17 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.scales import scale_levels
 from fastlic.models.density import dead_zone
 from fastlic.models.gain import Gain
 
 
+@checked
 def worth_at(gain: Gain | None, quality: float | None) -> float | None:
     """Bits that a unit of squared error is worth at a quality; None where rounding is to the nearest."""
     return None if gain is None or quality is None else gain.worth_of(quality) or None
 
 
+@checked
 def zones_for(worth: float | None) -> np.ndarray | None:
     """int32 [64], by scale index: the dead zone where a unit of squared error is worth so many bits; None without."""
     if worth is None:
@@ -30,6 +33,7 @@ def zones_for(worth: float | None) -> np.ndarray | None:
     return np.rint(zones.numpy() * 2**MEAN_BITS).astype(np.int32)
 
 
+@checked
 def looked_up(zones: np.ndarray | None, indexes: Tensor) -> Tensor | None:
     """The zone of every symbol, int64 in the shape of ``indexes``; None without zones."""
     return None if zones is None else torch.from_numpy(zones.astype(np.int64))[indexes.long()]

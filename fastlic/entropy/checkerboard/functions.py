@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.fixed import ACTIVATION_BITS, MEAN_BITS, WIDE_BITS
 from fastlic.forks import cached_property
 
@@ -72,6 +73,7 @@ class Tables:
         return {"tables.exp": self.exp, "tables.tail": self.tail, "tables.tanh": self.tanh}
 
     @classmethod
+    @checked
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Tables:
         """Read what ``to_arrays`` wrote."""
         return cls(arrays["tables.exp"], arrays["tables.tail"], arrays["tables.tanh"])
@@ -93,28 +95,33 @@ class Tables:
             rows.append(np.maximum(a, 0) - ((magnitude * q + (1 << (_TAIL_BITS - 1))) >> _TAIL_BITS))
         return np.concatenate(rows).astype(np.int16)
 
+    @checked
     def gelu(self, x: Tensor, exponents: np.ndarray) -> Tensor:
         """Activations int64 [..., C] in units of 2^-exponent, uint8 [C] -> GELU of them in the same units."""
         table = torch.from_numpy(self.gelu_table.astype(np.int64)).to(x.device)
         first = torch.from_numpy(exponents.astype(np.int64) * 2 * _HALF + _HALF).to(x.device)
         return table[x + first]
 
+    @checked
     def residue(self, x: Tensor) -> Tensor:
         """Activations int64 in units of 2^-8 -> 0.5 tanh of them in units of 2^-6."""
         return torch.from_numpy(self.tanh.astype(np.int64)).to(x.device)[x + _HALF]
 
+    @checked
     def weights(self, scores: Tensor, dim: int, allowed: Tensor | None = None) -> Tensor:
         """Softmax weights int64, up to their common factor, of scores along ``dim``; 0 where not allowed."""
         if allowed is not None:
             scores = torch.where(allowed, scores, torch.full_like(scores, -(1 << 40)))
         return self.exp_of(scores.amax(dim, keepdim=True) - scores)
 
+    @checked
     def exp_of(self, distances: Tensor) -> Tensor:
         """exp(-d / 256) times 32767 for d int64 >= 0."""
         table = torch.from_numpy(self.exp.astype(np.int64)).to(distances.device)
         return table[distances.clamp(max=len(self.exp) - 1)]
 
 
+@checked
 def mean_of_few(sums: Tensor, totals: Tensor) -> Tensor:
     """Weighted sums over total weights, int64, in units of 2^-8 of the values'; at most 64 weights went in."""
     inverse = torch.div(torch.full_like(totals, 1 << _RECIPROCAL_BITS), totals, rounding_mode="floor")
@@ -122,11 +129,13 @@ def mean_of_few(sums: Tensor, totals: Tensor) -> Tensor:
     return (sums * inverse + (1 << (shift - 1))) >> shift
 
 
+@checked
 def mean_of_many(sums: Tensor, totals: Tensor) -> Tensor:
     """As ``mean_of_few`` for any number of weights."""
     return torch.div((sums << (VALUE_BITS + 1)) + totals, totals << 1, rounding_mode="floor")
 
 
+@checked
 def square_root(x: Tensor) -> Tensor:
     """floor(sqrt(x)) of int64 0 <= x < 2^62."""
     root = x.double().sqrt().long()
@@ -134,11 +143,13 @@ def square_root(x: Tensor) -> Tensor:
     return root + ((root + 1) * (root + 1) <= x).long()
 
 
+@checked
 def epsilon_of(real: float, channels: int, unit: float) -> int:
     """The layer norm's epsilon for ``normalise``: inputs in units of ``unit``."""
     return min(max(round(real * channels**2 / unit**2), 1), 2**31 - 1)
 
 
+@checked
 def normalise(x: Tensor, epsilon: int) -> Tensor:
     """Layer norm without its affine part: int64 [..., C], clipped to 21 bits -> int64 in units of 2^-8.
 

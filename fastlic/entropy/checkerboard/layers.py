@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.checkerboard.functions import Tables
-from fastlic.entropy.fixed import ACTIVATION_BITS, Requantiser
+from fastlic.entropy.fixed import ACTIVATION_BITS, Requantiser, largest
 
 _INT32 = 2**31 - 1
 _WEIGHT_LIMIT = 127
@@ -41,6 +42,7 @@ class Layer:
     exponents: np.ndarray | None
 
     @classmethod
+    @checked
     def from_float(
         cls,
         weight: Tensor,
@@ -78,7 +80,7 @@ class Layer:
         unit = np.maximum(np.maximum(np.abs(w).max((1, 2, 3)) / _WEIGHT_LIMIT, np.abs(b) / 2**29), 1e-30)
         q = np.rint(w / unit[:, None, None, None]).clip(-_WEIGHT_LIMIT, _WEIGHT_LIMIT)
         bias_q = np.rint(b / unit)
-        reach = np.abs(q).sum((1, 2, 3)) * ((1 << (input_bits - 1)) - 1) + np.abs(bias_q)
+        reach = np.abs(q).sum((1, 2, 3)) * largest(input_bits) + np.abs(bias_q)
         if reach.max() > _INT32:
             raise ValueError(f"an accumulator could reach {reach.max():.0f}, beyond int32: use fewer input bits")
         if kind == TRANSPOSED:
@@ -88,6 +90,7 @@ class Layer:
         q = np.ascontiguousarray(q.astype(np.int8))
         return cls(q, bias_q.astype(np.int32), kind, groups, requantiser, exponents)
 
+    @checked
     def accumulate(self, x: Tensor, padded: bool = True) -> Tensor:
         """x int64 [C, h, w] -> accumulators int64 [C', h', w']; sizes as the float layer's, or without padding."""
         weight = torch.from_numpy(self.weight).to(x.device, torch.float64)
@@ -109,10 +112,12 @@ class Layer:
         out = out.permute(2, 0, 1)
         return F.pixel_shuffle(out[None], 2)[0] if self.kind == SHUFFLED else out
 
+    @checked
     def rows(self, x: Tensor, tables: Tables) -> Tensor:
         """A 1x1 layer on single positions: int64 [n, C] -> [n, C']."""
         return self(x.T[:, :, None], tables)[:, :, 0].T
 
+    @checked
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Named arrays for storage; ``from_arrays`` reads them back."""
         arrays = {
@@ -124,6 +129,7 @@ class Layer:
         return arrays if self.exponents is None else {**arrays, f"{prefix}.exponents": self.exponents}
 
     @classmethod
+    @checked
     def from_arrays(cls, arrays: dict[str, np.ndarray], prefix: str) -> Layer:
         """Read what ``to_arrays`` wrote under the same prefix."""
         kind, groups = (int(v) for v in arrays[f"{prefix}.geometry"])

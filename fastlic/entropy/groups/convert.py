@@ -14,6 +14,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.checkerboard.functions import EXPONENTS, GELU_REACH, Tables
 from fastlic.entropy.checkerboard.layers import HALVED, SHUFFLED, TRANSPOSED, Layer
 from fastlic.entropy.coded import coded_by
@@ -222,6 +223,7 @@ class _Builder:
 
 
 @torch.no_grad()
+@checked
 def convert_groups(networks: Networks, latents: Sequence[Tensor]) -> IntegerGroups:
     """The integer entropy model of float networks, calibrated on what their analysis transform makes of images.
 
@@ -283,6 +285,7 @@ def _coded(
         yield coded_symbols(integers, z, fixed_point(y[0]))
 
 
+@checked
 def coded_symbols(integers: IntegerGroups, z: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """(scale indexes, symbols) of one image's y, both [n]: fastlic.entropy.coded."""
     return coded_by(groups_schedule(integers, *y.shape[1:]), z, y)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy import fingerprint
 from fastlic.entropy.arrays import names_of, tables_of
 from fastlic.entropy.checkerboard.functions import Tables
@@ -95,6 +96,7 @@ class IntegerGroups:
         """How many sections y has: one for each pass."""
         return sum(group.passes for group in self.groups)
 
+    @checked
     def first_channel(self, index: int) -> int:
         """Where group ``index`` begins in the latent."""
         return sum(group.channels for group in self.groups[:index])
@@ -106,6 +108,7 @@ class IntegerGroups:
 
     # ---- networks: activations in, activations out
 
+    @checked
     def stack(self, name: str, x: Tensor) -> Tensor:
         """The layers ``name``.0, ``name``.1, ... one after the other."""
         depth = 0
@@ -114,6 +117,7 @@ class IntegerGroups:
             depth += 1
         return x
 
+    @checked
     def hyper_features(self, z: Tensor, height: int, width: int) -> Tensor:
         """h_s: z symbols int64 [N, h/4, w/4] -> activations [F, height, width]; z covers whole 4x4 cells."""
         median = torch.from_numpy(self.z_median.astype(np.int64)).to(z.device)
@@ -121,10 +125,12 @@ class IntegerGroups:
         x = self.requantisers["z.input"](latent).permute(2, 0, 1)
         return self.stack("hyper", x)[:, :height, :width]
 
+    @checked
     def hyper_analysis(self, y: Tensor) -> Tensor:
         """h_a: y int64 [M, h, w] -> z [N, h/4, w/4], both in units of 2^-6."""
         return self.stack("analysis", self.requantisers["y.input"](y.permute(1, 2, 0)).permute(2, 0, 1))
 
+    @checked
     def latent_input(self, index: int, latent: Tensor) -> Tensor:
         """Latents of group ``index`` [C, h, w] as activations."""
         first = self.first_channel(index)
@@ -133,23 +139,28 @@ class IntegerGroups:
         own = Requantiser(r.multiplier[part], r.negative[part], r.shift[part], r.bits)
         return own(latent.permute(1, 2, 0)).permute(2, 0, 1)
 
+    @checked
     def channel(self, index: int, decoded: Sequence[Tensor]) -> Tensor:
         """From the activations of earlier groups."""
         return self.stack(f"channel.{index}", torch.cat([decoded[k] for k in self.groups[index].reads]))
 
+    @checked
     def context(self, index: int, current: Tensor) -> Tensor:
         """From the group's own activations [C, h, w], zero but at anchors; means something elsewhere only."""
         return self.layers[f"context.{index}"](current, self.tables)
 
+    @checked
     def context_channels(self, index: int) -> int:
         """Outputs of ``context``; 0 without."""
         return 0 if self.groups[index].parity is None else len(self.layers[f"context.{index}"].bias)
 
+    @checked
     def parameters(self, index: int, joined: Tensor) -> tuple[Tensor, Tensor]:
         """(scales in units of 2^-10, means of 2^-6) [C, h, w] each, from [context, channel, hyper]."""
         scales, means = self.stack(f"parameters.{index}", joined).chunk(2)
         return scales, means
 
+    @checked
     def scale_indexes(self, scales: Tensor) -> Tensor:
         """Fixed-point scales int64 -> scale indexes uint8, same shape."""
         thresholds = torch.from_numpy(self.thresholds.astype(np.int64)).to(scales.device)
@@ -177,6 +188,7 @@ class IntegerGroups:
         return arrays
 
     @classmethod
+    @checked
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> IntegerGroups:
         """Read what ``to_arrays`` wrote.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.checkerboard.passes import Pass, Schedule
 from fastlic.entropy.fixed import reconstruct
 from fastlic.entropy.groups.model import IntegerGroups
@@ -12,6 +13,7 @@ from fastlic.entropy.schedule import Latents, hyper_size
 from fastlic.models.mlic.checkerboard import positions
 
 
+@checked
 def groups_schedule(model: IntegerGroups, height: int, width: int) -> Schedule:
     """Passes for a latent of height x width; each is a section of its own, z's is 0.
 

@@ -10,6 +10,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.checkerboard.layers import HALVED, PLAIN, SHUFFLED, TRANSPOSED
 from fastlic.entropy.convert import _check_convolution, _flat
 
@@ -36,6 +37,7 @@ class Stage:
         """Outputs of the convolution for each channel of the stage."""
         return 4 if self.kind == SHUFFLED else 1
 
+    @checked
     def convolve(self, x: Tensor) -> Tensor:
         """Up to the activation."""
         padding = self.weight.shape[-1] // 2
@@ -44,6 +46,7 @@ class Stage:
         x = F.conv2d(x, self.weight, self.bias, 2 if self.kind == HALVED else 1, padding)
         return F.pixel_shuffle(x, 2) if self.kind == SHUFFLED else x
 
+    @checked
     def activate(self, x: Tensor) -> Tensor:
         """What follows."""
         if self.gelu:
@@ -51,6 +54,7 @@ class Stage:
         return x if self.slope == 1 else F.leaky_relu(x, self.slope)
 
 
+@checked
 def stage_of(module: nn.Conv2d | nn.ConvTranspose2d, name: str) -> Stage:
     """A convolution without what follows.
 
@@ -72,6 +76,7 @@ def stage_of(module: nn.Conv2d | nn.ConvTranspose2d, name: str) -> Stage:
     return Stage(name, weight, bias, kind)
 
 
+@checked
 def stages_of(network: nn.Sequential, name: str) -> list[Stage]:
     """The layers of a network in order.
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.checkerboard.functions import (
     EXPONENTS,
     GELU_REACH,
@@ -281,6 +282,7 @@ class _Builder:
 
 
 @torch.no_grad()
+@checked
 def convert(model: MLICPlusPlus, images: Sequence[Tensor]) -> IntegerMLIC:
     """The integer entropy model of a trained model of the family.
 
@@ -359,6 +361,7 @@ def _coded(
         yield coded_symbols(integers, z, fixed_point(y[0]), zones_for(worth))
 
 
+@checked
 def coded_symbols(
     integers: IntegerMLIC, z: Tensor, y: Tensor, zones: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

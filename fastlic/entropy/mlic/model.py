@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy import fingerprint
 from fastlic.entropy.arrays import names_of, reading, tables_of
 from fastlic.entropy.checkerboard.functions import (
@@ -95,6 +96,7 @@ class IntegerMLIC:
         """Whether the first slice's anchors in odd rows know those in even rows."""
         return "early.0" in self.layers
 
+    @checked
     def stack(self, name: str, x: Tensor) -> Tensor:
         """The layers ``name``.0, ``name``.1, ... one after the other."""
         depth = 0
@@ -109,6 +111,7 @@ class IntegerMLIC:
 
     # ---- before any symbol of y
 
+    @checked
     def hyper_features(self, z: Tensor, height: int, width: int) -> Tensor:
         """h_s: z symbols int64 [N, h/4, w/4] -> activations [2M, height, width]; z covers whole 4x4 cells."""
         median = torch.from_numpy(self.numbers["z.median"].astype(np.int64)).to(z.device)
@@ -117,6 +120,7 @@ class IntegerMLIC:
 
     # ---- contexts: activations in, activations out
 
+    @checked
     def latent_input(self, index: int, latent: Tensor) -> Tensor:
         """Latents of slice ``index`` [C, h, w] as activations."""
         first = index * self.slice_channels
@@ -125,14 +129,17 @@ class IntegerMLIC:
         own = Requantiser(r.multiplier[part], r.negative[part], r.shift[part], r.bits)
         return own(latent.permute(1, 2, 0)).permute(2, 0, 1)
 
+    @checked
     def channel(self, index: int, decoded: Tensor) -> Tensor:
         """From all earlier slices [C * index, h, w]."""
         return self.stack(f"channel.{index}", decoded)
 
+    @checked
     def early_context(self, current: Tensor) -> Tensor:
         """From the first slice's anchors in even rows [C, h, w], zero elsewhere."""
         return self.stack("early", current)
 
+    @checked
     def inter(self, index: int, decoded: Tensor) -> Tensor:
         """Attention over all earlier slices [C * index, h, w]."""
         name, shape = f"inter.{index}", decoded.shape
@@ -141,6 +148,7 @@ class IntegerMLIC:
         x = self.layers[f"{name}.reprojection"](x, self.tables)
         return self._limit(self.layers[f"{name}.skip"](x, self.tables) + self.stack(f"{name}.mlp", x), name)
 
+    @checked
     def intra(self, index: int, previous: Tensor, current: Tensor) -> Tensor:
         """Attention inside a slice: ``previous`` [C, h, w] whole, ``current`` with zeros but at its anchors."""
         name, (c, h, w) = f"intra.{index}", previous.shape
@@ -209,6 +217,7 @@ class IntegerMLIC:
             out[:, :, part] = mean_of_many(sums, weights.sum(2, keepdim=True)).transpose(1, 2)
         return out
 
+    @checked
     def local(self, index: int, latent: Tensor, current: Tensor) -> Tensor:
         """Local context of slice ``index``; only its values at positions that are no anchors mean anything.
 
@@ -266,6 +275,7 @@ class IntegerMLIC:
 
     # ---- answers
 
+    @checked
     def parameters(self, which: str, index: int, joined: Tensor) -> tuple[Tensor, Tensor]:
         """(scales in units of 2^-10, means of 2^-6) [n, C] each, from joined contexts [n, c].
 
@@ -279,10 +289,12 @@ class IntegerMLIC:
         scales, means = joined.chunk(2, dim=1)
         return scales, means
 
+    @checked
     def residue(self, which: str, index: int, joined: Tensor) -> Tensor:
         """What rounding took away, in units of 2^-6 [C, h, w], from [hyper means, slices, current]."""
         return self.tables.residue(self.stack(f"residual.{which}.{index}", joined))
 
+    @checked
     def scale_indexes(self, scales: Tensor) -> Tensor:
         """Fixed-point scales int64 -> scale indexes uint8, same shape."""
         thresholds = torch.from_numpy(self.numbers["y.thresholds"].astype(np.int64)).to(scales.device)
@@ -303,6 +315,7 @@ class IntegerMLIC:
         return arrays
 
     @classmethod
+    @checked
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> IntegerMLIC:
         """Read what ``to_arrays`` wrote.
 

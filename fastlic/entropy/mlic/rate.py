@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.checkerboard.passes import Pass
 from fastlic.entropy.fixed import MEAN_BITS, reconstruct
 from fastlic.entropy.mlic.model import IntegerMLIC
@@ -31,6 +32,7 @@ def _passes(model: IntegerMLIC, z: Tensor, symbols: Tensor) -> list[tuple[Pass, 
 
 
 @torch.no_grad()
+@checked
 def table_bits(model: IntegerMLIC, z: Tensor, symbols: Tensor, tables: CdfTables | None = None) -> tuple[float, float]:
     """(bits of y, bits of z) under the integer path's tables, or under other ``tables`` of y."""
     totals = [0.0, 0.0]
@@ -41,6 +43,7 @@ def table_bits(model: IntegerMLIC, z: Tensor, symbols: Tensor, tables: CdfTables
 
 
 @torch.no_grad()
+@checked
 def float_bits(network: MLICPlusPlus, model: IntegerMLIC, latents: Latents, symbols: Tensor) -> tuple[float, float]:
     """(bits of y, bits of z) under the float entropy model, fed with the latents as coded."""
     before = torch.zeros_like(latents.y)  # before residual prediction: what is coded

@@ -11,6 +11,7 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
+from fastlic.arguments import as_device, checked
 from fastlic.entropy.checkerboard.passes import Pass, Schedule
 from fastlic.entropy.fixed import reconstruct
 from fastlic.entropy.mlic.model import IntegerMLIC
@@ -33,11 +34,13 @@ def _pass(
     latent[:, at] = reconstruct(symbols, shift).T
 
 
+@checked
 def mlic_schedule(model: IntegerMLIC, height: int, width: int, device: str = "cpu") -> Schedule:
     """Passes for a latent of height x width, 2 or more positions.
 
     The driver answers each with int64 symbols shaped like ``indexes``.
     """
+    as_device(device)
     n, c = model.hyper_channels, model.slice_channels
     rows, columns = hyper_size(height, width)
     everywhere = torch.arange(rows * columns, device=device)
