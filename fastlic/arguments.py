@@ -128,7 +128,7 @@ def _fits(hint: Any) -> Fits:
         return _numbers
     if kind in (int, float, bool):
         return _NUMBERS[kind]
-    if kind is collections.abc.Callable:
+    if origin is collections.abc.Callable:
         return callable
     if kind is tuple and inner and inner[-1] is not Ellipsis:
         each = [_fits(part) for part in inner]

@@ -676,6 +676,7 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "fixed.Requantiser.from_arrays": lambda: Call(
         fixed.Requantiser.from_arrays, {"arrays": requantiser().to_arrays("a"), "prefix": "a"}
     ),
+    "fixed.largest": lambda: Call(fixed.largest, {"bits": 12}),
     "fixed.fixed_point": lambda: Call(fixed.fixed_point, {"y": float_latents()[0], "dtype": torch.int32}),
     "fixed.reconstruct": lambda: Call(fixed.reconstruct, {"symbols": maps(3), "means": maps(3)}),
     "fixed.quantise": lambda: Call(fixed.quantise, {"latent": maps(3), "means": maps(3), "zones": maps(3).abs()}),
@@ -868,11 +869,11 @@ MAY_BE_ABSENT = rows.MAY_BE_ABSENT
 
 # Rows whose calls take long: one in so many of their hostile values, where not all are asked for.
 EVERY = {
-    **dict.fromkeys(("codec.Codec", "codec.Codec (with a context)", "mlic.model.IntegerMLIC.from_arrays"), 12),
+    **dict.fromkeys(("codec.Codec", "codec.Codec (with a context)", "mlic.model.IntegerMLIC.from_arrays"), 24),
     **dict.fromkeys(("convert.convert", "convert.convert_networks", "convert.quantise_networks"), 12),
     **dict.fromkeys(("mlic.convert.convert", "groups.convert.convert_groups", "convert_variable.convert_variable"), 12),
     **dict.fromkeys(("code_context.IntegerCodeContext.from_float", "fitting.choose_tables"), 6),
-    **dict.fromkeys(("fastlic.compress (by name)", "mcq.McqCoder"), 4),
+    **dict.fromkeys(("fastlic.compress (by name)", "mcq.McqCoder"), 8),
 }
 
 # Public to Python, and to nobody's use but the library's own; each with the reason.

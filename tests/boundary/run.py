@@ -1,7 +1,8 @@
 """Runs the hostile calls of one batch in this process: ``python run.py BATCH LOG [FIRST [ALL]]``.
 
 The log gets the name of each call before it is made and what came of it afterwards: where it ends without an outcome,
-the process did too. ALL is 1 for the values that are left out of rows that take long, too. A call that takes too long ends the process, with the stacks of its threads.
+the process did too. ALL is 1 for the values that are left out of rows that take long, too. A call that takes too long
+ends the process, with the stacks of its threads.
 """
 
 from __future__ import annotations
