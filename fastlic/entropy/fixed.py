@@ -39,6 +39,7 @@ _MULTIPLIER_BITS = 30
 _MAX_SHIFT = 62
 
 
+@checked
 def largest(bits: int) -> int:
     """The largest magnitude of a signed number of so many bits.
 
