@@ -39,6 +39,11 @@ _NO_MEMORY = ("allocate memory", "out of memory", "not enough memory", "bad_allo
               "could not create a primitive", "could not execute a primitive")  # fmt: skip
 
 
+def says_no_memory(error: Exception) -> bool:
+    """Whether an exception of no class of its own tells that memory is short."""
+    return any(words in str(error).lower() for words in _NO_MEMORY)
+
+
 @contextmanager
 def memory_errors(task: str) -> Iterator[None]:
     """Whatever says in this block that memory is short becomes an :class:`OutOfMemoryError` that names ``task``."""
@@ -47,7 +52,7 @@ def memory_errors(task: str) -> Iterator[None]:
     except FastlicError:
         raise
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in _NO_MEMORY):
+        if not isinstance(error, MemoryError) and not says_no_memory(error):
             raise
         raise OutOfMemoryError(
             f"not enough memory for {task}. A smaller image, fewer at once, device='cpu' instead of a GPU, or a higher "

@@ -43,6 +43,7 @@ void intervals(const Array<float>& probabilities, const Int32s& symbols, Uint16s
   require_equal(count, first.size(), "rows and starts");
   require_equal(count, size.size(), "rows and frequencies");
   const auto unlocked = call.unlock();
+  if (count == 0) return;  // nothing says how many slots there could be
   std::vector<std::int32_t> cdf(slots + 2);
   for (std::size_t r = 0; r < count; ++r) {
     mixture_rows(in + r * slots, 1, slots, cdf.data());
@@ -78,7 +79,8 @@ class PyMixtureDecoder {
     const auto symbols = call.out(out, "out");
     require_equal(count, symbols.size(), "rows and out");
     const auto unlocked = call.unlock();
-    std::vector<std::int32_t> cdf(slots + 2);
+    if (count == 0) return;  // nothing says how many slots there could be
+  std::vector<std::int32_t> cdf(slots + 2);
     for (std::size_t r = 0; r < count; ++r) {
       mixture_rows(in + r * slots, 1, slots, cdf.data());
       decoder_.decode(cdf.data(), 1, slots, &symbols[r]);

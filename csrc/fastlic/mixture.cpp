@@ -40,6 +40,7 @@ void row_frequencies(const float* probabilities, std::size_t slots, std::vector<
 
 void mixture_rows(const float* probabilities, std::size_t rows, std::size_t slots, std::int32_t* cdf) {
   if (slots < 1) throw std::invalid_argument("rows of a mixture have at least one slot");
+  if (rows == 0) return;  // nothing says how many slots there could be
   std::vector<float> scaled(slots);
   std::vector<std::int32_t> frequencies(slots);
   for (std::size_t r = 0; r < rows; ++r, probabilities += slots, cdf += slots + 2) {

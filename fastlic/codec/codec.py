@@ -15,6 +15,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from fastlic import config
+from fastlic.arguments import as_device, checked, is_number
 from fastlic.codec import container, storage
 from fastlic.codec.families import BY_FAMILY, Backend, FamilyCoder
 from fastlic.codec.images import as_batch, as_float, as_images, check_dtype, check_range, to_dtype
@@ -53,6 +54,7 @@ class Codec:
     """
 
     @held_off
+    @checked
     def __init__(
         self,
         model: nn.Module,
@@ -112,6 +114,7 @@ class Codec:
     # ---- storage
 
     @classmethod
+    @checked
     def load(cls, path: str | Path) -> Codec:
         """Read a codec that ``save`` wrote; the file may change or go afterwards.
 
@@ -138,6 +141,7 @@ class Codec:
         codec._setup(coder, stored.name)
         return codec
 
+    @checked
     def save(self, path: str | Path, *, half: bool = False, training: bool = True, packed: bool | None = None) -> None:
         """Write everything to one safetensors file.
 
@@ -153,7 +157,7 @@ class Codec:
     # ---- transforms
 
     def _on(self, device: torch.device | str) -> Any:
-        key = str(torch.device(device))
+        key = str(as_device(device))
         if key not in self._transforms:
             self._transforms[key] = copy.deepcopy(self._transforms["cpu"]).to(key)
         return self._transforms[key]
@@ -175,6 +179,8 @@ class Codec:
             return None
         if quality is None:
             raise ValueError(f"codec {self.name!r} serves qualities 1 to {self.qualities}: say which")
+        if not is_number(quality):
+            raise TypeError(f"quality must be a number from 1 to {self.qualities}, got {type(quality).__name__}")
         if not 1 <= quality <= self.qualities:
             raise ValueError(f"quality must be from 1 to {self.qualities}, got {quality}")
         return container.round_quality(quality)
@@ -343,6 +349,7 @@ class Codec:
         """
         return self._coder.named(self._compress_one(x, quality)[1])
 
+    @checked
     def decode_latents(self, data: Bytes) -> dict[str, Tensor]:
         """The latents in a stream; equal to ``latents`` of the image it was made from, bit for bit."""
         return self._coder.named(next(self._decode_many([data]))[0])

@@ -18,6 +18,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fastlic.arguments import check_fields, checked
 from fastlic.errors import CorruptStreamError
 from fastlic.ops.checksum import crc32c
 
@@ -59,6 +60,7 @@ class Header:
     version: int = VERSION  # of the format
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_header(self)
 
 
@@ -86,6 +88,7 @@ class Layout:
     framing_bytes: int  # everything before the first section
 
 
+@checked
 def round_quality(quality: float) -> float:
     """The nearest quality that the header can hold, a multiple of 1/16.
 
@@ -98,12 +101,14 @@ def round_quality(quality: float) -> float:
     return min(max(round(quality * _QUALITY_STEPS), 1), 255) / _QUALITY_STEPS
 
 
+@checked
 def model_name(model_id: int) -> str:
     """The family of a model id, or ``"unknown (id)"`` for one that a later release may have added."""
     names = {number: name for name, number in MODEL_IDS.items()}
     return names.get(model_id, f"unknown ({model_id})")
 
 
+@checked
 def pack(header: Header, sections: Sequence[bytes]) -> bytes:
     """Lay out one image as ``.flic`` bytes.
 
@@ -123,6 +128,7 @@ def pack(header: Header, sections: Sequence[bytes]) -> bytes:
     return b"".join([head, *sections])
 
 
+@checked
 def unpack(data: Bytes, count: int | None = None) -> tuple[Header, list[bytes]]:
     """The header and the sections of ``.flic`` bytes, every checksum verified.
 

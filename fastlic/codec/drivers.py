@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.entropy.coded import answer_to
 from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.model import IntegerEntropyModel
@@ -27,6 +28,7 @@ SECTIONS = 2  # z, then y
 Backend = Literal["auto", "reference", "cpp", "triton"]
 
 
+@checked
 def fewest_bits(tables: CdfTables) -> float:
     """Bits of the cheapest symbol of any row."""
     likeliest = np.diff(tables.cdf).max()  # differences across rows are negative
@@ -44,6 +46,7 @@ class Target(NamedTuple):
     zones: np.ndarray | None = None
 
 
+@checked
 def zones_of(targets: Sequence[Target]) -> Zones:
     """The zones of all targets, as ``encode_many`` takes them."""
     zones = [target.zones for target in targets if target.zones is not None]
@@ -167,6 +170,7 @@ DECODE: dict[str, Callable[..., list[Latents]]] = {
 }
 
 
+@checked
 def choose_backend(backend: Backend, order: Order = "wavefront") -> str:
     """What ``auto`` stands for: the engine, except for raster order, which only the plain schedule has.
 
@@ -182,6 +186,7 @@ def choose_backend(backend: Backend, order: Order = "wavefront") -> str:
     return backend
 
 
+@checked
 def encode_many(
     model: IntegerEntropyModel,
     latents: Sequence[tuple[Tensor, Tensor]],
@@ -195,6 +200,7 @@ def encode_many(
     return implementation(model, [(fixed_point(z), fixed_point(y)) for z, y in latents], order, threads, zones)
 
 
+@checked
 def encode(
     model: IntegerEntropyModel,
     z: Tensor,
@@ -218,6 +224,7 @@ def encode(
     return encode_many(model, [(z, y)], order, backend, threads, None if zones is None else [zones])[0]
 
 
+@checked
 def decode_many(
     model: IntegerEntropyModel,
     streams: Sequence[tuple[Sections, int, int]],
@@ -232,6 +239,7 @@ def decode_many(
     return DECODE[choose_backend(backend, order)](model, streams, order, threads)
 
 
+@checked
 def decode(
     model: IntegerEntropyModel,
     sections: Sections,

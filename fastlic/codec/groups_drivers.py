@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.codec.drivers import fewest_bits
 from fastlic.entropy.checkerboard.passes import Pass
 from fastlic.entropy.coded import answer_to
@@ -61,6 +62,7 @@ def _encode_reference(model: IntegerGroups, z: Tensor, y: Tensor) -> Coded:
     return sections, latents
 
 
+@checked
 def check_sizes(model: IntegerGroups, sections: Sections, height: int, width: int) -> None:
     """No symbol is cheaper than the likeliest slot of any row, so a short section cannot claim a huge image.
 
@@ -129,6 +131,7 @@ def _choose(backend: str) -> str:
     return backend
 
 
+@checked
 def encode_many(
     model: IntegerGroups, latents: Sequence[tuple[Tensor, Tensor]], backend: str = "auto", threads: int = 1
 ) -> list[Coded]:
@@ -141,6 +144,7 @@ def encode_many(
     return ENCODE[_choose(backend)](model, pairs, threads)
 
 
+@checked
 def analyse_many(
     model: IntegerGroups, latents: Sequence[Tensor], backend: str = "auto", threads: int = 1
 ) -> list[tuple[Tensor, Tensor]]:
@@ -159,6 +163,7 @@ def analyse_many(
     return [(own.float() * 2.0**-MEAN_BITS, y) for own, y in zip(z, latents, strict=True)]
 
 
+@checked
 def decode_many(
     model: IntegerGroups, streams: Sequence[tuple[Sections, int, int]], backend: str = "auto", threads: int = 1
 ) -> list[Latents]:

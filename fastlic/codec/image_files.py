@@ -15,6 +15,7 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from fastlic import config
+from fastlic.arguments import checked
 from fastlic.errors import FastlicError
 from fastlic.forks import held_off
 
@@ -37,6 +38,7 @@ class Picture:
     notes: tuple[str, ...]  # what was converted on the way, one short phrase each
 
 
+@checked
 def find_images(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     """Image files under ``folder`` with one of the suffixes, at any depth, sorted by path.
 
@@ -61,6 +63,7 @@ def formats() -> tuple[str, ...]:
     return tuple(sorted({known[suffix] for suffix in SUFFIXES if known.get(suffix) in Image.OPEN}))
 
 
+@checked
 def read_image(path: Path, background: str | None = None, max_pixels: int | None = None) -> Picture:
     """Read an image file as 8-bit RGB, upright as its EXIF orientation says.
 
@@ -107,6 +110,7 @@ def _open(path: Path) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
+@checked
 def encode_image(pixels: Tensor, suffix: str) -> bytes:
     """The bytes of an image file of the format that ``suffix`` names (".png"); WebP is written lossless.
 

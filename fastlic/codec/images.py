@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
+
 WANTED = "an RGB image [3, H, W] or a batch [B, 3, H, W], uint8 or floating point in [0, 1]"
 DTYPES = (torch.uint8, torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
+@checked
 def as_images(x: object) -> Tensor:
     """``x`` as [B, 3, H, W] of its own type: no value is read and none copied, so that a limit can be asked first.
 
@@ -18,6 +21,8 @@ def as_images(x: object) -> Tensor:
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"expected a torch.Tensor holding {WANTED}; got {type(x).__name__}")
+    if x.layout != torch.strided or x.device.type == "meta":
+        raise TypeError(f"expected a dense torch.Tensor holding {WANTED}; got {x.layout} on {x.device}")
     shape = tuple(x.shape)
     if x.ndim not in (3, 4):
         hint = "; a grey image [H, W] becomes RGB with x.expand(3, -1, -1)" if x.ndim == 2 else ""
@@ -39,6 +44,7 @@ def as_images(x: object) -> Tensor:
     return x.detach() if x.ndim == 4 else x.detach()[None]
 
 
+@checked
 def check_range(batch: Tensor) -> None:
     """Raises ValueError unless every value of ``as_images`` is finite and in the range of its type."""
     if batch.dtype == torch.uint8:
@@ -53,11 +59,13 @@ def check_range(batch: Tensor) -> None:
         raise ValueError(f"expected {WANTED}; got values from {low:.6g} to {high:.6g}{hint}")
 
 
+@checked
 def as_float(image: Tensor) -> Tensor:
     """Images that passed ``check_range`` as float32 in [0, 1]."""
     return image.float().div_(255) if image.dtype == torch.uint8 else image.float()
 
 
+@checked
 def as_batch(x: object) -> Tensor:
     """``x`` as float32 [B, 3, H, W] in [0, 1] on its own device.
 
@@ -69,6 +77,7 @@ def as_batch(x: object) -> Tensor:
     return as_float(batch)
 
 
+@checked
 def check_dtype(dtype: torch.dtype) -> None:
     """Raises ValueError unless decompressed images can have this type."""
     if dtype not in DTYPES:
@@ -76,6 +85,7 @@ def check_dtype(dtype: torch.dtype) -> None:
         raise ValueError(f"dtype must be one of {names}; got {dtype}")
 
 
+@checked
 def to_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Reconstruction (any range) clipped to [0, 1] and converted; uint8 means 0..255, rounded."""
     x = x.clamp(0, 1)

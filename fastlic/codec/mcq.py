@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from fastlic import config
+from fastlic.arguments import as_device, checked
 from fastlic.codec.codec import Codec
 from fastlic.codec.families.base import frozen
 from fastlic.codec.images import as_float, as_images, check_dtype, check_range, to_dtype
@@ -53,6 +54,7 @@ class McqFile:
     contents: tuple[bytes, ...]
 
 
+@checked
 def parse(data: Bytes) -> McqFile:
     """Read a file's fields and check them against each other; the size is within the format's limits, not a caller's.
 
@@ -94,6 +96,7 @@ def parse(data: Bytes) -> McqFile:
     return McqFile(_get(head, "qp", str), version, _number(codes, "m"), words, sizes, height, width, contents)
 
 
+@checked
 def serialise(file: McqFile) -> bytes:
     """The bytes that McQuic 0.1.40 writes for these fields."""
     head = {
@@ -111,6 +114,7 @@ def serialise(file: McqFile) -> bytes:
     return packed
 
 
+@checked
 def quantised_cdf(shares: np.ndarray) -> np.ndarray:
     """McQuic's integer table for float32 shares [k]: int32 [k + 1] from 0 to 2^16, every width at least 1.
 
@@ -141,6 +145,7 @@ class McqCoder:
         qp: what files written here say of their weights.
     """
 
+    @checked
     def __init__(self, model: McQuic, qp: str = "fastlic") -> None:
         self.model = frozen(model.float().cpu())
         self.qp = qp
@@ -154,7 +159,7 @@ class McqCoder:
         self.tables = CodeTables(tuple(tables), np.zeros(8, dtype=np.uint8))
 
     def _on(self, device: torch.device | str) -> McQuic:
-        key = str(torch.device(device))
+        key = str(as_device(device))
         if key not in self._copies:
             self._copies[key] = copy.deepcopy(self.model).to(key)
         return self._copies[key]
@@ -163,6 +168,7 @@ class McqCoder:
         multiple = max(PUBLISHED_MULTIPLE, self.model.stride)
         return padded_size(height, multiple, 2 * self.model.stride), padded_size(width, multiple, 2 * self.model.stride)
 
+    @checked
     def pack(self, codes: Sequence[Tensor], size: tuple[int, int]) -> bytes:
         """A file from codes [m, h, w] per level and the image's (height, width)."""
         contents = tuple(self.tables.encode(level, code.numpy()) for level, code in enumerate(codes))
@@ -228,6 +234,7 @@ class McqCoder:
 
 
 @lru_cache(maxsize=4)
+@checked
 def coder_of(codec: Codec | None) -> McqCoder:
     """A coder with the weights of a codec; files are to say its name.
 
@@ -244,6 +251,7 @@ def coder_of(codec: Codec | None) -> McqCoder:
     return McqCoder(model, codec.name)
 
 
+@checked
 def weights_of(codec: Codec) -> McQuic | None:
     """A codec's McQuic, with frequencies; None of another family."""
     model = codec.model if codec.model is not None else codec._on("cpu")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.codec.drivers import fewest_bits
 from fastlic.entropy.checkerboard.passes import Pass, Schedule
 from fastlic.entropy.coded import answer_to
@@ -76,6 +77,7 @@ def _encode_reference(model: IntegerMLIC, z: Tensor, y: Tensor, zones: np.ndarra
     return sections, latents
 
 
+@checked
 def check_sizes(model: IntegerMLIC, sections: Sections, height: int, width: int) -> None:
     """No symbol is cheaper than the likeliest slot of any row, so a short section cannot claim a huge image.
 
@@ -147,6 +149,7 @@ DECODE: dict[str, Callable[..., list[MlicLatents]]] = {
 }
 
 
+@checked
 def choose_backend(backend: str) -> str:
     """What ``auto`` stands for: the last entry of the table.
 
@@ -160,6 +163,7 @@ def choose_backend(backend: str) -> str:
     return backend
 
 
+@checked
 def encode_many(
     model: IntegerMLIC,
     latents: Sequence[tuple[Tensor, Tensor]],
@@ -177,6 +181,7 @@ def encode_many(
     return implementation(model, [(fixed_point(z), fixed_point(y)) for z, y in latents], threads, zones)
 
 
+@checked
 def decode_many(
     model: IntegerMLIC,
     streams: Sequence[tuple[Sections, int, int]],

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic import config
+from fastlic.arguments import checked
 from fastlic.errors import CorruptStreamError
 from fastlic.models.mlic.checkerboard import anchors, positions
 from fastlic.models.mlic.model import MLICPlusPlus
@@ -35,6 +36,7 @@ _LENGTH = struct.Struct(">I")
 _Answer = Callable[[np.ndarray, Tensor, Tensor, int], Tensor]
 
 
+@checked
 def update(model: MLICPlusPlus) -> None:
     """Make the coding tables of a checkpoint that came without them, as CompressAI's ``update()`` does, in place."""
     scales = scale_table()
@@ -88,6 +90,7 @@ def _walk(model: MLICPlusPlus, z_hat: Tensor, answer: _Answer) -> Tensor:
 
 
 @torch.no_grad()
+@checked
 def compress(model: MLICPlusPlus, x: Tensor) -> dict[str, Any]:
     """Code one image as the official code does.
 
@@ -131,6 +134,7 @@ def _z_indexes(shape: Sequence[int]) -> np.ndarray:
 
 
 @torch.no_grad()
+@checked
 def decompress(model: MLICPlusPlus, strings: Sequence[Sequence[bytes]], shape: Sequence[int]) -> Tensor:
     """The image [1, 3, 64 hz, 64 wz] of ``strings`` [[y], [z]], not clamped, as the official code returns it.
 
@@ -161,13 +165,19 @@ def decompress(model: MLICPlusPlus, strings: Sequence[Sequence[bytes]], shape: S
     return x_hat
 
 
+@checked
 def write_file(compressed: dict[str, Any], height: int, width: int) -> bytes:
     """The official code's file: sizes, then each string behind its length; big-endian, 28 bytes in all."""
-    (y,), (z,) = compressed["strings"]
-    head = _SHAPE.pack(height, width, *compressed["shape"], 2)
-    return b"".join([head, _LENGTH.pack(len(y)), y, _LENGTH.pack(len(z)), z])
+    strings, shape = compressed.get("strings"), compressed.get("shape")
+    try:
+        (y,), (z,) = strings  # type: ignore[misc]
+        head = _SHAPE.pack(height, width, *shape, 2)  # type: ignore[misc]
+        return b"".join([head, _LENGTH.pack(len(y)), y, _LENGTH.pack(len(z)), z])
+    except (TypeError, ValueError, struct.error) as error:
+        raise ValueError(f"a file needs sizes of 32 bits, strings [[y], [z]] and a shape of two: {error}") from error
 
 
+@checked
 def read_file(data: bytes) -> tuple[dict[str, Any], int, int]:
     """What ``write_file`` wrote: (compressed, height, width).
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastlic.arguments import check_fields, checked
 from fastlic.ops.categorical import CategoricalTables, categorical_tables, decode_categorical, encode_categorical
 
 LEAST = 1024  # values of an array that is worth packing
@@ -86,6 +87,7 @@ def _rows(shapes: Iterable[tuple[int, ...]], classes: np.ndarray, tables: int) -
     return np.concatenate(rows)
 
 
+@checked
 def pack(arrays: Mapping[str, np.ndarray]) -> Packed | None:
     """Code the int8 arrays that have at least ``LEAST`` values.
 
@@ -117,6 +119,7 @@ def pack(arrays: Mapping[str, np.ndarray]) -> Packed | None:
     return packed if size < values.size <= MOST_PER_BYTE * data.size else None
 
 
+@checked
 def unpack(packed: Packed) -> dict[str, np.ndarray]:
     """Inverse of :func:`pack`; what comes from a file may be damaged in any way.
 
@@ -127,6 +130,7 @@ def unpack(packed: Packed) -> dict[str, np.ndarray]:
         ValueError: the parts are not valid or do not fit each other; the message says what is wrong. Memory that is
             allocated before stays in proportion to the bytes that came (``MOST_PER_BYTE``).
     """
+    check_fields(packed)
     for name, dtype, ndim in (("data", np.uint8, 1), ("classes", np.int8, 1), ("tables", np.int16, 2)):
         part = getattr(packed, name)
         if part.dtype != dtype or part.ndim != ndim:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 
+from fastlic.arguments import checked
 from fastlic.codec import container
 from fastlic.codec.cards import WEIGHTS, cards
 from fastlic.codec.codec import Codec
@@ -50,6 +51,7 @@ def _keep(codec: Codec) -> None:
 
 
 @held_off
+@checked
 def load(name_or_path: str | Path) -> Codec:
     """A codec by the name of shipped weights (``fastlic.info()["weights"]`` lists them) or from a file.
 
@@ -73,6 +75,7 @@ def load(name_or_path: str | Path) -> Codec:
 
 
 @held_off
+@checked
 def for_stream(data: bytes | bytearray | memoryview) -> Codec:
     """The codec that a stream needs, by its fingerprint.
 

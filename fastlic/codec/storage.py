@@ -28,6 +28,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from fastlic.arguments import check_fields, checked
 from fastlic.codec import packing
 from fastlic.errors import CodecFileError
 from fastlic.files import write_whole
@@ -55,6 +56,7 @@ class StoredCodec:
     integers: dict[str, np.ndarray]
 
 
+@checked
 def write(path: Path, stored: StoredCodec, half: bool, packed: bool) -> None:
     """Write ``stored`` to ``path``. The file appears whole or not at all.
 
@@ -62,6 +64,7 @@ def write(path: Path, stored: StoredCodec, half: bool, packed: bool) -> None:
         half: float weights as float16.
         packed: int8 arrays in fewer bytes, where there are any that it pays for.
     """
+    check_fields(stored)
     tensors = {f"float/{k}": (v.half() if half else v.float()).contiguous() for k, v in stored.floats.items()}
     tensors |= {f"entropy/{k}": torch.from_numpy(np.array(v, order="C")) for k, v in stored.integers.items()}
     description: dict[str, Any] = {"layout": LAYOUT, "name": stored.name, "family": stored.family}
@@ -75,6 +78,7 @@ def write(path: Path, stored: StoredCodec, half: bool, packed: bool) -> None:
     write_whole(path, sealed(tensors, description))
 
 
+@checked
 def sealed(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> bytes:
     """The bytes of a codec file with its digest."""
     blank = {_DIGEST_KEY: _NO_DIGEST}
@@ -92,6 +96,7 @@ def _digest(data: bytes, stated: str) -> str:
     return hashlib.sha256(data.replace(_entry(stated), _entry(_NO_DIGEST), 1)).hexdigest()
 
 
+@checked
 def read(path: Path, digest: str | None = None) -> StoredCodec:
     """Read what ``write`` wrote. The result owns its memory: nothing that happens to the file later changes it.
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import check_fields
 from fastlic.entropy.checkerboard.layers import Layer
 from fastlic.entropy.fixed import ACTIVATION_BITS, ACTIVATION_LIMIT, RANGE_MARGIN, Requantiser
 from fastlic.forks import cached_property
@@ -92,6 +93,9 @@ class IntegerCodeContext:
     last: tuple[Dense, ...]
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if not 0 <= self.precision < 256:  # what one byte holds; the core has its own limits
+            raise ValueError(f"precision must be from 1 to 24, got {self.precision}")
         for name, layers in self._layers():
             if len(layers) != len(self.words):
                 raise ValueError(f"{len(layers)} {name} layers for {len(self.words)} groups of words")

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.entropy import schedule
+from fastlic.entropy.checkerboard import passes
 from fastlic.entropy.fixed import quantise
 from fastlic.entropy.zones import looked_up
 
 
-def answer_to(step: Any, target: Tensor, zones: np.ndarray | None = None) -> Tensor:
+def answer_to(step: schedule.Pass | passes.Pass, target: Tensor, zones: np.ndarray | None = None) -> Tensor:
     """An encoder's symbols for one pass of a schedule, int64.
 
     Args:

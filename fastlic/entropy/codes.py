@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastlic.arguments import check_fields
 from fastlic.entropy.arrays import below, reading
 from fastlic.entropy.code_context import IntegerCodeContext
 from fastlic.entropy.fingerprint import of_arrays
@@ -46,6 +47,9 @@ class CodeTables:
     context: IntegerCodeContext | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.tables:
+            raise ValueError("tables must be those of one level at least")
         if self.context is not None:
             own, words = (self.context.m, self.context.k), self._frequencies(0).shape
             if own != words:

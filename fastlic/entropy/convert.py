@@ -26,6 +26,7 @@ from fastlic.entropy.fixed import (
     WIDE_BITS,
     Requantiser,
     fixed_point,
+    largest,
 )
 from fastlic.entropy.layers import IntegerConv
 from fastlic.entropy.model import CONTEXT_TAPS, IntegerEntropyModel
@@ -64,8 +65,8 @@ class Ranges:
 
     def scale(self, name: str, floor: float = 0.0, bits: int = ACTIVATION_BITS) -> np.ndarray:
         """float64 [C]: the real value of one unit. Dead channels get a thousandth of the liveliest one's range."""
-        largest = np.maximum(self.largest[name], max(floor, self.largest[name].max() * 1e-3, 1e-6))
-        return largest * RANGE_MARGIN / ((1 << (bits - 1)) - 1)
+        reach = np.maximum(self.largest[name], max(floor, self.largest[name].max() * 1e-3, 1e-6))
+        return reach * RANGE_MARGIN / largest(bits)
 
 
 @dataclass(frozen=True)

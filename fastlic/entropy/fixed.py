@@ -37,6 +37,17 @@ _MULTIPLIER_BITS = 30
 _MAX_SHIFT = 62
 
 
+def largest(bits: int) -> int:
+    """The largest magnitude of a signed number of so many bits.
+
+    Raises:
+        ValueError: not 2 to 32 bits, which are all that integer paths know.
+    """
+    if not 2 <= bits <= 32:
+        raise ValueError(f"numbers of the integer path have 2 to 32 bits, got {bits}")
+    return (1 << (bits - 1)) - 1
+
+
 @dataclass(frozen=True)
 class Requantiser:
     """out = clip((acc * (multiplier if acc >= 0 else negative) + 2^(shift-1)) >> shift, +-(2^(bits-1) - 1)).
@@ -63,6 +74,7 @@ class Requantiser:
             ValueError: a factor is not positive and finite, or 2^29 and more.
         """
         factors = np.asarray(factors, np.float64)
+        largest(bits)
         if not (np.isfinite(factors).all() and (factors > 0).all()):
             raise ValueError("requantisation factors must be positive and finite")
         _, exponent = np.frexp(factors)  # factor = m * 2^exponent with m in [1/2, 1)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastlic.entropy.fixed import Requantiser
+from fastlic.entropy.fixed import Requantiser, largest
 from fastlic.entropy.rounding import round_rows
 
 _INT32 = 2**31 - 1
@@ -93,7 +93,7 @@ class IntegerConv:
             q_rows, b_rows = round_rows(rows, b_rows, units, moments * per_unit * per_unit[:, None], _WEIGHT_LIMIT)
             q, b = q_rows.numpy().reshape(w.shape), b_rows.numpy()
         bias_q = np.rint(b / unit)
-        reach = np.abs(q).sum((1, 2, 3)) * ((1 << (input_bits - 1)) - 1) + np.abs(bias_q)
+        reach = np.abs(q).sum((1, 2, 3)) * largest(input_bits) + np.abs(bias_q)
         if reach.max() > _INT32:
             raise ValueError(f"an accumulator could reach {reach.max():.0f}, beyond int32: use fewer input bits")
         if transposed:

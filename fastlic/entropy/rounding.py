@@ -25,6 +25,8 @@ def second_moments(x: Tensor, kernel: int = 1) -> Tensor:
     Returns:
         float64 [K + 1, K + 1], K = C * kernel^2, inputs ordered as in a row of the weight; sums over all positions.
     """
+    if kernel < 1 or kernel % 2 == 0 or kernel > 2 * max(x.shape[-2:]) + 1:
+        raise ValueError(f"kernel must be odd, and reach no further than x of {list(x.shape)}, got {kernel}")
     columns = torch.nn.functional.unfold(x, kernel, padding=kernel // 2)[0]
     columns = torch.cat([columns, torch.ones_like(columns[:1])])
     return (columns @ columns.T).double()
@@ -48,7 +50,10 @@ def round_rows(weight: Tensor, bias: Tensor, unit: Tensor, moments: Tensor, limi
     order = torch.cat([diagonal.argsort(descending=True), torch.tensor([inputs])])
     damped = moments[order][:, order] + _DAMPING * diagonal.mean().clamp_min(1e-30) * torch.eye(inputs + 1)
     # Row k of this factor says how the error of input k is best spread over the inputs behind it.
-    factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    try:
+        factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    except torch.linalg.LinAlgError as failure:
+        raise ValueError(f"moments must be sums of products of finite inputs: {failure}") from failure
     left = torch.cat([weight, bias[:, None]], dim=1)[:, order]
     rounded = torch.empty_like(left)
     for k in range(inputs):

@@ -50,8 +50,14 @@ Schedule = Generator[Pass, Tensor, Latents]
 
 
 def hyper_size(height: int, width: int) -> tuple[int, int]:
-    """Size of z for a latent of height x width: whole 4x4 cells."""
+    """Size of z for a latent of height x width: whole 4x4 cells. Raises ValueError for what is no size."""
+    _check_size(height, width)
     return -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
+
+
+def _check_size(height: int, width: int) -> None:
+    if not (1 <= height < 1 << 20 and 1 <= width < 1 << 20):
+        raise ValueError(f"height and width of a latent must be 1 to {(1 << 20) - 1}, got {height} x {width}")
 
 
 def steps(height: int, width: int, order: Order) -> Iterator[np.ndarray]:
@@ -60,6 +66,9 @@ def steps(height: int, width: int, order: Order) -> Iterator[np.ndarray]:
     Position (r, c) reads rows r-1 and r-2 up to column c+2 and row r up to c-1. Every one of these has a smaller
     t = c + 3r, so positions of equal t do not depend on each other: width + 3 (height - 1) wavefront steps.
     """
+    _check_size(height, width)
+    if order not in ("wavefront", "raster"):
+        raise ValueError(f"order must be wavefront or raster, got {order!r}")
     if order == "raster":
         yield from np.arange(height * width)[:, None]
         return

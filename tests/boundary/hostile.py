@@ -7,6 +7,7 @@ accepts them must give the same answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,10 @@ def variants(value: Any) -> list[Variant]:
         own = floats()
     elif isinstance(value, str):
         own = texts()
+    elif isinstance(value, Path):
+        own = paths(value)
+    elif isinstance(value, torch.dtype):
+        own = iter([(str(d), lambda d=d: d) for d in (torch.int8, torch.complex64, torch.bool, torch.float16)])
     elif isinstance(value, bytes | bytearray):
         own = buffers(bytes(value))
     elif isinstance(value, dict):
@@ -147,7 +152,7 @@ def tensors(t: torch.Tensor) -> Iterator[Variant]:
         yield "with gradient", lambda: t.detach().clone().requires_grad_()
         for value in EXTREMES["f"]:
             yield f"all {value}", lambda value=value: torch.full_like(t, value)
-    else:
+    elif t.dtype != torch.bool:
         limits = torch.iinfo(t.dtype)
         for value in (limits.min, limits.max, -1, 0):
             yield f"all {value}", lambda value=value: torch.full_like(t, min(max(value, limits.min), limits.max))
@@ -173,6 +178,23 @@ def floats() -> Iterator[Variant]:
     for value in (*EXTREMES["f"], 0, -1, 10**400, 1j):
         yield str(value)[:20], lambda value=value: value
     yield "an array", lambda: np.array([1.0, 2.0])
+
+
+def paths(path: Path) -> Iterator[Variant]:
+    yield "as text", lambda: str(path)
+    yield "as bytes", lambda: bytes(path)
+    for label, name in (
+        ("missing", "missing/file.png"),
+        ("too long", "x" * 5000),
+        ("with a zero", "a\0b"),
+        ("empty", ""),
+    ):
+        yield label, lambda name=name: Path(name)
+        yield f"{label}, as text", lambda name=name: name
+    yield "a folder", lambda: path.parent
+    yield "a file for a folder", lambda: path / "below"
+    yield "a lone surrogate", lambda: Path("\ud800")
+    yield "an empty device", lambda: Path("/dev/null")
 
 
 def texts() -> Iterator[Variant]:

@@ -6,6 +6,7 @@ are made from it (hostile.py), so a new entry needs a row and nothing else.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -848,21 +850,33 @@ def ops_entries() -> Iterator[tuple[str, set[str]]]:
     for info in pkgutil.iter_modules(fastlic.ops.__path__):
         if info.ispkg or info.name.startswith("_"):
             continue
-        module = importlib.import_module(f"fastlic.ops.{info.name}")
-        for name, value in vars(module).items():
-            if name.startswith("_") or getattr(value, "__module__", None) != module.__name__ or not callable(value):
-                continue
-            if inspect.isclass(value) and getattr(value, "_is_protocol", False):
-                continue
-            yield f"{info.name}.{name}", _signature(value)
-            for method, function in vars(value).items() if inspect.isclass(value) else ():
-                known = f"{info.name}.{name}.{method}" in NEED_A_DEVICE
-                if not method.startswith("_") and isinstance(inspect.unwrap(function), _METHODS) and not known:
-                    yield f"{info.name}.{name}.{method}", _signature(getattr(value, method)) - {"self"}
+        for name, parameters in entries_of(importlib.import_module(f"fastlic.ops.{info.name}"), info.name):
+            if name not in NEED_A_DEVICE:
+                yield name, parameters
+
+
+def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """What a module defines under a public name and somebody can call, protocols left out."""
+    for name, value in list(vars(module).items()):
+        own = getattr(value, "__module__", None) == module.__name__ and callable(value)
+        if own and not name.startswith("_") and not getattr(value, "_is_protocol", False):
+            yield name, value
+
+
+def entries_of(module: ModuleType, shown: str) -> Iterator[tuple[str, set[str]]]:
+    """(name, its parameters) of each of them and of their methods; classes that only keep fields have no constructor
+    to ask."""
+    for name, value in public(module):
+        fields = inspect.isclass(value) and (dataclasses.is_dataclass(value) or issubclass(value, tuple))
+        if not fields or hasattr(value, "__post_init__"):
+            yield f"{shown}.{name}", signature(value)
+        for method, function in vars(value).items() if inspect.isclass(value) else ():
+            if not method.startswith("_") and isinstance(inspect.unwrap(function), _METHODS):
+                yield f"{shown}.{name}.{method}", signature(getattr(value, method)) - {"self"}
 
 
 _METHODS = (type(ops_entries), classmethod, staticmethod)
 
 
-def _signature(value: Any) -> set[str]:
-    return set(inspect.signature(value).parameters)
+def signature(value: Any) -> set[str]:
+    return {name for name, p in inspect.signature(value).parameters.items() if p.kind is not p.VAR_KEYWORD}

@@ -18,6 +18,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import library
 import rows
 
 from fastlic import _native
@@ -25,9 +26,17 @@ from fastlic import _native
 RUN = Path(__file__).with_name("run.py")
 
 
-@pytest.mark.parametrize(("batch", "entries"), [("native", rows.native_entries), ("ops", rows.ops_entries)])
+ENTRIES = {
+    "native": rows.native_entries,
+    "ops": rows.ops_entries,
+    "codec": library.codec_entries,
+    "entropy": library.entropy_entries,
+}
+
+
+@pytest.mark.parametrize(("batch", "entries"), ENTRIES.items())
 def test_every_entry_and_every_parameter_has_its_row(batch, entries):
-    table = rows.BATCHES[batch]
+    table = library.BATCHES[batch]
     found = dict(entries())
     # A row in brackets is a second one of its entry.
     assert {name.split(" (")[0] for name in table} == set(found), "an entry without a row, or a row without an entry"
@@ -35,11 +44,14 @@ def test_every_entry_and_every_parameter_has_its_row(batch, entries):
     assert not {name: lacks for name, lacks in missing.items() if lacks}, "parameters without a valid value"
 
 
-@pytest.mark.parametrize("batch", rows.BATCHES)
-def test_hostile_arguments_give_an_answer_or_a_refusal_in_words(batch, tmp_path):
+EVERYTHING = [pytest.param(batch, 1, marks=pytest.mark.slow, id=f"{batch}-all") for batch in ("codec", "entropy")]
+
+
+@pytest.mark.parametrize(("batch", "everything"), [*((batch, 0) for batch in library.BATCHES), *EVERYTHING])
+def test_hostile_arguments_give_an_answer_or_a_refusal_in_words(batch, everything, tmp_path):
     log, wrong, start = tmp_path / "log", [], 0
     while True:
-        command = [sys.executable, str(RUN), batch, str(log), str(start)]
+        command = [sys.executable, str(RUN), batch, str(log), str(start), str(everything)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=900)
         lines = [json.loads(line) for line in log.read_text().splitlines()]
         if lines and lines[-1] == "done":
@@ -54,7 +66,7 @@ def test_hostile_arguments_give_an_answer_or_a_refusal_in_words(batch, tmp_path)
     for name, outcome in zip(names, (line for line in lines if isinstance(line, dict)), strict=True):
         if outcome["wrong"] is not None:
             wrong.append(f"{name}: {outcome['wrong']}")
-    print(f"{batch}: {len(rows.BATCHES[batch])} rows, {len(names)} calls, {len(wrong)} wrong")
+    print(f"{batch}: {len(library.BATCHES[batch])} rows, {len(names)} calls, {len(wrong)} wrong")
     assert not wrong, f"{len(wrong)} of {len(names)} calls:\n" + "\n".join(wrong)
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.entropy.checkerboard.functions import Tables
-from fastlic.entropy.fixed import ACTIVATION_BITS, Requantiser
+from fastlic.entropy.fixed import ACTIVATION_BITS, Requantiser, largest
 
 _INT32 = 2**31 - 1
 _WEIGHT_LIMIT = 127
@@ -78,7 +78,7 @@ class Layer:
         unit = np.maximum(np.maximum(np.abs(w).max((1, 2, 3)) / _WEIGHT_LIMIT, np.abs(b) / 2**29), 1e-30)
         q = np.rint(w / unit[:, None, None, None]).clip(-_WEIGHT_LIMIT, _WEIGHT_LIMIT)
         bias_q = np.rint(b / unit)
-        reach = np.abs(q).sum((1, 2, 3)) * ((1 << (input_bits - 1)) - 1) + np.abs(bias_q)
+        reach = np.abs(q).sum((1, 2, 3)) * largest(input_bits) + np.abs(bias_q)
         if reach.max() > _INT32:
             raise ValueError(f"an accumulator could reach {reach.max():.0f}, beyond int32: use fewer input bits")
         if kind == TRANSPOSED:
