@@ -2,10 +2,10 @@
 
     cli -> integrations -> evaluate -> api -> codec -> entropy -> models -> ops -> {kernels, _native}
 
-A module imports from its own layer and from layers to its right, plus ``errors``, ``config``, ``files`` and ``forks``.
-``api`` is the package itself (``import fastlic``, and behind it ``fastlic/api.py``). ``train`` and ``bench`` stand
-beside ``cli``: they import like it, and only it imports them. Only ``ops`` touches ``kernels`` and ``_native``;
-``bench`` times them without the layer in between.
+A module imports from its own layer and from layers to its right, plus ``errors``, ``config``, ``files``, ``forks`` and
+``arguments``. ``api`` is the package itself (``import fastlic``, and behind it ``fastlic/api.py``). ``train`` and
+``bench`` stand beside ``cli``: they import like it, and only it imports them. Only ``ops`` touches ``kernels`` and
+``_native``; ``bench`` times them without the layer in between.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAY_IMPORT["cli"] = {"cli", "train", "bench", *ORDER}
 MAY_IMPORT["ops"] |= {"kernels", "_native"}
 MAY_IMPORT["bench"] |= {"kernels", "_native"}
 MAY_IMPORT["kernels"] = {"kernels"}
-COMMON = {"errors", "config", "files", "forks"}
+COMMON = {"errors", "config", "files", "forks", "arguments"}
 MAY_IMPORT |= {layer: set() for layer in COMMON}
 
 
