@@ -128,7 +128,6 @@ def pack(header: Header, sections: Sequence[bytes]) -> bytes:
     return b"".join([head, *sections])
 
 
-@checked
 def unpack(data: Bytes, count: int | None = None) -> tuple[Header, list[bytes]]:
     """The header and the sections of ``.flic`` bytes, every checksum verified.
 
