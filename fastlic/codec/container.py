@@ -141,6 +141,8 @@ def unpack(data: Bytes, count: int | None = None) -> tuple[Header, list[bytes]]:
         CorruptStreamError: damaged, truncated, extended, of a newer version, or no ``.flic`` data at all.
     """
     data = _as_bytes(data)
+    if count is not None and not isinstance(count, int):
+        raise TypeError(f"count must be a whole number of sections or None, got {type(count).__name__}")
     layout = parse(data)
     wanted = layout.section_lengths[:count]
     expected = layout.framing_bytes + sum(wanted)
