@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors.numpy import load
 from safetensors.numpy import save as serialised
 from torch import Tensor
 
@@ -36,6 +34,7 @@ from fastlic.integrations.compressai.swap import Cache
 from fastlic.integrations.compressai.tables import versions
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.layers import CONTEXT_KERNEL, MaskedConv2d
+from fastlic.models.state_files import read_tensors
 from fastlic.ops.rans import crc32c
 
 IMAGE_STRIDE = 64  # of z
@@ -352,12 +351,11 @@ def read(path: Path, parts: Parts, kind: Any = IntegerEntropyModel) -> Any:
         CodecFileError: it is damaged, or no conversion of such a model.
         ModelMismatchError: it is the conversion of other weights.
     """
-    data = path.read_bytes()  # its own copy: what is checked is what is used
+    tensors, about, _ = read_tensors(path)
     try:
-        found = load(data)
-        about = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__") or {}
-    except Exception as error:  # safetensors raises its own, numpy's and Python's
-        raise CodecFileError(f"{path} is no safetensors file, or a damaged one: {error!r:.300}") from error
+        found = {name: tensor.numpy() for name, tensor in tensors.items()}
+    except TypeError as error:  # a type that numpy does not have
+        raise CodecFileError(f"{path} holds no integers: {error}") from error
     if about.get("format") != _FORMAT:
         raise CodecFileError(
             f"{path} holds no conversion that report.save wrote: its format is {about.get('format')!r}"
