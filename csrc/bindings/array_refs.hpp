@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "arrays.hpp"
-#include "fastlic/engine/arrays.hpp"
+#include "fastlic/nn/arrays.hpp"
 
 namespace fastlic::bindings {
 
@@ -28,23 +28,23 @@ class ArrayRefs {
     }
   }
 
-  const engine::Arrays& refs() const noexcept { return refs_; }
+  const nn::Arrays& refs() const noexcept { return refs_; }
 
  private:
-  engine::ArrayRef ref(const std::string& name, const py::array& array) {
-    engine::ArrayRef out{};
+  nn::ArrayRef ref(const std::string& name, const py::array& array) {
+    nn::ArrayRef out{};
     if (py::isinstance<py::array_t<std::int8_t>>(array)) {
-      out.type = engine::Type::int8;
+      out.type = nn::Type::int8;
     } else if (py::isinstance<py::array_t<std::uint8_t>>(array)) {
-      out.type = engine::Type::uint8;
+      out.type = nn::Type::uint8;
     } else if (py::isinstance<py::array_t<std::int32_t>>(array)) {
-      out.type = engine::Type::int32;
+      out.type = nn::Type::int32;
     } else {
       throw py::type_error("array '" + name + "' must be int8, uint8 or int32");
     }
     if ((array.flags() & py::array::c_style) == 0) throw py::value_error("array '" + name + "' must be C-contiguous");
     out.shape.assign(array.shape(), array.shape() + array.ndim());
-    if (out.type == engine::Type::int8) {
+    if (out.type == nn::Type::int8) {
       out.data = array.data();
     } else {
       const auto* bytes = static_cast<const char*>(array.data());
@@ -54,7 +54,7 @@ class ArrayRefs {
     return out;
   }
 
-  engine::Arrays refs_;
+  nn::Arrays refs_;
   std::vector<std::vector<char>> copies_;
 };
 

@@ -122,7 +122,7 @@ Array<std::int16_t> inter_context(const Engine& engine, std::size_t slice, const
   require_equal(static_cast<std::size_t>(decoded.shape(2)), slice * c, "channels of decoded and earlier slices");
   const auto [h, w] = checked_map(decoded, "decoded");
   const std::vector<std::int32_t> values = copied(decoded);
-  engine::Buffer<std::int16_t> rows(h * w * slice * block);
+  nn::Buffer<std::int16_t> rows(h * w * slice * block);
   for (std::size_t i = 0; i < h * w * slice; ++i) {
     for (std::size_t k = 0; k < c; ++k) {
       const std::int32_t value = values[i * c + k];

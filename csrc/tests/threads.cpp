@@ -55,11 +55,11 @@ struct Arrays {
     for (std::uint32_t left = number(); left > 0; --left) {
       std::string name(number(), ' ');
       file.read(name.data(), static_cast<std::streamsize>(name.size()));
-      const auto type = static_cast<engine::Type>(number());
+      const auto type = static_cast<nn::Type>(number());
       std::vector<std::size_t> shape(number());
       for (std::size_t& extent : shape) extent = number();
-      engine::ArrayRef& array = arrays[name] = {type, shape, nullptr};
-      auto& kept = bytes.emplace_back(array.size() * (type == engine::Type::int32 ? 4 : 1));
+      nn::ArrayRef& array = arrays[name] = {type, shape, nullptr};
+      auto& kept = bytes.emplace_back(array.size() * (type == nn::Type::int32 ? 4 : 1));
       file.read(kept.data(), static_cast<std::streamsize>(kept.size()));
       array.data = kept.data();
     }
@@ -73,7 +73,7 @@ struct Arrays {
         reader.uint8s(name + ".shifts"), static_cast<unsigned>(reader.int32s(name + ".precision")[0]));
   }
 
-  engine::Arrays arrays;
+  nn::Arrays arrays;
   std::list<std::vector<char>> bytes;
 };
 

@@ -21,12 +21,12 @@ class CodesArrays {
  public:
   CodesArrays() {
     static constexpr std::array<std::int8_t, 10> kOffsets = {0, -1, -1, 0, -8, 8, -2, -3, 0, -8};
-    numbers<std::int8_t>("offsets", engine::Type::int8, {5, 2}, [](std::size_t i) { return kOffsets[i]; });
-    numbers<std::int8_t>("words", engine::Type::int8, {kCodesGroups, kCodesWords + 1, kCodesDepth},
+    numbers<std::int8_t>("offsets", nn::Type::int8, {5, 2}, [](std::size_t i) { return kOffsets[i]; });
+    numbers<std::int8_t>("words", nn::Type::int8, {kCodesGroups, kCodesWords + 1, kCodesDepth},
                          [this](std::size_t) { return byte(); });
-    numbers<std::int32_t>("table", engine::Type::int32, {256},
+    numbers<std::int32_t>("table", nn::Type::int32, {256},
                           [](std::size_t i) { return (512 - static_cast<int>(i)) * 2048; });
-    numbers<std::uint8_t>("precision", engine::Type::uint8, {1}, [](std::size_t) { return 14; });
+    numbers<std::uint8_t>("precision", nn::Type::uint8, {1}, [](std::size_t) { return 14; });
     for (std::size_t g = 0; g < kCodesGroups; ++g) {
       const std::string number = std::to_string(g);
       layer("first." + number, kCodesWidth, kCodesDepth * (5 * kCodesGroups + g), 12, 8);
@@ -34,7 +34,7 @@ class CodesArrays {
       layer("last." + number, kCodesWords, kCodesWidth, 18, 7);
     }
   }
-  const engine::Arrays& all() const { return arrays_; }
+  const nn::Arrays& all() const { return arrays_; }
 
  private:
   std::int8_t byte() {
@@ -43,8 +43,8 @@ class CodesArrays {
   }
 
   template <typename T, typename Value>
-  void numbers(const std::string& name, engine::Type type, std::vector<std::size_t> shape, const Value& value) {
-    engine::ArrayRef ref{type, std::move(shape), nullptr};
+  void numbers(const std::string& name, nn::Type type, std::vector<std::size_t> shape, const Value& value) {
+    nn::ArrayRef ref{type, std::move(shape), nullptr};
     auto& bytes = memory_.emplace_back(ref.size() * sizeof(T));
     for (std::size_t i = 0; i < ref.size(); ++i) {
       const auto number = static_cast<T>(value(i));
@@ -56,18 +56,18 @@ class CodesArrays {
 
   void layer(const std::string& name, std::size_t outputs, std::size_t inputs, int bits, int shift) {
     const auto all = [](int value) { return [value](std::size_t) { return value; }; };
-    numbers<std::int8_t>(name + ".weight", engine::Type::int8, {outputs, inputs},
+    numbers<std::int8_t>(name + ".weight", nn::Type::int8, {outputs, inputs},
                          [this](std::size_t) { return byte(); });
-    numbers<std::int32_t>(name + ".bias", engine::Type::int32, {outputs}, [this](std::size_t) { return 50 * byte(); });
-    numbers<std::int32_t>(name + ".requantise.multiplier", engine::Type::int32, {outputs}, all(3));
-    numbers<std::int32_t>(name + ".requantise.negative", engine::Type::int32, {outputs}, all(bits > 12 ? 3 : 0));
-    numbers<std::uint8_t>(name + ".requantise.shift", engine::Type::uint8, {outputs}, all(shift));
-    numbers<std::uint8_t>(name + ".requantise.bits", engine::Type::uint8, {1}, all(bits));
+    numbers<std::int32_t>(name + ".bias", nn::Type::int32, {outputs}, [this](std::size_t) { return 50 * byte(); });
+    numbers<std::int32_t>(name + ".requantise.multiplier", nn::Type::int32, {outputs}, all(3));
+    numbers<std::int32_t>(name + ".requantise.negative", nn::Type::int32, {outputs}, all(bits > 12 ? 3 : 0));
+    numbers<std::uint8_t>(name + ".requantise.shift", nn::Type::uint8, {outputs}, all(shift));
+    numbers<std::uint8_t>(name + ".requantise.bits", nn::Type::uint8, {1}, all(bits));
   }
 
   std::uint64_t state_ = 1;
   std::deque<std::vector<std::uint8_t>> memory_;
-  engine::Arrays arrays_;
+  nn::Arrays arrays_;
 };
 
 }  // namespace fastlic::fuzz

@@ -22,10 +22,10 @@ class EngineArrays {
     for (const std::size_t extent : shape) size *= extent;
     auto& weight = bytes_[name + ".weight"];
     for (std::size_t i = 0; i < size; ++i) weight.push_back(static_cast<std::uint8_t>(next() % 255 - 127));
-    arrays[name + ".weight"] = {engine::Type::int8, std::move(shape), weight.data()};
+    arrays[name + ".weight"] = {nn::Type::int8, std::move(shape), weight.data()};
     auto& bias = ints_[name + ".bias"];
     for (std::size_t i = 0; i < outputs; ++i) bias.push_back(static_cast<std::int32_t>(next() % 20001) - 10000);
-    arrays[name + ".bias"] = {engine::Type::int32, {outputs}, bias.data()};
+    arrays[name + ".bias"] = {nn::Type::int32, {outputs}, bias.data()};
     u8(name + ".geometry", {static_cast<std::uint8_t>(stride), transposed, 12});
     requantiser(name + ".requantise", outputs, bits, bits > 12 ? 32 : 38);
   }
@@ -37,23 +37,23 @@ class EngineArrays {
       multiplier.push_back((1 << 29) + static_cast<std::int32_t>(next() % (1 << 29)));
       negative.push_back(multiplier.back() / (i % 2 == 0 ? 1 : 100));
     }
-    arrays[name + ".multiplier"] = {engine::Type::int32, {channels}, multiplier.data()};
-    arrays[name + ".negative"] = {engine::Type::int32, {channels}, negative.data()};
+    arrays[name + ".multiplier"] = {nn::Type::int32, {channels}, multiplier.data()};
+    arrays[name + ".negative"] = {nn::Type::int32, {channels}, negative.data()};
     u8(name + ".shift", std::vector<std::uint8_t>(channels, static_cast<std::uint8_t>(shift)));
     u8(name + ".bits", {static_cast<std::uint8_t>(bits)});
   }
 
   void i32(const std::string& name, std::vector<std::int32_t> values) {
     auto& kept = ints_[name] = std::move(values);
-    arrays[name] = {engine::Type::int32, {kept.size()}, kept.data()};
+    arrays[name] = {nn::Type::int32, {kept.size()}, kept.data()};
   }
 
   void u8(const std::string& name, std::vector<std::uint8_t> values) {
     auto& kept = bytes_[name] = std::move(values);
-    arrays[name] = {engine::Type::uint8, {kept.size()}, kept.data()};
+    arrays[name] = {nn::Type::uint8, {kept.size()}, kept.data()};
   }
 
-  engine::Arrays arrays;
+  nn::Arrays arrays;
 
  private:
   std::uint32_t next() { return (seed_ = seed_ * 1664525u + 1013904223u) >> 8; }
@@ -96,7 +96,7 @@ inline EngineArrays engine_arrays(bool contextual) {
 }
 
 // The coder's tables `name` in a model's arrays.
-inline std::shared_ptr<const CdfTables> tables_of(const engine::Arrays& arrays, const std::string& name) {
+inline std::shared_ptr<const CdfTables> tables_of(const nn::Arrays& arrays, const std::string& name) {
   const engine::ArrayReader read(arrays);
   const auto precision = read.int32s(name + ".precision");
   return std::make_shared<const CdfTables>(read.int32s(name + ".cdf"), read.int32s(name + ".lengths"),
@@ -105,7 +105,7 @@ inline std::shared_ptr<const CdfTables> tables_of(const engine::Arrays& arrays, 
 }
 
 template <class Engine>
-Engine engine_of(const engine::Arrays& arrays) {
+Engine engine_of(const nn::Arrays& arrays) {
   return {arrays, tables_of(arrays, "z.tables"), tables_of(arrays, "y.tables")};
 }
 

@@ -6,20 +6,20 @@
 #include <span>
 #include <vector>
 
-#include "fastlic/engine/arrays.hpp"
+#include "fastlic/nn/arrays.hpp"
 
 namespace fastlic::fuzz::models {
 
 struct Entry {
   const char* name;
-  engine::Type type;
+  nn::Type type;
   std::size_t rank;
   std::size_t shape[4];
   const void* data;
 };
 
-inline engine::Arrays arrays_of(std::span<const Entry> entries) {
-  engine::Arrays arrays;
+inline nn::Arrays arrays_of(std::span<const Entry> entries) {
+  nn::Arrays arrays;
   for (const Entry& e : entries) arrays[e.name] = {e.type, std::vector(e.shape, e.shape + e.rank), e.data};
   return arrays;
 }

@@ -19,14 +19,14 @@ using fuzz::kHyper, fuzz::kLatent;
 
 engine::Engine make(bool contextual, bool offsets) {
   fuzz::EngineArrays model = fuzz::engine_arrays(contextual);
-  if (offsets) model.i32("y.offsets", {7, -engine::kOffsetLimit, engine::kOffsetLimit, 0});
+  if (offsets) model.i32("y.offsets", {7, -nn::kOffsetLimit, nn::kOffsetLimit, 0});
   return fuzz::engine_of<engine::Engine>(model.arrays);
 }
 
 // The weights of `base` with another rate's integers around them.
 engine::Engine varied(const engine::Engine& base) {
   fuzz::EngineArrays model;
-  model.i32("z.median", {-engine::kLatentLimit, 3, 70});
+  model.i32("z.median", {-nn::kLatentLimit, 3, 70});
   model.requantiser("z.input", kHyper, 12, 29);
   model.i32("y.offsets", {0, 1, -1, 20});
   if (base.model().contextual) {
@@ -50,7 +50,7 @@ Result decode(const engine::Engine& engine, const std::vector<std::uint8_t>& z, 
     return {};
   }
   for (const std::int32_t value : out.second) {
-    fuzz::require(value >= -engine::kLatentLimit && value <= engine::kLatentLimit);
+    fuzz::require(value >= -nn::kLatentLimit && value <= nn::kLatentLimit);
   }
   return out;
 }
@@ -81,7 +81,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
     for (auto* map : {&latents.first, &latents.second}) {
       for (std::int32_t& value : *map) {
         const int byte = input.take<std::int8_t>();
-        value = byte * (std::abs(byte) > 120 ? engine::kLatentLimit / 128 : std::abs(byte) > 100 ? 1000 : 4);
+        value = byte * (std::abs(byte) > 120 ? nn::kLatentLimit / 128 : std::abs(byte) > 100 ? 1000 : 4);
       }
     }
     Result seen = latents;
@@ -111,7 +111,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
   std::vector<std::int32_t> z_latent(decoded.first.size());
   for (std::size_t i = 0; i < z_latent.size(); ++i) {
     const std::int64_t value = std::int64_t{decoded.first[i]} * 64 + engine.model().z_median[i % kHyper];
-    if (value < -engine::kLatentLimit || value > engine::kLatentLimit) return 0;  // no encoder has such a latent
+    if (value < -nn::kLatentLimit || value > nn::kLatentLimit) return 0;  // no encoder has such a latent
     z_latent[i] = static_cast<std::int32_t>(value);
   }
   Result seen = decoded;

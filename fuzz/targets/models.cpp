@@ -19,10 +19,10 @@
 namespace {
 
 using namespace fastlic;
-using engine::ArrayRef;
-using engine::Arrays;
+using nn::ArrayRef;
+using nn::Arrays;
 using engine::Size;
-using engine::Type;
+using nn::Type;
 
 std::size_t bytes_of(Type type) { return type == Type::int32 ? 4 : 1; }
 
@@ -127,7 +127,7 @@ std::vector<std::int32_t> latents(fuzz::Input& input, std::size_t count) {
   std::vector<std::int32_t> out(count);
   for (std::int32_t& value : out) {
     const int byte = input.take<std::int8_t>();
-    value = byte * (std::abs(byte) > 120 ? engine::kLatentLimit / 128 : std::abs(byte) > 100 ? 1000 : 4);
+    value = byte * (std::abs(byte) > 120 ? nn::kLatentLimit / 128 : std::abs(byte) > 100 ? 1000 : 4);
   }
   return out;
 }

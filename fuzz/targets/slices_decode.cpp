@@ -52,8 +52,8 @@ Sections encode(const groups::Engine& engine, const Latents& in, Size size, Late
   return out;
 }
 
-std::int32_t latent_limit(const mlic::Engine&) { return engine::kLatentLimit + mlic::kResidueLimit; }
-std::int32_t latent_limit(const groups::Engine&) { return engine::kLatentLimit; }
+std::int32_t latent_limit(const mlic::Engine&) { return nn::kLatentLimit + mlic::kResidueLimit; }
+std::int32_t latent_limit(const groups::Engine&) { return nn::kLatentLimit; }
 
 std::size_t sections_of(const mlic::Model&) { return 2; }
 std::size_t sections_of(const groups::Model& model) { return 1 + model.passes(); }
@@ -105,7 +105,7 @@ void run(const Engine& engine, std::uint8_t kind, std::size_t all, fuzz::Input& 
     for (auto* map : {&latents.z, &latents.y}) {
       for (std::int32_t& value : *map) {
         const int byte = input.take<std::int8_t>();
-        value = byte * (std::abs(byte) > 120 ? engine::kLatentLimit / 128 : std::abs(byte) > 100 ? 1000 : 4);
+        value = byte * (std::abs(byte) > 120 ? nn::kLatentLimit / 128 : std::abs(byte) > 100 ? 1000 : 4);
       }
     }
     Latents seen = latents;

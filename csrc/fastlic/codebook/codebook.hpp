@@ -13,13 +13,13 @@
 #include <cstdint>
 #include <vector>
 
-#include "fastlic/engine/memory.hpp"
+#include "fastlic/nn/memory.hpp"
 #include "fastlic/isa.hpp"
 
 namespace fastlic::codebook {
 
 template <typename T>
-using Buffer = engine::Buffer<T>;
+using Buffer = nn::Buffer<T>;
 
 // m codebooks of k words of d channels, packed for one instruction set. Safe to share between threads.
 class Codebooks {

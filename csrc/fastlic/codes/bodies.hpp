@@ -4,13 +4,13 @@
 #include <algorithm>
 
 #include "fastlic/codes/kernels.hpp"
-#include "fastlic/engine/memory.hpp"
+#include "fastlic/nn/memory.hpp"
 #include "fastlic/vectors.hpp"
 
 namespace fastlic::codes::bodies {
 
 using namespace fastlic::bodies;
-using engine::kPanel;
+using nn::kPanel;
 
 template <typename Simd>
 FASTLIC_INLINE Peak peak(const std::int32_t* logits, std::size_t count) {

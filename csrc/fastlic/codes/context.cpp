@@ -6,7 +6,7 @@
 #include <string>
 
 #include "fastlic/codes/kernels.hpp"
-#include "fastlic/engine/kernels.hpp"
+#include "fastlic/nn/kernels.hpp"
 #include "fastlic/load_once.hpp"
 #include "fastlic/rans64.hpp"
 
@@ -74,7 +74,7 @@ class Shares {
 class Networks {
  public:
   Networks(const Model& model, const std::int32_t* codes, Size size)
-      : model_(model), codes_(codes), size_(size), engine_(engine::kernels(active_isa())),
+      : model_(model), codes_(codes), size_(size), engine_(nn::kernels(active_isa())),
         own_stride_(model.groups * model.depth) {
     const std::size_t own = model.groups * model.depth;
     above_stride_ = model.above.size() * own + 1;  // depths are rounded up to even ones
@@ -149,7 +149,7 @@ class Networks {
 
   void multiply(const std::int16_t* a, std::size_t stride, std::size_t count, const PackedMatrix& weights,
                 std::int32_t* out) const {
-    engine_.multiply(engine::job_of(a, stride, count, weights, start_.data(), out));
+    engine_.multiply(nn::job_of(a, stride, count, weights, start_.data(), out));
   }
 
   void dense(const std::int16_t* a, std::size_t stride, std::size_t count, const Dense& layer) {
@@ -166,7 +166,7 @@ class Networks {
   const Model& model_;
   const std::int32_t* codes_;
   Size size_;
-  const engine::Kernels& engine_;
+  const nn::Kernels& engine_;
   std::size_t own_stride_, above_stride_, beside_stride_, second_columns_, logits_stride_;
   Buffer<std::int16_t> above_, beside_, first_, second_;
   Buffer<std::int32_t> above_sums_, sums_;

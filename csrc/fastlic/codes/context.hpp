@@ -17,7 +17,7 @@ struct Size {
 // Safe to share between threads. Codes are [groups][height][width].
 class Context {
  public:
-  explicit Context(const engine::Arrays& arrays) : model_(arrays) {}
+  explicit Context(const nn::Arrays& arrays) : model_(arrays) {}
 
   const Model& model() const noexcept { return model_; }
 

@@ -5,16 +5,16 @@
 #include <limits>
 #include <string>
 
-#include "fastlic/engine/reading.hpp"
+#include "fastlic/nn/reading.hpp"
 
 namespace fastlic::codes {
 namespace {
 
-using engine::ArrayReader;
-using engine::ArrayRef;
-using engine::refuse;
-using engine::require;
-using engine::Type;
+using nn::ArrayReader;
+using nn::ArrayRef;
+using nn::refuse;
+using nn::require;
+using nn::Type;
 
 constexpr std::int32_t kEmbeddingLimit = 128;
 
@@ -40,7 +40,7 @@ struct Raw {
     const ArrayRef& array = arrays.get(name + ".weight", Type::int8, 2);
     outputs = array.shape[0];
     if (outputs == 0 || array.shape[1] != inputs) {
-      refuse(name + ".weight", "has shape " + engine::shape_text(array.shape) + ", expected [any, " +
+      refuse(name + ".weight", "has shape " + nn::shape_text(array.shape) + ", expected [any, " +
                                    std::to_string(inputs) + "]");
     }
     weight = static_cast<const std::int8_t*>(array.data);
@@ -61,7 +61,7 @@ Dense dense(const ArrayReader& arrays, const std::string& name, std::size_t inpu
   const Raw raw(arrays, name, inputs, limit);
   require_range(raw.outputs, 1, std::max(kMaxWords, kMaxWidth), name + ".weight", "outputs");
   Dense out{PackedMatrix(inputs, raw.outputs), Buffer<std::int32_t>(padded(raw.outputs)),
-            engine::read_requantiser(arrays, name + ".requantise", raw.outputs, bits)};
+            nn::read_requantiser(arrays, name + ".requantise", raw.outputs, bits)};
   std::copy(raw.bias.begin(), raw.bias.end(), out.bias.begin());
   for (std::size_t c = 0; c < raw.outputs; ++c) {
     for (std::size_t i = 0; i < inputs; ++i) out.weights.set(i, c, raw.at(c, i));
@@ -86,7 +86,7 @@ struct Split {
 std::vector<Offset> read_offsets(const ArrayReader& arrays) {
   const ArrayRef& array = arrays.get("offsets", Type::int8, 2);
   if (array.shape[0] == 0 || array.shape[0] > (2 * kReach + 1) * kReach + kReach || array.shape[1] != 2) {
-    refuse("offsets", "has shape " + engine::shape_text(array.shape) + ", expected [1 to 144, 2]");
+    refuse("offsets", "has shape " + nn::shape_text(array.shape) + ", expected [1 to 144, 2]");
   }
   const auto* values = static_cast<const std::int8_t*>(array.data);
   std::vector<Offset> offsets;
@@ -113,7 +113,7 @@ Buffer<std::int32_t> read_table(const ArrayReader& arrays) {
 
 }  // namespace
 
-Model::Model(const engine::Arrays& raw) {
+Model::Model(const nn::Arrays& raw) {
   const ArrayReader arrays(raw);
   const ArrayRef& array = arrays.get("words", Type::int8, 3);
   groups = array.shape[0];
@@ -145,7 +145,7 @@ Model::Model(const engine::Arrays& raw) {
     require(padded(first.outputs) == width, first.name + ".weight", "has other outputs than group 0");
     std::copy(first.bias.begin(), first.bias.end(), &first_bias[g * width]);
     Group group{PackedMatrix(split.beside.size(), first.outputs),
-                engine::read_requantiser(arrays, first.name + ".requantise", first.outputs, kActivationBits),
+                nn::read_requantiser(arrays, first.name + ".requantise", first.outputs, kActivationBits),
                 {},
                 {}};
     for (std::size_t c = 0; c < first.outputs; ++c) {

@@ -6,18 +6,18 @@
 #include <cstdint>
 #include <vector>
 
-#include "fastlic/engine/arrays.hpp"
+#include "fastlic/nn/arrays.hpp"
 #include "fastlic/engine/model.hpp"
-#include "fastlic/engine/packed.hpp"
+#include "fastlic/nn/packed.hpp"
 
 namespace fastlic::codes {
 
-using engine::Buffer;
-using engine::kPanel;
-using engine::Offset;
-using engine::PackedMatrix;
-using engine::padded;
-using engine::Requantiser;
+using nn::Buffer;
+using nn::kPanel;
+using nn::Offset;
+using nn::PackedMatrix;
+using nn::padded;
+using nn::Requantiser;
 
 constexpr std::size_t kMinWords = 2, kMaxWords = 65536;
 constexpr std::size_t kMaxGroups = 256, kMaxDepth = 256, kMaxWidth = 4096;
@@ -46,7 +46,7 @@ struct Group {
 };
 
 struct Model {
-  explicit Model(const engine::Arrays& arrays);
+  explicit Model(const nn::Arrays& arrays);
 
   std::size_t groups, words, depth;
   unsigned precision;                // frequencies sum to 2^precision

@@ -14,6 +14,8 @@
 
 namespace fastlic::engine {
 
+using namespace fastlic::nn;
+
 struct Size {
   std::size_t height, width;  // of y
   std::size_t hyper_height() const noexcept { return (height + kHyperStride - 1) / kHyperStride; }

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 
-#include "fastlic/engine/kernels.hpp"
+#include "fastlic/nn/kernels.hpp"
 #include "fastlic/engine/model.hpp"
 
 namespace fastlic::engine {
+
+using namespace fastlic::nn;
 
 // Rows of padded channels, position by position: [height * width][padded(channels)].
 template <typename T>

@@ -5,7 +5,7 @@
 #include <limits>
 #include <string>
 
-#include "fastlic/engine/reading.hpp"
+#include "fastlic/nn/reading.hpp"
 
 namespace fastlic::engine {
 namespace {

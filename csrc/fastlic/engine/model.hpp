@@ -7,34 +7,14 @@
 #include <vector>
 
 #include "fastlic/cdf_tables.hpp"
-#include "fastlic/engine/arrays.hpp"
-#include "fastlic/engine/packed.hpp"
-#include "fastlic/engine/winograd.hpp"
+#include "fastlic/nn/arrays.hpp"
+#include "fastlic/nn/packed.hpp"
+#include "fastlic/nn/winograd.hpp"
+#include "fastlic/nn/fixed.hpp"
 
 namespace fastlic::engine {
 
-constexpr unsigned kMeanBits = 6;                     // means and latents count 2^-6
-constexpr std::int32_t kLatentLimit = (1 << 26) - 1;  // latents are clipped to this magnitude
-constexpr unsigned kMaxActivationBits = 16;           // activations are int16
-constexpr unsigned kMaxWideBits = 27;                 // means and scales; latent - mean stays in int32
-constexpr std::int32_t kOffsetLimit = 1 << 20;         // reconstruction offsets lie within +-this
-constexpr unsigned kMinShift = 1, kMaxShift = 62;
-constexpr std::size_t kMaxChannels = 1 << 14;
-constexpr unsigned kHyperStride = 4;  // z is at 1/4 of the latent
-constexpr std::size_t kContextTaps = 12;
-
-// out = clip((acc * (acc >= 0 ? multiplier : negative) + 2^(shift-1)) >> shift, +-limit), per channel, in int64:
-// |acc| and |multiplier| are at most 2^31, so the product plus 2^61 stays below 2^63.
-struct Requantiser {
-  std::size_t channels = 0;
-  std::int32_t limit = 0;
-  Buffer<std::int32_t> multiplier, negative;  // [padded channels]; padding has multiplier 0, so it becomes 0
-  Buffer<std::int64_t> shift, rounding;       // [padded channels]
-};
-
-struct Offset {
-  int row, column;
-};
+using namespace fastlic::nn;
 
 // Output positions (up * u + row, up * v + column) of a layer that multiplies sizes by `up`: for each tap, in order,
 // the input at (u, v) + tap. A convolution is one phase, a transposed convolution of stride 2 is four, and so is a
@@ -68,12 +48,6 @@ struct Layer {
   const Requantiser& requantiser_of(const Phase& phase) const {
     return phase.finish == 0 ? requantiser : cells[phase.finish - 1].requantiser;
   }
-};
-
-// index = number of thresholds below the scale; padded to a power of two with values that no scale exceeds.
-struct Thresholds {
-  Buffer<std::int32_t> values;
-  std::size_t count = 0;
 };
 
 struct Model {

@@ -6,8 +6,11 @@
 #include <vector>
 
 #include "fastlic/cdf_tables.hpp"
+#include "fastlic/nn/fixed.hpp"
 
 namespace fastlic::engine {
+
+using namespace fastlic::nn;
 
 using Bytes = std::vector<std::uint8_t>;
 

@@ -8,6 +8,8 @@
 
 namespace fastlic::engine {
 
+using namespace fastlic::nn;
+
 // Whoever drives the passes: an encoder that knows the latent, or a decoder that reads the stream.
 class SymbolSource {
  public:

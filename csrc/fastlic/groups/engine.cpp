@@ -5,18 +5,18 @@
 #include <stdexcept>
 #include <string>
 
-#include "fastlic/layers/convolve.hpp"
+#include "fastlic/nn/convolve.hpp"
 #include "fastlic/parallel.hpp"
 #include "fastlic/rans.hpp"
 
 namespace fastlic::groups {
 namespace {
 
-using engine::Buffer;
-using layers::Plane;
-using layers::Source;
-using layers::Target;
-using layers::Tools;
+using nn::Buffer;
+using nn::Plane;
+using nn::Source;
+using nn::Target;
+using nn::Tools;
 
 using Positions = std::vector<std::size_t>;
 
@@ -52,7 +52,7 @@ class SymbolSource {
 // From its own latent; keeps everything for calls of the coder at the end, one for each pass.
 class EncoderSource final : public SymbolSource {
  public:
-  EncoderSource(const std::int32_t* y, std::size_t channels, const engine::Kernels& kernels)
+  EncoderSource(const std::int32_t* y, std::size_t channels, const nn::Kernels& kernels)
       : y_(y), channels_(channels), kernels_(kernels) {}
 
   std::uint8_t* indexes(std::size_t count) override {
@@ -87,7 +87,7 @@ class EncoderSource final : public SymbolSource {
   };
   const std::int32_t* y_;
   std::size_t channels_;
-  const engine::Kernels& kernels_;
+  const nn::Kernels& kernels_;
   std::vector<Pass> passes_;
 };
 
@@ -140,7 +140,7 @@ class Run {
   void hyper() {
     Plane x;
     const Target input = x.shape(size_.hyper_height(), size_.hyper_width(), model_.hyper_channels());
-    layers::hyper_input(out_.z, model_.z_median, model_.z_input, input, tools_);
+    nn::hyper_input(out_.z, model_.z_median, model_.z_input, input, tools_);
     run(model_.hyper, x.source(), block(model_.hyper_block), scratch_, tools_);
   }
 
@@ -151,7 +151,7 @@ class Run {
       const Stack& parameters = group.parameters;
       head_.resize(where.size() * parameters.back().columns());
       run(parameters, as_source(block(group.channel_block)),
-          layers::Head{head_.data(), parameters.back().columns(), size_.height, size_.width}, scratch_, tools_);
+          nn::Head{head_.data(), parameters.back().columns(), size_.height, size_.width}, scratch_, tools_);
       pass(group, where);
       return;
     }
@@ -209,18 +209,18 @@ class Run {
     std::uint8_t* indexes = source_.indexes(where.size() * c);
     each_run(where.size(), [&](std::size_t first, std::size_t last) {
       for (std::size_t i = first; i < last; ++i) {
-        tools_.engine.choose(&head_[i * columns], c, model_.thresholds, indexes + i * c);
+        tools_.kernels.choose(&head_[i * columns], c, model_.thresholds, indexes + i * c);
       }
     });
     const std::int32_t* means = head_.data() + c;
     const std::int32_t* symbols = source_.symbols(where, group, means, columns);
     const Target activations = block(group.own);
     each_run(where.size(), [&](std::size_t first, std::size_t last) {
-      Buffer<std::int32_t> latent(engine::padded(c));
+      Buffer<std::int32_t> latent(nn::padded(c));
       for (std::size_t i = first; i < last; ++i) {
-        tools_.engine.reconstruct(symbols + i * c, means + i * columns, c, latent.data());
+        tools_.kernels.reconstruct(symbols + i * c, means + i * columns, c, latent.data());
         std::copy_n(latent.data(), c, out_.y + where[i] * m + group.first);
-        tools_.engine.requantise16(latent.data(), group.input, {0, latent.size()}, activations.at(where[i]));
+        tools_.kernels.requantise16(latent.data(), group.input, {0, latent.size()}, activations.at(where[i]));
       }
     });
   }
@@ -245,7 +245,7 @@ class Run {
 
 Tools tools_for(const Model& model, Team& team) {
   const Isa isa = active_isa();
-  return {engine::kernels(isa), layers::kernels(isa), model.tail, team};
+  return {nn::kernels(isa), nn::layer_kernels(isa), model.tail, team};
 }
 
 }  // namespace
@@ -262,13 +262,13 @@ void Engine::analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned
     Buffer<std::int32_t> latent(input.stride);
     for (std::size_t column = 0; column < size.width; ++column) {
       std::copy_n(y + (row * size.width + column) * m, m, latent.data());
-      tools.engine.requantise16(latent.data(), model_.y_input, {0, input.stride}, input.at(row, column));
+      tools.kernels.requantise16(latent.data(), model_.y_input, {0, input.stride}, input.at(row, column));
     }
   });
   const std::size_t columns = model_.analysis.back().columns();
-  const layers::Head out{nullptr, columns, size.hyper_height(), size.hyper_width()};
+  const nn::Head out{nullptr, columns, size.hyper_height(), size.hyper_width()};
   Buffer<std::int32_t> head(out.positions() * columns);
-  run(model_.analysis, x.source(), layers::Head{head.data(), columns, out.height, out.width}, scratch, tools);
+  run(model_.analysis, x.source(), nn::Head{head.data(), columns, out.height, out.width}, scratch, tools);
   for (std::size_t p = 0; p < out.positions(); ++p) std::copy_n(&head[p * columns], n, z + p * n);
 }
 
@@ -281,7 +281,7 @@ std::vector<Bytes> Engine::encode(const std::int32_t* z, const std::int32_t* y, 
   engine::check_latents(z, z_positions * n);
   engine::check_latents(y, size.height * size.width * m);
   engine::hyper_symbols(z, z_positions, model_.z_median, out.z);
-  EncoderSource source(y, m, tools.engine);
+  EncoderSource source(y, m, tools.kernels);
   Run(model_, size, source, out, tools).all();
   std::vector<Bytes> sections{engine::encode_hyper(out.z, z_positions, n, *model_.z_tables)};
   source.finish(*model_.y_tables, team, sections);

@@ -25,7 +25,7 @@ struct Outputs {
 
 class Engine {
  public:
-  Engine(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y)
+  Engine(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y)
       : model_(arrays, std::move(z), std::move(y)) {}
 
   const Model& model() const noexcept { return model_; }

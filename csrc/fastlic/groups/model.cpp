@@ -3,26 +3,26 @@
 #include <algorithm>
 #include <string>
 
-#include "fastlic/layers/reader.hpp"
+#include "fastlic/nn/reader.hpp"
 
 namespace fastlic::groups {
 namespace {
 
-using engine::kMaxChannels;
-using engine::kMaxWideBits;
-using engine::padded;
-using engine::require;
-using layers::Block;
-using layers::Inputs;
-using layers::kActivationBits;
-using layers::Reader;
+using nn::kMaxChannels;
+using nn::kMaxWideBits;
+using nn::padded;
+using nn::require;
+using nn::Block;
+using nn::Inputs;
+using nn::kActivationBits;
+using nn::Reader;
 
 void require_size(const Stack& stack, const std::string& name) {
-  require(layers::keeps_size(stack), name, "must keep its size");
+  require(nn::keeps_size(stack), name, "must keep its size");
 }
 
 // Groups by channels and parity; nothing else yet.
-std::vector<Group> read_groups(const engine::ArrayReader& reader) {
+std::vector<Group> read_groups(const nn::ArrayReader& reader) {
   const auto channels = reader.int32s("groups.channels"), parity = reader.int32s("groups.parity");
   require(!channels.empty() && channels.size() <= kMaxGroups && parity.size() == channels.size(), "groups.parity",
           "must be one number for each of 1 to 64 groups");
@@ -65,18 +65,18 @@ void read_channel(const Reader& read, std::vector<Group>& groups, std::size_t k)
 
 }  // namespace
 
-Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y)
+Model::Model(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y)
     : z_tables(std::move(z)), y_tables(std::move(y)) {
-  const engine::ArrayReader reader(arrays);
+  const nn::ArrayReader reader(arrays);
   const Reader read(reader);
-  z_fewest_bits = engine::fewest_bits(*z_tables);
-  y_fewest_bits = engine::fewest_bits(*y_tables);
-  thresholds = engine::read_thresholds(reader, y_tables->rows());
+  z_fewest_bits = nn::fewest_bits(*z_tables);
+  y_fewest_bits = nn::fewest_bits(*y_tables);
+  thresholds = nn::read_thresholds(reader, y_tables->rows());
   tail = read.tail_lines();
-  z_median = engine::read_medians(reader, *z_tables);
+  z_median = nn::read_medians(reader, *z_tables);
   z_input = read.requantiser("requantisers.z.input", z_median.size(), kActivationBits);
   hyper = read.stack("layers.hyper", {z_median.size()});
-  require(layers::enlarges(hyper) == engine::kHyperStride, "hyper", "must enlarge its input 4 times");
+  require(nn::enlarges(hyper) == nn::kHyperStride, "hyper", "must enlarge its input 4 times");
   const std::size_t features = hyper.back().outputs;
   require(features <= kMaxChannels, "hyper", "has too many outputs");
 
@@ -86,7 +86,7 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
   for (std::size_t k = 0; k < groups.size(); ++k) {
     Group& group = groups[k];
     const std::string number = std::to_string(k);
-    group.input = engine::selected(y_input, group.first, group.channels);
+    group.input = nn::selected(y_input, group.first, group.channels);
     group.own = begin;
     begin += padded(group.channels);
     Inputs known;
@@ -123,11 +123,11 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
   }
   row = hyper_block + padded(features) + begin;
 
-  if (engine::count_layers(reader, "layers.analysis") == 0) return;
+  if (nn::count_layers(reader, "layers.analysis") == 0) return;
   analysis = read.stack("layers.analysis", {latent_channels()}, kMaxWideBits);
   std::size_t down = 1;
   for (const Layer& layer : analysis) down = layer.up == 1 ? down * layer.down : 0;
-  require(down == engine::kHyperStride, "analysis", "must make its input 4 times smaller");
+  require(down == nn::kHyperStride, "analysis", "must make its input 4 times smaller");
   require(analysis.back().outputs == z_median.size() && analysis.back().gelu.empty(), "analysis",
           "must end with the channels of z");
 }

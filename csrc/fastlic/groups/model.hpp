@@ -15,15 +15,15 @@
 #include <vector>
 
 #include "fastlic/cdf_tables.hpp"
-#include "fastlic/engine/arrays.hpp"
+#include "fastlic/nn/arrays.hpp"
 #include "fastlic/engine/model.hpp"
-#include "fastlic/layers/layer.hpp"
+#include "fastlic/nn/layer.hpp"
 
 namespace fastlic::groups {
 
-using engine::Requantiser;
-using layers::Layer;
-using layers::Stack;
+using nn::Requantiser;
+using nn::Layer;
+using nn::Stack;
 
 constexpr std::size_t kMaxGroups = 64;
 
@@ -53,7 +53,7 @@ struct Group {
 };
 
 struct Model {
-  Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y);
+  Model(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y);
 
   std::shared_ptr<const CdfTables> z_tables, y_tables;
   double z_fewest_bits, y_fewest_bits;  // of the cheapest symbol of any row
@@ -64,8 +64,8 @@ struct Model {
   Stack analysis;
   Requantiser y_input;
   std::vector<Group> groups;
-  engine::Thresholds thresholds;
-  layers::TailLines tail;
+  nn::Thresholds thresholds;
+  nn::TailLines tail;
   std::size_t hyper_block = 0, row = 0;  // where the hyperprior begins, and the size of a row
 
   std::size_t hyper_channels() const noexcept { return z_median.size(); }

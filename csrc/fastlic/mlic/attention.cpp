@@ -60,7 +60,7 @@ std::int32_t exp_of(const Tables& tables, std::int64_t distance) {
 
 // Requantises a row of means [channels] that came as int32, padded with zeros.
 void attend_row(const Requantiser& attended, std::int32_t* means, std::int16_t* out, const Tools& tools) {
-  tools.engine.requantise16(means, attended, {0, padded(attended.channels)}, out);
+  tools.kernels.requantise16(means, attended, {0, padded(attended.channels)}, out);
 }
 
 struct Positions {
@@ -99,7 +99,7 @@ void attend_linear(const Attention& net, const Source& q, const Source& k, const
     // One run of keys after the other: weights [channel of k][key] times values [key][channel of v].
     Buffer<std::int16_t> weights(dims * kRun);
     Buffer<std::int32_t> products(dims * stride);
-    engine::WideMatrix values(kRun, dims);
+    nn::WideMatrix values(kRun, dims);
     const std::vector<std::int32_t> zeros(stride);
     const std::vector<const std::int32_t*> start(dims, zeros.data());
     for (std::size_t run = 0; run < runs; ++run) {
@@ -115,7 +115,7 @@ void attend_linear(const Attention& net, const Source& q, const Source& k, const
           values.set(i, c, value[c]);
         }
       }
-      tools.engine.multiply_wide(
+      tools.kernels.multiply_wide(
           {weights.data(), kRun, dims, values.data.data(), kRun, stride, start.data(), products.data()});
       for (std::size_t n = 0; n < products.size(); ++n) sums[n] += products[n];
     }
@@ -186,7 +186,7 @@ void attend_softmax(const Attention& net, const Source& q, const Source& k, cons
   const std::size_t value_columns = padded(dims), runs = (keys + kRun - 1) / kRun;
   for (std::size_t head = 0; head < net.heads; ++head) {
     const std::size_t first = head * dims;
-    engine::WideMatrix keys_matrix(depth, keys), values_matrix(runs * kRun, dims);
+    nn::WideMatrix keys_matrix(depth, keys), values_matrix(runs * kRun, dims);
     for (std::size_t j = 0; j < keys; ++j) {
       for (std::size_t d = 0; d < dims; ++d) {
         keys_matrix.set(d, j, k.at(at.list[j])[first + d]);
@@ -205,7 +205,7 @@ void attend_softmax(const Attention& net, const Source& q, const Source& k, cons
       for (std::size_t i = 0; i < count; ++i) {
         std::memcpy(&queries[i * depth], q.at(to.list[begin + i]) + first, dims * sizeof queries[0]);
       }
-      tools.engine.multiply_wide(
+      tools.kernels.multiply_wide(
           {queries.data(), depth, count, keys_matrix.data.data(), depth, columns, start, scores.data()});
       for (std::size_t i = 0; i < count; ++i) {
         std::int32_t* row = &scores[i * columns];
@@ -222,7 +222,7 @@ void attend_softmax(const Attention& net, const Source& q, const Source& k, cons
       for (std::size_t run = 0; run < runs; ++run) {
         // A run of the packed values is not contiguous over panels; each panel's piece is.
         for (std::size_t panel = 0; panel < value_columns; panel += kPanel) {
-          tools.engine.multiply_wide({&weights[run * kRun], runs * kRun, count,
+          tools.kernels.multiply_wide({&weights[run * kRun], runs * kRun, count,
                                       &values_matrix.data[values_matrix.offset(run * kRun, panel)], kRun, kPanel, start,
                                       sums.data()});
           for (std::size_t i = 0; i < count; ++i) {
@@ -271,7 +271,7 @@ void tail(const Attention& net, const Source& attended, const Target& out, Works
   for (std::size_t p = 0; p < attended.positions(); ++p) {
     if (!inter) {
       for (std::size_t c = 0; c < columns; ++c) wide[c] = projected.at(p)[c];
-      tools.engine.requantise16(wide.data(), net.residual, {0, columns}, skipped.at(p));
+      tools.kernels.requantise16(wide.data(), net.residual, {0, columns}, skipped.at(p));
     }
     const std::int16_t *a = sum.at(p), *b = skipped.at(p);
     std::int16_t* to = out.at(p);
@@ -376,7 +376,7 @@ void local_context(const LocalAttention& net, const std::int32_t* latent, std::s
         tools.own.window(window, tools.tables, &attended[head * dims]);
       }
       for (std::size_t t = 0; t < kTokens; ++t) {
-        tools.engine.requantise16(&attended[t * block], net.attended, {0, block}, &windows[(i * kTokens + t) * block]);
+        tools.kernels.requantise16(&attended[t * block], net.attended, {0, block}, &windows[(i * kTokens + t) * block]);
       }
     }
     Buffer<std::int16_t> fused(count * columns), x(count * columns), normal(count * columns);
@@ -389,7 +389,7 @@ void local_context(const LocalAttention& net, const std::int32_t* latent, std::s
     apply(net.mlp_out, hidden.data(), net.mlp_in.columns(), count, residue.data(), columns, tools);
     for (std::size_t i = 0; i < count; ++i) {
       for (std::size_t o = 0; o < columns; ++o) sums[o] = x[i * columns + o] + residue[i * columns + o];
-      tools.engine.requantise16(sums.data(), net.output, {0, columns}, out.at(r, first + 2 * i));
+      tools.kernels.requantise16(sums.data(), net.output, {0, columns}, out.at(r, first + 2 * i));
     }
   });
 }

@@ -1,24 +1,24 @@
 // Global and local attention.
 #pragma once
 
-#include "fastlic/layers/convolve.hpp"
+#include "fastlic/nn/convolve.hpp"
 #include "fastlic/mlic/kernels.hpp"
 #include "fastlic/mlic/model.hpp"
 
 namespace fastlic::mlic {
 
-using layers::Plane;
-using layers::Source;
-using layers::Target;
+using nn::Plane;
+using nn::Source;
+using nn::Target;
 
 // What a run of the model computes with.
-struct Tools : layers::Tools {
+struct Tools : nn::Tools {
   const Kernels& own;
   const Tables& tables;
 };
 
 inline Tools tools_for(Isa isa, const Tables& tables, Team& team) {
-  return {{engine::kernels(isa), layers::kernels(isa), tables.tail, team}, kernels(isa), tables};
+  return {{nn::kernels(isa), nn::layer_kernels(isa), tables.tail, team}, kernels(isa), tables};
 }
 
 // Columns of one parity in one row, from `first` on, every second one. Anchors have an odd row + column.

@@ -11,8 +11,8 @@
 namespace fastlic::mlic {
 namespace {
 
-using engine::kLatentLimit;
-using engine::kMeanBits;
+using nn::kLatentLimit;
+using nn::kMeanBits;
 
 // Answers a pass of n positions with its symbols: [n][channels of a slice].
 class SymbolSource {
@@ -28,7 +28,7 @@ class SymbolSource {
 class EncoderSource final : public SymbolSource {
  public:
   EncoderSource(engine::Target target, std::size_t positions, std::size_t slices, std::size_t channels,
-                const engine::Kernels& kernels)
+                const nn::Kernels& kernels)
       : target_(target),
         slices_(slices),
         channels_(channels),
@@ -42,7 +42,7 @@ class EncoderSource final : public SymbolSource {
                               std::size_t means_stride) override {
     std::int32_t* out = symbols_.data() + done_;
     for (std::size_t i = 0; i < where.size(); ++i) {
-      engine::quantise_row(kernels_, target_.y + (where[i] * slices_ + slice) * channels_, means + i * means_stride,
+      nn::quantise_row(kernels_, target_.y + (where[i] * slices_ + slice) * channels_, means + i * means_stride,
                            indexes_.data() + done_ + i * channels_, target_.zones, channels_, out + i * channels_);
     }
     done_ += where.size() * channels_;
@@ -54,7 +54,7 @@ class EncoderSource final : public SymbolSource {
  private:
   engine::Target target_;
   std::size_t slices_, channels_;
-  const engine::Kernels& kernels_;
+  const nn::Kernels& kernels_;
   Buffer<std::int32_t> symbols_;
   Buffer<std::uint8_t> indexes_;
   std::size_t done_ = 0;
@@ -121,7 +121,7 @@ class Run {
     const std::size_t n = model_.hyper_channels();
     Plane x;
     const Target input = x.shape(size_.hyper_height(), size_.hyper_width(), n);
-    layers::hyper_input(out_.z, model_.z_median, model_.z_input, input, tools_);
+    nn::hyper_input(out_.z, model_.z_median, model_.z_input, input, tools_);
     Plane features;
     const std::size_t m = model_.latent_channels();
     run(model_.hyper, x.source(), features.shape(size_.height, size_.width, 2 * m), work_.stack, tools_);
@@ -224,13 +224,13 @@ class Run {
     });
     std::uint8_t* indexes = source_.indexes(where_.size() * c);
     for (std::size_t k = 0; k < where_.size(); ++k) {
-      tools_.engine.choose(&head_[k * columns], c, model_.thresholds, indexes + k * c);
+      tools_.kernels.choose(&head_[k * columns], c, model_.thresholds, indexes + k * c);
     }
     const std::int32_t* means = head_.data() + c;
     const std::int32_t* symbols = source_.symbols(where_, i, means, columns);
     const std::size_t m = model_.latent_channels();
     for (std::size_t k = 0; k < where_.size(); ++k) {
-      tools_.engine.reconstruct(symbols + k * c, means + k * columns, c, &latent_[where_[k] * c]);
+      tools_.kernels.reconstruct(symbols + k * c, means + k * columns, c, &latent_[where_[k] * c]);
       std::copy_n(symbols + k * c, c, out_.symbols + where_[k] * m + i * c);
       activate(i, where_[k]);
     }
@@ -255,7 +255,7 @@ class Run {
   // From a position's latents of slice i to its activations.
   void activate(std::size_t i, std::size_t position) {
     std::copy_n(&latent_[position * channels_], channels_, wide_.data());
-    tools_.engine.requantise16(wide_.data(), model_.slices[i].input, {0, wide_.size()}, slice_block(i).at(position));
+    tools_.kernels.requantise16(wide_.data(), model_.slices[i].input, {0, wide_.size()}, slice_block(i).at(position));
   }
 
   const Model& model_;
@@ -285,7 +285,7 @@ Engine::Encoded Engine::encode(const engine::Target& target, Size size, const Ou
   engine::check_latents(target.y, positions * m);
   if (target.zones != nullptr) engine::check_zones({target.zones, model_.y_tables->rows()});
   engine::hyper_symbols(target.z, z_positions, model_.z_median, out.z);
-  EncoderSource source(target, positions, model_.slices.size(), model_.slice_channels, tools.engine);
+  EncoderSource source(target, positions, model_.slices.size(), model_.slice_channels, tools.kernels);
   Run(model_, size, source, out, tools).all();
   return {engine::encode_hyper(out.z, z_positions, n, *model_.z_tables), source.finish(*model_.y_tables)};
 }

@@ -4,7 +4,7 @@
 #include <immintrin.h>
 
 #define FASTLIC_TARGET gnu::target("avx2,bmi2")
-#include "fastlic/layers/lookup_avx2.hpp"
+#include "fastlic/nn/lookup_avx2.hpp"
 #include "fastlic/mlic/bodies.hpp"
 
 namespace fastlic::mlic {

@@ -3,22 +3,22 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "fastlic/layers/reader.hpp"
+#include "fastlic/nn/reader.hpp"
 
 namespace fastlic::mlic {
 namespace {
 
-using engine::ArrayReader;
-using engine::ArrayRef;
-using engine::kMaxChannels;
-using engine::kMaxWideBits;
-using engine::require;
-using engine::Type;
-using layers::Block;
-using layers::Inputs;
-using layers::kActivationBits;
-using layers::RawLayer;
-using layers::Reader;
+using nn::ArrayReader;
+using nn::ArrayRef;
+using nn::kMaxChannels;
+using nn::kMaxWideBits;
+using nn::require;
+using nn::Type;
+using nn::Block;
+using nn::Inputs;
+using nn::kActivationBits;
+using nn::RawLayer;
+using nn::Reader;
 
 constexpr unsigned kSumBits = 16;
 constexpr std::size_t kMaxHeadChannels = 1024;
@@ -47,7 +47,7 @@ Attention attention(const Reader& read, const std::string& name, const Inputs& i
   out.mlp.in = read.dense(name + ".mlp.0", {projected});
   out.mlp.spread = read.depthwise(name + ".mlp.1", out.mlp.in.outputs, kActivationBits);
   out.mlp.out = read.dense(name + ".mlp.2", {out.mlp.in.outputs}, kSumBits);
-  require(layers::keeps_size({out.reprojection}) && out.mlp.out.outputs == outputs, name, "has the wrong number of outputs");
+  require(nn::keeps_size({out.reprojection}) && out.mlp.out.outputs == outputs, name, "has the wrong number of outputs");
   if (inter) {
     out.skip = read.dense(name + ".skip", {projected}, kSumBits);
     require(out.skip.outputs == outputs, name, "has the wrong number of outputs");
@@ -87,8 +87,8 @@ LocalAttention local(const Reader& read, const std::string& name, std::size_t c,
   out.epsilon = {epsilon[0], epsilon[1]};
   // The fusing convolution as one row of all tokens' channels, token by token.
   const RawLayer fusion = read.raw(name + ".fusion", c);
-  require(fusion.kernel == kWindow && fusion.kind == layers::kPlain, name + ".fusion", "must be a 5x5 layer");
-  std::vector<layers::Tap> tokens;
+  require(fusion.kernel == kWindow && fusion.kind == nn::kPlain, name + ".fusion", "must be a 5x5 layer");
+  std::vector<nn::Tap> tokens;
   for (std::size_t t = 0; t < kTokens; ++t) {
     tokens.push_back({{static_cast<int>(t / kWindow), static_cast<int>(t % kWindow)}, t / kWindow, t % kWindow});
   }
@@ -123,7 +123,7 @@ Tables read_tables(const Reader& read) {
 
 }  // namespace
 
-Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y)
+Model::Model(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y)
     : z_tables(std::move(z)), y_tables(std::move(y)) {
   const ArrayReader reader(arrays);
   const auto shape = reader.int32s("shape");
@@ -132,16 +132,16 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
           "shape", "must be family and number of slices");
   family = static_cast<Family>(shape[0]);
   const auto count = static_cast<std::size_t>(shape[1]);
-  z_fewest_bits = engine::fewest_bits(*z_tables);
-  y_fewest_bits = engine::fewest_bits(*y_tables);
-  thresholds = engine::read_thresholds(reader, y_tables->rows());
+  z_fewest_bits = nn::fewest_bits(*z_tables);
+  y_fewest_bits = nn::fewest_bits(*y_tables);
+  thresholds = nn::read_thresholds(reader, y_tables->rows());
   const Reader read(reader);
   tables = read_tables(read);
 
-  z_median = engine::read_medians(reader, *z_tables);
+  z_median = nn::read_medians(reader, *z_tables);
   z_input = read.requantiser("requantisers.z.input", z_median.size(), kActivationBits);
   hyper = read.stack("layers.hyper", {z_median.size()});
-  require(layers::enlarges(hyper) == engine::kHyperStride, "hyper", "must enlarge its input 4 times");
+  require(nn::enlarges(hyper) == nn::kHyperStride, "hyper", "must enlarge its input 4 times");
   const std::size_t m = hyper.back().outputs / 2;
   require(hyper.back().outputs == 2 * m && m % count == 0 && m <= kMaxChannels, "hyper",
           "must have two outputs per channel of the latent");
@@ -151,7 +151,7 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
   const std::size_t c = slice_channels;
   const auto outputs_of = [&](const std::string& name) { return reader.get(name + ".weight", Type::int8, 4).shape[0]; };
   const auto outputs_of_stack = [&](const std::string& name) {
-    return outputs_of(name + "." + std::to_string(std::max<std::size_t>(engine::count_layers(reader, name), 1) - 1));
+    return outputs_of(name + "." + std::to_string(std::max<std::size_t>(nn::count_layers(reader, name), 1) - 1));
   };
   std::size_t local_size = 0, intra_size = 0, inter_size = 0, channel_size = 0;
   if (family == Family::mlic) {
@@ -164,8 +164,8 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
     channel_size = outputs_of_stack("layers.channel.1");
     if (has_inter()) inter_size = outputs_of("layers.inter.1.skip");
   }
-  const bool early = engine::count_layers(reader, "layers.early") > 0;
-  require(early || engine::count_layers(reader, "layers.parameters.e.0") == 0, "parameters.e.0",
+  const bool early = nn::count_layers(reader, "layers.early") > 0;
+  require(early || nn::count_layers(reader, "layers.parameters.e.0") == 0, "parameters.e.0",
           "reads an early context, which is missing");
   if (early && count == 1) channel_size = outputs_of_stack("layers.early");
   for (const std::size_t size : {local_size, intra_size, inter_size, channel_size}) {
@@ -185,7 +185,7 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
     const std::string number = std::to_string(i);
     Slice slice;
     const Inputs decoded(i, c);
-    slice.input = engine::selected(y_input, i * c, c);
+    slice.input = nn::selected(y_input, i * c, c);
     if (i > 0) {
       slice.channel = read.stack("layers.channel." + number, decoded);
       require(slice.channel.back().outputs == channel_size, "channel." + number, "has the wrong number of outputs");
@@ -226,7 +226,7 @@ Model::Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, s
       require(slice.refined.back().outputs == 2 * c, "parameters.e.0", "must end with 2 x slice");
     }
     for (const Stack* stack : {&slice.channel, &slice.early, &slice.stacked, &slice.residual[0], &slice.residual[1]}) {
-      require(layers::keeps_size(*stack), "slice " + number, "must keep its size");
+      require(nn::keeps_size(*stack), "slice " + number, "must keep its size");
     }
     slices.push_back(std::move(slice));
   }

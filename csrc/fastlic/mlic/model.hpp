@@ -17,21 +17,21 @@
 #include <vector>
 
 #include "fastlic/cdf_tables.hpp"
-#include "fastlic/engine/arrays.hpp"
+#include "fastlic/nn/arrays.hpp"
 #include "fastlic/engine/model.hpp"
-#include "fastlic/layers/layer.hpp"
+#include "fastlic/nn/layer.hpp"
 
 namespace fastlic::mlic {
 
-using engine::Buffer;
-using engine::kPanel;
-using engine::padded;
-using engine::Requantiser;
-using layers::Depthwise;
-using layers::kActivation;
-using layers::Layer;
-using layers::Stack;
-using layers::TailLines;
+using nn::Buffer;
+using nn::kPanel;
+using nn::padded;
+using nn::Requantiser;
+using nn::Depthwise;
+using nn::kActivation;
+using nn::Layer;
+using nn::Stack;
+using nn::TailLines;
 
 constexpr std::int32_t kScore = 32767;          // 16 bits: scores, sums of two activations
 constexpr std::int32_t kWeight = 32767;         // largest softmax weight
@@ -107,7 +107,7 @@ struct Blocks {
 };
 
 struct Model {
-  Model(const engine::Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y);
+  Model(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y);
 
   Family family;
   std::shared_ptr<const CdfTables> z_tables, y_tables;
@@ -116,7 +116,7 @@ struct Model {
   Requantiser z_input;
   Stack hyper;
   std::vector<Slice> slices;
-  engine::Thresholds thresholds;
+  nn::Thresholds thresholds;
   Tables tables;
   Blocks blocks;
 

@@ -6,11 +6,11 @@
 #include <cstdint>
 
 #include "fastlic/isa.hpp"
-#include "fastlic/layers/layer.hpp"
+#include "fastlic/nn/layer.hpp"
 
-namespace fastlic::layers {
+namespace fastlic::nn {
 
-struct Kernels {
+struct LayerKernels {
   // GELU in place of activations of channels [first, first + channels).
   void (*gelu)(std::int16_t* x, const GeluChannel& gelu, std::size_t first, std::size_t channels,
                const TailLines& tail);
@@ -19,11 +19,11 @@ struct Kernels {
                     std::size_t channels, std::int32_t* out);
 };
 
-const Kernels& kernels(Isa isa) noexcept;
+const LayerKernels& layer_kernels(Isa isa) noexcept;
 
-extern const Kernels kScalar;
+extern const LayerKernels kLayersScalar;
 #if defined(__x86_64__)
-extern const Kernels kAvx2, kAvx512;
+extern const LayerKernels kLayersAvx2, kLayersAvx512;
 #endif
 
-}  // namespace fastlic::layers
+}  // namespace fastlic::nn

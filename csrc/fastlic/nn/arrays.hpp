@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace fastlic::engine {
+namespace fastlic::nn {
 
 enum class Type { int8, uint8, int32 };
 
@@ -40,4 +40,4 @@ class ArrayReader {
   const Arrays& arrays_;
 };
 
-}  // namespace fastlic::engine
+}  // namespace fastlic::nn

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "fastlic/engine/reading.hpp"
-#include "fastlic/layers/layer.hpp"
+#include "fastlic/nn/reading.hpp"
+#include "fastlic/nn/layer.hpp"
 
-namespace fastlic::layers {
+namespace fastlic::nn {
 
 constexpr unsigned kActivationBits = 12;
 enum Kind { kPlain = 0, kTransposed = 1, kShuffled = 2, kHalved = 3 };
@@ -46,18 +46,18 @@ struct RawLayer {
 
 // One tap of a part and where it stands in the stored kernel.
 struct Tap {
-  engine::Offset offset;
+  Offset offset;
   std::size_t i, j;
 };
 
 class Reader {
  public:
-  explicit Reader(const engine::ArrayReader& arrays) : arrays_(arrays) {}
+  explicit Reader(const ArrayReader& arrays) : arrays_(arrays) {}
 
-  const engine::ArrayReader& arrays() const noexcept { return arrays_; }
+  const ArrayReader& arrays() const noexcept { return arrays_; }
 
   Requantiser requantiser(const std::string& prefix, std::size_t channels, unsigned bits) const {
-    return engine::read_requantiser(arrays_, prefix, channels, bits);
+    return read_requantiser(arrays_, prefix, channels, bits);
   }
 
   RawLayer raw(const std::string& name, std::size_t inputs, bool depthwise = false) const;
@@ -89,11 +89,11 @@ class Reader {
  private:
   GeluChannel gelu(const std::string& name, const RawLayer& raw, std::size_t step, std::int32_t limit) const;
 
-  const engine::ArrayReader& arrays_;
+  const ArrayReader& arrays_;
 };
 
 // How many times a network multiplies sizes; 0 if any of its layers divides them.
 std::size_t enlarges(const Stack& stack);
 inline bool keeps_size(const Stack& stack) { return enlarges(stack) == 1; }
 
-}  // namespace fastlic::layers
+}  // namespace fastlic::nn

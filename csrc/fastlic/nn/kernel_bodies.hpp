@@ -7,11 +7,11 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "fastlic/engine/model.hpp"
+#include "fastlic/nn/fixed.hpp"
 
 #define FASTLIC_INLINE [[gnu::always_inline]] inline
 
-namespace fastlic::engine::bodies {
+namespace fastlic::nn::bodies {
 
 FASTLIC_INLINE std::int32_t requantise_one(std::int32_t acc, const Requantiser& r, std::size_t c) {
   const std::int64_t multiplier = acc >= 0 ? r.multiplier[c] : r.negative[c];
@@ -124,4 +124,4 @@ FASTLIC_INLINE void winograd_output(const std::int32_t* products, std::size_t st
   }
 }
 
-}  // namespace fastlic::engine::bodies
+}  // namespace fastlic::nn::bodies

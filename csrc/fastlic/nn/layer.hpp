@@ -6,16 +6,12 @@
 #include <cstdint>
 #include <vector>
 
-#include "fastlic/engine/model.hpp"
-#include "fastlic/engine/packed.hpp"
-#include "fastlic/engine/winograd.hpp"
+#include "fastlic/nn/fixed.hpp"
+#include "fastlic/nn/packed.hpp"
+#include "fastlic/nn/winograd.hpp"
 
-namespace fastlic::layers {
+namespace fastlic::nn {
 
-using engine::Buffer;
-using engine::kPanel;
-using engine::padded;
-using engine::Requantiser;
 
 constexpr std::int32_t kActivation = 2047;  // 12 bits: what every layer reads
 constexpr std::size_t kTailLines = 64;
@@ -40,15 +36,15 @@ struct GeluChannel {
 // One row of 3x3 pieces of a kernel, transformed (engine/winograd.hpp): a matrix per component, of pieces that lie side
 // by side, the first of them `first` tiles to the right. Empty where no piece has a tap that feeds the component.
 struct Pieces {
-  std::array<std::size_t, engine::kComponents> first{};
-  engine::WinogradPhase weights;
+  std::array<std::size_t, kComponents> first{};
+  WinogradPhase weights;
 };
 
 // Output positions (up * u + row, up * v + column) of a layer that multiplies sizes by `up`.
 struct Part {
   std::size_t row = 0, column = 0;
-  std::vector<engine::Offset> taps;
-  engine::PackedMatrix weights;  // [taps * depth][outputs]; empty where the pieces are used
+  std::vector<Offset> taps;
+  PackedMatrix weights;  // [taps * depth][outputs]; empty where the pieces are used
   std::vector<Pieces> pieces;    // row by row
   Buffer<std::int32_t> bias;     // [padded outputs]
   Requantiser requantiser;
@@ -79,4 +75,4 @@ struct Depthwise {
   GeluChannel gelu;
 };
 
-}  // namespace fastlic::layers
+}  // namespace fastlic::nn

@@ -1,11 +1,11 @@
-#include "fastlic/engine/reading.hpp"
+#include "fastlic/nn/reading.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
 
-namespace fastlic::engine {
+namespace fastlic::nn {
 
 void refuse(const std::string& name, const std::string& fault) {
   throw std::invalid_argument("integer entropy model: '" + name + "' " + fault);
@@ -118,4 +118,4 @@ std::span<const std::uint8_t> ArrayReader::uint8s(const std::string& name) const
   return {static_cast<const std::uint8_t*>(array.data), array.size()};
 }
 
-}  // namespace fastlic::engine
+}  // namespace fastlic::nn

@@ -16,9 +16,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "fastlic/engine/packed.hpp"
+#include "fastlic/nn/packed.hpp"
 
-namespace fastlic::engine {
+namespace fastlic::nn {
 
 constexpr std::size_t kComponents = 16;
 constexpr unsigned kMaxWinogradBits = 14;
@@ -50,4 +50,4 @@ inline std::array<std::int16_t, kComponents> transform_kernel(const std::array<s
   return out;
 }
 
-}  // namespace fastlic::engine
+}  // namespace fastlic::nn

@@ -1,10 +1,10 @@
 // Portable loops, and the dispatch.
 #include <cstring>
 
-#include "fastlic/engine/kernel_bodies.hpp"
-#include "fastlic/engine/kernels.hpp"
+#include "fastlic/nn/kernel_bodies.hpp"
+#include "fastlic/nn/kernels.hpp"
 
-namespace fastlic::engine {
+namespace fastlic::nn {
 namespace {
 
 template <typename Weight>
@@ -98,4 +98,4 @@ const Kernels& kernels(Isa isa) noexcept {
   return kScalar;
 }
 
-}  // namespace fastlic::engine
+}  // namespace fastlic::nn

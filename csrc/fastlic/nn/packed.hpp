@@ -13,9 +13,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "fastlic/engine/memory.hpp"
+#include "fastlic/nn/memory.hpp"
 
-namespace fastlic::engine {
+namespace fastlic::nn {
 
 template <typename Weight>
 struct Packed {
@@ -54,4 +54,4 @@ inline GemmJob<std::int8_t> job_of(const std::int16_t* a, std::size_t a_stride, 
   return {a, a_stride, rows, b.data.data(), b.depth, b.columns, start, out};
 }
 
-}  // namespace fastlic::engine
+}  // namespace fastlic::nn

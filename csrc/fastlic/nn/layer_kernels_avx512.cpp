@@ -6,9 +6,9 @@
 #include "fastlic/vectors.hpp"
 
 #define FASTLIC_TARGET FASTLIC_AVX512_VECTORS
-#include "fastlic/layers/bodies.hpp"
+#include "fastlic/nn/layer_bodies.hpp"
 
-namespace fastlic::layers {
+namespace fastlic::nn {
 namespace {
 
 // All lines in four registers, 32 activations at a time.
@@ -42,8 +42,8 @@ namespace {
 
 }  // namespace
 
-const Kernels kAvx512 = {gelu, depthwise};
+const LayerKernels kLayersAvx512 = {gelu, depthwise};
 
-}  // namespace fastlic::layers
+}  // namespace fastlic::nn
 
 #endif  // __x86_64__

@@ -1,10 +1,10 @@
 // Loops of these layers; each kernel file compiles them for its own target (vectors.hpp).
 #pragma once
 
-#include "fastlic/layers/kernels.hpp"
+#include "fastlic/nn/layer_kernels.hpp"
 #include "fastlic/vectors.hpp"
 
-namespace fastlic::layers::bodies {
+namespace fastlic::nn::bodies {
 
 using namespace fastlic::bodies;
 
@@ -48,4 +48,4 @@ FASTLIC_INLINE void depthwise(const std::int16_t* const* taps, const std::int16_
   }
 }
 
-}  // namespace fastlic::layers::bodies
+}  // namespace fastlic::nn::bodies

@@ -3,9 +3,9 @@
 
 #define FASTLIC_TARGET gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
 #define FASTLIC_DOT(sum, x, w) _mm512_dpwssd_epi32(sum, x, w)
-#include "fastlic/engine/avx512_bodies.hpp"
+#include "fastlic/nn/avx512_bodies.hpp"
 
-namespace fastlic::engine {
+namespace fastlic::nn {
 const Kernels kAvx512Vnni = {multiply<std::int8_t>,
                              multiply<std::int16_t>,
                              requantise16,
@@ -17,6 +17,6 @@ const Kernels kAvx512Vnni = {multiply<std::int8_t>,
                              quantise_down,
                              reconstruct,
                              reconstruct_offset};
-}  // namespace fastlic::engine
+}  // namespace fastlic::nn
 
 #endif  // __x86_64__

@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "fastlic/cdf_tables.hpp"
-#include "fastlic/engine/arrays.hpp"
-#include "fastlic/engine/model.hpp"
+#include "fastlic/nn/arrays.hpp"
+#include "fastlic/nn/fixed.hpp"
 
-namespace fastlic::engine {
+namespace fastlic::nn {
 
 [[noreturn]] void refuse(const std::string& name, const std::string& fault);
 inline void require(bool good, const std::string& name, const char* fault) {
@@ -40,4 +40,4 @@ Thresholds read_thresholds(const ArrayReader& reader, std::size_t rows);
 // z.median, for z's tables.
 std::vector<std::int32_t> read_medians(const ArrayReader& reader, const CdfTables& tables);
 
-}  // namespace fastlic::engine
+}  // namespace fastlic::nn

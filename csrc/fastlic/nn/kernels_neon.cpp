@@ -8,9 +8,9 @@
 #include <cstring>
 #include <utility>
 
-#include "fastlic/engine/kernels.hpp"
+#include "fastlic/nn/kernels.hpp"
 
-namespace fastlic::engine {
+namespace fastlic::nn {
 namespace {
 
 constexpr std::size_t kLanes = 4;
@@ -131,6 +131,6 @@ const Kernels kNeon = {multiply<std::int8_t>,
                        plain::reconstruct,
                        plain::reconstruct_offset};
 
-}  // namespace fastlic::engine
+}  // namespace fastlic::nn
 
 #endif  // __aarch64__

@@ -6,12 +6,12 @@
 #include <array>
 #include <utility>
 
-#include "fastlic/engine/kernel_bodies.hpp"
-#include "fastlic/engine/kernels.hpp"
+#include "fastlic/nn/kernel_bodies.hpp"
+#include "fastlic/nn/kernels.hpp"
 
 #define FASTLIC_AVX2 gnu::target("avx2,bmi2")
 
-namespace fastlic::engine {
+namespace fastlic::nn {
 namespace {
 
 constexpr std::size_t kLanes = 8;
@@ -186,6 +186,6 @@ const Kernels kAvx2 = {multiply<std::int8_t>,
                        reconstruct,
                        reconstruct_offset};
 
-}  // namespace fastlic::engine
+}  // namespace fastlic::nn
 
 #endif  // __x86_64__

@@ -5,17 +5,17 @@
 #include <cstdint>
 #include <span>
 
-#include "fastlic/engine/kernels.hpp"
-#include "fastlic/layers/kernels.hpp"
-#include "fastlic/layers/layer.hpp"
+#include "fastlic/nn/kernels.hpp"
+#include "fastlic/nn/layer_kernels.hpp"
+#include "fastlic/nn/layer.hpp"
 #include "fastlic/parallel.hpp"
 
-namespace fastlic::layers {
+namespace fastlic::nn {
 
 // What a run of a model computes with.
 struct Tools {
-  const engine::Kernels& engine;
-  const Kernels& layers;
+  const Kernels& kernels;
+  const LayerKernels& layers;
   const TailLines& tail;
   Team& team;
 };
@@ -78,4 +78,4 @@ void apply_head(const Layer& layer, const std::int16_t* a, std::size_t a_stride,
 void hyper_input(const std::int32_t* z, std::span<const std::int32_t> medians, const Requantiser& requantiser,
                  const Target& out, const Tools& tools);
 
-}  // namespace fastlic::layers
+}  // namespace fastlic::nn

@@ -1,12 +1,11 @@
-#include "fastlic/layers/convolve.hpp"
+#include "fastlic/nn/convolve.hpp"
 
 #include <algorithm>
 #include <cstring>
 
-namespace fastlic::layers {
+namespace fastlic::nn {
 namespace {
 
-using engine::kComponents;
 
 // Output positions (or tiles of them) multiplied together: enough to reuse a panel of weights from cache, few enough
 // that their gathered or transformed inputs stay in L2.
@@ -20,22 +19,22 @@ T* scratch(std::size_t size) {
   return buffer.data();
 }
 
-void finish(const Layer& layer, const Requantiser& requantiser, const std::int32_t* sums, engine::Channels channels,
+void finish(const Layer& layer, const Requantiser& requantiser, const std::int32_t* sums, Channels channels,
             std::int16_t* out, const Tools& tools) {
-  tools.engine.requantise16(sums, requantiser, channels, out);
+  tools.kernels.requantise16(sums, requantiser, channels, out);
   if (!layer.gelu.empty()) {
     tools.layers.gelu(out, layer.gelu, channels.first, channels.last - channels.first, tools.tail);
   }
 }
 
-void finish(const Layer&, const Requantiser& requantiser, const std::int32_t* sums, engine::Channels channels,
+void finish(const Layer&, const Requantiser& requantiser, const std::int32_t* sums, Channels channels,
             std::int32_t* out, const Tools& tools) {
-  tools.engine.requantise32(sums, requantiser, channels, out);
+  tools.kernels.requantise32(sums, requantiser, channels, out);
 }
 
 // What the taps around (u, v) read, zeros outside the map.
 void gather(const Layer& layer, const Part& part, const Source& x, std::size_t u, std::size_t v, std::int16_t* to) {
-  for (const engine::Offset& tap : part.taps) {
+  for (const Offset& tap : part.taps) {
     // Unsigned wrap-around makes negative coordinates large.
     const std::size_t r = u + static_cast<std::size_t>(tap.row), c = v + static_cast<std::size_t>(tap.column);
     if (r < x.height && c < x.width) {
@@ -61,7 +60,7 @@ void multiply_taps(const Layer& layer, const Part& part, const Source& x, std::s
       const auto [u, v] = from(first + i);
       gather(layer, part, x, u, v, gathered + i * depth);
     }
-    tools.engine.multiply({gathered, depth, rows, part.weights.data.data(), depth, layer.columns(), start, sums});
+    tools.kernels.multiply({gathered, depth, rows, part.weights.data.data(), depth, layer.columns(), start, sums});
     for (std::size_t i = 0; i < rows; ++i) {
       finish(layer, part.requantiser, sums + i * layer.columns(), {0, layer.columns()}, place(first + i), tools);
     }
@@ -114,7 +113,7 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
         const std::size_t row = u + k / 4, column = v + k % 4;  // below zero wraps to large
         tile[k] = row < x.height && column < x.width ? x.at(row, column) : outside.data();
       }
-      tools.engine.winograd_input(tile, size, transformed + i * size, tiles * size);
+      tools.kernels.winograd_input(tile, size, transformed + i * size, tiles * size);
     }
     Buffer<const std::int32_t*> start(rows, zeros), again(rows);
     for (const Part& part : layer.parts) {
@@ -123,13 +122,13 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
           std::int32_t* own = products + k * rows * kPanel;
           bool begun = false;
           for (std::size_t r = 0; r < layer.splits; ++r) {
-            const engine::WideMatrix& weights = part.pieces[r].weights[k];
+            const WideMatrix& weights = part.pieces[r].weights[k];
             if (weights.depth == 0) continue;
             if (begun) {
               for (std::size_t i = 0; i < rows; ++i) again[i] = own + i * kPanel;
             }
             const std::int16_t* a = transformed + (k * tiles + r * line + part.pieces[r].first[k]) * size;
-            tools.engine.multiply_wide({a, size, rows, &weights.data[panel * weights.depth], weights.depth, kPanel,
+            tools.kernels.multiply_wide({a, size, rows, &weights.data[panel * weights.depth], weights.depth, kPanel,
                                         begun ? again.data() : start.data(), own});
             begun = true;
           }
@@ -142,15 +141,15 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
             if (i % line < wide && row < out.height && column < out.width) visit(corner, out.at(row, column) + panel);
           }
         };
-        const engine::Channels channels{panel, panel + kPanel};
+        const Channels channels{panel, panel + kPanel};
         for (std::size_t i = 0; i < rows; ++i) {
-          alignas(engine::kLine) std::int32_t sums[4 * kPanel];
-          tools.engine.winograd_output(products + i * kPanel, rows * kPanel, &part.bias[panel], sums);
+          alignas(kLine) std::int32_t sums[4 * kPanel];
+          tools.kernels.winograd_output(products + i * kPanel, rows * kPanel, &part.bias[panel], sums);
           each_corner(i, [&](std::size_t corner, T* to) {
             if constexpr (sizeof(T) == sizeof(std::int16_t)) {
-              tools.engine.requantise16(sums + corner * kPanel, part.requantiser, channels, to);
+              tools.kernels.requantise16(sums + corner * kPanel, part.requantiser, channels, to);
             } else {
-              tools.engine.requantise32(sums + corner * kPanel, part.requantiser, channels, to);
+              tools.kernels.requantise32(sums + corner * kPanel, part.requantiser, channels, to);
             }
           });
         }
@@ -175,7 +174,7 @@ void multiply_rows(const Layer& layer, const std::int16_t* a, std::size_t a_stri
   std::fill_n(start, std::min(rows, kTile), part.bias.data());
   for (std::size_t first = 0; first < rows; first += kTile) {
     const std::size_t count = std::min(kTile, rows - first);
-    tools.engine.multiply({a + first * a_stride, a_stride, count, part.weights.data.data(), part.weights.depth,
+    tools.kernels.multiply({a + first * a_stride, a_stride, count, part.weights.data.data(), part.weights.depth,
                            layer.columns(), start, sums});
     for (std::size_t i = 0; i < count; ++i) finish_row(first + i, sums + i * layer.columns());
   }
@@ -256,7 +255,7 @@ void convolve(const Depthwise& layer, const Source& x, const Target& out, const 
       }
       tools.layers.depthwise(taps, layer.weights.data(), layer.bias.data(), channels, sums);
       std::int16_t* to = out.at(row, column);
-      tools.engine.requantise16(sums, layer.requantiser, {0, channels}, to);
+      tools.kernels.requantise16(sums, layer.requantiser, {0, channels}, to);
       if (!layer.gelu.empty()) {
         tools.layers.gelu(to, layer.gelu, 0, channels, tools.tail);
       }
@@ -274,7 +273,7 @@ void apply(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std:
 void apply_head(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std::size_t rows, std::int32_t* out,
                 const Tools& tools) {
   multiply_rows(layer, a, a_stride, rows, tools, [&](std::size_t row, const std::int32_t* sums) {
-    tools.engine.requantise32(sums, layer.parts[0].requantiser, {0, layer.columns()}, out + row * layer.columns());
+    tools.kernels.requantise32(sums, layer.parts[0].requantiser, {0, layer.columns()}, out + row * layer.columns());
   });
 }
 
@@ -284,11 +283,11 @@ void hyper_input(const std::int32_t* z, std::span<const std::int32_t> medians, c
   Buffer<std::int32_t> latent(padded(n));
   for (std::size_t p = 0; p < out.positions(); ++p) {
     for (std::size_t c = 0; c < n; ++c) {
-      const std::int64_t value = std::int64_t{z[p * n + c]} * (1 << engine::kMeanBits) + medians[c];
-      latent[c] = static_cast<std::int32_t>(std::clamp<std::int64_t>(value, -engine::kLatentLimit, engine::kLatentLimit));
+      const std::int64_t value = std::int64_t{z[p * n + c]} * (1 << kMeanBits) + medians[c];
+      latent[c] = static_cast<std::int32_t>(std::clamp<std::int64_t>(value, -kLatentLimit, kLatentLimit));
     }
-    tools.engine.requantise16(latent.data(), requantiser, {0, latent.size()}, out.at(p));
+    tools.kernels.requantise16(latent.data(), requantiser, {0, latent.size()}, out.at(p));
   }
 }
 
-}  // namespace fastlic::layers
+}  // namespace fastlic::nn

@@ -5,11 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "fastlic/engine/model.hpp"
-#include "fastlic/engine/packed.hpp"
+#include "fastlic/nn/fixed.hpp"
+#include "fastlic/nn/packed.hpp"
 #include "fastlic/isa.hpp"
 
-namespace fastlic::engine {
+namespace fastlic::nn {
 
 struct Channels {
   std::size_t first, last;
@@ -71,4 +71,4 @@ extern const Kernels kAvx2, kAvx512, kAvx512Vnni;
 extern const Kernels kNeon;
 #endif
 
-}  // namespace fastlic::engine
+}  // namespace fastlic::nn

@@ -6,7 +6,7 @@
 #include <new>
 #include <vector>
 
-namespace fastlic::engine {
+namespace fastlic::nn {
 
 constexpr std::size_t kLine = 64;
 
@@ -52,4 +52,4 @@ constexpr std::size_t kPanel = 32;
 
 constexpr std::size_t padded(std::size_t channels) noexcept { return (channels + kPanel - 1) / kPanel * kPanel; }
 
-}  // namespace fastlic::engine
+}  // namespace fastlic::nn

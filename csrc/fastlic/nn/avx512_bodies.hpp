@@ -5,10 +5,10 @@
 #include <array>
 #include <utility>
 
-#include "fastlic/engine/kernel_bodies.hpp"
-#include "fastlic/engine/kernels.hpp"
+#include "fastlic/nn/kernel_bodies.hpp"
+#include "fastlic/nn/kernels.hpp"
 
-namespace fastlic::engine {
+namespace fastlic::nn {
 namespace {
 
 constexpr std::size_t kLanes = 16;
@@ -171,4 +171,4 @@ void multiply(const GemmJob<Weight>& job) {
 }
 
 }  // namespace
-}  // namespace fastlic::engine
+}  // namespace fastlic::nn

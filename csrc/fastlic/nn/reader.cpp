@@ -1,14 +1,12 @@
-#include "fastlic/layers/reader.hpp"
+#include "fastlic/nn/reader.hpp"
 
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
 
-namespace fastlic::layers {
+namespace fastlic::nn {
 namespace {
 
-using engine::require;
-using engine::Type;
 
 constexpr unsigned kFineBits = 12, kExponents = 16;  // GELU counts in units of 2^-12
 constexpr std::size_t kNowhere = std::numeric_limits<std::size_t>::max();
@@ -59,7 +57,7 @@ std::vector<Tap> taps_of(const RawLayer& raw, int row, int column) {
 bool fits_winograd(const RawLayer& raw, bool positive) {
   if (raw.kernel == 1 || raw.kind == kHalved) return false;
   for (std::size_t out = 0; out < raw.outputs; ++out) {
-    if (raw.reach(out, positive) > engine::kWinogradReach) return false;
+    if (raw.reach(out, positive) > kWinogradReach) return false;
   }
   return true;
 }
@@ -82,7 +80,7 @@ struct Split {
 };
 
 // Which components of each piece are alive: 2G's first row reads only the first tap, its last only the third.
-std::vector<std::array<bool, 4>> alive(const std::vector<Tap>& taps, std::size_t splits, int engine::Offset::* axis) {
+std::vector<std::array<bool, 4>> alive(const std::vector<Tap>& taps, std::size_t splits, int Offset::* axis) {
   std::vector<std::array<bool, 4>> out(splits, {false, false, false, false});
   for (const Tap& tap : taps) {
     const Split at(tap.offset.*axis, splits);
@@ -96,11 +94,11 @@ std::vector<std::array<bool, 4>> alive(const std::vector<Tap>& taps, std::size_t
 
 std::vector<Pieces> pieces_of(const RawLayer& raw, const std::vector<Tap>& taps, const Inputs& inputs,
                               const Reader::Outputs& outputs, std::size_t splits) {
-  const auto rows = alive(taps, splits, &engine::Offset::row), columns = alive(taps, splits, &engine::Offset::column);
+  const auto rows = alive(taps, splits, &Offset::row), columns = alive(taps, splits, &Offset::column);
   const std::size_t count = raw.outputs / outputs.step, size = size_of(inputs);
   std::vector<Pieces> out(splits);
   for (std::size_t r = 0; r < splits; ++r) {
-    for (std::size_t k = 0; k < engine::kComponents; ++k) {
+    for (std::size_t k = 0; k < kComponents; ++k) {
       std::size_t first = splits, last = 0;
       for (std::size_t c = 0; c < splits; ++c) {
         if (rows[r][k / 4] && columns[c][k % 4]) {
@@ -110,7 +108,7 @@ std::vector<Pieces> pieces_of(const RawLayer& raw, const std::vector<Tap>& taps,
       }
       if (first >= last) continue;
       out[r].first[k] = first;
-      out[r].weights[k] = engine::WideMatrix((last - first) * size, count);
+      out[r].weights[k] = WideMatrix((last - first) * size, count);
     }
   }
   const auto place = places(inputs);
@@ -123,9 +121,9 @@ std::vector<Pieces> pieces_of(const RawLayer& raw, const std::vector<Tap>& taps,
             raw.at(outputs.first + c * outputs.step, in, tap.i, tap.j);
       }
       for (std::size_t piece = 0; piece < splits * splits; ++piece) {
-        const auto values = engine::transform_kernel(kernels[piece]);
+        const auto values = transform_kernel(kernels[piece]);
         Pieces& own = out[piece / splits];
-        for (std::size_t k = 0; k < engine::kComponents; ++k) {
+        for (std::size_t k = 0; k < kComponents; ++k) {
           if (!rows[piece / splits][k / 4] || !columns[piece % splits][k % 4]) continue;
           own.weights[k].set((piece % splits - own.first[k]) * size + place[in], c, values[k]);
         }
@@ -158,7 +156,7 @@ std::int64_t RawLayer::reach(std::size_t out, bool positive) const {
 }
 
 RawLayer Reader::raw(const std::string& name, std::size_t inputs, bool depthwise) const {
-  const engine::ArrayRef& weight = arrays_.get(name + ".weight", Type::int8, 4);
+  const ArrayRef& weight = arrays_.get(name + ".weight", Type::int8, 4);
   const auto geometry = arrays_.int32s(name + ".geometry");
   require(geometry.size() == 2 && geometry[0] >= kPlain && geometry[0] <= kHalved && geometry[1] >= 1,
           name + ".geometry", "must be kind and groups");
@@ -173,7 +171,7 @@ RawLayer Reader::raw(const std::string& name, std::size_t inputs, bool depthwise
   raw.bias = arrays_.int32s(name + ".bias");
   require(weight.shape[3] == raw.kernel && raw.kernel % 2 == 1 && raw.kernel <= 9, name + ".weight",
           "must have an odd square kernel up to 9x9");
-  require(raw.outputs >= 1 && raw.outputs <= 4 * engine::kMaxChannels && raw.bias.size() == raw.outputs,
+  require(raw.outputs >= 1 && raw.outputs <= 4 * kMaxChannels && raw.bias.size() == raw.outputs,
           name + ".bias", "must have one number per output channel");
   const std::size_t groups = depthwise ? inputs : 1;
   require(raw.groups == groups && raw.inputs == inputs / groups && (!depthwise || raw.outputs == inputs), name,
@@ -221,11 +219,11 @@ Part Reader::part(const RawLayer& raw, const Inputs& inputs, const Outputs& outp
   for (const Tap& tap : taps) part.taps.push_back(tap.offset);
   part.bias.assign(padded(count), 0);
   for (std::size_t c = 0; c < count; ++c) part.bias[c] = raw.bias[outputs.first + c * outputs.step];
-  part.requantiser = engine::selected(requantiser(raw.name + ".requantise", raw.outputs, outputs.bits), outputs.first,
+  part.requantiser = selected(requantiser(raw.name + ".requantise", raw.outputs, outputs.bits), outputs.first,
                                       count, outputs.step);
   const auto place = places(inputs);
   const std::size_t depth = size_of(inputs);
-  part.weights = engine::PackedMatrix(taps.size() * depth, count);
+  part.weights = PackedMatrix(taps.size() * depth, count);
   for (std::size_t t = 0; t < taps.size(); ++t) {
     for (std::size_t in = 0; in < raw.inputs; ++in) {
       for (std::size_t c = 0; c < count && place[in] != kNowhere; ++c) {
@@ -300,7 +298,7 @@ Depthwise Reader::depthwise(const std::string& name, std::size_t channels, unsig
 }
 
 Stack Reader::stack(const std::string& name, Inputs inputs, unsigned last_bits) const {
-  const std::size_t count = engine::count_layers(arrays_, name);
+  const std::size_t count = count_layers(arrays_, name);
   require(count > 0, name + ".0", "is missing");
   Stack out;
   for (std::size_t i = 0; i < count; ++i) {
@@ -337,4 +335,4 @@ TailLines Reader::tail_lines() const {
   return out;
 }
 
-}  // namespace fastlic::layers
+}  // namespace fastlic::nn

@@ -4,10 +4,10 @@
 #include <immintrin.h>
 
 #define FASTLIC_TARGET gnu::target("avx2,bmi2")
-#include "fastlic/layers/bodies.hpp"
-#include "fastlic/layers/lookup_avx2.hpp"
+#include "fastlic/nn/layer_bodies.hpp"
+#include "fastlic/nn/lookup_avx2.hpp"
 
-namespace fastlic::layers {
+namespace fastlic::nn {
 namespace {
 
 [[FASTLIC_TARGET]] void gelu(std::int16_t* x, const GeluChannel& gelu, std::size_t first, std::size_t channels,
@@ -22,8 +22,8 @@ namespace {
 
 }  // namespace
 
-const Kernels kAvx2 = {gelu, depthwise};
+const LayerKernels kLayersAvx2 = {gelu, depthwise};
 
-}  // namespace fastlic::layers
+}  // namespace fastlic::nn
 
 #endif  // __x86_64__

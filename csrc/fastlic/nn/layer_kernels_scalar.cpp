@@ -1,7 +1,7 @@
 // Portable loops, and the dispatch.
-#include "fastlic/layers/bodies.hpp"
+#include "fastlic/nn/layer_bodies.hpp"
 
-namespace fastlic::layers {
+namespace fastlic::nn {
 namespace {
 
 void gelu(std::int16_t* x, const GeluChannel& gelu, std::size_t first, std::size_t channels,
@@ -16,21 +16,21 @@ void depthwise(const std::int16_t* const* taps, const std::int16_t* weights, con
 
 }  // namespace
 
-const Kernels kScalar = {gelu, depthwise};
+const LayerKernels kLayersScalar = {gelu, depthwise};
 
-const Kernels& kernels(Isa isa) noexcept {
+const LayerKernels& layer_kernels(Isa isa) noexcept {
 #if defined(__x86_64__)
   switch (isa) {
     case Isa::avx512vnni:
-    case Isa::avx512: return kAvx512;
-    case Isa::avx2: return kAvx2;
+    case Isa::avx512: return kLayersAvx512;
+    case Isa::avx2: return kLayersAvx2;
     case Isa::scalar:
     case Isa::neon: break;
   }
 #else
   static_cast<void>(isa);
 #endif
-  return kScalar;
+  return kLayersScalar;
 }
 
-}  // namespace fastlic::layers
+}  // namespace fastlic::nn
