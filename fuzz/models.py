@@ -96,7 +96,7 @@ def header() -> str:
             values = ",".join(map(str, array.ravel().tolist())) or "0"
             lines.append(f"static const std::{array.dtype}_t {symbol}[] = {{{values}}};")
             shape = ",".join(map(str, array.shape))
-            entries.append(f'{{"{name}", engine::Type::{array.dtype}, {array.ndim}, {{{shape}}}, {symbol}}}')
+            entries.append(f'{{"{name}", nn::Type::{array.dtype}, {array.ndim}, {{{shape}}}, {symbol}}}')
         lines.append(f"static const Entry {model}[] = {{{', '.join(entries)}}};")
     return "\n".join([*lines, "}", ""])
 

@@ -9,11 +9,7 @@
 #include <stdexcept>
 
 #include "codes_model.hpp"
-#include "engine_model.hpp"
-#include "fastlic/errors.hpp"
-#include "fastlic/groups/engine.hpp"
-#include "fastlic/mlic/engine.hpp"
-#include "harness.hpp"
+#include "latent_models.hpp"
 #include "models.hpp"
 
 namespace {
@@ -21,7 +17,7 @@ namespace {
 using namespace fastlic;
 using nn::ArrayRef;
 using nn::Arrays;
-using engine::Size;
+using latents::Size;
 using nn::Type;
 
 std::size_t bytes_of(Type type) { return type == Type::int32 ? 4 : 1; }
@@ -123,68 +119,6 @@ class Hostile {
   std::vector<std::string> changed_;
 };
 
-std::vector<std::int32_t> latents(fuzz::Input& input, std::size_t count) {
-  std::vector<std::int32_t> out(count);
-  for (std::int32_t& value : out) {
-    const int byte = input.take<std::int8_t>();
-    value = byte * (std::abs(byte) > 120 ? nn::kLatentLimit / 128 : std::abs(byte) > 100 ? 1000 : 4);
-  }
-  return out;
-}
-
-struct Latents {
-  std::vector<std::int32_t> z, y, symbols;
-  bool operator==(const Latents&) const = default;
-};
-
-using Sections = std::vector<std::vector<std::uint8_t>>;
-
-template <class Bytes>
-std::vector<std::uint8_t> copied(const Bytes& bytes) {
-  return {bytes.begin(), bytes.end()};
-}
-
-Sections encode(const engine::Engine& engine, const Latents& in, Size size, Latents& out) {
-  const auto coded = engine.encode({in.z.data(), in.y.data()}, size, out.z.data(), out.y.data(), 1);
-  return {copied(coded.z), copied(coded.y)};
-}
-
-Sections encode(const mlic::Engine& engine, const Latents& in, Size size, Latents& out) {
-  const mlic::Outputs outputs{out.z.data(), out.y.data(), out.symbols.data()};
-  const auto coded = engine.encode({in.z.data(), in.y.data()}, size, outputs, 1);
-  return {copied(coded.z), copied(coded.y)};
-}
-
-Sections encode(const groups::Engine& engine, const Latents& in, Size size, Latents& out) {
-  Sections sections;
-  for (const auto& section : engine.encode(in.z.data(), in.y.data(), size, {out.z.data(), out.y.data()}, 1)) {
-    sections.push_back(copied(section));
-  }
-  return sections;
-}
-
-void decode(const engine::Engine& engine, const Sections& in, Size size, Latents& out) {
-  engine.check_sizes(in[0].size(), in[1].size(), size);
-  engine.decode(in[0], in[1], size, out.z.data(), out.y.data(), 1);
-}
-
-void decode(const mlic::Engine& engine, const Sections& in, Size size, Latents& out) {
-  engine.check_sizes(in[0].size(), in[1].size(), size);
-  engine.decode(in[0], in[1], size, engine.model().slices.size(), {out.z.data(), out.y.data(), out.symbols.data()}, 1);
-}
-
-void decode(const groups::Engine& engine, const Sections& in, Size size, Latents& out) {
-  const std::vector<std::span<const std::uint8_t>> spans(in.begin(), in.end());
-  engine.check_sizes(spans, size);
-  engine.decode(spans, size, {out.z.data(), out.y.data()}, 1);
-}
-
-std::size_t sections_of(const groups::Engine& engine) { return 1 + engine.model().passes(); }
-template <class Engine>
-std::size_t sections_of(const Engine&) {
-  return 2;
-}
-
 // Large tables are made anew only if they changed: they would take most of the time.
 struct Base {
   explicit Base(Arrays all) : arrays(std::move(all)) {
@@ -197,36 +131,31 @@ struct Base {
 };
 
 // `other`: with the base's tables, whatever the arrays say of them.
-template <class Engine>
-Engine made(const Base& base, const Hostile& hostile, bool other) {
+latents::Engine made(fuzz::Reader reader, const Base& base, const Hostile& hostile, bool other) {
   const auto tables = [&](const std::string& name, const std::shared_ptr<const CdfTables>& known) {
     return other || hostile.keeps(name) ? known : fuzz::tables_of(hostile.arrays, name);
   };
-  return {hostile.arrays, tables("z.tables", base.z), tables("y.tables", base.y)};
+  return latents::Engine(reader(hostile.arrays, tables("z.tables", base.z), tables("y.tables", base.y)));
 }
 
-template <class Engine>
-void run(const Engine& engine, fuzz::Input& input) {
+void run(const latents::Engine& engine, fuzz::Input& input) {
   const Size size{1 + input.take<std::uint8_t>() % 3u, 2 + input.take<std::uint8_t>() % 3u};
-  const std::size_t z = size.hyper_height() * size.hyper_width() * engine.model().hyper_channels();
-  const std::size_t y = size.height * size.width * engine.model().latent_channels();
-  if (y > 4096) return;
-  const Latents blank{std::vector<std::int32_t>(z), std::vector<std::int32_t>(y), std::vector<std::int32_t>(y)};
-  Latents target = blank, seen = blank, back = blank;
-  target.z = latents(input, z);
-  target.y = latents(input, y);
+  fuzz::Latents target(engine, size), seen = target, back;
+  if (target.y.size() > 4096) return;
+  target.fill(input);
   try {
-    const Sections sections = encode(engine, target, size, seen);
-    decode(engine, sections, size, back);
-    fuzz::require(back.z == seen.z && back.y == seen.y);
+    fuzz::Sections sections;
+    for (const auto& section : engine.encode({target.z.data(), target.y.data()}, size, seen.outputs(), 1)) {
+      sections.emplace_back(section.begin(), section.end());
+    }
+    fuzz::decode(engine, sections, size, nn::kMaxChannels, back, 1);
+    fuzz::require(back == seen);
   } catch (const std::invalid_argument&) {  // latents that the model cannot take
   }
-  Sections noise(sections_of(engine), input.rest());
-  for (auto& section : noise) {
-    if (!section.empty()) section[0] &= 0x0B;
-  }
+  fuzz::Sections noise(engine.model().sections(), input.rest());
+  fuzz::tame(noise);
   try {
-    decode(engine, noise, size, back);
+    fuzz::decode(engine, noise, size, nn::kMaxChannels, back, 1);
   } catch (const CorruptStream&) {
   }
 }
@@ -273,11 +202,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
   const bool other = (kind & 64) != 0;
   try {
     if (kind % 8 < 2 && kind >= 128) {
-      run(engine::Engine(fuzz::engine_of<engine::Engine>(base.arrays), hostile.changes(), base.z, base.y), input);
-    } else if (kind % 8 < 2) run(made<engine::Engine>(base, hostile, other), input);
-    else if (kind % 8 == 2) run_codes(hostile.arrays, input);
-    else if (kind % 8 == 3) run(made<groups::Engine>(base, hostile, other), input);
-    else run(made<mlic::Engine>(base, hostile, other), input);
+      const latents::Engine whole = engine_of(latents::read_gaussian, base.arrays);
+      run(latents::Engine(latents::vary(whole.model(), hostile.changes(), base.z, base.y)), input);
+    } else if (kind % 8 == 2) {
+      run_codes(hostile.arrays, input);
+    } else {
+      const Reader reader = kind % 8 < 2    ? latents::read_gaussian
+                            : kind % 8 == 3 ? latents::read_groups
+                                            : latents::read_slices;
+      run(made(reader, base, hostile, other), input);
+    }
   } catch (const std::invalid_argument&) {
   }
   return 0;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "fastlic/nn/arrays.hpp"
-#include "fastlic/engine/model.hpp"
+#include "fastlic/nn/fixed.hpp"
 #include "fastlic/nn/packed.hpp"
 
 namespace fastlic::codes {

@@ -63,35 +63,19 @@ void attend_row(const Requantiser& attended, std::int32_t* means, std::int16_t* 
   tools.kernels.requantise16(means, attended, {0, padded(attended.channels)}, out);
 }
 
-struct Positions {
-  std::vector<std::size_t> list;
-
-  static Positions all(std::size_t count) {
-    Positions out;
-    out.list.resize(count);
-    for (std::size_t i = 0; i < count; ++i) out.list[i] = i;
-    return out;
-  }
-  static Positions of(Parity parity, std::size_t height, std::size_t width) {
-    Positions out;
-    for (std::size_t r = 0; r < height; ++r) {
-      for (std::size_t c = parity.first(r); c < width; c += 2) out.list.push_back(r * width + c);
-    }
-    return out;
-  }
-};
+using Positions = std::vector<std::size_t>;
 
 // Keys normalised over positions, queries over the channels of a head.
 void attend_linear(const Attention& net, const Source& q, const Source& k, const Source& v, const Positions& to,
                    const Positions& at, const Target& out, const Tools& tools) {
-  const std::size_t dims = net.channels / net.heads, keys = at.list.size();
+  const std::size_t dims = net.channels / net.heads, keys = at.size();
   const std::size_t stride = padded(dims), runs = (keys + kRun - 1) / kRun;
   // [channel of k][channel of v], in units of 2^-8 of the values'; exact in double
   std::vector<double> context(net.heads * dims * stride);
   parallel_for(net.heads, tools.team, [&](std::size_t head) {
     const std::size_t first = head * dims;
     std::vector<std::int32_t> highest(dims, -kScore - 1);
-    for (const std::size_t position : at.list) {
+    for (const std::size_t position : at) {
       const std::int16_t* row = k.at(position) + first;
       for (std::size_t c = 0; c < dims; ++c) highest[c] = std::max<std::int32_t>(highest[c], row[c]);
     }
@@ -106,8 +90,8 @@ void attend_linear(const Attention& net, const Source& q, const Source& k, const
       const std::size_t begin = run * kRun, count = std::min(kRun, keys - begin);
       if (count < kRun) std::fill(weights.begin(), weights.end(), std::int16_t{0});
       for (std::size_t i = 0; i < count; ++i) {
-        const std::int16_t* row = k.at(at.list[begin + i]) + first;
-        const std::int16_t* value = v.at(at.list[begin + i]) + first;
+        const std::int16_t* row = k.at(at[begin + i]) + first;
+        const std::int16_t* value = v.at(at[begin + i]) + first;
         for (std::size_t c = 0; c < dims; ++c) {
           const std::int32_t weight = exp_of(tools.tables, highest[c] - row[c]);
           weights[c * kRun + i] = static_cast<std::int16_t>(weight);
@@ -127,12 +111,12 @@ void attend_linear(const Attention& net, const Source& q, const Source& k, const
     }
   });
   constexpr std::size_t kRows = 64;
-  parallel_for((to.list.size() + kRows - 1) / kRows, tools.team, [&](std::size_t chunk) {
+  parallel_for((to.size() + kRows - 1) / kRows, tools.team, [&](std::size_t chunk) {
     std::vector<std::int16_t> weights(dims);
     std::vector<std::int64_t> means(stride);
     std::vector<std::int32_t> row(padded(net.channels));
-    for (std::size_t i = chunk * kRows; i < std::min(to.list.size(), (chunk + 1) * kRows); ++i) {
-      const std::int16_t* scores = q.at(to.list[i]);
+    for (std::size_t i = chunk * kRows; i < std::min(to.size(), (chunk + 1) * kRows); ++i) {
+      const std::int16_t* scores = q.at(to[i]);
       for (std::size_t head = 0; head < net.heads; ++head) {
         const std::int16_t* own = scores + head * dims;
         const std::int32_t highest = *std::max_element(own, own + dims);
@@ -145,7 +129,7 @@ void attend_linear(const Attention& net, const Source& q, const Source& k, const
         tools.own.apply(weights.data(), &context[head * dims * stride], dims, total, means.data());
         for (std::size_t d = 0; d < dims; ++d) row[head * dims + d] = static_cast<std::int32_t>(means[d]);
       }
-      attend_row(net.attended, row.data(), out.at(to.list[i]), tools);
+      attend_row(net.attended, row.data(), out.at(to[i]), tools);
     }
   });
 }
@@ -162,11 +146,10 @@ bool leave_out_near(std::size_t position, std::size_t keys, std::size_t height, 
   const std::size_t row = position / width, column = position % width;
   std::array<std::size_t, (2 * kLocalReach + 1) * (2 * kLocalReach + 1)> near{};
   std::size_t count = 0;
-  const Parity anchors{true};
   for (std::size_t r = row - std::min(row, kLocalReach); r <= std::min(row + kLocalReach, height - 1); ++r) {
-    const std::size_t before = r / 2 * width + (r % 2 != 0 ? anchors.count(0, width) : 0);  // anchors above this row
+    const std::size_t before = kAnchors.before(r, width);
     for (std::size_t c = column - std::min(column, kLocalReach); c <= std::min(column + kLocalReach, width - 1); ++c) {
-      if ((r + c) % 2 == 1) near[count++] = before + (c - anchors.first(r)) / 2;
+      if ((r + c) % 2 == 1) near[count++] = before + (c - kAnchors.first(r)) / 2;
     }
   }
   if (count == keys) return false;
@@ -178,7 +161,7 @@ bool leave_out_near(std::size_t position, std::size_t keys, std::size_t height, 
 // map if keys near a query are left out, else 0.
 void attend_softmax(const Attention& net, const Source& q, const Source& k, const Source& v, const Positions& to,
                     const Positions& at, std::size_t width, const Target& out, const Tools& tools) {
-  const std::size_t dims = net.channels / net.heads, keys = at.list.size(), columns = padded(keys);
+  const std::size_t dims = net.channels / net.heads, keys = at.size(), columns = padded(keys);
   const std::size_t depth = dims + dims % 2;
   constexpr std::size_t kRows = 14;           // one block of the multiplication
   constexpr std::size_t kSoftened = 1 << 15;  // weights whose sum surely fits int32
@@ -189,28 +172,28 @@ void attend_softmax(const Attention& net, const Source& q, const Source& k, cons
     nn::WideMatrix keys_matrix(depth, keys), values_matrix(runs * kRun, dims);
     for (std::size_t j = 0; j < keys; ++j) {
       for (std::size_t d = 0; d < dims; ++d) {
-        keys_matrix.set(d, j, k.at(at.list[j])[first + d]);
-        values_matrix.set(j, d, v.at(at.list[j])[first + d]);
+        keys_matrix.set(d, j, k.at(at[j])[first + d]);
+        values_matrix.set(j, d, v.at(at[j])[first + d]);
       }
     }
     const std::vector<std::int32_t> zeros(std::max(columns, value_columns));
     const Score score = score_of(net.score, head);
-    parallel_for((to.list.size() + kRows - 1) / kRows, tools.team, [&](std::size_t chunk) {
-      const std::size_t begin = chunk * kRows, count = std::min(kRows, to.list.size() - begin);
+    parallel_for((to.size() + kRows - 1) / kRows, tools.team, [&](std::size_t chunk) {
+      const std::size_t begin = chunk * kRows, count = std::min(kRows, to.size() - begin);
       Buffer<std::int16_t> queries(count * depth), weights(count * runs * kRun);
       Buffer<std::int32_t> scores(count * columns), sums(count * value_columns);
       std::vector<std::int64_t> totals(count), means(count * dims);
       const std::int32_t* start[kRows];
       std::fill_n(start, count, zeros.data());
       for (std::size_t i = 0; i < count; ++i) {
-        std::memcpy(&queries[i * depth], q.at(to.list[begin + i]) + first, dims * sizeof queries[0]);
+        std::memcpy(&queries[i * depth], q.at(to[begin + i]) + first, dims * sizeof queries[0]);
       }
       tools.kernels.multiply_wide(
           {queries.data(), depth, count, keys_matrix.data.data(), depth, columns, start, scores.data()});
       for (std::size_t i = 0; i < count; ++i) {
         std::int32_t* row = &scores[i * columns];
         std::int32_t highest = tools.own.score(row, columns, score);
-        const bool masked = width != 0 && leave_out_near(to.list[begin + i], at.list.size(), height, width, row);
+        const bool masked = width != 0 && leave_out_near(to[begin + i], at.size(), height, width, row);
         // What is left out, or behind the last key, is too far below any score to weigh anything.
         std::fill(row + keys, row + columns, kLeftOut);
         if (masked || columns != keys) highest = *std::max_element(row, row + keys);
@@ -234,7 +217,7 @@ void attend_softmax(const Attention& net, const Source& q, const Source& k, cons
       }
       for (std::size_t i = 0; i < count; ++i) {
         // Heads share a row: each writes its own channels of the means, requantised once all are there.
-        std::int16_t* to_row = out.at(to.list[begin + i]) + first;
+        std::int16_t* to_row = out.at(to[begin + i]) + first;
         for (std::size_t d = 0; d < dims; ++d) {
           const std::int64_t mean =
               floor_divide(means[i * dims + d] * (2 << kValueBits) + totals[i], 2 * totals[i]);
@@ -290,7 +273,7 @@ void inter_context(const Attention& net, bool linear, const Source& decoded, con
   project(net.value, decoded, work.mixed, work.value, tools);
   const Target attended = work.attended.shape(decoded.height, decoded.width, net.channels);
   std::fill_n(attended.data, attended.positions() * attended.stride, std::int16_t{0});
-  const Positions all = Positions::all(decoded.positions());
+  const Positions all = latents::Region{}.list(decoded.height, decoded.width);
   const Source q = work.query.source(), k = work.key.source(), v = work.value.source();
   if (linear) {
     attend_linear(net, q, k, v, all, all, attended, tools);
@@ -308,7 +291,7 @@ void intra_context(const Attention& net, bool linear, const Source& previous_oth
   const std::size_t h = previous_others.height, w = previous_others.width;
   const Target attended = work.attended.shape(h, w, net.channels);
   std::fill_n(attended.data, attended.positions() * attended.stride, std::int16_t{0});
-  const Positions to = Positions::of({false}, h, w), at = Positions::of({true}, h, w);
+  const Positions to = latents::Region::of(kAnchors.other()).list(h, w), at = latents::Region::of(kAnchors).list(h, w);
   const Source q = work.query.source(), k = work.key.source(), v = work.value.source();
   if (linear) {
     attend_linear(net, q, k, v, to, at, attended, tools);
@@ -318,9 +301,9 @@ void intra_context(const Attention& net, bool linear, const Source& previous_oth
   tail(net, as_source(attended), out, work, tools);
 }
 
-void local_context(const LocalAttention& net, const std::int32_t* latent, std::size_t channels, const Target& out,
-                   Workspace& work, const Tools& tools) {
-  const std::size_t h = out.height, w = out.width, c = channels, block = padded(c);
+void local_context(const LocalAttention& net, const Latents& latent, const Target& out, Workspace& work,
+                   const Tools& tools) {
+  const std::size_t h = out.height, w = out.width, c = latent.channels, block = padded(c);
   const std::size_t dims = c / kLocalHeads;
   // Queries, keys and values of every anchor, head by head: channels enter the heads interleaved. Everything else is
   // zero before the layer norm and after it: one row serves all of it.
@@ -342,10 +325,9 @@ void local_context(const LocalAttention& net, const std::int32_t* latent, std::s
     apply(net.qkv, normal.data(), block, 1, mixed.data(), wide, tools);  // of zeros
     arrange(mixed.data(), common.data());
     for (std::size_t r = 0; r < h; ++r) {
-      const Parity anchors{true};
-      const std::size_t first = anchors.first(r), count = anchors.count(r, w);
+      const std::size_t first = kAnchors.first(r), count = kAnchors.count(r, w);
       for (std::size_t i = 0; i < count; ++i) {
-        normalise(latent + (r * w + first + 2 * i) * c, c, net.epsilon[0], &normal[i * block]);
+        normalise(latent.data + (r * w + first + 2 * i) * latent.stride, c, net.epsilon[0], &normal[i * block]);
       }
       apply(net.qkv, normal.data(), block, count, mixed.data(), wide, tools);
       for (std::size_t i = 0; i < count; ++i) arrange(&mixed[i * wide], qkv.at(r, first + 2 * i));
@@ -353,7 +335,7 @@ void local_context(const LocalAttention& net, const std::int32_t* latent, std::s
   }
   const std::size_t outputs = net.proj.outputs, columns = net.proj.columns();
   parallel_for(h, tools.team, [&](std::size_t r) {
-    const Parity others{false};
+    const latents::Colour others = kAnchors.other();
     const std::size_t first = others.first(r), count = others.count(r, w);
     Buffer<std::int16_t> windows(count * kTokens * block);
     Buffer<std::int32_t> attended(kTokens * block);

@@ -1,6 +1,7 @@
 // Global and local attention.
 #pragma once
 
+#include "fastlic/latents/colour.hpp"
 #include "fastlic/nn/convolve.hpp"
 #include "fastlic/mlic/kernels.hpp"
 #include "fastlic/mlic/model.hpp"
@@ -21,12 +22,7 @@ inline Tools tools_for(Isa isa, const Tables& tables, Team& team) {
   return {{nn::kernels(isa), nn::layer_kernels(isa), tables.tail, team}, kernels(isa), tables};
 }
 
-// Columns of one parity in one row, from `first` on, every second one. Anchors have an odd row + column.
-struct Parity {
-  bool anchors;
-  std::size_t first(std::size_t row) const noexcept { return (row + (anchors ? 1 : 0)) % 2; }
-  std::size_t count(std::size_t row, std::size_t width) const noexcept { return (width - first(row) + 1) / 2; }
-};
+constexpr latents::Colour kAnchors{1};
 
 // Memory of one run, shared by all slices.
 struct Workspace {
@@ -43,8 +39,14 @@ void inter_context(const Attention& net, bool linear, const Source& decoded, con
 void intra_context(const Attention& net, bool linear, const Source& previous_others, const Source& previous_anchors,
                    const Source& current_anchors, const Target& out, Workspace& work, const Tools& tools);
 
-// Windows of anchors around every other position. latent: [positions][channels] in units of 2^-6, zero but at anchors.
-void local_context(const LocalAttention& net, const std::int32_t* latent, std::size_t channels, const Target& out,
-                   Workspace& work, const Tools& tools);
+// A group's channels of a latent in units of 2^-6, position by position, `stride` apart.
+struct Latents {
+  const std::int32_t* data;
+  std::size_t stride, channels;
+};
+
+// Windows of anchors around every other position. Of the latents, only those of anchors are read.
+void local_context(const LocalAttention& net, const Latents& latents, const Target& out, Workspace& work,
+                   const Tools& tools);
 
 }  // namespace fastlic::mlic

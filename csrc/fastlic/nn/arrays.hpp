@@ -32,6 +32,10 @@ class ArrayReader {
   explicit ArrayReader(const Arrays& arrays) : arrays_(arrays) {}
 
   bool has(const std::string& name) const { return arrays_.count(name) != 0; }
+  bool has(const std::string& name, Type type) const {
+    const auto found = arrays_.find(name);
+    return found != arrays_.end() && found->second.type == type;
+  }
   const ArrayRef& get(const std::string& name, Type type, std::size_t rank) const;
   std::span<const std::int32_t> int32s(const std::string& name) const;
   std::span<const std::uint8_t> uint8s(const std::string& name) const;

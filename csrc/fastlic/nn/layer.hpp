@@ -1,5 +1,4 @@
-// Integer layers of the slice-by-slice models, packed for the kernels. Arithmetic is that of
-// fastlic/entropy/checkerboard/layers.py; reader.hpp makes them from arrays.
+// Integer layers, packed for the kernels. Arithmetic is that of fastlic/integers; reader.hpp makes them from arrays.
 #pragma once
 
 #include <array>
@@ -62,6 +61,8 @@ struct Layer {
   GeluChannel gelu;
 
   std::size_t columns() const noexcept { return padded(outputs); }
+  // Largest magnitude of an output.
+  std::int32_t limit() const noexcept { return parts[0].requantiser.limit; }
 };
 
 using Stack = std::vector<Layer>;

@@ -1,6 +1,7 @@
 #include "fastlic/nn/reader.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <limits>
 
@@ -9,6 +10,7 @@ namespace {
 
 
 constexpr unsigned kFineBits = 12, kExponents = 16;  // GELU counts in units of 2^-12
+constexpr std::size_t kMaxTaps = 81;
 constexpr std::size_t kNowhere = std::numeric_limits<std::size_t>::max();
 
 std::size_t channels_of(const Inputs& inputs) {
@@ -21,6 +23,10 @@ std::size_t size_of(const Inputs& inputs) {
   std::size_t sum = 0;
   for (const Block& block : inputs) sum += block.size;
   return sum;
+}
+
+void require_square(const RawLayer& raw) {
+  require(raw.rows == raw.columns && raw.rows % 2 == 1, raw.name + ".weight", "must have an odd square kernel up to 9x9");
 }
 
 // Where in a row each input lies.
@@ -36,17 +42,19 @@ std::vector<std::size_t> places(const Inputs& inputs) {
 
 // Taps of the outputs (up * u + row, up * v + column), as distances from (u, v).
 std::vector<Tap> taps_of(const RawLayer& raw, int row, int column) {
-  const int half = static_cast<int>(raw.kernel / 2);
+  // A convolution (padding k/2) gathers from out + i - k/2. A transposed one of stride s adds input u to outputs
+  // s * u + i - k/2, so output o = s * u' + p gathers, over taps i of the right residue, from u' + (p + k/2 - i) / s.
+  const int half = static_cast<int>(raw.rows / 2), stride = static_cast<int>(raw.up);
   const int phase[2] = {row, column};
   std::vector<Tap> taps;
-  for (std::size_t i = 0; i < raw.kernel; ++i) {
-    for (std::size_t j = 0; j < raw.kernel; ++j) {
+  for (std::size_t i = 0; i < raw.rows; ++i) {
+    for (std::size_t j = 0; j < raw.columns; ++j) {
       int from[2] = {static_cast<int>(i) - half, static_cast<int>(j) - half};
       bool live = true;
-      for (int axis = 0; raw.kind == kTransposed && axis < 2; ++axis) {
+      for (int axis = 0; raw.transposed && axis < 2; ++axis) {
         const int distance = phase[axis] - from[axis];
-        live = live && distance % 2 == 0;
-        from[axis] = distance / 2;
+        live = live && distance % stride == 0;
+        from[axis] = distance / stride;
       }
       if (live) taps.push_back({{from[0], from[1]}, i, j});
     }
@@ -55,7 +63,7 @@ std::vector<Tap> taps_of(const RawLayer& raw, int row, int column) {
 }
 
 bool fits_winograd(const RawLayer& raw, bool positive) {
-  if (raw.kernel == 1 || raw.kind == kHalved) return false;
+  if (raw.rows == 1 || raw.kind == kHalved || raw.input_limit > magnitude_limit(kMaxWinogradBits)) return false;
   for (std::size_t out = 0; out < raw.outputs; ++out) {
     if (raw.reach(out, positive) > kWinogradReach) return false;
   }
@@ -147,39 +155,69 @@ bool rectified(const Layer& layer) {
 std::int64_t RawLayer::reach(std::size_t out, bool positive) const {
   std::int64_t up = 0, down = 0;
   for (std::size_t in = 0; in < inputs; ++in) {
-    for (std::size_t tap = 0; tap < kernel * kernel; ++tap) {
-      const int value = at(out, in, tap / kernel, tap % kernel);
+    for (std::size_t tap = 0; tap < rows * columns; ++tap) {
+      const int value = at(out, in, tap / columns, tap % columns);
       (value < 0 ? down : up) += std::abs(value);
     }
   }
-  return (positive ? std::max(up, down) : up + down) * kActivation;
+  return (positive ? std::max(up, down) : up + down) * input_limit;
+}
+
+void require_fits(const std::string& name, std::size_t channel, std::int64_t reach, std::int32_t bias) {
+  const std::int64_t worst = reach + std::abs(std::int64_t{bias});
+  require(worst <= std::numeric_limits<std::int32_t>::max(), name,
+          "can overflow: channel " + std::to_string(channel) + " reaches " + std::to_string(worst));
+}
+
+void Reader::geometry(RawLayer& raw) const {
+  const std::string name = raw.name + ".geometry";
+  if (!arrays_.has(name, Type::uint8)) {
+    const auto numbers = arrays_.int32s(name);
+    require(numbers.size() == 2 && numbers[0] >= kPlain && numbers[0] <= kHalved && numbers[1] >= 1, name,
+            "must be kind and groups");
+    raw.kind = numbers[0];
+    raw.groups = static_cast<std::size_t>(numbers[1]);
+    raw.transposed = raw.kind == kTransposed;
+    raw.up = raw.kind == kTransposed || raw.kind == kShuffled ? 2 : 1;
+    return;
+  }
+  const auto numbers = arrays_.uint8s(name);
+  require(numbers.size() == 3 || numbers.size() == 4, name,
+          "must be stride, transposed, input bits, and the shuffle if there is one");
+  const unsigned stride = numbers[0], shuffle = numbers.size() == 4 ? numbers[3] : 1;
+  require(numbers[1] <= 1, name, "must have 0 or 1 for transposed");
+  raw.transposed = numbers[1] == 1;
+  require(stride == 1 || (stride == 2 && raw.transposed), name,
+          "must be a convolution of stride 1 or a transposed one of stride 1 or 2");
+  require(numbers[2] >= 2 && numbers[2] <= kMaxActivationBits, name, "must have 2 to 16 input bits");
+  require(shuffle == 1 || (shuffle == 2 && !raw.transposed), name,
+          "must have 1 for shuffle, or 2 for a plain convolution with four outputs for each channel");
+  raw.kind = shuffle == 2 ? kShuffled : raw.transposed ? kTransposed : kPlain;
+  raw.groups = 1;
+  raw.up = stride * shuffle;
+  raw.input_limit = magnitude_limit(numbers[2]);
 }
 
 RawLayer Reader::raw(const std::string& name, std::size_t inputs, bool depthwise) const {
   const ArrayRef& weight = arrays_.get(name + ".weight", Type::int8, 4);
-  const auto geometry = arrays_.int32s(name + ".geometry");
-  require(geometry.size() == 2 && geometry[0] >= kPlain && geometry[0] <= kHalved && geometry[1] >= 1,
-          name + ".geometry", "must be kind and groups");
   RawLayer raw;
   raw.name = name;
   raw.weight = static_cast<const std::int8_t*>(weight.data);
-  raw.kind = geometry[0];
-  raw.groups = static_cast<std::size_t>(geometry[1]);
-  raw.outputs = weight.shape[raw.kind == kTransposed ? 1 : 0];
-  raw.inputs = weight.shape[raw.kind == kTransposed ? 0 : 1];
-  raw.kernel = weight.shape[2];
+  geometry(raw);
+  raw.outputs = weight.shape[raw.transposed ? 1 : 0];
+  raw.inputs = weight.shape[raw.transposed ? 0 : 1];
+  raw.rows = weight.shape[2];
+  raw.columns = weight.shape[3];
   raw.bias = arrays_.int32s(name + ".bias");
-  require(weight.shape[3] == raw.kernel && raw.kernel % 2 == 1 && raw.kernel <= 9, name + ".weight",
-          "must have an odd square kernel up to 9x9");
+  require(raw.rows >= 1 && raw.columns >= 1 && raw.rows * raw.columns <= kMaxTaps, name + ".weight",
+          "must have a kernel of 1 to 81 taps");
   require(raw.outputs >= 1 && raw.outputs <= 4 * kMaxChannels && raw.bias.size() == raw.outputs,
           name + ".bias", "must have one number per output channel");
   const std::size_t groups = depthwise ? inputs : 1;
   require(raw.groups == groups && raw.inputs == inputs / groups && (!depthwise || raw.outputs == inputs), name,
           "must read " + std::to_string(inputs) + " channels in " + std::to_string(groups) + " groups");
-  for (std::size_t out = 0; out < raw.outputs; ++out) {
-    require(raw.reach(out) + std::abs(std::int64_t{raw.bias[out]}) <= std::numeric_limits<std::int32_t>::max(), name,
-            "can overflow in channel " + std::to_string(out));
-  }
+  // Every sum of any subset of products, plus the bias, must fit int32: then so does every partial sum in any order.
+  for (std::size_t out = 0; out < raw.outputs; ++out) require_fits(name, out, raw.reach(out), raw.bias[out]);
   return raw;
 }
 
@@ -235,26 +273,33 @@ Part Reader::part(const RawLayer& raw, const Inputs& inputs, const Outputs& outp
   return part;
 }
 
-Layer Reader::layer(const std::string& name, const Inputs& inputs, unsigned bits, bool positive) const {
+Layer Reader::layer(const std::string& name, const Inputs& inputs, unsigned bits, std::int32_t limit,
+                    bool positive) const {
   const RawLayer raw = this->raw(name, channels_of(inputs));
+  require_square(raw);
+  const auto bits_of = [](std::int32_t magnitude) {
+    return std::to_string(1 + std::bit_width(static_cast<std::uint32_t>(magnitude)));
+  };
+  require(limit <= raw.input_limit, name,
+          "accepts " + bits_of(raw.input_limit) + "-bit activations, its input has " + bits_of(limit) + " bits");
   Layer layer;
   layer.depth = size_of(inputs);
   const std::size_t step = raw.kind == kShuffled ? 4 : 1;
   require(raw.outputs % step == 0, name, "must have a multiple of four outputs before its shuffle");
   layer.outputs = raw.outputs / step;
-  layer.up = raw.kind == kTransposed || raw.kind == kShuffled ? 2 : 1;
+  layer.up = raw.up;
   layer.down = raw.kind == kHalved ? 2 : 1;
   std::vector<std::vector<Tap>> taps;
   const bool fits = fits_winograd(raw, positive);
   for (std::size_t p = 0; p < layer.up * layer.up; ++p) {
-    taps.push_back(taps_of(raw, static_cast<int>(p / 2), static_cast<int>(p % 2)));
+    taps.push_back(taps_of(raw, static_cast<int>(p / layer.up), static_cast<int>(p % layer.up)));
     if (fits) layer.splits = std::max(layer.splits, reach_of(taps.back()));
   }
   for (std::size_t p = 0; p < taps.size(); ++p) {
     const Outputs outputs{raw.kind == kShuffled ? p : 0, step, bits};
     Part out = part(raw, inputs, outputs, layer.splits > 0 ? std::vector<Tap>{} : taps[p]);
-    out.row = p / 2;
-    out.column = p % 2;
+    out.row = p / layer.up;
+    out.column = p % layer.up;
     if (layer.splits > 0) out.pieces = pieces_of(raw, taps[p], inputs, outputs, layer.splits);
     layer.parts.push_back(std::move(out));
   }
@@ -262,15 +307,25 @@ Layer Reader::layer(const std::string& name, const Inputs& inputs, unsigned bits
   return layer;
 }
 
-Layer Reader::dense(const std::string& name, const Inputs& inputs, unsigned bits) const {
-  Layer out = layer(name, inputs, bits);
+Layer Reader::dense(const std::string& name, const Inputs& inputs, unsigned bits, std::int32_t limit) const {
+  Layer out = layer(name, inputs, bits, limit);
   require(keeps_size({out}) && out.parts[0].taps.size() == 1, name, "must be a 1x1 layer");
+  return out;
+}
+
+Layer Reader::matrix(const RawLayer& raw, const Inputs& inputs, std::vector<Tap> taps, unsigned bits) const {
+  Layer out;
+  out.outputs = raw.outputs;
+  out.depth = taps.size() * size_of(inputs);
+  out.parts.push_back(part(raw, inputs, {0, 1, bits}, std::move(taps)));
+  out.parts[0].taps = {{0, 0}};
   return out;
 }
 
 Layer Reader::board(const std::string& name, const Inputs& inputs) const {
   const RawLayer raw = this->raw(name, channels_of(inputs));
-  require(raw.kind == kPlain && raw.kernel > 1, name, "must be a plain layer of 3x3 or more");
+  require_square(raw);
+  require(raw.kind == kPlain && raw.rows > 1, name, "must be a plain layer of 3x3 or more");
   std::vector<Tap> taps = taps_of(raw, 0, 0);
   std::erase_if(taps, [](const Tap& tap) { return (tap.offset.row + tap.offset.column) % 2 == 0; });
   Layer layer;
@@ -283,7 +338,7 @@ Layer Reader::board(const std::string& name, const Inputs& inputs) const {
 
 Depthwise Reader::depthwise(const std::string& name, std::size_t channels, unsigned bits) const {
   const RawLayer raw = this->raw(name, channels, true);
-  require(raw.kernel == 3 && raw.kind == kPlain, name, "must be a 3x3 layer");
+  require(raw.rows == 3 && raw.columns == 3 && raw.kind == kPlain, name, "must be a 3x3 layer");
   Depthwise out;
   out.channels = channels;
   out.weights.assign(9 * padded(channels), 0);
@@ -297,20 +352,27 @@ Depthwise Reader::depthwise(const std::string& name, std::size_t channels, unsig
   return out;
 }
 
-Stack Reader::stack(const std::string& name, Inputs inputs, unsigned last_bits) const {
+Stack Reader::stack(const std::string& name, Inputs inputs, Widths widths) const {
   const std::size_t count = count_layers(arrays_, name);
-  require(count > 0, name + ".0", "is missing");
+  require(count > 0, name + ".0.geometry", "is missing");
   Stack out;
   for (std::size_t i = 0; i < count; ++i) {
-    const unsigned bits = i + 1 == count ? last_bits : kActivationBits;
-    out.push_back(layer(name + "." + std::to_string(i), inputs, bits, i > 0 && rectified(out.back())));
+    const unsigned bits = i + 1 == count ? widths.last : widths.inner;
+    const std::int32_t limit = i == 0 ? widths.input : out.back().limit();
+    out.push_back(layer(name + "." + std::to_string(i), inputs, bits, limit, i > 0 && rectified(out.back())));
     inputs = {out.back().outputs};
   }
   return out;
 }
 
-Stack Reader::dense_stack(const std::string& name, const Inputs& inputs, unsigned last_bits) const {
-  Stack out = stack(name, inputs, last_bits);
+Stack Reader::same_size_stack(const std::string& name, const Inputs& inputs, Widths widths) const {
+  Stack out = stack(name, inputs, widths);
+  require(keeps_size(out), name, "must keep its size");
+  return out;
+}
+
+Stack Reader::dense_stack(const std::string& name, const Inputs& inputs, Widths widths) const {
+  Stack out = stack(name, inputs, widths);
   require(keeps_size(out), name, "must be 1x1 layers");
   for (const Layer& layer : out) require(layer.parts[0].taps.size() == 1, name, "must be 1x1 layers");
   return out;

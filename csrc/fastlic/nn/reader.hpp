@@ -29,20 +29,32 @@ struct Block {
 
 using Inputs = std::vector<Block>;
 
+// Bits of a stack's outputs, those of its last layer apart, and the largest magnitude of what its first layer reads.
+struct Widths {
+  unsigned inner = kActivationBits, last = kActivationBits;
+  std::int32_t input = kActivation;
+};
+
 struct RawLayer {
   std::string name;
   const std::int8_t* weight = nullptr;
-  std::size_t outputs = 0, inputs = 0, kernel = 0, groups = 0;
+  std::size_t outputs = 0, inputs = 0, rows = 0, columns = 0, groups = 0;  // rows and columns of the kernel
   int kind = kPlain;
+  bool transposed = false;
+  std::size_t up = 1;  // what sizes are multiplied by
+  std::int32_t input_limit = kActivation;
   std::span<const std::int32_t> bias;
 
   std::int8_t at(std::size_t out, std::size_t in, std::size_t i, std::size_t j) const {
-    const std::size_t plane = kind == kTransposed ? in * outputs + out : out * inputs + in;
-    return weight[(plane * kernel + i) * kernel + j];
+    const std::size_t plane = transposed ? in * outputs + out : out * inputs + in;
+    return weight[(plane * rows + i) * columns + j];
   }
   // Largest magnitude of a sum of any of its products; `positive`: no input is below zero.
   std::int64_t reach(std::size_t out, bool positive = false) const;
 };
+
+// Refuses a layer whose sums of products, of at most `reach`, could leave int32 together with this bias.
+void require_fits(const std::string& name, std::size_t channel, std::int64_t reach, std::int32_t bias);
 
 // One tap of a part and where it stands in the stored kernel.
 struct Tap {
@@ -60,6 +72,7 @@ class Reader {
     return read_requantiser(arrays_, prefix, channels, bits);
   }
 
+  // Geometry is int32 (kind, groups), or uint8 (stride, transposed, bits of inputs, and 2 if outputs are shuffled).
   RawLayer raw(const std::string& name, std::size_t inputs, bool depthwise = false) const;
 
   // Output channels first, first + step, ... of a kernel as one part.
@@ -69,24 +82,30 @@ class Reader {
   };
   Part part(const RawLayer& raw, const Inputs& inputs, const Outputs& outputs, std::vector<Tap> taps) const;
 
-  // Any layer; the last of a network may be wider than an activation. `positive`: no input is below zero, which lets
-  // more layers use Winograd's transform.
+  // Any layer with an odd square kernel; the last of a network may be wider than an activation. `positive`: no input
+  // is below zero, which lets more layers use Winograd's transform.
   Layer layer(const std::string& name, const Inputs& inputs, unsigned bits = kActivationBits,
-              bool positive = false) const;
+              std::int32_t limit = kActivation, bool positive = false) const;
   // A 1x1 layer.
-  Layer dense(const std::string& name, const Inputs& inputs, unsigned bits = kActivationBits) const;
+  Layer dense(const std::string& name, const Inputs& inputs, unsigned bits = kActivationBits,
+              std::int32_t limit = kActivation) const;
+  // A layer before which the inputs of all taps are gathered into one row: a matrix [taps * inputs][outputs].
+  Layer matrix(const RawLayer& raw, const Inputs& inputs, std::vector<Tap> taps, unsigned bits) const;
   // A plain layer's taps at odd distances: all that one colour of a checkerboard sees of the other.
   Layer board(const std::string& name, const Inputs& inputs) const;
   Depthwise depthwise(const std::string& name, std::size_t channels, unsigned bits) const;
   // Layers name.0, name.1, ...
-  Stack stack(const std::string& name, Inputs inputs, unsigned last_bits = kActivationBits) const;
+  Stack stack(const std::string& name, Inputs inputs, Widths widths = {}) const;
+  // The same, of layers that keep the map's size.
+  Stack same_size_stack(const std::string& name, const Inputs& inputs, Widths widths = {}) const;
   // The same without convolutions.
-  Stack dense_stack(const std::string& name, const Inputs& inputs, unsigned last_bits) const;
+  Stack dense_stack(const std::string& name, const Inputs& inputs, Widths widths) const;
 
   // tables.tail
   TailLines tail_lines() const;
 
  private:
+  void geometry(RawLayer& raw) const;
   GeluChannel gelu(const std::string& name, const RawLayer& raw, std::size_t step, std::int32_t limit) const;
 
   const ArrayReader& arrays_;

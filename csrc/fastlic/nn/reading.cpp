@@ -1,8 +1,5 @@
 #include "fastlic/nn/reading.hpp"
 
-#include <algorithm>
-#include <cmath>
-#include <limits>
 #include <stdexcept>
 
 namespace fastlic::nn {
@@ -73,31 +70,6 @@ std::size_t count_layers(const ArrayReader& reader, const std::string& name) {
   std::size_t count = 0;
   while (reader.has(name + "." + std::to_string(count) + ".geometry")) ++count;
   return count;
-}
-
-double fewest_bits(const CdfTables& tables) {
-  return tables.precision() - std::log2(static_cast<double>(tables.likeliest()));
-}
-
-Thresholds read_thresholds(const ArrayReader& reader, std::size_t rows) {
-  const auto values = reader.int32s("y.thresholds");
-  require(std::is_sorted(values.begin(), values.end()), "y.thresholds", "must be in ascending order");
-  require(values.size() < rows, "y.thresholds",
-          "choose among " + std::to_string(values.size() + 1) + " rows, the table has " + std::to_string(rows));
-  Thresholds out;
-  out.count = values.size();
-  std::size_t size = 1;
-  while (size <= out.count) size *= 2;
-  out.values.assign(size, std::numeric_limits<std::int32_t>::max());
-  std::copy(values.begin(), values.end(), out.values.begin());
-  return out;
-}
-
-std::vector<std::int32_t> read_medians(const ArrayReader& reader, const CdfTables& tables) {
-  const auto medians = reader.int32s("z.median");
-  require(!medians.empty() && medians.size() <= tables.rows(), "z.median",
-          "has " + std::to_string(medians.size()) + " channels, the table of z " + std::to_string(tables.rows()));
-  return {medians.begin(), medians.end()};
 }
 
 const ArrayRef& ArrayReader::get(const std::string& name, Type type, std::size_t rank) const {

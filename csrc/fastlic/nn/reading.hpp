@@ -4,7 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "fastlic/cdf_tables.hpp"
 #include "fastlic/nn/arrays.hpp"
 #include "fastlic/nn/fixed.hpp"
 
@@ -30,14 +29,5 @@ Requantiser selected(const Requantiser& all, std::size_t first, std::size_t coun
 
 // How many layers name.0, name.1, ... there are.
 std::size_t count_layers(const ArrayReader& reader, const std::string& name);
-
-// Bits of the cheapest symbol of any row. Asks the tables, since arrays of the same name may say anything.
-double fewest_bits(const CdfTables& tables);
-
-// y.thresholds, for a table of that many rows.
-Thresholds read_thresholds(const ArrayReader& reader, std::size_t rows);
-
-// z.median, for z's tables.
-std::vector<std::int32_t> read_medians(const ArrayReader& reader, const CdfTables& tables);
 
 }  // namespace fastlic::nn

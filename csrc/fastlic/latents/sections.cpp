@@ -1,15 +1,17 @@
-#include "fastlic/engine/sections.hpp"
+#include "fastlic/latents/sections.hpp"
 
 #include <algorithm>
 #include <stdexcept>
 #include <string>
 
-#include "fastlic/engine/model.hpp"
+#include "fastlic/nn/fixed.hpp"
 #include "fastlic/errors.hpp"
 #include "fastlic/rans.hpp"
 
-namespace fastlic::engine {
+namespace fastlic::latents {
 namespace {
+
+using namespace fastlic::nn;
 
 // Position by position, channel c uses row c.
 Buffer<std::uint8_t> hyper_indexes(std::size_t positions, std::size_t channels) {
@@ -80,4 +82,4 @@ void decode_hyper(std::span<const std::uint8_t> data, std::size_t positions, std
   decoder.finish();
 }
 
-}  // namespace fastlic::engine
+}  // namespace fastlic::latents

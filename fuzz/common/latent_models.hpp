@@ -1,15 +1,18 @@
-// A small fixed model of engine/engine.hpp, with and without its masked context.
+// Small fixed models of latents/engine.hpp, and what targets do with them.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "fastlic/engine/engine.hpp"
+#include "fastlic/latents/engine.hpp"
+#include "fastlic/errors.hpp"
+#include "harness.hpp"
 
 namespace fastlic::fuzz {
 
@@ -97,16 +100,56 @@ inline EngineArrays engine_arrays(bool contextual) {
 
 // The coder's tables `name` in a model's arrays.
 inline std::shared_ptr<const CdfTables> tables_of(const nn::Arrays& arrays, const std::string& name) {
-  const engine::ArrayReader read(arrays);
+  const nn::ArrayReader read(arrays);
   const auto precision = read.int32s(name + ".precision");
   return std::make_shared<const CdfTables>(read.int32s(name + ".cdf"), read.int32s(name + ".lengths"),
                                            read.int32s(name + ".offsets"), read.uint8s(name + ".shifts"),
                                            precision.empty() ? 0 : static_cast<unsigned>(precision[0]));
 }
 
-template <class Engine>
-Engine engine_of(const nn::Arrays& arrays) {
-  return {arrays, tables_of(arrays, "z.tables"), tables_of(arrays, "y.tables")};
+using Reader = decltype(&latents::read_groups);
+
+inline latents::Engine engine_of(Reader reader, const nn::Arrays& arrays) {
+  return latents::Engine(reader(arrays, tables_of(arrays, "z.tables"), tables_of(arrays, "y.tables")));
+}
+
+struct Latents {
+  std::vector<std::int32_t> z, y, symbols;
+  bool operator==(const Latents&) const = default;
+
+  Latents() = default;
+  Latents(const latents::Engine& engine, latents::Size size)
+      : z(size.hyper_positions() * engine.model().hyper_channels()),
+        y(size.positions() * engine.model().latent_channels),
+        symbols(y.size()) {}
+  latents::Outputs outputs() { return {z.data(), y.data(), symbols.data()}; }
+
+  // Mostly small; some at the limit.
+  void fill(Input& input) {
+    for (auto* map : {&z, &y}) {
+      for (std::int32_t& value : *map) {
+        const int byte = input.take<std::int8_t>();
+        value = byte * (std::abs(byte) > 120 ? nn::kLatentLimit / 128 : std::abs(byte) > 100 ? 1000 : 4);
+      }
+    }
+  }
+};
+
+using Sections = std::vector<std::vector<std::uint8_t>>;
+
+inline void decode(const latents::Engine& engine, const Sections& sections, latents::Size size, std::size_t groups,
+                   Latents& out, unsigned threads) {
+  const std::vector<std::span<const std::uint8_t>> spans(sections.begin(), sections.end());
+  engine.check_sizes(spans, size);
+  out = Latents(engine, size);
+  engine.decode(spans, size, groups, out.outputs(), threads);
+}
+
+// One-lane headers with a side stream or without reach further than random ones.
+inline void tame(Sections& sections) {
+  for (auto& section : sections) {
+    if (!section.empty()) section[0] &= 0x0B;
+  }
 }
 
 }  // namespace fastlic::fuzz

@@ -8,9 +8,7 @@
 #include "fastlic/cdf_tables.hpp"
 #include "fastlic/nn/fixed.hpp"
 
-namespace fastlic::engine {
-
-using namespace fastlic::nn;
+namespace fastlic::latents {
 
 using Bytes = std::vector<std::uint8_t>;
 
@@ -34,4 +32,4 @@ Bytes encode_hyper(const std::int32_t* symbols, std::size_t positions, std::size
 void decode_hyper(std::span<const std::uint8_t> data, std::size_t positions, std::size_t channels,
                   const CdfTables& tables, std::int32_t* symbols);
 
-}  // namespace fastlic::engine
+}  // namespace fastlic::latents

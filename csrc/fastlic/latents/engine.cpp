@@ -1,0 +1,232 @@
+#include "fastlic/latents/engine.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "fastlic/latents/schedules.hpp"
+#include "fastlic/parallel.hpp"
+#include "fastlic/rans.hpp"
+
+namespace fastlic::latents {
+namespace {
+
+// Answers each pass with symbols of its own latent, and keeps them for one call of the coder per section at the end.
+class EncoderSource final : public SymbolSource {
+ public:
+  EncoderSource(const Target& target, std::size_t positions, std::size_t channels, const nn::Kernels& kernels)
+      : target_(target),
+        channels_(channels),
+        kernels_(kernels),
+        kept_{Buffer<std::uint8_t>(positions * channels), Buffer<std::int32_t>(positions * channels)} {}
+
+  std::uint8_t* indexes(std::size_t) override { return kept_.indexes.data() + done_; }
+
+  const std::int32_t* symbols(const Pass& pass, const std::int32_t* means, std::size_t means_stride) override {
+    if (pass.section > begin_.size()) begin_.push_back(done_);
+    std::int32_t* out = kept_.symbols.data() + done_;
+    for (std::size_t i = 0; i < pass.where.size(); ++i) {
+      nn::quantise_row(kernels_, target_.y + pass.where[i] * channels_ + pass.first, means + i * means_stride,
+                       kept_.indexes.data() + done_ + i * pass.channels, target_.zones, pass.channels,
+                       out + i * pass.channels);
+    }
+    done_ += pass.where.size() * pass.channels;
+    return out;
+  }
+
+  Engine::Symbols take() { return std::move(kept_); }
+
+  void finish(const CdfTables& tables, Team& team, std::vector<Bytes>& sections) const {
+    const std::size_t first = sections.size();
+    sections.resize(first + begin_.size());
+    parallel_for(begin_.size(), team, [&](std::size_t i) {
+      const std::size_t begin = begin_[i], end = i + 1 < begin_.size() ? begin_[i + 1] : done_;
+      sections[first + i] = rans_encode(&kept_.symbols[begin], &kept_.indexes[begin], end - begin, tables);
+    });
+  }
+
+ private:
+  const Target& target_;
+  std::size_t channels_;
+  const nn::Kernels& kernels_;
+  Engine::Symbols kept_;
+  std::vector<std::size_t> begin_;  // of each section of y
+  std::size_t done_ = 0;
+};
+
+// Answers each pass from the stream; with zeros behind the last group that is read.
+class DecoderSource final : public SymbolSource {
+ public:
+  DecoderSource(Sections sections, const CdfTables& tables, std::size_t groups)
+      : sections_(sections), tables_(tables), groups_(groups) {}
+
+  std::uint8_t* indexes(std::size_t count) override {
+    if (indexes_.size() < count) {
+      indexes_.resize(count);
+      symbols_.resize(count);
+    }
+    return indexes_.data();
+  }
+
+  const std::int32_t* symbols(const Pass& pass, const std::int32_t*, std::size_t) override {
+    const std::size_t count = pass.where.size() * pass.channels;
+    if (pass.group >= groups_) {
+      std::fill_n(symbols_.data(), count, 0);
+      return symbols_.data();
+    }
+    if (pass.section != section_) {
+      finish();
+      section_ = pass.section;
+      decoder_.emplace(sections_[section_].data(), sections_[section_].size(), tables_);
+    }
+    decoder_->decode(indexes_.data(), symbols_.data(), count);
+    return symbols_.data();
+  }
+
+  // Throws CorruptStream unless the section in flight ends here.
+  void finish() const {
+    if (decoder_) decoder_->finish();
+  }
+
+ private:
+  Sections sections_;
+  const CdfTables& tables_;
+  std::size_t groups_;
+  std::size_t section_ = 0;
+  std::optional<RansDecoder> decoder_;
+  Buffer<std::int32_t> symbols_;
+  Buffer<std::uint8_t> indexes_;
+};
+
+void run(const Model& model, Size size, SymbolSource& source, const Outputs& out, const mlic::Tools& tools) {
+  nn::Plane x;
+  const nn::Target input = x.shape(size.hyper_height(), size.hyper_width(), model.hyper_channels());
+  nn::hyper_input(out.z, model.z_median, model.z_input, input, tools);
+  const Run run{model, size, source, out, tools};
+  model.wavefront ? run_wavefront(run, x.source()) : run_board(run, x.source());
+}
+
+mlic::Tools tools_for(const Model& model, Team& team) { return mlic::tools_for(active_isa(), model.tables, team); }
+
+}  // namespace
+
+void Run::code(const Pass& pass, const std::int32_t* head, std::size_t stride) const {
+  const std::size_t c = pass.channels, m = model.latent_channels;
+  const nn::Kernels& kernels = tools.kernels;
+  std::uint8_t* indexes = source.indexes(pass.where.size() * c);
+  each_run(pass.where.size(), tools.team, [&](std::size_t first, std::size_t last) {
+    for (std::size_t i = first; i < last; ++i) kernels.choose(head + i * stride, c, model.thresholds, indexes + i * c);
+  });
+  const std::int32_t* means = head + c;
+  const std::int32_t* symbols = source.symbols(pass, means, stride);
+  each_run(pass.where.size(), tools.team, [&](std::size_t first, std::size_t last) {
+    for (std::size_t i = first; i < last; ++i) {
+      const std::size_t place = pass.where[i] * m + pass.first;
+      if (model.offsets.empty()) {
+        kernels.reconstruct(symbols + i * c, means + i * stride, c, out.y + place);
+      } else {
+        kernels.reconstruct_offset(symbols + i * c, means + i * stride, indexes + i * c, model.offsets.data(), c,
+                                   out.y + place);
+      }
+      if (out.symbols != nullptr) std::copy_n(symbols + i * c, c, out.symbols + place);
+    }
+  });
+}
+
+void Run::activate(std::size_t position, std::size_t first, std::size_t channels, const Requantiser& input,
+                   Buffer<std::int32_t>& wide, std::int16_t* activations) const {
+  std::copy_n(out.y + position * model.latent_channels + first, channels, wide.data());
+  tools.kernels.requantise16(wide.data(), input, {0, wide.size()}, activations);
+}
+
+void Engine::analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned threads) const {
+  if (model_.analysis.empty()) throw std::invalid_argument("this model has no analysis of y");
+  Team team(threads);
+  const mlic::Tools tools = tools_for(model_, team);
+  const std::size_t n = model_.hyper_channels(), m = model_.latent_channels;
+  check_latents(y, size.positions() * m);
+  nn::Plane x, scratch[2];
+  const nn::Target input = x.shape(size.height, size.width, m);
+  parallel_for(size.height, team, [&](std::size_t row) {
+    Buffer<std::int32_t> latent(input.stride);
+    for (std::size_t column = 0; column < size.width; ++column) {
+      std::copy_n(y + (row * size.width + column) * m, m, latent.data());
+      tools.kernels.requantise16(latent.data(), model_.y_input, {0, input.stride}, input.at(row, column));
+    }
+  });
+  const std::size_t columns = model_.analysis.back().columns();
+  Buffer<std::int32_t> head(size.hyper_positions() * columns);
+  nn::run(model_.analysis, x.source(), nn::Head{head.data(), columns, size.hyper_height(), size.hyper_width()}, scratch,
+          tools);
+  for (std::size_t p = 0; p < size.hyper_positions(); ++p) std::copy_n(&head[p * columns], n, z + p * n);
+}
+
+std::vector<Bytes> Engine::encode(const Target& target, Size size, const Outputs& out, unsigned threads) const {
+  Team team(threads);
+  const mlic::Tools tools = tools_for(model_, team);
+  check_and_round(target, size, out.z);
+  EncoderSource source(target, size.positions(), model_.latent_channels, tools.kernels);
+  run(model_, size, source, out, tools);
+  std::vector<Bytes> sections{
+      encode_hyper(out.z, size.hyper_positions(), model_.hyper_channels(), *model_.z_tables)};
+  source.finish(*model_.y_tables, team, sections);
+  return sections;
+}
+
+Engine::Symbols Engine::symbols(const Target& target, Size size, unsigned threads) const {
+  Team team(threads);
+  const mlic::Tools tools = tools_for(model_, team);
+  Buffer<std::int32_t> z(size.hyper_positions() * model_.hyper_channels());
+  Buffer<std::int32_t> y(size.positions() * model_.latent_channels);
+  check_and_round(target, size, z.data());
+  EncoderSource source(target, size.positions(), model_.latent_channels, tools.kernels);
+  run(model_, size, source, {z.data(), y.data()}, tools);
+  return source.take();
+}
+
+void Engine::check_and_round(const Target& target, Size size, std::int32_t* z_symbols) const {
+  check_latents(target.z, size.hyper_positions() * model_.hyper_channels());
+  check_latents(target.y, size.positions() * model_.latent_channels);
+  if (target.zones != nullptr) check_zones({target.zones, model_.y_tables->rows()});
+  hyper_symbols(target.z, size.hyper_positions(), model_.z_median, z_symbols);
+}
+
+void Engine::decode(Sections sections, Size size, std::size_t groups, const Outputs& out, unsigned threads) const {
+  check_sizes(sections, size);
+  Team team(threads);
+  const mlic::Tools tools = tools_for(model_, team);
+  DecoderSource source(sections, *model_.y_tables, groups);
+  // Before the costly part: a damaged z is found out at once.
+  decode_hyper(sections[0], size.hyper_positions(), model_.hyper_channels(), *model_.z_tables, out.z);
+  run(model_, size, source, out, tools);
+  if (model_.wavefront || groups >= model_.groups.size()) source.finish();
+}
+
+void Engine::check_sizes(Sections sections, Size size) const {
+  constexpr std::size_t kMaxSide = std::size_t{1} << 24;  // far beyond any image; products stay exact
+  if (size.height < 1 || size.width < model_.least_width || size.height > kMaxSide || size.width > kMaxSide) {
+    throw std::invalid_argument("latents must be 1 to 2^24 positions high and " + std::to_string(model_.least_width) +
+                                " to 2^24 wide");
+  }
+  if (sections.size() != model_.sections()) {
+    throw std::invalid_argument("this model has " + std::to_string(model_.sections()) + " sections, got " +
+                                std::to_string(sections.size()));
+  }
+  const auto hyper_count = static_cast<double>(size.hyper_positions() * model_.hyper_channels());
+  check_section("z", sections[0].size(), hyper_count, model_.z_fewest_bits);
+  std::vector<double> counts(sections.size());
+  if (model_.wavefront) counts[1] = static_cast<double>(size.positions() * model_.latent_channels);
+  for (const Group& group : model_.groups) {
+    for (const Step& step : group.steps) {
+      const auto* code = std::get_if<Code>(&step);
+      if (code == nullptr) continue;
+      counts[code->section] += static_cast<double>(code->region.positions(size.height, size.width) * group.channels);
+    }
+  }
+  for (std::size_t i = 1; i < sections.size(); ++i) {
+    check_section("y", sections[i].size(), counts[i], model_.y_fewest_bits);
+  }
+}
+
+}  // namespace fastlic::latents

@@ -1,0 +1,61 @@
+#include <algorithm>
+
+#include "fastlic/latents/model.hpp"
+
+namespace fastlic::latents {
+namespace {
+
+using nn::Block;
+using nn::kMaxActivationBits;
+using nn::kMaxWideBits;
+using nn::Reader;
+using nn::require;
+
+// The context reads 12 taps, which are gathered: two rows above, then two positions to the left.
+Wavefront read_wavefront(const Reader& read, Model& model) {
+  const std::size_t m = model.latent_channels;
+  model.y_input = read.requantiser("y.input", m, kMaxActivationBits);
+  Wavefront out;
+  const nn::RawLayer context = read.raw("context", m);
+  require(context.rows == kContextTaps && context.columns == 1 && context.kind == nn::kPlain && !context.transposed,
+          "context", "must be a plain layer with a 12x1 kernel");
+  require(model.y_input.limit <= context.input_limit, "context", "accepts narrower activations than those of y");
+  for (std::size_t c = 0; c < context.outputs; ++c) out.reach.push_back(context.reach(c));
+  std::vector<nn::Tap> taps;
+  for (std::size_t t = 0; t < kContextTaps; ++t) taps.push_back({{static_cast<int>(t), 0}, t, 0});
+  out.context = read.matrix(context, {m}, std::move(taps), kMaxActivationBits);
+
+  // The first layer reads the hyperprior's features and the context; each has a share of its sums.
+  const std::size_t outputs = out.context.outputs;
+  const std::int32_t limit = std::max(model.hyper.back().limit(), out.context.limit());
+  out.share = read.dense("parameters.0", {Block(2 * m), Block::absent(outputs)}, kMaxWideBits, limit);
+  out.parameters = read.dense_stack("parameters", {Block::absent(2 * m), Block(outputs)},
+                                    {kMaxActivationBits, kMaxWideBits, limit});
+  require(out.parameters.back().outputs == 2 * m, "parameters",
+          "must end with " + std::to_string(2 * m) + " channels, got " +
+              std::to_string(out.parameters.back().outputs));
+  return out;
+}
+
+}  // namespace
+
+Model read_gaussian(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y) {
+  const nn::ArrayReader reader(arrays);
+  const Reader read(reader);
+  const bool contextual = reader.has("context.weight");
+  Model model = begin_model(read, std::move(z), std::move(y), "z.input", "hyper", kMaxActivationBits,
+                            contextual ? kMaxActivationBits : kMaxWideBits);
+  require(model.hyper.back().outputs % 2 == 0, "hyper", "must have an even number of outputs");
+  model.latent_channels = model.hyper.back().outputs / 2;
+  if (contextual) {
+    model.wavefront = read_wavefront(read, model);
+  } else {
+    Group all;
+    all.channels = model.latent_channels;
+    all.steps.push_back(Code{Region{}, {}, 0, 1});
+    model.groups.push_back(std::move(all));
+  }
+  return model;
+}
+
+}  // namespace fastlic::latents

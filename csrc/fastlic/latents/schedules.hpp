@@ -1,0 +1,57 @@
+// The two orders in which y is coded. Either runs an encoder that knows the latent, or a decoder that reads the stream.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+
+#include "fastlic/latents/engine.hpp"
+#include "fastlic/mlic/attention.hpp"
+
+namespace fastlic::latents {
+
+// What is coded together: positions and channels [first, first + channels) of the latent, in one section of the stream.
+struct Pass {
+  std::span<const std::size_t> where;
+  std::size_t first, channels;
+  std::size_t group = 0, section = 1;
+};
+
+class SymbolSource {
+ public:
+  virtual ~SymbolSource() = default;
+  // Where the scale indexes of the next pass go, [count]; they stay there until the next call.
+  virtual std::uint8_t* indexes(std::size_t count) = 0;
+  // The pass's symbols [n][channels] after its indexes were written; means are [n][means_stride], `channels` used.
+  virtual const std::int32_t* symbols(const Pass& pass, const std::int32_t* means, std::size_t means_stride) = 0;
+};
+
+// One image on its way: what both schedules work with.
+struct Run {
+  const Model& model;
+  const Size size;
+  SymbolSource& source;
+  const Outputs& out;
+  const mlic::Tools& tools;
+
+  // head: [n][stride], scales then means of the pass. Leaves its latents in out.y, and its symbols where they are asked.
+  void code(const Pass& pass, const std::int32_t* head, std::size_t stride) const;
+
+  // From latents of channels [first, first + channels) at one position of y to activations; `wide`: padded channels,
+  // zero behind them.
+  void activate(std::size_t position, std::size_t first, std::size_t channels, const Requantiser& input,
+                Buffer<std::int32_t>& wide, std::int16_t* activations) const;
+};
+
+void run_wavefront(const Run& run, const nn::Source& hyper_input);
+void run_board(const Run& run, const nn::Source& hyper_input);
+
+// job(first, last) for runs of 0..count, each on one thread.
+template <typename Job>
+void each_run(std::size_t count, Team& team, const Job& job) {
+  constexpr std::size_t kRun = 128;
+  if (count <= kRun) return job(std::size_t{0}, count);
+  parallel_for((count + kRun - 1) / kRun, team, [&](std::size_t i) { job(i * kRun, std::min(count, (i + 1) * kRun)); });
+}
+
+}  // namespace fastlic::latents

@@ -1,0 +1,138 @@
+#include <algorithm>
+#include <cstring>
+
+#include "fastlic/latents/schedules.hpp"
+#include "fastlic/parallel.hpp"
+
+namespace fastlic::latents {
+namespace {
+
+// The context reaches two rows up and two columns to either side.
+constexpr std::size_t kReach = 2;
+// Rows above, then the columns to the left: in this order the taps of a row lie next to each other (model.py's order).
+constexpr std::size_t kFullTaps = 2 * kReach + 1, kLeftTaps = kReach;
+static_assert(kReach * kFullTaps + kLeftTaps == kContextTaps);
+
+// The hyperprior's share of the first parameter layer, bias included, for all positions: [positions][columns].
+Buffer<std::int32_t> hyper_share(const Layer& layer, const nn::Source& features, const nn::Tools& tools) {
+  constexpr std::size_t kTile = 48;
+  const std::size_t positions = features.positions(), columns = layer.columns();
+  const nn::Part& part = layer.parts[0];
+  Buffer<std::int32_t> out(positions * columns);
+  parallel_for((positions + kTile - 1) / kTile, tools.team, [&](std::size_t tile) {
+    const std::size_t first = tile * kTile, count = std::min(kTile, positions - first);
+    const std::int32_t* start[kTile];
+    std::fill_n(start, count, part.bias.data());
+    tools.kernels.multiply(
+        job_of(features.at(first), features.stride, count, part.weights, start, &out[first * columns]));
+  });
+  return out;
+}
+
+// All positions of one wavefront are coded together.
+class Steps {
+ public:
+  Steps(const Run& run, const nn::Source& features)
+      : run_(run),
+        net_(*run.model.wavefront),
+        height_(features.height),
+        width_(features.width),
+        batch_(std::min(height_, (width_ + 2) / 3)),
+        share_(hyper_share(net_.share, features, run.tools)),
+        gathered_(batch_ * net_.context.depth),
+        latent_(padded(run.model.latent_channels)),
+        sums_(batch_ * widest()),
+        activations_(batch_ * widest()),
+        start_(batch_),
+        where_(batch_) {
+    const nn::Target seen = seen_.shape(height_ + kReach, width_ + 2 * kReach, run.model.latent_channels);
+    std::fill_n(seen.data, seen.positions() * seen.stride, std::int16_t{0});
+  }
+
+  // Position (r, c) reads nothing of equal or larger t = c + 3r but itself.
+  void all() {
+    for (std::size_t t = 0; t < width_ + 3 * (height_ - 1); ++t) {
+      const std::size_t first = t < width_ ? 0 : (t - width_) / 3 + 1;
+      const std::size_t last = std::min(height_ - 1, t / 3);
+      if (first <= last) step(t, first, last - first + 1);
+    }
+  }
+
+ private:
+  // Columns of the widest row of sums.
+  std::size_t widest() const {
+    std::size_t columns = net_.context.columns();
+    for (const Layer& layer : net_.parameters) columns = std::max(columns, layer.columns());
+    return columns;
+  }
+
+  void step(std::size_t t, std::size_t first_row, std::size_t n) {
+    const std::size_t depth = net_.context.depth;
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::size_t row = first_row + i, column = t - 3 * row;
+      where_[i] = row * width_ + column;
+      gather(row, column, &gathered_[i * depth]);
+    }
+    apply(net_.context, gathered_.data(), n, false);
+    const Layer& last = net_.parameters.back();
+    for (const Layer& layer : net_.parameters) {
+      apply(layer, activations_.data(), n, &layer == &net_.parameters.front());
+    }
+    // The last layer's accumulators become fixed-point scales and means, in place.
+    const std::size_t columns = last.columns(), m = run_.model.latent_channels;
+    for (std::size_t i = 0; i < n; ++i) {
+      std::int32_t* row = &sums_[i * columns];
+      run_.tools.kernels.requantise32(row, last.parts[0].requantiser, {0, columns}, row);
+    }
+    run_.code({{where_.data(), n}, 0, m}, sums_.data(), columns);
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::size_t row = first_row + i, column = t - 3 * row;
+      run_.activate(where_[i], 0, m, run_.model.y_input, latent_, seen_.target().at(row + kReach, column + kReach));
+    }
+  }
+
+  // One matrix product; all layers but the last leave activations, the last leaves accumulators.
+  void apply(const Layer& layer, const std::int16_t* inputs, std::size_t n, bool on_hyper_share) {
+    const nn::Part& part = layer.parts[0];
+    const std::size_t columns = layer.columns();
+    for (std::size_t i = 0; i < n; ++i) {
+      start_[i] = on_hyper_share ? &share_[where_[i] * columns] : part.bias.data();
+    }
+    run_.tools.kernels.multiply(job_of(inputs, layer.depth, n, part.weights, start_.data(), sums_.data()));
+    if (&layer == &net_.parameters.back()) return;
+    for (std::size_t i = 0; i < n; ++i) {
+      run_.tools.kernels.requantise16(&sums_[i * columns], part.requantiser, {0, columns}, &activations_[i * columns]);
+    }
+  }
+
+  void gather(std::size_t row, std::size_t column, std::int16_t* out) {
+    const nn::Source seen = seen_.source();
+    for (std::size_t above = 0; above < kReach; ++above, out += kFullTaps * seen.stride) {
+      std::memcpy(out, seen.at(row + above, column), kFullTaps * seen.stride * sizeof *out);
+    }
+    std::memcpy(out, seen.at(row + kReach, column), kLeftTaps * seen.stride * sizeof *out);
+  }
+
+  const Run& run_;
+  const Wavefront& net_;
+  std::size_t height_, width_, batch_;
+  Buffer<std::int32_t> share_;
+  nn::Plane seen_;  // activations of the latent so far, inside a border of zeros
+  Buffer<std::int16_t> gathered_;
+  Buffer<std::int32_t> latent_;  // one row, its padding stays zero
+  Buffer<std::int32_t> sums_;
+  Buffer<std::int16_t> activations_;
+  Buffer<const std::int32_t*> start_;
+  Buffer<std::size_t> where_;
+};
+
+}  // namespace
+
+void run_wavefront(const Run& run, const nn::Source& hyper_input) {
+  nn::Plane features, scratch[2];
+  nn::run(run.model.hyper, hyper_input,
+          features.shape(run.size.height, run.size.width, run.model.hyper.back().outputs), scratch, run.tools);
+  Steps(run, features.source()).all();
+}
+
+}  // namespace fastlic::latents
