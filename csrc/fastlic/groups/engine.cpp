@@ -245,7 +245,7 @@ class Run {
 
 Tools tools_for(const Model& model, Team& team) {
   const Isa isa = active_isa();
-  return {nn::kernels(isa), nn::layer_kernels(isa), model.tail, team};
+  return {nn::kernels(isa), model.tail, team};
 }
 
 }  // namespace

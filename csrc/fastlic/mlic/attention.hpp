@@ -18,7 +18,7 @@ struct Tools : nn::Tools {
 };
 
 inline Tools tools_for(Isa isa, const Tables& tables, Team& team) {
-  return {{nn::kernels(isa), nn::layer_kernels(isa), tables.tail, team}, kernels(isa), tables};
+  return {{nn::kernels(isa), tables.tail, team}, kernels(isa), tables};
 }
 
 // Columns of one parity in one row, from `first` on, every second one. Anchors have an odd row + column.
