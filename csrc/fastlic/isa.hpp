@@ -9,7 +9,7 @@ namespace fastlic {
 // On x86-64 in order: a level implies all levels below it, so kernels may be chosen by comparing.
 enum class Isa : int {
   scalar = 0,
-  avx2 = 1,        // AVX2, BMI2
+  avx2 = 1,        // AVX2, BMI2, FMA
   avx512 = 2,      // F, BW, DQ, VL
   avx512vnni = 3,  // the above and VNNI
   neon = 4,        // AArch64's baseline

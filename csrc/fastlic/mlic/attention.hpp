@@ -19,7 +19,7 @@ struct Tools : nn::Tools {
 };
 
 inline Tools tools_for(Isa isa, const Tables& tables, Team& team) {
-  return {{nn::kernels(isa), nn::layer_kernels(isa), tables.tail, team}, kernels(isa), tables};
+  return {{nn::kernels(isa), tables.tail, team}, kernels(isa), tables};
 }
 
 constexpr latents::Colour kAnchors{1};

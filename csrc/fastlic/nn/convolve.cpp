@@ -23,7 +23,7 @@ void finish(const Layer& layer, const Requantiser& requantiser, const std::int32
             std::int16_t* out, const Tools& tools) {
   tools.kernels.requantise16(sums, requantiser, channels, out);
   if (!layer.gelu.empty()) {
-    tools.layers.gelu(out, layer.gelu, channels.first, channels.last - channels.first, tools.tail);
+    tools.kernels.gelu(out, layer.gelu, channels.first, channels.last - channels.first, tools.tail);
   }
 }
 
@@ -157,7 +157,7 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
           if (layer.gelu.empty()) continue;
           // In a loop of its own: reading a row right behind the two stores that wrote it would wait for them.
           for (std::size_t i = 0; i < rows; ++i) {
-            each_corner(i, [&](std::size_t, T* to) { tools.layers.gelu(to, layer.gelu, panel, kPanel, tools.tail); });
+            each_corner(i, [&](std::size_t, T* to) { tools.kernels.gelu(to, layer.gelu, panel, kPanel, tools.tail); });
           }
         }
       }
@@ -253,11 +253,11 @@ void convolve(const Depthwise& layer, const Source& x, const Target& out, const 
         const std::size_t r = row + t / 3 - 1, c = column + t % 3 - 1;  // -1 wraps to large
         taps[t] = r < x.height && c < x.width ? x.at(r, c) : outside.data();
       }
-      tools.layers.depthwise(taps, layer.weights.data(), layer.bias.data(), channels, sums);
+      tools.kernels.depthwise(taps, layer.weights.data(), layer.bias.data(), channels, sums);
       std::int16_t* to = out.at(row, column);
       tools.kernels.requantise16(sums, layer.requantiser, {0, channels}, to);
       if (!layer.gelu.empty()) {
-        tools.layers.gelu(to, layer.gelu, 0, channels, tools.tail);
+        tools.kernels.gelu(to, layer.gelu, 0, channels, tools.tail);
       }
     }
   });

@@ -6,7 +6,6 @@
 #include <span>
 
 #include "fastlic/nn/kernels.hpp"
-#include "fastlic/nn/layer_kernels.hpp"
 #include "fastlic/nn/layer.hpp"
 #include "fastlic/parallel.hpp"
 
@@ -15,7 +14,6 @@ namespace fastlic::nn {
 // What a run of a model computes with.
 struct Tools {
   const Kernels& kernels;
-  const LayerKernels& layers;
   const TailLines& tail;
   Team& team;
 };

@@ -1,13 +1,14 @@
-// Inner loops of the engine, one file per instruction set, and the table that chooses between them. All compute the
-// same integers: sums are exact in any order, and requantisation is defined in int64 (model.hpp).
+// Inner loops of layers and entropy models, a table of them for each instruction set. All compute the same integers:
+// sums are exact in any order, and requantisation is defined in int64 (fixed.hpp).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "fastlic/nn/fixed.hpp"
-#include "fastlic/nn/packed.hpp"
 #include "fastlic/isa.hpp"
+#include "fastlic/nn/fixed.hpp"
+#include "fastlic/nn/layer.hpp"
+#include "fastlic/nn/packed.hpp"
 
 namespace fastlic::nn {
 
@@ -21,7 +22,9 @@ struct Kernels {
   // Channels [first, last) of a row, multiples of kPanel; acc and out start at channel `first`.
   void (*requantise16)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int16_t* out);
   void (*requantise32)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int32_t* out);
-  // The two transforms of winograd.hpp.
+  // The two transforms of winograd.hpp. 4x4 tile of inputs (row by row, [channels] each) -> B^T d B, sixteen rows
+  // `stride` apart; sixteen rows of one panel of products, `stride` apart -> the 2x2 tile of accumulators [4][kPanel],
+  // bias added.
   void (*winograd_input)(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out, std::size_t stride);
   void (*winograd_output)(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
                           std::int32_t* out);
@@ -36,11 +39,22 @@ struct Kernels {
   // The same with every symbol but 0 moved away from zero by what `offsets` says for its scale index.
   void (*reconstruct_offset)(const std::int32_t* symbols, const std::int32_t* means, const std::uint8_t* indexes,
                              const std::int32_t* offsets, std::size_t count, std::int32_t* latents);
+  // GELU in place of activations of channels [first, first + channels).
+  void (*gelu)(std::int16_t* x, const GeluChannel& gelu, std::size_t first, std::size_t channels,
+               const TailLines& tail);
+  // Sums of a depthwise 3x3 over padded channels; taps outside the map point to zeros.
+  void (*depthwise)(const std::int16_t* const* taps, const std::int16_t* weights, const std::int32_t* bias,
+                    std::size_t channels, std::int32_t* out);
 };
 
 const Kernels& kernels(Isa isa) noexcept;
 
-extern const Kernels kScalar;
+// Symbols of a hostile stream are any int32. Beyond 2^23 the latent is clipped whatever the mean, so clipping the
+// symbol first changes nothing and keeps all in int32.
+constexpr std::int32_t kSymbolLimit = 1 << 23;
+constexpr std::int64_t kBeyondSymbols = (1 << (kMaxWideBits - 1)) + kOffsetLimit;
+static_assert(std::int64_t{kSymbolLimit} * (1 << kMeanBits) - kBeyondSymbols >= kLatentLimit);
+static_assert(std::int64_t{kSymbolLimit} * (1 << kMeanBits) + kBeyondSymbols < (std::int64_t{1} << 31));
 
 // What an encoder makes of one row of latents. zones: by scale index, or null to round to the nearest.
 inline void quantise_row(const Kernels& kernels, const std::int32_t* latents, const std::int32_t* means,
@@ -52,23 +66,5 @@ inline void quantise_row(const Kernels& kernels, const std::int32_t* latents, co
     kernels.quantise_down(latents, means, indexes, zones, count, symbols);
   }
 }
-
-// Portable loops that more than one of the tables uses.
-namespace plain {
-void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out, std::size_t stride);
-void winograd_output(const std::int32_t* products, std::size_t stride, const std::int32_t* bias, std::int32_t* out);
-void choose(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds, std::uint8_t* indexes);
-void quantise(const std::int32_t* latents, const std::int32_t* means, std::size_t count, std::int32_t* symbols);
-void quantise_down(const std::int32_t* latents, const std::int32_t* means, const std::uint8_t* indexes,
-                   const std::int32_t* zones, std::size_t count, std::int32_t* symbols);
-void reconstruct(const std::int32_t* symbols, const std::int32_t* means, std::size_t count, std::int32_t* latents);
-void reconstruct_offset(const std::int32_t* symbols, const std::int32_t* means, const std::uint8_t* indexes,
-                        const std::int32_t* offsets, std::size_t count, std::int32_t* latents);
-}  // namespace plain
-#if defined(__x86_64__)
-extern const Kernels kAvx2, kAvx512, kAvx512Vnni;
-#elif defined(__aarch64__)
-extern const Kernels kNeon;
-#endif
 
 }  // namespace fastlic::nn

@@ -1,0 +1,238 @@
+// The kernels of layers and entropy models, for each instruction set (simd/for_each_target.hpp).
+namespace fastlic::nn {
+namespace {
+namespace FASTLIC_SET {
+
+namespace v = simd::FASTLIC_SET;
+
+template <typename Weight, std::size_t R>
+[[FASTLIC_TARGET]] void multiply_rows(const GemmJob<Weight>& job, std::size_t first_row, std::size_t first_column) {
+  const std::size_t columns = job.columns, stride = job.a_stride;
+  v::Sum sums[R][v::kTileVectors];
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < R; ++r) {
+    const std::int32_t* start = job.start[first_row + r] + first_column;
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < v::kTileVectors; ++i) sums[r][i] = v::load_as<v::Sum>(start + i * v::kLanes);
+  }
+  const std::int16_t* a = job.a + first_row * stride;
+  const std::size_t within = first_column % kPanel;  // a tile may be less than a panel
+  const Weight* b = job.b + (first_column - within) * job.depth + 2 * within;
+  for (std::size_t k = 0; k < job.depth; k += 2, a += 2, b += 2 * kPanel) {
+    const auto weights = v::load_weights(b);
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < R; ++r) v::dot(sums[r], v::pair(a + r * stride), weights);
+  }
+  std::int32_t* out = job.out + first_row * columns + first_column;
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < v::kTileVectors; ++i) v::store(sums[r][i], out + r * columns + i * v::kLanes);
+  }
+}
+
+template <typename Weight, std::size_t... R>
+constexpr auto rows_table(std::index_sequence<R...>) {
+  using MultiplyRows = void (*)(const GemmJob<Weight>&, std::size_t, std::size_t);
+  return std::array<MultiplyRows, sizeof...(R)>{multiply_rows<Weight, R + 1>...};
+}
+
+template <typename Weight>
+void multiply(const GemmJob<Weight>& job) {
+  static constexpr auto kMultiplyRows = rows_table<Weight>(std::make_index_sequence<v::kTileRows>());
+  // Tiles of nearly equal height: 16 rows are 8 + 8, not 14 + 2.
+  const std::size_t blocks = (job.rows + v::kTileRows - 1) / v::kTileRows;
+  for (std::size_t column = 0; column < job.columns; column += v::kTileVectors * v::kLanes) {
+    for (std::size_t i = 0; i < blocks; ++i) {
+      const std::size_t first = job.rows * i / blocks, last = job.rows * (i + 1) / blocks;
+      kMultiplyRows[last - first - 1](job, first, column);
+    }
+  }
+}
+
+// Two vectors at a time: out is int16 or int32.
+template <typename Out>
+FASTLIC_INLINE void requantise(const std::int32_t* acc, const Requantiser& r, Channels channels, Out* out) {
+  // Pointers and the limit are read once: stores to `out` might change them, for all that compilers know.
+  const std::int32_t *factor = r.multiplier.data(), *negative = r.negative.data(), limit = r.limit;
+  const std::int64_t *rounding = r.rounding.data(), *shift = r.shift.data();
+  for (std::size_t c = channels.first; c < channels.last; c += v::kWordLanes) {
+    v::Ints half[2];
+#pragma GCC unroll 2
+    for (std::size_t i = 0; i < 2; ++i) {
+      const std::size_t at = c + i * v::kLanes;
+      const v::Ints x = v::load(acc + (at - channels.first));
+      half[i] = v::requantise(x, x < 0 ? v::load(negative + at) : v::load(factor + at), v::load(rounding + at),
+                              v::load(shift + at), limit);
+    }
+    v::store_pair(half[0], half[1], out + (c - channels.first));
+  }
+}
+
+[[FASTLIC_TARGET]] void requantise16(const std::int32_t* acc, const Requantiser& requantiser, Channels channels,
+                                     std::int16_t* out) {
+  requantise(acc, requantiser, channels, out);
+}
+
+[[FASTLIC_TARGET]] void requantise32(const std::int32_t* acc, const Requantiser& requantiser, Channels channels,
+                                     std::int32_t* out) {
+  requantise(acc, requantiser, channels, out);
+}
+
+// winograd.hpp has the matrices.
+[[FASTLIC_TARGET]] void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out,
+                                       std::size_t stride) {
+  for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
+    v::Words t[16];
+#pragma GCC unroll 4
+    for (std::size_t j = 0; j < 4; ++j) {  // columns: combine rows
+      const v::Words d0 = v::load(tile[j] + c), d1 = v::load(tile[4 + j] + c);
+      const v::Words d2 = v::load(tile[8 + j] + c), d3 = v::load(tile[12 + j] + c);
+      t[j] = d0 - d2;
+      t[4 + j] = d1 + d2;
+      t[8 + j] = d2 - d1;
+      t[12 + j] = d1 - d3;
+    }
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 16; i += 4) {
+      v::store(t[i] - t[i + 2], out + i * stride + c);
+      v::store(t[i + 1] + t[i + 2], out + (i + 1) * stride + c);
+      v::store(t[i + 2] - t[i + 1], out + (i + 2) * stride + c);
+      v::store(t[i + 1] - t[i + 3], out + (i + 3) * stride + c);
+    }
+  }
+}
+
+// A^T m A is four times the sum modulo 2^32, and the sum is below 2^29.
+[[FASTLIC_TARGET]] void winograd_output(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
+                                        std::int32_t* out) {
+  for (std::size_t c = 0; c < kPanel; c += v::kLanes) {
+    v::Uints t[8];
+#pragma GCC unroll 4
+    for (std::size_t j = 0; j < 4; ++j) {
+      const std::int32_t* row = products + j * stride + c;
+      const auto m0 = v::load_as<v::Uints>(row), m1 = v::load_as<v::Uints>(row + 4 * stride);
+      const auto m2 = v::load_as<v::Uints>(row + 8 * stride), m3 = v::load_as<v::Uints>(row + 12 * stride);
+      t[j] = m0 + m1 + m2;
+      t[4 + j] = m1 - m2 - m3;
+    }
+    const v::Ints start = v::load(bias + c);
+#pragma GCC unroll 2
+    for (std::size_t i = 0; i < 2; ++i) {
+      const v::Uints left = t[4 * i] + t[4 * i + 1] + t[4 * i + 2], right = t[4 * i + 1] - t[4 * i + 2] - t[4 * i + 3];
+      v::store((reinterpret_cast<v::Ints>(left) >> 2) + start, out + 2 * i * kPanel + c);
+      v::store((reinterpret_cast<v::Ints>(right) >> 2) + start, out + (2 * i + 1) * kPanel + c);
+    }
+  }
+}
+
+// Branchless binary search: after the loop, `below` thresholds are smaller than the scale.
+FASTLIC_INLINE std::uint8_t choose_one(std::int32_t scale, const std::int32_t* thresholds, std::size_t size) {
+  std::size_t below = 0;
+  for (std::size_t step = size / 2; step > 0; step /= 2) below += thresholds[below + step - 1] < scale ? step : 0;
+  return static_cast<std::uint8_t>(below);
+}
+
+// Of 64 thresholds, those of nearly all models.
+FASTLIC_INLINE v::Ints choose(v::Ints scale, const v::Table& table, v::Ints middle) {
+  const v::Ints above = scale > middle;
+  v::Ints below = above & 32;
+#pragma GCC unroll 5
+  for (int step = 16; step > 0; step /= 2) {
+    below = table(below + (step - 1), above) < scale ? below + step : below;
+  }
+  return below;
+}
+
+[[FASTLIC_TARGET]] void choose(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds,
+                               std::uint8_t* indexes) {
+  const std::size_t size = thresholds.values.size();
+  const std::int32_t* values = thresholds.values.data();
+  if (!v::kGathers || size != 64 || count < v::kLanes) {
+    for (std::size_t i = 0; i < count; ++i) indexes[i] = choose_one(scales[i], values, size);
+    return;
+  }
+  const v::Table table{values};
+  const v::Ints middle = v::all<v::Ints>(values[31]);
+  for (std::size_t i = 0; i < count; i += v::kLanes) {
+    const std::size_t at = std::min(i, count - v::kLanes);  // the last ones may be chosen twice
+    v::store_bytes(choose(v::load(scales + at), table, middle), indexes + at);
+  }
+}
+
+// The rest are plain loops, which compilers turn into vectors as they stand.
+
+FASTLIC_INLINE std::uint32_t difference(std::int32_t a, std::int32_t b) {
+  return static_cast<std::uint32_t>(a) - static_cast<std::uint32_t>(b);
+}
+
+[[FASTLIC_TARGET]] void quantise(const std::int32_t* latents, const std::int32_t* means, std::size_t count,
+                                 std::int32_t* symbols) {
+  // |latent| <= 2^26 and |mean| <= 2^26: no overflow, unless another thread changes latents: then it wraps.
+  for (std::size_t i = 0; i < count; ++i) {
+    symbols[i] = static_cast<std::int32_t>(difference(latents[i], means[i]) + (1u << (kMeanBits - 1))) >> kMeanBits;
+  }
+}
+
+// A difference loses its index's zone, but not beyond zero, before it is rounded.
+[[FASTLIC_TARGET]] void quantise_down(const std::int32_t* latents, const std::int32_t* means,
+                                      const std::uint8_t* indexes, const std::int32_t* zones, std::size_t count,
+                                      std::int32_t* symbols) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto distance = static_cast<std::int32_t>(difference(latents[i], means[i]));
+    const std::int32_t zone = zones[indexes[i]];
+    const std::uint32_t left = difference(distance, std::clamp(distance, -zone, zone));
+    symbols[i] = static_cast<std::int32_t>(left + (1u << (kMeanBits - 1))) >> kMeanBits;
+  }
+}
+
+[[FASTLIC_TARGET]] void reconstruct(const std::int32_t* symbols, const std::int32_t* means, std::size_t count,
+                                    std::int32_t* latents) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::int32_t symbol = std::clamp(symbols[i], -kSymbolLimit, kSymbolLimit);
+    latents[i] = std::clamp(symbol * (1 << kMeanBits) + means[i], -kLatentLimit, kLatentLimit);
+  }
+}
+
+[[FASTLIC_TARGET]] void reconstruct_offset(const std::int32_t* symbols, const std::int32_t* means,
+                                           const std::uint8_t* indexes, const std::int32_t* offsets, std::size_t count,
+                                           std::int32_t* latents) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::int32_t symbol = std::clamp(symbols[i], -kSymbolLimit, kSymbolLimit);
+    const std::int32_t sign = (symbol > 0) - (symbol < 0);
+    const std::int32_t value = symbol * (1 << kMeanBits) + sign * offsets[indexes[i]] + means[i];
+    latents[i] = std::clamp(value, -kLatentLimit, kLatentLimit);
+  }
+}
+
+// x Phi(x) = max(x, 0) - |x| Q(|x|).
+[[FASTLIC_TARGET]] void gelu(std::int16_t* x, const GeluChannel& g, std::size_t first, std::size_t channels,
+                             const TailLines& tail) {
+  const v::WordTable start{tail.start.data()}, falls{tail.fall.data()};
+  for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
+    const v::Words a = v::load(x + c), magnitude = v::most(a, -a);
+    v::Words fine = v::shift_left(v::least(magnitude, v::load(&g.reach[first + c])), v::load(&g.up[first + c]));
+    fine = v::least(v::shift_right(fine, v::load(&g.down[first + c])), v::all<v::Words>(kTailLast));
+    const v::Words line = fine >> kTailStep, part = (fine & ((1 << kTailStep) - 1)) << (kTailBits - kTailStep);
+    const v::Words q = start(line) - v::multiply_rounded(falls(line), part);
+    v::store(v::most(a, v::Words{}) - v::multiply_rounded(magnitude, q), x + c);
+  }
+}
+
+[[FASTLIC_TARGET]] void depthwise(const std::int16_t* const* taps, const std::int16_t* weights,
+                                  const std::int32_t* bias, std::size_t channels, std::int32_t* out) {
+  for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
+    v::Ints sums[2] = {v::load(bias + c), v::load(bias + c + v::kLanes)};
+#pragma GCC unroll 9
+    for (std::size_t t = 0; t < 9; ++t) v::multiply_add(sums, taps[t] + c, weights + t * channels + c);
+    v::store_pair(sums[0], sums[1], out + c);
+  }
+}
+
+constexpr Kernels kKernels = {multiply<std::int8_t>, multiply<std::int16_t>, requantise16, requantise32, winograd_input,
+                              winograd_output,       choose,                 quantise,     quantise_down, reconstruct,
+                              reconstruct_offset,    gelu,                   depthwise};
+
+}  // namespace FASTLIC_SET
+}  // namespace
+}  // namespace fastlic::nn

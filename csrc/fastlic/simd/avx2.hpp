@@ -1,0 +1,137 @@
+// AVX2, with BMI2 and FMA.
+#include <immintrin.h>
+
+#undef FASTLIC_SET
+#undef FASTLIC_TARGET
+#define FASTLIC_SET avx2
+#define FASTLIC_TARGET gnu::target("avx2,bmi2,fma,popcnt")
+
+namespace fastlic::simd::avx2 {
+
+constexpr std::size_t kLanes = 8;
+#include "fastlic/simd/common.hpp"
+
+template <typename Vector>
+FASTLIC_INLINE __m256i raw(Vector x) {
+  return reinterpret_cast<__m256i>(x);
+}
+template <typename Vector>
+FASTLIC_INLINE __m128i low_half(Vector x) {
+  return _mm256_castsi256_si128(raw(x));
+}
+template <typename Vector>
+FASTLIC_INLINE __m128i high_half(Vector x) {
+  return _mm256_extracti128_si256(raw(x), 1);
+}
+
+FASTLIC_INLINE Ints load_wide(const std::int16_t* from) {
+  return reinterpret_cast<Ints>(_mm256_cvtepi16_epi32(load_as<__m128i>(from)));
+}
+FASTLIC_INLINE void store_pair(Ints a, Ints b, std::int16_t* to) {
+  store(_mm256_permute4x64_epi64(_mm256_packs_epi32(raw(a), raw(b)), _MM_SHUFFLE(3, 1, 2, 0)), to);
+}
+FASTLIC_INLINE void store_bytes(Ints x, std::uint8_t* to) {
+  const __m128i words = _mm_packs_epi32(low_half(x), high_half(x));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(words, words));
+}
+
+using Pair = __m256i;
+using Pairs = __m256i;
+FASTLIC_INLINE Pair pair(const std::int16_t* a) {
+  std::int32_t both;
+  __builtin_memcpy(&both, a, sizeof both);
+  return _mm256_set1_epi32(both);
+}
+FASTLIC_INLINE Pairs load_pairs(const std::int16_t* b) { return load_as<Pairs>(b); }
+FASTLIC_INLINE Pairs load_pairs(const std::int8_t* b) { return _mm256_cvtepi8_epi16(load_as<__m128i>(b)); }
+// vpmaddwd, which is exact here; vpmaddubsw would saturate.
+FASTLIC_INLINE __m256i add_products(__m256i sum, Pair a, Pairs b) {
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+}
+FASTLIC_INLINE Ints dot(Ints sum, Pair a, Pairs b) { return reinterpret_cast<Ints>(add_products(raw(sum), a, b)); }
+
+// 2 vectors of sums for each of 5 rows, 2 of weights, one broadcast and one product: 14 of 16 registers.
+constexpr std::size_t kTileRows = 5, kTileVectors = 2;
+using Sum = __m256i;  // converted back and forth in a loop, registers would be copied
+struct Weights {
+  Pairs at[kTileVectors];
+};
+template <typename Weight>
+FASTLIC_INLINE Weights load_weights(const Weight* b) {
+  return {{load_pairs(b), load_pairs(b + kWordLanes)}};
+}
+FASTLIC_INLINE void dot(Sum (&sums)[kTileVectors], Pair a, const Weights& b) {
+  sums[0] = add_products(sums[0], a, b.at[0]);
+  sums[1] = add_products(sums[1], a, b.at[1]);
+}
+
+// Four 64-bit lanes. AVX2 has no arithmetic 64-bit shift: adding 2^63 makes the value unsigned, and 2^63 >> shift comes
+// off again afterwards.
+FASTLIC_INLINE __m256i finish(__m256i product, Longs rounding, Longs shift, std::int32_t limit) {
+  const __m256i sign = _mm256_set1_epi64x(std::int64_t{1} << 62 << 1);
+  __m256i value = _mm256_xor_si256(_mm256_add_epi64(product, raw(rounding)), sign);
+  value = _mm256_sub_epi64(_mm256_srlv_epi64(value, raw(shift)), _mm256_srlv_epi64(sign, raw(shift)));
+  const __m256i top = _mm256_set1_epi64x(limit), bottom = _mm256_set1_epi64x(-std::int64_t{limit});
+  value = _mm256_blendv_epi8(value, top, _mm256_cmpgt_epi64(value, top));
+  return _mm256_blendv_epi8(value, bottom, _mm256_cmpgt_epi64(bottom, value));
+}
+FASTLIC_INLINE Ints requantise(Ints x, Ints factor, const Wide& rounding, const Wide& shift, std::int32_t limit) {
+  const __m256i first = _mm256_mul_epi32(_mm256_cvtepu32_epi64(low_half(x)), _mm256_cvtepu32_epi64(low_half(factor)));
+  const __m256i second =
+      _mm256_mul_epi32(_mm256_cvtepu32_epi64(high_half(x)), _mm256_cvtepu32_epi64(high_half(factor)));
+  const __m256i low = finish(first, rounding.low, shift.low, limit);
+  const __m256i high = finish(second, rounding.high, shift.high, limit);
+  // The low halves of all eight: even 32-bit lanes of both, then the 64-bit quarters in order.
+  const __m256 mixed = _mm256_shuffle_ps(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high), _MM_SHUFFLE(2, 0, 2, 0));
+  return reinterpret_cast<Ints>(_mm256_permute4x64_epi64(_mm256_castps_si256(mixed), _MM_SHUFFLE(3, 1, 2, 0)));
+}
+
+FASTLIC_INLINE Words multiply_rounded(Words a, Words b) {
+  return reinterpret_cast<Words>(_mm256_mulhrs_epi16(raw(a), raw(b)));
+}
+// sums += x * w, kWordLanes of them.
+FASTLIC_INLINE void multiply_add(Ints (&sums)[2], const std::int16_t* x, const std::int16_t* w) {
+  // Quarters in the order in which unpacking puts them back.
+  const __m256i a = _mm256_permute4x64_epi64(load_as<__m256i>(x), _MM_SHUFFLE(3, 1, 2, 0));
+  const __m256i b = _mm256_permute4x64_epi64(load_as<__m256i>(w), _MM_SHUFFLE(3, 1, 2, 0));
+  const __m256i low = _mm256_mullo_epi16(a, b), high = _mm256_mulhi_epi16(a, b);
+  sums[0] += reinterpret_cast<Ints>(_mm256_unpacklo_epi16(low, high));
+  sums[1] += reinterpret_cast<Ints>(_mm256_unpackhi_epi16(low, high));
+}
+// Words are shifted as halves of 32 bits.
+FASTLIC_INLINE Words shift_left(Words x, Words by) {
+  const __m256i low = _mm256_set1_epi32(0xFFFF);
+  const __m256i even = _mm256_sllv_epi32(raw(x), _mm256_and_si256(raw(by), low));
+  const __m256i odd = _mm256_sllv_epi32(_mm256_andnot_si256(low, raw(x)), _mm256_srli_epi32(raw(by), 16));
+  return reinterpret_cast<Words>(_mm256_blend_epi16(even, odd, 0xAA));
+}
+FASTLIC_INLINE Words shift_right(Words x, Words by) {
+  const __m256i low = _mm256_set1_epi32(0xFFFF);
+  const __m256i even = _mm256_srlv_epi32(_mm256_and_si256(raw(x), low), _mm256_and_si256(raw(by), low));
+  const __m256i odd = _mm256_srlv_epi32(raw(x), _mm256_srli_epi32(raw(by), 16));
+  return reinterpret_cast<Words>(_mm256_blend_epi16(even, odd, 0xAA));
+}
+
+FASTLIC_INLINE Ints look_up(const std::uint16_t* table, Ints at) {
+  return reinterpret_cast<Ints>(_mm256_i32gather_epi32(reinterpret_cast<const int*>(table), raw(at), 2)) & 0xFFFF;
+}
+FASTLIC_INLINE Ints look_up(const std::int32_t* table, Ints at) {
+  return reinterpret_cast<Ints>(_mm256_i32gather_epi32(table, raw(at), 4));
+}
+struct WordTable {
+  const std::uint16_t* table;
+  FASTLIC_INLINE Words operator()(Words at) const {
+    const __m256i zero = _mm256_setzero_si256();
+    const Ints low = look_up(table, reinterpret_cast<Ints>(_mm256_unpacklo_epi16(raw(at), zero)));
+    const Ints high = look_up(table, reinterpret_cast<Ints>(_mm256_unpackhi_epi16(raw(at), zero)));
+    return reinterpret_cast<Words>(_mm256_packus_epi32(raw(low), raw(high)));
+  }
+};
+
+constexpr bool kGathers = true;
+struct Table {
+  const std::int32_t* table;
+  FASTLIC_INLINE Ints operator()(Ints at, Ints) const { return look_up(table, at); }
+};
+
+}  // namespace fastlic::simd::avx2

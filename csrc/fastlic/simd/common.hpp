@@ -1,0 +1,58 @@
+// What every instruction set has from the compiler: vectors of kLanes numbers with C's operators, comparisons that give
+// lanes of all ones or zeros, and `mask ? yes : no`. Each set's header includes this inside its own namespace, for its
+// own target: no include guard.
+//
+// Always inlined, so that no copy compiled for one target can be linked into another.
+#define FASTLIC_INLINE [[FASTLIC_TARGET, gnu::always_inline]] inline
+
+using Ints = std::int32_t __attribute__((vector_size(4 * kLanes)));
+using Uints = std::uint32_t __attribute__((vector_size(4 * kLanes)));
+using Words = std::int16_t __attribute__((vector_size(4 * kLanes)));  // twice as many
+using Longs = std::int64_t __attribute__((vector_size(4 * kLanes)));  // half as many
+using Doubles = double __attribute__((vector_size(4 * kLanes)));
+constexpr std::size_t kWordLanes = 2 * kLanes, kLongLanes = kLanes / 2;
+
+// As many as kLanes.
+struct Wide {
+  Longs low, high;
+};
+
+// Rows are not always aligned to whole vectors. (Through memcpy, GCC would leave arrays of vectors in memory.)
+template <typename Vector>
+struct [[gnu::packed, gnu::may_alias]] Anywhere {
+  Vector value;
+};
+template <typename Vector, typename T>
+FASTLIC_INLINE Vector load_as(const T* from) {
+  static_assert(sizeof(Vector) % sizeof(T) == 0);
+  return reinterpret_cast<const Anywhere<Vector>*>(from)->value;
+}
+template <typename Vector, typename T>
+FASTLIC_INLINE void store(Vector x, T* to) {
+  static_assert(sizeof(Vector) % sizeof(T) == 0);
+  reinterpret_cast<Anywhere<Vector>*>(to)->value = x;
+}
+FASTLIC_INLINE Ints load(const std::int32_t* from) { return load_as<Ints>(from); }
+FASTLIC_INLINE Words load(const std::int16_t* from) { return load_as<Words>(from); }
+FASTLIC_INLINE Doubles load(const double* from) { return load_as<Doubles>(from); }
+FASTLIC_INLINE Wide load(const std::int64_t* from) {
+  return {load_as<Longs>(from), load_as<Longs>(from + kLongLanes)};
+}
+// Two vectors one after the other; each set has its own for int16, of numbers that fit.
+FASTLIC_INLINE void store_pair(Ints a, Ints b, std::int32_t* to) {
+  store(a, to);
+  store(b, to + kLanes);
+}
+
+template <typename Vector, typename T>
+FASTLIC_INLINE Vector all(T value) {
+  return Vector{} + value;
+}
+template <typename Vector>
+FASTLIC_INLINE Vector least(Vector a, Vector b) {
+  return a < b ? a : b;
+}
+template <typename Vector>
+FASTLIC_INLINE Vector most(Vector a, Vector b) {
+  return a > b ? a : b;
+}

@@ -1,0 +1,103 @@
+// For any processor, without any intrinsic: what has no operator goes lane by lane.
+#undef FASTLIC_SET
+#undef FASTLIC_TARGET
+#define FASTLIC_SET scalar
+#define FASTLIC_TARGET
+
+namespace fastlic::simd::scalar {
+
+constexpr std::size_t kLanes = 4;
+#include "fastlic/simd/common.hpp"
+
+FASTLIC_INLINE Ints widen_low(Words x) {
+  return reinterpret_cast<Ints>(__builtin_shufflevector(x, x, 0, 0, 1, 1, 2, 2, 3, 3)) >> 16;
+}
+FASTLIC_INLINE Ints widen_high(Words x) {
+  return reinterpret_cast<Ints>(__builtin_shufflevector(x, x, 4, 4, 5, 5, 6, 6, 7, 7)) >> 16;
+}
+// Stores of the low bits, for numbers that fit.
+FASTLIC_INLINE void store_pair(Ints a, Ints b, std::int16_t* to) {
+  for (std::size_t k = 0; k < kLanes; ++k) {
+    to[k] = static_cast<std::int16_t>(a[k]);
+    to[kLanes + k] = static_cast<std::int16_t>(b[k]);
+  }
+}
+FASTLIC_INLINE void store_bytes(Ints x, std::uint8_t* to) {
+  for (std::size_t k = 0; k < kLanes; ++k) to[k] = static_cast<std::uint8_t>(x[k]);
+}
+
+// Pairs of int16: dot adds a[0] * b[2l] + a[1] * b[2l + 1] to lane l.
+using Pair = const std::int16_t*;
+using Pairs = Words;
+FASTLIC_INLINE Pair pair(const std::int16_t* a) { return a; }
+FASTLIC_INLINE Pairs load_pairs(const std::int16_t* b) { return load(b); }
+FASTLIC_INLINE Ints dot(Ints sum, Pair a, Pairs b) {
+  Uints out = reinterpret_cast<Uints>(sum);  // sums wrap
+  for (std::size_t k = 0; k < kLanes; ++k) out[k] += static_cast<std::uint32_t>(a[0] * b[2 * k] + a[1] * b[2 * k + 1]);
+  return reinterpret_cast<Ints>(out);
+}
+
+// Matrix products: one row against 32 columns.
+constexpr std::size_t kTileRows = 1, kTileVectors = 8;
+using Sum = Ints;
+template <typename Weight>
+FASTLIC_INLINE const Weight* load_weights(const Weight* b) {
+  return b;
+}
+template <typename Weight>
+FASTLIC_INLINE void dot(Sum (&sums)[kTileVectors], Pair a, const Weight* b) {
+  const std::int32_t x0 = a[0], x1 = a[1];
+  std::uint32_t out[kTileVectors * kLanes];
+  __builtin_memcpy(out, sums, sizeof out);
+  for (std::size_t c = 0; c < kTileVectors * kLanes; ++c) {
+    out[c] += static_cast<std::uint32_t>(x0 * b[2 * c] + x1 * b[2 * c + 1]);
+  }
+  __builtin_memcpy(sums, out, sizeof out);
+}
+
+// (x * factor + rounding) >> shift in 64 bits, clipped to +-limit.
+FASTLIC_INLINE Ints requantise(Ints x, Ints factor, const Wide& rounding, const Wide& shift, std::int32_t limit) {
+  Ints out;
+  for (std::size_t k = 0; k < kLanes; ++k) {
+    const auto of = [k](const Wide& w) { return k < kLongLanes ? w.low[k] : w.high[k - kLongLanes]; };
+    const std::int64_t value = (std::int64_t{x[k]} * factor[k] + of(rounding)) >> of(shift);
+    out[k] = static_cast<std::int32_t>(value < -limit ? -limit : value > limit ? limit : value);
+  }
+  return out;
+}
+
+// (a * b + 2^14) >> 15
+FASTLIC_INLINE Words multiply_rounded(Words a, Words b) {
+  for (std::size_t k = 0; k < kWordLanes; ++k) a[k] = static_cast<std::int16_t>((a[k] * b[k] + (1 << 14)) >> 15);
+  return a;
+}
+FASTLIC_INLINE void multiply_add(Ints (&sums)[2], const std::int16_t* x, const std::int16_t* w) {
+  const Words a = load(x), b = load(w);
+  sums[0] += widen_low(a) * widen_low(b);
+  sums[1] += widen_high(a) * widen_high(b);
+}
+FASTLIC_INLINE Words shift_left(Words x, Words by) { return x << by; }
+FASTLIC_INLINE Words shift_right(Words x, Words by) { return x >> by; }
+
+// 64 words; the table has one entry more, which gathering instructions read.
+struct WordTable {
+  const std::uint16_t* table;
+  FASTLIC_INLINE Words operator()(Words at) const {
+    for (std::size_t k = 0; k < kWordLanes; ++k) at[k] = static_cast<std::int16_t>(table[at[k]]);
+    return at;
+  }
+};
+
+template <typename T>
+FASTLIC_INLINE Ints look_up(const T* table, Ints at) {
+  for (std::size_t k = 0; k < kLanes; ++k) at[k] = table[at[k]];
+  return at;
+}
+constexpr bool kGathers = false;
+// 64 numbers; `above` has the lanes that look up one of the upper 32.
+struct Table {
+  const std::int32_t* table;
+  FASTLIC_INLINE Ints operator()(Ints at, Ints) const { return look_up(table, at); }
+};
+
+}  // namespace fastlic::simd::scalar
