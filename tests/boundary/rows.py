@@ -33,7 +33,6 @@ from fastlic.ops import (
     codebook,
     compressai_rans,
     compressai_tables,
-    context,
     device_engine,
     engine,
     float_symbols,
@@ -42,7 +41,6 @@ from fastlic.ops import (
     groups_engine,
     mixture,
     mlic_engine,
-    quantise,
     rans,
     tables,
 )
@@ -288,21 +286,6 @@ def seen() -> dict[str, Any]:
 
 def board_symbols() -> torch.Tensor:
     return torch.ones((2, checkerboard.count_of(H, W, 1), 10), dtype=torch.int32)
-
-
-def context_arguments() -> dict[str, Any]:
-    torch.manual_seed(0)
-    shapes = [(8, 4, 5, 5), (9, 6 + 8, 1, 1), (7, 9, 1, 1), (8, 7, 1, 1)]
-    return {
-        "y": torch.randn(2, 4, H, W),
-        "hyper": torch.randn(2, 6, H, W),
-        "weights": [torch.randn(s) for s in shapes],
-        "biases": [torch.randn(s[0]) for s in shapes],
-        "where": torch.tensor([0, 4, 14]),
-        "slope": 0.01,
-        "precision": "ieee",
-        "backend": "auto",
-    }
 
 
 class Density:
@@ -558,13 +541,6 @@ def tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-def float_maps() -> dict[str, Any]:
-    return {
-        **{"y": tensor(means()), "scales": tensor(scales()), "means": tensor(means()[::-1].copy())},
-        **{"thresholds": tensor(np.geomspace(0.1, 9, 20).astype(F32)), "limit": 127, "backend": "auto"},
-    }
-
-
 def encoder() -> mixture.MixtureEncoder:
     own = mixture.MixtureEncoder()
     own.add(probabilities(), slots())
@@ -691,7 +667,6 @@ OPS: dict[str, Callable[[], Call]] = {
         compressai_tables.gaussian_tables, {"scales": np.array([0.3, 2.0], F32)}
     ),
     "compressai_tables.bottleneck_tables": lambda: Call(compressai_tables.bottleneck_tables, {"density": Density()}),
-    "context.masked_context": lambda: Call(context.masked_context, context_arguments()),
     "device_engine.DeviceEngine": lambda: Call(device_engine.DeviceEngine, {**ops_arrays("jahp"), "device": "cpu"}),
     "engine.EntropyEngine": lambda: Call(engine.EntropyEngine, ops_arrays("jahp")),
     "engine.EntropyEngine.vary": lambda: Call(entropy().vary, changes()),
@@ -763,11 +738,6 @@ OPS: dict[str, Callable[[], Call]] = {
     ),
     "mlic_engine.MlicEngine.inter_context": lambda: Call(
         slices().inter_context, {"index": 1, "decoded": latents(4, H, W, False), "threads": 2}
-    ),
-    "quantise.pad_thresholds": lambda: Call(quantise.pad_thresholds, {"thresholds": float_maps()["thresholds"]}),
-    "quantise.quantise": lambda: Call(quantise.quantise, float_maps()),
-    "quantise.dequantise": lambda: Call(
-        quantise.dequantise, {"symbols": tensor(symbols()), "means": tensor(means()), "backend": "auto"}
     ),
     "rans.as_symbols": lambda: Call(rans.as_symbols, {"symbols": symbols()}),
     "rans.as_indexes": lambda: Call(rans.as_indexes, {"indexes": indexes(), "tables": cdf_tables()}),
