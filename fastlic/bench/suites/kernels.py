@@ -285,13 +285,13 @@ def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
         names = {peer: name for peer, name in names.items() if wanted(name)}
         if not names:
             continue
-        from fastlic.ops import checkerboard
+        from fastlic.ops.checkerboard import checkerboard_parameters, count_of
 
         network, maps, values, layers = board.problem(height, width, device())
-        count = checkerboard.count_of(height, width, 1)
+        count = count_of(height, width, 1)
         operations = 4.0 * count * sum(layer["weight"].size for layer in layers)
-        run = partial(checkerboard.parameters, network, maps, 1, backend="triton")
-        twin = partial(checkerboard.parameters, network, maps, 1, backend="reference")
+        run = partial(checkerboard_parameters, network, maps, 1, backend="triton")
+        twin = partial(checkerboard_parameters, network, maps, 1, backend="reference")
         floats = torch.cat(values, 3).permute(0, 3, 1, 2).float()
         stack = [torch.from_numpy(a["weight"]).float().to(device())[:, :, None, None] for a in layers]
 
