@@ -46,11 +46,10 @@ from fastlic.kernels.launch import (
     small_tensor,
     target_of,
 )
-from fastlic.kernels.packing import Dense, Map, Requantiser, padded
+from fastlic.kernels.packing import TAPS, Dense, Map, Requantiser, padded
 from fastlic.kernels.rans import DeviceTables, Streams, decode_run, decode_step
 
 BORDER = 2  # reach of the context, in rows above and columns beside
-TAPS = [(i - 2, j - 2) for i in range(5) for j in range(5) if (i, j) < (2, 2)]
 _TAPS = tl.constexpr(len(TAPS))
 _LANES = tl.constexpr(64)
 PARAMETER_LAYERS = 3

@@ -16,6 +16,8 @@ from torch import Tensor
 PAD = 64
 MAX_ACTIVATION_BITS = 14  # two int8 planes of 7 bits
 MAX_SOURCES = 5  # maps that one network reads
+# Rows and columns from a position to what the causal 5x5 context sees.
+TAPS = tuple((i - 2, j - 2) for i in range(5) for j in range(5) if (i, j) < (2, 2))
 
 
 def padded(channels: int) -> int:

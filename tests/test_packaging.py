@@ -67,9 +67,11 @@ def test_wheel_holds_the_package_its_types_and_its_kernels(tmp_path):
     for expected in ("fastlic/py.typed", "fastlic/_native.pyi", "fastlic/kernels/__init__.py"):
         assert expected in names
     assert any(name.startswith("fastlic/_native.") and name.endswith(".so") for name in names)
-    shipped = [str(path.relative_to(ROOT)) for path in (ROOT / "fastlic" / "weights").glob("*.safetensors")]
-    tracked = subprocess.run(["git", "ls-files", *shipped], cwd=ROOT, capture_output=True, text=True).stdout.split()
-    assert set(tracked) <= set(names) or not shipped
+    command = ["git", "ls-files", "fastlic/weights", "fastlic/data", "kernels"]
+    tracked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    shipped = {f"fastlic/{name}" if name.startswith("kernels/") else name for name in tracked}
+    assert {"fastlic/weights/jahp.safetensors", "fastlic/data/photo.png", "fastlic/kernels/rans.py"} <= shipped
+    assert shipped <= set(names)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux") or shutil.which("readelf") is None, reason="ELF only")

@@ -16,7 +16,7 @@ from torch import Tensor
 from fastlic.entropy.checkerboard.functions import Tables
 from fastlic.entropy.fixed import Requantiser
 from fastlic.entropy.scales import scale_levels, scale_thresholds
-from fastlic.ops import checkerboard
+from fastlic.ops.checkerboard import as_map, pack_checkerboard
 
 PARTS = (192, 192, 128, 128, 640)  # channels of the maps
 HIDDEN = (640, 512, 384)
@@ -45,6 +45,6 @@ def problem(height: int, width: int, device: torch.device) -> tuple[Any, list[An
         layers.append(arrays if last else {**arrays, "exponents": np.full(outputs, 8, np.uint8)})
         inputs = outputs
     sources = [(c, ((0, 0),)) for c in PARTS]
-    network = checkerboard.pack(layers, sources, scale_thresholds(scale_levels()), Tables.make().gelu_table, device)
+    network = pack_checkerboard(layers, sources, scale_thresholds(scale_levels()), Tables.make().gelu_table, device)
     values = [torch.from_numpy(rng.integers(-2047, 2048, (1, height, width, c))).to(device) for c in PARTS]
-    return network, [checkerboard.as_map(v, 0) for v in values], values, layers
+    return network, [as_map(v, 0) for v in values], values, layers

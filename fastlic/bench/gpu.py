@@ -28,7 +28,7 @@ import fastlic
 from fastlic.bench import report
 
 TESTS = Path(fastlic.__file__).resolve().parents[1] / "tests" / "kernels"
-WARM = ("codebook*", "quantise*", "float context*", "integer*", "checkerboard*", "rans*", "jahp*")
+WARM = ("codebook*", "quantise*", "integer*", "checkerboard*", "rans*", "jahp*")
 _LAST_CASE = 12  # seconds that the suite's last case, its table and its chart may take beyond its own limit
 SANITIZED = ("test_quantize.py", "test_codebook.py", "test_checkerboard.py")
 

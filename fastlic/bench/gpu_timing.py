@@ -21,11 +21,11 @@ class Peaks:
 
 # Vendors' data sheets, without sparsity. "ieee" is float32 outside the tensor cores; three tf32 products make one.
 PEAKS = {
-    "A100": Peaks({"int8": 624e12, "bf16": 312e12, "tf32x3": 52e12, "ieee": 19.5e12}, 2.04e12),
-    "H100": Peaks({"int8": 1979e12, "bf16": 989e12, "tf32x3": 165e12, "ieee": 67e12}, 3.35e12),
-    "H200": Peaks({"int8": 1979e12, "bf16": 989e12, "tf32x3": 165e12, "ieee": 67e12}, 4.8e12),
-    "B200": Peaks({"int8": 4500e12, "bf16": 2250e12, "tf32x3": 367e12, "ieee": 75e12}, 7.7e12),
-    "MI300X": Peaks({"int8": 2615e12, "bf16": 1307e12, "tf32x3": 163e12, "ieee": 163e12}, 5.3e12),
+    "A100": Peaks({"int8": 624e12, "tf32x3": 52e12, "ieee": 19.5e12}, 2.04e12),
+    "H100": Peaks({"int8": 1979e12, "tf32x3": 165e12, "ieee": 67e12}, 3.35e12),
+    "H200": Peaks({"int8": 1979e12, "tf32x3": 165e12, "ieee": 67e12}, 4.8e12),
+    "B200": Peaks({"int8": 4500e12, "tf32x3": 367e12, "ieee": 75e12}, 7.7e12),
+    "MI300X": Peaks({"int8": 2615e12, "tf32x3": 163e12, "ieee": 163e12}, 5.3e12),
 }
 
 

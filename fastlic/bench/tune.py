@@ -51,10 +51,10 @@ def _convolution() -> Run:
 
 def _checkerboard() -> Run:
     from fastlic.bench import board
-    from fastlic.ops import checkerboard
+    from fastlic.ops import checkerboard_parameters
 
     network, maps, _, _ = board.problem(68, 120, torch.device("cuda"))
-    return lambda: checkerboard.parameters(network, maps, 1, backend="triton")
+    return lambda: checkerboard_parameters(network, maps, 1, backend="triton")
 
 
 # (positions, columns, warps, stages), (rows, codes, warps, stages) and (positions, columns, depth, warps, stages).

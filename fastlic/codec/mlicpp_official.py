@@ -25,7 +25,7 @@ from fastlic.errors import CorruptStreamError
 from fastlic.models.mlic.checkerboard import anchors, positions
 from fastlic.models.mlic.model import MLICPlusPlus
 from fastlic.ops.compressai_rans import CompressAiDecoder, CompressAiTables, decode_with_indexes, encode_with_indexes
-from fastlic.ops.compressai_tables import bottleneck_tables, gaussian_tables, scale_table
+from fastlic.ops.compressai_tables import bottleneck_tables, compressai_gaussian_tables, scale_table
 
 _UPSAMPLING = 4  # z is at 1/4 of the latent
 _PADDING = 64
@@ -42,7 +42,7 @@ def update(model: MLICPlusPlus) -> None:
     scales = scale_table()
     for module, tables in (
         (model.entropy_bottleneck, bottleneck_tables(model.entropy_bottleneck)),
-        (model.gaussian_conditional, gaussian_tables(scales)),
+        (model.gaussian_conditional, compressai_gaussian_tables(scales)),
     ):
         module._quantized_cdf = torch.from_numpy(np.array(tables.quantized_cdf))
         module._cdf_length = torch.from_numpy(np.array(tables.lengths))

@@ -19,7 +19,7 @@ from fastlic.entropy.checkerboard.layers import Layer
 from fastlic.entropy.fixed import ACTIVATION_BITS, ACTIVATION_LIMIT, RANGE_MARGIN, Requantiser
 from fastlic.forks import cached_property
 from fastlic.models.mcquic.context import OFFSETS, CodeContext
-from fastlic.ops.code_context import Packed, pack
+from fastlic.ops.code_context import Packed, pack_code_context
 
 # Differences of logits count 2^-8 bits, which costs 10^-6 of the rate. 18 bits: up to 512 bits either way.
 LOGIT_STEPS = 256
@@ -104,7 +104,7 @@ class IntegerCodeContext:
     @cached_property
     def native(self) -> Packed:
         """The C++ core's packed copy."""
-        return pack(self.to_arrays())
+        return pack_code_context(self.to_arrays())
 
     def __reduce__(self) -> tuple[Any, ...]:  # the C++ object is rebuilt, not pickled
         return type(self), (self.offsets, self.words, self.table, self.precision, self.first, self.second, self.last)
@@ -171,7 +171,7 @@ class IntegerCodeContext:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> IntegerCodeContext:
         """Read what ``to_arrays`` wrote. Raises ValueError for arrays that are no such context."""
-        pack(arrays)  # before anything is read: every array that is used exists and has its shape
+        pack_code_context(arrays)  # before anything is read: every array that is used exists and has its shape
         layers = {
             name: tuple(Dense.from_arrays(arrays, f"{name}.{group}") for group in range(len(arrays["words"])))
             for name in ("first", "second", "last")

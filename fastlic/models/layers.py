@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.models.inference import doubled, doubles_to_few, servable
-from fastlic.ops.gdn import gdn
+from fastlic.ops.divisive import gdn
 
 LEAKY_SLOPE = 0.01
 CONTEXT_KERNEL = 5

@@ -1,1 +1,48 @@
-"""One function per operation: checks in words, then a visible table of implementations."""
+"""One function per operation: checks in words, then a visible table of implementations.
+
+Every operation is importable from here by its name: ``from fastlic.ops import codebook_nearest, rans_encode``. A name
+is imported when it is first asked for, so that ``import fastlic.ops`` itself loads neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# Which module of this package has which names. No name is a module's own: importing that module would replace it.
+_MODULES: dict[str, tuple[str, ...]] = {
+    "categorical": ("CategoricalTables", "categorical_tables", "decode_categorical", "encode_categorical"),
+    "checkerboard": ("checkerboard_encode", "checkerboard_parameters", "checkerboard_place", "pack_checkerboard"),
+    "checksum": ("crc32c",),
+    "code_context": ("code_frequencies", "decode_codes", "encode_codes", "pack_code_context"),
+    "codebook": ("codebook_nearest",),
+    "compressai_rans": ("CompressAiDecoder", "CompressAiTables", "decode_many_with_indexes", "decode_with_indexes",
+                        "encode_many_with_indexes", "encode_with_indexes"),
+    "compressai_tables": ("bottleneck_tables", "compressai_gaussian_tables", "quantised_cdf", "scale_table"),
+    "device_engine": ("DeviceEngine",),
+    "divisive": ("gdn",),
+    "engine": ("EntropyEngine",),
+    "float_symbols": ("ScaleSearch", "round_differences"),
+    "gaussian": ("decode_gaussian", "encode_gaussian"),
+    "groups_engine": ("GroupsEngine",),
+    "mixture": ("MixtureDecoder", "MixtureEncoder", "mixture_rows"),
+    "mlic_engine": ("MlicEngine",),
+    "rans": ("RansDecoder", "rans_decode", "rans_decode_many", "rans_encode", "rans_encode_many"),
+    "tables": ("CdfTables", "gaussian_pmf", "gaussian_tables", "nearest_scale_thresholds", "normalise_pmf",
+               "pmf_tables"),
+}  # fmt: skip
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -110,13 +110,13 @@ ENCODE: dict[str, Callable[..., bytes]] = {"reference": reference.encode, "cpp":
 DECODE: dict[str, Callable[..., None]] = {"reference": reference.decode, "cpp": _native_decode}
 
 
-def encode_categorical(
-    symbols: Any,  # [...] integers, 0 <= symbol < symbols of its row
-    indexes: Any,  # broadcast to the same shape, table row of each symbol; None: row 0
-    tables: CategoricalTables,
-    *,
-    backend: Backend = "cpp",
-) -> bytes:
+def encode_categorical(symbols: Any, indexes: Any, tables: CategoricalTables, *, backend: Backend = "cpp") -> bytes:
+    """A stream of categorical symbols, such as codewords' numbers.
+
+    Args:
+        symbols: [...] integers, 0 <= symbol < symbols of its row.
+        indexes: broadcast to the same shape, table row of each symbol; None: row 0.
+    """
     array = arguments.array("symbols", symbols, "iu")
     arguments.instance("tables", tables, CategoricalTables)
     if array.size and not (array.min() >= 0 and array.max() < MAX_SYMBOLS):

@@ -1,8 +1,8 @@
 """One colour of a checkerboard, integers only: parameter networks at those positions, and placing what was decoded.
 
-network = pack(layers, sources, thresholds)               # arrays of 1x1 layers, as IntegerMLIC.to_arrays() names them
-indexes, means = parameters(network, maps, ANCHOR["mlic"])          # for the coder: [images, n, M]
-place(symbols, means, y, ANCHOR["mlic"])                            # latents into y [images, h, w, M]
+network = pack_checkerboard(layers, sources, thresholds)  # arrays of 1x1 layers, as IntegerMLIC.to_arrays() names them
+indexes, means = checkerboard_parameters(network, maps, ANCHOR["mlic"])  # for the coder: [images, n, M]
+checkerboard_place(symbols, means, y, ANCHOR["mlic"])  # latents into y [images, h, w, M]
 
 Positions are those of one parity, (row + column) % 2, in raster order. Every backend gives the same integers.
 """
@@ -34,7 +34,18 @@ from fastlic.kernels.reference.checkerboard import ANCHOR, count_of, positions
 from fastlic.ops import _arguments as arguments
 from fastlic.ops.backends import choose
 
-__all__ = ["ANCHOR", "BoardNetwork", "Map", "as_map", "count_of", "encode", "pack", "parameters", "place", "positions"]
+__all__ = [
+    "ANCHOR",
+    "BoardNetwork",
+    "Map",
+    "as_map",
+    "checkerboard_encode",
+    "checkerboard_parameters",
+    "checkerboard_place",
+    "count_of",
+    "pack_checkerboard",
+    "positions",
+]
 
 Backend = Literal["auto", "reference", "triton"]
 Arrays = Mapping[str, NDArray[Any]]
@@ -43,7 +54,7 @@ HERE: Taps = ((0, 0),)
 GELU_ENTRIES = 16 * 4096
 
 
-def pack(
+def pack_checkerboard(
     layers: Sequence[Arrays],
     sources: Sequence[tuple[int, Taps]],
     thresholds: NDArray[Any],
@@ -203,7 +214,7 @@ def _check_latent(name: str, y: Tensor, channels: int) -> None:
         raise ValueError(f"{name} must be contiguous, or a slice of channels of a contiguous tensor")
 
 
-def parameters(
+def checkerboard_parameters(
     network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None = None, *, backend: Backend = "auto"
 ) -> tuple[Tensor, Tensor]:
     """What the coder needs at the positions of one parity.
@@ -220,7 +231,7 @@ def parameters(
     return choose(PARAMETERS, backend, network.thresholds.device)(network, maps, parity, share)
 
 
-def encode(
+def checkerboard_encode(
     network: BoardNetwork,
     maps: Sequence[Map],
     parity: int,
@@ -230,7 +241,7 @@ def encode(
     *,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """``parameters`` and, in the same pass, the symbols of the latents ``target`` and what a decoder will make of them.
+    """``checkerboard_parameters`` and, in the same pass, symbols of the latents ``target`` and what a decoder reads.
 
     Args:
         target: int32 [images, h, w, M] in units of 2^-6.
@@ -248,7 +259,7 @@ def encode(
     return choose(ENCODE, backend, y.device)(network, maps, parity, target, y, share)
 
 
-def place(
+def checkerboard_place(
     symbols: Tensor,
     means: Tensor,
     y: Tensor,

@@ -25,7 +25,7 @@ Codes = NDArray[np.int32]
 Packed = _native.CodeContext
 
 
-def pack(arrays: Mapping[str, NDArray[Any]]) -> Packed:
+def pack_code_context(arrays: Mapping[str, NDArray[Any]]) -> Packed:
     """A context's arrays (``IntegerCodeContext.to_arrays``), checked and laid out for the core.
 
     Raises:

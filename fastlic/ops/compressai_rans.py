@@ -136,7 +136,7 @@ def decode_with_indexes(
     return symbols
 
 
-def encode_many(symbols: Any, indexes: Any, tables: CompressAiTables, *, threads: int = 0) -> list[bytes]:
+def encode_many_with_indexes(symbols: Any, indexes: Any, tables: CompressAiTables, *, threads: int = 0) -> list[bytes]:
     """One stream per item of [B, ...] arrays, on ``threads`` threads (0: one per core)."""
     s, i = _symbols(symbols), _indexes(indexes, tables)
     _same_shape(s, i)
@@ -146,10 +146,10 @@ def encode_many(symbols: Any, indexes: Any, tables: CompressAiTables, *, threads
     return _native.compressai_encode_many(_rows(s, batch), _rows(i, batch), tables.native, threads)
 
 
-def decode_many(
+def decode_many_with_indexes(
     data: Sequence[Bytes], indexes: Any, tables: CompressAiTables, *, threads: int = 0
 ) -> NDArray[np.int32]:
-    """Inverse of :func:`encode_many`: [B, ...] symbols. Groups of four streams share a core in lock-step."""
+    """Inverse of :func:`encode_many_with_indexes`: [B, ...] symbols. Four streams share a core in lock-step."""
     i, streams = _indexes(indexes, tables), arguments.sequence("data", data)
     if i.ndim < 1 or i.shape[0] != len(streams):
         raise ValueError(f"indexes must be [B, ...] with one item per stream, got {i.shape} for {len(streams)} streams")

@@ -56,7 +56,7 @@ def _stack(rows: list[NDArray[np.int32]], offsets: list[int]) -> CompressAiTable
     return CompressAiTables(cdf, np.array([len(row) for row in rows], np.int32), np.array(offsets, np.int32))
 
 
-def gaussian_tables(scales: NDArray[np.float32]) -> CompressAiTables:
+def compressai_gaussian_tables(scales: NDArray[np.float32]) -> CompressAiTables:
     """Tables of ``GaussianConditional`` for these scales."""
     multiplier = 6.109410204869  # -Phi^-1(tail mass / 2)
     given = arguments.array("scales", scales, "f").astype(np.float32)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fastlic.kernels.reference.float_context import TAPS
+from fastlic.kernels.packing import TAPS
 from fastlic.kernels.reference.integer import requantise, scale_index, values_of
 
 if TYPE_CHECKING:

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from fastlic.kernels.reference import integer
 
-SYMBOL_LIMIT = 2**31 - 1
-
 
 def quantise_head(
     target: Tensor, head: Tensor, thresholds: Tensor, zones: Tensor | None = None
@@ -38,24 +36,3 @@ def head_indexes(head: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
 def dequantise(symbols: Tensor, means: Tensor) -> Tensor:
     """y int32 in units of 2^-6 from symbols and means, int32 of one shape."""
     return integer.reconstruct(symbols, means).int()
-
-
-def quantise_float(
-    y: Tensor, scales: Tensor, means: Tensor, thresholds: Tensor, limit: int = SYMBOL_LIMIT
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Encoder of a float model: (symbols int32, indexes uint8, y_hat float32), all shaped like y.
-
-    Args:
-        y, scales, means: float32 of one shape.
-        thresholds: float32, ascending, padded to 2^n - 1 numbers with infinity; index = thresholds below the scale.
-        limit: symbols are clamped to -limit - 1 .. limit, e.g. 127 for int8.
-    """
-    high = float(limit) if limit < 1 << 24 else float(2**31 - 128)  # the largest float32 below 2^31
-    rounded = (y - means).round().clamp(-float(limit) - 1, high)
-    indexes = torch.searchsorted(thresholds, scales.contiguous()).to(torch.uint8)
-    return rounded.to(torch.int32), indexes, rounded + means
-
-
-def dequantise_float(symbols: Tensor, means: Tensor) -> Tensor:
-    """Decoder of a float model: y_hat float32 = symbols + means."""
-    return symbols.float() + means

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fastlic.bench import codes
+from fastlic.bench.memory import peak
 from fastlic.bench.runner import measure
 from fastlic.bench.suites import mcquic as suite
 from fastlic.codec import Codec
@@ -56,8 +57,11 @@ def test_whole_images_run_beside_the_convolutions_of_the_same_pass():
 
 def test_the_search_of_a_large_image_needs_little_memory():
     case = suite.memory_case("memory", height=512, width=768)
+    if peak(lambda: None) is None:
+        pytest.skip("this system does not tell what a process peaks at")
     found = re.search(r"peak (\d+) MiB .* has ([\d.]+) GiB", case.note)
-    assert found is None or int(found[1]) < 100 < 1024 * float(found[2])
+    assert found is not None, case.note
+    assert 0 < int(found[1]) < 100 < 1024 * float(found[2])
 
 
 def test_indexes_come_back_from_either_coder():

@@ -33,16 +33,14 @@ from fastlic.ops import (
     codebook,
     compressai_rans,
     compressai_tables,
-    context,
     device_engine,
+    divisive,
     engine,
     float_symbols,
     gaussian,
-    gdn,
     groups_engine,
     mixture,
     mlic_engine,
-    quantise,
     rans,
     tables,
 )
@@ -262,7 +260,7 @@ def board_arguments() -> dict[str, Any]:
 
 @cache
 def network() -> Any:
-    return checkerboard.pack(**board_arguments())
+    return checkerboard.pack_checkerboard(**board_arguments())
 
 
 def board_maps() -> list[Any]:
@@ -288,21 +286,6 @@ def seen() -> dict[str, Any]:
 
 def board_symbols() -> torch.Tensor:
     return torch.ones((2, checkerboard.count_of(H, W, 1), 10), dtype=torch.int32)
-
-
-def context_arguments() -> dict[str, Any]:
-    torch.manual_seed(0)
-    shapes = [(8, 4, 5, 5), (9, 6 + 8, 1, 1), (7, 9, 1, 1), (8, 7, 1, 1)]
-    return {
-        "y": torch.randn(2, 4, H, W),
-        "hyper": torch.randn(2, 6, H, W),
-        "weights": [torch.randn(s) for s in shapes],
-        "biases": [torch.randn(s[0]) for s in shapes],
-        "where": torch.tensor([0, 4, 14]),
-        "slope": 0.01,
-        "precision": "ieee",
-        "backend": "auto",
-    }
 
 
 class Density:
@@ -558,13 +541,6 @@ def tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-def float_maps() -> dict[str, Any]:
-    return {
-        **{"y": tensor(means()), "scales": tensor(scales()), "means": tensor(means()[::-1].copy())},
-        **{"thresholds": tensor(np.geomspace(0.1, 9, 20).astype(F32)), "limit": 127, "backend": "auto"},
-    }
-
-
 def encoder() -> mixture.MixtureEncoder:
     own = mixture.MixtureEncoder()
     own.add(probabilities(), slots())
@@ -610,21 +586,23 @@ OPS: dict[str, Callable[[], Call]] = {
             **{"shape": (N,), "backend": "cpp"},
         },
     ),
-    "checkerboard.pack": lambda: Call(checkerboard.pack, {**board_arguments(), "gelu": None, "device": "cpu"}),
-    "checkerboard.parameters": lambda: Call(
-        checkerboard.parameters,
+    "checkerboard.pack_checkerboard": lambda: Call(
+        checkerboard.pack_checkerboard, {**board_arguments(), "gelu": None, "device": "cpu"}
+    ),
+    "checkerboard.checkerboard_parameters": lambda: Call(
+        checkerboard.checkerboard_parameters,
         {"network": network(), "maps": board_maps(), "parity": 1, "share": board_share(), "backend": "auto"},
     ),
-    "checkerboard.encode": lambda: Call(
-        checkerboard.encode,
+    "checkerboard.checkerboard_encode": lambda: Call(
+        checkerboard.checkerboard_encode,
         {
             **{"network": network(), "maps": board_maps(), "parity": 1, "target": board_latents()},
             **{"y": torch.zeros_like(board_latents()), "share": board_share(), "backend": "auto"},
         },
         ("y",),
     ),
-    "checkerboard.place": lambda: Call(
-        checkerboard.place,
+    "checkerboard.checkerboard_place": lambda: Call(
+        checkerboard.checkerboard_place,
         {
             **{"symbols": board_symbols(), "means": board_symbols(), "y": torch.zeros_like(board_latents())},
             **{"parity": 1, **seen(), "backend": "auto"},
@@ -632,7 +610,9 @@ OPS: dict[str, Callable[[], Call]] = {
         ("y",),
     ),
     "checksum.crc32c": lambda: Call(checksum.crc32c, {"data": rans_stream(), "crc": 0}),
-    "code_context.pack": lambda: Call(code_context.pack, {"arrays": code_model().to_arrays()}),
+    "code_context.pack_code_context": lambda: Call(
+        code_context.pack_code_context, {"arrays": code_model().to_arrays()}
+    ),
     "code_context.encode_codes": lambda: Call(
         code_context.encode_codes, {"codes": words(), "context": code_model(), "backend": "cpp"}
     ),
@@ -671,15 +651,15 @@ OPS: dict[str, Callable[[], Call]] = {
             **{"strict": True, "backend": "cpp"},
         },
     ),
-    "compressai_rans.encode_many": lambda: Call(
-        compressai_rans.encode_many,
+    "compressai_rans.encode_many_with_indexes": lambda: Call(
+        compressai_rans.encode_many_with_indexes,
         {
             **{"symbols": compressai_batch(symbols()), "indexes": compressai_batch(indexes())},
             **{"tables": compressai(), "threads": 2},
         },
     ),
-    "compressai_rans.decode_many": lambda: Call(
-        compressai_rans.decode_many,
+    "compressai_rans.decode_many_with_indexes": lambda: Call(
+        compressai_rans.decode_many_with_indexes,
         {
             **{"data": [compressai_stream()] * 5, "indexes": compressai_batch(indexes())},
             **{"tables": compressai(), "threads": 2},
@@ -687,11 +667,10 @@ OPS: dict[str, Callable[[], Call]] = {
     ),
     "compressai_tables.scale_table": lambda: Call(compressai_tables.scale_table, {}),
     "compressai_tables.quantised_cdf": lambda: Call(compressai_tables.quantised_cdf, {"pmf": np.full(9, 0.1, F32)}),
-    "compressai_tables.gaussian_tables": lambda: Call(
-        compressai_tables.gaussian_tables, {"scales": np.array([0.3, 2.0], F32)}
+    "compressai_tables.compressai_gaussian_tables": lambda: Call(
+        compressai_tables.compressai_gaussian_tables, {"scales": np.array([0.3, 2.0], F32)}
     ),
     "compressai_tables.bottleneck_tables": lambda: Call(compressai_tables.bottleneck_tables, {"density": Density()}),
-    "context.masked_context": lambda: Call(context.masked_context, context_arguments()),
     "device_engine.DeviceEngine": lambda: Call(device_engine.DeviceEngine, {**ops_arrays("jahp"), "device": "cpu"}),
     "engine.EntropyEngine": lambda: Call(engine.EntropyEngine, ops_arrays("jahp")),
     "engine.EntropyEngine.vary": lambda: Call(entropy().vary, changes()),
@@ -720,8 +699,8 @@ OPS: dict[str, Callable[[], Call]] = {
     "gaussian.decode_gaussian": lambda: Call(
         gaussian.decode_gaussian, {"data": gaussian_stream(), "mean": means(), "scale": scales(), "backend": "cpp"}
     ),
-    "gdn.gdn": lambda: Call(
-        gdn.gdn,
+    "divisive.gdn": lambda: Call(
+        divisive.gdn,
         {
             **{"x": torch.ones(1, 5, 3, 4), "beta": torch.ones(5), "gamma": torch.ones(5, 5)},
             **{"inverse": False, "threads": 2, "backend": "cpp"},
@@ -763,11 +742,6 @@ OPS: dict[str, Callable[[], Call]] = {
     ),
     "mlic_engine.MlicEngine.inter_context": lambda: Call(
         slices().inter_context, {"index": 1, "decoded": latents(4, H, W, False), "threads": 2}
-    ),
-    "quantise.pad_thresholds": lambda: Call(quantise.pad_thresholds, {"thresholds": float_maps()["thresholds"]}),
-    "quantise.quantise": lambda: Call(quantise.quantise, float_maps()),
-    "quantise.dequantise": lambda: Call(
-        quantise.dequantise, {"symbols": tensor(symbols()), "means": tensor(means()), "backend": "auto"}
     ),
     "rans.as_symbols": lambda: Call(rans.as_symbols, {"symbols": symbols()}),
     "rans.as_indexes": lambda: Call(rans.as_indexes, {"indexes": indexes(), "tables": cdf_tables()}),

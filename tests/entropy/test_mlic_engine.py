@@ -179,8 +179,13 @@ def test_sections_that_are_too_long_short_or_empty_are_refused(models):
 def test_latents_of_the_wrong_shape_or_size_are_refused(models):
     model = models["mlic"]
     z, y = (t.numpy().astype(np.int32) for t in random_latents(model, 6, 8))
-    for wrong in ((z[:, :1], y), (z, y[:, :3]), (z[:5], y), (z, y[:24])):
-        with pytest.raises(ValueError, match=r"expected|differ|size"):
+    for wrong, words in (
+        ((z[:, :1], y), "z and its size by y differ in size: 1 and 2"),
+        ((z, y[:, :3]), "z and its size by y differ in size: 2 and 1"),
+        ((z[:5], y), "z and its size by y differ in size: 5 and 7"),
+        ((z, y[:24]), "channels of y and M differ in size: 24 and 36"),
+    ):
+        with pytest.raises(ValueError, match=words):
             model.engine.encode_many([wrong[0]], [wrong[1]])
     with pytest.raises(ValueError, match="must lie within"):
         model.engine.encode_many([z], [y + (1 << 30)])

@@ -69,9 +69,9 @@ def test_the_plain_python_coder_gives_the_same_bytes(name, model_of):
     fastlic.accelerate(model, "compressai", backend="reference")
     slow = model.compress(x)
     assert fast["strings"] == slow["strings"]
-    assert torch.equal(
-        model.decompress(fast["strings"], fast["shape"])["x_hat"], model.decompress(**slow)["x_hat"]
-    ) or ("y_hat" in slow)
+    x_hat = model.decompress(slow["strings"], slow["shape"])["x_hat"]
+    fastlic.accelerate(model, "compressai")
+    assert torch.equal(model.decompress(fast["strings"], fast["shape"])["x_hat"], x_hat)
 
 
 @pytest.mark.parametrize("name", ["bmshj2018-factorized", "mbt2018-mean", "mbt2018", "cheng2020-anchor-checkerboard"])

@@ -12,8 +12,8 @@ from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.kernels.packing import Map, Requantiser, padded
 from fastlic.models.mlic import checkerboard as mlic
-from fastlic.ops import checkerboard
-from fastlic.ops.checkerboard import ANCHOR, as_map
+from fastlic.ops import checkerboard_encode, checkerboard_parameters, checkerboard_place, pack_checkerboard
+from fastlic.ops.checkerboard import ANCHOR, as_map, count_of, positions
 
 CONTEXT = tuple((i, j) for i in range(-2, 3) for j in range(-2, 3) if (i + j) % 2)  # twelve of the other colour
 HERE = ((0, 0),)
@@ -46,7 +46,7 @@ def problem(device: torch.device, sources, widths, M: int, share: bool, gelu: bo
     if not sources:
         layers[0]["weight"] = layers[0]["weight"][:, :0]
     table = Tables.make().gelu_table if gelu else None
-    network = checkerboard.pack(layers, sources, THRESHOLDS, table, device)
+    network = pack_checkerboard(layers, sources, THRESHOLDS, table, device)
     maps = []
     for channels, taps in sources:
         border = max(abs(v) for tap in taps for v in tap)
@@ -70,8 +70,8 @@ PROBLEMS = {
 @pytest.mark.parametrize("parity", [0, 1])
 def test_kernel_and_twin_agree(name, parity, device):
     network, maps, share = problem(device, *PROBLEMS[name])
-    wanted = checkerboard.parameters(network, maps, parity, share, backend="reference")
-    found = checkerboard.parameters(network, maps, parity, share, backend="triton")
+    wanted = checkerboard_parameters(network, maps, parity, share, backend="reference")
+    found = checkerboard_parameters(network, maps, parity, share, backend="triton")
     assert wanted[0].unique().numel() > 10 and wanted[1].unique().numel() > 20
     for a, b in zip(wanted, found, strict=True):
         assert torch.equal(a, b) and a.dtype == b.dtype
@@ -82,9 +82,9 @@ def test_programs_that_run_at_once_keep_out_of_each_others_rows(device):
     """Layers that become narrower, and more programs than processors: rows of all lengths, many of them at a time."""
     sources, widths = [(192, HERE), (192, HERE), (128, HERE), (128, HERE), (640, HERE)], (640, 512, 384)
     network, maps, _ = problem(device, sources, widths, 32, False, True, size=(68, 120), images=4)
-    wanted = checkerboard.parameters(network, maps, 1, backend="reference")
+    wanted = checkerboard_parameters(network, maps, 1, backend="reference")
     for _ in range(20):
-        found = checkerboard.parameters(network, maps, 1, backend="triton")
+        found = checkerboard_parameters(network, maps, 1, backend="triton")
         assert torch.equal(found[0], wanted[0]) and torch.equal(found[1], wanted[1])
 
 
@@ -99,11 +99,11 @@ def test_encoder_and_decoder_at_every_size(size, parity, device):
     for backend in ("reference", "triton"):
         y = torch.full_like(target, 7)
         part = slice(4, 14)
-        indexes, symbols = checkerboard.encode(network, maps, parity, target[..., part], y[..., part], backend=backend)
-        again, means = checkerboard.parameters(network, maps, parity, backend=backend)
+        indexes, symbols = checkerboard_encode(network, maps, parity, target[..., part], y[..., part], backend=backend)
+        again, means = checkerboard_parameters(network, maps, parity, backend=backend)
         assert torch.equal(indexes, again)
         decoded = torch.full_like(target, 7)
-        checkerboard.place(symbols, means, decoded[..., part], parity, backend=backend)
+        checkerboard_place(symbols, means, decoded[..., part], parity, backend=backend)
         assert torch.equal(y, decoded)
         results.append((indexes, symbols, y))
     for a, b in zip(*results, strict=True):
@@ -123,13 +123,13 @@ def test_activations_are_placed_in_the_map_that_contexts_read(parity, device):
     rng = np.random.default_rng(1)
     of_y = Reference.from_factors(rng.uniform(0.2, 0.9, M), 12)
     requantiser = Requantiser.of(of_y.multiplier, of_y.negative, of_y.shift, 12, device)
-    n = checkerboard.count_of(*size, parity)
+    n = count_of(*size, parity)
     symbols, means = (torch.randint(-60, 60, (2, n, M), generator=generator, dtype=torch.int32) for _ in range(2))
     maps = {}
     for backend in ("reference", "triton"):
         y = torch.zeros(2, *size, M, dtype=torch.int32, device=device)
         seen = Map.zeros(2, *size, M, 2, device)
-        checkerboard.place(symbols.to(device), means.to(device), y, parity, seen, requantiser, backend=backend)
+        checkerboard_place(symbols.to(device), means.to(device), y, parity, seen, requantiser, backend=backend)
         wanted = as_map(of_y(y.cpu().long()), 2).planes
         assert torch.equal(seen.planes.cpu(), wanted)
         maps[backend] = seen.planes
@@ -140,11 +140,11 @@ def test_activations_are_placed_in_the_map_that_contexts_read(parity, device):
 def test_positions_are_those_of_the_models():
     for height, width in SIZES:
         for parity in (0, 1):
-            at = checkerboard.positions(height, width, parity)
+            at = positions(height, width, parity)
             assert torch.equal(at, mlic.positions(height, width, parity))
-            assert len(at) == checkerboard.count_of(height, width, parity)
+            assert len(at) == count_of(height, width, parity)
     mask = mlic.anchor_mask(torch.zeros(4, 6)).flatten()
-    assert bool(mask[checkerboard.positions(4, 6, ANCHOR["mlic"])].all())
+    assert bool(mask[positions(4, 6, ANCHOR["mlic"])].all())
 
 
 @pytest.mark.parametrize("backend", ["reference", "triton"])
@@ -160,7 +160,7 @@ def test_networks_of_an_integer_mlic_model(small_mlic, which, backend, device):
         layers.append({k.removeprefix(begin): v for k, v in arrays.items() if k.startswith(begin)})
     inputs = layers[0]["weight"].shape[1]
     parts = [inputs // 3, inputs - inputs // 3]
-    network = checkerboard.pack(
+    network = pack_checkerboard(
         layers, [(c, HERE) for c in parts], arrays["y.thresholds"], model.tables.gelu_table, device
     )
     generator = torch.Generator().manual_seed(2)
@@ -168,7 +168,7 @@ def test_networks_of_an_integer_mlic_model(small_mlic, which, backend, device):
     given = contexts.flatten(1)[:, mlic.positions(5, 4, parity)].T
     scales, means = model.parameters(which, index, given)
     maps = [as_map(part.permute(1, 2, 0)[None].to(device), 0) for part in contexts.split(parts)]
-    found = checkerboard.parameters(network, maps, parity, backend=backend)
+    found = checkerboard_parameters(network, maps, parity, backend=backend)
     assert torch.equal(found[0][0].cpu(), model.scale_indexes(scales))
     assert torch.equal(found[1][0].cpu().long(), means)
 
@@ -187,19 +187,19 @@ def test_arguments_that_do_not_fit_say_what_came(device):
     network, maps, _ = problem(device, *PROBLEMS["one map"])
     y = torch.zeros(2, 3, 5, 10, dtype=torch.int32, device=device)
     with pytest.raises(ValueError, match="parity must be 0"):
-        checkerboard.parameters(network, maps, 2)
+        checkerboard_parameters(network, maps, 2)
     with pytest.raises(ValueError, match="reads 1 maps, got 0"):
-        checkerboard.parameters(network, [], 0)
+        checkerboard_parameters(network, [], 0)
     with pytest.raises(ValueError, match=r"share must be int32 \[images, h, w, 64\]"):
-        checkerboard.parameters(network, maps, 0, share=y)
+        checkerboard_parameters(network, maps, 0, share=y)
     with pytest.raises(ValueError, match="must be int32"):
-        checkerboard.encode(network, maps, 0, y.long(), y)
+        checkerboard_encode(network, maps, 0, y.long(), y)
     with pytest.raises(ValueError, match="agree in shape and strides"):
-        checkerboard.encode(network, maps, 0, y[:1], y)
+        checkerboard_encode(network, maps, 0, y[:1], y)
     with pytest.raises(ValueError, match=r"symbols must be int32 \[2, 8, 10\]"):
-        checkerboard.place(y, y, y, 0)
+        checkerboard_place(y, y, y, 0)
     with pytest.raises(ValueError, match="first layer reads"):
-        checkerboard.pack([random_layer(np.random.default_rng(0), 5, 6)] * 2, [(4, HERE)], THRESHOLDS)
+        pack_checkerboard([random_layer(np.random.default_rng(0), 5, 6)] * 2, [(4, HERE)], THRESHOLDS)
 
 
 @pytest.mark.parametrize("convention", ANCHOR)
@@ -219,13 +219,13 @@ def test_latents_survive_both_passes_of_either_convention(convention, device):
         own = torch.zeros_like(y)
         for parity in (anchor, 1 - anchor):
             if way == "encode":
-                indexes, symbols = checkerboard.encode(network, [seen], parity, y, own, share, backend="triton")
+                indexes, symbols = checkerboard_encode(network, [seen], parity, y, own, share, backend="triton")
                 coded.append(symbols)
-            again, means = checkerboard.parameters(network, [seen], parity, share, backend="reference")
+            again, means = checkerboard_parameters(network, [seen], parity, share, backend="reference")
             if way == "encode":
                 assert torch.equal(indexes, again)
             symbols = coded[0 if parity == anchor else 1]
-            checkerboard.place(symbols, means, own, parity, seen, requantiser, backend="triton")
+            checkerboard_place(symbols, means, own, parity, seen, requantiser, backend="triton")
         latents.append(own)
     assert torch.equal(*latents)
     assert int((latents[0] - y).abs().max()) <= 32

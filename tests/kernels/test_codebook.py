@@ -74,3 +74,10 @@ def test_rounding_stays_within_the_stated_bound(precision, device):
     reach = x.double().norm(dim=1) * c.double().norm(dim=1) + c.double().square().sum(1) / 2
     off = (score.double() - true).abs() / reach
     assert 0 < float(off.max()) < error_factor(64, precision)
+
+
+def test_the_operation_passes_torchs_checks(device):
+    x, words = torch.rand(5, 2, 4, device=device), torch.rand(2, 9, 4, device=device)
+    torch.library.opcheck(torch.ops.fastlic.codebook_nearest.default, (x, words, "auto", 1))
+    compiled = torch.compile(lambda x: codebook_nearest(x, words) + 1, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(x), codebook_nearest(x, words) + 1)

@@ -15,9 +15,9 @@ from fastlic.errors import CorruptStreamError
 from fastlic.ops.compressai_rans import (
     CompressAiDecoder,
     CompressAiTables,
-    decode_many,
+    decode_many_with_indexes,
     decode_with_indexes,
-    encode_many,
+    encode_many_with_indexes,
     encode_with_indexes,
 )
 
@@ -123,9 +123,9 @@ def test_batches_equal_single_streams(tables, batch, threads):
     items = [random_symbols(np.random.default_rng(i), raw, 240) for i in range(batch)]
     symbols = np.array([item[0] for item in items], np.int32).reshape(batch, 4, 60)
     indexes = np.array([item[1] for item in items], np.int32).reshape(batch, 4, 60)
-    streams = encode_many(symbols, indexes, tables, threads=threads)
+    streams = encode_many_with_indexes(symbols, indexes, tables, threads=threads)
     assert streams == [encode_with_indexes(s, i, tables) for s, i in zip(symbols, indexes, strict=True)]
-    assert np.array_equal(decode_many(streams, indexes, tables, threads=threads), symbols)
+    assert np.array_equal(decode_many_with_indexes(streams, indexes, tables, threads=threads), symbols)
 
 
 def test_truncated_and_extended_streams_are_reported(tables):

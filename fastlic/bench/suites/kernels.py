@@ -22,10 +22,9 @@ from fastlic.bench import board
 from fastlic.bench.gpu_timing import fastest, repeated, synchronise
 from fastlic.bench.lifelike import spreads
 from fastlic.bench.runner import Case
+from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.entropy.schedule import hyper_size
 from fastlic.ops.codebook import codebook_nearest
-from fastlic.ops.context import masked_context
-from fastlic.ops.quantise import quantise
 
 Wanted = Callable[[str], bool]
 Run = Callable[[], Any]
@@ -50,9 +49,9 @@ def normal(*shape: int) -> Tensor:
 
 
 def cases(wanted: Wanted) -> Iterator[Case]:
-    groups = [codebook_cases, quantise_cases, float_context_cases]
+    groups = [codebook_cases]
     if on_gpu():
-        groups += [context_cases, checkerboard_cases, convolution_cases, rans_cases, decode_cases]
+        groups += [quantise_cases, context_cases, checkerboard_cases, convolution_cases, rans_cases, decode_cases]
     for group in groups:
         cases_of = group(wanted)
         while True:
@@ -183,29 +182,26 @@ def _search(x: Tensor, words: Tensor) -> Run:
 # ---- between network and coder
 
 
-def torch_quantise(y: Tensor, scales: Tensor, means: Tensor, thresholds: Tensor) -> tuple[Tensor, ...]:
-    rounded = (y - means).round()
-    return rounded.to(torch.int32), torch.bucketize(scales, thresholds).to(torch.uint8), rounded + means
-
-
 def quantise_cases(wanted: Wanted) -> Iterator[Case]:
+    """The head of a model without context, encoder's side: indexes, symbols and latents."""
     for size, (height, width) in LATENTS.items():
-        name = f"quantise M=192 {size} vs torch"
+        name = f"quantise head M=192 {size} vs reference"
         if not wanted(name):
             continue
-        y, scales, means = (normal(1, M, height, width) for _ in range(3))
-        thresholds = torch.linspace(0.12, 250, 63, device=device())
-        run = partial(quantise, y, scales, means, thresholds)
-        peer = partial(torch_quantise, y, scales, means, thresholds)
-        if on_gpu():
-            from fastlic.kernels.quantize import quantise_float
+        from fastlic.kernels import quantize as kernels
+        from fastlic.kernels.packing import pad_thresholds
+        from fastlic.kernels.reference import quantize as reference
 
-            run = partial(quantise_float, y, scales, means, thresholds)
-        note = same(run(), peer())
-        yield case(name, run, 10.0 * y.numel(), 21.0 * y.numel(), "ieee", peer, "torch", note)
+        target, scales, means = ((normal(1, height, width, M) * 640).int() for _ in range(3))
+        head = torch.cat([scales.abs() << 5, means], 3)
+        thresholds = pad_thresholds(scale_thresholds(scale_levels()), device())
+        run = partial(kernels.quantise_head, target, head, thresholds)
+        twin = partial(reference.quantise_head, target, head, thresholds)
+        note = same(run(), twin())
+        yield case(name, run, 10.0 * target.numel(), 21.0 * target.numel(), "ieee", twin, "reference", note)
 
 
-# ---- the context network in floating point
+# ---- what float networks are compared with
 
 
 def jahp_layers(M: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -224,30 +220,6 @@ def unfolded(y: Tensor, hyper: Tensor, weights: list[Tensor], biases: list[Tenso
         x = torch.addmm(biases[i][:, None], weights[i].flatten(1), x)
         x = F.leaky_relu(x) if i < 3 else x
     return x
-
-
-def float_context_cases(wanted: Wanted) -> Iterator[Case]:
-    precisions = ("ieee", "tf32x3", "bf16") if on_gpu() else ("ieee",)
-    for size, (height, width) in (LATENTS if on_gpu() else {"512x768": LATENTS["512x768"]}).items():
-        for precision in precisions:
-            names = {peer: f"float context M=192 {precision} {size} vs {peer}" for peer in ("convolutions", "unfold")}
-            names = {peer: name for peer, name in names.items() if wanted(name)}
-            if not names:
-                continue
-            weights, biases = jahp_layers(M)
-            y, hyper = (normal(1, c, height, width) for c in (M, 2 * M))
-            backend: Any = "triton" if on_gpu() else "reference"
-            run = partial(masked_context, y, hyper, weights, biases, precision=precision, backend=backend)
-            peers = {
-                "convolutions": partial(masked_context, y, hyper, weights, biases, backend="reference"),
-                "unfold": partial(unfolded, y, hyper, weights, biases),
-            }
-            macs = (12 * M * 2 * M + sum(w[0].numel() * len(w) for w in weights[1:])) * height * width
-            traffic = 4.0 * (y.numel() * 5 + sum(w.numel() for w in weights))
-            for peer, name in names.items():
-                if peer == "convolutions" and not on_gpu():
-                    continue  # it is the CPU's backend
-                yield case(name, run, 2.0 * macs, traffic, precision, peers[peer], peer)
 
 
 # ---- integers on a GPU
@@ -313,13 +285,13 @@ def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
         names = {peer: name for peer, name in names.items() if wanted(name)}
         if not names:
             continue
-        from fastlic.ops import checkerboard
+        from fastlic.ops.checkerboard import checkerboard_parameters, count_of
 
         network, maps, values, layers = board.problem(height, width, device())
-        count = checkerboard.count_of(height, width, 1)
+        count = count_of(height, width, 1)
         operations = 4.0 * count * sum(layer["weight"].size for layer in layers)
-        run = partial(checkerboard.parameters, network, maps, 1, backend="triton")
-        twin = partial(checkerboard.parameters, network, maps, 1, backend="reference")
+        run = partial(checkerboard_parameters, network, maps, 1, backend="triton")
+        twin = partial(checkerboard_parameters, network, maps, 1, backend="reference")
         floats = torch.cat(values, 3).permute(0, 3, 1, 2).float()
         stack = [torch.from_numpy(a["weight"]).float().to(device())[:, :, None, None] for a in layers]
 

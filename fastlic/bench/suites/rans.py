@@ -24,7 +24,7 @@ from fastlic.bench.latents import (
 )
 from fastlic.bench.runner import Case
 from fastlic.ops.categorical import categorical_tables
-from fastlic.ops.compressai_rans import encode_many, encode_with_indexes
+from fastlic.ops.compressai_rans import encode_many_with_indexes, encode_with_indexes
 
 COUNT = 1_000_000
 MILLION = 1e6
@@ -201,7 +201,7 @@ def compressai_cases(wanted: Wanted) -> Iterator[Case]:
         yield Case(names[1], decode, peer=theirs[1], **common)
     if wanted(names[2]):
         batch = indexes.reshape(4, -1)
-        streams = encode_many(symbols.reshape(4, -1), batch, tables)
+        streams = encode_many_with_indexes(symbols.reshape(4, -1), batch, tables)
         yield Case(
             names[2],
             lambda: _native.compressai_decode_many(streams, batch, out.reshape(4, -1), tables.native, 1),

@@ -16,7 +16,12 @@ from fastlic.integrations.compressai import native_tables
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import coding_tables
-from fastlic.ops.compressai_rans import decode_many, decode_with_indexes, encode_many, encode_with_indexes
+from fastlic.ops.compressai_rans import (
+    decode_many_with_indexes,
+    decode_with_indexes,
+    encode_many_with_indexes,
+    encode_with_indexes,
+)
 from fastlic.ops.float_symbols import round_differences
 
 _INT32 = 2.0**31
@@ -68,7 +73,7 @@ def encode(module: Any, symbols: Tensor, indexes: Tensor) -> list[bytes]:
     tables = coding_tables(module)
     if settings.backend == "reference":
         return [encode_with_indexes(a, b, tables, backend="reference") for a, b in zip(s, i, strict=True)]
-    return encode_many(s, i, tables, threads=settings.threads)
+    return encode_many_with_indexes(s, i, tables, threads=settings.threads)
 
 
 def decode(module: Any, strings: Sequence[bytes], indexes: Tensor) -> Tensor:
@@ -87,5 +92,5 @@ def decode(module: Any, strings: Sequence[bytes], indexes: Tensor) -> Tensor:
         parts = [decode_with_indexes(s, row, tables, backend="reference") for s, row in zip(strings, i, strict=True)]
         symbols = np.stack(parts) if parts else np.zeros(i.shape, np.int32)
     else:
-        symbols = decode_many(strings, i, tables, threads=settings.threads)
+        symbols = decode_many_with_indexes(strings, i, tables, threads=settings.threads)
     return torch.from_numpy(symbols).to(indexes.device)

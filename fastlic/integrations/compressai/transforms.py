@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fastlic.models.inference import doubled, doubles_to_few, servable
-from fastlic.ops.gdn import gdn
+from fastlic.ops.divisive import gdn
 
 
 class FastTransform:

@@ -8,7 +8,7 @@ import torch
 
 from fastlic import _native
 from fastlic.models.layers import GDN
-from fastlic.ops.gdn import gdn
+from fastlic.ops.divisive import gdn
 
 SUPPORTED = _native.supported_isas()
 
