@@ -391,6 +391,11 @@ def compressai_batch(value: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(value, (5, N)))
 
 
+def on_instruction_set(name: str) -> str:
+    with backends.instruction_set(name):
+        return _native.get_isa()
+
+
 # ---- the rows
 
 NATIVE: dict[str, Callable[[], Call]] = {
@@ -581,6 +586,8 @@ def decoded(decoder: Any, *arguments: Any) -> Call:
 
 
 OPS: dict[str, Callable[[], Call]] = {
+    "backends.instruction_sets": lambda: Call(backends.instruction_sets, {}),
+    "backends.instruction_set": lambda: Call(on_instruction_set, {"name": "scalar"}),
     "backends.triton_package_lacks": lambda: Call(backends.triton_package_lacks, {}),
     "backends.triton_lacks": lambda: Call(backends.triton_lacks, {}),
     "backends.require_triton": lambda: Call(backends.require_triton, {}),

@@ -81,7 +81,7 @@ def latent_cases(wanted: Wanted) -> Iterator[Case]:
         if not any([wanted(name) for name in names.values()]):
             continue
         codec = codec_of(M)
-        z, y, _ = codec._analyse(photo(), None)
+        z, y, _ = codec.analyse(photo()).target
         height, width = y.shape[1:]
         engine = codec.entropy.engine
         fixed = [np.asarray(drivers.fixed_point(t).int()) for t in (z, y)]
@@ -163,7 +163,7 @@ def image_cases(wanted: Wanted) -> Iterator[Case]:
     codec, image = codec_of(192), photo()
     data = codec.compress(image)
     assert isinstance(data, bytes)
-    parts = codec._transforms["cpu"]
+    parts = codec.transforms()
     latents = (codec.decode_latents(data)["y"] / 64).float()[None].contiguous(memory_format=torch.channels_last)
     x = image[None].contiguous(memory_format=torch.channels_last)
 
@@ -207,7 +207,7 @@ def transform_cases(wanted: Wanted) -> Iterator[Case]:
         if not any([wanted(name) for name in names.values()]):
             continue
         codec, x = fastlic.load(model), photo()[None].contiguous(memory_format=torch.channels_last)
-        parts = codec._transforms["cpu"]
+        parts = codec.transforms()
         with torch.no_grad():
             inputs = {"g_a": x, "g_s": parts.g_a(x)}
         for part, name in names.items():
