@@ -85,16 +85,14 @@ def latent_cases(wanted: Wanted) -> Iterator[Case]:
             "decode": partial(codec.entropy.engine.decode, *sections, height, width),
             "encode": partial(codec.entropy.engine.encode, *fixed),
         }
-        others: dict[str, Run] | None = {}
+        others: dict[str, Run] = {}
         if peer == "reference":
             others = {
-                "decode": partial(drivers.decode, codec.entropy, sections, height, width, backend=peer),
-                "encode": partial(drivers.encode, codec.entropy, z, y, backend=peer),
+                "decode": partial(drivers.decode, codec.entropy, sections, height, width, backend="reference"),
+                "encode": partial(drivers.encode, codec.entropy, z, y, backend="reference"),
             }
-        elif peer:
-            others = compressai_loops(M)
-            if others is None:
-                continue
+        elif peer and not (others := compressai_loops(M)):
+            continue
         more: dict[str, Any] = {"peer_name": peer, "peer_work": PEER_SHARE if "compressai" in peer else 1.0}
         more |= {"note": " + ".join(str(len(section)) for section in sections) + " bytes"}
         more |= roofline(isa, codec.entropy, height, width)
@@ -102,12 +100,12 @@ def latent_cases(wanted: Wanted) -> Iterator[Case]:
             yield Case(name, on_isa(isa, runs[way]), 1, "image", others.get(way), **more)
 
 
-def compressai_loops(M: int) -> dict[str, Run] | None:
-    """CompressAI's own mbt2018 with the same weights, transforms taken out, of 256x384 pixels."""
+def compressai_loops(M: int) -> dict[str, Run]:
+    """CompressAI's own mbt2018 with the same weights, transforms taken out, of 256x384 pixels; empty without it."""
     try:
         from compressai.models import JointAutoregressiveHierarchicalPriors
     except ImportError:  # absent, or without the half of torchvision that it imports
-        return None
+        return {}
 
     theirs = JointAutoregressiveHierarchicalPriors(192, M).eval()
     own = {k: v for k, v in model_of(M).state_dict().items() if k in theirs.state_dict() and v.numel()}
