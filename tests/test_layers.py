@@ -3,9 +3,9 @@
     cli -> integrations -> evaluate -> api -> codec -> entropy -> models -> ops -> {kernels, _native}
 
 A module imports from its own layer and from layers to its right, plus ``errors``, ``config``, ``files``, ``forks`` and
-``arguments``. ``api`` is the package itself (``import fastlic``, and behind it ``fastlic/api.py``). ``train`` and
-``bench`` stand beside ``cli``: they import like it, and only it imports them. Only ``ops`` touches ``kernels`` and
-``_native``; ``bench`` times them without the layer in between.
+``arguments``. ``api`` is the package itself (``import fastlic``, and behind it ``fastlic/api.py``). ``train``,
+``inspect`` and ``bench`` stand beside ``cli``: they import like it, and only it imports them. Only ``ops`` touches
+``kernels`` and ``_native``; ``bench`` times them without the layer in between.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "fastlic"
 
 ORDER = ["integrations", "evaluate", "api", "codec", "entropy", "models", "ops"]
 MAY_IMPORT = {layer: set(ORDER[i:]) for i, layer in enumerate(ORDER)}
-MAY_IMPORT |= {layer: {layer, *ORDER} for layer in ("train", "bench")}
-MAY_IMPORT["cli"] = {"cli", "train", "bench", *ORDER}
+MAY_IMPORT |= {layer: {layer, *ORDER} for layer in ("train", "inspect", "bench")}
+MAY_IMPORT["cli"] = {"cli", "train", "inspect", "bench", *ORDER}
 MAY_IMPORT["ops"] |= {"kernels", "_native"}
-MAY_IMPORT["bench"] |= {"kernels", "_native"}
+MAY_IMPORT["bench"] |= {"inspect", "kernels", "_native"}
 MAY_IMPORT["kernels"] = {"kernels"}
 COMMON = {"errors", "config", "files", "forks", "arguments"}
 MAY_IMPORT |= {layer: set() for layer in COMMON}
@@ -81,6 +81,7 @@ def test_imports_go_to_the_right_only(path):
         ("models", "from .layers import GDN"),
         ("kernels", "from fastlic.ops import rans"),
         ("train", "from fastlic.bench import peers"),
+        ("inspect", "from fastlic.bench import peers"),
     ],
 )
 def test_a_planted_upward_import_is_found(layer, source):

@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 _PEERS = ("jpeg", "webp", "avif")
 
 
-def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:
-    try:
-        return None if value is None else [float(part) for part in value.split(",")]
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is no list of numbers such as 1,2.5,4") from error
-
-
 def _peers(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
     names = [name.strip().lower() for name in value.split(",") if name.strip()]
     if unknown := [name for name in names if name not in _PEERS]:
@@ -47,7 +40,9 @@ def _peers(context: click.Context, parameter: click.Parameter, value: str) -> li
     show_default=True,
     help="Shipped weights or a codec file; several are compared with each other too.",
 )
-@click.option("--qualities", metavar="1,2,..", callback=_numbers, help="Qualities to run.  [default: all whole ones]")
+@click.option(
+    "--qualities", metavar="1,2,..", callback=options.numbers, help="Qualities to run.  [default: all whole ones]"
+)
 @click.option(
     "--peers", metavar="LIST", default="jpeg,webp", show_default=True, callback=_peers, help="Of jpeg, webp, avif; ''."
 )

@@ -25,6 +25,7 @@ from fastlic.cli.evaluate import evaluate
 from fastlic.cli.export import export
 from fastlic.cli.files import USER_ERRORS, describe
 from fastlic.cli.info import info
+from fastlic.cli.inspect import inspect
 from fastlic.cli.train import train
 from fastlic.errors import memory_errors
 
@@ -57,7 +58,7 @@ def cli(threads: int | None) -> None:
 
 
 # Their modules import torch when a command runs, not before: --help, wrong usage and completion take no seconds.
-for command in (compress, decompress, info, evaluate, train, export, demo):
+for command in (compress, decompress, info, evaluate, inspect, train, export, demo):
     cli.add_command(command)
 
 

@@ -44,6 +44,14 @@ model = click.option(
 )
 
 
+def numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:
+    """Callback of an option that takes numbers separated by commas."""
+    try:
+        return None if value is None else [float(part) for part in value.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is no list of numbers such as 1,2.5,4") from error
+
+
 def checked_quality(codec: fastlic.Codec, quality: float | None) -> float | None:
     """``quality``, or the default where none was given and the codec takes one.
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import torch
 import torch.nn as nn
 from torch import Tensor
@@ -31,6 +33,24 @@ _TOGETHER = 1 << 24
 
 _RESERVED = 1 << 18  # pixels from which on memory is asked for beforehand
 _KERNELS = 16 << 20  # bytes beside the maps: oneDNN's code and scratch
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One image between the transforms and the coder: what :meth:`Codec.analyse` gives and :meth:`Codec.encode` takes.
+
+    Attributes:
+        target: of Gaussian families ``(z, y, zones)``: float32 [N, hz, wz] and [M, h, w] on the CPU, gains applied, not
+            yet rounded; int32 [64], the dead zones by scale index in units of 2^-6, or None (fastlic.entropy.zones).
+            Of McQuic int64 codes [m, h, w], one tensor per level, the finest level first.
+        quality: as the stream will say it; None for a codec of one rate.
+        height, width: of the image, in pixels.
+    """
+
+    target: Any
+    quality: float | None
+    height: int
+    width: int
 
 
 class Codec:
@@ -156,7 +176,15 @@ class Codec:
 
     # ---- transforms
 
-    def _on(self, device: torch.device | str) -> Any:
+    def transforms(self, device: torch.device | str = "cpu") -> Any:
+        """The float networks that coding runs, as it runs them: in eval mode, without gradients.
+
+        Args:
+            device: where they are; one copy per device is made and kept.
+
+        Returns:
+            An ``nn.Module``: ``g_a``, ``g_s``, ``h_a`` and ``gain`` of Gaussian families, the ``McQuic`` of its own.
+        """
         key = str(as_device(device))
         if key not in self._transforms:
             self._transforms[key] = copy.deepcopy(self._transforms["cpu"]).to(key)
@@ -198,9 +226,10 @@ class Codec:
 
     @held_off
     @torch.no_grad()
-    def _analyse(self, image: Tensor, quality: float | None) -> Any:
-        """image [3, H, W] in [0, 1] -> what the family's coder takes, e.g. float latents (z, y)."""
-        return self._coder.analyse(self._on(image.device), image, quality)
+    def _analyse(self, image: Tensor, quality: float | None) -> Analysis:
+        """image [3, H, W] of what ``as_images`` gives, checked."""
+        target = self._coder.analyse(self.transforms(image.device), as_float(image), quality)
+        return Analysis(target, quality, image.shape[1], image.shape[2])
 
     # ---- coding
 
@@ -227,33 +256,27 @@ class Codec:
         batch = as_images(x)
         size = (batch.shape[2], batch.shape[3])
         config.check_pixels(*size, max_pixels, self._coder.padded(size))
-        header = self._header(*size, self._quality(quality))
+        level = self._quality(quality)
         with memory_errors(f"compressing {_words([size] * len(batch))}"):
             check_range(batch)
             streams = [
                 stream
                 for part in _together([size] * len(batch))
-                for stream, _ in self._compress_many(batch[part], header, backend)
+                for stream, _ in self._compress_many(batch[part], level, backend)
             ]
         return streams if len(streams) > 1 else streams[0]
 
     def _compress_many(
-        self, images: Tensor, header: container.Header, backend: Backend = "auto"
+        self, images: Tensor, quality: float | None, backend: Backend = "auto"
     ) -> list[tuple[bytes, Any]]:
         self._reserve([(images.shape[2], images.shape[3])], images.device)
         # One image at a time, so that a batch gives each image the floats, and the bytes, that it has alone.
-        analysed = [self._analyse(as_float(image), header.quality) for image in images]
-        coded = self._coder.encode_many(analysed, backend, torch.get_num_threads())
-        return [(container.pack(header, sections), latents) for sections, latents in coded]
+        return self._encode([self._analyse(image, quality) for image in images], backend)
 
-    def _compress_one(self, x: Tensor, quality: float | None) -> tuple[bytes, Any]:
-        batch = as_images(x)
-        if len(batch) != 1:
-            raise ValueError(f"expected one image, got a batch of {len(batch)}")
-        size = (batch.shape[2], batch.shape[3])
-        config.check_pixels(*size, None, self._coder.padded(size))
-        check_range(batch)
-        return self._compress_many(batch, self._header(*size, self._quality(quality)))[0]
+    def _encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, Any]]:
+        coded = self._coder.encode_many([one.target for one in analysed], backend, torch.get_num_threads())
+        heads = [self._header(one.height, one.width, one.quality) for one in analysed]
+        return [(container.pack(head, sections), seen) for head, (sections, seen) in zip(heads, coded, strict=True)]
 
     def _header(self, height: int, width: int, quality: float | None) -> container.Header:
         return container.Header(container.MODEL_IDS[self.family], quality, self.fingerprint, height, width)
@@ -333,7 +356,7 @@ class Codec:
         images: list[Tensor] = []
         heads = [container.peek(stream) for stream in streams]
         with memory_errors(f"decompressing {_words([(head.height, head.width) for head in heads])}"):
-            parts = self._on(device)
+            parts = self.transforms(device)
             for latents, header in self._decode_many(streams, backend, part, max_pixels, device):
                 with held_off:
                     image = self._coder.synthesise(parts, latents, header.quality, (header.height, header.width), part)
@@ -342,17 +365,77 @@ class Codec:
 
     # ---- looking inside
 
+    def analyse(self, x: Tensor, quality: float | None = None) -> Analysis:
+        """The first half of ``compress``: one image through the transforms.
+
+        Args:
+            x, quality: as for ``compress``; one image.
+
+        Raises:
+            TypeError, ValueError, PixelLimitError: as ``compress``; ValueError for a batch of several images.
+        """
+        batch = as_images(x)
+        if len(batch) != 1:
+            raise ValueError(f"expected one image, got a batch of {len(batch)}")
+        size = (batch.shape[2], batch.shape[3])
+        config.check_pixels(*size, None, self._coder.padded(size))
+        level = self._quality(quality)
+        check_range(batch)
+        self._reserve([size], batch.device)
+        return self._analyse(batch[0], level)
+
+    @checked
+    def encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, dict[str, Tensor]]]:
+        """The second half of ``compress``: streams of analysed images, coded together on torch's threads.
+
+        Args:
+            analysed: what ``analyse`` of this codec gave.
+            backend: as for ``compress``.
+
+        Returns:
+            For each image its ``.flic`` bytes, and the latents in them as the encoder sees them: :meth:`latents`.
+
+        Raises:
+            ValueError: another codec's analysis, or an unknown backend.
+        """
+        return [(data, self._coder.named(seen)) for data, seen in self._encode(analysed, backend)]
+
+    @checked
+    def symbols(self, analysed: Analysis) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """What the entropy coder gets of one image of a Gaussian family: table rows and symbols of ``z`` and ``y``.
+
+        Returns:
+            By latent (rows uint8, symbols int64), both [count]: symbol i is coded by row i of ``entropy.z_tables`` or
+            ``entropy.y_tables``, whose rows are channels and scale levels. The order is one in which z can be coded,
+            and y after it.
+
+        Raises:
+            ValueError: another family, or another codec's analysis.
+        """
+        return self._coder.symbols(analysed.target)
+
     def latents(self, x: Tensor, quality: float | None = None) -> dict[str, Tensor]:
         """The latents that ``compress`` codes for one image, int64 by name.
 
         Of hyperprior models: ``z`` symbols and ``y`` in units of 2^-6.
         """
-        return self._coder.named(self._compress_one(x, quality)[1])
+        return self._coder.named(self._encode([self.analyse(x, quality)])[0][1])
+
+    @overload
+    def decode_latents(self, data: Bytes) -> dict[str, Tensor]: ...
+
+    @overload
+    def decode_latents(self, data: Sequence[Bytes]) -> list[dict[str, Tensor]]: ...
 
     @checked
-    def decode_latents(self, data: Bytes) -> dict[str, Tensor]:
-        """The latents in a stream; equal to ``latents`` of the image it was made from, bit for bit."""
-        return self._coder.named(next(self._decode_many([data]))[0])
+    def decode_latents(self, data: Bytes | Sequence[Bytes]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """The latents in a stream; equal to ``latents`` of the image it was made from, bit for bit.
+
+        A list of streams, decoded together on torch's threads, gives a list.
+        """
+        streams = [data] if isinstance(data, _SINGLE) else list(data)
+        named = [self._coder.named(latents) for latents, _ in self._decode_many(streams)]
+        return named[0] if isinstance(data, _SINGLE) else named
 
     def estimate(self, x: Tensor, quality: float | None = None) -> dict[str, float]:
         """Estimated bits of one image: the cross-entropy of the latents that are coded, without any coder.
@@ -364,7 +447,7 @@ class Codec:
             ``bits``, and their parts by latent: ``y_bits`` and ``z_bits`` of hyperprior models.
         """
         with held_off:
-            return self._coder.estimate(self._compress_one(x, quality)[1])
+            return self._coder.estimate(self._encode([self.analyse(x, quality)])[0][1])
 
 
 def _together(sizes: Sequence[tuple[int, int]]) -> Iterator[slice]:

@@ -254,7 +254,7 @@ def coder_of(codec: Codec | None) -> McqCoder:
 @checked
 def weights_of(codec: Codec) -> McQuic | None:
     """A codec's McQuic, with frequencies; None of another family."""
-    model = codec.model if codec.model is not None else codec._on("cpu")
+    model = codec.model if codec.model is not None else codec.transforms()
     return model if isinstance(model, McQuic) else None
 
 

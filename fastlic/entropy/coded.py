@@ -27,6 +27,17 @@ def answer_to(step: schedule.Pass | passes.Pass, target: Tensor, zones: np.ndarr
     return quantise(target, step.means, looked_up(zones, step.indexes))
 
 
+def coded_by_channel(z: Tensor, medians: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(channels uint8, symbols int64) of one image's z, both [n], position by position.
+
+    Args:
+        z: int64 [N, hz, wz] in units of 2^-6.
+        medians: int32 [N] in the same units.
+    """
+    values = quantise(z.flatten(1).T, torch.from_numpy(medians.astype(np.int64))).numpy()
+    return np.tile(np.arange(len(medians), dtype=np.uint8), len(values)), values.ravel()
+
+
 def coded_by(
     schedule: Generator[Any, Tensor, Any], z: Tensor, y: Tensor, zones: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ were. The context reads round(y - mean) + mean of positions before, as while cod
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,37 +21,43 @@ from fastlic.models.density import SCALE_BOUND, dead_zone, round_down
 _FLOOR = 2.0**-40  # symbols this unlikely would be escapes
 
 
-def float_path_bits(model: Hyperprior, z: Tensor, y: Tensor, worth: float | None = None) -> tuple[float, float]:
-    """(bits of y, bits of z) of one image; arguments as for ``float_path_maps``."""
-    y_bits, z_bits = float_path_maps(model, z, y, worth)
-    return float(y_bits.sum()), float(z_bits.sum())
+class FloatPath(NamedTuple):
+    """Bits of every latent, float64 y [M, h, w] and z [N, hz, wz]; y_hat [M, h, w] is what synthesis would get."""
+
+    y: Tensor
+    z: Tensor
+    y_hat: Tensor
 
 
 @torch.no_grad()
-def float_path_maps(model: Hyperprior, z: Tensor, y: Tensor, worth: float | None = None) -> tuple[Tensor, Tensor]:
-    """Bits of every latent, float64 [M, h, w] and [N, h/4, w/4].
+def float_path(model: Hyperprior, z: Tensor, y: Tensor, worth: float | None = None) -> FloatPath:
+    """The float path of one image.
 
     Args:
-        z, y: float latents [N, h/4, w/4] and [M, h, w] of one image, before rounding.
+        z, y: float latents [N, ceil(h/4), ceil(w/4)] and [M, h, w], before rounding.
         worth: bits that the encoder takes a unit of squared error to be worth (fastlic.entropy.zones).
     """
     medians = model.entropy_bottleneck.medians[:, None, None]
     z_hat = (torch.round(z - medians) + medians)[None]
     z_bits = _bits(model.entropy_bottleneck.likelihood(z_hat))[0]
     if isinstance(model, MLICPlusPlus):
-        return _bits(model.code_latent(y[None], z_hat, worth)[1])[0], z_bits
+        y_hat, likelihoods = model.code_latent(y[None], z_hat, worth)
+        return FloatPath(_bits(likelihoods)[0], z_bits, y_hat[0])
     features = model.h_s(z_hat)[0, :, : y.shape[1], : y.shape[2]]
     if isinstance(model, JAHP):
-        return _sequential_bits(model, features, y, worth), z_bits
+        y_bits, y_hat = _sequential(model, features, y, worth)
+        return FloatPath(y_bits, z_bits, y_hat)
     scales, means = (features, torch.zeros_like(y)) if isinstance(model, ScaleHyperprior) else features.chunk(2)
-    return _gaussian_bits(_rounded(y - means, scales, worth), scales), z_bits
+    symbols = _rounded(y - means, scales, worth)
+    return FloatPath(_gaussian_bits(symbols, scales), z_bits, symbols + means)
 
 
 def _rounded(differences: Tensor, scales: Tensor, worth: float | None) -> Tensor:
     return torch.round(differences) if worth is None else round_down(differences, dead_zone(scales, worth))
 
 
-def _sequential_bits(model: JAHP, features: Tensor, y: Tensor, worth: float | None) -> Tensor:
+def _sequential(model: JAHP, features: Tensor, y: Tensor, worth: float | None) -> tuple[Tensor, Tensor]:
+    """(bits, y_hat), both [M, h, w]."""
     channels, height, width = y.shape
     masked = model.context_prediction
     taps = torch.stack([masked.weight[:, :, i + 2, j + 2] for i, j in CONTEXT_TAPS], 2).permute(2, 1, 0).flatten(0, 1)
@@ -68,7 +75,8 @@ def _sequential_bits(model: JAHP, features: Tensor, y: Tensor, worth: float | No
         symbols = _rounded(target[where] - means, scales, worth)
         seen[centre] = symbols + means
         bits[where] = _gaussian_bits(symbols, scales)
-    return bits.T.reshape(channels, height, width)
+    inside = seen.reshape(height + 2, stride, channels)[2:, 2:-2].permute(2, 0, 1)
+    return bits.T.reshape(channels, height, width), inside
 
 
 def _gaussian_bits(symbols: Tensor, scales: Tensor) -> Tensor:

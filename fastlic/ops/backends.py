@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +21,26 @@ from fastlic.errors import BackendUnavailable
 
 Implementation = TypeVar("Implementation")
 OLDEST_TRITON = (3, 6)  # what the kernels are tested with
+
+
+def instruction_sets() -> list[str]:
+    """Those that the C++ core has code for and this processor runs: ``scalar`` first, the best last."""
+    return _native.supported_isas()
+
+
+@contextmanager
+def instruction_set(name: str) -> Iterator[None]:
+    """The C++ core on one of ``instruction_sets`` while the block runs, in all threads of the process.
+
+    Raises:
+        ValueError: none of these.
+    """
+    before = _native.get_isa()
+    _native.set_isa(name)
+    try:
+        yield
+    finally:
+        _native.set_isa(before)
 
 
 def triton_package_lacks() -> str | None:

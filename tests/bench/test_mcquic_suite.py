@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
 
-from fastlic.bench import codes
 from fastlic.bench.memory import peak
 from fastlic.bench.runner import measure
 from fastlic.bench.suites import mcquic as suite
-from fastlic.codec import Codec
-from fastlic.models import McQuic
-from fastlic.models.mcquic import save_published
-from fastlic.ops.codebook import codebook_nearest
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -24,13 +18,6 @@ def test_the_search_and_its_peer_find_the_same_words(dense: bool):
     assert "40 of 40 indexes are" in case.note
     result = measure(case, budget=0.001)
     assert result.ratio is not None and result.ratio > 0
-
-
-def test_all_distances_lead_to_the_nearest_word():
-    torch.manual_seed(0)
-    x, words = torch.randn(3, 10, 4, 5), torch.randn(2, 70, 5)
-    expected = codebook_nearest(x.permute(0, 2, 3, 1).reshape(60, 2, 5), words)
-    assert torch.equal(suite.all_distances(x, words).permute(0, 2, 3, 1).reshape(60, 2), expected)
 
 
 def test_whole_images_run_beside_the_convolutions_of_the_same_pass():
@@ -78,33 +65,3 @@ def test_the_context_runs_beside_the_tables_alone(way: str):
     case = suite.context_case("context", way)
     assert case.work == 7680 and case.peer is not None
     assert (case.run() != case.peer()) if way == "encode" else (case.run() == case.peer()).all()
-
-
-def test_searches_are_held_against_float64(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    torch.manual_seed(0)
-    save_published(McQuic(8, 2, [40, 20]), tmp_path / "x.mcquic")
-    images = Path(__file__).parents[1] / "images"
-    assert codes.main([str(tmp_path / "x.mcquic"), str(images)]) == 0
-    assert " 0 differ from the float64 search" in capsys.readouterr().out
-    assert codes.main(["jahp", str(images)]) == 2
-    assert codes.main([str(tmp_path / "x.mcquic"), str(tmp_path)]) == 2
-
-
-def test_a_wrong_index_is_counted():
-    x, words, found = codes.searches(Codec(McQuic(8, 2, [40, 20]).eval()), torch.rand(3, 40, 40))[0]
-    assert codes.compare(x, words, found)[0] == 0
-    found[0, 0] = (found[0, 0] + 1) % 40
-    assert codes.compare(x, words, found)[0] == 1
-
-
-def test_bits_are_those_of_the_codec_without_its_context_and_with_it():
-    from fastlic.models.mcquic.context import CodeContext
-
-    torch.manual_seed(0)
-    model, image = McQuic(8, 2, [16, 8]), torch.rand(3, 64, 96)
-    plain = Codec(model, calibration=[image])
-    knowing = Codec(model, calibration=[image], context=CodeContext(2, 16, depth=4, width=8))
-    expected = plain.estimate(image)["bits"], knowing.estimate(image)["bits"]
-    assert expected[0] != expected[1]
-    assert codes.bits(knowing, [image]) == pytest.approx(expected)
-    assert codes.bits(plain, [image]) == pytest.approx((expected[0], expected[0]))

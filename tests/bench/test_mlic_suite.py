@@ -6,12 +6,10 @@ import pytest
 import torch
 
 from fastlic.bench import memory
-from fastlic.bench.lifelike import lifelike_mlic, photo
+from fastlic.bench.lifelike import photo
 from fastlic.bench.runner import measure
-from fastlic.bench.same_bits import main as same_bits
 from fastlic.bench.suites import mlic
 from fastlic.codec import mlicpp_official
-from fastlic.models import MLICPlus
 
 N, M, SIZE = 8, 64, (64, 128)
 
@@ -46,9 +44,3 @@ def test_peak_memory_is_what_a_call_needs():
     if peak is None:
         pytest.skip("this system does not tell")
     assert 80e6 < peak < 150e6
-
-
-def test_same_bits_runs_over_the_family(photos, monkeypatch, capsys):
-    monkeypatch.setattr("fastlic.bench.same_bits.lifelike_mlic", lambda *args, **kwargs: lifelike_mlic(MLICPlus, 8, 64))
-    assert same_bits([str(photos), "--family", "mlic+", "--images", "1", "--batches", "1"]) == 0
-    assert "0 differences" in capsys.readouterr().out

@@ -369,6 +369,10 @@ CODEC: dict[str, Callable[[], Call]] = {
             **{"max_pixels": 10_000, "slices": None},
         },
     ),
+    "codec.Codec.transforms": lambda: Call(codec().transforms, {"device": "cpu"}),
+    "codec.Codec.analyse": lambda: Call(codec().analyse, {"x": image(), "quality": 4.0}),
+    "codec.Codec.encode": lambda: Call(codec().encode, {"analysed": [codec().analyse(image(), 4)], "backend": "cpp"}),
+    "codec.Codec.symbols": lambda: Call(codec().symbols, {"analysed": codec().analyse(image(), 4)}),
     "codec.Codec.latents": lambda: Call(codec().latents, {"x": image(), "quality": 4.0}),
     "codec.Codec.decode_latents": lambda: Call(codec().decode_latents, {"data": stream()}),
     "codec.Codec.estimate": lambda: Call(codec().estimate, {"x": picture(), "quality": 4.0}),
@@ -588,6 +592,7 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "coded.answer_to": lambda: Call(
         coded.answer_to, {"step": first_pass("jahp"), "target": maps(2), "zones": rows.zones()}
     ),
+    "coded.coded_by_channel": lambda: Call(coded.coded_by_channel, {"z": maps(4), "medians": np.zeros(4, np.int32)}),
     "coded.coded_by": lambda: Call(
         coded.coded_by,
         {
@@ -680,8 +685,7 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "fixed.fixed_point": lambda: Call(fixed.fixed_point, {"y": float_latents()[0], "dtype": torch.int32}),
     "fixed.reconstruct": lambda: Call(fixed.reconstruct, {"symbols": maps(3), "means": maps(3)}),
     "fixed.quantise": lambda: Call(fixed.quantise, {"latent": maps(3), "means": maps(3), "zones": maps(3).abs()}),
-    "float_path.float_path_bits": lambda: Call(float_path.float_path_bits, float_path_arguments()),
-    "float_path.float_path_maps": lambda: Call(float_path.float_path_maps, float_path_arguments()),
+    "float_path.float_path": lambda: Call(float_path.float_path, float_path_arguments()),
     "groups.convert.convert_groups": lambda: Call(
         groups_convert.convert_groups, {"networks": group_networks(), "latents": float_latents()}
     ),

@@ -374,6 +374,11 @@ def compressai_batch(value: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(value, (5, N)))
 
 
+def on_instruction_set(name: str) -> str:
+    with backends.instruction_set(name):
+        return _native.get_isa()
+
+
 # ---- the rows
 
 NATIVE: dict[str, Callable[[], Call]] = {
@@ -382,6 +387,8 @@ NATIVE: dict[str, Callable[[], Call]] = {
     "best_isa": lambda: Call(_native.best_isa, {}),
     "supported_isas": lambda: Call(_native.supported_isas, {}),
     "clock_ghz": lambda: Call(_native.clock_ghz, {}),
+    "peak_products": lambda: Call(_native.peak_products, {}),
+    "peak_loads": lambda: Call(_native.peak_loads, {}),
     "set_isa": lambda: Call(_native.set_isa, {"name": _native.get_isa()}),
     "CdfTables": lambda: Call(_native.CdfTables, {**cdf_arrays(), "precision": 12}),
     "rans_encode": lambda: Call(
@@ -557,6 +564,8 @@ def decoded(decoder: Any, *arguments: Any) -> Call:
 
 
 OPS: dict[str, Callable[[], Call]] = {
+    "backends.instruction_sets": lambda: Call(backends.instruction_sets, {}),
+    "backends.instruction_set": lambda: Call(on_instruction_set, {"name": "scalar"}),
     "backends.triton_package_lacks": lambda: Call(backends.triton_package_lacks, {}),
     "backends.triton_lacks": lambda: Call(backends.triton_lacks, {}),
     "backends.require_triton": lambda: Call(backends.require_triton, {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ import fastlic
 from fastlic import Codec
 from fastlic.codec import container
 from fastlic.codec.families import BY_FAMILY, CODERS
+from fastlic.entropy.rate import coded_bits
 from fastlic.errors import CorruptStreamError, FastlicError, ModelMismatchError
 
 SIZES = [(1, 1), (1, 200), (200, 1), (15, 17), (16, 16), (64, 64), (65, 63), (33, 130)]
@@ -41,6 +43,28 @@ def test_a_real_photo_is_reconstructed_better_at_higher_quality_for_more_bytes(c
         errors.append((x_hat.float() - photo.float()).square().mean().item())
     assert sizes == sorted(sizes) and errors == sorted(errors, reverse=True)
     assert errors[-1] < 300  # 23 dB from twelve untrained channels: the latents do carry the photo
+
+
+def test_analysis_and_coding_are_the_two_halves_of_compress(any_codec: Codec, photo: Tensor):
+    images = [photo, photo[:, 10:50, :70]]
+    analysed = [any_codec.analyse(x, level(any_codec)) for x in images]
+    coded = any_codec.encode(analysed)
+    assert [data for data, _ in coded] == [any_codec.compress(x, level(any_codec)) for x in images]
+    decoded = any_codec.decode_latents([data for data, _ in coded])
+    for (_, seen), back in zip(coded, decoded, strict=True):
+        assert seen.keys() == back.keys() and all(torch.equal(seen[k], back[k]) for k in seen)
+    with pytest.raises(ValueError, match="expected one image, got a batch of 2"):
+        any_codec.analyse(photo[None].expand(2, -1, -1, -1), level(any_codec))
+
+
+def test_symbols_are_what_the_sections_hold(any_codec: Codec, photo: Tensor):
+    analysed = any_codec.analyse(photo, level(any_codec))
+    symbols, entropy = any_codec.symbols(analysed), any_codec.entropy
+    (data, latents) = any_codec.encode([analysed])[0]
+    bits = [coded_bits(tables, *symbols[k]) for k, tables in (("z", entropy.z_tables), ("y", entropy.y_tables))]
+    for section, ideal in zip(container.look(data).section_bytes, bits, strict=True):
+        assert ideal - 8 < 8 * section < 1.01 * ideal + 64 * 16
+    assert np.array_equal(symbols["z"][1], latents["z"].flatten(1).T.numpy().ravel())
 
 
 def test_fractional_quality_lies_between_its_neighbours(codec: Codec, photo: Tensor):

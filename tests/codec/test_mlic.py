@@ -123,7 +123,7 @@ def test_estimates_are_near_what_they_estimate(name):
 def test_damaged_sections_are_found_and_cost_no_memory(backend):
     codec = codec_of("mlic++")
     coder = codec._coder
-    x = codec._analyse(crop(), 2)
+    x = codec.analyse(crop(), 2).target
     (sections, latents), *_ = coder.encode_many([x], backend, 1)
     size = (100, 150)
     random = torch.Generator().manual_seed(1)

@@ -35,7 +35,7 @@ def test_a_codec_calibrated_on_an_image_codes_it_smaller_than_with_plain_gaussia
 
     from fastlic.codec import drivers
 
-    z, y, _ = codec._analyse(photo.float() / 255, 5.0)
+    z, y, _ = codec.analyse(photo, 5.0).target
     plain = replace(codec.entropy, y_tables=gaussian_tables(scale_levels()))
     fitted = len(drivers.encode(codec.entropy, z, y)[0][1])
     assert fitted < len(drivers.encode(plain, z, y)[0][1])

@@ -206,6 +206,14 @@ class FamilyCoder(ABC, Generic[A, L]):
     def named(self, latents: L) -> dict[str, Tensor]:
         """The latents as int64 tensors by name, for whoever compares both sides."""
 
+    def symbols(self, analysed: A) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """(table rows uint8, symbols int64) of z and y, both [count], as ``encode_many`` codes them.
+
+        Raises:
+            ValueError: this family's latents have no scales.
+        """
+        raise ValueError(f"codecs of family {self.family!r} code no symbols of z and y")
+
     @abstractmethod
     def estimate(self, latents: L) -> dict[str, float]:
         """Bits that an ideal coder would need: ``bits``, and its parts as ``<name>_bits``."""

@@ -15,8 +15,10 @@ from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.drivers import Target
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
+from fastlic.entropy.coded import coded_by_channel
 from fastlic.entropy.convert import convert
-from fastlic.entropy.fixed import MEAN_BITS
+from fastlic.entropy.fitting import coded_symbols
+from fastlic.entropy.fixed import MEAN_BITS, fixed_point
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.rate import float_bits, table_bits
 from fastlic.entropy.schedule import HYPER_STRIDE, Latents
@@ -121,6 +123,11 @@ class HyperpriorCoder(FamilyCoder[Target, Latents]):
 
     def named(self, latents: Latents) -> dict[str, Tensor]:
         return {"z": latents.z, "y": latents.y}
+
+    def symbols(self, analysed: Target) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        z, y = fixed_point(analysed.z), fixed_point(analysed.y)
+        of_y = coded_symbols(self.entropy, z, y, analysed.zones)
+        return {"z": coded_by_channel(z, self.entropy.z_median), "y": of_y}
 
     def estimate(self, latents: Latents) -> dict[str, float]:
         y_bits, z_bits = float_bits(self.model, latents) if self.model else table_bits(self.entropy, latents)

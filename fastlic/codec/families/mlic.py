@@ -17,8 +17,9 @@ from fastlic.codec.drivers import Target, zones_of
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
 from fastlic.codec.families.hyperprior import widest_map
 from fastlic.codec.mlic_drivers import MlicLatents
-from fastlic.entropy.fixed import MEAN_BITS
-from fastlic.entropy.mlic.convert import convert
+from fastlic.entropy.coded import coded_by_channel
+from fastlic.entropy.fixed import MEAN_BITS, fixed_point
+from fastlic.entropy.mlic.convert import coded_symbols, convert
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.mlic.rate import float_bits, table_bits
 from fastlic.entropy.schedule import HYPER_STRIDE
@@ -130,6 +131,13 @@ class MlicCoder(FamilyCoder[Target, MlicLatents]):
 
     def named(self, latents: MlicLatents) -> dict[str, Tensor]:
         return {"z": latents.z, "y": latents.y, "symbols": latents.symbols}
+
+    def symbols(self, analysed: Target) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        z, y = fixed_point(analysed.z), fixed_point(analysed.y)
+        medians = self.entropy.numbers["z.median"]
+        centred = z - torch.from_numpy(medians.astype(np.int64))[:, None, None]
+        of_y = coded_symbols(self.entropy, centred, y, analysed.zones)
+        return {"z": coded_by_channel(z, medians), "y": of_y}
 
     def estimate(self, latents: MlicLatents) -> dict[str, float]:
         if self.model is not None:

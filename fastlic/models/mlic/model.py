@@ -326,7 +326,7 @@ class MLICPlusPlus(Hyperprior):
     def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
         """(y_hat, likelihoods of y); rounding passes gradients straight through, noise is for the likelihood alone."""
         code = self.gaussian_conditional
-        hyper = self.h_s(z_hat)
+        hyper = self.h_s(z_hat)[:, :, : y.shape[2], : y.shape[3]]
         hyper_means = hyper.chunk(2, 1)[1]
         decoded: list[Tensor] = []
         likelihoods = []

@@ -1,0 +1,177 @@
+"""``fastlic inspect``: analyses of codecs, and of what they code of a folder of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import fastlic
+from fastlic.cli import options
+from fastlic.cli.files import say
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_folder = click.argument("folder", type=options.PATH)
+_limit = click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
+
+
+def _qualities(default: str | None) -> Callable[[Any], Any]:
+    shown = default or "all whole ones"
+    return click.option(
+        "--qualities", metavar="1,2,..", default=default, callback=options.numbers, help=f"[default: {shown}]"
+    )
+
+
+@click.group("inspect")
+def inspect() -> None:
+    """Analyse codecs, and what they code of a folder of images."""
+
+
+def _images(folder: Path, limit: int | None = None) -> list[Tensor]:
+    """uint8 [3, H, W] of each."""
+    from fastlic.codec.image_files import find_images, read_image
+
+    return [read_image(path).pixels for path in find_images(folder)[:limit]]
+
+
+def _levels(codec: fastlic.Codec, qualities: list[float] | None) -> list[float | None]:
+    if qualities is None:
+        return [float(q) for q in range(1, codec.qualities + 1)] or [None]
+    return [options.checked_quality(codec, q) for q in qualities]
+
+
+@inspect.command()
+@click.argument("model")
+@_folder
+@_qualities(None)
+@_limit
+def growth(model: str, folder: Path, qualities: list[float] | None, limit: int | None) -> None:
+    """Hold the rate of MODEL's integers against the float path of its networks, on the images in FOLDER.
+
+    The float path is the model as it was trained, with exact Gaussians and an ideal coder. In percent over its
+    bits: "gaussians", the integers' y under plain Gaussians (the networks' share), "tables", all latents under the
+    stored tables, "bytes", the coded sections; then PSNR, and what it loses. MODEL is a codec file with its float
+    entropy network (fastlic export --whole).
+    """
+    from fastlic.inspect import rates
+
+    codec = fastlic.load(model)
+    rates.float_model(codec)
+    images = _images(folder, limit)
+    say(f"{len(images)} images of {folder}, {codec!r}")
+    say("quality  float bytes  gaussians    tables     bytes      PSNR      loss")
+    for quality in _levels(codec, qualities):
+        found = [rates.growth(codec, image, quality) for image in images]
+        means = rates.Growth(*(sum(column) / len(images) for column in zip(*found, strict=True)))
+        whole = means.float_y + means.float_z
+        pairs = ((means.gaussians_y, means.float_y), (means.tables, whole), (means.sections, whole))
+        text = "".join(f"{100 * (a / b - 1):+10.3f}" for a, b in pairs)
+        text += f"{means.psnr:10.3f}{means.float_psnr - means.psnr:+10.4f}"
+        say(f"{quality or 'fixed'!s:>7}  {whole / 8:11.0f} {text}")
+
+
+@inspect.command()
+@click.argument("models", nargs=-1, required=True, type=options.PATH)
+@_folder
+@_qualities("1,4,8")
+@_limit
+def bits(models: tuple[Path, ...], folder: Path, qualities: list[float], limit: int | None) -> None:
+    """Tell where the bits of Gaussian latents are: by slices of 32 channels and halves of the checkerboard.
+
+    Bits are the float path's, means over the images in FOLDER, cropped to multiples of 64 pixels. MODELS are codec
+    files with their float entropy networks, or state dicts of JAHP or MLIC++ such as
+    checkpoints/jahp_float16.safetensors.
+    """
+    from fastlic.inspect import rates
+
+    networks = {path.name: rates.read_model(path) for path in models}
+    images = _images(folder, limit)
+    say(f"{len(images)} images; bits per image: all, z, then y by slices of {rates.SLICE} channels")
+    for quality in qualities:
+        for name, network in networks.items():
+            level = quality if network.qualities else None
+            found: Any = sum(rates.latent_bits(network, image.float() / 255, level) for image in images)
+            mean = found / len(images)
+            say(f"quality {quality:g}, {name}: {mean.sum():.0f}, z {mean[0, 0]:.0f}")
+            for label, row in zip(("anchors", "others"), mean[:, 1:], strict=True):
+                say(f"  {label:8}" + "".join(f"{value:9.0f}" for value in row))
+
+
+@inspect.command("same-bits")
+@click.argument("model")
+@_folder
+@click.option("--batch", "batches", type=click.IntRange(min=1), multiple=True, default=(1, 3, 8), show_default=True)
+@_limit
+def same_bits(model: str, folder: Path, batches: tuple[int, ...], limit: int | None) -> None:
+    """Compare streams and latents over instruction sets, thread counts and batches: none may change a bit.
+
+    Each image in FOLDER is analysed once, at MODEL's middle quality, then coded and decoded in every setting. Exits
+    with 1 if anything differs.
+    """
+    from fastlic.inspect import same_bits as analysis
+
+    codec = fastlic.load(model)
+    quality = (1 + codec.qualities) / 2 if codec.qualities else None
+    analysed = [codec.analyse(image, quality) for image in _images(folder, limit)]
+    different = 0
+    for result in analysis.same_bits(codec, analysed, batches):
+        say(f"{result.isa}: {result.different} of {result.images} differ")
+        different += result.different
+    settings = f"{len(analysis.THREADS)} thread counts, batches of {', '.join(map(str, batches))}"
+    say(f"{different} differences: {len(analysed)} images, {settings}")
+    if different:
+        raise SystemExit(1)
+
+
+@inspect.command()
+@click.argument("model")
+@_folder
+@_limit
+def codes(model: str, folder: Path, limit: int | None) -> None:
+    """Repeat every codebook search of MODEL, a McQuic, in float64 on the images in FOLDER.
+
+    Tells how many words a search by float32 distances would choose otherwise, and what a context of codes saves.
+    Exits with 1 if the codec chose a word that is not the nearest.
+    """
+    from fastlic.inspect import codes as analysis
+
+    codec = fastlic.load(model)
+    if codec.family != "mcquic":
+        raise click.UsageError(f"{codec!r} searches no codebook")
+    images, quality = _images(folder, limit), options.checked_quality(codec, None)
+    verdicts = [analysis.compare(search) for image in images for search in analysis.searches(codec, image, quality)]
+    total, wrong, otherwise = (sum(verdict[i] for verdict in verdicts) for i in range(3))
+    loss = max(verdict.loss for verdict in verdicts)
+    say(f"{len(images)} images, {codec!r}: {total} indexes, {wrong} differ from the float64 search")
+    say(f"float32 distances would choose {otherwise} otherwise, the worst {100 * loss:.2g} % farther away (squared)")
+    if codec.entropy.context is not None:
+        plain, known = analysis.context_bits(codec, images, quality)
+        saved = f"{known / 8e3:.1f} kB with their context: {100 * (1 - known / plain):.1f} % less"
+        say(f"{plain / 8e3:.1f} kB of codes by how often words are used, {saved}")
+    if wrong:
+        raise SystemExit(1)
+
+
+@inspect.command()
+@click.argument("models", nargs=-1)
+def packing(models: tuple[str, ...]) -> None:
+    """Tell what packing saves of MODELS' files, and what it costs to read them, as a Markdown table.
+
+    Without MODELS: the shipped jahp, mlic++ and mcquic.
+    """
+    from fastlic.inspect.packing import packed
+
+    titles = ("codec", "int8 weights", "packed", "bits a weight", "file, plain and packed", "read, plain and packed")
+    say(f"| {' | '.join(titles)} |")
+    say("|---" * len(titles) + "|")
+    for name in models or ("jahp", "mlic++", "mcquic"):
+        found = packed(fastlic.load(name))
+        rate = 8 * found.taken / found.weights if found.weights else 8.0
+        files = ", ".join(f"{size / 1e6:.2f}" for size in found.files)
+        reading = ", ".join(f"{1e3 * seconds:.0f}" for seconds in found.reading)
+        sizes = f"{found.weights / 1e6:.2f} MB | {found.taken / 1e6:.2f} MB | {rate:.2f}"
+        say(f"| `{name}` | {sizes} | {files} MB | {reading} ms |")
