@@ -148,7 +148,7 @@ FASTLIC_BINDINGS(compressai_rans) {
                                                        copied(lengths), copied(offsets));
            }),
            py::arg("quantized_cdf").noconvert(), py::arg("lengths").noconvert(), py::arg("offsets").noconvert())
-      .def_property_readonly("rows", &CompressAiTables::rows);
+      .def_property_readonly("rows", [](const CompressAiTables& tables) { return tables.rows().size(); });
 
   py::class_<PyDecoder> decoder(module, "CompressAiDecoder");
   decoder.def(py::init<const py::buffer&, Tables>(), py::arg("data"), py::arg("tables").none(false))

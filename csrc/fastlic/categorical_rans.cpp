@@ -122,7 +122,7 @@ void CategoricalTables::decode(const std::uint8_t* data, std::size_t size, const
     const std::uint64_t code = in.code(precision);
     std::uint32_t symbol = guides[row.guide + (code >> row.drop)];
     while (starts[symbol + 1] <= code) ++symbol;
-    in.take(code, starts[symbol], starts[symbol + 1] - starts[symbol], precision);
+    in.take(code - starts[symbol], starts[symbol + 1] - starts[symbol], precision);
     out[i] = static_cast<std::int32_t>(symbol);
   }
   in.finish();

@@ -18,29 +18,19 @@ constexpr unsigned kNibbleBits = 4;
 // int32 symbols and offsets within +-2^30 make zig-zag values below 2^34: nine nibbles.
 constexpr unsigned kMaxNibbles = 9;
 
-// The row that an index names. Read, checked and used at once: others may change indexes under our hands.
+// Others may change indexes and symbols under our hands. The encoder reads each of them once, checks it and uses it.
+// The decoder refuses bad indexes before it takes any bytes, and keeps what it reads after that within the tables.
+// Escapes are rare: their code stays out of the loops, whose states are values in registers.
 [[noreturn, gnu::cold, gnu::noinline]] void refuse_index(std::int32_t index, std::size_t rows) {
   throw std::invalid_argument("index " + std::to_string(index) + " names no row; the tables have " +
                               std::to_string(rows));
 }
 
 template <typename Index>
-std::size_t row_of(const Index* index, std::size_t rows) {
+const CompressAiTables::Row& row_of(const Index* index, std::span<const CompressAiTables::Row> rows) {
   const Index row = load_once(index);
-  if (static_cast<std::uint32_t>(row) >= rows) [[unlikely]] refuse_index(row, rows);
-  return static_cast<std::size_t>(row);
-}
-
-// A copy of indexes, all of which name rows.
-template <typename Index>
-void take_indexes(const Index* __restrict from, std::size_t count, Index* __restrict to, std::size_t rows) {
-  std::make_unsigned_t<Index> top = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    const Index index = from[i];
-    to[i] = index;
-    top = std::max(top, static_cast<std::make_unsigned_t<Index>>(index));
-  }
-  if (top >= rows && count != 0) refuse_index(static_cast<std::int32_t>(top), rows);
+  if (static_cast<std::uint32_t>(row) >= rows.size()) [[unlikely]] refuse_index(row, rows.size());
+  return rows[static_cast<std::size_t>(row)];
 }
 
 class Encoder {
@@ -53,16 +43,18 @@ class Encoder {
     // A slot and ten nibbles are 56 bits: at most two words.
     words_.reserve(count * 8 + 8);
     Rans64Encoder out{state_, words_.next()};
-    const std::size_t rows = tables.rows();
+    // For all the compiler knows, the bytes written are part of the tables: it would read these again each time.
+    const std::span<const CompressAiTables::Row> rows = tables.rows();
+    const CompressAiTables::EncodeRecord* const records = tables.records();
     for (std::size_t i = count; i-- > 0;) {
-      const CompressAiTables::Row& row = tables.row(row_of(&indexes[i], rows));
-      const std::int64_t value = std::int64_t{symbols[i]} - row.offset;
-      std::uint32_t slot = static_cast<std::uint32_t>(value);
-      if (value < 0 || value >= row.escape) [[unlikely]] {
+      const CompressAiTables::Row& row = row_of(&indexes[i], rows);
+      const auto value = static_cast<std::uint64_t>(std::int64_t{load_once(&symbols[i])} - row.offset);
+      auto slot = static_cast<std::uint32_t>(value);
+      if (value >= row.escape) [[unlikely]] {
         slot = row.escape;
-        put_escape(out, value, row.escape);
+        out = put_escape(out, static_cast<std::int64_t>(value), row.escape);
       }
-      const CompressAiTables::EncodeRecord& record = tables.records()[row.begin + slot];
+      const CompressAiTables::EncodeRecord& record = records[row.begin + slot];
       out.put(record.start, record.frequency, record.reciprocal, kPrecision);
     }
     state_ = out.state;
@@ -72,13 +64,14 @@ class Encoder {
   std::vector<std::uint8_t> finish() const { return rans64_stream(state_, words_); }
 
  private:
-  static void put_escape(Rans64Encoder& out, std::int64_t value, std::uint32_t escape) {
+  [[gnu::noinline]] static Rans64Encoder put_escape(Rans64Encoder out, std::int64_t value, std::uint32_t escape) {
     const std::uint64_t raw = value < 0 ? 2 * static_cast<std::uint64_t>(-value) - 1
                                         : 2 * static_cast<std::uint64_t>(value - std::int64_t{escape});
     const unsigned nibbles = (static_cast<unsigned>(std::bit_width(raw)) + kNibbleBits - 1) / kNibbleBits;
     for (unsigned n = nibbles; n-- > 0;) out.put_bits(raw >> (kNibbleBits * n) & 15u, kNibbleBits);
     static_assert(kMaxNibbles < 15, "the count fits one nibble");
     out.put_bits(nibbles, kNibbleBits);
+    return out;
   }
 
   WordBuffer words_;
@@ -162,51 +155,73 @@ template std::vector<std::uint8_t> compressai_encode(const std::int32_t*, const 
 
 namespace {
 
-std::int64_t escaped_value(Rans64Decoder& in, std::uint32_t escape) {
+template <typename Index>
+void check_indexes(const Index* indexes, std::size_t count, std::size_t rows) {
+  using Unsigned = std::make_unsigned_t<Index>;
+  Unsigned bits = 0;  // of all indexes: none is above them. SSE2 has no maximum of 32-bit integers.
+  for (std::size_t i = 0; i < count; ++i) bits |= static_cast<Unsigned>(indexes[i]);
+  if (bits < rows) return;
+  Unsigned top = 0;
+  for (std::size_t i = 0; i < count; ++i) top = std::max(top, static_cast<Unsigned>(indexes[i]));
+  if (top >= rows) refuse_index(static_cast<std::int32_t>(top), rows);
+}
+
+// A checked index; the last one for any that was changed since to name no row.
+template <typename Index>
+std::size_t clamped(const Index* index, std::size_t last) {
+  return std::min<std::size_t>(static_cast<std::make_unsigned_t<Index>>(load_once(index)), last);
+}
+
+struct Escaped {
+  Rans64Decoder in;
+  std::int32_t symbol;
+};
+
+[[gnu::noinline]] Escaped escaped_symbol(Rans64Decoder in, const CompressAiTables::Row& row) {
   const std::uint64_t nibbles = in.take_bits(kNibbleBits);
   if (nibbles > kMaxNibbles) throw CorruptStream("CompressAI stream: an escape is longer than any symbol needs");
   std::uint64_t raw = 0;
   for (unsigned n = 0; n < nibbles; ++n) raw |= in.take_bits(kNibbleBits) << (kNibbleBits * n);
   const auto half = static_cast<std::int64_t>(raw >> 1);
-  return (raw & 1u) != 0 ? -half - 1 : half + std::int64_t{escape};
+  const std::int64_t symbol = row.offset + ((raw & 1u) != 0 ? -half - 1 : half + std::int64_t{row.escape});
+  if (symbol != static_cast<std::int32_t>(symbol)) {
+    throw CorruptStream("CompressAI stream: a symbol does not fit int32");
+  }
+  return {in, static_cast<std::int32_t>(symbol)};
 }
 
 // ZeroFirst helps a single stream, whose serial chain then skips the lookup for most symbols; with several streams in
 // flight the chains overlap anyway, and the branch's mispredictions cost more than it saves.
 template <bool ZeroFirst>
 std::int32_t decode_symbol(Rans64Decoder& in, const CompressAiTables& tables, std::size_t index) {
-  const CompressAiTables::Row& row = tables.row(index);
+  const CompressAiTables::Row& row = tables.rows()[index];
   const auto code = static_cast<std::uint32_t>(in.code(kPrecision));
-  std::uint64_t start;
-  std::uint64_t frequency;
+  std::uint32_t within = code - row.zero_start;
+  std::uint32_t frequency = row.zero_frequency;
   std::uint32_t slot;
-  if (ZeroFirst && code - row.zero_start < row.zero_frequency) {
-    start = row.zero_start;
-    frequency = row.zero_frequency;
+  if (ZeroFirst && within < frequency) {
     slot = row.zero_slot;
   } else {
     constexpr unsigned kPointBits = kPrecision - CompressAiTables::kBucketBits;
     const CompressAiTables::Bucket& bucket =
-        tables.buckets()[index << CompressAiTables::kBucketBits | code >> kPointBits];
+tables.buckets()[index << CompressAiTables::kBucketBits | code >> kPointBits];
     slot = bucket.slot;
-    start = bucket.start;
+    within = code - bucket.start;
     frequency = bucket.frequency;
     if (frequency == 0) {
       const std::uint32_t* starts = tables.starts() + row.begin;
       while (starts[slot + 1] <= code) ++slot;
-      start = starts[slot];
-      frequency = starts[slot + 1] - start;
+      within = code - starts[slot];
+      frequency = starts[slot + 1] - starts[slot];
     }
   }
-  in.take(code, start, frequency, kPrecision);
-  std::int64_t value = slot;
-  if (slot == row.escape) [[unlikely]]
-    value = escaped_value(in, row.escape);
-  const std::int64_t result = value + row.offset;
-  if (result != static_cast<std::int32_t>(result)) {
-    throw CorruptStream("CompressAI stream: a symbol does not fit int32");
+  in.take(within, frequency, kPrecision);
+  if (slot == row.escape) [[unlikely]] {
+    const Escaped escaped = escaped_symbol(in, row);
+    in = escaped.in;
+    return escaped.symbol;
   }
-  return static_cast<std::int32_t>(result);
+  return static_cast<std::int32_t>(slot) + row.offset;
 }
 
 }  // namespace
@@ -214,6 +229,7 @@ std::int32_t decode_symbol(Rans64Decoder& in, const CompressAiTables& tables, st
 template <unsigned Streams, typename Index>
 void CompressAiDecoder::decode_lockstep(CompressAiDecoder* const* decoders, const Index* const* indexes,
                                         std::int32_t* const* out, std::size_t count, const CompressAiTables& tables) {
+  const std::size_t last = tables.rows().size() - 1;
   Rans64Decoder in[Streams];  // local copies, so that they live in registers
   const Index* own[Streams];
   std::int32_t* to[Streams];
@@ -224,36 +240,18 @@ void CompressAiDecoder::decode_lockstep(CompressAiDecoder* const* decoders, cons
   }
   for (std::size_t i = 0; i < count; ++i) {
     for (unsigned s = 0; s < Streams; ++s) {
-      to[s][i] = decode_symbol<Streams == 1>(in[s], tables, static_cast<std::size_t>(own[s][i]));
+      to[s][i] = decode_symbol<Streams == 1>(in[s], tables, clamped(&own[s][i], last));
     }
   }
   for (unsigned s = 0; s < Streams; ++s) decoders[s]->decoder_ = in[s];
-}
-
-// Block by block over checked copies of the indexes.
-template <unsigned Streams, typename Index>
-void CompressAiDecoder::decode_checked(CompressAiDecoder* const* decoders, const Index* const* indexes,
-                                       std::int32_t* const* out, std::size_t count, const CompressAiTables& tables) {
-  constexpr std::size_t kBlock = 1024;
-  Index rows[Streams][kBlock];
-  const Index* copies[Streams];
-  std::int32_t* to[Streams];
-  for (std::size_t begin = 0; begin < count; begin += kBlock) {
-    const std::size_t block = std::min(kBlock, count - begin);
-    for (unsigned s = 0; s < Streams; ++s) {
-      take_indexes(indexes[s] + begin, block, rows[s], tables.rows());
-      copies[s] = rows[s];
-      to[s] = out[s] + begin;
-    }
-    decode_lockstep<Streams>(decoders, copies, to, block, tables);
-  }
 }
 
 template <typename Index>
 void CompressAiDecoder::decode(const Index* indexes, std::int32_t* out, std::size_t count,
                                const CompressAiTables& tables) {
   CompressAiDecoder* self = this;
-  decode_checked<1>(&self, &indexes, &out, count, tables);
+  check_indexes(indexes, count, tables.rows().size());
+  decode_lockstep<1>(&self, &indexes, &out, count, tables);
 }
 
 template <typename Index>
@@ -261,7 +259,8 @@ void CompressAiDecoder::decode_four(CompressAiDecoder* const decoders[4], const 
                                     std::int32_t* const out[4], const std::size_t counts[4],
                                     const CompressAiTables& tables) {
   const std::size_t common = *std::min_element(counts, counts + 4);
-  decode_checked<4>(decoders, indexes, out, common, tables);
+  for (unsigned s = 0; s < 4; ++s) check_indexes(indexes[s], common, tables.rows().size());
+  decode_lockstep<4>(decoders, indexes, out, common, tables);
   for (unsigned s = 0; s < 4; ++s) {
     decoders[s]->decode(indexes[s] + common, out[s] + common, counts[s] - common, tables);
   }

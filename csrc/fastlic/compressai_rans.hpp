@@ -37,8 +37,8 @@ class CompressAiTables {
     std::uint32_t begin;   // of its slots in records() and starts()
     std::uint32_t escape;  // slot M
     std::int32_t offset;
-    std::uint16_t zero_start;      // the slot of symbol 0, or of the escape if 0 is outside the window: tried first,
-    std::uint16_t zero_frequency;  // because its bounds depend on the index alone and most symbols are zeros
+    std::uint32_t zero_start;      // the slot of symbol 0, or of the escape if 0 is outside the window: tried first,
+    std::uint32_t zero_frequency;  // because its bounds depend on the index alone and most symbols are zeros
     std::uint32_t zero_slot;
   };
 
@@ -49,8 +49,7 @@ class CompressAiTables {
     std::uint32_t slot;
   };
 
-  std::size_t rows() const noexcept { return rows_.size(); }
-  const Row& row(std::size_t index) const noexcept { return rows_[index]; }
+  std::span<const Row> rows() const noexcept { return rows_; }
   const EncodeRecord* records() const noexcept { return records_.data(); }
   const std::uint32_t* starts() const noexcept { return starts_.data(); }  // one more per row: 65536
   const Bucket* buckets() const noexcept { return buckets_.data(); }       // [rows][256]
@@ -87,9 +86,6 @@ class CompressAiDecoder {
                           std::int32_t* const out[4], const std::size_t counts[4], const CompressAiTables& tables);
 
  private:
-  template <unsigned Streams, typename Index>
-  static void decode_checked(CompressAiDecoder* const* decoders, const Index* const* indexes, std::int32_t* const* out,
-                             std::size_t count, const CompressAiTables& tables);
   template <unsigned Streams, typename Index>
   static void decode_lockstep(CompressAiDecoder* const* decoders, const Index* const* indexes, std::int32_t* const* out,
                               std::size_t count, const CompressAiTables& tables);

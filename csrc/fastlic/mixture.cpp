@@ -108,8 +108,8 @@ void MixtureDecoder::decode(const std::int32_t* cdf, std::size_t rows, std::size
     // The first end beyond the code; the last entry is 65536.
     const auto slot = static_cast<std::size_t>(std::upper_bound(cdf + 1, cdf + slots + 1, code) - (cdf + 1));
     if (slot >= slots) throw CorruptStream("CompressAI stream of a mixture: it holds a symbol outside its range");
-    decoder_.take(static_cast<std::uint64_t>(code), static_cast<std::uint64_t>(cdf[slot]),
-                  static_cast<std::uint64_t>(cdf[slot + 1] - cdf[slot]), kPrecision);
+    decoder_.take(static_cast<std::uint64_t>(code - cdf[slot]), static_cast<std::uint64_t>(cdf[slot + 1] - cdf[slot]),
+                  kPrecision);
     symbols[r] = static_cast<std::int32_t>(slot);
   }
 }

@@ -86,8 +86,9 @@ struct Rans64Decoder {
 
   std::uint64_t code(unsigned precision) const { return state & ((std::uint64_t{1} << precision) - 1); }
 
-  void take(std::uint64_t code, std::uint64_t start, std::uint64_t frequency, unsigned precision) {
-    state = frequency * (state >> precision) + code - start;
+  // within: how far the code is into the symbol's interval.
+  void take(std::uint64_t within, std::uint64_t frequency, unsigned precision) {
+    state = frequency * (state >> precision) + within;
     refill();
   }
 

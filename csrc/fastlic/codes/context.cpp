@@ -251,7 +251,7 @@ void Context::decode(const std::uint8_t* data, std::size_t bytes, Size size, std
       const std::uint64_t code = in.code(model_.precision);
       Interval interval;
       const auto word = static_cast<std::uint32_t>(shares.find(static_cast<std::uint32_t>(code), interval));
-      in.take(code, interval.start, interval.frequency, model_.precision);
+      in.take(code - interval.start, interval.frequency, model_.precision);
       out[group * plane + position] = static_cast<std::int32_t>(word);
       networks.know(at, group, word);
     }
