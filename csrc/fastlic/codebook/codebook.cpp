@@ -135,32 +135,6 @@ float Row::keep(const float* some, std::uint32_t first, std::uint64_t close, flo
   return bar;
 }
 
-float Row::note(const float* some, std::uint32_t first, std::size_t many) {
-  const float top = bar(*std::min_element(some, some + many));
-  std::uint64_t close = 0;
-  for (std::size_t i = 0; i < many; ++i) close |= static_cast<std::uint64_t>(some[i] <= top) << i;
-  return keep(some, first, close, top);
-}
-
-const Kernel& kernel(Isa isa) noexcept {
-#if defined(__x86_64__)
-  switch (isa) {
-    case Isa::avx512vnni:
-      return kAvx512Vnni;
-    case Isa::avx512:
-      return kAvx512;
-    case Isa::avx2:
-      return kAvx2;
-    case Isa::scalar:
-    case Isa::neon:
-      break;
-  }
-#else
-  static_cast<void>(isa);
-#endif
-  return kScalar;
-}
-
 Codebooks::Codebooks(const float* words, std::size_t m, std::size_t k, std::size_t d, Isa isa)
     : m_(m), k_(k), d_(d), isa_(isa) {
   if (m == 0 || k == 0 || d == 0) throw std::invalid_argument("a codebook has at least one word of one channel");
@@ -332,8 +306,9 @@ void Codebooks::search(const Task& task, const std::uint32_t* which, std::size_t
       scan.scan({&values[row * depth], depth,
                  scan.bytes ? static_cast<const void*>(&packed.bytes[begin * panel_floats * 4])
                             : static_cast<const void*>(&packed.panels[begin * panel_floats]),
-                 &packed.half[word], scan.bytes ? &packed.offset[word] : nullptr, scan.bytes ? &scale[row] : nullptr,
-                 static_cast<std::uint32_t>(word), count, &found[row], &bars[row]});
+                 &packed.half[word],
+                 scan.bytes ? static_cast<const void*>(&packed.offset[word]) : static_cast<const void*>(&packed.half[word]),
+                 scan.bytes ? &scale[row] : nullptr, static_cast<std::uint32_t>(word), count, &found[row], &bars[row]});
     }
   }
 

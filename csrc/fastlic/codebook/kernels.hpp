@@ -1,4 +1,4 @@
-// Scans of packed words, one file per instruction set, and what a scan keeps of each row.
+// Scans of packed words, a kernel for each instruction set, and what a scan keeps of each row.
 #pragma once
 
 #include <cstddef>
@@ -27,8 +27,6 @@ struct Row {
   }
   // Keep the words first + i for every bit i of `close`, whose scores are at most `bar`. Returns the bar from now on.
   float keep(const float* some, std::uint32_t first, std::uint64_t close, float bar);
-  // Both, for scores of words first, first + 1, ...
-  float note(const float* some, std::uint32_t first, std::size_t many);
 };
 
 // Tile of rows against consecutive panels of words.
@@ -37,12 +35,12 @@ struct Scan {
   std::size_t depth;           // channels, or groups of four
   const void* panels;          // the first panel
   const float* half;           // of its first word
-  const std::int32_t* offset;  // byte kernels
+  const void* start;           // what its sums begin with: `half`, or integers of byte kernels
   const float* scale;          // byte kernels: [row], what one unit of the integer product is worth
   std::uint32_t first;         // index of its first word
   std::size_t count;           // panels
   Row* rows;
-  float* bars;  // [row], the value of note() so far
+  float* bars;  // [row], the value of keep() so far
 };
 
 struct Kernel {
@@ -51,11 +49,6 @@ struct Kernel {
   bool bytes;
   void (*scan)(const Scan& scan);
 };
-
-extern const Kernel kScalar;
-#if defined(__x86_64__)
-extern const Kernel kAvx2, kAvx512, kAvx512Vnni;
-#endif
 
 const Kernel& kernel(Isa isa) noexcept;
 

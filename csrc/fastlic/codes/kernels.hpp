@@ -1,4 +1,4 @@
-// From logits to frequencies, one file per instruction set. All compute the same integers.
+// From logits to frequencies, a table of kernels for each instruction set. All compute the same integers.
 #pragma once
 
 #include <cstddef>
@@ -25,10 +25,5 @@ struct Kernels {
 };
 
 const Kernels& kernels(Isa isa) noexcept;
-
-extern const Kernels kScalar;
-#if defined(__x86_64__)
-extern const Kernels kAvx2, kAvx512;
-#endif
 
 }  // namespace fastlic::codes

@@ -1,5 +1,5 @@
-// Inner loops of attention, one file per instruction set; those of the layers and the engine's own do the rest. All
-// compute the same integers.
+// Inner loops of attention, a table of them for each instruction set; those of fastlic/nn do the rest. All compute the
+// same integers.
 #pragma once
 
 #include <cstddef>
@@ -41,10 +41,5 @@ struct Kernels {
 };
 
 const Kernels& kernels(Isa isa) noexcept;
-
-extern const Kernels kScalar;
-#if defined(__x86_64__)
-extern const Kernels kAvx2, kAvx512;
-#endif
 
 }  // namespace fastlic::mlic

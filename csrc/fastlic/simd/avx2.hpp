@@ -8,8 +8,10 @@
 
 namespace fastlic::simd::avx2 {
 
-constexpr std::size_t kLanes = 8;
+constexpr std::size_t kLanes = 8, kRegisters = 16;
 #include "fastlic/simd/common.hpp"
+
+constexpr bool kByteProducts = false;
 
 template <typename Vector>
 FASTLIC_INLINE __m256i raw(Vector x) {
@@ -52,7 +54,7 @@ FASTLIC_INLINE Ints dot(Ints sum, Pair a, Pairs b) { return reinterpret_cast<Int
 
 // 2 vectors of sums for each of 5 rows, 2 of weights, one broadcast and one product: 14 of 16 registers.
 constexpr std::size_t kTileRows = 5, kTileVectors = 2;
-using Sum = __m256i;  // converted back and forth in a loop, registers would be copied
+using Sum = long long __attribute__((vector_size(4 * kLanes)));  // as intrinsics have it: GCC copies what it converts
 struct Weights {
   Pairs at[kTileVectors];
 };
@@ -111,6 +113,32 @@ FASTLIC_INLINE Words shift_right(Words x, Words by) {
   const __m256i odd = _mm256_srlv_epi32(raw(x), _mm256_srli_epi32(raw(by), 16));
   return reinterpret_cast<Words>(_mm256_blend_epi16(even, odd, 0xAA));
 }
+
+FASTLIC_INLINE std::int32_t highest(Ints x) {
+  __m128i m = _mm_max_epi32(low_half(x), high_half(x));
+  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, _MM_SHUFFLE(1, 0, 3, 2)));
+  return _mm_cvtsi128_si32(_mm_max_epi32(m, _mm_shuffle_epi32(m, _MM_SHUFFLE(2, 3, 0, 1))));
+}
+FASTLIC_INLINE bool any_equal(Ints a, Ints b) {
+  return _mm256_movemask_epi8(_mm256_cmpeq_epi32(raw(a), raw(b))) != 0;
+}
+FASTLIC_INLINE std::int32_t sum(Ints x) {
+  __m128i s = _mm_add_epi32(low_half(x), high_half(x));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, _MM_SHUFFLE(1, 0, 3, 2)));
+  return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, _MM_SHUFFLE(2, 3, 0, 1))));
+}
+
+FASTLIC_INLINE Floats subtract_product(Floats sum, Floats a, Floats b) { return _mm256_fnmadd_ps(a, b, sum); }
+FASTLIC_INLINE float lowest(Floats x) {
+  __m128 m = _mm_min_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  m = _mm_min_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_min_ss(m, _mm_movehdup_ps(m)));
+}
+FASTLIC_INLINE unsigned at_most(Floats a, Floats b) {
+  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ)));
+}
+
+FASTLIC_INLINE Ints shift_down(Ints x, Ints by) { return reinterpret_cast<Ints>(_mm256_srlv_epi32(raw(x), raw(by))); }
 
 FASTLIC_INLINE Ints look_up(const std::uint16_t* table, Ints at) {
   return reinterpret_cast<Ints>(_mm256_i32gather_epi32(reinterpret_cast<const int*>(table), raw(at), 2)) & 0xFFFF;

@@ -15,12 +15,23 @@
 
 namespace fastlic::simd::avx512 {
 
-constexpr std::size_t kLanes = 16;
+constexpr std::size_t kLanes = 16, kRegisters = 32;
 #include "fastlic/simd/common.hpp"
+
+constexpr bool kByteProducts = false;
 
 template <typename Vector>
 FASTLIC_INLINE __m512i raw(Vector x) {
   return reinterpret_cast<__m512i>(x);
+}
+
+template <typename Vector>
+FASTLIC_INLINE __m256i low_half(Vector x) {
+  return _mm512_castsi512_si256(raw(x));
+}
+template <typename Vector>
+FASTLIC_INLINE __m256i high_half(Vector x) {
+  return _mm512_extracti64x4_epi64(raw(x), 1);
 }
 
 FASTLIC_INLINE Ints load_wide(const std::int16_t* from) {
@@ -50,7 +61,7 @@ FASTLIC_INLINE Ints dot(Ints sum, Pair a, Pairs b) { return reinterpret_cast<Int
 // read in one forward stream, which the hardware prefetches; software prefetches of any kind and distance changed
 // nothing.
 constexpr std::size_t kTileRows = 14, kTileVectors = 2;
-using Sum = __m512i;  // converted back and forth in a loop, registers would be copied
+using Sum = long long __attribute__((vector_size(4 * kLanes)));  // as intrinsics have it: GCC copies what it converts
 struct Weights {
   Pairs at[kTileVectors];
 };
@@ -64,15 +75,11 @@ FASTLIC_INLINE void dot(Sum (&sums)[kTileVectors], Pair a, const Weights& b) {
 }
 
 FASTLIC_INLINE Ints requantise(Ints x, Ints factor, const Wide& rounding, const Wide& shift, std::int32_t limit) {
-  // 64-bit products of even and odd lanes; the low halves of odd lanes are ignored by the multiplication.
-  const __m512i even = _mm512_mul_epi32(raw(x), raw(factor));
-  const __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(raw(x), 32), _mm512_srli_epi64(raw(factor), 32));
-  const __m512i lower = _mm512_unpacklo_epi64(even, odd), upper = _mm512_unpackhi_epi64(even, odd);
-  // Lanes are now {0,1, 4,5, 8,9, 12,13} and {2,3, 6,7, 10,11, 14,15}; bring them into order.
-  __m512i low = _mm512_permutex2var_epi64(lower, _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), upper);
-  __m512i high = _mm512_permutex2var_epi64(lower, _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4), upper);
-  low = _mm512_srav_epi64(_mm512_add_epi64(low, raw(rounding.low)), raw(shift.low));
-  high = _mm512_srav_epi64(_mm512_add_epi64(high, raw(rounding.high)), raw(shift.high));
+  const __m512i x0 = _mm512_cvtepi32_epi64(low_half(x)), x1 = _mm512_cvtepi32_epi64(high_half(x));
+  const __m512i f0 = _mm512_cvtepi32_epi64(low_half(factor)), f1 = _mm512_cvtepi32_epi64(high_half(factor));
+  const __m512i low = _mm512_srav_epi64(_mm512_add_epi64(_mm512_mul_epi32(x0, f0), raw(rounding.low)), raw(shift.low));
+  const __m512i high =
+      _mm512_srav_epi64(_mm512_add_epi64(_mm512_mul_epi32(x1, f1), raw(rounding.high)), raw(shift.high));
   // Saturation to int32 keeps everything beyond the limit beyond it.
   const __m512i narrow =
       _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtsepi64_epi32(low)), _mm512_cvtsepi64_epi32(high), 1);
@@ -94,6 +101,22 @@ FASTLIC_INLINE Words shift_right(Words x, Words by) {
   return reinterpret_cast<Words>(_mm512_srlv_epi16(raw(x), raw(by)));
 }
 
+FASTLIC_INLINE std::int32_t highest(Ints x) { return _mm512_reduce_max_epi32(raw(x)); }
+FASTLIC_INLINE bool any_equal(Ints a, Ints b) { return _mm512_cmpeq_epi32_mask(raw(a), raw(b)) != 0; }
+FASTLIC_INLINE std::int32_t sum(Ints x) { return _mm512_reduce_add_epi32(raw(x)); }
+
+FASTLIC_INLINE Floats subtract_product(Floats sum, Floats a, Floats b) { return _mm512_fnmadd_ps(a, b, sum); }
+FASTLIC_INLINE float lowest(Floats x) { return _mm512_reduce_min_ps(x); }
+FASTLIC_INLINE unsigned at_most(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+
+FASTLIC_INLINE Ints shift_down(Ints x, Ints by) { return reinterpret_cast<Ints>(_mm512_srlv_epi32(raw(x), raw(by))); }
+
+FASTLIC_INLINE Ints look_up(const std::uint16_t* table, Ints at) {
+  return reinterpret_cast<Ints>(_mm512_i32gather_epi32(raw(at), table, 2)) & 0xFFFF;
+}
+FASTLIC_INLINE Ints look_up(const std::int32_t* table, Ints at) {
+  return reinterpret_cast<Ints>(_mm512_i32gather_epi32(raw(at), table, 4));
+}
 // All lines in two registers.
 struct WordTable {
   __m512i low, high;

@@ -7,6 +7,7 @@
 
 using Ints = std::int32_t __attribute__((vector_size(4 * kLanes)));
 using Uints = std::uint32_t __attribute__((vector_size(4 * kLanes)));
+using Floats = float __attribute__((vector_size(4 * kLanes)));
 using Words = std::int16_t __attribute__((vector_size(4 * kLanes)));  // twice as many
 using Longs = std::int64_t __attribute__((vector_size(4 * kLanes)));  // half as many
 using Doubles = double __attribute__((vector_size(4 * kLanes)));
@@ -34,6 +35,7 @@ FASTLIC_INLINE void store(Vector x, T* to) {
 }
 FASTLIC_INLINE Ints load(const std::int32_t* from) { return load_as<Ints>(from); }
 FASTLIC_INLINE Words load(const std::int16_t* from) { return load_as<Words>(from); }
+FASTLIC_INLINE Floats load(const float* from) { return load_as<Floats>(from); }
 FASTLIC_INLINE Doubles load(const double* from) { return load_as<Doubles>(from); }
 FASTLIC_INLINE Wide load(const std::int64_t* from) {
   return {load_as<Longs>(from), load_as<Longs>(from + kLongLanes)};
@@ -46,8 +48,9 @@ FASTLIC_INLINE void store_pair(Ints a, Ints b, std::int32_t* to) {
 
 template <typename Vector, typename T>
 FASTLIC_INLINE Vector all(T value) {
-  return Vector{} + value;
+  return value - Vector{};  // not a sum: -0 + 0 is 0
 }
+FASTLIC_INLINE Wide wide(std::int64_t value) { return {all<Longs>(value), all<Longs>(value)}; }
 template <typename Vector>
 FASTLIC_INLINE Vector least(Vector a, Vector b) {
   return a < b ? a : b;
@@ -56,3 +59,7 @@ template <typename Vector>
 FASTLIC_INLINE Vector most(Vector a, Vector b) {
   return a > b ? a : b;
 }
+
+// Of sets with products of bytes only: four in each lane, unsigned by signed.
+template <typename Bytes>
+Bytes add_byte_products(Bytes sum, Bytes a, Bytes b);

@@ -8,8 +8,10 @@
 
 namespace fastlic::simd::neon {
 
-constexpr std::size_t kLanes = 4;
+constexpr std::size_t kLanes = 4, kRegisters = 32;
 #include "fastlic/simd/common.hpp"
+
+constexpr bool kByteProducts = false;
 
 FASTLIC_INLINE Ints load_wide(const std::int16_t* from) { return vmovl_s16(vld1_s16(from)); }
 FASTLIC_INLINE void store_pair(Ints a, Ints b, std::int16_t* to) {
@@ -94,6 +96,19 @@ struct WordTable {
     return vreinterpretq_s16_u8(vzip1q_u8(bytes, vextq_u8(bytes, bytes, 8)));
   }
 };
+
+FASTLIC_INLINE std::int32_t highest(Ints x) { return vmaxvq_s32(x); }
+FASTLIC_INLINE bool any_equal(Ints a, Ints b) { return vmaxvq_u32(vceqq_s32(a, b)) != 0; }
+FASTLIC_INLINE std::int32_t sum(Ints x) { return vaddvq_s32(x); }
+
+FASTLIC_INLINE Floats subtract_product(Floats sum, Floats a, Floats b) { return vfmsq_f32(sum, a, b); }
+FASTLIC_INLINE float lowest(Floats x) { return vminvq_f32(x); }
+FASTLIC_INLINE unsigned at_most(Floats a, Floats b) {
+  const Uints bits = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32(vcleq_f32(a, b), bits));
+}
+
+FASTLIC_INLINE Ints shift_down(Ints x, Ints by) { return vshlq_s32(x, -least(by, all<Ints>(31))); }
 
 template <typename T>
 FASTLIC_INLINE Ints look_up(const T* table, Ints at) {

@@ -6,8 +6,10 @@
 
 namespace fastlic::simd::scalar {
 
-constexpr std::size_t kLanes = 4;
+constexpr std::size_t kLanes = 4, kRegisters = 16;
 #include "fastlic/simd/common.hpp"
+
+constexpr bool kByteProducts = false;
 
 FASTLIC_INLINE Ints widen_low(Words x) {
   return reinterpret_cast<Ints>(__builtin_shufflevector(x, x, 0, 0, 1, 1, 2, 2, 3, 3)) >> 16;
@@ -88,10 +90,38 @@ struct WordTable {
   }
 };
 
+// Over all lanes.
+FASTLIC_INLINE std::int32_t highest(Ints x) {
+  const std::int32_t a = x[0] > x[1] ? x[0] : x[1], b = x[2] > x[3] ? x[2] : x[3];
+  return a > b ? a : b;
+}
+FASTLIC_INLINE bool any_equal(Ints a, Ints b) {
+  const Longs mask = reinterpret_cast<Longs>(a == b);
+  return (mask[0] | mask[1]) != 0;
+}
+FASTLIC_INLINE std::int32_t sum(Ints x) { return x[0] + x[1] + x[2] + x[3]; }
+
+// sum - a * b; rounded once where there is an instruction for it.
+FASTLIC_INLINE Floats subtract_product(Floats sum, Floats a, Floats b) { return sum - a * b; }
+FASTLIC_INLINE float lowest(Floats x) {
+  const float a = x[0] < x[1] ? x[0] : x[1], b = x[2] < x[3] ? x[2] : x[3];
+  return a < b ? a : b;
+}
+// Bit l: lane l of a is at most that of b.
+FASTLIC_INLINE unsigned at_most(Floats a, Floats b) {
+  const Ints mask = a <= b;
+  return static_cast<unsigned>((mask[0] & 1) | (mask[1] & 2) | (mask[2] & 4) | (mask[3] & 8));
+}
+
+// Of numbers >= 0; shifts beyond 31 leave nothing.
+FASTLIC_INLINE Ints shift_down(Ints x, Ints by) { return x >> (by < 31 ? by : all<Ints>(31)); }
+
 template <typename T>
 FASTLIC_INLINE Ints look_up(const T* table, Ints at) {
-  for (std::size_t k = 0; k < kLanes; ++k) at[k] = table[at[k]];
-  return at;
+  std::int32_t each[kLanes];
+  store(at, each);
+  for (std::int32_t& i : each) i = table[i];
+  return load(each);
 }
 constexpr bool kGathers = false;
 // 64 numbers; `above` has the lanes that look up one of the upper 32.
