@@ -23,12 +23,12 @@ import numpy as np
 import torch
 
 from fastlic.bench.same_bits import SUFFIXES
-from fastlic.codec import Codec, drivers, mlic_drivers
+from fastlic.codec import Codec, drivers
 from fastlic.codec.image_files import read_image
 from fastlic.entropy.fitting import coded_symbols
 from fastlic.entropy.fixed import MEAN_BITS, fixed_point
 from fastlic.entropy.float_path import float_path_bits
-from fastlic.entropy.mlic.rate import table_bits as mlic_table_bits
+from fastlic.entropy.passes import Latents
 from fastlic.entropy.rate import bits_of, coded_bits, table_bits
 from fastlic.entropy.scales import scale_levels
 from fastlic.entropy.zones import worth_at
@@ -39,8 +39,8 @@ from fastlic.ops.tables import gaussian_tables
 def measure(codec: Codec, image: torch.Tensor, quality: float | None) -> np.ndarray:
     """Bits [float y, float z, Gaussians y, tables y, tables z, section y, section z] of one image [3, H, W]."""
     assert isinstance(codec.model, Hyperprior)
-    z, y, zones = codec._analyse(image, quality)
-    sections, latents = drivers.encode(codec.entropy, z, y, zones=zones)
+    target = z, y, zones = codec._analyse(image, quality)
+    ((sections, latents),) = drivers.encode_many(codec.entropy, [target])
     indexes, symbols = coded_symbols(codec.entropy, fixed_point(z), fixed_point(y), zones)
     gaussians = coded_bits(gaussian_tables(scale_levels()), indexes, symbols)
     coded = [8.0 * len(section) for section in reversed(sections)]
@@ -53,14 +53,13 @@ def measure_mlic(codec: Codec, image: torch.Tensor, quality: float | None) -> np
     """As ``measure``, and the mean squared errors of the float path and of the integers."""
     model, integers, coder = codec.model, codec.entropy, codec._coder
     assert isinstance(model, MLICPlusPlus)
-    target = codec._analyse(image, quality)
-    z, y, _ = target
-    ((sections, latents),) = mlic_drivers.encode_many(integers, [(z, y)], zones=drivers.zones_of([target]))
-    tables = mlic_table_bits(integers, latents.z, latents.symbols)
-    gaussians = mlic_table_bits(integers, latents.z, latents.symbols, gaussian_tables(scale_levels()))[0]
+    target = z, y, _ = codec._analyse(image, quality)
+    ((sections, latents),) = drivers.encode_many(integers, [target])
+    tables = table_bits(integers, latents)
+    gaussians = table_bits(integers, latents, gaussian_tables(scale_levels()))[0]
     z_hat, z_likelihood = model.entropy_bottleneck(z[None])
     y_hat, y_likelihood = model.code_latent(y[None], z_hat, worth_at(model.gain, quality))
-    floats = mlic_drivers.MlicLatents(latents.z, y_hat[0].double() * 2**MEAN_BITS, latents.symbols)
+    floats = Latents(latents.z, y_hat[0].double() * 2**MEAN_BITS)
     errors = []
     for seen in (floats, latents):
         decoded = coder.synthesise(coder.transforms, seen, quality, (image.shape[1], image.shape[2]), {})

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.rate import coded_bits
+from fastlic.ops.latents import Target
 from fastlic.ops.rans import CdfTables, pmf_tables
 from fastlic.ops.tables import gaussian_pmf, gaussian_tables
 
@@ -41,7 +42,7 @@ def coded_symbols(
         z, y: int64 latents [N, h/4, w/4] and [M, h, w] in units of 2^-6.
         zones: of y by scale index (fastlic.entropy.zones).
     """
-    return model.engine.symbols(z.numpy(), y.numpy(), torch.get_num_threads(), zones)
+    return model.engine.symbols(Target(z, y, zones), torch.get_num_threads())
 
 
 Coded = Iterable[tuple[np.ndarray, np.ndarray]]

@@ -3,7 +3,7 @@
 parameters = masked_context(y_hat, hyper, weights, biases)               # whole latent, [images, 2M, h, w]
 parameters = masked_context(y_hat, hyper, weights, biases, where=step)   # some positions, [images, 2M, n]
 
-Float networks estimate rates and train models. Streams are coded with integers (fastlic.ops.engine): floats summed in
+Float networks estimate rates and train models. Streams are coded with integers (fastlic.ops.latents): floats summed in
 another order give other bits.
 """
 

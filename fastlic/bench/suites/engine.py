@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn as nn
 
@@ -22,6 +21,7 @@ from fastlic.bench.runner import Case
 from fastlic.codec import Codec, drivers
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.models import JAHP, MeanScaleHyperprior
+from fastlic.ops.latents import Target
 
 Wanted = Callable[[str], bool]
 Run = Callable[[], Any]
@@ -81,22 +81,21 @@ def latent_cases(wanted: Wanted) -> Iterator[Case]:
         if not any([wanted(name) for name in names.values()]):
             continue
         codec = codec_of(M)
-        z, y, _ = codec._analyse(photo(), None)
+        target = z, y, _ = codec._analyse(photo(), None)
         height, width = y.shape[1:]
         engine = codec.entropy.engine
-        fixed = [np.asarray(drivers.fixed_point(t).int()) for t in (z, y)]
-        z_bytes, y_bytes, *_ = engine.encode(fixed[0], fixed[1])
+        fixed = Target(*(drivers.fixed_point(t, torch.int32).numpy() for t in (z, y)))
+        sections = engine.encode_many([fixed])[0][0]
+        stream = sections, height, width
         runs: dict[str, Run] = {
-            "decode": partial(engine.decode, z_bytes, y_bytes, height, width),
-            "encode": partial(engine.encode, fixed[0], fixed[1]),
+            "decode": partial(engine.decode_many, [stream]),
+            "encode": partial(engine.encode_many, [fixed]),
         }
         peers: dict[str, tuple[Run | None, float]] = {"decode": (None, 1.0), "encode": (None, 1.0)}
         if peer == "reference":
-            plain: dict[str, Any] = {"backend": "reference"}
-            sections = [z_bytes, y_bytes]
             peers = {
-                "decode": (partial(drivers.decode, codec.entropy, sections, height, width, **plain), 1.0),
-                "encode": (partial(drivers.encode, codec.entropy, z, y, **plain), 1.0),
+                "decode": (partial(drivers.decode_many, codec.entropy, [stream], "reference"), 1.0),
+                "encode": (partial(drivers.encode_many, codec.entropy, [target], "reference"), 1.0),
             }
         elif peer:
             loops = compressai_loops(M)
@@ -117,7 +116,7 @@ def latent_cases(wanted: Wanted) -> Iterator[Case]:
                 peer_work=share,
                 roofline=limit / products(codec.entropy, height, width) if isa != "scalar" else None,
                 bound="32 multiplications a cycle" if isa != "scalar" else "",
-                note=f"{len(z_bytes)} + {len(y_bytes)} bytes",
+                note=f"{len(sections[0])} + {len(sections[1])} bytes",
             )
 
 

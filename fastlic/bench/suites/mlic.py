@@ -20,13 +20,14 @@ from torch import Tensor
 from fastlic.bench import memory, peers
 from fastlic.bench.lifelike import lifelike_mlic, photo
 from fastlic.bench.runner import Case
-from fastlic.codec import mlic_drivers, mlicpp_official
+from fastlic.codec import drivers, mlicpp_official
 from fastlic.entropy.mlic.convert import convert
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.models import MLICPlus, MLICPlusPlus
 from fastlic.models.layers import channels_last
 from fastlic.models.mlic.checkerboard import anchors, others
 from fastlic.ops.compressai_rans import CompressAiDecoder, CompressAiTables
+from fastlic.ops.latents import Target
 
 Wanted = Callable[[str], bool]
 OFFICIAL = "plain torch, official formulation"
@@ -61,18 +62,18 @@ def decoding_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]
         y = floats.g_a(image)
         z = floats.hyper_analysis(y)
     pair = (z[0], y[0])
-    ((sections, latents),) = mlic_drivers.encode_many(integers, [pair])
+    ((sections, latents),) = drivers.encode_many(integers, [Target(*pair)])
     stream = (sections, *y.shape[2:])
     official = OfficialDecoder(floats)
     coder = "CompressAI's coder" if official.coder is not None else "fastlic's coder for CompressAI's format"
     note = f"{coder} in the peer; {sum(len(s) for s in sections)} bytes"
     theirs = official.encode(pair)
     if wanted(names["entropy"]):
-        run = single(lambda: mlic_drivers.decode_many(integers, [stream]))
+        run = single(lambda: drivers.decode_many(integers, [stream]))
         other = single(lambda: official.decode(*theirs))
         yield Case(names["entropy"], run, 1, "image", peer=other, peer_name=OFFICIAL, note=note)
     if wanted(names["encode"]):
-        run = single(lambda: mlic_drivers.encode_many(integers, [pair]))
+        run = single(lambda: drivers.encode_many(integers, [Target(*pair)]))
         yield Case(names["encode"], run, 1, "image", peer=single(lambda: official.encode(pair)), peer_name=OFFICIAL)
     if wanted(names["whole"]):
         synthesis = copy.deepcopy(floats.g_s)
@@ -80,7 +81,7 @@ def decoding_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]
         y_hat = (latents.y.double() / 64).float()[None].contiguous(memory_format=torch.channels_last)
 
         def whole() -> Tensor:
-            (decoded,) = mlic_drivers.decode_many(integers, [stream])
+            (decoded,) = drivers.decode_many(integers, [stream])
             latent = (decoded.y.double() / 64).float()[None].contiguous(memory_format=torch.channels_last)
             return synthesis(latent)  # type: ignore[no-any-return]
 

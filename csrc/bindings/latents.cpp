@@ -1,0 +1,374 @@
+// fastlic._native: the fused engines of latent models. Arrays come in and go out position by position, channels
+// innermost.
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "array_refs.hpp"
+#include "arrays.hpp"
+#include "fastlic/engine/engine.hpp"
+#include "fastlic/groups/engine.hpp"
+#include "fastlic/mlic/attention.hpp"
+#include "fastlic/mlic/engine.hpp"
+#include "fastlic/parallel.hpp"
+#include "registry.hpp"
+
+namespace fastlic::bindings {
+namespace {
+
+using engine::Bytes;
+using engine::Size;
+using engine::Target;
+using Int32s = Array<std::int32_t>;
+using Int16s = Array<std::int16_t>;
+using Tables = std::shared_ptr<const CdfTables>;
+using Sections = std::span<const std::span<const std::uint8_t>>;
+
+// What a run leaves: z's symbols, the latent y in units of 2^-6, and the symbols of y where the engine has them.
+struct Outputs {
+  std::int32_t *z, *y, *symbols;
+};
+
+// One face of the engines of three kinds of model.
+class Engine {
+  using Wavefront = std::shared_ptr<const engine::Engine>;
+  using Groups = std::shared_ptr<const groups::Engine>;
+  using Slices = std::shared_ptr<const mlic::Engine>;
+
+ public:
+  Engine(const std::string& kind, const nn::Arrays& arrays, Tables z, Tables y) {
+    if (kind == "wavefront") {
+      own_ = std::make_shared<engine::Engine>(arrays, std::move(z), std::move(y));
+    } else if (kind == "groups") {
+      own_ = std::make_shared<groups::Engine>(arrays, std::move(z), std::move(y));
+    } else if (kind == "slices") {
+      own_ = std::make_shared<mlic::Engine>(arrays, std::move(z), std::move(y));
+    } else {
+      throw std::invalid_argument("kind must be wavefront, groups or slices, got '" + kind + "'");
+    }
+  }
+
+  Engine vary(const nn::Arrays& changes, Tables z, Tables y) const {
+    return Engine(std::make_shared<engine::Engine>(wavefront(), changes, std::move(z), std::move(y)));
+  }
+
+  std::size_t hyper_channels() const {
+    return std::visit([](const auto& own) { return own->model().hyper_channels(); }, own_);
+  }
+  std::size_t latent_channels() const {
+    return std::visit([](const auto& own) { return own->model().latent_channels(); }, own_);
+  }
+  std::size_t rows() const {
+    return std::visit([](const auto& own) { return own->model().y_tables->rows(); }, own_);
+  }
+  std::size_t sections() const {
+    const Groups* groups = std::get_if<Groups>(&own_);
+    return groups != nullptr ? 1 + (*groups)->model().passes() : 2;
+  }
+  std::size_t groups() const {
+    if (const Groups* groups = std::get_if<Groups>(&own_)) return (*groups)->model().groups.size();
+    const Slices* slices = std::get_if<Slices>(&own_);
+    return slices != nullptr ? (*slices)->model().slices.size() : 1;
+  }
+  // A checkerboard needs both its colours in every row.
+  std::size_t least_width() const { return std::holds_alternative<Wavefront>(own_) ? 1 : 2; }
+  // Whether y is more than its symbols and their means: residual prediction stands between them.
+  bool has_symbols() const { return std::holds_alternative<Slices>(own_); }
+
+  std::vector<Bytes> encode(const Target& target, Size size, const Outputs& out, unsigned threads) const {
+    if (const Groups* groups = std::get_if<Groups>(&own_)) {
+      if (target.zones != nullptr) throw std::invalid_argument("models of channel groups have no zones");
+      return (*groups)->encode(target.z, target.y, size, {out.z, out.y}, threads);
+    }
+    std::vector<Bytes> sections(2);
+    if (const Wavefront* wavefront = std::get_if<Wavefront>(&own_)) {
+      auto coded = (*wavefront)->encode(target, size, out.z, out.y, threads);
+      sections = {std::move(coded.z), std::move(coded.y)};
+    } else {
+      auto coded = slices().encode(target, size, {out.z, out.y, out.symbols}, threads);
+      sections = {std::move(coded.z), std::move(coded.y)};
+    }
+    return sections;
+  }
+
+  void decode(Sections sections, Size size, std::size_t groups, const Outputs& out, unsigned threads) const {
+    if (has_symbols()) {
+      return slices().decode(sections[0], sections[1], size, groups, {out.z, out.y, out.symbols}, threads);
+    }
+    if (groups < this->groups()) throw std::invalid_argument("this model is decoded whole");
+    if (const Groups* own = std::get_if<Groups>(&own_)) return (*own)->decode(sections, size, {out.z, out.y}, threads);
+    wavefront().decode(sections[0], sections[1], size, out.z, out.y, threads);
+  }
+
+  void check_sizes(Sections sections, Size size) const {
+    if (sections.size() != this->sections()) {
+      throw std::invalid_argument("this model has " + std::to_string(this->sections()) + " sections, got " +
+                                  std::to_string(sections.size()));
+    }
+    if (const Groups* groups = std::get_if<Groups>(&own_)) return (*groups)->check_sizes(sections, size);
+    if (has_symbols()) return slices().check_sizes(sections[0].size(), sections[1].size(), size);
+    wavefront().check_sizes(sections[0].size(), sections[1].size(), size);
+  }
+
+  void analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned threads) const {
+    const Groups* groups = std::get_if<Groups>(&own_);
+    if (groups == nullptr) throw std::invalid_argument("this model has no analysis of y");
+    (*groups)->analyse(y, size, z, threads);
+  }
+
+  engine::Engine::Symbols symbols(const Target& target, Size size, unsigned threads) const {
+    return wavefront().symbols(target, size, threads);
+  }
+
+  const mlic::Model* slices_model() const { return has_symbols() ? &slices().model() : nullptr; }
+
+ private:
+  explicit Engine(Wavefront own) : own_(std::move(own)) {}
+
+  const engine::Engine& wavefront() const {
+    const Wavefront* own = std::get_if<Wavefront>(&own_);
+    if (own == nullptr) throw std::invalid_argument("only models of kind wavefront do this");
+    return **own;
+  }
+  const mlic::Engine& slices() const { return *std::get<Slices>(own_); }
+
+  std::variant<Wavefront, Groups, Slices> own_;
+};
+
+// ---- what Python hands over and gets back
+
+// One image's latents on their way out.
+struct Maps {
+  Int32s z, y;
+  std::optional<Int32s> symbols;
+
+  Maps(const Engine& engine, Size size)
+      : z({size.hyper_height(), size.hyper_width(), engine.hyper_channels()}),
+        y({size.height, size.width, engine.latent_channels()}) {
+    if (engine.has_symbols()) symbols.emplace(std::vector<std::size_t>{size.height, size.width, engine.latent_channels()});
+  }
+  Outputs outputs() { return {z.mutable_data(), y.mutable_data(), symbols ? symbols->mutable_data() : nullptr}; }
+};
+
+// The size of y, [height, width, M].
+Size size_of(const Engine& engine, const Int32s& y, std::size_t least_width) {
+  if (y.ndim() != 3) throw py::value_error("y must be [height, width, channels]");
+  const Size size{static_cast<std::size_t>(y.shape(0)), static_cast<std::size_t>(y.shape(1))};
+  if (size.height < 1 || size.width < least_width) {
+    throw py::value_error("y must be at least 1 high and " + std::to_string(least_width) + " wide");
+  }
+  require_equal(static_cast<std::size_t>(y.shape(2)), engine.latent_channels(), "channels of y and M");
+  return size;
+}
+
+// One image to encode; z must be [ceil(height / 4), ceil(width / 4), N].
+struct Image {
+  Image(const Engine& engine, const Int32s& z, const Int32s& y, const std::optional<Int32s>& rounding, Call& call,
+        std::size_t item)
+      : size(size_of(engine, y, engine.least_width())) {
+    const std::size_t shape[3] = {size.hyper_height(), size.hyper_width(), engine.hyper_channels()};
+    if (z.ndim() != 3) throw py::value_error("z must be [height, width, channels]");
+    for (int axis = 0; axis < 3; ++axis) {
+      require_equal(static_cast<std::size_t>(z.shape(axis)), shape[axis], "z and its size by y");
+    }
+    if (rounding) {
+      require_equal(static_cast<std::size_t>(rounding->size()), engine.rows(), "zones and rows of tables");
+      zones = copied(*rounding);
+    }
+    const auto z_data = call.in(z, "z", item), y_data = call.in(y, "y", item);
+    target = {z_data.data(), y_data.data(), rounding ? zones.data() : nullptr};
+  }
+  Image(Image&&) = default;  // moved, not copied: the target refers to the zones
+
+  Size size;
+  std::vector<std::int32_t> zones;
+  Target target{};
+};
+
+// f(image, threads) for each image without Python's lock: one image per thread; a single image may use them all.
+template <class Function>
+void for_images(Call& call, std::size_t images, Threads threads, Function f) {
+  const auto unlocked = call.unlock();
+  const unsigned inner = images == 1 ? threads.count : 1;
+  parallel_for(images, threads.count, [&](std::size_t i) { f(i, inner); });
+}
+
+py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const std::vector<Int32s>& y,
+                     const std::vector<std::optional<Int32s>>& zones, Threads threads) {
+  require_equal(z.size(), y.size(), "lists z and y");
+  require_equal(zones.size(), y.size(), "lists zones and y");
+  Call call;
+  std::vector<Image> images;
+  std::vector<Maps> maps;
+  std::vector<Outputs> out;
+  std::vector<std::vector<Bytes>> sections(y.size());
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    images.emplace_back(engine, z[i], y[i], zones[i], call, i);
+    out.push_back(maps.emplace_back(engine, images.back().size).outputs());
+  }
+  for_images(call, images.size(), threads, [&](std::size_t i, unsigned inner) {
+    sections[i] = engine.encode(images[i].target, images[i].size, out[i], inner);
+  });
+  py::list result;
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    py::list bytes;
+    for (const Bytes& section : sections[i]) bytes.append(to_bytes(section));
+    result.append(py::make_tuple(bytes, maps[i].z, maps[i].y, maps[i].symbols));
+  }
+  return result;
+}
+
+py::list decode_many(const Engine& engine, const std::vector<std::vector<py::buffer>>& streams,
+                     const std::vector<std::pair<std::size_t, std::size_t>>& sizes, std::size_t groups,
+                     Threads threads) {
+  require_equal(streams.size(), sizes.size(), "lists of streams and sizes");
+  Call call;
+  std::vector<std::vector<py::buffer_info>> buffers(streams.size());  // Python lends the bytes as long as they live
+  std::vector<std::vector<std::span<const std::uint8_t>>> sections(streams.size());
+  std::vector<Maps> maps;
+  std::vector<Outputs> out;
+  const auto size = [&](std::size_t i) { return Size{sizes[i].first, sizes[i].second}; };
+  for (std::size_t i = 0; i < streams.size(); ++i) {
+    for (const py::buffer& section : streams[i]) buffers[i].push_back(section.request());
+    for (const py::buffer_info& info : buffers[i]) sections[i].push_back(call.bytes(info, "streams", i));
+    engine.check_sizes(sections[i], size(i));  // before outputs of that size are reserved
+    out.push_back(maps.emplace_back(engine, size(i)).outputs());
+  }
+  for_images(call, streams.size(), threads, [&](std::size_t i, unsigned inner) {
+    engine.decode(sections[i], size(i), groups, out[i], inner);
+  });
+  py::list result;
+  for (const Maps& own : maps) result.append(py::make_tuple(own.z, own.y, own.symbols));
+  return result;
+}
+
+py::list analyse_many(const Engine& engine, const std::vector<Int32s>& y, Threads threads) {
+  Call call;
+  std::vector<Size> sizes;
+  std::vector<const std::int32_t*> from;
+  std::vector<Int32s> z;
+  std::vector<std::int32_t*> to;
+  for (const Int32s& map : y) {
+    const Size size = sizes.emplace_back(size_of(engine, map, 1));
+    from.push_back(call.in(map, "y", from.size()).data());
+    z.emplace_back(std::vector<std::size_t>{size.hyper_height(), size.hyper_width(), engine.hyper_channels()});
+    to.push_back(z.back().mutable_data());
+  }
+  for_images(call, y.size(), threads, [&](std::size_t i, unsigned inner) {
+    engine.analyse(from[i], sizes[i], to[i], inner);
+  });
+  py::list result;
+  for (const Int32s& map : z) result.append(map);
+  return result;
+}
+
+py::tuple symbols(const Engine& engine, const Int32s& z, const Int32s& y, const std::optional<Int32s>& zones,
+                  Threads threads) {
+  Call call;
+  const Image image(engine, z, y, zones, call, Call::kSingle);
+  engine::Engine::Symbols out;
+  {
+    const auto unlocked = call.unlock();
+    out = engine.symbols(image.target, image.size, threads.count);
+  }
+  const auto count = static_cast<py::ssize_t>(out.symbols.size());
+  return py::make_tuple(Array<std::uint8_t>(count, out.indexes.data()), Int32s(count, out.symbols.data()));
+}
+
+// ---- attention alone, for timing and comparison
+
+// f(values, out, work, tools) fills `out`, [height, width, columns], from a map of that many channels.
+template <class Function>
+Int16s context_of(const mlic::Model& model, const Int32s& map, std::size_t channels, std::size_t columns,
+                  Threads threads, Function f) {
+  if (map.ndim() != 3 || map.shape(0) < 1 || map.shape(1) < 1) {
+    throw py::value_error("maps must be [height, width, channels], of at least one position");
+  }
+  require_equal(static_cast<std::size_t>(map.shape(2)), channels, "channels of the map and of what reads it");
+  const std::vector<std::int32_t> values = copied(map);  // read several times
+  const auto h = static_cast<std::size_t>(map.shape(0)), w = static_cast<std::size_t>(map.shape(1));
+  Int16s out({h, w, columns});
+  std::fill_n(out.mutable_data(), out.size(), std::int16_t{0});  // what is not written stays so
+  const mlic::Target target{out.mutable_data(), columns, h, w};
+  const auto unlocked = Call().unlock();
+  mlic::Workspace work;
+  Team team(threads.count);
+  f(values, target, work, mlic::tools_for(active_isa(), model.tables, team));
+  return out;
+}
+
+// latent: [height, width, channels of a slice] in units of 2^-6, zero but at anchors; the result means something at the
+// other positions only.
+Int16s local_context(const Engine& engine, std::size_t slice, const Int32s& latent, Threads threads) {
+  const mlic::Model* model = engine.slices_model();
+  if (model == nullptr || slice >= model->slices.size() || model->family == mlic::Family::mlic) {
+    throw py::value_error("no such slice with local attention");
+  }
+  const mlic::LocalAttention& net = model->slices[slice].local;
+  const std::size_t channels = model->slice_channels;
+  return context_of(*model, latent, channels, net.proj.columns(), threads,
+                    [&](const auto& values, const auto& out, auto& work, const auto& tools) {
+                      mlic::local_context(net, values.data(), channels, out, work, tools);
+                    });
+}
+
+// decoded: activations [height, width, channels of all slices before `slice`].
+Int16s inter_context(const Engine& engine, std::size_t slice, const Int32s& decoded, Threads threads) {
+  const mlic::Model* model = engine.slices_model();
+  if (model == nullptr || slice < 1 || slice >= model->slices.size() || !model->has_inter()) {
+    throw py::value_error("no such slice with attention over earlier ones");
+  }
+  const mlic::Attention& net = model->slices[slice].inter;
+  const std::size_t channels = model->slice_channels, block = model->blocks.slice;
+  return context_of(*model, decoded, slice * channels, net.mlp.out.columns(), threads,
+                    [&](const auto& values, const auto& out, auto& work, const auto& tools) {
+                      nn::Buffer<std::int16_t> rows(values.size() / channels * block);
+                      for (std::size_t i = 0; i < values.size(); ++i) {
+                        if (std::abs(std::int64_t{values[i]}) > mlic::kActivation) {
+                          throw std::invalid_argument("activations have 12 bits");
+                        }
+                        rows[i / channels * block + i % channels] = static_cast<std::int16_t>(values[i]);
+                      }
+                      const mlic::Source source{rows.data(), slice * block, out.height, out.width};
+                      mlic::inter_context(net, model->linear(), source, out, work, tools);
+                    });
+}
+
+}  // namespace
+
+FASTLIC_BINDINGS(latents) {
+  py::class_<Engine, std::shared_ptr<Engine>>(module, "LatentEngine")
+      .def(py::init([](const std::string& kind, const py::dict& arrays, Tables z, Tables y) {
+             return std::make_shared<Engine>(kind, ArrayRefs(arrays).refs(), std::move(z), std::move(y));
+           }),
+           py::arg("kind"), py::arg("arrays"), py::arg("z_tables").none(false), py::arg("y_tables").none(false))
+      .def(
+          "vary",
+          [](const Engine& self, const py::dict& changes, Tables z, Tables y) {
+            return std::make_shared<Engine>(self.vary(ArrayRefs(changes).refs(), std::move(z), std::move(y)));
+          },
+          py::arg("changes"), py::arg("z_tables").none(false), py::arg("y_tables").none(false))
+      .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(),
+           py::arg("zones").noconvert(), py::arg("threads"))
+      .def("decode_many", &decode_many, py::arg("streams"), py::arg("sizes"), py::arg("groups"), py::arg("threads"))
+      .def("analyse_many", &analyse_many, py::arg("y").noconvert(), py::arg("threads"))
+      .def("symbols", &symbols, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("zones").noconvert(),
+           py::arg("threads"))
+      .def("local_context", &local_context, py::arg("slice"), py::arg("latent").noconvert(), py::arg("threads"))
+      .def("inter_context", &inter_context, py::arg("slice"), py::arg("decoded").noconvert(), py::arg("threads"))
+      .def_property_readonly("hyper_channels", &Engine::hyper_channels)
+      .def_property_readonly("latent_channels", &Engine::latent_channels)
+      .def_property_readonly("sections", &Engine::sections)
+      .def_property_readonly("groups", &Engine::groups)
+      .def_property_readonly("least_width", &Engine::least_width);
+}
+
+}  // namespace fastlic::bindings
