@@ -97,7 +97,8 @@ def valid_images() -> list[bytes]:
     """Inputs of ``slices_decode``: sections of small images, and latents that it encodes itself."""
     from fastlic.entropy.groups.model import IntegerGroups
     from fastlic.entropy.mlic.model import IntegerMLIC
-    from fastlic.entropy.schedule import hyper_size
+    from fastlic.entropy.passes import hyper_size
+    from fastlic.ops.latents import Target
 
     seeds = []
     kinds = {"mlic": 0, "mlic_plus": 1, "mlic_plus_plus": 2, "groups": 3, "mlic_early": 130}
@@ -108,8 +109,7 @@ def valid_images() -> list[bytes]:
             rng = np.random.default_rng(height)
             z = (rng.normal(size=(model.hyper_channels, *hyper_size(height, width))) * spread).astype(np.int32)
             y = (rng.normal(size=(model.latent_channels, height, width)) * spread).astype(np.int32)
-            coded = model.engine.encode_many([z], [y])[0]
-            sections = coded[0] if name == "groups" else coded[:2]
+            sections = model.engine.encode_many([Target(z, y)])[0][0]
             head = bytes([height - 1, width - 2, 1])
             if max(map(len, sections[:-1])) < 256:
                 body = b"".join(bytes([len(section)]) + section for section in sections[:-1]) + sections[-1]

@@ -48,13 +48,15 @@ std::shared_ptr<Engine> vary(const Engine& base, const py::dict& changes, Tables
 
 // One image's latents on their way out.
 struct Maps {
-  Int32s z, y, symbols;
+  Int32s z, y;
+  std::optional<Int32s> symbols;  // where y is more than its symbols and their means
 
   Maps(const Engine& engine, Size size)
       : z({size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()}),
-        y({size.height, size.width, engine.model().latent_channels}),
-        symbols({size.height, size.width, engine.model().latent_channels}) {}
-  Outputs outputs() { return {z.mutable_data(), y.mutable_data(), symbols.mutable_data()}; }
+        y({size.height, size.width, engine.model().latent_channels}) {
+    if (engine.model().residual) symbols.emplace(std::vector<std::size_t>{size.height, size.width, engine.model().latent_channels});
+  }
+  Outputs outputs() { return {z.mutable_data(), y.mutable_data(), symbols ? symbols->mutable_data() : nullptr}; }
 };
 
 // The size of y, [height, width, M].

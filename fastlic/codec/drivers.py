@@ -1,31 +1,58 @@
-"""The two drivers of a coding schedule: latents to sections of bytes, and back.
+"""The two drivers of a coding schedule, of any latent model: latents to sections of bytes, and back.
 
-Each exists as plain ``reference``, which runs the schedule of fastlic.entropy pass by pass, as ``cpp``, the fused
-engine of fastlic.ops.engine, which is that schedule in one call, and as ``triton``, that engine on a GPU
-(fastlic.ops.device_engine). All give the same bytes and the same latents; ``triton`` leaves the latents on its device.
+Each exists as plain ``reference``, which runs the model's schedule pass by pass, as ``cpp``, the fused engine of
+fastlic.ops.latents, which is that schedule in one call, and as ``triton``, that engine on a GPU
+(fastlic.ops.device_engine) where the model has one. All give the same bytes and the same latents, int32; ``triton``
+leaves the latents on its device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, cast
+from functools import partial
+from operator import attrgetter
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fastlic.arguments import checked
-from fastlic.entropy.coded import answer_to
-from fastlic.entropy.fixed import fixed_point
-from fastlic.entropy.model import IntegerEntropyModel
-from fastlic.entropy.schedule import Latents, Order, Pass, Schedule, gaussian_schedule, hyper_size
+from fastlic.entropy.coded import code, joined
+from fastlic.entropy.fixed import MEAN_BITS, fixed_point
+from fastlic.entropy.passes import LatentModel, Latents, Pass, drive
 from fastlic.errors import CorruptStreamError
-from fastlic.ops.engine import Zones
+from fastlic.ops import backends
+from fastlic.ops.latents import Target
 from fastlic.ops.rans import CdfTables, RansDecoder, rans_encode
 
-SECTIONS = 2  # z, then y
-
 Backend = Literal["auto", "reference", "cpp", "triton"]
+Coded = tuple[list[bytes], Latents]
+Stream = tuple[Sequence[bytes], int, int]  # sections, and the height and width of y
+Targets = Sequence[tuple[Tensor, Tensor, np.ndarray | None]]  # fastlic.ops.latents.Target
+
+
+def _tables(model: LatentModel) -> list[CdfTables]:
+    """Of each section."""
+    return [model.z_tables, *[model.y_tables] * (model.sections - 1)]
+
+
+def _int32(latents: Latents) -> Latents:
+    symbols = None if latents.symbols is None else latents.symbols.int()
+    return Latents(latents.z.int(), latents.y.int(), symbols)
+
+
+def _encode_reference(model: LatentModel, targets: Targets, threads: int) -> list[Coded]:
+    medians = torch.from_numpy(model.z_median.astype(np.int64))[:, None, None]
+    images = []
+    for z, y, zones in targets:
+        passes, latents = code(model.schedule(*y.shape[1:]), z - medians, y, zones)
+        sections = []
+        for number, tables in enumerate(_tables(model)):
+            indexes, symbols = joined(coded for coded in passes if coded[0] == number)
+            sections.append(rans_encode(symbols, indexes, tables))
+        images.append((sections, _int32(latents)))
+    return images
 
 
 @checked
@@ -35,223 +62,139 @@ def fewest_bits(tables: CdfTables) -> float:
     return float(tables.precision - np.log2(likeliest))
 
 
-class Target(NamedTuple):
-    """What is to be coded of one image: float z [N, hz, wz] and y [M, h, w] on the CPU, and y's zones.
-
-    zones: int32 [64] (fastlic.entropy.zones), or None to round to the nearest.
-    """
-
-    z: Tensor
-    y: Tensor
-    zones: np.ndarray | None = None
-
-
 @checked
-def zones_of(targets: Sequence[Target]) -> Zones:
-    """The zones of all targets, as ``encode_many`` takes them."""
-    zones = [target.zones for target in targets if target.zones is not None]
-    return zones or None
+def check_sizes(model: LatentModel, sections: Sequence[bytes], height: int, width: int) -> None:
+    """No symbol is cheaper than the likeliest slot of any row, so a short section cannot claim a huge image.
 
+    What is allocated stays in proportion to the bytes that came.
 
-def _drive(schedule: Schedule, answer: Callable[[Pass], Tensor]) -> Latents:
-    """Run a schedule to its end, each pass answered by ``answer(pass)``."""
-    step = next(schedule)
-    while True:
-        try:
-            step = schedule.send(answer(step))
-        except StopIteration as end:
-            return cast(Latents, end.value)
-
-
-Coded = tuple[list[bytes], Latents]
-Sections = Sequence[bytes]
-
-
-def _encode_reference(
-    model: IntegerEntropyModel, z: Tensor, y: Tensor, order: Order, zones: np.ndarray | None
-) -> Coded:
-    """z, y: int64 in units of 2^-6."""
-    height, width = y.shape[1:]
-    medians = torch.from_numpy(model.z_median.astype(np.int64))[:, None, None]
-    targets = [t.permute(1, 2, 0).reshape(-1, len(t)) for t in (z - medians, y)]
-    symbols: list[list[np.ndarray]] = [[], []]
-    indexes: list[list[np.ndarray]] = [[], []]
-
-    def answer(step: Pass) -> Tensor:
-        values = answer_to(step, targets[step.section][step.where], zones)
-        symbols[step.section].append(values.int().numpy().ravel())
-        indexes[step.section].append(step.indexes.numpy().ravel())
-        return values
-
-    latents = _drive(gaussian_schedule(model, height, width, order), answer)
-    tables = (model.z_tables, model.y_tables)
-    sections = [
-        rans_encode(np.concatenate(s), np.concatenate(i), t) for s, i, t in zip(symbols, indexes, tables, strict=True)
-    ]
-    return sections, latents
-
-
-def _encode_many_reference(
-    model: IntegerEntropyModel, latents: Sequence[tuple[Tensor, Tensor]], order: Order, threads: int, zones: Zones
-) -> list[Coded]:
-    each = zones if zones is not None else [None] * len(latents)
-    return [_encode_reference(model, z, y, order, own) for (z, y), own in zip(latents, each, strict=True)]
-
-
-def _encode_many_engine(
-    model: IntegerEntropyModel, latents: Sequence[tuple[Tensor, Tensor]], order: Order, threads: int, zones: Zones
-) -> list[Coded]:
-    coded = model.engine.encode_many([z.numpy() for z, _ in latents], [y.numpy() for _, y in latents], threads, zones)
-    return [([z_bytes, y_bytes], _as_latents(z, y)) for z_bytes, y_bytes, z, y in coded]
-
-
-def _decode_reference(model: IntegerEntropyModel, sections: Sections, height: int, width: int, order: Order) -> Latents:
-    rows, columns = hyper_size(height, width)
-    counts = (rows * columns * model.hyper_channels, height * width * model.latent_channels)
-    tables = (model.z_tables, model.y_tables)
-    for name, section, count, table in zip("zy", sections, counts, tables, strict=True):
-        # No symbol is cheaper than the likeliest slot of any row, so a short section cannot claim a huge image: what
-        # is allocated stays in proportion to the bytes that came.
-        if count * fewest_bits(table) > 8 * len(section) + 64:
+    Raises:
+        CorruptStreamError: a section is too short for a latent of height x width.
+    """
+    counts = model.counts(height, width)
+    for number, (section, count, tables) in enumerate(zip(sections, counts, _tables(model), strict=True)):
+        if count * fewest_bits(tables) > 8 * len(section) + 64:
+            name = "y" if number else "z"
             raise CorruptStreamError(f"section {name} has {len(section)} bytes, too few for {count} symbols")
-    decoders = [RansDecoder(section, table) for section, table in zip(sections, tables, strict=True)]
+
+
+def _decode_one(model: LatentModel, stream: Stream, groups: int | None) -> Latents:
+    sections, height, width = stream
+    check_sizes(model, sections, height, width)
+    decoders = [RansDecoder(own, tables) for own, tables in zip(sections, _tables(model), strict=True)]
+    known = model.latent_channels if groups is None else model.known_channels(groups)
+    whole = [True] * len(decoders)
 
     def answer(step: Pass) -> Tensor:
+        if step.section and step.channels[0] >= known:  # a preview: what is not read is predicted
+            whole[step.section] = False
+            return torch.zeros(step.indexes.shape, dtype=torch.int64)
         return torch.from_numpy(decoders[step.section].decode(step.indexes.contiguous().numpy())).long()
 
-    latents = _drive(gaussian_schedule(model, height, width, order), answer)
-    for decoder in decoders:
-        decoder.finish()
+    latents = _int32(drive(model.schedule(height, width), answer))
+    for decoder, read in zip(decoders, whole, strict=True):
+        if read:
+            decoder.finish()
     return latents
 
 
-def _decode_many_reference(
-    model: IntegerEntropyModel, streams: Sequence[tuple[Sections, int, int]], order: Order, threads: int
-) -> list[Latents]:
-    return [_decode_reference(model, sections, height, width, order) for sections, height, width in streams]
+def _decode_reference(model: LatentModel, streams: Sequence[Stream], threads: int, groups: int | None) -> list[Latents]:
+    return [_decode_one(model, stream, groups) for stream in streams]
 
 
-def _decode_many_engine(
-    model: IntegerEntropyModel, streams: Sequence[tuple[Sections, int, int]], order: Order, threads: int
-) -> list[Latents]:
-    z, y = ([sections[i] for sections, _, _ in streams] for i in range(SECTIONS))
-    decoded = model.engine.decode_many(z, y, [(height, width) for _, height, width in streams], threads)
-    return [_as_latents(z, y) for z, y in decoded]
+def _latents(*maps: np.ndarray | Tensor | None) -> Latents:
+    """What an engine gave."""
+    return Latents(*(torch.from_numpy(own) if isinstance(own, np.ndarray) else own for own in maps))  # type: ignore[arg-type]
 
 
-def _encode_many_device(
-    model: IntegerEntropyModel, latents: Sequence[tuple[Tensor, Tensor]], order: Order, threads: int, zones: Zones
+def _encode_fused(
+    engine: Callable[[LatentModel], Any], model: LatentModel, targets: Targets, threads: int
 ) -> list[Coded]:
-    coded = model.device_engine.encode_many([z for z, _ in latents], [y for _, y in latents], zones=zones)
-    return [([z_bytes, y_bytes], Latents(z.long(), y.long())) for z_bytes, y_bytes, z, y in coded]
+    return [(sections, _latents(*maps)) for sections, *maps in engine(model).encode_many(targets, threads)]
 
 
-def _decode_many_device(
-    model: IntegerEntropyModel, streams: Sequence[tuple[Sections, int, int]], order: Order, threads: int
+def _decode_fused(
+    engine: Callable[[LatentModel], Any],
+    model: LatentModel,
+    streams: Sequence[Stream],
+    threads: int,
+    groups: int | None,
 ) -> list[Latents]:
-    z, y = ([sections[i] for sections, _, _ in streams] for i in range(SECTIONS))
-    decoded = model.device_engine.decode_many(z, y, [(height, width) for _, height, width in streams])
-    return [Latents(z.long(), y.long()) for z, y in decoded]
+    return [_latents(*maps) for maps in engine(model).decode_many(streams, threads, groups)]
 
 
-def _as_latents(z: np.ndarray, y: np.ndarray) -> Latents:
-    return Latents(torch.from_numpy(z).long(), torch.from_numpy(y).long())
-
-
+ENGINES = {"cpp": attrgetter("engine"), "triton": attrgetter("device_engine")}
 ENCODE: dict[str, Callable[..., list[Coded]]] = {
-    "reference": _encode_many_reference,
-    "cpp": _encode_many_engine,
-    "triton": _encode_many_device,
+    "reference": _encode_reference,
+    **{name: partial(_encode_fused, engine) for name, engine in ENGINES.items()},
 }
 DECODE: dict[str, Callable[..., list[Latents]]] = {
-    "reference": _decode_many_reference,
-    "cpp": _decode_many_engine,
-    "triton": _decode_many_device,
+    "reference": _decode_reference,
+    **{name: partial(_decode_fused, engine) for name, engine in ENGINES.items()},
 }
+ANALYSE: dict[str, Callable[..., list[Any]]] = {
+    "reference": lambda model, latents, threads: [model.hyper_analysis(y.long()) for y in latents],
+    "cpp": lambda model, latents, threads: [torch.from_numpy(z) for z in model.engine.analyse_many(latents, threads)],
+}
+_CPU = torch.device("cpu")  # where targets are
 
 
 @checked
-def choose_backend(backend: Backend, order: Order = "wavefront") -> str:
-    """What ``auto`` stands for: the engine, except for raster order, which only the plain schedule has.
-
-    Raises:
-        ValueError: an unknown backend, or one that cannot do this order.
-    """
-    if backend == "auto":
-        return "cpp" if order == "wavefront" else "reference"
-    if backend not in ENCODE:
-        raise ValueError(f"backend must be auto, {' or '.join(ENCODE)}, got {backend!r}")
-    if backend != "reference" and order != "wavefront":
-        raise ValueError(f"backend {backend!r} codes in wavefront order only, got {order!r}")
-    return backend
-
-
-@checked
-def encode_many(
-    model: IntegerEntropyModel,
-    latents: Sequence[tuple[Tensor, Tensor]],
-    order: Order = "wavefront",
-    backend: Backend = "auto",
-    threads: int = 1,
-    zones: Zones = None,
-) -> list[Coded]:
-    """Code the latents (z, y) of several images, as ``encode`` does, one image per thread; zones are one per image."""
-    implementation = ENCODE[choose_backend(backend, order)]
-    return implementation(model, [(fixed_point(z), fixed_point(y)) for z, y in latents], order, threads, zones)
-
-
-@checked
-def encode(
-    model: IntegerEntropyModel,
-    z: Tensor,
-    y: Tensor,
-    order: Order = "wavefront",
-    backend: Backend = "auto",
-    threads: int = 1,
-    zones: np.ndarray | None = None,
-) -> Coded:
-    """Code one image's latents.
+def encode_many(model: LatentModel, targets: Targets, backend: Backend = "auto", threads: int = 1) -> list[Coded]:
+    """Code the latents of several images, each on one of ``threads`` threads; a single image may use them all.
 
     Args:
-        z: float hyper latent [N, ceil(h/4), ceil(w/4)].
-        y: float latent [M, h, w].
-        threads: how many the engine may use; bytes never depend on it.
-        zones: dead zones of y by scale index (fastlic.entropy.zones); None rounds to the nearest.
+        targets: float latents on the CPU, and how y is rounded.
 
     Returns:
-        the sections (z, y) and the latents that the decoder will see.
+        the sections and the latents that the decoder will see, of each image. Bytes depend on neither backend nor
+        threads.
+
+    Raises:
+        ValueError: values that are not finite or not of the model's shape, or an unknown backend.
+        BackendUnavailable: it exists, but not here or not for this kind of model.
     """
-    return encode_many(model, [(z, y)], order, backend, threads, None if zones is None else [zones])[0]
+    implementation = backends.choose(ENCODE, backend, _CPU)
+    fixed = [Target(fixed_point(z, torch.int32), fixed_point(y, torch.int32), zones) for z, y, zones in targets]
+    return implementation(model, fixed, threads)
 
 
 @checked
 def decode_many(
-    model: IntegerEntropyModel,
-    streams: Sequence[tuple[Sections, int, int]],
-    order: Order = "wavefront",
+    model: LatentModel,
+    streams: Sequence[Stream],
     backend: Backend = "auto",
     threads: int = 1,
+    groups: int | None = None,
 ) -> list[Latents]:
-    """Latents of several images from (sections, height, width), as ``decode`` does, one image per thread."""
-    for sections, _, _ in streams:
-        if len(sections) != SECTIONS:
-            raise CorruptStreamError(f"this model's streams have {SECTIONS} sections, this one has {len(sections)}")
-    return DECODE[choose_backend(backend, order)](model, streams, order, threads)
+    """Latents of several images from their sections and the sizes of their y; threads as for ``encode_many``.
 
-
-@checked
-def decode(
-    model: IntegerEntropyModel,
-    sections: Sections,
-    height: int,
-    width: int,
-    order: Order = "wavefront",
-    backend: Backend = "auto",
-    threads: int = 1,
-) -> Latents:
-    """Latents of one image from its sections; height and width are the latent's.
+    Args:
+        groups: read only the first groups or slices; the rest is what the model predicts for them.
 
     Raises:
         CorruptStreamError: the sections do not hold exactly these latents.
+        ValueError, BackendUnavailable: as for ``encode_many``.
     """
-    return decode_many(model, [(sections, height, width)], order, backend, threads)[0]
+    for sections, _, _ in streams:
+        if len(sections) != model.sections:
+            raise CorruptStreamError(
+                f"this model's streams have {model.sections} sections, this one has {len(sections)}"
+            )
+    return backends.choose(DECODE, backend, _CPU)(model, streams, threads, groups)
+
+
+@checked
+def analyse_many(
+    model: LatentModel, latents: Sequence[Tensor], backend: Backend = "auto", threads: int = 1
+) -> list[Target]:
+    """What ``encode_many`` takes, of float y [M, h, w]: z float32 by the model's own integers.
+
+    Raises:
+        ValueError: the model has none for it.
+    """
+    if not model.analyses:
+        raise ValueError("this model has no integers for hyper analysis")
+    fixed = [fixed_point(y, torch.int32) for y in latents]
+    z = backends.choose(ANALYSE, backend, _CPU)(model, fixed, threads)
+    return [Target(own.float() * 2.0**-MEAN_BITS, y) for own, y in zip(z, latents, strict=True)]

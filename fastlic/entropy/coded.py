@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy import schedule
-from fastlic.entropy.checkerboard import passes
 from fastlic.entropy.fixed import quantise
+from fastlic.entropy.passes import Latents, Pass, Schedule, drive
 from fastlic.entropy.zones import looked_up
 
+# (section, scale indexes uint8 [n], symbols int64 [n]) of a pass.
+CodedPass = tuple[int, np.ndarray, np.ndarray]
 
-def answer_to(step: schedule.Pass | passes.Pass, target: Tensor, zones: np.ndarray | None = None) -> Tensor:
-    """An encoder's symbols for one pass of a schedule, int64.
+
+def code(schedule: Schedule, z: Tensor, y: Tensor, zones: np.ndarray | None = None) -> tuple[list[CodedPass], Latents]:
+    """Every pass of one image as an encoder codes it, and the latents that a decoder will see.
 
     Args:
-        target: the pass's latents in units of 2^-6, z's with the medians already taken off.
-        zones: by scale index (fastlic.entropy.zones), for passes of y; None rounds to the nearest.
+        schedule: of a model, for latents of y's size.
+        z, y: latents [N, h/4, w/4] and [M, h, w] in units of 2^-6, z with the medians already taken off.
+        zones: of y by scale index (fastlic.entropy.zones); None rounds to the nearest.
     """
-    if step.means is None:
-        return quantise(target, torch.zeros((), dtype=torch.int64))
-    return quantise(target, step.means, looked_up(zones, step.indexes))
+    targets = [t.long().permute(1, 2, 0).reshape(-1, len(t)) for t in (z, y)]
+    passes: list[CodedPass] = []
+
+    def answer(step: Pass) -> Tensor:
+        target = targets[min(step.section, 1)][step.where, slice(*step.channels)]
+        if step.means is None:
+            symbols = quantise(target, torch.zeros((), dtype=torch.int64))
+        else:
+            symbols = quantise(target, step.means, looked_up(zones, step.indexes))
+        passes.append((step.section, step.indexes.numpy().ravel(), symbols.numpy().ravel()))
+        return symbols
+
+    return passes, drive(schedule, answer)
+
+
+def joined(passes: Iterable[CodedPass]) -> tuple[np.ndarray, np.ndarray]:
+    """(scale indexes, symbols) of passes one after the other; at least one."""
+    _, indexes, symbols = zip(*passes, strict=True)
+    return np.concatenate(indexes), np.concatenate(symbols)
 
 
 def coded_by_channel(z: Tensor, medians: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,23 +57,8 @@ def coded_by_channel(z: Tensor, medians: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def coded_by(
-    schedule: Generator[Any, Tensor, Any], z: Tensor, y: Tensor, zones: np.ndarray | None = None
+    schedule: Schedule, z: Tensor, y: Tensor, zones: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(scale indexes uint8, symbols int64) of one image's y, both [n], as an encoder would code it.
-
-    Args:
-        schedule: of fastlic.entropy.mlic or .groups, for latents of y's size; its section 0 is z.
-        z, y: int64 latents [N, h/4, w/4] and [M, h, w] in units of 2^-6, z with the medians already taken off.
-    """
-    targets = [t.permute(1, 2, 0).reshape(-1, len(t)) for t in (z, y)]
-    indexes, symbols = [], []
-    step = next(schedule)
-    while True:
-        values = answer_to(step, targets[min(step.section, 1)][step.where, slice(*step.channels)], zones)
-        if step.section:
-            indexes.append(step.indexes.numpy().ravel())
-            symbols.append(values.numpy().ravel())
-        try:
-            step = schedule.send(values)
-        except StopIteration:
-            return np.concatenate(indexes), np.concatenate(symbols)
+    """(scale indexes uint8, symbols int64) of one image's y, both [n]; arguments as for ``code``."""
+    passes, _ = code(schedule, z, y, zones)
+    return joined(coded for coded in passes if coded[0])

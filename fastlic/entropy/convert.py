@@ -29,9 +29,10 @@ from fastlic.entropy.fixed import (
     largest,
 )
 from fastlic.entropy.layers import IntegerConv
-from fastlic.entropy.model import CONTEXT_TAPS, IntegerEntropyModel
+from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.rounding import second_moments
 from fastlic.entropy.scales import scale_levels, scale_thresholds
+from fastlic.entropy.wavefront import CONTEXT_TAPS
 from fastlic.entropy.zones import worth_at, zones_for
 from fastlic.models import JAHP, Hyperprior, ScaleHyperprior
 from fastlic.models.density import EntropyBottleneck, dead_zone, round_down

@@ -18,8 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy.model import IntegerEntropyModel
+from fastlic.entropy.coded import coded_by_channel
+from fastlic.entropy.fixed import fixed_point
+from fastlic.entropy.passes import LatentModel
 from fastlic.entropy.rate import coded_bits
+from fastlic.ops.latents import Target
 from fastlic.ops.rans import CdfTables, pmf_tables
 from fastlic.ops.tables import gaussian_pmf, gaussian_tables
 
@@ -33,7 +36,7 @@ _FLOOR = 2.0**-40
 
 
 def coded_symbols(
-    model: IntegerEntropyModel, z: Tensor, y: Tensor, zones: np.ndarray | None = None
+    model: LatentModel, z: Tensor, y: Tensor, zones: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """(scale indexes, symbols) of one image's y, both [n], as an encoder would code it.
 
@@ -41,7 +44,14 @@ def coded_symbols(
         z, y: int64 latents [N, h/4, w/4] and [M, h, w] in units of 2^-6.
         zones: of y by scale index (fastlic.entropy.zones).
     """
-    return model.engine.symbols(z.numpy(), y.numpy(), torch.get_num_threads(), zones)
+    return model.engine.symbols(Target(z, y, zones), torch.get_num_threads())
+
+
+def symbols_of(model: LatentModel, target: Target) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """(rows of the coder's table uint8, symbols int64) of z and y, both [n], of float latents as encoders code them."""
+    z, y = fixed_point(target.z), fixed_point(target.y)
+    indexes, symbols = coded_symbols(model, z, y, target.zones)
+    return {"z": coded_by_channel(z, model.z_median), "y": (indexes, symbols.astype(np.int64))}
 
 
 Coded = Iterable[tuple[np.ndarray, np.ndarray]]

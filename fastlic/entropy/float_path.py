@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastlic.entropy.model import CONTEXT_TAPS
-from fastlic.entropy.schedule import steps
+from fastlic.entropy.wavefront import CONTEXT_TAPS, steps
 from fastlic.models import JAHP, Hyperprior, MLICPlusPlus, ScaleHyperprior
 from fastlic.models.density import SCALE_BOUND, dead_zone, round_down
 
@@ -66,7 +65,7 @@ def _sequential(model: JAHP, features: Tensor, y: Tensor, worth: float | None) -
     reach = torch.tensor([i * stride + j for i, j in CONTEXT_TAPS])
     target, hyper = (t.permute(1, 2, 0).reshape(height * width, -1) for t in (y, features))
     bits = torch.zeros(height * width, channels, dtype=torch.float64)
-    for positions in steps(height, width, "wavefront"):
+    for positions in steps(height, width):
         where = torch.from_numpy(positions)
         centre = (where // width + 2) * stride + where % width + 2
         context = F.linear(seen[centre[:, None] + reach].flatten(1), taps.T, masked.bias)

@@ -17,13 +17,11 @@ from fastlic.entropy.arrays import reading, tables_of
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.fixed import Requantiser, reconstruct
 from fastlic.entropy.layers import IntegerConv
+from fastlic.entropy.passes import LatentModel, Schedule
+from fastlic.entropy.wavefront import wavefront_schedule
 from fastlic.forks import cached_property
 from fastlic.ops.device_engine import DeviceEngine
-from fastlic.ops.engine import EntropyEngine
 from fastlic.ops.rans import CdfTables
-
-# Live taps of the causal 5x5 context as (row, column) offsets, in the order in which they are gathered.
-CONTEXT_TAPS = [(i - 2, j - 2) for i in range(5) for j in range(5) if (i, j) < (2, 2)]
 
 
 def _same(old: np.ndarray | None, new: np.ndarray) -> bool:
@@ -31,7 +29,7 @@ def _same(old: np.ndarray | None, new: np.ndarray) -> bool:
 
 
 @dataclass(frozen=True)
-class IntegerEntropyModel:
+class IntegerEntropyModel(LatentModel):
     """Integer parameters of one Gaussian model: hyper synthesis, optional context, tables.
 
     Attributes:
@@ -46,6 +44,8 @@ class IntegerEntropyModel:
         offsets: int32 [64] in units of 2^-6 by scale index: by how much symbols but 0 are moved away from it when the
             latent is put together; None: by nothing.
     """
+
+    kind = "wavefront"
 
     z_tables: CdfTables
     y_tables: CdfTables
@@ -68,10 +68,9 @@ class IntegerEntropyModel:
         """M, channels of y."""
         return (self.parameters or self.hyper)[-1].bias.shape[0] // 2
 
-    @cached_property
-    def engine(self) -> EntropyEngine:
-        """The fused C++ twin of this model, validated and packed at first use."""
-        return EntropyEngine(self.to_arrays(), self.z_tables, self.y_tables)
+    def schedule(self, height: int, width: int) -> Schedule:
+        """Passes for a latent of height x width."""
+        return wavefront_schedule(self, height, width)
 
     def vary(self, **changes: Any) -> IntegerEntropyModel:
         """This model with other tables, medians, requantisers or offsets, its engine sharing the weights of this one's.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from fastlic.entropy.fixed import MEAN_BITS
-from fastlic.entropy.model import IntegerEntropyModel
-from fastlic.entropy.schedule import Latents, gaussian_schedule
+from fastlic.entropy.passes import LatentModel, Latents, Pass, drive
 from fastlic.models import JAHP, Hyperprior, ScaleHyperprior
 from fastlic.ops.rans import CdfTables
 
@@ -36,22 +37,35 @@ def float_bits(model: Hyperprior, latents: Latents) -> tuple[float, float]:
     return y_bits, bits_of(model.entropy_bottleneck.likelihood(z))
 
 
-def table_bits(model: IntegerEntropyModel, latents: Latents) -> tuple[float, float]:
-    """(bits of y, bits of z) that the integer path's tables assign: what an ideal coder would need for them."""
-    height, width = latents.y.shape[1:]
-    y = latents.y.permute(1, 2, 0).reshape(height * width, -1)
-    z = latents.z.permute(1, 2, 0).reshape(-1, len(latents.z))
+def replay(model: LatentModel, latents: Latents, see: Callable[[Pass, Tensor], None]) -> None:
+    """Run the schedule of coded latents once more: ``see(pass, symbols int64 [n, channels])`` of each."""
+    coded = latents.y if latents.symbols is None else latents.symbols
+    z, y = (t.long().flatten(1).T for t in (latents.z, coded))
+
+    def answer(step: Pass) -> Tensor:
+        symbols = (y if step.section else z)[step.where, slice(*step.channels)]
+        if step.means is not None and latents.symbols is None:
+            symbols = (symbols - step.means) >> MEAN_BITS
+        see(step, symbols)
+        return symbols
+
+    drive(model.schedule(*latents.y.shape[1:]), answer)
+
+
+@torch.no_grad()
+def table_bits(model: LatentModel, latents: Latents, tables: CdfTables | None = None) -> tuple[float, float]:
+    """(bits of y, bits of z) under the integer path's tables, or under other ``tables`` of y.
+
+    What an ideal coder would need.
+    """
     totals = [0.0, 0.0]
-    schedule = gaussian_schedule(model, height, width)
-    step = next(schedule)
-    while True:
-        tables = (model.z_tables, model.y_tables)[step.section]
-        symbols = z if step.means is None else (y[step.where] - step.means) >> MEAN_BITS
-        totals[step.section] += coded_bits(tables, step.indexes.numpy().ravel(), symbols.numpy().ravel())
-        try:
-            step = schedule.send(symbols)
-        except StopIteration:
-            return totals[1], totals[0]
+
+    def see(step: Pass, symbols: Tensor) -> None:
+        rows = (tables or model.y_tables) if step.section else model.z_tables
+        totals[min(step.section, 1)] += coded_bits(rows, step.indexes.numpy().ravel(), symbols.numpy().ravel())
+
+    replay(model, latents, see)
+    return totals[1], totals[0]
 
 
 def coded_bits(tables: CdfTables, indexes: np.ndarray, symbols: np.ndarray) -> float:

@@ -25,7 +25,7 @@ from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.fixed import MEAN_BITS, Requantiser
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.scales import LEVELS, SMALLEST, scale_levels
-from fastlic.ops.engine import EntropyEngine
+from fastlic.ops.latents import LatentEngine
 from fastlic.ops.rans import CdfTables
 
 # Beyond these nothing sensible is coded, and requantisers leave their range.
@@ -90,7 +90,7 @@ class VariableRateModel:
         return self.base.context
 
     @property
-    def engine(self) -> EntropyEngine:
+    def engine(self) -> LatentEngine:
         return self.base.engine
 
     @property

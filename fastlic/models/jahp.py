@@ -34,8 +34,8 @@ class JAHP(MeanScaleHyperprior):
         """(y_hat, likelihoods of y); the context sees y + noise while training and round(y) otherwise.
 
         The sequential truth, where the context sees round(y - mean) + mean, is the schedule's
-        (fastlic.entropy.schedule); this parallel pass is the usual estimate of it. With ``worth`` the context sees what
-        a first such pass made of y, as many values there are not what is nearest to y.
+        (fastlic.entropy.wavefront); this parallel pass is the usual estimate of it. With ``worth`` the context sees
+        what a first such pass made of y, as many values there are not what is nearest to y.
         """
         hyper = self.h_s(z_hat)
         if worth is not None:

@@ -1,4 +1,4 @@
-"""The entropy engine on a GPU: the same integers, sections and latents as fastlic.ops.engine, in Triton kernels.
+"""The entropy engine on a GPU: the same integers, sections and latents as fastlic.ops.latents, in Triton kernels.
 
 z's symbols, hyper synthesis, the context's wavefront and both rANS coders run on the device; the host reads headers
 and, at the end, whether the streams ended well. Under TRITON_INTERPRET=1 it runs on the CPU, slowly, for tests.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fastlic.errors import CorruptStreamError
 from fastlic.ops.backends import require_triton
-from fastlic.ops.engine import Zones
+from fastlic.ops.latents import HYPER_STRIDE, Stream, Target
 from fastlic.ops.tables import CdfTables
 
 if TYPE_CHECKING:  # triton is loaded when a device engine is made, not before
@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # triton is loaded when a device engine is made, not before
     from fastlic.kernels.packing import Dense, Map, Requantiser
     from fastlic.kernels.rans import DeviceTables
 
-HYPER_STRIDE = 4
 MEAN_BITS = 6
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -38,7 +37,7 @@ class DeviceEngine:
     """One integer entropy model, packed for a GPU.
 
     Args:
-        arrays: ``IntegerEntropyModel.to_arrays()``, already validated (EntropyEngine does it).
+        arrays: ``IntegerEntropyModel.to_arrays()``, already validated (LatentEngine does it).
         z_tables, y_tables: the coder's tables.
         device: of the kernels; by default the current GPU, or the CPU in Triton's interpreter.
 
@@ -74,53 +73,46 @@ class DeviceEngine:
         self._thresholds = pad_thresholds(arrays["y.thresholds"], self.device)
 
     def encode_many(
-        self,
-        z: Sequence[Tensor],
-        y: Sequence[Tensor],
-        driver: str | None = None,
-        lanes: int = 0,
-        zones: Zones = None,
-    ) -> list[tuple[bytes, bytes, Tensor, Tensor]]:
-        """As ``EntropyEngine.encode_many``; images of one size go through the device together.
+        self, targets: Sequence[Target], threads: int = 1, driver: str | None = None, lanes: int = 0
+    ) -> list[tuple[list[bytes], Tensor, Tensor, None]]:
+        """As ``LatentEngine.encode_many``; images of one size go through the device together, results stay there.
 
         Args:
-            z, y: integers [N, ceil(h/4), ceil(w/4)] and [M, h, w] in units of 2^-6.
+            threads: of no use here.
             driver: of the wavefront, ``persistent`` or ``launch``; by default what suits the device.
             lanes: of both streams; 0 chooses as the C++ engine does, which gives its bytes. A GPU decodes 64 lanes in
                 the time of one.
-            zones: as for ``EntropyEngine.encode_many``.
-
-        Returns:
-            (z section, y section, z symbols, y) for each image, int32 on the device.
         """
-        out: list[tuple[bytes, bytes, Tensor, Tensor] | None] = [None] * len(y)
-        for members in _by_shape([tuple(t.shape) for t in y]):
-            z_maps = self._stack([z[i] for i in members])
-            y_maps = self._stack([y[i] for i in members])
-            own = None if zones is None else self._zones([zones[i] for i in members])
-            for i, coded in zip(members, self._encode(z_maps, y_maps, driver, lanes, own), strict=True):
+        out: list[Any] = [None] * len(targets)
+        for members in _by_shape([tuple(target.y.shape) for target in targets]):
+            z, y = (self._stack(maps) for maps in zip(*(targets[i][:2] for i in members), strict=True))
+            zones = self._zones([targets[i].zones for i in members])
+            for i, coded in zip(members, self._encode(z, y, driver, lanes, zones), strict=True):
                 out[i] = coded
-        return [coded for coded in out if coded is not None]
+        return out
 
     def decode_many(
-        self, z: Sequence[Any], y: Sequence[Any], sizes: Sequence[tuple[int, int]], driver: str | None = None
-    ) -> list[tuple[Tensor, Tensor]]:
-        """As ``EntropyEngine.decode_many``; images of one size go through the device together.
+        self, streams: Sequence[Stream], threads: int = 1, groups: int | None = None, driver: str | None = None
+    ) -> list[tuple[Tensor, Tensor, None]]:
+        """As ``LatentEngine.decode_many``; images of one size go through the device together.
 
         Raises:
             CorruptStreamError: the sections do not hold exactly these latents.
+            ValueError: not all groups are to be read.
         """
-        out: list[tuple[Tensor, Tensor] | None] = [None] * len(sizes)
-        for members in _by_shape(list(sizes)):
-            height, width = sizes[members[0]]
-            decoded = self._decode([z[i] for i in members], [y[i] for i in members], height, width, driver)
-            for i, latents in zip(members, decoded, strict=True):
+        if groups is not None and groups < 1:
+            raise ValueError("this model is decoded whole")
+        out: list[Any] = [None] * len(streams)
+        for members in _by_shape([(height, width) for _, height, width in streams]):
+            _, height, width = streams[members[0]]
+            z, y = ([streams[i][0][part] for i in members] for part in range(2))
+            for i, latents in zip(members, self._decode(z, y, height, width, driver), strict=True):
                 out[i] = latents
-        return [latents for latents in out if latents is not None]
+        return out
 
     def _encode(
         self, z: Tensor, y: Tensor, driver: str | None, lanes: int, zones: Tensor | None
-    ) -> list[tuple[bytes, bytes, Tensor, Tensor]]:
+    ) -> list[tuple[list[bytes], Tensor, Tensor, None]]:
         """z, y: int32, images and channels last."""
         from fastlic.kernels import masked_context, quantize
         from fastlic.kernels.rans_encode import encode
@@ -136,11 +128,11 @@ class DeviceEngine:
             indexes, coded, y_hat = quantize.quantise_head(y, head, self._thresholds, zones)
         y_bytes = encode(coded.flatten(1), indexes.flatten(1), self._y_tables, lanes)
         z_first, y_first = (t.permute(0, 3, 1, 2) for t in (symbols, y_hat))
-        return list(zip(z_bytes, y_bytes, z_first, y_first, strict=True))
+        return [([a, b], *maps, None) for a, b, *maps in zip(z_bytes, y_bytes, z_first, y_first, strict=True)]
 
     def _decode(
         self, z: Sequence[Any], y: Sequence[Any], height: int, width: int, driver: str | None
-    ) -> list[tuple[Tensor, Tensor]]:
+    ) -> list[tuple[Tensor, Tensor, None]]:
         from fastlic.kernels import masked_context, quantize, rans
 
         rows, columns = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
@@ -163,14 +155,17 @@ class DeviceEngine:
         rans.finish(z_streams, z)
         rans.finish(y_streams, y)
         z_first, y_first = (t.permute(0, 3, 1, 2) for t in (symbols, latents))
-        return list(zip(z_first, y_first, strict=True))
+        return [(*maps, None) for maps in zip(z_first, y_first, strict=True)]
 
-    def _zones(self, zones: Sequence[NDArray[Any]]) -> Tensor:
-        """int32 [images, rows of y's table, padded as thresholds are]."""
+    def _zones(self, zones: Sequence[NDArray[Any] | None]) -> Tensor | None:
+        """int32 [images, rows of y's table, padded as thresholds are]; None where all are rounded to the nearest."""
+        if all(own is None for own in zones):
+            return None
         rows = self._thresholds.numel() + 1
-        if any(own.ndim != 1 or len(own) > rows or own.min() < 0 for own in zones):
+        given = [np.zeros(0, np.int32) if own is None else own for own in zones]
+        if any(own.ndim != 1 or len(own) > rows or (own < 0).any() for own in given):
             raise ValueError(f"zones must be up to {rows} numbers of at least 0 for each image")
-        return torch.stack([F.pad(torch.from_numpy(own.astype(np.int32)), (0, rows - len(own))) for own in zones]).to(
+        return torch.stack([F.pad(torch.from_numpy(own.astype(np.int32)), (0, rows - len(own))) for own in given]).to(
             self.device
         )
 

@@ -31,11 +31,9 @@ from fastlic.codec import (
     cards,
     container,
     drivers,
-    groups_drivers,
     image_files,
     images,
     mcq,
-    mlic_drivers,
     mlicpp_official,
     packing,
     registry,
@@ -55,11 +53,12 @@ from fastlic.entropy import (
     float_path,
     layers,
     model,
+    passes,
     rate,
     rounding,
     scales,
-    schedule,
     variable,
+    wavefront,
     zones,
 )
 from fastlic.entropy.checkerboard import functions
@@ -77,6 +76,7 @@ from fastlic.models.density import EntropyBottleneck
 from fastlic.models.gain import Gain
 from fastlic.models.mcquic.context import CodeContext
 from fastlic.models.mlic import Sizes
+from fastlic.ops.latents import Target
 
 SCRATCH = tempfile.TemporaryDirectory(prefix="fastlic-boundary-")
 FOLDER = Path(SCRATCH.name)
@@ -180,18 +180,22 @@ def longs(name: str) -> dict[str, torch.Tensor]:
     return {key: torch.from_numpy(value).long() for key, value in rows.z_and_y(name).items()}
 
 
+def target(name: str) -> Target:
+    return Target(*floats(name), rows.zones() if name != "groups" else None)
+
+
 @cache
 def as_coded(name: str) -> Any:
-    own = {"jahp": drivers, "groups": groups_drivers}.get(name, mlic_drivers)
-    return own.encode_many(integers(name), [floats(name)])[0]
+    return drivers.encode_many(integers(name), [target(name)])[0]
 
 
 def driven(name: str) -> dict[str, Any]:
-    return {"model": integers(name), "streams": [(as_coded(name)[0], H, W)], "backend": "auto", "threads": 2}
+    own = {"streams": [(as_coded(name)[0], H, W)], "groups": None}
+    return {"model": integers(name), **own, "backend": "auto", "threads": 2}
 
 
 def driver(name: str) -> dict[str, Any]:
-    return {"model": integers(name), "latents": [floats(name)], "backend": "auto", "threads": 2}
+    return {"model": integers(name), "targets": [target(name)], "backend": "auto", "threads": 2}
 
 
 def sizes(name: str) -> dict[str, Any]:
@@ -210,11 +214,6 @@ def taken(run: Callable[..., Any]) -> Callable[..., Any]:
 def passing(schedule: Any) -> Any:
     next(schedule)
     return schedule
-
-
-def first_pass(name: str) -> Any:
-    runs = {"jahp": schedule.gaussian_schedule, "groups": groups_schedule.groups_schedule}
-    return next(runs.get(name, mlic_schedule.mlic_schedule)(integers(name), H, W))
 
 
 @cache
@@ -388,41 +387,27 @@ CODEC: dict[str, Callable[[], Call]] = {
     "container.look": lambda: Call(container.look, {"data": stream()}),
     "container.parse": lambda: Call(container.parse, {"data": stream()}),
     "drivers.fewest_bits": lambda: Call(drivers.fewest_bits, {"tables": rows.cdf_tables()}),
-    "drivers.zones_of": lambda: Call(drivers.zones_of, {"targets": [drivers.Target(*floats("jahp"), rows.zones())]}),
-    "drivers.choose_backend": lambda: Call(drivers.choose_backend, {"backend": "cpp", "order": "wavefront"}),
-    "drivers.encode_many": lambda: Call(
-        drivers.encode_many, {**driver("jahp"), "order": "wavefront", "zones": [rows.zones()]}
+    "drivers.check_sizes": lambda: Call(drivers.check_sizes, sizes("groups")),
+    "drivers.encode_many": lambda: Call(drivers.encode_many, driver("jahp")),
+    "drivers.encode_many (reference)": lambda: Call(drivers.encode_many, {**driver("jahp"), "backend": "reference"}),
+    "drivers.encode_many (groups)": lambda: Call(drivers.encode_many, driver("groups")),
+    "drivers.encode_many (slices)": lambda: Call(drivers.encode_many, {**driver(MLIC), "backend": "reference"}),
+    "drivers.encode_many (its parts)": lambda: Call(
+        lambda z, y, zones: drivers.encode_many(integers("jahp"), [(z, y, zones)], "reference"),
+        target("jahp")._asdict(),
     ),
-    "drivers.encode_many (reference)": lambda: Call(
-        drivers.encode_many,
-        {**driver("jahp"), "order": "raster", "zones": [rows.zones()], "backend": "reference"},
+    "drivers.decode_many": lambda: Call(drivers.decode_many, driven("jahp")),
+    "drivers.decode_many (reference)": lambda: Call(drivers.decode_many, {**driven("jahp"), "backend": "reference"}),
+    "drivers.decode_many (groups)": lambda: Call(drivers.decode_many, driven("groups")),
+    "drivers.decode_many (slices)": lambda: Call(
+        drivers.decode_many, {**driven(MLIC), "groups": 1, "backend": "reference"}
     ),
-    "drivers.encode": lambda: Call(
-        drivers.encode,
+    "drivers.analyse_many": lambda: Call(
+        drivers.analyse_many,
         {
-            **{"model": integers("jahp"), "z": floats("jahp")[0], "y": floats("jahp")[1], "order": "wavefront"},
-            **{"backend": "cpp", "threads": 1, "zones": rows.zones()},
+            **{"model": integers("groups"), "backend": "auto", "threads": 2},
+            "latents": [torch.randn(10, 4, 8, generator=torch.Generator().manual_seed(1))],
         },
-    ),
-    "drivers.decode_many": lambda: Call(drivers.decode_many, {**driven("jahp"), "order": "wavefront"}),
-    "drivers.decode_many (reference)": lambda: Call(
-        drivers.decode_many, {**driven("jahp"), "order": "wavefront", "backend": "reference"}
-    ),
-    "drivers.decode": lambda: Call(
-        drivers.decode, {**sizes("jahp"), "order": "wavefront", "backend": "cpp", "threads": 1}
-    ),
-    "groups_drivers.check_sizes": lambda: Call(groups_drivers.check_sizes, sizes("groups")),
-    "groups_drivers.encode_many": lambda: Call(groups_drivers.encode_many, driver("groups")),
-    "groups_drivers.encode_many (reference)": lambda: Call(
-        groups_drivers.encode_many, {**driver("groups"), "backend": "reference"}
-    ),
-    "groups_drivers.analyse_many": lambda: Call(
-        groups_drivers.analyse_many,
-        {**driver("groups"), "latents": [torch.randn(10, 4, 8, generator=torch.Generator().manual_seed(1))]},
-    ),
-    "groups_drivers.decode_many": lambda: Call(groups_drivers.decode_many, driven("groups")),
-    "groups_drivers.decode_many (reference)": lambda: Call(
-        groups_drivers.decode_many, {**driven("groups"), "backend": "reference"}
     ),
     "image_files.find_images": lambda: Call(
         image_files.find_images, {"folder": png().parent, "suffixes": [".png", ".jpg"]}
@@ -451,16 +436,6 @@ CODEC: dict[str, Callable[[], Call]] = {
     ),
     "mcq.coder_of": lambda: Call(mcq.coder_of, {"codec": quantiser_codec()}),
     "mcq.weights_of": lambda: Call(mcq.weights_of, {"codec": codec()}),
-    "mlic_drivers.check_sizes": lambda: Call(mlic_drivers.check_sizes, sizes(MLIC)),
-    "mlic_drivers.choose_backend": lambda: Call(mlic_drivers.choose_backend, {"backend": "cpp"}),
-    "mlic_drivers.encode_many": lambda: Call(mlic_drivers.encode_many, {**driver(MLIC), "zones": [rows.zones()]}),
-    "mlic_drivers.encode_many (reference)": lambda: Call(
-        mlic_drivers.encode_many, {**driver(MLIC), "zones": [rows.zones()], "backend": "reference"}
-    ),
-    "mlic_drivers.decode_many": lambda: Call(mlic_drivers.decode_many, {**driven(MLIC), "slices": 1}),
-    "mlic_drivers.decode_many (reference)": lambda: Call(
-        mlic_drivers.decode_many, {**driven(MLIC), "slices": None, "backend": "reference"}
-    ),
     "mlicpp_official.update": lambda: Call(mlicpp_official.update, {"model": mlic()}),
     "mlicpp_official.compress": lambda: Call(mlicpp_official.compress, {"model": mlic(), "x": picture()[None]}),
     "mlicpp_official.decompress": lambda: Call(mlicpp_official.decompress, {"model": mlic(), **official_data()}),
@@ -589,14 +564,17 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "code_context.IntegerCodeContext.from_arrays": lambda: Call(
         code_context.IntegerCodeContext.from_arrays, {"arrays": rows.code_model().to_arrays()}
     ),
-    "coded.answer_to": lambda: Call(
-        coded.answer_to, {"step": first_pass("jahp"), "target": maps(2), "zones": rows.zones()}
+    "coded.code": lambda: Call(
+        coded.code, {"schedule": integers("jahp").schedule(H, W), **longs("jahp"), "zones": rows.zones()}
+    ),
+    "coded.joined": lambda: Call(
+        coded.joined, {"passes": [(0, rows.indexes(), rows.symbols()), (1, rows.indexes(), rows.symbols())]}
     ),
     "coded.coded_by_channel": lambda: Call(coded.coded_by_channel, {"z": maps(4), "medians": np.zeros(4, np.int32)}),
     "coded.coded_by": lambda: Call(
         coded.coded_by,
         {
-            "schedule": groups_schedule.groups_schedule(integers("groups"), H, W),
+            "schedule": integers("groups").schedule(H, W),
             **longs("groups"),
             "zones": rows.zones(),
         },
@@ -692,6 +670,9 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "groups.convert.coded_symbols": lambda: Call(
         groups_convert.coded_symbols, {"integers": integers("groups"), **longs("groups")}
     ),
+    "groups.model.IntegerGroups.schedule": lambda: Call(taken(integers("groups").schedule), {"height": H, "width": W}),
+    "groups.model.IntegerGroups.counts": lambda: Call(integers("groups").counts, {"height": H, "width": W}),
+    "groups.model.IntegerGroups.known_channels": lambda: Call(integers("groups").known_channels, {"groups": 1}),
     "groups.model.IntegerGroups.first_channel": lambda: Call(integers("groups").first_channel, {"index": 1}),
     "groups.model.IntegerGroups.stack": lambda: Call(integers("groups").stack, {"name": "hyper", "x": maps(3, 1, 2)}),
     "groups.model.IntegerGroups.hyper_features": lambda: Call(
@@ -769,23 +750,14 @@ ENTROPY: dict[str, Callable[[], Call]] = {
         mlic_model.IntegerMLIC.from_arrays, {"arrays": dict(arrays_of(MLIC))}
     ),
     "mlic.model.IntegerMLIC.fingerprint": lambda: Call(integers(MLIC).fingerprint, {}),
-    "mlic.rate.table_bits": lambda: Call(
-        mlic_rate.table_bits,
-        {
-            **{"model": integers(MLIC), "z": as_coded(MLIC)[1].z, "symbols": as_coded(MLIC)[1].symbols},
-            "tables": integers(MLIC).y_tables,
-        },
-    ),
     "mlic.rate.float_bits": lambda: Call(
-        mlic_rate.float_bits,
-        {
-            **{"network": mlic(), "model": integers(MLIC), "latents": as_coded(MLIC)[1]},
-            "symbols": as_coded(MLIC)[1].symbols,
-        },
+        mlic_rate.float_bits, {"network": mlic(), "model": integers(MLIC), "latents": as_coded(MLIC)[1]}
     ),
     "mlic.schedule.mlic_schedule": lambda: Call(
-        taken(mlic_schedule.mlic_schedule), {"model": integers(MLIC), "height": H, "width": W, "device": "cpu"}
+        taken(mlic_schedule.mlic_schedule), {"model": integers(MLIC), "height": H, "width": W}
     ),
+    "mlic.model.IntegerMLIC.schedule": lambda: Call(taken(integers(MLIC).schedule), {"height": H, "width": W}),
+    "mlic.model.IntegerMLIC.known_channels": lambda: Call(integers(MLIC).known_channels, {"groups": 1}),
     "model.IntegerEntropyModel.vary": lambda: Call(integers("jahp").vary, {"z_median": integers("jahp").z_median}),
     "model.IntegerEntropyModel.hyper_features": lambda: Call(
         integers("jahp").hyper_features, {"z": longs("jahp")["z"], "height": H, "width": W}
@@ -800,9 +772,27 @@ ENTROPY: dict[str, Callable[[], Call]] = {
         model.IntegerEntropyModel.from_arrays, {"arrays": dict(arrays_of("jahp"))}
     ),
     "model.IntegerEntropyModel.fingerprint": lambda: Call(integers("jahp").fingerprint, {}),
+    "model.IntegerEntropyModel.schedule": lambda: Call(taken(integers("jahp").schedule), {"height": H, "width": W}),
+    "passes.Latents.named": lambda: Call(jahp_latents().named, {}),
+    "passes.drive": lambda: Call(
+        passes.drive, {"schedule": integers("jahp").schedule(H, W), "answer": lambda step: step.indexes.long()}
+    ),
+    "passes.hyper_size": lambda: Call(passes.hyper_size, {"height": H, "width": W}),
+    "passes.hyper_pass": lambda: Call(taken(passes.hyper_pass), {"channels": 4, "height": H, "width": W}),
+    "passes.LatentModel.schedule": lambda: Call(taken(integers("jahp").schedule), {"height": H, "width": W}),
+    "passes.LatentModel.to_arrays": lambda: Call(integers("jahp").to_arrays, {}),
+    "passes.LatentModel.counts": lambda: Call(integers("jahp").counts, {"height": H, "width": W}),
+    "passes.LatentModel.known_channels": lambda: Call(integers("jahp").known_channels, {"groups": 1}),
+    "passes.LatentModel.hyper_analysis": lambda: Call(integers("groups").hyper_analysis, {"y": maps(10, 4, 8)}),
     "rate.bits_of": lambda: Call(rate.bits_of, {"probabilities": torch.full((3,), 0.5)}),
     "rate.float_bits": lambda: Call(rate.float_bits, {"model": jahp(), "latents": jahp_latents()}),
-    "rate.table_bits": lambda: Call(rate.table_bits, {"model": integers("jahp"), "latents": as_coded("jahp")[1]}),
+    "rate.replay": lambda: Call(
+        rate.replay, {"model": integers("jahp"), "latents": as_coded("jahp")[1], "see": lambda step, symbols: None}
+    ),
+    "rate.table_bits": lambda: Call(
+        rate.table_bits,
+        {"model": integers(MLIC), "latents": as_coded(MLIC)[1], "tables": integers(MLIC).y_tables},
+    ),
     "rate.coded_bits": lambda: Call(
         rate.coded_bits, {"tables": rows.cdf_tables(), "indexes": rows.indexes(), "symbols": rows.symbols()}
     ),
@@ -816,12 +806,6 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     ),
     "scales.scale_levels": lambda: Call(scales.scale_levels, {}),
     "scales.scale_thresholds": lambda: Call(scales.scale_thresholds, {"levels": scales.scale_levels()}),
-    "schedule.hyper_size": lambda: Call(schedule.hyper_size, {"height": H, "width": W}),
-    "schedule.steps": lambda: Call(taken(schedule.steps), {"height": H, "width": W, "order": "wavefront"}),
-    "schedule.gaussian_schedule": lambda: Call(
-        taken(schedule.gaussian_schedule),
-        {"model": integers("jahp"), "height": H, "width": W, "order": "wavefront", "device": "cpu"},
-    ),
     "variable.evaluate": lambda: Call(
         variable.evaluate, {"layers": variable_model().offsets, "inputs": [np.ones(4), np.ones(4)]}
     ),
@@ -833,6 +817,10 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     ),
     "variable.VariableRateModel.fingerprint": lambda: Call(variable_model().fingerprint, {}),
     "variable.scaled": lambda: Call(variable.scaled, {"requantiser": requantiser(), "factor": 0.5}),
+    "wavefront.steps": lambda: Call(taken(wavefront.steps), {"height": H, "width": W}),
+    "wavefront.wavefront_schedule": lambda: Call(
+        taken(wavefront.wavefront_schedule), {"model": integers("jahp"), "height": H, "width": W}
+    ),
     "zones.worth_at": lambda: Call(zones.worth_at, {"gain": gain(), "quality": 2.0}),
     "zones.zones_for": lambda: Call(zones.zones_for, {"worth": 0.5}),
     "zones.looked_up": lambda: Call(
@@ -859,8 +847,8 @@ def float_path_arguments() -> dict[str, Any]:
     return {"model": jahp(), "z": z, "y": float_latents()[0][0], "worth": 0.5}
 
 
-def jahp_latents() -> schedule.Latents:
-    return schedule.Latents(maps(4, 1, 1), maps(6, 4, 4))
+def jahp_latents() -> passes.Latents:
+    return passes.Latents(maps(4, 1, 1), maps(6, 4, 4))
 
 
 @cache

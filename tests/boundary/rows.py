@@ -35,15 +35,13 @@ from fastlic.ops import (
     compressai_tables,
     device_engine,
     divisive,
-    engine,
     float_symbols,
     gaussian,
-    groups_engine,
     mixture,
-    mlic_engine,
     rans,
     tables,
 )
+from fastlic.ops import latents as engines
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -170,25 +168,20 @@ def arrays_of(name: str) -> dict[str, np.ndarray]:
 
 @cache
 def tables_of(name: str, section: str) -> tables.CdfTables:
-    return engine._tables(arrays_of(name), section)
+    return engines._tables(section, None, arrays_of(name))
+
+
+def kind_of(name: str) -> Any:
+    return {"jahp": "wavefront", "groups": "groups"}.get(name, "slices")
 
 
 @cache
-def entropy() -> engine.EntropyEngine:
-    return engine.EntropyEngine(arrays_of("jahp"))
-
-
-@cache
-def slices(name: str = "mlic_plus_plus") -> mlic_engine.MlicEngine:
-    return mlic_engine.MlicEngine(arrays_of(name), tables_of(name, "z"), tables_of(name, "y"), 2)
-
-
-@cache
-def groups() -> groups_engine.GroupsEngine:
-    return groups_engine.GroupsEngine(arrays_of("groups"), tables_of("groups", "z"), tables_of("groups", "y"))
+def entropy(name: str = "jahp") -> engines.LatentEngine:
+    return engines.LatentEngine(kind_of(name), arrays_of(name))
 
 
 H, W = 3, 5  # of y; z is [1, 2]
+SLICES = "mlic_plus_plus"
 
 
 def latents(channels: int, height: int, width: int, last: bool) -> np.ndarray:
@@ -198,8 +191,12 @@ def latents(channels: int, height: int, width: int, last: bool) -> np.ndarray:
 
 
 def z_and_y(name: str, last: bool = False) -> dict[str, Any]:
-    n, m = len(arrays_of(name)["z.median"]), {"jahp": entropy().latent_channels, "groups": 10}.get(name, 8)
-    return {"z": latents(n, 1, 2, last), "y": latents(m, H, W, last)}
+    own = entropy(name)._native
+    return {"z": latents(own.hyper_channels, 1, 2, last), "y": latents(own.latent_channels, H, W, last)}
+
+
+def target(name: str) -> engines.Target:
+    return engines.Target(**z_and_y(name), zones=zones() if name == "jahp" else None)
 
 
 def listed(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -208,12 +205,21 @@ def listed(arguments: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def coded(name: str) -> Any:
-    own = {"jahp": entropy, "groups": groups}.get(name, slices)()
-    return own.encode_many(**listed(z_and_y(name)))[0]
+    return entropy(name).encode_many([target(name)])[0]
 
 
-def sections(name: str) -> dict[str, Any]:
-    return {"z": [coded(name)[0]], "y": [coded(name)[1]], "sizes": [(H, W)]}
+def native_target(name: str) -> dict[str, Any]:
+    own = listed({**z_and_y(name, True), "zones": zones() if name == "jahp" else None})
+    return {**own, "threads": 2}
+
+
+def native_stream(name: str) -> dict[str, Any]:
+    own = {"streams": [coded(name)[0]], "sizes": [(H, W)]}
+    return {**own, "groups": entropy(name)._native.groups, "threads": 2}
+
+
+def streams(name: str) -> dict[str, Any]:
+    return {"streams": [(coded(name)[0], H, W)], "threads": 2, "groups": 2}
 
 
 def zones() -> np.ndarray:
@@ -299,8 +305,7 @@ class Density:
 
 
 def engine_arrays(name: str) -> dict[str, Any]:
-    z, y = (tables_of(name, section).native for section in "zy")
-    return {"arrays": dict(arrays_of(name)), "z_tables": z, "y_tables": y}
+    return {"kind": kind_of(name), **native(ops_arrays(name))}
 
 
 def ops_arrays(name: str) -> dict[str, Any]:
@@ -466,37 +471,21 @@ NATIVE: dict[str, Callable[[], Call]] = {
     "round_differences": lambda: Call(
         _native.round_differences, {"inputs": scales(), "means": means(), "out": np.zeros(N, I32)}, ("out",)
     ),
-    "EntropyEngine": lambda: Call(_native.EntropyEngine, engine_arrays("jahp")),
-    "EntropyEngine.encode_many": lambda: Call(
-        entropy()._native.encode_many, {**listed(z_and_y("jahp", True)), "zones": [zones()], "threads": 2}
+    "LatentEngine": lambda: Call(_native.LatentEngine, engine_arrays("jahp")),
+    "LatentEngine.encode_many": lambda: Call(entropy()._native.encode_many, native_target("jahp")),
+    "LatentEngine.decode_many": lambda: Call(entropy()._native.decode_many, native_stream("jahp")),
+    "LatentEngine.vary": lambda: Call(entropy()._native.vary, native(changes())),
+    "LatentEngine.symbols": lambda: Call(
+        entropy()._native.symbols, {**z_and_y("jahp", True), "zones": zones(), "threads": 2}
     ),
-    "EntropyEngine.vary": lambda: Call(entropy()._native.vary, native(changes())),
-    "EntropyEngine.symbols": lambda: Call(
-        entropy()._native.symbols, {**z_and_y("jahp", True), "zones": [zones()], "threads": 2}
+    "LatentEngine.analyse_many": lambda: Call(
+        entropy("groups")._native.analyse_many, {"y": [z_and_y("groups", True)["y"]], "threads": 2}
     ),
-    "EntropyEngine.decode_many": lambda: Call(entropy()._native.decode_many, {**sections("jahp"), "threads": 2}),
-    "MlicEngine": lambda: Call(_native.MlicEngine, engine_arrays("mlic_plus")),
-    "MlicEngine.encode_many": lambda: Call(
-        slices()._native.encode_many, {**listed(z_and_y("mlic_plus_plus", True)), "zones": [], "threads": 2}
+    "LatentEngine.local_context": lambda: Call(
+        entropy(SLICES)._native.local_context, {"slice": 1, "latent": latents(4, H, W, True), "threads": 2}
     ),
-    "MlicEngine.decode_many": lambda: Call(
-        slices()._native.decode_many, {**sections("mlic_plus_plus"), "slices": 2, "threads": 2}
-    ),
-    "MlicEngine.local_context": lambda: Call(
-        slices()._native.local_context, {"slice": 1, "latent": latents(4, H, W, True), "threads": 2}
-    ),
-    "MlicEngine.inter_context": lambda: Call(
-        slices("mlic_plus")._native.inter_context, {"slice": 1, "decoded": latents(4, H, W, True), "threads": 2}
-    ),
-    "GroupsEngine": lambda: Call(_native.GroupsEngine, engine_arrays("groups")),
-    "GroupsEngine.analyse_many": lambda: Call(
-        groups()._native.analyse_many, {"y": [z_and_y("groups", True)["y"]], "threads": 2}
-    ),
-    "GroupsEngine.encode_many": lambda: Call(
-        groups()._native.encode_many, {**listed(z_and_y("groups", True)), "threads": 2}
-    ),
-    "GroupsEngine.decode_many": lambda: Call(
-        groups()._native.decode_many, {"streams": [coded("groups")[0]], "sizes": [(H, W)], "threads": 2}
+    "LatentEngine.inter_context": lambda: Call(
+        entropy("mlic_plus")._native.inter_context, {"slice": 1, "decoded": latents(4, H, W, True), "threads": 2}
     ),
     "gaussian_encode": lambda: Call(
         _native.gaussian_encode, {"symbols": symbols(), "means": means(), "scales": scales(), "lanes": 16}
@@ -536,10 +525,16 @@ NATIVE |= {
     ),
     "RansDecoder.decode (int16)": lambda: rans_decoder(np.int16),
     "CompressAiDecoder.decode (int32)": lambda: compressai_decoder(I32),
-    "MlicEngine (mlic)": lambda: Call(_native.MlicEngine, engine_arrays("mlic")),
-    "MlicEngine (mlic_plus_plus)": lambda: Call(_native.MlicEngine, engine_arrays("mlic_early")),
-    "MlicEngine.inter_context (linear)": lambda: Call(
-        slices()._native.inter_context, {"slice": 1, "decoded": latents(4, H, W, True), "threads": 2}
+    "LatentEngine (groups)": lambda: Call(_native.LatentEngine, engine_arrays("groups")),
+    "LatentEngine (mlic)": lambda: Call(_native.LatentEngine, engine_arrays("mlic")),
+    "LatentEngine (mlic_plus)": lambda: Call(_native.LatentEngine, engine_arrays("mlic_plus")),
+    "LatentEngine (mlic_plus_plus)": lambda: Call(_native.LatentEngine, engine_arrays("mlic_early")),
+    "LatentEngine.encode_many (groups)": lambda: Call(entropy("groups")._native.encode_many, native_target("groups")),
+    "LatentEngine.encode_many (slices)": lambda: Call(entropy(SLICES)._native.encode_many, native_target(SLICES)),
+    "LatentEngine.decode_many (groups)": lambda: Call(entropy("groups")._native.decode_many, native_stream("groups")),
+    "LatentEngine.decode_many (slices)": lambda: Call(entropy(SLICES)._native.decode_many, native_stream(SLICES)),
+    "LatentEngine.inter_context (linear)": lambda: Call(
+        entropy(SLICES)._native.inter_context, {"slice": 1, "decoded": latents(4, H, W, True), "threads": 2}
     ),
 }
 
@@ -681,20 +676,6 @@ OPS: dict[str, Callable[[], Call]] = {
     ),
     "compressai_tables.bottleneck_tables": lambda: Call(compressai_tables.bottleneck_tables, {"density": Density()}),
     "device_engine.DeviceEngine": lambda: Call(device_engine.DeviceEngine, {**ops_arrays("jahp"), "device": "cpu"}),
-    "engine.EntropyEngine": lambda: Call(engine.EntropyEngine, ops_arrays("jahp")),
-    "engine.EntropyEngine.vary": lambda: Call(entropy().vary, changes()),
-    "engine.EntropyEngine.encode": lambda: Call(entropy().encode, {**z_and_y("jahp"), "threads": 2, "zones": zones()}),
-    "engine.EntropyEngine.symbols": lambda: Call(
-        entropy().symbols, {**z_and_y("jahp"), "threads": 2, "zones": zones()}
-    ),
-    "engine.EntropyEngine.decode": lambda: Call(
-        entropy().decode, {"z": coded("jahp")[0], "y": coded("jahp")[1], "height": H, "width": W, "threads": 2}
-    ),
-    "engine.EntropyEngine.encode_many": lambda: Call(
-        entropy().encode_many, {**listed(z_and_y("jahp")), "threads": 2, "zones": [zones()]}
-    ),
-    "engine.EntropyEngine.decode_many": lambda: Call(entropy().decode_many, {**sections("jahp"), "threads": 2}),
-    "engine.native_zones": lambda: Call(engine.native_zones, {"zones": [zones()]}),
     "float_symbols.ScaleSearch": lambda: Call(
         float_symbols.ScaleSearch, {"bounds": np.geomspace(0.1, 9, 20).astype(F32), "least": 0.11}
     ),
@@ -715,15 +696,33 @@ OPS: dict[str, Callable[[], Call]] = {
             **{"inverse": False, "threads": 2, "backend": "cpp"},
         },
     ),
-    "groups_engine.GroupsEngine": lambda: Call(groups_engine.GroupsEngine, ops_arrays("groups")),
-    "groups_engine.GroupsEngine.analyse_many": lambda: Call(
-        groups().analyse_many, {"y": [z_and_y("groups")["y"]], "threads": 2}
+    "latents.LatentEngine": lambda: Call(engines.LatentEngine, {"kind": "wavefront", **ops_arrays("jahp")}),
+    "latents.LatentEngine (groups)": lambda: Call(engines.LatentEngine, {"kind": "groups", **ops_arrays("groups")}),
+    "latents.LatentEngine (slices)": lambda: Call(engines.LatentEngine, {"kind": "slices", **ops_arrays("mlic_plus")}),
+    "latents.LatentEngine.vary": lambda: Call(entropy().vary, changes()),
+    "latents.LatentEngine.encode_many": lambda: Call(
+        entropy().encode_many, {"targets": [target("jahp")], "threads": 2}
     ),
-    "groups_engine.GroupsEngine.encode_many": lambda: Call(
-        groups().encode_many, {**listed(z_and_y("groups")), "threads": 2}
+    "latents.LatentEngine.encode_many (groups)": lambda: Call(
+        entropy("groups").encode_many, {"targets": [target("groups")], "threads": 2}
     ),
-    "groups_engine.GroupsEngine.decode_many": lambda: Call(
-        groups().decode_many, {"streams": [coded("groups")[0]], "sizes": [(H, W)], "threads": 2}
+    "latents.LatentEngine.encode_many (its parts)": lambda: Call(
+        lambda z, y, zones: entropy().encode_many([(z, y, zones)]), {**z_and_y("jahp"), "zones": zones()}
+    ),
+    "latents.LatentEngine.decode_many": lambda: Call(entropy(SLICES).decode_many, streams(SLICES)),
+    "latents.LatentEngine.decode_many (its parts)": lambda: Call(
+        lambda sections, height, width: entropy().decode_many([(sections, height, width)]),
+        {"sections": coded("jahp")[0], "height": H, "width": W},
+    ),
+    "latents.LatentEngine.symbols": lambda: Call(entropy().symbols, {"target": target("jahp"), "threads": 2}),
+    "latents.LatentEngine.analyse_many": lambda: Call(
+        entropy("groups").analyse_many, {"y": [z_and_y("groups")["y"]], "threads": 2}
+    ),
+    "latents.LatentEngine.local_context": lambda: Call(
+        entropy(SLICES).local_context, {"index": 1, "latent": latents(4, H, W, False), "threads": 2}
+    ),
+    "latents.LatentEngine.inter_context": lambda: Call(
+        entropy(SLICES).inter_context, {"index": 1, "decoded": latents(4, H, W, False), "threads": 2}
     ),
     "mixture.mixture_rows": lambda: Call(mixture.mixture_rows, {"probabilities": probabilities(), "backend": "cpp"}),
     "mixture.MixtureEncoder": lambda: Call(mixture.MixtureEncoder, {"backend": "cpp"}),
@@ -738,19 +737,6 @@ OPS: dict[str, Callable[[], Call]] = {
     "mixture.MixtureDecoder.finish": lambda: decoded(mixture.MixtureDecoder(mixture_stream()), probabilities()),
     "mixture.decode_reference": lambda: Call(
         mixture.decode_reference, {"data": mixture_stream(), "rows": mixture_rows()}
-    ),
-    "mlic_engine.MlicEngine": lambda: Call(mlic_engine.MlicEngine, {**ops_arrays("mlic_plus"), "slices": 2}),
-    "mlic_engine.MlicEngine.encode_many": lambda: Call(
-        slices().encode_many, {**listed(z_and_y("mlic_plus_plus")), "threads": 2, "zones": None}
-    ),
-    "mlic_engine.MlicEngine.decode_many": lambda: Call(
-        slices().decode_many, {**sections("mlic_plus_plus"), "threads": 2, "slices": 2}
-    ),
-    "mlic_engine.MlicEngine.local_context": lambda: Call(
-        slices().local_context, {"index": 1, "latent": latents(4, H, W, False), "threads": 2}
-    ),
-    "mlic_engine.MlicEngine.inter_context": lambda: Call(
-        slices().inter_context, {"index": 1, "decoded": latents(4, H, W, False), "threads": 2}
     ),
     "rans.as_symbols": lambda: Call(rans.as_symbols, {"symbols": symbols()}),
     "rans.as_indexes": lambda: Call(rans.as_indexes, {"indexes": indexes(), "tables": cdf_tables()}),
@@ -847,11 +833,11 @@ def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
 
 
 def entries_of(module: ModuleType, shown: str) -> Iterator[tuple[str, set[str]]]:
-    """(name, its parameters) of each of them and of their methods; classes that only keep fields have no constructor
-    to ask."""
+    """(name, its parameters) of each of them and of their methods; classes that only keep fields, and abstract
+    ones, have no constructor to ask."""
     for name, value in public(module):
         fields = inspect.isclass(value) and (dataclasses.is_dataclass(value) or issubclass(value, tuple))
-        if not fields or hasattr(value, "__post_init__"):
+        if not (fields or inspect.isabstract(value)) or hasattr(value, "__post_init__"):
             yield f"{shown}.{name}", signature(value)
         for method, function in vars(value).items() if inspect.isclass(value) else ():
             if not method.startswith("_") and isinstance(inspect.unwrap(function), _METHODS):

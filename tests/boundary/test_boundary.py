@@ -89,7 +89,7 @@ def watch():
 before = len(os.listdir("/proc/self/task"))
 watcher = threading.Thread(target=watch)
 watcher.start()
-call = rows.NATIVE["MlicEngine.decode_many"]()
+call = rows.NATIVE["LatentEngine.decode_many (slices)"]()
 call.run(**{**call.arguments, "threads": 5000})
 over.set()
 watcher.join()

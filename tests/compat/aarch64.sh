@@ -2,7 +2,7 @@
 # Runs tests on AArch64 without such a machine: cross compiler, user-mode emulation, arm64 packages. Debian or Ubuntu, as
 # root; slow (the emulated processor runs at a fiftieth of the real one's speed). Takes pytest's arguments, such as
 #
-#     tests/compat/aarch64.sh tests/entropy/test_engine.py tests/codec/test_golden.py
+#     tests/compat/aarch64.sh tests/entropy/test_latent_engines.py tests/codec/test_golden.py
 #
 # torch 2.6.0 and numpy 1.26.4 are what it runs on: the oldest that fastlic supports. FASTLIC_AARCH64 names a folder to
 # keep between runs (about 700 MB).

@@ -103,11 +103,11 @@ def test_the_c_plus_plus_threads_start_anew_in_a_child(tiny_codec, photo, two_th
     data = tiny_codec.compress(torch.stack([photo] * 4), 4)
     sections = [tiny_codec._read(stream, {})[1] for stream in data]
     engine = tiny_codec.entropy.engine
-    z, y = ([section[i] for section in sections] for i in (0, 1))
-    sizes = [tuple(tiny_codec.decode_latents(data[0])["y"].shape[1:])] * 4
+    size = tiny_codec.decode_latents(data[0])["y"].shape[1:]
+    streams = [(own, *size) for own in sections]
 
     def decoded() -> list[np.ndarray]:
-        return [latents for _, latents in engine.decode_many(z, y, sizes, 4)]
+        return [latents for _, latents, _ in engine.decode_many(streams, 4)]
 
     expected = decoded()
     assert all(np.array_equal(a, b) for a, b in zip(in_child(decoded), expected, strict=True))

@@ -14,6 +14,7 @@ import pytest
 
 import fastlic
 from fastlic.codec import registry
+from fastlic.ops.latents import Target
 
 STATM = Path("/proc/self/statm")
 pytestmark = pytest.mark.skipif(not STATM.exists(), reason="this system does not tell resident memory")
@@ -52,7 +53,7 @@ def test_errors_leave_memory_flat(tiny_codec, photo):
         with pytest.raises(fastlic.errors.CorruptStreamError):  # behind the checksums, in the native decoder
             tiny_codec._coder.decode_many([(sections, (64, 64)), ([b"", b""], (64, 64))], "cpp", 2, {})
         with pytest.raises(ValueError):  # the second of two images is beyond what can be coded
-            tiny_codec.entropy.engine.encode_many([z, z], [y, y + 2**30], 2)
+            tiny_codec.entropy.engine.encode_many([Target(z, y), Target(z, y + 2**30)], 2)
 
     assert grows(fail, 300, 50) < 0.01
 

@@ -12,26 +12,23 @@ import fastlic
 from fastlic import Codec
 from fastlic.entropy.convert import convert
 from fastlic.entropy.model import IntegerEntropyModel
+from fastlic.entropy.passes import Latents, Pass, drive
 from fastlic.entropy.rate import float_bits, table_bits
 from fastlic.entropy.scales import scale_levels
-from fastlic.entropy.schedule import Latents, gaussian_schedule
 from fastlic.ops import gaussian_tables
 
 
 def drawn(model: IntegerEntropyModel, latents: Latents) -> Latents:
     """The same z, and a y as likely as the integer networks say it is."""
     generator, levels = torch.Generator().manual_seed(1), torch.from_numpy(scale_levels())
-    schedule = gaussian_schedule(model, *latents.y.shape[1:])
-    answer = None
-    try:
-        while True:
-            step = schedule.send(answer)
-            answer = latents.z.permute(1, 2, 0).reshape(-1, len(latents.z))
-            if step.means is not None:
-                spread = levels[step.indexes.long()]
-                answer = (torch.randn(spread.shape, generator=generator, dtype=torch.float64) * spread).round().long()
-    except StopIteration as end:
-        return end.value
+
+    def answer(step: Pass) -> torch.Tensor:
+        if step.means is None:
+            return latents.z.long().permute(1, 2, 0).reshape(-1, len(latents.z))
+        spread = levels[step.indexes.long()]
+        return (torch.randn(spread.shape, generator=generator, dtype=torch.float64) * spread).round().long()
+
+    return drive(model.schedule(*latents.y.shape[1:]), answer)
 
 
 def test_integer_networks_predict_what_the_float_network_predicts(any_codec: Codec, photo: torch.Tensor):

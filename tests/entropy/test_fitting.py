@@ -10,6 +10,8 @@ from fastlic.entropy.fitting import fit_tables
 from fastlic.entropy.scales import scale_levels
 from fastlic.ops.rans import gaussian_tables, rans_encode
 
+from .latent_models import encode
+
 
 def test_rows_without_data_are_the_gaussians_of_their_levels():
     levels = scale_levels()[::8]
@@ -33,9 +35,7 @@ def test_symbols_that_are_no_gaussians_cost_fewer_bytes_under_fitted_tables():
 def test_a_codec_calibrated_on_an_image_codes_it_smaller_than_with_plain_gaussians(codec: Codec, photo: torch.Tensor):
     from dataclasses import replace
 
-    from fastlic.codec import drivers
-
     z, y, _ = codec.analyse(photo, 5.0).target
     plain = replace(codec.entropy, y_tables=gaussian_tables(scale_levels()))
-    fitted = len(drivers.encode(codec.entropy, z, y)[0][1])
-    assert fitted < len(drivers.encode(plain, z, y)[0][1])
+    fitted = len(encode(codec.entropy, z, y)[0][1])
+    assert fitted < len(encode(plain, z, y)[0][1])

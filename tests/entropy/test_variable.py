@@ -11,7 +11,6 @@ import torch
 import torch.nn as nn
 
 from fastlic import _native
-from fastlic.codec import drivers
 from fastlic.entropy.convert import networks_of
 from fastlic.entropy.convert_variable import VariableNetworks, convert_variable, linear_layers
 from fastlic.entropy.fixed import MEAN_BITS
@@ -19,8 +18,9 @@ from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.scales import scale_levels
 from fastlic.entropy.variable import VariableRateModel, evaluate, scaled
 from fastlic.models import JAHP, Hyperprior, MeanScaleHyperprior
+from fastlic.ops.latents import Target
 
-from .test_engine import random_floats, random_latents, same
+from .latent_models import decode, encode, random_floats, random_latents, same
 
 GAINS = (0.2, 0.5, 1.0)
 
@@ -56,14 +56,14 @@ def test_engines_that_share_weights_equal_the_reference_on_every_instruction_set
         model = models[name].at(gain)
         assert model.offsets is not None and model.offsets.any()
         z, y = random_latents(model, 7, 9)
-        sections, latents = drivers.encode(model, z, y, backend="reference")
-        assert same(drivers.decode(model, sections, 7, 9, backend="reference"), latents)
+        sections, latents = encode(model, z, y, "reference")
+        assert same(decode(model, sections, 7, 9, "reference"), latents)
         try:
             for level in _native.supported_isas():
                 _native.set_isa(level)
-                fast, fast_latents = drivers.encode(model, z, y, backend="cpp")
+                fast, fast_latents = encode(model, z, y, "cpp")
                 assert fast == sections and same(fast_latents, latents), (gain, level)
-                assert same(drivers.decode(model, sections, 7, 9, backend="cpp"), latents)
+                assert same(decode(model, sections, 7, 9, "cpp"), latents)
         finally:
             _native.set_isa(before)
 
@@ -73,9 +73,9 @@ def test_an_engine_that_shares_weights_is_the_one_built_from_all_arrays(models, 
     model = models[name].at(0.5)
     fresh = IntegerEntropyModel.from_arrays(model.to_arrays())
     z, y = random_latents(model, 6, 6)
-    assert drivers.encode(fresh, z, y)[0] == drivers.encode(model, z, y)[0]
+    assert encode(fresh, z, y)[0] == encode(model, z, y)[0]
     assert fresh.fingerprint() == model.fingerprint() != models[name].at(0.2).fingerprint()
-    indexes, symbols = model.engine.symbols(*(t.int().numpy() for t in (z * 64, y * 64)))
+    indexes, symbols = model.engine.symbols(Target((z * 64).int(), (y * 64).int()))
     assert indexes.shape == symbols.shape == (6 * 6 * 20,)
 
 
@@ -86,7 +86,7 @@ def test_coding_at_a_gain_is_plain_coding_of_the_multiplied_latent(models):
     z, y = torch.randn(6, 2, 2, generator=generator), torch.randn(20, 8, 8, generator=generator) * 5
     sizes = []
     for gain in GAINS:
-        sections, latents = drivers.encode(model.at(gain, offset=False), z / model.hyper_step(gain), y * gain)
+        sections, latents = encode(model.at(gain, offset=False), z / model.hyper_step(gain), y * gain)
         error = latents.y.double() / (2**MEAN_BITS * gain) - y
         assert error.abs().max() * gain <= 0.5 + 2**-MEAN_BITS
         sizes.append(len(sections[1]))
@@ -97,8 +97,8 @@ def test_offsets_move_every_symbol_but_zero_towards_zero_by_what_the_network_say
     model, gain = models["no context"], 0.5
     z, y = random_latents(model.base, 8, 8)
     with_offsets, plain = model.at(gain), model.at(gain, offset=False)
-    moved = drivers.encode(with_offsets, z, y)[1].y - drivers.encode(plain, z, y)[1].y
-    indexes, symbols = with_offsets.engine.symbols(*((t.double() * 64).round().int().numpy() for t in (z, y)))
+    moved = encode(with_offsets, z, y)[1].y - encode(plain, z, y)[1].y
+    indexes, symbols = with_offsets.engine.symbols(Target(*((t.double() * 64).round().int() for t in (z, y))))
     lost = evaluate(model.offsets, [scale_levels(), np.full(64, gain)])
     expected = np.sign(symbols) * np.rint(-lost * 64)[indexes]
     assert np.array_equal(moved.permute(1, 2, 0).reshape(-1).numpy(), expected)

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,11 +13,12 @@ from fastlic.codec import drivers
 from fastlic.entropy.convert import convert
 from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.model import IntegerEntropyModel
-from fastlic.entropy.schedule import hyper_size
+from fastlic.entropy.passes import hyper_size
 from fastlic.entropy.zones import zones_for
 from fastlic.errors import CorruptStreamError
 from fastlic.models import JAHP, MeanScaleHyperprior
 from fastlic.ops.device_engine import DeviceEngine
+from fastlic.ops.latents import Target
 
 MODELS = {"context": (JAHP, 7, 33), "no context": (MeanScaleHyperprior, 5, 19)}
 
@@ -48,23 +48,21 @@ def latents_of(model: IntegerEntropyModel, height: int, width: int, seed: int, s
 def check(model: IntegerEntropyModel, height: int, width: int, driver: str, device: torch.device, lanes: int) -> None:
     """A calm image and one with escapes: encoded on the device, decoded on both sides."""
     engine = DeviceEngine(model.to_arrays(), model.z_tables, model.y_tables, device)
-    z, y = zip(*[latents_of(model, height, width, seed, spread) for seed, spread in ((1, 6), (2, 60))], strict=True)
-    zones = [zones_for(2.0), np.zeros(64, np.int32)]
-    coded = engine.encode_many(list(z), list(y), driver, lanes, zones)
-    same = model.engine.encode_many([t.numpy() for t in z], [t.numpy() for t in y], zones=zones)
-    for (a, b, z_symbols, y_hat), (own_a, own_b, own_z, own_y) in zip(coded, same, strict=True):
+    latents = [latents_of(model, height, width, seed, spread) for seed, spread in ((1, 6), (2, 60))]
+    targets = [Target(*pair, zones) for pair, zones in zip(latents, (zones_for(2.0), None), strict=True)]
+    coded = engine.encode_many(targets, driver=driver, lanes=lanes)
+    same = model.engine.encode_many(targets)
+    for (sections, z, y, _), (own_sections, own_z, own_y, _) in zip(coded, same, strict=True):
         if not lanes:
-            assert (a, b) == (own_a, own_b)
-        assert torch.equal(z_symbols.cpu(), torch.from_numpy(own_z))
-        assert torch.equal(y_hat.cpu(), torch.from_numpy(own_y))
-    z_bytes, y_bytes = [c[0] for c in coded], [c[1] for c in coded]
-    sizes = [(height, width)] * len(coded)
-    on_cpu = model.engine.decode_many(z_bytes, y_bytes, sizes)
-    on_device = engine.decode_many(z_bytes, y_bytes, sizes, driver)
-    for (z_a, y_a), (z_b, y_b), (*_, own_y) in zip(on_cpu, on_device, same, strict=True):
-        assert torch.equal(torch.from_numpy(z_a), z_b.cpu())
-        assert torch.equal(torch.from_numpy(y_a), y_b.cpu())
-        assert torch.equal(torch.from_numpy(own_y), y_b.cpu())
+            assert sections == own_sections
+        assert torch.equal(z.cpu(), torch.from_numpy(own_z))
+        assert torch.equal(y.cpu(), torch.from_numpy(own_y))
+    streams = [(sections, height, width) for sections, *_ in coded]
+    on_device = engine.decode_many(streams, driver=driver)
+    for decoded in (on_device, model.engine.decode_many(streams)):
+        for (z, y, _), (_, own_z, own_y, _) in zip(decoded, same, strict=True):
+            assert torch.equal(torch.as_tensor(z).cpu(), torch.from_numpy(own_z))
+            assert torch.equal(torch.as_tensor(y).cpu(), torch.from_numpy(own_y))
 
 
 @pytest.mark.parametrize(("driver", "size"), [("persistent", (2, 2)), ("launch", (1, 2))])
@@ -104,11 +102,11 @@ def test_the_launches_of_a_decoder_are_captured_in_a_graph():
     model, height, width = random_model(JAHP, 64, 96), 19, 12
     engine = DeviceEngine(model.to_arrays(), model.z_tables, model.y_tables, torch.device("cuda"))
     z, y = latents_of(model, height, width, 1, 6)
-    z_bytes, y_bytes, _, wanted = engine.encode_many([z], [y], lanes=64)[0]
-    symbols, _ = engine.decode_many([z_bytes], [y_bytes], [(height, width)])[0]
+    sections, _, wanted, _ = engine.encode_many([Target(z, y)], lanes=64)[0]
+    symbols = engine.decode_many([(sections, height, width)])[0][0]
     features = engine._features(symbols[None].permute(0, 2, 3, 1).contiguous(), height, width)
     share = masked_context.hyper_share(features, engine._of_hyper)
-    streams = rans.open_streams([y_bytes], "cuda")
+    streams = rans.open_streams([sections[1]], "cuda")
     first = streams.states.clone(), streams.cursors.clone()
 
     def decode() -> torch.Tensor:
@@ -164,11 +162,13 @@ def test_damaged_sections_are_reported(models, device):
     model = models["context"]
     z, y = latents_of(model, 1, 2, 1, 6)
     engine = DeviceEngine(model.to_arrays(), model.z_tables, model.y_tables, device)
-    a, b, *_ = engine.encode_many([z], [y], lanes=64)[0]
+    (a, b), *_ = engine.encode_many([Target(z, y)], lanes=64)[0]
     with pytest.raises(CorruptStreamError):
-        engine.decode_many([a], [b[:-2]], [(1, 2)])
+        engine.decode_many([((a, b[:-2]), 1, 2)])
     with pytest.raises(CorruptStreamError, match="too few"):
-        engine.decode_many([a], [b], [(1 << 12, 1 << 12)])
+        engine.decode_many([((a, b), 1 << 12, 1 << 12)])
+    with pytest.raises(ValueError, match="decoded whole"):
+        engine.decode_many([((a, b), 1, 2)], groups=0)
 
 
 def test_the_driver_of_the_codec_is_the_same_engine(models, device):
@@ -176,22 +176,20 @@ def test_the_driver_of_the_codec_is_the_same_engine(models, device):
     z, y = latents_of(model, 1, 2, 3, 6)
     floats = z.double() / 64, y.double() / 64
     for zones in (zones_for(2.0), None):
-        sections, latents = drivers.encode(model, *floats, backend="triton", zones=zones)
-        assert sections == drivers.encode(model, *floats, backend="cpp", zones=zones)[0]
-    again = drivers.decode(model, sections, 1, 2, backend="triton")
+        ((sections, latents),) = drivers.encode_many(model, [Target(*floats, zones)], "triton")
+        assert sections == drivers.encode_many(model, [Target(*floats, zones)], "cpp")[0][0]
+    (again,) = drivers.decode_many(model, [(sections, 1, 2)], "triton")
     assert torch.equal(again.y.cpu(), latents.y.cpu())
-    with pytest.raises(ValueError, match="wavefront order only"):
-        drivers.decode(model, sections, 1, 2, order="raster", backend="triton")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_gpu_and_interpreter_an_explicit_request_is_an_error_and_auto_is_cpp():
     script = (
         "import torch\n"
-        "from fastlic.codec.drivers import choose_backend\n"
-        "from fastlic.ops.backends import require_triton, triton_lacks\n"
+        "from fastlic.codec.drivers import ENCODE\n"
+        "from fastlic.ops.backends import choose, require_triton\n"
         "from fastlic.errors import BackendUnavailable\n"
-        "assert choose_backend('auto') == 'cpp'\n"
+        "assert choose(ENCODE, 'auto', torch.device('cpu')) is ENCODE['cpp']\n"
         "try:\n    require_triton()\nexcept BackendUnavailable as error:\n    print(error)\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}

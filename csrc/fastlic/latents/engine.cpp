@@ -200,7 +200,7 @@ void Engine::decode(Sections sections, Size size, std::size_t groups, const Outp
   // Before the costly part: a damaged z is found out at once.
   decode_hyper(sections[0], size.hyper_positions(), model_.hyper_channels(), *model_.z_tables, out.z);
   run(model_, size, source, out, tools);
-  if (model_.wavefront || groups >= model_.groups.size()) source.finish();
+  if (groups >= std::max<std::size_t>(model_.groups.size(), 1)) source.finish();
 }
 
 void Engine::check_sizes(Sections sections, Size size) const {

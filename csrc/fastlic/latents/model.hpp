@@ -112,6 +112,7 @@ struct Model {
   nn::Thresholds thresholds;
   Buffer<std::int32_t> offsets;  // [rows of y's table]: how far symbols but 0 lie from their middle; or empty
   mlic::Tables tables;
+  bool residual = false;  // whether residual prediction stands between the symbols of y and y
   bool linear = false;  // attention whose cost grows with the map, not with its square
   std::size_t latent_channels = 0;
 

@@ -282,6 +282,7 @@ Model read_slices(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, 
   Model model = begin_model(read, std::move(z), std::move(y), "requantisers.z.input", "layers.hyper", kActivationBits,
                             kActivationBits);
   model.least_width = 2;
+  model.residual = true;
   model.tables = read_tables(read);
   model.linear = family == Family::mlic_plus_plus;
   const std::size_t m = model.hyper.back().outputs / 2;

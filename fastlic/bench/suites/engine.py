@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn as nn
 
@@ -24,6 +23,7 @@ from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.models import JAHP, MeanScaleHyperprior
 from fastlic.ops.backends import instruction_set
+from fastlic.ops.latents import Target
 
 WAYS = ("decode", "encode")
 # CompressAI's loop takes seconds an image and costs the same at every position: a quarter of the image shows its rate.
@@ -77,19 +77,21 @@ def latent_cases(wanted: Wanted) -> Iterator[Case]:
         if not names:
             continue
         codec = codec_of(M)
-        z, y, _ = codec.analyse(photo()).target
-        height, width = y.shape[1:]
-        fixed = [np.asarray(fixed_point(t).int()) for t in (z, y)]
-        sections = list(codec.entropy.engine.encode(*fixed)[:2])
+        target = codec.analyse(photo()).target
+        height, width = target.y.shape[1:]
+        engine = codec.entropy.engine
+        fixed = Target(*(fixed_point(t, torch.int32).numpy() for t in target[:2]))
+        sections = engine.encode_many([fixed])[0][0]
+        stream = sections, height, width
         runs: dict[str, Run] = {
-            "decode": partial(codec.entropy.engine.decode, *sections, height, width),
-            "encode": partial(codec.entropy.engine.encode, *fixed),
+            "decode": partial(engine.decode_many, [stream]),
+            "encode": partial(engine.encode_many, [fixed]),
         }
         others: dict[str, Run] = {}
         if peer == "reference":
             others = {
-                "decode": partial(drivers.decode, codec.entropy, sections, height, width, backend="reference"),
-                "encode": partial(drivers.encode, codec.entropy, z, y, backend="reference"),
+                "decode": partial(drivers.decode_many, codec.entropy, [stream], "reference"),
+                "encode": partial(drivers.encode_many, codec.entropy, [target], "reference"),
             }
         elif peer and not (others := compressai_loops(M)):
             continue

@@ -22,9 +22,10 @@ from fastlic.bench import board
 from fastlic.bench.gpu_timing import fastest, repeated, synchronise
 from fastlic.bench.lifelike import spreads
 from fastlic.bench.runner import Case
+from fastlic.entropy.passes import hyper_size
 from fastlic.entropy.scales import scale_levels, scale_thresholds
-from fastlic.entropy.schedule import hyper_size
 from fastlic.ops.codebook import codebook_nearest
+from fastlic.ops.latents import Target
 
 Wanted = Callable[[str], bool]
 Run = Callable[[], Any]
@@ -403,23 +404,25 @@ def decode_cases(wanted: Wanted) -> Iterator[Case]:
                 continue
             model, engine = device_model()
             z, y = latents(height, width)
-            z_bytes, y_bytes, z_wanted, y_wanted = engine.encode_many([z], [y], driver, 64)[0]
-            cpu = partial(model.engine.decode, z_bytes, y_bytes, height, width)
-            found = engine.decode_many([z_bytes], [y_bytes], [(height, width)], driver)[0]
-            note = same(found, [torch.from_numpy(a) for a in cpu()])
+            sections, z_wanted, y_wanted, _ = engine.encode_many([Target(z, y)], driver=driver, lanes=64)[0]
+            stream = sections, height, width
+            cpu = partial(model.engine.decode_many, [stream])
+            decode = partial(engine.decode_many, [stream], driver=driver)
+            found = decode()[0][:2]
+            note = same(found, [torch.from_numpy(a) for a in cpu()[0][:2]])
             same((z_wanted, y_wanted), found)
-            on_device = z.to(device()), y.to(device())
+            on_device = Target(z.to(device()), y.to(device()))
             runs = {
-                "decode": (partial(engine.decode_many, [z_bytes], [y_bytes], [(height, width)], driver), cpu),
+                "decode": (decode, cpu),
                 "encode": (
-                    partial(engine.encode_many, [on_device[0]], [on_device[1]], driver, 64),
-                    partial(model.engine.encode, z.numpy(), y.numpy()),
+                    partial(engine.encode_many, [on_device], driver=driver, lanes=64),
+                    partial(model.engine.encode_many, [Target(z.numpy(), y.numpy())]),
                 ),
             }
             for way, name in names.items():
                 if wanted(name):
                     run, peer = runs[way]
-                    yield symbol_case(name, run, y.numel(), peer, "C++, one core", f"{note}; {len(y_bytes)} bytes")
+                    yield symbol_case(name, run, y.numel(), peer, "C++, one core", f"{note}; {len(sections[1])} bytes")
     yield from compressai_cases(wanted)
 
 

@@ -20,14 +20,15 @@ from torch import Tensor
 from fastlic.bench import memory, peers
 from fastlic.bench.lifelike import lifelike_mlic, photo
 from fastlic.bench.runner import Case, Run, Wanted, chosen, one_thread
-from fastlic.codec import mlic_drivers, mlicpp_official
+from fastlic.codec import drivers, mlicpp_official
 from fastlic.entropy.mlic.convert import convert
 from fastlic.entropy.mlic.model import IntegerMLIC
-from fastlic.entropy.schedule import Latents
+from fastlic.entropy.passes import Latents
 from fastlic.models import MLICPlus, MLICPlusPlus
 from fastlic.models.layers import channels_last
 from fastlic.models.mlic.checkerboard import anchors, others
 from fastlic.ops.compressai_rans import CompressAiDecoder, CompressAiTables
+from fastlic.ops.latents import Target
 
 OFFICIAL = "plain torch, official formulation"
 LARGE = (1440, 2048)
@@ -61,7 +62,7 @@ def decoding_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]
     with torch.no_grad():
         y = floats.g_a(image)
         pair = (floats.hyper_analysis(y)[0], y[0])
-    ((sections, latents),) = mlic_drivers.encode_many(integers, [pair])
+    ((sections, latents),) = drivers.encode_many(integers, [Target(*pair)])
     stream = (sections, *y.shape[2:])
     official = OfficialDecoder(floats)
     coder = "CompressAI's coder" if official.coder is not None else "fastlic's coder for CompressAI's format"
@@ -73,18 +74,18 @@ def decoding_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]
         return (decoded.y.double() / 64).float()[None].contiguous(memory_format=torch.channels_last)
 
     def whole() -> Any:
-        return synthesis(latent(mlic_drivers.decode_many(integers, [stream])[0]))
+        return synthesis(latent(drivers.decode_many(integers, [stream])[0]))
 
     y_hat = latent(latents)
     runs: dict[str, tuple[Run, Run, str, str]] = {
         "entropy": (
-            lambda: mlic_drivers.decode_many(integers, [stream]),
+            lambda: drivers.decode_many(integers, [stream]),
             lambda: official.decode(*theirs),
             OFFICIAL,
             f"{coder} in the peer; {sum(len(s) for s in sections)} bytes",
         ),
         "encode": (
-            lambda: mlic_drivers.encode_many(integers, [pair]),
+            lambda: drivers.encode_many(integers, [Target(*pair)]),
             lambda: official.encode(pair),
             OFFICIAL,
             "",

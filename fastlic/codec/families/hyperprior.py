@@ -13,18 +13,17 @@ from torch import Tensor
 
 from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
-from fastlic.codec.drivers import Target
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
-from fastlic.entropy.coded import coded_by_channel
 from fastlic.entropy.convert import convert
-from fastlic.entropy.fitting import coded_symbols
-from fastlic.entropy.fixed import MEAN_BITS, fixed_point
+from fastlic.entropy.fitting import symbols_of
+from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
+from fastlic.entropy.passes import Latents
 from fastlic.entropy.rate import float_bits, table_bits
-from fastlic.entropy.schedule import HYPER_STRIDE, Latents
 from fastlic.entropy.zones import worth_at, zones_for
 from fastlic.models import JAHP, Hyperprior, MeanScaleHyperprior, ScaleHyperprior
 from fastlic.models.sizes import build, check_config
+from fastlic.ops.latents import HYPER_STRIDE, Target
 
 LATENT_STRIDE = 16  # image pixels per latent position
 
@@ -97,16 +96,13 @@ class HyperpriorCoder(FamilyCoder[Target, Latents]):
     def encode_many(
         self, analysed: Sequence[Target], backend: Backend, threads: int
     ) -> list[tuple[list[bytes], Latents]]:
-        latents = [(z, y) for z, y, _ in analysed]
-        return drivers.encode_many(
-            self.entropy, latents, backend=backend, threads=threads, zones=drivers.zones_of(analysed)
-        )
+        return drivers.encode_many(self.entropy, analysed, backend, threads)
 
     def decode_many(
         self, streams: Sequence[tuple[Sections, Size]], backend: Backend, threads: int, preview: Preview
     ) -> list[Latents]:
         sized = [(sections, -(-h // LATENT_STRIDE), -(-w // LATENT_STRIDE)) for sections, (h, w) in streams]
-        return drivers.decode_many(self.entropy, sized, backend=backend, threads=threads)
+        return drivers.decode_many(self.entropy, sized, backend, threads)
 
     def synthesise(
         self, parts: Transforms, latents: Latents, quality: float | None, size: Size, preview: Preview
@@ -119,15 +115,13 @@ class HyperpriorCoder(FamilyCoder[Target, Latents]):
         return x[0, :, : size[0], : size[1]]
 
     def sections_needed(self, preview: Preview) -> int:
-        return drivers.SECTIONS
+        return self.entropy.sections
 
     def named(self, latents: Latents) -> dict[str, Tensor]:
-        return {"z": latents.z, "y": latents.y}
+        return latents.named()
 
     def symbols(self, analysed: Target) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        z, y = fixed_point(analysed.z), fixed_point(analysed.y)
-        of_y = coded_symbols(self.entropy, z, y, analysed.zones)
-        return {"z": coded_by_channel(z, self.entropy.z_median), "y": of_y}
+        return symbols_of(self.entropy, analysed)
 
     def estimate(self, latents: Latents) -> dict[str, float]:
         y_bits, z_bits = float_bits(self.model, latents) if self.model else table_bits(self.entropy, latents)

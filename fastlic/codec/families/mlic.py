@@ -11,21 +11,21 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastlic.codec import mlic_drivers
+from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
-from fastlic.codec.drivers import Target, zones_of
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
 from fastlic.codec.families.hyperprior import widest_map
-from fastlic.codec.mlic_drivers import MlicLatents
-from fastlic.entropy.coded import coded_by_channel
-from fastlic.entropy.fixed import MEAN_BITS, fixed_point
-from fastlic.entropy.mlic.convert import coded_symbols, convert
+from fastlic.entropy.fitting import symbols_of
+from fastlic.entropy.fixed import MEAN_BITS
+from fastlic.entropy.mlic.convert import convert
 from fastlic.entropy.mlic.model import IntegerMLIC
-from fastlic.entropy.mlic.rate import float_bits, table_bits
-from fastlic.entropy.schedule import HYPER_STRIDE
+from fastlic.entropy.mlic.rate import float_bits
+from fastlic.entropy.passes import Latents
+from fastlic.entropy.rate import table_bits
 from fastlic.entropy.zones import worth_at, zones_for
 from fastlic.models.mlic import MLIC, MLICPlus, MLICPlusPlus
 from fastlic.models.sizes import build, check_config
+from fastlic.ops.latents import HYPER_STRIDE, Target
 
 LATENT_STRIDE = 16  # image pixels per latent position
 # The checkerboard needs both its colours: an even number of columns gives every row some of each.
@@ -46,8 +46,8 @@ def latent_size(size: Size) -> tuple[int, int]:
     return rows, 2 * columns
 
 
-class MlicCoder(FamilyCoder[Target, MlicLatents]):
-    """See :class:`FamilyCoder`. The entropy model is :class:`IntegerMLIC`; ``mlic_drivers`` runs it."""
+class MlicCoder(FamilyCoder[Target, Latents]):
+    """See :class:`FamilyCoder`. The entropy model is :class:`IntegerMLIC`; ``drivers`` runs it."""
 
     models: ClassVar[Mapping[str, type[MLICPlusPlus]]] = {cls.family: cls for cls in (MLIC, MLICPlus, MLICPlusPlus)}
     deciding = ("g_s.*", "gain.log_inverse")
@@ -106,18 +106,17 @@ class MlicCoder(FamilyCoder[Target, MlicLatents]):
 
     def encode_many(
         self, analysed: Sequence[Target], backend: Backend, threads: int
-    ) -> list[tuple[list[bytes], MlicLatents]]:
-        latents = [(z, y) for z, y, _ in analysed]
-        return mlic_drivers.encode_many(self.entropy, latents, backend, threads, zones_of(analysed))
+    ) -> list[tuple[list[bytes], Latents]]:
+        return drivers.encode_many(self.entropy, analysed, backend, threads)
 
     def decode_many(
         self, streams: Sequence[tuple[Sections, Size]], backend: Backend, threads: int, preview: Preview
-    ) -> list[MlicLatents]:
+    ) -> list[Latents]:
         sized = [(sections, *latent_size(size)) for sections, size in streams]
-        return mlic_drivers.decode_many(self.entropy, sized, backend, threads, preview.get("slices"))
+        return drivers.decode_many(self.entropy, sized, backend, threads, preview.get("slices"))
 
     def synthesise(
-        self, parts: Transforms, latents: MlicLatents, quality: float | None, size: Size, preview: Preview
+        self, parts: Transforms, latents: Latents, quality: float | None, size: Size, preview: Preview
     ) -> Tensor:
         device = next(parts.g_s.parameters()).device
         y = (latents.y.to(device).double() / 2**MEAN_BITS).float()[None]
@@ -127,23 +126,19 @@ class MlicCoder(FamilyCoder[Target, MlicLatents]):
         return x[0, :, : size[0], : size[1]]
 
     def sections_needed(self, preview: Preview) -> int:
-        return mlic_drivers.SECTIONS
+        return self.entropy.sections
 
-    def named(self, latents: MlicLatents) -> dict[str, Tensor]:
-        return {"z": latents.z, "y": latents.y, "symbols": latents.symbols}
+    def named(self, latents: Latents) -> dict[str, Tensor]:
+        return latents.named()
 
     def symbols(self, analysed: Target) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        z, y = fixed_point(analysed.z), fixed_point(analysed.y)
-        medians = self.entropy.numbers["z.median"]
-        centred = z - torch.from_numpy(medians.astype(np.int64))[:, None, None]
-        of_y = coded_symbols(self.entropy, centred, y, analysed.zones)
-        return {"z": coded_by_channel(z, medians), "y": of_y}
+        return symbols_of(self.entropy, analysed)
 
-    def estimate(self, latents: MlicLatents) -> dict[str, float]:
+    def estimate(self, latents: Latents) -> dict[str, float]:
         if self.model is not None:
-            y_bits, z_bits = float_bits(self.model, self.entropy, latents, latents.symbols)
+            y_bits, z_bits = float_bits(self.model, self.entropy, latents)
         else:
-            y_bits, z_bits = table_bits(self.entropy, latents.z, latents.symbols)
+            y_bits, z_bits = table_bits(self.entropy, latents)
         return {"bits": y_bits + z_bits, "y_bits": y_bits, "z_bits": z_bits}
 
 

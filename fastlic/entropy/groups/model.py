@@ -26,8 +26,9 @@ from fastlic.entropy.arrays import names_of, tables_of
 from fastlic.entropy.checkerboard.functions import Tables
 from fastlic.entropy.checkerboard.layers import Layer
 from fastlic.entropy.fixed import Requantiser, reconstruct
+from fastlic.entropy.groups.schedule import groups_schedule
+from fastlic.entropy.passes import LatentModel, Schedule
 from fastlic.forks import cached_property
-from fastlic.ops.groups_engine import GroupsEngine
 from fastlic.ops.rans import CdfTables
 
 _WHOLE = 2  # what is stored in place of a parity
@@ -52,7 +53,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class IntegerGroups:
+class IntegerGroups(LatentModel):
     """Integer parameters of one model.
 
     Attributes:
@@ -66,6 +67,8 @@ class IntegerGroups:
         requantisers: ``z.input`` and ``y.input``, from latents to activations.
     """
 
+    kind = "groups"
+
     groups: tuple[Group, ...]
     z_tables: CdfTables
     y_tables: CdfTables
@@ -75,10 +78,9 @@ class IntegerGroups:
     layers: Mapping[str, Layer]
     requantisers: Mapping[str, Requantiser]
 
-    @cached_property
-    def engine(self) -> GroupsEngine:
-        """The fused C++ twin of this model, validated and packed at first use."""
-        return GroupsEngine(self.to_arrays(), self.z_tables, self.y_tables)
+    def schedule(self, height: int, width: int) -> Schedule:
+        """Passes for a latent of height x width; each is a section of its own."""
+        return groups_schedule(self, height, width)
 
     @property
     def hyper_channels(self) -> int:
@@ -95,9 +97,23 @@ class IntegerGroups:
         """How many sections y has: one for each pass."""
         return sum(group.passes for group in self.groups)
 
+    @property
+    def sections(self) -> int:
+        """Sections of a stream: z's, and one for each pass over y."""
+        return 1 + self.passes
+
+    def counts(self, height: int, width: int) -> list[int]:
+        """Symbols of each section; either colour of a checkerboard has half of the positions, rounded up or down."""
+        of_z = super().counts(height, width)[0]
+        return [of_z, *(height * width // g.passes * g.channels for g in self.groups for _ in range(g.passes))]
+
     def first_channel(self, index: int) -> int:
         """Where group ``index`` begins in the latent."""
         return sum(group.channels for group in self.groups[:index])
+
+    def known_channels(self, groups: int) -> int:
+        """Channels of y in the first ``groups`` groups."""
+        return self.first_channel(groups)
 
     @property
     def analyses(self) -> bool:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from fastlic.entropy.checkerboard.passes import Pass, Schedule
 from fastlic.entropy.fixed import reconstruct
-from fastlic.entropy.groups.model import IntegerGroups
-from fastlic.entropy.schedule import Latents, hyper_size
+from fastlic.entropy.passes import Latents, Pass, Schedule, hyper_pass
 from fastlic.models.mlic.checkerboard import positions
+
+if TYPE_CHECKING:
+    from fastlic.entropy.groups.model import IntegerGroups
 
 
 def groups_schedule(model: IntegerGroups, height: int, width: int) -> Schedule:
-    """Passes for a latent of height x width; each is a section of its own, z's is 0.
-
-    The driver answers each with int64 symbols shaped like ``indexes``.
-    """
-    n = model.hyper_channels
-    rows, columns = hyper_size(height, width)
-    by_channel = torch.arange(n, dtype=torch.uint8).expand(rows * columns, n)
-    answer = yield Pass(0, torch.arange(rows * columns), (0, n), by_channel, None)
-    z = answer.reshape(rows, columns, n).permute(2, 0, 1)
-
+    """Passes for a latent of height x width; each is a section of its own."""
+    z = yield from hyper_pass(model.hyper_channels, height, width)
     hyper = model.hyper_features(z, height, width)
     y = torch.zeros(model.latent_channels, height, width, dtype=torch.int64)
     decoded: list[Tensor] = []  # activations of finished groups

@@ -27,9 +27,8 @@ from fastlic.entropy.checkerboard.functions import (
     epsilon_of,
 )
 from fastlic.entropy.checkerboard.layers import PLAIN, SHUFFLED, TRANSPOSED, Layer
-from fastlic.entropy.coded import coded_by
 from fastlic.entropy.convert import bottleneck_tables, latents_of
-from fastlic.entropy.fitting import fit_tables
+from fastlic.entropy.fitting import coded_symbols, fit_tables
 from fastlic.entropy.fixed import (
     ACTIVATION_BITS,
     ACTIVATION_LIMIT,
@@ -41,7 +40,7 @@ from fastlic.entropy.fixed import (
     fixed_point,
 )
 from fastlic.entropy.mlic.model import IntegerMLIC
-from fastlic.entropy.mlic.schedule import ANCHORS, EARLY, OTHERS, mlic_schedule
+from fastlic.entropy.mlic.schedule import ANCHORS, EARLY, OTHERS
 from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.entropy.zones import zones_for
 from fastlic.models.layers import LEAKY_SLOPE
@@ -353,14 +352,5 @@ def _coded(
     model: MLICPlusPlus, integers: IntegerMLIC, images: Sequence[Tensor]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(scale indexes, symbols) of every image at every quality, as the integer path codes them."""
-    medians = torch.from_numpy(integers.numbers["z.median"].astype(np.int64))[:, None, None]
     for y, worth in latents_of(model, images):
-        z = fixed_point(model.hyper_analysis(y)[0]) - medians
-        yield coded_symbols(integers, z, fixed_point(y[0]), zones_for(worth))
-
-
-def coded_symbols(
-    integers: IntegerMLIC, z: Tensor, y: Tensor, zones: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """(scale indexes, symbols) of one image's y, both [n]: fastlic.entropy.coded."""
-    return coded_by(mlic_schedule(integers, *y.shape[1:]), z, y, zones)
+        yield coded_symbols(integers, fixed_point(model.hyper_analysis(y)[0]), fixed_point(y[0]), zones_for(worth))

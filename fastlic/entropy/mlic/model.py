@@ -26,11 +26,12 @@ from fastlic.entropy.checkerboard.functions import (
 )
 from fastlic.entropy.checkerboard.layers import Layer
 from fastlic.entropy.fixed import Requantiser, reconstruct
+from fastlic.entropy.mlic.schedule import mlic_schedule
+from fastlic.entropy.passes import LatentModel, Schedule
 from fastlic.forks import cached_property
 from fastlic.models.mlic.attention import HEADS_INTRA, LOCAL_REACH
 from fastlic.models.mlic.checkerboard import anchor_mask, positions
 from fastlic.models.mlic.local import HEADS, TOKENS, WINDOW, relative_position_index
-from fastlic.ops.mlic_engine import MlicEngine
 from fastlic.ops.rans import CdfTables
 
 FAMILIES = ("mlic", "mlic+", "mlic++")
@@ -40,7 +41,7 @@ _BLOCK_SCORES = 1 << 20  # scores of softmax attention worked on at once
 
 
 @dataclass(frozen=True)
-class IntegerMLIC:
+class IntegerMLIC(LatentModel):
     """Integer parameters of one model of the family.
 
     Attributes:
@@ -54,6 +55,8 @@ class IntegerMLIC:
             ``local.<slice>.bias`` int32 [2, 81] in units of 2^-8; ``local.<slice>.epsilon`` int32 [2].
     """
 
+    kind = "slices"
+
     family: str
     slices: int
     z_tables: CdfTables
@@ -63,17 +66,21 @@ class IntegerMLIC:
     requantisers: Mapping[str, Requantiser]
     numbers: Mapping[str, np.ndarray]
 
-    @cached_property
-    def engine(self) -> MlicEngine:
-        """The fused C++ twin of this model, validated and packed at first use."""
-        return MlicEngine(self.to_arrays(), self.z_tables, self.y_tables, self.slices)
+    def schedule(self, height: int, width: int) -> Schedule:
+        """Passes for a latent of height x width, 2 or more positions."""
+        return mlic_schedule(self, height, width)
 
     # ---- sizes
 
     @property
+    def z_median(self) -> np.ndarray:
+        """int32 [N] in units of 2^-6."""
+        return self.numbers["z.median"]
+
+    @property
     def hyper_channels(self) -> int:
         """N, channels of z."""
-        return len(self.numbers["z.median"])
+        return len(self.z_median)
 
     @property
     def latent_channels(self) -> int:
@@ -84,6 +91,10 @@ class IntegerMLIC:
     def slice_channels(self) -> int:
         """Channels of one slice."""
         return self.latent_channels // self.slices
+
+    def known_channels(self, groups: int) -> int:
+        """Channels of y in the first ``groups`` slices."""
+        return min(groups, self.slices) * self.slice_channels
 
     @property
     def linear(self) -> bool:
@@ -111,7 +122,7 @@ class IntegerMLIC:
 
     def hyper_features(self, z: Tensor, height: int, width: int) -> Tensor:
         """h_s: z symbols int64 [N, h/4, w/4] -> activations [2M, height, width]; z covers whole 4x4 cells."""
-        median = torch.from_numpy(self.numbers["z.median"].astype(np.int64)).to(z.device)
+        median = torch.from_numpy(self.z_median.astype(np.int64)).to(z.device)
         x = self._requantise("z.input", reconstruct(z.permute(1, 2, 0), median).permute(2, 0, 1))
         return self.stack("hyper", x)[:, :height, :width]
 

@@ -18,12 +18,12 @@ from compressai.latent_codecs import (
 from torch import Tensor
 
 from fastlic import config
-from fastlic.codec import groups_drivers as drivers
+from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
 from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.groups.convert import GroupNetworks, Networks, convert_groups
 from fastlic.entropy.groups.model import Group, IntegerGroups
-from fastlic.entropy.schedule import HYPER_STRIDE, Latents
+from fastlic.entropy.passes import Latents
 from fastlic.integrations.compressai import native_stream
 from fastlic.integrations.compressai.claims import hyper_shape, lists_of_strings
 from fastlic.integrations.compressai.integers import (
@@ -37,6 +37,7 @@ from fastlic.integrations.compressai.integers import (
 )
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import state_of
+from fastlic.ops.latents import HYPER_STRIDE, Target
 
 _PARITY = {"even": 0, "odd": 1}
 
@@ -284,21 +285,21 @@ class GroupsCoder(IntegerCoder):
         """
         if self.integers.analyses and all(n % HYPER_STRIDE == 0 for n in y.shape[2:]):
             maps = list(y.detach().float().cpu())
-            pairs = drivers.analyse_many(self.integers, maps, self.settings.backend, self.settings.threads)
-            return self._encoded(y, pairs, torch.Size(n // HYPER_STRIDE for n in y.shape[2:]))
+            targets = drivers.analyse_many(self.integers, maps, self.settings.backend, self.settings.threads)
+            return self._encoded(y, targets, torch.Size(n // HYPER_STRIDE for n in y.shape[2:]))
         z = h_a(y)
         if tuple(y.shape[2:]) != tuple(HYPER_STRIDE * n for n in z.shape[2:]):
             raise ValueError(
                 f"the latent is {tuple(y.shape[2:])}, its hyper latent {tuple(z.shape[2:])}: pad images to multiples "
                 f"of {IMAGE_STRIDE} (compressai.ops.compute_padding)"
             )
-        pairs = [(a.float().cpu(), b.float().cpu()) for a, b in zip(z.detach(), y.detach(), strict=True)]
-        return self._encoded(y, pairs, z.shape[2:])
+        targets = [Target(a.float().cpu(), b.float().cpu()) for a, b in zip(z.detach(), y.detach(), strict=True)]
+        return self._encoded(y, targets, z.shape[2:])
 
     def _encoded(
-        self, y: Tensor, pairs: list[tuple[Tensor, Tensor]], size: torch.Size
+        self, y: Tensor, targets: list[Target], size: torch.Size
     ) -> tuple[list[list[bytes]], Tensor, torch.Size]:
-        coded = drivers.encode_many(self.integers, pairs, self.settings.backend, self.settings.threads)
+        coded = drivers.encode_many(self.integers, targets, self.settings.backend, self.settings.threads)
         order = [*range(1, 1 + self.integers.passes), 0]
         strings = [[native_stream.wrap(sections[i], self._check) for sections, _ in coded] for i in order]
         return strings, _floats([latents for _, latents in coded], y), size

@@ -24,7 +24,7 @@ from fastlic.entropy.convert_variable import VariableNetworks, convert_variable
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
-from fastlic.entropy.schedule import HYPER_STRIDE, Latents
+from fastlic.entropy.passes import Latents
 from fastlic.entropy.variable import VariableRateModel
 from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.files import write_whole
@@ -35,6 +35,7 @@ from fastlic.integrations.compressai.tables import versions
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.layers import CONTEXT_KERNEL, MaskedConv2d
 from fastlic.models.state_files import read_tensors
+from fastlic.ops.latents import HYPER_STRIDE, Target
 from fastlic.ops.rans import crc32c
 
 IMAGE_STRIDE = 64  # of z
@@ -279,8 +280,8 @@ class IntegerCoder:
         if rate is not None:
             y, z = y * rate.gain, z / self._hyper_step(rate)
         integers, settings = self._at(rate), self.settings
-        pairs = list(zip(z, y, strict=True))
-        coded = drivers.encode_many(integers, pairs, backend=settings.backend, threads=settings.threads)
+        targets = list(map(Target, z, y))
+        coded = drivers.encode_many(integers, targets, settings.backend, settings.threads)
         check = self._check_at(rate)
         strings = [[native_stream.wrap(sections[i], check) for sections, _ in coded] for i in (1, 0)]
         return strings[0], strings[1], _latents([latents for _, latents in coded], y, rate)
@@ -302,7 +303,7 @@ class IntegerCoder:
             for pair in zip(z_strings, y_strings, strict=True)
         ]
         integers, settings = self._at(rate), self.settings
-        decoded = drivers.decode_many(integers, streams, backend=settings.backend, threads=settings.threads)
+        decoded = drivers.decode_many(integers, streams, settings.backend, settings.threads)
         return _latents(decoded, torch.empty(0, integers.latent_channels, height, width), rate)
 
     def _hyper_step(self, rate: CodingRate) -> float:
