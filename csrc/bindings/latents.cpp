@@ -15,7 +15,7 @@
 #include "array_refs.hpp"
 #include "arrays.hpp"
 #include "fastlic/latents/engine.hpp"
-#include "fastlic/mlic/attention.hpp"
+#include "fastlic/attention/attention.hpp"
 #include "fastlic/parallel.hpp"
 #include "registry.hpp"
 
@@ -210,9 +210,9 @@ Int16s context_of(const Engine& engine, const Int32s& map, std::size_t channels,
   std::fill_n(out.mutable_data(), out.size(), std::int16_t{0});  // what is not written stays so
   const nn::Target target{out.mutable_data(), columns, h, w};
   const auto unlocked = Call().unlock();
-  mlic::Workspace work;
+  attention::Workspace work;
   Team team(threads.count);
-  f(values, target, work, mlic::tools_for(active_isa(), engine.model().tables, team));
+  f(values, target, work, attention::tools_for(active_isa(), engine.model().tables, team));
   return out;
 }
 
@@ -223,7 +223,7 @@ Int16s local_context(const Engine& engine, std::size_t group, const Int32s& late
   const std::size_t channels = engine.model().groups[group].channels;
   return context_of(engine, latent, channels, net.proj.columns(), threads,
                     [&](const auto& values, const auto& out, auto& work, const auto& tools) {
-                      mlic::local_context(net, {values.data(), channels, channels}, out, work, tools);
+                      attention::local_context(net, {values.data(), channels, channels}, out, work, tools);
                     });
 }
 
@@ -241,7 +241,7 @@ Int16s inter_context(const Engine& engine, std::size_t group, const Int32s& deco
                         rows[i / channels * block + i % channels] = static_cast<std::int16_t>(values[i]);
                       }
                       const nn::Source source{rows.data(), group * block, out.height, out.width};
-                      mlic::inter_context(net, engine.model().linear, source, out, work, tools);
+                      attention::inter_context(net, engine.model().linear, source, out, work, tools);
                     });
 }
 

@@ -18,7 +18,7 @@
 #include "fastlic/codebook/codebook.hpp"
 #include "fastlic/engine/engine.hpp"
 #include "fastlic/gdn.hpp"
-#include "fastlic/mlic/engine.hpp"
+#include "fastlic/attention/engine.hpp"
 #include "fastlic/parallel.hpp"
 
 namespace {
@@ -122,8 +122,8 @@ void run_engine(const Arrays& from) {
 }
 
 void run_slices(const Arrays& from) {
-  const mlic::Engine engine(from.arrays, from.tables("z.tables"), from.tables("y.tables"));
-  const mlic::Size size{8, 12};
+  const attention::Engine engine(from.arrays, from.tables("z.tables"), from.tables("y.tables"));
+  const attention::Size size{8, 12};
   const auto& model = engine.model();
   const std::size_t hyper = size.hyper_height() * size.hyper_width() * model.hyper_channels();
   const std::size_t latent = size.height * size.width * model.latent_channels();
@@ -133,7 +133,7 @@ void run_slices(const Arrays& from) {
         std::vector<std::int32_t> z_seen(hyper), y_seen(latent), symbols(latent);
         return engine.encode({z.data(), y.data()}, size, {z_seen.data(), y_seen.data(), symbols.data()}, threads);
       },
-      [&](const mlic::Engine::Encoded& sections, unsigned threads) {
+      [&](const attention::Engine::Encoded& sections, unsigned threads) {
         std::vector<std::int32_t> z_seen(hyper), y_seen(latent), symbols(latent);
         engine.decode(sections.z, sections.y, size, model.slices.size(),
                       {z_seen.data(), y_seen.data(), symbols.data()}, threads);

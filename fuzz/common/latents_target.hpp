@@ -20,7 +20,7 @@ inline Latents decoded(const latents::Engine& engine, const Sections& sections, 
   } catch (const CorruptStream&) {
     return {};
   }
-  for (const std::int32_t value : out.y) require(std::abs(value) <= nn::kLatentLimit + mlic::kResidueLimit);
+  for (const std::int32_t value : out.y) require(std::abs(value) <= nn::kLatentLimit + attention::kResidueLimit);
   return out;
 }
 

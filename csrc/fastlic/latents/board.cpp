@@ -74,7 +74,7 @@ class Board {
     const View anchors = anchors_.shape(size_.height, size_.width, group().channels);
     for (std::size_t r = 0; r < size_.height; ++r) {
       for (std::size_t c = 0; c < size_.width; ++c) {
-        const bool anchor = (r + c) % 2 == mlic::kAnchors.parity;
+        const bool anchor = (r + c) % 2 == attention::kAnchors.parity;
         std::copy_n(block(step.previous).at(r, c), others.stride, (anchor ? anchors : others).at(r, c));
         std::fill_n((anchor ? others : anchors).at(r, c), others.stride, std::int16_t{0});
       }
@@ -84,7 +84,7 @@ class Board {
   }
 
   void take(const LocalContext& step) {
-    const mlic::Latents latents{run_.out.y + group().first, run_.model.latent_channels, group().channels};
+    const attention::Latents latents{run_.out.y + group().first, run_.model.latent_channels, group().channels};
     local_context(step.net, latents, block(step.to), work_, run_.tools);
   }
 
@@ -168,7 +168,7 @@ class Board {
   Buffer<std::int16_t> rows_;  // [positions][model.row]
   Buffer<std::int32_t> head_;  // of the pass in flight
   Plane packed_, others_, anchors_, residue_, scratch_[2];
-  mlic::Workspace work_;
+  attention::Workspace work_;
 };
 
 }  // namespace

@@ -99,7 +99,7 @@ class DecoderSource final : public SymbolSource {
   Buffer<std::uint8_t> indexes_;
 };
 
-void run(const Model& model, Size size, SymbolSource& source, const Outputs& out, const mlic::Tools& tools) {
+void run(const Model& model, Size size, SymbolSource& source, const Outputs& out, const attention::Tools& tools) {
   nn::Plane x;
   const nn::Target input = x.shape(size.hyper_height(), size.hyper_width(), model.hyper_channels());
   nn::hyper_input(out.z, model.z_median, model.z_input, input, tools);
@@ -107,7 +107,7 @@ void run(const Model& model, Size size, SymbolSource& source, const Outputs& out
   model.wavefront ? run_wavefront(run, x.source()) : run_board(run, x.source());
 }
 
-mlic::Tools tools_for(const Model& model, Team& team) { return mlic::tools_for(active_isa(), model.tables, team); }
+attention::Tools tools_for(const Model& model, Team& team) { return attention::tools_for(active_isa(), model.tables, team); }
 
 }  // namespace
 
@@ -143,7 +143,7 @@ void Run::activate(std::size_t position, std::size_t first, std::size_t channels
 void Engine::analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned threads) const {
   if (model_.analysis.empty()) throw std::invalid_argument("this model has no analysis of y");
   Team team(threads);
-  const mlic::Tools tools = tools_for(model_, team);
+  const attention::Tools tools = tools_for(model_, team);
   const std::size_t n = model_.hyper_channels(), m = model_.latent_channels;
   check_latents(y, size.positions() * m);
   nn::Plane x, scratch[2];
@@ -164,7 +164,7 @@ void Engine::analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned
 
 std::vector<Bytes> Engine::encode(const Target& target, Size size, const Outputs& out, unsigned threads) const {
   Team team(threads);
-  const mlic::Tools tools = tools_for(model_, team);
+  const attention::Tools tools = tools_for(model_, team);
   check_and_round(target, size, out.z);
   EncoderSource source(target, size.positions(), model_.latent_channels, tools.kernels);
   run(model_, size, source, out, tools);
@@ -176,7 +176,7 @@ std::vector<Bytes> Engine::encode(const Target& target, Size size, const Outputs
 
 Engine::Symbols Engine::symbols(const Target& target, Size size, unsigned threads) const {
   Team team(threads);
-  const mlic::Tools tools = tools_for(model_, team);
+  const attention::Tools tools = tools_for(model_, team);
   Buffer<std::int32_t> z(size.hyper_positions() * model_.hyper_channels());
   Buffer<std::int32_t> y(size.positions() * model_.latent_channels);
   check_and_round(target, size, z.data());
@@ -195,7 +195,7 @@ void Engine::check_and_round(const Target& target, Size size, std::int32_t* z_sy
 void Engine::decode(Sections sections, Size size, std::size_t groups, const Outputs& out, unsigned threads) const {
   check_sizes(sections, size);
   Team team(threads);
-  const mlic::Tools tools = tools_for(model_, team);
+  const attention::Tools tools = tools_for(model_, team);
   DecoderSource source(sections, *model_.y_tables, groups);
   // Before the costly part: a damaged z is found out at once.
   decode_hyper(sections[0], size.hyper_positions(), model_.hyper_channels(), *model_.z_tables, out.z);

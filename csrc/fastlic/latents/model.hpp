@@ -11,14 +11,14 @@
 
 #include "fastlic/cdf_tables.hpp"
 #include "fastlic/latents/colour.hpp"
-#include "fastlic/mlic/model.hpp"
+#include "fastlic/attention/model.hpp"
 #include "fastlic/nn/layer.hpp"
 #include "fastlic/nn/reader.hpp"
 
 namespace fastlic::latents {
 
-using mlic::Attention;
-using mlic::LocalAttention;
+using attention::Attention;
+using attention::LocalAttention;
 using nn::Buffer;
 using nn::Layer;
 using nn::padded;
@@ -111,7 +111,7 @@ struct Model {
   Stack analysis;
   nn::Thresholds thresholds;
   Buffer<std::int32_t> offsets;  // [rows of y's table]: how far symbols but 0 lie from their middle; or empty
-  mlic::Tables tables;
+  attention::Tables tables;
   bool residual = false;  // whether residual prediction stands between the symbols of y and y
   bool linear = false;  // attention whose cost grows with the map, not with its square
   std::size_t latent_channels = 0;

@@ -7,12 +7,12 @@
 #include <cstdlib>
 
 #include "fastlic/latents/model.hpp"
-#include "fastlic/mlic/attention.hpp"
+#include "fastlic/attention/attention.hpp"
 
 namespace fastlic::latents {
 namespace {
 
-using namespace mlic;
+using namespace attention;
 using nn::ArrayReader;
 using nn::ArrayRef;
 using nn::Block;
@@ -118,9 +118,9 @@ LocalAttention read_local(const Reader& read, const std::string& name, std::size
   return out;
 }
 
-mlic::Tables read_tables(const Reader& read) {
+attention::Tables read_tables(const Reader& read) {
   const ArrayReader& reader = read.arrays();
-  mlic::Tables out;
+  attention::Tables out;
   const auto exp = reader.int32s("tables.exp");
   require(exp.size() >= 2 && exp.size() <= (1 << 20) && exp.front() >= 1 && exp.back() == 0, "tables.exp",
           "must fall from above 0 to 0");

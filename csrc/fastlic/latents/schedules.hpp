@@ -6,7 +6,7 @@
 #include <span>
 
 #include "fastlic/latents/engine.hpp"
-#include "fastlic/mlic/attention.hpp"
+#include "fastlic/attention/attention.hpp"
 
 namespace fastlic::latents {
 
@@ -32,7 +32,7 @@ struct Run {
   const Size size;
   SymbolSource& source;
   const Outputs& out;
-  const mlic::Tools& tools;
+  const attention::Tools& tools;
 
   // head: [n][stride], scales then means of the pass. Leaves its latents in out.y, and its symbols where they are asked.
   void code(const Pass& pass, const std::int32_t* head, std::size_t stride) const;

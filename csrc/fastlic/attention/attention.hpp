@@ -3,10 +3,10 @@
 
 #include "fastlic/latents/colour.hpp"
 #include "fastlic/nn/convolve.hpp"
-#include "fastlic/mlic/kernels.hpp"
-#include "fastlic/mlic/model.hpp"
+#include "fastlic/attention/kernels.hpp"
+#include "fastlic/attention/model.hpp"
 
-namespace fastlic::mlic {
+namespace fastlic::attention {
 
 using nn::Plane;
 using nn::Source;
@@ -49,4 +49,4 @@ struct Latents {
 void local_context(const LocalAttention& net, const Latents& latents, const Target& out, Workspace& work,
                    const Tools& tools);
 
-}  // namespace fastlic::mlic
+}  // namespace fastlic::attention

@@ -1,5 +1,5 @@
 // The kernels of attention, for each instruction set (simd/for_each_target.hpp).
-namespace fastlic::mlic {
+namespace fastlic::attention {
 namespace {
 namespace FASTLIC_SET {
 
@@ -167,4 +167,4 @@ constexpr Kernels kKernels = {apply, score_all, soften, window};
 
 }  // namespace FASTLIC_SET
 }  // namespace
-}  // namespace fastlic::mlic
+}  // namespace fastlic::attention

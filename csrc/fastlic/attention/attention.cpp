@@ -1,4 +1,4 @@
-#include "fastlic/mlic/attention.hpp"
+#include "fastlic/attention/attention.hpp"
 
 #include <algorithm>
 #include <array>
@@ -7,7 +7,7 @@
 
 #include "fastlic/parallel.hpp"
 
-namespace fastlic::mlic {
+namespace fastlic::attention {
 namespace {
 
 constexpr std::int64_t kWideLimit = (std::int64_t{1} << 20) - 1;
@@ -376,4 +376,4 @@ void local_context(const LocalAttention& net, const Latents& latent, const Targe
   });
 }
 
-}  // namespace fastlic::mlic
+}  // namespace fastlic::attention

@@ -6,9 +6,9 @@
 #include <cstdint>
 
 #include "fastlic/isa.hpp"
-#include "fastlic/mlic/model.hpp"
+#include "fastlic/attention/model.hpp"
 
-namespace fastlic::mlic {
+namespace fastlic::attention {
 
 // From products to scores of one head.
 struct Score {
@@ -42,4 +42,4 @@ struct Kernels {
 
 const Kernels& kernels(Isa isa) noexcept;
 
-}  // namespace fastlic::mlic
+}  // namespace fastlic::attention

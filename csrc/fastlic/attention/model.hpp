@@ -7,7 +7,7 @@
 
 #include "fastlic/nn/layer.hpp"
 
-namespace fastlic::mlic {
+namespace fastlic::attention {
 
 using nn::Buffer;
 using nn::kPanel;
@@ -70,4 +70,4 @@ struct LocalAttention {
   Layer mlp_in, mlp_out;
 };
 
-}  // namespace fastlic::mlic
+}  // namespace fastlic::attention
