@@ -273,7 +273,7 @@ def categorical_cases(wanted: Wanted) -> Iterator[Case]:
         codes = rng.permutation(symbols)[rng.choice(symbols, COUNT, p=pmf)].astype(np.int32)
         tables = categorical_tables([np.bincount(codes, minlength=symbols) + 0.5]).native
         rows = np.zeros(COUNT, np.uint8)
-        data = tables.encode(codes, rows)
+        data = tables.encode_many([codes], [rows], 1)
         out = np.empty_like(codes)
         encode_peer, decode_peer = _constriction_categorical(codes, symbols)
         common: dict[str, Any] = {
@@ -283,9 +283,9 @@ def categorical_cases(wanted: Wanted) -> Iterator[Case]:
             "peer_work": PEER_COUNT / MILLION,
         }
         if wanted(names[0]):
-            yield Case(names[0], partial(tables.encode, codes, rows), peer=encode_peer, **common)
+            yield Case(names[0], partial(tables.encode_many, [codes], [rows], 1), peer=encode_peer, **common)
         if wanted(names[1]):
-            yield Case(names[1], partial(tables.decode, data, rows, out), peer=decode_peer, **common)
+            yield Case(names[1], partial(tables.decode_many, data, [rows], [out], 1), peer=decode_peer, **common)
 
 
 def _constriction_categorical(codes: Any, symbols: int) -> tuple[Callable[[], Any] | None, Callable[[], Any] | None]:
