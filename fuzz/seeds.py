@@ -60,12 +60,12 @@ def valid_streams() -> dict[str, list[bytes]]:
                 seeds[target].append(prefix + indexes[: count // 4].tobytes() + stream)
             else:
                 symbols = rng.integers(0, np.array([3, 1, 1000])[indexes]).astype(np.int32)
-                stream = categorical.native.encode(symbols, indexes)
+                stream = categorical.native.encode_many([symbols], [indexes], 1)[0]
                 seeds[target].append(prefix + indexes[: count // 4].tobytes() + stream)
         packed = packing_tables()
         indexes = np.full(count, (32900 + count) % 256 % 67, np.uint8)
         indexes[: count // 4] = rng.integers(0, 67, count // 4)
-        stream = packed.native.encode(rng.integers(0, 256, count).astype(np.int32), indexes)
+        stream = packed.native.encode_many([rng.integers(0, 256, count).astype(np.int32)], [indexes], 1)[0]
         prefix = struct.pack("<H", 32900 + count)  # 47 times 700, and the count
         seeds["categorical_decode"].append(prefix + indexes[: count // 4].tobytes() + stream)
     return seeds | {"codes_decode": valid_codes(), "slices_decode": valid_images()}

@@ -1,10 +1,11 @@
-// fastlic._native: codebook indexes under a context model.
+// fastlic._native: codebook indexes under a context model. Images of a list are coded on several threads.
 #include "fastlic/codes/context.hpp"
 
 #include <memory>
 
 #include "array_refs.hpp"
 #include "arrays.hpp"
+#include "fastlic/parallel.hpp"
 #include "registry.hpp"
 
 namespace fastlic::bindings {
@@ -20,26 +21,52 @@ codes::Size checked_size(const Context& context, const Int32s& codes) {
   return {static_cast<std::size_t>(codes.shape(1)), static_cast<std::size_t>(codes.shape(2))};
 }
 
+py::list encode_many(const Context& context, const std::vector<Int32s>& codes, Threads threads) {
+  Call call;
+  std::vector<codes::Size> sizes;
+  std::vector<const std::int32_t*> data;
+  for (const Int32s& own : codes) {
+    sizes.push_back(checked_size(context, own));
+    data.push_back(call.in(own, "codes", data.size()).data());
+  }
+  std::vector<std::vector<std::uint8_t>> streams(codes.size());
+  {
+    const auto unlocked = call.unlock();
+    parallel_for(codes.size(), threads.count, [&](std::size_t i) { streams[i] = context.encode(data[i], sizes[i]); });
+  }
+  py::list result;
+  for (const auto& stream : streams) result.append(to_bytes(stream));
+  return result;
+}
+
+void decode_many(const Context& context, const std::vector<py::buffer>& data, std::vector<Int32s> out,
+                 Threads threads) {
+  require_equal(data.size(), out.size(), "lists data and out");
+  std::vector<py::buffer_info> buffers;
+  for (const py::buffer& stream : data) buffers.push_back(stream.request());
+  Call call;
+  std::vector<codes::Size> sizes;
+  std::vector<std::span<const std::uint8_t>> streams;
+  std::vector<std::int32_t*> codes;
+  for (std::size_t i = 0; i < data.size(); ++i) {
+    sizes.push_back(checked_size(context, out[i]));
+    streams.push_back(call.bytes(buffers[i], "data", i));
+    codes.push_back(call.out(out[i], "out", i).data());
+  }
+  const auto unlocked = call.unlock();
+  parallel_for(data.size(), threads.count, [&](std::size_t i) {
+    context.decode(streams[i].data(), streams[i].size(), sizes[i], codes[i]);
+  });
+}
+
 }  // namespace
 
 FASTLIC_BINDINGS(code_context) {
   py::class_<Context, std::shared_ptr<Context>>(module, "CodeContext")
       .def(py::init([](const py::dict& arrays) { return std::make_shared<Context>(ArrayRefs(arrays).refs()); }),
            py::arg("arrays"))
-      .def(
-          "encode",
-          [](const Context& self, const Int32s& codes) {
-            const codes::Size size = checked_size(self, codes);
-            Call call;
-            const auto data = call.in(codes, "codes");
-            std::vector<std::uint8_t> out;
-            {
-              const auto unlocked = call.unlock();
-              out = self.encode(data.data(), size);
-            }
-            return to_bytes(out);
-          },
-          py::arg("codes").noconvert())
+      .def("encode_many", &encode_many, py::arg("codes").noconvert(), py::arg("threads"))
+      .def("decode_many", &decode_many, py::arg("data"), py::arg("out").noconvert(), py::arg("threads"))
       .def(
           "frequencies",
           [](const Context& self, const Int32s& codes) {
@@ -54,19 +81,7 @@ FASTLIC_BINDINGS(code_context) {
             }
             return result;
           },
-          py::arg("codes").noconvert())
-      .def(
-          "decode",
-          [](const Context& self, const py::buffer& data, Int32s out) {
-            const codes::Size size = checked_size(self, out);
-            const py::buffer_info info = data.request();
-            Call call;
-            const auto bytes = call.bytes(info, "data");
-            const auto codes = call.out(out, "out");
-            const auto unlocked = call.unlock();
-            self.decode(bytes.data(), bytes.size(), size, codes.data());
-          },
-          py::arg("data"), py::arg("out").noconvert());
+          py::arg("codes").noconvert());
 }
 
 }  // namespace fastlic::bindings

@@ -23,10 +23,10 @@ from fastlic.ops.categorical import (
     Backend,
     CategoricalTables,
     categorical_tables,
-    decode_categorical,
-    encode_categorical,
+    decode_categorical_many,
+    encode_categorical_many,
 )
-from fastlic.ops.code_context import code_frequencies, decode_codes, encode_codes
+from fastlic.ops.code_context import code_frequencies, decode_codes_many, encode_codes_many
 
 Codes = np.ndarray  # integers [m, h, w]
 
@@ -87,27 +87,47 @@ class CodeTables:
         table = self.tables[level]
         return np.diff(table.cdf.reshape(table.rows, -1), axis=1)
 
-    def encode(self, level: int, codes: Codes, backend: Backend = "cpp") -> bytes:
-        """One level's codes [m, h, w], group by group in raster order (level 0 of a context: position by position)."""
-        if level == 0 and self.context is not None:
-            return encode_codes(codes, self.context, backend=backend)
-        return encode_categorical(codes, self._rows(codes.shape), self.tables[level], backend=backend)
+    def encode_many(
+        self, level: int, codes: Sequence[Codes], backend: Backend = "cpp", threads: int = 1
+    ) -> list[bytes]:
+        """One level's codes [m, h, w] of each image, on ``threads`` threads.
 
-    def decode(self, level: int, data: bytes, height: int, width: int, backend: Backend = "cpp") -> Codes:
-        """int32 [m, height, width] from what ``encode`` gave.
+        Group by group in raster order (level 0 of a context: position by position).
+        """
+        if level == 0 and self.context is not None:
+            return encode_codes_many(codes, self.context, threads=threads, backend=backend)
+        rows = [self._rows(own.shape) for own in codes]
+        return encode_categorical_many(codes, rows, self.tables[level], threads=threads, backend=backend)
+
+    def decode_many(
+        self, level: int, streams: Sequence[tuple[bytes, int, int]], backend: Backend = "cpp", threads: int = 1
+    ) -> list[Codes]:
+        """int32 [m, height, width] of each image from what ``encode_many`` gave, and height and width.
 
         Raises:
             CorruptStreamError: the bytes do not hold exactly these codes.
         """
         if level == 0 and self.context is not None:
-            return decode_codes(data, self.context, height, width, backend=backend)
-        shape = (self.groups, height, width)
+            return decode_codes_many(streams, self.context, threads=threads, backend=backend)
         table = self.tables[level]
         # No code is cheaper than the likeliest one: what is allocated stays in proportion to the bytes that came.
         cheapest = table.precision - np.log2(self._frequencies(level).max())
-        if np.prod(shape) * cheapest > 8 * len(data) + 64:
-            raise CorruptStreamError(f"level {level} has {len(data)} bytes, too few for {np.prod(shape)} codes")
-        return decode_categorical(data, self._rows(shape), table, backend=backend)
+        rows = []
+        for data, height, width in streams:
+            shape = (self.groups, height, width)
+            if np.prod(shape) * cheapest > 8 * len(data) + 64:
+                raise CorruptStreamError(f"level {level} has {len(data)} bytes, too few for {np.prod(shape)} codes")
+            rows.append(self._rows(shape))
+        found = [data for data, _, _ in streams]
+        return decode_categorical_many(found, rows, table, threads=threads, backend=backend)
+
+    def encode(self, level: int, codes: Codes, backend: Backend = "cpp") -> bytes:
+        """``encode_many`` of one image."""
+        return self.encode_many(level, [codes], backend)[0]
+
+    def decode(self, level: int, data: bytes, height: int, width: int, backend: Backend = "cpp") -> Codes:
+        """``decode_many`` of one image."""
+        return self.decode_many(level, [(data, height, width)], backend)[0]
 
     def bits(self, level: int, codes: Codes) -> float:
         """What an ideal coder would need for one level's codes [m, h, w]."""

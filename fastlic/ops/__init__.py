@@ -11,7 +11,8 @@ from typing import Any
 
 # Which module of this package has which names. No name is a module's own: importing that module would replace it.
 _MODULES: dict[str, tuple[str, ...]] = {
-    "categorical": ("CategoricalTables", "categorical_tables", "decode_categorical", "encode_categorical"),
+    "categorical": ("CategoricalTables", "categorical_tables", "decode_categorical", "decode_categorical_many",
+                    "encode_categorical", "encode_categorical_many"),
     "checkerboard": ("checkerboard_encode", "checkerboard_parameters", "checkerboard_place", "pack_checkerboard"),
     "checksum": ("crc32c",),
     "code_context": ("code_frequencies", "decode_codes", "encode_codes", "pack_code_context"),

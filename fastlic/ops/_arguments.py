@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def array(name: str, value: Any, kinds: str) -> NDArray[Any]:
+def array(name: str, value: Any, kinds: str, contiguous: bool = True) -> NDArray[Any]:
     """``value`` as a C-contiguous array of its own type, whose kind is one of ``kinds`` ('iu' are integers).
 
     Contiguous before anyone looks at its values: what a view of a few numbers claims must exist then, or cannot be had.
+    With ``contiguous`` False that is left to the caller, who wants another order.
 
     Raises:
         TypeError: no array, or one of another kind.
@@ -29,7 +30,7 @@ def array(name: str, value: Any, kinds: str) -> NDArray[Any]:
     if found.size and found.dtype.kind not in kinds:
         wanted = "integers" if set(kinds) <= set("iu") else "real numbers"
         raise TypeError(f"{name} must be {wanted}, got {found.dtype}")
-    return found if found.flags.c_contiguous else np.ascontiguousarray(found)
+    return found if not contiguous or found.flags.c_contiguous else np.ascontiguousarray(found)
 
 
 def instance(name: str, value: Any, kind: Any) -> Any:

@@ -98,16 +98,69 @@ def _rows(indexes: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.broadcast_to(array.astype(np.uint8), shape)).reshape(-1)
 
 
-def _native_encode(symbols: NDArray[np.int32], indexes: NDArray[np.uint8], tables: CategoricalTables) -> bytes:
-    return tables.native.encode(symbols, indexes)
+Rows = list[NDArray[np.uint8]]
+Symbols = list[NDArray[np.int32]]
 
 
-def _native_decode(data: Bytes, indexes: NDArray[np.uint8], out: NDArray[np.int32], tables: CategoricalTables) -> None:
-    tables.native.decode(data, indexes, out)
+def _encode_reference(symbols: Symbols, rows: Rows, tables: CategoricalTables, threads: int) -> list[bytes]:
+    return [reference.encode(own, indexes, tables) for own, indexes in zip(symbols, rows, strict=True)]
 
 
-ENCODE: dict[str, Callable[..., bytes]] = {"reference": reference.encode, "cpp": _native_encode}
-DECODE: dict[str, Callable[..., None]] = {"reference": reference.decode, "cpp": _native_decode}
+def _encode_native(symbols: Symbols, rows: Rows, tables: CategoricalTables, threads: int) -> list[bytes]:
+    return tables.native.encode_many(symbols, rows, threads)
+
+
+def _decode_reference(data: list[Bytes], rows: Rows, out: Symbols, tables: CategoricalTables, threads: int) -> None:
+    for stream, indexes, own in zip(data, rows, out, strict=True):
+        reference.decode(stream, indexes, own, tables)
+
+
+def _decode_native(data: list[Bytes], rows: Rows, out: Symbols, tables: CategoricalTables, threads: int) -> None:
+    tables.native.decode_many(data, rows, out, threads)
+
+
+ENCODE: dict[str, Callable[..., list[bytes]]] = {"reference": _encode_reference, "cpp": _encode_native}
+DECODE: dict[str, Callable[..., None]] = {"reference": _decode_reference, "cpp": _decode_native}
+
+
+def encode_categorical_many(
+    symbols: Sequence[Any],
+    indexes: Sequence[Any],
+    tables: CategoricalTables,
+    *,
+    threads: int = 1,
+    backend: Backend = "cpp",
+) -> list[bytes]:
+    """``encode_categorical`` of each pair of symbols and indexes, on ``threads`` threads."""
+    arguments.instance("tables", tables, CategoricalTables)
+    flat, rows = [], []
+    for own, given in zip(arguments.sequence("symbols", symbols), arguments.sequence("indexes", indexes), strict=True):
+        array = arguments.array("symbols", own, "iu")
+        if array.size and not (array.min() >= 0 and array.max() < MAX_SYMBOLS):
+            raise ValueError(f"symbols must lie in 0..65535, got {array.min()}..{array.max()}")
+        flat.append(np.ascontiguousarray(array, dtype=np.int32).reshape(-1))
+        rows.append(_rows(given, array.shape))
+    encode: Callable[..., list[bytes]] = arguments.implementation(ENCODE, backend)
+    return encode(flat, rows, tables, arguments.integer("threads", threads, 1))
+
+
+def decode_categorical_many(
+    data: Sequence[Bytes],
+    indexes: Sequence[Any],
+    tables: CategoricalTables,
+    *,
+    threads: int = 1,
+    backend: Backend = "cpp",
+) -> list[NDArray[np.int32]]:
+    """``decode_categorical`` of each pair of bytes and indexes, on ``threads`` threads."""
+    arguments.instance("tables", tables, CategoricalTables)
+    streams, shaped = arguments.sequence("data", data), arguments.sequence("indexes", indexes)
+    given = [arguments.array("indexes", 0 if own is None else own, "iu") for own in shaped]
+    out = [np.empty(own.shape, dtype=np.int32) for own in given]
+    rows = [_rows(own, own.shape) for own in given]
+    decode: Callable[..., None] = arguments.implementation(DECODE, backend)
+    decode(streams, rows, [own.reshape(-1) for own in out], tables, arguments.integer("threads", threads, 1))
+    return out
 
 
 def encode_categorical(symbols: Any, indexes: Any, tables: CategoricalTables, *, backend: Backend = "cpp") -> bytes:
@@ -117,26 +170,17 @@ def encode_categorical(symbols: Any, indexes: Any, tables: CategoricalTables, *,
         symbols: [...] integers, 0 <= symbol < symbols of its row.
         indexes: broadcast to the same shape, table row of each symbol; None: row 0.
     """
-    array = arguments.array("symbols", symbols, "iu")
-    arguments.instance("tables", tables, CategoricalTables)
-    if array.size and not (array.min() >= 0 and array.max() < MAX_SYMBOLS):
-        raise ValueError(f"symbols must lie in 0..65535, got {array.min()}..{array.max()}")
-    flat = np.ascontiguousarray(array, dtype=np.int32).reshape(-1)
-    encode: Callable[..., bytes] = arguments.implementation(ENCODE, backend)
-    return encode(flat, _rows(indexes, array.shape), tables)
+    return encode_categorical_many([symbols], [indexes], tables, backend=backend)[0]
 
 
 def decode_categorical(
     data: Bytes, indexes: Any, tables: CategoricalTables, shape: Any = None, *, backend: Backend = "cpp"
 ) -> NDArray[np.int32]:
     """Inverse of :func:`encode_categorical`. ``shape``: of the result, if indexes are to be broadcast to it."""
-    arguments.instance("tables", tables, CategoricalTables)
-    if shape is None:
-        shape = arguments.array("indexes", 0 if indexes is None else indexes, "iu").shape
-    elif isinstance(shape, tuple | list):
+    if isinstance(shape, tuple | list):
         shape = tuple(arguments.integer("shape", extent, 0) for extent in shape)
-    else:
-        shape = arguments.integer("shape", shape, 0)
-    out = np.empty(shape, dtype=np.int32)
-    arguments.implementation(DECODE, backend)(data, _rows(indexes, out.shape), out.reshape(-1), tables)
-    return out
+    elif shape is not None:
+        shape = (arguments.integer("shape", shape, 0),)
+    if shape is not None:
+        indexes = np.broadcast_to(arguments.array("indexes", 0 if indexes is None else indexes, "iu"), shape)
+    return decode_categorical_many([data], [indexes], tables, backend=backend)[0]

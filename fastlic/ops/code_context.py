@@ -6,7 +6,7 @@ assert (decode_codes(data, context, height, width) == codes).all()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -51,20 +51,29 @@ class Context(Protocol):
     def precision(self) -> int: ...
 
 
-def _native_encode(codes: Codes, context: Context) -> bytes:
-    return context.native.encode(codes)
+def _encode_reference(codes: list[Codes], context: Context, threads: int) -> list[bytes]:
+    return [reference.encode(own, context) for own in codes]
+
+
+def _encode_native(codes: list[Codes], context: Context, threads: int) -> list[bytes]:
+    return context.native.encode_many(codes, threads)
+
+
+def _decode_reference(data: list[Bytes], out: list[Codes], context: Context, threads: int) -> None:
+    for stream, own in zip(data, out, strict=True):
+        reference.decode(stream, own, context)
+
+
+def _decode_native(data: list[Bytes], out: list[Codes], context: Context, threads: int) -> None:
+    context.native.decode_many(data, out, threads)
 
 
 def _native_frequencies(codes: Codes, context: Context) -> NDArray[np.uint32]:
     return context.native.frequencies(codes)
 
 
-def _native_decode(data: Bytes, out: Codes, context: Context) -> None:
-    context.native.decode(data, out)
-
-
-ENCODE: dict[str, Callable[..., bytes]] = {"reference": reference.encode, "cpp": _native_encode}
-DECODE: dict[str, Callable[..., None]] = {"reference": reference.decode, "cpp": _native_decode}
+ENCODE: dict[str, Callable[..., list[bytes]]] = {"reference": _encode_reference, "cpp": _encode_native}
+DECODE: dict[str, Callable[..., None]] = {"reference": _decode_reference, "cpp": _decode_native}
 FREQUENCIES: dict[str, Callable[..., NDArray[np.uint32]]] = {
     "reference": reference.code_frequencies,
     "cpp": _native_frequencies,
@@ -87,10 +96,46 @@ def _checked(codes: Any, context: Context) -> Codes:
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
+def encode_codes_many(
+    codes: Sequence[Any], context: Context, *, threads: int = 1, backend: Backend = "cpp"
+) -> list[bytes]:
+    """Codes of each image, integers [m, h, w] in 0..k-1, as bytes, on ``threads`` threads."""
+    images = [_checked(own, context) for own in arguments.sequence("codes", codes)]
+    encode: Callable[..., list[bytes]] = arguments.implementation(ENCODE, backend)
+    return encode(images, _checked_context(context), arguments.integer("threads", threads, 1))
+
+
+def decode_codes_many(
+    streams: Sequence[tuple[Bytes, int, int]], context: Context, *, threads: int = 1, backend: Backend = "cpp"
+) -> list[Codes]:
+    """int32 [m, height, width] of each image from its bytes, height and width, on ``threads`` threads.
+
+    Raises:
+        CorruptStreamError: the bytes do not hold exactly these codes.
+    """
+    _checked_context(context)
+    # Every other word has a frequency of 1: what is allocated stays in proportion to the bytes that came.
+    cheapest = -np.log2(1 - (context.k - 1) / (1 << context.precision))
+    every, out = [], []
+    for stream in arguments.sequence("streams", streams):
+        if not isinstance(stream, tuple | list) or len(stream) != 3:
+            raise TypeError(f"streams must be (data, height, width), got {stream!r:.100}")
+        data, height, width = stream
+        height, width = arguments.integer("height", height, 0), arguments.integer("width", width, 0)
+        if not isinstance(data, bytes | bytearray | memoryview | np.ndarray):
+            raise TypeError(f"data must be bytes, got {type(data).__name__}")
+        count = context.m * height * width
+        if count * cheapest > 8 * len(data) + 64:
+            raise CorruptStreamError(f"{len(data)} bytes are too few for {count} codes")
+        every.append(data)
+        out.append(np.zeros((context.m, height, width), dtype=np.int32))
+    arguments.implementation(DECODE, backend)(every, out, context, arguments.integer("threads", threads, 1))
+    return out
+
+
 def encode_codes(codes: Any, context: Context, *, backend: Backend = "cpp") -> bytes:
     """Codes, integers [m, h, w] in 0..k-1, as bytes."""
-    encode: Callable[..., bytes] = arguments.implementation(ENCODE, backend)
-    return encode(_checked(codes, context), context)
+    return encode_codes_many([codes], context, backend=backend)[0]
 
 
 def decode_codes(data: Bytes, context: Context, height: int, width: int, *, backend: Backend = "cpp") -> Codes:
@@ -99,18 +144,7 @@ def decode_codes(data: Bytes, context: Context, height: int, width: int, *, back
     Raises:
         CorruptStreamError: the bytes do not hold exactly these codes.
     """
-    _checked_context(context)
-    height, width = arguments.integer("height", height, 0), arguments.integer("width", width, 0)
-    if not isinstance(data, bytes | bytearray | memoryview | np.ndarray):
-        raise TypeError(f"data must be bytes, got {type(data).__name__}")
-    count = context.m * height * width
-    # Every other word has a frequency of 1: what is allocated stays in proportion to the bytes that came.
-    cheapest = -np.log2(1 - (context.k - 1) / (1 << context.precision))
-    if count * cheapest > 8 * len(data) + 64:
-        raise CorruptStreamError(f"{len(data)} bytes are too few for {count} codes")
-    out = np.zeros((context.m, height, width), dtype=np.int32)
-    arguments.implementation(DECODE, backend)(data, out, context)
-    return out
+    return decode_codes_many([(data, height, width)], context, backend=backend)[0]
 
 
 def code_frequencies(codes: Any, context: Context, *, backend: Backend = "cpp") -> NDArray[np.uint32]:

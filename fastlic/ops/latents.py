@@ -186,7 +186,7 @@ def _named_arrays(name: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, ND
 
 def _channels_last(name: str, x: Any) -> Ints:
     """[C, h, w] integers -> contiguous int32 [h, w, C]."""
-    array = np.asarray(x) if isinstance(x, np.ndarray) else arguments.array(name, x, "iu")
+    array = arguments.array(name, x, "iu", contiguous=False)
     if array.dtype.kind not in "iu" or array.ndim != 3:
         raise TypeError(f"{name} must be integers [C, h, w], got {array.dtype} {list(array.shape)}")
     last = np.ascontiguousarray(array.transpose(1, 2, 0))  # before its values are looked at: arguments.array tells why

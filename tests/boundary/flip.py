@@ -37,7 +37,7 @@ def jobs() -> list[tuple[str, np.ndarray, Any, Callable[[], Any]]]:
     ends = [np.zeros(4 * rows.N, np.uint16) for _ in range(2)]
     streams = {lanes: _native.rans_encode(symbols, indexes, cdf, lanes) for lanes in (1, 16, 64)}
     of_compressai = _native.compressai_encode(symbols, indexes, compressai)
-    of_categories, of_words = categories.encode(symbols, indexes), context.encode(words)
+    of_categories, of_words = categories.encode_many([symbols], [indexes], 1), context.encode_many([words], 1)
     many = np.ascontiguousarray(np.broadcast_to(wide, (4, SIZE))), np.zeros((4, SIZE), np.int32)
     out_of_words = np.zeros((2, 8, 16), np.int32)
     found_jobs: list[tuple[str, np.ndarray, Any, Callable[[], Any]]] = [
@@ -60,14 +60,14 @@ def jobs() -> list[tuple[str, np.ndarray, Any, Callable[[], Any]]]:
             2**31 - 1,
             lambda: _native.compressai_decode_many([of_compressai] * 4, *many, compressai, 1),
         ),
-        ("categorical_encode", indexes, 255, lambda: categories.encode(symbols, indexes)),
-        ("categorical_decode", indexes, 255, lambda: categories.decode(of_categories, indexes, out)),
-        ("categorical symbols", symbols, 2**31 - 1, lambda: categories.encode(symbols, indexes)),
+        ("categorical_encode", indexes, 255, lambda: categories.encode_many([symbols], [indexes], 1)),
+        ("categorical_decode", indexes, 255, lambda: categories.decode_many(of_categories, [indexes], [out], 1)),
+        ("categorical symbols", symbols, 2**31 - 1, lambda: categories.encode_many([symbols], [indexes], 1)),
         ("intervals", sizes, 0, lambda: _native.encode_intervals(starts, sizes)),
         ("mixture symbols", one_of[1], 2**31 - 1, lambda: _native.mixture_intervals(*one_of, *ends)),
-        ("words", words, 2**31 - 1, lambda: context.encode(words)),
+        ("words", words, 2**31 - 1, lambda: context.encode_many([words], 1)),
         ("frequencies", found, -(2**31), lambda: context.frequencies(found)),
-        ("decoded words", out_of_words, 2**31 - 1, lambda: context.decode(of_words, out_of_words)),
+        ("decoded words", out_of_words, 2**31 - 1, lambda: context.decode_many(of_words, [out_of_words], 1)),
     ]
 
 

@@ -594,6 +594,16 @@ ENTROPY: dict[str, Callable[[], Call]] = {
         code_tables().decode,
         {"level": 1, "data": code_tables().encode(1, rows.words()), "height": 4, "width": 17, "backend": "cpp"},
     ),
+    "codes.CodeTables.encode_many": lambda: Call(
+        code_tables().encode_many, {"level": 1, "codes": [rows.words()] * 2, "backend": "cpp", "threads": 2}
+    ),
+    "codes.CodeTables.decode_many": lambda: Call(
+        code_tables().decode_many,
+        {
+            **{"level": 1, "streams": [(code_tables().encode(1, rows.words()), 4, 17)] * 2},
+            **{"backend": "cpp", "threads": 2},
+        },
+    ),
     "codes.CodeTables.bits": lambda: Call(code_tables().bits, {"level": 1, "codes": rows.words()}),
     "codes.CodeTables.to_arrays": lambda: Call(code_tables().to_arrays, {}),
     "codes.CodeTables.from_arrays": lambda: Call(codes.CodeTables.from_arrays, {"arrays": code_tables().to_arrays()}),

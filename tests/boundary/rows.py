@@ -375,6 +375,11 @@ def rans_streams() -> list[bytes]:
     return short(lambda part: rans.rans_encode(symbols()[part], indexes()[part], cdf_tables()))
 
 
+@cache
+def categorical_streams() -> list[bytes]:
+    return short(lambda part: categorical.encode_categorical(codes()[part], indexes()[part], categories()))
+
+
 def compressai_batch(value: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(value, (5, N)))
 
@@ -504,17 +509,26 @@ NATIVE: dict[str, Callable[[], Call]] = {
         _native.CategoricalTables,
         {"cdf": categories().cdf, "lengths": categories().lengths, "precision": categories().precision},
     ),
-    "CategoricalTables.encode": lambda: Call(categories().native.encode, {"symbols": codes(), "indexes": indexes()}),
-    "CategoricalTables.decode": lambda: Call(
-        categories().native.decode,
-        {"data": categorical_stream(), "indexes": indexes(), "out": np.zeros(N, I32)},
+    "CategoricalTables.encode_many": lambda: Call(
+        categories().native.encode_many, {"symbols": batch(codes()), "indexes": batch(indexes()), "threads": 2}
+    ),
+    "CategoricalTables.decode_many": lambda: Call(
+        categories().native.decode_many,
+        {
+            **{"data": categorical_streams(), "indexes": batch(indexes()), "out": batch(np.zeros(N, I32))},
+            "threads": 2,
+        },
         ("out",),
     ),
     "CodeContext": lambda: Call(_native.CodeContext, {"arrays": code_model().to_arrays()}),
-    "CodeContext.encode": lambda: Call(code_model().native.encode, {"codes": words()}),
+    "CodeContext.encode_many": lambda: Call(
+        code_model().native.encode_many, {"codes": [words(), words()], "threads": 2}
+    ),
     "CodeContext.frequencies": lambda: Call(code_model().native.frequencies, {"codes": words()}),
-    "CodeContext.decode": lambda: Call(
-        code_model().native.decode, {"data": code_stream(), "out": np.zeros_like(words())}, ("out",)
+    "CodeContext.decode_many": lambda: Call(
+        code_model().native.decode_many,
+        {"data": [code_stream()] * 2, "out": [np.zeros_like(words()), np.zeros_like(words())], "threads": 2},
+        ("out",),
     ),
     "gdn": lambda: Call(_native.gdn, gdn_arrays(), ("out",)),
 }
@@ -590,6 +604,20 @@ OPS: dict[str, Callable[[], Call]] = {
             **{"shape": (N,), "backend": "cpp"},
         },
     ),
+    "categorical.encode_categorical_many": lambda: Call(
+        categorical.encode_categorical_many,
+        {
+            **{"symbols": batch(codes()), "indexes": batch(indexes()), "tables": categories()},
+            **{"threads": 2, "backend": "cpp"},
+        },
+    ),
+    "categorical.decode_categorical_many": lambda: Call(
+        categorical.decode_categorical_many,
+        {
+            **{"data": categorical_streams(), "indexes": batch(indexes()), "tables": categories()},
+            **{"threads": 2, "backend": "cpp"},
+        },
+    ),
     "checkerboard.pack_checkerboard": lambda: Call(
         checkerboard.pack_checkerboard, {**board_arguments(), "gelu": None, "device": "cpu"}
     ),
@@ -623,6 +651,14 @@ OPS: dict[str, Callable[[], Call]] = {
     "code_context.decode_codes": lambda: Call(
         code_context.decode_codes,
         {"data": code_stream(), "context": code_model(), "height": 4, "width": 17, "backend": "cpp"},
+    ),
+    "code_context.encode_codes_many": lambda: Call(
+        code_context.encode_codes_many,
+        {"codes": [words(), words()], "context": code_model(), "threads": 2, "backend": "cpp"},
+    ),
+    "code_context.decode_codes_many": lambda: Call(
+        code_context.decode_codes_many,
+        {"streams": [(code_stream(), 4, 17)] * 2, "context": code_model(), "threads": 2, "backend": "cpp"},
     ),
     "code_context.code_frequencies": lambda: Call(
         code_context.code_frequencies, {"codes": words(), "context": code_model(), "backend": "cpp"}

@@ -278,7 +278,7 @@ def test_no_codes_and_wrong_codes(contexts, name):
     with pytest.raises(ValueError, match="backend"):
         encode_codes(np.zeros((context.m, 1, 1), np.int32), context, backend="abacus")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="is not in 0"):
-        context.native.encode(np.full((context.m, 1, 1), -1, np.int32))
+        context.native.encode_many([np.full((context.m, 1, 1), -1, np.int32)], 1)
 
 
 @pytest.mark.fuzz

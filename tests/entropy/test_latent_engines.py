@@ -17,6 +17,7 @@ from fastlic.entropy.passes import LatentModel, hyper_size
 from fastlic.entropy.zones import zones_for
 from fastlic.errors import BackendUnavailable, CorruptStreamError
 from fastlic.models.mlic.checkerboard import anchors
+from fastlic.ops import latents
 from fastlic.ops.latents import LatentEngine, Target
 
 from .latent_models import MODELS, SOME, decode, encode, model_of, random_latents, same
@@ -442,3 +443,9 @@ def test_codec_streams_do_not_depend_on_the_backend(codec: Codec, photo):
     assert streams == codec.compress(batch, 3.0, backend="reference")
     fast, plain = (codec.decompress(streams, backend=backend) for backend in ("cpp", "reference"))
     assert all(torch.equal(a, b) for a, b in zip(fast, plain, strict=True))
+
+
+def test_latents_that_lie_with_channels_last_are_read_where_they_lie():
+    last = torch.zeros(4, 5, 24, dtype=torch.int32).permute(2, 0, 1)
+    for own in (last, last.numpy()):
+        assert np.shares_memory(latents._channels_last("y", own), last.numpy())

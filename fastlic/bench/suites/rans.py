@@ -192,8 +192,10 @@ def categorical_cases(wanted: Wanted) -> Iterator[Case]:
         counts = np.bincount(codes, minlength=symbols) + 0.5
         tables, rows = categorical_tables([counts]).native, np.zeros(COUNT, np.uint8)
         runs: Runs = {
-            "encode": partial(tables.encode, codes, rows),
-            "decode": partial(tables.decode, tables.encode(codes, rows), rows, np.empty_like(codes)),
+            "encode": partial(tables.encode_many, [codes], [rows], 1),
+            "decode": partial(
+                tables.decode_many, tables.encode_many([codes], [rows], 1), [rows], [np.empty_like(codes)], 1
+            ),
         }
         model = partial(_categorical, counts.astype(float))
         yield from both(names, runs, constriction_peer(model, codes[:PEER_COUNT], (PEER_COUNT,)), "constriction")

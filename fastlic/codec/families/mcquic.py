@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +20,11 @@ from fastlic.models import McQuic
 from fastlic.models.mcquic.context import CodeContext
 from fastlic.models.mcquic.padding import padded_size
 from fastlic.models.sizes import check_config
+from fastlic.ops import backends
 
 Levels = list[Tensor]  # int64 [m, h, w] on the CPU, finest first; of a preview the deepest few
 
+_WAYS: dict[str, Any] = {"reference": "reference", "cpp": "cpp"}
 _ALIAS = "_dequantizer._codebook"
 # What only training reads: the frequencies are in the tables, and no code depends on the temperatures.
 _TRAINING_ONLY = ("_freqEMA.", "_temperature")
@@ -124,32 +125,26 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
     def encode_many(
         self, analysed: Sequence[Levels], backend: Backend, threads: int
     ) -> list[tuple[list[bytes], Levels]]:
-        way = _choose(backend)
-        last = self.entropy.levels - 1
-
-        def encode(codes: Levels) -> tuple[list[bytes], Levels]:
-            return [self.entropy.encode(level, codes[level].numpy(), way) for level in range(last, -1, -1)], codes
-
-        return _in_threads(encode, analysed, threads)
+        way = backends.choose(_WAYS, backend, torch.device("cpu"))
+        levels = range(self.entropy.levels - 1, -1, -1)
+        sections = [
+            self.entropy.encode_many(level, [codes[level].numpy() for codes in analysed], way, threads)
+            for level in levels
+        ]
+        return [([own[i] for own in sections], codes) for i, codes in enumerate(analysed)]
 
     def decode_many(
         self, streams: Sequence[tuple[Sections, Size]], backend: Backend, threads: int, preview: Preview
     ) -> list[Levels]:
-        way = _choose(backend)
-
-        def decode(stream: tuple[Sections, Size]) -> Levels:
-            sections, size = stream
-            height, width = (self._padded(side) for side in size)
-            codes = []
-            for depth, section in enumerate(sections):
-                level = self.entropy.levels - 1 - depth
-                stride = 16 << level
-                codes.append(
-                    torch.from_numpy(self.entropy.decode(level, section, height // stride, width // stride, way)).long()
-                )
-            return codes[::-1]
-
-        return _in_threads(decode, streams, threads)
+        way = backends.choose(_WAYS, backend, torch.device("cpu"))
+        sizes = [(self._padded(height), self._padded(width)) for _, (height, width) in streams]
+        levels = []
+        for depth in range(self.sections_needed(preview)):
+            level = self.entropy.levels - 1 - depth
+            stride = 16 << level
+            parts = [(own[depth], h // stride, w // stride) for (own, _), (h, w) in zip(streams, sizes, strict=True)]
+            levels.append(self.entropy.decode_many(level, parts, way, threads))
+        return [[torch.from_numpy(own[i]).long() for own in reversed(levels)] for i in range(len(streams))]
 
     def _padded(self, side: int) -> int:
         stride = 8 << self.entropy.levels
@@ -175,25 +170,6 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
 def _constants(levels: int) -> dict[str, Tensor]:
     """Buffers that every model of so many levels has, of any width."""
     return dict(McQuic(1, 1, [2] * levels).named_buffers())
-
-
-A = TypeVar("A")
-B = TypeVar("B")
-
-
-def _in_threads(job: Callable[[A], B], items: Sequence[A], threads: int) -> list[B]:
-    """``job`` of each item, in order; the core works without Python's lock."""
-    workers = min(threads, len(items))
-    if workers < 2:
-        return [job(item) for item in items]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(job, items))
-
-
-def _choose(backend: Backend) -> Any:
-    if backend not in ("auto", "reference", "cpp"):
-        raise ValueError(f"backend must be auto, reference or cpp, got {backend!r}")
-    return "cpp" if backend == "auto" else backend
 
 
 def _counted(model: McQuic, shares: list[np.ndarray], images: Sequence[Tensor]) -> list[np.ndarray]:
