@@ -1,144 +1,147 @@
 // What several threads do at once must be what one does alone; built with -fsanitize=thread, races are found as well.
 //
-//   threads engine MODEL    threads slices MODEL    threads parts
-//
-// MODEL is a file of arrays as tests/concurrency/test_thread_sanitizer.py writes it.
+//   threads parts | coders | engine MODEL | slices MODEL | groups MODEL | codes MODEL
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <functional>
-#include <list>
-#include <memory>
+#include <random>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "fastlic/categorical_rans.hpp"
 #include "fastlic/codebook/codebook.hpp"
-#include "fastlic/engine/engine.hpp"
+#include "fastlic/codes/context.hpp"
+#include "fastlic/compressai_rans.hpp"
+#include "fastlic/crc32c.hpp"
+#include "fastlic/gaussian_rans.hpp"
 #include "fastlic/gdn.hpp"
-#include "fastlic/attention/engine.hpp"
+#include "fastlic/latents/engine.hpp"
 #include "fastlic/parallel.hpp"
+#include "fastlic/rans.hpp"
+#include "tests/model_file.hpp"
 
 namespace {
 
 using namespace fastlic;
+using Bytes = std::vector<std::uint8_t>;
+using Ints = std::vector<std::int32_t>;
 
 void require(bool claim, const char* what) {
   if (!claim) {
     std::fprintf(stderr, "threads: %s\n", what);
-    std::exit(1);
+    std::_Exit(1);  // other threads are still at work
   }
 }
 
-// Several threads at once, each by itself.
+// Several threads at once, each by itself. Each chooses an instruction set as it begins, whatever the others are at.
 void at_once(const std::function<void()>& work) {
   std::vector<std::thread> threads;
-  for (int i = 0; i < 4; ++i) threads.emplace_back(work);
+  for (std::size_t i = 0; i < 4; ++i) {
+    threads.emplace_back([&work, i] {
+      set_isa(supported_isas()[i % supported_isas().size()]);
+      work();
+    });
+  }
   for (std::thread& thread : threads) thread.join();
 }
 
-std::int32_t next() {
-  static std::uint32_t seed = 1;
-  return static_cast<std::int32_t>((seed = seed * 1664525u + 1013904223u) >> 8);
-}
-
-struct Arrays {
-  explicit Arrays(const char* path) {
-    std::ifstream file(path, std::ios::binary);
-    const auto number = [&] {
-      std::uint32_t value = 0;
-      file.read(reinterpret_cast<char*>(&value), sizeof value);
-      return value;
-    };
-    for (std::uint32_t left = number(); left > 0; --left) {
-      std::string name(number(), ' ');
-      file.read(name.data(), static_cast<std::streamsize>(name.size()));
-      const auto type = static_cast<nn::Type>(number());
-      std::vector<std::size_t> shape(number());
-      for (std::size_t& extent : shape) extent = number();
-      nn::ArrayRef& array = arrays[name] = {type, shape, nullptr};
-      auto& kept = bytes.emplace_back(array.size() * (type == nn::Type::int32 ? 4 : 1));
-      file.read(kept.data(), static_cast<std::streamsize>(kept.size()));
-      array.data = kept.data();
-    }
-    require(bool(file), "cannot read the model");
-  }
-
-  std::shared_ptr<const CdfTables> tables(const std::string& name) const {
-    const engine::ArrayReader reader(arrays);
-    return std::make_shared<const CdfTables>(
-        reader.int32s(name + ".cdf"), reader.int32s(name + ".lengths"), reader.int32s(name + ".offsets"),
-        reader.uint8s(name + ".shifts"), static_cast<unsigned>(reader.int32s(name + ".precision")[0]));
-  }
-
-  nn::Arrays arrays;
-  std::list<std::vector<char>> bytes;
-};
-
-std::vector<std::int32_t> latents(std::size_t count) {
-  std::vector<std::int32_t> values(count);
-  for (std::int32_t& value : values) value = next() % 801 - 400;
-  return values;
-}
-
-template <typename Sections>
-bool equal(const Sections& a, const Sections& b) {
-  return std::equal(a.z.begin(), a.z.end(), b.z.begin(), b.z.end()) &&
-         std::equal(a.y.begin(), a.y.end(), b.y.begin(), b.y.end());
-}
-
-// encode(z, y, threads) and decode(sections, threads), which gives y, against one thread's results.
-template <typename Encode, typename Decode>
-void compare(const Encode& encode, const Decode& decode) {
-  const auto alone = encode(1u);
-  const auto latent = decode(alone, 1u);
+// What work(threads) gives to one, and must give to all.
+template <typename Work>
+void same(const char* what, const Work& work) {
+  const auto alone = work(1u);
   at_once([&] {
-    for (const unsigned threads : {1u, 3u}) {
-      require(equal(encode(threads), alone), "sections depend on threads");
-      require(decode(alone, threads) == latent, "latents depend on threads");
-    }
+    for (const unsigned threads : {1u, 3u}) require(work(threads) == alone, what);
   });
 }
 
-void run_engine(const Arrays& from) {
-  const engine::Engine engine(from.arrays, from.tables("z.tables"), from.tables("y.tables"));
-  const engine::Size size{12, 20};
-  const auto& model = engine.model();
-  const std::size_t hyper = size.hyper_height() * size.hyper_width() * model.hyper_channels();
-  const std::size_t latent = size.height * size.width * model.latent_channels();
-  const auto z = latents(hyper), y = latents(latent);
-  compare(
-      [&](unsigned threads) {
-        std::vector<std::int32_t> z_seen(hyper), y_seen(latent);
-        return engine.encode({z.data(), y.data()}, size, z_seen.data(), y_seen.data(), threads);
-      },
-      [&](const engine::Engine::Encoded& sections, unsigned threads) {
-        std::vector<std::int32_t> z_seen(hyper), y_seen(latent);
-        engine.decode(sections.z, sections.y, size, z_seen.data(), y_seen.data(), threads);
-        return y_seen;
-      });
+Ints numbers(std::size_t count, int low, int high) {
+  static std::minstd_rand random;
+  Ints values(count);
+  for (std::int32_t& value : values) value = low + static_cast<int>(random() / 16) % (high - low + 1);
+  return values;
 }
 
-void run_slices(const Arrays& from) {
-  const attention::Engine engine(from.arrays, from.tables("z.tables"), from.tables("y.tables"));
-  const attention::Size size{8, 12};
-  const auto& model = engine.model();
-  const std::size_t hyper = size.hyper_height() * size.hyper_width() * model.hyper_channels();
-  const std::size_t latent = size.height * size.width * model.latent_channels();
-  const auto z = latents(hyper), y = latents(latent);
-  compare(
-      [&](unsigned threads) {
-        std::vector<std::int32_t> z_seen(hyper), y_seen(latent), symbols(latent);
-        return engine.encode({z.data(), y.data()}, size, {z_seen.data(), y_seen.data(), symbols.data()}, threads);
-      },
-      [&](const attention::Engine::Encoded& sections, unsigned threads) {
-        std::vector<std::int32_t> z_seen(hyper), y_seen(latent), symbols(latent);
-        engine.decode(sections.z, sections.y, size, model.slices.size(),
-                      {z_seen.data(), y_seen.data(), symbols.data()}, threads);
-        return y_seen;
-      });
+using Reader = decltype(&latents::read_groups);
+
+void run_engine(Reader reader, const char* path, latents::Size size) {
+  const tests::ModelFile from(path);
+  const latents::Engine engine(reader(from.arrays, from.tables("z.tables"), from.tables("y.tables")));
+  const latents::Model& model = engine.model();
+  const std::size_t hyper = size.hyper_positions() * model.hyper_channels();
+  const Ints z = numbers(hyper, -400, 400), y = numbers(size.positions() * model.latent_channels, -400, 400);
+  same("sections depend on threads", [&](unsigned threads) {
+    // Weights are shared where models can.
+    const bool varies = model.wavefront.has_value();
+    const latents::Engine own(varies ? latents::vary(model, {}, model.z_tables, model.y_tables) : model);
+    Ints analysed = z, z_coded(z.size()), y_coded(y.size()), z_seen(z.size()), y_seen(y.size()), symbols(y.size());
+    if (!model.analysis.empty()) own.analyse(y.data(), size, analysed.data(), threads);
+    const auto coded =
+        own.encode({analysed.data(), y.data()}, size, {z_coded.data(), y_coded.data(), symbols.data()}, threads);
+    const std::vector<std::span<const std::uint8_t>> sections(coded.begin(), coded.end());
+    own.decode(sections, size, nn::kMaxChannels, {z_seen.data(), y_seen.data()}, threads);
+    require(z_seen == z_coded && y_seen == y_coded, "other latents than before");
+    return coded;
+  });
+}
+
+void run_codes(const char* path) {
+  const codes::Context context(tests::ModelFile(path).arrays);
+  const codes::Size size{9, 14};
+  const std::size_t count = context.model().groups * size.height * size.width;
+  const Ints words = numbers(count, 0, static_cast<std::int32_t>(context.model().words) - 1);
+  same("codes and their frequencies depend on other threads", [&](unsigned) {
+    Ints decoded(count);
+    std::vector<std::uint32_t> found(count);
+    const Bytes data = context.encode(words.data(), size);
+    context.decode(data.data(), data.size(), size, decoded.data());
+    context.frequencies(words.data(), size, found.data());
+    require(decoded == words, "other words than before");
+    return std::pair(data, found);
+  });
+}
+
+// Batches of streams as the bindings code them, under tables that all share: encode() and decode(bytes, size, out).
+template <typename Encode, typename Decode>
+void run_coder(const Ints& symbols, const Encode& encode, const Decode& decode) {
+  same("streams depend on threads", [&](unsigned threads) {
+    std::vector<std::pair<Bytes, std::uint32_t>> streams(6);
+    parallel_for(streams.size(), threads, [&](std::size_t i) {
+      const Bytes data = encode();
+      Ints decoded(symbols.size());
+      decode(data.data(), data.size(), decoded.data());
+      require(decoded == symbols, "other symbols than before");
+      streams[i] = {data, crc32c(data.data(), data.size())};
+    });
+    return streams;
+  });
+}
+
+void run_coders() {
+  constexpr std::size_t n = 5000;
+  const Ints cdf{0, 1024, 2048, 3072, 4096}, wide{0, 9, 99, 999, 65536}, length{5}, zero{0}, s = numbers(n, 0, 3);
+  const Bytes indexes(n), shift{0};
+  const std::uint8_t* const i = indexes.data();
+  const std::vector<float> means(n, 1.3f), scales(n, 1.7f);
+  const CdfTables tables(cdf, length, zero, shift, 12);
+  const CategoricalTables categories(cdf, length, 12);
+  const CompressAiTables compressai(wide, 5, length, zero);
+  run_coder(
+      s, [&] { return rans_encode(s.data(), i, n, tables); },
+      [&](auto* data, auto size, auto* out) { RansDecoder(data, size, tables).decode(i, out, n); });
+  run_coder(
+      s, [&] { return categories.encode(s.data(), i, n); },
+      [&](auto* data, auto size, auto* out) { categories.decode(data, size, i, out, n); });
+  run_coder(
+      s, [&] { return compressai_encode(s.data(), i, n, compressai); },
+      [&](auto* data, auto size, auto* out) { CompressAiDecoder(data, size).decode(i, out, n, compressai); });
+  run_coder(
+      s, [&] { return gaussian_encode(s.data(), means.data(), scales.data(), n); },
+      [&](auto* data, auto size, auto* out) { gaussian_decode(data, size, means.data(), scales.data(), out, n); });
 }
 
 void run_parts() {
@@ -164,43 +167,45 @@ void run_parts() {
   });
 
   constexpr std::size_t kGroups = 2, kWords = 96, kChannels = 8, kRows = 700;
-  std::vector<float> words(kGroups * kWords * kChannels), rows(kRows * kGroups * kChannels);
-  for (auto* values : {&words, &rows}) {
-    for (float& value : *values) value = static_cast<float>(next() % 2001 - 1000) / 500;
-  }
+  const Ints drawn = numbers((kWords + kRows) * kGroups * kChannels, -100, 100);
+  const std::vector<float> words(drawn.begin(), drawn.end() - kRows * kGroups * kChannels);
+  const std::vector<float> rows(drawn.begin() + words.size(), drawn.end());
   for (const Isa isa : supported_isas()) {
     const codebook::Codebooks books(words.data(), kGroups, kWords, kChannels, isa);
-    const auto search = [&](unsigned threads) {
+    same("codes depend on threads", [&](unsigned threads) {
       std::vector<std::int64_t> found(kRows * kGroups);
       books.nearest(rows.data(), kRows, {kGroups * kChannels, kChannels, 1}, found.data(), threads);
       return found;
-    };
-    const auto alone = search(1);
-    at_once([&] { require(search(3) == alone, "codes depend on threads"); });
+    });
   }
 
-  const std::vector<float> beta(kChannels, 1.0f), gamma(kChannels * kChannels, 0.1f);
-  const auto divided = [&](unsigned threads) {
+  // Sums that no instruction set rounds.
+  const std::vector<float> beta(kChannels, 1.0f), gamma(kChannels * kChannels, 0.125f);
+  same("GDN depends on threads", [&](unsigned threads) {
     std::vector<float> out(rows.size());
     gdn(rows, out, beta, gamma, false, threads);
     return out;
-  };
-  const auto alone = divided(1);
-  at_once([&] { require(divided(3) == alone, "GDN depends on threads"); });
+  });
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
   const std::string what = count > 1 ? arguments[1] : "";
-  if (what == "parts") {
+  if (count == 2 && what == "parts") {
     run_parts();
-  } else if (what == "engine" && count == 3) {
-    run_engine(Arrays(arguments[2]));
-  } else if (what == "slices" && count == 3) {
-    run_slices(Arrays(arguments[2]));
+  } else if (count == 2 && what == "coders") {
+    run_coders();
+  } else if (count == 3 && what == "engine") {
+    run_engine(latents::read_gaussian, arguments[2], {12, 20});
+  } else if (count == 3 && what == "slices") {
+    run_engine(latents::read_slices, arguments[2], {8, 12});
+  } else if (count == 3 && what == "groups") {
+    run_engine(latents::read_groups, arguments[2], {20, 28});
+  } else if (count == 3 && what == "codes") {
+    run_codes(arguments[2]);
   } else {
-    require(false, "usage: threads parts | engine MODEL | slices MODEL");
+    require(false, "usage: threads parts | coders | engine MODEL | slices MODEL | groups MODEL | codes MODEL");
   }
   std::puts("no finding");
 }

@@ -1,4 +1,4 @@
-"""The C++ core under ThreadSanitizer: engines, codebook search, GDN and thread teams, from several threads at once."""
+"""The C++ core under ThreadSanitizer: all that starts threads, or is used from several of them at once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ import numpy as np
 import pytest
 import torch
 from ninja.ninja_syntax import Writer
+from torch import Tensor
 
 from fastlic.codec.codec import Codec
+from fastlic.entropy.code_context import IntegerCodeContext
 from fastlic.models import MLICPlusPlus
+from fastlic.models.mcquic.context import CodeContext
 
-CSRC = Path(__file__).parents[2] / "csrc"
+ROOT = Path(__file__).parents[2]
+CSRC = ROOT / "csrc"
 FLAGS = "-std=c++20 -O1 -g -ffp-contract=off -fno-math-errno -fsanitize=thread -Wno-uninitialized"
 TYPES = {np.dtype(np.int8): 0, np.dtype(np.uint8): 1, np.dtype(np.int32): 2}
 
@@ -26,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def write(arrays: dict[str, np.ndarray], path: Path) -> Path:
-    """Arrays as csrc/tests/threads.cpp reads them."""
+    """Arrays as csrc/tests/model_file.hpp reads them."""
     parts = [struct.pack("<I", len(arrays))]
     for name, array in arrays.items():
         head = (len(name), name.encode(), TYPES[array.dtype], array.ndim, *array.shape)
@@ -66,15 +70,33 @@ def run(threads: Path, *arguments: str) -> None:
     assert done.returncode == 0 and "no finding" in done.stdout, done.stderr[-4000:]
 
 
-def test_thread_teams_codebook_search_and_gdn_have_no_race(threads):
-    run(threads, "parts")
+@pytest.fixture(scope="module")
+def models(codec: Codec, photo: Tensor) -> dict[str, dict[str, np.ndarray]]:
+    """Arrays by model: "engine" or "engine: name"."""
+    sys.path.insert(0, str(ROOT / "fuzz"))
+    from models import load
 
-
-def test_the_wavefront_engine_has_no_race(threads, codec, tmp_path):
-    run(threads, "engine", str(write(codec.entropy.to_arrays(), tmp_path / "model")))
-
-
-def test_the_slices_engine_has_no_race(threads, photo, tmp_path):
     torch.manual_seed(3)
-    own = Codec(MLICPlusPlus(8, 24, (12, 16, 24), slices=3), calibration=[photo])
-    run(threads, "slices", str(write(own.entropy.to_arrays(), tmp_path / "model")))
+    wide = Codec(MLICPlusPlus(8, 24, (12, 16, 24), slices=3), calibration=[photo])
+    context = CodeContext(3, 40, 8, 33).eval()
+    codes = torch.randint(40, (1, 3, 12, 12))
+    small = load()
+    return {
+        "engine": codec.entropy.to_arrays(),
+        "slices": wide.entropy.to_arrays(),
+        **{f"slices: {name}": small[name] for name in ("mlic", "mlic_plus", "mlic_early")},
+        "groups": small["groups"],
+        "codes": IntegerCodeContext.from_float(context, context.rows(codes)).to_arrays(),
+    }
+
+
+@pytest.mark.parametrize("what", ["parts", "coders"])
+def test_teams_codebook_search_gdn_and_batches_of_streams_have_no_race(threads, what):
+    run(threads, what)
+
+
+@pytest.mark.parametrize(
+    "model", ["engine", "slices", "slices: mlic", "slices: mlic_plus", "slices: mlic_early", "groups", "codes"]
+)
+def test_engines_have_no_race(threads, model, models, tmp_path):
+    run(threads, model.split(":")[0], str(write(models[model], tmp_path / "model")))
