@@ -36,7 +36,9 @@ def test_the_bytes_of_a_version_never_change(version):
 
 
 @pytest.mark.parametrize("quality", [None, 1 / 16, 1.0, 4.0625, 255 / 16])
-@pytest.mark.parametrize("size", [(1, 1), (127, 128), (1, container.MAX_DIMENSION), (16384, 8192)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (127, 128), (1, container.MAX_DIMENSION), (container.MAX_DIMENSION, 1), (16384, 8192)]
+)
 @pytest.mark.parametrize("sections", [[b""], [b"a", b""], [b"x" * 127, b"y" * 128, b"z" * 70000], [b"."] * 64])
 def test_what_is_packed_comes_back(quality, size, sections):
     header = Header(255, quality, b"12345678", *size)

@@ -179,9 +179,14 @@ def test_wrong_arguments_are_refused_in_words(tables):
         rans_encode(np.zeros(3), np.zeros(3, np.uint8), tables)
     with pytest.raises(ValueError, match=r"indexes must lie in 0\.\.63, got -2\.\.64"):
         rans_encode(np.zeros(3, np.int32), [-2, 0, 64], tables)
+    for indexes in ([-1, 0], [0, 64]):
+        with pytest.raises(ValueError, match="indexes must lie in"):
+            rans_encode([0, 0], indexes, tables)
     for lanes in (3, 128):
         with pytest.raises(ValueError, match=f"lanes must be 0 or a power of two up to 64, got {lanes}"):
             rans_encode(np.zeros(3, np.int32), np.zeros(3, np.uint8), tables, lanes=lanes)
+        with pytest.raises(ValueError, match=f"lanes must be 0 or a power of two up to 64, got {lanes}"):
+            rans_encode(np.zeros(3, np.int32), np.zeros(3, np.uint8), tables, lanes=lanes, backend="reference")
     for beyond in (INT32.max + 1, INT32.min - 1):
         with pytest.raises(ValueError, match="symbols must fit int32"):
             rans_encode(np.array([beyond, 0]), np.zeros(2, np.uint8), tables)

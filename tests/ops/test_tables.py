@@ -92,6 +92,15 @@ def test_windows_of_other_shapes_stay_what_they_are():
     assert found.shifts.tolist() == [0, 1, 0, 2, 0, 1, 0]
 
 
+def test_what_is_missing_to_one_is_the_escapes_share():
+    assert pmf_tables([[0.5, 0.25]], [7]).row(0).tolist() == [0, 2048, 3072, 4096]
+    assert pmf_tables([[0.5, 0.5]], [7]).row(0).tolist()[-2:] == [4095, 4096]
+    assert gaussian_tables([1.0]).precision == pmf_tables([[1.0]], [0]).precision == 12
+    # The narrow window pays for 0.3 of escapes whichever side they are on; a wide one costs less.
+    spread = np.array([0.4, *[0.0] * 30, 0.3])
+    assert pmf_tables([spread], [0]).lengths.tolist() == [34]
+
+
 def cost(counts: np.ndarray, pmf: np.ndarray) -> float:
     return float(-(pmf * np.log2(counts)).sum())
 
@@ -201,6 +210,7 @@ ROW = {"cdf": [0, 5, 9, 4096], "lengths": [4], "offsets": [-1], "shifts": [0]}
 def test_tables_have_a_precision_of_12_bits_and_cannot_be_changed():
     tables = CdfTables(**ROW)
     assert tables.precision == 12 and tables.rows == 1
+    assert type(CdfTables(**ROW, precision=np.int64(12)).precision) is int
     assert [array.dtype for array in (tables.cdf, tables.lengths, tables.offsets, tables.shifts)] == [
         *[np.int32] * 3,
         np.uint8,
