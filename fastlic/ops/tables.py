@@ -185,7 +185,8 @@ def _fit_row(pmf: NDArray[np.float64], first: int, precision: int) -> _Row:
             best_here = min(best_here, bits)
             if best is None or bits < best[0]:
                 best = bits, lo, hi, shift, p, begin
-        if best is not None and best_here > best[0] + 0.05:
+        # A wide flat pmf fits no window before its bins are few: until then a worse shift says nothing of the next.
+        if best is not None and p.size <= MAX_ROW_SIZE and best_here > best[0] + 0.05:
             break
     if best is None:
         raise ValueError("pmf is too wide and flat for a table row")
