@@ -9,6 +9,7 @@
 #include "fastlic/crc32c.hpp"
 #include "fastlic/errors.hpp"
 #include "fastlic/isa.hpp"
+#include "fastlic/peak.hpp"
 #include "registry.hpp"
 
 namespace py = pybind11;
@@ -47,6 +48,8 @@ PYBIND11_MODULE(_native, module) {
     return names;
   });
   module.def("clock_ghz", &fastlic::clock_ghz, py::call_guard<py::gil_scoped_release>());
+  module.def("peak_products", &fastlic::peak_products, py::call_guard<py::gil_scoped_release>());
+  module.def("peak_loads", &fastlic::peak_loads, py::call_guard<py::gil_scoped_release>());
   module.def(
       "set_isa", [](const std::string& name) { fastlic::set_isa(fastlic::isa_from_name(name)); }, py::arg("name"));
 

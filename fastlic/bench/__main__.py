@@ -20,7 +20,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="name suites and cases, measure nothing")
     parser.add_argument("--filter", default="*", metavar="GLOB", help="cases whose name matches, e.g. '*decode*'")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line per case")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw rates as a bar chart")
     parser.add_argument("--seconds", type=float, default=1.0, help="time per case and per peer (default: 1)")
     parser.add_argument(
         "--limit", type=float, metavar="SECONDS", help="begin no case after so long; print what there is"
@@ -73,8 +72,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(", ".join(f"{key} {value}" for key, value in report.machine().items() if value))
     print(report.table(results))
-    if options.plot:
-        report.write_plot(results, options.plot)
     return 0
 
 

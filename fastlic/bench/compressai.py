@@ -20,9 +20,10 @@ import statistics
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ from fastlic.bench.compressai_models import MODELS, lively, trained
 from fastlic.bench.lifelike import photo
 from fastlic.bench.report import machine
 from fastlic.bench.runner import CLOCKS, Clock
-from fastlic.codec.image_files import read_image
+from fastlic.codec.image_files import find_images, read_image
 from fastlic.integrations.compressai import Row, accelerate
 
 WAYS = ("compress", "decompress")
@@ -62,52 +63,40 @@ class Stopwatch:
         self.spent[kind] += self._clock() - self._open.pop()
 
     @torch.no_grad()
-    def run(self, call: Callable[..., Any], *arguments: Any) -> tuple[float, float, float, Any]:
-        """(seconds, of them in transforms, of them in other networks, result)."""
+    def run(self, call: Callable[..., Any], *arguments: Any) -> tuple[Split, Any]:
         self.spent = dict.fromkeys(self.spent, 0.0)
         self._open.clear()
         start = self._clock()
         result = call(*arguments)
-        return self._clock() - start, self.spent["transforms"], self.spent["networks"], result
+        return Split(self._clock() - start, self.spent["transforms"], self.spent["networks"]), result
 
 
-@dataclass
-class Times:
-    """Of one way of one model: parallel lists."""
+class Split(NamedTuple):
+    """Seconds of one run: all of it, inside g_a or g_s, inside the other networks."""
 
-    whole: list[float] = field(default_factory=list)
-    transforms: list[float] = field(default_factory=list)
-    networks: list[float] = field(default_factory=list)
-
-    def add(self, whole: float, transforms: float, networks: float) -> None:
-        self.whole.append(whole)
-        self.transforms.append(transforms)
-        self.networks.append(networks)
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.whole)
-
-    @property
-    def transform(self) -> float:
-        return statistics.median(self.transforms)
+    whole: float
+    transform: float
+    networks: float
 
     @property
     def entropy(self) -> float:
-        return statistics.median(a - b for a, b in zip(self.whole, self.transforms, strict=True))
+        return self.whole - self.transform
 
     @property
     def coder(self) -> float:
-        return statistics.median(a - b - c for a, b, c in zip(self.whole, self.transforms, self.networks, strict=True))
+        return self.entropy - self.networks
 
 
 @dataclass
 class Result:
     name: str
     what: dict[str, str]  # by format: what is accelerated
-    times: dict[tuple[str, str], Times]  # by ("plain" or format, way)
+    times: dict[tuple[str, str], list[Split]]  # by ("plain" or format, way)
     raster: bool
     setup: float  # seconds of accelerate(model)
+
+    def median(self, key: str, way: str, part: str = "whole") -> float:
+        return statistics.median(getattr(split, part) for split in self.times[key, way])
 
 
 def measure(
@@ -124,7 +113,7 @@ def measure(
             setup = CLOCKS[clock]() - start
         what[format] = _summary([row for row in report.replaced if not row.part.startswith(("transform", "model"))])
     watches = {key: Stopwatch(model, CLOCKS[clock]) for key, model in models.items()}
-    times = {(key, way): Times() for key in models for way in WAYS}
+    times: dict[tuple[str, str], list[Split]] = {(key, way): [] for key in models for way in WAYS}
     small = image[:, :, :64, :64].contiguous()
     for model in models.values():  # first calls make tables
         with torch.no_grad():
@@ -133,12 +122,11 @@ def measure(
     spent, rounds = 0.0, 0
     while rounds < least or (spent < seconds and rounds < 25):
         for key, model in models.items():
-            *split, coded = watches[key].run(model.compress, image)
-            times[key, "compress"].add(*split)
-            spent += split[0]
-            *split, _ = watches[key].run(model.decompress, coded["strings"], coded["shape"])
-            times[key, "decompress"].add(*split)
-            spent += split[0]
+            compressing, coded = watches[key].run(model.compress, image)
+            decompressing, _ = watches[key].run(model.decompress, coded["strings"], coded["shape"])
+            for way, split in zip(WAYS, (compressing, decompressing), strict=True):
+                times[key, way].append(split)
+                spent += split.whole
         rounds += 1
     return Result(name, what, times, "raster" in what["compressai"] or "position" in what["compressai"], setup)
 
@@ -149,21 +137,19 @@ def _summary(rows: list[Row]) -> str:
     return "; ".join(item for item in by if not any(other != item and other.startswith(item) for other in by))
 
 
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
 def support_table(results: list[Result]) -> str:
     """Model, formats, what is accelerated, and what it brings."""
-    lines = [
-        '| model | `"native"` | `"compressai"` | decompress: plain, native, compressai | compress |',
-        "|---|---|---|---|---|",
-    ]
-    for result in results:
-        cells = [_speeds(result, way) for way in reversed(WAYS)]
-        lines.append(f"| {result.name} | {result.what['native']} | {result.what['compressai']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    head = ["model", '`"native"`', '`"compressai"`', "decompress: plain, native, compressai", "compress"]
+    rows = [[r.name, *r.what.values(), *(_speeds(r, way) for way in reversed(WAYS))] for r in results]
+    return _table(head, rows)
 
 
 def _speeds(result: Result, way: str) -> str:
-    plain = result.times["plain", way].median
-    ours = [result.times[format, way].median for format in FORMATS]
+    plain, *ours = (result.median(key, way) for key in ("plain", *FORMATS))
     return f"{_time(plain)}, " + ", ".join(f"{_time(own)} ({plain / own:.1f}x)" for own in ours)
 
 
@@ -175,51 +161,33 @@ def figures_table(results: list[Result]) -> str:
     """The parts: decompress and compress in each cell."""
     head = ["model", "g_s, g_a", "native: entropy part", "native: whole against g_s, g_a"]
     head += ["compressai: entropy part", "compressai: coder part"]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for result in results:
-        cells: list[list[str]] = [[] for _ in head[1:]]
+    rows = []
+    for r in results:
+        cells: list[list[str]] = []
         for way in reversed(WAYS):
-            plain = result.times["plain", way]
-            native, same = (result.times[format, way] for format in FORMATS)
-            cells[0].append(f"{plain.transform / native.transform:.2f}x")
-            cells[1].append(f"{plain.entropy / native.entropy:.0f}x ({_ms(plain.entropy)} -> {_ms(native.entropy)})")
-            cells[2].append(f"{native.median / plain.transform:.2f}")
-            cells[3].append(f"{plain.entropy / same.entropy:.1f}x")
-            cells[4].append("" if result.raster else f"{plain.coder / same.coder:.1f}x")
-        lines.append(f"| {result.name} | {' | '.join(', '.join(filter(None, cell)) for cell in cells)} |")
-    return "\n".join(lines)
+            transform, entropy, coder = (r.median("plain", way, part) for part in ("transform", "entropy", "coder"))
+            own = r.median("native", way, "entropy")
+            cells.append([
+                f"{transform / r.median('native', way, 'transform'):.2f}x",
+                f"{entropy / own:.0f}x ({1e3 * entropy:.0f} ms -> {1e3 * own:.0f} ms)",
+                f"{r.median('native', way) / transform:.2f}",
+                f"{entropy / r.median('compressai', way, 'entropy'):.1f}x",
+                "" if r.raster else f"{coder / r.median('compressai', way, 'coder'):.1f}x",
+            ])  # fmt: skip
+        rows.append([r.name, *(", ".join(filter(None, pair)) for pair in zip(*cells, strict=True))])
+    return _table(head, rows)
 
 
-def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:.0f} ms"
-
-
-def bytes_table(checkpoint: Path, folder: Path, limit: int, qualities: list[int]) -> str:
-    """Growth of native streams against CompressAI's own, trained weights, photographs of ``folder``."""
-    files = _images(folder, limit)
-    lines = [f"| mbt2018 of trained weights, {len(files)} images | CompressAI | native | |", "|---|---|---|---|"]
-    for quality in qualities:
-        same = trained(checkpoint, quality)
-        lines.append(f"| quality {quality} | {_growth(same, files)} |")
-    return "\n".join(lines)
-
-
-def lively_bytes_table(names: list[str], folder: Path, limit: int) -> str:
-    """The same of models that have no trained weights here: rescaled random ones."""
-    files = _images(folder, limit)
-    lines = [f"| rescaled random weights, {len(files)} images | CompressAI | native | |", "|---|---|---|---|"]
-    lines += [f"| {name} | {_growth(lively(name), files)} |" for name in names]
-    return "\n".join(lines)
-
-
-def _images(folder: Path, limit: int) -> list[Path]:
-    suffixes = (".png", ".jpg", ".jpeg", ".webp")
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)[:limit]
+def bytes_table(models: dict[str, Callable[[], Any]], title: str, folder: Path, limit: int) -> str:
+    """Growth of native streams against CompressAI's own on photographs of ``folder``; ``models`` by name of the row."""
+    files = find_images(folder)[:limit]
+    head = [f"{title}, {len(files)} images", "CompressAI", "native", ""]
+    return _table(head, [[name, *_growth(make(), files)] for name, make in models.items()])
 
 
 @torch.no_grad()
-def _growth(same: Any, files: list[Path]) -> str:
-    """Cells of a table: bytes of CompressAI and of native streams, calibrated on the demonstration photo."""
+def _growth(same: Any, files: list[Path]) -> list[str]:
+    """Cells of a row: bytes of CompressAI and of native streams, calibrated on the demonstration photo."""
     native = copy.deepcopy(same)
     accelerate(same, "compressai")  # the same bytes as plain CompressAI's, in less time
     accelerate(native)
@@ -229,7 +197,7 @@ def _growth(same: Any, files: list[Path]) -> str:
         x = torch.nn.functional.pad(x, (0, -x.shape[-1] % 64, 0, -x.shape[-2] % 64), mode="replicate")
         for i, model in enumerate((same, native)):
             sizes[i] += sum(len(item) for part in model.compress(x)["strings"] for item in part)
-    return f"{sizes[0]:,} bytes | {sizes[1]:,} bytes | {100 * (sizes[1] / sizes[0] - 1):+.2f} %"
+    return [*(f"{size:,} bytes" for size in sizes), f"{100 * (sizes[1] / sizes[0] - 1):+.2f} %"]
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -276,10 +244,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{support_table(results)}\n\n{figures_table(results)}")
         setup = ", ".join(f"{result.name} {result.setup:.1f} s" for result in results)
         print(f'\naccelerate(model, "native") itself, once for a model: {setup}')
-    if options.bytes and options.models:
-        print("\n" + lively_bytes_table(options.models, options.bytes, options.images))
-    elif options.bytes:
-        print("\n" + bytes_table(options.checkpoint, options.bytes, options.images, [1, 3, 5, 8]))
+    if options.bytes:
+        made: dict[str, Callable[[], Any]] = {
+            f"quality {q}": partial(trained, options.checkpoint, q) for q in (1, 3, 5, 8)
+        }
+        named: dict[str, Callable[[], Any]] = {name: partial(lively, name) for name in options.models}
+        title = "rescaled random weights" if named else "mbt2018 of trained weights"
+        print("\n" + bytes_table(named or made, title, options.bytes, options.images))
     return 0
 
 

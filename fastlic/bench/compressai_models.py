@@ -6,8 +6,6 @@ them. For times and for byte ratios of two coders of the same symbols, never for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.bench.lifelike import logistic, photo, spreads
+from fastlic.bench.lifelike import Wish, logistic, photo, rescale, spreads
 
 # Name to (class, arguments), as compressai.zoo builds quality 3; those without weights there as their defaults say.
 MODELS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -55,32 +53,6 @@ def _convolutions(network: nn.Module) -> list[Any]:
     ]
 
 
-@contextmanager
-def _outputs(layers: list[Any]) -> Iterator[list[list[Tensor]]]:
-    """What each layer gives while the block runs."""
-    seen: list[list[Tensor]] = [[] for _ in layers]
-    hooks = [
-        layer.register_forward_hook(lambda _module, _inputs, output, into=into: into.append(output))
-        for layer, into in zip(layers, seen, strict=True)
-    ]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _rescale(layers: list[tuple[Any, Tensor, Tensor]], run: Callable[[], object]) -> None:
-    """Give the outputs of each (convolution, mean, deviation) these means and deviations, over all of its calls."""
-    with _outputs([layer for layer, _, _ in layers]) as seen:
-        run()
-    for (layer, mean, deviation), outputs in zip(layers, seen, strict=True):
-        values = torch.cat([output.transpose(0, 1).flatten(1) for output in outputs], 1)
-        gain = deviation / (values.std(1) + 1e-9)
-        layer.weight.data *= gain.reshape((1, -1, 1, 1) if isinstance(layer, nn.ConvTranspose2d) else (-1, 1, 1, 1))
-        layer.bias.data = (layer.bias.data - values.mean(1)) * gain + mean
-
-
 @torch.no_grad()
 def lively(name: str, size: int | None = None) -> Any:
     """The model of that name in CompressAI's registry; ``size``: that many channels everywhere, for tests.
@@ -107,7 +79,7 @@ def lively(name: str, size: int | None = None) -> Any:
     y_spread = spreads(last.out_channels, 0)
     if name.endswith("-vbr"):
         y_spread = y_spread / float(model.Gain[1].abs())  # what compress() multiplies latents by unless told otherwise
-    _rescale([(last, torch.zeros_like(y_spread), y_spread)], lambda: model.g_a(image))
+    rescale([(last, torch.zeros_like(y_spread), y_spread)], lambda: model.g_a(image))
     y = model.g_a(image)
     y_spread = y.std((0, 2, 3))
     model.g_a = _Given(y)
@@ -119,15 +91,15 @@ def lively(name: str, size: int | None = None) -> Any:
     else:
         last = _convolutions(hyper.h_a)[-1]
         z_spread = spreads(last.out_channels, 1) / 2
-        _rescale([(last, torch.zeros_like(z_spread), z_spread)], run)
+        rescale([(last, torch.zeros_like(z_spread), z_spread)], run)
         logistic(hyper.entropy_bottleneck, z_spread)
-        _rescale(_heads(model, y_spread), run)
+        rescale(_heads(model, y_spread), run)
     model.g_a, model.g_s = transforms
     model.update(force=True)
     return model
 
 
-def _heads(model: Any, spread: Tensor) -> list[tuple[Any, Tensor, Tensor]]:
+def _heads(model: Any, spread: Tensor) -> list[Wish]:
     """The layers that give scales and means, with what they should give for latents of this spread."""
     found = []
     first = 0

@@ -29,7 +29,7 @@ from fastlic.bench import report
 
 TESTS = Path(fastlic.__file__).resolve().parents[1] / "tests" / "kernels"
 WARM = ("codebook*", "quantise*", "float context*", "integer*", "checkerboard*", "rans*", "jahp*")
-_LAST_CASE = 12  # seconds that the suite's last case, its table and its chart may take beyond its own limit
+_LAST_CASE = 12  # seconds that the suite's last case, and its table may take beyond its own limit
 SANITIZED = ("test_quantize.py", "test_codebook.py", "test_checkerboard.py")
 
 
@@ -97,7 +97,7 @@ def tests(out: Path, limit: float) -> list[Part]:
 
 def suite(out: Path, seconds: float, limit: float) -> Part:
     command = python("-m", "fastlic.bench", "kernels", "--seconds", str(seconds), "--json", str(out / "kernels.jsonl"))
-    command += ["--limit", str(limit - _LAST_CASE), "--plot", str(out / "kernels.png")]
+    command += ["--limit", str(limit - _LAST_CASE)]
     return Part("suite kernels", command, out / "suite.log").start().wait(limit)
 
 

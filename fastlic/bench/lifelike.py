@@ -36,18 +36,32 @@ def spreads(channels: int, seed: int) -> Tensor:
     return torch.from_numpy(low * (high / low) ** rng.random(channels)).float()
 
 
-def _rescale(last: nn.Module, run: Callable[[], object], mean: Tensor, std: Tensor) -> None:
-    """Give the outputs of ``last``, a convolution that ``run`` executes, these channel means and deviations."""
-    assert isinstance(last, (nn.Conv2d, nn.ConvTranspose2d)) and last.bias is not None
-    seen: list[Tensor] = []
-    hook = last.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-    run()
-    hook.remove()
-    output = seen[0].transpose(0, 1).flatten(1)
-    gain = std / (output.std(1) + 1e-9)
-    shape = (1, -1, 1, 1) if isinstance(last, nn.ConvTranspose2d) else (-1, 1, 1, 1)
-    last.weight.data *= gain.reshape(shape)
-    last.bias.data = (last.bias.data - output.mean(1)) * gain + mean
+Wish = tuple[Any, Tensor, Tensor]  # a convolution, and means and deviations [channels] that its outputs should have
+
+
+def rescale(wishes: list[Wish], run: Callable[[], object]) -> None:
+    """Give the outputs of convolutions that ``run`` executes these means and deviations, over all of its calls."""
+    seen: list[list[Tensor]] = [[] for _ in wishes]
+    hooks = [
+        layer.register_forward_hook(lambda _module, _inputs, output, into=into: into.append(output))
+        for (layer, _, _), into in zip(wishes, seen, strict=True)
+    ]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for (layer, mean, std), outputs in zip(wishes, seen, strict=True):
+        _adjust(layer, torch.cat([output.transpose(0, 1).flatten(1) for output in outputs], 1), mean, std)
+
+
+def _adjust(layer: Any, values: Tensor, mean: Tensor, std: Tensor, least: float = 1e-9) -> tuple[Tensor, Tensor]:
+    """Change weights and biases so that outputs [channels, n] get that mean and deviation; returns (old mean, gain)."""
+    old, gain = values.mean(1), std / (values.std(1) + least)
+    along = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+    layer.weight.data *= gain.reshape([-1 if d == along else 1 for d in range(layer.weight.ndim)])
+    layer.bias.data = (layer.bias.data - old) * gain + mean
+    return old, gain
 
 
 @torch.no_grad()
@@ -67,15 +81,15 @@ def lifelike(cls: type[MeanScaleHyperprior] = JAHP, N: int = 192, M: int = 192, 
     model = cls(N, M).eval()
     image = photo()[None]
     y_spread, z_spread = spreads(M, seed), spreads(N, seed + 1) / 2
-    _rescale(model.g_a[-1], lambda: model.g_a(image), torch.zeros(M), y_spread)
+    rescale([(model.g_a[-1], torch.zeros(M), y_spread)], lambda: model.g_a(image))
     y = model.g_a(image)
-    _rescale(model.h_a[-1], lambda: model.h_a(y), torch.zeros(N), z_spread)
+    rescale([(model.h_a[-1], torch.zeros(N), z_spread)], lambda: model.h_a(y))
     z_hat = torch.round(model.h_a(y))
     logistic(model.entropy_bottleneck, z_spread)
     head_mean = torch.cat([y_spread, torch.zeros(M)])
     head_std = torch.cat([0.3 * y_spread, 0.3 * y_spread])
     last = model.entropy_parameters[-1] if isinstance(model, JAHP) else model.h_s[-1]
-    _rescale(last, lambda: model.code_latent(y, z_hat), head_mean, head_std)
+    rescale([(last, head_mean, head_std)], lambda: model.code_latent(y, z_hat))
     return model
 
 
@@ -103,27 +117,23 @@ def enliven(model: MLICPlusPlus, x: Tensor, y_spread: Tensor, z_spread: Tensor) 
             mean, std = torch.cat([spread, torch.zeros(c)]), torch.cat([spread, spread]) / 3
         return mean, std
 
-    def rescale(name: str) -> Callable[..., Tensor | None]:
+    def hook_of(name: str) -> Callable[..., Tensor | None]:
         def hook(module: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
             if name in done:
                 return None
             done.add(name)
-            assert isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and module.bias is not None
             dim = output.ndim - 1 if isinstance(module, nn.Linear) else 1
-            flat = output.movedim(dim, 0).flatten(1)
-            mean, std = target(name, len(flat))
-            gain = std / (flat.std(1) + 1e-6)
-            weight_dim = 1 if isinstance(module, nn.ConvTranspose2d) else 0
-            module.weight.data *= gain.reshape([-1 if d == weight_dim else 1 for d in range(module.weight.ndim)])
-            module.bias.data = (module.bias.data - flat.mean(1)) * gain + mean
+            values = output.movedim(dim, 0).flatten(1)
             shape = [-1 if d == dim else 1 for d in range(output.ndim)]
-            return (output - flat.mean(1).reshape(shape)) * gain.reshape(shape) + mean.reshape(shape)
+            mean, std = target(name, len(values))
+            old, gain = (t.reshape(shape) for t in _adjust(module, values, mean, std, 1e-6))
+            return (output - old) * gain + mean.reshape(shape)
 
         return hook
 
     whole = (f"g_s{'' if model.narrow else '.synthesis_transform'}", "entropy_bottleneck")
     hooks = [
-        module.register_forward_hook(rescale(name))
+        module.register_forward_hook(hook_of(name))
         for name, module in model.named_modules()
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and not name.startswith(whole)
     ]

@@ -1,4 +1,4 @@
-"""What a run says: a table for people, JSON lines for comparison, a chart."""
+"""What a run says: a table for people, JSON lines for comparison."""
 
 from __future__ import annotations
 
@@ -72,25 +72,3 @@ def write_json(results: list[Measurement], path: Path) -> None:
     with path.open("a") as file:
         for result in results:
             file.write(json.dumps({**asdict(result), "machine": about}) + "\n")
-
-
-def write_plot(results: list[Measurement], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    results = [result for result in results if result.rate > 0]
-    figure, axes = pyplot.subplots(figsize=(9, 0.5 * len(results) + 1.5), layout="constrained")
-    positions = range(len(results))
-    axes.barh([p + 0.2 for p in positions], [r.rate for r in results], 0.38, label="fastlic", color="#2b6cb0")
-    axes.barh([p - 0.2 for p in positions], [r.peer_rate or 0 for r in results], 0.38, label="peer", color="#a0aec0")
-    labels = [f"{r.name} ({r.unit}/s)" + (f"\nvs {r.peer}" if r.peer else "") for r in results]
-    axes.set_yticks(list(positions), labels, fontsize=8)
-    axes.set_xscale("log")
-    axes.invert_yaxis()
-    axes.set_xlabel("rate, logarithmic")
-    axes.set_title(machine()["cpu"], fontsize=9)
-    axes.legend()
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)

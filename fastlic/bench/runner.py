@@ -8,8 +8,15 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import torch
+
+from fastlic.ops.backends import instruction_set
+
+Run = Callable[[], Any]
+Wanted = Callable[[str], bool]
+Key = TypeVar("Key")
 Clock = Literal["thread", "wall"]
 CLOCKS: dict[str, Callable[[], float]] = {"thread": time.thread_time, "wall": time.perf_counter}
 
@@ -23,10 +30,10 @@ class Case:
     """
 
     name: str
-    run: Callable[[], Any]
+    run: Run
     work: float
     unit: str
-    peer: Callable[[], Any] | None = None
+    peer: Run | None = None
     peer_name: str = ""
     peer_work: float | None = None  # if the peer is given less to do
     roofline: float | None = None
@@ -54,7 +61,7 @@ class Measurement:
 
 
 # A suite gives its name and a function that yields cases one by one, so that a filtered-out case costs no set-up.
-Suite = Callable[[Callable[[str], bool]], Iterator[Case]]
+Suite = Callable[[Wanted], Iterator[Case]]
 
 
 def suites() -> dict[str, Suite]:
@@ -64,6 +71,46 @@ def suites() -> dict[str, Suite]:
     for info in pkgutil.iter_modules(package.__path__):
         found[info.name] = importlib.import_module(f"fastlic.bench.suites.{info.name}").cases
     return found
+
+
+def chosen(wanted: Wanted, names: dict[Key, str]) -> dict[Key, str]:
+    """Those of a suite's cases that are asked for."""
+    return {key: name for key, name in names.items() if wanted(name)}
+
+
+def on_isa(isa: str, run: Run) -> Run:
+    """``run`` on that instruction set."""
+
+    def forced() -> Any:
+        with instruction_set(isa):
+            return run()
+
+    return forced
+
+
+def one_thread(run: Run) -> Run:
+    """``run`` without gradients and with one thread of torch."""
+
+    def alone() -> Any:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with torch.no_grad():
+                return run()
+        finally:
+            torch.set_num_threads(before)
+
+    return alone
+
+
+def without_gradients(run: Run) -> Run:
+    """``run`` without gradients, on torch's threads."""
+
+    def plain() -> Any:
+        with torch.no_grad():
+            return run()
+
+    return plain
 
 
 def percentile(times: list[float], fraction: float) -> float:

@@ -47,23 +47,32 @@ def compare(search: Search) -> Verdict:
     """Hold one search against the float64 one, word by word in plain torch."""
     x, words, found = search
     exact = codebook_nearest(x, words, backend="reference")
-    other = all_distances(x, words)
+    other = all_distances(as_map(x), words)[0, :, 0].t()
     loss = _distance(x, words, other) / _distance(x, words, exact).clamp_min(1e-30) - 1
     return Verdict(found.numel(), int((found != exact).sum()), int((other != exact).sum()), float(loss.max()))
+
+
+def as_map(x: Tensor) -> Tensor:
+    """Vectors [n, m, d] as a map [1, m * d, 1, n], which is what models search in."""
+    return x.flatten(1).t()[None, :, None].contiguous()
 
 
 def all_distances(x: Tensor, words: Tensor) -> Tensor:
     """McQuic's formulation in float32: |x|^2 + |word|^2 - 2 x.word of all pairs, then the smallest.
 
     Args:
-        x: [n, m, d]; words: [m, k, d].
+        x: map [n, m * d, h, w].
+        words: [m, k, d].
 
     Returns:
-        int64 [n, m].
+        int64 [n, m, h, w].
     """
-    products = torch.einsum("nmd,mkd->nmk", x, words)
-    squares = x.square().sum(2, keepdim=True) + words.square().sum(2)
-    return (squares - 2 * products).argmin(-1)
+    n, _, h, w = x.shape
+    m, _, d = words.shape
+    x = x.reshape(n, m, d, h, w)
+    products = torch.einsum("nmdhw,mkd->nmkhw", x, words)
+    squares = x.square().sum(2, keepdim=True) + words.square().sum(-1)[:, :, None, None]
+    return (squares - 2 * products).permute(0, 1, 3, 4, 2).argmin(-1)
 
 
 def _distance(x: Tensor, words: Tensor, codes: Tensor) -> Tensor:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from fastlic import Codec, _native
 from fastlic.bench.__main__ import main
 from fastlic.bench.report import table
 from fastlic.bench.runner import Case, measure
+from fastlic.bench.suites import engine
+from fastlic.ops.backends import instruction_set
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def test_every_suite_lists_its_cases_without_running_them(capsys):
@@ -45,8 +51,14 @@ def test_peer_and_roofline_become_ratios():
     assert "slow" in table([result])
 
 
-def test_plots_are_written(tmp_path):
-    pytest.importorskip("matplotlib")
-    target = tmp_path / "plot.png"
-    assert main(["rans", "--filter", "*decode sigma 1.0", "--seconds", "0.01", "--plot", str(target)]) == 0
-    assert target.read_bytes().startswith(b"\x89PNG")
+@pytest.mark.parametrize("isa", _native.supported_isas())
+def test_rooflines_are_measured_for_each_instruction_set(isa, monkeypatch):
+    with instruction_set(isa):
+        assert (_native.peak_products() > 0) == (isa != "scalar")
+    assert _native.peak_loads() > 0
+    model = Codec.load(GOLDEN / "tiny_jahp.safetensors").entropy
+    seen = []
+    monkeypatch.setattr(_native, "peak_products", lambda: seen.append(_native.get_isa()) or 0.0)
+    assert engine.roofline(isa, model, 16, 16) == {} and seen == [isa]
+    monkeypatch.setattr(_native, "peak_products", lambda: 6.0 * engine.products(model, 16, 16))
+    assert engine.roofline(isa, model, 16, 16)["roofline"] == pytest.approx(6)

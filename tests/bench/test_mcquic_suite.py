@@ -9,7 +9,6 @@ import torch
 
 from fastlic.bench.runner import measure
 from fastlic.bench.suites import mcquic as suite
-from fastlic.ops.codebook import codebook_nearest
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -18,13 +17,6 @@ def test_the_search_and_its_peer_find_the_same_words(dense: bool):
     assert "40 of 40 indexes are" in case.note
     result = measure(case, budget=0.001)
     assert result.ratio is not None and result.ratio > 0
-
-
-def test_all_distances_lead_to_the_nearest_word():
-    torch.manual_seed(0)
-    x, words = torch.randn(3, 10, 4, 5), torch.randn(2, 70, 5)
-    expected = codebook_nearest(x.permute(0, 2, 3, 1).reshape(60, 2, 5), words)
-    assert torch.equal(suite.all_distances(x, words).permute(0, 2, 3, 1).reshape(60, 2), expected)
 
 
 def test_whole_images_run_beside_the_convolutions_of_the_same_pass():

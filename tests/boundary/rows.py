@@ -404,6 +404,8 @@ NATIVE: dict[str, Callable[[], Call]] = {
     "best_isa": lambda: Call(_native.best_isa, {}),
     "supported_isas": lambda: Call(_native.supported_isas, {}),
     "clock_ghz": lambda: Call(_native.clock_ghz, {}),
+    "peak_products": lambda: Call(_native.peak_products, {}),
+    "peak_loads": lambda: Call(_native.peak_loads, {}),
     "set_isa": lambda: Call(_native.set_isa, {"name": _native.get_isa()}),
     "CdfTables": lambda: Call(_native.CdfTables, {**cdf_arrays(), "precision": 12}),
     "rans_encode": lambda: Call(

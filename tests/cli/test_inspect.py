@@ -17,6 +17,7 @@ from fastlic.models import JAHP, McQuic, MLICPlusPlus
 from fastlic.models.mcquic import save_published
 from fastlic.models.mcquic.context import CodeContext
 from fastlic.ops.backends import instruction_sets
+from fastlic.ops.codebook import codebook_nearest
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -113,6 +114,12 @@ def test_searches_are_held_against_float64(photos, fastlic_command, tmp_path):
     assert done.code == 0 and " 0 differ from the float64 search" in done.out
     done = fastlic_command("inspect", "codes", GOLDEN / "tiny_jahp.safetensors", photos)
     assert done.code == 2 and "searches no codebook" in done.err
+
+
+def test_all_distances_lead_to_the_nearest_word():
+    torch.manual_seed(0)
+    x, words = torch.randn(60, 2, 5), torch.randn(2, 70, 5)
+    assert torch.equal(codes.all_distances(codes.as_map(x), words)[0, :, 0].t(), codebook_nearest(x, words))
 
 
 def test_a_wrong_index_is_counted():

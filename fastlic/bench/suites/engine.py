@@ -7,7 +7,7 @@ one thread; whole images in wall time on torch's threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -18,15 +18,16 @@ import torch.nn as nn
 import fastlic
 from fastlic import _native
 from fastlic.bench.lifelike import lifelike, photo
-from fastlic.bench.runner import Case
+from fastlic.bench.runner import Case, Run, Wanted, chosen, on_isa, without_gradients
 from fastlic.codec import Codec, drivers
+from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.models import JAHP, MeanScaleHyperprior
+from fastlic.ops.backends import instruction_set
 
-Wanted = Callable[[str], bool]
-Run = Callable[[], Any]
-# int16 products a cycle: one 512-bit or two 256-bit multiply-adds. (Intel's server cores issue two of 512 bits.)
-PRODUCTS_PER_CYCLE = 32
+WAYS = ("decode", "encode")
+# CompressAI's loop takes seconds an image and costs the same at every position: a quarter of the image shows its rate.
+PEER_SHARE = 0.25
 
 
 def cases(wanted: Wanted) -> Iterator[Case]:
@@ -45,18 +46,6 @@ def codec_of(M: int) -> Codec:
     return Codec(model_of(M), [photo()], name=f"jahp 192/{M}")
 
 
-def on_isa(isa: str, run: Run) -> Run:
-    def forced() -> Any:
-        before = _native.get_isa()
-        _native.set_isa(isa)
-        try:
-            return run()
-        finally:
-            _native.set_isa(before)
-
-    return forced
-
-
 def products(model: IntegerEntropyModel, height: int, width: int) -> int:
     """Multiplications that the engine does: Winograd's 49 per 2x2 cell and phase group of a transposed layer, 16 of a
     plain one, and every weight of the context and parameter layers once a position."""
@@ -70,95 +59,73 @@ def products(model: IntegerEntropyModel, height: int, width: int) -> int:
     return total + sum(layer.weight.size for layer in dense) * height * width
 
 
+def roofline(isa: str, model: IntegerEntropyModel, height: int, width: int) -> dict[str, Any]:
+    """Images a second if the engine did nothing but its products, at the rate measured for this instruction set."""
+    with instruction_set(isa):
+        rate = _native.peak_products()
+    return {"roofline": rate / products(model, height, width), "bound": "multiply-adds in registers"} if rate else {}
+
+
 def latent_cases(wanted: Wanted) -> Iterator[Case]:
     supported = _native.supported_isas()
-    best = supported[-1]
-    limit = _native.clock_ghz() * 1e9 * PRODUCTS_PER_CYCLE
     configurations = [(192, isa, "") for isa in supported]
-    configurations += [(320, best, ""), (192, best, "reference"), (192, best, "compressai mbt2018")]
+    configurations += [(M, supported[-1], peer) for M, peer in ((320, ""), (192, "reference"))]
+    configurations += [(192, supported[-1], "compressai mbt2018")]
     for M, isa, peer in configurations:
-        names = {way: f"{way} jahp 192/{M} {isa}" + (f" vs {peer}" if peer else "") for way in ("decode", "encode")}
-        if not any([wanted(name) for name in names.values()]):
+        suffix = f" vs {peer}" if peer else ""
+        names = chosen(wanted, {way: f"{way} jahp 192/{M} {isa}{suffix}" for way in WAYS})
+        if not names:
             continue
         codec = codec_of(M)
         z, y, _ = codec.analyse(photo()).target
         height, width = y.shape[1:]
-        engine = codec.entropy.engine
-        fixed = [np.asarray(drivers.fixed_point(t).int()) for t in (z, y)]
-        z_bytes, y_bytes, *_ = engine.encode(fixed[0], fixed[1])
+        fixed = [np.asarray(fixed_point(t).int()) for t in (z, y)]
+        sections = list(codec.entropy.engine.encode(*fixed)[:2])
         runs: dict[str, Run] = {
-            "decode": partial(engine.decode, z_bytes, y_bytes, height, width),
-            "encode": partial(engine.encode, fixed[0], fixed[1]),
+            "decode": partial(codec.entropy.engine.decode, *sections, height, width),
+            "encode": partial(codec.entropy.engine.encode, *fixed),
         }
-        peers: dict[str, tuple[Run | None, float]] = {"decode": (None, 1.0), "encode": (None, 1.0)}
+        others: dict[str, Run] = {}
         if peer == "reference":
-            plain: dict[str, Any] = {"backend": "reference"}
-            sections = [z_bytes, y_bytes]
-            peers = {
-                "decode": (partial(drivers.decode, codec.entropy, sections, height, width, **plain), 1.0),
-                "encode": (partial(drivers.encode, codec.entropy, z, y, **plain), 1.0),
+            others = {
+                "decode": partial(drivers.decode, codec.entropy, sections, height, width, backend="reference"),
+                "encode": partial(drivers.encode, codec.entropy, z, y, backend="reference"),
             }
-        elif peer:
-            loops = compressai_loops(M)
-            if loops is None:
-                continue
-            peers = {"decode": (loops[0], PEER_SHARE), "encode": (loops[1], PEER_SHARE)}
+        elif peer and not (others := compressai_loops(M)):
+            continue
+        more: dict[str, Any] = {"peer_name": peer, "peer_work": PEER_SHARE if "compressai" in peer else 1.0}
+        more |= {"note": " + ".join(str(len(section)) for section in sections) + " bytes"}
+        more |= roofline(isa, codec.entropy, height, width)
         for way, name in names.items():
-            if not wanted(name):
-                continue
-            run, (other, share) = runs[way], peers[way]
-            yield Case(
-                name,
-                on_isa(isa, run),
-                1,
-                "image",
-                peer=other,
-                peer_name=peer,
-                peer_work=share,
-                roofline=limit / products(codec.entropy, height, width) if isa != "scalar" else None,
-                bound="32 multiplications a cycle" if isa != "scalar" else "",
-                note=f"{len(z_bytes)} + {len(y_bytes)} bytes",
-            )
+            yield Case(name, on_isa(isa, runs[way]), 1, "image", others.get(way), **more)
 
 
-# CompressAI's loop takes seconds an image and costs the same at every position: a quarter of the image shows its rate.
-PEER_SHARE = 0.25
-
-
-def compressai_loops(M: int) -> tuple[Run, Run] | None:
-    """CompressAI's own mbt2018 with the same weights, transforms taken out: (decode, encode) of 256x384 pixels."""
+def compressai_loops(M: int) -> dict[str, Run]:
+    """CompressAI's own mbt2018 with the same weights, transforms taken out, of 256x384 pixels; empty without it."""
     try:
         from compressai.models import JointAutoregressiveHierarchicalPriors
     except ImportError:  # absent, or without the half of torchvision that it imports
-        return None
+        return {}
 
-    source = model_of(M)
     theirs = JointAutoregressiveHierarchicalPriors(192, M).eval()
-    own = {k: v for k, v in source.state_dict().items() if k in theirs.state_dict() and v.numel()}
+    own = {k: v for k, v in model_of(M).state_dict().items() if k in theirs.state_dict() and v.numel()}
     theirs.load_state_dict({**theirs.state_dict(), **own})
     theirs.update(force=True)
-    image = photo()[None, :, :256, :384]
     with torch.no_grad():
-        y = theirs.g_a(image)
-        theirs.g_a = nn.Sequential()  # both transforms hand their input through: what is timed lies between them
-        theirs.g_s = nn.Sequential()
+        y = theirs.g_a(photo()[None, :, :256, :384])
+        # Both transforms hand their input through: what is timed lies between them.
+        theirs.g_a = theirs.g_s = nn.Sequential()
         coded = theirs.compress(y)
-
-    def decode() -> None:
-        with torch.no_grad():
-            theirs.decompress(coded["strings"], coded["shape"])
-
-    def encode() -> None:
-        with torch.no_grad():
-            theirs.compress(y)
-
-    return decode, encode
+    return {
+        "decode": without_gradients(lambda: theirs.decompress(coded["strings"], coded["shape"])),
+        "encode": without_gradients(lambda: theirs.compress(y)),
+    }
 
 
 def image_cases(wanted: Wanted) -> Iterator[Case]:
     """Whole images beside the transforms alone: what the ratio lacks to 1 is the price of all entropy coding."""
-    names = ("decompress whole image vs g_s", "compress whole image vs g_a + h_a")
-    if not any([wanted(name) for name in names]):
+    names = chosen(wanted, {"g_s": "decompress whole image vs g_s", "g_a + h_a": "compress whole image vs g_a + h_a"})
+    if not names:
         return
     codec, image = codec_of(192), photo()
     data = codec.compress(image)
@@ -166,59 +133,27 @@ def image_cases(wanted: Wanted) -> Iterator[Case]:
     parts = codec.transforms()
     latents = (codec.decode_latents(data)["y"] / 64).float()[None].contiguous(memory_format=torch.channels_last)
     x = image[None].contiguous(memory_format=torch.channels_last)
-
-    def synthesise() -> None:
-        with torch.no_grad():
-            parts.g_s(latents)
-
-    def analyse() -> None:
-        with torch.no_grad():
-            parts.h_a(parts.g_a(x))
-
+    runs: dict[str, tuple[Run, Run]] = {
+        "g_s": (lambda: codec.decompress(data), lambda: parts.g_s(latents)),
+        "g_a + h_a": (lambda: codec.compress(image), lambda: parts.h_a(parts.g_a(x))),
+    }
     note = f"{torch.get_num_threads()} threads; ratio r means 1/r of the transform's time"
-    if wanted(names[0]):
-        yield Case(
-            names[0],
-            lambda: codec.decompress(data),
-            1,
-            "image",
-            peer=synthesise,
-            peer_name="g_s",
-            clock="wall",
-            note=note,
-        )
-    if wanted(names[1]):
-        yield Case(
-            names[1],
-            lambda: codec.compress(image),
-            1,
-            "image",
-            peer=analyse,
-            peer_name="g_a + h_a",
-            clock="wall",
-            note=note,
-        )
+    for peer, name in names.items():
+        run, other = runs[peer]
+        yield Case(name, run, 1, "image", without_gradients(other), peer, clock="wall", note=note)
 
 
 def transform_cases(wanted: Wanted) -> Iterator[Case]:
     """g_a and g_s of shipped weights in the form that codecs run (fastlic.models.inference), beside the plain one."""
     for model in ("jahp", "mlic++"):
-        names = {part: f"{part} of {model} 512x768, without gradients vs plain" for part in ("g_a", "g_s")}
-        if not any([wanted(name) for name in names.values()]):
+        labels = {part: f"{part} of {model} 512x768, without gradients vs plain" for part in ("g_a", "g_s")}
+        names = chosen(wanted, labels)
+        if not names:
             continue
-        codec, x = fastlic.load(model), photo()[None].contiguous(memory_format=torch.channels_last)
-        parts = codec.transforms()
+        x, parts = photo()[None].contiguous(memory_format=torch.channels_last), fastlic.load(model).transforms()
         with torch.no_grad():
             inputs = {"g_a": x, "g_s": parts.g_a(x)}
         for part, name in names.items():
-            if wanted(name):
-                run = partial(_with_gradients, getattr(parts, part), inputs[part])
-                yield Case(
-                    name, partial(run, False), 1, "image", peer=partial(run, True), peer_name="plain", clock="wall"
-                )
-
-
-def _with_gradients(network: nn.Module, x: torch.Tensor, enabled: bool) -> None:
-    # Weights want none: with gradients enabled nothing is recorded, but layers take their plain form.
-    with torch.set_grad_enabled(enabled):
-        network(x)
+            # Weights want no gradients: with them enabled nothing is recorded, but layers take their plain form.
+            plain: Run = partial(getattr(parts, part), inputs[part])
+            yield Case(name, without_gradients(plain), 1, "image", plain, "plain", clock="wall")

@@ -26,14 +26,14 @@ import fastlic
 from fastlic.bench import peers
 from fastlic.bench.lifelike import photo
 from fastlic.bench.memory import peak
-from fastlic.bench.runner import Case, Clock
+from fastlic.bench.runner import Case, Clock, Run, Wanted, chosen, one_thread
 from fastlic.codec import Codec
+from fastlic.inspect.codes import all_distances, as_map
 from fastlic.models import McQuic
 from fastlic.models.mcquic.quantizer import lookup, split_groups
 from fastlic.ops.categorical import categorical_tables, decode_categorical, encode_categorical
 from fastlic.ops.codebook import codebook_nearest
 
-Wanted = Callable[[str], bool]
 POSITIONS, WORDS = 32 * 48, 8192  # of the finest level at 512x768
 SIZES = ((2, 64), (12, 16))  # m, d of the published models
 LEVELS = ((8192, 32 * 48), (2048, 16 * 24), (512, 8 * 12))  # words, positions
@@ -42,26 +42,24 @@ LEVELS = ((8192, 32 * 48), (2048, 16 * 24), (512, 8 * 12))  # words, positions
 def cases(
     wanted: Wanted, channel: int = 128, m: int = 2, height: int = 512, width: int = 768, k: tuple[int, ...] = ()
 ) -> Iterator[Case]:
-    for groups, depth in SIZES:
-        for dense in (False, True):
-            name = f"nearest of {WORDS}{' dense' if dense else ''} words, m={groups} d={depth}"
-            if wanted(name):
-                yield search_case(name, groups, depth, dense)
+    searches = {
+        (*size, dense): f"nearest of {WORDS}{' dense' if dense else ''} words, m={size[0]} d={size[1]}"
+        for size in SIZES
+        for dense in (False, True)
+    }
+    for (groups, depth, dense), name in chosen(wanted, searches).items():
+        yield search_case(name, groups, depth, dense)
     for way in ("encode", "decode"):
-        name = f"{way} 24,192 indexes"
-        if wanted(name):
+        if wanted(name := f"{way} 24,192 indexes"):
             yield coder_case(name, way)
     for way in ("encode", "decode"):
-        name = f"{way} 7,680 indexes with the shipped context"
-        if wanted(name):
+        if wanted(name := f"{way} 7,680 indexes with the shipped context"):
             yield context_case(name, way)
-    name = "search, look up and code 4K, m=12 d=16"
-    if wanted(name):
+    if wanted(name := "search, look up and code 4K, m=12 d=16"):
         yield memory_case(name)
-    names = [f"{way} {height}x{width}, c={channel} m={m}" for way in ("compress", "decompress")]
-    if any(wanted(name) for name in names):
-        codec, image = whole(channel, m, k or tuple(words for words, _ in LEVELS), height, width)
-        yield from image_cases(codec, image, {name.split()[0]: name for name in names if wanted(name)})
+    labels = {way: f"{way} {height}x{width}, c={channel} m={m}" for way in ("compress", "decompress")}
+    if names := chosen(wanted, labels):
+        yield from image_cases(*whole(channel, m, k or tuple(words for words, _ in LEVELS), height, width), names)
 
 
 # ---- search
@@ -74,39 +72,11 @@ def search_case(name: str, m: int, d: int, dense: bool, n: int = POSITIONS, k: i
     if dense:
         words[:, 64:] *= 0.1
         x[64:] *= 0.1
-    grid = x.reshape(1, n, m * d).transpose(1, 2).reshape(1, m * d, 1, n)
-    ours, theirs = codebook_nearest(x, words, threads=1), all_distances(grid, words)
-    equal = int((ours == theirs[0, :, 0].t()).sum())
+    run: Run = partial(codebook_nearest, x, words, threads=1)
+    peer = one_thread(partial(all_distances, as_map(x), words))
+    equal = int((run() == peer()[0, :, 0].t()).sum())
     note = f"{n} positions, one thread; {equal} of {n * m} indexes are those of float32 distances"
-    return Case(
-        name,
-        lambda: codebook_nearest(x, words, threads=1),
-        n * m,
-        "vectors",
-        peer=lambda: alone(lambda: all_distances(grid, words)),
-        peer_name="all distances in torch",
-        note=note,
-    )
-
-
-def all_distances(x: Tensor, words: Tensor) -> Tensor:
-    """x [n, m * d, h, w], words [m, k, d] -> indexes [n, m, h, w], by way of every distance."""
-    n, _, h, w = x.shape
-    m, _, d = words.shape
-    x = x.reshape(n, m, d, h, w)
-    products = torch.einsum("nmdhw,mkd->nmkhw", x, words)
-    squares = x.square().sum(2, keepdim=True) + words.square().sum(-1)[:, :, None, None]
-    return (squares - 2 * products).permute(0, 1, 3, 4, 2).argmin(-1)
-
-
-def alone(run: Callable[[], Any]) -> Any:
-    """``run`` on one torch thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return run()
-    finally:
-        torch.set_num_threads(before)
+    return Case(name, run, n * m, "vectors", peer, "all distances in torch", note=note)
 
 
 def memory_case(name: str, height: int = 2176, width: int = 3840, m: int = 12, d: int = 16) -> Case:

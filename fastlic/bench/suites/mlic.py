@@ -19,16 +19,16 @@ from torch import Tensor
 
 from fastlic.bench import memory, peers
 from fastlic.bench.lifelike import lifelike_mlic, photo
-from fastlic.bench.runner import Case
+from fastlic.bench.runner import Case, Run, Wanted, chosen, one_thread
 from fastlic.codec import mlic_drivers, mlicpp_official
 from fastlic.entropy.mlic.convert import convert
 from fastlic.entropy.mlic.model import IntegerMLIC
+from fastlic.entropy.schedule import Latents
 from fastlic.models import MLICPlus, MLICPlusPlus
 from fastlic.models.layers import channels_last
 from fastlic.models.mlic.checkerboard import anchors, others
 from fastlic.ops.compressai_rans import CompressAiDecoder, CompressAiTables
 
-Wanted = Callable[[str], bool]
 OFFICIAL = "plain torch, official formulation"
 LARGE = (1440, 2048)
 
@@ -48,46 +48,57 @@ def models(cls: type[MLICPlusPlus], n: int, m: int) -> tuple[MLICPlusPlus, Integ
 
 def decoding_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]) -> Iterator[Case]:
     place = f"{size[0]}x{size[1]}"
-    names = {
+    labels = {
         "entropy": f"decompress mlic++ {place}, all but g_s",
         "encode": f"compress mlic++ {place}, all but g_a and h_a",
         "whole": f"decompress mlic++ {place} vs its own g_s",
     }
-    if not any(wanted(name) for name in names.values()):
+    names = chosen(wanted, labels)
+    if not names:
         return
     floats, integers = models(MLICPlusPlus, *model)
     image = photo()[None, :, : size[0], : size[1]].contiguous()
     with torch.no_grad():
         y = floats.g_a(image)
-        z = floats.hyper_analysis(y)
-    pair = (z[0], y[0])
+        pair = (floats.hyper_analysis(y)[0], y[0])
     ((sections, latents),) = mlic_drivers.encode_many(integers, [pair])
     stream = (sections, *y.shape[2:])
     official = OfficialDecoder(floats)
     coder = "CompressAI's coder" if official.coder is not None else "fastlic's coder for CompressAI's format"
-    note = f"{coder} in the peer; {sum(len(s) for s in sections)} bytes"
     theirs = official.encode(pair)
-    if wanted(names["entropy"]):
-        run = single(lambda: mlic_drivers.decode_many(integers, [stream]))
-        other = single(lambda: official.decode(*theirs))
-        yield Case(names["entropy"], run, 1, "image", peer=other, peer_name=OFFICIAL, note=note)
-    if wanted(names["encode"]):
-        run = single(lambda: mlic_drivers.encode_many(integers, [pair]))
-        yield Case(names["encode"], run, 1, "image", peer=single(lambda: official.encode(pair)), peer_name=OFFICIAL)
-    if wanted(names["whole"]):
-        synthesis = copy.deepcopy(floats.g_s)
-        channels_last(synthesis)
-        y_hat = (latents.y.double() / 64).float()[None].contiguous(memory_format=torch.channels_last)
+    synthesis = copy.deepcopy(floats.g_s)
+    channels_last(synthesis)
 
-        def whole() -> Tensor:
-            (decoded,) = mlic_drivers.decode_many(integers, [stream])
-            latent = (decoded.y.double() / 64).float()[None].contiguous(memory_format=torch.channels_last)
-            return synthesis(latent)  # type: ignore[no-any-return]
+    def latent(decoded: Latents) -> Tensor:
+        return (decoded.y.double() / 64).float()[None].contiguous(memory_format=torch.channels_last)
 
-        note = "the ratio is g_s over all: 0.8 is a decompress of 1.25 times g_s"
-        yield Case(
-            names["whole"], single(whole), 1, "image", peer=single(lambda: synthesis(y_hat)), peer_name="g_s", note=note
-        )
+    def whole() -> Any:
+        return synthesis(latent(mlic_drivers.decode_many(integers, [stream])[0]))
+
+    y_hat = latent(latents)
+    runs: dict[str, tuple[Run, Run, str, str]] = {
+        "entropy": (
+            lambda: mlic_drivers.decode_many(integers, [stream]),
+            lambda: official.decode(*theirs),
+            OFFICIAL,
+            f"{coder} in the peer; {sum(len(s) for s in sections)} bytes",
+        ),
+        "encode": (
+            lambda: mlic_drivers.encode_many(integers, [pair]),
+            lambda: official.encode(pair),
+            OFFICIAL,
+            "",
+        ),
+        "whole": (
+            whole,
+            lambda: synthesis(y_hat),
+            "g_s",
+            "the ratio is g_s over all: 0.8 is a decompress of 1.25 times g_s",
+        ),
+    }
+    for key, name in names.items():
+        run, peer, peer_name, note = runs[key]
+        yield Case(name, one_thread(run), 1, "image", one_thread(peer), peer_name, note=note)
 
 
 def local_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]) -> Iterator[Case]:
@@ -98,8 +109,8 @@ def local_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]) -
     c = floats.slice_channels
     latent = anchors(torch.randint(-300, 300, (c, size[0] // 16, size[1] // 16)))
     integer, real = latent.numpy(), latent.float()[None] / 64
-    run = single(lambda: integers.engine.local_context(1, integer))
-    peer = single(lambda: floats.local_context[1](real))
+    run = one_thread(lambda: integers.engine.local_context(1, integer))
+    peer = one_thread(lambda: floats.local_context[1](real))
     note = f"peak memory {shown(memory.peak(run))}, of the peer {shown(memory.peak(peer))}"
     yield Case(name, run, 1, "call", peer=peer, peer_name="unfolded windows in torch", note=note)
 
@@ -113,8 +124,8 @@ def attention_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int
     h, w = size[0] // 16, size[1] // 16
     decoded = torch.randint(-500, 500, (floats.slice_channels * last, h, w))
     integer, real = decoded.numpy(), decoded.float()[None] / 500
-    run = single(lambda: integers.engine.inter_context(last, integer))
-    peer = single(lambda: floats.global_inter_context[last](real))
+    run = one_thread(lambda: integers.engine.inter_context(last, integer))
+    peer = one_thread(lambda: floats.global_inter_context[last](real))
     maps = 4 * last * (h * w) ** 2
     note = f"peak memory {shown(memory.peak(run))}; attention maps held whole would be {shown(maps)}"
     yield Case(name, run, 1, "call", peer=peer, peer_name="plain torch, block by block", note=note)
@@ -122,21 +133,6 @@ def attention_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int
 
 def shown(size: int | None) -> str:
     return "unknown" if size is None else f"{size / 1e6:.1f} MB"
-
-
-def single(run: Callable[[], Any]) -> Callable[[], Any]:
-    """``run`` without gradients and with one thread of torch."""
-
-    def alone() -> Any:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with torch.no_grad():
-                return run()
-        finally:
-            torch.set_num_threads(before)
-
-    return alone
 
 
 class OfficialDecoder:

@@ -6,10 +6,11 @@ Symbols follow the distribution of trained models' latents (fastlic.bench.latent
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastlic import _native
 from fastlic.bench import peers
@@ -22,38 +23,40 @@ from fastlic.bench.latents import (
     realistic_latents,
     uniform_latents,
 )
-from fastlic.bench.runner import Case
+from fastlic.bench.runner import Case, Run, Wanted, chosen, on_isa
 from fastlic.ops.categorical import categorical_tables
 from fastlic.ops.compressai_rans import encode_many, encode_with_indexes
 
-COUNT = 1_000_000
-MILLION = 1e6
-Wanted = Callable[[str], bool]
+COUNT, MILLION = 1_000_000, 1e6
+PEER_COUNT = 200_000  # CompressAI's list interface takes a second for a few million
+WAYS = ("encode", "decode")
+Runs = dict[str, Run]  # by way
 
 
 def cases(wanted: Wanted) -> Iterator[Case]:
-    yield from native_cases(wanted)
-    yield from rate_cases(wanted)
-    yield from compressai_cases(wanted)
-    yield from gaussian_cases(wanted)
-    yield from categorical_cases(wanted)
+    for group in (native_cases, rate_cases, compressai_cases, gaussian_cases, categorical_cases):
+        yield from group(wanted)
 
 
-def over_ideal(data: bytes, latents: Latents) -> str:
+def both(names: dict[str, str], runs: Runs, others: Runs, peer: str = "", **more: Any) -> Iterator[Case]:
+    """Cases of a million symbols, by way, beside what codes the first PEER_COUNT of them."""
+    for way, name in names.items():
+        other = others.get(way)
+        yield Case(name, runs[way], COUNT / MILLION, "Msym", other, peer if other else "", PEER_COUNT / MILLION, **more)
+
+
+def over_ideal(data: bytes, ideal: float) -> str:
     bits = 8 * len(data)
-    return f"{bits / latents.symbols.size:.4f} bit/sym, {100 * (bits / latents.ideal_bits - 1):+.3f} % over ideal"
+    return f"{bits / COUNT:.4f} bit/sym, {100 * (bits / ideal - 1):+.3f} % over ideal"
 
 
-def on_isa(isa: str, run: Callable[[], Any]) -> Callable[[], Any]:
-    def forced() -> Any:
-        before = _native.get_isa()
-        _native.set_isa(isa)
-        try:
-            return run()
-        finally:
-            _native.set_isa(before)
+def decoding(make: Callable[[], Any], indexes: NDArray[Any], out: NDArray[Any]) -> Run:
+    def decode() -> None:
+        decoder = make()
+        decoder.decode(indexes, out)
+        decoder.finish()
 
-    return forced
+    return decode
 
 
 def available_isas() -> list[str]:
@@ -61,244 +64,156 @@ def available_isas() -> list[str]:
     return [isa for isa in _native.supported_isas() if isa in ("scalar", "avx2", "avx512")]
 
 
+@cache
+def realistic() -> Latents:
+    return realistic_latents(COUNT)
+
+
+def native_runs(symbols: NDArray[Any], indexes: NDArray[Any], tables: Any, lanes: int) -> tuple[Runs, bytes]:
+    encode = partial(_native.rans_encode, symbols, indexes, tables, lanes)
+    data = encode()
+    return {
+        "encode": encode,
+        "decode": decoding(partial(_native.RansDecoder, data, tables), indexes, np.empty_like(symbols)),
+    }, data
+
+
 def native_cases(wanted: Wanted) -> Iterator[Case]:
     """Native format at each instruction set and precision, against CompressAI's own coder on the same symbols."""
+    best = _native.best_isa()
     configurations = [(isa, 12, 64) for isa in available_isas()]
-    configurations += [(_native.best_isa(), 11, 64), (_native.best_isa(), 10, 64)]
-    configurations += [(_native.best_isa(), 12, lanes) for lanes in (16, 8, 4, 1)]
-    names = [
-        f"native {way} {isa} {precision} bit {lanes} lanes"
-        for isa, precision, lanes in configurations
-        for way in ("encode", "decode")
-    ]
-    if not any([wanted(name) for name in names]):
-        return
-    latents = realistic_latents(COUNT)
-    indexes, symbols = latents.nearest_indexes(), latents.symbols
-    out = np.empty_like(symbols)
-    theirs = _compressai_peer(latents)
-    clock = _native.clock_ghz() * 1e3
+    configurations += [(best, 11, 64), (best, 10, 64), *((best, 12, lanes) for lanes in (16, 8, 4, 1))]
     for isa, precision, lanes in configurations:
-        encode_name = f"native encode {isa} {precision} bit {lanes} lanes"
-        decode_name = f"native decode {isa} {precision} bit {lanes} lanes"
-        if not (wanted(encode_name) or wanted(decode_name)):
+        names = chosen(wanted, {way: f"native {way} {isa} {precision} bit {lanes} lanes" for way in WAYS})
+        if not names:
             continue
-        tables = native_tables(precision).native
-        data = _native.rans_encode(symbols, indexes, tables, lanes)
-
-        def encode(tables: Any = tables, lanes: int = lanes) -> bytes:
-            return _native.rans_encode(symbols, indexes, tables, lanes)
-
-        def decode(data: bytes = data, tables: Any = tables) -> None:
-            decoder = _native.RansDecoder(data, tables)
-            decoder.decode(indexes, out)
-            decoder.finish()
-
-        common: dict[str, Any] = {"work": COUNT / MILLION, "unit": "Msym", "note": over_ideal(data, latents)}
+        latents = realistic()
+        runs, data = native_runs(latents.symbols, latents.nearest_indexes(), native_tables(precision).native, lanes)
+        limit: dict[str, Any] = {}
         if isa != "scalar" and lanes >= 16:
             # Both kernels load one table word per symbol and reload its index from the stack.
-            common |= {"roofline": clock, "bound": "two loads a symbol, two load ports"}
-        if wanted(encode_name):
-            yield Case(
-                encode_name,
-                on_isa(isa, encode),
-                peer=theirs[0],
-                peer_name="compressai.ans",
-                peer_work=PEER_COUNT / MILLION,
-                **common,
-            )
-        if wanted(decode_name):
-            yield Case(
-                decode_name,
-                on_isa(isa, decode),
-                peer=theirs[1],
-                peer_name="compressai.ans",
-                peer_work=PEER_COUNT / MILLION,
-                **common,
-            )
+            limit = {"roofline": _native.peak_loads() / 2 / MILLION, "bound": "two loads a symbol"}
+        runs = {way: on_isa(isa, run) for way, run in runs.items()}
+        note = over_ideal(data, latents.ideal_bits)
+        yield from both(names, runs, compressai_peer(), "compressai.ans", note=note, **limit)
 
 
 def rate_cases(wanted: Wanted) -> Iterator[Case]:
     """The ends of the rate axis, one scale for all symbols; the note tells the loss."""
     for scale in (0.11, 0.3, 1.0, 4.0, 16.0, 64.0):
-        name = f"native decode sigma {scale}"
-        if not wanted(name):
+        names = chosen(wanted, {"decode": f"native decode sigma {scale}"})
+        if not names:
             continue
         latents = uniform_latents(COUNT, scale)
-        tables = native_tables().native
-        nearest = int(np.abs(np.log(SCALES / scale)).argmin())
-        indexes = np.full(COUNT, nearest, np.uint8)
-        data = _native.rans_encode(latents.symbols, indexes, tables, 0)
-        out = np.empty_like(latents.symbols)
-
-        def decode(data: bytes = data, tables: Any = tables, indexes: Any = indexes, out: Any = out) -> None:
-            decoder = _native.RansDecoder(data, tables)
-            decoder.decode(indexes, out)
-            decoder.finish()
-
-        excess = 8 * len(data) - latents.ideal_bits
-        note = f"{len(data)} bytes, {over_ideal(data, latents)}, {excess / COUNT:.5f} bit/sym more"
-        yield Case(name, decode, COUNT / MILLION, "Msym", note=note)
+        indexes = np.full(COUNT, int(np.abs(np.log(SCALES / scale)).argmin()), np.uint8)
+        runs, data = native_runs(latents.symbols, indexes, native_tables().native, 0)
+        excess = (8 * len(data) - latents.ideal_bits) / COUNT
+        note = f"{len(data)} bytes, {over_ideal(data, latents.ideal_bits)}, {excess:.5f} bit/sym more"
+        yield from both(names, runs, {}, note=note)
 
 
-PEER_COUNT = 200_000  # CompressAI's list interface takes a second for a few million
-
-
-def _compressai_peer(latents: Latents) -> tuple[Callable[[], Any] | None, Callable[[], Any] | None]:
+@cache
+def compressai_peer() -> Runs:
     ans = peers.compressai_ans()
     if ans is None:
-        return None, None
-    tables = compressai_tables()
+        return {}
+    tables, latents = compressai_tables(), realistic()
     symbols = latents.symbols[:PEER_COUNT].tolist()
-    lists = (
-        latents.compressai_indexes()[:PEER_COUNT].tolist(),
-        tables.quantized_cdf.tolist(),
-        tables.lengths.tolist(),
-        tables.offsets.tolist(),
-    )
+    parts = (latents.compressai_indexes()[:PEER_COUNT], tables.quantized_cdf, tables.lengths, tables.offsets)
+    lists = [part.tolist() for part in parts]
     data = ans.RansEncoder().encode_with_indexes(symbols, *lists)
-    return (
-        lambda: ans.RansEncoder().encode_with_indexes(symbols, *lists),
-        lambda: ans.RansDecoder().decode_with_indexes(data, *lists),
-    )
+    return {
+        "encode": lambda: ans.RansEncoder().encode_with_indexes(symbols, *lists),
+        "decode": lambda: ans.RansDecoder().decode_with_indexes(data, *lists),
+    }
 
 
 def compressai_cases(wanted: Wanted) -> Iterator[Case]:
     """CompressAI's bytes, ours against its own coder (lists ready)."""
-    names = ["compressai encode", "compressai decode", "compressai decode 4 streams"]
-    if not any([wanted(name) for name in names]):
+    ways = {"encode": "encode", "decode": "decode", "four": "decode 4 streams"}
+    names = chosen(wanted, {key: f"compressai {text}" for key, text in ways.items()})
+    if not names:
         return
-    latents = realistic_latents(COUNT)
-    tables = compressai_tables()
+    latents, tables = realistic(), compressai_tables()
     symbols, indexes = latents.symbols.astype(np.int32), latents.compressai_indexes()
-    data = encode_with_indexes(symbols, indexes, tables)
-    out = np.empty_like(symbols)
-    theirs = _compressai_peer(latents)
-    ghz = _native.clock_ghz() * 1e3
-    common: dict[str, Any] = {
-        "work": COUNT / MILLION,
-        "unit": "Msym",
-        "peer_name": "compressai.ans",
-        "peer_work": PEER_COUNT / MILLION,
-        "note": over_ideal(data, latents),
+    data, batch, out = encode_with_indexes(symbols, indexes, tables), indexes.reshape(4, -1), np.empty_like(symbols)
+    streams = encode_many(symbols.reshape(4, -1), batch, tables)
+    runs: Runs = {
+        "encode": partial(_native.compressai_encode, symbols, indexes, tables.native),
+        "decode": decoding(partial(_native.CompressAiDecoder, data, tables.native), indexes, out),
+        "four": partial(_native.compressai_decode_many, streams, batch, out.reshape(4, -1), tables.native, 1),
     }
-    if wanted(names[0]):
-        yield Case(
-            names[0],
-            lambda: _native.compressai_encode(symbols, indexes, tables.native),
-            peer=theirs[0],
-            roofline=ghz / 10,
-            bound="serial chain of two multiplications and four adds, 10 cycles",
-            **common,
-        )
-    if wanted(names[1]):
-
-        def decode() -> None:
-            decoder = _native.CompressAiDecoder(data, tables.native)
-            decoder.decode(indexes, out)
-            decoder.finish()
-
-        yield Case(names[1], decode, peer=theirs[1], **common)
-    if wanted(names[2]):
-        batch = indexes.reshape(4, -1)
-        streams = encode_many(symbols.reshape(4, -1), batch, tables)
-        yield Case(
-            names[2],
-            lambda: _native.compressai_decode_many(streams, batch, out.reshape(4, -1), tables.native, 1),
-            peer=theirs[1],
-            **common,
-        )
+    others = compressai_peer()
+    others = {**others, "four": others["decode"]} if others else {}
+    bound = "serial chain of two multiplications and four adds, 10 cycles"
+    for way, name in names.items():
+        limit = {"roofline": _native.clock_ghz() * 1e3 / 10, "bound": bound} if way == "encode" else {}
+        note = over_ideal(data, latents.ideal_bits)
+        yield from both({way: name}, runs, others, "compressai.ans", note=note, **limit)
 
 
 def gaussian_cases(wanted: Wanted) -> Iterator[Case]:
     """N(mean, scale) per symbol, against constriction's QuantizedGaussian."""
-    names = [f"gaussian {way} {isa}" for isa in available_isas() for way in ("encode", "decode")]
-    if not any([wanted(name) for name in names]):
-        return
+    for isa in available_isas():
+        names = chosen(wanted, {way: f"gaussian {way} {isa}" for way in WAYS})
+        if names:
+            runs, others, note = gaussian_runs()
+            yield from both(names, {way: on_isa(isa, runs[way]) for way in WAYS}, others, "constriction", note=note)
+
+
+@cache
+def gaussian_runs() -> tuple[Runs, Runs, str]:
+    """(ours, constriction's, a note)."""
     rng = np.random.default_rng(1)
-    scales = realistic_latents(COUNT).scales.astype(np.float32)
+    scales = realistic().scales.astype(np.float32)
     means = rng.uniform(-3, 3, COUNT).astype(np.float32)
     symbols = np.rint(rng.normal(size=COUNT) * scales + means).astype(np.int32)
-    ideal = gaussian_bits(symbols, means.astype(np.float64), scales.astype(np.float64))
-    data = _native.gaussian_encode(symbols, means, scales)
-    out = np.empty_like(symbols)
-    bits = 8 * len(data)
-    note = f"{bits / COUNT:.4f} bit/sym, {100 * (bits / ideal - 1):+.3f} % over ideal"
-    encode_peer, decode_peer = _constriction_peer(symbols, means, scales)
-    common: dict[str, Any] = {
-        "work": COUNT / MILLION,
-        "unit": "Msym",
-        "peer_name": "constriction",
-        "peer_work": PEER_COUNT / MILLION,
-        "note": note,
+    encode = partial(_native.gaussian_encode, symbols, means, scales)
+    data = encode()
+    runs: Runs = {
+        "encode": encode,
+        "decode": partial(_native.gaussian_decode, data, means, scales, np.empty_like(symbols)),
     }
-    for isa in available_isas():
-        if wanted(f"gaussian encode {isa}"):
-            run = on_isa(isa, lambda: _native.gaussian_encode(symbols, means, scales))
-            yield Case(f"gaussian encode {isa}", run, peer=encode_peer, **common)
-        if wanted(f"gaussian decode {isa}"):
-            run = on_isa(isa, lambda: _native.gaussian_decode(data, means, scales, out))
-            yield Case(f"gaussian decode {isa}", run, peer=decode_peer, **common)
-
-
-def _constriction_peer(
-    symbols: Any, means: Any, scales: Any
-) -> tuple[Callable[[], Any] | None, Callable[[], Any] | None]:
-    module = peers.constriction()
-    if module is None:
-        return None, None
-    stack = module.stream.stack
-    family = module.stream.model.QuantizedGaussian(-1000, 1000)
     part = slice(0, PEER_COUNT)
     q, m, s = symbols[part], means[part].astype(np.float64), scales[part].astype(np.float64)
-
-    def encode() -> Any:
-        coder = stack.AnsCoder()
-        coder.encode_reverse(q, family, m, s)
-        return coder.get_compressed()
-
-    words = encode()
-    return encode, lambda: stack.AnsCoder(words).decode(family, m, s)
+    others = constriction_peer(lambda models: (models.QuantizedGaussian(-1000, 1000), m, s), q, (m, s))
+    return runs, others, over_ideal(data, gaussian_bits(symbols, means.astype(np.float64), scales.astype(np.float64)))
 
 
 def categorical_cases(wanted: Wanted) -> Iterator[Case]:
-    """A codebook of 8192 with Zipf frequencies, and one of 256."""
+    """A codebook of 8192 with Zipf frequencies, one of 256 and one of 65536."""
     for symbols in (256, 8192, 65536):
-        names = [f"categorical {way} {symbols} symbols" for way in ("encode", "decode")]
-        if not any([wanted(name) for name in names]):
+        names = chosen(wanted, {way: f"categorical {way} {symbols} symbols" for way in WAYS})
+        if not names:
             continue
         pmf = 1 / np.arange(1, symbols + 1)
-        pmf /= pmf.sum()
         rng = np.random.default_rng(2)
-        codes = rng.permutation(symbols)[rng.choice(symbols, COUNT, p=pmf)].astype(np.int32)
-        tables = categorical_tables([np.bincount(codes, minlength=symbols) + 0.5]).native
-        rows = np.zeros(COUNT, np.uint8)
-        data = tables.encode(codes, rows)
-        out = np.empty_like(codes)
-        encode_peer, decode_peer = _constriction_categorical(codes, symbols)
-        common: dict[str, Any] = {
-            "work": COUNT / MILLION,
-            "unit": "Msym",
-            "peer_name": "constriction" if encode_peer else "",
-            "peer_work": PEER_COUNT / MILLION,
+        codes = rng.permutation(symbols)[rng.choice(symbols, COUNT, p=pmf / pmf.sum())].astype(np.int32)
+        counts = np.bincount(codes, minlength=symbols) + 0.5
+        tables, rows = categorical_tables([counts]).native, np.zeros(COUNT, np.uint8)
+        runs: Runs = {
+            "encode": partial(tables.encode, codes, rows),
+            "decode": partial(tables.decode, tables.encode(codes, rows), rows, np.empty_like(codes)),
         }
-        if wanted(names[0]):
-            yield Case(names[0], partial(tables.encode, codes, rows), peer=encode_peer, **common)
-        if wanted(names[1]):
-            yield Case(names[1], partial(tables.decode, data, rows, out), peer=decode_peer, **common)
+        model = partial(_categorical, counts.astype(float))
+        yield from both(names, runs, constriction_peer(model, codes[:PEER_COUNT], (PEER_COUNT,)), "constriction")
 
 
-def _constriction_categorical(codes: Any, symbols: int) -> tuple[Callable[[], Any] | None, Callable[[], Any] | None]:
+def _categorical(counts: NDArray[np.float64], models: Any) -> tuple[Any, ...]:
+    return (models.Categorical(counts, perfect=False),)
+
+
+def constriction_peer(model: Callable[[Any], tuple[Any, ...]], symbols: Any, asked: tuple[Any, ...]) -> Runs:
+    """``model``: what follows the symbols when encoding, the model first; ``asked``: what follows it when decoding."""
     module = peers.constriction()
     if module is None:
-        return None, None
-    part = codes[:PEER_COUNT]
-    model = module.stream.model.Categorical((np.bincount(codes, minlength=symbols) + 0.5).astype(float), perfect=False)
+        return {}
+    coder, arguments = module.stream.stack.AnsCoder, model(module.stream.model)
 
     def encode() -> Any:
-        coder = module.stream.stack.AnsCoder()
-        coder.encode_reverse(part, model)
-        return coder.get_compressed()
+        made = coder()
+        made.encode_reverse(symbols, *arguments)
+        return made.get_compressed()
 
     words = encode()
-    return encode, lambda: module.stream.stack.AnsCoder(words).decode(model, PEER_COUNT)
+    return {"encode": encode, "decode": lambda: coder(words).decode(arguments[0], *asked)}
