@@ -13,7 +13,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.bench.lifelike import Wish, logistic, photo, rescale, spreads
+from fastlic.bench.lifelike import Given, Wish, logistic, photo, rescale, spreads
 
 # Name to (class, arguments), as compressai.zoo builds quality 3; those without weights there as their defaults say.
 MODELS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -32,17 +32,6 @@ MODELS: dict[str, tuple[str, tuple[int, ...]]] = {
     "mbt2018-vbr": ("JointAutoregressiveHierarchicalPriorsVbr", (192, 320)),
 }
 _SLOPE = 0.12  # spread of predicted scales and means, in units of the latent's
-
-
-class _Given(nn.Module):
-    """Stands in for a transform whose result is known."""
-
-    def __init__(self, value: Tensor | None = None) -> None:
-        super().__init__()
-        self.value = value
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x if self.value is None else self.value
 
 
 def _convolutions(network: nn.Module) -> list[Any]:
@@ -70,7 +59,7 @@ def lively(name: str, size: int | None = None) -> Any:
     model: Any = registry[name](*arguments, **groups).eval()
     image = photo()[None, :, 128:384, 192:576].contiguous()  # a quarter: this is where set-up time goes
     transforms = model.g_a, model.g_s
-    model.g_s = _Given()
+    model.g_s = Given()
 
     def run() -> None:
         model(image)
@@ -82,7 +71,7 @@ def lively(name: str, size: int | None = None) -> Any:
     rescale([(last, torch.zeros_like(y_spread), y_spread)], lambda: model.g_a(image))
     y = model.g_a(image)
     y_spread = y.std((0, 2, 3))
-    model.g_a = _Given(y)
+    model.g_a = Given(y)
 
     codec = getattr(model, "latent_codec", None)
     hyper = codec["hyper"] if codec is not None else model

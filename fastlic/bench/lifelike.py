@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn as nn
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fastlic.codec.calibration import default_calibration
@@ -29,11 +30,27 @@ def photo() -> Tensor:
 
 def spreads(channels: int, seed: int) -> Tensor:
     """Standard deviations [channels]: 60 % in 0.11..0.3, 30 % in 0.3..2, 10 % in 2..20, log-uniform."""
-    rng = np.random.default_rng(seed)
-    kind = rng.random(channels)
+    return torch.from_numpy(draw_spreads(channels, np.random.default_rng(seed))).float()
+
+
+def draw_spreads(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """The same in float64."""
+    kind = rng.random(count)
     low = np.where(kind < 0.6, 0.11, np.where(kind < 0.9, 0.3, 2.0))
     high = np.where(kind < 0.6, 0.3, np.where(kind < 0.9, 2.0, 20.0))
-    return torch.from_numpy(low * (high / low) ** rng.random(channels)).float()
+    spreads: NDArray[np.float64] = low * (high / low) ** rng.random(count)
+    return spreads
+
+
+class Given(nn.Module):
+    """Stands in for a transform whose result is known, or that hands on what it gets."""
+
+    def __init__(self, value: Tensor | None = None) -> None:
+        super().__init__()
+        self.value, self.place = value, nn.Parameter(torch.zeros(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.value is None else self.value
 
 
 Wish = tuple[Any, Tensor, Tensor]  # a convolution, and means and deviations [channels] that its outputs should have

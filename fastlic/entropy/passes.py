@@ -129,6 +129,15 @@ class LatentModel(ABC):
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Every integer of the model under a stable name; what the fingerprint covers."""
 
+    @classmethod
+    @abstractmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> LatentModel:
+        """Read what ``to_arrays`` wrote.
+
+        Raises:
+            ValueError: an array is missing or of no use; ``engine`` checks the rest.
+        """
+
     @property
     def sections(self) -> int:
         """Sections of a stream: z's, and those of y."""

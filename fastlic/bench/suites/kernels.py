@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -21,14 +21,11 @@ from torch import Tensor
 from fastlic.bench import board
 from fastlic.bench.gpu_timing import fastest, repeated, synchronise
 from fastlic.bench.lifelike import spreads
-from fastlic.bench.runner import Case
+from fastlic.bench.runner import Case, Run, Wanted, chosen
 from fastlic.entropy.passes import hyper_size
 from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.ops.codebook import codebook_nearest
 from fastlic.ops.latents import Target
-
-Wanted = Callable[[str], bool]
-Run = Callable[[], Any]
 
 LATENTS = {"512x768": (32, 48), "1080p": (68, 120), "4K": (135, 240)}
 M = 192  # channels of the latent, where a shape needs them
@@ -67,6 +64,13 @@ def cases(wanted: Wanted) -> Iterator[Case]:
             if on_gpu():
                 del case
                 torch.cuda.empty_cache()  # graphs keep what their runs allocated
+
+
+def sizes(wanted: Wanted, label: str, peers: tuple[str, ...]) -> Iterator[tuple[int, int, dict[str, str]]]:
+    """(rows, columns, names of cases by peer) of each size of latents of which any is asked for."""
+    for size, (height, width) in LATENTS.items():
+        if names := chosen(wanted, {peer: label.format(size, peer) for peer in peers}):
+            yield height, width, names
 
 
 def case(
@@ -146,7 +150,7 @@ def codebook_cases(wanted: Wanted) -> Iterator[Case]:
             names = {peer: f"codebook {shape} {size} vs {peer}" for peer in ("mcquic", "cdist", "faiss", "reference")}
             if not on_gpu():
                 del names["reference"]  # half a minute a search; tests compare it
-            names = {peer: name for peer, name in names.items() if wanted(name)}
+            names = chosen(wanted, names)
             if not names:
                 continue
             generator = torch.Generator().manual_seed(1)
@@ -251,11 +255,7 @@ def context_macs(M: int, positions: int) -> float:
 
 def context_cases(wanted: Wanted) -> Iterator[Case]:
     """The integer network at all positions at once: what training on integers or a rate estimate asks for."""
-    for size, (height, width) in LATENTS.items():
-        names = {peer: f"integer context M=192 {size} vs {peer}" for peer in ("float64", "float unfold")}
-        names = {peer: name for peer, name in names.items() if wanted(name)}
-        if not names:
-            continue
+    for height, width, names in sizes(wanted, "integer context M=192 {} vs {}", ("float64", "float unfold")):
         from fastlic.kernels import masked_context as kernels
         from fastlic.kernels.packing import as_map
         from fastlic.kernels.reference import masked_context as reference
@@ -281,11 +281,7 @@ def context_cases(wanted: Wanted) -> Iterator[Case]:
 
 def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
     """The parameter network of a late slice of MLIC++ at one parity of the latent."""
-    for size, (height, width) in LATENTS.items():
-        names = {peer: f"checkerboard MLIC++ {size} vs {peer}" for peer in ("reference", "float whole map")}
-        names = {peer: name for peer, name in names.items() if wanted(name)}
-        if not names:
-            continue
+    for height, width, names in sizes(wanted, "checkerboard MLIC++ {} vs {}", ("reference", "float whole map")):
         from fastlic.ops.checkerboard import checkerboard_parameters, count_of
 
         network, maps, values, layers = board.problem(height, width, device())
@@ -314,11 +310,7 @@ def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
 
 def convolution_cases(wanted: Wanted) -> Iterator[Case]:
     """The transposed 5x5 convolutions of hyper synthesis, the second of JAHP's."""
-    for size, (height, width) in LATENTS.items():
-        names = {peer: f"integer convolution {size} vs {peer}" for peer in ("float64", "float32")}
-        names = {peer: name for peer, name in names.items() if wanted(name)}
-        if not names:
-            continue
+    for height, width, names in sizes(wanted, "integer convolution {} vs {}", ("float64", "float32")):
         from fastlic.kernels.convolution import convolve
         from fastlic.kernels.packing import as_map
 
@@ -365,8 +357,8 @@ def decode_stream(data: bytes, indexes: Tensor, tables: Any) -> Tensor:
 def rans_cases(wanted: Wanted) -> Iterator[Case]:
     """The coder alone, one image: the kernel reads and writes the device's memory, the C++ coder main memory."""
     for size, (height, width) in LATENTS.items():
-        names = {way: f"rans {way} M=192 {size} vs C++" for way in ("decode", "encode")}
-        if not any([wanted(name) for name in names.values()]):
+        names = chosen(wanted, {way: f"rans {way} M=192 {size} vs C++" for way in ("decode", "encode")})
+        if not names:
             continue
         import numpy as np
 
@@ -391,16 +383,15 @@ def rans_cases(wanted: Wanted) -> Iterator[Case]:
             "encode": (encode, partial(rans_encode, symbols, indexes, model.y_tables, lanes=64)),
         }
         for way, name in names.items():
-            if wanted(name):
-                yield symbol_case(name, runs[way][0], scale.size, runs[way][1], "C++, one core", note)
+            yield symbol_case(name, runs[way][0], scale.size, runs[way][1], "C++, one core", note)
 
 
 def decode_cases(wanted: Wanted) -> Iterator[Case]:
     """JAHP N=M=192, stream to latents and back, all on the device, against the C++ engine and CompressAI's loop."""
     for size, (height, width) in LATENTS.items():
         for driver in ("persistent", "launch"):
-            names = {way: f"jahp {way} {size} {driver} vs C++" for way in ("decode", "encode")}
-            if not any([wanted(name) for name in names.values()]):
+            names = chosen(wanted, {way: f"jahp {way} {size} {driver} vs C++" for way in ("decode", "encode")})
+            if not names:
                 continue
             model, engine = device_model()
             z, y = latents(height, width)
@@ -420,9 +411,8 @@ def decode_cases(wanted: Wanted) -> Iterator[Case]:
                 ),
             }
             for way, name in names.items():
-                if wanted(name):
-                    run, peer = runs[way]
-                    yield symbol_case(name, run, y.numel(), peer, "C++, one core", f"{note}; {len(sections[1])} bytes")
+                run, peer = runs[way]
+                yield symbol_case(name, run, y.numel(), peer, "C++, one core", f"{note}; {len(sections[1])} bytes")
     yield from compressai_cases(wanted)
 
 

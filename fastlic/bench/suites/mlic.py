@@ -1,24 +1,22 @@
 """The MLIC family at its published size, 83.5 million parameters: beside the official formulation in plain torch.
 
 Weights are random and lifelike (fastlic.bench.lifelike): alive in every part, of untypical rate. The official
-formulation decodes as the published code does: networks at all positions, local windows unfolded, scale indexes by 63
-comparisons of whole maps, symbols through lists into CompressAI's coder where that is installed (else fastlic's coder
-of the same format, which is faster). One thread throughout, CPU time of it.
+formulation is that of ``fastlic.codec.mlicpp_official``, which codes the official code's streams: networks at all
+positions, local windows unfolded. One thread throughout, CPU time of it.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.bench import memory, peers
-from fastlic.bench.lifelike import lifelike_mlic, photo
+from fastlic.bench import memory
+from fastlic.bench.lifelike import Given, lifelike_mlic, photo
 from fastlic.bench.runner import Case, Run, Wanted, chosen, one_thread
 from fastlic.codec import drivers, mlicpp_official
 from fastlic.entropy.mlic.convert import convert
@@ -26,8 +24,7 @@ from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.passes import Latents
 from fastlic.models import MLICPlus, MLICPlusPlus
 from fastlic.models.layers import channels_last
-from fastlic.models.mlic.checkerboard import anchors, others
-from fastlic.ops.compressai_rans import CompressAiDecoder, CompressAiTables
+from fastlic.models.mlic.checkerboard import anchors
 from fastlic.ops.latents import Target
 
 OFFICIAL = "plain torch, official formulation"
@@ -64,9 +61,7 @@ def decoding_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]
         pair = (floats.hyper_analysis(y)[0], y[0])
     ((sections, latents),) = drivers.encode_many(integers, [Target(*pair)])
     stream = (sections, *y.shape[2:])
-    official = OfficialDecoder(floats)
-    coder = "CompressAI's coder" if official.coder is not None else "fastlic's coder for CompressAI's format"
-    theirs = official.encode(pair)
+    encode, decode = official(floats, pair[0][None], y)
     synthesis = copy.deepcopy(floats.g_s)
     channels_last(synthesis)
 
@@ -80,13 +75,13 @@ def decoding_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]
     runs: dict[str, tuple[Run, Run, str, str]] = {
         "entropy": (
             lambda: drivers.decode_many(integers, [stream]),
-            lambda: official.decode(*theirs),
+            decode,
             OFFICIAL,
-            f"{coder} in the peer; {sum(len(s) for s in sections)} bytes",
+            f"{sum(len(s) for s in sections)} bytes",
         ),
         "encode": (
             lambda: drivers.encode_many(integers, [Target(*pair)]),
-            lambda: official.encode(pair),
+            encode,
             OFFICIAL,
             "",
         ),
@@ -136,109 +131,13 @@ def shown(size: int | None) -> str:
     return "unknown" if size is None else f"{size / 1e6:.1f} MB"
 
 
-class OfficialDecoder:
-    """MLIC++ between its transforms as the published code computes it."""
-
-    def __init__(self, model: MLICPlusPlus) -> None:
-        mlicpp_official.update(model)
-        self.model, self.coder = model, peers.compressai_ans()
-        self.levels = model.gaussian_conditional.get_buffer("scale_table")
-        self.tables = [tables_of(part) for part in (model.entropy_bottleneck, model.gaussian_conditional)]
-        self.lists = [[part.tolist() for part in rows] for rows in self.tables]
-
-    def indexes(self, scales: Tensor) -> Tensor:
-        scales = self.model.gaussian_conditional.lower_bound_scale(scales)
-        indexes = torch.full_like(scales, len(self.levels) - 1).int()
-        for level in self.levels[:-1]:
-            indexes = indexes - (scales <= level).int()
-        return indexes
-
-    def walk(self, z_hat: Tensor, answer: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """All passes; ``answer(indexes, means)``, both [1, C, h, w / 2], gives the rounded latent."""
-        model = self.model
-        hyper = model.h_s(z_hat)
-        means_of_hyper = hyper.chunk(2, 1)[1]
-        decoded: list[Tensor] = []
-        for index in range(model.slices):
-            contexts = [*model.past_contexts(index, decoded), hyper]
-            current = torch.zeros(())
-            for networks, residual, only, parity in (
-                (model.entropy_parameters_anchor, model.lrp_anchor, anchors, 1),
-                (model.entropy_parameters_nonanchor, model.lrp_nonanchor, others, 0),
-            ):
-                if not parity:
-                    contexts = [*model.near_contexts(index, decoded, current), *contexts]
-                scales, means = networks[index](torch.cat(contexts, 1)).chunk(2, 1)
-                packed = [squeeze(only(t), parity) for t in (scales, means)]
-                values = answer(self.indexes(packed[0]), packed[1])
-                current = current + spread(values, parity)
-                residue = residual[index](torch.cat([means_of_hyper, *decoded, current], 1))
-                current = current + only(residue)
-            decoded.append(current)
-        return torch.cat(decoded, 1)
-
-    def encode(self, pair: tuple[Tensor, Tensor]) -> tuple[bytes, Tensor]:
-        """(string of y, z_hat); z's own string is left to the side: 2 % of the bytes, and no part of the loop."""
-        z, y = (t[None] for t in pair)
-        medians = self.model.entropy_bottleneck.medians[:, None, None]
-        z_hat = torch.round(z - medians) + medians
-        symbols: list[int] = []
-        indexes: list[int] = []
-        turn = iter([(slice(i, i + 1), parity) for i in range(self.model.slices) for parity in (1, 0)])
-        parts = y.chunk(self.model.slices, 1)
-
-        def answer(rows: Tensor, means: Tensor) -> Tensor:
-            which, parity = next(turn)
-            rounded = torch.round(squeeze(parts[which][0], parity) - means)
-            symbols.extend(rounded.reshape(-1).int().tolist())
-            indexes.extend(rows.reshape(-1).tolist())
-            return rounded + means
-
-        self.walk(z_hat, answer)
-        if self.coder is not None:
-            encoder = self.coder.BufferedRansEncoder()
-            encoder.encode_with_indexes(symbols, indexes, *self.lists[1])
-            return encoder.flush(), z_hat
-        from fastlic.ops.compressai_rans import encode_with_indexes
-
-        arrays = (np.array(symbols, np.int32), np.array(indexes, np.int32))
-        return encode_with_indexes(*arrays, CompressAiTables(*self.tables[1])), z_hat
-
-    def decode(self, string: bytes, z_hat: Tensor) -> Tensor:
-        if self.coder is not None:
-            decoder = self.coder.RansDecoder()
-            decoder.set_stream(string)
-        else:
-            own = CompressAiDecoder(string, CompressAiTables(*self.tables[1]))
-
-        def answer(rows: Tensor, means: Tensor) -> Tensor:
-            if self.coder is not None:
-                values = torch.Tensor(decoder.decode_stream(rows.reshape(-1).tolist(), *self.lists[1]))
-            else:
-                values = torch.from_numpy(own.decode(rows.reshape(-1).numpy().astype(np.uint8))).float()
-            return values.reshape(means.shape) + means
-
-        return self.walk(z_hat, answer)
-
-
-def tables_of(part: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """CDFs, lengths and offsets as int32."""
-    parts = (part._quantized_cdf, part._cdf_length, part._offset)
-    rows, lengths, offsets = (t.numpy().astype(np.int32) for t in parts)
-    return rows, lengths, offsets
-
-
-def squeeze(x: Tensor, parity: int) -> Tensor:
-    """[1, C, h, w] -> [1, C, h, w / 2], the positions whose row + column has that parity."""
-    out = x.new_zeros(*x.shape[:3], x.shape[3] // 2)
-    out[:, :, 0::2] = x[:, :, 0::2, parity::2]
-    out[:, :, 1::2] = x[:, :, 1::2, 1 - parity :: 2]
-    return out
-
-
-def spread(x: Tensor, parity: int) -> Tensor:
-    """The way back from ``squeeze``; zeros elsewhere."""
-    out = x.new_zeros(*x.shape[:3], 2 * x.shape[3])
-    out[:, :, 0::2, parity::2] = x[:, :, 0::2]
-    out[:, :, 1::2, 1 - parity :: 2] = x[:, :, 1::2]
-    return out
+@torch.no_grad()
+def official(model: MLICPlusPlus, z: Tensor, y: Tensor) -> tuple[Run, Run]:
+    """(encode, decode) of latents [1, N, hz, wz] and [1, M, h, w], all between the transforms, in the official way."""
+    bare = copy.deepcopy(model)
+    bare.g_a, bare.h_a, bare.g_s = Given(y), Given(z), Given()  # type: ignore[assignment]
+    mlicpp_official.update(bare)
+    nothing = torch.zeros(1, 3, 16 * y.shape[2], 16 * y.shape[3])
+    encode = partial(mlicpp_official.compress, bare, nothing)
+    coded = encode()
+    return encode, partial(mlicpp_official.decompress, bare, coded["strings"], coded["shape"])

@@ -14,18 +14,12 @@ from numpy.typing import NDArray
 
 from fastlic import _native
 from fastlic.bench import peers
-from fastlic.bench.latents import (
-    SCALES,
-    Latents,
-    compressai_tables,
-    gaussian_bits,
-    native_tables,
-    realistic_latents,
-    uniform_latents,
-)
+from fastlic.bench.latents import SCALES, Latents, drawn, gaussian_bits, realistic_latents
 from fastlic.bench.runner import Case, Run, Wanted, chosen, on_isa
+from fastlic.ops import compressai_tables
 from fastlic.ops.categorical import categorical_tables
 from fastlic.ops.compressai_rans import encode_many_with_indexes, encode_with_indexes
+from fastlic.ops.tables import gaussian_tables
 
 COUNT, MILLION = 1_000_000, 1e6
 PEER_COUNT = 200_000  # CompressAI's list interface takes a second for a few million
@@ -88,7 +82,9 @@ def native_cases(wanted: Wanted) -> Iterator[Case]:
         if not names:
             continue
         latents = realistic()
-        runs, data = native_runs(latents.symbols, latents.nearest_indexes(), native_tables(precision).native, lanes)
+        runs, data = native_runs(
+            latents.symbols, latents.nearest_indexes(), gaussian_tables(SCALES, precision).native, lanes
+        )
         limit: dict[str, Any] = {}
         if isa != "scalar" and lanes >= 16:
             # Both kernels load one table word per symbol and reload its index from the stack.
@@ -104,9 +100,9 @@ def rate_cases(wanted: Wanted) -> Iterator[Case]:
         names = chosen(wanted, {"decode": f"native decode sigma {scale}"})
         if not names:
             continue
-        latents = uniform_latents(COUNT, scale)
+        latents = drawn(np.full(COUNT, scale), np.random.default_rng(0))
         indexes = np.full(COUNT, int(np.abs(np.log(SCALES / scale)).argmin()), np.uint8)
-        runs, data = native_runs(latents.symbols, indexes, native_tables().native, 0)
+        runs, data = native_runs(latents.symbols, indexes, gaussian_tables(SCALES, 12).native, 0)
         excess = (8 * len(data) - latents.ideal_bits) / COUNT
         note = f"{len(data)} bytes, {over_ideal(data, latents.ideal_bits)}, {excess:.5f} bit/sym more"
         yield from both(names, runs, {}, note=note)
@@ -117,7 +113,7 @@ def compressai_peer() -> Runs:
     ans = peers.compressai_ans()
     if ans is None:
         return {}
-    tables, latents = compressai_tables(), realistic()
+    tables, latents = compressai_tables.compressai_gaussian_tables(SCALES), realistic()
     symbols = latents.symbols[:PEER_COUNT].tolist()
     parts = (latents.compressai_indexes()[:PEER_COUNT], tables.quantized_cdf, tables.lengths, tables.offsets)
     lists = [part.tolist() for part in parts]
@@ -134,7 +130,7 @@ def compressai_cases(wanted: Wanted) -> Iterator[Case]:
     names = chosen(wanted, {key: f"compressai {text}" for key, text in ways.items()})
     if not names:
         return
-    latents, tables = realistic(), compressai_tables()
+    latents, tables = realistic(), compressai_tables.compressai_gaussian_tables(SCALES)
     symbols, indexes = latents.symbols.astype(np.int32), latents.compressai_indexes()
     data, batch, out = encode_with_indexes(symbols, indexes, tables), indexes.reshape(4, -1), np.empty_like(symbols)
     streams = encode_many_with_indexes(symbols.reshape(4, -1), batch, tables)
