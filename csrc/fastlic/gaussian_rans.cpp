@@ -8,7 +8,7 @@
 #include "fastlic/cdf_tables.hpp"
 #include "fastlic/errors.hpp"
 #include "fastlic/isa.hpp"
-#include "fastlic/simd/gaussian_kernels.hpp"
+#include "fastlic/gaussian_kernels.hpp"
 
 namespace fastlic {
 namespace {
@@ -16,7 +16,7 @@ namespace {
 constexpr std::size_t kBlock = 2048;
 static_assert(kBlock % kMaxLanes == 0);  // blocks start at lane 0
 
-// Which part of a symbol the frequencies cover; the same integers as in simd/gaussian_body.hpp.
+// Which part of a symbol the frequencies cover; the same integers as in gaussian_kernels_body.hpp.
 struct Window {
   unsigned shift;
   std::int64_t first;  // lowest t inside
@@ -79,12 +79,12 @@ std::vector<std::uint8_t> gaussian_encode(const std::int32_t* symbols, const flo
     out.words.reserve(2 * size + LaneWriter::kSlack);
     Marks escapes;
     Marks shifted;
-    simd::GaussianEncodeJob job{out.states.data(), lanes, out.words.next(), escapes.bytes(), shifted.bytes()};
+    GaussianEncodeJob job{out.states.data(), lanes, out.words.next(), escapes.bytes(), shifted.bytes()};
     const std::size_t whole = size / lanes * lanes;
     for (std::size_t i = size; i-- > whole;) {
-      simd::encode_one_gaussian(job, i % lanes, symbols + begin, means + begin, scales + begin, i);
+      encode_one_gaussian(job, i % lanes, symbols + begin, means + begin, scales + begin, i);
     }
-    simd::gaussian_kernels(isa, lanes).encode(job, symbols + begin, means + begin, scales + begin, whole / lanes);
+    gaussian_kernels(isa, lanes).encode(job, symbols + begin, means + begin, scales + begin, whole / lanes);
     out.words.written_down_to(job.next);
     shifted |= escapes;
     shifted.for_each_reversed(size, [&](std::size_t i) {
@@ -101,7 +101,7 @@ std::vector<std::uint8_t> gaussian_encode(const std::int32_t* symbols, const flo
 void gaussian_decode(const std::uint8_t* data, std::size_t size, const float* means, const float* scales,
                      std::int32_t* out, std::size_t count) {
   LaneReader reader(data, size, StreamKind::gaussian);
-  const simd::GaussianKernels& kernels = simd::gaussian_kernels(active_isa(), reader.lanes);
+  const GaussianKernels& kernels = gaussian_kernels(active_isa(), reader.lanes);
   for (std::size_t begin = 0; begin < count; begin += kBlock) {
     const std::size_t block = std::min(kBlock, count - begin);
     Marks escapes;
@@ -109,20 +109,20 @@ void gaussian_decode(const std::uint8_t* data, std::size_t size, const float* me
     const auto job_at = [&](std::size_t at) {
       // A run may start in mid-block, but always at lane 0; with fewer than 8 lanes, the scalar loop takes the bit
       // offset.
-      return simd::GaussianDecodeJob{reader.states.data(), reader.lanes,    reader.next, reader.limit,
+      return GaussianDecodeJob{reader.states.data(), reader.lanes,    reader.next, reader.limit,
                                      escapes.bytes(),      shifted.bytes(), at};
     };
     reader.run(
         begin, block,
         [&](LaneReader& r, std::size_t at, std::size_t groups) {
-          simd::GaussianDecodeJob job = job_at(at);
+          GaussianDecodeJob job = job_at(at);
           const std::size_t done = kernels.decode(job, means + begin, scales + begin, out + begin, groups);
           r.next = job.next;
           return done;
         },
         [&](LaneReader& r, std::size_t at, std::size_t lane) {
-          simd::GaussianDecodeJob job = job_at(at);
-          simd::decode_one_gaussian(job, lane, means + begin, scales + begin, out + begin);
+          GaussianDecodeJob job = job_at(at);
+          decode_one_gaussian(job, lane, means + begin, scales + begin, out + begin);
           r.next = job.next;
         });
     shifted |= escapes;

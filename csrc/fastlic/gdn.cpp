@@ -7,7 +7,6 @@
 
 #include "fastlic/isa.hpp"
 #include "fastlic/parallel.hpp"
-#include "fastlic/simd/gdn_kernels.hpp"
 
 namespace fastlic {
 namespace {
@@ -15,15 +14,31 @@ namespace {
 // Rows that a thread takes at a time.
 constexpr std::size_t kChunk = 768;
 
-const simd::GdnKernel& kernel_of(Isa isa) {
-#if defined(__x86_64__)
-  if (isa >= Isa::avx512) return simd::kGdnAvx512;
-  // The level promises AVX2 only; every processor known to have it has FMA as well.
-  if (isa >= Isa::avx2 && __builtin_cpu_supports("fma")) return simd::kGdnAvx2;
-#endif
-  static_cast<void>(isa);
-  return simd::kGdnScalar;
-}
+// gamma: [panels][channels][panel], panel outputs side by side, zero beyond the last channel; beta: [panels * panel].
+struct GdnJob {
+  const float* gamma;
+  const float* beta;
+  std::size_t channels;
+  bool inverse;
+};
+
+struct GdnKernel {
+  // squares: scratch of rows_per_tile * channels.
+  void (*run)(const GdnJob&, const float* x, float* out, std::size_t rows, float* squares);
+  std::size_t panel;          // outputs computed side by side
+  std::size_t rows_per_tile;  // positions computed side by side
+};
+
+}  // namespace
+}  // namespace fastlic
+
+#define FASTLIC_BODY "fastlic/gdn_body.hpp"
+#include "fastlic/simd/for_each_target.hpp"
+
+namespace fastlic {
+namespace {
+
+const GdnKernel& kernel_of(Isa isa) { FASTLIC_CHOOSE(isa, kKernel); }
 
 }  // namespace
 
@@ -35,7 +50,7 @@ void gdn(std::span<const float> x, std::span<float> out, std::span<const float> 
                                 std::to_string(gamma.size()) + ", x of " + std::to_string(x.size()) + " and out of " +
                                 std::to_string(out.size()) + " numbers");
   }
-  const simd::GdnKernel& kernel = kernel_of(active_isa());
+  const GdnKernel& kernel = kernel_of(active_isa());
   const std::size_t panels = (channels + kernel.panel - 1) / kernel.panel;
   std::vector<float> packed(panels * kernel.panel * channels, 0.0f);
   std::vector<float> shift(panels * kernel.panel, 1.0f);  // 1, so that padding divides by no zero
@@ -44,7 +59,7 @@ void gdn(std::span<const float> x, std::span<float> out, std::span<const float> 
     float* column = packed.data() + i / kernel.panel * channels * kernel.panel + i % kernel.panel;
     for (std::size_t j = 0; j < channels; ++j) column[j * kernel.panel] = gamma[i * channels + j];
   }
-  const simd::GdnJob job = {packed.data(), shift.data(), channels, inverse};
+  const GdnJob job = {packed.data(), shift.data(), channels, inverse};
   const std::size_t rows = x.size() / channels;
   parallel_for((rows + kChunk - 1) / kChunk, threads, [&](std::size_t chunk) {
     thread_local std::vector<float> squares;

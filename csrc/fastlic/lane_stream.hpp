@@ -161,4 +161,11 @@ inline std::uint32_t shrink(std::uint32_t state, std::uint32_t bound, std::uint8
   return high ? state >> kWordBits : state;
 }
 
+// Kernels of one instruction set and the lanes of its vectors: streams have as many or more.
+template <typename Kernels>
+struct LaneKernels {
+  Kernels kernels;
+  unsigned lanes;
+};
+
 }  // namespace fastlic

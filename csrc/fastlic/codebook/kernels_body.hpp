@@ -26,7 +26,7 @@ FASTLIC_INLINE v::Floats score(Sum sum, const Scan& job, std::size_t row, const 
     return sum;
   } else {
     const v::Floats unit = v::all<v::Floats>(job.scale[row]);
-    return v::subtract_product(v::load(half), unit, __builtin_convertvector(reinterpret_cast<v::Ints>(sum), v::Floats));
+    return v::subtract_product(v::load(half), unit, v::to_floats(reinterpret_cast<v::Ints>(sum)));
   }
 }
 

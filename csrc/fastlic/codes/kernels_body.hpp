@@ -14,7 +14,7 @@ using nn::kPanel;
   }
   const std::int32_t best = v::highest(v::most(even, odd));
   std::size_t word = 0;
-  while (!v::any_equal(v::load(logits + word), v::all<v::Ints>(best))) word += v::kLanes;
+  while (v::equal_bits(v::load(logits + word), v::all<v::Ints>(best)) == 0) word += v::kLanes;
   while (logits[word] != best) ++word;
   return {best, word};
 }

@@ -11,7 +11,7 @@ namespace fastlic::simd::avx2 {
 constexpr std::size_t kLanes = 8, kRegisters = 16;
 #include "fastlic/simd/common.hpp"
 
-constexpr bool kByteProducts = false;
+constexpr bool kByteProducts = false, kPermutes = false;
 
 template <typename Vector>
 FASTLIC_INLINE __m256i raw(Vector x) {
@@ -31,6 +31,10 @@ FASTLIC_INLINE Ints load_wide(const std::int16_t* from) {
 }
 FASTLIC_INLINE void store_pair(Ints a, Ints b, std::int16_t* to) {
   store(_mm256_permute4x64_epi64(_mm256_packs_epi32(raw(a), raw(b)), _MM_SHUFFLE(3, 1, 2, 0)), to);
+}
+FASTLIC_INLINE void store_single(Ints x, std::int16_t* to) { store(_mm_packs_epi32(low_half(x), high_half(x)), to); }
+FASTLIC_INLINE Ints load_bytes(const std::uint8_t* from) {
+  return reinterpret_cast<Ints>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
 }
 FASTLIC_INLINE void store_bytes(Ints x, std::uint8_t* to) {
   const __m128i words = _mm_packs_epi32(low_half(x), high_half(x));
@@ -119,9 +123,6 @@ FASTLIC_INLINE std::int32_t highest(Ints x) {
   m = _mm_max_epi32(m, _mm_shuffle_epi32(m, _MM_SHUFFLE(1, 0, 3, 2)));
   return _mm_cvtsi128_si32(_mm_max_epi32(m, _mm_shuffle_epi32(m, _MM_SHUFFLE(2, 3, 0, 1))));
 }
-FASTLIC_INLINE bool any_equal(Ints a, Ints b) {
-  return _mm256_movemask_epi8(_mm256_cmpeq_epi32(raw(a), raw(b))) != 0;
-}
 FASTLIC_INLINE std::int32_t sum(Ints x) {
   __m128i s = _mm_add_epi32(low_half(x), high_half(x));
   s = _mm_add_epi32(s, _mm_shuffle_epi32(s, _MM_SHUFFLE(1, 0, 3, 2)));
@@ -129,14 +130,26 @@ FASTLIC_INLINE std::int32_t sum(Ints x) {
 }
 
 FASTLIC_INLINE Floats subtract_product(Floats sum, Floats a, Floats b) { return _mm256_fnmadd_ps(a, b, sum); }
+FASTLIC_INLINE Floats add_product(Floats sum, Floats a, Floats b) { return _mm256_fmadd_ps(a, b, sum); }
+FASTLIC_INLINE Floats square_root(Floats x) { return _mm256_sqrt_ps(x); }
 FASTLIC_INLINE float lowest(Floats x) {
   __m128 m = _mm_min_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
   m = _mm_min_ps(m, _mm_movehl_ps(m, m));
   return _mm_cvtss_f32(_mm_min_ss(m, _mm_movehdup_ps(m)));
 }
-FASTLIC_INLINE unsigned at_most(Floats a, Floats b) {
-  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ)));
+FASTLIC_INLINE unsigned mask_bits(Ints mask) {
+  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(raw(mask))));
 }
+FASTLIC_INLINE unsigned equal_bits(Ints a, Ints b) { return mask_bits(a == b); }
+template <typename Mask>
+FASTLIC_INLINE std::uint64_t byte_bits(Mask mask) {
+  return static_cast<std::uint32_t>(_mm256_movemask_epi8(raw(mask)));
+}
+template <typename Mask>
+FASTLIC_INLINE std::uint64_t word_bits(Mask mask) {
+  return static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(low_half(mask), high_half(mask))));
+}
+FASTLIC_INLINE unsigned at_most(Floats a, Floats b) { return mask_bits(a <= b); }
 
 FASTLIC_INLINE Ints shift_down(Ints x, Ints by) { return reinterpret_cast<Ints>(_mm256_srlv_epi32(raw(x), raw(by))); }
 
@@ -146,20 +159,89 @@ FASTLIC_INLINE Ints look_up(const std::uint16_t* table, Ints at) {
 FASTLIC_INLINE Ints look_up(const std::int32_t* table, Ints at) {
   return reinterpret_cast<Ints>(_mm256_i32gather_epi32(table, raw(at), 4));
 }
+
+// Plain loads: faster than a gather on every processor with the gather mitigation, and on AMD.
+template <typename Element, typename Index>
+FASTLIC_INLINE __m128i load_words(const Element* table, const Index* at) {
+  __m128i words = _mm_cvtsi32_si128(table[at[0]]);
+  words = _mm_insert_epi16(words, table[at[1]], 1);
+  words = _mm_insert_epi16(words, table[at[2]], 2);
+  words = _mm_insert_epi16(words, table[at[3]], 3);
+  words = _mm_insert_epi16(words, table[at[4]], 4);
+  words = _mm_insert_epi16(words, table[at[5]], 5);
+  words = _mm_insert_epi16(words, table[at[6]], 6);
+  return _mm_insert_epi16(words, table[at[7]], 7);
+}
+template <typename Element>
+FASTLIC_INLINE __m128i load_four(const Element* table, const std::int32_t* at) {
+  __m128i four = _mm_cvtsi32_si128(static_cast<int>(table[at[0]]));
+  four = _mm_insert_epi32(four, static_cast<int>(table[at[1]]), 1);
+  four = _mm_insert_epi32(four, static_cast<int>(table[at[2]]), 2);
+  return _mm_insert_epi32(four, static_cast<int>(table[at[3]]), 3);
+}
+template <typename Element>
+FASTLIC_INLINE Ints load_each(const Element* table, Ints at) {
+  alignas(32) std::int32_t index[kLanes];
+  store(at, index);
+  if constexpr (std::is_same_v<Element, std::uint16_t>) {
+    return reinterpret_cast<Ints>(_mm256_cvtepu16_epi32(load_words(table, index)));
+  } else if constexpr (sizeof(Element) == 2) {
+    return reinterpret_cast<Ints>(_mm256_cvtepi16_epi32(load_words(table, index)));
+  } else {
+    return reinterpret_cast<Ints>(_mm256_setr_m128i(load_four(table, index), load_four(table, index + 4)));
+  }
+}
 struct WordTable {
   const std::uint16_t* table;
   FASTLIC_INLINE Words operator()(Words at) const {
-    const __m256i zero = _mm256_setzero_si256();
-    const Ints low = look_up(table, reinterpret_cast<Ints>(_mm256_unpacklo_epi16(raw(at), zero)));
-    const Ints high = look_up(table, reinterpret_cast<Ints>(_mm256_unpackhi_epi16(raw(at), zero)));
-    return reinterpret_cast<Words>(_mm256_packus_epi32(raw(low), raw(high)));
+    alignas(32) std::int16_t index[kWordLanes];
+    store(at, index);
+    return reinterpret_cast<Words>(_mm256_setr_m128i(load_words(table, index), load_words(table, index + 8)));
   }
 };
+
+FASTLIC_INLINE Ints nearest(Floats x) { return reinterpret_cast<Ints>(_mm256_cvtps_epi32(x)); }
+constexpr bool kQuotientNeverAbove = false;
+FASTLIC_INLINE Ints quotient(Ints a, Ints b) { return truncate(to_floats(a) / to_floats(b)); }
+
+// AVX2 has neither expand nor compress; permutations indexed by the mask stand in for both. Lane l of the first takes
+// the word whose number is that of mask bits below l; the second has the lanes of the mask, in order, at the top end.
+struct Permutations {
+  alignas(64) std::uint32_t expand[256][kLanes] = {}, to_top[256][kLanes] = {};
+  constexpr Permutations() {
+    for (unsigned mask = 0; mask < 256; ++mask) {
+      unsigned rank = 0, top = kLanes - static_cast<unsigned>(std::popcount(mask));
+      for (unsigned lane = 0; lane < kLanes; ++lane) {
+        expand[mask][lane] = rank;
+        rank += mask >> lane & 1u;
+        if ((mask >> lane & 1u) != 0) to_top[mask][top++] = lane;
+      }
+    }
+  }
+};
+inline constexpr Permutations kPermutations;
+FASTLIC_INLINE Ints take_words(Ints x, std::int32_t low, const std::uint8_t*& next) {
+  const Ints take = x < low;
+  const unsigned mask = mask_bits(take);
+  const __m256i words = _mm256_cvtepu16_epi32(load_as<__m128i>(next));
+  const __m256i spread = _mm256_permutevar8x32_epi32(words, load_as<__m256i>(kPermutations.expand[mask]));
+  next += 2 * static_cast<unsigned>(_mm_popcnt_u32(mask));
+  return take ? x << 16 | reinterpret_cast<Ints>(spread) : x;
+}
+FASTLIC_INLINE Ints give_words(Ints x, Ints bound, std::uint8_t*& next) {
+  const Ints keep = x < bound;
+  const unsigned mask = ~mask_bits(keep) & 0xFFu;
+  const __m256i top = _mm256_permutevar8x32_epi32(raw(x), load_as<__m256i>(kPermutations.to_top[mask]));
+  const __m256i words = _mm256_and_si256(top, _mm256_set1_epi32(0xFFFF));
+  store(_mm_packus_epi32(low_half(words), high_half(words)), next - 2 * kLanes);
+  next -= 2 * static_cast<unsigned>(_mm_popcnt_u32(mask));
+  return keep ? x : x >> 16;
+}
 
 constexpr bool kGathers = true;
 struct Table {
   const std::int32_t* table;
-  FASTLIC_INLINE Ints operator()(Ints at, Ints) const { return look_up(table, at); }
+  FASTLIC_INLINE Ints operator()(Ints at, Ints) const { return load_each(table, at); }
 };
 
 }  // namespace fastlic::simd::avx2

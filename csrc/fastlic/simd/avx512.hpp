@@ -18,7 +18,7 @@ namespace fastlic::simd::avx512 {
 constexpr std::size_t kLanes = 16, kRegisters = 32;
 #include "fastlic/simd/common.hpp"
 
-constexpr bool kByteProducts = false;
+constexpr bool kByteProducts = false, kPermutes = true;
 
 template <typename Vector>
 FASTLIC_INLINE __m512i raw(Vector x) {
@@ -40,6 +40,10 @@ FASTLIC_INLINE Ints load_wide(const std::int16_t* from) {
 FASTLIC_INLINE void store_pair(Ints a, Ints b, std::int16_t* to) {
   store(_mm512_cvtepi32_epi16(raw(a)), to);
   store(_mm512_cvtepi32_epi16(raw(b)), to + kLanes);
+}
+FASTLIC_INLINE void store_single(Ints x, std::int16_t* to) { store(_mm512_cvtepi32_epi16(raw(x)), to); }
+FASTLIC_INLINE Ints load_bytes(const std::uint8_t* from) {
+  return reinterpret_cast<Ints>(_mm512_cvtepu8_epi32(load_as<__m128i>(from)));
 }
 FASTLIC_INLINE void store_bytes(Ints x, std::uint8_t* to) { store(_mm512_cvtepi32_epi8(raw(x)), to); }
 
@@ -102,11 +106,24 @@ FASTLIC_INLINE Words shift_right(Words x, Words by) {
 }
 
 FASTLIC_INLINE std::int32_t highest(Ints x) { return _mm512_reduce_max_epi32(raw(x)); }
-FASTLIC_INLINE bool any_equal(Ints a, Ints b) { return _mm512_cmpeq_epi32_mask(raw(a), raw(b)) != 0; }
 FASTLIC_INLINE std::int32_t sum(Ints x) { return _mm512_reduce_add_epi32(raw(x)); }
 
 FASTLIC_INLINE Floats subtract_product(Floats sum, Floats a, Floats b) { return _mm512_fnmadd_ps(a, b, sum); }
+FASTLIC_INLINE Floats add_product(Floats sum, Floats a, Floats b) { return _mm512_fmadd_ps(a, b, sum); }
+FASTLIC_INLINE Floats square_root(Floats x) { return _mm512_sqrt_ps(x); }
+// One instruction; GCC makes two of common.hpp's.
+FASTLIC_INLINE Floats least(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+FASTLIC_INLINE Floats most(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 FASTLIC_INLINE float lowest(Floats x) { return _mm512_reduce_min_ps(x); }
+FASTLIC_INLINE unsigned equal_bits(Ints a, Ints b) { return _mm512_cmpeq_epi32_mask(raw(a), raw(b)); }
+template <typename Mask>
+FASTLIC_INLINE std::uint64_t byte_bits(Mask mask) {
+  return _mm512_movepi8_mask(raw(mask));
+}
+template <typename Mask>
+FASTLIC_INLINE std::uint64_t word_bits(Mask mask) {
+  return _mm512_movepi16_mask(raw(mask));
+}
 FASTLIC_INLINE unsigned at_most(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 
 FASTLIC_INLINE Ints shift_down(Ints x, Ints by) { return reinterpret_cast<Ints>(_mm512_srlv_epi32(raw(x), raw(by))); }
@@ -116,6 +133,19 @@ FASTLIC_INLINE Ints look_up(const std::uint16_t* table, Ints at) {
 }
 FASTLIC_INLINE Ints look_up(const std::int32_t* table, Ints at) {
   return reinterpret_cast<Ints>(_mm512_i32gather_epi32(raw(at), table, 4));
+}
+template <typename Element>
+FASTLIC_INLINE Ints load_each(const Element* table, Ints at) {
+  alignas(64) std::int32_t i[kLanes];
+  store(at, i);
+  if constexpr (std::is_same_v<Element, std::int16_t>) {
+    const __m256i words = _mm256_setr_m128i(avx2::load_words(table, i), avx2::load_words(table, i + 8));
+    return reinterpret_cast<Ints>(_mm512_cvtepi16_epi32(words));
+  } else {
+    const __m256i low = _mm256_setr_m128i(avx2::load_four(table, i), avx2::load_four(table, i + 4));
+    const __m256i high = _mm256_setr_m128i(avx2::load_four(table, i + 8), avx2::load_four(table, i + 12));
+    return reinterpret_cast<Ints>(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
+  }
 }
 // All lines in two registers.
 struct WordTable {
@@ -128,6 +158,38 @@ struct WordTable {
 };
 
 // In four registers; a two-register permute looks up 32 of them.
+FASTLIC_INLINE Ints look_up_32(const std::array<std::int32_t, 32>& table, Ints at) {
+  const __m512i low = load_as<__m512i>(table.data()), high = load_as<__m512i>(table.data() + kLanes);
+  return reinterpret_cast<Ints>(_mm512_permutex2var_epi32(low, raw(at), high));
+}
+
+FASTLIC_INLINE Ints nearest(Floats x) { return reinterpret_cast<Ints>(_mm512_cvtps_epi32(x)); }
+constexpr bool kQuotientNeverAbove = true;  // both roundings go down
+FASTLIC_INLINE Ints quotient(Ints a, Ints b) {
+  constexpr int kDown = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
+  const __m512 ratio = _mm512_div_round_ps(_mm512_cvt_roundepi32_ps(raw(a), kDown), _mm512_cvtepi32_ps(raw(b)), kDown);
+  return reinterpret_cast<Ints>(_mm512_cvttps_epi32(ratio));
+}
+FASTLIC_INLINE Ints take_words(Ints x, std::int32_t low, const std::uint8_t*& next) {
+  const __mmask16 take = _mm512_cmplt_epi32_mask(raw(x), _mm512_set1_epi32(low));
+  const __m512i words = _mm512_cvtepu16_epi32(load_as<__m256i>(next));
+  next += 2 * static_cast<unsigned>(_mm_popcnt_u32(take));
+  return reinterpret_cast<Ints>(_mm512_mask_or_epi32(raw(x), take, _mm512_slli_epi32(raw(x), 16),
+                                                     _mm512_maskz_expand_epi32(take, words)));
+}
+// Words are packed to the top of a vector and stored to end at `next`; the lanes below hold rubbish that later words
+// overwrite. (A masked or compressing store to memory is microcoded on Zen 4.)
+FASTLIC_INLINE Ints give_words(Ints x, Ints bound, std::uint8_t*& next) {
+  const __mmask16 give = _mm512_cmpge_epi32_mask(raw(x), raw(bound));
+  const auto count = static_cast<unsigned>(_mm_popcnt_u32(give));
+  const __m256i words = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(give, raw(x)));
+  const __m256i iota = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m256i rotate = _mm256_add_epi16(iota, _mm256_set1_epi16(static_cast<short>(count)));
+  store(_mm256_permutexvar_epi16(rotate, words), next - 2 * kLanes);
+  next -= 2 * count;
+  return reinterpret_cast<Ints>(_mm512_mask_srli_epi32(raw(x), give, raw(x), 16));
+}
+
 constexpr bool kGathers = true;
 struct Table {
   __m512i part[4];

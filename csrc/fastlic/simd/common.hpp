@@ -8,10 +8,11 @@
 using Ints = std::int32_t __attribute__((vector_size(4 * kLanes)));
 using Uints = std::uint32_t __attribute__((vector_size(4 * kLanes)));
 using Floats = float __attribute__((vector_size(4 * kLanes)));
+using Bytes = std::uint8_t __attribute__((vector_size(4 * kLanes)));  // four times as many
 using Words = std::int16_t __attribute__((vector_size(4 * kLanes)));  // twice as many
 using Longs = std::int64_t __attribute__((vector_size(4 * kLanes)));  // half as many
 using Doubles = double __attribute__((vector_size(4 * kLanes)));
-constexpr std::size_t kWordLanes = 2 * kLanes, kLongLanes = kLanes / 2;
+constexpr std::size_t kByteLanes = 4 * kLanes, kWordLanes = 2 * kLanes, kLongLanes = kLanes / 2;
 
 // As many as kLanes.
 struct Wide {
@@ -40,6 +41,7 @@ FASTLIC_INLINE Doubles load(const double* from) { return load_as<Doubles>(from);
 FASTLIC_INLINE Wide load(const std::int64_t* from) {
   return {load_as<Longs>(from), load_as<Longs>(from + kLongLanes)};
 }
+FASTLIC_INLINE void store_single(Ints x, std::int32_t* to) { store(x, to); }
 // Two vectors one after the other; each set has its own for int16, of numbers that fit.
 FASTLIC_INLINE void store_pair(Ints a, Ints b, std::int32_t* to) {
   store(a, to);
@@ -63,3 +65,12 @@ FASTLIC_INLINE Vector most(Vector a, Vector b) {
 // Of sets with products of bytes only: four in each lane, unsigned by signed.
 template <typename Bytes>
 Bytes add_byte_products(Bytes sum, Bytes a, Bytes b);
+
+// Of sets with kPermutes only: tables of 32 numbers, in registers.
+template <typename Table>
+Ints look_up_32(const Table& table, Ints at);
+
+FASTLIC_INLINE Ints bits(Floats x) { return reinterpret_cast<Ints>(x); }
+FASTLIC_INLINE Floats from_bits(Ints x) { return reinterpret_cast<Floats>(x); }
+FASTLIC_INLINE Floats to_floats(Ints x) { return __builtin_convertvector(x, Floats); }
+FASTLIC_INLINE Ints truncate(Floats x) { return __builtin_convertvector(x, Ints); }

@@ -1,8 +1,11 @@
 // Includes FASTLIC_BODY once for each instruction set of this architecture: a kernel is written once, in a namespace
 // named FASTLIC_SET, its functions carry [[FASTLIC_TARGET]] or FASTLIC_INLINE, and its vectors are those of
 // simd::FASTLIC_SET. A new instruction set is a header, its lines here, and its place in Isa.
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "fastlic/isa.hpp"
 

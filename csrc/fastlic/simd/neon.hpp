@@ -11,11 +11,17 @@ namespace fastlic::simd::neon {
 constexpr std::size_t kLanes = 4, kRegisters = 32;
 #include "fastlic/simd/common.hpp"
 
-constexpr bool kByteProducts = false;
+constexpr bool kByteProducts = false, kPermutes = false;
 
 FASTLIC_INLINE Ints load_wide(const std::int16_t* from) { return vmovl_s16(vld1_s16(from)); }
 FASTLIC_INLINE void store_pair(Ints a, Ints b, std::int16_t* to) {
   vst1q_s16(to, vcombine_s16(vmovn_s32(a), vmovn_s32(b)));
+}
+FASTLIC_INLINE void store_single(Ints x, std::int16_t* to) { vst1_s16(to, vmovn_s32(x)); }
+FASTLIC_INLINE Ints load_bytes(const std::uint8_t* from) {
+  std::uint32_t bytes;
+  __builtin_memcpy(&bytes, from, sizeof bytes);
+  return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(bytes))))));
 }
 FASTLIC_INLINE void store_bytes(Ints x, std::uint8_t* to) {
   const int16x4_t words = vmovn_s32(x);
@@ -98,15 +104,29 @@ struct WordTable {
 };
 
 FASTLIC_INLINE std::int32_t highest(Ints x) { return vmaxvq_s32(x); }
-FASTLIC_INLINE bool any_equal(Ints a, Ints b) { return vmaxvq_u32(vceqq_s32(a, b)) != 0; }
 FASTLIC_INLINE std::int32_t sum(Ints x) { return vaddvq_s32(x); }
 
 FASTLIC_INLINE Floats subtract_product(Floats sum, Floats a, Floats b) { return vfmsq_f32(sum, a, b); }
+FASTLIC_INLINE Floats add_product(Floats sum, Floats a, Floats b) { return vfmaq_f32(sum, a, b); }
+FASTLIC_INLINE Floats square_root(Floats x) { return vsqrtq_f32(x); }
 FASTLIC_INLINE float lowest(Floats x) { return vminvq_f32(x); }
-FASTLIC_INLINE unsigned at_most(Floats a, Floats b) {
+FASTLIC_INLINE unsigned mask_bits(Ints mask) {
   const Uints bits = {1, 2, 4, 8};
-  return vaddvq_u32(vandq_u32(vcleq_f32(a, b), bits));
+  return vaddvq_u32(vandq_u32(vreinterpretq_u32_s32(mask), bits));
 }
+FASTLIC_INLINE unsigned equal_bits(Ints a, Ints b) { return mask_bits(a == b); }
+template <typename Mask>
+FASTLIC_INLINE std::uint64_t byte_bits(Mask mask) {
+  const uint8x16_t bits = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  const uint8x16_t some = vandq_u8(reinterpret_cast<uint8x16_t>(mask), bits);
+  return vaddv_u8(vget_low_u8(some)) | static_cast<unsigned>(vaddv_u8(vget_high_u8(some))) << 8;
+}
+template <typename Mask>
+FASTLIC_INLINE std::uint64_t word_bits(Mask mask) {
+  const uint16x8_t bits = {1, 2, 4, 8, 16, 32, 64, 128};
+  return vaddvq_u16(vandq_u16(reinterpret_cast<uint16x8_t>(mask), bits));
+}
+FASTLIC_INLINE unsigned at_most(Floats a, Floats b) { return mask_bits(a <= b); }
 
 FASTLIC_INLINE Ints shift_down(Ints x, Ints by) { return vshlq_s32(x, -least(by, all<Ints>(31))); }
 
@@ -115,6 +135,49 @@ FASTLIC_INLINE Ints look_up(const T* table, Ints at) {
   for (std::size_t k = 0; k < kLanes; ++k) at[k] = table[at[k]];
   return at;
 }
+template <typename T>
+FASTLIC_INLINE Ints load_each(const T* table, Ints at) {
+  return look_up(table, at);
+}
+
+FASTLIC_INLINE Ints nearest(Floats x) { return vcvtnq_s32_f32(x); }
+constexpr bool kQuotientNeverAbove = false;
+FASTLIC_INLINE Ints quotient(Ints a, Ints b) { return truncate(to_floats(a) / to_floats(b)); }
+// By the mask: which bytes each lane takes of the words that follow, or none; the low bytes of its lanes at the top end.
+struct Permutations {
+  std::uint8_t expand[16][16] = {}, to_top[16][8] = {};
+  constexpr Permutations() {
+    for (unsigned mask = 0; mask < 16; ++mask) {
+      unsigned rank = 0, top = kLanes - static_cast<unsigned>(std::popcount(mask));
+      for (unsigned lane = 0; lane < kLanes; ++lane) {
+        for (unsigned byte = 0; byte < 4; ++byte) expand[mask][4 * lane + byte] = 255;
+        if ((mask >> lane & 1u) == 0) continue;
+        for (unsigned byte = 0; byte < 2; ++byte) {
+          expand[mask][4 * lane + byte] = static_cast<std::uint8_t>(2 * rank + byte);
+          to_top[mask][2 * top + byte] = static_cast<std::uint8_t>(4 * lane + byte);
+        }
+        ++rank;
+        ++top;
+      }
+    }
+  }
+};
+inline constexpr Permutations kPermutations;
+FASTLIC_INLINE Ints take_words(Ints x, std::int32_t low, const std::uint8_t*& next) {
+  const Ints take = x < low;
+  const unsigned mask = mask_bits(take);
+  const Ints spread = vreinterpretq_s32_u8(vqtbl1q_u8(vld1q_u8(next), vld1q_u8(kPermutations.expand[mask])));
+  next += 2 * std::popcount(mask);
+  return take ? x << 16 | spread : x;
+}
+FASTLIC_INLINE Ints give_words(Ints x, Ints bound, std::uint8_t*& next) {
+  const Ints give = x >= bound;
+  const unsigned mask = mask_bits(give);
+  vst1_u8(next - 8, vqtbl1_u8(vreinterpretq_u8_s32(x), vld1_u8(kPermutations.to_top[mask])));
+  next -= 2 * std::popcount(mask);
+  return give ? x >> 16 : x;
+}
+
 constexpr bool kGathers = false;
 struct Table {
   const std::int32_t* table;

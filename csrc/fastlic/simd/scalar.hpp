@@ -1,4 +1,6 @@
 // For any processor, without any intrinsic: what has no operator goes lane by lane.
+#include "fastlic/simd/one.hpp"
+
 #undef FASTLIC_SET
 #undef FASTLIC_TARGET
 #define FASTLIC_SET scalar
@@ -9,7 +11,7 @@ namespace fastlic::simd::scalar {
 constexpr std::size_t kLanes = 4, kRegisters = 16;
 #include "fastlic/simd/common.hpp"
 
-constexpr bool kByteProducts = false;
+constexpr bool kByteProducts = false, kPermutes = false;
 
 FASTLIC_INLINE Ints widen_low(Words x) {
   return reinterpret_cast<Ints>(__builtin_shufflevector(x, x, 0, 0, 1, 1, 2, 2, 3, 3)) >> 16;
@@ -24,6 +26,10 @@ FASTLIC_INLINE void store_pair(Ints a, Ints b, std::int16_t* to) {
     to[kLanes + k] = static_cast<std::int16_t>(b[k]);
   }
 }
+FASTLIC_INLINE void store_single(Ints x, std::int16_t* to) {
+  for (std::size_t k = 0; k < kLanes; ++k) to[k] = static_cast<std::int16_t>(x[k]);
+}
+FASTLIC_INLINE Ints load_bytes(const std::uint8_t* from) { return Ints{from[0], from[1], from[2], from[3]}; }
 FASTLIC_INLINE void store_bytes(Ints x, std::uint8_t* to) {
   for (std::size_t k = 0; k < kLanes; ++k) to[k] = static_cast<std::uint8_t>(x[k]);
 }
@@ -95,22 +101,35 @@ FASTLIC_INLINE std::int32_t highest(Ints x) {
   const std::int32_t a = x[0] > x[1] ? x[0] : x[1], b = x[2] > x[3] ? x[2] : x[3];
   return a > b ? a : b;
 }
-FASTLIC_INLINE bool any_equal(Ints a, Ints b) {
-  const Longs mask = reinterpret_cast<Longs>(a == b);
-  return (mask[0] | mask[1]) != 0;
-}
 FASTLIC_INLINE std::int32_t sum(Ints x) { return x[0] + x[1] + x[2] + x[3]; }
 
 // sum - a * b; rounded once where there is an instruction for it.
 FASTLIC_INLINE Floats subtract_product(Floats sum, Floats a, Floats b) { return sum - a * b; }
+FASTLIC_INLINE Floats add_product(Floats sum, Floats a, Floats b) { return sum + a * b; }
+FASTLIC_INLINE Floats square_root(Floats x) {
+  for (std::size_t k = 0; k < kLanes; ++k) x[k] = __builtin_sqrtf(x[k]);
+  return x;
+}
 FASTLIC_INLINE float lowest(Floats x) {
   const float a = x[0] < x[1] ? x[0] : x[1], b = x[2] < x[3] ? x[2] : x[3];
   return a < b ? a : b;
 }
-// Bit l: lane l of a is at most that of b.
+// A bit for each lane.
+FASTLIC_INLINE unsigned mask_bits(Ints mask) {
+  const Longs two = reinterpret_cast<Longs>(mask & Ints{1, 2, 4, 8});
+  const std::int64_t both = two[0] | two[1];
+  return static_cast<unsigned>(both | both >> 32) & 15;
+}
+FASTLIC_INLINE unsigned equal_bits(Ints a, Ints b) { return mask_bits(a == b); }
+template <typename Mask>
+FASTLIC_INLINE std::uint64_t byte_bits(Mask mask) {
+  std::uint64_t bits = 0;
+  for (std::size_t k = 0; k < sizeof mask / sizeof mask[0]; ++k) bits |= std::uint64_t{mask[k] != 0} << k;
+  return bits;
+}
+FASTLIC_INLINE std::uint64_t word_bits(Words mask) { return byte_bits(mask); }
 FASTLIC_INLINE unsigned at_most(Floats a, Floats b) {
-  const Ints mask = a <= b;
-  return static_cast<unsigned>((mask[0] & 1) | (mask[1] & 2) | (mask[2] & 4) | (mask[3] & 8));
+  return mask_bits(a <= b);
 }
 
 // Of numbers >= 0; shifts beyond 31 leave nothing.
@@ -123,6 +142,29 @@ FASTLIC_INLINE Ints look_up(const T* table, Ints at) {
   for (std::int32_t& i : each) i = table[i];
   return load(each);
 }
+template <typename T>
+FASTLIC_INLINE Ints load_each(const T* table, Ints at) {
+  return look_up(table, at);
+}
+
+FASTLIC_INLINE Ints nearest(Floats x) {
+  return Ints{static_cast<int>(__builtin_lrintf(x[0])), static_cast<int>(__builtin_lrintf(x[1])),
+              static_cast<int>(__builtin_lrintf(x[2])), static_cast<int>(__builtin_lrintf(x[3]))};
+}
+// Of whole numbers, nearly.
+constexpr bool kQuotientNeverAbove = false;
+FASTLIC_INLINE Ints quotient(Ints a, Ints b) { return truncate(to_floats(a) / to_floats(b)); }
+// Lanes below `low` take in 16 bits: the words at `next`, one after the other.
+FASTLIC_INLINE Ints take_words(Ints x, std::int32_t low, const std::uint8_t*& next) {
+  for (std::size_t k = 0; k < kLanes; ++k) x[k] = one::take_words(x[k], low, next);
+  return x;
+}
+// Lanes not below `bound` give off their low 16 bits: words that end at `next`, the first lane's come first.
+FASTLIC_INLINE Ints give_words(Ints x, Ints bound, std::uint8_t*& next) {
+  for (std::size_t k = kLanes; k-- > 0;) x[k] = one::give_words(x[k], bound[k], next);
+  return x;
+}
+
 constexpr bool kGathers = false;
 // 64 numbers; `above` has the lanes that look up one of the upper 32.
 struct Table {

@@ -1,9 +1,14 @@
-// Included by gdn_*.cpp inside an anonymous namespace, under that file's target: kRows positions by two vectors of
-// outputs stay in registers while all inputs pass by.
+// GDN, for each instruction set (simd/for_each_target.hpp): kRows positions by two vectors of outputs stay in registers
+// while all inputs pass by.
+namespace fastlic {
+namespace {
+namespace FASTLIC_SET {
 
-template <typename V>
-void gdn_rows(const GdnJob& job, const float* x, float* out, std::size_t rows, float* squares) {
-  constexpr std::size_t kRows = V::kRows, kWidth = V::kWidth, kPanel = 2 * kWidth;
+namespace v = simd::FASTLIC_SET;
+
+constexpr std::size_t kRows = v::kRegisters > 16 ? 12 : 6, kPanel = 2 * v::kLanes;
+
+[[FASTLIC_TARGET]] void run(const GdnJob& job, const float* x, float* out, std::size_t rows, float* squares) {
   const std::size_t channels = job.channels;
   for (std::size_t first = 0; first < rows; first += kRows) {
     const std::size_t count = rows - first < kRows ? rows - first : kRows;
@@ -12,26 +17,25 @@ void gdn_rows(const GdnJob& job, const float* x, float* out, std::size_t rows, f
       const float* row = x + (first + (r < count ? r : count - 1)) * channels;
       float* square = squares + r * channels;
       std::size_t c = 0;
-      for (; c + kWidth <= channels; c += kWidth) {
-        const auto v = V::load(row + c);
-        V::store(square + c, V::mul(v, v));
-      }
+      for (; c + v::kLanes <= channels; c += v::kLanes) v::store(v::load(row + c) * v::load(row + c), square + c);
       for (; c < channels; ++c) square[c] = row[c] * row[c];
     }
     for (std::size_t panel = 0; panel * kPanel < channels; ++panel) {
-      typename V::Float sums[kRows][2];
+      v::Floats sums[kRows][2];
       const float* beta = job.beta + panel * kPanel;
+#pragma GCC unroll 12
       for (std::size_t r = 0; r < kRows; ++r) {
-        sums[r][0] = V::load(beta);
-        sums[r][1] = V::load(beta + kWidth);
+        sums[r][0] = v::load(beta);
+        sums[r][1] = v::load(beta + v::kLanes);
       }
       const float* gamma = job.gamma + panel * channels * kPanel;
       for (std::size_t j = 0; j < channels; ++j, gamma += kPanel) {
-        const auto left = V::load(gamma), right = V::load(gamma + kWidth);
+        const v::Floats left = v::load(gamma), right = v::load(gamma + v::kLanes);
+#pragma GCC unroll 12
         for (std::size_t r = 0; r < kRows; ++r) {
-          const auto square = V::set(squares[r * channels + j]);
-          sums[r][0] = V::multiply_add(square, left, sums[r][0]);
-          sums[r][1] = V::multiply_add(square, right, sums[r][1]);
+          const v::Floats square = v::all<v::Floats>(squares[r * channels + j]);
+          sums[r][0] = v::add_product(sums[r][0], square, left);
+          sums[r][1] = v::add_product(sums[r][1], square, right);
         }
       }
       const std::size_t at = panel * kPanel, width = channels - at < kPanel ? channels - at : kPanel;
@@ -45,8 +49,8 @@ void gdn_rows(const GdnJob& job, const float* x, float* out, std::size_t rows, f
         }
         float* target = width < kPanel ? edge : to;
         for (std::size_t half = 0; half < 2; ++half) {
-          const auto value = V::load(from + half * kWidth), norm = V::sqrt(sums[r][half]);
-          V::store(target + half * kWidth, job.inverse ? V::mul(value, norm) : V::div(value, norm));
+          const v::Floats value = v::load(from + half * v::kLanes), norm = v::square_root(sums[r][half]);
+          v::store(job.inverse ? value * norm : value / norm, target + half * v::kLanes);
         }
         if (width < kPanel) {
           for (std::size_t c = 0; c < width; ++c) to[c] = edge[c];
@@ -55,3 +59,9 @@ void gdn_rows(const GdnJob& job, const float* x, float* out, std::size_t rows, f
     }
   }
 }
+
+constexpr GdnKernel kKernel = {run, kPanel, kRows};
+
+}  // namespace FASTLIC_SET
+}  // namespace
+}  // namespace fastlic

@@ -1,12 +1,13 @@
-// Inner loops of the Gaussian coder. One body (gaussian_body.hpp) is compiled for each instruction set.
+// Inner loops of the Gaussian coder, for each instruction set.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "fastlic/isa.hpp"
+#include "fastlic/lane_stream.hpp"
 
-namespace fastlic::simd {
+namespace fastlic {
 
 struct GaussianEncodeJob {
   std::uint32_t* states;
@@ -43,12 +44,7 @@ void encode_one_gaussian(GaussianEncodeJob& job, std::size_t lane, const std::in
 void decode_one_gaussian(GaussianDecodeJob& job, std::size_t lane, const float* means, const float* scales,
                          std::int32_t* out);
 
+// Kernels for streams of `lanes` lanes at that level.
 const GaussianKernels& gaussian_kernels(Isa isa, unsigned lanes) noexcept;
 
-extern const GaussianKernels kGaussianScalar;
-#if defined(__x86_64__)
-extern const GaussianKernels kGaussianAvx2;    // lanes >= 8
-extern const GaussianKernels kGaussianAvx512;  // lanes >= 16
-#endif
-
-}  // namespace fastlic::simd
+}  // namespace fastlic
