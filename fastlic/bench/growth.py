@@ -26,12 +26,12 @@ from fastlic.bench.same_bits import SUFFIXES
 from fastlic.codec import Codec, drivers, mlic_drivers
 from fastlic.codec.image_files import read_image
 from fastlic.entropy.fitting import coded_symbols
-from fastlic.entropy.fixed import MEAN_BITS, fixed_point
 from fastlic.entropy.float_path import float_path_bits
 from fastlic.entropy.mlic.rate import table_bits as mlic_table_bits
 from fastlic.entropy.rate import bits_of, coded_bits, table_bits
 from fastlic.entropy.scales import scale_levels
 from fastlic.entropy.zones import worth_at
+from fastlic.integers.fixed import MEAN_BITS, fixed_point
 from fastlic.models import Hyperprior, MLICPlusPlus
 from fastlic.ops.tables import gaussian_tables
 

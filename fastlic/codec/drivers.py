@@ -16,10 +16,10 @@ from torch import Tensor
 
 from fastlic.arguments import checked
 from fastlic.entropy.coded import answer_to
-from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.schedule import Latents, Order, Pass, Schedule, gaussian_schedule, hyper_size
 from fastlic.errors import CorruptStreamError
+from fastlic.integers.fixed import fixed_point
 from fastlic.ops.engine import Zones
 from fastlic.ops.rans import CdfTables, RansDecoder, rans_encode
 

@@ -17,11 +17,11 @@ from fastlic.arguments import checked
 from fastlic.codec.drivers import fewest_bits
 from fastlic.entropy.checkerboard.passes import Pass
 from fastlic.entropy.coded import answer_to
-from fastlic.entropy.fixed import MEAN_BITS, fixed_point
 from fastlic.entropy.groups.model import IntegerGroups
 from fastlic.entropy.groups.schedule import groups_schedule
 from fastlic.entropy.schedule import Latents, hyper_size
 from fastlic.errors import CorruptStreamError
+from fastlic.integers.fixed import MEAN_BITS, fixed_point
 from fastlic.ops.rans import CdfTables, RansDecoder, rans_encode
 
 Sections = Sequence[bytes]

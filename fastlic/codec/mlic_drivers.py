@@ -18,11 +18,11 @@ from fastlic.arguments import checked
 from fastlic.codec.drivers import fewest_bits
 from fastlic.entropy.checkerboard.passes import Pass, Schedule
 from fastlic.entropy.coded import answer_to
-from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.mlic.schedule import mlic_schedule
 from fastlic.entropy.schedule import Latents, hyper_size
 from fastlic.errors import CorruptStreamError
+from fastlic.integers.fixed import fixed_point
 from fastlic.ops.engine import Zones
 from fastlic.ops.rans import RansDecoder, rans_encode
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fastlic.entropy import schedule
 from fastlic.entropy.checkerboard import passes
-from fastlic.entropy.fixed import quantise
 from fastlic.entropy.zones import looked_up
+from fastlic.integers.fixed import quantise
 
 
 def answer_to(step: schedule.Pass | passes.Pass, target: Tensor, zones: np.ndarray | None = None) -> Tensor:

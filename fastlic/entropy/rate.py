@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.schedule import Latents, gaussian_schedule
+from fastlic.integers.fixed import MEAN_BITS
 from fastlic.models import JAHP, Hyperprior, ScaleHyperprior
 from fastlic.ops.rans import CdfTables
 

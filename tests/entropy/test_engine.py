@@ -13,11 +13,11 @@ import torch.nn as nn
 from fastlic import Codec, _native
 from fastlic.codec import drivers
 from fastlic.entropy.convert import convert
-from fastlic.entropy.fixed import LATENT_LIMIT
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.schedule import hyper_size
 from fastlic.entropy.zones import zones_for
 from fastlic.errors import CorruptStreamError
+from fastlic.integers.fixed import LATENT_LIMIT
 from fastlic.models import JAHP, MeanScaleHyperprior
 from fastlic.ops.engine import EntropyEngine
 
@@ -72,7 +72,7 @@ def sub_pixel_model(cls: type[MeanScaleHyperprior], n: int, m: int) -> IntegerEn
 @pytest.fixture(scope="module")
 def models() -> dict[str, IntegerEntropyModel]:
     made = {name: (sub_pixel_model if "sub-pixel" in name else random_model)(*MODELS[name]) for name in MODELS}
-    assert {layer.shuffle for layer in made["context, sub-pixel"].hyper} == {1, 2}
+    assert {layer.kind.shuffle for layer in made["context, sub-pixel"].hyper} == {1, 2}
     return made
 
 

@@ -12,11 +12,11 @@ import torch.nn as nn
 from fastlic import _native
 from fastlic.bench.lifelike import logistic
 from fastlic.codec import groups_drivers as drivers
-from fastlic.entropy.fixed import LATENT_LIMIT
 from fastlic.entropy.groups.convert import GroupNetworks, Networks, convert_groups
 from fastlic.entropy.groups.model import Group, IntegerGroups
 from fastlic.entropy.schedule import hyper_size
 from fastlic.errors import CorruptStreamError
+from fastlic.integers.fixed import LATENT_LIMIT
 from fastlic.models.density import EntropyBottleneck
 from fastlic.ops.groups_engine import GroupsEngine
 

@@ -12,12 +12,12 @@ import torch
 from fastlic import _native
 from fastlic.bench.lifelike import enliven, logistic, photo
 from fastlic.codec import mlic_drivers as drivers
-from fastlic.entropy.fixed import LATENT_LIMIT
 from fastlic.entropy.mlic.convert import convert
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.schedule import hyper_size
 from fastlic.entropy.zones import zones_for
 from fastlic.errors import CorruptStreamError
+from fastlic.integers.fixed import LATENT_LIMIT
 from fastlic.models import MLIC, MLICPlus, MLICPlusPlus
 from fastlic.models.mlic import Sizes
 from fastlic.models.mlic.checkerboard import anchors

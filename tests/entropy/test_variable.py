@@ -14,10 +14,10 @@ from fastlic import _native
 from fastlic.codec import drivers
 from fastlic.entropy.convert import networks_of
 from fastlic.entropy.convert_variable import VariableNetworks, convert_variable, linear_layers
-from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.scales import scale_levels
 from fastlic.entropy.variable import VariableRateModel, evaluate, scaled
+from fastlic.integers.fixed import MEAN_BITS
 from fastlic.models import JAHP, Hyperprior, MeanScaleHyperprior
 
 from .test_engine import random_floats, random_latents, same

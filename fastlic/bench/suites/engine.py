@@ -64,8 +64,8 @@ def products(model: IntegerEntropyModel, height: int, width: int) -> int:
     for layer in model.hyper:
         channels = layer.weight.shape[0] * layer.weight.shape[1]
         positions = (height // 4 * up) * (width // 4 * up)
-        total += channels * positions * (49 if layer.transposed else 16) // 4
-        up *= layer.stride if layer.transposed else 1
+        total += channels * positions * (49 if layer.kind.transposed else 16) // 4
+        up *= layer.kind.stride if layer.kind.transposed else 1
     dense = [*model.parameters, *([model.context] if model.context is not None else [])]
     return total + sum(layer.weight.size for layer in dense) * height * width
 

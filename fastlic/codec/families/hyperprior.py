@@ -16,11 +16,11 @@ from fastlic.codec.calibration import default_calibration
 from fastlic.codec.drivers import Target
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
 from fastlic.entropy.convert import convert
-from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.rate import float_bits, table_bits
 from fastlic.entropy.schedule import HYPER_STRIDE, Latents
 from fastlic.entropy.zones import worth_at, zones_for
+from fastlic.integers.fixed import MEAN_BITS
 from fastlic.models import JAHP, Hyperprior, MeanScaleHyperprior, ScaleHyperprior
 from fastlic.models.sizes import build, check_config
 

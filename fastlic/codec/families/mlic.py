@@ -17,12 +17,12 @@ from fastlic.codec.drivers import Target, zones_of
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
 from fastlic.codec.families.hyperprior import widest_map
 from fastlic.codec.mlic_drivers import MlicLatents
-from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.mlic.convert import convert
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.mlic.rate import float_bits, table_bits
 from fastlic.entropy.schedule import HYPER_STRIDE
 from fastlic.entropy.zones import worth_at, zones_for
+from fastlic.integers.fixed import MEAN_BITS
 from fastlic.models.mlic import MLIC, MLICPlus, MLICPlusPlus
 from fastlic.models.sizes import build, check_config
 

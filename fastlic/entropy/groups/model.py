@@ -23,10 +23,11 @@ from torch import Tensor
 
 from fastlic.entropy import fingerprint
 from fastlic.entropy.arrays import names_of, tables_of
-from fastlic.entropy.checkerboard.functions import Tables
-from fastlic.entropy.checkerboard.layers import Layer
-from fastlic.entropy.fixed import Requantiser, reconstruct
 from fastlic.forks import cached_property
+from fastlic.integers.fixed import Requantiser, reconstruct
+from fastlic.integers.functions import Tables
+from fastlic.integers.layer import Layer
+from fastlic.integers.layouts import KINDS
 from fastlic.ops.groups_engine import GroupsEngine
 from fastlic.ops.rans import CdfTables
 
@@ -171,7 +172,7 @@ class IntegerGroups:
         arrays |= {f"z.tables.{k}": v for k, v in self.z_tables.to_arrays().items()}
         arrays |= {f"y.tables.{k}": v for k, v in self.y_tables.to_arrays().items()}
         for name, layer in self.layers.items():
-            arrays |= layer.to_arrays(f"layers.{name}")
+            arrays |= KINDS.to_arrays(layer, f"layers.{name}")
         for name, requantiser in self.requantisers.items():
             arrays |= requantiser.to_arrays(f"requantisers.{name}")
         return arrays
@@ -197,7 +198,7 @@ class IntegerGroups:
                 thresholds=arrays["y.thresholds"],
                 tables=Tables(np.zeros(1, np.int32), arrays["tables.tail"], np.zeros(1, np.int8)),
                 layers={
-                    name: Layer.from_arrays(arrays, f"layers.{name}") for name in names_of(arrays, "layers", "geometry")
+                    name: KINDS.from_arrays(arrays, f"layers.{name}") for name in names_of(arrays, "layers", "geometry")
                 },
                 requantisers={
                     name: Requantiser.from_arrays(arrays, f"requantisers.{name}") for name in ("y.input", "z.input")

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from fastlic.entropy.checkerboard.passes import Pass, Schedule
-from fastlic.entropy.fixed import reconstruct
 from fastlic.entropy.groups.model import IntegerGroups
 from fastlic.entropy.schedule import Latents, hyper_size
+from fastlic.integers.fixed import reconstruct
 from fastlic.models.mlic.checkerboard import positions
 
 

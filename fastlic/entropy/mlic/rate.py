@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from fastlic.entropy.checkerboard.passes import Pass
-from fastlic.entropy.fixed import MEAN_BITS, reconstruct
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.mlic.schedule import mlic_schedule
 from fastlic.entropy.rate import bits_of, coded_bits
 from fastlic.entropy.schedule import Latents
+from fastlic.integers.fixed import MEAN_BITS, reconstruct
 from fastlic.models.mlic.checkerboard import anchors
 from fastlic.models.mlic.model import MLICPlusPlus
 from fastlic.ops.rans import CdfTables

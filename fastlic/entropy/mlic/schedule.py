@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from fastlic.entropy.checkerboard.passes import Pass, Schedule
-from fastlic.entropy.fixed import reconstruct
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.schedule import Latents, hyper_size
+from fastlic.integers.fixed import reconstruct
 from fastlic.models.mlic.checkerboard import positions
 
 ANCHORS, OTHERS, EARLY = "a", "n", "e"  # EARLY: anchors that know the early context

@@ -20,10 +20,10 @@ from torch import Tensor
 from fastlic import config
 from fastlic.codec import groups_drivers as drivers
 from fastlic.codec.calibration import default_calibration
-from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.groups.convert import GroupNetworks, Networks, convert_groups
 from fastlic.entropy.groups.model import Group, IntegerGroups
 from fastlic.entropy.schedule import HYPER_STRIDE, Latents
+from fastlic.integers.fixed import MEAN_BITS
 from fastlic.integrations.compressai import native_stream
 from fastlic.integrations.compressai.claims import hyper_shape, lists_of_strings
 from fastlic.integrations.compressai.integers import (

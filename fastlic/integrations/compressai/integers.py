@@ -22,12 +22,12 @@ from fastlic.codec.images import as_batch
 from fastlic.entropy.convert import EntropyNetworks, convert_networks
 from fastlic.entropy.convert_variable import VariableNetworks, convert_variable
 from fastlic.entropy.fingerprint import of_arrays
-from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.schedule import HYPER_STRIDE, Latents
 from fastlic.entropy.variable import VariableRateModel
 from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.files import write_whole
+from fastlic.integers.fixed import MEAN_BITS
 from fastlic.integrations.compressai import native_stream
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import Cache
