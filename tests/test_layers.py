@@ -1,6 +1,6 @@
 """Who may import whom, read from the source; and how light ``import fastlic`` is.
 
-    cli -> integrations -> evaluate -> api -> codec -> entropy -> models -> ops -> {kernels, _native}
+    cli -> integrations -> evaluate -> api -> codec -> entropy -> integers -> models -> ops -> {kernels, _native}
 
 A module imports from its own layer and from layers to its right, plus ``errors``, ``config``, ``files``, ``forks`` and
 ``arguments``. ``api`` is the package itself (``import fastlic``, and behind it ``fastlic/api.py``). ``train``,
@@ -20,7 +20,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fastlic"
 
-ORDER = ["integrations", "evaluate", "api", "codec", "entropy", "models", "ops"]
+ORDER = ["integrations", "evaluate", "api", "codec", "entropy", "integers", "models", "ops"]
 MAY_IMPORT = {layer: set(ORDER[i:]) for i, layer in enumerate(ORDER)}
 MAY_IMPORT |= {layer: {layer, *ORDER} for layer in ("train", "inspect", "bench")}
 MAY_IMPORT["cli"] = {"cli", "train", "inspect", "bench", *ORDER}
@@ -76,6 +76,8 @@ def test_imports_go_to_the_right_only(path):
         ("codec", "def f():\n    from fastlic.evaluate import psnr"),
         ("codec", "import fastlic"),
         ("entropy", "from fastlic import compress"),
+        ("integers", "from fastlic.entropy.fitting import fit_tables"),
+        ("models", "from fastlic.integers.layer import Layer"),
         ("evaluate", "from fastlic.cli.files import write_whole"),
         ("integrations", "from fastlic.train import klt"),
         ("models", "from .layers import GDN"),

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy.checkerboard.functions import Tables
-from fastlic.entropy.fixed import Requantiser
 from fastlic.entropy.scales import scale_levels, scale_thresholds
+from fastlic.integers.fixed import Requantiser
+from fastlic.integers.functions import Tables
 from fastlic.ops.checkerboard import as_map, pack_checkerboard
 
 PARTS = (192, 192, 128, 128, 640)  # channels of the maps

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from fastlic.arguments import checked
 from fastlic.entropy.coded import code, joined
-from fastlic.entropy.fixed import MEAN_BITS, fixed_point
 from fastlic.entropy.passes import LatentModel, Latents, Pass, drive
 from fastlic.errors import CorruptStreamError
+from fastlic.integers.fixed import MEAN_BITS, fixed_point
 from fastlic.ops import backends
 from fastlic.ops.latents import Target
 from fastlic.ops.rans import CdfTables, RansDecoder, rans_encode

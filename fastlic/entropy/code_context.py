@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from fastlic.arguments import check_fields
-from fastlic.entropy.checkerboard.layers import Layer
-from fastlic.entropy.fixed import ACTIVATION_BITS, ACTIVATION_LIMIT, RANGE_MARGIN, Requantiser
 from fastlic.forks import cached_property
+from fastlic.integers.fixed import ACTIVATION_LIMIT, RANGE_MARGIN
+from fastlic.integers.layer import Layer
+from fastlic.integers.layouts import MATRICES
 from fastlic.models.mcquic.context import OFFSETS, CodeContext
 from fastlic.ops.code_context import Packed, pack_code_context
 
@@ -29,45 +30,6 @@ _EMBEDDING_BITS = 8
 _SPARE_BITS = 10  # of frequencies above the alphabet's: that each word has one takes 1/1024 of the mass at most
 _ROWS = 4096  # calibration rows taken at once
 _LEAST_RANGE = 0.01  # of a layer's widest channel: channels that calibration leaves silent may speak later
-
-
-@dataclass(frozen=True)
-class Dense:
-    """One layer: requantise(weight x + bias); int8 [out, in], int32 [out]."""
-
-    weight: np.ndarray
-    bias: np.ndarray
-    requantiser: Requantiser
-
-    @classmethod
-    def from_float(
-        cls, linear: torch.nn.Linear, inputs: np.ndarray, outputs: np.ndarray, bits: tuple[int, int], slope: float
-    ) -> Dense:
-        """Quantise ``linear``.
-
-        Args:
-            inputs, outputs: float64, the real value of one unit of each channel.
-            bits: of inputs and outputs.
-            slope: of the ReLU that follows: 0, or 1 for none.
-
-        Raises:
-            ValueError: an accumulator could leave int32.
-        """
-        made = Layer.from_float(
-            linear.weight, linear.bias, inputs, outputs, input_bits=bits[0], output_bits=bits[1], slope=slope
-        )
-        return cls(made.weight[:, :, 0, 0], made.bias, made.requantiser)
-
-    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
-        """Named arrays for storage; ``from_arrays`` reads them back."""
-        requantiser = self.requantiser.to_arrays(f"{prefix}.requantise")
-        return {f"{prefix}.weight": self.weight, f"{prefix}.bias": self.bias, **requantiser}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str) -> Dense:
-        """Read what ``to_arrays`` wrote under the same prefix."""
-        requantiser = Requantiser.from_arrays(dict(arrays), f"{prefix}.requantise")
-        return cls(arrays[f"{prefix}.weight"], arrays[f"{prefix}.bias"], requantiser)
 
 
 @dataclass(frozen=True)
@@ -88,9 +50,9 @@ class IntegerCodeContext:
     words: np.ndarray
     table: np.ndarray
     precision: int
-    first: tuple[Dense, ...]
-    second: tuple[Dense, ...]
-    last: tuple[Dense, ...]
+    first: tuple[Layer, ...]
+    second: tuple[Layer, ...]
+    last: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -137,26 +99,25 @@ class IntegerCodeContext:
         embeddings = [words.weight.double().numpy() for words in context.words]  # type: ignore[union-attr, operator]
         units = [max(float(np.abs(e).max()), 1e-6) / ((1 << (_EMBEDDING_BITS - 1)) - 1) for e in embeddings]
         words = np.stack([np.rint(e / unit).astype(np.int8) for e, unit in zip(embeddings, units, strict=True)])
-        layers: dict[str, list[Dense]] = {"first": [], "second": [], "last": []}
-        activations = (ACTIVATION_BITS, ACTIVATION_BITS)
+        layers: dict[str, list[Layer]] = {"first": [], "second": [], "last": []}
         for group in range(context.m):
             around = np.array(units * len(OFFSETS) + units[:group])
             inputs = np.repeat(around, context.depth)
             first, second = _ranges(context, rows, group)
             logits = np.full(context.k, log(2) / LOGIT_STEPS)
-            made = (
-                Dense.from_float(context.first[group], inputs, first, (_EMBEDDING_BITS, ACTIVATION_BITS), 0.0),  # type: ignore[arg-type]
-                Dense.from_float(context.second[group], first, second, activations, 0.0),  # type: ignore[arg-type]
-                Dense.from_float(context.last[group], second, logits, (ACTIVATION_BITS, LOGIT_BITS), 1.0),  # type: ignore[arg-type]
+            made: Any = (
+                (context.first[group], inputs, first, {"input_bits": _EMBEDDING_BITS, "slope": 0.0}),
+                (context.second[group], first, second, {"slope": 0.0}),
+                (context.last[group], second, logits, {"output_bits": LOGIT_BITS}),
             )
-            for name, layer in zip(layers, made, strict=True):
-                layers[name].append(layer)
+            for name, (linear, given, target, how) in zip(layers, made, strict=True):
+                layers[name].append(Layer.from_float(linear.weight, linear.bias, given, target, **how))
         table = np.rint(2.0 ** (_WEIGHT_BITS - np.arange(LOGIT_STEPS) / LOGIT_STEPS)).astype(np.int32)
         precision = min(24, max(12, (context.k - 1).bit_length() + _SPARE_BITS))
         stacks = {name: tuple(made) for name, made in layers.items()}
         return cls(np.array(OFFSETS, np.int8), words, table, precision, **stacks)
 
-    def _layers(self) -> Iterator[tuple[str, tuple[Dense, ...]]]:
+    def _layers(self) -> Iterator[tuple[str, tuple[Layer, ...]]]:
         return iter((("first", self.first), ("second", self.second), ("last", self.last)))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -165,7 +126,7 @@ class IntegerCodeContext:
         arrays = {"offsets": self.offsets, "words": self.words, "table": self.table, "precision": precision}
         for name, layers in self._layers():
             for group, layer in enumerate(layers):
-                arrays |= layer.to_arrays(f"{name}.{group}")
+                arrays |= MATRICES.to_arrays(layer, f"{name}.{group}")
         return arrays
 
     @classmethod
@@ -173,7 +134,7 @@ class IntegerCodeContext:
         """Read what ``to_arrays`` wrote. Raises ValueError for arrays that are no such context."""
         pack_code_context(arrays)  # before anything is read: every array that is used exists and has its shape
         layers = {
-            name: tuple(Dense.from_arrays(arrays, f"{name}.{group}") for group in range(len(arrays["words"])))
+            name: tuple(MATRICES.from_arrays(arrays, f"{name}.{group}") for group in range(len(arrays["words"])))
             for name in ("first", "second", "last")
         }
         precision = int(arrays["precision"][0])

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy.fixed import quantise
 from fastlic.entropy.passes import Latents, Pass, Schedule, drive
 from fastlic.entropy.zones import looked_up
+from fastlic.integers.fixed import quantise
 
 # (section, scale indexes uint8 [n], symbols int64 [n]) of a pass.
 CodedPass = tuple[int, np.ndarray, np.ndarray]
@@ -54,11 +54,3 @@ def coded_by_channel(z: Tensor, medians: np.ndarray) -> tuple[np.ndarray, np.nda
     """
     values = quantise(z.flatten(1).T, torch.from_numpy(medians.astype(np.int64))).numpy()
     return np.tile(np.arange(len(medians), dtype=np.uint8), len(values)), values.ravel()
-
-
-def coded_by(
-    schedule: Schedule, z: Tensor, y: Tensor, zones: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """(scale indexes uint8, symbols int64) of one image's y, both [n]; arguments as for ``code``."""
-    passes, _ = code(schedule, z, y, zones)
-    return joined(coded for coded in passes if coded[0])

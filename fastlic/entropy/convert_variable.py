@@ -10,18 +10,12 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.entropy.convert import (
-    EntropyNetworks,
-    Rate,
-    bottleneck_tables,
-    calibrate,
-    hyper_medians,
-    quantise_networks,
-)
+from fastlic.entropy.calibration import bottleneck_tables, hyper_medians
+from fastlic.entropy.convert import EntropyNetworks, Rate, calibrate, quantise_networks
 from fastlic.entropy.fitting import choose_tables, coded_symbols
-from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.scales import SMALLEST, scale_levels
 from fastlic.entropy.variable import HyperStep, Layers, VariableRateModel
+from fastlic.integers.fixed import fixed_point
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from fastlic.entropy.coded import coded_by_channel
-from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.passes import LatentModel
 from fastlic.entropy.rate import coded_bits
+from fastlic.integers.fixed import fixed_point
 from fastlic.ops.latents import Target
 from fastlic.ops.rans import CdfTables, pmf_tables
 from fastlic.ops.tables import gaussian_pmf, gaussian_tables

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from fastlic.entropy.arrays import reading, tables_of
 from fastlic.entropy.fingerprint import of_arrays
-from fastlic.entropy.fixed import Requantiser, reconstruct
-from fastlic.entropy.layers import IntegerConv
 from fastlic.entropy.passes import LatentModel, Schedule
 from fastlic.entropy.wavefront import wavefront_schedule
 from fastlic.forks import cached_property
+from fastlic.integers.fixed import Requantiser, reconstruct
+from fastlic.integers.layer import Layer
+from fastlic.integers.layouts import STRIDES
 from fastlic.ops.device_engine import DeviceEngine
 from fastlic.ops.rans import CdfTables
 
@@ -51,10 +52,10 @@ class IntegerEntropyModel(LatentModel):
     y_tables: CdfTables
     z_median: np.ndarray
     z_input: Requantiser
-    hyper: tuple[IntegerConv, ...]
+    hyper: tuple[Layer, ...]
     y_input: Requantiser | None
-    context: IntegerConv | None
-    parameters: tuple[IntegerConv, ...]
+    context: Layer | None
+    parameters: tuple[Layer, ...]
     thresholds: np.ndarray
     offsets: np.ndarray | None = None
 
@@ -129,11 +130,11 @@ class IntegerEntropyModel(LatentModel):
         arrays |= {f"y.tables.{k}": v for k, v in self.y_tables.to_arrays().items()}
         arrays |= self.z_input.to_arrays("z.input")
         for i, layer in enumerate(self.hyper):
-            arrays |= layer.to_arrays(f"hyper.{i}")
+            arrays |= STRIDES.to_arrays(layer, f"hyper.{i}")
         if self.y_input is not None and self.context is not None:
-            arrays |= self.y_input.to_arrays("y.input") | self.context.to_arrays("context")
+            arrays |= self.y_input.to_arrays("y.input") | STRIDES.to_arrays(self.context, "context")
         for i, layer in enumerate(self.parameters):
-            arrays |= layer.to_arrays(f"parameters.{i}")
+            arrays |= STRIDES.to_arrays(layer, f"parameters.{i}")
         if self.offsets is not None:
             arrays["y.offsets"] = self.offsets
         return arrays
@@ -146,9 +147,9 @@ class IntegerEntropyModel(LatentModel):
             ValueError: an array is missing or of no use; ``engine`` checks the rest.
         """
 
-        def layers(name: str) -> tuple[IntegerConv, ...]:
+        def layers(name: str) -> tuple[Layer, ...]:
             count = sum(key.startswith(f"{name}.") and key.endswith(".geometry") for key in arrays)
-            return tuple(IntegerConv.from_arrays(arrays, f"{name}.{i}") for i in range(count))
+            return tuple(STRIDES.from_arrays(arrays, f"{name}.{i}") for i in range(count))
 
         with reading("the integers of the entropy model"):
             contextual = "context.weight" in arrays
@@ -159,7 +160,7 @@ class IntegerEntropyModel(LatentModel):
                 z_input=Requantiser.from_arrays(arrays, "z.input"),
                 hyper=layers("hyper"),
                 y_input=Requantiser.from_arrays(arrays, "y.input") if contextual else None,
-                context=IntegerConv.from_arrays(arrays, "context") if contextual else None,
+                context=STRIDES.from_arrays(arrays, "context") if contextual else None,
                 parameters=layers("parameters"),
                 thresholds=arrays["y.thresholds"],
                 offsets=arrays.get("y.offsets"),

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.passes import LatentModel, Latents, Pass, drive
+from fastlic.integers.fixed import MEAN_BITS
 from fastlic.models import JAHP, Hyperprior, ScaleHyperprior
 from fastlic.ops.rans import CdfTables
 

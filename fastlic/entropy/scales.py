@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlic.entropy.fixed import SCALE_BITS
+from fastlic.integers.fixed import SCALE_BITS
 
 LEVELS = 64
 SMALLEST, LARGEST = 0.11, 256.0  # CompressAI's range

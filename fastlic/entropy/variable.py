@@ -22,9 +22,9 @@ import numpy as np
 
 from fastlic.entropy.arrays import tables_of
 from fastlic.entropy.fingerprint import of_arrays
-from fastlic.entropy.fixed import MEAN_BITS, Requantiser
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.scales import LEVELS, SMALLEST, scale_levels
+from fastlic.integers.fixed import MEAN_BITS, Requantiser
 from fastlic.ops.latents import LatentEngine
 from fastlic.ops.rans import CdfTables
 

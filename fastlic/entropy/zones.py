@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.scales import scale_levels
+from fastlic.integers.fixed import MEAN_BITS
 from fastlic.models.density import dead_zone
 from fastlic.models.gain import Gain
 

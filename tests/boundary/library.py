@@ -1,4 +1,4 @@
-"""One row for each public function, class and method of ``fastlic`` itself, ``fastlic.codec`` and ``fastlic.entropy``.
+"""One row for each public function, class and method of ``fastlic`` itself, and of its codec, integers and entropy.
 
 As rows.py, whose models these are made of; ``BATCHES`` has the rows of both.
 """
@@ -26,6 +26,7 @@ from rows import F32, GOLDEN, I32, Call, H, W, arrays_of, latents
 import fastlic.api
 import fastlic.codec
 import fastlic.entropy
+import fastlic.integers
 from fastlic.codec import (
     calibration,
     cards,
@@ -49,28 +50,24 @@ from fastlic.entropy import (
     convert_variable,
     fingerprint,
     fitting,
-    fixed,
     float_path,
-    layers,
     model,
     passes,
     rate,
-    rounding,
     scales,
     variable,
     wavefront,
     zones,
 )
-from fastlic.entropy.checkerboard import functions
-from fastlic.entropy.checkerboard.layers import Layer
+from fastlic.entropy import calibration as entropy_calibration
 from fastlic.entropy.groups import convert as groups_convert
 from fastlic.entropy.groups import model as groups_model
 from fastlic.entropy.groups import schedule as groups_schedule
-from fastlic.entropy.groups import stages
 from fastlic.entropy.mlic import convert as mlic_convert
 from fastlic.entropy.mlic import model as mlic_model
 from fastlic.entropy.mlic import rate as mlic_rate
 from fastlic.entropy.mlic import schedule as mlic_schedule
+from fastlic.integers import builder, fixed, functions, layer, layouts, ranges, rounding, stages
 from fastlic.models import JAHP, McQuic, MLICPlusPlus
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.gain import Gain
@@ -261,7 +258,7 @@ def float_latents() -> list[torch.Tensor]:
 
 
 @cache
-def ranges() -> convert.Ranges:
+def seen() -> ranges.Ranges:
     return convert.calibrate(networks(), float_latents())
 
 
@@ -296,23 +293,17 @@ def float_layer() -> dict[str, Any]:
 
 
 @cache
-def integer_conv() -> layers.IntegerConv:
-    return layers.IntegerConv.from_float(**float_layer(), input_bits=12, output_bits=12)
+def integer_layer() -> layer.Layer:
+    return layer.Layer.from_float(**float_layer())
 
 
-@cache
-def checkerboard_layer() -> Layer:
-    return Layer.from_float(**float_layer())
+def built() -> builder.Builder:
+    return builder.Builder(seen())
 
 
 def stage() -> stages.Stage:
     torch.manual_seed(1)
     return stages.stage_of(nn.Conv2d(3, 4, 1), "a")
-
-
-def linear() -> nn.Linear:
-    torch.manual_seed(1)
-    return nn.Linear(3, 4)
 
 
 def symbols_of_rows() -> tuple[np.ndarray, np.ndarray]:
@@ -498,60 +489,134 @@ def stored() -> dict[str, Any]:
     return {"name": "a", "family": "jahp", "config": {"N": 4}, "floats": {"c": torch.ones(2)}, "integers": some}
 
 
+INTEGERS: dict[str, Callable[[], Call]] = {
+    "builder.Builder": lambda: Call(builder.Builder, {"ranges": seen()}),
+    "builder.Builder.layer": lambda: Call(
+        built().layer,
+        {
+            **{"name": "a", "stage": stage(), "inputs": np.full(3, 0.01), "outputs": np.full(4, 0.02), "bits": 12},
+        },
+    ),
+    "builder.Builder.made": lambda: Call(built().made, {"name": "a"}),
+    "builder.Builder.stack": lambda: Call(
+        built().stack,
+        {
+            **{"name": "a", "stages": [stage()], "inputs": np.full(3, 0.01), "outputs": np.full(4, 0.02), "bits": 12},
+            "inner_bits": 12,
+        },
+    ),
+    "fixed.Requantiser.from_arrays": lambda: Call(
+        fixed.Requantiser.from_arrays, {"arrays": requantiser().to_arrays("a"), "prefix": "a"}
+    ),
+    "fixed.Requantiser.from_factors": lambda: Call(
+        fixed.Requantiser.from_factors, {"factors": np.full(4, 0.3), "bits": 12, "negative_slope": 0.5}
+    ),
+    "fixed.Requantiser.to_arrays": lambda: Call(requantiser().to_arrays, {"prefix": "a"}),
+    "fixed.fixed_point": lambda: Call(fixed.fixed_point, {"y": float_latents()[0], "dtype": torch.int32}),
+    "fixed.largest": lambda: Call(fixed.largest, {"bits": 12}),
+    "fixed.quantise": lambda: Call(fixed.quantise, {"latent": maps(3), "means": maps(3), "zones": maps(3).abs()}),
+    "fixed.reconstruct": lambda: Call(fixed.reconstruct, {"symbols": maps(3), "means": maps(3)}),
+    "functions.Tables.exp_of": lambda: Call(tables().exp_of, {"distances": torch.arange(9)}),
+    "functions.Tables.from_arrays": lambda: Call(functions.Tables.from_arrays, {"arrays": tables().to_arrays()}),
+    "functions.Tables.gelu": lambda: Call(
+        tables().gelu, {"x": maps(5).permute(1, 2, 0), "exponents": np.arange(5, dtype=np.uint8)}
+    ),
+    "functions.Tables.make": lambda: Call(functions.Tables.make, {}),
+    "functions.Tables.residue": lambda: Call(tables().residue, {"x": maps(5)}),
+    "functions.Tables.to_arrays": lambda: Call(tables().to_arrays, {}),
+    "functions.Tables.weights": lambda: Call(
+        tables().weights, {"scores": maps(5), "dim": 0, "allowed": torch.ones(5, H, W, dtype=torch.bool)}
+    ),
+    "functions.epsilon_of": lambda: Call(functions.epsilon_of, {"real": 1e-5, "channels": 8, "unit": 0.01}),
+    "functions.mean_of_few": lambda: Call(functions.mean_of_few, pair(5, 1)),
+    "functions.mean_of_many": lambda: Call(functions.mean_of_many, pair(5, 1)),
+    "functions.normalise": lambda: Call(functions.normalise, {"x": maps(5), "epsilon": 3}),
+    "functions.square_root": lambda: Call(functions.square_root, {"x": torch.arange(9)}),
+    "layer.Layer.accumulate": lambda: Call(integer_layer().accumulate, {"x": maps(3)}),
+    "layer.Layer.as_matrix": lambda: Call(integer_layer().as_matrix, {}),
+    "layer.Layer.from_float": lambda: Call(
+        layer.Layer.from_float,
+        {
+            **float_layer(),
+            **{"input_bits": 12, "output_bits": 12, "weight_bits": 8, "kind": layer.PLAIN, "groups": 1, "slope": 0.5},
+            **{"exponents": np.zeros(4, np.uint8), "moments": torch.eye(4, dtype=torch.float64) * 9},
+            "biases_up_to": np.ones(4),
+        },
+    ),
+    "layer.Layer.rows": lambda: Call(integer_layer().rows, {"x": maps(3)[:, 0].T, "tables": tables()}),
+    "layer.Layer.split_inputs": lambda: Call(integer_layer().split_inputs, {"first": 2}),
+    "layer.convolve": lambda: Call(
+        layer.convolve,
+        {
+            **{"x": doubles(1, 3, H, W), "weight": doubles(4, 3, 1, 1), "bias": doubles(4)},
+            **{"kind": layer.PLAIN, "groups": 1},
+        },
+    ),
+    "ranges.Ranges": lambda: Call(ranges.Ranges, {}),
+    "ranges.Ranges.exponents": lambda: Call(seen().exponents, {"name": "y"}),
+    "ranges.Ranges.largest": lambda: Call(seen().largest, {"name": "y", "slope": 0.5}),
+    "ranges.Ranges.remember_inputs": lambda: Call(
+        ranges.Ranges().remember_inputs, {"name": "a", "x": float_latents()[0]}
+    ),
+    "ranges.Ranges.run": lambda: Call(ranges.Ranges().run, {"stages": [stage()], "x": float_latents()[0][:, :3]}),
+    "ranges.Ranges.scale": lambda: Call(seen().scale, {"name": "y", "floor": 1.0, "bits": 12, "slope": 0.5}),
+    "ranges.Ranges.see": lambda: Call(ranges.Ranges().see, {"name": "a", "x": float_latents()[0], "dim": 1}),
+    "rounding.round_rows": lambda: Call(
+        rounding.round_rows,
+        {
+            **{"weight": doubles(3, 4), "bias": doubles(3), "unit": doubles(3).abs() / 50},
+            **{"moments": moments(), "limit": 127},
+        },
+    ),
+    "rounding.second_moments": lambda: Call(rounding.second_moments, {"x": float_latents()[0], "kernel": 3}),
+    "stages.Stage.activate": lambda: Call(stage().activate, {"x": float_latents()[0]}),
+    "stages.Stage.convolve": lambda: Call(stage().convolve, {"x": float_latents()[0][:, :3]}),
+    "stages.Stage.of": lambda: Call(stages.Stage.of, {"module": nn.Conv2d(3, 4, 1), "name": "a"}),
+    "stages.Stage.shuffled": lambda: Call(stage().shuffled, {"x": float_latents()[0]}),
+    "stages.Stage.turned": lambda: Call(stage().turned, {}),
+    "stages.stage_of": lambda: Call(stages.stage_of, {"module": nn.Conv2d(3, 4, 1), "name": "a"}),
+    "stages.stages_of": lambda: Call(stages.stages_of, {"network": group_networks().h_s, "name": "a"}),
+    "layouts.Layout": lambda: Call(layouts.Layout, {}),
+    "layouts.Layout.from_arrays": lambda: Call(
+        layouts.STRIDES.from_arrays, {"arrays": layouts.STRIDES.to_arrays(integer_layer(), "a"), "prefix": "a"}
+    ),
+    "layouts.Layout.from_arrays (kinds)": lambda: Call(
+        layouts.KINDS.from_arrays, {"arrays": layouts.KINDS.to_arrays(integer_layer(), "a"), "prefix": "a"}
+    ),
+    "layouts.Layout.from_arrays (matrices)": lambda: Call(
+        layouts.MATRICES.from_arrays, {"arrays": layouts.MATRICES.to_arrays(integer_layer(), "a"), "prefix": "a"}
+    ),
+    "layouts.Layout.to_arrays": lambda: Call(layouts.STRIDES.to_arrays, {"layer": integer_layer(), "prefix": "a"}),
+    "layouts.Layout.to_arrays (kinds)": lambda: Call(
+        layouts.KINDS.to_arrays, {"layer": integer_layer(), "prefix": "a"}
+    ),
+}
+
+
 ENTROPY: dict[str, Callable[[], Call]] = {
     "arrays.below": lambda: Call(arrays.below, {"arrays": {"a.b": np.zeros(1)}, "prefix": "a."}),
     "arrays.tables_of": lambda: Call(arrays.tables_of, {"arrays": dict(arrays_of("jahp")), "name": "z"}),
     "arrays.names_of": lambda: Call(
         arrays.names_of, {"arrays": {"layers.a.geometry": np.zeros(1)}, "kind": "layers", "part": "geometry"}
     ),
-    "checkerboard.functions.Tables.make": lambda: Call(functions.Tables.make, {}),
-    "checkerboard.functions.Tables.to_arrays": lambda: Call(tables().to_arrays, {}),
-    "checkerboard.functions.Tables.from_arrays": lambda: Call(
-        functions.Tables.from_arrays, {"arrays": tables().to_arrays()}
+    "calibration.latents_of": lambda: Call(
+        taken(entropy_calibration.latents_of), {"model": jahp(), "images": [picture()]}
     ),
-    "checkerboard.functions.Tables.gelu": lambda: Call(
-        tables().gelu, {"x": maps(5).permute(1, 2, 0), "exponents": np.arange(5, dtype=np.uint8)}
+    "calibration.bottleneck_tables": lambda: Call(
+        entropy_calibration.bottleneck_tables, {"bottleneck": bottleneck(), "median": np.zeros(4, I32), "step": 0.5}
     ),
-    "checkerboard.functions.Tables.residue": lambda: Call(tables().residue, {"x": maps(5)}),
-    "checkerboard.functions.Tables.weights": lambda: Call(
-        tables().weights, {"scores": maps(5), "dim": 0, "allowed": torch.ones(5, H, W, dtype=torch.bool)}
+    "calibration.hyper_medians": lambda: Call(
+        entropy_calibration.hyper_medians, {"bottleneck": bottleneck(), "step": 0.5}
     ),
-    "checkerboard.functions.Tables.exp_of": lambda: Call(tables().exp_of, {"distances": torch.arange(9)}),
-    "checkerboard.functions.mean_of_few": lambda: Call(functions.mean_of_few, pair(5, 1)),
-    "checkerboard.functions.mean_of_many": lambda: Call(functions.mean_of_many, pair(5, 1)),
-    "checkerboard.functions.square_root": lambda: Call(functions.square_root, {"x": torch.arange(9)}),
-    "checkerboard.functions.epsilon_of": lambda: Call(
-        functions.epsilon_of, {"real": 1e-5, "channels": 8, "unit": 0.01}
-    ),
-    "checkerboard.functions.normalise": lambda: Call(functions.normalise, {"x": maps(5), "epsilon": 3}),
-    "checkerboard.layers.Layer.from_float": lambda: Call(
-        Layer.from_float,
+    "calibration.entry": lambda: Call(entropy_calibration.entry, {"scale": np.full(4, 0.3)}),
+    "calibration.head_units": lambda: Call(entropy_calibration.head_units, {"channels": 4}),
+    "calibration.plain_tables": lambda: Call(entropy_calibration.plain_tables, {"bottleneck": bottleneck()}),
+    "calibration.coded_latents": lambda: Call(
+        taken(entropy_calibration.coded_latents),
         {
-            **float_layer(),
-            **{"input_bits": 12, "output_bits": 12, "kind": 0, "groups": 1, "slope": 0.5},
-            "exponents": np.zeros(4, np.uint8),
+            **{"model": integers("groups"), "hyper_analysis": lambda y: y[:, :3, ::4, ::4]},
+            "latents": [(torch.ones(1, 10, 4, 4), 0.5)],
         },
-    ),
-    "checkerboard.layers.Layer.accumulate": lambda: Call(
-        checkerboard_layer().accumulate, {"x": maps(3), "padded": True}
-    ),
-    "checkerboard.layers.Layer.rows": lambda: Call(
-        checkerboard_layer().rows, {"x": maps(3)[:, 0].T, "tables": tables()}
-    ),
-    "checkerboard.layers.Layer.to_arrays": lambda: Call(checkerboard_layer().to_arrays, {"prefix": "a"}),
-    "checkerboard.layers.Layer.from_arrays": lambda: Call(
-        Layer.from_arrays, {"arrays": checkerboard_layer().to_arrays("a"), "prefix": "a"}
-    ),
-    "code_context.Dense.from_float": lambda: Call(
-        code_context.Dense.from_float,
-        {
-            **{"linear": linear(), "inputs": np.full(3, 0.01), "outputs": np.full(4, 0.02)},
-            **{"bits": (12, 12), "slope": 1.0},
-        },
-    ),
-    "code_context.Dense.to_arrays": lambda: Call(dense().to_arrays, {"prefix": "a"}),
-    "code_context.Dense.from_arrays": lambda: Call(
-        code_context.Dense.from_arrays, {"arrays": dense().to_arrays("a"), "prefix": "a"}
     ),
     "code_context.IntegerCodeContext": lambda: Call(
         code_context.IntegerCodeContext,
@@ -571,14 +636,6 @@ ENTROPY: dict[str, Callable[[], Call]] = {
         coded.joined, {"passes": [(0, rows.indexes(), rows.symbols()), (1, rows.indexes(), rows.symbols())]}
     ),
     "coded.coded_by_channel": lambda: Call(coded.coded_by_channel, {"z": maps(4), "medians": np.zeros(4, np.int32)}),
-    "coded.coded_by": lambda: Call(
-        coded.coded_by,
-        {
-            "schedule": integers("groups").schedule(H, W),
-            **longs("groups"),
-            "zones": rows.zones(),
-        },
-    ),
     "codes.CodeTables": lambda: Call(
         codes.CodeTables, {"tables": code_tables().tables, "words": code_tables().words, "context": rows.code_model()}
     ),
@@ -608,12 +665,6 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "codes.CodeTables.to_arrays": lambda: Call(code_tables().to_arrays, {}),
     "codes.CodeTables.from_arrays": lambda: Call(codes.CodeTables.from_arrays, {"arrays": code_tables().to_arrays()}),
     "codes.CodeTables.fingerprint": lambda: Call(code_tables().fingerprint, {}),
-    "convert.Ranges": lambda: Call(convert.Ranges, {}),
-    "convert.Ranges.see": lambda: Call(convert.Ranges().see, {"name": "a", "x": float_latents()[0]}),
-    "convert.Ranges.remember_inputs": lambda: Call(
-        convert.Ranges().remember_inputs, {"name": "a", "x": float_latents()[0]}
-    ),
-    "convert.Ranges.scale": lambda: Call(ranges().scale, {"name": "y", "floor": 1.0, "bits": 12}),
     "convert.Rate.round": lambda: Call(
         convert.Rate(2.0).round,
         {
@@ -622,21 +673,16 @@ ENTROPY: dict[str, Callable[[], Call]] = {
         },
     ),
     "convert.networks_of": lambda: Call(convert.networks_of, {"model": jahp()}),
-    "convert.latents_of": lambda: Call(taken(convert.latents_of), {"model": jahp(), "images": [picture()]}),
     "convert.calibrate": lambda: Call(
         convert.calibrate,
         {"networks": networks(), "latents": float_latents(), "rates": [convert.Rate()], "worths": [0.5]},
-    ),
-    "convert.bottleneck_tables": lambda: Call(
-        convert.bottleneck_tables, {"bottleneck": bottleneck(), "median": np.zeros(4, I32), "step": 0.5}
     ),
     "convert.convert": lambda: Call(convert.convert, {"model": jahp(), "images": [picture()]}),
     "convert.convert_networks": lambda: Call(
         convert.convert_networks, {"networks": networks(), "latents": float_latents(), "worths": [0.5]}
     ),
-    "convert.hyper_medians": lambda: Call(convert.hyper_medians, {"bottleneck": bottleneck(), "step": 0.5}),
     "convert.quantise_networks": lambda: Call(
-        convert.quantise_networks, {"networks": networks(), "ranges": ranges(), "m": 6, "shifts": np.ones(12)}
+        convert.quantise_networks, {"networks": networks(), "ranges": seen(), "m": 6, "shifts": np.ones(12)}
     ),
     "convert_variable.VariableNetworks.rates": lambda: Call(variable_networks().rates, {}),
     "convert_variable.convert_variable": lambda: Call(
@@ -662,23 +708,10 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "fitting.choose_tables": lambda: Call(
         fitting.choose_tables, {"levels": np.array([0.3, 1.0, 2.0]), "coded": [symbols_of_rows()] * 3, "each": 1}
     ),
-    "fixed.Requantiser.from_factors": lambda: Call(
-        fixed.Requantiser.from_factors, {"factors": np.full(4, 0.3), "bits": 12, "negative_slope": 0.5}
-    ),
-    "fixed.Requantiser.to_arrays": lambda: Call(requantiser().to_arrays, {"prefix": "a"}),
-    "fixed.Requantiser.from_arrays": lambda: Call(
-        fixed.Requantiser.from_arrays, {"arrays": requantiser().to_arrays("a"), "prefix": "a"}
-    ),
-    "fixed.largest": lambda: Call(fixed.largest, {"bits": 12}),
-    "fixed.fixed_point": lambda: Call(fixed.fixed_point, {"y": float_latents()[0], "dtype": torch.int32}),
-    "fixed.reconstruct": lambda: Call(fixed.reconstruct, {"symbols": maps(3), "means": maps(3)}),
-    "fixed.quantise": lambda: Call(fixed.quantise, {"latent": maps(3), "means": maps(3), "zones": maps(3).abs()}),
-    "float_path.float_path": lambda: Call(float_path.float_path, float_path_arguments()),
+    "float_path.float_path_bits": lambda: Call(float_path.float_path_bits, float_path_arguments()),
+    "float_path.float_path_maps": lambda: Call(float_path.float_path_maps, float_path_arguments()),
     "groups.convert.convert_groups": lambda: Call(
         groups_convert.convert_groups, {"networks": group_networks(), "latents": float_latents()}
-    ),
-    "groups.convert.coded_symbols": lambda: Call(
-        groups_convert.coded_symbols, {"integers": integers("groups"), **longs("groups")}
     ),
     "groups.model.IntegerGroups.schedule": lambda: Call(taken(integers("groups").schedule), {"height": H, "width": W}),
     "groups.model.IntegerGroups.counts": lambda: Call(integers("groups").counts, {"height": H, "width": W}),
@@ -707,29 +740,7 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "groups.schedule.groups_schedule": lambda: Call(
         taken(groups_schedule.groups_schedule), {"model": integers("groups"), "height": H, "width": W}
     ),
-    "groups.stages.Stage.convolve": lambda: Call(stage().convolve, {"x": float_latents()[0][:, :3]}),
-    "groups.stages.Stage.activate": lambda: Call(stage().activate, {"x": float_latents()[0]}),
-    "groups.stages.stage_of": lambda: Call(stages.stage_of, {"module": nn.Conv2d(3, 4, 1), "name": "a"}),
-    "groups.stages.stages_of": lambda: Call(stages.stages_of, {"network": group_networks().h_s, "name": "a"}),
-    "layers.IntegerConv.from_float": lambda: Call(
-        layers.IntegerConv.from_float,
-        {
-            **float_layer(),
-            **{"input_bits": 12, "output_bits": 12, "stride": 1, "transposed": False, "negative_slope": 0.5},
-            **{"shuffle": 1, "moments": torch.eye(4, dtype=torch.float64) * 9, "biases_up_to": np.ones(4)},
-        },
-    ),
-    "layers.IntegerConv.accumulate": lambda: Call(integer_conv().accumulate, {"x": maps(3)}),
-    "layers.IntegerConv.as_matrix": lambda: Call(integer_conv().as_matrix, {}),
-    "layers.IntegerConv.split_inputs": lambda: Call(integer_conv().split_inputs, {"first": 2}),
-    "layers.IntegerConv.to_arrays": lambda: Call(integer_conv().to_arrays, {"prefix": "a"}),
-    "layers.IntegerConv.from_arrays": lambda: Call(
-        layers.IntegerConv.from_arrays, {"arrays": integer_conv().to_arrays("a"), "prefix": "a"}
-    ),
     "mlic.convert.convert": lambda: Call(mlic_convert.convert, {"model": mlic(), "images": [picture()]}),
-    "mlic.convert.coded_symbols": lambda: Call(
-        mlic_convert.coded_symbols, {"integers": integers(MLIC), **longs(MLIC), "zones": rows.zones()}
-    ),
     "mlic.model.IntegerMLIC.stack": lambda: Call(integers(MLIC).stack, {"name": "hyper", "x": maps(3, 1, 2)}),
     "mlic.model.IntegerMLIC.hyper_features": lambda: Call(
         integers(MLIC).hyper_features, {"z": maps(3, 1, 2), "height": H, "width": W}
@@ -806,14 +817,6 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "rate.coded_bits": lambda: Call(
         rate.coded_bits, {"tables": rows.cdf_tables(), "indexes": rows.indexes(), "symbols": rows.symbols()}
     ),
-    "rounding.second_moments": lambda: Call(rounding.second_moments, {"x": float_latents()[0], "kernel": 3}),
-    "rounding.round_rows": lambda: Call(
-        rounding.round_rows,
-        {
-            **{"weight": doubles(3, 4), "bias": doubles(3), "unit": doubles(3).abs() / 50},
-            **{"moments": moments(), "limit": 127},
-        },
-    ),
     "scales.scale_levels": lambda: Call(scales.scale_levels, {}),
     "scales.scale_thresholds": lambda: Call(scales.scale_thresholds, {"levels": scales.scale_levels()}),
     "variable.evaluate": lambda: Call(
@@ -844,10 +847,6 @@ def tables() -> functions.Tables:
     return functions.Tables.make()
 
 
-def dense() -> code_context.Dense:
-    return code_context.Dense.from_float(linear(), np.full(3, 0.01), np.full(4, 0.02), (12, 12), 1.0)
-
-
 def doubles(*shape: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(1).normal(size=shape))
 
@@ -866,7 +865,7 @@ def gain() -> Gain:
     return jahp().gain
 
 
-BATCHES = {**rows.BATCHES, "codec": CODEC, "entropy": ENTROPY}
+BATCHES = {**rows.BATCHES, "codec": CODEC, "integers": INTEGERS, "entropy": ENTROPY}
 MAY_BE_ABSENT = rows.MAY_BE_ABSENT
 
 # Rows whose calls take long: one in so many of their hostile values, where not all are asked for.
@@ -881,6 +880,7 @@ EVERY = {
 # Public to Python, and to nobody's use but the library's own; each with the reason.
 LEFT_OUT = {
     "families": "the protocol that Codec drives: its rows reach every family's coder",
+    "layer.Kind": "an enumeration",
     "arrays.reading": "a context around code, not around values",
 }
 
@@ -896,6 +896,11 @@ def codec_entries() -> Iterator[tuple[str, set[str]]]:
 def entropy_entries() -> Iterator[tuple[str, set[str]]]:
     """The entries of ``fastlic.entropy``."""
     yield from entries(fastlic.entropy)
+
+
+def integers_entries() -> Iterator[tuple[str, set[str]]]:
+    """The entries of ``fastlic.integers``."""
+    yield from entries(fastlic.integers)
 
 
 def entries(package: ModuleType) -> Iterator[tuple[str, set[str]]]:

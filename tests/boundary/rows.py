@@ -248,7 +248,7 @@ def code_stream() -> bytes:
 
 @cache
 def board() -> Any:
-    from fastlic.entropy.fixed import Requantiser as Factors
+    from fastlic.integers.fixed import Requantiser as Factors
 
     rng = np.random.default_rng(7)
     layers = []

@@ -31,8 +31,8 @@ SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 SECONDS = 120 if SANITIZED else 30
 REFUSALS = (TypeError, ValueError, FastlicError, MemoryError, OSError)  # OSError: of paths
 DOCUMENTED = {"float_symbols.round_differences": OverflowError}
-# The entropy path has no users but the codec, whose words these are: no crash, no hang, no gigabytes is asked of it.
-TRUSTING = {"entropy": Exception}
+# They have no users but the codec, whose words these are: no crash, no hang, no gigabytes is asked of them.
+TRUSTING = {"entropy": Exception, "integers": Exception}
 MEMORY = 4 << 30  # what hostile calls may reserve
 
 Case = tuple[str, Callable[[], "str | None"]]

@@ -30,6 +30,7 @@ ENTRIES = {
     "native": rows.native_entries,
     "ops": rows.ops_entries,
     "codec": library.codec_entries,
+    "integers": library.integers_entries,
     "entropy": library.entropy_entries,
 }
 

@@ -11,11 +11,11 @@ import torch
 
 from fastlic import Codec, _native
 from fastlic.codec import drivers
-from fastlic.entropy.fixed import LATENT_LIMIT
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.passes import LatentModel, hyper_size
 from fastlic.entropy.zones import zones_for
 from fastlic.errors import BackendUnavailable, CorruptStreamError
+from fastlic.integers.fixed import LATENT_LIMIT
 from fastlic.models.mlic.checkerboard import anchors
 from fastlic.ops import latents
 from fastlic.ops.latents import LatentEngine, Target

@@ -13,10 +13,10 @@ import torch.nn as nn
 from fastlic import _native
 from fastlic.entropy.convert import networks_of
 from fastlic.entropy.convert_variable import VariableNetworks, convert_variable, linear_layers
-from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.scales import scale_levels
 from fastlic.entropy.variable import VariableRateModel, evaluate, scaled
+from fastlic.integers.fixed import MEAN_BITS
 from fastlic.models import JAHP, Hyperprior, MeanScaleHyperprior
 from fastlic.ops.latents import Target
 

@@ -6,9 +6,9 @@ import torch
 
 import fastlic
 from fastlic.codec.codec import Codec
-from fastlic.entropy.fixed import MEAN_BITS, quantise
 from fastlic.entropy.scales import LEVELS, scale_levels
 from fastlic.entropy.zones import worth_at, zones_for
+from fastlic.integers.fixed import MEAN_BITS, quantise
 from fastlic.models.density import GaussianConditional, dead_zone, round_down
 from fastlic.models.gain import Gain
 

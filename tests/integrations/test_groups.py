@@ -232,7 +232,7 @@ def test_users_own_groups_run_on_integers(kind):
 def test_the_float_networks_read_out_of_a_users_model_are_those_of_the_model(kind):
     """What conversion sees as [context, channel, hyper] -> [scales, means] gives CompressAI's own means."""
     from fastlic.entropy.groups.convert import _calibrate, _Stages
-    from fastlic.entropy.groups.stages import stages_of
+    from fastlic.integers.stages import stages_of
     from fastlic.integrations.compressai.groups import group_parts
 
     model = own_model(kind != "one pass", kind.startswith("odd"))
@@ -243,7 +243,7 @@ def test_the_float_networks_read_out_of_a_users_model_are_those_of_the_model(kin
     y = model.g_a(image(1))
     groups = [_Stages.of(i, own) for i, own in enumerate(networks.groups)]
     ranges = _calibrate(networks, stages_of(networks.h_s, "hyper"), groups, [y])
-    got = np.maximum(ranges.highest["y"], -ranges.lowest["y"])
+    got = ranges.largest("y")
     y_hat = model.latent_codec.compress(y)["y_hat"]
     np.testing.assert_allclose(got, y_hat.abs().amax((0, 2, 3)).numpy(), rtol=1e-4, atol=1e-4)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from fastlic.entropy.checkerboard.functions import Tables
-from fastlic.entropy.fixed import Requantiser as Reference
-from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.scales import scale_levels, scale_thresholds
+from fastlic.integers.fixed import Requantiser as Reference
+from fastlic.integers.fixed import fixed_point
+from fastlic.integers.functions import Tables
 from fastlic.kernels.packing import Map, Requantiser, padded
 from fastlic.models.mlic import checkerboard as mlic
 from fastlic.ops import checkerboard_encode, checkerboard_parameters, checkerboard_place, pack_checkerboard

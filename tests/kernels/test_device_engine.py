@@ -11,11 +11,11 @@ import torch
 
 from fastlic.codec import drivers
 from fastlic.entropy.convert import convert
-from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.passes import hyper_size
 from fastlic.entropy.zones import zones_for
 from fastlic.errors import CorruptStreamError
+from fastlic.integers.fixed import fixed_point
 from fastlic.models import JAHP, MeanScaleHyperprior
 from fastlic.ops.device_engine import DeviceEngine
 from fastlic.ops.latents import Target

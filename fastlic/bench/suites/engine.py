@@ -19,8 +19,8 @@ from fastlic import _native
 from fastlic.bench.lifelike import lifelike, photo
 from fastlic.bench.runner import Case, Run, Wanted, chosen, on_isa, without_gradients
 from fastlic.codec import Codec, drivers
-from fastlic.entropy.fixed import fixed_point
 from fastlic.entropy.model import IntegerEntropyModel
+from fastlic.integers.fixed import fixed_point
 from fastlic.models import JAHP, MeanScaleHyperprior
 from fastlic.ops.backends import instruction_set
 from fastlic.ops.latents import Target
@@ -53,8 +53,8 @@ def products(model: IntegerEntropyModel, height: int, width: int) -> int:
     for layer in model.hyper:
         channels = layer.weight.shape[0] * layer.weight.shape[1]
         positions = (height // 4 * up) * (width // 4 * up)
-        total += channels * positions * (49 if layer.transposed else 16) // 4
-        up *= layer.stride if layer.transposed else 1
+        total += channels * positions * (49 if layer.kind.transposed else 16) // 4
+        up *= layer.kind.stride if layer.kind.transposed else 1
     dense = [*model.parameters, *([model.context] if model.context is not None else [])]
     return total + sum(layer.weight.size for layer in dense) * height * width
 

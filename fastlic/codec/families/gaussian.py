@@ -20,10 +20,10 @@ from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
 from fastlic.entropy.fitting import symbols_of
-from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.passes import LatentModel, Latents
 from fastlic.entropy.rate import table_bits
 from fastlic.entropy.zones import worth_at, zones_for
+from fastlic.integers.fixed import MEAN_BITS
 from fastlic.models.sizes import build, check_config
 from fastlic.ops.latents import HYPER_STRIDE, Target
 

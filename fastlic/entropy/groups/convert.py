@@ -6,7 +6,7 @@ images bring, widened by a margin, and folded into the weights of the layer that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,27 +14,17 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.entropy.checkerboard.functions import EXPONENTS, GELU_REACH, Tables
-from fastlic.entropy.checkerboard.layers import HALVED, SHUFFLED, TRANSPOSED, Layer
-from fastlic.entropy.coded import coded_by
-from fastlic.entropy.convert import bottleneck_tables
+from fastlic.entropy.calibration import UNIT_LATENT, coded_latents, entry, head_units, plain_tables
 from fastlic.entropy.fitting import fit_tables
-from fastlic.entropy.fixed import (
-    ACTIVATION_BITS,
-    ACTIVATION_LIMIT,
-    MEAN_BITS,
-    RANGE_MARGIN,
-    SCALE_BITS,
-    WIDE_BITS,
-    Requantiser,
-    fixed_point,
-)
 from fastlic.entropy.groups.model import Group, IntegerGroups
-from fastlic.entropy.groups.schedule import groups_schedule
-from fastlic.entropy.groups.stages import Stage, stage_of, stages_of
-from fastlic.entropy.scales import scale_levels, scale_thresholds
+from fastlic.entropy.scales import scale_levels
+from fastlic.integers.builder import Builder
+from fastlic.integers.fixed import WIDE_BITS
+from fastlic.integers.functions import Tables
+from fastlic.integers.layer import HALVED, SHUFFLED, TRANSPOSED
+from fastlic.integers.ranges import Ranges
+from fastlic.integers.stages import Stage, stage_of, stages_of
 from fastlic.models.density import EntropyBottleneck
-from fastlic.ops.rans import gaussian_tables
 
 
 @dataclass(frozen=True)
@@ -84,9 +74,9 @@ class _Stages:
     @classmethod
     def of(cls, index: int, networks: GroupNetworks) -> _Stages:
         own = networks.group
-        channel = [] if networks.channel is None else stages_of(networks.channel, f"channel.{index}")
+        channel = [] if networks.channel is None else _plain(stages_of(networks.channel, f"channel.{index}"))
         context = None if networks.context is None else stage_of(networks.context, f"context.{index}")
-        parameters = stages_of(networks.parameters, f"parameters.{index}")
+        parameters = _plain(stages_of(networks.parameters, f"parameters.{index}"))
         if bool(channel) != bool(index) or (context is None) != (own.parity is None):
             raise ValueError(f"group {index} lacks a network, or has one too many")
         if context is not None and any(stage.weight.shape[-1] > 1 for stage in parameters):
@@ -96,46 +86,14 @@ class _Stages:
         return cls(own, channel, context, parameters)
 
 
-class _Ranges:
-    """Largest and smallest value per channel of everything named."""
-
-    def __init__(self) -> None:
-        self.highest: dict[str, np.ndarray] = {}
-        self.lowest: dict[str, np.ndarray] = {}
-
-    def see(self, name: str, x: Tensor) -> Tensor:
-        """Record x [1, C, h, w] and hand it on."""
-        flat = x.movedim(1, 0).flatten(1).double()
-        high, low = flat.amax(1).clamp_min(0).numpy(), flat.amin(1).clamp_max(0).numpy()
-        self.highest[name] = np.maximum(self.highest.get(name, high), high)
-        self.lowest[name] = np.minimum(self.lowest.get(name, low), low)
-        return x
-
-    def run(self, stages: Sequence[Stage], x: Tensor) -> Tensor:
-        """A network, all of its layers recorded."""
-        for stage in stages:
-            x = stage.convolve(x)
-            if stage.gelu:
-                self.see(f"{stage.name}:bare", x)
-            x = self.see(stage.name, stage.activate(x))
-        return x
-
-    def scale(self, name: str, floor: float = 0.0) -> np.ndarray:
-        """float64 [C]: the real value of one unit. Dead channels get a thousandth of the liveliest one's range."""
-        largest = np.maximum(self.highest[name], -self.lowest[name])
-        return np.maximum(largest, max(floor, largest.max() * 1e-3, 1e-6)) * RANGE_MARGIN / ACTIVATION_LIMIT
-
-    def exponents(self, stage: Stage) -> np.ndarray:
-        """uint8 [C]: the finest unit 2^-e of a GELU's input that reaches far enough."""
-        highest, lowest = self.highest[f"{stage.name}:bare"], self.lowest[f"{stage.name}:bare"]
-        reach = np.maximum(np.maximum(highest, np.minimum(-lowest, GELU_REACH / RANGE_MARGIN)) * RANGE_MARGIN, 1e-6)
-        return np.floor(np.log2(ACTIVATION_LIMIT / reach)).clip(0, EXPONENTS - 1).astype(np.uint8)
+def _plain(stages: list[Stage]) -> list[Stage]:
+    return [stage.turned() for stage in stages]
 
 
 def _calibrate(
     networks: Networks, h_s: Sequence[Stage], groups: Sequence[_Stages], latents: Sequence[Tensor]
-) -> _Ranges:
-    ranges = _Ranges()
+) -> Ranges:
+    ranges = Ranges()
     analysis = _analysis(networks)
     for y in latents:
         ranges.run(analysis, y)
@@ -170,55 +128,14 @@ def _calibrate(
 
 def _analysis(networks: Networks) -> list[Stage]:
     """h_a as stages; empty if it has no integer form."""
-    try:
-        stages = stages_of(networks.hyper_analysis, "analysis")  # type: ignore[arg-type]
-    except (ValueError, TypeError):
+    if not isinstance(networks.hyper_analysis, nn.Sequential):
         return []
-    halves = sum(stage.kind == HALVED for stage in stages)
+    try:
+        stages = _plain(stages_of(networks.hyper_analysis, "analysis"))
+    except ValueError:
+        return []
+    halves = sum(stage.kind is HALVED for stage in stages)
     return [] if halves != 2 or stages[-1].gelu or any(s.kind in (TRANSPOSED, SHUFFLED) for s in stages) else stages
-
-
-class _Builder:
-    """Turns stages into named integer layers; remembers what it made."""
-
-    def __init__(self, ranges: _Ranges) -> None:
-        self.ranges = ranges
-        self.layers: dict[str, Layer] = {}
-
-    def layer(self, name: str, stage: Stage, inputs: np.ndarray, outputs: np.ndarray | None = None) -> np.ndarray:
-        """The integer twin of a stage; returns the real value of one unit of its outputs.
-
-        Args:
-            outputs: these units, for the fixed-point numbers at the end; None: as calibrated.
-        """
-        exponents, bits = None, ACTIVATION_BITS
-        if outputs is not None:
-            bits = WIDE_BITS
-        elif stage.gelu:
-            exponents = self.ranges.exponents(stage)
-            outputs = 2.0 ** -exponents.astype(np.float64)
-            exponents = exponents.repeat(stage.cells)
-        else:
-            outputs = self.ranges.scale(stage.name)
-        self.layers[name] = Layer.from_float(
-            stage.weight,
-            stage.bias,
-            inputs,
-            outputs.repeat(stage.cells),
-            output_bits=bits,
-            kind=stage.kind,
-            slope=stage.slope,
-            exponents=exponents,
-        )
-        return outputs
-
-    def stack(
-        self, name: str, stages: Sequence[Stage], inputs: np.ndarray, outputs: np.ndarray | None = None
-    ) -> np.ndarray:
-        """All layers of a network; ``outputs`` are the units after the last one."""
-        for i, stage in enumerate(stages):
-            inputs = self.layer(f"{name}.{i}", stage, inputs, outputs if i == len(stages) - 1 else None)
-        return inputs
 
 
 @torch.no_grad()
@@ -233,16 +150,15 @@ def convert_groups(networks: Networks, latents: Sequence[Tensor]) -> IntegerGrou
     """
     if not latents:
         raise ValueError("calibration needs at least one image")
-    h_s = stages_of(networks.h_s, "hyper")
+    h_s = _plain(stages_of(networks.h_s, "hyper"))
     groups = [_Stages.of(i, own) for i, own in enumerate(networks.groups)]
     ranges = _calibrate(networks, h_s, groups, latents)
 
-    build = _Builder(ranges)
-    unit = 2.0**-MEAN_BITS
+    build = Builder(ranges)
     z_units, y_units = (ranges.scale(name, floor=1.0) for name in ("z", "y"))
     hyper = build.stack("hyper", h_s, z_units)
     if analysis := _analysis(networks):
-        build.stack("analysis", analysis, y_units, np.full(len(z_units), unit))
+        build.stack("analysis", analysis, y_units, np.full(len(z_units), UNIT_LATENT), WIDE_BITS)
     by_group = np.split(y_units, np.cumsum([own.group.channels for own in groups])[:-1])
     for i, own in enumerate(groups):
         joined = [hyper]
@@ -251,38 +167,16 @@ def convert_groups(networks: Networks, latents: Sequence[Tensor]) -> IntegerGrou
             joined.insert(0, build.stack(f"channel.{i}", own.channel, read))
         if own.context is not None:
             joined.insert(0, build.layer(f"context.{i}", own.context, by_group[i]))
-        c = own.group.channels
-        head = np.concatenate([np.full(c, 2.0**-SCALE_BITS), np.full(c, unit)])
-        build.stack(f"parameters.{i}", own.parameters, np.concatenate(joined), head)
+        head = head_units(own.group.channels)
+        build.stack(f"parameters.{i}", own.parameters, np.concatenate(joined), head, WIDE_BITS)
 
-    median = np.rint(networks.bottleneck.medians.double().cpu().numpy() / unit).astype(np.int32)
-    levels = scale_levels()
     integers = IntegerGroups(
         groups=tuple(own.group for own in groups),
-        z_tables=bottleneck_tables(networks.bottleneck, median),
-        y_tables=gaussian_tables(levels),
-        z_median=median,
-        thresholds=scale_thresholds(levels),
         tables=Tables.make(),
         layers=build.layers,
-        requantisers={
-            "z.input": Requantiser.from_factors(unit / z_units, ACTIVATION_BITS),
-            "y.input": Requantiser.from_factors(unit / y_units, ACTIVATION_BITS),
-        },
+        requantisers={"z.input": entry(z_units), "y.input": entry(y_units)},
+        **plain_tables(networks.bottleneck),
     )
-    return replace(integers, y_tables=fit_tables(levels, _coded(networks, integers, latents)))
-
-
-def _coded(
-    networks: Networks, integers: IntegerGroups, latents: Sequence[Tensor]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(scale indexes, symbols) of every latent, as the integer path codes them."""
-    medians = torch.from_numpy(integers.z_median.astype(np.int64))[:, None, None]
-    for y in latents:
-        z = fixed_point(networks.hyper_analysis(y)[0]) - medians
-        yield coded_symbols(integers, z, fixed_point(y[0]))
-
-
-def coded_symbols(integers: IntegerGroups, z: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """(scale indexes, symbols) of one image's y, both [n]: fastlic.entropy.coded."""
-    return coded_by(groups_schedule(integers, *y.shape[1:]), z, y)
+    each = ((y, None) for y in latents)
+    coded = coded_latents(integers, networks.hyper_analysis, each)
+    return replace(integers, y_tables=fit_tables(scale_levels(), coded))

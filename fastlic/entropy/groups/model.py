@@ -23,12 +23,13 @@ from torch import Tensor
 
 from fastlic.entropy import fingerprint
 from fastlic.entropy.arrays import names_of, tables_of
-from fastlic.entropy.checkerboard.functions import Tables
-from fastlic.entropy.checkerboard.layers import Layer
-from fastlic.entropy.fixed import Requantiser, reconstruct
 from fastlic.entropy.groups.schedule import groups_schedule
 from fastlic.entropy.passes import LatentModel, Schedule
 from fastlic.forks import cached_property
+from fastlic.integers.fixed import Requantiser, reconstruct
+from fastlic.integers.functions import Tables
+from fastlic.integers.layer import Layer
+from fastlic.integers.layouts import KINDS
 from fastlic.ops.rans import CdfTables
 
 _WHOLE = 2  # what is stored in place of a parity
@@ -187,7 +188,7 @@ class IntegerGroups(LatentModel):
         arrays |= {f"z.tables.{k}": v for k, v in self.z_tables.to_arrays().items()}
         arrays |= {f"y.tables.{k}": v for k, v in self.y_tables.to_arrays().items()}
         for name, layer in self.layers.items():
-            arrays |= layer.to_arrays(f"layers.{name}")
+            arrays |= KINDS.to_arrays(layer, f"layers.{name}")
         for name, requantiser in self.requantisers.items():
             arrays |= requantiser.to_arrays(f"requantisers.{name}")
         return arrays
@@ -213,7 +214,7 @@ class IntegerGroups(LatentModel):
                 thresholds=arrays["y.thresholds"],
                 tables=Tables(np.zeros(1, np.int32), arrays["tables.tail"], np.zeros(1, np.int8)),
                 layers={
-                    name: Layer.from_arrays(arrays, f"layers.{name}") for name in names_of(arrays, "layers", "geometry")
+                    name: KINDS.from_arrays(arrays, f"layers.{name}") for name in names_of(arrays, "layers", "geometry")
                 },
                 requantisers={
                     name: Requantiser.from_arrays(arrays, f"requantisers.{name}") for name in ("y.input", "z.input")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fastlic.entropy.fixed import reconstruct
 from fastlic.entropy.passes import Latents, Pass, Schedule, hyper_pass
+from fastlic.integers.fixed import reconstruct
 from fastlic.models.mlic.checkerboard import positions
 
 if TYPE_CHECKING:

@@ -17,18 +17,19 @@ from torch import Tensor
 
 from fastlic.entropy import fingerprint
 from fastlic.entropy.arrays import names_of, reading, tables_of
-from fastlic.entropy.checkerboard.functions import (
+from fastlic.entropy.mlic.schedule import mlic_schedule
+from fastlic.entropy.passes import LatentModel, Schedule
+from fastlic.forks import cached_property
+from fastlic.integers.fixed import Requantiser, reconstruct
+from fastlic.integers.functions import (
     RECIPROCAL_TOKENS,
     Tables,
     mean_of_few,
     mean_of_many,
     normalise,
 )
-from fastlic.entropy.checkerboard.layers import Layer
-from fastlic.entropy.fixed import Requantiser, reconstruct
-from fastlic.entropy.mlic.schedule import mlic_schedule
-from fastlic.entropy.passes import LatentModel, Schedule
-from fastlic.forks import cached_property
+from fastlic.integers.layer import Layer
+from fastlic.integers.layouts import KINDS
 from fastlic.models.mlic.attention import HEADS_INTRA, LOCAL_REACH
 from fastlic.models.mlic.checkerboard import anchor_mask, positions
 from fastlic.models.mlic.local import HEADS, TOKENS, WINDOW, relative_position_index
@@ -308,7 +309,7 @@ class IntegerMLIC(LatentModel):
         arrays |= {f"y.tables.{k}": v for k, v in self.y_tables.to_arrays().items()}
         arrays |= self.tables.to_arrays()
         for name, layer in self.layers.items():
-            arrays |= layer.to_arrays(f"layers.{name}")
+            arrays |= KINDS.to_arrays(layer, f"layers.{name}")
         for name, requantiser in self.requantisers.items():
             arrays |= requantiser.to_arrays(f"requantisers.{name}")
         return arrays
@@ -329,7 +330,7 @@ class IntegerMLIC(LatentModel):
                 y_tables=tables_of(arrays, "y"),
                 tables=Tables.from_arrays(arrays),
                 layers={
-                    name: Layer.from_arrays(arrays, f"layers.{name}") for name in names_of(arrays, "layers", "geometry")
+                    name: KINDS.from_arrays(arrays, f"layers.{name}") for name in names_of(arrays, "layers", "geometry")
                 },
                 requantisers={
                     name: Requantiser.from_arrays(arrays, f"requantisers.{name}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastlic.entropy.fixed import MEAN_BITS, reconstruct
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.passes import Latents, Pass
 from fastlic.entropy.rate import bits_of, replay
+from fastlic.integers.fixed import MEAN_BITS, reconstruct
 from fastlic.models.mlic.checkerboard import anchors
 from fastlic.models.mlic.model import MLICPlusPlus
 

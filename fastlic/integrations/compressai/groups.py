@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,23 +18,19 @@ from torch import Tensor
 
 from fastlic import config
 from fastlic.codec import drivers
-from fastlic.codec.calibration import default_calibration
-from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.groups.convert import GroupNetworks, Networks, convert_groups
 from fastlic.entropy.groups.model import Group, IntegerGroups
 from fastlic.entropy.passes import Latents
+from fastlic.integers.fixed import MEAN_BITS
 from fastlic.integrations.compressai import native_stream
 from fastlic.integrations.compressai.claims import hyper_shape, lists_of_strings
 from fastlic.integrations.compressai.integers import (
     IMAGE_STRIDE,
-    Calibration,
     IntegerCoder,
     Parts,
     _sequence,
-    calibration_latents,
-    read,
+    check_sizes,
 )
-from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.ops.latents import HYPER_STRIDE, Target
 
@@ -51,6 +46,13 @@ class GroupParts(Parts):
     @property
     def modules(self) -> list[nn.Module]:
         return [self.h_a, self.h_s, self.bottleneck, self.codec]
+
+    @property
+    def kind(self) -> Any:
+        return IntegerGroups
+
+    def convert(self, latents: Sequence[Tensor]) -> IntegerGroups:
+        return convert_groups(self.group_networks(), latents)
 
     def group_networks(self) -> Networks:
         """Copies on the CPU in float32, as conversion takes them.
@@ -264,19 +266,6 @@ class GroupsCoder(IntegerCoder):
 
     integers: IntegerGroups  # type: ignore[assignment]
 
-    @classmethod
-    def convert(cls, parts: Parts, g_a: nn.Module, calibration: Calibration, settings: Settings) -> GroupsCoder:
-        assert isinstance(parts, GroupParts)
-        digest = parts.digest()
-        if isinstance(calibration, (str, Path)):
-            return cls(read(Path(calibration), parts, IntegerGroups), settings, digest)
-        networks = parts.group_networks()
-        images = default_calibration() if calibration is None else calibration
-        try:
-            return cls(convert_groups(networks, calibration_latents(g_a, images)), settings, digest)
-        except RuntimeError as error:  # shapes that do not fit each other
-            raise ValueError(f"the networks do not run on calibration images: {error}") from error
-
     def encode_passes(self, y: Tensor, h_a: Any) -> tuple[list[list[bytes]], Tensor, torch.Size]:
         """y [B, M, h, w], before rounding, to (strings of each pass and of z, y_hat, size of z).
 
@@ -288,11 +277,7 @@ class GroupsCoder(IntegerCoder):
             targets = drivers.analyse_many(self.integers, maps, self.settings.backend, self.settings.threads)
             return self._encoded(y, targets, torch.Size(n // HYPER_STRIDE for n in y.shape[2:]))
         z = h_a(y)
-        if tuple(y.shape[2:]) != tuple(HYPER_STRIDE * n for n in z.shape[2:]):
-            raise ValueError(
-                f"the latent is {tuple(y.shape[2:])}, its hyper latent {tuple(z.shape[2:])}: pad images to multiples "
-                f"of {IMAGE_STRIDE} (compressai.ops.compute_padding)"
-            )
+        check_sizes(y, z)
         targets = [Target(a.float().cpu(), b.float().cpu()) for a, b in zip(z.detach(), y.detach(), strict=True)]
         return self._encoded(y, targets, z.shape[2:])
 

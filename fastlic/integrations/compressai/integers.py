@@ -22,12 +22,12 @@ from fastlic.codec.images import as_batch
 from fastlic.entropy.convert import EntropyNetworks, convert_networks
 from fastlic.entropy.convert_variable import VariableNetworks, convert_variable
 from fastlic.entropy.fingerprint import of_arrays
-from fastlic.entropy.fixed import MEAN_BITS
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.passes import Latents
 from fastlic.entropy.variable import VariableRateModel
 from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.files import write_whole
+from fastlic.integers.fixed import MEAN_BITS
 from fastlic.integrations.compressai import native_stream
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import Cache
@@ -129,6 +129,18 @@ class Parts:
 
         return EntropyNetworks(hyper_analysis, h_s, bottleneck, context, head, self.scales_alone)
 
+    @property
+    def kind(self) -> Any:
+        """The class of their integers."""
+        return IntegerEntropyModel if self.variable is None else VariableRateModel
+
+    def convert(self, latents: Sequence[Tensor]) -> Any:
+        """Their integers, calibrated on latents [1, M, h, w]. Raises ValueError: a part has no integer form."""
+        networks = self.networks()
+        if self.variable is None:
+            return convert_networks(networks, latents)
+        return convert_variable(self.variable.networks(networks), latents)
+
     def digest(self) -> int:
         """Checksum of the weights at half precision, so that ``half()`` and ``double()`` do not count as changes."""
         crc = 0
@@ -186,6 +198,15 @@ def calibration_latents(g_a: nn.Module, images: Sequence[Tensor]) -> list[Tensor
     return latents
 
 
+def check_sizes(y: Tensor, z: Tensor) -> None:
+    """Raise ValueError unless z [B, N, h/4, w/4] is that of y [B, M, h, w]."""
+    if tuple(y.shape[2:]) != tuple(HYPER_STRIDE * n for n in z.shape[2:]):
+        raise ValueError(
+            f"the latent is {tuple(y.shape[2:])}, its hyper latent {tuple(z.shape[2:])}: pad images to multiples "
+            f"of {IMAGE_STRIDE} (compressai.ops.compute_padding)"
+        )
+
+
 @dataclass
 class IntegerCoder:
     """The converted entropy path of one model, and who codes with it.
@@ -208,15 +229,10 @@ class IntegerCoder:
         """
         digest = parts.digest()
         if isinstance(calibration, (str, Path)):
-            kind = IntegerEntropyModel if parts.variable is None else VariableRateModel
-            return cls(read(Path(calibration), parts, kind), settings, digest)
-        networks = parts.networks()
+            return cls(read(Path(calibration), parts, parts.kind), settings, digest)
         images = default_calibration() if calibration is None else calibration
         try:
-            latents = calibration_latents(g_a, images)
-            if parts.variable is None:
-                return cls(convert_networks(networks, latents), settings, digest)
-            return cls(convert_variable(parts.variable.networks(networks), latents), settings, digest)
+            return cls(parts.convert(calibration_latents(g_a, images)), settings, digest)
         except RuntimeError as error:  # shapes that do not fit each other
             raise ValueError(f"the networks do not run on calibration images: {error}") from error
 
@@ -271,11 +287,7 @@ class IntegerCoder:
 
     def encode(self, y: Tensor, z: Tensor, rate: CodingRate | None = None) -> tuple[list[bytes], list[bytes], Tensor]:
         """y [B, M, h, w] and z [B, N, h/4, w/4], before rounding, to (strings of y, of z, y_hat float32 on the CPU)."""
-        if tuple(y.shape[2:]) != tuple(HYPER_STRIDE * n for n in z.shape[2:]):
-            raise ValueError(
-                f"the latent is {tuple(y.shape[2:])}, its hyper latent {tuple(z.shape[2:])}: pad images to multiples "
-                f"of {IMAGE_STRIDE} (compressai.ops.compute_padding)"
-            )
+        check_sizes(y, z)
         y, z = y.detach().float().cpu(), z.detach().float().cpu()
         if rate is not None:
             y, z = y * rate.gain, z / self._hyper_step(rate)

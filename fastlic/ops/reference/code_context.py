@@ -24,7 +24,7 @@ class Networks:
     def __init__(self, context: Any) -> None:
         self.context = context
         self.layers = [
-            [(d.weight.astype(np.int64), d.bias.astype(np.int64), d.requantiser) for d in layers]
+            [(d.weight[:, :, 0, 0].astype(np.int64), d.bias.astype(np.int64), d.requantiser) for d in layers]
             for layers in zip(context.first, context.second, context.last, strict=True)
         ]
 

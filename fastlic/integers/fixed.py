@@ -12,6 +12,7 @@ and one operation moves between them: ``requantise``, a multiplication by a rati
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,7 +103,7 @@ class Requantiser:
         return {**arrays, f"{prefix}.bits": np.array([self.bits], np.uint8)}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray], prefix: str) -> Requantiser:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str) -> Requantiser:
         """Read what ``to_arrays`` wrote under the same prefix."""
         multiplier, negative, shift = (arrays[f"{prefix}.{name}"] for name in ("multiplier", "negative", "shift"))
         return cls(multiplier, negative, shift, int(arrays[f"{prefix}.bits"][0]))

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy.fixed import ACTIVATION_BITS, MEAN_BITS, WIDE_BITS
 from fastlic.forks import cached_property
+from fastlic.integers.fixed import ACTIVATION_BITS, MEAN_BITS, WIDE_BITS
 
 # A score is off by at most 2^-9, so a weight by 0.2 %.
 SCORE_BITS = 8

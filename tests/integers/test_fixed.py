@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastlic.entropy.fixed import LATENT_LIMIT, Requantiser, quantise, reconstruct
+from fastlic.integers.fixed import LATENT_LIMIT, Requantiser, quantise, reconstruct
 
 FACTORS = np.array([1e-9, 3.7e-5, 0.01, 0.5, 1.0, 1.999, 1234.5])
 

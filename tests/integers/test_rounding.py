@@ -8,8 +8,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from fastlic.entropy.layers import IntegerConv
-from fastlic.entropy.rounding import round_rows, second_moments
+from fastlic.integers.layer import Layer
+from fastlic.integers.rounding import round_rows, second_moments
 
 
 def correlated(channels: int, positions: int, seed: int) -> torch.Tensor:
@@ -29,8 +29,8 @@ def test_outputs_err_less_than_with_rounding_to_the_nearest():
         outputs = module(unseen)[0].double()
     errors = []
     for moments in (None, second_moments(seen)):
-        layer = IntegerConv.from_float(
-            module.weight, module.bias, scale, 12, np.full(24, 2.0**-14), 21, moments=moments
+        layer = Layer.from_float(
+            module.weight, module.bias, scale, np.full(24, 2.0**-14), output_bits=21, moments=moments
         )
         given = (unseen[0].double() / torch.from_numpy(scale)[:, None, None]).round().long()
         errors.append((layer(given) * 2.0**-14 - outputs).square().mean().sqrt().item())

@@ -1,0 +1,184 @@
+"""One integer layer for every kind of convolution: the plain reference, and how it is made of float weights.
+
+    accumulators = bias + weight * input                     int32
+    activations  = requantise(accumulators), then GELU where there are exponents, then the pixel shuffle
+
+Integers are held in float64 and pass through torch's own convolutions, which is exact in any order as long as every
+partial sum stays below 2^53; ``from_float`` proves the stronger int32 bound when a layer is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastlic.integers.fixed import ACTIVATION_BITS, Requantiser, largest
+from fastlic.integers.functions import Tables
+from fastlic.integers.rounding import round_rows
+
+_INT32 = 2**31 - 1
+
+
+class Kind(Enum):
+    """What a convolution does to the size of a map: (stride, whether it is transposed, shuffle)."""
+
+    PLAIN = (1, False, 1)
+    TRANSPOSED = (2, True, 1)
+    SHUFFLED = (1, False, 2)  # outputs, four for each channel, are the 2x2 cells of a map twice as large
+    HALVED = (2, False, 1)
+    TURNED = (1, True, 1)  # a plain convolution with the kernel turned round
+
+    @property
+    def stride(self) -> int:
+        return self.value[0]
+
+    @property
+    def transposed(self) -> bool:
+        return self.value[1]
+
+    @property
+    def shuffle(self) -> int:
+        return self.value[2]
+
+    @property
+    def cells(self) -> int:
+        """Outputs of the convolution for each channel behind it."""
+        return self.shuffle**2
+
+
+PLAIN, TRANSPOSED, SHUFFLED, HALVED, TURNED = Kind
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor, kind: Kind, groups: int = 1) -> Tensor:
+    """[N, C, h, w] -> [N, outputs, h', w'] of one floating type, "same" padding; not shuffled yet."""
+    padding = weight.shape[-1] // 2
+    if kind.transposed:
+        return F.conv_transpose2d(x, weight, bias, kind.stride, padding, kind.stride - 1, groups)
+    return F.conv2d(x, weight, bias, kind.stride, padding, groups=groups)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An integer convolution and what follows it.
+
+    Attributes:
+        weight: int8 [out, in / groups, k, k], or int16 for more than 8 bits; of transposed kinds [in, out, k, k], as
+            torch stores it. Linear layers have k = 1; lists of taps are [out, in, taps, 1] and only ``as_matrix``
+            serves them.
+        bias: int32 [out].
+        requantiser: from accumulators to activations; a leaky ReLU's slope is folded in.
+        kind: one of ``Kind``.
+        groups: 1, or the number of channels (depthwise).
+        exponents: uint8 [out], GELU reads units of 2^-exponent; None for no GELU.
+        input_bits: width of the activations it accepts.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    requantiser: Requantiser
+    kind: Kind = PLAIN
+    groups: int = 1
+    exponents: np.ndarray | None = None
+    input_bits: int = ACTIVATION_BITS
+
+    @classmethod
+    def from_float(
+        cls,
+        weight: Tensor,
+        bias: Tensor,
+        input_scale: np.ndarray,
+        output_scale: np.ndarray,
+        *,
+        input_bits: int = ACTIVATION_BITS,
+        output_bits: int = ACTIVATION_BITS,
+        weight_bits: int = 8,
+        kind: Kind = PLAIN,
+        groups: int = 1,
+        slope: float = 1.0,
+        exponents: np.ndarray | None = None,
+        moments: Tensor | None = None,
+        biases_up_to: np.ndarray | None = None,
+    ) -> Layer:
+        """Quantise a float layer.
+
+        Args:
+            weight, bias: as torch stores them, [out, in] for linear layers; masked taps are zero.
+            input_scale: float64 [in], the real value of one unit of each input channel.
+            output_scale: float64 [out], the real value of one unit of each output channel, before any shuffling.
+            weight_bits: 2 to 16.
+            slope: of the leaky ReLU that follows, 1 for none.
+            moments: ``second_moments`` of the real inputs of a plain convolution, for rounding that minimises the
+                error of its outputs; without them every weight is rounded to the nearest.
+            biases_up_to: float64 [out], magnitudes that biases put in place of these may have.
+
+        Raises:
+            ValueError: an accumulator could leave int32, or weights of more than 16 bits.
+        """
+        limit = largest(weight_bits)
+        if weight_bits > 16:
+            raise ValueError(f"weights have up to 16 bits, got {weight_bits}")
+        w = weight.detach().double().cpu().numpy()
+        b = bias.detach().double().cpu().numpy()
+        if w.ndim == 2:
+            w = w[:, :, None, None]
+        if kind.transposed:
+            w = w.swapaxes(0, 1)
+        scale = np.asarray(input_scale, np.float64)
+        # [out, in / groups, k, k] per unit of input
+        w = w * (scale[:, None, None, None] if groups > 1 else scale[None, :, None, None])
+        # A row of zeros, or one dwarfed by its bias, takes its unit from the bias instead.
+        largest_bias = np.abs(b) if biases_up_to is None else np.maximum(np.abs(b), biases_up_to)
+        unit = np.maximum(np.maximum(np.abs(w).max((1, 2, 3)) / limit, largest_bias / 2**29), 1e-30)
+        if moments is None:
+            q = np.rint(w / unit[:, None, None, None]).clip(-limit, limit)
+        else:
+            per_unit = torch.from_numpy(np.append(np.repeat(scale, w[0, 0].size), 1.0)).reciprocal()
+            rows, b_rows, units = (torch.from_numpy(a) for a in (w.reshape(len(w), -1), b, unit))
+            q_rows, b_rows = round_rows(rows, b_rows, units, moments * per_unit * per_unit[:, None], limit)
+            q, b = q_rows.numpy().reshape(w.shape), b_rows.numpy()
+        bias_q = np.rint(b / unit)
+        reach = np.abs(q).sum((1, 2, 3)) * largest(input_bits) + np.abs(bias_q)
+        if reach.max() > _INT32:
+            raise ValueError(f"an accumulator could reach {reach.max():.0f}, beyond int32: use fewer input bits")
+        if kind.transposed:
+            q = q.swapaxes(0, 1)
+        factors = np.maximum(unit / np.asarray(output_scale, np.float64), 2.0**-61)
+        requantiser = Requantiser.from_factors(factors, output_bits, slope)
+        q = np.ascontiguousarray(q.astype(np.int8 if weight_bits <= 8 else np.int16))
+        return cls(q, bias_q.astype(np.int32), requantiser, kind, groups, exponents, input_bits)
+
+    def accumulate(self, x: Tensor) -> Tensor:
+        """x int64 [C, h, w] -> accumulators int64 [C', h', w'], sizes as in the float layer; not shuffled yet."""
+        weight = torch.from_numpy(self.weight).to(x.device, torch.float64)
+        bias = torch.from_numpy(self.bias).to(x.device, torch.float64)
+        return convolve(x.double()[None], weight, bias, self.kind, self.groups)[0].long()
+
+    def __call__(self, x: Tensor, tables: Tables | None = None) -> Tensor:
+        """x int64 [C, h, w] -> activations int64 [C', h', w']; ``tables`` are for GELU."""
+        out = self.requantiser(self.accumulate(x).permute(1, 2, 0))
+        if self.exponents is not None:
+            if tables is None:
+                raise ValueError("a layer with GELU needs its tables")
+            out = tables.gelu(out, self.exponents)
+        out = out.permute(2, 0, 1)
+        return F.pixel_shuffle(out, self.kind.shuffle) if self.kind.shuffle > 1 else out
+
+    def rows(self, x: Tensor, tables: Tables | None = None) -> Tensor:
+        """A 1x1 layer on single positions: int64 [n, C] -> [n, C']."""
+        return self(x.T[:, :, None], tables)[:, :, 0].T
+
+    def as_matrix(self) -> Tensor:
+        """float64 [taps * in, out]: the kernel as one matrix over gathered inputs, tap by tap."""
+        out, inputs = self.weight.shape[:2]
+        columns = self.weight.reshape(out, inputs, -1).transpose(2, 1, 0).reshape(-1, out)
+        return torch.from_numpy(columns.astype(np.float64))
+
+    def split_inputs(self, first: int) -> tuple[Layer, Layer]:
+        """Two layers whose accumulators add up to this one's: over inputs [:first] without, [first:] with bias."""
+        head, tail = self.weight[:, :first], self.weight[:, first:]
+        return replace(self, weight=head, bias=np.zeros_like(self.bias)), replace(self, weight=tail)

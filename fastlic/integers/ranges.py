@@ -1,0 +1,59 @@
+"""What calibration sees of float networks, and the units of integer activations that follow from it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from fastlic.integers.fixed import ACTIVATION_BITS, ACTIVATION_LIMIT, RANGE_MARGIN, largest
+from fastlic.integers.functions import EXPONENTS, GELU_REACH
+from fastlic.integers.rounding import second_moments
+from fastlic.integers.stages import Stage
+
+
+class Ranges:
+    """Largest and smallest value per channel of everything named; second moments of the inputs of named layers."""
+
+    def __init__(self) -> None:
+        self.highest: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(1))
+        self.lowest: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(1))
+        self.moments: dict[str, Tensor] = {}
+
+    def see(self, name: str, x: Tensor, dim: int = 1) -> Tensor:
+        """Record x, channels in ``dim``, and hand it on."""
+        flat = x.detach().movedim(dim, 0).flatten(1).contiguous()
+        self.highest[name] = np.maximum(self.highest[name], flat.amax(1).double().cpu().numpy())
+        self.lowest[name] = np.minimum(self.lowest[name], flat.amin(1).double().cpu().numpy())
+        return x
+
+    def remember_inputs(self, name: str, x: Tensor) -> None:
+        """Add x [1, C, h, w], which the 1x1 layer ``name`` reads, to the moments of its inputs."""
+        moments = second_moments(x)
+        self.moments[name] = self.moments[name] + moments if name in self.moments else moments
+
+    def run(self, stages: Sequence[Stage], x: Tensor) -> Tensor:
+        """A network on x [1, C, h, w]; of every stage is seen what sets its unit: a GELU's inputs, or its outputs."""
+        for stage in stages:
+            x = stage.convolve(x)
+            x = stage.activate(self.see(stage.name, x)) if stage.gelu else self.see(stage.name, stage.activate(x))
+            x = stage.shuffled(x)
+        return x
+
+    def largest(self, name: str, slope: float = 1.0) -> np.ndarray:
+        """float64 [C]: the largest magnitude, behind a leaky ReLU of that slope."""
+        return np.maximum(self.highest[name], -slope * self.lowest[name])
+
+    def scale(self, name: str, floor: float = 0.0, bits: int = ACTIVATION_BITS, slope: float = 1.0) -> np.ndarray:
+        """float64 [C]: the real value of one unit. Dead channels get a thousandth of the liveliest one's range."""
+        reach = self.largest(name, slope)
+        reach = np.maximum(reach, max(floor, reach.max() * 1e-3, 1e-6))
+        return reach * RANGE_MARGIN / largest(bits)
+
+    def exponents(self, name: str) -> np.ndarray:
+        """uint8 [C]: the finest unit 2^-e of a GELU's input that reaches far enough."""
+        lowest = np.minimum(-self.lowest[name], GELU_REACH / RANGE_MARGIN)
+        reach = np.maximum(np.maximum(self.highest[name], lowest) * RANGE_MARGIN, 1e-6)
+        return np.floor(np.log2(ACTIVATION_LIMIT / reach)).clip(0, EXPONENTS - 1).astype(np.uint8)
