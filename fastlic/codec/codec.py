@@ -43,14 +43,11 @@ class Analysis:
         target: of Gaussian families ``(z, y, zones)``: float32 [N, hz, wz] and [M, h, w] on the CPU, gains applied, not
             yet rounded; int32 [64], the dead zones by scale index in units of 2^-6, or None (fastlic.entropy.zones).
             Of McQuic int64 codes [m, h, w], one tensor per level, the finest level first.
-        quality: as the stream will say it; None for a codec of one rate.
-        height, width: of the image, in pixels.
+        header: as the stream will have it: quality, height and width of the image, the codec's fingerprint.
     """
 
     target: Any
-    quality: float | None
-    height: int
-    width: int
+    header: container.Header
 
 
 class Codec:
@@ -226,10 +223,9 @@ class Codec:
 
     @held_off
     @torch.no_grad()
-    def _analyse(self, image: Tensor, quality: float | None) -> Analysis:
+    def _analyse(self, image: Tensor, header: container.Header) -> Analysis:
         """image [3, H, W] of what ``as_images`` gives, checked."""
-        target = self._coder.analyse(self.transforms(image.device), as_float(image), quality)
-        return Analysis(target, quality, image.shape[1], image.shape[2])
+        return Analysis(self._coder.analyse(self.transforms(image.device), as_float(image), header.quality), header)
 
     # ---- coding
 
@@ -256,27 +252,27 @@ class Codec:
         batch = as_images(x)
         size = (batch.shape[2], batch.shape[3])
         config.check_pixels(*size, max_pixels, self._coder.padded(size))
-        level = self._quality(quality)
+        header = self._header(*size, self._quality(quality))
         with memory_errors(f"compressing {_words([size] * len(batch))}"):
             check_range(batch)
             streams = [
                 stream
                 for part in _together([size] * len(batch))
-                for stream, _ in self._compress_many(batch[part], level, backend)
+                for stream, _ in self._compress_many(batch[part], header, backend)
             ]
         return streams if len(streams) > 1 else streams[0]
 
     def _compress_many(
-        self, images: Tensor, quality: float | None, backend: Backend = "auto"
+        self, images: Tensor, header: container.Header, backend: Backend = "auto"
     ) -> list[tuple[bytes, Any]]:
         self._reserve([(images.shape[2], images.shape[3])], images.device)
         # One image at a time, so that a batch gives each image the floats, and the bytes, that it has alone.
-        return self._encode([self._analyse(image, quality) for image in images], backend)
+        return self._encode([self._analyse(image, header) for image in images], backend)
 
     def _encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, Any]]:
         coded = self._coder.encode_many([one.target for one in analysed], backend, torch.get_num_threads())
-        heads = [self._header(one.height, one.width, one.quality) for one in analysed]
-        return [(container.pack(head, sections), seen) for head, (sections, seen) in zip(heads, coded, strict=True)]
+        pairs = zip(analysed, coded, strict=True)
+        return [(container.pack(one.header, sections), seen) for one, (sections, seen) in pairs]
 
     def _header(self, height: int, width: int, quality: float | None) -> container.Header:
         return container.Header(container.MODEL_IDS[self.family], quality, self.fingerprint, height, width)
@@ -379,10 +375,10 @@ class Codec:
             raise ValueError(f"expected one image, got a batch of {len(batch)}")
         size = (batch.shape[2], batch.shape[3])
         config.check_pixels(*size, None, self._coder.padded(size))
-        level = self._quality(quality)
         check_range(batch)
+        header = self._header(*size, self._quality(quality))
         self._reserve([size], batch.device)
-        return self._analyse(batch[0], level)
+        return self._analyse(batch[0], header)
 
     @checked
     def encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, dict[str, Tensor]]]:
@@ -398,6 +394,8 @@ class Codec:
         Raises:
             ValueError: another codec's analysis, or an unknown backend.
         """
+        for one in analysed:
+            self._check_own(one)
         return [(data, self._coder.named(seen)) for data, seen in self._encode(analysed, backend)]
 
     @checked
@@ -412,7 +410,12 @@ class Codec:
         Raises:
             ValueError: another family, or another codec's analysis.
         """
+        self._check_own(analysed)
         return self._coder.symbols(analysed.target)
+
+    def _check_own(self, analysed: Analysis) -> None:
+        if analysed.header.fingerprint != self.fingerprint:
+            raise ValueError(f"an analysis by weights {analysed.header.fingerprint.hex()}; this codec is {self!r}")
 
     def latents(self, x: Tensor, quality: float | None = None) -> dict[str, Tensor]:
         """The latents that ``compress`` codes for one image, int64 by name.

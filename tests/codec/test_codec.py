@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,10 @@ def test_analysis_and_coding_are_the_two_halves_of_compress(any_codec: Codec, ph
     decoded = any_codec.decode_latents([data for data, _ in coded])
     for (_, seen), back in zip(coded, decoded, strict=True):
         assert seen.keys() == back.keys() and all(torch.equal(seen[k], back[k]) for k in seen)
+    foreign = replace(analysed[0], header=replace(analysed[0].header, fingerprint=bytes(8)))
+    for call in (lambda: any_codec.encode([foreign]), lambda: any_codec.symbols(foreign)):
+        with pytest.raises(ValueError, match="an analysis by weights 0000000000000000; this codec is"):
+            call()
     with pytest.raises(ValueError, match="expected one image, got a batch of 2"):
         any_codec.analyse(photo[None].expand(2, -1, -1, -1), level(any_codec))
 
