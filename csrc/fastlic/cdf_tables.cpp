@@ -6,7 +6,7 @@
 #include <string>
 
 #include "fastlic/isa.hpp"
-#include "fastlic/simd/rans_kernels.hpp"
+#include "fastlic/rans_kernels.hpp"
 
 namespace fastlic {
 namespace {
@@ -120,7 +120,7 @@ void CdfTables::add_row(std::span<const std::int32_t> cdf, std::int32_t offset, 
 }
 
 unsigned CdfTables::take_indexes(const std::uint8_t* from, std::size_t count, std::uint8_t* to) const {
-  const unsigned top = simd::block_kernels(active_isa()).copy_indexes(from, count, to);
+  const unsigned top = block_kernels(active_isa()).copy_indexes(from, count, to);
   if (count != 0 && top >= rows()) refuse_index(top);
   return top;
 }

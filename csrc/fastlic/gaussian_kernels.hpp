@@ -28,14 +28,11 @@ struct GaussianDecodeJob {
 };
 
 // Symbols are [groups * lanes]. Decoding leaves the raw bits of shifted symbols zero and escapes undefined.
-using GaussianEncodeGroups = void (*)(GaussianEncodeJob&, const std::int32_t* symbols, const float* means,
-                                      const float* scales, std::size_t groups);
-using GaussianDecodeGroups = std::size_t (*)(GaussianDecodeJob&, const float* means, const float* scales,
-                                             std::int32_t* out, std::size_t groups);
-
 struct GaussianKernels {
-  GaussianEncodeGroups encode;
-  GaussianDecodeGroups decode;
+  void (*encode)(GaussianEncodeJob&, const std::int32_t* symbols, const float* means, const float* scales,
+                 std::size_t groups);
+  std::size_t (*decode)(GaussianDecodeJob&, const float* means, const float* scales, std::int32_t* out,
+                        std::size_t groups);
 };
 
 // Single symbols, for the odd ends.

@@ -1,4 +1,4 @@
-// RansDecoder: header, blocks of symbols, end checks. The inner loops are in simd/.
+// RansDecoder: header, blocks of symbols, end checks. The inner loops are in rans_kernels.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -9,7 +9,7 @@
 #include "fastlic/bit_marks.hpp"
 #include "fastlic/isa.hpp"
 #include "fastlic/rans.hpp"
-#include "fastlic/simd/rans_kernels.hpp"
+#include "fastlic/rans_kernels.hpp"
 
 namespace fastlic {
 namespace {
@@ -26,12 +26,12 @@ RansDecoder::RansDecoder(const std::uint8_t* data, std::size_t size, const CdfTa
 // Decodes `count` symbols to the kernels' int8 values; true if any of them is an escape.
 template <typename Symbol>
 bool RansDecoder::decode_words(const std::uint8_t* indexes, Symbol* out, std::size_t count) {
-  const simd::RansKernels& kernels = simd::rans_kernels(active_isa(), reader_.lanes);
+  const RansKernels& kernels = rans_kernels(active_isa(), reader_.lanes);
   const std::uint32_t* slots = tables_->decode_words();
   const unsigned precision = tables_->precision();
   bool escaped = false;
   const auto groups = [&](LaneReader& reader, std::size_t at, std::size_t wanted) {
-    simd::DecodeJob job{reader.states.data(), reader.lanes, slots, precision, reader.next, reader.limit};
+    DecodeJob job{reader.states.data(), reader.lanes, slots, precision, reader.next, reader.limit};
     std::size_t done;
     if constexpr (std::is_same_v<Symbol, std::int16_t>) {
       done = kernels.decode16(job, indexes + at, out + at, wanted);
@@ -44,7 +44,7 @@ bool RansDecoder::decode_words(const std::uint8_t* indexes, Symbol* out, std::si
   };
   const auto one = [&](LaneReader& reader, std::size_t at, std::size_t lane) {
     const std::uint32_t* row = slots + (std::size_t{indexes[at]} << precision);
-    const int value = simd::decode_step(reader.states[lane], reader.next, row, precision);
+    const int value = decode_step(reader.states[lane], reader.next, row, precision);
     escaped |= value == kEscapeValue;
     out[at] = static_cast<Symbol>(value);
   };
@@ -55,7 +55,7 @@ bool RansDecoder::decode_words(const std::uint8_t* indexes, Symbol* out, std::si
 // Completes the symbols of special rows and the escapes, in stream order.
 template <typename Symbol>
 void RansDecoder::apply_side(const std::uint8_t* indexes, Symbol* out, std::size_t count, bool escaped) {
-  const simd::BlockKernels& kernels = simd::block_kernels(active_isa());
+  const BlockKernels& kernels = block_kernels(active_isa());
   BitMarks<kBlock> marks;
   const unsigned first = tables_->first_special_row();
   if (first < kMaxRows) kernels.mark_rows(indexes, count, first, marks.words.data());

@@ -1,4 +1,4 @@
-// rans_encode: blocks of symbols from the last to the first. The inner loops are in simd/.
+// rans_encode: blocks of symbols from the last to the first. The inner loops are in rans_kernels.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -9,7 +9,7 @@
 #include "fastlic/isa.hpp"
 #include "fastlic/load_once.hpp"
 #include "fastlic/rans.hpp"
-#include "fastlic/simd/rans_kernels.hpp"
+#include "fastlic/rans_kernels.hpp"
 #include "fastlic/word_buffer.hpp"
 
 namespace fastlic {
@@ -95,15 +95,15 @@ class Encoder {
 
     out_.words.reserve(2 * size + LaneWriter::kSlack);
     Marks escapes{};
-    simd::EncodeJob job{out_.states.data(),  out_.lanes,        tables_.encode_words(),
+    EncodeJob job{out_.states.data(),  out_.lanes,        tables_.encode_words(),
                         tables_.precision(), out_.words.next(), escapes.bytes()};
     const std::size_t groups = size / out_.lanes;
     for (std::size_t i = size; i-- > groups * out_.lanes;) {
       const std::uint32_t packed = job.words[std::size_t{indexes[i]} << 8 | static_cast<std::uint8_t>(values_[i])];
       if ((packed & kEncodeEscapeFlag) != 0) escapes.set(i);
-      simd::encode_step(out_.states[i % out_.lanes], job.next, packed, job.precision);
+      encode_step(out_.states[i % out_.lanes], job.next, packed, job.precision);
     }
-    simd::rans_kernels(isa_, out_.lanes).encode(job, indexes, values_.data(), groups);
+    rans_kernels(isa_, out_.lanes).encode(job, indexes, values_.data(), groups);
     out_.words.written_down_to(job.next);
 
     special |= escapes;
@@ -117,7 +117,7 @@ class Encoder {
 
   using Marks = BitMarks<kBlock>;
   const Isa isa_ = active_isa();
-  const simd::BlockKernels& kernels_ = simd::block_kernels(isa_);
+  const BlockKernels& kernels_ = block_kernels(isa_);
   const Symbol* symbols_;
   const std::uint8_t* indexes_;
   std::size_t count_;

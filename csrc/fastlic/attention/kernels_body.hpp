@@ -61,7 +61,8 @@ FASTLIC_INLINE void soften_pair(v::Ints a, v::Ints b, const std::uint16_t* exp, 
   const v::Ints last = v::all<v::Ints>(tables.last);
   v::Ints total = {};
   for (std::size_t k = 0; k < count; k += v::kWordLanes) {
-    soften_pair(highest - v::load(scores + k), highest - v::load(scores + k + v::kLanes), exp, last, total, weights + k);
+    const v::Ints low = highest - v::load(scores + k), high = highest - v::load(scores + k + v::kLanes);
+    soften_pair(low, high, exp, last, total, weights + k);
   }
   return v::sum(total);
 }
@@ -157,7 +158,8 @@ FASTLIC_INLINE std::int32_t weigh(v::Ints (&scores)[kParts], std::uint32_t allow
       }
 #pragma GCC unroll 4
       for (std::size_t j = 0; j < kBlock; ++j) {
-        v::store(v::requantise(sums[j], factor, rounding, shift, INT32_MAX), out + i * w.out_stride + d + j * v::kLanes);
+        const v::Ints means = v::requantise(sums[j], factor, rounding, shift, INT32_MAX);
+        v::store(means, out + i * w.out_stride + d + j * v::kLanes);
       }
     }
   }

@@ -307,7 +307,8 @@ void Codebooks::search(const Task& task, const std::uint32_t* which, std::size_t
                  scan.bytes ? static_cast<const void*>(&packed.bytes[begin * panel_floats * 4])
                             : static_cast<const void*>(&packed.panels[begin * panel_floats]),
                  &packed.half[word],
-                 scan.bytes ? static_cast<const void*>(&packed.offset[word]) : static_cast<const void*>(&packed.half[word]),
+                 scan.bytes ? static_cast<const void*>(&packed.offset[word])
+                            : static_cast<const void*>(&packed.half[word]),
                  scan.bytes ? &scale[row] : nullptr, static_cast<std::uint32_t>(word), count, &found[row], &bars[row]});
     }
   }

@@ -210,7 +210,7 @@ FASTLIC_INLINE std::uint32_t difference(std::int32_t a, std::int32_t b) {
                              const TailLines& tail) {
   const v::WordTable start{tail.start.data()}, falls{tail.fall.data()};
   for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
-    const v::Words a = v::load(x + c), magnitude = v::most(a, -a);
+    const v::Words a = v::load(x + c), magnitude = v::magnitude(a);
     v::Words fine = v::shift_left(v::least(magnitude, v::load(&g.reach[first + c])), v::load(&g.up[first + c]));
     fine = v::least(v::shift_right(fine, v::load(&g.down[first + c])), v::all<v::Words>(kTailLast));
     const v::Words line = fine >> kTailStep, part = (fine & ((1 << kTailStep) - 1)) << (kTailBits - kTailStep);

@@ -92,6 +92,7 @@ FASTLIC_INLINE Ints requantise(Ints x, Ints factor, const Wide& rounding, const 
   return reinterpret_cast<Ints>(_mm256_permute4x64_epi64(_mm256_castps_si256(mixed), _MM_SHUFFLE(3, 1, 2, 0)));
 }
 
+FASTLIC_INLINE Words magnitude(Words x) { return reinterpret_cast<Words>(_mm256_abs_epi16(raw(x))); }
 FASTLIC_INLINE Words multiply_rounded(Words a, Words b) {
   return reinterpret_cast<Words>(_mm256_mulhrs_epi16(raw(a), raw(b)));
 }
@@ -173,7 +174,7 @@ FASTLIC_INLINE __m128i load_words(const Element* table, const Index* at) {
   return _mm_insert_epi16(words, table[at[7]], 7);
 }
 template <typename Element>
-FASTLIC_INLINE __m128i load_four(const Element* table, const std::int32_t* at) {
+FASTLIC_INLINE __m128i load_four(const Element* table, const std::uint32_t* at) {
   __m128i four = _mm_cvtsi32_si128(static_cast<int>(table[at[0]]));
   four = _mm_insert_epi32(four, static_cast<int>(table[at[1]]), 1);
   four = _mm_insert_epi32(four, static_cast<int>(table[at[2]]), 2);
@@ -181,8 +182,8 @@ FASTLIC_INLINE __m128i load_four(const Element* table, const std::int32_t* at) {
 }
 template <typename Element>
 FASTLIC_INLINE Ints load_each(const Element* table, Ints at) {
-  alignas(32) std::int32_t index[kLanes];
-  store(at, index);
+  alignas(32) std::uint32_t index[kLanes];
+  store(raw(at), index);  // raw: GCC would take vectors of Ints apart in registers
   if constexpr (std::is_same_v<Element, std::uint16_t>) {
     return reinterpret_cast<Ints>(_mm256_cvtepu16_epi32(load_words(table, index)));
   } else if constexpr (sizeof(Element) == 2) {
@@ -194,8 +195,8 @@ FASTLIC_INLINE Ints load_each(const Element* table, Ints at) {
 struct WordTable {
   const std::uint16_t* table;
   FASTLIC_INLINE Words operator()(Words at) const {
-    alignas(32) std::int16_t index[kWordLanes];
-    store(at, index);
+    alignas(32) std::uint16_t index[kWordLanes];
+    store(raw(at), index);
     return reinterpret_cast<Words>(_mm256_setr_m128i(load_words(table, index), load_words(table, index + 8)));
   }
 };

@@ -91,6 +91,7 @@ FASTLIC_INLINE Ints requantise(Ints x, Ints factor, const Wide& rounding, const 
   return reinterpret_cast<Ints>(_mm512_max_epi32(_mm512_min_epi32(narrow, top), bottom));
 }
 
+FASTLIC_INLINE Words magnitude(Words x) { return reinterpret_cast<Words>(_mm512_abs_epi16(raw(x))); }
 FASTLIC_INLINE Words multiply_rounded(Words a, Words b) {
   return reinterpret_cast<Words>(_mm512_mulhrs_epi16(raw(a), raw(b)));
 }
@@ -136,8 +137,8 @@ FASTLIC_INLINE Ints look_up(const std::int32_t* table, Ints at) {
 }
 template <typename Element>
 FASTLIC_INLINE Ints load_each(const Element* table, Ints at) {
-  alignas(64) std::int32_t i[kLanes];
-  store(at, i);
+  alignas(64) std::uint32_t i[kLanes];
+  store(raw(at), i);
   if constexpr (std::is_same_v<Element, std::int16_t>) {
     const __m256i words = _mm256_setr_m128i(avx2::load_words(table, i), avx2::load_words(table, i + 8));
     return reinterpret_cast<Ints>(_mm512_cvtepi16_epi32(words));

@@ -78,6 +78,7 @@ FASTLIC_INLINE Ints requantise(Ints x, Ints factor, const Wide& rounding, const 
       finish(vmull_high_s32(x, factor), rounding.high, shift.high, limit));
 }
 
+FASTLIC_INLINE Words magnitude(Words x) { return vabsq_s16(x); }
 FASTLIC_INLINE Words multiply_rounded(Words a, Words b) { return vqrdmulhq_s16(a, b); }
 FASTLIC_INLINE void multiply_add(Ints (&sums)[2], const std::int16_t* x, const std::int16_t* w) {
   sums[0] = vmlal_s16(sums[0], vget_low_s16(load(x)), vget_low_s16(load(w)));
@@ -143,7 +144,7 @@ FASTLIC_INLINE Ints load_each(const T* table, Ints at) {
 FASTLIC_INLINE Ints nearest(Floats x) { return vcvtnq_s32_f32(x); }
 constexpr bool kQuotientNeverAbove = false;
 FASTLIC_INLINE Ints quotient(Ints a, Ints b) { return truncate(to_floats(a) / to_floats(b)); }
-// By the mask: which bytes each lane takes of the words that follow, or none; the low bytes of its lanes at the top end.
+// By the mask: which bytes each lane takes of the words that follow, or none; the low bytes of its lanes at the top.
 struct Permutations {
   std::uint8_t expand[16][16] = {}, to_top[16][8] = {};
   constexpr Permutations() {

@@ -74,6 +74,7 @@ FASTLIC_INLINE Ints requantise(Ints x, Ints factor, const Wide& rounding, const 
   return out;
 }
 
+FASTLIC_INLINE Words magnitude(Words x) { return x < 0 ? -x : x; }
 // (a * b + 2^14) >> 15
 FASTLIC_INLINE Words multiply_rounded(Words a, Words b) {
   for (std::size_t k = 0; k < kWordLanes; ++k) a[k] = static_cast<std::int16_t>((a[k] * b[k] + (1 << 14)) >> 15);

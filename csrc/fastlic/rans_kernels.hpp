@@ -1,4 +1,4 @@
-// Inner loops of the native coder, one file per instruction set, and the table that chooses between them.
+// Inner loops of the native coder, for each instruction set.
 //
 // A kernel handles whole groups: as many symbols as there are lanes, starting at lane 0. The driver does the odd ends
 // with the scalar steps below. All kernels compute the same integers, so bytes, symbols and errors never depend on the
@@ -13,7 +13,7 @@
 #include "fastlic/isa.hpp"
 #include "fastlic/rans.hpp"
 
-namespace fastlic::simd {
+namespace fastlic {
 
 struct DecodeJob {
   std::uint32_t* states;  // [lanes], 64-byte aligned
@@ -34,51 +34,31 @@ struct EncodeJob {
   std::uint8_t* marks;  // bit i is set if symbol i used the escape slot; cleared by the caller
 };
 
-// Decode up to `groups` groups, return how many were done (fewer only at the limit).
-using DecodeGroups16 = std::size_t (*)(DecodeJob&, const std::uint8_t* indexes, std::int16_t* out, std::size_t groups);
-using DecodeGroups32 = std::size_t (*)(DecodeJob&, const std::uint8_t* indexes, std::int32_t* out, std::size_t groups);
-// Encode `groups` groups, last symbol first. values: int8 as in CdfTables, [groups * lanes].
-using EncodeGroups = void (*)(EncodeJob&, const std::uint8_t* indexes, const std::int8_t* values, std::size_t groups);
-
-// Helpers of the drivers, over blocks of any size.
-// Symbols to int8, with everything outside -127..127 as kEscapeValue.
-using Narrow16 = void (*)(const std::int16_t* symbols, std::size_t count, std::int8_t* values);
-using Narrow32 = void (*)(const std::int32_t* symbols, std::size_t count, std::int8_t* values);
-// Copies indexes and returns the largest of the copy.
-using CopyIndexes = unsigned (*)(const std::uint8_t* from, std::size_t count, std::uint8_t* to);
-// Sets bit i of marks[] (ceil(count / 64) words, cleared by the caller) where indexes[i] >= row.
-using MarkRows = void (*)(const std::uint8_t* indexes, std::size_t count, unsigned row, std::uint64_t* marks);
-// Sets bit i where values[i] is kEscapeValue.
-using MarkEscapes16 = void (*)(const std::int16_t* values, std::size_t count, std::uint64_t* marks);
-using MarkEscapes32 = void (*)(const std::int32_t* values, std::size_t count, std::uint64_t* marks);
-
 struct RansKernels {
-  DecodeGroups16 decode16;
-  DecodeGroups32 decode32;
-  EncodeGroups encode;
+  // Decode up to `groups` groups, return how many were done (fewer only at the limit).
+  std::size_t (*decode16)(DecodeJob&, const std::uint8_t* indexes, std::int16_t* out, std::size_t groups);
+  std::size_t (*decode32)(DecodeJob&, const std::uint8_t* indexes, std::int32_t* out, std::size_t groups);
+  // Encode `groups` groups, last symbol first. values: int8 as in CdfTables, [groups * lanes].
+  void (*encode)(EncodeJob&, const std::uint8_t* indexes, const std::int8_t* values, std::size_t groups);
 };
 
+// Helpers of the drivers, over blocks of any size.
 struct BlockKernels {
-  Narrow16 narrow16;
-  Narrow32 narrow32;
-  CopyIndexes copy_indexes;
-  MarkRows mark_rows;
-  MarkEscapes16 mark_escapes16;
-  MarkEscapes32 mark_escapes32;
+  // Symbols to int8, with everything outside -127..127 as kEscapeValue.
+  void (*narrow16)(const std::int16_t* symbols, std::size_t count, std::int8_t* values);
+  void (*narrow32)(const std::int32_t* symbols, std::size_t count, std::int8_t* values);
+  // Copies indexes and returns the largest of the copy.
+  unsigned (*copy_indexes)(const std::uint8_t* from, std::size_t count, std::uint8_t* to);
+  // Sets bit i of marks[] (ceil(count / 64) words, cleared by the caller) where indexes[i] >= row.
+  void (*mark_rows)(const std::uint8_t* indexes, std::size_t count, unsigned row, std::uint64_t* marks);
+  // Sets bit i where values[i] is kEscapeValue.
+  void (*mark_escapes16)(const std::int16_t* values, std::size_t count, std::uint64_t* marks);
+  void (*mark_escapes32)(const std::int32_t* values, std::size_t count, std::uint64_t* marks);
 };
 
 // Kernels for streams of `lanes` lanes at that level. Streams with fewer lanes than a vector has use the scalar loops.
 const RansKernels& rans_kernels(Isa isa, unsigned lanes) noexcept;
 const BlockKernels& block_kernels(Isa isa) noexcept;
-
-extern const RansKernels kRansScalar;
-extern const BlockKernels kBlockScalar;
-#if defined(__x86_64__)
-extern const RansKernels kRansAvx2;    // lanes >= 8
-extern const RansKernels kRansAvx512;  // lanes >= 16
-extern const BlockKernels kBlockAvx2;
-extern const BlockKernels kBlockAvx512;
-#endif
 
 // One symbol: returns its int8 value.
 inline int decode_step(std::uint32_t& state, const std::uint8_t*& next, const std::uint32_t* row, unsigned precision) {
@@ -106,4 +86,4 @@ inline void encode_step(std::uint32_t& state, std::uint8_t*& next, std::uint32_t
   state = x + start + quotient * ((1u << precision) - frequency);
 }
 
-}  // namespace fastlic::simd
+}  // namespace fastlic

@@ -1,11 +1,17 @@
-// Scalar loops of the native coder, and the dispatch table of all of them.
+#include "fastlic/rans_kernels.hpp"
+
+#include <algorithm>
 #include <array>
+#include <cstring>
 
-#include "fastlic/simd/block_bodies.hpp"
-#include "fastlic/simd/rans_kernels.hpp"
+#define FASTLIC_BODY "fastlic/rans_kernels_body.hpp"
+#include "fastlic/simd/for_each_target.hpp"
 
-namespace fastlic::simd {
+namespace fastlic {
 namespace {
+
+// By hand where a stream has fewer lanes than vectors have, or there are no vectors: reciprocals in place of divisions,
+// and few lanes in registers.
 
 constexpr std::array<std::uint64_t, kFieldMask + 1> make_reciprocals() {
   std::array<std::uint64_t, kFieldMask + 1> table{};
@@ -104,31 +110,22 @@ void encode_groups(EncodeJob& job, const std::uint8_t* indexes, const std::int8_
   }
 }
 
+constexpr RansKernels kSingle = {decode_groups<std::int16_t>, decode_groups<std::int32_t>, encode_groups};
+
+const LaneKernels<RansKernels>& widest(Isa isa) { FASTLIC_CHOOSE(isa, kRans); }
+
 }  // namespace
 
 const std::uint64_t* const kReciprocals = kReciprocalTable.data();
-const BlockKernels kBlockScalar = {
-    &narrow_body<std::int16_t>,       &narrow_body<std::int32_t>,      &copy_indexes_body, &mark_rows_body,
-    &mark_escapes_body<std::int16_t>, &mark_escapes_body<std::int32_t>};
-const RansKernels kRansScalar = {&decode_groups<std::int16_t>, &decode_groups<std::int32_t>, &encode_groups};
 
 const RansKernels& rans_kernels(Isa isa, unsigned lanes) noexcept {
 #if defined(__x86_64__)
-  if (isa >= Isa::avx512 && lanes >= 16) return kRansAvx512;
-  if (isa >= Isa::avx2 && lanes >= 8) return kRansAvx2;
+  if (isa >= Isa::avx512 && lanes < avx512::kRans.lanes) isa = Isa::avx2;
 #endif
-  (void)isa;
-  (void)lanes;
-  return kRansScalar;
+  const LaneKernels<RansKernels>& best = widest(isa);
+  return isa == Isa::scalar || lanes < best.lanes ? kSingle : best.kernels;
 }
 
-const BlockKernels& block_kernels(Isa isa) noexcept {
-#if defined(__x86_64__)
-  if (isa >= Isa::avx512) return kBlockAvx512;
-  if (isa >= Isa::avx2) return kBlockAvx2;
-#endif
-  (void)isa;
-  return kBlockScalar;
-}
+const BlockKernels& block_kernels(Isa isa) noexcept { FASTLIC_CHOOSE(isa, kBlocks); }
 
-}  // namespace fastlic::simd
+}  // namespace fastlic
