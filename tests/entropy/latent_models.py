@@ -55,7 +55,7 @@ def sub_pixel(cls: type[MeanScaleHyperprior], n: int, m: int) -> IntegerEntropyM
     first, second = nn.Sequential(nn.Conv2d(n, 4 * n, 3, padding=1), up), nn.Conv2d(n, m, 1)
     model.h_s = nn.Sequential(nn.Conv2d(n, n, 3, padding=1), act, first, act, second, nn.ReLU(), wide, up, act, last)
     made = convert(model, [torch.rand(3, 96, 128)])
-    assert {layer.shuffle for layer in made.hyper} == {1, 2}
+    assert {layer.kind.shuffle for layer in made.hyper} == {1, 2}
     return made
 
 
