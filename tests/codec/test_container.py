@@ -36,7 +36,9 @@ def test_the_bytes_of_a_version_never_change(version):
 
 
 @pytest.mark.parametrize("quality", [None, 1 / 16, 1.0, 4.0625, 255 / 16])
-@pytest.mark.parametrize("size", [(1, 1), (127, 128), (1, container.MAX_DIMENSION), (16384, 8192)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (127, 128), (1, container.MAX_DIMENSION), (container.MAX_DIMENSION, 1), (16384, 8192)]
+)
 @pytest.mark.parametrize("sections", [[b""], [b"a", b""], [b"x" * 127, b"y" * 128, b"z" * 70000], [b"."] * 64])
 def test_what_is_packed_comes_back(quality, size, sections):
     header = Header(255, quality, b"12345678", *size)
@@ -235,3 +237,46 @@ def test_model_ids_never_change():
     }  # fmt: skip
     assert container.model_name(6) == "mlic++"
     assert container.model_name(9) == "unknown (9)"
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: container.round_quality("5"), "quality must be of type float"),
+        (lambda: container.model_name("jahp"), "model_id must be of type int"),
+        (lambda: pack("header", [b""]), "header must be of type Header"),
+        (lambda: pack(GOLDEN_HEADER, ["text"]), "sections must be of type"),
+        (lambda: Header("3", 4.5, bytes(8), 5, 5), "model_id must be of type int"),
+        (lambda: unpack(DATA, 1.5), "count must be a whole number of sections or None, got float"),
+    ],
+)
+def test_arguments_of_other_types_are_refused_in_words(call, words):
+    with pytest.raises(TypeError, match=words):
+        call()
+
+
+def test_limits_are_those_of_the_format():
+    """docs/format.md has the same numbers."""
+    assert (container.MAX_DIMENSION, container.MAX_SECTIONS, container.MAX_SECTION_BYTES) == (1048575, 64, 4294967295)
+
+
+class Claimed(bytes):
+    """Bytes that claim another length."""
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def test_a_section_has_at_most_4_gigabytes():
+    section = Claimed(b"few")
+    section.length = (1 << 32) - 1
+    assert container.look(pack(GOLDEN_HEADER, [section])).section_bytes == ((1 << 32) - 1,)
+    section.length += 1
+    with pytest.raises(ValueError, match="a section holds at most 4294967295 bytes, got 4294967296"):
+        pack(GOLDEN_HEADER, [section])
+
+
+@pytest.mark.parametrize("value", [GOLDEN_HEADER, container.look(DATA), container.parse(DATA)])
+def test_what_a_head_says_cannot_be_changed(value):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(value, dataclasses.fields(value)[0].name, 1)

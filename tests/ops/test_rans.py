@@ -10,6 +10,7 @@ from fastlic.errors import CorruptStreamError
 from fastlic.ops.rans import (
     CdfTables,
     RansDecoder,
+    as_symbols,
     crc32c,
     gaussian_tables,
     nearest_scale_thresholds,
@@ -172,16 +173,58 @@ def test_random_bytes_are_what_the_reference_makes_of_them(tables, isa):
 
 
 def test_wrong_arguments_are_refused_in_words(tables):
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match=r"one shape, got \(3,\) and \(4,\)"):
         rans_encode(np.zeros(3, np.int32), np.zeros(4, np.uint8), tables)
     with pytest.raises(TypeError, match="integers"):
         rans_encode(np.zeros(3), np.zeros(3, np.uint8), tables)
-    with pytest.raises(ValueError, match=r"0\.\.63"):
-        rans_encode(np.zeros(3, np.int32), np.full(3, 64), tables)
-    with pytest.raises(ValueError, match="power of two"):
-        rans_encode(np.zeros(3, np.int32), np.zeros(3, np.uint8), tables, lanes=3)
-    with pytest.raises(ValueError, match="int32"):
-        rans_encode(np.array([1 << 40]), np.zeros(1, np.uint8), tables)
+    with pytest.raises(ValueError, match=r"indexes must lie in 0\.\.63, got -2\.\.64"):
+        rans_encode(np.zeros(3, np.int32), [-2, 0, 64], tables)
+    for indexes in ([-1, 0], [0, 64]):
+        with pytest.raises(ValueError, match="indexes must lie in"):
+            rans_encode([0, 0], indexes, tables)
+    for lanes in (3, 128):
+        with pytest.raises(ValueError, match=f"lanes must be 0 or a power of two up to 64, got {lanes}"):
+            rans_encode(np.zeros(3, np.int32), np.zeros(3, np.uint8), tables, lanes=lanes)
+        with pytest.raises(ValueError, match=f"lanes must be 0 or a power of two up to 64, got {lanes}"):
+            rans_encode(np.zeros(3, np.int32), np.zeros(3, np.uint8), tables, lanes=lanes, backend="reference")
+    for beyond in (INT32.max + 1, INT32.min - 1):
+        with pytest.raises(ValueError, match="symbols must fit int32"):
+            rans_encode(np.array([beyond, 0]), np.zeros(2, np.uint8), tables)
+    data = rans_encode([1, 2], [0, 0], tables)
+    with pytest.raises(ValueError, match="dtype must be int16 or int32, got int64"):
+        rans_decode(data, [0, 0], tables, dtype=np.int64)
+    with pytest.raises(ValueError, match="same shapes, item by item"):
+        rans_encode_many([[1, 2]], [[0]], tables)
+    with pytest.raises(ValueError, match="data and indexes differ in length: 1 and 2"):
+        rans_decode_many([data], [[0, 0], [0, 0]], tables)
+    with pytest.raises(TypeError, match="out must be ndarray, got list"):
+        RansDecoder(data, tables).decode([0, 0], out=[0, 0])
+    for out in (np.zeros(2), np.zeros(4, np.int32)[::2], np.zeros(3, np.int32), np.zeros((2, 1), np.int16)):
+        with pytest.raises(ValueError, match="out must be contiguous int16 or int32"):
+            RansDecoder(data, tables).decode([0, 0], out=out)
+    out = np.zeros(2, np.int16)
+    assert RansDecoder(data, tables).decode([0, 0], out=out) is out and out.tolist() == [1, 2]
+
+
+def test_symbols_of_any_integer_type_are_taken_and_those_of_the_core_are_not_copied(tables):
+    for dtype in (np.int16, np.int32):
+        array = np.arange(5, dtype=dtype)
+        assert np.shares_memory(as_symbols(array), array) and as_symbols(array).dtype == dtype
+    for dtype, wanted in ((np.int8, np.int16), (np.uint8, np.int16), (np.int64, np.int32), (np.uint32, np.int32)):
+        assert as_symbols(np.arange(5, dtype=dtype)).dtype == wanted
+    extremes = np.array([INT32.min, INT32.max])
+    assert as_symbols(extremes).tolist() == extremes.tolist()
+    assert as_symbols(np.zeros(0, np.int64)).dtype == np.int32
+
+
+def test_batches_may_mix_types_and_choose_lanes_by_size(tables):
+    symbols, indexes = gaussian_symbols(60000, seed=1, high=20.0)
+    items = [symbols, symbols[:50].astype(np.int16), symbols[:7].astype(np.int64)]
+    rows = [indexes[: len(item)] for item in items]
+    streams = rans_encode_many(items, rows, tables)
+    assert streams == [rans_encode(s, i, tables) for s, i in zip(items, rows, strict=True)]
+    assert streams[0][0] & 7, "more than one lane"
+    assert all(np.array_equal(a, b) for a, b in zip(rans_decode_many(streams, rows, tables), items, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pickle
 
@@ -90,6 +91,15 @@ def test_windows_of_other_shapes_stay_what_they_are():
     assert found.lengths.tolist() == [3, 200, 81, 222, 257, 130, 4]
     assert found.offsets.tolist() == [-3, 0, -39, -112, 0, 0, 7]
     assert found.shifts.tolist() == [0, 1, 0, 2, 0, 1, 0]
+
+
+def test_what_is_missing_to_one_is_the_escapes_share():
+    assert pmf_tables([[0.5, 0.25]], [7]).row(0).tolist() == [0, 2048, 3072, 4096]
+    assert pmf_tables([[0.5, 0.5]], [7]).row(0).tolist()[-2:] == [4095, 4096]
+    assert gaussian_tables([1.0]).precision == pmf_tables([[1.0]], [0]).precision == 12
+    # The narrow window pays for 0.3 of escapes whichever side they are on; a wide one costs less.
+    spread = np.array([0.4, *[0.0] * 30, 0.3])
+    assert pmf_tables([spread], [0]).lengths.tolist() == [34]
 
 
 def cost(counts: np.ndarray, pmf: np.ndarray) -> float:
@@ -201,6 +211,7 @@ ROW = {"cdf": [0, 5, 9, 4096], "lengths": [4], "offsets": [-1], "shifts": [0]}
 def test_tables_have_a_precision_of_12_bits_and_cannot_be_changed():
     tables = CdfTables(**ROW)
     assert tables.precision == 12 and tables.rows == 1
+    assert type(CdfTables(**ROW, precision=np.int64(12)).precision) is int
     assert [array.dtype for array in (tables.cdf, tables.lengths, tables.offsets, tables.shifts)] == [
         *[np.int32] * 3,
         np.uint8,
@@ -258,6 +269,8 @@ def test_tables_are_pickled_and_stored_whole(tables):
         for key, array in tables.to_arrays().items():
             other = again.to_arrays()[key]
             assert np.array_equal(other, array) and other.dtype == array.dtype
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        tables.cdf = tables.cdf
     arrays = tables.to_arrays()
     for missing in arrays:
         with pytest.raises(ValueError, match=f"tables lack {missing}$"):
@@ -279,7 +292,7 @@ def test_categorical_precision_follows_the_widest_alphabet():
     assert [categorical_tables([[1, 1]], p).cdf.tolist() for p in (8, 24)] == [[0, 128, 256], [0, 1 << 23, 1 << 24]]
 
 
-@pytest.mark.parametrize("pmfs", [[], [[]], [[1], []], [np.ones(65537)], [[1]] * 257])
+@pytest.mark.parametrize("pmfs", [[], [[]], [[1], []], [[1], np.ones(65537)], [[1]] * 257])
 def test_categorical_tables_have_limits(pmfs):
     with pytest.raises(ValueError, match="categorical tables have 1 to 256 rows of 1 to 65536 symbols"):
         categorical_tables(pmfs)
@@ -292,5 +305,6 @@ def test_categorical_tables_cannot_be_changed_and_are_flat():
     for name in ("cdf", "lengths"):
         with pytest.raises(ValueError, match="read-only"):
             getattr(tables, name)[0] = 1
+    assert tables in {tables} and tables != categorical_tables([[1, 2], [3]]), "compared by identity"
     with pytest.raises(ValueError, match=r"cdf must be 1-D, got \(1, 4\)"):
         CategoricalTables(np.array([[0, 5, 9, 4096]]), np.array([4]), 12)
