@@ -84,7 +84,7 @@ def categorical_tables(pmfs: Sequence[ArrayLike], precision: int | None = None) 
     if not widths or max(widths) > MAX_SYMBOLS or min(widths) < 1 or len(widths) > 256:
         raise ValueError("categorical tables have 1 to 256 rows of 1 to 65536 symbols")
     if precision is None:
-        precision = min(24, max(12, (max(widths) - 1).bit_length() + 7))
+        precision = max(12, (max(widths) - 1).bit_length() + 7)
     precision = arguments.integer("precision", precision, 8, 24)
     rows = [np.concatenate([[0], np.cumsum(normalise_pmf(pmf, precision))]) for pmf in given]
     lengths = np.array([row.size for row in rows], dtype=np.int32)

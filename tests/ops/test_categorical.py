@@ -94,3 +94,36 @@ def test_wrong_arguments_are_refused_in_words():
         CategoricalTables(np.array([0, 5, 9, 4095]), np.array([4]), 12)
     with pytest.raises(ValueError, match="precision"):
         CategoricalTables(np.array([0, 5, 9, 4096]), np.array([4]), 40)
+
+
+@pytest.mark.parametrize("symbols", [[-1, 0], [0, 65536]])
+def test_symbols_of_any_alphabet_lie_below_65536(symbols):
+    with pytest.raises(ValueError, match=rf"symbols must lie in 0\.\.65535, got {symbols[0]}\.\.{symbols[1]}"):
+        encode_categorical(symbols, None, categorical_tables([zipf(10)]))
+
+
+@pytest.mark.parametrize("indexes", [[-1, 0], [0, 256]])
+def test_indexes_lie_below_256(indexes):
+    tables = categorical_tables([[1, 1]] * 256)
+    data = encode_categorical([0, 1], [0, 255], tables)
+    assert decode_categorical(data, [0, 255], tables).tolist() == [0, 1]
+    for run in (lambda: encode_categorical([0, 0], indexes, tables), lambda: decode_categorical(data, indexes, tables)):
+        with pytest.raises(ValueError, match=r"indexes must be integers in 0\.\.255"):
+            run()
+
+
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+def test_tables_of_another_kind_and_shapes_that_are_none_are_refused(backend):
+    tables = categorical_tables([[1, 1]])
+    data = encode_categorical([], None, tables)
+    for run in (
+        lambda: encode_categorical([0], None, "tables", backend=backend),
+        lambda: decode_categorical(data, None, "tables", backend=backend),
+    ):
+        with pytest.raises(TypeError, match="tables must be CategoricalTables, got str"):
+            run()
+    with pytest.raises(ValueError, match="shape must be at least 0, got -1"):
+        decode_categorical(data, None, tables, shape=(2, -1), backend=backend)
+    for shape in (0, (2, 0), [0]):
+        assert decode_categorical(data, None, tables, shape=shape, backend=backend).size == 0
+    assert decode_categorical(encode_categorical(1, None, tables), None, tables, backend=backend).tolist() == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pickle
 
@@ -268,6 +269,8 @@ def test_tables_are_pickled_and_stored_whole(tables):
         for key, array in tables.to_arrays().items():
             other = again.to_arrays()[key]
             assert np.array_equal(other, array) and other.dtype == array.dtype
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        tables.cdf = tables.cdf
     arrays = tables.to_arrays()
     for missing in arrays:
         with pytest.raises(ValueError, match=f"tables lack {missing}$"):
@@ -289,7 +292,7 @@ def test_categorical_precision_follows_the_widest_alphabet():
     assert [categorical_tables([[1, 1]], p).cdf.tolist() for p in (8, 24)] == [[0, 128, 256], [0, 1 << 23, 1 << 24]]
 
 
-@pytest.mark.parametrize("pmfs", [[], [[]], [[1], []], [np.ones(65537)], [[1]] * 257])
+@pytest.mark.parametrize("pmfs", [[], [[]], [[1], []], [[1], np.ones(65537)], [[1]] * 257])
 def test_categorical_tables_have_limits(pmfs):
     with pytest.raises(ValueError, match="categorical tables have 1 to 256 rows of 1 to 65536 symbols"):
         categorical_tables(pmfs)
@@ -302,5 +305,6 @@ def test_categorical_tables_cannot_be_changed_and_are_flat():
     for name in ("cdf", "lengths"):
         with pytest.raises(ValueError, match="read-only"):
             getattr(tables, name)[0] = 1
+    assert tables in {tables} and tables != categorical_tables([[1, 2], [3]]), "compared by identity"
     with pytest.raises(ValueError, match=r"cdf must be 1-D, got \(1, 4\)"):
         CategoricalTables(np.array([[0, 5, 9, 4096]]), np.array([4]), 12)
