@@ -143,6 +143,17 @@ py::bytes to_bytes(const Bytes& data) {
   return py::bytes(reinterpret_cast<const char*>(data.data()), data.size());
 }
 
+// What encode() returns without Python's lock, as bytes.
+template <typename Encode>
+py::bytes encoded(Call& call, const Encode& encode) {
+  std::vector<std::uint8_t> out;
+  {
+    const auto unlocked = call.unlock();
+    out = encode();
+  }
+  return to_bytes(out);
+}
+
 // Held while a decoder works: two threads may not move one position in a stream.
 class Exclusive {
  public:

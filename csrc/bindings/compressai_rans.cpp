@@ -19,12 +19,7 @@ py::bytes encode(const Array<std::int32_t>& symbols, const Array<Index>& indexes
   const auto s = call.in(symbols, "symbols");
   const auto i = call.in(indexes, "indexes");
   require_equal(s.size(), i.size(), "symbols and indexes");
-  std::vector<std::uint8_t> out;
-  {
-    const auto unlocked = call.unlock();
-    out = compressai_encode(s.data(), i.data(), s.size(), *tables);
-  }
-  return to_bytes(out);
+  return encoded(call, [&] { return compressai_encode(s.data(), i.data(), s.size(), *tables); });
 }
 
 // One stream per row of [streams, n] arrays.

@@ -14,12 +14,7 @@ py::bytes encode(const Array<std::int32_t>& symbols, const Array<float>& means, 
   const auto m = call.in(means, "means"), c = call.in(scales, "scales");
   require_equal(s.size(), m.size(), "symbols and means");
   require_equal(s.size(), c.size(), "symbols and scales");
-  std::vector<std::uint8_t> out;
-  {
-    const auto unlocked = call.unlock();
-    out = gaussian_encode(s.data(), m.data(), c.data(), s.size(), lanes);
-  }
-  return to_bytes(out);
+  return encoded(call, [&] { return gaussian_encode(s.data(), m.data(), c.data(), s.size(), lanes); });
 }
 
 void decode(const py::buffer& data, const Array<float>& means, const Array<float>& scales, Array<std::int32_t> out) {

@@ -55,12 +55,7 @@ py::bytes encode(const Uint16s& starts, const Uint16s& frequencies) {
   Call call;
   const auto first = call.in(starts, "starts"), size = call.in(frequencies, "frequencies");
   require_equal(first.size(), size.size(), "starts and frequencies");
-  std::vector<std::uint8_t> out;
-  {
-    const auto unlocked = call.unlock();
-    out = encode_intervals(first.data(), size.data(), first.size());
-  }
-  return to_bytes(out);
+  return encoded(call, [&] { return encode_intervals(first.data(), size.data(), first.size()); });
 }
 
 class PyMixtureDecoder {

@@ -17,12 +17,7 @@ py::bytes encode(const Array<Symbol>& symbols, const Array<std::uint8_t>& indexe
   const auto s = call.in(symbols, "symbols");
   const auto i = call.in(indexes, "indexes");
   require_equal(s.size(), i.size(), "symbols and indexes");
-  std::vector<std::uint8_t> out;
-  {
-    const auto unlocked = call.unlock();
-    out = rans_encode(s.data(), i.data(), s.size(), tables, lanes);
-  }
-  return to_bytes(out);
+  return encoded(call, [&] { return rans_encode(s.data(), i.data(), s.size(), tables, lanes); });
 }
 
 // One stream per item, items on threads.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,49 +61,41 @@ def evaluate(
     with_check: bool = False,
 ) -> Record:
     """Compress and decompress one image; what is asked for beyond that stays outside the times."""
-    began = time.perf_counter()
-    data = codec.compress(x, quality)
-    compressed = time.perf_counter()
-    x_hat = codec.decompress(data, dtype=torch.uint8)
-    decompressed = time.perf_counter()
-    assert isinstance(data, bytes) and isinstance(x_hat, Tensor)  # one image in, one out
+    data, x_hat, times = _timed(lambda: codec.compress(x, quality), lambda d: codec.decompress(d, dtype=torch.uint8))
     return Record(
-        codec=codec.name,
-        image=image,
-        quality=quality,
-        height=x.shape[1],
-        width=x.shape[2],
-        size=len(data),
-        psnr=psnr(x, x_hat),
-        ms_ssim=ms_ssim(x, x_hat) if with_ms_ssim else None,
-        compress_seconds=compressed - began,
-        decompress_seconds=decompressed - compressed,
+        **_common(codec.name, image, quality, x, data, x_hat, with_ms_ssim),
+        **times,
         framing_bytes=container.parse(data).framing_bytes,
         estimated_bits=codec.estimate(x, quality)["bits"] if with_estimate else None,
         same_latents=same_latents(codec, x, quality) if with_check else None,
     )
 
 
+def _timed(compress: Callable[[], Any], decompress: Callable[[bytes], Any]) -> tuple[bytes, Tensor, dict[str, Any]]:
+    began = time.perf_counter()
+    data: bytes = compress()
+    compressed = time.perf_counter()
+    x_hat: Tensor = decompress(data)
+    decompressed = time.perf_counter()
+    times = {"compress_seconds": compressed - began, "decompress_seconds": decompressed - compressed}
+    return data, x_hat, times
+
+
+def _common(
+    name: str, image: str, quality: float | None, x: Tensor, data: bytes, x_hat: Tensor, with_ms_ssim: bool
+) -> dict[str, Any]:
+    """The fields that a record of any codec has, but for times."""
+    return {
+        **{"codec": name, "image": image, "quality": quality, "height": x.shape[1], "width": x.shape[2]},
+        **{"size": len(data), "psnr": psnr(x, x_hat), "ms_ssim": ms_ssim(x, x_hat) if with_ms_ssim else None},
+    }
+
+
 def evaluate_peer(peer: Peer, x: Tensor, image: str, *, with_ms_ssim: bool = False) -> Iterator[Record]:
     """One record per quality of a peer codec for ``x`` [3, H, W] uint8."""
     for quality in peer.qualities:
-        began = time.perf_counter()
-        data = peer.compress(x, quality)
-        compressed = time.perf_counter()
-        x_hat = peer.decompress(data)
-        decompressed = time.perf_counter()
-        yield Record(
-            codec=peer.name,
-            image=image,
-            quality=quality,
-            height=x.shape[1],
-            width=x.shape[2],
-            size=len(data),
-            psnr=psnr(x, x_hat),
-            ms_ssim=ms_ssim(x, x_hat) if with_ms_ssim else None,
-            compress_seconds=compressed - began,
-            decompress_seconds=decompressed - compressed,
-        )
+        data, x_hat, times = _timed(partial(peer.compress, x, quality), peer.decompress)
+        yield Record(**_common(peer.name, image, quality, x, data, x_hat, with_ms_ssim), **times)
 
 
 def same_latents(codec: Codec, x: Tensor, quality: float | None) -> bool:

@@ -21,15 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy import fingerprint
-from fastlic.entropy.arrays import names_of, tables_of
 from fastlic.entropy.groups.schedule import groups_schedule
-from fastlic.entropy.passes import LatentModel, Schedule
-from fastlic.forks import cached_property
-from fastlic.integers.fixed import Requantiser, reconstruct
+from fastlic.entropy.passes import Schedule
+from fastlic.entropy.stacked import StackedModel
+from fastlic.integers.fixed import Requantiser
 from fastlic.integers.functions import Tables
 from fastlic.integers.layer import Layer
-from fastlic.integers.layouts import KINDS
 from fastlic.ops.rans import CdfTables
 
 _WHOLE = 2  # what is stored in place of a parity
@@ -54,7 +51,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class IntegerGroups(LatentModel):
+class IntegerGroups(StackedModel):
     """Integer parameters of one model.
 
     Attributes:
@@ -123,32 +120,13 @@ class IntegerGroups(LatentModel):
 
     # ---- networks: activations in, activations out
 
-    def stack(self, name: str, x: Tensor) -> Tensor:
-        """The layers ``name``.0, ``name``.1, ... one after the other."""
-        depth = 0
-        while f"{name}.{depth}" in self.layers:
-            x = self.layers[f"{name}.{depth}"](x, self.tables)
-            depth += 1
-        return x
-
-    def hyper_features(self, z: Tensor, height: int, width: int) -> Tensor:
-        """h_s: z symbols int64 [N, h/4, w/4] -> activations [F, height, width]; z covers whole 4x4 cells."""
-        median = torch.from_numpy(self.z_median.astype(np.int64)).to(z.device)
-        latent = reconstruct(z.permute(1, 2, 0), median)
-        x = self.requantisers["z.input"](latent).permute(2, 0, 1)
-        return self.stack("hyper", x)[:, :height, :width]
-
     def hyper_analysis(self, y: Tensor) -> Tensor:
         """h_a: y int64 [M, h, w] -> z [N, h/4, w/4], both in units of 2^-6."""
         return self.stack("analysis", self.requantisers["y.input"](y.permute(1, 2, 0)).permute(2, 0, 1))
 
     def latent_input(self, index: int, latent: Tensor) -> Tensor:
         """Latents of group ``index`` [C, h, w] as activations."""
-        first = self.first_channel(index)
-        part = slice(first, first + self.groups[index].channels)
-        r = self.requantisers["y.input"]
-        own = Requantiser(r.multiplier[part], r.negative[part], r.shift[part], r.bits)
-        return own(latent.permute(1, 2, 0)).permute(2, 0, 1)
+        return self.channels_input(self.first_channel(index), latent)
 
     def channel(self, index: int, decoded: Sequence[Tensor]) -> Tensor:
         """From the activations of earlier groups."""
@@ -185,13 +163,7 @@ class IntegerGroups(LatentModel):
             "tables.tail": self.tables.tail,
         }
         arrays |= {f"groups.reads.{k}": np.array(g.reads, np.int32) for k, g in enumerate(self.groups) if k}
-        arrays |= {f"z.tables.{k}": v for k, v in self.z_tables.to_arrays().items()}
-        arrays |= {f"y.tables.{k}": v for k, v in self.y_tables.to_arrays().items()}
-        for name, layer in self.layers.items():
-            arrays |= KINDS.to_arrays(layer, f"layers.{name}")
-        for name, requantiser in self.requantisers.items():
-            arrays |= requantiser.to_arrays(f"requantisers.{name}")
-        return arrays
+        return arrays | self.stored()
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> IntegerGroups:
@@ -208,25 +180,10 @@ class IntegerGroups(LatentModel):
                     for k, (channels, parity) in enumerate(shapes)
                     for reads in [tuple(arrays[f"groups.reads.{k}"].tolist()) if k else ()]
                 ),
-                z_tables=tables_of(arrays, "z"),
-                y_tables=tables_of(arrays, "y"),
                 z_median=arrays["z.median"],
                 thresholds=arrays["y.thresholds"],
                 tables=Tables(np.zeros(1, np.int32), arrays["tables.tail"], np.zeros(1, np.int8)),
-                layers={
-                    name: KINDS.from_arrays(arrays, f"layers.{name}") for name in names_of(arrays, "layers", "geometry")
-                },
-                requantisers={
-                    name: Requantiser.from_arrays(arrays, f"requantisers.{name}") for name in ("y.input", "z.input")
-                },
+                **cls.fields_of(arrays),
             )
         except KeyError as error:
             raise ValueError(f"these are no integers of a model of channel groups: {error} is missing") from error
-
-    @cached_property
-    def _fingerprint(self) -> bytes:
-        return fingerprint.of_arrays(self.to_arrays())
-
-    def fingerprint(self) -> bytes:
-        """8 bytes that name these integers in every stream."""
-        return self._fingerprint

@@ -15,12 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastlic.entropy import fingerprint
-from fastlic.entropy.arrays import names_of, reading, tables_of
+from fastlic.entropy.arrays import reading
 from fastlic.entropy.mlic.schedule import mlic_schedule
-from fastlic.entropy.passes import LatentModel, Schedule
-from fastlic.forks import cached_property
-from fastlic.integers.fixed import Requantiser, reconstruct
+from fastlic.entropy.passes import Schedule
+from fastlic.entropy.stacked import StackedModel
+from fastlic.integers.fixed import Requantiser
 from fastlic.integers.functions import (
     RECIPROCAL_TOKENS,
     Tables,
@@ -29,7 +28,6 @@ from fastlic.integers.functions import (
     normalise,
 )
 from fastlic.integers.layer import Layer
-from fastlic.integers.layouts import KINDS
 from fastlic.models.mlic.attention import HEADS_INTRA, LOCAL_REACH
 from fastlic.models.mlic.checkerboard import anchor_mask, positions
 from fastlic.models.mlic.local import HEADS, TOKENS, WINDOW, relative_position_index
@@ -42,7 +40,7 @@ _BLOCK_SCORES = 1 << 20  # scores of softmax attention worked on at once
 
 
 @dataclass(frozen=True)
-class IntegerMLIC(LatentModel):
+class IntegerMLIC(StackedModel):
     """Integer parameters of one model of the family.
 
     Attributes:
@@ -107,35 +105,15 @@ class IntegerMLIC(LatentModel):
         """Whether the first slice's anchors in odd rows know those in even rows."""
         return "early.0" in self.layers
 
-    def stack(self, name: str, x: Tensor) -> Tensor:
-        """The layers ``name``.0, ``name``.1, ... one after the other."""
-        depth = 0
-        while f"{name}.{depth}" in self.layers:
-            x = self.layers[f"{name}.{depth}"](x, self.tables)
-            depth += 1
-        return x
-
     def _requantise(self, name: str, x: Tensor) -> Tensor:
         """[C, ...] through a requantiser by channel."""
         return self.requantisers[name](x.movedim(0, -1)).movedim(-1, 0)
-
-    # ---- before any symbol of y
-
-    def hyper_features(self, z: Tensor, height: int, width: int) -> Tensor:
-        """h_s: z symbols int64 [N, h/4, w/4] -> activations [2M, height, width]; z covers whole 4x4 cells."""
-        median = torch.from_numpy(self.z_median.astype(np.int64)).to(z.device)
-        x = self._requantise("z.input", reconstruct(z.permute(1, 2, 0), median).permute(2, 0, 1))
-        return self.stack("hyper", x)[:, :height, :width]
 
     # ---- contexts: activations in, activations out
 
     def latent_input(self, index: int, latent: Tensor) -> Tensor:
         """Latents of slice ``index`` [C, h, w] as activations."""
-        first = index * self.slice_channels
-        r = self.requantisers["y.input"]
-        part = slice(first, first + self.slice_channels)
-        own = Requantiser(r.multiplier[part], r.negative[part], r.shift[part], r.bits)
-        return own(latent.permute(1, 2, 0)).permute(2, 0, 1)
+        return self.channels_input(index * self.slice_channels, latent)
 
     def channel(self, index: int, decoded: Tensor) -> Tensor:
         """From all earlier slices [C * index, h, w]."""
@@ -305,14 +283,7 @@ class IntegerMLIC(LatentModel):
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Every integer of the model under a stable name; what the fingerprint covers."""
         arrays = {"shape": np.array([FAMILIES.index(self.family), self.slices], np.int32), **self.numbers}
-        arrays |= {f"z.tables.{k}": v for k, v in self.z_tables.to_arrays().items()}
-        arrays |= {f"y.tables.{k}": v for k, v in self.y_tables.to_arrays().items()}
-        arrays |= self.tables.to_arrays()
-        for name, layer in self.layers.items():
-            arrays |= KINDS.to_arrays(layer, f"layers.{name}")
-        for name, requantiser in self.requantisers.items():
-            arrays |= requantiser.to_arrays(f"requantisers.{name}")
-        return arrays
+        return arrays | self.stored() | self.tables.to_arrays()
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> IntegerMLIC:
@@ -326,16 +297,8 @@ class IntegerMLIC(LatentModel):
             return cls(
                 family=FAMILIES[family],
                 slices=slices,
-                z_tables=tables_of(arrays, "z"),
-                y_tables=tables_of(arrays, "y"),
                 tables=Tables.from_arrays(arrays),
-                layers={
-                    name: KINDS.from_arrays(arrays, f"layers.{name}") for name in names_of(arrays, "layers", "geometry")
-                },
-                requantisers={
-                    name: Requantiser.from_arrays(arrays, f"requantisers.{name}")
-                    for name in names_of(arrays, "requantisers", "multiplier")
-                },
+                **cls.fields_of(arrays),
                 numbers={
                     k: v
                     for k, v in arrays.items()
@@ -343,11 +306,3 @@ class IntegerMLIC(LatentModel):
                     or (k.startswith("local.") and k.endswith((".bias", ".epsilon")))
                 },
             )
-
-    @cached_property
-    def _fingerprint(self) -> bytes:
-        return fingerprint.of_arrays(self.to_arrays())
-
-    def fingerprint(self) -> bytes:
-        """8 bytes that name these integers in every stream."""
-        return self._fingerprint
