@@ -11,6 +11,7 @@ from typing import Any
 
 # Which module of this package has which names. No name is a module's own: importing that module would replace it.
 _MODULES: dict[str, tuple[str, ...]] = {
+    "backends": ("instruction_set", "instruction_sets"),
     "categorical": ("CategoricalTables", "categorical_tables", "decode_categorical", "decode_categorical_many",
                     "encode_categorical", "encode_categorical_many"),
     "checkerboard": ("checkerboard_encode", "checkerboard_parameters", "checkerboard_place", "pack_checkerboard"),

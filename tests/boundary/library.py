@@ -55,6 +55,7 @@ from fastlic.entropy import (
     passes,
     rate,
     scales,
+    stacked,
     variable,
     wavefront,
     zones,
@@ -708,8 +709,8 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "fitting.choose_tables": lambda: Call(
         fitting.choose_tables, {"levels": np.array([0.3, 1.0, 2.0]), "coded": [symbols_of_rows()] * 3, "each": 1}
     ),
-    "float_path.float_path_bits": lambda: Call(float_path.float_path_bits, float_path_arguments()),
-    "float_path.float_path_maps": lambda: Call(float_path.float_path_maps, float_path_arguments()),
+    "fitting.symbols_of": lambda: Call(fitting.symbols_of, {"model": integers("jahp"), "target": target("jahp")}),
+    "float_path.float_path": lambda: Call(float_path.float_path, float_path_arguments()),
     "groups.convert.convert_groups": lambda: Call(
         groups_convert.convert_groups, {"networks": group_networks(), "latents": float_latents()}
     ),
@@ -717,10 +718,6 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "groups.model.IntegerGroups.counts": lambda: Call(integers("groups").counts, {"height": H, "width": W}),
     "groups.model.IntegerGroups.known_channels": lambda: Call(integers("groups").known_channels, {"groups": 1}),
     "groups.model.IntegerGroups.first_channel": lambda: Call(integers("groups").first_channel, {"index": 1}),
-    "groups.model.IntegerGroups.stack": lambda: Call(integers("groups").stack, {"name": "hyper", "x": maps(3, 1, 2)}),
-    "groups.model.IntegerGroups.hyper_features": lambda: Call(
-        integers("groups").hyper_features, {"z": maps(3, 1, 2), "height": H, "width": W}
-    ),
     "groups.model.IntegerGroups.hyper_analysis": lambda: Call(integers("groups").hyper_analysis, {"y": maps(10, 4, 8)}),
     "groups.model.IntegerGroups.latent_input": lambda: Call(
         integers("groups").latent_input, {"index": 1, "latent": maps(5)}
@@ -736,15 +733,10 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "groups.model.IntegerGroups.from_arrays": lambda: Call(
         groups_model.IntegerGroups.from_arrays, {"arrays": dict(arrays_of("groups"))}
     ),
-    "groups.model.IntegerGroups.fingerprint": lambda: Call(integers("groups").fingerprint, {}),
     "groups.schedule.groups_schedule": lambda: Call(
         taken(groups_schedule.groups_schedule), {"model": integers("groups"), "height": H, "width": W}
     ),
     "mlic.convert.convert": lambda: Call(mlic_convert.convert, {"model": mlic(), "images": [picture()]}),
-    "mlic.model.IntegerMLIC.stack": lambda: Call(integers(MLIC).stack, {"name": "hyper", "x": maps(3, 1, 2)}),
-    "mlic.model.IntegerMLIC.hyper_features": lambda: Call(
-        integers(MLIC).hyper_features, {"z": maps(3, 1, 2), "height": H, "width": W}
-    ),
     "mlic.model.IntegerMLIC.latent_input": lambda: Call(integers(MLIC).latent_input, {"index": 1, "latent": maps(4)}),
     "mlic.model.IntegerMLIC.channel": lambda: Call(integers(MLIC).channel, {"index": 1, "decoded": maps(4)}),
     "mlic.model.IntegerMLIC.early_context": lambda: Call(integers("mlic_early").early_context, {"current": maps(4)}),
@@ -770,7 +762,6 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "mlic.model.IntegerMLIC.from_arrays": lambda: Call(
         mlic_model.IntegerMLIC.from_arrays, {"arrays": dict(arrays_of(MLIC))}
     ),
-    "mlic.model.IntegerMLIC.fingerprint": lambda: Call(integers(MLIC).fingerprint, {}),
     "mlic.rate.float_bits": lambda: Call(
         mlic_rate.float_bits, {"network": mlic(), "model": integers(MLIC), "latents": as_coded(MLIC)[1]}
     ),
@@ -800,6 +791,9 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     ),
     "passes.hyper_size": lambda: Call(passes.hyper_size, {"height": H, "width": W}),
     "passes.hyper_pass": lambda: Call(taken(passes.hyper_pass), {"channels": 4, "height": H, "width": W}),
+    "passes.LatentModel.from_arrays": lambda: Call(
+        type(integers("jahp")).from_arrays, {"arrays": dict(arrays_of("jahp"))}
+    ),
     "passes.LatentModel.schedule": lambda: Call(taken(integers("jahp").schedule), {"height": H, "width": W}),
     "passes.LatentModel.to_arrays": lambda: Call(integers("jahp").to_arrays, {}),
     "passes.LatentModel.counts": lambda: Call(integers("jahp").counts, {"height": H, "width": W}),
@@ -819,6 +813,19 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     ),
     "scales.scale_levels": lambda: Call(scales.scale_levels, {}),
     "scales.scale_thresholds": lambda: Call(scales.scale_thresholds, {"levels": scales.scale_levels()}),
+    "stacked.StackedModel.stack": lambda: Call(integers("groups").stack, {"name": "hyper", "x": maps(3, 1, 2)}),
+    "stacked.StackedModel.stack (slices)": lambda: Call(integers(MLIC).stack, {"name": "hyper", "x": maps(3, 1, 2)}),
+    "stacked.StackedModel.hyper_features": lambda: Call(
+        integers("groups").hyper_features, {"z": maps(3, 1, 2), "height": H, "width": W}
+    ),
+    "stacked.StackedModel.channels_input": lambda: Call(
+        integers("groups").channels_input, {"first": 1, "latent": maps(5)}
+    ),
+    "stacked.StackedModel.stored": lambda: Call(integers("groups").stored, {}),
+    "stacked.StackedModel.fields_of": lambda: Call(
+        stacked.StackedModel.fields_of, {"arrays": dict(arrays_of("groups"))}
+    ),
+    "stacked.StackedModel.fingerprint": lambda: Call(integers("groups").fingerprint, {}),
     "variable.evaluate": lambda: Call(
         variable.evaluate, {"layers": variable_model().offsets, "inputs": [np.ones(4), np.ones(4)]}
     ),

@@ -182,7 +182,7 @@ def test_local_context_alone_equals_the_reference(isa):
         others = torch.arange(11)[:, None] % 2 == torch.arange(13) % 2
         assert torch.equal(torch.from_numpy(got.astype(np.int64))[:, others], want[:, others])
     for engine, index in ((model.engine, 3), (model_of("mlic").engine, 1), (model_of("context").engine, 0)):
-        with pytest.raises(ValueError, match="no such slice with local attention"):
+        with pytest.raises(ValueError, match="no such group with local attention"):
             engine.local_context(index, latent.numpy())
 
 
@@ -195,7 +195,7 @@ def test_attention_over_earlier_slices_alone_equals_the_reference(name, isa):
         got = model.engine.inter_context(2, decoded.numpy(), threads)[: len(want)]
         assert torch.equal(torch.from_numpy(got.astype(np.int64)), want)
     for index in (0, 3):
-        with pytest.raises(ValueError, match="no such slice"):
+        with pytest.raises(ValueError, match="no such group"):
             model.engine.inter_context(index, decoded.numpy())
     with pytest.raises(ValueError, match="12 bits"):
         model.engine.inter_context(2, decoded.numpy() * 2)
@@ -326,10 +326,10 @@ DAMAGE = {
         (put("y.thresholds", lambda a: a[::-1]), "must be in ascending order"),
         (put(f"{EARLY[0]}.0.geometry", None), r"parameters\.e\.0' reads an early context, which is missing"),
         (put(f"{EARLY[0]}.1.weight", None), r"early\.1\.weight' is missing"),
-        (put(f"{EARLY[0]}.2.geometry", None), "early' must have as many outputs as channel contexts"),
-        (put(f"{EARLY[0]}.0.geometry", lambda a: np.array([3, 1], np.int32)), "slice 0' must keep its size"),
+        (put(f"{EARLY[0]}.2.geometry", None), "early' must have 9 outputs"),
+        (put(f"{EARLY[0]}.0.geometry", lambda a: np.array([3, 1], np.int32)), "early' must keep its size"),
         (put(f"{EARLY[0]}.0.bias", lambda a: np.full_like(a, 2**31 - 1)), r"early\.0' can overflow"),
-        (put(f"{EARLY[1]}.0.geometry", None), r"parameters\.e\.0\.0' is missing"),
+        (put(f"{EARLY[1]}.0.geometry", None), r"parameters\.e\.0\.0\.geometry' is missing"),
         (put(f"{EARLY[1]}.0.weight", lambda a: a[:, :-1]), r"parameters\.e\.0\.0' must read 81 channels"),
         (put(f"{EARLY[1]}.3.geometry", None), r"parameters\.e\.0' must end with 2 x slice"),
     ],
@@ -417,7 +417,7 @@ def test_kinds_and_backends_are_named_or_refused():
     with pytest.raises(ValueError, match=r"kind must be wavefront, groups or slices, got 'raster'"):
         LatentEngine("raster", model.to_arrays())  # type: ignore[arg-type]
     for name in ("groups", "mlic"):
-        with pytest.raises(ValueError, match="only models of kind wavefront"):
+        with pytest.raises(ValueError, match="only models of kind wavefront vary"):
             model_of(name).engine.vary({}, model.z_tables, model.y_tables)
         with pytest.raises(BackendUnavailable, match="no kernels for models of kind"):
             _ = model_of(name).device_engine

@@ -16,7 +16,6 @@ import fastlic.ops
 # Public in their modules for other modules of fastlic, and no operations.
 HELPERS = {
     "backends": {"backends", "choose", "require_triton", "triton_lacks", "triton_package_lacks"},
-    "engine": {"native_zones"},
     "mixture": {"decode_reference"},
     "rans": {"as_indexes", "as_symbols"},
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 
 namespace fastlic::latents {
 namespace {
@@ -86,7 +87,7 @@ Model vary(const Model& base, const nn::Arrays& changes, std::shared_ptr<const C
   Model model = base;
   const nn::ArrayReader reader(changes);
   const bool contextual = model.wavefront.has_value();
-  require(contextual || model.hyper_blocks.empty(), "model", "has no such varieties");
+  if (!contextual && !model.hyper_blocks.empty()) throw std::invalid_argument("only models of kind wavefront vary");
   Stack& stack = contextual ? model.wavefront->parameters : model.hyper;
   const std::string head = (contextual ? "parameters." : "hyper.") + std::to_string(stack.size() - 1);
   const auto begins = [](const std::string& name, const std::string& with) { return name.rfind(with, 0) == 0; };

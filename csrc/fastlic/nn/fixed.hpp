@@ -1,4 +1,4 @@
-// Fixed-point numbers of the integer models, as fastlic/entropy/fixed.py defines them.
+// Fixed-point numbers of the integer models, as fastlic/integers/fixed.py defines them.
 #pragma once
 
 #include <cstddef>
