@@ -1,5 +1,6 @@
 # `make help` lists the targets. They use the active environment; PYTHON=... chooses another interpreter.
 PYTHON ?= python
+CPP = $(shell find csrc fuzz -name "*.cpp" -o -name "*.hpp")
 
 .DEFAULT_GOAL := help
 .PHONY: help install check lint format types test slow demo clean
@@ -15,10 +16,12 @@ check: lint types test ## all that CI asks: style, types, tests
 lint: ## formatting and lint rules, changing nothing
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
+	@clang-format --dry-run -Werror $(CPP)
 
 format: ## apply formatting and the safe fixes
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
+	@clang-format -i $(CPP)
 
 types: ## static types
 	$(PYTHON) -m mypy

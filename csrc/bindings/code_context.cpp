@@ -1,10 +1,9 @@
 // fastlic._native: codebook indexes under a context model. Images of a list are coded on several threads.
-#include "fastlic/codes/context.hpp"
-
 #include <memory>
 
 #include "array_refs.hpp"
 #include "arrays.hpp"
+#include "fastlic/codes/context.hpp"
 #include "fastlic/parallel.hpp"
 #include "registry.hpp"
 
@@ -54,9 +53,8 @@ void decode_many(const Context& context, const std::vector<py::buffer>& data, st
     codes.push_back(call.out(out[i], "out", i).data());
   }
   const auto unlocked = call.unlock();
-  parallel_for(data.size(), threads.count, [&](std::size_t i) {
-    context.decode(streams[i].data(), streams[i].size(), sizes[i], codes[i]);
-  });
+  parallel_for(data.size(), threads.count,
+               [&](std::size_t i) { context.decode(streams[i].data(), streams[i].size(), sizes[i], codes[i]); });
 }
 
 }  // namespace

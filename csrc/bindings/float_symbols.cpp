@@ -37,9 +37,8 @@ bool round(const Floats& inputs, const std::optional<Floats>& means, Int32s out)
 
 FASTLIC_BINDINGS(float_symbols) {
   py::class_<ScaleSearch, std::shared_ptr<ScaleSearch>>(module, "ScaleSearch")
-      .def(py::init([](const Floats& bounds, float least) {
-             return std::make_shared<ScaleSearch>(copied(bounds), least);
-           }),
+      .def(py::init(
+               [](const Floats& bounds, float least) { return std::make_shared<ScaleSearch>(copied(bounds), least); }),
            py::arg("bounds").noconvert(), py::arg("least"))
       .def("search", &search, py::arg("scales").noconvert(), py::arg("out").noconvert());
   module.def("round_differences", &round, py::arg("inputs").noconvert(), py::arg("means").noconvert(),

@@ -14,8 +14,8 @@
 
 #include "array_refs.hpp"
 #include "arrays.hpp"
-#include "fastlic/latents/engine.hpp"
 #include "fastlic/attention/attention.hpp"
+#include "fastlic/latents/engine.hpp"
 #include "fastlic/parallel.hpp"
 #include "registry.hpp"
 
@@ -40,8 +40,7 @@ std::shared_ptr<Engine> make(const std::string& kind, const py::dict& arrays, Ta
 }
 
 std::shared_ptr<Engine> vary(const Engine& base, const py::dict& changes, Tables z, Tables y) {
-  return std::make_shared<Engine>(
-      latents::vary(base.model(), ArrayRefs(changes).refs(), std::move(z), std::move(y)));
+  return std::make_shared<Engine>(latents::vary(base.model(), ArrayRefs(changes).refs(), std::move(z), std::move(y)));
 }
 
 // ---- what Python hands over and gets back
@@ -54,7 +53,8 @@ struct Maps {
   Maps(const Engine& engine, Size size)
       : z({size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()}),
         y({size.height, size.width, engine.model().latent_channels}) {
-    if (engine.model().residual) symbols.emplace(std::vector<std::size_t>{size.height, size.width, engine.model().latent_channels});
+    if (engine.model().residual)
+      symbols.emplace(std::vector<std::size_t>{size.height, size.width, engine.model().latent_channels});
   }
   Outputs outputs() { return {z.mutable_data(), y.mutable_data(), symbols ? symbols->mutable_data() : nullptr}; }
 };
@@ -81,7 +81,8 @@ struct Image {
       require_equal(static_cast<std::size_t>(z.shape(axis)), shape[axis], "z and its size by y");
     }
     if (rounding) {
-      require_equal(static_cast<std::size_t>(rounding->size()), engine.model().y_tables->rows(), "zones and rows of tables");
+      require_equal(static_cast<std::size_t>(rounding->size()), engine.model().y_tables->rows(),
+                    "zones and rows of tables");
       zones = copied(*rounding);
     }
     const auto z_data = call.in(z, "z", item), y_data = call.in(y, "y", item);
@@ -143,9 +144,8 @@ py::list decode_many(const Engine& engine, const std::vector<std::vector<py::buf
     engine.check_sizes(sections[i], size(i));  // before outputs of that size are reserved
     out.push_back(maps.emplace_back(engine, size(i)).outputs());
   }
-  for_images(call, streams.size(), threads, [&](std::size_t i, unsigned inner) {
-    engine.decode(sections[i], size(i), groups, out[i], inner);
-  });
+  for_images(call, streams.size(), threads,
+             [&](std::size_t i, unsigned inner) { engine.decode(sections[i], size(i), groups, out[i], inner); });
   py::list result;
   for (const Maps& own : maps) result.append(py::make_tuple(own.z, own.y, own.symbols));
   return result;
@@ -163,9 +163,8 @@ py::list analyse_many(const Engine& engine, const std::vector<Int32s>& y, Thread
     z.emplace_back(std::vector<std::size_t>{size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()});
     to.push_back(z.back().mutable_data());
   }
-  for_images(call, y.size(), threads, [&](std::size_t i, unsigned inner) {
-    engine.analyse(from[i], sizes[i], to[i], inner);
-  });
+  for_images(call, y.size(), threads,
+             [&](std::size_t i, unsigned inner) { engine.analyse(from[i], sizes[i], to[i], inner); });
   py::list result;
   for (const Int32s& map : z) result.append(map);
   return result;
@@ -263,7 +262,8 @@ FASTLIC_BINDINGS(latents) {
       .def_property_readonly("hyper_channels", [](const Engine& e) { return e.model().hyper_channels(); })
       .def_property_readonly("latent_channels", [](const Engine& e) { return e.model().latent_channels; })
       .def_property_readonly("sections", [](const Engine& e) { return e.model().sections(); })
-      .def_property_readonly("groups", [](const Engine& e) { return std::max<std::size_t>(e.model().groups.size(), 1); })
+      .def_property_readonly("groups",
+                             [](const Engine& e) { return std::max<std::size_t>(e.model().groups.size(), 1); })
       .def_property_readonly("least_width", [](const Engine& e) { return e.model().least_width; });
 }
 

@@ -75,7 +75,7 @@ class PyMixtureDecoder {
     require_equal(count, symbols.size(), "rows and out");
     const auto unlocked = call.unlock();
     if (count == 0) return;  // nothing says how many slots there could be
-  std::vector<std::int32_t> cdf(slots + 2);
+    std::vector<std::int32_t> cdf(slots + 2);
     for (std::size_t r = 0; r < count; ++r) {
       mixture_rows(in + r * slots, 1, slots, cdf.data());
       decoder_.decode(cdf.data(), 1, slots, &symbols[r]);

@@ -119,7 +119,8 @@ FASTLIC_BINDINGS(rans) {
   py::class_<CdfTables, std::shared_ptr<CdfTables>>(module, "CdfTables")
       .def(py::init([](const Array<std::int32_t>& cdf, const Array<std::int32_t>& lengths,
                        const Array<std::int32_t>& offsets, const Array<std::uint8_t>& shifts, unsigned precision) {
-             return std::make_shared<CdfTables>(copied(cdf), copied(lengths), copied(offsets), copied(shifts), precision);
+             return std::make_shared<CdfTables>(copied(cdf), copied(lengths), copied(offsets), copied(shifts),
+                                                precision);
            }),
            py::arg("cdf").noconvert(), py::arg("lengths").noconvert(), py::arg("offsets").noconvert(),
            py::arg("shifts").noconvert(), py::arg("precision"))
@@ -135,7 +136,8 @@ FASTLIC_BINDINGS(rans) {
   bind_many<std::int32_t>(module);
 
   py::class_<PyRansDecoder>(module, "RansDecoder")
-      .def(py::init<const py::buffer&, std::shared_ptr<const CdfTables>>(), py::arg("data"), py::arg("tables").none(false))
+      .def(py::init<const py::buffer&, std::shared_ptr<const CdfTables>>(), py::arg("data"),
+           py::arg("tables").none(false))
       .def("decode", &PyRansDecoder::decode<std::int16_t>, py::arg("indexes").noconvert(), py::arg("out").noconvert())
       .def("decode", &PyRansDecoder::decode<std::int32_t>, py::arg("indexes").noconvert(), py::arg("out").noconvert())
       .def("finish", &PyRansDecoder::finish)

@@ -18,7 +18,8 @@ namespace {
 // Read, checked and used at once: others may change indexes under our hands.
 std::size_t checked(const std::uint8_t* index, std::size_t rows) {
   const std::size_t row = load_once(index);
-  if (row >= rows) [[unlikely]] refuse_index(row, rows);
+  if (row >= rows) [[unlikely]]
+    refuse_index(row, rows);
   return row;
 }
 

@@ -27,8 +27,8 @@ class CategoricalTables {
   std::size_t rows() const noexcept { return rows_.size(); }
   unsigned precision() const noexcept { return precision_; }
 
-  // std::invalid_argument for an index that names no row, or a symbol that is not in its row; CorruptStream for bytes that
-  // do not hold exactly `count` symbols.
+  // std::invalid_argument for an index that names no row, or a symbol that is not in its row; CorruptStream for bytes
+  // that do not hold exactly `count` symbols.
   std::vector<std::uint8_t> encode(const std::int32_t* symbols, const std::uint8_t* indexes, std::size_t count) const;
   void decode(const std::uint8_t* data, std::size_t size, const std::uint8_t* indexes, std::int32_t* out,
               std::size_t count) const;

@@ -66,8 +66,8 @@ class CdfTables {
   const std::uint32_t* encode_words() const noexcept { return encode_.data(); }  // [rows][256], column: u8(t - base)
   const std::uint16_t* costs() const noexcept { return costs_.data(); }          // same shape; bits in 1/256
 
-  // Copies indexes, which others may change, and returns the largest of the copy; std::invalid_argument if that names no
-  // row. From then on only the copy is read.
+  // Copies indexes, which others may change, and returns the largest of the copy; std::invalid_argument if that names
+  // no row. From then on only the copy is read.
   unsigned take_indexes(const std::uint8_t* from, std::size_t count, std::uint8_t* to) const;
   [[noreturn, gnu::cold]] void refuse_index(unsigned index) const;
 

@@ -29,7 +29,8 @@ constexpr unsigned kMaxNibbles = 9;
 template <typename Index>
 const CompressAiTables::Row& row_of(const Index* index, std::span<const CompressAiTables::Row> rows) {
   const Index row = load_once(index);
-  if (static_cast<std::uint32_t>(row) >= rows.size()) [[unlikely]] refuse_index(row, rows.size());
+  if (static_cast<std::uint32_t>(row) >= rows.size()) [[unlikely]]
+    refuse_index(row, rows.size());
   return rows[static_cast<std::size_t>(row)];
 }
 
@@ -204,7 +205,7 @@ std::int32_t decode_symbol(Rans64Decoder& in, const CompressAiTables& tables, st
   } else {
     constexpr unsigned kPointBits = kPrecision - CompressAiTables::kBucketBits;
     const CompressAiTables::Bucket& bucket =
-tables.buckets()[index << CompressAiTables::kBucketBits | code >> kPointBits];
+        tables.buckets()[index << CompressAiTables::kBucketBits | code >> kPointBits];
     slot = bucket.slot;
     within = code - bucket.start;
     frequency = bucket.frequency;

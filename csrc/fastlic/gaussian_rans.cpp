@@ -7,8 +7,8 @@
 #include "fastlic/bit_marks.hpp"
 #include "fastlic/cdf_tables.hpp"
 #include "fastlic/errors.hpp"
-#include "fastlic/isa.hpp"
 #include "fastlic/gaussian_kernels.hpp"
+#include "fastlic/isa.hpp"
 
 namespace fastlic {
 namespace {
@@ -110,7 +110,7 @@ void gaussian_decode(const std::uint8_t* data, std::size_t size, const float* me
       // A run may start in mid-block, but always at lane 0; with fewer than 8 lanes, the scalar loop takes the bit
       // offset.
       return GaussianDecodeJob{reader.states.data(), reader.lanes,    reader.next, reader.limit,
-                                     escapes.bytes(),      shifted.bytes(), at};
+                               escapes.bytes(),      shifted.bytes(), at};
     };
     reader.run(
         begin, block,

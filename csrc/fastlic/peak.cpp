@@ -19,6 +19,7 @@ constexpr int kSums = 12;       // five cycles of latency on two ports need ten
 constexpr int kSteps = 20'000;  // some 0.1 ms: short enough to be undisturbed now and then
 constexpr int kRounds = 50;
 
+// clang-format off: macros that make functions are no statements to it.
 // A function that adds kSteps products of x and w to each of the sums. The empty assembly keeps what it names in a
 // register and the compiler from knowing it, so that no product is taken out of the loop.
 #define FASTLIC_PRODUCTS(name, Sum, no_sum, Factor, no_factor, dot) \
@@ -53,8 +54,9 @@ constexpr int kRounds = 50;
 inline int32x4_t no_sum() { return vdupq_n_s32(0); }
 FASTLIC_PRODUCTS(neon, int32x4_t, no_sum, int16x8_t, vdupq_n_s16, vmlal_high_s16)
 #endif
+    // clang-format on
 
-void loads() {
+    void loads() {
   static volatile std::uint32_t place[16] = {};
   for (int i = 0; i < kSteps; ++i) {
 #pragma GCC unroll 16
@@ -80,18 +82,13 @@ double peak_products() {
   const auto of = [](void (*run)(), int products) { return rate(run) * kSteps * kSums * products; };
   switch (active_isa()) {
 #if defined(__x86_64__)
-    case Isa::avx2:
-      return of(avx2, 16);
-    case Isa::avx512:
-      return of(avx512, 32);
-    case Isa::avx512vnni:
-      return of(avx512vnni, 32);
+    case Isa::avx2: return of(avx2, 16);
+    case Isa::avx512: return of(avx512, 32);
+    case Isa::avx512vnni: return of(avx512vnni, 32);
 #elif defined(__aarch64__)
-    case Isa::neon:
-      return of(neon, 4);
+    case Isa::neon: return of(neon, 4);
 #endif
-    default:
-      return 0;
+    default: return 0;
   }
 }
 

@@ -96,7 +96,7 @@ class Encoder {
     out_.words.reserve(2 * size + LaneWriter::kSlack);
     Marks escapes{};
     EncodeJob job{out_.states.data(),  out_.lanes,        tables_.encode_words(),
-                        tables_.precision(), out_.words.next(), escapes.bytes()};
+                  tables_.precision(), out_.words.next(), escapes.bytes()};
     const std::size_t groups = size / out_.lanes;
     for (std::size_t i = size; i-- > groups * out_.lanes;) {
       const std::uint32_t packed = job.words[std::size_t{indexes[i]} << 8 | static_cast<std::uint8_t>(values_[i])];
@@ -123,7 +123,8 @@ class Encoder {
   std::size_t count_;
   const CdfTables& tables_;
   LaneWriter out_;
-  alignas(64) std::array<std::uint8_t, kBlock> rows_;  // the block's indexes, checked; others may change under our hands
+  alignas(
+      64) std::array<std::uint8_t, kBlock> rows_;  // the block's indexes, checked; others may change under our hands
   alignas(64) std::array<std::int8_t, kBlock> values_;
 };
 

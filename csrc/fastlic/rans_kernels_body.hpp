@@ -174,8 +174,8 @@ template <typename Symbol>
 
 constexpr LaneKernels<RansKernels> kRans = {{decode_groups<std::int16_t>, decode_groups<std::int32_t>, encode_groups},
                                             v::kLanes};
-constexpr BlockKernels kBlocks = {narrow<std::int16_t>, narrow<std::int32_t>, copy_indexes,
-                                  mark_rows,            mark_escapes16,       mark_escapes32};
+constexpr BlockKernels kBlocks = {narrow<std::int16_t>, narrow<std::int32_t>, copy_indexes, mark_rows,
+                                  mark_escapes16,       mark_escapes32};
 
 }  // namespace FASTLIC_SET
 }  // namespace

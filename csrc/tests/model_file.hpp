@@ -38,9 +38,9 @@ struct ModelFile {
 
   std::shared_ptr<const CdfTables> tables(const std::string& name) const {
     const nn::ArrayReader reader(arrays);
-    return std::make_shared<const CdfTables>(
-        reader.int32s(name + ".cdf"), reader.int32s(name + ".lengths"), reader.int32s(name + ".offsets"),
-        reader.uint8s(name + ".shifts"), static_cast<unsigned>(reader.int32s(name + ".precision")[0]));
+    return std::make_shared<const CdfTables>(reader.int32s(name + ".cdf"), reader.int32s(name + ".lengths"),
+                                             reader.int32s(name + ".offsets"), reader.uint8s(name + ".shifts"),
+                                             static_cast<unsigned>(reader.int32s(name + ".precision")[0]));
   }
 
   nn::Arrays arrays;

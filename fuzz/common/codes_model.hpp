@@ -56,8 +56,7 @@ class CodesArrays {
 
   void layer(const std::string& name, std::size_t outputs, std::size_t inputs, int bits, int shift) {
     const auto all = [](int value) { return [value](std::size_t) { return value; }; };
-    numbers<std::int8_t>(name + ".weight", nn::Type::int8, {outputs, inputs},
-                         [this](std::size_t) { return byte(); });
+    numbers<std::int8_t>(name + ".weight", nn::Type::int8, {outputs, inputs}, [this](std::size_t) { return byte(); });
     numbers<std::int32_t>(name + ".bias", nn::Type::int32, {outputs}, [this](std::size_t) { return 50 * byte(); });
     numbers<std::int32_t>(name + ".requantise.multiplier", nn::Type::int32, {outputs}, all(3));
     numbers<std::int32_t>(name + ".requantise.negative", nn::Type::int32, {outputs}, all(bits > 12 ? 3 : 0));

@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "fastlic/latents/engine.hpp"
 #include "fastlic/errors.hpp"
+#include "fastlic/latents/engine.hpp"
 #include "harness.hpp"
 
 namespace fastlic::fuzz {
@@ -84,7 +84,7 @@ inline EngineArrays engine_arrays(bool contextual) {
   }
   model.i32("y.thresholds", {150, 400, 3000});
   // Rows: two slots; narrow; wide; wide with raw bits.
-  const std::vector<std::int32_t> cdf = {0, 4095, 4096, 0,    300,  3700, 4000, 4096, 0,   700,
+  const std::vector<std::int32_t> cdf = {0,    4095, 4096, 0,    300,  3700, 4000, 4096, 0,    700,
                                          1400, 2700, 3300, 4000, 4096, 0,    1300, 2700, 4090, 4096};
   const std::vector<std::int32_t> lengths = {3, 5, 7, 5}, offsets = {0, -1, -2, -1};
   const std::vector<std::uint8_t> shifts = {0, 0, 0, 5};

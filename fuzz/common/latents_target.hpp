@@ -1,6 +1,6 @@
-// Sections of a whole image, decoded by one of several engines: errors or bounded latents, the same on every instruction
-// set. Half of the inputs are the sections' bytes; the other half are latents, which are encoded, must come back, and are
-// then decoded once more with a few bytes damaged (random bytes alone hardly ever get far).
+// Sections of a whole image, decoded by one of several engines: errors or bounded latents, the same on every
+// instruction set. Half of the inputs are the sections' bytes; the other half are latents, which are encoded, must come
+// back, and are then decoded once more with a few bytes damaged (random bytes alone hardly ever get far).
 #pragma once
 
 #include <span>

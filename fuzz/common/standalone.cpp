@@ -39,8 +39,12 @@ Bytes mutate(Bytes bytes, const std::vector<Bytes>& corpus, Random& random) {
       case 1:
         if (!bytes.empty()) bytes[at] = static_cast<std::uint8_t>(random());
         break;
-      case 2: bytes.resize(at); break;
-      case 3: bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(at), static_cast<std::uint8_t>(random())); break;
+      case 2:
+        bytes.resize(at);
+        break;
+      case 3:
+        bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(at), static_cast<std::uint8_t>(random()));
+        break;
       case 4: {
         const Bytes& other = corpus[random.below(corpus.size())];
         const std::size_t from = random.below(other.size());

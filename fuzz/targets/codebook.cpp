@@ -46,9 +46,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::vector<float> words = floats(input, m * k * d, coarse), x = floats(input, n * m * d, coarse);
   const auto signed_of = [](std::size_t value) { return static_cast<std::ptrdiff_t>(value); };
   // Channels last, or rows last.
-  const codebook::Codebooks::Strides strides =
-      (kind & 128) == 0 ? codebook::Codebooks::Strides{signed_of(m * d), signed_of(d), 1}
-                        : codebook::Codebooks::Strides{1, signed_of(d * n), signed_of(n)};
+  const codebook::Codebooks::Strides strides = (kind & 128) == 0
+                                                   ? codebook::Codebooks::Strides{signed_of(m * d), signed_of(d), 1}
+                                                   : codebook::Codebooks::Strides{1, signed_of(d * n), signed_of(n)};
   const auto search = [&]() -> std::vector<std::int64_t> {
     std::vector<std::int64_t> out(n * m, -1);
     try {

@@ -42,8 +42,8 @@ std::vector<std::int32_t> decoded_together(const std::vector<std::uint8_t>& stre
 bool refused(const std::vector<std::int32_t>& indexes) {
   using namespace fastlic;
   const std::vector<std::int32_t> symbols(indexes.size());
-  const auto stream = compressai_encode(symbols.data(), std::vector<std::uint8_t>(indexes.size()).data(),
-                                        indexes.size(), tables());
+  const auto stream =
+      compressai_encode(symbols.data(), std::vector<std::uint8_t>(indexes.size()).data(), indexes.size(), tables());
   std::vector<std::int32_t> out(indexes.size());
   int count = 0;
   try {

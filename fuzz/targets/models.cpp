@@ -15,9 +15,9 @@
 namespace {
 
 using namespace fastlic;
+using latents::Size;
 using nn::ArrayRef;
 using nn::Arrays;
-using latents::Size;
 using nn::Type;
 
 std::size_t bytes_of(Type type) { return type == Type::int32 ? 4 : 1; }
@@ -57,8 +57,12 @@ class Hostile {
     changed_.push_back(name);
     ArrayRef array = found->second;
     switch (kind % 8) {
-      case 0: arrays.erase(found); return;
-      case 1: set(name, array, array.shape, static_cast<Type>(where % 3)); return;
+      case 0:
+        arrays.erase(found);
+        return;
+      case 1:
+        set(name, array, array.shape, static_cast<Type>(where % 3));
+        return;
       case 2: {  // another extent
         if (array.shape.empty()) return;
         auto shape = array.shape;
@@ -68,8 +72,10 @@ class Hostile {
       }
       case 3: {  // another rank
         auto shape = array.shape;
-        if (where % 2 == 0 && !shape.empty()) shape.pop_back();
-        else shape.push_back(extent(value));
+        if (where % 2 == 0 && !shape.empty())
+          shape.pop_back();
+        else
+          shape.push_back(extent(value));
         set(name, array, shape, array.type);
         return;
       }

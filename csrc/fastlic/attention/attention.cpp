@@ -198,16 +198,16 @@ void attend_softmax(const Attention& net, const Source& q, const Source& k, cons
         std::fill(row + keys, row + columns, kLeftOut);
         if (masked || columns != keys) highest = *std::max_element(row, row + keys);
         for (std::size_t first_key = 0; first_key < columns; first_key += kSoftened) {
-          totals[i] += tools.own.soften(row + first_key, std::min(kSoftened, columns - first_key), highest, tools.tables,
-                                        &weights[i * runs * kRun + first_key]);
+          totals[i] += tools.own.soften(row + first_key, std::min(kSoftened, columns - first_key), highest,
+                                        tools.tables, &weights[i * runs * kRun + first_key]);
         }
       }
       for (std::size_t run = 0; run < runs; ++run) {
         // A run of the packed values is not contiguous over panels; each panel's piece is.
         for (std::size_t panel = 0; panel < value_columns; panel += kPanel) {
           tools.kernels.multiply_wide({&weights[run * kRun], runs * kRun, count,
-                                      &values_matrix.data[values_matrix.offset(run * kRun, panel)], kRun, kPanel, start,
-                                      sums.data()});
+                                       &values_matrix.data[values_matrix.offset(run * kRun, panel)], kRun, kPanel,
+                                       start, sums.data()});
           for (std::size_t i = 0; i < count; ++i) {
             for (std::size_t d = panel; d < std::min(dims, panel + kPanel); ++d) {
               means[i * dims + d] += sums[i * kPanel + d - panel];
@@ -219,8 +219,7 @@ void attend_softmax(const Attention& net, const Source& q, const Source& k, cons
         // Heads share a row: each writes its own channels of the means, requantised once all are there.
         std::int16_t* to_row = out.at(to[begin + i]) + first;
         for (std::size_t d = 0; d < dims; ++d) {
-          const std::int64_t mean =
-              floor_divide(means[i * dims + d] * (2 << kValueBits) + totals[i], 2 * totals[i]);
+          const std::int64_t mean = floor_divide(means[i * dims + d] * (2 << kValueBits) + totals[i], 2 * totals[i]);
           const Requantiser& r = net.attended;
           const std::int64_t scaled =
               (mean * (mean >= 0 ? r.multiplier[first + d] : r.negative[first + d]) + r.rounding[first + d]) >>
@@ -352,8 +351,8 @@ void local_context(const LocalAttention& net, const Latents& latent, const Targe
       // Channels leave the heads one after the other; what a head writes behind its own, the next one overwrites.
       for (std::size_t head = 0; head < kLocalHeads; ++head) {
         const std::size_t own = head * 3 * stride;
-        Window window{{}, common.data() + own, dims, stride, &net.bias[head * kTokens * kPanel], anchors,
-                      score_of(net.score, head), block};
+        Window window{{},      common.data() + own,       dims, stride, &net.bias[head * kTokens * kPanel],
+                      anchors, score_of(net.score, head), block};
         for (std::size_t t = 0; t < kTokens; ++t) window.tokens[t] = tokens[t] + own;
         tools.own.window(window, tools.tables, &attended[head * dims]);
       }

@@ -1,10 +1,10 @@
 // Global and local attention.
 #pragma once
 
-#include "fastlic/latents/colour.hpp"
-#include "fastlic/nn/convolve.hpp"
 #include "fastlic/attention/kernels.hpp"
 #include "fastlic/attention/model.hpp"
+#include "fastlic/latents/colour.hpp"
+#include "fastlic/nn/convolve.hpp"
 
 namespace fastlic::attention {
 

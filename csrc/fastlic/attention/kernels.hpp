@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "fastlic/isa.hpp"
 #include "fastlic/attention/model.hpp"
+#include "fastlic/isa.hpp"
 
 namespace fastlic::attention {
 

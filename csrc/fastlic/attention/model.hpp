@@ -10,22 +10,22 @@
 namespace fastlic::attention {
 
 using nn::Buffer;
-using nn::kPanel;
-using nn::padded;
-using nn::Requantiser;
 using nn::Depthwise;
 using nn::kActivation;
+using nn::kPanel;
 using nn::Layer;
+using nn::padded;
+using nn::Requantiser;
 using nn::TailLines;
 
-constexpr std::int32_t kScore = 32767;          // 16 bits: scores, sums of two activations
-constexpr std::int32_t kWeight = 32767;         // largest softmax weight
-constexpr unsigned kValueBits = 8;              // of weighted means below the values' unit
+constexpr std::int32_t kScore = 32767;   // 16 bits: scores, sums of two activations
+constexpr std::int32_t kWeight = 32767;  // largest softmax weight
+constexpr unsigned kValueBits = 8;       // of weighted means below the values' unit
 constexpr unsigned kReciprocalBits = 40;
 constexpr std::size_t kReciprocalTokens = 64;
 constexpr std::size_t kMaxLocalDims = 64;  // of one head of local context
 constexpr std::size_t kWindow = 5, kTokens = kWindow * kWindow, kLocalHeads = 2, kIntraHeads = 2;
-constexpr std::size_t kLocalReach = 2;          // keys that softmax attention leaves to local context
+constexpr std::size_t kLocalReach = 2;  // keys that softmax attention leaves to local context
 constexpr std::size_t kTanhEntries = 4096;
 // Residual prediction is added to a latent after it was clipped, by at most an int8: |y| <= kLatentLimit + this.
 constexpr std::int32_t kResidueLimit = 128;

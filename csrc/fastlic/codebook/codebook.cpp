@@ -16,9 +16,9 @@
 namespace fastlic::codebook {
 namespace {
 
-constexpr double kUnit = 0x1p-24;         // relative error of one float operation
-constexpr double kDoubleUnit = 0x1p-53;   // and of one in double
-constexpr double kHuge = 1e37;            // scores above could overflow: such rows are compared exactly throughout
+constexpr double kUnit = 0x1p-24;        // relative error of one float operation
+constexpr double kDoubleUnit = 0x1p-53;  // and of one in double
+constexpr double kHuge = 1e37;           // scores above could overflow: such rows are compared exactly throughout
 constexpr std::size_t kMaxChannels = 65536;
 constexpr std::size_t kMaxByteChannels = 4096;  // sums of products of bytes stay far inside int32
 constexpr std::size_t kBlockBytes = 256 << 10;  // packed words that are scanned while they stay in the L2 cache
@@ -303,13 +303,13 @@ void Codebooks::search(const Task& task, const std::uint32_t* which, std::size_t
     const std::size_t count = std::min(block, panels_ - begin), word = begin * scan.words;
     for (std::size_t t = 0; t < tiles; ++t) {
       const std::size_t row = t * scan.rows;
-      scan.scan({&values[row * depth], depth,
-                 scan.bytes ? static_cast<const void*>(&packed.bytes[begin * panel_floats * 4])
-                            : static_cast<const void*>(&packed.panels[begin * panel_floats]),
-                 &packed.half[word],
-                 scan.bytes ? static_cast<const void*>(&packed.offset[word])
-                            : static_cast<const void*>(&packed.half[word]),
-                 scan.bytes ? &scale[row] : nullptr, static_cast<std::uint32_t>(word), count, &found[row], &bars[row]});
+      scan.scan(
+          {&values[row * depth], depth,
+           scan.bytes ? static_cast<const void*>(&packed.bytes[begin * panel_floats * 4])
+                      : static_cast<const void*>(&packed.panels[begin * panel_floats]),
+           &packed.half[word],
+           scan.bytes ? static_cast<const void*>(&packed.offset[word]) : static_cast<const void*>(&packed.half[word]),
+           scan.bytes ? &scale[row] : nullptr, static_cast<std::uint32_t>(word), count, &found[row], &bars[row]});
     }
   }
 

@@ -13,8 +13,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "fastlic/nn/memory.hpp"
 #include "fastlic/isa.hpp"
+#include "fastlic/nn/memory.hpp"
 
 namespace fastlic::codebook {
 

@@ -31,14 +31,14 @@ struct Row {
 
 // Tile of rows against consecutive panels of words.
 struct Scan {
-  const void* tile;            // float kernels: float [channel][row]; byte kernels: 4 bytes [channel / 4][row]
-  std::size_t depth;           // channels, or groups of four
-  const void* panels;          // the first panel
-  const float* half;           // of its first word
-  const void* start;           // what its sums begin with: `half`, or integers of byte kernels
-  const float* scale;          // byte kernels: [row], what one unit of the integer product is worth
-  std::uint32_t first;         // index of its first word
-  std::size_t count;           // panels
+  const void* tile;     // float kernels: float [channel][row]; byte kernels: 4 bytes [channel / 4][row]
+  std::size_t depth;    // channels, or groups of four
+  const void* panels;   // the first panel
+  const float* half;    // of its first word
+  const void* start;    // what its sums begin with: `half`, or integers of byte kernels
+  const float* scale;   // byte kernels: [row], what one unit of the integer product is worth
+  std::uint32_t first;  // index of its first word
+  std::size_t count;    // panels
   Row* rows;
   float* bars;  // [row], the value of keep() so far
 };

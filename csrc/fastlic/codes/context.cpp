@@ -6,8 +6,8 @@
 #include <string>
 
 #include "fastlic/codes/kernels.hpp"
-#include "fastlic/nn/kernels.hpp"
 #include "fastlic/load_once.hpp"
+#include "fastlic/nn/kernels.hpp"
 #include "fastlic/rans64.hpp"
 
 namespace fastlic::codes {
@@ -24,7 +24,10 @@ struct Interval {
 class Shares {
  public:
   Shares(const Model& model, const Kernels& kernels)
-      : model_(model), kernels_(kernels), weights_(padded(model.words)), shares_(weights_.size()),
+      : model_(model),
+        kernels_(kernels),
+        weights_(padded(model.words)),
+        shares_(weights_.size()),
         sums_(weights_.size() / kPanel) {}
 
   // logits: [padded words]. A word's frequency is 1 + its share.
@@ -74,7 +77,10 @@ class Shares {
 class Networks {
  public:
   Networks(const Model& model, const std::int32_t* codes, Size size)
-      : model_(model), codes_(codes), size_(size), engine_(nn::kernels(active_isa())),
+      : model_(model),
+        codes_(codes),
+        size_(size),
+        engine_(nn::kernels(active_isa())),
         own_stride_(model.groups * model.depth) {
     const std::size_t own = model.groups * model.depth;
     above_stride_ = model.above.size() * own + 1;  // depths are rounded up to even ones
@@ -188,7 +194,7 @@ void for_intervals(const Model& model, const std::int32_t* codes, Size size, con
   for (std::size_t i = 0; i < model.groups * plane; ++i) checked(i);
   Networks networks(model, codes, size);
   Shares shares(model, kernels(active_isa()));
-  for (std::size_t first = 0; first < plane; ) {
+  for (std::size_t first = 0; first < plane;) {
     const std::size_t row = first / size.width, column = first % size.width;
     const std::size_t count = std::min(kBatch, size.width - column);
     networks.look_above(row, column, count);

@@ -40,8 +40,8 @@ struct Raw {
     const ArrayRef& array = arrays.get(name + ".weight", Type::int8, 2);
     outputs = array.shape[0];
     if (outputs == 0 || array.shape[1] != inputs) {
-      refuse(name + ".weight", "has shape " + nn::shape_text(array.shape) + ", expected [any, " +
-                                   std::to_string(inputs) + "]");
+      refuse(name + ".weight",
+             "has shape " + nn::shape_text(array.shape) + ", expected [any, " + std::to_string(inputs) + "]");
     }
     weight = static_cast<const std::int8_t*>(array.data);
     bias = arrays.int32s(name + ".bias");
@@ -56,8 +56,7 @@ struct Raw {
   std::int8_t at(std::size_t output, std::size_t input) const { return weight[output * inputs + input]; }
 };
 
-Dense dense(const ArrayReader& arrays, const std::string& name, std::size_t inputs, std::int32_t limit,
-            unsigned bits) {
+Dense dense(const ArrayReader& arrays, const std::string& name, std::size_t inputs, std::int32_t limit, unsigned bits) {
   const Raw raw(arrays, name, inputs, limit);
   require_range(raw.outputs, 1, std::max(kMaxWords, kMaxWidth), name + ".weight", "outputs");
   Dense out{PackedMatrix(inputs, raw.outputs), Buffer<std::int32_t>(padded(raw.outputs)),

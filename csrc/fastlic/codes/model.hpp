@@ -26,8 +26,8 @@ constexpr unsigned kActivationBits = 12;  // of hidden layers
 constexpr unsigned kMaxLogitBits = 21;
 constexpr unsigned kLogitFraction = 8;  // logits count 2^-8 bits
 constexpr unsigned kMaxPrecision = 24;
-constexpr unsigned kWeightBits = 20;    // the likeliest word weighs 2^20,
-constexpr unsigned kProductBits = 52;   // and products of weights with the rate are at most 2^52
+constexpr unsigned kWeightBits = 20;         // the likeliest word weighs 2^20,
+constexpr unsigned kProductBits = 52;        // and products of weights with the rate are at most 2^52
 constexpr std::int32_t kNever = -(1 << 26);  // logit of what is no word: it weighs nothing
 
 struct Dense {
@@ -49,8 +49,8 @@ struct Model {
   explicit Model(const nn::Arrays& arrays);
 
   std::size_t groups, words, depth;
-  unsigned precision;                // frequencies sum to 2^precision
-  std::vector<Offset> above, beside;  // positions that are looked at: in earlier rows, and in the same one
+  unsigned precision;                   // frequencies sum to 2^precision
+  std::vector<Offset> above, beside;    // positions that are looked at: in earlier rows, and in the same one
   std::vector<std::int8_t> embeddings;  // [groups][words + 1][depth]
   std::size_t width;                    // padded, of the first layers
   PackedMatrix of_above;                // [words of earlier rows][groups * width]

@@ -107,7 +107,9 @@ void run(const Model& model, Size size, SymbolSource& source, const Outputs& out
   model.wavefront ? run_wavefront(run, x.source()) : run_board(run, x.source());
 }
 
-attention::Tools tools_for(const Model& model, Team& team) { return attention::tools_for(active_isa(), model.tables, team); }
+attention::Tools tools_for(const Model& model, Team& team) {
+  return attention::tools_for(active_isa(), model.tables, team);
+}
 
 }  // namespace
 
@@ -168,8 +170,7 @@ std::vector<Bytes> Engine::encode(const Target& target, Size size, const Outputs
   check_and_round(target, size, out.z);
   EncoderSource source(target, size.positions(), model_.latent_channels, tools.kernels);
   run(model_, size, source, out, tools);
-  std::vector<Bytes> sections{
-      encode_hyper(out.z, size.hyper_positions(), model_.hyper_channels(), *model_.z_tables)};
+  std::vector<Bytes> sections{encode_hyper(out.z, size.hyper_positions(), model_.hyper_channels(), *model_.z_tables)};
   source.finish(*model_.y_tables, team, sections);
   return sections;
 }

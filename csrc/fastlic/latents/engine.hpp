@@ -23,8 +23,8 @@ struct Size {
 };
 
 // What is to be coded: latents z and y in units of 2^-6, within +-kLatentLimit, and how y is rounded.
-// zones: [rows of y's table], 0 to kOffsetLimit, by how much differences from the mean are taken to be smaller than they
-// are before they are rounded; null rounds to the nearest. Decoders need not know.
+// zones: [rows of y's table], 0 to kOffsetLimit, by how much differences from the mean are taken to be smaller than
+// they are before they are rounded; null rounds to the nearest. Decoders need not know.
 struct Target {
   const std::int32_t *z, *y;
   const std::int32_t* zones = nullptr;

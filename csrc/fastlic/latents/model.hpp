@@ -9,9 +9,9 @@
 #include <variant>
 #include <vector>
 
+#include "fastlic/attention/model.hpp"
 #include "fastlic/cdf_tables.hpp"
 #include "fastlic/latents/colour.hpp"
-#include "fastlic/attention/model.hpp"
 #include "fastlic/nn/layer.hpp"
 #include "fastlic/nn/reader.hpp"
 
@@ -31,9 +31,9 @@ constexpr std::size_t kMaxGroups = 64;
 // A masked 5x5 context, and parameter layers behind it and the hyperprior: one position after the other, or all of one
 // wavefront together. Arithmetic and array names: fastlic/entropy/model.py.
 struct Wavefront {
-  Layer context;     // a matrix [12 * padded M][outputs]
-  Layer share;       // the first parameter layer over the hyperprior's 2M features, with its bias
-  Stack parameters;  // the first one over the context's outputs only
+  Layer context;                    // a matrix [12 * padded M][outputs]
+  Layer share;                      // the first parameter layer over the hyperprior's 2M features, with its bias
+  Stack parameters;                 // the first one over the context's outputs only
   std::vector<std::int64_t> reach;  // largest magnitude of the context's sums of products
 };
 
@@ -45,7 +45,8 @@ struct Wavefront {
 struct Context {
   Stack stack;
   std::size_t from, to;
-  // Blocks that do not lie side by side: they are copied together before the stack reads them. Empty: it reads at `from`.
+  // Blocks that do not lie side by side: they are copied together before the stack reads them. Empty: it reads at
+  // `from`.
   struct Piece {
     std::size_t offset, size;
   };
@@ -113,7 +114,7 @@ struct Model {
   Buffer<std::int32_t> offsets;  // [rows of y's table]: how far symbols but 0 lie from their middle; or empty
   attention::Tables tables;
   bool residual = false;  // whether residual prediction stands between the symbols of y and y
-  bool linear = false;  // attention whose cost grows with the map, not with its square
+  bool linear = false;    // attention whose cost grows with the map, not with its square
   std::size_t latent_channels = 0;
 
   std::optional<Wavefront> wavefront;

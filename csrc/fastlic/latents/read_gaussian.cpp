@@ -29,11 +29,10 @@ Wavefront read_wavefront(const Reader& read, Model& model) {
   const std::size_t outputs = out.context.outputs;
   const std::int32_t limit = std::max(model.hyper.back().limit(), out.context.limit());
   out.share = read.dense("parameters.0", {Block(2 * m), Block::absent(outputs)}, kMaxWideBits, limit);
-  out.parameters = read.dense_stack("parameters", {Block::absent(2 * m), Block(outputs)},
-                                    {kMaxActivationBits, kMaxWideBits, limit});
+  out.parameters =
+      read.dense_stack("parameters", {Block::absent(2 * m), Block(outputs)}, {kMaxActivationBits, kMaxWideBits, limit});
   require(out.parameters.back().outputs == 2 * m, "parameters",
-          "must end with " + std::to_string(2 * m) + " channels, got " +
-              std::to_string(out.parameters.back().outputs));
+          "must end with " + std::to_string(2 * m) + " channels, got " + std::to_string(out.parameters.back().outputs));
   return out;
 }
 

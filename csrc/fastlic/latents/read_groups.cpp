@@ -21,8 +21,8 @@ using nn::require;
 
 // What one group reads beside its own block.
 struct Networks {
-  std::size_t parity;  // of anchors, or 2 for no checkerboard
-  Stack channel;       // empty for the first group
+  std::size_t parity;              // of anchors, or 2 for no checkerboard
+  Stack channel;                   // empty for the first group
   std::vector<std::size_t> reads;  // groups that the channel context reads
   Layer context;                   // boards only
   Stack parameters, informed;      // of anchors or all positions, and of the positions that know the context

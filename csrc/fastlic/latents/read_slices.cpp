@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "fastlic/latents/model.hpp"
 #include "fastlic/attention/attention.hpp"
+#include "fastlic/latents/model.hpp"
 
 namespace fastlic::latents {
 namespace {
@@ -41,7 +41,8 @@ struct Blocks {
   std::size_t of(std::size_t i) const noexcept { return slices + i * slice; }
 };
 
-Projection read_projection(const Reader& read, const std::string& name, const Inputs& inputs, std::size_t channels, unsigned bits) {
+Projection read_projection(const Reader& read, const std::string& name, const Inputs& inputs, std::size_t channels,
+                           unsigned bits) {
   Projection out{read.dense(name + ".0", inputs), read.depthwise(name + ".1", channels, bits)};
   require(out.mix.outputs == channels, name, "must keep its number of channels");
   return out;
@@ -65,7 +66,8 @@ Attention read_attention(const Reader& read, const std::string& name, const Inpu
   out.mlp.in = read.dense(name + ".mlp.0", {projected});
   out.mlp.spread = read.depthwise(name + ".mlp.1", out.mlp.in.outputs, kActivationBits);
   out.mlp.out = read.dense(name + ".mlp.2", {out.mlp.in.outputs}, kSumBits);
-  require(nn::keeps_size({out.reprojection}) && out.mlp.out.outputs == outputs, name, "has the wrong number of outputs");
+  require(nn::keeps_size({out.reprojection}) && out.mlp.out.outputs == outputs, name,
+          "has the wrong number of outputs");
   if (inter) {
     out.skip = read.dense(name + ".skip", {projected}, kSumBits);
     require(out.skip.outputs == outputs, name, "has the wrong number of outputs");
@@ -93,7 +95,8 @@ LocalAttention read_local(const Reader& read, const std::string& name, std::size
   for (std::size_t head = 0; head < kLocalHeads; ++head) {
     for (std::size_t i = 0; i < kTokens; ++i) {
       for (std::size_t j = 0; j < kTokens; ++j) {
-        const std::size_t down = i / kWindow + kWindow - 1 - j / kWindow, right = i % kWindow + kWindow - 1 - j % kWindow;
+        const std::size_t down = i / kWindow + kWindow - 1 - j / kWindow,
+                          right = i % kWindow + kWindow - 1 - j % kWindow;
         const std::int32_t value = values[head * side * side + down * side + right];
         require(std::abs(std::int64_t{value}) <= kScore, bare + ".bias", "must have 16 bits");
         out.bias[(head * kTokens + i) * kPanel + j] = value;
@@ -105,7 +108,8 @@ LocalAttention read_local(const Reader& read, const std::string& name, std::size
   out.epsilon = {epsilon[0], epsilon[1]};
   // The fusing convolution as one row of all tokens' channels, token by token.
   const RawLayer fusion = read.raw(name + ".fusion", c);
-  require(fusion.rows == kWindow && fusion.columns == kWindow && fusion.kind == nn::kPlain, name + ".fusion", "must be a 5x5 layer");
+  require(fusion.rows == kWindow && fusion.columns == kWindow && fusion.kind == nn::kPlain, name + ".fusion",
+          "must be a 5x5 layer");
   std::vector<nn::Tap> tokens;
   for (std::size_t t = 0; t < kTokens; ++t) {
     tokens.push_back({{static_cast<int>(t / kWindow), static_cast<int>(t % kWindow)}, t / kWindow, t % kWindow});
@@ -200,12 +204,12 @@ class SliceReader {
   void before(std::size_t i, std::vector<Step>& steps) const {
     const std::string number = std::to_string(i);
     const Inputs decoded(i, c_);
-    steps.push_back(Context{stack("channel." + number, decoded, blocks_.channel_size), blocks_.slices, blocks_.channel,
-                            {}});
+    steps.push_back(
+        Context{stack("channel." + number, decoded, blocks_.channel_size), blocks_.slices, blocks_.channel, {}});
     if (family_ == Family::mlic) return;
-    steps.push_back(InterContext{read_attention(read_, "layers.inter." + number, decoded, i, model_.linear, true,
-                                           blocks_.inter_size),
-                                 blocks_.slices, blocks_.inter});
+    steps.push_back(InterContext{
+        read_attention(read_, "layers.inter." + number, decoded, i, model_.linear, true, blocks_.inter_size),
+        blocks_.slices, blocks_.inter});
   }
 
   // Anchors in even rows first; what they tell about those in odd rows takes the block of the channel context.
@@ -227,9 +231,9 @@ class SliceReader {
           LocalContext{read_local(read_, "layers.local." + number, c_, blocks_.local_size), blocks_.local});
     }
     if (i == 0) return;
-    out.steps.push_back(IntraContext{read_attention(read_, "layers.intra." + number, {c_}, kIntraHeads, model_.linear, false,
-                                               blocks_.intra_size),
-                                     blocks_.of(i - 1), blocks_.intra});
+    out.steps.push_back(IntraContext{
+        read_attention(read_, "layers.intra." + number, {c_}, kIntraHeads, model_.linear, false, blocks_.intra_size),
+        blocks_.of(i - 1), blocks_.intra});
   }
 
   // Of anchors ("a."), which read from the inter context on, or of the others ("n."), which read local contexts too.

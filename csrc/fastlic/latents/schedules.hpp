@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <span>
 
-#include "fastlic/latents/engine.hpp"
 #include "fastlic/attention/attention.hpp"
+#include "fastlic/latents/engine.hpp"
 
 namespace fastlic::latents {
 
@@ -34,7 +34,8 @@ struct Run {
   const Outputs& out;
   const attention::Tools& tools;
 
-  // head: [n][stride], scales then means of the pass. Leaves its latents in out.y, and its symbols where they are asked.
+  // head: [n][stride], scales then means of the pass. Leaves its latents in out.y, and its symbols where they are
+  // asked.
   void code(const Pass& pass, const std::int32_t* head, std::size_t stride) const;
 
   // From latents of channels [first, first + channels) at one position of y to activations; `wide`: padded channels,

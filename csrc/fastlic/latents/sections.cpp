@@ -4,8 +4,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "fastlic/nn/fixed.hpp"
 #include "fastlic/errors.hpp"
+#include "fastlic/nn/fixed.hpp"
 #include "fastlic/rans.hpp"
 
 namespace fastlic::latents {

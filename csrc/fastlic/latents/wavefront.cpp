@@ -130,8 +130,8 @@ class Steps {
 
 void run_wavefront(const Run& run, const nn::Source& hyper_input) {
   nn::Plane features, scratch[2];
-  nn::run(run.model.hyper, hyper_input,
-          features.shape(run.size.height, run.size.width, run.model.hyper.back().outputs), scratch, run.tools);
+  nn::run(run.model.hyper, hyper_input, features.shape(run.size.height, run.size.width, run.model.hyper.back().outputs),
+          scratch, run.tools);
   Steps(run, features.source()).all();
 }
 

@@ -6,7 +6,6 @@
 namespace fastlic::nn {
 namespace {
 
-
 // Output positions (or tiles of them) multiplied together: enough to reuse a panel of weights from cache, few enough
 // that their gathered or transformed inputs stay in L2.
 constexpr std::size_t kTile = 48;
@@ -78,9 +77,7 @@ void convolve_direct(const Layer& layer, const Part& part, const Source& x, cons
   const std::size_t columns = (out.width - part.column - 1) / layer.up + 1;
   multiply_taps(
       layer, part, x, rows * columns,
-      [&](std::size_t i) {
-        return Position{layer.down * (i / columns), layer.down * (i % columns)};
-      },
+      [&](std::size_t i) { return Position{layer.down * (i / columns), layer.down * (i % columns)}; },
       [&](std::size_t i) {
         return out.at(layer.up * (i / columns) + part.row, layer.up * (i % columns) + part.column);
       },
@@ -93,7 +90,8 @@ template <typename T>
 void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, const Tools& tools) {
   const std::size_t size = layer.depth, more = layer.splits - 1;
   const std::size_t across = ((out.width - 1) / layer.up + 2) / 2, down = ((out.height - 1) / layer.up + 2) / 2;
-  const std::size_t block_width = std::min(across, kTile / 2), block_height = std::max<std::size_t>(kTile / block_width, 1);
+  const std::size_t block_width = std::min(across, kTile / 2),
+                    block_height = std::max<std::size_t>(kTile / block_width, 1);
   const std::size_t blocks_across = (across + block_width - 1) / block_width;
   const std::size_t blocks_down = (down + block_height - 1) / block_height;
   const Buffer<std::int16_t> outside(size);
@@ -129,7 +127,7 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
             }
             const std::int16_t* a = transformed + (k * tiles + r * line + part.pieces[r].first[k]) * size;
             tools.kernels.multiply_wide({a, size, rows, &weights.data[panel * weights.depth], weights.depth, kPanel,
-                                        begun ? again.data() : start.data(), own});
+                                         begun ? again.data() : start.data(), own});
             begun = true;
           }
           if (!begun) std::fill_n(own, rows * kPanel, 0);
@@ -175,7 +173,7 @@ void multiply_rows(const Layer& layer, const std::int16_t* a, std::size_t a_stri
   for (std::size_t first = 0; first < rows; first += kTile) {
     const std::size_t count = std::min(kTile, rows - first);
     tools.kernels.multiply({a + first * a_stride, a_stride, count, part.weights.data.data(), part.weights.depth,
-                           layer.columns(), start, sums});
+                            layer.columns(), start, sums});
     for (std::size_t i = 0; i < count; ++i) finish_row(first + i, sums + i * layer.columns());
   }
 }
@@ -195,7 +193,8 @@ template <typename T>
 void convolve_any(const Layer& layer, const Source& x, const View<T>& out, const Tools& tools) {
   if (layer.splits > 0) {
     convolve_winograd(layer, x, out, tools);
-  } else if (layer.up == layer.down && layer.parts[0].taps.size() == 1 && x.height == out.height && x.width == out.width) {
+  } else if (layer.up == layer.down && layer.parts[0].taps.size() == 1 && x.height == out.height &&
+             x.width == out.width) {
     convolve_dense(layer, x, out, tools);
   } else {
     for (const Part& part : layer.parts) convolve_direct(layer, part, x, out, tools);
@@ -236,9 +235,7 @@ void convolve_at(const Layer& layer, const Source& x, std::span<const std::size_
                  const Tools& tools) {
   multiply_taps(
       layer, layer.parts[0], x, where.size(),
-      [&](std::size_t i) {
-        return Position{where[i] / x.width, where[i] % x.width};
-      },
+      [&](std::size_t i) { return Position{where[i] / x.width, where[i] % x.width}; },
       [&](std::size_t i) { return out.at(where[i]); }, tools);
 }
 

@@ -229,9 +229,19 @@ FASTLIC_INLINE std::uint32_t difference(std::int32_t a, std::int32_t b) {
   }
 }
 
-constexpr Kernels kKernels = {multiply<std::int8_t>, multiply<std::int16_t>, requantise16, requantise32, winograd_input,
-                              winograd_output,       choose,                 quantise,     quantise_down, reconstruct,
-                              reconstruct_offset,    gelu,                   depthwise};
+constexpr Kernels kKernels = {multiply<std::int8_t>,
+                              multiply<std::int16_t>,
+                              requantise16,
+                              requantise32,
+                              winograd_input,
+                              winograd_output,
+                              choose,
+                              quantise,
+                              quantise_down,
+                              reconstruct,
+                              reconstruct_offset,
+                              gelu,
+                              depthwise};
 
 }  // namespace FASTLIC_SET
 }  // namespace

@@ -11,7 +11,6 @@
 
 namespace fastlic::nn {
 
-
 constexpr std::int32_t kActivation = 2047;  // 12 bits: what every layer reads
 constexpr std::size_t kTailLines = 64;
 constexpr int kTailStep = 8;  // a line is 2^8 units of 2^-12 long
@@ -43,15 +42,15 @@ struct Pieces {
 struct Part {
   std::size_t row = 0, column = 0;
   std::vector<Offset> taps;
-  PackedMatrix weights;  // [taps * depth][outputs]; empty where the pieces are used
-  std::vector<Pieces> pieces;    // row by row
-  Buffer<std::int32_t> bias;     // [padded outputs]
+  PackedMatrix weights;        // [taps * depth][outputs]; empty where the pieces are used
+  std::vector<Pieces> pieces;  // row by row
+  Buffer<std::int32_t> bias;   // [padded outputs]
   Requantiser requantiser;
 };
 
 struct Layer {
-  std::size_t outputs = 0;  // of one part
-  std::size_t depth = 0;    // padded inputs of one position
+  std::size_t outputs = 0;       // of one part
+  std::size_t depth = 0;         // padded inputs of one position
   std::size_t up = 1, down = 1;  // one of them may be 2: what sizes are multiplied and divided by
   // Rows and columns of pieces that the kernel is cut into for Winograd's transform; 0: multiplied tap by tap. A kernel
   // that reaches `splits` positions has pieces that begin at -splits, -splits + 2, ...: two taps each, the last three.

@@ -8,7 +8,6 @@
 namespace fastlic::nn {
 namespace {
 
-
 constexpr unsigned kFineBits = 12, kExponents = 16;  // GELU counts in units of 2^-12
 constexpr std::size_t kMaxTaps = 81;
 constexpr std::size_t kNowhere = std::numeric_limits<std::size_t>::max();
@@ -26,7 +25,8 @@ std::size_t size_of(const Inputs& inputs) {
 }
 
 void require_square(const RawLayer& raw) {
-  require(raw.rows == raw.columns && raw.rows % 2 == 1, raw.name + ".weight", "must have an odd square kernel up to 9x9");
+  require(raw.rows == raw.columns && raw.rows % 2 == 1, raw.name + ".weight",
+          "must have an odd square kernel up to 9x9");
 }
 
 // Where in a row each input lies.
@@ -144,10 +144,10 @@ std::vector<Pieces> pieces_of(const RawLayer& raw, const std::vector<Tap>& taps,
 // Whether a layer's outputs are never below zero.
 bool rectified(const Layer& layer) {
   return layer.gelu.empty() && std::all_of(layer.parts.begin(), layer.parts.end(), [](const Part& part) {
-    const Requantiser& r = part.requantiser;
-    return std::all_of(r.multiplier.begin(), r.multiplier.end(), [](std::int32_t m) { return m >= 0; }) &&
-           std::all_of(r.negative.begin(), r.negative.end(), [](std::int32_t m) { return m == 0; });
-  });
+           const Requantiser& r = part.requantiser;
+           return std::all_of(r.multiplier.begin(), r.multiplier.end(), [](std::int32_t m) { return m >= 0; }) &&
+                  std::all_of(r.negative.begin(), r.negative.end(), [](std::int32_t m) { return m == 0; });
+         });
 }
 
 }  // namespace
@@ -211,8 +211,8 @@ RawLayer Reader::raw(const std::string& name, std::size_t inputs, bool depthwise
   raw.bias = arrays_.int32s(name + ".bias");
   require(raw.rows >= 1 && raw.columns >= 1 && raw.rows * raw.columns <= kMaxTaps, name + ".weight",
           "must have a kernel of 1 to 81 taps");
-  require(raw.outputs >= 1 && raw.outputs <= 4 * kMaxChannels && raw.bias.size() == raw.outputs,
-          name + ".bias", "must have one number per output channel");
+  require(raw.outputs >= 1 && raw.outputs <= 4 * kMaxChannels && raw.bias.size() == raw.outputs, name + ".bias",
+          "must have one number per output channel");
   const std::size_t groups = depthwise ? inputs : 1;
   require(raw.groups == groups && raw.inputs == inputs / groups && (!depthwise || raw.outputs == inputs), name,
           "must read " + std::to_string(inputs) + " channels in " + std::to_string(groups) + " groups");
@@ -257,8 +257,8 @@ Part Reader::part(const RawLayer& raw, const Inputs& inputs, const Outputs& outp
   for (const Tap& tap : taps) part.taps.push_back(tap.offset);
   part.bias.assign(padded(count), 0);
   for (std::size_t c = 0; c < count; ++c) part.bias[c] = raw.bias[outputs.first + c * outputs.step];
-  part.requantiser = selected(requantiser(raw.name + ".requantise", raw.outputs, outputs.bits), outputs.first,
-                                      count, outputs.step);
+  part.requantiser =
+      selected(requantiser(raw.name + ".requantise", raw.outputs, outputs.bits), outputs.first, count, outputs.step);
   const auto place = places(inputs);
   const std::size_t depth = size_of(inputs);
   part.weights = PackedMatrix(taps.size() * depth, count);

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "fastlic/nn/reading.hpp"
 #include "fastlic/nn/layer.hpp"
+#include "fastlic/nn/reading.hpp"
 
 namespace fastlic::nn {
 

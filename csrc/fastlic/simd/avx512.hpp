@@ -175,8 +175,8 @@ FASTLIC_INLINE Ints take_words(Ints x, std::int32_t low, const std::uint8_t*& ne
   const __mmask16 take = _mm512_cmplt_epi32_mask(raw(x), _mm512_set1_epi32(low));
   const __m512i words = _mm512_cvtepu16_epi32(load_as<__m256i>(next));
   next += 2 * static_cast<unsigned>(_mm_popcnt_u32(take));
-  return reinterpret_cast<Ints>(_mm512_mask_or_epi32(raw(x), take, _mm512_slli_epi32(raw(x), 16),
-                                                     _mm512_maskz_expand_epi32(take, words)));
+  return reinterpret_cast<Ints>(
+      _mm512_mask_or_epi32(raw(x), take, _mm512_slli_epi32(raw(x), 16), _mm512_maskz_expand_epi32(take, words)));
 }
 // Words are packed to the top of a vector and stored to end at `next`; the lanes below hold rubbish that later words
 // overwrite. (A masked or compressing store to memory is microcoded on Zen 4.)

@@ -38,9 +38,7 @@ FASTLIC_INLINE Ints load(const std::int32_t* from) { return load_as<Ints>(from);
 FASTLIC_INLINE Words load(const std::int16_t* from) { return load_as<Words>(from); }
 FASTLIC_INLINE Floats load(const float* from) { return load_as<Floats>(from); }
 FASTLIC_INLINE Doubles load(const double* from) { return load_as<Doubles>(from); }
-FASTLIC_INLINE Wide load(const std::int64_t* from) {
-  return {load_as<Longs>(from), load_as<Longs>(from + kLongLanes)};
-}
+FASTLIC_INLINE Wide load(const std::int64_t* from) { return {load_as<Longs>(from), load_as<Longs>(from + kLongLanes)}; }
 FASTLIC_INLINE void store_single(Ints x, std::int32_t* to) { store(x, to); }
 // Two vectors one after the other; each set has its own for int16, of numbers that fit.
 FASTLIC_INLINE void store_pair(Ints a, Ints b, std::int32_t* to) {

@@ -3,6 +3,7 @@
 // simd::FASTLIC_SET. A new instruction set is a header, its lines here, and its place in Isa.
 #include <array>
 #include <bit>
+// clang-format off: the order of these lines is what they mean.
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -41,3 +42,4 @@
 #else
 #define FASTLIC_CHOOSE(isa, table) return static_cast<void>(isa), scalar::table
 #endif
+// clang-format on

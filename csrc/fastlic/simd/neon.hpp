@@ -73,9 +73,8 @@ FASTLIC_INLINE int32x2_t finish(int64x2_t product, Longs rounding, Longs shift, 
   return vmovn_s64(most(least(value, all<Longs>(limit)), all<Longs>(-std::int64_t{limit})));
 }
 FASTLIC_INLINE Ints requantise(Ints x, Ints factor, const Wide& rounding, const Wide& shift, std::int32_t limit) {
-  return vcombine_s32(
-      finish(vmull_s32(vget_low_s32(x), vget_low_s32(factor)), rounding.low, shift.low, limit),
-      finish(vmull_high_s32(x, factor), rounding.high, shift.high, limit));
+  return vcombine_s32(finish(vmull_s32(vget_low_s32(x), vget_low_s32(factor)), rounding.low, shift.low, limit),
+                      finish(vmull_high_s32(x, factor), rounding.high, shift.high, limit));
 }
 
 FASTLIC_INLINE Words magnitude(Words x) { return vabsq_s16(x); }

@@ -129,9 +129,7 @@ FASTLIC_INLINE std::uint64_t byte_bits(Mask mask) {
   return bits;
 }
 FASTLIC_INLINE std::uint64_t word_bits(Words mask) { return byte_bits(mask); }
-FASTLIC_INLINE unsigned at_most(Floats a, Floats b) {
-  return mask_bits(a <= b);
-}
+FASTLIC_INLINE unsigned at_most(Floats a, Floats b) { return mask_bits(a <= b); }
 
 // Of numbers >= 0; shifts beyond 31 leave nothing.
 FASTLIC_INLINE Ints shift_down(Ints x, Ints by) { return x >> (by < 31 ? by : all<Ints>(31)); }
