@@ -170,6 +170,20 @@ class Exclusive {
   std::atomic_flag& busy_;
 };
 
+// decode(indexes, out, count) of a stream in `data`, which one thread at a time may move along.
+template <typename Index, typename Symbol, typename Decode>
+void decode_next(std::atomic_flag& busy, const py::buffer_info& data, const Array<Index>& indexes, Array<Symbol>& out,
+                 const Decode& decode) {
+  const Exclusive exclusive(busy);
+  Call call;
+  call.bytes(data, "data");
+  const auto i = call.in(indexes, "indexes");
+  const auto o = call.out(out, "out");
+  require_equal(i.size(), o.size(), "indexes and out");
+  const auto unlocked = call.unlock();
+  decode(i.data(), o.data(), i.size());
+}
+
 // How many threads a call may use: 0 is one per core; parallel.hpp has the bound on all others.
 struct Threads {
   unsigned count = 0;

@@ -99,14 +99,8 @@ class PyDecoder {
 
   template <typename Index>
   void decode(const Array<Index>& indexes, Array<std::int32_t> out) {
-    const Exclusive exclusive(busy_);
-    Call call;
-    call.bytes(info_, "data");
-    const auto i = call.in(indexes, "indexes");
-    const auto o = call.out(out, "out");
-    require_equal(i.size(), o.size(), "indexes and out");
-    const auto unlocked = call.unlock();
-    decoder_.decode(i.data(), o.data(), i.size(), *tables_);
+    decode_next(busy_, info_, indexes, out,
+                [&](const auto* i, auto* o, std::size_t n) { decoder_.decode(i, o, n, *tables_); });
   }
 
   void finish() {

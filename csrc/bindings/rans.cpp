@@ -89,14 +89,7 @@ class PyRansDecoder {
 
   template <typename Symbol>
   void decode(const Array<std::uint8_t>& indexes, Array<Symbol> out) {
-    const Exclusive exclusive(busy_);
-    Call call;
-    call.bytes(info_, "data");
-    const auto i = call.in(indexes, "indexes");
-    const auto o = call.out(out, "out");
-    require_equal(i.size(), o.size(), "indexes and out");
-    const auto unlocked = call.unlock();
-    decoder_.decode(i.data(), o.data(), i.size());
+    decode_next(busy_, info_, indexes, out, [&](const auto* i, auto* o, std::size_t n) { decoder_.decode(i, o, n); });
   }
 
   void finish() {

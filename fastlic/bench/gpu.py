@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         print("no GPU was found: `python -m fastlic.bench kernels` measures the CPU's backends, `python -m "
-              "fastlic.bench.aot` compiles the kernels for GPUs that are not here")  # fmt: skip
+              "fastlic.kernels.aot` compiles the kernels for GPUs that are not here")  # fmt: skip
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
     budget, start = 60 * options.minutes, time.perf_counter()

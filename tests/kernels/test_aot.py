@@ -23,7 +23,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_small_kernel_for_every_target():
-    done = run("-m", "fastlic.bench.aot", "--filter", "dequantize", "--markdown")
+    done = run("-m", "fastlic.kernels.aot", "--filter", "dequantize", "--markdown")
     assert done.returncode == 0, done.stdout + done.stderr
     header, _, row = done.stdout.strip().splitlines()
     assert header == "| kernel | sm_80 | sm_90 | sm_100 | gfx942 |"
@@ -33,10 +33,10 @@ def test_a_small_kernel_for_every_target():
 def test_a_budget_that_is_exceeded_is_a_failure_with_numbers():
     script = (
         "import dataclasses, sys\n"
-        "from fastlic.bench import aot\n"
+        "from fastlic.kernels import aot\n"
         "from fastlic.kernels import quantize\n"
         "tight = [dataclasses.replace(v, registers=4) for v in quantize.variants(aot.TARGETS['sm_90'])[-1:]]\n"
-        "aot.variants = lambda target: tight\n"
+        "aot.every_variant = lambda target: tight\n"
         "sys.exit(aot.main(['--target', 'sm_90']))\n"
     )
     done = run("-c", script)
@@ -47,6 +47,6 @@ def test_a_budget_that_is_exceeded_is_a_failure_with_numbers():
 @pytest.mark.slow  # minutes: some 130 compilations
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100", "gfx942"])
 def test_every_kernel_keeps_its_budgets(target):
-    done = run("-m", "fastlic.bench.aot", "--target", target)
+    done = run("-m", "fastlic.kernels.aot", "--target", target)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert len(done.stdout.splitlines()) > 25

@@ -14,7 +14,7 @@ from fastlic.bench.__main__ import main
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_what_to_run_instead(capsys):
     assert main(["kernels", "--gpu"]) == 2
-    assert "fastlic.bench.aot" in capsys.readouterr().out
+    assert "fastlic.kernels.aot" in capsys.readouterr().out
     assert tune.main([]) == 0
     assert "nothing to tune" in capsys.readouterr().out
 

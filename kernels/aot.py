@@ -1,4 +1,4 @@
-"""``python -m fastlic.bench.aot``: every kernel compiled ahead of time for GPUs that need not be present.
+"""``python -m fastlic.kernels.aot``: every kernel compiled ahead of time for GPUs that need not be present.
 
 Prints registers per thread, bytes of stack (spills) and shared memory per program for sm_80, sm_90, sm_100 and gfx942,
 and fails if a kernel exceeds its budget. ``--markdown`` writes the table of docs/kernels.md.
@@ -43,7 +43,7 @@ class Usage:
     faults: tuple[str, ...]
 
 
-def variants(target: Target) -> list[Variant]:
+def every_variant(target: Target) -> list[Variant]:
     """Every kernel's typical forms for this target."""
     import importlib
     import pkgutil
@@ -141,7 +141,7 @@ def measure(variant: Variant, name: str) -> Usage:
 
 def usage(targets: list[str], pattern: str = "") -> Iterator[Usage]:
     for name in targets:
-        for variant in variants(TARGETS[name]):
+        for variant in every_variant(TARGETS[name]):
             if pattern in variant.name:
                 yield measure(variant, name)
 
@@ -161,7 +161,7 @@ def markdown(results: list[Usage]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fastlic.bench.aot", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m fastlic.kernels.aot", description=__doc__)
     parser.add_argument("--target", action="append", choices=list(TARGETS), help="default: all of them")
     parser.add_argument("--filter", default="", metavar="TEXT", help="kernels whose name contains it")
     parser.add_argument("--markdown", action="store_true", help="the table of docs/kernels.md")
