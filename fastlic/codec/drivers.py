@@ -81,19 +81,23 @@ def check_sizes(model: LatentModel, sections: Sequence[bytes], height: int, widt
 def _decode_one(model: LatentModel, stream: Stream, groups: int | None) -> Latents:
     sections, height, width = stream
     check_sizes(model, sections, height, width)
-    decoders = [RansDecoder(own, tables) for own, tables in zip(sections, _tables(model), strict=True)]
+    tables = _tables(model)
     known = model.latent_channels if groups is None else model.known_channels(groups)
-    whole = [True] * len(decoders)
+    decoders: dict[int, RansDecoder] = {}  # of sections that are read
+    partly: set[int] = set()
 
     def answer(step: Pass) -> Tensor:
-        if step.section and step.channels[0] >= known:  # a preview: what is not read is predicted
-            whole[step.section] = False
+        number = step.section
+        if number and step.channels[0] >= known:  # a preview: what is not read is predicted
+            partly.add(number)
             return torch.zeros(step.indexes.shape, dtype=torch.int64)
-        return torch.from_numpy(decoders[step.section].decode(step.indexes.contiguous().numpy())).long()
+        if number not in decoders:
+            decoders[number] = RansDecoder(sections[number], tables[number])
+        return torch.from_numpy(decoders[number].decode(step.indexes.contiguous().numpy())).long()
 
     latents = _int32(drive(model.schedule(height, width), answer))
-    for decoder, read in zip(decoders, whole, strict=True):
-        if read:
+    for number, decoder in decoders.items():
+        if number not in partly:
             decoder.finish()
     return latents
 

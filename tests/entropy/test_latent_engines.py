@@ -45,10 +45,12 @@ def test_bytes_latents_and_previews_equal_the_reference_on_every_instruction_set
     model, before = model_of(name), _native.get_isa()
     for size in sizes_of(model):
         pair = random_latents(model, *size)
-        for zones in (None, zones_for(2.0)) if model.kind != "groups" else (None,):
+        for zones in (None, zones_for(2.0)):
             sections, latents = encode(model, *pair, "reference", zones)
             assert len(sections) == model.sections and latents.y.unique().numel() > 3
-            fewer = model.slices - 1 if model.kind == "slices" else None
+            fewer = {"slices": getattr(model, "slices", 0) - 1, "groups": len(getattr(model, "groups", ())) - 1}.get(
+                model.kind
+            )
             preview = decode(model, sections, *size, "reference", fewer)
             assert same(preview, latents) == (fewer is None)
             try:
@@ -212,6 +214,35 @@ def outcome(model, sections, height, width, backend):
     return b"".join(t.numpy().tobytes() for t in decoded.named().values())
 
 
+def test_a_fusing_layer_may_have_more_outputs_than_what_follows_it():
+    model, more = model_of("mlic+"), 200
+    arrays, name = dict(model.to_arrays()), "layers.local.1."
+    for key, array in arrays.items():
+        if key.startswith(f"{name}fusion.") and not key.endswith((".geometry", ".bits")):
+            arrays[key] = np.concatenate([array, np.resize(array, (more, *array.shape[1:]))])
+    proj = arrays[f"{name}proj.weight"]
+    arrays[f"{name}proj.weight"] = np.concatenate([proj, np.resize(proj, (len(proj), more, 1, 1))], 1)
+    wide = type(model).from_arrays(arrays)
+    pair = random_latents(wide, 6, 10)
+    sections, latents = encode(wide, *pair, "reference")
+    got, seen = encode(wide, *pair, "cpp")
+    assert got == sections and same(seen, latents)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+def test_a_preview_reads_whole_sections_and_nothing_behind_them(backend):
+    model = model_of("groups")
+    sections, _ = encode(model, *random_latents(model, 6, 10), "cpp")
+    read = 1 + model.groups[0].passes
+    preview = decode(model, sections, 6, 10, backend, 1)
+    assert same(
+        decode(model, [*sections[:read], *(b"\xff" * 40 + s for s in sections[read:])], 6, 10, backend, 1), preview
+    )
+    for change in (lambda s: s + b"\0\0\0\0", lambda s: s[:-4]):
+        with pytest.raises(CorruptStreamError):
+            decode(model, [*sections[: read - 1], change(sections[read - 1]), *sections[read:]], 6, 10, backend, 1)
+
+
 @pytest.mark.fuzz
 @pytest.mark.parametrize("name", SOME)
 def test_damaged_sections_give_the_reference_result_or_its_error(name):
@@ -312,6 +343,8 @@ DAMAGE = {
     "groups": [
         (put("layers.context.1.weight", None), "context.1"),
         (put("groups.parity", lambda a: np.array([0, 1, 3, 0], np.int32)), "groups.parity"),
+        # Sums are proven for the inputs that a layer says it has; it must not say less than it gets.
+        (put("layers.context.1.geometry", lambda a: np.array([1, 0, 2], np.uint8)), "accepts 2-bit activations"),
         (put("groups.channels", lambda a: np.array([5, 33, 6, 0], np.int32)), "groups.channels"),
         (put("groups.reads.3", lambda a: np.array([0, 3], np.int32)), r"groups\.reads\.3.*earlier"),
         (put("layers.parameters.2.1.weight", lambda a: a[:5]), "parameters.2.1"),
@@ -322,6 +355,7 @@ DAMAGE = {
         (put("layers.local.1.qkv.weight", None), "local.1.qkv"),
         (put("local.1.bias", lambda a: a[:1]), r"local\.1\.bias.*\[2, 81\]"),
         (put("tables.tanh", lambda a: a[:7]), "tables.tanh"),
+        (put("tables.exp", lambda a: np.array([1, 0], np.int32)), "must fall from above 512 to 0"),
         (put("shape", lambda a: np.array([3, 2], np.int32)), "family and number of slices"),
         (put("y.thresholds", lambda a: a[::-1]), "must be in ascending order"),
         (put(f"{EARLY[0]}.0.geometry", None), r"parameters\.e\.0' reads an early context, which is missing"),

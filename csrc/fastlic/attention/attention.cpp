@@ -360,11 +360,12 @@ void local_context(const LocalAttention& net, const Latents& latent, const Targe
         tools.kernels.requantise16(&attended[t * block], net.attended, {0, block}, &windows[(i * kTokens + t) * block]);
       }
     }
-    Buffer<std::int16_t> fused(count * columns), x(count * columns), normal(count * columns);
+    const std::size_t wide = net.fusion.columns();  // its outputs may be more than what proj makes of them
+    Buffer<std::int16_t> fused(count * wide), x(count * columns), normal(count * columns);
     Buffer<std::int16_t> hidden(count * net.mlp_in.columns()), residue(count * columns);
     Buffer<std::int32_t> sums(columns);
-    apply(net.fusion, windows.data(), kTokens * block, count, fused.data(), columns, tools);
-    apply(net.proj, fused.data(), columns, count, x.data(), columns, tools);
+    apply(net.fusion, windows.data(), kTokens * block, count, fused.data(), wide, tools);
+    apply(net.proj, fused.data(), wide, count, x.data(), columns, tools);
     for (std::size_t i = 0; i < count; ++i) normalise(&x[i * columns], outputs, net.epsilon[1], &normal[i * columns]);
     apply(net.mlp_in, normal.data(), columns, count, hidden.data(), net.mlp_in.columns(), tools);
     apply(net.mlp_out, hidden.data(), net.mlp_in.columns(), count, residue.data(), columns, tools);

@@ -59,7 +59,9 @@ class EncoderSource final : public SymbolSource {
 class DecoderSource final : public SymbolSource {
  public:
   DecoderSource(Sections sections, const CdfTables& tables, std::size_t groups)
-      : sections_(sections), tables_(tables), groups_(groups) {}
+      : sections_(sections), tables_(tables), groups_(groups) {
+    if (groups_ > 0) open(1);  // before anything is computed: a damaged head is found out at once
+  }
 
   std::uint8_t* indexes(std::size_t count) override {
     if (indexes_.size() < count) {
@@ -72,24 +74,30 @@ class DecoderSource final : public SymbolSource {
   const std::int32_t* symbols(const Pass& pass, const std::int32_t*, std::size_t) override {
     const std::size_t count = pass.where.size() * pass.channels;
     if (pass.group >= groups_) {
+      if (pass.section != section_) close();
       std::fill_n(symbols_.data(), count, 0);
       return symbols_.data();
     }
     if (pass.section != section_) {
-      finish();
-      section_ = pass.section;
-      decoder_.emplace(sections_[section_].data(), sections_[section_].size(), tables_);
+      close();
+      open(pass.section);
     }
     decoder_->decode(indexes_.data(), symbols_.data(), count);
     return symbols_.data();
   }
 
   // Throws CorruptStream unless the section in flight ends here.
-  void finish() const {
+  void close() {
     if (decoder_) decoder_->finish();
+    decoder_.reset();
   }
 
  private:
+  void open(std::size_t section) {
+    section_ = section;
+    decoder_.emplace(sections_[section].data(), sections_[section].size(), tables_);
+  }
+
   Sections sections_;
   const CdfTables& tables_;
   std::size_t groups_;
@@ -201,7 +209,7 @@ void Engine::decode(Sections sections, Size size, std::size_t groups, const Outp
   // Before the costly part: a damaged z is found out at once.
   decode_hyper(sections[0], size.hyper_positions(), model_.hyper_channels(), *model_.z_tables, out.z);
   run(model_, size, source, out, tools);
-  if (groups >= std::max<std::size_t>(model_.groups.size(), 1)) source.finish();
+  if (groups >= std::max<std::size_t>(model_.groups.size(), 1)) source.close();
 }
 
 void Engine::check_sizes(Sections sections, Size size) const {

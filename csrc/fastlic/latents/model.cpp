@@ -36,6 +36,8 @@ std::vector<std::int32_t> read_medians(const nn::ArrayReader& reader, const CdfT
   return {medians.begin(), medians.end()};
 }
 
+}  // namespace
+
 void read_offsets(const nn::ArrayReader& reader, Model& model) {
   if (!reader.has("y.offsets")) return;
   const auto values = reader.int32s("y.offsets");
@@ -47,6 +49,8 @@ void read_offsets(const nn::ArrayReader& reader, Model& model) {
   }
   model.offsets.assign(values.begin(), values.end());
 }
+
+namespace {
 
 void take_tables(Model& model, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y) {
   model.z_tables = std::move(z);
@@ -74,7 +78,6 @@ Model begin_model(const nn::Reader& read, std::shared_ptr<const CdfTables> z, st
   model.thresholds = read_thresholds(read.arrays(), model.y_tables->rows());
   model.z_median = read_medians(read.arrays(), *model.z_tables);
   model.z_input = read.requantiser(z_input, model.z_median.size(), bits);
-  read_offsets(read.arrays(), model);
   model.hyper = read.stack(hyper, {model.z_median.size()}, {bits, last_bits, model.z_input.limit});
   require(nn::enlarges(model.hyper) == nn::kHyperStride, hyper,
           "must enlarge its input 4 times, not " + std::to_string(nn::enlarges(model.hyper)));
@@ -115,6 +118,8 @@ Model vary(const Model& base, const nn::Arrays& changes, std::shared_ptr<const C
     require(model.z_median.size() == channels, "z.median", "must have " + std::to_string(channels) + " channels");
   }
   replace(model.z_input, "z.input", nn::kMaxActivationBits);
+  require(!stack.back().shuffled || !reader.has(head + ".requantise.multiplier"), head,
+          "is shuffled and cannot differ");
   for (nn::Part& part : stack.back().parts) replace(part.requantiser, head + ".requantise", nn::kMaxWideBits);
   read_offsets(reader, model);
   if (!contextual) return model;

@@ -143,6 +143,9 @@ Model read_slices(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, 
 Model vary(const Model& base, const nn::Arrays& changes, std::shared_ptr<const CdfTables> z,
            std::shared_ptr<const CdfTables> y);
 
+// y.offsets, where there are any.
+void read_offsets(const nn::ArrayReader& reader, Model& model);
+
 // What every reader begins with: tables, thresholds, medians, z's requantiser under its name, and hyper synthesis.
 Model begin_model(const nn::Reader& read, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y,
                   const std::string& z_input, const std::string& hyper, unsigned bits, unsigned last_bits);

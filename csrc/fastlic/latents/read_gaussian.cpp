@@ -16,10 +16,9 @@ Wavefront read_wavefront(const Reader& read, Model& model) {
   const std::size_t m = model.latent_channels;
   model.y_input = read.requantiser("y.input", m, kMaxActivationBits);
   Wavefront out;
-  const nn::RawLayer context = read.raw("context", m);
+  const nn::RawLayer context = read.raw("context", m, model.y_input.limit);
   require(context.rows == kContextTaps && context.columns == 1 && context.kind == nn::kPlain && !context.transposed,
           "context", "must be a plain layer with a 12x1 kernel");
-  require(model.y_input.limit <= context.input_limit, "context", "accepts narrower activations than those of y");
   for (std::size_t c = 0; c < context.outputs; ++c) out.reach.push_back(context.reach(c));
   std::vector<nn::Tap> taps;
   for (std::size_t t = 0; t < kContextTaps; ++t) taps.push_back({{static_cast<int>(t), 0}, t, 0});
@@ -44,6 +43,7 @@ Model read_gaussian(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z
   const bool contextual = reader.has("context.weight");
   Model model = begin_model(read, std::move(z), std::move(y), "z.input", "hyper", kMaxActivationBits,
                             contextual ? kMaxActivationBits : kMaxWideBits);
+  read_offsets(reader, model);
   require(model.hyper.back().outputs % 2 == 0, "hyper", "must have an even number of outputs");
   model.latent_channels = model.hyper.back().outputs / 2;
   if (contextual) {
@@ -53,6 +53,9 @@ Model read_gaussian(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z
     all.channels = model.latent_channels;
     all.steps.push_back(Code{Region{}, {}, 0, 1});
     model.groups.push_back(std::move(all));
+  }
+  for (const Stack* stack : {&model.hyper, contextual ? &model.wavefront->parameters : &model.hyper}) {
+    for (const Layer& layer : *stack) require(layer.gelu.empty(), "exponents", "have no place in such models");
   }
   return model;
 }

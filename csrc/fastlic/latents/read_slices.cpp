@@ -126,8 +126,8 @@ attention::Tables read_tables(const Reader& read) {
   const ArrayReader& reader = read.arrays();
   attention::Tables out;
   const auto exp = reader.int32s("tables.exp");
-  require(exp.size() >= 2 && exp.size() <= (1 << 20) && exp.front() >= 1 && exp.back() == 0, "tables.exp",
-          "must fall from above 0 to 0");
+  require(exp.size() >= 2 && exp.size() <= (1 << 20) && exp.front() > 512 && exp.back() == 0, "tables.exp",
+          "must fall from above 512 to 0");
   for (const std::int32_t value : exp) require(value >= 0 && value <= kWeight, "tables.exp", "must have 16 bits");
   for (const std::int32_t value : exp) out.exp.push_back(static_cast<std::uint16_t>(value));
   out.exp.push_back(0);
@@ -217,7 +217,8 @@ class SliceReader {
     out.steps.push_back(Code{Region::of(kAnchors, 0, 2), parameters("a.", 0), blocks_.inter, 1});
     out.steps.push_back(Context{stack("early", {c_}, blocks_.channel_size), out.block, blocks_.channel, {}});
     Stack refined = read_.dense_stack("layers.parameters.e.0", {blocks_.channel_size, m_, m_}, kParameters);
-    require(refined.back().outputs == 2 * c_, "parameters.e.0", "must end with 2 x slice");
+    require(refined.back().outputs == 2 * c_ && refined.back().gelu.empty(), "parameters.e.0",
+            "must end with 2 x slice");
     out.steps.push_back(Code{Region::of(kAnchors, 1, 2), std::move(refined), blocks_.channel, 1});
   }
 
@@ -251,7 +252,7 @@ class SliceReader {
     joined.emplace_back(m_);
     const std::string name = "parameters." + kind + std::to_string(i);
     Stack out = read_.dense_stack("layers." + name, joined, kParameters);
-    require(out.back().outputs == 2 * c_, name, "must end with 2 x slice");
+    require(out.back().outputs == 2 * c_ && out.back().gelu.empty(), name, "must end with 2 x slice");
     return out;
   }
 

@@ -57,6 +57,7 @@ struct Layer {
   // So tiles of inputs, 2 apart, serve all of them.
   std::size_t splits = 0;
   std::vector<Part> parts;
+  bool shuffled = false;  // whether each part has requantisers of its own
   GeluChannel gelu;
 
   std::size_t columns() const noexcept { return padded(outputs); }

@@ -198,12 +198,17 @@ void Reader::geometry(RawLayer& raw) const {
   raw.input_limit = magnitude_limit(numbers[2]);
 }
 
-RawLayer Reader::raw(const std::string& name, std::size_t inputs, bool depthwise) const {
+RawLayer Reader::raw(const std::string& name, std::size_t inputs, std::int32_t limit, bool depthwise) const {
   const ArrayRef& weight = arrays_.get(name + ".weight", Type::int8, 4);
   RawLayer raw;
   raw.name = name;
   raw.weight = static_cast<const std::int8_t*>(weight.data);
   geometry(raw);
+  const auto bits_of = [](std::int32_t magnitude) {
+    return std::to_string(1 + std::bit_width(static_cast<std::uint32_t>(magnitude)));
+  };
+  require(limit <= raw.input_limit, name,
+          "accepts " + bits_of(raw.input_limit) + "-bit activations, its input has " + bits_of(limit) + " bits");
   raw.outputs = weight.shape[raw.transposed ? 1 : 0];
   raw.inputs = weight.shape[raw.transposed ? 0 : 1];
   raw.rows = weight.shape[2];
@@ -211,8 +216,9 @@ RawLayer Reader::raw(const std::string& name, std::size_t inputs, bool depthwise
   raw.bias = arrays_.int32s(name + ".bias");
   require(raw.rows >= 1 && raw.columns >= 1 && raw.rows * raw.columns <= kMaxTaps, name + ".weight",
           "must have a kernel of 1 to 81 taps");
-  require(raw.outputs >= 1 && raw.outputs <= 4 * kMaxChannels && raw.bias.size() == raw.outputs, name + ".bias",
-          "must have one number per output channel");
+  require(raw.outputs >= 1 && raw.outputs <= (raw.kind == kShuffled ? 4 : 2) * kMaxChannels &&
+              raw.bias.size() == raw.outputs,
+          name + ".bias", "must have one number per output channel");
   const std::size_t groups = depthwise ? inputs : 1;
   require(raw.groups == groups && raw.inputs == inputs / groups && (!depthwise || raw.outputs == inputs), name,
           "must read " + std::to_string(inputs) + " channels in " + std::to_string(groups) + " groups");
@@ -275,19 +281,15 @@ Part Reader::part(const RawLayer& raw, const Inputs& inputs, const Outputs& outp
 
 Layer Reader::layer(const std::string& name, const Inputs& inputs, unsigned bits, std::int32_t limit,
                     bool positive) const {
-  const RawLayer raw = this->raw(name, channels_of(inputs));
+  const RawLayer raw = this->raw(name, channels_of(inputs), limit);
   require_square(raw);
-  const auto bits_of = [](std::int32_t magnitude) {
-    return std::to_string(1 + std::bit_width(static_cast<std::uint32_t>(magnitude)));
-  };
-  require(limit <= raw.input_limit, name,
-          "accepts " + bits_of(raw.input_limit) + "-bit activations, its input has " + bits_of(limit) + " bits");
   Layer layer;
   layer.depth = size_of(inputs);
   const std::size_t step = raw.kind == kShuffled ? 4 : 1;
   require(raw.outputs % step == 0, name, "must have a multiple of four outputs before its shuffle");
   layer.outputs = raw.outputs / step;
   layer.up = raw.up;
+  layer.shuffled = raw.kind == kShuffled;
   layer.down = raw.kind == kHalved ? 2 : 1;
   std::vector<std::vector<Tap>> taps;
   const bool fits = fits_winograd(raw, positive);
@@ -337,7 +339,7 @@ Layer Reader::board(const std::string& name, const Inputs& inputs) const {
 }
 
 Depthwise Reader::depthwise(const std::string& name, std::size_t channels, unsigned bits) const {
-  const RawLayer raw = this->raw(name, channels, true);
+  const RawLayer raw = this->raw(name, channels, kActivation, true);
   require(raw.rows == 3 && raw.columns == 3 && raw.kind == kPlain, name, "must be a 3x3 layer");
   Depthwise out;
   out.channels = channels;

@@ -73,7 +73,9 @@ class Reader {
   }
 
   // Geometry is int32 (kind, groups), or uint8 (stride, transposed, bits of inputs, and 2 if outputs are shuffled).
-  RawLayer raw(const std::string& name, std::size_t inputs, bool depthwise = false) const;
+  // limit: largest magnitude of an input, which sums are proven for.
+  RawLayer raw(const std::string& name, std::size_t inputs, std::int32_t limit = kActivation,
+               bool depthwise = false) const;
 
   // Output channels first, first + step, ... of a kernel as one part.
   struct Outputs {
