@@ -1,3 +1,5 @@
+// The board: groups of channels one after the other, each a list of steps (model.hpp), the same passes as the schedules
+// of fastlic/entropy/groups and fastlic/entropy/mlic.
 #include <algorithm>
 
 #include "fastlic/latents/schedules.hpp"

@@ -1,3 +1,4 @@
+// Models of one masked context or none (Minnen 2018; fastlic/entropy/model.py): JAHP and hyperpriors.
 #include <algorithm>
 
 #include "fastlic/latents/model.hpp"

@@ -1,3 +1,4 @@
+// The wavefront: all positions of equal column + 3 row together, the passes of fastlic/entropy/wavefront.py.
 #include <algorithm>
 #include <cstring>
 

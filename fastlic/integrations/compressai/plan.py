@@ -279,7 +279,7 @@ def _integers(
     except ValueError as error:
         return Step(name, module, part, "", f"floats, as it has no integer form: {error}")
     if kind is GroupsCoder:
-        by = "integers, groups engine"
+        by = "integers, board engine"
     else:
         by = "integers, wavefront engine" if coder.integers.context is not None else "integers, one-pass engine"
     return Step(name, module, part, by, f"conversion {coder.integers.fingerprint().hex()}", front, (), coder)
