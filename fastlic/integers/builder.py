@@ -45,7 +45,9 @@ class Builder:
         """
         cells, exponents = stage.kind.cells, None
         if outputs is None and stage.curve is not None:
-            exponents = self.ranges.exponents(stage.name, stage.curve).reshape(-1, cells).min(1)  # cells of a channel share a unit
+            exponents = (
+                self.ranges.exponents(stage.name, stage.curve).reshape(-1, cells).min(1)
+            )  # cells of a channel share a unit
             outputs = 2.0 ** -exponents.astype(np.float64)
             exponents = exponents.repeat(cells)
         elif outputs is None:

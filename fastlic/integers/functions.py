@@ -44,7 +44,7 @@ CURVE_BITS = 14
 
 
 class Curve(Enum):
-    """max(x, 0) - |x| tail(|x|): the number stored, fractional bits of what the tail reads, and where x is as good as 0."""
+    """max(x, 0) - |x| tail(|x|): its number where stored, fractional bits of what the tail reads, and its reach."""
 
     GELU = (0, 12, 5.0)  # the tail is 1 less the normal distribution, on 0..4
     SILU = (1, 11, 10.0)  # the logistic function of -t, on 0..8
@@ -73,11 +73,9 @@ class Curve(Enum):
     def tail(self) -> np.ndarray:
         """int32 [65], 32768 times the tail at the ends of its lines, evaluated in float64."""
         t = np.arange(_TAIL_LINES + 1) * 2.0 ** (_TAIL_STEP - self.fine)
-        if self is Curve.GELU:
-            values = np.array([math.erfc(v / math.sqrt(2)) / 2 for v in t])
-        else:
-            values = 1 / (1 + np.exp(t))
-        return np.rint(values * 2**_TAIL_BITS).astype(np.int32)
+        normal = self is Curve.GELU
+        tail = [math.erfc(v / math.sqrt(2)) / 2 if normal else 1 / (1 + math.exp(v)) for v in t]
+        return np.rint(np.array(tail) * 2**_TAIL_BITS).astype(np.int32)
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,7 @@ class Kind(Enum):
 PLAIN, TRANSPOSED, SHUFFLED, HALVED, TURNED = Kind
 
 
-def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor, kind: Kind, groups: int = 1, reflect: bool = False
-) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, bias: Tensor, kind: Kind, groups: int = 1, reflect: bool = False) -> Tensor:
     """[N, C, h, w] -> [N, outputs, h', w'] of one floating type, "same" padding; not shuffled yet."""
     padding = weight.shape[-1] // 2
     if reflect and padding:
@@ -111,17 +109,18 @@ def _rounded(
     seen = window(kind, kernel) ** 2 if kind.transposed else w[0, 0].size
     per_unit = torch.from_numpy(np.append(np.repeat(scale, seen), 1.0)).reciprocal()
     moments = moments * per_unit * per_unit[:, None]
+    values, biases, units = (torch.from_numpy(a) for a in (rows, b, unit))
     if not kind.transposed:
-        q, kept = round_rows(*(torch.from_numpy(a) for a in (rows, b, unit)), moments, limit)
-        return q.numpy(), kept.numpy()
-    q = np.empty_like(rows)
+        q, biases = round_rows(values, biases, units, moments, limit)
+        return q.numpy(), biases.numpy()
+    q = torch.empty_like(values)
     for taps, places in phases(kind, kernel):
-        own = _columns(inputs, kernel * kernel, taps)
+        own = torch.from_numpy(_columns(inputs, kernel * kernel, taps))
         at = torch.from_numpy(np.append(_columns(inputs, seen, places), inputs * seen))
         part = moments[at][:, at]
         part[-1, :-1] = part[:-1, -1] = 0  # one bias serves all phases, so none of them may move it
-        q[:, own] = round_rows(*(torch.from_numpy(a) for a in (rows[:, own], b, unit)), part, limit)[0].numpy()
-    return q, b
+        q[:, own] = round_rows(values[:, own], biases, units, part, limit)[0]
+    return q.numpy(), b
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,8 @@ class Layer:
             weight_bits: 2 to 16.
             slope: of the leaky ReLU that follows, 1 for none.
             moments: ``second_moments`` of the real inputs, of the layer's kernel and stride, for rounding that
-                minimises the error of its outputs; of transposed kinds those of a kernel of ``window`` and stride 1. Without them every weight is rounded to the nearest.
+                minimises the error of its outputs; of transposed kinds those of a kernel of ``window`` and stride 1.
+                Without them every weight is rounded to the nearest.
             biases_up_to: float64 [out], magnitudes that biases put in place of these may have.
             bound: what no sum, of one phase of a transposed kind, shall reach: weights are as coarse as that takes.
 

@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.integers.fixed import LATENT_LIMIT, Requantiser, largest
@@ -179,7 +178,9 @@ class SumStep:
     right: np.ndarray
 
     def __call__(self, curves: Curves, a: Tensor, b: Tensor) -> Tensor:
-        left, right = (torch.from_numpy(f.astype(np.int64)).to(a.device)[:, None, None] for f in (self.left, self.right))
+        left, right = (
+            torch.from_numpy(f.astype(np.int64)).to(a.device)[:, None, None] for f in (self.left, self.right)
+        )
         limit = largest(self.bits)
         return ((a * left + b * right + (1 << (self.shift - 1))) >> self.shift).clamp(-limit, limit)
 
@@ -187,7 +188,9 @@ class SumStep:
         """As ``LayerStep.shape``."""
         _require_alike(a, b)
         _require(1 <= self.shift <= 30 and 2 <= self.bits <= ACTIVATIONS, "sums shift by 1 to 30, to 2 to 16 bits")
-        _require(_is(self.left, np.int16, a.channels) and _is(self.right, np.int16, a.channels), "factors are int16 [C]")
+        _require(
+            _is(self.left, np.int16, a.channels) and _is(self.right, np.int16, a.channels), "factors are int16 [C]"
+        )
         left, right = np.abs(self.left.astype(np.int64)), np.abs(self.right.astype(np.int64))
         reach = a.limit * left + b.limit * right + (1 << (self.shift - 1))
         _require(bool((reach <= INT32).all()), "a sum could leave int32")
@@ -373,7 +376,9 @@ class Network:
         entry = Requantiser.from_arrays(arrays, f"{prefix}.entry") if f"{prefix}.entry.bits" in arrays else None
         tails = {curve: arrays.get(f"{prefix}.{curve.name.lower()}", curve.tail()) for curve in Curve}
         for curve, tail in tails.items():
-            falls = _is(tail, np.int32, 65) and bool((np.diff(tail) <= 0).all()) and 0 <= tail[-1] and tail[0] <= 1 << 14
+            falls = (
+                _is(tail, np.int32, 65) and bool((np.diff(tail) <= 0).all()) and tail[-1] >= 0 and tail[0] <= 1 << 14
+            )
             _require(falls, f"{prefix}.{curve.name.lower()} is int32 [65], falling from at most 2^14")
         try:
             network = cls(tuple(steps), tuple(reads), entry, Curves(tails))

@@ -34,16 +34,20 @@ class Ranges:
         self.lowest[name] = np.minimum(self.lowest[name], flat.amin(1).double().cpu().numpy())
         return x
 
-    def remember_inputs(self, name: str, x: Tensor) -> None:
-        """Add x [1, C, h, w], which the 1x1 layer ``name`` reads, to the moments of its inputs."""
-        moments = second_moments(x)
+    def remember_inputs(self, name: str, x: Tensor, kernel: int = 1, stride: int = 1, reflect: bool = False) -> None:
+        """Add x [1, C, h, w], which the layer ``name`` reads, to the moments of its inputs; see ``second_moments``."""
+        moments = second_moments(x, kernel, stride, reflect)
         self.moments[name] = self.moments[name] + moments if name in self.moments else moments
 
     def run(self, stages: Sequence[Stage], x: Tensor) -> Tensor:
         """A network on x [1, C, h, w]; of every stage is seen what sets its unit: a curve's inputs, or its outputs."""
         for stage in stages:
             x = stage.convolve(x)
-            x = stage.activate(self.see(stage.name, x)) if stage.curve is not None else self.see(stage.name, stage.activate(x))
+            x = (
+                stage.activate(self.see(stage.name, x))
+                if stage.curve is not None
+                else self.see(stage.name, stage.activate(x))
+            )
             x = stage.shuffled(x)
         return x
 
@@ -57,10 +61,18 @@ class Ranges:
         reach = np.maximum(reach, max(floor, reach.max() * 1e-3, 1e-6))
         return reach * self.margin / largest(bits)
 
-    def exponents(self, name: str, curve: Curve | None = Curve.GELU, bits: int = ACTIVATION_BITS) -> np.ndarray:
-        """uint8 [C]: the finest unit 2^-e that reaches far enough, as what reads the values sees them: a curve alone."""
+    def exponents(
+        self, name: str, curve: Curve | None = Curve.GELU, bits: int = ACTIVATION_BITS, most: float | None = None
+    ) -> np.ndarray:
+        """uint8 [C]: the finest unit 2^-e that reaches far enough.
+
+        Args:
+            curve: alone reads the values, and makes nothing of those far below zero; None: all magnitudes count.
+            most: what need not be reached beyond.
+        """
         lowest = -self.lowest[name]
         if curve is not None:
             lowest = np.minimum(lowest, curve.reach / self.margin)
         reach = np.maximum(np.maximum(self.highest[name], lowest) * self.margin, 1e-6)
+        reach = reach if most is None else reach.clip(max=most)
         return np.floor(np.log2(largest(bits) / reach)).clip(0, EXPONENTS - 1).astype(np.uint8)

@@ -20,7 +20,8 @@ def second_moments(x: Tensor, kernel: int = 1, stride: int = 1, reflect: bool = 
     """Sums of products of all pairs of a convolution's inputs, a constant 1 included.
 
     Args:
-        x: [1, C, h, w], what a convolution of that odd ``kernel`` and ``stride`` reads, padded with zeros or by reflection.
+        x: [1, C, h, w], what a convolution of that odd ``kernel`` and ``stride`` reads.
+        reflect: whether it is padded by reflection, not with zeros.
 
     Returns:
         float64 [K + 1, K + 1], K = C * kernel^2, inputs ordered as in a row of the weight; sums over all positions.

@@ -39,7 +39,7 @@ class Stage:
 
     @classmethod
     def of(cls, module: Any, name: str, **how: Any) -> Stage:
-        """A convolution or linear layer of torch's; ``how``: kind, slope, curve and reflect, which are not read from it."""
+        """A convolution or linear layer of torch's; ``how``: kind, slope, curve, reflect, not read from it."""
         outputs = module.out_features if isinstance(module, nn.Linear) else module.out_channels
         bias = torch.zeros(outputs) if module.bias is None else module.bias.detach()
         return cls(name, module.weight.detach(), bias, groups=getattr(module, "groups", 1), **how)

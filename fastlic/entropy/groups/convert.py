@@ -135,7 +135,8 @@ def _analysis(networks: Networks) -> list[Stage]:
     except ValueError:
         return []
     halves = sum(stage.kind is HALVED for stage in stages)
-    return [] if halves != 2 or stages[-1].curve is not None or any(s.kind in (TRANSPOSED, SHUFFLED) for s in stages) else stages
+    grows = any(stage.kind in (TRANSPOSED, SHUFFLED) for stage in stages)
+    return [] if halves != 2 or stages[-1].curve is not None or grows else stages
 
 
 @torch.no_grad()

@@ -82,7 +82,8 @@ class _Builder(Builder):
         """A Sequential with a layer at every other index and GELU between them, as ``stack``."""
         modules: Any = self.model.get_submodule(source)
         last = len(modules) - 1
-        stages = [Stage.of(modules[i], f"{source}.{i}", curve=Curve.GELU if i < last else None) for i in range(0, len(modules), 2)]
+        curves = {i: Curve.GELU if i < last else None for i in range(0, len(modules), 2)}
+        stages = [Stage.of(modules[i], f"{source}.{i}", curve=curve) for i, curve in curves.items()]
         return self.stack(name, stages, inputs, outputs, bits)
 
     def requantiser(self, name: str, factors: Any, bits: int = ACTIVATION_BITS) -> None:
@@ -152,7 +153,8 @@ class _Builder(Builder):
         common = np.full(len(units), unit)
         self.twin(f"{name}.proj", f"{source}.proj", units, common, _SUM_BITS)
         normal = np.full(len(units), 2.0**-NORM_BITS)
-        hidden = self.layer(f"{name}.mlp.0", _folded(module.norm2, module.mlp.fc1, f"{source}.mlp.fc1", True), normal)
+        first = _folded(module.norm2, module.mlp.fc1, f"{source}.mlp.fc1", Curve.GELU)
+        hidden = self.layer(f"{name}.mlp.0", first, normal)
         self.twin(f"{name}.mlp.1", f"{source}.mlp.fc2", hidden, common, _SUM_BITS)
         outputs = self.ranges.scale(source)
         self.requantiser(f"{name}.output", unit / outputs)
