@@ -99,8 +99,9 @@ def _stages(network: nn.Sequential, name: str) -> list[Stage]:
     """
     stages = stages_of(network, name)
     for stage in stages:
-        if stage.gelu or stage.kind is HALVED:
-            raise ValueError(f"{stage.name} is {'followed by GELU' if stage.gelu else 'of stride 2'}: no integer form")
+        if stage.curve is not None or stage.kind is HALVED:
+            fault = "of stride 2" if stage.curve is None else "followed by GELU"
+            raise ValueError(f"{stage.name} is {fault}: no integer form")
     return [*stages[:-1], replace(stages[-1], slope=1.0)]
 
 

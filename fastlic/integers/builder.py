@@ -44,8 +44,10 @@ class Builder:
             ValueError: an accumulator could leave int32.
         """
         cells, exponents = stage.kind.cells, None
-        if outputs is None and stage.gelu:
-            exponents = self.ranges.exponents(stage.name).reshape(-1, cells).min(1)  # cells of a channel share a unit
+        if outputs is None and stage.curve is not None:
+            exponents = (
+                self.ranges.exponents(stage.name, stage.curve).reshape(-1, cells).min(1)
+            )  # cells of a channel share a unit
             outputs = 2.0 ** -exponents.astype(np.float64)
             exponents = exponents.repeat(cells)
         elif outputs is None:

@@ -1,4 +1,4 @@
-"""Functions of the integer paths that are not linear: exp, GELU, tanh, softmax means, layer norm.
+"""Functions of the integer paths that are not linear: exp, GELU, SiLU, gates, tanh, softmax means, layer norm.
 
 Every table is made once, when a model is converted, and travels with the model: nobody evaluates exp or erf again. What
 is left are integer sums, products, shifts and floor divisions, which every device and every order computes alike.
@@ -11,7 +11,9 @@ is left are integer sums, products, shifts and floor divisions, which every devi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 import torch
@@ -29,17 +31,87 @@ VALUE_BITS = 8
 _RECIPROCAL_BITS = 40
 # More weights than this, and the reciprocal of their sum is too coarse: means over whole maps divide.
 RECIPROCAL_TOKENS = 64
-# GELU reads x from activations in units of 2^-exponent.
+# Curves read x from activations in units of 2^-exponent.
 EXPONENTS = 16
-# GELU of anything below minus this is 0 to the precision of its outputs.
-GELU_REACH = 5.0
-# The tail of the normal distribution, Q(t), is drawn as 64 straight lines on 0..4: off by at most 1.3e-4. Vectors of 32
+# Tails are drawn as 64 straight lines; that of GELU is off by at most 1.3e-4, that of SiLU by 1.9e-4. Vectors of 32
 # activations find their lines in registers, without a memory access.
-_TAIL_STEPS = 4  # lines are 2^-4 wide
 _TAIL_LINES = 64
 _TAIL_BITS = 15
-_TAIL_FINE = 12  # t is counted in units of 2^-12
+_TAIL_STEP = 8  # a line is 2^8 fine units wide
 _HALF = 1 << (ACTIVATION_BITS - 1)
+# Behind a curve stand at most so many bits, so that magnitudes and tails multiply as int16.
+CURVE_BITS = 14
+
+
+class Curve(Enum):
+    """max(x, 0) - |x| tail(|x|): its number where stored, fractional bits of what the tail reads, and its reach."""
+
+    GELU = (0, 12, 5.0)  # the tail is 1 less the normal distribution, on 0..4
+    SILU = (1, 11, 10.0)  # the logistic function of -t, on 0..8
+
+    @property
+    def number(self) -> int:
+        return self.value[0]
+
+    @property
+    def fine(self) -> int:
+        return self.value[1]
+
+    @property
+    def reach(self) -> float:
+        """The curve of anything below minus this is 0 to the precision of its outputs."""
+        return self.value[2]
+
+    @classmethod
+    def numbered(cls, number: int) -> Curve:
+        """By its number; ValueError for one that is no curve's."""
+        for curve in cls:
+            if curve.number == number:
+                return curve
+        raise ValueError(f"there is no curve {number}")
+
+    def tail(self) -> np.ndarray:
+        """int32 [65], 32768 times the tail at the ends of its lines, evaluated in float64."""
+        t = np.arange(_TAIL_LINES + 1) * 2.0 ** (_TAIL_STEP - self.fine)
+        normal = self is Curve.GELU
+        tail = [math.erfc(v / math.sqrt(2)) / 2 if normal else 1 / (1 + math.exp(v)) for v in t]
+        return np.rint(np.array(tail) * 2**_TAIL_BITS).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Curves and gates by integers alone.
+
+    Attributes:
+        tails: int32 [65] of each curve, as ``Curve.tail`` makes it.
+    """
+
+    tails: Mapping[Curve, np.ndarray]
+
+    def tail(self, curve: Curve, magnitudes: Tensor, exponents: Tensor) -> Tensor:
+        """The tail in units of 2^-15 at int64 magnitudes >= 0 in units of 2^-exponent, of a shape to go with them."""
+        tail = torch.from_numpy(self.tails[curve].astype(np.int64)).to(magnitudes.device)
+        fine = (magnitudes << curve.fine >> exponents).clamp(max=(_TAIL_LINES << _TAIL_STEP) - 1)
+        line, part = fine >> _TAIL_STEP, fine & ((1 << _TAIL_STEP) - 1)
+        start = tail[line]
+        return start - (((start - tail[line + 1]) * part + (1 << (_TAIL_STEP - 1))) >> _TAIL_STEP)
+
+    def activate(self, curve: Curve, x: Tensor, exponents: np.ndarray) -> Tensor:
+        """Activations int64 [..., C] in units of 2^-exponent, uint8 [C] -> the curve of them in the same units."""
+        e = torch.from_numpy(exponents.astype(np.int64)).to(x.device)
+        magnitude = x.abs()
+        return x.clamp(min=0) - _share(magnitude, self.tail(curve, magnitude, e))
+
+    def gate(self, x: Tensor, by: Tensor, exponents: np.ndarray) -> Tensor:
+        """x times the logistic function of ``by``, int64 [..., C] both; ``by`` in units of 2^-exponent, uint8 [C]."""
+        e = torch.from_numpy(exponents.astype(np.int64)).to(x.device)
+        small = _share(x, self.tail(Curve.SILU, by.abs(), e))
+        return torch.where(by >= 0, x - small, small)
+
+
+def _share(x: Tensor, share: Tensor) -> Tensor:
+    """x times a share of 2^15, halves rounded up."""
+    return (x * share + (1 << (_TAIL_BITS - 1))) >> _TAIL_BITS
 
 
 @dataclass(frozen=True)
@@ -62,10 +134,8 @@ class Tables:
         reach = math.ceil(math.log(2 * _WEIGHT) * 2**SCORE_BITS)  # beyond it, weights round to 0
         exp = np.rint(_WEIGHT * np.exp(-np.arange(reach + 1) / 2**SCORE_BITS))
         exp[-1] = 0
-        t = np.arange(_TAIL_LINES + 1) / 2**_TAIL_STEPS
-        tail = np.array([math.erfc(v / math.sqrt(2)) / 2 for v in t]) * 2**_TAIL_BITS
         tanh = np.tanh(np.arange(-_HALF, _HALF) / 2**SCORE_BITS) / 2 * 2**MEAN_BITS
-        return cls(exp.astype(np.int32), np.rint(tail).astype(np.int32), np.rint(tanh).astype(np.int8))
+        return cls(exp.astype(np.int32), Curve.GELU.tail(), np.rint(tanh).astype(np.int8))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Named arrays for storage."""
@@ -82,22 +152,21 @@ class Tables:
 
         a Phi(a) is max(a, 0) - |a| Q(|a|).
         """
-        a = np.arange(-_HALF, _HALF, dtype=np.int64)
-        magnitude, tail = np.abs(a), self.tail.astype(np.int64)
-        step = _TAIL_FINE - _TAIL_STEPS
-        rows = []
-        for exponent in range(EXPONENTS):
-            fine = (magnitude << _TAIL_FINE >> exponent).clip(max=(_TAIL_LINES << step) - 1)
-            line, part = fine >> step, fine & ((1 << step) - 1)
-            q = tail[line] - (((tail[line] - tail[line + 1]) * part + (1 << (step - 1))) >> step)
-            rows.append(np.maximum(a, 0) - ((magnitude * q + (1 << (_TAIL_BITS - 1))) >> _TAIL_BITS))
-        return np.concatenate(rows).astype(np.int16)
+        a = torch.arange(-_HALF, _HALF)[:, None]
+        rows = Curves({Curve.GELU: self.tail}).activate(Curve.GELU, a, np.arange(EXPONENTS, dtype=np.uint8))
+        return rows.T.flatten().numpy().astype(np.int16)
 
     def gelu(self, x: Tensor, exponents: np.ndarray) -> Tensor:
         """Activations int64 [..., C] in units of 2^-exponent, uint8 [C] -> GELU of them in the same units."""
         table = torch.from_numpy(self.gelu_table.astype(np.int64)).to(x.device)
         first = torch.from_numpy(exponents.astype(np.int64) * 2 * _HALF + _HALF).to(x.device)
         return table[x + first]
+
+    def activate(self, curve: Curve, x: Tensor, exponents: np.ndarray) -> Tensor:
+        """As ``Curves.activate``, of 12 bits; the only curve is GELU."""
+        if curve is not Curve.GELU:
+            raise ValueError(f"these tables have no {curve.name}")
+        return self.gelu(x, exponents)
 
     def residue(self, x: Tensor) -> Tensor:
         """Activations int64 in units of 2^-8 -> 0.5 tanh of them in units of 2^-6."""

@@ -1,7 +1,7 @@
 """One integer layer for every kind of convolution: the plain reference, and how it is made of float weights.
 
     accumulators = bias + weight * input                     int32
-    activations  = requantise(accumulators), then GELU where there are exponents, then the pixel shuffle
+    activations  = requantise(accumulators), then the curve where there are exponents, then the pixel shuffle
 
 Integers are held in float64 and pass through torch's own convolutions, which is exact in any order as long as every
 partial sum stays below 2^53; ``from_float`` proves the stronger int32 bound when a layer is made.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,10 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.integers.fixed import ACTIVATION_BITS, Requantiser, largest
-from fastlic.integers.functions import Tables
+from fastlic.integers.functions import Curve
 from fastlic.integers.rounding import round_rows
 
-_INT32 = 2**31 - 1
+INT32 = 2**31 - 1
+
+
+class Activations(Protocol):
+    """What evaluates curves: ``Curves``, or ``Tables`` for GELU of 12 bits."""
+
+    def activate(self, curve: Curve, x: Tensor, exponents: np.ndarray) -> Tensor: ...
 
 
 class Kind(Enum):
@@ -54,12 +61,66 @@ class Kind(Enum):
 PLAIN, TRANSPOSED, SHUFFLED, HALVED, TURNED = Kind
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor, kind: Kind, groups: int = 1) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, bias: Tensor, kind: Kind, groups: int = 1, reflect: bool = False) -> Tensor:
     """[N, C, h, w] -> [N, outputs, h', w'] of one floating type, "same" padding; not shuffled yet."""
     padding = weight.shape[-1] // 2
+    if reflect and padding:
+        x, padding = F.pad(x, (padding,) * 4, mode="reflect"), 0
     if kind.transposed:
         return F.conv_transpose2d(x, weight, bias, kind.stride, padding, kind.stride - 1, groups)
     return F.conv2d(x, weight, bias, kind.stride, padding, groups=groups)
+
+
+def window(kind: Kind, kernel: int) -> int:
+    """Side of the smallest window, odd and around its position, of all inputs that one output of any phase sees."""
+    return 2 * ((kernel // 2 + kind.stride - 1) // kind.stride) + 1 if kind.transposed else kernel
+
+
+def phases(kind: Kind, kernel: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each of the stride^2 phases of a transposed kind's outputs its taps, and where they look.
+
+    Returns:
+        Pairs of int64 [n]: flat indexes of taps in the kernel, and of what each multiplies in the ``window``.
+    """
+    taps = np.arange(kernel * kernel).reshape(kernel, kernel)
+    side, half = window(kind, kernel), kernel // 2
+    own = [np.array([i for i in range(kernel) if (p + half - i) % kind.stride == 0]) for p in range(kind.stride)]
+    seen = [(p + half - taken) // kind.stride + side // 2 for p, taken in enumerate(own)]
+    places = np.arange(side * side).reshape(side, side)
+    return [
+        (taps[np.ix_(own[r], own[c])].ravel(), places[np.ix_(seen[r], seen[c])].ravel())
+        for r, c in np.ndindex(kind.stride, kind.stride)
+    ]
+
+
+def _columns(inputs: int, size: int, taps: np.ndarray) -> np.ndarray:
+    """Where in a row of ``inputs`` kernels of so many taps these are."""
+    return (np.arange(inputs)[:, None] * size + taps).ravel()
+
+
+def _rounded(
+    w: np.ndarray, b: np.ndarray, unit: np.ndarray, limit: int, kind: Kind, scale: np.ndarray, moments: Tensor | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [out, in, k, k] per unit of input as integers [out, in * k * k], and the bias that goes with them."""
+    rows = w.reshape(len(w), -1)
+    if moments is None:
+        return np.rint(rows / unit[:, None]).clip(-limit, limit), b
+    inputs, kernel = w.shape[1], w.shape[-1]
+    seen = window(kind, kernel) ** 2 if kind.transposed else w[0, 0].size
+    per_unit = torch.from_numpy(np.append(np.repeat(scale, seen), 1.0)).reciprocal()
+    moments = moments * per_unit * per_unit[:, None]
+    values, biases, units = (torch.from_numpy(a) for a in (rows, b, unit))
+    if not kind.transposed:
+        q, biases = round_rows(values, biases, units, moments, limit)
+        return q.numpy(), biases.numpy()
+    q = torch.empty_like(values)
+    for taps, places in phases(kind, kernel):
+        own = torch.from_numpy(_columns(inputs, kernel * kernel, taps))
+        at = torch.from_numpy(np.append(_columns(inputs, seen, places), inputs * seen))
+        part = moments[at][:, at]
+        part[-1, :-1] = part[:-1, -1] = 0  # one bias serves all phases, so none of them may move it
+        q[:, own] = round_rows(values[:, own], biases, units, part, limit)[0]
+    return q.numpy(), b
 
 
 @dataclass(frozen=True)
@@ -74,8 +135,10 @@ class Layer:
         requantiser: from accumulators to activations; a leaky ReLU's slope is folded in.
         kind: one of ``Kind``.
         groups: 1, or the number of channels (depthwise).
-        exponents: uint8 [out], GELU reads units of 2^-exponent; None for no GELU.
+        exponents: uint8 [out], the curve reads units of 2^-exponent; None for no curve.
         input_bits: width of the activations it accepts.
+        curve: behind the requantiser where there are exponents.
+        reflect: whether the map is padded by reflection, not with zeros; never of transposed kinds.
     """
 
     weight: np.ndarray
@@ -85,6 +148,8 @@ class Layer:
     groups: int = 1
     exponents: np.ndarray | None = None
     input_bits: int = ACTIVATION_BITS
+    curve: Curve = Curve.GELU
+    reflect: bool = False
 
     @classmethod
     def from_float(
@@ -101,8 +166,11 @@ class Layer:
         groups: int = 1,
         slope: float = 1.0,
         exponents: np.ndarray | None = None,
+        curve: Curve = Curve.GELU,
+        reflect: bool = False,
         moments: Tensor | None = None,
         biases_up_to: np.ndarray | None = None,
+        bound: int | None = None,
     ) -> Layer:
         """Quantise a float layer.
 
@@ -112,9 +180,11 @@ class Layer:
             output_scale: float64 [out], the real value of one unit of each output channel, before any shuffling.
             weight_bits: 2 to 16.
             slope: of the leaky ReLU that follows, 1 for none.
-            moments: ``second_moments`` of the real inputs of a plain convolution, for rounding that minimises the
-                error of its outputs; without them every weight is rounded to the nearest.
+            moments: ``second_moments`` of the real inputs, of the layer's kernel and stride, for rounding that
+                minimises the error of its outputs; of transposed kinds those of a kernel of ``window`` and stride 1.
+                Without them every weight is rounded to the nearest.
             biases_up_to: float64 [out], magnitudes that biases put in place of these may have.
+            bound: what no sum, of one phase of a transposed kind, shall reach: weights are as coarse as that takes.
 
         Raises:
             ValueError: an accumulator could leave int32, or weights of more than 16 bits.
@@ -134,41 +204,54 @@ class Layer:
         # A row of zeros, or one dwarfed by its bias, takes its unit from the bias instead.
         largest_bias = np.abs(b) if biases_up_to is None else np.maximum(np.abs(b), biases_up_to)
         unit = np.maximum(np.maximum(np.abs(w).max((1, 2, 3)) / limit, largest_bias / 2**29), 1e-30)
-        if moments is None:
-            q = np.rint(w / unit[:, None, None, None]).clip(-limit, limit)
-        else:
-            per_unit = torch.from_numpy(np.append(np.repeat(scale, w[0, 0].size), 1.0)).reciprocal()
-            rows, b_rows, units = (torch.from_numpy(a) for a in (w.reshape(len(w), -1), b, unit))
-            q_rows, b_rows = round_rows(rows, b_rows, units, moments * per_unit * per_unit[:, None], limit)
-            q, b = q_rows.numpy().reshape(w.shape), b_rows.numpy()
-        bias_q = np.rint(b / unit)
-        reach = np.abs(q).sum((1, 2, 3)) * largest(input_bits) + np.abs(bias_q)
-        if reach.max() > _INT32:
-            raise ValueError(f"an accumulator could reach {reach.max():.0f}, beyond int32: use fewer input bits")
+        rows = w.reshape(len(w), -1)
+        taps: list[Any] = [slice(None)]
+        if kind.transposed:
+            taps = [_columns(w.shape[1], w[0, 0].size, own) for own, _ in phases(kind, w.shape[-1])]
+
+        def reach(of: np.ndarray) -> np.ndarray:
+            return np.stack([np.abs(of[:, own]).sum(1) for own in taps]).max(0) * largest(input_bits)
+
+        if bound is not None:
+            unit = np.maximum(unit, reach(rows) / bound)
+        q, bias_q = np.empty_like(rows), np.empty_like(b)
+        left = np.arange(len(rows))
+        while len(left):
+            q[left], b_left = _rounded(w[left], b[left], unit[left], limit, kind, scale, moments)
+            bias_q[left] = np.rint(b_left / unit[left])
+            if bound is None:
+                break
+            excess = (reach(q[left]) + np.abs(bias_q[left])) / bound
+            left, excess = left[excess > 1], excess[excess > 1]
+            unit[left] *= excess * 1.0005
+        worst = (np.abs(q).sum(1) * largest(input_bits) + np.abs(bias_q)).max()
+        if worst > INT32:
+            raise ValueError(f"an accumulator could reach {worst:.0f}, beyond int32: use fewer input bits")
+        q = q.reshape(w.shape)
         if kind.transposed:
             q = q.swapaxes(0, 1)
         factors = np.maximum(unit / np.asarray(output_scale, np.float64), 2.0**-61)
         requantiser = Requantiser.from_factors(factors, output_bits, slope)
         q = np.ascontiguousarray(q.astype(np.int8 if weight_bits <= 8 else np.int16))
-        return cls(q, bias_q.astype(np.int32), requantiser, kind, groups, exponents, input_bits)
+        return cls(q, bias_q.astype(np.int32), requantiser, kind, groups, exponents, input_bits, curve, reflect)
 
     def accumulate(self, x: Tensor) -> Tensor:
         """x int64 [C, h, w] -> accumulators int64 [C', h', w'], sizes as in the float layer; not shuffled yet."""
         weight = torch.from_numpy(self.weight).to(x.device, torch.float64)
         bias = torch.from_numpy(self.bias).to(x.device, torch.float64)
-        return convolve(x.double()[None], weight, bias, self.kind, self.groups)[0].long()
+        return convolve(x.double()[None], weight, bias, self.kind, self.groups, self.reflect)[0].long()
 
-    def __call__(self, x: Tensor, tables: Tables | None = None) -> Tensor:
-        """x int64 [C, h, w] -> activations int64 [C', h', w']; ``tables`` are for GELU."""
+    def __call__(self, x: Tensor, tables: Activations | None = None) -> Tensor:
+        """x int64 [C, h, w] -> activations int64 [C', h', w']; ``tables`` are for the curve."""
         out = self.requantiser(self.accumulate(x).permute(1, 2, 0))
         if self.exponents is not None:
             if tables is None:
-                raise ValueError("a layer with GELU needs its tables")
-            out = tables.gelu(out, self.exponents)
+                raise ValueError("a layer with a curve needs its tables")
+            out = tables.activate(self.curve, out, self.exponents)
         out = out.permute(2, 0, 1)
         return F.pixel_shuffle(out, self.kind.shuffle) if self.kind.shuffle > 1 else out
 
-    def rows(self, x: Tensor, tables: Tables | None = None) -> Tensor:
+    def rows(self, x: Tensor, tables: Activations | None = None) -> Tensor:
         """A 1x1 layer on single positions: int64 [n, C] -> [n, C']."""
         return self(x.T[:, :, None], tables)[:, :, 0].T
 

@@ -5,6 +5,8 @@ All have ``weight``, ``bias``, ``requantise.*``, and ``exponents`` where there i
     STRIDES   geometry uint8 [stride, transposed, input bits], and the shuffle behind it where there is one
     KINDS     geometry int32 [kind, groups]; activations have 12 bits
     MATRICES  nothing: weights are [out, in]
+    STEPS     geometry as of STRIDES, always with the shuffle, and curve uint8 [1] where there are exponents; whether
+              maps are reflected is the step's own number (fastlic.integers.network)
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from fastlic.integers.fixed import Requantiser
+from fastlic.integers.functions import Curve
 from fastlic.integers.layer import HALVED, PLAIN, SHUFFLED, TRANSPOSED, Kind, Layer
 
 Arrays = Mapping[str, np.ndarray]
@@ -99,4 +102,21 @@ class _Matrices(Layout):
         return replace(layer, weight=layer.weight[:, :, None, None])
 
 
-STRIDES, KINDS, MATRICES = _Strides(), _Kinds(), _Matrices()
+class _Steps(_Strides):
+    def _geometry(self, layer: Layer) -> dict[str, np.ndarray]:
+        if layer.groups > 1:
+            raise ValueError("depthwise layers have no place in this layout")
+        kind = layer.kind
+        geometry = np.array([kind.stride, kind.transposed, layer.input_bits, kind.shuffle], np.uint8)
+        curve = {} if layer.exponents is None else {"curve": np.array([layer.curve.number], np.uint8)}
+        return {"geometry": geometry, **curve}
+
+    def _fields(self, arrays: Arrays, prefix: str) -> dict[str, Any]:
+        fields = super()._fields(arrays, prefix)
+        exponents = arrays.get(f"{prefix}.exponents")
+        if exponents is None:
+            return fields
+        return {**fields, "exponents": exponents, "curve": Curve.numbered(int(arrays[f"{prefix}.curve"][0]))}
+
+
+STRIDES, KINDS, MATRICES, STEPS = _Strides(), _Kinds(), _Matrices(), _Steps()

@@ -8,16 +8,21 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from fastlic.integers.fixed import ACTIVATION_BITS, ACTIVATION_LIMIT, RANGE_MARGIN, largest
-from fastlic.integers.functions import EXPONENTS, GELU_REACH
+from fastlic.integers.fixed import ACTIVATION_BITS, RANGE_MARGIN, largest
+from fastlic.integers.functions import EXPONENTS, Curve
 from fastlic.integers.rounding import second_moments
 from fastlic.integers.stages import Stage
 
 
 class Ranges:
-    """Largest and smallest value per channel of everything named; second moments of the inputs of named layers."""
+    """Largest and smallest value per channel of everything named; second moments of the inputs of named layers.
 
-    def __init__(self) -> None:
+    Args:
+        margin: of units beyond what calibration saw.
+    """
+
+    def __init__(self, margin: float = RANGE_MARGIN) -> None:
+        self.margin = margin
         self.highest: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(1))
         self.lowest: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(1))
         self.moments: dict[str, Tensor] = {}
@@ -29,16 +34,20 @@ class Ranges:
         self.lowest[name] = np.minimum(self.lowest[name], flat.amin(1).double().cpu().numpy())
         return x
 
-    def remember_inputs(self, name: str, x: Tensor) -> None:
-        """Add x [1, C, h, w], which the 1x1 layer ``name`` reads, to the moments of its inputs."""
-        moments = second_moments(x)
+    def remember_inputs(self, name: str, x: Tensor, kernel: int = 1, stride: int = 1, reflect: bool = False) -> None:
+        """Add x [1, C, h, w], which the layer ``name`` reads, to the moments of its inputs; see ``second_moments``."""
+        moments = second_moments(x, kernel, stride, reflect)
         self.moments[name] = self.moments[name] + moments if name in self.moments else moments
 
     def run(self, stages: Sequence[Stage], x: Tensor) -> Tensor:
-        """A network on x [1, C, h, w]; of every stage is seen what sets its unit: a GELU's inputs, or its outputs."""
+        """A network on x [1, C, h, w]; of every stage is seen what sets its unit: a curve's inputs, or its outputs."""
         for stage in stages:
             x = stage.convolve(x)
-            x = stage.activate(self.see(stage.name, x)) if stage.gelu else self.see(stage.name, stage.activate(x))
+            x = (
+                stage.activate(self.see(stage.name, x))
+                if stage.curve is not None
+                else self.see(stage.name, stage.activate(x))
+            )
             x = stage.shuffled(x)
         return x
 
@@ -50,10 +59,20 @@ class Ranges:
         """float64 [C]: the real value of one unit. Dead channels get a thousandth of the liveliest one's range."""
         reach = self.largest(name, slope)
         reach = np.maximum(reach, max(floor, reach.max() * 1e-3, 1e-6))
-        return reach * RANGE_MARGIN / largest(bits)
+        return reach * self.margin / largest(bits)
 
-    def exponents(self, name: str) -> np.ndarray:
-        """uint8 [C]: the finest unit 2^-e of a GELU's input that reaches far enough."""
-        lowest = np.minimum(-self.lowest[name], GELU_REACH / RANGE_MARGIN)
-        reach = np.maximum(np.maximum(self.highest[name], lowest) * RANGE_MARGIN, 1e-6)
-        return np.floor(np.log2(ACTIVATION_LIMIT / reach)).clip(0, EXPONENTS - 1).astype(np.uint8)
+    def exponents(
+        self, name: str, curve: Curve | None = Curve.GELU, bits: int = ACTIVATION_BITS, most: float | None = None
+    ) -> np.ndarray:
+        """uint8 [C]: the finest unit 2^-e that reaches far enough.
+
+        Args:
+            curve: alone reads the values, and makes nothing of those far below zero; None: all magnitudes count.
+            most: what need not be reached beyond.
+        """
+        lowest = -self.lowest[name]
+        if curve is not None:
+            lowest = np.minimum(lowest, curve.reach / self.margin)
+        reach = np.maximum(np.maximum(self.highest[name], lowest) * self.margin, 1e-6)
+        reach = reach if most is None else reach.clip(max=most)
+        return np.floor(np.log2(largest(bits) / reach)).clip(0, EXPONENTS - 1).astype(np.uint8)

@@ -16,18 +16,22 @@ from torch import Tensor
 _DAMPING = 1e-2
 
 
-def second_moments(x: Tensor, kernel: int = 1) -> Tensor:
+def second_moments(x: Tensor, kernel: int = 1, stride: int = 1, reflect: bool = False) -> Tensor:
     """Sums of products of all pairs of a convolution's inputs, a constant 1 included.
 
     Args:
-        x: [1, C, h, w], what a convolution of that odd ``kernel`` and stride 1 reads.
+        x: [1, C, h, w], what a convolution of that odd ``kernel`` and ``stride`` reads.
+        reflect: whether it is padded by reflection, not with zeros.
 
     Returns:
         float64 [K + 1, K + 1], K = C * kernel^2, inputs ordered as in a row of the weight; sums over all positions.
     """
     if kernel < 1 or kernel % 2 == 0 or kernel > 2 * max(x.shape[-2:]) + 1:
         raise ValueError(f"kernel must be odd, and reach no further than x of {list(x.shape)}, got {kernel}")
-    columns = torch.nn.functional.unfold(x, kernel, padding=kernel // 2)[0]
+    padding = kernel // 2
+    if reflect and padding:
+        x, padding = torch.nn.functional.pad(x, (padding,) * 4, mode="reflect"), 0
+    columns = torch.nn.functional.unfold(x, kernel, padding=padding, stride=stride)[0]
     columns = torch.cat([columns, torch.ones_like(columns[:1])])
     return (columns @ columns.T).double()
 

@@ -11,6 +11,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastlic.integers.functions import Curve
 from fastlic.integers.layer import HALVED, PLAIN, SHUFFLED, TRANSPOSED, TURNED, Kind, convolve
 
 
@@ -23,7 +24,8 @@ class Stage:
         weight, bias: as torch stores them for ``kind``; [out, in] for linear layers.
         groups: 1, or the number of channels (depthwise).
         slope: of the leaky ReLU, 1 for none.
-        gelu: whether a GELU follows.
+        curve: GELU or SiLU that follows, None for neither.
+        reflect: whether the map is padded by reflection, not with zeros.
     """
 
     name: str
@@ -32,11 +34,12 @@ class Stage:
     kind: Kind = PLAIN
     groups: int = 1
     slope: float = 1.0
-    gelu: bool = False
+    curve: Curve | None = None
+    reflect: bool = False
 
     @classmethod
     def of(cls, module: Any, name: str, **how: Any) -> Stage:
-        """A convolution or linear layer of torch's; ``how``: kind, slope and gelu, which are not read from it."""
+        """A convolution or linear layer of torch's; ``how``: kind, slope, curve, reflect, not read from it."""
         outputs = module.out_features if isinstance(module, nn.Linear) else module.out_channels
         bias = torch.zeros(outputs) if module.bias is None else module.bias.detach()
         return cls(name, module.weight.detach(), bias, groups=getattr(module, "groups", 1), **how)
@@ -54,12 +57,12 @@ class Stage:
 
     def convolve(self, x: Tensor) -> Tensor:
         """Up to the activation, not shuffled yet."""
-        return convolve(x, self.weight, self.bias, self.kind, self.groups)
+        return convolve(x, self.weight, self.bias, self.kind, self.groups, self.reflect)
 
     def activate(self, x: Tensor) -> Tensor:
         """What follows, but for the shuffle: activations do not care about places."""
-        if self.gelu:
-            return F.gelu(x)
+        if self.curve is not None:
+            return F.gelu(x) if self.curve is Curve.GELU else F.silu(x)
         return x if self.slope == 1 else F.leaky_relu(x, self.slope)
 
     def shuffled(self, x: Tensor) -> Tensor:
@@ -100,7 +103,7 @@ def stages_of(network: nn.Sequential, name: str) -> list[Stage]:
     stages: list[Stage] = []
     for path, module in _flat(network, name):
         last = stages[-1] if stages else None
-        bare = last is not None and last.slope == 1 and not last.gelu
+        bare = last is not None and last.slope == 1 and last.curve is None
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             stages.append(stage_of(module, path))
         elif isinstance(module, (nn.Identity, nn.Dropout)):
@@ -110,7 +113,7 @@ def stages_of(network: nn.Sequential, name: str) -> list[Stage]:
         elif last is not None and bare and isinstance(module, (nn.ReLU, nn.LeakyReLU)):
             stages[-1] = replace(last, slope=float(getattr(module, "negative_slope", 0.0)))
         elif last is not None and bare and isinstance(module, nn.GELU) and module.approximate == "none":
-            stages[-1] = replace(last, gelu=True)
+            stages[-1] = replace(last, curve=Curve.GELU)
         else:
             raise ValueError(f"{path} is a {type(module).__name__}, which has no integer form there")
     if not stages:

@@ -49,7 +49,7 @@ def test_of_every_stage_is_seen_what_sets_its_unit():
         ranges.run(stages, x)
         for stage in stages:
             bare = stage.convolve(x)
-            seen[stage.name] = bare if stage.gelu else stage.activate(bare)
+            seen[stage.name] = bare if stage.curve else stage.activate(bare)
             x = stage.shuffled(stage.activate(bare))
     for name, values in seen.items():
         assert torch.equal(torch.from_numpy(ranges.largest(name)).float(), values.abs().amax((0, 2, 3))), name

@@ -81,7 +81,7 @@ class _Stages:
             raise ValueError(f"group {index} lacks a network, or has one too many")
         if context is not None and any(stage.weight.shape[-1] > 1 for stage in parameters):
             raise ValueError(f"parameters.{index}: between the passes of a checkerboard there are 1x1 layers only")
-        if parameters[-1].gelu:
+        if parameters[-1].curve is not None:
             raise ValueError(f"parameters.{index} ends with GELU")
         return cls(own, channel, context, parameters)
 
@@ -135,7 +135,8 @@ def _analysis(networks: Networks) -> list[Stage]:
     except ValueError:
         return []
     halves = sum(stage.kind is HALVED for stage in stages)
-    return [] if halves != 2 or stages[-1].gelu or any(s.kind in (TRANSPOSED, SHUFFLED) for s in stages) else stages
+    grows = any(stage.kind in (TRANSPOSED, SHUFFLED) for stage in stages)
+    return [] if halves != 2 or stages[-1].curve is not None or grows else stages
 
 
 @torch.no_grad()

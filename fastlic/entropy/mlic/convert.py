@@ -24,7 +24,7 @@ from fastlic.entropy.mlic.schedule import ANCHORS, EARLY, OTHERS
 from fastlic.entropy.scales import scale_levels
 from fastlic.integers.builder import Builder
 from fastlic.integers.fixed import ACTIVATION_BITS, RANGE_MARGIN, WIDE_BITS, Requantiser, largest
-from fastlic.integers.functions import NORM_BITS, SCORE_BITS, VALUE_BITS, Tables, epsilon_of
+from fastlic.integers.functions import NORM_BITS, SCORE_BITS, VALUE_BITS, Curve, Tables, epsilon_of
 from fastlic.integers.ranges import Ranges
 from fastlic.integers.stages import Stage, stages_of
 from fastlic.models.mlic.attention import HEADS_INTRA, GlobalInterContext, GlobalIntraContext
@@ -82,7 +82,8 @@ class _Builder(Builder):
         """A Sequential with a layer at every other index and GELU between them, as ``stack``."""
         modules: Any = self.model.get_submodule(source)
         last = len(modules) - 1
-        stages = [Stage.of(modules[i], f"{source}.{i}", gelu=i < last) for i in range(0, len(modules), 2)]
+        curves = {i: Curve.GELU if i < last else None for i in range(0, len(modules), 2)}
+        stages = [Stage.of(modules[i], f"{source}.{i}", curve=curve) for i, curve in curves.items()]
         return self.stack(name, stages, inputs, outputs, bits)
 
     def requantiser(self, name: str, factors: Any, bits: int = ACTIVATION_BITS) -> None:
@@ -152,7 +153,8 @@ class _Builder(Builder):
         common = np.full(len(units), unit)
         self.twin(f"{name}.proj", f"{source}.proj", units, common, _SUM_BITS)
         normal = np.full(len(units), 2.0**-NORM_BITS)
-        hidden = self.layer(f"{name}.mlp.0", _folded(module.norm2, module.mlp.fc1, f"{source}.mlp.fc1", True), normal)
+        first = _folded(module.norm2, module.mlp.fc1, f"{source}.mlp.fc1", Curve.GELU)
+        hidden = self.layer(f"{name}.mlp.0", first, normal)
         self.twin(f"{name}.mlp.1", f"{source}.mlp.fc2", hidden, common, _SUM_BITS)
         outputs = self.ranges.scale(source)
         self.requantiser(f"{name}.output", unit / outputs)
@@ -179,10 +181,10 @@ class _Builder(Builder):
         return outputs
 
 
-def _folded(norm: nn.LayerNorm, linear: nn.Linear, name: str, gelu: bool = False) -> Stage:
+def _folded(norm: nn.LayerNorm, linear: nn.Linear, name: str, curve: Curve | None = None) -> Stage:
     """A linear layer with the affine part of the layer norm before it."""
     weight = linear.weight.double() * norm.weight.double()
-    return Stage(name, weight, linear.bias.double() + linear.weight.double() @ norm.bias.double(), gelu=gelu)
+    return Stage(name, weight, linear.bias.double() + linear.weight.double() @ norm.bias.double(), curve=curve)
 
 
 @torch.no_grad()

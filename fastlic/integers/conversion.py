@@ -1,0 +1,208 @@
+"""Networks of integers from graphs of float operations and what calibration saw of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from fastlic.integers.fixed import MEAN_BITS, Requantiser, largest
+from fastlic.integers.functions import CURVE_BITS, Curve
+from fastlic.integers.graph import Bend, Gate, Graph, Norm, Sum
+from fastlic.integers.layer import INT32, Layer
+from fastlic.integers.network import (
+    LATENT_BITS,
+    PIXEL_BITS,
+    CurveStep,
+    GateStep,
+    LayerStep,
+    Network,
+    NormStep,
+    Step,
+    SumStep,
+)
+from fastlic.integers.ranges import Ranges
+from fastlic.integers.stages import Stage
+
+PIXEL_UNIT = 1 / 255
+LATENT_UNIT = 2.0**-MEAN_BITS
+# Sums below this can be had through Winograd's transform, whose sums are four times as large.
+WINOGRAD = 2**29 - 1
+# The logistic function is as good as 0 and 1 beyond; just below 8, so that 14 bits count units of 2^-10.
+_GATE_REACH = 7.99
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How finely a network counts.
+
+    Attributes:
+        weight_bits: of convolutions, 2 to 16.
+        bits: of activations, 9 to 14.
+        margin: of ranges beyond what calibration saw; the largest rates of other images need it.
+        bound: that no sum of a layer of several taps shall pass; its weights are coarser if need be.
+        learned: whether weights are rounded for the inputs that calibration brings, or to the nearest.
+    """
+
+    weight_bits: int = 12
+    bits: int = 14
+    margin: float = 2.0
+    bound: int | None = WINOGRAD
+    learned: bool = True
+
+
+class _Converter:
+    """One network in the making: units are float64 [C], real values of one unit, of each value."""
+
+    def __init__(self, graph: Graph, ranges: Ranges, precision: Precision) -> None:
+        self.graph, self.ranges, self.precision = graph, ranges, precision
+        self.exponents: dict[int, np.ndarray] = {}
+        self.units: list[np.ndarray] = []
+        self.widths: list[int] = []
+        readers: list[list[str]] = [[] for _ in range(len(graph.operations) + 1)]
+        for operation, reads in zip(graph.operations, graph.reads, strict=True):
+            for place, r in enumerate(reads):
+                gated = isinstance(operation, Gate)
+                readers[r].append("gate" if gated and place == 1 else "curve" if isinstance(operation, Bend) else "")
+        self.readers = [set(of) for of in readers]
+        for k in reversed(range(len(graph.operations))):  # what a gate lets through keeps its unit
+            if isinstance(graph.operations[k], Gate) and self.readers[k + 1] & {"curve", "gate"}:
+                self.readers[graph.reads[k][0]].add("curve")
+
+    def unit(self, k: int, cells: int = 1, curve: Curve | None = None) -> np.ndarray:
+        """Of value k, by its range; a power of two if a curve or a gate reads it, and then its exponents are noted."""
+        bits = self.precision.bits
+        readers = self.readers[k]
+        if curve is None and not readers & {"curve", "gate"}:
+            return self.ranges.scale(str(k), bits=bits).reshape(-1, cells).max(1)
+        most = _GATE_REACH if readers == {"gate"} else None
+        self.exponents[k] = self.ranges.exponents(str(k), curve, bits, most).reshape(-1, cells).min(1)
+        return 2.0 ** -self.exponents[k].astype(np.float64)
+
+    def step(self, k: int, unit: np.ndarray | None = None, bits: int | None = None, slope: float = 1.0) -> Step:
+        """Of the operation that makes value k, and note the value's units and width; both are given at the exit."""
+        operation, reads = self.graph.operations[k - 1], self.graph.reads[k - 1]
+        given, widths = [self.units[r] for r in reads], [self.widths[r] for r in reads]
+        bits = self.precision.bits if bits is None else bits
+        made: Step
+        if isinstance(operation, Stage):
+            cells = operation.kind.cells
+            own = self.unit(k, cells, operation.curve) if unit is None else unit
+            made = self._layer(k, operation, given[0], widths[0], own, bits, slope)
+        elif isinstance(operation, Norm):
+            own = self.unit(k)
+            made = norm_step(operation, given[0], own, widths[0], bits)
+        elif isinstance(operation, Sum):
+            own = self.unit(k)
+            made = sum_step(given[0], given[1], own, max(widths), bits)
+        elif isinstance(operation, Gate):
+            own, bits = given[0], widths[0]
+            made = GateStep(self.exponents[reads[1]])
+            if reads[0] in self.exponents:
+                self.exponents[k] = self.exponents[reads[0]]
+        else:
+            own, bits = given[0], widths[0]
+            self.exponents[k] = self.exponents[reads[0]]
+            made = CurveStep(operation.curve, self.exponents[k])
+        self.units.append(own)
+        self.widths.append(bits)
+        return made
+
+    def _layer(
+        self, k: int, stage: Stage, inputs: np.ndarray, input_bits: int, outputs: np.ndarray, bits: int, slope: float
+    ) -> LayerStep:
+        cells = stage.kind.cells
+        curved = {} if stage.curve is None else {"curve": stage.curve, "exponents": self.exponents[k].repeat(cells)}
+        layer = Layer.from_float(
+            stage.weight,
+            stage.bias,
+            inputs,
+            np.broadcast_to(outputs, len(stage.bias) // cells).repeat(cells),
+            input_bits=input_bits,
+            output_bits=bits,
+            weight_bits=self.precision.weight_bits,
+            kind=stage.kind,
+            slope=stage.slope * slope,
+            reflect=stage.reflect,
+            moments=self.ranges.moments.get(str(k)) if self.precision.learned else None,
+            bound=self.precision.bound if stage.weight.shape[-1] > 1 else None,
+            **curved,  # type: ignore[arg-type]
+        )
+        return LayerStep(layer)
+
+
+def convert(
+    graph: Graph,
+    ranges: Ranges,
+    precision: Precision,
+    *,
+    latents_in: bool,
+    pixels_out: bool,
+) -> Network:
+    """The integers of a transform.
+
+    Args:
+        graph: from pixels in [0, 1] or latents to either; its last operation is a layer.
+        ranges: of ``graph.run`` over calibration's inputs; their margin is set to the precision's.
+
+    Raises:
+        ValueError: the last operation is no bare layer, or a sum could leave int32.
+    """
+    if not 9 <= precision.bits <= CURVE_BITS:
+        raise ValueError(f"activations have 9 to {CURVE_BITS} bits, got {precision.bits}")
+    last = graph.operations[-1] if graph.operations else None
+    if not isinstance(last, Stage) or last.slope != 1 or last.curve is not None:
+        raise ValueError("a transform ends in a layer without activation")
+    ranges.margin = precision.margin
+    converter, entry = _Converter(graph, ranges, precision), None
+    if latents_in:
+        converter.units.append(converter.unit(0))
+        converter.widths.append(precision.bits)
+        entry = Requantiser.from_factors(LATENT_UNIT / converter.units[0], precision.bits)
+    else:
+        converter.units.append(np.full(len(ranges.highest["0"]), PIXEL_UNIT))
+        converter.widths.append(PIXEL_BITS)
+    steps = [converter.step(k) for k in range(1, len(graph.operations))]
+    if pixels_out:
+        steps.append(converter.step(len(graph.operations), np.array([PIXEL_UNIT]), PIXEL_BITS, 0.0))
+    else:
+        steps.append(converter.step(len(graph.operations), np.array([LATENT_UNIT]), LATENT_BITS))
+    return Network(tuple(steps), tuple(graph.reads), entry)
+
+
+def norm_step(norm: Norm, inputs: np.ndarray, outputs: np.ndarray, input_bits: int, bits: int) -> NormStep:
+    """GDN in units: float64 [C], real values of one unit of its inputs and outputs."""
+    gamma, beta = norm.gamma.double().cpu().numpy(), norm.beta.double().cpu().numpy()
+    # Of squares cut to 15 bits, each worth 2^(2 b - 17) squared units.
+    gamma = gamma.clip(0) * inputs**2 * 2.0 ** (2 * input_bits - 17)
+    # As fine as int16 and the sum of a row allow; rounding adds half a step to each.
+    room = INT32 - 32767 * (len(beta) / 2 + 1) - 1
+    unit = np.maximum(gamma.max(1) / 32767, (32767 * gamma.sum(1) + beta) / room)
+    gamma_q = np.rint(gamma / unit[:, None]).astype(np.int16)
+    beta_q = np.rint(beta / unit).clip(1, INT32 - 32767 * gamma_q.astype(np.int64).sum(1)).astype(np.int32)
+    factors = inputs / outputs * (np.sqrt(unit) if norm.inverse else 1 / np.sqrt(unit))
+    _, exponent = np.frexp(factors)
+    shift = (24 - exponent).clip(0, 62)
+    multiplier = np.rint(np.ldexp(factors, shift)).clip(0, (1 << 24) - 1).astype(np.int32)
+    return NormStep(norm.inverse, input_bits, bits, gamma_q, beta_q, multiplier, shift.astype(np.uint8))
+
+
+def sum_step(left: np.ndarray, right: np.ndarray, outputs: np.ndarray, input_bits: int, bits: int) -> SumStep:
+    """A sum in units: float64 [C], real values of one unit of its inputs and outputs."""
+    factors = np.stack(np.broadcast_arrays(left / outputs, right / outputs))
+    steepest = max(factors.max(), factors.sum(0).max() * largest(input_bits) / 2**15)
+    shift = int(np.floor(np.log2(32767 / steepest)).clip(1, 30))
+    left, right = np.rint(np.ldexp(factors, shift)).clip(0, 32767).astype(np.int16)
+    return SumStep(shift, bits, left, right)
+
+
+def calibrated(graph: Graph, inputs: Sequence[Tensor], learned: Sequence[Tensor] = ()) -> Ranges:
+    """Ranges of all values over inputs [1, C, h, w], and moments over those of ``learned``."""
+    ranges = Ranges()
+    for x in inputs:
+        graph.run(x, ranges)
+    for x in learned:
+        graph.run(x, ranges, learn=True)
+    return ranges

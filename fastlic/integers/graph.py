@@ -1,0 +1,262 @@
+"""Float transforms as graphs of operations that have an integer form, whatever modules they are made of.
+
+``TRACES`` has one function per type of module, which says what the module is made of: a new module is one more of them.
+Graphs run in floats, so that calibration sees every value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastlic.integers.functions import Curve
+from fastlic.integers.layer import HALVED, PLAIN, SHUFFLED, window
+from fastlic.integers.ranges import Ranges
+from fastlic.integers.stages import Stage, stage_of
+from fastlic.models import layers
+from fastlic.models.inference import Gelu
+from fastlic.models.mcquic import layers as mcquic
+from fastlic.models.mlic import transforms as mlic
+
+
+@dataclass(frozen=True)
+class Norm:
+    """GDN or its inverse.
+
+    Attributes:
+        beta, gamma: [C] and [C, C], as they act.
+    """
+
+    beta: Tensor
+    gamma: Tensor
+    inverse: bool
+
+    def __call__(self, x: Tensor) -> Tensor:
+        norm = F.conv2d(x * x, self.gamma[:, :, None, None], self.beta)
+        return x * norm.sqrt() if self.inverse else x / norm.sqrt()
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Of two values."""
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The first value times the logistic function of the second."""
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        return a * b.sigmoid()
+
+
+@dataclass(frozen=True)
+class Bend:
+    """A curve that follows no layer, or one whose outputs others read too."""
+
+    curve: Curve
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.gelu(x) if self.curve is Curve.GELU else F.silu(x)
+
+
+Operation = Stage | Norm | Sum | Gate | Bend
+
+
+@dataclass
+class Graph:
+    """Operations over values: value 0 is the input, value k + 1 what operation k makes of earlier values."""
+
+    operations: list[Operation] = field(default_factory=list)
+    reads: list[tuple[int, ...]] = field(default_factory=list)
+    _held: set[int] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, module: nn.Module, name: str) -> Graph:
+        """The graph of a transform.
+
+        Raises:
+            ValueError: a module that has no integer form, named by its path.
+        """
+        graph = cls()
+        graph.trace(module, 0, name)
+        return graph
+
+    def trace(self, module: Any, x: int, name: str) -> int:
+        """Add what ``module`` makes of value x; returns the number of its output."""
+        found = TRACES.get(type(module))  # not of a base class: a subclass may compute anything
+        if found is None:
+            raise ValueError(f"{name} is a {type(module).__name__}, which has no integer form")
+        return found(self, module, x, name)
+
+    def add(self, operation: Operation, *reads: int) -> int:
+        """Returns the number of the operation's output."""
+        self.operations.append(operation)
+        self.reads.append(reads)
+        return len(self.operations)
+
+    def hold(self, x: int) -> int:
+        """Say that x will be read again, so what follows must not become a part of the layer that makes it."""
+        self._held.add(x)
+        return x
+
+    def bare(self, x: int) -> Stage | None:
+        """The layer that makes x if an activation may become a part of it."""
+        stage = self.operations[x - 1] if x > 0 else None
+        alone = isinstance(stage, Stage) and x == len(self.operations) and x not in self._held
+        return stage if alone and isinstance(stage, Stage) and stage.slope == 1 and stage.curve is None else None
+
+    def amend(self, x: int, **changes: Any) -> int:
+        """Change the layer that makes x."""
+        self.operations[x - 1] = replace(self.operations[x - 1], **changes)  # type: ignore[type-var]
+        return x
+
+    @torch.no_grad()
+    def run(self, x: Tensor, ranges: Ranges | None = None, learn: bool = False) -> Tensor:
+        """x [1, C, h, w] -> the last value.
+
+        Args:
+            ranges: see every value, under its number; of layers with a curve what the curve reads, of shuffled ones the
+                outputs in front of the shuffle.
+            learn: whether they remember the moments of layers' inputs, too.
+        """
+        see = (lambda name, x: x) if ranges is None else ranges.see
+        values = [see("0", x)]
+        for k, (operation, reads) in enumerate(zip(self.operations, self.reads, strict=True), 1):
+            inputs = [values[r] for r in reads]
+            if isinstance(operation, Stage):
+                if ranges is not None and learn:
+                    transposed = operation.kind.transposed
+                    side = window(operation.kind, operation.weight.shape[-1])
+                    stride = 1 if transposed else operation.kind.stride
+                    ranges.remember_inputs(str(k), inputs[0], side, stride, operation.reflect)
+                x = operation.convolve(inputs[0])
+                bent = operation.curve is not None
+                x = operation.activate(see(str(k), x)) if bent else see(str(k), operation.activate(x))
+                values.append(operation.shuffled(x))
+            else:
+                values.append(see(str(k), operation(*inputs)))
+        return values[-1]
+
+
+# ---- what modules are made of
+
+
+def _sequence(graph: Graph, module: nn.Sequential, x: int, name: str) -> int:
+    for key, child in module._modules.items():
+        x = graph.trace(child, x, f"{name}.{key}")
+    return x
+
+
+def _convolution(graph: Graph, module: Any, x: int, name: str) -> int:
+    return graph.add(stage_of(module, name).turned(), x)
+
+
+def _leaky(graph: Graph, module: nn.ReLU | nn.LeakyReLU, x: int, name: str) -> int:
+    if graph.bare(x) is None:
+        raise ValueError(f"{name} is a {type(module).__name__}, which has no integer form behind anything but a layer")
+    return graph.amend(x, slope=float(getattr(module, "negative_slope", 0.0)))
+
+
+def _bend(graph: Graph, curve: Curve, x: int) -> int:
+    return graph.add(Bend(curve), x) if graph.bare(x) is None else graph.amend(x, curve=curve)
+
+
+def _gelu(graph: Graph, module: nn.GELU, x: int, name: str) -> int:
+    if module.approximate != "none":
+        raise ValueError(f"{name} is an approximate GELU, which has no integer form")
+    return _bend(graph, Curve.GELU, x)
+
+
+def _shuffle(graph: Graph, module: nn.PixelShuffle, x: int, name: str) -> int:
+    stage = graph.bare(x)
+    if stage is None or stage.kind is not PLAIN or module.upscale_factor != 2 or len(stage.bias) % 4:
+        raise ValueError(f"{name} is a PixelShuffle, which has no integer form but by 2 and behind a layer")
+    return graph.amend(x, kind=SHUFFLED)
+
+
+def _norm(graph: Graph, module: Any, x: int, name: str) -> int:
+    beta, gamma = module.beta_reparam(module.beta).detach(), module.gamma_reparam(module.gamma).detach()
+    return graph.add(Norm(beta, gamma, module.inverse), x)
+
+
+def _refined_norm(graph: Graph, module: mlic.RefinedGDN, x: int, name: str) -> int:
+    return _sequence(graph, module.blocks, _norm(graph, module, x, name), f"{name}.blocks")
+
+
+def _mlic_residual(graph: Graph, module: mlic.ResidualBlock, x: int, name: str) -> int:
+    inner = graph.trace(module.conv1, graph.hold(x), f"{name}.conv1")
+    inner = graph.trace(module.conv2, _bend(graph, Curve.GELU, inner), f"{name}.conv2")
+    inner = graph.hold(_bend(graph, Curve.GELU, inner))
+    return graph.add(Sum(), inner, x if module.skip is None else graph.trace(module.skip, x, f"{name}.skip"))
+
+
+def _mlic_stride(graph: Graph, module: mlic.ResidualBlockWithStride, x: int, name: str) -> int:
+    inner = graph.trace(module.conv1, graph.hold(x), f"{name}.conv1")
+    inner = graph.trace(module.conv2, _bend(graph, Curve.GELU, inner), f"{name}.conv2")
+    inner = graph.trace(module.gdn, inner, f"{name}.gdn")
+    return graph.add(Sum(), inner, graph.trace(module.skip, x, f"{name}.skip"))
+
+
+def _mlic_upsample(graph: Graph, module: mlic.ResidualBlockUpsample, x: int, name: str) -> int:
+    inner = _bend(graph, Curve.GELU, graph.trace(module.subpel_conv, graph.hold(x), f"{name}.subpel_conv"))
+    inner = graph.trace(module.igdn, graph.trace(module.conv, inner, f"{name}.conv"), f"{name}.igdn")
+    return graph.add(Sum(), inner, graph.trace(module.upsample, x, f"{name}.upsample"))
+
+
+def _reflected(graph: Graph, module: mcquic.Conv3, x: int, name: str) -> int:
+    kind = PLAIN if module.stride == (1, 1) else HALVED
+    return graph.add(Stage.of(module, name, kind=kind, reflect=True), x)
+
+
+def _mcquic_residual(graph: Graph, module: mcquic.ResidualBlock, x: int, name: str) -> int:
+    return graph.add(Sum(), _sequence(graph, module._branch, graph.hold(x), f"{name}._branch"), x)
+
+
+def _mcquic_resizing(graph: Graph, module: Any, x: int, name: str) -> int:
+    branch = _sequence(graph, module._branch, graph.hold(x), f"{name}._branch")
+    return graph.add(Sum(), branch, graph.trace(module._skip, x, f"{name}._skip"))
+
+
+def _attention(graph: Graph, module: mcquic.Attention, x: int, name: str) -> int:
+    main = _sequence(graph, module._mainBranch, graph.hold(x), f"{name}._mainBranch")
+    side = _sequence(graph, module._sideBranch, x, f"{name}._sideBranch")
+    return graph.add(Sum(), graph.add(Gate(), main, side), x)
+
+
+TRACES: dict[type[nn.Module], Callable[[Graph, Any, int, str], int]] = {
+    nn.Sequential: _sequence,
+    nn.Identity: lambda graph, module, x, name: x,
+    nn.Dropout: lambda graph, module, x, name: x,
+    nn.Conv2d: _convolution,
+    nn.ConvTranspose2d: _convolution,
+    layers.Deconv: _convolution,
+    nn.ReLU: _leaky,
+    nn.LeakyReLU: _leaky,
+    nn.GELU: _gelu,
+    Gelu: _gelu,
+    nn.SiLU: lambda graph, module, x, name: _bend(graph, Curve.SILU, x),
+    nn.PixelShuffle: _shuffle,
+    layers.GDN: _norm,
+    mlic.RefinedGDN: _refined_norm,
+    mlic.ResidualBlock: _mlic_residual,
+    mlic.ResidualBlockWithStride: _mlic_stride,
+    mlic.ResidualBlockUpsample: _mlic_upsample,
+    mlic.AnalysisTransform: lambda graph, module, x, name: _sequence(graph, module.analysis_transform, x, name),
+    mlic.SynthesisTransform: lambda graph, module, x, name: _sequence(graph, module.synthesis_transform, x, name),
+    mlic.HyperAnalysis: lambda graph, module, x, name: _sequence(graph, module.reduction, x, name),
+    mcquic.Conv3: _reflected,
+    mcquic.GDN: _norm,
+    mcquic.ResidualBlock: _mcquic_residual,
+    mcquic.ResidualBlockWithStride: _mcquic_resizing,
+    mcquic.ResidualBlockShuffle: _mcquic_resizing,
+    mcquic.Attention: _attention,
+}

@@ -1,0 +1,424 @@
+"""Whole transforms of integers, g_a, g_s, h_a and the like: steps over values, and their plain reference.
+
+    value 0     the input: pixels 0..255, or latents in units of 2^-6 as the entry brings them to activations
+    value k     what step k - 1 makes of earlier values: int64 [C, h, w], real = activation * the channel's unit
+    the last    the output: activations, pixels or latents
+
+Steps are integers, or one correctly rounded operation of float32 at a time, so every engine equals this one bit for
+bit. A network is checked when it is made: no sum can leave int32 for any input of its width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastlic.integers.fixed import LATENT_LIMIT, Requantiser, largest
+from fastlic.integers.functions import CURVE_BITS, EXPONENTS, Curve, Curves
+from fastlic.integers.layer import HALVED, INT32, TURNED, Layer
+from fastlic.integers.layouts import STEPS
+
+Arrays = Mapping[str, np.ndarray]
+
+PIXEL_BITS = 9
+LATENT_BITS = 27
+ACTIVATIONS = 16  # bits of what stands between steps, at most; the last step's outputs may be wider
+_SQUARE = 32767  # the largest square of GDN's inputs
+_FACTOR_BITS = 24  # factors are exact in float32
+_MAX_SHIFT = 62
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is known of a value without an input.
+
+    Attributes:
+        channels: C of [C, h, w].
+        bits: magnitudes are at most 2^(bits - 1) - 1.
+        sizes: how h and w came from the input's: 1 for each doubling, -1 for each halving.
+    """
+
+    channels: int
+    bits: int
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def limit(self) -> int:
+        return largest(self.bits)
+
+
+@dataclass(frozen=True)
+class LayerStep:
+    """A convolution and what follows it.
+
+    Attributes:
+        layer: of any kind but turned ones; ``layer.reflect`` stands among the step's numbers.
+    """
+
+    op: ClassVar[int] = 0
+    layer: Layer
+
+    def __call__(self, curves: Curves, x: Tensor) -> Tensor:
+        return self.layer(x, curves)
+
+    def shape(self, x: Shape) -> Shape:
+        """Of its output; ValueError: it does not go with that input, or a sum could leave int32."""
+        layer, kind = self.layer, self.layer.kind
+        weight = layer.weight.swapaxes(0, 1) if kind.transposed else layer.weight
+        out, inputs, kernel = weight.shape[:3]
+        _require(weight.ndim == 4 and kernel == weight.shape[3] and kernel % 2 == 1, "kernels are odd and square")
+        _require(weight.dtype in (np.int8, np.int16), "weights are int8 or int16")
+        _require(kind is not TURNED, "transposed layers have stride 2")
+        _require(not (layer.reflect and kind.transposed), "transposed layers pad with zeros")
+        _require(inputs == x.channels, f"a layer of {inputs} inputs reads {x.channels} channels")
+        _require(x.bits <= layer.input_bits <= ACTIVATIONS, f"a layer of {layer.input_bits} bits reads {x.bits}")
+        _require(out % kind.cells == 0, "a shuffled layer has four outputs per channel")
+        _require(_is(layer.bias, np.int32, out), "bias is int32 [out]")
+        sums = np.abs(weight.astype(np.int64)).sum((1, 2, 3)) * largest(layer.input_bits)
+        _require(bool((sums + np.abs(layer.bias.astype(np.int64)) <= INT32).all()), "a sum could leave int32")
+        _require_requantiser(layer.requantiser, out)
+        if layer.exponents is not None:
+            _require_exponents(layer.exponents, out, layer.requantiser.bits)
+        grows = [1] * (kind.transposed or kind.shuffle > 1) + [-1] * (kind is HALVED)
+        return Shape(out // kind.cells, layer.requantiser.bits, (*x.sizes, *grows))
+
+    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        return {**_numbers(prefix, self.op, self.layer.reflect), **STEPS.to_arrays(self.layer, prefix)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, prefix: str, reflect: int) -> LayerStep:
+        _require(reflect in (0, 1), "maps are padded with zeros, 0, or reflected, 1")
+        layer = STEPS.from_arrays(arrays, prefix)
+        return cls(Layer(**{**vars(layer), "reflect": bool(reflect)}))
+
+
+@dataclass(frozen=True)
+class NormStep:
+    """GDN, or its inverse: x / sqrt(beta + gamma squares), or times that root, in units of its own.
+
+    Attributes:
+        inverse: whether to multiply by the root.
+        input_bits, bits: widths of inputs (9 to 16) and outputs.
+        gamma: int16 [C, C] >= 0, a row for each output.
+        beta: int32 [C] >= 1.
+        multiplier, shift: int32 [C] below 2^24 and uint8 [C], the factor multiplier * 2^-shift on the outputs.
+    """
+
+    op: ClassVar[int] = 1
+    inverse: bool
+    input_bits: int
+    bits: int
+    gamma: np.ndarray
+    beta: np.ndarray
+    multiplier: np.ndarray
+    shift: np.ndarray
+
+    def norms(self, x: Tensor) -> Tensor:
+        """beta + gamma squares of activations int64 [C, h, w]; squares are cut to 15 bits."""
+        drop = 2 * self.input_bits - 17
+        squares = (x * x + (1 << (drop - 1))) >> drop
+        gamma = torch.from_numpy(self.gamma.astype(np.float64)).to(x.device)
+        beta = torch.from_numpy(self.beta.astype(np.int64)).to(x.device)
+        sums = gamma @ squares.double().flatten(1)  # exact below 2^53
+        return sums.long().view(x.shape) + beta[:, None, None]
+
+    def __call__(self, curves: Curves, x: Tensor) -> Tensor:
+        factor = np.ldexp(self.multiplier.astype(np.float32), -self.shift.astype(np.int32)).astype(np.float32)
+        root = self.norms(x).float().sqrt()
+        out = x.float() * root if self.inverse else x.float() / root
+        out = out * torch.from_numpy(factor).to(x.device)[:, None, None]
+        limit = largest(self.bits)
+        return out.clamp(-limit, limit).round().long()
+
+    def shape(self, x: Shape) -> Shape:
+        """As ``LayerStep.shape``."""
+        c = x.channels
+        _require(9 <= self.input_bits <= ACTIVATIONS and x.bits <= self.input_bits, "inputs have 9 to 16 bits")
+        _require(2 <= self.bits <= ACTIVATIONS, "outputs have 2 to 16 bits")
+        _require(_is(self.gamma, np.int16, c, c) and bool((self.gamma >= 0).all()), "gamma is int16 [C, C], >= 0")
+        _require(_is(self.beta, np.int32, c) and bool((self.beta >= 1).all()), "beta is int32 [C], >= 1")
+        _require(_is(self.multiplier, np.int32, c) and _is(self.shift, np.uint8, c), "factors are int32, uint8 [C]")
+        fits = (self.multiplier >= 0) & (self.multiplier < 1 << _FACTOR_BITS) & (self.shift <= _MAX_SHIFT)
+        _require(bool(fits.all()), "factors have 24 bits, and shifts up to 62")
+        sums = self.gamma.astype(np.int64).sum(1) * _SQUARE + self.beta
+        _require(bool((sums <= INT32).all()), "a norm could leave int32")
+        return Shape(c, self.bits, x.sizes)
+
+    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        own = {"gamma": self.gamma, "beta": self.beta, "multiplier": self.multiplier, "shift": self.shift}
+        numbers = _numbers(prefix, self.op, self.inverse, self.input_bits, self.bits)
+        return numbers | {f"{prefix}.{name}": array for name, array in own.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, prefix: str, inverse: int, input_bits: int, bits: int) -> NormStep:
+        _require(inverse in (0, 1), "a norm divides, 0, or multiplies, 1")
+        own = (arrays[f"{prefix}.{name}"] for name in ("gamma", "beta", "multiplier", "shift"))
+        return cls(bool(inverse), input_bits, bits, *own)
+
+
+@dataclass(frozen=True)
+class SumStep:
+    """Two values in one unit: (a left + b right + half) >> shift.
+
+    Attributes:
+        shift: 1 to 30.
+        bits: of the outputs.
+        left, right: int16 [C].
+    """
+
+    op: ClassVar[int] = 2
+    shift: int
+    bits: int
+    left: np.ndarray
+    right: np.ndarray
+
+    def __call__(self, curves: Curves, a: Tensor, b: Tensor) -> Tensor:
+        left, right = (
+            torch.from_numpy(f.astype(np.int64)).to(a.device)[:, None, None] for f in (self.left, self.right)
+        )
+        limit = largest(self.bits)
+        return ((a * left + b * right + (1 << (self.shift - 1))) >> self.shift).clamp(-limit, limit)
+
+    def shape(self, a: Shape, b: Shape) -> Shape:
+        """As ``LayerStep.shape``."""
+        _require_alike(a, b)
+        _require(1 <= self.shift <= 30 and 2 <= self.bits <= ACTIVATIONS, "sums shift by 1 to 30, to 2 to 16 bits")
+        _require(
+            _is(self.left, np.int16, a.channels) and _is(self.right, np.int16, a.channels), "factors are int16 [C]"
+        )
+        left, right = np.abs(self.left.astype(np.int64)), np.abs(self.right.astype(np.int64))
+        reach = a.limit * left + b.limit * right + (1 << (self.shift - 1))
+        _require(bool((reach <= INT32).all()), "a sum could leave int32")
+        return Shape(a.channels, self.bits, a.sizes)
+
+    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        numbers = _numbers(prefix, self.op, self.shift, self.bits)
+        return {**numbers, f"{prefix}.left": self.left, f"{prefix}.right": self.right}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, prefix: str, shift: int, bits: int) -> SumStep:
+        return cls(shift, bits, arrays[f"{prefix}.left"], arrays[f"{prefix}.right"])
+
+
+@dataclass(frozen=True)
+class GateStep:
+    """a times the logistic function of b, in a's units.
+
+    Attributes:
+        exponents: uint8 [C], b counts units of 2^-exponent.
+    """
+
+    op: ClassVar[int] = 3
+    exponents: np.ndarray
+
+    def __call__(self, curves: Curves, a: Tensor, b: Tensor) -> Tensor:
+        return curves.gate(a.permute(1, 2, 0), b.permute(1, 2, 0), self.exponents).permute(2, 0, 1)
+
+    def shape(self, a: Shape, b: Shape) -> Shape:
+        """As ``LayerStep.shape``."""
+        _require_alike(a, b)
+        _require(a.bits <= ACTIVATIONS, "gates let 16 bits through")
+        _require_exponents(self.exponents, b.channels, b.bits)
+        return Shape(a.channels, a.bits, a.sizes)
+
+    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        return {**_numbers(prefix, self.op), f"{prefix}.exponents": self.exponents}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, prefix: str) -> GateStep:
+        return cls(arrays[f"{prefix}.exponents"])
+
+
+@dataclass(frozen=True)
+class CurveStep:
+    """A curve that does not follow a layer.
+
+    Attributes:
+        curve: GELU or SiLU.
+        exponents: uint8 [C], inputs and outputs count units of 2^-exponent.
+    """
+
+    op: ClassVar[int] = 4
+    curve: Curve
+    exponents: np.ndarray
+
+    def __call__(self, curves: Curves, x: Tensor) -> Tensor:
+        return curves.activate(self.curve, x.permute(1, 2, 0), self.exponents).permute(2, 0, 1)
+
+    def shape(self, x: Shape) -> Shape:
+        """As ``LayerStep.shape``."""
+        _require_exponents(self.exponents, x.channels, x.bits)
+        return x
+
+    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        return {**_numbers(prefix, self.op, self.curve.number), f"{prefix}.exponents": self.exponents}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, prefix: str, curve: int) -> CurveStep:
+        return cls(Curve.numbered(curve), arrays[f"{prefix}.exponents"])
+
+
+Step = LayerStep | NormStep | SumStep | GateStep | CurveStep
+# By op: what reads one, how many numbers of its own it has, how many values it reads.
+_STEPS: tuple[tuple[Any, int, int], ...] = (
+    (LayerStep, 1, 1), (NormStep, 3, 1), (SumStep, 2, 2), (GateStep, 0, 2), (CurveStep, 1, 1),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Network:
+    """See the module.
+
+    Attributes:
+        steps: in the order of execution.
+        reads: of each step the numbers of the values it reads.
+        entry: from latents, int32 in units of 2^-6, to value 0; None: pixels enter as they are.
+        shapes: of each value; made here.
+
+    Raises:
+        ValueError: steps that do not fit each other, or of which a sum could leave int32; says which.
+    """
+
+    steps: tuple[Step, ...]
+    reads: tuple[tuple[int, ...], ...]
+    entry: Requantiser | None = None
+    shapes: tuple[Shape, ...] = field(init=False, repr=False)
+    curves: Curves = field(default_factory=lambda: Curves({curve: curve.tail() for curve in Curve}), repr=False)
+
+    def __post_init__(self) -> None:
+        _require(len(self.steps) > 0 and len(self.steps) == len(self.reads), "a network has steps, which read values")
+        shapes = [self._first()]
+        for i, (step, reads) in enumerate(zip(self.steps, self.reads, strict=True)):
+            try:
+                _require(len(reads) == _STEPS[step.op][2], f"it reads {_STEPS[step.op][2]} values")
+                _require(all(0 <= r <= i for r in reads), f"it reads values before it, not {list(reads)}")
+                shapes.append(step.shape(*(shapes[r] for r in reads)))
+                _require(shapes[-1].bits <= ACTIVATIONS or i == len(self.steps) - 1, "the last step alone is wide")
+            except ValueError as error:
+                raise ValueError(f"step {i}: {error}") from error
+        object.__setattr__(self, "shapes", tuple(shapes))
+
+    def _first(self) -> Shape:
+        if self.entry is not None:
+            _require_requantiser(self.entry, len(self.entry.multiplier))
+            _require(self.entry.bits <= ACTIVATIONS, "activations have 2 to 16 bits")
+            return Shape(len(self.entry.multiplier), self.entry.bits)
+        first = self.steps[0]
+        _require(isinstance(first, LayerStep), "pixels are read by a layer")
+        assert isinstance(first, LayerStep)
+        return Shape(first.layer.weight.shape[0 if first.layer.kind.transposed else 1], PIXEL_BITS)
+
+    @property
+    def exit(self) -> Requantiser | None:
+        """The last layer's requantiser, which a quality's gain may multiply; None: the last step is no layer."""
+        last = self.steps[-1]
+        return last.layer.requantiser if isinstance(last, LayerStep) else None
+
+    def values(self, x: Tensor) -> list[Tensor]:
+        """Every value, the input first; ``x`` as of a call."""
+        channels = self.shapes[0].channels
+        if x.ndim != 3 or x.shape[0] != channels or x.dtype != torch.int64:
+            raise ValueError(f"expected int64 [{channels}, h, w], got {x.dtype} {list(x.shape)}")
+        limit = LATENT_LIMIT if self.entry is not None else self.shapes[0].limit
+        if bool((x.abs() > limit).any()):
+            raise ValueError(f"inputs are at most {limit}, got {int(x.abs().max())}")
+        out = [x if self.entry is None else self.entry(x.permute(1, 2, 0)).permute(2, 0, 1)]
+        for step, reads in zip(self.steps, self.reads, strict=True):
+            out.append(step(self.curves, *(out[r] for r in reads)))
+        return out
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Pixels or latents int64 [C, h, w] -> the last value int64 [C', h', w']."""
+        return self.values(x)[-1]
+
+    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        """Named arrays for storage; ``from_arrays`` reads them back."""
+        arrays = {} if self.entry is None else self.entry.to_arrays(f"{prefix}.entry")
+        for i, (step, reads) in enumerate(zip(self.steps, self.reads, strict=True)):
+            arrays |= {**step.to_arrays(f"{prefix}.{i}"), f"{prefix}.{i}.from": np.array(reads, np.int32)}
+        return arrays | {f"{prefix}.{c.name.lower()}": self.curves.tails[c] for c in Curve if c in self._used()}
+
+    def _used(self) -> set[Curve]:
+        used: set[Curve] = set()
+        for step in self.steps:
+            if isinstance(step, LayerStep) and step.layer.exponents is not None:
+                used.add(step.layer.curve)
+            elif isinstance(step, CurveStep):
+                used.add(step.curve)
+            elif isinstance(step, GateStep):
+                used.add(Curve.SILU)
+        return used
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, prefix: str) -> Network:
+        """Read what ``to_arrays`` wrote under the same prefix.
+
+        Raises:
+            KeyError: an array is missing.
+            ValueError: arrays that make no network, see :class:`Network`.
+        """
+        steps: list[Step] = []
+        reads: list[tuple[int, ...]] = []
+        while (own := f"{prefix}.{len(steps)}") + ".step" in arrays:
+            op, *numbers = (int(v) for v in arrays[f"{own}.step"])
+            if op >= len(_STEPS) or len(numbers) != _STEPS[op][1]:
+                raise ValueError(f"{own}.step names no step: {[op, *numbers]}")
+            try:
+                steps.append(_STEPS[op][0].from_arrays(arrays, own, *numbers))
+            except (ValueError, IndexError) as error:
+                raise ValueError(f"{own} is damaged: {error}") from error
+            reads.append(tuple(int(v) for v in arrays[f"{own}.from"].reshape(-1)))
+        entry = Requantiser.from_arrays(arrays, f"{prefix}.entry") if f"{prefix}.entry.bits" in arrays else None
+        tails = {curve: arrays.get(f"{prefix}.{curve.name.lower()}", curve.tail()) for curve in Curve}
+        for curve, tail in tails.items():
+            falls = (
+                _is(tail, np.int32, 65) and bool((np.diff(tail) <= 0).all()) and tail[-1] >= 0 and tail[0] <= 1 << 14
+            )
+            _require(falls, f"{prefix}.{curve.name.lower()} is int32 [65], falling from at most 2^14")
+        try:
+            network = cls(tuple(steps), tuple(reads), entry, Curves(tails))
+        except ValueError as error:
+            raise ValueError(f"{prefix}: {error}") from error
+        if missing := [c.name.lower() for c in network._used() if f"{prefix}.{c.name.lower()}" not in arrays]:
+            raise KeyError(f"{prefix}.{missing[0]}")
+        return network
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(what)
+
+
+def _is(array: np.ndarray, dtype: Any, *shape: int) -> bool:
+    return array.dtype == dtype and array.shape == shape
+
+
+def _require_alike(a: Shape, b: Shape) -> None:
+    _require(a.channels == b.channels and a.sizes == b.sizes, "both values have one shape")
+
+
+def _require_exponents(exponents: np.ndarray, channels: int, bits: int) -> None:
+    _require(_is(exponents, np.uint8, channels) and bool((exponents < EXPONENTS).all()), "exponents are uint8 [C] < 16")
+    _require(bits <= CURVE_BITS, f"curves read up to {CURVE_BITS} bits, got {bits}")
+
+
+def _require_requantiser(of: Requantiser, channels: int) -> None:
+    own = _is(of.multiplier, np.int32, channels) and _is(of.negative, np.int32, channels)
+    _require(own and _is(of.shift, np.uint8, channels), "factors are int32, int32 and uint8 [C]")
+    _require(bool(((of.shift >= 1) & (of.shift <= _MAX_SHIFT)).all()), "requantisers shift by 1 to 62")
+    small = (np.abs(of.multiplier.astype(np.int64)) <= 1 << 30) & (np.abs(of.negative.astype(np.int64)) <= 1 << 30)
+    _require(bool(small.all()) and 2 <= of.bits <= LATENT_BITS, "multipliers have 30 bits, outputs 2 to 27")
+
+
+def _numbers(prefix: str, *numbers: Any) -> dict[str, np.ndarray]:
+    return {f"{prefix}.step": np.array([int(n) for n in numbers], np.uint8)}
+
+
+def chain(steps: Sequence[Step], entry: Requantiser | None = None) -> Network:
+    """The network of steps each of which reads the one before."""
+    return Network(tuple(steps), tuple((i,) for i in range(len(steps))), entry)

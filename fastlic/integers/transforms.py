@@ -1,0 +1,215 @@
+"""The transforms of a Gaussian codec as integers: pixels to latents, latents to hyper latents, latents to pixels.
+
+A quality multiplies what g_a gives and what g_s takes by gains, channel by channel. Both factors go into one
+requantiser each, by operations of IEEE 754 alone: every machine finds the same integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastlic.integers.conversion import Precision, calibrated, convert
+from fastlic.integers.fixed import Requantiser
+from fastlic.integers.graph import Graph
+from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, LayerStep, Network
+
+# Qualities are counted in 16ths.
+STEPS = 16
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Factors of each trained quality, and between them.
+
+    Attributes:
+        factors: float32 [qualities, M], positive and finite.
+    """
+
+    factors: np.ndarray
+
+    def __post_init__(self) -> None:
+        f = self.factors
+        if f.dtype != np.float32 or f.ndim != 2 or 0 in f.shape or not (np.isfinite(f).all() and (f > 0).all()):
+            raise ValueError("gains are float32 [qualities, M], positive and finite")
+
+    def at(self, quality: float) -> np.ndarray:
+        """float64 [M] at a quality in 16ths: geometric between whole ones, by square roots and products.
+
+        Raises:
+            ValueError: there is no such quality.
+        """
+        counted = quality * STEPS
+        if counted != int(counted) or not 1 <= quality <= len(self.factors):
+            raise ValueError(f"qualities are 1 to {len(self.factors)} in steps of 1/{STEPS}, got {quality}")
+        low, k = divmod(int(counted) - STEPS, STEPS)
+        out: np.ndarray = self.factors[low].astype(np.float64)
+        if k == 0:
+            return out
+        ratio = self.factors[low + 1].astype(np.float64) / out
+        for _ in range(4):
+            ratio = np.sqrt(ratio)
+        for _ in range(k):
+            out = out * ratio
+        return out
+
+    def into(self, requantiser: Requantiser, quality: float) -> Requantiser:
+        """A requantiser whose outputs are multiplied by the gains."""
+        base = np.ldexp(requantiser.multiplier.astype(np.float64), -requantiser.shift.astype(np.int32))
+        return Requantiser.from_factors(base * self.at(quality), requantiser.bits)
+
+
+@dataclass(frozen=True)
+class IntegerTransforms:
+    """See the module.
+
+    Attributes:
+        g_a: pixels [3, 16h, 16w] to latents [M, h, w].
+        h_a: latents, or their magnitudes, to hyper latents [C, h/4, w/4].
+        g_s: latents to pixels.
+        forward, inverse: gains on what g_a gives and on what g_s takes; None for one fixed rate.
+        of_magnitude: whether h_a reads magnitudes.
+
+    Raises:
+        ValueError: networks that do not fit each other.
+    """
+
+    g_a: Network
+    h_a: Network
+    g_s: Network
+    forward: Gains | None = None
+    inverse: Gains | None = None
+    of_magnitude: bool = False
+
+    def __post_init__(self) -> None:
+        m = self.g_a.shapes[-1].channels
+        sizes = [network.shapes[-1].sizes for network in (self.g_a, self.h_a, self.g_s)]
+        if [sum(s) for s in sizes] != [-4, -2, 4] or any(len(set(s)) != 1 for s in sizes):
+            raise ValueError("g_a divides sides by 16, h_a by 4, and g_s multiplies them by 16")
+        inputs = [network.shapes[0].channels for network in (self.g_a, self.h_a, self.g_s)]
+        if inputs != [3, m, m] or self.g_s.shapes[-1].channels != 3:
+            raise ValueError(f"transforms of 3 and {m} channels are expected, got inputs of {inputs}")
+        entries = [network.entry is not None for network in (self.g_a, self.h_a, self.g_s)]
+        bits = [network.shapes[-1].bits for network in (self.g_a, self.h_a, self.g_s)]
+        if entries != [False, True, True] or bits != [LATENT_BITS, LATENT_BITS, PIXEL_BITS]:
+            raise ValueError("g_a reads pixels, the others latents; g_s gives pixels, the others latents")
+        if self.g_a.exit is None or self.g_s.exit is None or bool(self.g_s.exit.negative.any()):
+            raise ValueError("g_a and g_s end in layers, and no pixel is below 0")
+        if (self.forward is None) != (self.inverse is None):
+            raise ValueError("gains go both ways")
+        for gains in (self.forward, self.inverse):
+            if gains is not None and gains.factors.shape != (len(self.qualities), m):
+                raise ValueError(f"gains are [{len(self.qualities)}, {m}], got {list(gains.factors.shape)}")
+
+    @property
+    def qualities(self) -> range:
+        """The whole ones; empty for one fixed rate."""
+        return range(0) if self.forward is None else range(1, len(self.forward.factors) + 1)
+
+    def analyse(self, pixels: Tensor, quality: float | None = None) -> Tensor:
+        """Pixels uint8 [3, 16h, 16w] -> latents int64 [M, h, w] in units of 2^-6, gained.
+
+        Raises:
+            ValueError: no such pixels or quality.
+        """
+        if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[1] % 16 or pixels.shape[2] % 16:
+            raise ValueError(f"expected uint8 [3, 16h, 16w], got {pixels.dtype} {list(pixels.shape)}")
+        network, gains = self.g_a, self._gains(self.forward, quality)
+        if gains is not None and quality is not None:
+            last = network.steps[-1]
+            assert isinstance(last, LayerStep)
+            layer = replace(last.layer, requantiser=gains.into(last.layer.requantiser, quality))
+            network = replace(network, steps=(*network.steps[:-1], LayerStep(layer)))
+        return network(pixels.long())
+
+    def hyper(self, latents: Tensor) -> Tensor:
+        """Latents int64 [M, h, w] in units of 2^-6 -> hyper latents [C, h', w'] in the same, not rounded yet.
+
+        Rows and columns are repeated up to multiples of 4.
+        """
+        rows, columns = (-n % 4 for n in latents.shape[1:])
+        whole = F.pad(latents.double(), (0, columns, 0, rows), mode="replicate").long()
+        return self.h_a(whole.abs() if self.of_magnitude else whole)
+
+    def synthesise(self, latents: Tensor, quality: float | None = None) -> Tensor:
+        """Latents int64 [M, h, w] in units of 2^-6, gained -> pixels uint8 [3, 16h, 16w]."""
+        network, gains = self.g_s, self._gains(self.inverse, quality)
+        if gains is not None and quality is not None and network.entry is not None:
+            network = replace(network, entry=gains.into(network.entry, quality))
+        return network(latents).to(torch.uint8)
+
+    def _gains(self, gains: Gains | None, quality: float | None) -> Gains | None:
+        if (gains is None) != (quality is None):
+            raise ValueError(f"qualities are {list(self.qualities) or 'none'}, got {quality}")
+        return gains
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Named arrays for storage; ``from_arrays`` reads them back."""
+        arrays = self.g_a.to_arrays("g_a") | self.h_a.to_arrays("h_a") | self.g_s.to_arrays("g_s")
+        arrays["h_a.magnitude"] = np.array([self.of_magnitude], np.uint8)
+        if self.forward is not None and self.inverse is not None:
+            arrays["gain.forward"] = self.forward.factors.view(np.int32)
+            arrays["gain.inverse"] = self.inverse.factors.view(np.int32)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> IntegerTransforms:
+        """Read what ``to_arrays`` wrote.
+
+        Raises:
+            KeyError: an array is missing.
+            ValueError: arrays that make no transforms.
+        """
+        g_a, h_a, g_s = (Network.from_arrays(arrays, name) for name in ("g_a", "h_a", "g_s"))
+        forward, inverse = (
+            Gains(arrays[key].view(np.float32)) if "gain.forward" in arrays else None
+            for key in ("gain.forward", "gain.inverse")
+        )
+        return cls(g_a, h_a, g_s, forward, inverse, bool(arrays["h_a.magnitude"][0]))
+
+
+def convert_transforms(
+    parts: Any, images: Sequence[Tensor], precision: Precision | None = None, hyper: Precision | None = None
+) -> IntegerTransforms:
+    """The integers of trained transforms.
+
+    Args:
+        parts: with the float ``g_a``, ``g_s``, ``h_a`` and ``gain`` (or None), and ``hyper_of_magnitude``.
+        images: for calibration, [3, H, W] in [0, 1], sides multiples of 64; every quality sees all of them.
+        precision: None: the default one.
+        hyper: of h_a, if it differs.
+
+    Raises:
+        ValueError: a module that has no integer form, or a sum that could leave int32.
+    """
+    precision = precision or Precision()
+    gain, g_a, h_a, g_s = parts.gain, *(Graph.of(getattr(parts, n), n) for n in ("g_a", "h_a", "g_s"))
+    with torch.no_grad():
+        pixels = [image[None].float() for image in images]
+        levels = [torch.tensor([float(q)]) for q in range(1, gain.qualities + 1)] if gain is not None else [None]
+        latents, gained, decoded = [g_a.run(x) for x in pixels], [], []
+        for y in latents:
+            for level in levels:
+                forward, inverse = (1.0, 1.0) if level is None else (gain(level), gain.inverse(level))
+                gained.append((y * forward).abs() if parts.hyper_of_magnitude else y * forward)
+                decoded.append(torch.round(y * forward) * inverse)
+        g_a_made, h_a_made, g_s_made = [
+            convert(
+                graph, calibrated(graph, inputs, inputs if p.learned else ()), p, latents_in=i > 0, pixels_out=i > 1
+            )
+            for i, (graph, inputs, p) in enumerate(
+                ((g_a, pixels, precision), (h_a, gained, hyper or precision), (g_s, decoded, precision))
+            )
+        ]
+        forward, inverse = (None, None) if gain is None else (_gains(gain.log_gain), _gains(gain.log_inverse))
+    return IntegerTransforms(g_a_made, h_a_made, g_s_made, forward, inverse, bool(parts.hyper_of_magnitude))
+
+
+def _gains(logarithms: Tensor) -> Gains:
+    return Gains(logarithms.double().exp().float().cpu().numpy())
