@@ -129,7 +129,9 @@ class NormStep:
 
     def __call__(self, curves: Curves, x: Tensor) -> Tensor:
         factor = np.ldexp(self.multiplier.astype(np.float32), -self.shift.astype(np.int32)).astype(np.float32)
-        root = self.norms(x).float().sqrt()
+        # By float64: torch's float32 root is a library's, and may be off by one in the last place. Rounded twice, a
+        # root is still the nearest float32 (Figueroa 1995).
+        root = self.norms(x).float().double().sqrt().float()
         out = x.float() * root if self.inverse else x.float() / root
         out = out * torch.from_numpy(factor).to(x.device)[:, None, None]
         limit = largest(self.bits)
