@@ -342,6 +342,8 @@ CODEC: dict[str, Callable[[], Call]] = {
     "fastlic.info": lambda: Call(fastlic.info, {}),
     "calibration.default_calibration": lambda: Call(calibration.default_calibration, {}),
     "cards.cards": lambda: Call(cards.cards, {}),
+    "cards.shipped_with": lambda: Call(cards.shipped_with, {"fingerprint": "00" * 8, "version": 2}),
+    "cards.shipped_reading": lambda: Call(cards.shipped_reading, {"fingerprint": "00" * 8}),
     "codec.Codec": lambda: Call(Codec, {"model": jahp(), "calibration": [picture()], "name": "tiny", "context": None}),
     "codec.Codec (with a context)": lambda: Call(
         Codec, {"model": quantiser(), "calibration": [picture()], "name": None, "context": quantiser_context()}
