@@ -77,6 +77,6 @@ def info() -> dict[str, Any]:
     """Versions, instruction sets, devices and shipped weights of this installation; and why something is missing."""
     from fastlic.ops.backends import backends
 
-    shown = ("family", "fingerprint", "entropy_fingerprint")
-    weights = {name: {key: card[key] for key in shown} for name, card in cards().items()}
+    shown = ("family", "fingerprint", "entropy_fingerprint", "reads")
+    weights = {name: {key: card[key] for key in shown if key in card} for name, card in cards().items()}
     return {"version": fastlic.__version__, "torch": torch.__version__, "weights": weights, **backends()}

@@ -65,6 +65,8 @@ class Codec:
     Attributes:
         fingerprint: 8 bytes that name all that decides over the pixels of a decoded image: its streams carry them.
         entropy_fingerprint: 8 bytes that name the entropy integers alone, as streams of format version 1 do.
+        reads: fingerprints of other codecs whose streams it decodes too: predecessors with the same entropy integers.
+            May be set; ``save`` stores it.
 
     The conversion to integers happens here, once. ``save`` stores its result and ``fastlic.load`` reads it back, so the
     same file gives the same streams on every machine.
@@ -87,11 +89,12 @@ class Codec:
         made = coder.from_model(model.float().cpu().eval(), images)
         self._setup(made if context is None else made.with_context(context, images), name)
 
-    def _setup(self, coder: FamilyCoder[Any, Any], name: str | None) -> None:
+    def _setup(self, coder: FamilyCoder[Any, Any], name: str | None, reads: tuple[bytes, ...] = ()) -> None:
         self.name: str = name or coder.family
         self._coder = coder
         self.fingerprint: bytes = coder.fingerprint()
         self.entropy_fingerprint: bytes = coder.entropy.fingerprint()
+        self.reads: tuple[bytes, ...] = reads
         self._transforms: dict[str, Any] = {"cpu": coder.transforms}
 
     @property
@@ -150,12 +153,14 @@ class Codec:
             coder = BY_FAMILY[stored.family].from_stored(stored.family, stored.config, stored.floats, stored.integers)
             if unknown := sorted(set(stored.integers) - set(coder.entropy.to_arrays())):
                 raise ValueError(f"entropy/{unknown[0]} is no array of a {stored.family!r} codec")
+            if stored.transforms:
+                raise ValueError(f"transforms/{min(stored.transforms)} is no array of a {stored.family!r} codec")
         except KeyError as error:
             raise CodecFileError(f"{path} does not fit its own description: {error} is missing") from error
         except MALFORMED as error:
             raise CodecFileError(f"{path} does not fit its own description: {error}") from error
         codec = cls.__new__(cls)
-        codec._setup(coder, stored.name)
+        codec._setup(coder, stored.name, stored.reads)
         return codec
 
     @checked
@@ -166,9 +171,13 @@ class Codec:
             half: float weights as float16. Streams stay the same; reconstructions differ in the last digits.
             training: keep what coding never reads but training and estimates do.
             packed: integer weights losslessly in about 5 bits of 8 (docs/format.md); default: as ``half``.
+
+        Raises:
+            TypeError, ValueError: ``reads`` are no fingerprints.
         """
         floats = self._coder.floats(training)
-        stored = storage.StoredCodec(self.name, self.family, self.config, floats, self.entropy.to_arrays())
+        integers = self.entropy.to_arrays()
+        stored = storage.StoredCodec(self.name, self.family, self.config, floats, integers, reads=self.reads)
         storage.write(Path(path), stored, half, half if packed is None else packed)
 
     # ---- transforms
@@ -284,11 +293,13 @@ class Codec:
         size = (head.height, head.width)
         config.check_pixels(*size, max_pixels, self._coder.padded(size))
         header, sections = container.unpack(data, self._coder.sections_needed(preview) if preview else None)
-        own = self.fingerprint if header.version > 1 else self.entropy_fingerprint
-        if header.fingerprint != own or header.model_id != container.MODEL_IDS[self.family]:
+        accepted = (self.fingerprint, *self.reads) if header.version > 1 else (self.entropy_fingerprint,)
+        if header.fingerprint not in accepted or header.model_id != container.MODEL_IDS[self.family]:
+            own, *others = (fingerprint.hex() for fingerprint in accepted)
+            also = f", which also reads streams of {', '.join(others)}" if others else ""
             raise ModelMismatchError(
                 f"the stream was made with weights {header.fingerprint.hex()} of family "
-                f"{container.model_name(header.model_id)!r}; this codec is {self.name!r}, {own.hex()}"
+                f"{container.model_name(header.model_id)!r}; this codec is {self.name!r}, {own}{also}"
             )
         if (header.quality is None) != (self.qualities == 0) or (header.quality or 1) > max(self.qualities, 1):
             raise CorruptStreamError(f"quality {header.quality} is none that this codec's streams can have")

@@ -342,6 +342,8 @@ CODEC: dict[str, Callable[[], Call]] = {
     "fastlic.info": lambda: Call(fastlic.info, {}),
     "calibration.default_calibration": lambda: Call(calibration.default_calibration, {}),
     "cards.cards": lambda: Call(cards.cards, {}),
+    "cards.shipped_with": lambda: Call(cards.shipped_with, {"fingerprint": "00" * 8, "version": 2}),
+    "cards.shipped_reading": lambda: Call(cards.shipped_reading, {"fingerprint": "00" * 8}),
     "codec.Codec": lambda: Call(Codec, {"model": jahp(), "calibration": [picture()], "name": "tiny", "context": None}),
     "codec.Codec (with a context)": lambda: Call(
         Codec, {"model": quantiser(), "calibration": [picture()], "name": None, "context": quantiser_context()}
@@ -437,10 +439,17 @@ CODEC: dict[str, Callable[[], Call]] = {
     "mlicpp_official.read_file": lambda: Call(
         mlicpp_official.read_file, {"data": mlicpp_official.write_file(official_data(), 16, 32)}
     ),
-    "packing.pack": lambda: Call(packing.pack, {"arrays": {"a": weights(), "b": np.arange(5)}}),
+    "packing.pack": lambda: Call(packing.pack, {"arrays": {"a": weights(), "b": np.arange(5)}, "kind": "int8"}),
+    "packing.pack (of int16)": lambda: Call(
+        packing.pack, {"arrays": {"a": weights().astype(np.int16)}, "kind": "int16"}
+    ),
     "packing.unpack": lambda: Call(packing.unpack, {"packed": packing.pack({"a": weights()})}),
     "packing.unpack (its parts)": lambda: Call(
         lambda **parts: packing.unpack(packing.Packed(**parts)), dict(vars(packing.pack({"a": weights()})))
+    ),
+    "packing.unpack (of int16)": lambda: Call(
+        lambda **parts: packing.unpack(packing.Packed(**parts)),
+        dict(vars(packing.pack({"a": weights().astype(np.int16)}, "int16"))),
     ),
     "registry.load": lambda: Call(registry.load, {"name_or_path": str(codec_file())}),
     "registry.load (of a Path)": lambda: Call(registry.load, {"name_or_path": codec_file()}),
@@ -487,7 +496,8 @@ def weights() -> np.ndarray:
 
 def stored() -> dict[str, Any]:
     some = {"a": np.zeros(3, I32), "b": weights()}
-    return {"name": "a", "family": "jahp", "config": {"N": 4}, "floats": {"c": torch.ones(2)}, "integers": some}
+    more = {"transforms": {"d": weights().astype(np.int16)}, "reads": (b"01234567",)}
+    return {"name": "a", "family": "jahp", "config": {"N": 4}, "floats": {"c": torch.ones(2)}, "integers": some, **more}
 
 
 INTEGERS: dict[str, Callable[[], Call]] = {
