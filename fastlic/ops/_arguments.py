@@ -1,4 +1,10 @@
-"""What operations ask of their arguments before they touch them, and the words in which they refuse."""
+"""What operations ask of their arguments before they touch them, what they make of them, and the words in which they
+refuse.
+
+Not ``fastlic.arguments``, which serves what is built on operations: it holds values against annotations and hands them
+on as they came, and it loads neither numpy nor torch, since readers of headers use it. Operations take whatever numpy
+calls an array, ask for kinds and ranges that no annotation tells, and give the core arrays, ints and floats of its own.
+"""
 
 from __future__ import annotations
 
