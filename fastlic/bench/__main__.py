@@ -15,7 +15,7 @@ from fastlic.bench.runner import Measurement, measure, suites
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m fastlic.bench", description=__doc__)
+    parser = report.parser("fastlic.bench", __doc__)
     parser.add_argument("suites", nargs="*", help="suites to run (default: all)")
     parser.add_argument("--list", action="store_true", help="name suites and cases, measure nothing")
     parser.add_argument("--filter", default="*", metavar="GLOB", help="cases whose name matches, e.g. '*decode*'")
@@ -53,24 +53,19 @@ def main(arguments: list[str] | None = None) -> int:
 
     results: list[Measurement] = []
     end = time.monotonic() + (options.limit or math.inf)
-    left_out = False
-    for name in options.suites or known:
-        for case in known[name](wanted):
-            if left_out := time.monotonic() > end:
-                break
-            print(f"\r\033[K{case.name} ...", end="", file=sys.stderr, flush=True)
-            results.append(measure(case, options.seconds))
-            if options.json:  # at once: a case that hangs costs only itself
-                report.write_json(results[-1:], options.json)
-        if left_out:
+    for case in (case for name in options.suites or known for case in known[name](wanted)):
+        if time.monotonic() > end:
+            report.progress(f"the limit of {options.limit:g} s is over: what follows is left out\n")
             break
-    print("\r\033[K", end="", file=sys.stderr)
-    if left_out:
-        print(f"the limit of {options.limit:g} s is over: what follows is left out", file=sys.stderr)
+        report.progress(f"{case.name} ...")
+        results.append(measure(case, options.seconds))
+        if options.json:  # at once: a case that hangs costs only itself
+            report.write_json(results[-1:], options.json)
+    report.progress()
     if not results:
         print("no case matches", file=sys.stderr)
         return 2
-    print(", ".join(f"{key} {value}" for key, value in report.machine().items() if value))
+    print(report.about())
     print(report.table(results))
     return 0
 

@@ -12,7 +12,6 @@ The folder given by ``--out`` gets one log per part, ``kernels.jsonl`` and ``sum
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import signal
@@ -75,15 +74,17 @@ def python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
 
 
-def pytest(file: Path) -> list[str]:
-    return python("-m", "pytest", str(file), "-q", "-o", "addopts=--import-mode=importlib", "-m", "not slow")
+def pytest(*arguments: str) -> list[str]:
+    return python("-m", "pytest", *arguments, "-q", "-o", "addopts=--import-mode=importlib", "-m", "not slow")
 
 
 def tests(out: Path, limit: float) -> list[Part]:
     """Every file of tests in its own process, and every group of the suite once, to compile."""
     parts = []
     if TESTS.is_dir():
-        parts = [Part(f"tests: {f.name}", pytest(f), out / f"{f.stem}.log") for f in sorted(TESTS.glob("test_*.py"))]
+        parts = [
+            Part(f"tests: {f.name}", pytest(str(f)), out / f"{f.stem}.log") for f in sorted(TESTS.glob("test_*.py"))
+        ]
     else:
         print(f"  no tests at {TESTS}: run this in a checkout to include them")
     for pattern in WARM:
@@ -113,8 +114,7 @@ def sanitize(out: Path, limit: float) -> Part | None:
         return None
     files = [str(TESTS / name) for name in SANITIZED]
     command = [tool, "--tool", "memcheck", "--error-exitcode", "9", "--target-processes", "application-only"]
-    run = python("-m", "pytest", *files, "-q", "-o", "addopts=--import-mode=importlib", "-m", "not slow", "-x")
-    part = Part("compute-sanitizer", [*command, *run], out / "sanitizer.log")
+    part = Part("compute-sanitizer", [*command, *pytest(*files, "-x")], out / "sanitizer.log")
     # Without torch's cache every tensor is an allocation of its own, whose ends the tool can see.
     part.start("PYTORCH_NO_CUDA_MEMORY_CACHING=1").wait(limit)
     if "Device not supported" in part.log.read_text(errors="replace"):
@@ -123,9 +123,8 @@ def sanitize(out: Path, limit: float) -> Part | None:
 
 
 def summary(out: Path, parts: list[Part]) -> str:
-    about = ", ".join(f"{key} {value}" for key, value in report.machine().items() if value)
-    rows = [f"| {p.name} | {p.done} | {p.seconds:.0f} | {p.tail()[:100].replace('|', '/')} |" for p in parts]
-    lines = [about, "", "| part | result | s | last line |", "|---|---|---|---|", *rows, ""]
+    rows = [[p.name, p.done, f"{p.seconds:.0f}", p.tail()[:100].replace("|", "/")] for p in parts]
+    lines = [report.about(), "", report.markdown(["part", "result", "s", "last line"], rows), ""]
     for name in ("suite", "tune"):
         log = out / f"{name}.log"
         if log.exists():
@@ -136,7 +135,7 @@ def summary(out: Path, parts: list[Part]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fastlic.bench.gpu", description=__doc__)
+    parser = report.parser("fastlic.bench.gpu", __doc__)
     parser.add_argument("--out", type=Path, default=Path("gpu-results"), help="folder for logs (default: gpu-results)")
     parser.add_argument("--minutes", type=float, default=7.5, help="for everything (default: 7.5)")
     parser.add_argument("--seconds", type=float, default=0.15, help="per case of the suite and per peer")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-Run = Callable[[], Any]
+from fastlic.bench.runner import Run
 
 
 @dataclass(frozen=True)

@@ -114,8 +114,9 @@ def lifelike(cls: type[MeanScaleHyperprior] = JAHP, N: int = 192, M: int = 192, 
 def enliven(model: MLICPlusPlus, x: Tensor, y_spread: Tensor, z_spread: Tensor) -> Tensor:
     """Rescale a random model of the MLIC family, in place, on images x [N, 3, H, W]; returns their latent.
 
-    Latents get the given deviations, every layer of the entropy model outputs of deviation 1, scales follow
-    ``y_spread`` and predicted means are a third of it: as unhelpful as a context can be, but alive everywhere.
+    Latents get the given deviations, z a density of its own, every layer of the entropy model outputs of deviation 1;
+    scales follow ``y_spread``, and predicted means are a third of it: as unhelpful as a context can be, but alive
+    everywhere.
     """
     done: set[str] = set()
     c = model.slice_channels
@@ -159,6 +160,7 @@ def enliven(model: MLICPlusPlus, x: Tensor, y_spread: Tensor, z_spread: Tensor) 
     model.code_latent(y, torch.round(model.h_a(y)))
     for hook in hooks:
         hook.remove()
+    logistic(model.entropy_bottleneck, z_spread)
     return y
 
 
@@ -177,9 +179,7 @@ def lifelike_mlic(
     """
     torch.manual_seed(seed)
     model = cls(N, M, **rest).eval()
-    z_spread = spreads(N, seed + 1) / 2
-    enliven(model, photo()[None, :, :256, :256], spreads(M, seed), z_spread)
-    logistic(model.entropy_bottleneck, z_spread)
+    enliven(model, photo()[None, :, :256, :256], spreads(M, seed), spreads(N, seed + 1) / 2)
     return model
 
 
@@ -192,8 +192,5 @@ def small_mlic(cls: type[MLICPlusPlus] = MLICPlusPlus, qualities: int = 2, seed:
     torch.manual_seed(seed)
     sizes = Sizes((16, 12, 8), (10, 12, 6), (12, 6), (14, 8), (16, 12, 10), (12, 8))
     model = cls(8, 32, (4, 6, 8), qualities, slices=2, sizes=sizes, **rest).eval()
-    x = photo()[None, :, 128:256, 256:448]
-    y_spread, z_spread = torch.linspace(0.2, 3, 32), torch.linspace(0.3, 2, 8)
-    enliven(model, x, y_spread, z_spread)
-    logistic(model.entropy_bottleneck, z_spread)
+    enliven(model, photo()[None, :, 128:256, 256:448], torch.linspace(0.2, 3, 32), torch.linspace(0.3, 2, 8))
     return model

@@ -6,7 +6,6 @@ rather than by Triton's autotuner, which would try them again in every process a
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 import time
@@ -16,9 +15,9 @@ from typing import Any
 
 import torch
 
+from fastlic.bench import report
 from fastlic.bench.gpu_timing import repeated
-
-Run = Callable[[], Any]
+from fastlic.bench.runner import Case, Run, measure
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,8 @@ QUESTIONS = (
 
 
 def microseconds(run: Run) -> float:
-    replay, times, _ = repeated(run, 10)
-    found = []
-    for _ in range(5):
-        start = time.perf_counter()
-        replay()
-        found.append((time.perf_counter() - start) / times)
-    return 1e6 * min(found)
+    again, times, _ = repeated(run, 10)
+    return 1e6 * measure(Case("", again, 1, "", clock="wall", repeats=times), budget=0).seconds["best"]
 
 
 def answers(limit: float) -> Iterator[tuple[str, Any, float | None, str]]:
@@ -101,7 +95,7 @@ def answers(limit: float) -> Iterator[tuple[str, Any, float | None, str]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fastlic.bench.tune", description=__doc__)
+    parser = report.parser("fastlic.bench.tune", __doc__)
     parser.add_argument("--seconds", type=float, default=60, help="stop after so long (default: 60)")
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():

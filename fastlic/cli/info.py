@@ -73,9 +73,9 @@ def _describe(data: bytes) -> dict[str, Any]:
 
 
 def _describe_mcq(data: bytes) -> dict[str, Any]:
-    from fastlic.codec import mcq
+    from fastlic.codec import mcq_file
 
-    file = mcq.parse(data)
+    file = mcq_file.parse(data)
     return {
         "format": f"McQuic {file.version}",
         "weights, as its writer called them": file.qp if file.qp.isprintable() else repr(file.qp),

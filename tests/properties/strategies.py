@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from fastlic.codec import container
-from fastlic.codec.mcq import PUBLISHED_MULTIPLE, VERSION, McqFile
+from fastlic.codec.mcq import VERSION, McqFile
+from fastlic.models.mcquic.model import PUBLISHED_MULTIPLE
 from fastlic.models.mcquic.padding import padded_size
 from fastlic.ops import CategoricalTables, CdfTables, CompressAiTables, categorical_tables
 

@@ -72,7 +72,7 @@ bool fits_winograd(const RawLayer& raw, bool positive) {
     if (std::abs(weight) > kWinogradWeight) return false;
   }
   for (std::size_t out = 0; out < raw.outputs; ++out) {
-    if (raw.reach(out, positive) > kWinogradReach) return false;
+    if (raw.reach_of_positions(out, positive) > kWinogradReach) return false;
   }
   return true;
 }
@@ -235,15 +235,29 @@ bool rectified(const Layer& layer) {
          });
 }
 
-std::int64_t RawLayer::reach(std::size_t out, bool positive) const {
-  std::int64_t up = 0, down = 0;
+std::int64_t RawLayer::reach(std::size_t out) const {
+  std::int64_t sum = 0;
+  for (std::size_t in = 0; in < inputs; ++in) {
+    for (std::size_t tap = 0; tap < rows * columns; ++tap) sum += std::abs(int{at(out, in, tap / columns, tap % columns)});
+  }
+  return sum * input_limit;
+}
+
+std::int64_t RawLayer::reach_of_positions(std::size_t out, bool positive) const {
+  const std::size_t step = transposed ? up : 1;  // taps so far apart serve the same position
+  std::vector<std::int64_t> above(step * step), below(step * step);
   for (std::size_t in = 0; in < inputs; ++in) {
     for (std::size_t tap = 0; tap < rows * columns; ++tap) {
       const int value = at(out, in, tap / columns, tap % columns);
-      (value < 0 ? down : up) += std::abs(value);
+      const std::size_t position = tap / columns % step * step + tap % columns % step;
+      (value < 0 ? below : above)[position] += std::abs(value);
     }
   }
-  return (positive ? std::max(up, down) : up + down) * input_limit;
+  std::int64_t most = 0;
+  for (std::size_t p = 0; p < above.size(); ++p) {
+    most = std::max(most, positive ? std::max(above[p], below[p]) : above[p] + below[p]);
+  }
+  return most * input_limit;
 }
 
 void require_fits(const std::string& name, std::size_t channel, std::int64_t reach, std::int32_t bias) {

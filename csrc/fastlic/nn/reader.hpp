@@ -56,8 +56,10 @@ struct RawLayer {
   std::int16_t at(std::size_t out, std::size_t in, std::size_t i, std::size_t j) const {
     return weight[index(out, in, i, j)];
   }
-  // Largest magnitude of a sum of any of its products; `positive`: no input is below zero.
-  std::int64_t reach(std::size_t out, bool positive = false) const;
+  // Largest magnitude of a sum of any of its products, or of those of one of the positions whose outputs a transposed
+  // kernel makes; `positive`: no input is below zero.
+  std::int64_t reach(std::size_t out) const;
+  std::int64_t reach_of_positions(std::size_t out, bool positive) const;
 };
 
 // Refuses a layer whose sums of products, of at most `reach`, could leave int32 together with this bias.

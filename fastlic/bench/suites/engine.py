@@ -12,12 +12,12 @@ from functools import cache, partial
 from typing import Any
 
 import torch
-import torch.nn as nn
 
 import fastlic
 from fastlic import _native
+from fastlic.bench import peers
 from fastlic.bench.lifelike import lifelike, photo
-from fastlic.bench.runner import Case, Run, Wanted, chosen, on_isa, without_gradients
+from fastlic.bench.runner import Case, Run, Runs, Wanted, chosen
 from fastlic.codec import Codec, drivers
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.integers.fixed import fixed_point
@@ -83,45 +83,26 @@ def latent_cases(wanted: Wanted) -> Iterator[Case]:
         fixed = Target(*(fixed_point(t, torch.int32).numpy() for t in target[:2]))
         sections = engine.encode_many([fixed])[0][0]
         stream = sections, height, width
-        runs: dict[str, Run] = {
+        runs: Runs = {
             "decode": partial(engine.decode_many, [stream]),
             "encode": partial(engine.encode_many, [fixed]),
         }
-        others: dict[str, Run] = {}
+        others: Runs = {}
         if peer == "reference":
             others = {
                 "decode": partial(drivers.decode_many, codec.entropy, [stream], "reference"),
                 "encode": partial(drivers.encode_many, codec.entropy, [target], "reference"),
             }
-        elif peer and not (others := compressai_loops(M)):
-            continue
+        elif peer:
+            with torch.no_grad():
+                y = model_of(M).g_a(photo()[None, :, :256, :384])
+            if not (others := peers.compressai_loops(y, model_of(M).state_dict())):
+                continue
         more: dict[str, Any] = {"peer_name": peer, "peer_work": PEER_SHARE if "compressai" in peer else 1.0}
         more |= {"note": " + ".join(str(len(section)) for section in sections) + " bytes"}
         more |= roofline(isa, codec.entropy, height, width)
         for way, name in names.items():
-            yield Case(name, on_isa(isa, runs[way]), 1, "image", others.get(way), **more)
-
-
-def compressai_loops(M: int) -> dict[str, Run]:
-    """CompressAI's own mbt2018 with the same weights, transforms taken out, of 256x384 pixels; empty without it."""
-    try:
-        from compressai.models import JointAutoregressiveHierarchicalPriors
-    except ImportError:  # absent, or without the half of torchvision that it imports
-        return {}
-
-    theirs = JointAutoregressiveHierarchicalPriors(192, M).eval()
-    own = {k: v for k, v in model_of(M).state_dict().items() if k in theirs.state_dict() and v.numel()}
-    theirs.load_state_dict({**theirs.state_dict(), **own})
-    theirs.update(force=True)
-    with torch.no_grad():
-        y = theirs.g_a(photo()[None, :, :256, :384])
-        # Both transforms hand their input through: what is timed lies between them.
-        theirs.g_a = theirs.g_s = nn.Sequential()
-        coded = theirs.compress(y)
-    return {
-        "decode": without_gradients(lambda: theirs.decompress(coded["strings"], coded["shape"])),
-        "encode": without_gradients(lambda: theirs.compress(y)),
-    }
+            yield Case(name, instruction_set(isa)(runs[way]), 1, "image", others.get(way), **more)
 
 
 def image_cases(wanted: Wanted) -> Iterator[Case]:
@@ -142,7 +123,7 @@ def image_cases(wanted: Wanted) -> Iterator[Case]:
     note = f"{torch.get_num_threads()} threads; ratio r means 1/r of the transform's time"
     for peer, name in names.items():
         run, other = runs[peer]
-        yield Case(name, run, 1, "image", without_gradients(other), peer, clock="wall", note=note)
+        yield Case(name, run, 1, "image", torch.no_grad()(other), peer, clock="wall", note=note)
 
 
 def transform_cases(wanted: Wanted) -> Iterator[Case]:
@@ -158,4 +139,4 @@ def transform_cases(wanted: Wanted) -> Iterator[Case]:
         for part, name in names.items():
             # Weights want no gradients: with them enabled nothing is recorded, but layers take their plain form.
             plain: Run = partial(getattr(parts, part), inputs[part])
-            yield Case(name, without_gradients(plain), 1, "image", plain, "plain", clock="wall")
+            yield Case(name, torch.no_grad()(plain), 1, "image", plain, "plain", clock="wall")

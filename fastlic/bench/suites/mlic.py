@@ -72,29 +72,16 @@ def decoding_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]
         return synthesis(latent(drivers.decode_many(integers, [stream])[0]))
 
     y_hat = latent(latents)
+    share = "the ratio is g_s over all: 0.8 is a decompress of 1.25 times g_s"
+    decoding, encoding = partial(drivers.decode_many, integers), partial(drivers.encode_many, integers)
     runs: dict[str, tuple[Run, Run, str, str]] = {
-        "entropy": (
-            lambda: drivers.decode_many(integers, [stream]),
-            decode,
-            OFFICIAL,
-            f"{sum(len(s) for s in sections)} bytes",
-        ),
-        "encode": (
-            lambda: drivers.encode_many(integers, [Target(*pair)]),
-            encode,
-            OFFICIAL,
-            "",
-        ),
-        "whole": (
-            whole,
-            lambda: synthesis(y_hat),
-            "g_s",
-            "the ratio is g_s over all: 0.8 is a decompress of 1.25 times g_s",
-        ),
+        "entropy": (partial(decoding, [stream]), decode, OFFICIAL, f"{sum(map(len, sections))} bytes"),
+        "encode": (partial(encoding, [Target(*pair)]), encode, OFFICIAL, ""),
+        "whole": (whole, lambda: synthesis(y_hat), "g_s", share),
     }
     for key, name in names.items():
         run, peer, peer_name, note = runs[key]
-        yield Case(name, one_thread(run), 1, "image", one_thread(peer), peer_name, note=note)
+        yield Case(name, one_thread()(run), 1, "image", one_thread()(peer), peer_name, note=note)
 
 
 def local_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]) -> Iterator[Case]:
@@ -105,8 +92,8 @@ def local_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]) -
     c = floats.slice_channels
     latent = anchors(torch.randint(-300, 300, (c, size[0] // 16, size[1] // 16)))
     integer, real = latent.numpy(), latent.float()[None] / 64
-    run = one_thread(lambda: integers.engine.local_context(1, integer))
-    peer = one_thread(lambda: floats.local_context[1](real))
+    run = one_thread()(lambda: integers.engine.local_context(1, integer))
+    peer = one_thread()(lambda: floats.local_context[1](real))
     note = f"peak memory {shown(memory.peak(run))}, of the peer {shown(memory.peak(peer))}"
     yield Case(name, run, 1, "call", peer=peer, peer_name="unfolded windows in torch", note=note)
 
@@ -120,8 +107,8 @@ def attention_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int
     h, w = size[0] // 16, size[1] // 16
     decoded = torch.randint(-500, 500, (floats.slice_channels * last, h, w))
     integer, real = decoded.numpy(), decoded.float()[None] / 500
-    run = one_thread(lambda: integers.engine.inter_context(last, integer))
-    peer = one_thread(lambda: floats.global_inter_context[last](real))
+    run = one_thread()(lambda: integers.engine.inter_context(last, integer))
+    peer = one_thread()(lambda: floats.global_inter_context[last](real))
     maps = 4 * last * (h * w) ** 2
     note = f"peak memory {shown(memory.peak(run))}; attention maps held whole would be {shown(maps)}"
     yield Case(name, run, 1, "call", peer=peer, peer_name="plain torch, block by block", note=note)

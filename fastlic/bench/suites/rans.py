@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 from fastlic import _native
 from fastlic.bench import peers
 from fastlic.bench.latents import SCALES, Latents, drawn, gaussian_bits, realistic_latents
-from fastlic.bench.runner import Case, Run, Wanted, chosen, on_isa
+from fastlic.bench.runner import WAYS, Case, Run, Runs, Wanted, chosen
 from fastlic.ops import compressai_tables
+from fastlic.ops.backends import instruction_set
 from fastlic.ops.categorical import categorical_tables
 from fastlic.ops.compressai_rans import encode_many_with_indexes, encode_with_indexes
 from fastlic.ops.tables import gaussian_tables
 
 COUNT, MILLION = 1_000_000, 1e6
 PEER_COUNT = 200_000  # CompressAI's list interface takes a second for a few million
-WAYS = ("encode", "decode")
-Runs = dict[str, Run]  # by way
 
 
 def cases(wanted: Wanted) -> Iterator[Case]:
@@ -89,7 +88,7 @@ def native_cases(wanted: Wanted) -> Iterator[Case]:
         if isa != "scalar" and lanes >= 16:
             # Both kernels load one table word per symbol and reload its index from the stack.
             limit = {"roofline": _native.peak_loads() / 2 / MILLION, "bound": "two loads a symbol"}
-        runs = {way: on_isa(isa, run) for way, run in runs.items()}
+        runs = {way: instruction_set(isa)(run) for way, run in runs.items()}
         note = over_ideal(data, latents.ideal_bits)
         yield from both(names, runs, compressai_peer(), "compressai.ans", note=note, **limit)
 
@@ -110,18 +109,10 @@ def rate_cases(wanted: Wanted) -> Iterator[Case]:
 
 @cache
 def compressai_peer() -> Runs:
-    ans = peers.compressai_ans()
-    if ans is None:
-        return {}
     tables, latents = compressai_tables.compressai_gaussian_tables(SCALES), realistic()
-    symbols = latents.symbols[:PEER_COUNT].tolist()
-    parts = (latents.compressai_indexes()[:PEER_COUNT], tables.quantized_cdf, tables.lengths, tables.offsets)
-    lists = [part.tolist() for part in parts]
-    data = ans.RansEncoder().encode_with_indexes(symbols, *lists)
-    return {
-        "encode": lambda: ans.RansEncoder().encode_with_indexes(symbols, *lists),
-        "decode": lambda: ans.RansDecoder().decode_with_indexes(data, *lists),
-    }
+    symbols, indexes = latents.symbols[:PEER_COUNT], latents.compressai_indexes()[:PEER_COUNT]
+    arrays = (symbols, indexes, tables.quantized_cdf, tables.lengths, tables.offsets)
+    return peers.compressai_lists([tuple(array.tolist() for array in arrays)])[0]
 
 
 def compressai_cases(wanted: Wanted) -> Iterator[Case]:
@@ -154,7 +145,8 @@ def gaussian_cases(wanted: Wanted) -> Iterator[Case]:
         names = chosen(wanted, {way: f"gaussian {way} {isa}" for way in WAYS})
         if names:
             runs, others, note = gaussian_runs()
-            yield from both(names, {way: on_isa(isa, runs[way]) for way in WAYS}, others, "constriction", note=note)
+            on_isa = {way: instruction_set(isa)(run) for way, run in runs.items()}
+            yield from both(names, on_isa, others, "constriction", note=note)
 
 
 @cache
@@ -172,7 +164,7 @@ def gaussian_runs() -> tuple[Runs, Runs, str]:
     }
     part = slice(0, PEER_COUNT)
     q, m, s = symbols[part], means[part].astype(np.float64), scales[part].astype(np.float64)
-    others = constriction_peer(lambda models: (models.QuantizedGaussian(-1000, 1000), m, s), q, (m, s))
+    others = constriction_peer(q, (m, s), (m, s), "QuantizedGaussian", -1000, 1000)
     return runs, others, over_ideal(data, gaussian_bits(symbols, means.astype(np.float64), scales.astype(np.float64)))
 
 
@@ -187,31 +179,26 @@ def categorical_cases(wanted: Wanted) -> Iterator[Case]:
         codes = rng.permutation(symbols)[rng.choice(symbols, COUNT, p=pmf / pmf.sum())].astype(np.int32)
         counts = np.bincount(codes, minlength=symbols) + 0.5
         tables, rows = categorical_tables([counts]).native, np.zeros(COUNT, np.uint8)
+        data = tables.encode_many([codes], [rows], 1)
         runs: Runs = {
             "encode": partial(tables.encode_many, [codes], [rows], 1),
-            "decode": partial(
-                tables.decode_many, tables.encode_many([codes], [rows], 1), [rows], [np.empty_like(codes)], 1
-            ),
+            "decode": partial(tables.decode_many, data, [rows], [np.empty_like(codes)], 1),
         }
-        model = partial(_categorical, counts.astype(float))
-        yield from both(names, runs, constriction_peer(model, codes[:PEER_COUNT], (PEER_COUNT,)), "constriction")
+        others = constriction_peer(codes[:PEER_COUNT], (), (PEER_COUNT,), "Categorical", counts, perfect=False)
+        yield from both(names, runs, others, "constriction")
 
 
-def _categorical(counts: NDArray[np.float64], models: Any) -> tuple[Any, ...]:
-    return (models.Categorical(counts, perfect=False),)
-
-
-def constriction_peer(model: Callable[[Any], tuple[Any, ...]], symbols: Any, asked: tuple[Any, ...]) -> Runs:
-    """``model``: what follows the symbols when encoding, the model first; ``asked``: what follows it when decoding."""
+def constriction_peer(symbols: Any, given: Any, asked: Any, kind: str, *sizes: Any, **how: Any) -> Runs:
+    """``given`` and ``asked``: what follows the model of that ``kind`` when encoding and when decoding."""
     module = peers.constriction()
     if module is None:
         return {}
-    coder, arguments = module.stream.stack.AnsCoder, model(module.stream.model)
+    coder, model = module.stream.stack.AnsCoder, getattr(module.stream.model, kind)(*sizes, **how)
 
     def encode() -> Any:
         made = coder()
-        made.encode_reverse(symbols, *arguments)
+        made.encode_reverse(symbols, model, *given)
         return made.get_compressed()
 
     words = encode()
-    return {"encode": encode, "decode": lambda: coder(words).decode(arguments[0], *asked)}
+    return {"encode": encode, "decode": lambda: coder(words).decode(model, *asked)}
