@@ -11,7 +11,7 @@ bit. A network is checked when it is made: no sum can leave int32 for any input 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -281,6 +281,8 @@ class Network:
         reads: of each step the numbers of the values it reads.
         entry: from latents, int32 in units of 2^-6, to value 0; None: pixels enter as they are.
         shapes: of each value; made here.
+        units: float32 [C] of each value, the real value of one unit; empty where nobody needs floats again. No output
+            depends on them.
 
     Raises:
         ValueError: steps that do not fit each other, or of which a sum could leave int32; says which.
@@ -289,6 +291,7 @@ class Network:
     steps: tuple[Step, ...]
     reads: tuple[tuple[int, ...], ...]
     entry: Requantiser | None = None
+    units: tuple[np.ndarray, ...] = ()
     shapes: tuple[Shape, ...] = field(init=False, repr=False)
     curves: Curves = field(default_factory=lambda: Curves({curve: curve.tail() for curve in Curve}), repr=False)
 
@@ -304,6 +307,12 @@ class Network:
             except ValueError as error:
                 raise ValueError(f"step {i}: {error}") from error
         object.__setattr__(self, "shapes", tuple(shapes))
+        if self.units:
+            _require(
+                [u.shape for u in self.units] == [(shape.channels,) for shape in shapes], "units are one per channel"
+            )
+            fit = all(u.dtype == np.float32 and np.isfinite(u).all() and (u > 0).all() for u in self.units)
+            _require(fit, "units are float32, positive and finite")
 
     def _first(self) -> Shape:
         if self.entry is not None:
@@ -343,6 +352,8 @@ class Network:
         arrays = {} if self.entry is None else self.entry.to_arrays(f"{prefix}.entry")
         for i, (step, reads) in enumerate(zip(self.steps, self.reads, strict=True)):
             arrays |= {**step.to_arrays(f"{prefix}.{i}"), f"{prefix}.{i}.from": np.array(reads, np.int32)}
+        if self.units:
+            arrays[f"{prefix}.units"] = np.concatenate(self.units).view(np.int32)
         return arrays | {f"{prefix}.{c.name.lower()}": self.curves.tails[c] for c in Curve if c in self._used()}
 
     def _used(self) -> set[Curve]:
@@ -383,7 +394,12 @@ class Network:
             )
             _require(falls, f"{prefix}.{curve.name.lower()} is int32 [65], falling from at most 2^14")
         try:
-            network = cls(tuple(steps), tuple(reads), entry, Curves(tails))
+            network = cls(tuple(steps), tuple(reads), entry, curves=Curves(tails))
+            if f"{prefix}.units" in arrays:
+                ends = np.cumsum([shape.channels for shape in network.shapes])
+                flat = np.ascontiguousarray(arrays[f"{prefix}.units"])
+                _require(_is(flat, np.int32, ends[-1]), "units are one per channel of each value")
+                network = replace(network, units=tuple(np.split(flat.view(np.float32), ends[:-1])))
         except ValueError as error:
             raise ValueError(f"{prefix}: {error}") from error
         if missing := [c.name.lower() for c in network._used() if f"{prefix}.{c.name.lower()}" not in arrays]:

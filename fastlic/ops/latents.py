@@ -122,7 +122,10 @@ class LatentEngine:
             height, width = (arguments.integer(n, v, 1) for n, v in zip(("height", "width"), stream[1:], strict=True))
             sizes.append((height, width))
         count = arguments.integer("groups", self._native.groups if groups is None else groups, 0, 1 << 16)
-        return [_channels_first(*maps) for maps in self._native.decode_many(sections, sizes, count, arguments.threads(threads))]
+        return [
+            _channels_first(*maps)
+            for maps in self._native.decode_many(sections, sizes, count, arguments.threads(threads))
+        ]
 
     def analyse_many(self, y: Sequence[Any], threads: int = 1) -> list[Ints]:
         """z [N, ceil(h/4), ceil(w/4)] of each y [M, h, w], both integers in units of 2^-6.
@@ -144,7 +147,9 @@ class LatentEngine:
         comparison.
         """
         at = arguments.integer("index", index, 0, 1 << 16)
-        return self._native.local_context(at, _channels_last("latent", latent), arguments.threads(threads)).transpose(2, 0, 1)
+        return self._native.local_context(at, _channels_last("latent", latent), arguments.threads(threads)).transpose(
+            2, 0, 1
+        )
 
     def inter_context(self, index: int, decoded: Any, threads: int = 1) -> NDArray[np.int16]:
         """Attention over the slices before ``index``, activations [C * index, h, w]: activations [outputs, h, w].
@@ -152,7 +157,9 @@ class LatentEngine:
         Channels are padded to whole panels of 32. For timing and comparison.
         """
         at = arguments.integer("index", index, 0, 1 << 16)
-        return self._native.inter_context(at, _channels_last("decoded", decoded), arguments.threads(threads)).transpose(2, 0, 1)
+        return self._native.inter_context(at, _channels_last("decoded", decoded), arguments.threads(threads)).transpose(
+            2, 0, 1
+        )
 
     def _checked(self, target: Target) -> tuple[Ints, Ints, Ints | None]:
         if not isinstance(target, tuple) or len(target) != 3:

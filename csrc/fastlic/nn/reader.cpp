@@ -238,7 +238,8 @@ bool rectified(const Layer& layer) {
 std::int64_t RawLayer::reach(std::size_t out) const {
   std::int64_t sum = 0;
   for (std::size_t in = 0; in < inputs; ++in) {
-    for (std::size_t tap = 0; tap < rows * columns; ++tap) sum += std::abs(int{at(out, in, tap / columns, tap % columns)});
+    for (std::size_t tap = 0; tap < rows * columns; ++tap)
+      sum += std::abs(int{at(out, in, tap / columns, tap % columns)});
   }
   return sum * input_limit;
 }
