@@ -79,7 +79,7 @@ def pytest(*arguments: str) -> list[str]:
 
 
 def tests(out: Path, limit: float) -> list[Part]:
-    """Every file of tests in its own process, and every group of the suite once, to compile."""
+    """Every file of tests in its own process, and every part of the suite once, to compile."""
     files = sorted(TESTS.glob("test_*.py"))
     parts = [Part(f"tests: {file.name}", pytest(str(file)), out / f"{file.stem}.log") for file in files]
     if not parts:

@@ -47,8 +47,8 @@ def codec_of(M: int) -> Codec:
 
 
 def products(model: IntegerEntropyModel, height: int, width: int) -> int:
-    """Multiplications that the engine does: Winograd's 49 per 2x2 cell and phase group of a transposed layer, 16 of a
-    plain one, and every weight of the context and parameter layers once a position."""
+    """Multiplications that the engine does: Winograd's 49 per 2x2 cell of a transposed layer, for all its phases,
+    16 of a plain one, and every weight of the context and parameter layers once a position."""
     total, up = 0, 1
     for layer in model.hyper:
         channels = layer.weight.shape[0] * layer.weight.shape[1]

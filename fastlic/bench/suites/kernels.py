@@ -48,18 +48,18 @@ def normal(*shape: int) -> Tensor:
 
 
 def cases(wanted: Wanted) -> Iterator[Case]:
-    groups = [codebook_cases]
+    parts = [codebook_cases]
     if on_gpu():
-        groups += [quantise_cases, context_cases, checkerboard_cases, convolution_cases, rans_cases, decode_cases]
-    for group in groups:
+        parts += [quantise_cases, context_cases, checkerboard_cases, convolution_cases, rans_cases, decode_cases]
+    for part in parts:
         try:
-            for case in group(wanted):
+            for case in part(wanted):
                 yield case
                 if on_gpu():
                     del case
                     torch.cuda.empty_cache()  # graphs keep what their runs allocated
         except Exception as error:  # one kernel's failure must not hide the others' results
-            print(f"\n{group.__name__}: {type(error).__name__}: {error}", file=sys.stderr)
+            print(f"\n{part.__name__}: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def sizes(wanted: Wanted, label: str, ways: tuple[str, ...]) -> Iterator[tuple[int, int, dict[str, str]]]:

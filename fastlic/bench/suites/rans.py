@@ -27,8 +27,8 @@ PEER_COUNT = 200_000  # CompressAI's list interface takes a second for a few mil
 
 
 def cases(wanted: Wanted) -> Iterator[Case]:
-    for group in (native_cases, rate_cases, compressai_cases, gaussian_cases, categorical_cases):
-        yield from group(wanted)
+    for part in (native_cases, rate_cases, compressai_cases, gaussian_cases, categorical_cases):
+        yield from part(wanted)
 
 
 def both(names: dict[str, str], runs: Runs, others: Runs, peer: str = "", **more: Any) -> Iterator[Case]:
