@@ -17,7 +17,7 @@ import fastlic
 from fastlic import _native
 from fastlic.bench import peers
 from fastlic.bench.lifelike import lifelike, photo
-from fastlic.bench.runner import Case, Run, Runs, Wanted, chosen
+from fastlic.bench.runner import Case, Run, Runs, Wanted, chosen, offered
 from fastlic.codec import Codec, drivers
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.integers.fixed import fixed_point
@@ -47,8 +47,8 @@ def codec_of(M: int) -> Codec:
 
 
 def products(model: IntegerEntropyModel, height: int, width: int) -> int:
-    """Multiplications that the engine does: Winograd's 49 per 2x2 cell and phase group of a transposed layer, 16 of a
-    plain one, and every weight of the context and parameter layers once a position."""
+    """Multiplications that the engine does: Winograd's 49 per 2x2 cell of a transposed layer, for all its phases,
+    16 of a plain one, and every weight of the context and parameter layers once a position."""
     total, up = 0, 1
     for layer in model.hyper:
         channels = layer.weight.shape[0] * layer.weight.shape[1]
@@ -69,13 +69,10 @@ def roofline(isa: str, model: IntegerEntropyModel, height: int, width: int) -> d
 def latent_cases(wanted: Wanted) -> Iterator[Case]:
     supported = _native.supported_isas()
     configurations = [(192, isa, "") for isa in supported]
-    configurations += [(M, supported[-1], peer) for M, peer in ((320, ""), (192, "reference"))]
-    configurations += [(192, supported[-1], "compressai mbt2018")]
-    for M, isa, peer in configurations:
-        suffix = f" vs {peer}" if peer else ""
-        names = chosen(wanted, {way: f"{way} jahp 192/{M} {isa}{suffix}" for way in WAYS})
-        if not names:
-            continue
+    configurations += [(320, supported[-1], "")]
+    configurations += [(192, supported[-1], f" vs {peer}") for peer in ("reference", "compressai mbt2018")]
+    for (M, isa, suffix), names in offered(wanted, configurations, "{way} jahp 192/{} {}{}", WAYS):
+        peer = suffix.removeprefix(" vs ")
         codec = codec_of(M)
         target = codec.analyse(photo()).target
         height, width = target.y.shape[1:]
@@ -128,11 +125,8 @@ def image_cases(wanted: Wanted) -> Iterator[Case]:
 
 def transform_cases(wanted: Wanted) -> Iterator[Case]:
     """g_a and g_s of shipped weights in the form that codecs run (fastlic.models.inference), beside the plain one."""
-    for model in ("jahp", "mlic++"):
-        labels = {part: f"{part} of {model} 512x768, without gradients vs plain" for part in ("g_a", "g_s")}
-        names = chosen(wanted, labels)
-        if not names:
-            continue
+    label = "{way} of {} 512x768, without gradients vs plain"
+    for (model,), names in offered(wanted, (("jahp",), ("mlic++",)), label, ("g_a", "g_s")):
         x, parts = photo()[None].contiguous(memory_format=torch.channels_last), fastlic.load(model).transforms()
         with torch.no_grad():
             inputs = {"g_a": x, "g_s": parts.g_a(x)}
