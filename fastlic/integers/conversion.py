@@ -138,7 +138,7 @@ def convert(
     ranges: Ranges,
     precision: Precision,
     *,
-    latents_in: bool,
+    finest: np.ndarray | None,
     pixels_out: bool,
 ) -> Network:
     """The integers of a transform.
@@ -146,6 +146,9 @@ def convert(
     Args:
         graph: from pixels in [0, 1] or latents to either; its last operation is a layer.
         ranges: of ``graph.run`` over calibration's inputs; their margin is set to the precision's.
+        finest: float64 [M], where latents come in: the real value of their unit at the highest rate. Activations need
+            be no finer, so channels that calibration saw little of have all the room that is left. None: pixels.
+        pixels_out: whether pixels come out, or latents.
 
     Raises:
         ValueError: the last operation is no bare layer, or a sum could leave int32.
@@ -157,8 +160,8 @@ def convert(
         raise ValueError("a transform ends in a layer without activation")
     ranges.margin = precision.margin
     converter, entry = _Converter(graph, ranges, precision), None
-    if latents_in:
-        converter.units.append(converter.unit(0))
+    if finest is not None:
+        converter.units.append(np.maximum(converter.unit(0), finest))
         converter.widths.append(precision.bits)
         entry = Requantiser.from_factors(LATENT_UNIT / converter.units[0], precision.bits)
     else:

@@ -15,13 +15,15 @@ import torch
 from torch import Tensor
 
 from fastlic.forks import cached_property
-from fastlic.integers.conversion import Precision, calibrated, convert
+from fastlic.integers.conversion import LATENT_UNIT, Precision, calibrated, convert
 from fastlic.integers.fixed import Requantiser
 from fastlic.integers.floats import restore
 from fastlic.integers.graph import Graph
 from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, LayerStep, Network
 from fastlic.ops.transforms import TransformEngine
 
+# Maps from which rounding learns: more of them change little.
+_LEARNED = 27
 # Qualities are counted in 16ths.
 STEPS = 16
 # Engines that are kept, of networks and qualities; they share their weights.
@@ -285,16 +287,23 @@ def convert_transforms(
                 forward, inverse = (1.0, 1.0) if level is None else (gain(level), gain.inverse(level))
                 gained.append((y * forward).abs() if parts.hyper_of_magnitude else y * forward)
                 decoded.append(torch.round(y * forward) * inverse)
-        g_a_made, h_a_made, g_s_made = [
-            convert(
-                graph, calibrated(graph, inputs, inputs if p.learned else ()), p, latents_in=i > 0, pixels_out=i > 1
-            )
-            for i, (graph, inputs, p) in enumerate(
-                ((g_a, pixels, precision), (h_a, gained, hyper or precision), (g_s, decoded, precision))
+        forward, inverse = (None, None) if gain is None else (_gains(gain.log_gain), _gains(gain.log_inverse))
+        step = np.full(latents[0].shape[1], LATENT_UNIT)
+        least = step if inverse is None else step * inverse.factors.min(0)
+        made = [
+            convert(graph, calibrated(graph, maps, _some(maps) if p.learned else ()), p, finest=unit, pixels_out=out)
+            for graph, maps, p, unit, out in (
+                (g_a, pixels, precision, None, False),
+                (h_a, gained, hyper or precision, step, False),
+                (g_s, decoded, precision, least, True),
             )
         ]
-        forward, inverse = (None, None) if gain is None else (_gains(gain.log_gain), _gains(gain.log_inverse))
-    return IntegerTransforms(g_a_made, h_a_made, g_s_made, forward, inverse, bool(parts.hyper_of_magnitude))
+    return IntegerTransforms(made[0], made[1], made[2], forward, inverse, bool(parts.hyper_of_magnitude))
+
+
+def _some(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    """At most so many as rounding learns from, of all images and qualities."""
+    return inputs[:: -(-len(inputs) // _LEARNED)]
 
 
 def _gains(logarithms: Tensor) -> Gains:

@@ -1,8 +1,6 @@
-"""The entropy engine: JAHP at 512x768, stream to latents and back, and whole images beside their transforms; shipped
-transforms as they run without gradients beside their plain form.
+"""The entropy engine: JAHP at 512x768, stream to latents and back.
 
-Weights are random with the statistics of trained ones (fastlic.bench.lifelike). The engine is measured in CPU time of
-one thread; whole images in wall time on torch's threads.
+Weights are random with the statistics of trained ones (fastlic.bench.lifelike); CPU time of one thread.
 """
 
 from __future__ import annotations
@@ -13,11 +11,10 @@ from typing import Any
 
 import torch
 
-import fastlic
 from fastlic import _native
 from fastlic.bench import peers
 from fastlic.bench.lifelike import lifelike, photo
-from fastlic.bench.runner import Case, Run, Runs, Wanted, chosen, offered
+from fastlic.bench.runner import Case, Runs, Wanted, offered
 from fastlic.codec import Codec, drivers
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.integers.fixed import fixed_point
@@ -32,8 +29,6 @@ PEER_SHARE = 0.25
 
 def cases(wanted: Wanted) -> Iterator[Case]:
     yield from latent_cases(wanted)
-    yield from image_cases(wanted)
-    yield from transform_cases(wanted)
 
 
 @cache
@@ -100,37 +95,3 @@ def latent_cases(wanted: Wanted) -> Iterator[Case]:
         more |= roofline(isa, codec.entropy, height, width)
         for way, name in names.items():
             yield Case(name, instruction_set(isa)(runs[way]), 1, "image", others.get(way), **more)
-
-
-def image_cases(wanted: Wanted) -> Iterator[Case]:
-    """Whole images beside the transforms alone: what the ratio lacks to 1 is the price of all entropy coding."""
-    names = chosen(wanted, {"g_s": "decompress whole image vs g_s", "g_a + h_a": "compress whole image vs g_a + h_a"})
-    if not names:
-        return
-    codec, image = codec_of(192), photo()
-    data = codec.compress(image)
-    assert isinstance(data, bytes)
-    parts = codec.transforms()
-    latents = (codec.decode_latents(data)["y"] / 64).float()[None].contiguous(memory_format=torch.channels_last)
-    x = image[None].contiguous(memory_format=torch.channels_last)
-    runs: dict[str, tuple[Run, Run]] = {
-        "g_s": (lambda: codec.decompress(data), lambda: parts.g_s(latents)),
-        "g_a + h_a": (lambda: codec.compress(image), lambda: parts.h_a(parts.g_a(x))),
-    }
-    note = f"{torch.get_num_threads()} threads; ratio r means 1/r of the transform's time"
-    for peer, name in names.items():
-        run, other = runs[peer]
-        yield Case(name, run, 1, "image", torch.no_grad()(other), peer, clock="wall", note=note)
-
-
-def transform_cases(wanted: Wanted) -> Iterator[Case]:
-    """g_a and g_s of shipped weights in the form that codecs run (fastlic.models.inference), beside the plain one."""
-    label = "{way} of {} 512x768, without gradients vs plain"
-    for (model,), names in offered(wanted, (("jahp",), ("mlic++",)), label, ("g_a", "g_s")):
-        x, parts = photo()[None].contiguous(memory_format=torch.channels_last), fastlic.load(model).transforms()
-        with torch.no_grad():
-            inputs = {"g_a": x, "g_s": parts.g_a(x)}
-        for part, name in names.items():
-            # Weights want no gradients: with them enabled nothing is recorded, but layers take their plain form.
-            plain: Run = partial(getattr(parts, part), inputs[part])
-            yield Case(name, torch.no_grad()(plain), 1, "image", plain, "plain", clock="wall")
