@@ -263,13 +263,18 @@ class IntegerTransforms:
 
 
 def convert_transforms(
-    parts: Any, images: Sequence[Tensor], precision: Precision | None = None, hyper: Precision | None = None
+    parts: Any,
+    images: Sequence[Tensor],
+    precision: Precision | None = None,
+    hyper: Precision | None = None,
+    qualities: Sequence[int] | None = None,
 ) -> IntegerTransforms:
     """The integers of trained transforms.
 
     Args:
         parts: with the float ``g_a``, ``g_s``, ``h_a`` and ``gain`` (or None), and ``hyper_of_magnitude``.
         images: for calibration, [3, H, W] in [0, 1], sides multiples of 64; every quality sees all of them.
+        qualities: those that calibrate; None: all whole ones.
         precision: None: the default one.
         hyper: of h_a, if it differs.
 
@@ -280,7 +285,11 @@ def convert_transforms(
     gain, g_a, h_a, g_s = parts.gain, *(Graph.of(getattr(parts, n), n) for n in ("g_a", "h_a", "g_s"))
     with torch.no_grad():
         pixels = [image[None].float() for image in images]
-        levels = [torch.tensor([float(q)]) for q in range(1, gain.qualities + 1)] if gain is not None else [None]
+        levels = (
+            [torch.tensor([float(q)]) for q in qualities or range(1, gain.qualities + 1)]
+            if gain is not None
+            else [None]
+        )
         latents, gained, decoded = [g_a.run(x) for x in pixels], [], []
         for y in latents:
             for level in levels:

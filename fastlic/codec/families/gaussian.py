@@ -24,13 +24,14 @@ from fastlic.entropy.fitting import symbols_of
 from fastlic.entropy.passes import LatentModel, Latents
 from fastlic.entropy.rate import table_bits
 from fastlic.entropy.zones import worth_at, zones_for
+from fastlic.integers.conversion import Precision
 from fastlic.integers.fixed import MEAN_BITS
 from fastlic.integers.transforms import IntegerTransforms, convert_transforms
 from fastlic.models.sizes import build, check_config
 from fastlic.ops.latents import HYPER_STRIDE, Target
 
 LATENT_STRIDE = 16  # image pixels per latent position
-_CALIBRATED = 384  # pixels, in both directions, of what transforms are calibrated on
+_CALIBRATED = 256  # pixels, in both directions, of what transforms are calibrated on
 
 
 class Transforms(nn.Module):
@@ -93,7 +94,11 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
     def from_model(cls, model: Any, images: Sequence[Tensor] | None) -> GaussianCoder:
         images = default_calibration() if images is None else images
         entropy = cls.convert(model, images)
-        return cls(model, entropy, True, convert_transforms(Transforms(model), [_calibration(x) for x in images]))
+        # Quick: what rounding of weights could learn from the images is worth some thousandths of a decibel.
+        quick = Precision(learned=False)
+        some = sorted({1, (1 + model.qualities) // 2, model.qualities}) if model.qualities else None
+        pixels = convert_transforms(Transforms(model), [_calibration(x) for x in images], quick, quick, some)
+        return cls(model, entropy, True, pixels)
 
     @classmethod
     def from_stored(
