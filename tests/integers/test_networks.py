@@ -360,6 +360,23 @@ def test_an_activation_never_enters_a_layer_whose_output_others_read():
     ]  # fmt: skip
 
 
+def test_numbers_around_zero_become_pixels_at_both_ends():
+    module = nn.Sequential(mcquic.Conv3(3, C, 2), mcquic.ResidualBlock(C), mcquic.upsampling_conv(C, 3)).eval()
+    graph = Graph.of(module, "m")
+    pixels = torch.randint(0, 256, (3, 16, 24), generator=torch.Generator().manual_seed(16), dtype=torch.uint8)
+    with torch.no_grad():
+        want = (module(pixels[None] / 127.5 - 1)[0] + 1) / 2
+        both = graph.from_pixels().to_pixels()
+        assert torch.allclose(both.run(pixels[None] / 255)[0], want, atol=1e-5)
+    ranges = calibrated(both, [pixels[None] / 255])
+    got = convert(both, ranges, Precision(), finest=None, pixels_out=True)(pixels.long())
+    assert (got - (want * 255).clamp(0, 255)).abs().max() <= 1
+    with pytest.raises(ValueError, match="pad by reflection"):
+        Graph.of(nn.Sequential(conv(3, 4)), "m").from_pixels()
+    with pytest.raises(ValueError, match="ends in a layer"):
+        Graph.of(nn.Sequential(conv(3, 4), GDN(4)), "m").to_pixels()
+
+
 # ---- damaged arrays
 
 
