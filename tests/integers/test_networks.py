@@ -25,7 +25,7 @@ from fastlic.integers.fixed import Requantiser, largest
 from fastlic.integers.functions import Curve, Curves
 from fastlic.integers.graph import TRACES, Graph, Norm
 from fastlic.integers.layer import HALVED, TRANSPOSED, Layer, phases, window
-from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, NormStep, SumStep, chain
+from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, NormStep, Step, SumStep
 from fastlic.integers.rounding import second_moments
 from fastlic.integers.transforms import Gains, IntegerTransforms, convert_transforms
 from fastlic.models import JAHP, ScaleHyperprior
@@ -35,6 +35,11 @@ from fastlic.models.mlic import transforms as mlic
 
 CURVES = Curves({curve: curve.tail() for curve in Curve})
 C = 8
+
+
+def chain(steps: list[Step], entry: Requantiser | None = None) -> Network:
+    """Each step reads the one before."""
+    return Network(tuple(steps), tuple((i,) for i in range(len(steps))), entry)
 
 
 def maps(shape: tuple[int, ...], bits: int, seed: int) -> torch.Tensor:
@@ -398,6 +403,14 @@ def test_damaged_arrays_are_refused_or_make_a_network_that_runs_in_bounds(data):
         return
     for value, shape in zip(network.values(maps((5, 4, 6), 16, 1)), network.shapes, strict=True):
         assert int(value.abs().max()) <= shape.limit
+
+
+@pytest.mark.parametrize("key", sorted(ARRAYS))
+def test_arrays_of_other_dimensions_are_refused(key):
+    array = ARRAYS[key]
+    for other in (array[None], array[:0], array.reshape(-1)[0], array.astype(np.float64)[None]):
+        with pytest.raises((ValueError, KeyError)):
+            Network.from_arrays({**ARRAYS, key: other}, "m")
 
 
 # ---- whole codecs
