@@ -259,7 +259,10 @@ class IntegerTransforms:
             Gains(arrays[key].view(np.float32)) if "gain.forward" in arrays else None
             for key in ("gain.forward", "gain.inverse")
         )
-        return cls(g_a, h_a, g_s, forward, inverse, bool(arrays["h_a.magnitude"][0]))
+        magnitude = arrays["h_a.magnitude"]
+        if magnitude.shape != (1,) or magnitude[0] not in (0, 1):
+            raise ValueError(f"h_a.magnitude is 0 or 1, got {magnitude}")
+        return cls(g_a, h_a, g_s, forward, inverse, bool(magnitude[0]))
 
 
 def convert_transforms(

@@ -25,7 +25,7 @@ from fastlic.integers.fixed import Requantiser, largest
 from fastlic.integers.functions import Curve, Curves
 from fastlic.integers.graph import TRACES, Graph, Norm
 from fastlic.integers.layer import HALVED, TRANSPOSED, Layer, phases, window
-from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, NormStep, SumStep, chain
+from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, NormStep, Step, SumStep
 from fastlic.integers.rounding import second_moments
 from fastlic.integers.transforms import Gains, IntegerTransforms, convert_transforms
 from fastlic.models import JAHP, ScaleHyperprior
@@ -35,6 +35,11 @@ from fastlic.models.mlic import transforms as mlic
 
 CURVES = Curves({curve: curve.tail() for curve in Curve})
 C = 8
+
+
+def chain(steps: list[Step], entry: Requantiser | None = None) -> Network:
+    """Each step reads the one before."""
+    return Network(tuple(steps), tuple((i,) for i in range(len(steps))), entry)
 
 
 def maps(shape: tuple[int, ...], bits: int, seed: int) -> torch.Tensor:
@@ -360,6 +365,23 @@ def test_an_activation_never_enters_a_layer_whose_output_others_read():
     ]  # fmt: skip
 
 
+def test_numbers_around_zero_become_pixels_at_both_ends():
+    module = nn.Sequential(mcquic.Conv3(3, C, 2), mcquic.ResidualBlock(C), mcquic.upsampling_conv(C, 3)).eval()
+    graph = Graph.of(module, "m")
+    pixels = torch.randint(0, 256, (3, 16, 24), generator=torch.Generator().manual_seed(16), dtype=torch.uint8)
+    with torch.no_grad():
+        want = (module(pixels[None] / 127.5 - 1)[0] + 1) / 2
+        both = graph.from_pixels().to_pixels()
+        assert torch.allclose(both.run(pixels[None] / 255)[0], want, atol=1e-5)
+    ranges = calibrated(both, [pixels[None] / 255])
+    got = convert(both, ranges, Precision(), finest=None, pixels_out=True)(pixels.long())
+    assert (got - (want * 255).clamp(0, 255)).abs().max() <= 1
+    with pytest.raises(ValueError, match="pad by reflection"):
+        Graph.of(nn.Sequential(conv(3, 4)), "m").from_pixels()
+    with pytest.raises(ValueError, match="ends in a layer"):
+        Graph.of(nn.Sequential(conv(3, 4), GDN(4)), "m").to_pixels()
+
+
 # ---- damaged arrays
 
 
@@ -381,6 +403,14 @@ def test_damaged_arrays_are_refused_or_make_a_network_that_runs_in_bounds(data):
         return
     for value, shape in zip(network.values(maps((5, 4, 6), 16, 1)), network.shapes, strict=True):
         assert int(value.abs().max()) <= shape.limit
+
+
+@pytest.mark.parametrize("key", sorted(ARRAYS))
+def test_arrays_of_other_dimensions_are_refused(key):
+    array = ARRAYS[key]
+    for other in (array[None], array[:0], array.reshape(-1)[0], array.astype(np.float64)[None]):
+        with pytest.raises((ValueError, KeyError)):
+            Network.from_arrays({**ARRAYS, key: other}, "m")
 
 
 # ---- whole codecs
