@@ -138,6 +138,20 @@ class Codec:
         rates = f"qualities 1..{self.qualities}" if self.qualities else "one rate"
         return f"Codec({self.name!r}, {self.family}, {rates}, fingerprint {self.fingerprint.hex()})"
 
+    def with_integer_transforms(self, calibration: Sequence[Tensor] | None = None) -> Codec:
+        """A codec of the same entropy integers whose transforms are integers, made of this one's floats.
+
+        Files of earlier releases have floats only. The result has another fingerprint and reads this codec's streams
+        too; latents are those that they always had, pixels those of the integers.
+
+        Args:
+            calibration: as of the constructor.
+        """
+        images = None if calibration is None else [as_batch(x)[0].cpu() for x in calibration]
+        codec = type(self).__new__(type(self))
+        codec._setup(self._coder.with_pixels(images), self.name, (self.fingerprint, *self.reads))
+        return codec
+
     # ---- storage
 
     @classmethod

@@ -24,6 +24,7 @@ import numpy as np
 import torch.nn as nn
 from torch import Tensor
 
+from fastlic.codec.calibration import default_calibration
 from fastlic.entropy.fingerprint import of_codec
 from fastlic.models.layers import channels_last
 
@@ -138,6 +139,17 @@ class FamilyCoder(ABC, Generic[A, L]):
             TypeError, ValueError: there is no such context for this family, or it does not fit the model.
         """
         raise ValueError(f"models of family {self.family!r} have no context that is trained apart")
+
+    def with_pixels(self, images: Sequence[Tensor] | None) -> FamilyCoder[A, L]:
+        """A coder of the same entropy integers whose transforms are integers, calibrated as for :meth:`from_model`."""
+        made = copy.copy(self)
+        made.pixels = self.convert_pixels(self.transforms, default_calibration() if images is None else images)
+        return made
+
+    @classmethod
+    def convert_pixels(cls, transforms: Any, images: Sequence[Tensor]) -> PixelIntegers:
+        """The integers of float transforms."""
+        raise NotImplementedError
 
     @classmethod
     @abstractmethod

@@ -93,9 +93,15 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
     def from_model(cls, model: Any, images: Sequence[Tensor] | None) -> GaussianCoder:
         images = default_calibration() if images is None else images
         entropy = cls.convert(model, images)
-        some = sorted({1, (1 + model.qualities) // 2, model.qualities}) if model.qualities else None
-        pixels = convert_transforms(Transforms(model), [_calibration(x) for x in images], qualities=some)
-        return cls(model, entropy, True, pixels)
+        return cls(model, entropy, True, cls.convert_pixels(Transforms(model), images))
+
+    @classmethod
+    def convert_pixels(cls, transforms: Any, images: Sequence[Tensor]) -> IntegerTransforms:
+        if not images:
+            raise ValueError("calibration needs at least one image")
+        qualities = 0 if transforms.gain is None else transforms.gain.qualities
+        some = sorted({1, (1 + qualities) // 2, qualities}) if qualities else None
+        return convert_transforms(transforms, [_calibration(x) for x in images], qualities=some)
 
     @classmethod
     def from_stored(
