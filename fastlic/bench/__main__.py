@@ -7,11 +7,10 @@ import fnmatch
 import math
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from fastlic.bench import report
-from fastlic.bench.runner import Measurement, measure, suites
+from fastlic.bench.runner import Measurement, glob, measure, suites
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -39,15 +38,20 @@ def main(arguments: list[str] | None = None) -> int:
         from fastlic.bench import gpu
 
         return gpu.main([])
-    pattern = options.filter if any(c in options.filter for c in "*?[") else f"*{options.filter}*"
 
     def wanted(name: str) -> bool:
-        return fnmatch.fnmatch(name, pattern)
+        return fnmatch.fnmatch(name, glob(options.filter))
+
+    def show(name: str) -> bool:
+        """Prints what would be let through, and lets nothing through."""
+        if wanted(name):
+            print(f"  {name}")
+        return False
 
     if options.list:
         for name in options.suites or known:
             print(name)
-            for _ in known[name](_print_name(wanted)):
+            for _ in known[name](show):
                 pass
         return 0
 
@@ -68,17 +72,6 @@ def main(arguments: list[str] | None = None) -> int:
     print(report.about())
     print(report.table(results))
     return 0
-
-
-def _print_name(wanted: Callable[[str], bool]) -> Callable[[str], bool]:
-    """A filter that prints what it would let through and lets nothing through."""
-
-    def show(name: str) -> bool:
-        if wanted(name):
-            print(f"  {name}")
-        return False
-
-    return show
 
 
 if __name__ == "__main__":

@@ -79,13 +79,10 @@ def pytest(*arguments: str) -> list[str]:
 
 
 def tests(out: Path, limit: float) -> list[Part]:
-    """Every file of tests in its own process, and every group of the suite once, to compile."""
-    parts = []
-    if TESTS.is_dir():
-        parts = [
-            Part(f"tests: {f.name}", pytest(str(f)), out / f"{f.stem}.log") for f in sorted(TESTS.glob("test_*.py"))
-        ]
-    else:
+    """Every file of tests in its own process, and every part of the suite once, to compile."""
+    files = sorted(TESTS.glob("test_*.py"))
+    parts = [Part(f"tests: {file.name}", pytest(str(file)), out / f"{file.stem}.log") for file in files]
+    if not parts:
         print(f"  no tests at {TESTS}: run this in a checkout to include them")
     for pattern in WARM:
         command = python("-m", "fastlic.bench", "kernels", "--filter", pattern, "--seconds", "0")
@@ -94,17 +91,6 @@ def tests(out: Path, limit: float) -> list[Part]:
         part.start()
     end = time.perf_counter() + limit
     return [part.wait(end - time.perf_counter()) for part in parts]
-
-
-def suite(out: Path, seconds: float, limit: float) -> Part:
-    command = python("-m", "fastlic.bench", "kernels", "--seconds", str(seconds), "--json", str(out / "kernels.jsonl"))
-    command += ["--limit", str(limit - _LAST_CASE)]
-    return Part("suite kernels", command, out / "suite.log").start().wait(limit)
-
-
-def tune(out: Path, limit: float) -> Part:
-    command = python("-m", "fastlic.bench.tune", "--seconds", str(0.7 * limit))
-    return Part("other tiles", command, out / "tune.log").start().wait(limit)
 
 
 def sanitize(out: Path, limit: float) -> Part | None:
@@ -152,8 +138,15 @@ def main(arguments: list[str] | None = None) -> int:
         return budget - (time.perf_counter() - start)
 
     parts = tests(options.out, 0.4 * budget)
-    parts.append(suite(options.out, options.seconds, left() - 0.2 * budget))  # what the tests leave is the suite's
-    parts.append(tune(options.out, min(0.1 * budget, 0.5 * left())))
+    limit = left() - 0.2 * budget  # what the tests leave is the suite's
+    suite = python(
+        "-m", "fastlic.bench", "kernels", "--seconds", str(options.seconds), "--limit", str(limit - _LAST_CASE)
+    )
+    suite += ["--json", str(options.out / "kernels.jsonl")]
+    parts.append(Part("suite kernels", suite, options.out / "suite.log").start().wait(limit))
+    limit = min(0.1 * budget, 0.5 * left())
+    tune = python("-m", "fastlic.bench.tune", "--seconds", str(0.7 * limit))
+    parts.append(Part("other tiles", tune, options.out / "tune.log").start().wait(limit))
     sanitized = sanitize(options.out, left() - 5)
     parts += [] if sanitized is None else [sanitized]
     text = summary(options.out, parts)

@@ -23,9 +23,7 @@ def compressai_ans() -> ModuleType | None:
     path = config.compressai_ans()
     if path is None:
         package = importlib.util.find_spec("compressai")
-        if package is None or package.origin is None:
-            return None
-        files = sorted(Path(package.origin).parent.glob("ans.*.so"))
+        files = sorted(Path(package.origin).parent.glob("ans.*.so")) if package and package.origin else []
         if not files:
             return None
         path = files[0]

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -17,6 +17,7 @@ Run = Callable[[], Any]
 Runs = dict[str, Run]  # by way
 Wanted = Callable[[str], bool]
 Key = TypeVar("Key")
+Choice = TypeVar("Choice", bound=tuple[Any, ...])
 Clock = Literal["thread", "wall"]
 WAYS = ("encode", "decode")
 CLOCKS: dict[str, Callable[[], float]] = {"thread": time.thread_time, "wall": time.perf_counter}
@@ -71,9 +72,24 @@ def suites() -> dict[str, Suite]:
     return {name: importlib.import_module(f"fastlic.bench.suites.{name}").cases for name in names}
 
 
+def glob(text: str) -> str:
+    """A pattern as it is; other text wherever it stands in a name."""
+    return text if any(c in text for c in "*?[") else f"*{text}*"
+
+
 def chosen(wanted: Wanted, names: dict[Key, str]) -> dict[Key, str]:
     """Those of a suite's cases that are asked for."""
     return {key: name for key, name in names.items() if wanted(name)}
+
+
+def offered(
+    wanted: Wanted, choices: Iterable[Choice], label: str, ways: tuple[str, ...] = WAYS
+) -> Iterator[tuple[Choice, dict[str, str]]]:
+    """Each choice of which a case is asked for, and its names by way; ``label`` has a place for every field, and
+    ``{way}``."""
+    for choice in choices:
+        if names := chosen(wanted, {way: label.format(*choice, way=way) for way in ways}):
+            yield choice, names
 
 
 def clock_of_torch() -> Clock:

@@ -120,6 +120,11 @@ class Codec:
         return self._coder.entropy
 
     @property
+    def pixels(self) -> Any:
+        """The transforms as integers, an ``IntegerTransforms`` of Gaussian families; None: only floats are there."""
+        return self._coder.pixels
+
+    @property
     def model(self) -> nn.Module | None:
         """The whole float model, or None for a codec file that was saved for coding alone."""
         return self._coder.model

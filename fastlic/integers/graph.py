@@ -121,6 +121,32 @@ class Graph:
         self.operations[x - 1] = replace(self.operations[x - 1], **changes)  # type: ignore[type-var]
         return x
 
+    def from_pixels(self) -> Graph:
+        """The graph of inputs in [0, 1] from one of inputs in [-1, 1].
+
+        Raises:
+            ValueError: value 0 is read by anything but layers that pad it by reflection: zeros would change.
+        """
+        out = Graph(list(self.operations), list(self.reads))
+        for k, (stage, reads) in enumerate(zip(self.operations, self.reads, strict=True), 1):
+            if 0 in reads:
+                if not isinstance(stage, Stage) or not (stage.reflect or stage.weight.shape[-1] == 1):
+                    raise ValueError("only layers that pad by reflection can take pixels for numbers around zero")
+                out.amend(k, weight=2 * stage.weight, bias=stage.bias - stage.weight.sum((1, 2, 3)))
+        return out
+
+    def to_pixels(self) -> Graph:
+        """The graph of outputs in [0, 1] from one of outputs in [-1, 1].
+
+        Raises:
+            ValueError: its last operation is no layer without an activation.
+        """
+        out, last = Graph(list(self.operations), list(self.reads)), self.operations[-1]
+        if not isinstance(last, Stage) or last.slope != 1 or last.curve is not None:
+            raise ValueError("a transform ends in a layer without activation")
+        out.amend(len(self.operations), weight=last.weight / 2, bias=(last.bias + 1) / 2)
+        return out
+
     @torch.no_grad()
     def run(self, x: Tensor, ranges: Ranges | None = None, learn: bool = False) -> Tensor:
         """x [1, C, h, w] -> the last value.

@@ -10,7 +10,7 @@ bit. A network is checked when it is made: no sum can leave int32 for any input 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -381,6 +381,13 @@ class Network:
             KeyError: an array is missing.
             ValueError: arrays that make no network, see :class:`Network`.
         """
+        try:
+            return cls._read(arrays, prefix)
+        except (IndexError, TypeError) as error:  # arrays of other dimensions than theirs
+            raise ValueError(f"{prefix} has a damaged array: {error}") from error
+
+    @classmethod
+    def _read(cls, arrays: Arrays, prefix: str) -> Network:
         steps: list[Step] = []
         reads: list[tuple[int, ...]] = []
         while (own := f"{prefix}.{len(steps)}") + ".step" in arrays:
@@ -392,7 +399,7 @@ class Network:
                 raise ValueError(f"{own}.step names no step: {[op, *numbers]}")
             try:
                 steps.append(_STEPS[op][0].from_arrays(arrays, own, *numbers))
-            except (ValueError, IndexError) as error:
+            except ValueError as error:
                 raise ValueError(f"{own} is damaged: {error}") from error
             reads.append(tuple(int(v) for v in arrays[f"{own}.from"]))
         has_entry = any(f"{prefix}.entry.{name}" in arrays for name in ("multiplier", "negative", "shift", "bits"))
@@ -445,8 +452,3 @@ def _require_requantiser(of: Requantiser, channels: int) -> None:
 
 def _numbers(prefix: str, *numbers: Any) -> dict[str, np.ndarray]:
     return {f"{prefix}.step": np.array([int(n) for n in numbers], np.uint8)}
-
-
-def chain(steps: Sequence[Step], entry: Requantiser | None = None) -> Network:
-    """The network of steps each of which reads the one before."""
-    return Network(tuple(steps), tuple((i,) for i in range(len(steps))), entry)

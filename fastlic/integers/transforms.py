@@ -15,13 +15,15 @@ import torch
 from torch import Tensor
 
 from fastlic.forks import cached_property
-from fastlic.integers.conversion import Precision, calibrated, convert
+from fastlic.integers.conversion import LATENT_UNIT, Precision, calibrated, convert
 from fastlic.integers.fixed import Requantiser
 from fastlic.integers.floats import restore
 from fastlic.integers.graph import Graph
 from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, LayerStep, Network
 from fastlic.ops.transforms import TransformEngine
 
+# Maps from which rounding learns: more of them change little.
+_LEARNED = 27
 # Qualities are counted in 16ths.
 STEPS = 16
 # Engines that are kept, of networks and qualities; they share their weights.
@@ -257,17 +259,25 @@ class IntegerTransforms:
             Gains(arrays[key].view(np.float32)) if "gain.forward" in arrays else None
             for key in ("gain.forward", "gain.inverse")
         )
-        return cls(g_a, h_a, g_s, forward, inverse, bool(arrays["h_a.magnitude"][0]))
+        magnitude = arrays["h_a.magnitude"]
+        if magnitude.shape != (1,) or magnitude[0] not in (0, 1):
+            raise ValueError(f"h_a.magnitude is 0 or 1, got {magnitude}")
+        return cls(g_a, h_a, g_s, forward, inverse, bool(magnitude[0]))
 
 
 def convert_transforms(
-    parts: Any, images: Sequence[Tensor], precision: Precision | None = None, hyper: Precision | None = None
+    parts: Any,
+    images: Sequence[Tensor],
+    precision: Precision | None = None,
+    hyper: Precision | None = None,
+    qualities: Sequence[int] | None = None,
 ) -> IntegerTransforms:
     """The integers of trained transforms.
 
     Args:
         parts: with the float ``g_a``, ``g_s``, ``h_a`` and ``gain`` (or None), and ``hyper_of_magnitude``.
         images: for calibration, [3, H, W] in [0, 1], sides multiples of 64; every quality sees all of them.
+        qualities: those that calibrate; None: all whole ones.
         precision: None: the default one.
         hyper: of h_a, if it differs.
 
@@ -278,23 +288,34 @@ def convert_transforms(
     gain, g_a, h_a, g_s = parts.gain, *(Graph.of(getattr(parts, n), n) for n in ("g_a", "h_a", "g_s"))
     with torch.no_grad():
         pixels = [image[None].float() for image in images]
-        levels = [torch.tensor([float(q)]) for q in range(1, gain.qualities + 1)] if gain is not None else [None]
+        levels = (
+            [torch.tensor([float(q)]) for q in qualities or range(1, gain.qualities + 1)]
+            if gain is not None
+            else [None]
+        )
         latents, gained, decoded = [g_a.run(x) for x in pixels], [], []
         for y in latents:
             for level in levels:
                 forward, inverse = (1.0, 1.0) if level is None else (gain(level), gain.inverse(level))
                 gained.append((y * forward).abs() if parts.hyper_of_magnitude else y * forward)
                 decoded.append(torch.round(y * forward) * inverse)
-        g_a_made, h_a_made, g_s_made = [
-            convert(
-                graph, calibrated(graph, inputs, inputs if p.learned else ()), p, latents_in=i > 0, pixels_out=i > 1
-            )
-            for i, (graph, inputs, p) in enumerate(
-                ((g_a, pixels, precision), (h_a, gained, hyper or precision), (g_s, decoded, precision))
+        forward, inverse = (None, None) if gain is None else (_gains(gain.log_gain), _gains(gain.log_inverse))
+        step = np.full(latents[0].shape[1], LATENT_UNIT)
+        least = step if inverse is None else step * inverse.factors.min(0)
+        made = [
+            convert(graph, calibrated(graph, maps, _some(maps) if p.learned else ()), p, finest=unit, pixels_out=out)
+            for graph, maps, p, unit, out in (
+                (g_a, pixels, precision, None, False),
+                (h_a, gained, hyper or precision, step, False),
+                (g_s, decoded, precision, least, True),
             )
         ]
-        forward, inverse = (None, None) if gain is None else (_gains(gain.log_gain), _gains(gain.log_inverse))
-    return IntegerTransforms(g_a_made, h_a_made, g_s_made, forward, inverse, bool(parts.hyper_of_magnitude))
+    return IntegerTransforms(made[0], made[1], made[2], forward, inverse, bool(parts.hyper_of_magnitude))
+
+
+def _some(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    """At most so many as rounding learns from, of all images and qualities."""
+    return inputs[:: -(-len(inputs) // _LEARNED)]
 
 
 def _gains(logarithms: Tensor) -> Gains:

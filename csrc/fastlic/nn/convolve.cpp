@@ -45,7 +45,12 @@ bool follow(const Part& part, const Source& x, std::size_t first, std::size_t co
   return x.has(row, column) && column + count <= x.width && first + count <= part.taps.size();
 }
 
-// What the taps around (u, v) read.
+// In whole half panels, of which both sides have the room.
+void copy_channels(std::int16_t* to, const std::int16_t* from, std::size_t count) {
+  for (std::size_t c = 0; c < count; c += kHalfPanel) __builtin_memcpy(to + c, from + c, kHalfPanel * sizeof *to);
+}
+
+// What the taps around (u, v) read; `to` has room for half a panel more.
 void gather(const Layer& layer, const Part& part, const Source& x, std::size_t u, std::size_t v, std::int16_t* to) {
   const std::size_t depth = layer.depth;
   for (std::size_t t = 0; t < part.taps.size();) {
@@ -62,7 +67,7 @@ void gather(const Layer& layer, const Part& part, const Source& x, std::size_t u
     }
     const std::size_t row = inside(layer, r, x.height), column = inside(layer, c, x.width);
     if (x.has(row, column)) {
-      std::memcpy(to, x.at(row, column), count * depth * sizeof *to);
+      copy_channels(to, x.at(row, column), count * depth);
     } else {
       std::memset(to, 0, count * depth * sizeof *to);
     }
@@ -77,7 +82,7 @@ void multiply(const Layer& layer, const Part& part, const std::int16_t* a, std::
   const std::size_t columns = layer.columns();
   if (part.wide.depth > 0) {
     tools.kernels.multiply_wide(
-        {a, a_stride, rows, part.wide.data.data(), part.wide.depth, layer.computed(), start, sums, columns});
+        {a, a_stride, rows, part.wide.data.data(), part.wide.depth, layer.multiplied(), start, sums, columns});
   } else {
     tools.kernels.multiply(
         {a, a_stride, rows, part.weights.data.data(), part.weights.depth, layer.computed(), start, sums, columns});
@@ -88,12 +93,19 @@ void multiply(const Layer& layer, const Part& part, const std::int16_t* a, std::
 template <typename T, typename Within>
 void place(const Layer& layer, const Part& part, const std::int32_t* sums, const View<T>& out, std::size_t row,
            std::size_t column, const Within& within, const Tools& tools) {
-  if (!layer.merged) return finish(layer, part.requantiser, sums, {0, layer.columns()}, out.at(row, column), tools);
+  if (!layer.merged) return finish(layer, part.requantiser, sums, {0, layer.computed()}, out.at(row, column), tools);
   T values[kPanel];
-  finish(layer, part.requantiser, sums, {0, kPanel}, values, tools);
-  for (std::size_t p = 0; p < layer.up * layer.up; ++p) {
-    const std::size_t r = row + p / layer.up, c = column + p % layer.up;
-    if (within(r, c)) std::copy_n(values + p * layer.outputs, layer.outputs, out.at(r, c));
+  finish(layer, part.requantiser, sums, {0, layer.computed()}, values, tools);
+  const std::size_t line = layer.up * layer.outputs;
+  for (std::size_t r = 0; r < layer.up; ++r) {
+    if (out.stride == layer.outputs && within(row + r, column + layer.up - 1)) {  // one behind the other
+      std::copy_n(values + r * line, line, out.at(row + r, column));
+      continue;
+    }
+    for (std::size_t c = 0; c < layer.up; ++c) {
+      const T* from = values + r * line + c * layer.outputs;
+      if (within(row + r, column + c)) std::copy_n(from, layer.outputs, out.at(row + r, column + c));
+    }
   }
 }
 
@@ -106,7 +118,7 @@ void multiply_taps(const Layer& layer, const Part& part, const Source& x, std::s
     const std::size_t first = chunk * kTile, rows = std::min(kTile, count - first);
     const std::size_t depth = std::max(part.weights.depth, part.wide.depth);
     std::int32_t* sums = scratch<std::int32_t>(kTile * layer.columns());
-    std::int16_t* gathered = scratch<std::int16_t>(kTile * depth);
+    std::int16_t* gathered = scratch<std::int16_t>(kTile * depth + kHalfPanel);
     const std::int32_t* start[kTile];
     std::fill_n(start, rows, part.bias.data());
     for (std::size_t i = 0; i < rows; ++i) {
@@ -184,10 +196,17 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
       const std::size_t u = 2 * (top + i / line) - layer.splits, v = 2 * (left + i % line) - layer.splits;
       for (std::size_t phase = 0; phase < layer.phases; ++phase) {
         const std::int16_t* tile[kComponents];
-        for (std::size_t k = 0; k < kComponents; ++k) {  // below zero wraps to large
-          const std::size_t row = inside(layer, layer.down * (u + k / 4) + phase / 2, x.height);
-          const std::size_t column = inside(layer, layer.down * (v + k % 4) + phase % 2, x.width);
-          tile[k] = x.has(row, column) ? x.at(row, column) : outside.data();
+        std::size_t columns[4];
+        for (std::size_t k = 0; k < 4; ++k) {  // below zero wraps to large
+          columns[k] = inside(layer, layer.down * (v + k) + phase % 2, x.width);
+        }
+        for (std::size_t k = 0; k < 4; ++k) {
+          const std::size_t row = inside(layer, layer.down * (u + k) + phase / 2, x.height);
+          const std::int16_t* begin = x.has(row, 0) ? x.at(row, 0) : nullptr;
+          for (std::size_t j = 0; j < 4; ++j) {
+            const bool there = begin != nullptr && columns[j] < x.width;
+            tile[4 * k + j] = there ? begin + columns[j] * x.stride : outside.data();
+          }
         }
         tools.kernels.winograd_input(tile, size, transformed + i * unit + phase * size, component);
       }
@@ -196,6 +215,7 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
     for (const Part& part : layer.parts) {
       for (std::size_t panel = 0; panel < layer.computed(); panel += kPanel) {
         const std::size_t columns = std::min(kPanel, layer.computed() - panel);
+        const std::size_t outputs = std::min(kPanel, layer.multiplied() - panel);
         for (std::size_t k = 0; k < kComponents; ++k) {
           std::int32_t* own = products + k * rows * kPanel;
           bool begun = false;
@@ -205,7 +225,7 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
             }
             const std::int16_t* a = transformed + k * component + strip.row * line * unit + strip.at;
             const std::size_t depth = strip.weights.depth;
-            tools.kernels.multiply_wide({a, unit, rows, &strip.weights.data[panel * depth], depth, columns,
+            tools.kernels.multiply_wide({a, unit, rows, &strip.weights.data[panel * depth], depth, outputs,
                                          begun ? again.data() : start.data(), own, kPanel});
             begun = true;
           }
@@ -222,7 +242,7 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
             }
           }
         };
-        const Channels channels{panel, panel + kPanel};
+        const Channels channels{panel, panel + columns};
         alignas(kLine) std::int32_t sums[4 * kPanel] = {};
         for (std::size_t i = 0; i < rows; ++i) {
           tools.kernels.winograd_output(products + i * kPanel, rows * kPanel, &part.bias[panel], columns, sums);
@@ -276,7 +296,7 @@ void convolve_dense(const Layer& layer, const Source& x, const View<T>& out, Row
     multiply_rows(layer, from + first * x.stride, x.stride, count, tools,
                   [&](std::size_t row, const std::int32_t* sums) {
                     T* out_row = to + (first + row) * out.stride;
-                    finish(layer, layer.parts[0].requantiser, sums, {0, layer.columns()}, out_row, tools);
+                    finish(layer, layer.parts[0].requantiser, sums, {0, layer.computed()}, out_row, tools);
                   });
   });
 }

@@ -19,7 +19,7 @@ struct Channels {
 struct Kernels {
   void (*multiply)(const GemmJob<std::int8_t>& job);
   void (*multiply_wide)(const GemmJob<std::int16_t>& job);
-  // Channels [first, last) of a row, multiples of kPanel; acc and out start at channel `first`.
+  // Channels [first, last) of a row, multiples of kHalfPanel; acc and out start at channel `first`.
   void (*requantise16)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int16_t* out);
   void (*requantise32)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int32_t* out);
   // The two transforms of winograd.hpp. 4x4 tile of inputs (row by row, [channels] each) -> B^T d B, sixteen rows

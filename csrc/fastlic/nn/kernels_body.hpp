@@ -5,7 +5,7 @@ namespace FASTLIC_SET {
 
 namespace v = simd::FASTLIC_SET;
 
-// Tiles of as many vectors as registers hold, or of half a panel where those are wider and no more columns are left.
+// Tiles of as many vectors as registers hold; where vectors are wide, what is left of a panel has smaller tiles.
 constexpr std::size_t kTile = v::kTileVectors * v::kLanes;
 constexpr bool kHalves = v::kLanes == kHalfPanel;
 
@@ -44,6 +44,32 @@ template <typename Weight, std::size_t R, std::size_t V>
   }
 }
 
+// A quarter of a panel of int16 weights.
+template <std::size_t R>
+[[FASTLIC_TARGET]] void multiply_quarter(const GemmJob<std::int16_t>& job, std::size_t first_row,
+                                         std::size_t first_column) {
+  if constexpr (kHalves) {
+    const std::size_t columns = job.out_stride, stride = job.a_stride, within = first_column % kPanel;
+    v::Narrow sums[R];
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < R; ++r) sums[r] = v::load_as<v::Narrow>(job.start[first_row + r] + first_column);
+    const std::int16_t* a = job.a + first_row * stride;
+    const std::int16_t* b = job.b + (first_column - within) * job.depth + 2 * within;
+    for (std::size_t k = 0; k < job.depth; k += 2, a += 2, b += 2 * kPanel) {
+#pragma GCC unroll 16
+      for (std::size_t r = 0; r < R; ++r) sums[r] = v::narrow_dot(sums[r], a + r * stride, b);
+    }
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < R; ++r) v::store(sums[r], job.out + (first_row + r) * columns + first_column);
+  }
+}
+
+template <std::size_t... R>
+constexpr auto quarter_table(std::index_sequence<R...>) {
+  using MultiplyRows = void (*)(const GemmJob<std::int16_t>&, std::size_t, std::size_t);
+  return std::array<MultiplyRows, sizeof...(R)>{multiply_quarter<R + 1>...};
+}
+
 template <typename Weight, std::size_t V, std::size_t... R>
 constexpr auto rows_table(std::index_sequence<R...>) {
   using MultiplyRows = void (*)(const GemmJob<Weight>&, std::size_t, std::size_t);
@@ -57,32 +83,43 @@ void multiply(const GemmJob<Weight>& job) {
   static constexpr auto kHalf = rows_table<Weight, kHalves ? 1 : v::kTileVectors>(kRows);
   // Tiles of nearly equal height: 16 rows are 8 + 8, not 14 + 2.
   const std::size_t blocks = (job.rows + v::kTileRows - 1) / v::kTileRows;
-  for (std::size_t column = 0; column < job.columns; column += kTile) {
-    const auto& table = job.columns - column < kTile ? kHalf : kWhole;
+  const auto with = [&](const auto& table, std::size_t column) {
     for (std::size_t i = 0; i < blocks; ++i) {
       const std::size_t first = job.rows * i / blocks, last = job.rows * (i + 1) / blocks;
       table[last - first - 1](job, first, column);
     }
+  };
+  std::size_t column = 0;
+  for (; column + kTile <= job.columns; column += kTile) with(kWhole, column);
+  if (column < job.columns && !kHalves) return with(kWhole, column);
+  if (column + kHalfPanel <= job.columns) {
+    with(kHalf, column);
+    column += kHalfPanel;
+  }
+  if (column == job.columns) return;
+  if constexpr (std::is_same_v<Weight, std::int16_t>) {
+    with(quarter_table(kRows), column);
+  } else {
+    with(kHalf, column);
   }
 }
 
-// Two vectors at a time: out is int16 or int32.
+// Two vectors at a time, and where half a panel is one vector, one may be left: out is int16 or int32.
 template <typename Out>
 FASTLIC_INLINE void requantise(const std::int32_t* acc, const Requantiser& r, Channels channels, Out* out) {
   // Pointers and the limit are read once: stores to `out` might change them, for all that compilers know.
   const std::int32_t *factor = r.multiplier.data(), *negative = r.negative.data(), limit = r.limit;
   const std::int64_t *rounding = r.rounding.data(), *shift = r.shift.data();
-  for (std::size_t c = channels.first; c < channels.last; c += v::kWordLanes) {
-    v::Ints half[2];
-#pragma GCC unroll 2
-    for (std::size_t i = 0; i < 2; ++i) {
-      const std::size_t at = c + i * v::kLanes;
-      const v::Ints x = v::load(acc + (at - channels.first));
-      half[i] = v::requantise(x, x < 0 ? v::load(negative + at) : v::load(factor + at), v::load(rounding + at),
-                              v::load(shift + at), limit);
-    }
-    v::store_pair(half[0], half[1], out + (c - channels.first));
+  const auto at = [&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t c) {
+    const v::Ints x = v::load(acc + (c - channels.first));
+    return v::requantise(x, x < 0 ? v::load(negative + c) : v::load(factor + c), v::load(rounding + c),
+                         v::load(shift + c), limit);
+  };
+  std::size_t c = channels.first;
+  for (; c + v::kWordLanes <= channels.last; c += v::kWordLanes) {
+    v::store_pair(at(c), at(c + v::kLanes), out + (c - channels.first));
   }
+  if (c < channels.last) v::store_single(at(c), out + (c - channels.first));
 }
 
 [[FASTLIC_TARGET]] void requantise16(const std::int32_t* acc, const Requantiser& requantiser, Channels channels,

@@ -68,12 +68,14 @@ struct Layer {
   bool merged = false;        // one part has the outputs of all four positions, one position after the other
   bool reflect = false;       // the map goes on beyond its edges by reflection, not by zeros
   std::size_t reflected = 0;  // how many rows and columns of it do
-  std::size_t used = 0;       // columns that have outputs, in whole half panels; 0: all
+  std::size_t used = 0;       // columns that have outputs, in whole quarters of panels; 0: all
   Curve curve;
 
   // Columns of a part.
   std::size_t columns() const noexcept { return padded(merged ? up * up * outputs : outputs); }
-  std::size_t computed() const noexcept { return used > 0 ? used : columns(); }
+  // Of those, what is multiplied, and what is worked on afterwards: in whole half panels.
+  std::size_t multiplied() const noexcept { return used > 0 ? used : columns(); }
+  std::size_t computed() const noexcept { return (multiplied() + kHalfPanel - 1) / kHalfPanel * kHalfPanel; }
   // Largest magnitude of an output.
   std::int32_t limit() const noexcept { return parts[0].requantiser.limit; }
 };

@@ -129,7 +129,7 @@ class NetworkReader {
     gdn.limit = static_cast<float>(magnitude_limit(numbers[3]));
     gdn.norms.outputs = channels;
     gdn.norms.depth = channels + channels % 2;
-    gdn.norms.used = (channels + kHalfPanel - 1) / kHalfPanel * kHalfPanel;
+    gdn.norms.used = (channels + kQuarterPanel - 1) / kQuarterPanel * kQuarterPanel;
     Part part;
     part.wide = WideMatrix(gdn.norms.depth, channels);
     part.bias.assign(padded(channels), 1);  // roots of padding are numbers, too
@@ -308,9 +308,9 @@ void normalise(const Gdn& gdn, const Source& x, const Target& out, Rows rows, co
       tools.kernels.square(from + (first + i) * x.stride, channels, gdn.up, &squares[i * channels]);
     }
     tools.kernels.multiply_wide({squares.data(), channels, count, part.wide.data.data(), part.wide.depth,
-                                 norms.computed(), start, sums.data(), columns});
+                                 norms.multiplied(), start, sums.data(), columns});
     for (std::size_t i = 0; i < count; ++i) {
-      std::fill(&sums[i * columns] + norms.computed(), &sums[i * columns] + columns, 1);
+      std::fill(&sums[i * columns] + norms.multiplied(), &sums[i * columns] + columns, 1);
       tools.kernels.normalise(from + (first + i) * x.stride, &sums[i * columns], gdn.factors.data(), channels,
                               gdn.inverse, gdn.limit, to + (first + i) * out.stride);
     }

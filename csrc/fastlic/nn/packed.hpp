@@ -44,7 +44,7 @@ struct GemmJob {
   std::size_t rows;
   const Weight* b;  // whole panels of a packed matrix
   std::size_t depth;
-  std::size_t columns;               // of these panels, a multiple of kHalfPanel
+  std::size_t columns;               // of these panels, a multiple of kQuarterPanel
   const std::int32_t* const* start;  // [rows] pointers to [columns]
   std::int32_t* out;                 // [rows][out_stride]; whole panels of it may be written
   std::size_t out_stride;

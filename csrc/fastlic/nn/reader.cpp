@@ -467,8 +467,8 @@ Layer Reader::layer(const RawLayer& raw, const Inputs& inputs, unsigned bits, bo
     layer.parts.push_back(std::move(out));
   }
   layer.curve = layer_curve(raw, step, layer.parts[0].requantiser.limit);
-  layer.used = transforms_ ? (own.outputs / (layer.merged ? 1 : step) + kHalfPanel - 1) / kHalfPanel * kHalfPanel
-                           : layer.columns();
+  const std::size_t columns = own.outputs / (layer.merged ? 1 : step);
+  layer.used = transforms_ ? (columns + kQuarterPanel - 1) / kQuarterPanel * kQuarterPanel : layer.columns();
   return layer;
 }
 

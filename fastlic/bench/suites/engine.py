@@ -1,8 +1,6 @@
-"""The entropy engine: JAHP at 512x768, stream to latents and back, and whole images beside their transforms; shipped
-transforms as they run without gradients beside their plain form.
+"""The entropy engine: JAHP at 512x768, stream to latents and back.
 
-Weights are random with the statistics of trained ones (fastlic.bench.lifelike). The engine is measured in CPU time of
-one thread; whole images in wall time on torch's threads.
+Weights are random with the statistics of trained ones (fastlic.bench.lifelike); CPU time of one thread.
 """
 
 from __future__ import annotations
@@ -13,11 +11,10 @@ from typing import Any
 
 import torch
 
-import fastlic
 from fastlic import _native
 from fastlic.bench import peers
 from fastlic.bench.lifelike import lifelike, photo
-from fastlic.bench.runner import Case, Run, Runs, Wanted, chosen
+from fastlic.bench.runner import Case, Runs, Wanted, offered
 from fastlic.codec import Codec, drivers
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.integers.fixed import fixed_point
@@ -32,8 +29,6 @@ PEER_SHARE = 0.25
 
 def cases(wanted: Wanted) -> Iterator[Case]:
     yield from latent_cases(wanted)
-    yield from image_cases(wanted)
-    yield from transform_cases(wanted)
 
 
 @cache
@@ -47,8 +42,8 @@ def codec_of(M: int) -> Codec:
 
 
 def products(model: IntegerEntropyModel, height: int, width: int) -> int:
-    """Multiplications that the engine does: Winograd's 49 per 2x2 cell and phase group of a transposed layer, 16 of a
-    plain one, and every weight of the context and parameter layers once a position."""
+    """Multiplications that the engine does: Winograd's 49 per 2x2 cell of a transposed layer, for all its phases,
+    16 of a plain one, and every weight of the context and parameter layers once a position."""
     total, up = 0, 1
     for layer in model.hyper:
         channels = layer.weight.shape[0] * layer.weight.shape[1]
@@ -69,13 +64,10 @@ def roofline(isa: str, model: IntegerEntropyModel, height: int, width: int) -> d
 def latent_cases(wanted: Wanted) -> Iterator[Case]:
     supported = _native.supported_isas()
     configurations = [(192, isa, "") for isa in supported]
-    configurations += [(M, supported[-1], peer) for M, peer in ((320, ""), (192, "reference"))]
-    configurations += [(192, supported[-1], "compressai mbt2018")]
-    for M, isa, peer in configurations:
-        suffix = f" vs {peer}" if peer else ""
-        names = chosen(wanted, {way: f"{way} jahp 192/{M} {isa}{suffix}" for way in WAYS})
-        if not names:
-            continue
+    configurations += [(320, supported[-1], "")]
+    configurations += [(192, supported[-1], f" vs {peer}") for peer in ("reference", "compressai mbt2018")]
+    for (M, isa, suffix), names in offered(wanted, configurations, "{way} jahp 192/{} {}{}", WAYS):
+        peer = suffix.removeprefix(" vs ")
         codec = codec_of(M)
         target = codec.analyse(photo()).target
         height, width = target.y.shape[1:]
@@ -103,40 +95,3 @@ def latent_cases(wanted: Wanted) -> Iterator[Case]:
         more |= roofline(isa, codec.entropy, height, width)
         for way, name in names.items():
             yield Case(name, instruction_set(isa)(runs[way]), 1, "image", others.get(way), **more)
-
-
-def image_cases(wanted: Wanted) -> Iterator[Case]:
-    """Whole images beside the transforms alone: what the ratio lacks to 1 is the price of all entropy coding."""
-    names = chosen(wanted, {"g_s": "decompress whole image vs g_s", "g_a + h_a": "compress whole image vs g_a + h_a"})
-    if not names:
-        return
-    codec, image = codec_of(192), photo()
-    data = codec.compress(image)
-    assert isinstance(data, bytes)
-    parts = codec.transforms()
-    latents = (codec.decode_latents(data)["y"] / 64).float()[None].contiguous(memory_format=torch.channels_last)
-    x = image[None].contiguous(memory_format=torch.channels_last)
-    runs: dict[str, tuple[Run, Run]] = {
-        "g_s": (lambda: codec.decompress(data), lambda: parts.g_s(latents)),
-        "g_a + h_a": (lambda: codec.compress(image), lambda: parts.h_a(parts.g_a(x))),
-    }
-    note = f"{torch.get_num_threads()} threads; ratio r means 1/r of the transform's time"
-    for peer, name in names.items():
-        run, other = runs[peer]
-        yield Case(name, run, 1, "image", torch.no_grad()(other), peer, clock="wall", note=note)
-
-
-def transform_cases(wanted: Wanted) -> Iterator[Case]:
-    """g_a and g_s of shipped weights in the form that codecs run (fastlic.models.inference), beside the plain one."""
-    for model in ("jahp", "mlic++"):
-        labels = {part: f"{part} of {model} 512x768, without gradients vs plain" for part in ("g_a", "g_s")}
-        names = chosen(wanted, labels)
-        if not names:
-            continue
-        x, parts = photo()[None].contiguous(memory_format=torch.channels_last), fastlic.load(model).transforms()
-        with torch.no_grad():
-            inputs = {"g_a": x, "g_s": parts.g_a(x)}
-        for part, name in names.items():
-            # Weights want no gradients: with them enabled nothing is recorded, but layers take their plain form.
-            plain: Run = partial(getattr(parts, part), inputs[part])
-            yield Case(name, torch.no_grad()(plain), 1, "image", plain, "plain", clock="wall")

@@ -8,7 +8,6 @@ Entropy engine and rANS on the CPU have suites of their own, ``engine`` and ``ra
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +22,7 @@ from fastlic.bench import board
 from fastlic.bench.gpu_timing import fastest, repeated, synchronise
 from fastlic.bench.lifelike import spreads
 from fastlic.bench.peers import compressai_loops
-from fastlic.bench.runner import Case, Run, Runs, Wanted, chosen, clock_of_torch
+from fastlic.bench.runner import Case, Run, Runs, Wanted, clock_of_torch, offered
 from fastlic.entropy.passes import hyper_size
 from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.ops.codebook import codebook_nearest
@@ -49,25 +48,24 @@ def normal(*shape: int) -> Tensor:
 
 
 def cases(wanted: Wanted) -> Iterator[Case]:
-    groups = [codebook_cases]
+    parts = [codebook_cases]
     if on_gpu():
-        groups += [quantise_cases, context_cases, checkerboard_cases, convolution_cases, rans_cases, decode_cases]
-    for group in groups:
+        parts += [quantise_cases, context_cases, checkerboard_cases, convolution_cases, rans_cases, decode_cases]
+    for part in parts:
         try:
-            for case in group(wanted):
+            for case in part(wanted):
                 yield case
                 if on_gpu():
                     del case
                     torch.cuda.empty_cache()  # graphs keep what their runs allocated
         except Exception as error:  # one kernel's failure must not hide the others' results
-            print(f"\n{group.__name__}: {type(error).__name__}: {error}", file=sys.stderr)
+            print(f"\n{part.__name__}: {type(error).__name__}: {error}", file=sys.stderr)
 
 
-def sizes(wanted: Wanted, label: str, peers: tuple[str, ...]) -> Iterator[tuple[int, int, dict[str, str]]]:
-    """(rows, columns, names of cases by peer) of each size of latents of which any is asked for."""
-    for size, (height, width) in LATENTS.items():
-        if names := chosen(wanted, {peer: label.format(size, peer) for peer in peers}):
-            yield height, width, names
+def sizes(wanted: Wanted, label: str, ways: tuple[str, ...]) -> Iterator[tuple[int, int, dict[str, str]]]:
+    """(rows, columns, names of cases by way or peer) of each size of latents of which any is asked for."""
+    for (_, height, width), names in offered(wanted, ((k, *v) for k, v in LATENTS.items()), label, ways):
+        yield height, width, names
 
 
 def case(
@@ -125,10 +123,8 @@ def codebook_cases(wanted: Wanted) -> Iterator[Case]:
     sizes = LATENTS if on_gpu() else {"512x768": LATENTS["512x768"]}
     # The reference takes half a minute a search on a CPU; tests compare it.
     others = ("mcquic", "cdist", "reference") if on_gpu() else ("mcquic", "cdist")
-    for (size, (height, width)), (shape, (m, d, k)) in itertools.product(sizes.items(), CODEBOOKS.items()):
-        names = chosen(wanted, {peer: f"codebook {shape} {size} vs {peer}" for peer in others})
-        if not names:
-            continue
+    choices = ((shape, size, *sizes[size], *CODEBOOKS[shape]) for size in sizes for shape in CODEBOOKS)
+    for (*_, height, width, m, d, k), names in offered(wanted, choices, "codebook {} {} vs {way}", others):
         generator = torch.Generator().manual_seed(1)
         words = torch.randn(m, k, d, generator=generator).to(device())
         n = height * width
@@ -161,7 +157,7 @@ def _search(x: Tensor, words: Tensor) -> Run:
 
 def quantise_cases(wanted: Wanted) -> Iterator[Case]:
     """The head of a model without context, encoder's side: indexes, symbols and latents."""
-    for height, width, names in sizes(wanted, "quantise head M=192 {} vs {}", ("reference",)):
+    for height, width, names in sizes(wanted, "quantise head M=192 {} vs {way}", ("reference",)):
         from fastlic.kernels import quantize as kernels
         from fastlic.kernels.packing import pad_thresholds
         from fastlic.kernels.reference import quantize as reference
@@ -224,7 +220,7 @@ def context_macs(M: int, positions: int) -> float:
 
 def context_cases(wanted: Wanted) -> Iterator[Case]:
     """The integer network at all positions at once: what training on integers or a rate estimate asks for."""
-    for height, width, names in sizes(wanted, "integer context M=192 {} vs {}", ("float64", "float unfold")):
+    for height, width, names in sizes(wanted, "integer context M=192 {} vs {way}", ("float64", "float unfold")):
         from fastlic.kernels import masked_context as kernels
         from fastlic.kernels.packing import as_map
         from fastlic.kernels.reference import masked_context as reference
@@ -249,7 +245,7 @@ def context_cases(wanted: Wanted) -> Iterator[Case]:
 
 def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
     """The parameter network of a late slice of MLIC++ at one parity of the latent."""
-    for height, width, names in sizes(wanted, "checkerboard MLIC++ {} vs {}", ("reference", "float whole map")):
+    for height, width, names in sizes(wanted, "checkerboard MLIC++ {} vs {way}", ("reference", "float whole map")):
         from fastlic.ops.checkerboard import checkerboard_parameters, count_of
 
         network, maps, values, layers = board.problem(height, width, device())
@@ -277,7 +273,7 @@ def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
 
 def convolution_cases(wanted: Wanted) -> Iterator[Case]:
     """The transposed 5x5 convolutions of hyper synthesis, the second of JAHP's."""
-    for height, width, names in sizes(wanted, "integer convolution {} vs {}", ("float64", "float32")):
+    for height, width, names in sizes(wanted, "integer convolution {} vs {way}", ("float64", "float32")):
         from fastlic.kernels.convolution import convolve
         from fastlic.kernels.packing import as_map
 
@@ -328,7 +324,7 @@ def decode_stream(data: bytes, indexes: Tensor, tables: Any) -> Tensor:
 
 def rans_cases(wanted: Wanted) -> Iterator[Case]:
     """The coder alone, one image: the kernel reads and writes the device's memory, the C++ coder main memory."""
-    for height, width, names in sizes(wanted, "rans {1} M=192 {0} vs C++", ("decode", "encode")):
+    for height, width, names in sizes(wanted, "rans {way} M=192 {} vs C++", ("decode", "encode")):
         import numpy as np
 
         from fastlic.kernels.rans_encode import encode as encode_on_device
@@ -357,30 +353,22 @@ def rans_cases(wanted: Wanted) -> Iterator[Case]:
 
 def decode_cases(wanted: Wanted) -> Iterator[Case]:
     """JAHP N=M=192, stream to latents and back, all on the device, against the C++ engine and CompressAI's loop."""
-    for size, (height, width) in LATENTS.items():
-        for driver in ("persistent", "launch"):
-            names = chosen(wanted, {way: f"jahp {way} {size} {driver} vs C++" for way in ("decode", "encode")})
-            if not names:
-                continue
-            model, engine = device_model()
-            z, y = latents(height, width)
-            sections, z_wanted, y_wanted, _ = engine.encode_many([Target(z, y)], driver=driver, lanes=64)[0]
-            stream = sections, height, width
-            cpu = partial(model.engine.decode_many, [stream])
-            decode = partial(engine.decode_many, [stream], driver=driver)
-            found = decode()[0][:2]
-            note = same(found, [torch.from_numpy(a) for a in cpu()[0][:2]])
-            same((z_wanted, y_wanted), found)
-            on_device = Target(z.to(device()), y.to(device()))
-            runs = {
-                "decode": (decode, cpu),
-                "encode": (
-                    partial(engine.encode_many, [on_device], driver=driver, lanes=64),
-                    partial(model.engine.encode_many, [Target(z.numpy(), y.numpy())]),
-                ),
-            }
-            for way, name in names.items():
-                yield symbol_case(name, *runs[way], y.numel(), "C++, one core", f"{note}; {len(sections[1])} bytes")
+    choices = ((size, driver, *LATENTS[size]) for size in LATENTS for driver in ("persistent", "launch"))
+    for (_, driver, height, width), names in offered(wanted, choices, "jahp {way} {} {} vs C++", ("decode", "encode")):
+        model, engine = device_model()
+        z, y = latents(height, width)
+        sections, z_wanted, y_wanted, _ = engine.encode_many([Target(z, y)], driver=driver, lanes=64)[0]
+        stream = sections, height, width
+        cpu = partial(model.engine.decode_many, [stream])
+        decode = partial(engine.decode_many, [stream], driver=driver)
+        found = decode()[0][:2]
+        note = same(found, [torch.from_numpy(a) for a in cpu()[0][:2]])
+        same((z_wanted, y_wanted), found)
+        encode = partial(engine.encode_many, [Target(z.to(device()), y.to(device()))], driver=driver, lanes=64)
+        encode_on_cpu = partial(model.engine.encode_many, [Target(z.numpy(), y.numpy())])
+        runs = {"decode": (decode, cpu), "encode": (encode, encode_on_cpu)}
+        for way, name in names.items():
+            yield symbol_case(name, *runs[way], y.numel(), "C++, one core", f"{note}; {len(sections[1])} bytes")
     yield from compressai_cases(wanted)
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from fastlic import _native
 from fastlic.bench import peers
-from fastlic.bench.latents import SCALES, Latents, drawn, gaussian_bits, realistic_latents
-from fastlic.bench.runner import WAYS, Case, Run, Runs, Wanted, chosen
+from fastlic.bench.latents import SCALES, drawn, gaussian_bits, realistic_latents
+from fastlic.bench.runner import Case, Run, Runs, Wanted, chosen, offered
 from fastlic.ops import compressai_tables
 from fastlic.ops.backends import instruction_set
 from fastlic.ops.categorical import categorical_tables
@@ -27,8 +27,8 @@ PEER_COUNT = 200_000  # CompressAI's list interface takes a second for a few mil
 
 
 def cases(wanted: Wanted) -> Iterator[Case]:
-    for group in (native_cases, rate_cases, compressai_cases, gaussian_cases, categorical_cases):
-        yield from group(wanted)
+    for part in (native_cases, rate_cases, compressai_cases, gaussian_cases, categorical_cases):
+        yield from part(wanted)
 
 
 def both(names: dict[str, str], runs: Runs, others: Runs, peer: str = "", **more: Any) -> Iterator[Case]:
@@ -57,9 +57,7 @@ def available_isas() -> list[str]:
     return [isa for isa in _native.supported_isas() if isa in ("scalar", "avx2", "avx512")]
 
 
-@cache
-def realistic() -> Latents:
-    return realistic_latents(COUNT)
+realistic = cache(partial(realistic_latents, COUNT))
 
 
 def native_runs(symbols: NDArray[Any], indexes: NDArray[Any], tables: Any, lanes: int) -> tuple[Runs, bytes]:
@@ -76,14 +74,9 @@ def native_cases(wanted: Wanted) -> Iterator[Case]:
     best = _native.best_isa()
     configurations = [(isa, 12, 64) for isa in available_isas()]
     configurations += [(best, 11, 64), (best, 10, 64), *((best, 12, lanes) for lanes in (16, 8, 4, 1))]
-    for isa, precision, lanes in configurations:
-        names = chosen(wanted, {way: f"native {way} {isa} {precision} bit {lanes} lanes" for way in WAYS})
-        if not names:
-            continue
-        latents = realistic()
-        runs, data = native_runs(
-            latents.symbols, latents.nearest_indexes(), gaussian_tables(SCALES, precision).native, lanes
-        )
+    for (isa, precision, lanes), names in offered(wanted, configurations, "native {way} {} {} bit {} lanes"):
+        latents, tables = realistic(), gaussian_tables(SCALES, precision).native
+        runs, data = native_runs(latents.symbols, latents.nearest_indexes(), tables, lanes)
         limit: dict[str, Any] = {}
         if isa != "scalar" and lanes >= 16:
             # Both kernels load one table word per symbol and reload its index from the stack.
@@ -95,10 +88,8 @@ def native_cases(wanted: Wanted) -> Iterator[Case]:
 
 def rate_cases(wanted: Wanted) -> Iterator[Case]:
     """The ends of the rate axis, one scale for all symbols; the note tells the loss."""
-    for scale in (0.11, 0.3, 1.0, 4.0, 16.0, 64.0):
-        names = chosen(wanted, {"decode": f"native decode sigma {scale}"})
-        if not names:
-            continue
+    choices = ((0.11,), (0.3,), (1.0,), (4.0,), (16.0,), (64.0,))
+    for (scale,), names in offered(wanted, choices, "native {way} sigma {}", ("decode",)):
         latents = drawn(np.full(COUNT, scale), np.random.default_rng(0))
         indexes = np.full(COUNT, int(np.abs(np.log(SCALES / scale)).argmin()), np.uint8)
         runs, data = native_runs(latents.symbols, indexes, gaussian_tables(SCALES, 12).native, 0)
@@ -141,12 +132,10 @@ def compressai_cases(wanted: Wanted) -> Iterator[Case]:
 
 def gaussian_cases(wanted: Wanted) -> Iterator[Case]:
     """N(mean, scale) per symbol, against constriction's QuantizedGaussian."""
-    for isa in available_isas():
-        names = chosen(wanted, {way: f"gaussian {way} {isa}" for way in WAYS})
-        if names:
-            runs, others, note = gaussian_runs()
-            on_isa = {way: instruction_set(isa)(run) for way, run in runs.items()}
-            yield from both(names, on_isa, others, "constriction", note=note)
+    for (isa,), names in offered(wanted, [(isa,) for isa in available_isas()], "gaussian {way} {}"):
+        runs, others, note = gaussian_runs()
+        on_isa = {way: instruction_set(isa)(run) for way, run in runs.items()}
+        yield from both(names, on_isa, others, "constriction", note=note)
 
 
 @cache
@@ -170,10 +159,7 @@ def gaussian_runs() -> tuple[Runs, Runs, str]:
 
 def categorical_cases(wanted: Wanted) -> Iterator[Case]:
     """A codebook of 8192 with Zipf frequencies, one of 256 and one of 65536."""
-    for symbols in (256, 8192, 65536):
-        names = chosen(wanted, {way: f"categorical {way} {symbols} symbols" for way in WAYS})
-        if not names:
-            continue
+    for (symbols,), names in offered(wanted, ((256,), (8192,), (65536,)), "categorical {way} {} symbols"):
         pmf = 1 / np.arange(1, symbols + 1)
         rng = np.random.default_rng(2)
         codes = rng.permutation(symbols)[rng.choice(symbols, COUNT, p=pmf / pmf.sum())].astype(np.int32)

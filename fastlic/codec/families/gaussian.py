@@ -30,7 +30,7 @@ from fastlic.models.sizes import build, check_config
 from fastlic.ops.latents import HYPER_STRIDE, Target
 
 LATENT_STRIDE = 16  # image pixels per latent position
-_CALIBRATED = 384  # pixels, in both directions, of what transforms are calibrated on
+_CALIBRATED = 256  # pixels, in both directions, of what transforms are calibrated on
 
 
 class Transforms(nn.Module):
@@ -93,7 +93,9 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
     def from_model(cls, model: Any, images: Sequence[Tensor] | None) -> GaussianCoder:
         images = default_calibration() if images is None else images
         entropy = cls.convert(model, images)
-        return cls(model, entropy, True, convert_transforms(Transforms(model), [_calibration(x) for x in images]))
+        some = sorted({1, (1 + model.qualities) // 2, model.qualities}) if model.qualities else None
+        pixels = convert_transforms(Transforms(model), [_calibration(x) for x in images], qualities=some)
+        return cls(model, entropy, True, pixels)
 
     @classmethod
     def from_stored(
