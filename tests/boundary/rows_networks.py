@@ -25,6 +25,7 @@ from values_networks import (
     network_arrays,
     norm_step,
     own_graph,
+    reflecting,
     steps_arrays,
     sum_step,
     whole,
@@ -71,7 +72,7 @@ NETWORKS: dict[str, Callable[[], Call]] = {
         conversion.convert,
         {
             **{"graph": float_graph(), "ranges": float_ranges(), "precision": conversion.Precision()},
-            **{"latents_in": False, "pixels_out": False},
+            **{"finest": None, "pixels_out": False},
         },
     ),
     "conversion.norm_step": lambda: Call(
@@ -107,6 +108,8 @@ NETWORKS: dict[str, Callable[[], Call]] = {
     "graph.Graph.bare": lambda: Call(own_graph().bare, {"x": 1}),
     "graph.Graph.amend": lambda: Call(own_graph().amend, {"x": 1, "slope": 0.5}),
     "graph.Graph.run": lambda: Call(own_graph().run, {"x": floats(), "ranges": float_ranges(), "learn": False}),
+    "graph.Graph.from_pixels": lambda: Call(reflecting().from_pixels, {}),
+    "graph.Graph.to_pixels": lambda: Call(reflecting().to_pixels, {}),
     "layer.phases": lambda: Call(layer.phases, {"kind": layer.TRANSPOSED, "kernel": 5}),
     "layer.window": lambda: Call(layer.window, {"kind": layer.TRANSPOSED, "kernel": 5}),
     "network.LayerStep.shape": lambda: Call(layer_step().shape, {"x": SHAPE}),
@@ -148,7 +151,6 @@ NETWORKS: dict[str, Callable[[], Call]] = {
     "network.Network.from_arrays": lambda: Call(
         network.Network.from_arrays, {"arrays": network_arrays(), "prefix": "n"}
     ),
-    "network.chain": lambda: Call(network.chain, {"steps": [layer_step()], "entry": every_step().entry}),
     "transforms.Gains": lambda: Call(transforms.Gains, {"factors": gains().factors}),
     "transforms.Gains.at": lambda: Call(gains().at, {"quality": 1.5}),
     "transforms.Gains.into": lambda: Call(gains().into, {"requantiser": requantiser(), "quality": 1.5}),
@@ -183,7 +185,7 @@ NETWORKS: dict[str, Callable[[], Call]] = {
         transforms.convert_transforms,
         {
             **{"parts": Transforms(jahp()), "images": [trained()], "precision": conversion.Precision()},
-            "hyper": conversion.Precision(),
+            **{"hyper": conversion.Precision(), "qualities": [1, 2]},
         },
     ),
 }

@@ -32,6 +32,12 @@ def float_graph() -> graph.Graph:
     return graph.Graph.of(module(), "t")
 
 
+def reflecting() -> graph.Graph:
+    own = own_graph()
+    own.amend(1, reflect=True)
+    return own
+
+
 def own_graph() -> graph.Graph:
     return graph.Graph.of(module(), "t")
 
@@ -43,7 +49,7 @@ def float_ranges() -> ranges.Ranges:
 
 @cache
 def made() -> network.Network:
-    return conversion.convert(float_graph(), float_ranges(), conversion.Precision(), latents_in=False, pixels_out=False)
+    return conversion.convert(float_graph(), float_ranges(), conversion.Precision(), finest=None, pixels_out=False)
 
 
 @cache
@@ -103,7 +109,7 @@ def latents() -> np.ndarray:
 
 @cache
 def pixel_arrays() -> dict[str, Any]:
-    return network.chain([layer_of_pixels()]).to_arrays("p")
+    return network.Network((layer_of_pixels(),), ((0,),)).to_arrays("p")
 
 
 def layer_of_pixels() -> network.LayerStep:

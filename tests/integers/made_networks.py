@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,11 @@ from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, No
 
 CHANNELS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 40, 48, 64, 65, 97)
 WINOGRAD = 2**29 - 1  # the bound on sums below which layers may be transformed (docs/format.md)
+
+
+def chain(steps: Sequence[Step], entry: Requantiser | None = None) -> Network:
+    """The network of steps each of which reads the one before."""
+    return Network(tuple(steps), tuple((i,) for i in range(len(steps))), entry)
 
 
 @dataclass(frozen=True)
