@@ -27,16 +27,24 @@ struct Transform {
   std::optional<nn::Requantiser> entry;  // from latents; none for pixels
 };
 
+// Any of its arrays; reading it says which of them are missing.
+bool has_requantiser(const nn::ArrayReader& reader, const std::string& prefix) {
+  const auto has = [&](const char* name) { return reader.has(prefix + name); };
+  return has(".multiplier") || has(".negative") || has(".shift") || has(".bits");
+}
+
 std::shared_ptr<Transform> make(const py::dict& arrays, const std::string& name) {
   const ArrayRefs refs(arrays);
   const nn::ArrayReader reader(refs.refs());
   const std::string entry = name + ".entry";
   auto out = std::make_shared<Transform>();
-  if (reader.has(entry + ".multiplier")) {
+  if (has_requantiser(reader, entry)) {
     const std::size_t channels = reader.int32s(entry + ".multiplier").size();
     out->entry = nn::read_requantiser(reader, entry, channels, nn::kMaxActivationBits);
   }
-  out->network = nn::read_network(reader, name, out->entry ? out->entry->limit : 255);
+  const nn::Value pixels{0, 255};
+  out->network =
+      nn::read_network(reader, name, out->entry ? nn::Value{out->entry->channels, out->entry->limit} : pixels);
   if (out->entry && out->entry->channels != out->network.input().channels) {
     throw std::invalid_argument("integer network: '" + entry + "' serves another number of channels than are read");
   }
@@ -49,13 +57,13 @@ std::shared_ptr<Transform> vary(const Transform& base, const py::dict& changes, 
   const nn::ArrayReader reader(refs.refs());
   auto out = std::make_shared<Transform>(base);
   const std::string entry = name + ".entry", exit = name + ".exit";
-  if (reader.has(entry + ".multiplier")) {
+  if (has_requantiser(reader, entry)) {
     if (!base.entry) throw std::invalid_argument("integer network: '" + entry + "' has no place before pixels");
     nn::Requantiser own = nn::read_requantiser(reader, entry, base.entry->channels, nn::kMaxActivationBits);
     if (own.limit != base.entry->limit) throw std::invalid_argument("integer network: '" + entry + "' has other bits");
     out->entry = std::move(own);
   }
-  if (reader.has(exit + ".multiplier")) out->network = nn::with_exit(base.network, reader, exit);
+  if (has_requantiser(reader, exit)) out->network = nn::with_exit(base.network, reader, exit);
   return out;
 }
 

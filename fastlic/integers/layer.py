@@ -62,9 +62,15 @@ PLAIN, TRANSPOSED, SHUFFLED, HALVED, TURNED = Kind
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, kind: Kind, groups: int = 1, reflect: bool = False) -> Tensor:
-    """[N, C, h, w] -> [N, outputs, h', w'] of one floating type, "same" padding; not shuffled yet."""
+    """[N, C, h, w] -> [N, outputs, h', w'] of one floating type, "same" padding; not shuffled yet.
+
+    Raises:
+        ValueError: it shall be reflected, and is smaller than what is.
+    """
     padding = weight.shape[-1] // 2
     if reflect and padding:
+        if min(x.shape[2:]) <= padding:
+            raise ValueError(f"{padding} rows and columns are reflected, the map is {x.shape[2]} x {x.shape[3]}")
         x, padding = F.pad(x, (padding,) * 4, mode="reflect"), 0
     if kind.transposed:
         return F.conv_transpose2d(x, weight, bias, kind.stride, padding, kind.stride - 1, groups)
@@ -84,7 +90,7 @@ def phases(kind: Kind, kernel: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """
     taps = np.arange(kernel * kernel).reshape(kernel, kernel)
     side, half = window(kind, kernel), kernel // 2
-    own = [np.array([i for i in range(kernel) if (p + half - i) % kind.stride == 0]) for p in range(kind.stride)]
+    own = [np.array([i for i in range(kernel) if (p + half - i) % kind.stride == 0], int) for p in range(kind.stride)]
     seen = [(p + half - taken) // kind.stride + side // 2 for p, taken in enumerate(own)]
     places = np.arange(side * side).reshape(side, side)
     return [

@@ -67,6 +67,8 @@ class _Strides(Layout):
 
     def _fields(self, arrays: Arrays, prefix: str) -> dict[str, Any]:
         stride, transposed, bits, *shuffle = (int(v) for v in arrays[f"{prefix}.geometry"])
+        if transposed > 1:
+            raise ValueError(f"{prefix}.geometry has neither 0 nor 1 for transposed")
         try:
             return {"kind": Kind((stride, bool(transposed), *(shuffle or [1]))), "input_bits": bits}
         except ValueError as error:

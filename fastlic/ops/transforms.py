@@ -18,6 +18,9 @@ from fastlic import _native
 from fastlic.ops import _arguments as arguments
 
 
+_MAX_SIDE = (1 << 40) - 1  # of the core; no map is that large
+
+
 class TransformEngine:
     """One network, validated and packed for this processor. Safe to share between threads.
 
@@ -32,7 +35,8 @@ class TransformEngine:
     def __init__(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._name = arguments.instance("name", name, str)
         named = arguments.named_arrays("arrays", arrays)
-        self._arrays = {key: array for key, array in named.items() if key.startswith(f"{name}.")}
+        own = (key for key in named if arguments.instance("a name of arrays", key, str).startswith(f"{name}."))
+        self._arrays = {key: named[key] for key in own}
         self._native = _native.Transform(self._arrays, name)
 
     def vary(self, changes: Mapping[str, NDArray[Any]]) -> TransformEngine:
@@ -42,9 +46,13 @@ class TransformEngine:
             changes: ``<name>.entry.*``, ``<name>.exit.*`` or both; the exit stands for the last layer's requantiser.
 
         Raises:
-            ValueError: requantisers of other channels or bits than those in their places.
+            ValueError: requantisers of other channels or bits than those in their places, or other arrays.
         """
         own = arguments.named_arrays("changes", changes)
+        for key in own:
+            name = arguments.instance("a name of changes", key, str)
+            if not name.startswith((f"{self._name}.entry.", f"{self._name}.exit.")):
+                raise ValueError(f"changes are requantisers at the ends of {self._name!r}, got {name!r}")
         new = object.__new__(type(self))
         new._name, new._arrays = self._name, {**self._arrays, **own}
         new._native = self._native.vary(own, self._name)
@@ -61,7 +69,7 @@ class TransformEngine:
         Args:
             x: pixels uint8 [C, h, w], or latents int32 if the network has an entry for them.
             size: height and width of the output, of which the rest is cut off; None: all of it.
-            threads: 1 to 1024.
+            threads: at least 1.
             band: rows of the output that are made together; 0: as many as suit the caches.
 
         Returns:
@@ -71,11 +79,15 @@ class TransformEngine:
             TypeError, ValueError: another type, shape or size.
         """
         array = np.ascontiguousarray(arguments.instance("x", x, np.ndarray))
-        if size is not None and not (len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
-            raise ValueError(f"size must be a height and a width of at least 1, got {size}")
-        if not isinstance(band, int) or isinstance(band, bool) or not 0 <= band < 1 << 20:
-            raise ValueError(f"band must be a number of rows, 0 to {(1 << 20) - 1}, got {band!r}")
-        out: NDArray[Any] = self._native.run(array, size, arguments.threads(threads), band)
+        cut = None
+        if size is not None:
+            sides = arguments.sequence("size", size)
+            if len(sides) != 2:
+                raise ValueError(f"size must be a height and a width, got {size}")
+            height, width = (arguments.integer("size", side, 1, _MAX_SIDE) for side in sides)
+            cut = (height, width)
+        rows = arguments.integer("band", band, 0, _MAX_SIDE)
+        out: NDArray[Any] = self._native.run(array, cut, arguments.threads(threads), rows)
         return out
 
 

@@ -81,6 +81,7 @@ def signature(value: Any) -> set[str]:
 LEFT_OUT = {
     "families": "the protocol that Codec drives: its rows reach every family's coder",
     "layer.Kind": "an enumeration",
+    "functions.Curve": "an enumeration",
     "arrays.reading": "a context around code, not around values",
 }
 

@@ -10,9 +10,10 @@ from rows_codec import CODEC
 from rows_entropy import ENTROPY
 from rows_integers import INTEGERS
 from rows_native import NATIVE
+from rows_networks import NETWORKS
 from rows_ops import OPS
 
-BATCHES = {"native": NATIVE, "ops": OPS, "codec": CODEC, "integers": INTEGERS, "entropy": ENTROPY}
+BATCHES = {"native": NATIVE, "ops": OPS, "codec": CODEC, "integers": INTEGERS | NETWORKS, "entropy": ENTROPY}
 # Where an answer depends on a GPU, or on Triton's interpreter: called all the same, but not to an answer.
 MAY_BE_ABSENT = {"backends.require_triton", "device_engine.DeviceEngine"}
 
@@ -23,4 +24,5 @@ EVERY = {
     **dict.fromkeys(("mlic.convert.convert", "groups.convert.convert_groups", "convert_variable.convert_variable"), 12),
     **dict.fromkeys(("code_context.IntegerCodeContext.from_float", "fitting.choose_tables"), 6),
     **dict.fromkeys(("fastlic.compress (by name)", "mcq.McqCoder"), 8),
+    **dict.fromkeys(("transforms.convert_transforms", "transforms.IntegerTransforms.from_arrays"), 12),
 }

@@ -102,14 +102,22 @@ def sizes(name: str) -> dict[str, Any]:
 CODEC: dict[str, Callable[[], Call]] = {
     "fastlic.peek": lambda: Call(fastlic.peek, {"data": stream()}),
     "fastlic.compress": lambda: Call(
-        fastlic.compress, {"x": image(), "model": codec(), "quality": 4.0, "max_pixels": 10_000}
+        fastlic.compress, {"x": image(), "model": codec(), "quality": 4.0, "max_pixels": 10_000, "transforms": "float"}
     ),
     "fastlic.compress (by name)": lambda: Call(
-        fastlic.compress, {"x": image(2), "model": str(codec_file()), "quality": 4.0, "max_pixels": 10_000}
+        fastlic.compress,
+        {"x": image(2), "model": str(codec_file()), "quality": 4.0, "max_pixels": 10_000, "transforms": "float"},
     ),
     "fastlic.decompress": lambda: Call(
         fastlic.decompress,
-        {"data": [known()], "device": "cpu", "dtype": torch.uint8, "max_pixels": 10_000, "levels": None},
+        {
+            "data": [known()],
+            "device": "cpu",
+            "dtype": torch.uint8,
+            "max_pixels": 10_000,
+            "levels": None,
+            "transforms": "float",
+        },
     ),
     "fastlic.info": lambda: Call(fastlic.info, {}),
     "calibration.default_calibration": lambda: Call(calibration.default_calibration, {}),
@@ -125,17 +133,18 @@ CODEC: dict[str, Callable[[], Call]] = {
         codec().save, {"path": FOLDER / "saved.safetensors", "half": True, "training": True, "packed": False}
     ),
     "codec.Codec.compress": lambda: Call(
-        codec().compress, {"x": picture(), "quality": 4.0, "backend": "cpp", "max_pixels": 10_000}
+        codec().compress,
+        {"x": picture(), "quality": 4.0, "backend": "cpp", "max_pixels": 10_000, "transforms": "float"},
     ),
     "codec.Codec.decompress": lambda: Call(
         codec().decompress,
         {
             **{"data": stream(), "device": "cpu", "dtype": torch.float32, "backend": "cpp"},
-            **{"max_pixels": 10_000, "slices": None},
+            **{"max_pixels": 10_000, "slices": None, "transforms": "float"},
         },
     ),
     "codec.Codec.transforms": lambda: Call(codec().transforms, {"device": "cpu"}),
-    "codec.Codec.analyse": lambda: Call(codec().analyse, {"x": image(), "quality": 4.0}),
+    "codec.Codec.analyse": lambda: Call(codec().analyse, {"x": image(), "quality": 4.0, "transforms": "float"}),
     "codec.Codec.encode": lambda: Call(codec().encode, {"analysed": [codec().analyse(image(), 4)], "backend": "cpp"}),
     "codec.Codec.symbols": lambda: Call(codec().symbols, {"analysed": codec().analyse(image(), 4)}),
     "codec.Codec.latents": lambda: Call(codec().latents, {"x": image(), "quality": 4.0}),
@@ -187,6 +196,8 @@ CODEC: dict[str, Callable[[], Call]] = {
     "images.check_range": lambda: Call(images.check_range, {"batch": picture()[None]}),
     "images.as_float": lambda: Call(images.as_float, {"image": image()}),
     "images.as_batch": lambda: Call(images.as_batch, {"x": picture()}),
+    "images.as_pixels": lambda: Call(images.as_pixels, {"image": picture()}),
+    "images.padded_pixels": lambda: Call(images.padded_pixels, {"pixels": image(), "height": 32, "width": 48}),
     "images.check_dtype": lambda: Call(images.check_dtype, {"dtype": torch.uint8}),
     "images.to_dtype": lambda: Call(images.to_dtype, {"x": picture(), "dtype": torch.uint8}),
     "mcq_file.parse": lambda: Call(mcq.parse, {"data": mcq_data()}),

@@ -95,7 +95,7 @@ INTEGERS: dict[str, Callable[[], Call]] = {
             **float_layer(),
             **{"input_bits": 12, "output_bits": 12, "weight_bits": 8, "kind": layer.PLAIN, "groups": 1, "slope": 0.5},
             **{"exponents": np.zeros(4, np.uint8), "moments": torch.eye(4, dtype=torch.float64) * 9},
-            "biases_up_to": np.ones(4),
+            **{"biases_up_to": np.ones(4), "curve": functions.Curve.GELU, "reflect": False, "bound": 1 << 29},
         },
     ),
     "layer.Layer.rows": lambda: Call(integer_layer().rows, {"x": maps(3)[:, 0].T, "tables": tables()}),
@@ -104,14 +104,17 @@ INTEGERS: dict[str, Callable[[], Call]] = {
         layer.convolve,
         {
             **{"x": doubles(1, 3, H, W), "weight": doubles(4, 3, 1, 1), "bias": doubles(4)},
-            **{"kind": layer.PLAIN, "groups": 1},
+            **{"kind": layer.PLAIN, "groups": 1, "reflect": False},
         },
     ),
-    "ranges.Ranges": lambda: Call(ranges.Ranges, {}),
-    "ranges.Ranges.exponents": lambda: Call(seen().exponents, {"name": "y"}),
+    "ranges.Ranges": lambda: Call(ranges.Ranges, {"margin": 1.25}),
+    "ranges.Ranges.exponents": lambda: Call(
+        seen().exponents, {"name": "y", "curve": functions.Curve.GELU, "bits": 12, "most": 8.0}
+    ),
     "ranges.Ranges.largest": lambda: Call(seen().largest, {"name": "y", "slope": 0.5}),
     "ranges.Ranges.remember_inputs": lambda: Call(
-        ranges.Ranges().remember_inputs, {"name": "a", "x": float_latents()[0]}
+        ranges.Ranges().remember_inputs,
+        {"name": "a", "x": float_latents()[0], "kernel": 3, "stride": 2, "reflect": True},
     ),
     "ranges.Ranges.run": lambda: Call(ranges.Ranges().run, {"stages": [stage()], "x": float_latents()[0][:, :3]}),
     "ranges.Ranges.scale": lambda: Call(seen().scale, {"name": "y", "floor": 1.0, "bits": 12, "slope": 0.5}),
@@ -123,7 +126,9 @@ INTEGERS: dict[str, Callable[[], Call]] = {
             **{"moments": moments(), "limit": 127},
         },
     ),
-    "rounding.second_moments": lambda: Call(rounding.second_moments, {"x": float_latents()[0], "kernel": 3}),
+    "rounding.second_moments": lambda: Call(
+        rounding.second_moments, {"x": float_latents()[0], "kernel": 3, "stride": 2, "reflect": True}
+    ),
     "stages.Stage.activate": lambda: Call(stage().activate, {"x": float_latents()[0]}),
     "stages.Stage.convolve": lambda: Call(stage().convolve, {"x": float_latents()[0][:, :3]}),
     "stages.Stage.of": lambda: Call(stages.Stage.of, {"module": nn.Conv2d(3, 4, 1), "name": "a"}),

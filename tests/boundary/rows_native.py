@@ -48,6 +48,10 @@ from values import (
     z_and_y,
     zones,
 )
+from values_networks import ends as network_changes
+from values_networks import latents as network_latents
+from values_networks import network_arrays, pixel_arrays
+from values_networks import pixels as network_pixels
 
 from fastlic import _native
 from fastlic.ops import (
@@ -207,6 +211,14 @@ NATIVE: dict[str, Callable[[], Call]] = {
     "LatentEngine.inter_context": lambda: Call(
         entropy("mlic_plus")._native.inter_context, {"slice": 1, "decoded": latents(4, H, W, True), "threads": 2}
     ),
+    "Transform": lambda: Call(_native.Transform, {"arrays": network_arrays(), "name": "n"}),
+    "Transform.vary": lambda: Call(
+        _native.Transform(network_arrays(), "n").vary, {"changes": network_changes(), "name": "n"}
+    ),
+    "Transform.run": lambda: Call(
+        _native.Transform(network_arrays(), "n").run,
+        {"x": network_latents(), "crop": (9, 7), "threads": 2, "band": 3},
+    ),
     "gaussian_encode": lambda: Call(
         _native.gaussian_encode, {"symbols": symbols(), "means": means(), "scales": scales(), "lanes": 16}
     ),
@@ -256,6 +268,10 @@ NATIVE |= {
     ),
     "RansDecoder.decode (int16)": lambda: rans_decoder(np.int16),
     "CompressAiDecoder.decode (int32)": lambda: compressai_decoder(I32),
+    "Transform (pixels)": lambda: Call(_native.Transform, {"arrays": pixel_arrays(), "name": "p"}),
+    "Transform.run (pixels)": lambda: Call(
+        _native.Transform(pixel_arrays(), "p").run, {"x": network_pixels(), "crop": None, "threads": 2, "band": 0}
+    ),
     "LatentEngine (groups)": lambda: Call(_native.LatentEngine, engine_arrays("groups")),
     "LatentEngine (mlic)": lambda: Call(_native.LatentEngine, engine_arrays("mlic")),
     "LatentEngine (mlic_plus)": lambda: Call(_native.LatentEngine, engine_arrays("mlic_plus")),

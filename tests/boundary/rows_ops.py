@@ -50,6 +50,10 @@ from values import (
     z_and_y,
     zones,
 )
+from values_networks import ends as network_changes
+from values_networks import latents as network_latents
+from values_networks import network_arrays, pixel_arrays
+from values_networks import pixels as network_pixels
 
 from fastlic import _native
 from fastlic.kernels.packing import Requantiser
@@ -69,6 +73,7 @@ from fastlic.ops import (
     mixture,
     rans,
     tables,
+    transforms,
 )
 from fastlic.ops import latents as engines
 
@@ -94,6 +99,16 @@ def board() -> Any:
         weight = rng.integers(-127, 128, (outputs, inputs, 1, 1)).astype(np.int8)
         layers.append({"weight": weight, "bias": bias, **factors.to_arrays("requantise")})
     return layers
+
+
+@cache
+def transform() -> transforms.TransformEngine:
+    return transforms.TransformEngine("n", network_arrays())
+
+
+@cache
+def pixel_transform() -> transforms.TransformEngine:
+    return transforms.TransformEngine("p", pixel_arrays())
 
 
 def board_arguments() -> dict[str, Any]:
@@ -345,6 +360,14 @@ OPS: dict[str, Callable[[], Call]] = {
     ),
     "latents.LatentEngine.inter_context": lambda: Call(
         entropy(SLICES).inter_context, {"index": 1, "decoded": latents(4, H, W, False), "threads": 2}
+    ),
+    "transforms.TransformEngine": lambda: Call(transforms.TransformEngine, {"name": "n", "arrays": network_arrays()}),
+    "transforms.TransformEngine.vary": lambda: Call(transform().vary, {"changes": network_changes()}),
+    "transforms.TransformEngine.run": lambda: Call(
+        transform().run, {"x": network_latents(), "size": (9, 7), "threads": 2, "band": 3}
+    ),
+    "transforms.TransformEngine.run (pixels)": lambda: Call(
+        pixel_transform().run, {"x": network_pixels(), "size": None, "threads": 2, "band": 0}
     ),
     "mixture.mixture_rows": lambda: Call(mixture.mixture_rows, {"probabilities": probabilities(), "backend": "cpp"}),
     "mixture.MixtureEncoder": lambda: Call(mixture.MixtureEncoder, {"backend": "cpp"}),

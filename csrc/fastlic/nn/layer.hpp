@@ -64,10 +64,11 @@ struct Layer {
   std::size_t phases = 1;
   std::size_t reach = 0;  // rows above and below that outputs of a row read, before sizes are multiplied
   std::vector<Part> parts;
-  bool shuffled = false;  // whether each part has requantisers of its own
-  bool merged = false;    // one part has the outputs of all four positions, one position after the other
-  bool reflect = false;   // the map goes on beyond its edges by reflection, not by zeros
-  std::size_t used = 0;   // columns that have outputs, in whole quarters of panels; 0: all
+  bool shuffled = false;      // whether each part has requantisers of its own
+  bool merged = false;        // one part has the outputs of all four positions, one position after the other
+  bool reflect = false;       // the map goes on beyond its edges by reflection, not by zeros
+  std::size_t reflected = 0;  // how many rows and columns of it do
+  std::size_t used = 0;       // columns that have outputs, in whole quarters of panels; 0: all
   Curve curve;
 
   // Columns of a part.

@@ -8,6 +8,9 @@ namespace fastlic::nn {
 namespace {
 
 constexpr std::size_t kMaxSteps = 1 << 10;
+constexpr unsigned kMaxFactorShift = 62;
+// Of a map, so that no size in memory leaves std::size_t: a position has at most 2^17 channels of 4 bytes.
+constexpr std::size_t kMaxPositions = std::size_t{1} << 40;
 constexpr std::size_t kPositions = 48;  // that a step other than a layer works on together
 enum Op { kLayer, kGdn, kMix, kGate, kCurve };
 
@@ -25,15 +28,16 @@ class NetworkReader {
   NetworkReader(const ArrayReader& arrays, const std::string& name)
       : arrays_(arrays), read_(arrays, true), name_(name) {}
 
-  Network read(std::int32_t limit) {
+  Network read(Value input) {
     std::size_t count = 0;
     while (arrays_.has(prefix(count) + ".step")) ++count;
     require(count > 0, prefix(0) + ".step", "is missing");
     require(count <= kMaxSteps, name_, "has more than 1024 steps");
     const std::string first = prefix(0);
     const auto codes = arrays_.uint8s(first + ".step");
-    require(!codes.empty() && codes[0] == kLayer, first + ".step", "must be a layer");
-    network_.values.push_back({0, limit});
+    require(input.channels <= kMaxChannels, name_ + ".entry", "serves more than 16384 channels");
+    require(input.channels > 0 || (!codes.empty() && codes[0] == kLayer), first + ".step", "must be a layer");
+    network_.values.push_back(input);
     for (std::size_t i = 0; i < count; ++i) step(i, i + 1 == count);
     return std::move(network_);
   }
@@ -64,31 +68,35 @@ class NetworkReader {
     }
     Value out = x;
     switch (op) {
-      case kLayer: step.op = layer(own, i == 0, last, numbers[1], step.from[0], out); break;
+      case kLayer: step.op = layer(own, last, numbers[1], step.from[0], out); break;
       case kGdn: step.op = gdn(own, numbers, x, out); break;
       case kMix: step.op = mix(own, numbers, x, network_.values[step.from[1]], out); break;
       case kGate: step.op = Gate{curve(own, network_.values[step.from[1]], true)}; break;
-      default: step.op = curve(own, x, numbers[1] == 1);
+      default:
+        require(numbers[1] <= 1, own + ".step", "must have 0 for GELU or 1 for SiLU");
+        step.op = curve(own, x, numbers[1] == 1);
     }
     network_.steps.push_back(std::move(step));
     network_.values.push_back(out);
   }
 
-  Layer layer(const std::string& own, bool first, bool last, unsigned reflect, std::size_t from, Value& out) {
+  Layer layer(const std::string& own, bool last, unsigned reflect, std::size_t from, Value& out) {
     const ArrayRef& weight =
         arrays_.get(own + ".weight", arrays_.has(own + ".weight", Type::int16) ? Type::int16 : Type::int8, 4);
     const auto geometry = arrays_.uint8s(own + ".geometry");
     require(geometry.size() == 4, own + ".geometry", "must be stride, transposed, input bits and shuffle");
     const std::size_t inputs = weight.shape[geometry[1] == 1 ? 0 : 1];
     Value& x = network_.values[from];
-    if (first) x.channels = inputs;
-    require(inputs == x.channels && inputs <= kMaxChannels, own + ".weight", "reads another number of channels");
+    if (x.channels == 0) x.channels = inputs;
+    require(inputs == x.channels && inputs >= 1 && inputs <= kMaxChannels, own + ".weight",
+            "reads another number of channels");
     RawLayer raw = read_.raw(own, inputs, x.limit);
     require(raw.rows == raw.columns && raw.rows % 2 == 1, own + ".weight", "must have an odd square kernel up to 9x9");
     require(reflect == 0 || (reflect == 1 && !raw.transposed), own + ".step",
             "must have 0 or 1 for reflection, which transposed layers do not know");
+    require(raw.up == 2 || !raw.transposed, own + ".geometry", "must have a stride of 2 where it is transposed");
     raw.reflect = reflect == 1;
-    const Block block = first ? Block::exact(inputs) : Block::tight(inputs);
+    const Block block = from == 0 ? Block::exact(inputs) : Block::tight(inputs);
     const bool positive = from > 0 && never_negative(from);
     Layer layer = read_.layer(raw, {block}, last ? kMaxWideBits : kMaxActivationBits, positive, true);
     if (!layer.curve.empty()) note(layer.curve);
@@ -139,7 +147,7 @@ class NetworkReader {
       part.bias[out_channel] = beta[out_channel];
       require(multiplier[out_channel] >= 0 && multiplier[out_channel] < 1 << 24, own + ".multiplier",
               "must be from 0 to 2^24 - 1");
-      require(shift[out_channel] <= 120, own + ".shift", "must be at most 120");
+      require(shift[out_channel] <= kMaxFactorShift, own + ".shift", "must be at most 62");
       gdn.factors[out_channel] = std::ldexp(static_cast<float>(multiplier[out_channel]), -int{shift[out_channel]});
     }
     gdn.norms.parts.push_back(std::move(part));
@@ -194,6 +202,14 @@ class NetworkReader {
 
 const Layer* layer_of(const Step& step) { return std::get_if<Layer>(&step.op); }
 
+std::string text_of(MapSize size) { return std::to_string(size.height) + " x " + std::to_string(size.width); }
+
+void require_fits_memory(MapSize size) {
+  if (size.height > kMaxPositions || size.width > kMaxPositions / std::max<std::size_t>(size.height, 1)) {
+    throw std::invalid_argument("a network of integers would make a map of " + text_of(size));
+  }
+}
+
 MapSize size_after(const Step& step, const std::vector<MapSize>& sizes) {
   const MapSize x = sizes[step.from[0]];
   for (const std::size_t value : step.from) {
@@ -203,11 +219,18 @@ MapSize size_after(const Step& step, const std::vector<MapSize>& sizes) {
   }
   const Layer* layer = layer_of(step);
   if (layer == nullptr) return x;
+  if (layer->reflect && std::min(x.height, x.width) <= layer->reflected) {
+    throw std::invalid_argument("a layer of integers reflects " + std::to_string(layer->reflected) +
+                                " rows and columns, its map is " + text_of(x));
+  }
   const auto scaled = [&](std::size_t length) { return (length * layer->up + layer->down - 1) / layer->down; };
-  return {scaled(x.height), scaled(x.width)};
+  const MapSize out{scaled(x.height), scaled(x.width)};
+  require_fits_memory(out);
+  return out;
 }
 
 std::vector<MapSize> sizes_of(const Network& network, MapSize input) {
+  require_fits_memory(input);
   std::vector<MapSize> sizes{input};
   for (const Step& step : network.steps) sizes.push_back(size_after(step, sizes));
   return sizes;
@@ -434,8 +457,8 @@ std::size_t usual_band(const Network& network, const std::vector<MapSize>& sizes
 
 }  // namespace
 
-Network read_network(const ArrayReader& arrays, const std::string& name, std::int32_t limit) {
-  return NetworkReader(arrays, name).read(limit);
+Network read_network(const ArrayReader& arrays, const std::string& name, Value input) {
+  return NetworkReader(arrays, name).read(input);
 }
 
 Network with_exit(const Network& network, const ArrayReader& arrays, const std::string& prefix) {

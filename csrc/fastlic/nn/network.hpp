@@ -55,8 +55,9 @@ struct Network {
   bool ends_wide() const noexcept { return output().limit > 32767; }
 };
 
-// Arrays name.0.step, ...; the input has `limit` as its largest magnitude. Faults are std::invalid_argument.
-Network read_network(const ArrayReader& arrays, const std::string& name, std::int32_t limit);
+// Arrays name.0.step, ...; of the input may be known how many channels it has, or 0: then a layer must come first.
+// Faults are std::invalid_argument.
+Network read_network(const ArrayReader& arrays, const std::string& name, Value input);
 
 // The same with another requantiser behind its last layer, of the same number of bits or fewer than its outputs may
 // have.
@@ -69,7 +70,8 @@ struct MapSize {
   std::size_t height = 0, width = 0;
 };
 
-// The size of the output. Steps whose inputs differ in size are std::invalid_argument.
+// The size of the output. Maps that are larger than any memory, smaller than a layer reflects, or joined though their
+// sizes differ, are std::invalid_argument.
 MapSize output_size(const Network& network, MapSize input);
 
 // `feed` writes rows of the input, whose rows in memory are `stride` apart; `take` gets rows of the output:

@@ -400,11 +400,13 @@ Part Reader::part(const RawLayer& raw, const Inputs& inputs, const Outputs& outp
       }
     }
   };
+  // Without taps, such as three positions of a transposed 1x1 kernel have: kernels want something to multiply.
+  const std::size_t rows = std::max<std::size_t>(taps.size() * depth, 1);
   if (raw.wide) {
-    part.wide = WideMatrix(taps.size() * depth, count);
+    part.wide = WideMatrix(rows, count);
     fill(part.wide);
   } else {
-    part.weights = PackedMatrix(taps.size() * depth, count);
+    part.weights = PackedMatrix(rows, count);
     fill(part.weights);
   }
   return part;
@@ -427,6 +429,7 @@ Layer Reader::layer(const RawLayer& raw, const Inputs& inputs, unsigned bits, bo
   layer.shuffled = raw.kind == kShuffled;
   layer.down = raw.kind == kHalved ? 2 : 1;
   layer.reflect = raw.reflect;
+  layer.reflected = raw.reflect ? raw.rows / 2 : 0;
   layer.merged =
       narrow && raw.up > 1 && raw.up * raw.up * layer.outputs <= kPanel && !arrays_.has(raw.name + ".exponents");
   const RawLayer own = layer.merged ? merged(raw) : raw;

@@ -1,0 +1,195 @@
+"""One row for each public function, class and method of integer networks and transforms (rows.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn as nn
+from values import Call
+from values_library import image, jahp, maps, requantiser
+from values_networks import (
+    SHAPE,
+    curve_step,
+    every_step,
+    float_graph,
+    float_ranges,
+    floats,
+    gains,
+    gate_step,
+    latents,
+    layer_step,
+    made,
+    module,
+    network_arrays,
+    norm_step,
+    own_graph,
+    reflecting,
+    steps_arrays,
+    sum_step,
+    whole,
+)
+
+from fastlic.codec.families.gaussian import Transforms
+from fastlic.integers import conversion, functions, graph, layer, network, transforms
+from fastlic.integers import floats as float_modules
+
+
+def curves() -> functions.Curves:
+    return functions.Curves({curve: curve.tail() for curve in functions.Curve})
+
+
+def exponents() -> np.ndarray:
+    return np.arange(4, dtype=np.uint8)
+
+
+def doubles() -> np.ndarray:
+    return np.full(4, 0.01)
+
+
+def float_norm() -> graph.Norm:
+    return graph.Norm(torch.ones(4), torch.eye(4) / 9, False)
+
+
+def pixels() -> torch.Tensor:
+    return image()[:, :16, :32].contiguous()
+
+
+def tensor_of(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array).long()
+
+
+def trained() -> torch.Tensor:
+    return pixels().float().repeat(1, 4, 2) / 255
+
+
+NETWORKS: dict[str, Callable[[], Call]] = {
+    "conversion.calibrated": lambda: Call(
+        conversion.calibrated, {"graph": float_graph(), "inputs": [floats()], "learned": [floats()]}
+    ),
+    "conversion.convert": lambda: Call(
+        conversion.convert,
+        {
+            **{"graph": float_graph(), "ranges": float_ranges(), "precision": conversion.Precision()},
+            **{"finest": None, "pixels_out": False},
+        },
+    ),
+    "conversion.norm_step": lambda: Call(
+        conversion.norm_step,
+        {"norm": float_norm(), "inputs": doubles(), "outputs": doubles(), "input_bits": 14, "bits": 14},
+    ),
+    "conversion.sum_step": lambda: Call(
+        conversion.sum_step,
+        {"left": doubles(), "right": doubles(), "outputs": doubles(), "input_bits": 14, "bits": 14},
+    ),
+    "floats.restore": lambda: Call(float_modules.restore, {"module": module(), "name": "t", "network": made()}),
+    "functions.Curves.activate": lambda: Call(
+        curves().activate,
+        {"curve": functions.Curve.SILU, "x": maps(4).permute(1, 2, 0), "exponents": exponents()},
+    ),
+    "functions.Curves.gate": lambda: Call(
+        curves().gate, {"x": maps(4).permute(1, 2, 0), "by": maps(4).permute(1, 2, 0), "exponents": exponents()}
+    ),
+    "functions.Curves.tail": lambda: Call(
+        curves().tail,
+        {"curve": functions.Curve.GELU, "magnitudes": torch.arange(4), "exponents": torch.arange(4)},
+    ),
+    "functions.Tables.activate": lambda: Call(
+        functions.Tables.make().activate,
+        {"curve": functions.Curve.GELU, "x": maps(4).permute(1, 2, 0), "exponents": exponents()},
+    ),
+    "graph.Graph.of": lambda: Call(graph.Graph.of, {"module": module(), "name": "t"}),
+    "graph.Graph.trace": lambda: Call(own_graph().trace, {"module": nn.Conv2d(3, 3, 1), "x": 3, "name": "t"}),
+    "graph.Graph.add": lambda: Call(
+        lambda operation, reads: own_graph().add(operation, reads), {"operation": graph.Sum(), "reads": 1}
+    ),
+    "graph.Graph.hold": lambda: Call(own_graph().hold, {"x": 1}),
+    "graph.Graph.bare": lambda: Call(own_graph().bare, {"x": 1}),
+    "graph.Graph.amend": lambda: Call(own_graph().amend, {"x": 1, "slope": 0.5}),
+    "graph.Graph.run": lambda: Call(own_graph().run, {"x": floats(), "ranges": float_ranges(), "learn": False}),
+    "graph.Graph.from_pixels": lambda: Call(reflecting().from_pixels, {}),
+    "graph.Graph.to_pixels": lambda: Call(reflecting().to_pixels, {}),
+    "layer.phases": lambda: Call(layer.phases, {"kind": layer.TRANSPOSED, "kernel": 5}),
+    "layer.window": lambda: Call(layer.window, {"kind": layer.TRANSPOSED, "kernel": 5}),
+    "network.LayerStep.shape": lambda: Call(layer_step().shape, {"x": SHAPE}),
+    "network.LayerStep.to_arrays": lambda: Call(layer_step().to_arrays, {"prefix": "a"}),
+    "network.LayerStep.from_arrays": lambda: Call(
+        network.LayerStep.from_arrays, {"arrays": steps_arrays(layer_step()), "prefix": "a", "reflect": 1}
+    ),
+    "network.NormStep.norms": lambda: Call(norm_step().norms, {"x": maps(4)}),
+    "network.NormStep.shape": lambda: Call(norm_step().shape, {"x": SHAPE}),
+    "network.NormStep.to_arrays": lambda: Call(norm_step().to_arrays, {"prefix": "a"}),
+    "network.NormStep.from_arrays": lambda: Call(
+        network.NormStep.from_arrays,
+        {"arrays": steps_arrays(norm_step()), "prefix": "a", "inverse": 1, "input_bits": 14, "bits": 14},
+    ),
+    "network.SumStep.shape": lambda: Call(sum_step().shape, {"a": SHAPE, "b": SHAPE}),
+    "network.SumStep.to_arrays": lambda: Call(sum_step().to_arrays, {"prefix": "a"}),
+    "network.SumStep.from_arrays": lambda: Call(
+        network.SumStep.from_arrays, {"arrays": steps_arrays(sum_step()), "prefix": "a", "shift": 12, "bits": 14}
+    ),
+    "network.GateStep.shape": lambda: Call(gate_step().shape, {"a": SHAPE, "b": SHAPE}),
+    "network.GateStep.to_arrays": lambda: Call(gate_step().to_arrays, {"prefix": "a"}),
+    "network.GateStep.from_arrays": lambda: Call(
+        network.GateStep.from_arrays, {"arrays": steps_arrays(gate_step()), "prefix": "a"}
+    ),
+    "network.CurveStep.shape": lambda: Call(curve_step().shape, {"x": SHAPE}),
+    "network.CurveStep.to_arrays": lambda: Call(curve_step().to_arrays, {"prefix": "a"}),
+    "network.CurveStep.from_arrays": lambda: Call(
+        network.CurveStep.from_arrays, {"arrays": steps_arrays(curve_step()), "prefix": "a", "curve": 1}
+    ),
+    "network.Network": lambda: Call(
+        network.Network,
+        {
+            **{"steps": every_step().steps, "reads": every_step().reads, "entry": every_step().entry},
+            **{"units": tuple(np.ones(s.channels, np.float32) for s in every_step().shapes), "curves": curves()},
+        },
+    ),
+    "network.Network.values": lambda: Call(every_step().values, {"x": tensor_of(latents())}),
+    "network.Network.to_arrays": lambda: Call(every_step().to_arrays, {"prefix": "a"}),
+    "network.Network.from_arrays": lambda: Call(
+        network.Network.from_arrays, {"arrays": network_arrays(), "prefix": "n"}
+    ),
+    "transforms.Gains": lambda: Call(transforms.Gains, {"factors": gains().factors}),
+    "transforms.Gains.at": lambda: Call(gains().at, {"quality": 1.5}),
+    "transforms.Gains.into": lambda: Call(gains().into, {"requantiser": requantiser(), "quality": 1.5}),
+    "transforms.IntegerTransforms": lambda: Call(
+        transforms.IntegerTransforms,
+        {
+            **{"g_a": whole().g_a, "h_a": whole().h_a, "g_s": whole().g_s},
+            **{"forward": whole().forward, "inverse": whole().inverse, "of_magnitude": whole().of_magnitude},
+        },
+    ),
+    "transforms.IntegerTransforms.analyse": lambda: Call(
+        whole().analyse, {"pixels": pixels(), "quality": 1.5, "threads": 2, "reference": False}
+    ),
+    "transforms.IntegerTransforms.hyper": lambda: Call(
+        whole().hyper, {"latents": torch.from_numpy(y()), "threads": 2, "reference": False}
+    ),
+    "transforms.IntegerTransforms.synthesise": lambda: Call(
+        whole().synthesise,
+        {
+            **{"latents": torch.from_numpy(y()), "quality": 1.5, "size": (30, 61), "threads": 2},
+            "reference": False,
+        },
+    ),
+    "transforms.IntegerTransforms.check": lambda: Call(whole().check, {}),
+    "transforms.IntegerTransforms.deciding": lambda: Call(whole().deciding, {}),
+    "transforms.IntegerTransforms.restore": lambda: Call(whole().restore, {"model": Transforms(jahp())}),
+    "transforms.IntegerTransforms.to_arrays": lambda: Call(whole().to_arrays, {}),
+    "transforms.IntegerTransforms.from_arrays": lambda: Call(
+        transforms.IntegerTransforms.from_arrays, {"arrays": whole().to_arrays()}
+    ),
+    "transforms.convert_transforms": lambda: Call(
+        transforms.convert_transforms,
+        {
+            **{"parts": Transforms(jahp()), "images": [trained()], "precision": conversion.Precision()},
+            **{"hyper": conversion.Precision(), "qualities": [1, 2]},
+        },
+    ),
+}
+
+
+def y() -> np.ndarray:
+    return np.random.default_rng(5).integers(-900, 900, (6, 2, 4)).astype(np.int32)
