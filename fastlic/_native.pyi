@@ -102,6 +102,11 @@ def round_differences(
 
 _Maps = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32] | None]
 
+class Transform:
+    def __init__(self, arrays: dict[str, NDArray[Any]], name: str) -> None: ...
+    def vary(self, changes: dict[str, NDArray[Any]], name: str) -> Transform: ...
+    def run(self, x: NDArray[Any], crop: tuple[int, int] | None, threads: int, band: int = 0) -> NDArray[Any]: ...
+
 class LatentEngine:
     def __init__(
         self, kind: str, arrays: dict[str, NDArray[Any]], z_tables: CdfTables, y_tables: CdfTables

@@ -12,7 +12,7 @@ import fastlic
 from fastlic import config
 from fastlic.codec import container
 from fastlic.codec.cards import cards
-from fastlic.codec.codec import Bytes, Codec
+from fastlic.codec.codec import Bytes, Codec, Transforms
 from fastlic.codec.registry import for_stream, load
 
 
@@ -22,6 +22,7 @@ def compress(
     quality: float = fastlic.DEFAULT_QUALITY,
     *,
     max_pixels: int | None = None,
+    transforms: Transforms | None = None,
 ) -> bytes | list[bytes]:
     """Compress an image with shipped weights; see :meth:`Codec.compress`.
 
@@ -30,9 +31,11 @@ def compress(
         model: name of shipped weights, path of a codec file, or a codec.
         quality: 1 (smallest) to 8 (best), fractions allowed.
         max_pixels: largest height x width; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
+        transforms: ``"integer"``, the default where the weights have them: the same bytes on every machine; or
+            ``"float"``.
     """
     codec = model if isinstance(model, Codec) else load(model)
-    return codec.compress(x, quality if codec.qualities else None, max_pixels=max_pixels)
+    return codec.compress(x, quality if codec.qualities else None, max_pixels=max_pixels, transforms=transforms)
 
 
 def decompress(
@@ -41,6 +44,7 @@ def decompress(
     dtype: torch.dtype = torch.float32,
     *,
     max_pixels: int | None = None,
+    transforms: Transforms | None = None,
     **preview: int | None,
 ) -> Tensor | list[Tensor]:
     """Decompress ``.flic`` bytes to [3, H, W]; the stream itself says which weights it needs.
@@ -51,6 +55,8 @@ def decompress(
         dtype: floating point in [0, 1], or torch.uint8.
         max_pixels: largest height x width that a stream may claim, previews included; default: 89,478,485, or
             ``FASTLIC_MAX_PIXELS``. :func:`fastlic.peek` tells the size beforehand.
+        transforms: ``"integer"``, the default where the weights have them: the same pixels on every machine; or
+            ``"float"``, on ``device``.
         preview: a coarser image from the stream's first sections, for models whose codec has it: ``levels=1``. See
             :meth:`Codec.decompress`.
 
@@ -67,7 +73,7 @@ def decompress(
         config.check_pixels(head.height, head.width, max_pixels)
     codecs = [for_stream(item) for item in streams]
     images: list[Any] = [
-        codec.decompress(item, device, dtype, "auto", max_pixels=max_pixels, **preview)
+        codec.decompress(item, device, dtype, "auto", max_pixels=max_pixels, transforms=transforms, **preview)
         for codec, item in zip(codecs, streams, strict=True)
     ]
     return images[0] if single else images
@@ -77,6 +83,6 @@ def info() -> dict[str, Any]:
     """Versions, instruction sets, devices and shipped weights of this installation; and why something is missing."""
     from fastlic.ops.backends import backends
 
-    shown = ("family", "fingerprint", "entropy_fingerprint")
-    weights = {name: {key: card[key] for key in shown} for name, card in cards().items()}
+    shown = ("family", "fingerprint", "entropy_fingerprint", "reads")
+    weights = {name: {key: card[key] for key in shown if key in card} for name, card in cards().items()}
     return {"version": fastlic.__version__, "torch": torch.__version__, "weights": weights, **backends()}

@@ -35,8 +35,7 @@ def make() -> dict[str, dict[str, np.ndarray]]:
         sizes = Sizes((5,), (4, 4, 3), (4, 3), (4, 4), (6, 5), (5,))
         model = cls(n, m, (4, 4, 4) if narrow else None, slices=2, sizes=sizes, early=early).eval()
         x = photo()[None, :, 128:256, 256:448]
-        enliven(model, x, torch.linspace(0.2, 4, m), spread := torch.linspace(0.3, 2, n))
-        logistic(model.entropy_bottleneck, spread)
+        enliven(model, x, torch.linspace(0.2, 4, m), torch.linspace(0.3, 2, n))
         return convert(model, [x[0]]).to_arrays()
 
     def groups() -> dict[str, np.ndarray]:

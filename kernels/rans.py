@@ -1,8 +1,8 @@
 """Decoding native interleaved rANS streams on the device: 64 lanes are 64 elements of one tensor, one program a stream.
 
-The format is docs/stream.md's; bytes, symbols and verdicts on damaged streams equal the C++ coder's. A group of N
-symbols, one a lane, is decoded at once: slots from one packed table in the cache, words handed to the lanes that need
-one by a prefix sum. Raw bits of a group come from a second prefix sum; escapes, which are rare, one after the other.
+The format is docs/stream.md's; bytes, symbols and verdicts on damaged streams equal the C++ coder's. In a step N
+symbols, one a lane, are decoded at once: slots from one packed table in the cache, words handed to the lanes that need
+one by a prefix sum. Raw bits of a step come from a second prefix sum; escapes, which are rare, one after the other.
 Damage sets a flag and goes on harmlessly (all addresses are bounded); ``finish`` reports it.
 
 fastlic.kernels.rans_encode is the other direction.

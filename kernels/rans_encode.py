@@ -1,6 +1,6 @@
 """Encoding native interleaved rANS streams on the device: the bytes of the C++ coder (docs/stream.md).
 
-rANS runs backwards over groups of N symbols, one a lane. What does not depend on the lane states (slots, side bits and
+rANS runs backwards in steps of N symbols, one a lane. What does not depend on the lane states (slots, side bits and
 their places) is done for all symbols in parallel before. fastlic.kernels.rans decodes.
 """
 
@@ -82,9 +82,9 @@ def _encode(entries, words, states, counts, count, lanes, PRECISION: tl.constexp
     lane = tl.arange(0, _LANES)
     x = tl.full([_LANES], _LOW, tl.int32)
     left = count
-    groups = (count + lanes - 1) // lanes
-    for step in range(0, groups):
-        i = (groups - 1 - step) * lanes + lane
+    steps = (count + lanes - 1) // lanes
+    for step in range(0, steps):
+        i = (steps - 1 - step) * lanes + lane
         active = (lane < lanes) & (i < count)
         entry = tl.load(entries + b * count + i, mask=active, other=0)
         start = entry & 4095

@@ -37,10 +37,12 @@ class ArrayRefs {
       out.type = nn::Type::int8;
     } else if (py::isinstance<py::array_t<std::uint8_t>>(array)) {
       out.type = nn::Type::uint8;
+    } else if (py::isinstance<py::array_t<std::int16_t>>(array)) {
+      out.type = nn::Type::int16;
     } else if (py::isinstance<py::array_t<std::int32_t>>(array)) {
       out.type = nn::Type::int32;
     } else {
-      throw py::type_error("array '" + name + "' must be int8, uint8 or int32");
+      throw py::type_error("array '" + name + "' must be int8, uint8, int16 or int32");
     }
     if ((array.flags() & py::array::c_style) == 0) throw py::value_error("array '" + name + "' must be C-contiguous");
     out.shape.assign(array.shape(), array.shape() + array.ndim());

@@ -7,15 +7,14 @@ import fnmatch
 import math
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from fastlic.bench import report
-from fastlic.bench.runner import Measurement, measure, suites
+from fastlic.bench.runner import Measurement, glob, measure, suites
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m fastlic.bench", description=__doc__)
+    parser = report.parser("fastlic.bench", __doc__)
     parser.add_argument("suites", nargs="*", help="suites to run (default: all)")
     parser.add_argument("--list", action="store_true", help="name suites and cases, measure nothing")
     parser.add_argument("--filter", default="*", metavar="GLOB", help="cases whose name matches, e.g. '*decode*'")
@@ -39,51 +38,40 @@ def main(arguments: list[str] | None = None) -> int:
         from fastlic.bench import gpu
 
         return gpu.main([])
-    pattern = options.filter if any(c in options.filter for c in "*?[") else f"*{options.filter}*"
 
     def wanted(name: str) -> bool:
-        return fnmatch.fnmatch(name, pattern)
+        return fnmatch.fnmatch(name, glob(options.filter))
+
+    def show(name: str) -> bool:
+        """Prints what would be let through, and lets nothing through."""
+        if wanted(name):
+            print(f"  {name}")
+        return False
 
     if options.list:
         for name in options.suites or known:
             print(name)
-            for _ in known[name](_print_name(wanted)):
+            for _ in known[name](show):
                 pass
         return 0
 
     results: list[Measurement] = []
     end = time.monotonic() + (options.limit or math.inf)
-    left_out = False
-    for name in options.suites or known:
-        for case in known[name](wanted):
-            if left_out := time.monotonic() > end:
-                break
-            print(f"\r\033[K{case.name} ...", end="", file=sys.stderr, flush=True)
-            results.append(measure(case, options.seconds))
-            if options.json:  # at once: a case that hangs costs only itself
-                report.write_json(results[-1:], options.json)
-        if left_out:
+    for case in (case for name in options.suites or known for case in known[name](wanted)):
+        if time.monotonic() > end:
+            report.progress(f"the limit of {options.limit:g} s is over: what follows is left out\n")
             break
-    print("\r\033[K", end="", file=sys.stderr)
-    if left_out:
-        print(f"the limit of {options.limit:g} s is over: what follows is left out", file=sys.stderr)
+        report.progress(f"{case.name} ...")
+        results.append(measure(case, options.seconds))
+        if options.json:  # at once: a case that hangs costs only itself
+            report.write_json(results[-1:], options.json)
+    report.progress()
     if not results:
         print("no case matches", file=sys.stderr)
         return 2
-    print(", ".join(f"{key} {value}" for key, value in report.machine().items() if value))
+    print(report.about())
     print(report.table(results))
     return 0
-
-
-def _print_name(wanted: Callable[[str], bool]) -> Callable[[str], bool]:
-    """A filter that prints what it would let through and lets nothing through."""
-
-    def show(name: str) -> bool:
-        if wanted(name):
-            print(f"  {name}")
-        return False
-
-    return show
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import copy
 import statistics
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,8 +29,8 @@ from torch import Tensor
 
 from fastlic.bench.compressai_models import MODELS, lively, trained
 from fastlic.bench.lifelike import photo
-from fastlic.bench.report import machine
-from fastlic.bench.runner import CLOCKS, Clock
+from fastlic.bench.report import about, markdown, parser, progress
+from fastlic.bench.runner import CLOCKS, Clock, Runs
 from fastlic.codec.image_files import find_images, read_image
 from fastlic.integrations.compressai import Row, accelerate
 
@@ -137,15 +136,11 @@ def _summary(rows: list[Row]) -> str:
     return "; ".join(item for item in by if not any(other != item and other.startswith(item) for other in by))
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
-
-
 def support_table(results: list[Result]) -> str:
     """Model, formats, what is accelerated, and what it brings."""
     head = ["model", '`"native"`', '`"compressai"`', "decompress: plain, native, compressai", "compress"]
     rows = [[r.name, *r.what.values(), *(_speeds(r, way) for way in reversed(WAYS))] for r in results]
-    return _table(head, rows)
+    return markdown(head, rows)
 
 
 def _speeds(result: Result, way: str) -> str:
@@ -175,14 +170,14 @@ def figures_table(results: list[Result]) -> str:
                 "" if r.raster else f"{coder / r.median('compressai', way, 'coder'):.1f}x",
             ])  # fmt: skip
         rows.append([r.name, *(", ".join(filter(None, pair)) for pair in zip(*cells, strict=True))])
-    return _table(head, rows)
+    return markdown(head, rows)
 
 
-def bytes_table(models: dict[str, Callable[[], Any]], title: str, folder: Path, limit: int) -> str:
+def bytes_table(models: Runs, title: str, folder: Path, limit: int) -> str:
     """Growth of native streams against CompressAI's own on photographs of ``folder``; ``models`` by name of the row."""
     files = find_images(folder)[:limit]
     head = [f"{title}, {len(files)} images", "CompressAI", "native", ""]
-    return _table(head, [[name, *_growth(make(), files)] for name, make in models.items()])
+    return markdown(head, [[name, *_growth(make(), files)] for name, make in models.items()])
 
 
 @torch.no_grad()
@@ -201,20 +196,16 @@ def _growth(same: Any, files: list[Path]) -> list[str]:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m fastlic.bench.compressai",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"default: all of {', '.join(MODELS)}")
-    parser.add_argument("--seconds", type=float, default=12.0, help="time for each model (default: 12)")
-    parser.add_argument("--least", type=int, default=2, help="runs of even the slowest (default: 2)")
-    parser.add_argument("--threads", type=int, default=0, help="torch's threads (default: as many as torch chooses)")
-    parser.add_argument("--cpu", action="store_true", help="one thread's CPU time, for machines with other work to do")
-    parser.add_argument("--bytes", type=Path, metavar="FOLDER", help="compare sizes on the images of this folder")
-    parser.add_argument("--images", type=int, default=4, help="how many of that folder (default: 4)")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="of jahp (default: %(default)s)")
-    return parser.parse_args(arguments)
+    of = parser("fastlic.bench.compressai", __doc__)
+    of.add_argument("models", nargs="*", metavar="MODEL", help=f"default: all of {', '.join(MODELS)}")
+    of.add_argument("--seconds", type=float, default=12.0, help="time for each model (default: 12)")
+    of.add_argument("--least", type=int, default=2, help="runs of even the slowest (default: 2)")
+    of.add_argument("--threads", type=int, default=0, help="torch's threads (default: as many as torch chooses)")
+    of.add_argument("--cpu", action="store_true", help="one thread's CPU time, for machines with other work to do")
+    of.add_argument("--bytes", type=Path, metavar="FOLDER", help="compare sizes on the images of this folder")
+    of.add_argument("--images", type=int, default=4, help="how many of that folder (default: 4)")
+    of.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="of jahp (default: %(default)s)")
+    return of.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -226,18 +217,18 @@ def main(arguments: list[str] | None = None) -> int:
     if options.threads or options.cpu:
         torch.set_num_threads(1 if options.cpu else options.threads)
     results = []
-    with ExitStack() as stack:
-        stack.callback(lambda: print("\r\033[K", end="", file=sys.stderr))
-        image = photo()[None].contiguous()
-        names = [] if options.bytes else options.models or list(MODELS)
+    image = photo()[None].contiguous()
+    names = [] if options.bytes else options.models or list(MODELS)
+    try:
         for number, name in enumerate(names, 1):
-            print(f"\r\033[K{name} ({number} of {len(names)}) ...", end="", file=sys.stderr, flush=True)
-            try:
-                results.append(measure(name, image, options.seconds, options.least, clock=clock))
-            except ImportError as error:
-                print(f"CompressAI cannot be imported ({error}): nothing to measure", file=sys.stderr)
-                return 2
-    print(", ".join(f"{key} {value}" for key, value in machine().items() if value))
+            progress(f"{name} ({number} of {len(names)}) ...")
+            results.append(measure(name, image, options.seconds, options.least, clock=clock))
+    except ImportError as error:
+        print(f"CompressAI cannot be imported ({error}): nothing to measure", file=sys.stderr)
+        return 2
+    finally:
+        progress()
+    print(about())
     shown = "CPU time of one thread" if options.cpu else f"wall time of {torch.get_num_threads()} threads"
     print(f"512x768, {shown}, medians; decompress first in every cell\n")
     if results:
@@ -245,10 +236,8 @@ def main(arguments: list[str] | None = None) -> int:
         setup = ", ".join(f"{result.name} {result.setup:.1f} s" for result in results)
         print(f'\naccelerate(model, "native") itself, once for a model: {setup}')
     if options.bytes:
-        made: dict[str, Callable[[], Any]] = {
-            f"quality {q}": partial(trained, options.checkpoint, q) for q in (1, 3, 5, 8)
-        }
-        named: dict[str, Callable[[], Any]] = {name: partial(lively, name) for name in options.models}
+        made: Runs = {f"quality {q}": partial(trained, options.checkpoint, q) for q in (1, 3, 5, 8)}
+        named: Runs = {name: partial(lively, name) for name in options.models}
         title = "rescaled random weights" if named else "mbt2018 of trained weights"
         print("\n" + bytes_table(named or made, title, options.bytes, options.images))
     return 0

@@ -6,6 +6,7 @@ them. For times and for byte ratios of two coders of the same symbols, never for
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,7 @@ def lively(name: str, size: int | None = None) -> Any:
     image = photo()[None, :, 128:384, 192:576].contiguous()  # a quarter: this is where set-up time goes
     transforms = model.g_a, model.g_s
     model.g_s = Given()
-
-    def run() -> None:
-        model(image)
-
+    run = partial(model, image)
     last = _convolutions(model.g_a)[-1]
     y_spread = spreads(last.out_channels, 0)
     if name.endswith("-vbr"):

@@ -12,7 +12,6 @@ The folder given by ``--out`` gets one log per part, ``kernels.jsonl`` and ``sum
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import signal
@@ -75,16 +74,15 @@ def python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
 
 
-def pytest(file: Path) -> list[str]:
-    return python("-m", "pytest", str(file), "-q", "-o", "addopts=--import-mode=importlib", "-m", "not slow")
+def pytest(*arguments: str) -> list[str]:
+    return python("-m", "pytest", *arguments, "-q", "-o", "addopts=--import-mode=importlib", "-m", "not slow")
 
 
 def tests(out: Path, limit: float) -> list[Part]:
-    """Every file of tests in its own process, and every group of the suite once, to compile."""
-    parts = []
-    if TESTS.is_dir():
-        parts = [Part(f"tests: {f.name}", pytest(f), out / f"{f.stem}.log") for f in sorted(TESTS.glob("test_*.py"))]
-    else:
+    """Every file of tests in its own process, and every part of the suite once, to compile."""
+    files = sorted(TESTS.glob("test_*.py"))
+    parts = [Part(f"tests: {file.name}", pytest(str(file)), out / f"{file.stem}.log") for file in files]
+    if not parts:
         print(f"  no tests at {TESTS}: run this in a checkout to include them")
     for pattern in WARM:
         command = python("-m", "fastlic.bench", "kernels", "--filter", pattern, "--seconds", "0")
@@ -95,17 +93,6 @@ def tests(out: Path, limit: float) -> list[Part]:
     return [part.wait(end - time.perf_counter()) for part in parts]
 
 
-def suite(out: Path, seconds: float, limit: float) -> Part:
-    command = python("-m", "fastlic.bench", "kernels", "--seconds", str(seconds), "--json", str(out / "kernels.jsonl"))
-    command += ["--limit", str(limit - _LAST_CASE)]
-    return Part("suite kernels", command, out / "suite.log").start().wait(limit)
-
-
-def tune(out: Path, limit: float) -> Part:
-    command = python("-m", "fastlic.bench.tune", "--seconds", str(0.7 * limit))
-    return Part("other tiles", command, out / "tune.log").start().wait(limit)
-
-
 def sanitize(out: Path, limit: float) -> Part | None:
     tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     if not Path(tool).exists() or not TESTS.is_dir():
@@ -113,8 +100,7 @@ def sanitize(out: Path, limit: float) -> Part | None:
         return None
     files = [str(TESTS / name) for name in SANITIZED]
     command = [tool, "--tool", "memcheck", "--error-exitcode", "9", "--target-processes", "application-only"]
-    run = python("-m", "pytest", *files, "-q", "-o", "addopts=--import-mode=importlib", "-m", "not slow", "-x")
-    part = Part("compute-sanitizer", [*command, *run], out / "sanitizer.log")
+    part = Part("compute-sanitizer", [*command, *pytest(*files, "-x")], out / "sanitizer.log")
     # Without torch's cache every tensor is an allocation of its own, whose ends the tool can see.
     part.start("PYTORCH_NO_CUDA_MEMORY_CACHING=1").wait(limit)
     if "Device not supported" in part.log.read_text(errors="replace"):
@@ -123,9 +109,8 @@ def sanitize(out: Path, limit: float) -> Part | None:
 
 
 def summary(out: Path, parts: list[Part]) -> str:
-    about = ", ".join(f"{key} {value}" for key, value in report.machine().items() if value)
-    rows = [f"| {p.name} | {p.done} | {p.seconds:.0f} | {p.tail()[:100].replace('|', '/')} |" for p in parts]
-    lines = [about, "", "| part | result | s | last line |", "|---|---|---|---|", *rows, ""]
+    rows = [[p.name, p.done, f"{p.seconds:.0f}", p.tail()[:100].replace("|", "/")] for p in parts]
+    lines = [report.about(), "", report.markdown(["part", "result", "s", "last line"], rows), ""]
     for name in ("suite", "tune"):
         log = out / f"{name}.log"
         if log.exists():
@@ -136,7 +121,7 @@ def summary(out: Path, parts: list[Part]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fastlic.bench.gpu", description=__doc__)
+    parser = report.parser("fastlic.bench.gpu", __doc__)
     parser.add_argument("--out", type=Path, default=Path("gpu-results"), help="folder for logs (default: gpu-results)")
     parser.add_argument("--minutes", type=float, default=7.5, help="for everything (default: 7.5)")
     parser.add_argument("--seconds", type=float, default=0.15, help="per case of the suite and per peer")
@@ -153,8 +138,15 @@ def main(arguments: list[str] | None = None) -> int:
         return budget - (time.perf_counter() - start)
 
     parts = tests(options.out, 0.4 * budget)
-    parts.append(suite(options.out, options.seconds, left() - 0.2 * budget))  # what the tests leave is the suite's
-    parts.append(tune(options.out, min(0.1 * budget, 0.5 * left())))
+    limit = left() - 0.2 * budget  # what the tests leave is the suite's
+    suite = python(
+        "-m", "fastlic.bench", "kernels", "--seconds", str(options.seconds), "--limit", str(limit - _LAST_CASE)
+    )
+    suite += ["--json", str(options.out / "kernels.jsonl")]
+    parts.append(Part("suite kernels", suite, options.out / "suite.log").start().wait(limit))
+    limit = min(0.1 * budget, 0.5 * left())
+    tune = python("-m", "fastlic.bench.tune", "--seconds", str(0.7 * limit))
+    parts.append(Part("other tiles", tune, options.out / "tune.log").start().wait(limit))
     sanitized = sanitize(options.out, left() - 5)
     parts += [] if sanitized is None else [sanitized]
     text = summary(options.out, parts)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-Run = Callable[[], Any]
+from fastlic.bench.runner import Run
 
 
 @dataclass(frozen=True)
@@ -29,22 +27,14 @@ PEAKS = {
 }
 
 
-def peaks() -> tuple[str, Peaks] | None:
-    """(name, peaks) of the current GPU, if its data sheet is in the table."""
-    if not torch.cuda.is_available():
-        return None
-    name = torch.cuda.get_device_name(0)
-    return next(((key, value) for key, value in PEAKS.items() if key in name), None)
-
-
 def fastest(kind: str, operations: float, traffic: float) -> tuple[float, str] | None:
-    """(seconds that the data sheet allows, which limit it is)."""
-    known = peaks()
-    if known is None:
-        return None
-    name, peak = known
-    arithmetic, memory = operations / peak.rates[kind], traffic / peak.memory
-    return max(arithmetic, memory), f"{name} {kind} peak" if arithmetic > memory else f"{name} memory"
+    """(seconds that the data sheet of this GPU allows, which limit it is); None without one in the table."""
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
+    for name, peak in PEAKS.items():
+        if name in device:
+            arithmetic, memory = operations / peak.rates[kind], traffic / peak.memory
+            return max(arithmetic, memory), f"{name} {kind} peak" if arithmetic > memory else f"{name} memory"
+    return None
 
 
 def synchronise() -> None:

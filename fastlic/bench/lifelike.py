@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -114,43 +115,37 @@ def lifelike(cls: type[MeanScaleHyperprior] = JAHP, N: int = 192, M: int = 192, 
 def enliven(model: MLICPlusPlus, x: Tensor, y_spread: Tensor, z_spread: Tensor) -> Tensor:
     """Rescale a random model of the MLIC family, in place, on images x [N, 3, H, W]; returns their latent.
 
-    Latents get the given deviations, every layer of the entropy model outputs of deviation 1, scales follow
-    ``y_spread`` and predicted means are a third of it: as unhelpful as a context can be, but alive everywhere.
+    Latents get the given deviations, z a density of its own, every layer of the entropy model outputs of deviation 1;
+    scales follow ``y_spread``, and predicted means are a third of it: as unhelpful as a context can be, but alive
+    everywhere.
     """
     done: set[str] = set()
     c = model.slice_channels
+    spread_of = {_last_name(model.g_a, "g_a"): y_spread, _last_name(model.h_a, "h_a"): z_spread}
     if model.early:  # it begins without an eye for its context
         model.entropy_parameters_early.fusion[0].reset_parameters()  # type: ignore[operator, union-attr, index]
 
     def target(name: str, channels: int) -> tuple[Tensor, Tensor]:
-        mean, std = torch.zeros(channels), torch.ones(channels)
-        if name == _last_name(model.g_a, "g_a"):
-            std = y_spread
-        elif name == _last_name(model.h_a, "h_a"):
-            std = z_spread
-        elif name.startswith("entropy_parameters") and name.endswith("fusion.6"):
+        if name.startswith("entropy_parameters") and name.endswith("fusion.6"):
             index = 0 if "_early." in name else int(name.split(".")[1])
             spread = y_spread[index * c : index * c + c]
-            mean, std = torch.cat([spread, torch.zeros(c)]), torch.cat([spread, spread]) / 3
-        return mean, std
+            return torch.cat([spread, torch.zeros(c)]), torch.cat([spread, spread]) / 3
+        return torch.zeros(channels), spread_of.get(name, torch.ones(channels))
 
-    def hook_of(name: str) -> Callable[..., Tensor | None]:
-        def hook(module: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
-            if name in done:
-                return None
-            done.add(name)
-            dim = output.ndim - 1 if isinstance(module, nn.Linear) else 1
-            values = output.movedim(dim, 0).flatten(1)
-            shape = [-1 if d == dim else 1 for d in range(output.ndim)]
-            mean, std = target(name, len(values))
-            old, gain = (t.reshape(shape) for t in _adjust(module, values, mean, std, 1e-6))
-            return (output - old) * gain + mean.reshape(shape)
-
-        return hook
+    def adjust(name: str, module: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
+        if name in done:
+            return None
+        done.add(name)
+        dim = output.ndim - 1 if isinstance(module, nn.Linear) else 1
+        values = output.movedim(dim, 0).flatten(1)
+        shape = [-1 if d == dim else 1 for d in range(output.ndim)]
+        mean, std = target(name, len(values))
+        old, gain = (t.reshape(shape) for t in _adjust(module, values, mean, std, 1e-6))
+        return (output - old) * gain + mean.reshape(shape)
 
     whole = (f"g_s{'' if model.narrow else '.synthesis_transform'}", "entropy_bottleneck")
     hooks = [
-        module.register_forward_hook(hook_of(name))
+        module.register_forward_hook(partial(adjust, name))
         for name, module in model.named_modules()
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and not name.startswith(whole)
     ]
@@ -159,6 +154,7 @@ def enliven(model: MLICPlusPlus, x: Tensor, y_spread: Tensor, z_spread: Tensor) 
     model.code_latent(y, torch.round(model.h_a(y)))
     for hook in hooks:
         hook.remove()
+    logistic(model.entropy_bottleneck, z_spread)
     return y
 
 
@@ -177,9 +173,7 @@ def lifelike_mlic(
     """
     torch.manual_seed(seed)
     model = cls(N, M, **rest).eval()
-    z_spread = spreads(N, seed + 1) / 2
-    enliven(model, photo()[None, :, :256, :256], spreads(M, seed), z_spread)
-    logistic(model.entropy_bottleneck, z_spread)
+    enliven(model, photo()[None, :, :256, :256], spreads(M, seed), spreads(N, seed + 1) / 2)
     return model
 
 
@@ -192,8 +186,5 @@ def small_mlic(cls: type[MLICPlusPlus] = MLICPlusPlus, qualities: int = 2, seed:
     torch.manual_seed(seed)
     sizes = Sizes((16, 12, 8), (10, 12, 6), (12, 6), (14, 8), (16, 12, 10), (12, 8))
     model = cls(8, 32, (4, 6, 8), qualities, slices=2, sizes=sizes, **rest).eval()
-    x = photo()[None, :, 128:256, 256:448]
-    y_spread, z_spread = torch.linspace(0.2, 3, 32), torch.linspace(0.3, 2, 8)
-    enliven(model, x, y_spread, z_spread)
-    logistic(model.entropy_bottleneck, z_spread)
+    enliven(model, photo()[None, :, 128:256, 256:448], torch.linspace(0.2, 3, 32), torch.linspace(0.3, 2, 8))
     return model

@@ -8,7 +8,6 @@ highest in the other column.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import gc
 import subprocess
@@ -17,6 +16,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from fastlic.bench import report
 
 _RUN = """
 import resource, sys
@@ -65,9 +66,7 @@ def peak(run: Callable[[], Any]) -> int | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m fastlic.bench.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser("fastlic.bench.memory", __doc__)
     parser.add_argument("--models", nargs="+", default=["jahp", "mlic++", "mcquic"], metavar="NAME")
     parser.add_argument("--megapixels", nargs="+", type=float, default=[1, 4, 8], metavar="N")
     options = parser.parse_args(arguments)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
+import sys
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,13 +22,11 @@ def machine() -> dict[str, Any]:
     import numpy
     import torch
 
-    model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
     return {
-        "cpu": model,
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "isa": _native.get_isa(),
         "ghz": round(_native.clock_ghz(), 2),
@@ -36,6 +36,34 @@ def machine() -> dict[str, Any]:
         "numpy": numpy.__version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def about() -> str:
+    """The machine in one line."""
+    return ", ".join(f"{key} {value}" for key, value in machine().items() if value)
+
+
+def parser(module: str, words: str | None) -> argparse.ArgumentParser:
+    """Of ``python -m MODULE``, whose documentation is its help."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}", description=words, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def progress(text: str = "") -> None:
+    """What is being measured, in place of what was, on the last line of a terminal."""
+    print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def columns(rows: list[tuple[str, ...]]) -> list[str]:
+    """Lines of a table whose first row is its head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows = [rows[0], tuple("-" * width for width in widths), *rows[1:]]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _number(value: float) -> str:
@@ -52,10 +80,7 @@ def row(result: Measurement) -> tuple[str, ...]:
 
 
 def table(results: list[Measurement]) -> str:
-    rows = [COLUMNS, *(row(result) for result in results)]
-    widths = [max(len(line[column]) for line in rows) for column in range(len(COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    lines = columns([COLUMNS, *(row(result) for result in results)])
     for result in results:
         details = [f"{result.bound} allows {_number(result.roofline)} {result.unit}/s" if result.roofline else ""]
         moved = result.extra.get("bytes_per_second")
@@ -68,7 +93,7 @@ def table(results: list[Measurement]) -> str:
 
 def write_json(results: list[Measurement], path: Path) -> None:
     """One line per case, appended: runs of different days and machines live in one file."""
-    about = machine()
+    where = machine()
     with path.open("a") as file:
         for result in results:
-            file.write(json.dumps({**asdict(result), "machine": about}) + "\n")
+            file.write(json.dumps({**asdict(result), "machine": where}) + "\n")

@@ -6,18 +6,20 @@ import importlib
 import pkgutil
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import torch
 
-from fastlic.ops.backends import instruction_set
-
 Run = Callable[[], Any]
+Runs = dict[str, Run]  # by way
 Wanted = Callable[[str], bool]
 Key = TypeVar("Key")
+Choice = TypeVar("Choice", bound=tuple[Any, ...])
 Clock = Literal["thread", "wall"]
+WAYS = ("encode", "decode")
 CLOCKS: dict[str, Callable[[], float]] = {"thread": time.thread_time, "wall": time.perf_counter}
 
 
@@ -66,11 +68,13 @@ Suite = Callable[[Wanted], Iterator[Case]]
 
 def suites() -> dict[str, Suite]:
     """Every module in fastlic.bench.suites, by name; each defines ``cases(wanted)``."""
-    package = importlib.import_module("fastlic.bench.suites")
-    found: dict[str, Suite] = {}
-    for info in pkgutil.iter_modules(package.__path__):
-        found[info.name] = importlib.import_module(f"fastlic.bench.suites.{info.name}").cases
-    return found
+    names = [info.name for info in pkgutil.iter_modules(importlib.import_module("fastlic.bench.suites").__path__)]
+    return {name: importlib.import_module(f"fastlic.bench.suites.{name}").cases for name in names}
+
+
+def glob(text: str) -> str:
+    """A pattern as it is; other text wherever it stands in a name."""
+    return text if any(c in text for c in "*?[") else f"*{text}*"
 
 
 def chosen(wanted: Wanted, names: dict[Key, str]) -> dict[Key, str]:
@@ -78,44 +82,30 @@ def chosen(wanted: Wanted, names: dict[Key, str]) -> dict[Key, str]:
     return {key: name for key, name in names.items() if wanted(name)}
 
 
-def on_isa(isa: str, run: Run) -> Run:
-    """``run`` on that instruction set."""
-
-    def forced() -> Any:
-        with instruction_set(isa):
-            return run()
-
-    return forced
-
-
-def one_thread(run: Run) -> Run:
-    """``run`` without gradients and with one thread of torch."""
-
-    def alone() -> Any:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with torch.no_grad():
-                return run()
-        finally:
-            torch.set_num_threads(before)
-
-    return alone
+def offered(
+    wanted: Wanted, choices: Iterable[Choice], label: str, ways: tuple[str, ...] = WAYS
+) -> Iterator[tuple[Choice, dict[str, str]]]:
+    """Each choice of which a case is asked for, and its names by way; ``label`` has a place for every field, and
+    ``{way}``."""
+    for choice in choices:
+        if names := chosen(wanted, {way: label.format(*choice, way=way) for way in ways}):
+            yield choice, names
 
 
-def without_gradients(run: Run) -> Run:
-    """``run`` without gradients, on torch's threads."""
+def clock_of_torch() -> Clock:
+    return "thread" if torch.get_num_threads() == 1 else "wall"
 
-    def plain() -> Any:
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """No gradients, and one thread of torch; as a decorator, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
         with torch.no_grad():
-            return run()
-
-    return plain
-
-
-def percentile(times: list[float], fraction: float) -> float:
-    ordered = sorted(times)
-    return ordered[min(len(ordered) - 1, round(fraction * (len(ordered) - 1)))]
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def measure(case: Case, budget: float = 1.0, least: int = 5, most: int = 200) -> Measurement:
@@ -139,25 +129,20 @@ def measure(case: Case, budget: float = 1.0, least: int = 5, most: int = 200) ->
             sides[i]()
             times[i].append(clock() - start)
             spent[i] += time.perf_counter() - wall
-    median = statistics.median(times[0])
+    median, last = statistics.median(times[0]), len(times[0]) - 1
+    ordered = [seconds / case.repeats for seconds in sorted(times[0])]
     result = Measurement(
-        name=case.name,
-        unit=case.unit,
+        **{name: getattr(case, name) for name in ("name", "unit", "roofline", "bound", "note")},
         rate=case.work / median,
         seconds={
-            "median": median,
-            "p20": percentile(times[0], 0.2),
-            "p80": percentile(times[0], 0.8),
-            "best": min(times[0]),
+            "median": median / case.repeats,
+            "p20": ordered[round(0.2 * last)],
+            "p80": ordered[round(0.8 * last)],
+            "best": ordered[0],
         },
-        repeats=len(times[0]),
+        repeats=len(ordered),
         peer=case.peer_name,
-        roofline=case.roofline,
-        bound=case.bound,
-        note=case.note,
     )
-    if case.repeats > 1:
-        result.seconds = {key: value / case.repeats for key, value in result.seconds.items()}
     if case.traffic:
         result.extra["bytes_per_second"] = case.traffic / median
     if case.peer:

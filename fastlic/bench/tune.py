@@ -6,19 +6,20 @@ rather than by Triton's autotuner, which would try them again in every process a
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
+from fastlic.bench import report
 from fastlic.bench.gpu_timing import repeated
-
-Run = Callable[[], Any]
+from fastlic.bench.runner import Case, Run, measure
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,8 @@ QUESTIONS = (
 
 
 def microseconds(run: Run) -> float:
-    replay, times, _ = repeated(run, 10)
-    found = []
-    for _ in range(5):
-        start = time.perf_counter()
-        replay()
-        found.append((time.perf_counter() - start) / times)
-    return 1e6 * min(found)
+    again, times, _ = repeated(run, 10)
+    return 1e6 * measure(Case("", again, 1, "", clock="wall", repeats=times), budget=0).seconds["best"]
 
 
 def answers(limit: float) -> Iterator[tuple[str, Any, float | None, str]]:
@@ -84,24 +80,22 @@ def answers(limit: float) -> Iterator[tuple[str, Any, float | None, str]]:
     end = time.perf_counter() + limit
     for question in QUESTIONS:
         module = importlib.import_module(f"fastlic.kernels.{question.module}")
-        shipped = module._tiles  # type: ignore[attr-defined]
         run: Run | None = None
         for tiles in question.tiles:
             if time.perf_counter() > end:
                 return
-            if tiles is not None:
-                module._tiles = lambda *_, tiles=tiles: tiles  # type: ignore[attr-defined]
+            other = patch.object(module, "_tiles", lambda *_, tiles=tiles: tiles) if tiles else nullcontext()
             try:
-                run = run or question.make()
-                yield question.name, tiles or "shipped", microseconds(run), ""
+                with other:
+                    run = run or question.make()
+                    took = microseconds(run)
+                yield question.name, tiles or "shipped", took, ""
             except Exception as error:  # a tile that does not fit is an answer too
                 yield question.name, tiles or "shipped", None, f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            finally:
-                module._tiles = shipped  # type: ignore[attr-defined]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fastlic.bench.tune", description=__doc__)
+    parser = report.parser("fastlic.bench.tune", __doc__)
     parser.add_argument("--seconds", type=float, default=60, help="stop after so long (default: 60)")
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():

@@ -51,16 +51,17 @@ def info(file: Path | None, as_json: bool) -> None:
 
 def _describe(data: bytes) -> dict[str, Any]:
     from fastlic.codec import container
-    from fastlic.codec.cards import cards
+    from fastlic.codec.cards import shipped_reading, shipped_with
 
     head = container.look(data)
-    key = "fingerprint" if head.version > 1 else "entropy_fingerprint"
-    weights = [name for name, card in cards().items() if card[key] == head.fingerprint]
+    weights = shipped_with(head.fingerprint, head.version)
+    if weights is None and head.version > 1 and (reader := shipped_reading(head.fingerprint)):
+        weights = f"not shipped, but {reader} reads its streams"
     return {
         "format version": head.version,
         "model": head.model,
         "fingerprint": head.fingerprint,
-        "weights": weights[0] if weights else "not shipped with this fastlic",
+        "weights": weights or "not shipped with this fastlic",
         "quality": "fixed" if head.quality is None else head.quality,
         "width": head.width,
         "height": head.height,
@@ -72,9 +73,9 @@ def _describe(data: bytes) -> dict[str, Any]:
 
 
 def _describe_mcq(data: bytes) -> dict[str, Any]:
-    from fastlic.codec import mcq
+    from fastlic.codec import mcq_file
 
-    file = mcq.parse(data)
+    file = mcq_file.parse(data)
     return {
         "format": f"McQuic {file.version}",
         "weights, as its writer called them": file.qp if file.qp.isprintable() else repr(file.qp),

@@ -1,4 +1,4 @@
-"""The group of commands, and what a user sees when something goes wrong: one line, never a traceback.
+"""All commands together, and what a user sees when something goes wrong: one line, never a traceback.
 
 Exit codes: 0 done, 1 an input failed or the output cannot be delivered, 2 wrong usage, 129, 130 and 143 stopped by
 SIGHUP, SIGINT and SIGTERM.

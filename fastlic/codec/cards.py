@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from fastlic.arguments import checked
+
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
@@ -14,3 +16,21 @@ WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 def cards() -> dict[str, dict[str, Any]]:
     """Name -> card of the weights that ship with the package: architecture, training data, results, fingerprint."""
     return {path.stem: json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*.json"))}
+
+
+@checked
+def shipped_with(fingerprint: str, version: int) -> str | None:
+    """Name of the shipped weights that a stream names.
+
+    Args:
+        fingerprint: as the stream has it, in hexadecimal.
+        version: of the stream's format; it says which fingerprint of a codec that is.
+    """
+    key = "fingerprint" if version > 1 else "entropy_fingerprint"
+    return next((name for name, card in cards().items() if card[key] == fingerprint), None)
+
+
+@checked
+def shipped_reading(fingerprint: str) -> str | None:
+    """Name of shipped weights that decode streams of format version 2 of another codec, in hexadecimal."""
+    return next((name for name, card in cards().items() if fingerprint in card.get("reads", [])), None)

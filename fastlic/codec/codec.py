@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -20,12 +20,13 @@ from fastlic import config
 from fastlic.arguments import as_device, checked, is_number
 from fastlic.codec import container, storage
 from fastlic.codec.families import BY_FAMILY, Backend, FamilyCoder
-from fastlic.codec.images import as_batch, as_float, as_images, check_dtype, check_range, to_dtype
+from fastlic.codec.images import as_batch, as_float, as_images, as_pixels, check_dtype, check_range, to_dtype
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, memory_errors
 from fastlic.forks import held_off
 from fastlic.models.state_files import MALFORMED
 
 Bytes = container.Bytes
+Transforms = Literal["integer", "float"]
 _SINGLE = (bytes, bytearray, memoryview)
 # Of a batch, as many images go through a stage together as have this many pixels: enough for every thread, and what is
 # held between the stages does not grow with the batch.
@@ -40,8 +41,9 @@ class Analysis:
     """One image between the transforms and the coder: what :meth:`Codec.analyse` gives and :meth:`Codec.encode` takes.
 
     Attributes:
-        target: of Gaussian families ``(z, y, zones)``: float32 [N, hz, wz] and [M, h, w] on the CPU, gains applied, not
-            yet rounded; int32 [64], the dead zones by scale index in units of 2^-6, or None (fastlic.entropy.zones).
+        target: of Gaussian families ``(z, y, zones)``: [N, hz, wz] and [M, h, w] on the CPU, gains applied, not yet
+            rounded: int32 in units of 2^-6, or float32 of float transforms; int32 [64], the dead zones by scale index
+            in units of 2^-6, or None (fastlic.entropy.zones).
             Of McQuic int64 codes [m, h, w], one tensor per level, the finest level first.
         header: as the stream will have it: quality, height and width of the image, the codec's fingerprint.
     """
@@ -65,6 +67,8 @@ class Codec:
     Attributes:
         fingerprint: 8 bytes that name all that decides over the pixels of a decoded image: its streams carry them.
         entropy_fingerprint: 8 bytes that name the entropy integers alone, as streams of format version 1 do.
+        reads: fingerprints of other codecs whose streams it decodes too: predecessors with the same entropy integers.
+            May be set; ``save`` stores it.
 
     The conversion to integers happens here, once. ``save`` stores its result and ``fastlic.load`` reads it back, so the
     same file gives the same streams on every machine.
@@ -87,11 +91,12 @@ class Codec:
         made = coder.from_model(model.float().cpu().eval(), images)
         self._setup(made if context is None else made.with_context(context, images), name)
 
-    def _setup(self, coder: FamilyCoder[Any, Any], name: str | None) -> None:
+    def _setup(self, coder: FamilyCoder[Any, Any], name: str | None, reads: tuple[bytes, ...] = ()) -> None:
         self.name: str = name or coder.family
         self._coder = coder
         self.fingerprint: bytes = coder.fingerprint()
         self.entropy_fingerprint: bytes = coder.entropy.fingerprint()
+        self.reads: tuple[bytes, ...] = reads
         self._transforms: dict[str, Any] = {"cpu": coder.transforms}
 
     @property
@@ -113,6 +118,11 @@ class Codec:
     def entropy(self) -> Any:
         """The frozen integers, e.g. an ``IntegerEntropyModel``."""
         return self._coder.entropy
+
+    @property
+    def pixels(self) -> Any:
+        """The transforms as integers, an ``IntegerTransforms`` of Gaussian families; None: only floats are there."""
+        return self._coder.pixels
 
     @property
     def model(self) -> nn.Module | None:
@@ -147,15 +157,20 @@ class Codec:
         if stored.family not in BY_FAMILY:
             raise CodecFileError(f"{path} holds a {stored.family!r} codec, which this fastlic does not know")
         try:
-            coder = BY_FAMILY[stored.family].from_stored(stored.family, stored.config, stored.floats, stored.integers)
-            if unknown := sorted(set(stored.integers) - set(coder.entropy.to_arrays())):
-                raise ValueError(f"entropy/{unknown[0]} is no array of a {stored.family!r} codec")
+            coder = BY_FAMILY[stored.family].from_stored(
+                stored.family, stored.config, stored.floats, stored.integers, stored.transforms
+            )
+            known = {f"entropy/{name}" for name in coder.entropy.to_arrays()}
+            known |= {f"transforms/{name}" for name in (coder.pixels.to_arrays() if coder.pixels else ())}
+            given = {f"entropy/{name}" for name in stored.integers} | {f"transforms/{k}" for k in stored.transforms}
+            if unknown := sorted(given - known):
+                raise ValueError(f"{unknown[0]} is no array of a {stored.family!r} codec")
         except KeyError as error:
             raise CodecFileError(f"{path} does not fit its own description: {error} is missing") from error
         except MALFORMED as error:
             raise CodecFileError(f"{path} does not fit its own description: {error}") from error
         codec = cls.__new__(cls)
-        codec._setup(coder, stored.name)
+        codec._setup(coder, stored.name, stored.reads)
         return codec
 
     @checked
@@ -164,17 +179,25 @@ class Codec:
 
         Args:
             half: float weights as float16. Streams stay the same; reconstructions differ in the last digits.
-            training: keep what coding never reads but training and estimates do.
+            training: keep what coding never reads but training and estimates do, and float transforms beside their
+                integers.
             packed: integer weights losslessly in about 5 bits of 8 (docs/format.md); default: as ``half``.
+
+        Raises:
+            TypeError, ValueError: ``reads`` are no fingerprints.
         """
         floats = self._coder.floats(training)
-        stored = storage.StoredCodec(self.name, self.family, self.config, floats, self.entropy.to_arrays())
+        integers = self.entropy.to_arrays()
+        pixels = {} if self._coder.pixels is None else self._coder.pixels.to_arrays()
+        stored = storage.StoredCodec(self.name, self.family, self.config, floats, integers, pixels, self.reads)
         storage.write(Path(path), stored, half, half if packed is None else packed)
 
     # ---- transforms
 
     def transforms(self, device: torch.device | str = "cpu") -> Any:
-        """The float networks that coding runs, as it runs them: in eval mode, without gradients.
+        """The float networks that ``transforms="float"`` runs, as it runs them: in eval mode, without gradients.
+
+        Files for coding alone hold integers of them; the floats are what those stand for.
 
         Args:
             device: where they are; one copy per device is made and kept.
@@ -187,12 +210,16 @@ class Codec:
             self._transforms[key] = copy.deepcopy(self._transforms["cpu"]).to(key)
         return self._transforms[key]
 
-    def _reserve(self, sizes: Sequence[tuple[int, int]], device: torch.device | str) -> None:
+    def _reserve(
+        self, sizes: Sequence[tuple[int, int]], device: torch.device | str, transforms: Transforms | None
+    ) -> None:
         """Ask for what the transforms of the largest image will take, and give it back untouched.
 
         So memory that is not there is noticed before the work; and before oneDNN sees it, which after a failed
         allocation keeps half-made kernels and later calls them (a segmentation fault in torch 2.13).
         """
+        if self._by_integers(transforms):
+            return  # their maps are bands, and an allocation that fails leaves nothing behind
         height, width = max(map(self._coder.padded, sizes), key=lambda size: size[0] * size[1])
         if torch.device(device).type == "cpu" and height * width >= _RESERVED:
             torch.empty(int(height * width * self._coder.bytes_per_pixel) + _KERNELS, dtype=torch.uint8)
@@ -221,16 +248,36 @@ class Codec:
                 raise ValueError(f"{option} must be a whole number from 1 to {self.previews[option]}, got {count!r}")
         return {option: count for option, count in asked.items() if count < self.previews[option]}
 
+    def _by_integers(self, transforms: Transforms | None) -> bool:
+        """Whether integer transforms run; ValueError if what was asked for is not there."""
+        if transforms not in (None, "integer", "float"):
+            raise ValueError(f"transforms must be 'integer', 'float' or None, got {transforms!r}")
+        if transforms == "integer" and self._coder.pixels is None:
+            raise ValueError(
+                f"codec {self.name!r} has no integer transforms: it is of an earlier release, or of a family without"
+            )
+        return self._coder.pixels is not None and transforms != "float"
+
     @held_off
     @torch.no_grad()
-    def _analyse(self, image: Tensor, header: container.Header) -> Analysis:
+    def _analyse(self, image: Tensor, header: container.Header, transforms: Transforms | None) -> Analysis:
         """image [3, H, W] of what ``as_images`` gives, checked."""
-        return Analysis(self._coder.analyse(self.transforms(image.device), as_float(image), header.quality), header)
+        if self._by_integers(transforms):
+            target = self._coder.analyse(as_pixels(image).cpu(), header.quality, torch.get_num_threads())
+        else:
+            target = self._coder.analyse_floats(self.transforms(image.device), as_float(image), header.quality)
+        return Analysis(target, header)
 
     # ---- coding
 
     def compress(
-        self, x: Tensor, quality: float | None = None, backend: Backend = "auto", *, max_pixels: int | None = None
+        self,
+        x: Tensor,
+        quality: float | None = None,
+        backend: Backend = "auto",
+        *,
+        max_pixels: int | None = None,
+        transforms: Transforms | None = None,
     ) -> bytes | list[bytes]:
         """Compress an image, or each image of a batch.
 
@@ -240,6 +287,9 @@ class Codec:
             quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None for a codec of one rate.
             backend: who codes the latents; the bytes do not depend on it.
             max_pixels: largest height x width of an image; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
+            transforms: ``"integer"`` gives the same bytes for the same pixels on every machine, and is the default
+                where the codec has them; floats are rounded to 8 bits first. ``"float"`` runs torch's networks on the
+                device of x.
 
         Returns:
             ``.flic`` bytes (docs/format.md), or a list of them.
@@ -258,16 +308,20 @@ class Codec:
             streams = [
                 stream
                 for part in _together([size] * len(batch))
-                for stream, _ in self._compress_many(batch[part], header, backend)
+                for stream, _ in self._compress_many(batch[part], header, backend, transforms)
             ]
         return streams if len(streams) > 1 else streams[0]
 
     def _compress_many(
-        self, images: Tensor, header: container.Header, backend: Backend = "auto"
+        self,
+        images: Tensor,
+        header: container.Header,
+        backend: Backend = "auto",
+        transforms: Transforms | None = None,
     ) -> list[tuple[bytes, Any]]:
-        self._reserve([(images.shape[2], images.shape[3])], images.device)
+        self._reserve([(images.shape[2], images.shape[3])], images.device, transforms)
         # One image at a time, so that a batch gives each image the floats, and the bytes, that it has alone.
-        return self._encode([self._analyse(image, header) for image in images], backend)
+        return self._encode([self._analyse(image, header, transforms) for image in images], backend)
 
     def _encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, Any]]:
         coded = self._coder.encode_many([one.target for one in analysed], backend, torch.get_num_threads())
@@ -284,11 +338,13 @@ class Codec:
         size = (head.height, head.width)
         config.check_pixels(*size, max_pixels, self._coder.padded(size))
         header, sections = container.unpack(data, self._coder.sections_needed(preview) if preview else None)
-        own = self.fingerprint if header.version > 1 else self.entropy_fingerprint
-        if header.fingerprint != own or header.model_id != container.MODEL_IDS[self.family]:
+        accepted = (self.fingerprint, *self.reads) if header.version > 1 else (self.entropy_fingerprint,)
+        if header.fingerprint not in accepted or header.model_id != container.MODEL_IDS[self.family]:
+            own, *others = (fingerprint.hex() for fingerprint in accepted)
+            also = f", which also reads streams of {', '.join(others)}" if others else ""
             raise ModelMismatchError(
                 f"the stream was made with weights {header.fingerprint.hex()} of family "
-                f"{container.model_name(header.model_id)!r}; this codec is {self.name!r}, {own.hex()}"
+                f"{container.model_name(header.model_id)!r}; this codec is {self.name!r}, {own}{also}"
             )
         if (header.quality is None) != (self.qualities == 0) or (header.quality or 1) > max(self.qualities, 1):
             raise CorruptStreamError(f"quality {header.quality} is none that this codec's streams can have")
@@ -304,6 +360,7 @@ class Codec:
         preview: Mapping[str, int] | None = None,
         max_pixels: int | None = None,
         device: str | torch.device = "cpu",
+        transforms: Transforms | None = None,
     ) -> Iterator[tuple[Any, container.Header]]:
         preview = preview or {}
         # Every stream is read, checked and held to the limit before the first is decoded.
@@ -311,7 +368,7 @@ class Codec:
         sizes = [(header.height, header.width) for header, _ in read]
         for part in _together(sizes):
             sized = [(sections, size) for (_, sections), size in zip(read[part], sizes[part], strict=True)]
-            self._reserve(sizes[part], device)
+            self._reserve(sizes[part], device, transforms)
             latents = self._coder.decode_many(sized, backend, torch.get_num_threads(), preview)
             yield from zip(latents, (header for header, _ in read[part]), strict=True)
 
@@ -324,18 +381,21 @@ class Codec:
         backend: Backend = "auto",
         *,
         max_pixels: int | None = None,
+        transforms: Transforms | None = None,
         **preview: int | None,
     ) -> Tensor | list[Tensor]:
         """Decompress one stream to [3, H, W], or a list of streams to a list of tensors.
 
         Args:
             data: what ``compress`` returned.
-            device: where the synthesis transform runs and the result lies.
-            dtype: floating point in [0, 1], or torch.uint8 in 0..255.
+            device: where the result lies, and where float transforms run.
+            dtype: torch.uint8 in 0..255, or floating point: those pixels divided by 255.
             backend: who decodes the latents; the result does not depend on it.
             max_pixels: largest height x width of an image, which its header claims, of previews too; default:
                 89,478,485, or ``FASTLIC_MAX_PIXELS``. A pixel takes up to some 300 bytes of memory while it is decoded
                 (README, "Limits"): allow strangers' streams what the process has.
+            transforms: ``"integer"`` gives the same pixels on every machine, and is the default where the codec has
+                them. ``"float"`` runs torch's networks on ``device``, whose pixels may differ in the last bits.
             preview: an option of ``previews``, e.g. ``levels=1``: a coarser image of full size from the first sections
                 alone. What lies behind those may be damaged or missing.
 
@@ -352,20 +412,26 @@ class Codec:
         images: list[Tensor] = []
         heads = [container.peek(stream) for stream in streams]
         with memory_errors(f"decompressing {_words([(head.height, head.width) for head in heads])}"):
-            parts = self.transforms(device)
-            for latents, header in self._decode_many(streams, backend, part, max_pixels, device):
+            by_integers, to = self._by_integers(transforms), as_device(device)
+            parts = None if by_integers else self.transforms(to)
+            threads = torch.get_num_threads()
+            for latents, header in self._decode_many(streams, backend, part, max_pixels, to, transforms):
+                size = (header.height, header.width)
                 with held_off:
-                    image = self._coder.synthesise(parts, latents, header.quality, (header.height, header.width), part)
+                    if by_integers:
+                        image = self._coder.synthesise(latents, header.quality, size, part, threads).to(to)
+                    else:
+                        image = self._coder.synthesise_floats(parts, latents, header.quality, size, part)
                 images.append(to_dtype(image, dtype).contiguous())
         return images[0] if streams and streams[0] is data else images
 
     # ---- looking inside
 
-    def analyse(self, x: Tensor, quality: float | None = None) -> Analysis:
+    def analyse(self, x: Tensor, quality: float | None = None, *, transforms: Transforms | None = None) -> Analysis:
         """The first half of ``compress``: one image through the transforms.
 
         Args:
-            x, quality: as for ``compress``; one image.
+            x, quality, transforms: as for ``compress``; one image.
 
         Raises:
             TypeError, ValueError, PixelLimitError: as ``compress``; ValueError for a batch of several images.
@@ -377,8 +443,8 @@ class Codec:
         config.check_pixels(*size, None, self._coder.padded(size))
         check_range(batch)
         header = self._header(*size, self._quality(quality))
-        self._reserve([size], batch.device)
-        return self._analyse(batch[0], header)
+        self._reserve([size], batch.device, transforms)
+        return self._analyse(batch[0], header, transforms)
 
     @checked
     def encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, dict[str, Tensor]]]:

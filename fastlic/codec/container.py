@@ -40,7 +40,7 @@ _FIXED = struct.Struct("<4sBBBB8s")
 _CRC = struct.Struct("<I")
 _QUALITY_STEPS = 16  # quality is stored in sixteenths, so 0 < quality <= 255 / 16
 _FINGERPRINT_BYTES = 8
-# 5 groups of 7 bits hold any value up to MAX_SECTION_BYTES; a sixth group could only be damage.
+# 5 bytes of 7 bits hold any value up to MAX_SECTION_BYTES; a sixth could only be damage.
 _VARINT_MAX_BYTES = 5
 
 
@@ -272,12 +272,12 @@ class _Reader:
 
     def varint(self, what: str) -> int:
         value = 0
-        for group in range(_VARINT_MAX_BYTES):
+        for place in range(_VARINT_MAX_BYTES):
             byte = self.take(1, what)[0]
-            value |= (byte & 0x7F) << (7 * group)
+            value |= (byte & 0x7F) << (7 * place)
             if byte < 0x80:
-                # One value, one spelling: a last group of zero only lengthens the number.
-                if byte == 0 and group > 0:
+                # One value, one spelling: a last byte of zero only lengthens the number.
+                if byte == 0 and place > 0:
                     raise CorruptStreamError(f"{what}, at byte {self.position - 1}, is not in its shortest form")
                 return value
         raise CorruptStreamError(f"{what}, before byte {self.position}, is longer than {_VARINT_MAX_BYTES} bytes")

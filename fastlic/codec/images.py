@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,6 +67,21 @@ def as_float(image: Tensor) -> Tensor:
 
 
 @checked
+def as_pixels(image: Tensor) -> Tensor:
+    """Images that passed ``check_range`` as uint8, rounded to the nearest."""
+    return image if image.dtype == torch.uint8 else image.float().mul(255).round_().to(torch.uint8)
+
+
+@checked
+def padded_pixels(pixels: Tensor, height: int, width: int) -> Tensor:
+    """uint8 [3, H, W] with its last row and column repeated up to that size."""
+    down, right = height - pixels.shape[1], width - pixels.shape[2]
+    if not down and not right:
+        return pixels
+    return torch.from_numpy(np.pad(pixels.numpy(), ((0, 0), (0, down), (0, right)), mode="edge"))
+
+
+@checked
 def as_batch(x: object) -> Tensor:
     """``x`` as float32 [B, 3, H, W] in [0, 1] on its own device.
 
@@ -87,6 +103,8 @@ def check_dtype(dtype: torch.dtype) -> None:
 
 @checked
 def to_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Reconstruction (any range) clipped to [0, 1] and converted; uint8 means 0..255, rounded."""
+    """Pixels uint8, or a reconstruction (any range) clipped to [0, 1], converted; uint8 means 0..255, rounded."""
+    if x.dtype == torch.uint8:
+        return x if dtype == torch.uint8 else x.to(torch.float32).div_(255).to(dtype)
     x = x.clamp(0, 1)
     return x.mul_(255).round_().to(torch.uint8) if dtype == torch.uint8 else x.to(dtype)

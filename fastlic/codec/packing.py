@@ -1,8 +1,10 @@
-"""int8 weights in fewer bits: the larger int8 arrays of a codec file as one categorical rANS string, losslessly.
+"""Integer weights in fewer bits: the larger int8 or int16 arrays of a codec file as one rANS string, losslessly.
 
 A weight's magnitude follows its output channel, its input channel and its place in the kernel. So an array has a class
 of its own and one for each index of each axis, in half octaves of mean magnitude. A value's table is the sum of its
-classes; all arrays share the tables. docs/format.md has what the file holds.
+classes; all arrays share the tables. Tables have a symbol for each int8. Of int16, small values have one each, and of
+larger ones four a power of two: what is below is close to uniform and follows as plain bits. docs/format.md has what
+the file holds.
 """
 
 from __future__ import annotations
@@ -10,35 +12,84 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
 from fastlic.arguments import check_fields, checked
 from fastlic.ops.categorical import CategoricalTables, categorical_tables, decode_categorical, encode_categorical
 
+Kind = Literal["int8", "int16"]
+
 LEAST = 1024  # values of an array that is worth packing
 MOST_PER_BYTE = 16  # values that a coded byte may stand for; bounds what a damaged file makes a reader allocate
+# log2 of the symbols a power of two; tables: half octaves of mean magnitude, from 2**-3 on
+_FINE = {"int8": 7, "int16": 2}
+_TABLES = {"int8": 24, "int16": 40}
 _LEAST_SLICE = 32  # values whose class is worth a byte
 _PRECISION = 15  # 256 frequencies of at least 1 that sum to 2**15 fit int16
-_TABLES = 24  # half octaves of mean magnitude, from 2**-3 on
 _LOWEST = -6  # half octaves of the first table
 _FLOOR = 2.0**-6  # mean magnitude of a slice of zeros, whose logarithm must be finite
 
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """What ``pack`` makes of int8 arrays.
+    """What ``pack`` makes of arrays of one type.
 
+    kind:     their type
     shapes:   name -> shape, in the order of coding
-    data:     uint8 [bytes], a categorical stream (docs/stream.md, 4) of the values + 128
+    data:     uint8 [bytes], a categorical stream (docs/stream.md, 4) of the values' symbols
+    low:      uint8 [bytes], the bits below the symbols; of int8 there are none
     classes:  int8 [n], of each array: its own class, then those of each index of the axes that have classes
-    tables:   int16 [tables, 256], frequencies of the values -128..127, which sum to 2**15 in each row
+    tables:   int16 [tables, symbols], frequencies of the symbols, 256 or 112, which sum to 2**15 in each row
     """
 
+    kind: Kind
     shapes: dict[str, tuple[int, ...]]
     data: np.ndarray
+    low: np.ndarray
     classes: np.ndarray
     tables: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all parts."""
+        return self.data.nbytes + self.low.nbytes + self.classes.nbytes + self.tables.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class _Alphabet:
+    """Symbols of the values of a type: those of v < 0 come before those of ~v.
+
+    starts:  int8 or int16 [symbols], the value whose low bits are 0
+    bits:    uint8 [symbols], low bits
+    """
+
+    starts: np.ndarray
+    bits: np.ndarray
+
+    def split(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Symbols int32 [n] of values [n], and their low bits as bytes."""
+        symbols = np.searchsorted(self.starts, values, side="right").astype(np.int32) - 1
+        return symbols, _write_low(values - self.starts[symbols].astype(np.int32), self.bits[symbols])
+
+    def join(self, symbols: np.ndarray, low: np.ndarray) -> np.ndarray:
+        """Inverse of ``split``; ValueError if there are not as many low bits as the symbols need."""
+        values = self.starts[symbols]
+        _add_low(values, low, self.bits[symbols] if self.bits.any() else self.bits[:0])
+        return values
+
+
+@lru_cache(maxsize=2)
+def _alphabet(kind: Kind) -> _Alphabet:
+    fine = _FINE[kind]
+    symbols = np.arange((8 * np.dtype(kind).itemsize - fine) << fine)
+    bits = np.maximum((symbols >> fine) - 1, 0)
+    starts = (symbols - (bits << fine)) << bits
+    ends = starts + (1 << bits) - 1
+    both = np.concatenate([~ends[::-1], starts]), np.concatenate([bits[::-1], bits])
+    return _Alphabet(both[0].astype(kind), both[1].astype(np.uint8))
 
 
 def _axes(shape: tuple[int, ...]) -> list[int]:
@@ -87,36 +138,68 @@ def _rows(shapes: Iterable[tuple[int, ...]], classes: np.ndarray, tables: int) -
     return np.concatenate(rows)
 
 
+def _write_low(low: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """Low bits [n], ``bits`` [n] of each, as bytes: the lowest bit of every value that has one, then the next."""
+    planes = [(low[bits > plane] >> plane & 1).astype(np.uint8) for plane in range(bits.max(initial=0))]
+    return np.packbits(np.concatenate([np.zeros(0, np.uint8), *planes]), bitorder="little")
+
+
+def _add_low(values: np.ndarray, low: np.ndarray, bits: np.ndarray) -> None:
+    """Inverse of ``_write_low``: the low bits onto ``values`` [n], in place."""
+    wanted = int(bits.sum(dtype=np.int64))
+    if low.size != -(-wanted // 8):
+        raise ValueError(f"the values need {wanted} low bits, there are {low.size} bytes")
+    given = np.unpackbits(low, bitorder="little")
+    begin = 0
+    for plane in range(bits.max(initial=0)):
+        which = np.flatnonzero(bits > plane)
+        values[which] += given[begin : begin + which.size].astype(values.dtype) << plane
+        begin += which.size
+
+
 @checked
-def pack(arrays: Mapping[str, np.ndarray]) -> Packed | None:
-    """Code the int8 arrays that have at least ``LEAST`` values.
+def pack(arrays: Mapping[str, np.ndarray], kind: Kind = "int8") -> Packed | None:
+    """Code the arrays of one type that have at least ``LEAST`` values.
 
     Args:
         arrays: any; those of other types, and small ones, are left alone.
+        kind: the type, ``int8`` or ``int16``.
 
     Returns:
         What ``unpack`` takes, or None: nothing is gained, or a byte would stand for more values than ``unpack`` accepts
         (less than half a bit each). The same arrays give the same bytes, in whatever order they come.
+
+    Raises:
+        ValueError: another type.
     """
-    chosen = {k: v for k, v in sorted(arrays.items()) if v.dtype == np.int8 and v.size >= LEAST}
+    _check_kind(kind)
+    chosen = {k: v for k, v in sorted(arrays.items()) if v.dtype == kind and v.size >= LEAST}
     if not chosen:
         return None
     shapes = {k: v.shape for k, v in chosen.items()}
     classes = [_classes(v) for v in chosen.values()]
-    rows = _rows(shapes.values(), np.concatenate(classes), _TABLES)
+    rows = _rows(shapes.values(), np.concatenate(classes), _TABLES[kind])
     lowest = rows.min()  # the first table that is needed becomes table 0
     rows -= lowest
     for found in classes:
         found[0] -= lowest
-    values = np.concatenate([v.reshape(-1) for v in chosen.values()]).astype(np.int32) + 128
-    counts = np.bincount(rows.astype(np.int32) * 256 + values, minlength=256 * (int(rows.max()) + 1)).reshape(-1, 256)
+    alphabet = _alphabet(kind)
+    size = alphabet.bits.size
+    values = np.concatenate([v.reshape(-1) for v in chosen.values()])
+    symbols, low = alphabet.split(values)
+    counts = np.bincount(rows.astype(np.int32) * size + symbols, minlength=size * (int(rows.max()) + 1))
+    counts = counts.reshape(-1, size)
     counts[counts.sum(axis=1) == 0] = 1  # a table that no value has
     tables = categorical_tables(list(counts), _PRECISION)
-    data = np.frombuffer(encode_categorical(values, rows, tables), np.uint8)
-    frequencies = np.diff(tables.cdf.reshape(-1, 257), axis=1).astype(np.int16)
-    packed = Packed(shapes, data, np.concatenate(classes), frequencies)
-    size = data.nbytes + packed.classes.nbytes + frequencies.nbytes
-    return packed if size < values.size <= MOST_PER_BYTE * data.size else None
+    data = np.frombuffer(encode_categorical(symbols, rows, tables), np.uint8)
+    frequencies = np.diff(tables.cdf.reshape(-1, size + 1), axis=1).astype(np.int16)
+    packed = Packed(kind, shapes, data, low, np.concatenate(classes), frequencies)
+    return packed if packed.nbytes < values.nbytes and values.size <= MOST_PER_BYTE * data.size else None
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in _FINE:
+        raise ValueError(f"arrays of {', '.join(_FINE)} can be packed, not of {kind!r:.60}")
 
 
 @checked
@@ -124,17 +207,23 @@ def unpack(packed: Packed) -> dict[str, np.ndarray]:
     """Inverse of :func:`pack`; what comes from a file may be damaged in any way.
 
     Returns:
-        int8 arrays of exactly the values, by name.
+        Arrays of exactly the values, by name.
 
     Raises:
         ValueError: the parts are not valid or do not fit each other; the message says what is wrong. Memory that is
             allocated before stays in proportion to the bytes that came (``MOST_PER_BYTE``).
     """
     check_fields(packed)
-    for name, dtype, ndim in (("data", np.uint8, 1), ("classes", np.int8, 1), ("tables", np.int16, 2)):
+    _check_kind(packed.kind)
+    for name, dtype, ndim in (
+        ("data", "uint8", 1),
+        ("low", "uint8", 1),
+        ("classes", "int8", 1),
+        ("tables", "int16", 2),
+    ):
         part = getattr(packed, name)
         if part.dtype != dtype or part.ndim != ndim:
-            raise ValueError(f"{name} must be {ndim}-D {np.dtype(dtype).name}, got {part.ndim}-D {part.dtype}")
+            raise ValueError(f"{name} must be {ndim}-D {dtype}, got {part.ndim}-D {part.dtype}")
     if not packed.shapes:
         raise ValueError("no array has a shape")
     bad = [k for k, shape in packed.shapes.items() if not all(type(n) is int and n > 0 for n in shape)]
@@ -146,20 +235,22 @@ def unpack(packed: Packed) -> dict[str, np.ndarray]:
     wanted = sum(_class_count(shape) for shape in packed.shapes.values())
     if packed.classes.size != wanted:
         raise ValueError(f"the shapes need {wanted} classes, there are {packed.classes.size}")
-    tables = _tables(packed.tables)
+    alphabet = _alphabet(packed.kind)
+    tables = _tables(packed.tables, alphabet.bits.size)
     rows = _rows(packed.shapes.values(), packed.classes, tables.rows)
-    values = (decode_categorical(packed.data.tobytes(), rows, tables) - 128).astype(np.int8)
+    symbols = decode_categorical(packed.data.tobytes(), rows, tables)
+    values = alphabet.join(symbols, packed.low)
     ends = np.cumsum([math.prod(shape) for shape in packed.shapes.values()])
     # Copies: views of one array would keep all of it alive.
     parts = zip(packed.shapes.items(), np.split(values, ends[:-1]), strict=True)
     return {name: part.reshape(shape).copy() for (name, shape), part in parts}
 
 
-def _tables(frequencies: np.ndarray) -> CategoricalTables:
+def _tables(frequencies: np.ndarray, symbols: int) -> CategoricalTables:
     """Tables of a file; the core refuses rows that are not valid."""
-    rows, symbols = frequencies.shape
-    if symbols != 256 or not 1 <= rows <= 256:
-        raise ValueError(f"tables must be 1 to 256 rows of 256 frequencies, got {frequencies.shape}")
-    cdf = np.zeros((rows, 257), np.int32)
+    rows = len(frequencies)
+    if frequencies.shape[1] != symbols or not 1 <= rows <= 256:
+        raise ValueError(f"tables must be 1 to 256 rows of {symbols} frequencies, got {frequencies.shape}")
+    cdf = np.zeros((rows, symbols + 1), np.int32)
     np.cumsum(frequencies, axis=1, dtype=np.int32, out=cdf[:, 1:])
-    return CategoricalTables(cdf.reshape(-1), np.full(rows, 257, np.int32), _PRECISION)
+    return CategoricalTables(cdf.reshape(-1), np.full(rows, symbols + 1, np.int32), _PRECISION)

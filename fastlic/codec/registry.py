@@ -1,20 +1,23 @@
 """Codecs by name and by fingerprint: the default weights that ship in the package, and every codec loaded so far.
 
-A fingerprint stands for one codec: another file can have it only if it decodes to the same pixels. Streams of format
-version 1 name entropy integers alone, which several codecs may share: shipped weights come first there, and between
-loaded ones the caller has to choose.
+A fingerprint stands for one codec: another file can have it only if it decodes to the same pixels. Where no codec has
+it, one that says it reads such streams (``Codec.reads``) decodes them. Streams of format version 1 name entropy
+integers alone. Several codecs may read a fingerprint or have the same integers: shipped weights come first there, and
+between loaded ones the caller has to choose.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
+from typing import NamedTuple
 
 from fastlic.arguments import checked
 from fastlic.codec import container
-from fastlic.codec.cards import WEIGHTS, cards
+from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with
 from fastlic.codec.codec import Codec
 from fastlic.errors import ModelMismatchError
 from fastlic.forks import held_off
@@ -22,9 +25,30 @@ from fastlic.models.mcquic import PUBLISHED_SUFFIXES, load_published
 
 KEPT = 4  # codecs of files that stay in memory for ``decompress``; others are read again when a stream asks for them
 
+
+class _Names(NamedTuple):
+    """All by which streams may name a codec."""
+
+    fingerprint: bytes
+    entropy: bytes
+    reads: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, codec: Codec) -> _Names:
+        return cls(codec.fingerprint, codec.entropy_fingerprint, tuple(codec.reads))
+
+    def has(self, header: container.Header) -> bool:
+        """Whether the stream names this codec."""
+        return header.fingerprint == (self.fingerprint if header.version > 1 else self.entropy)
+
+    def read(self, header: container.Header) -> bool:
+        """Whether the stream names another codec, of which this one says that it reads its streams."""
+        return header.version > 1 and header.fingerprint in self.reads
+
+
 _lock = RLock()
-_files: dict[bytes, tuple[bytes, Path]] = {}  # fingerprint -> fingerprint of the entropy integers, file
-_recent: OrderedDict[bytes, Codec] = OrderedDict()  # the last used of them
+_files: dict[_Names, Path] = {}  # codecs of files
+_recent: OrderedDict[_Names, Codec] = OrderedDict()  # the last used of them
 
 
 @lru_cache(maxsize=16)
@@ -38,14 +62,15 @@ def _load_file(path: Path) -> Codec:
     else:
         codec = Codec.load(path)
     with _lock:
-        _files[codec.fingerprint] = codec.entropy_fingerprint, path.resolve()
-        _keep(codec)
+        names = _Names.of(codec)
+        _files[names] = path.resolve()
+        _keep(names, codec)
     return codec
 
 
-def _keep(codec: Codec) -> None:
-    _recent[codec.fingerprint] = codec
-    _recent.move_to_end(codec.fingerprint)
+def _keep(names: _Names, codec: Codec) -> None:
+    _recent[names] = codec
+    _recent.move_to_end(names)
     while len(_recent) > KEPT:
         _recent.popitem(last=False)
 
@@ -57,8 +82,8 @@ def load(name_or_path: str | Path) -> Codec:
 
     The file is one that ``Codec.save`` wrote, or a ``.mcquic`` checkpoint of McQuic 0.1.40, whose codec is built anew.
 
-    A codec that was loaded once is also found by ``fastlic.decompress`` when a stream asks for its fingerprint. It
-    replaces no other codec there.
+    A codec that was loaded once is also found by ``fastlic.decompress`` when a stream asks for its fingerprint, or for
+    one that it reads and no other codec has. It replaces no other codec there.
 
     Raises:
         CodecFileError: a file that is no codec, or a damaged one, shipped weights included.
@@ -77,7 +102,7 @@ def load(name_or_path: str | Path) -> Codec:
 @held_off
 @checked
 def for_stream(data: bytes | bytearray | memoryview) -> Codec:
-    """The codec that a stream needs, by its fingerprint.
+    """The codec that a stream needs, by its fingerprint: one that has it before any that only reads it.
 
     Raises:
         CorruptStreamError: the header is damaged.
@@ -85,37 +110,45 @@ def for_stream(data: bytes | bytearray | memoryview) -> Codec:
             message names family and fingerprint.
     """
     header = container.peek(data)
-    key = "fingerprint" if header.version > 1 else "entropy_fingerprint"
     wanted = header.fingerprint.hex()
-    for name, card in cards().items():
-        if card[key] == wanted:
-            return load(name)
+    if name := shipped_with(wanted, header.version):
+        return load(name)
     with _lock:
-        if header.version > 1:
-            found = [header.fingerprint] if header.fingerprint in _files else []
-        else:
-            found = [fingerprint for fingerprint, (entropy, _) in _files.items() if entropy == header.fingerprint]
+        found = _candidates(header, _Names.has)
+        if not found and header.version > 1:
+            if name := shipped_reading(wanted):
+                return load(name)
+            found = _candidates(header, _Names.read)
         if len(found) == 1:
-            return _loaded(found[0])
-        files = ", ".join(str(_files[fingerprint][1]) for fingerprint in found)
+            return _loaded(found[0], header)
+        files = ", ".join(str(_files[names]) for names in found)
     family = container.model_name(header.model_id)
     needs = f"the stream needs {family!r} weights with fingerprint {wanted}"
     choose = "fastlic.load(path).decompress(data)"
     if found:
-        raise ModelMismatchError(f"{needs}, which stands for several loaded codecs: {files}. Choose: {choose}")
+        which = "several loaded codecs read" if header.version > 1 else "stands for several loaded codecs"
+        raise ModelMismatchError(f"{needs}, which {which}: {files}. Choose: {choose}")
+    key = "fingerprint" if header.version > 1 else "entropy_fingerprint"
     known = ", ".join(f"{name} {card[key]}" for name, card in cards().items())
     raise ModelMismatchError(f"{needs}; shipped are: {known or 'none'}. Load the codec file it was made with: {choose}")
 
 
-def _loaded(fingerprint: bytes) -> Codec:
-    codec = _recent.get(fingerprint)
+def _candidates(header: container.Header, fits: Callable[[_Names, container.Header], bool]) -> list[_Names]:
+    """Loaded codecs that a stream may mean, one of each fingerprint."""
+    return list({names.fingerprint: names for names in _files if fits(names, header)}.values())
+
+
+def _loaded(names: _Names, header: container.Header) -> Codec:
+    """A loaded codec that fits the stream, if its file still holds it."""
+    codec = _recent.get(names)
     if codec is None:
-        path = _files[fingerprint][1]
+        path = _files[names]
         codec = _load_file(path)
-        if codec.fingerprint != fingerprint:
+        held, names = names.fingerprint, _Names.of(codec)
+        if names.fingerprint != held or not (names.has(header) or names.read(header)):
+            other = f"{names.fingerprint.hex()}, which does not read streams of {header.fingerprint.hex()}"
             raise ModelMismatchError(
-                f"the stream needs weights with fingerprint {fingerprint.hex()}, which {path} held; it now holds "
-                f"{codec.fingerprint.hex()}"
+                f"the stream needs weights with fingerprint {held.hex()}, which {path} held; it now holds {other}"
             )
-    _keep(codec)
+    _keep(names, codec)
     return codec

@@ -31,7 +31,7 @@ _NARROWER = (0.06, 0.08, 0.095)
 # Weight of a level's own Gaussian, in symbols; a level with far more data than this follows the data.
 _PRIOR = 100.0
 _ROUNDS = 100
-_FOLDS = 4  # groups of images, each of which checks what was fitted to the others
+_FOLDS = 4  # parts of the images, each of which checks what was fitted to the others
 _FLOOR = 2.0**-40
 
 

@@ -82,9 +82,9 @@ class IntegerEntropyModel(LatentModel):
         other = replace(self, **changes)
         own, old = other.to_arrays(), self.to_arrays()
         changed = {name for name, array in own.items() if not _same(old.get(name), array)}
-        groups = {name.rpartition(".")[0] for name in changed}
-        groups = {group for group in groups if group.endswith((".requantise", ".input", ".tables"))}  # read as a whole
-        different = {n: array for n, array in own.items() if n in changed or n.rpartition(".")[0] in groups}
+        owners = {name.rpartition(".")[0] for name in changed}
+        owners = {owner for owner in owners if owner.endswith((".requantise", ".input", ".tables"))}  # read as a whole
+        different = {n: array for n, array in own.items() if n in changed or n.rpartition(".")[0] in owners}
         # Filled as cached_property would: the weights are neither validated nor packed again.
         vars(other)["engine"] = self.engine.vary(different, other.z_tables, other.y_tables)
         return other

@@ -38,31 +38,31 @@ class Average:
 
 def averages(records: Sequence[Record]) -> list[Average]:
     """One row per codec and quality, in the order in which they first appear."""
-    groups: dict[tuple[str, float | None], list[Record]] = {}
+    alike: dict[tuple[str, float | None], list[Record]] = {}
     for record in records:
-        groups.setdefault((record.codec, record.quality), []).append(record)
-    return [_average(codec, quality, group) for (codec, quality), group in groups.items()]
+        alike.setdefault((record.codec, record.quality), []).append(record)
+    return [_average(codec, quality, own) for (codec, quality), own in alike.items()]
 
 
-def _average(codec: str, quality: float | None, group: list[Record]) -> Average:
+def _average(codec: str, quality: float | None, records: list[Record]) -> Average:
     def mean(of: Callable[[Record], float | None]) -> float | None:
-        values = [value for record in group if (value := of(record)) is not None]
+        values = [value for record in records if (value := of(record)) is not None]
         return fmean(values) if values else None
 
-    estimates = [r for r in group if r.estimated_bits is not None and r.framing_bytes is not None]
+    estimates = [r for r in records if r.estimated_bits is not None and r.framing_bytes is not None]
     estimated = sum(r.estimated_bits or 0.0 for r in estimates)
     coded = sum(8 * (r.size - (r.framing_bytes or 0)) for r in estimates)
-    checks = [r.same_latents for r in group if r.same_latents is not None]
+    checks = [r.same_latents for r in records if r.same_latents is not None]
     return Average(
         codec=codec,
         quality=quality,
-        images=len(group),
-        bpp=fmean(r.bpp for r in group),
-        psnr=fmean(r.psnr for r in group),
+        images=len(records),
+        bpp=fmean(r.bpp for r in records),
+        psnr=fmean(r.psnr for r in records),
         ms_ssim=mean(lambda r: r.ms_ssim),
         ms_ssim_db=mean(lambda r: r.ms_ssim_db),
-        compress_seconds=fmean(r.compress_seconds for r in group),
-        decompress_seconds=fmean(r.decompress_seconds for r in group),
+        compress_seconds=fmean(r.compress_seconds for r in records),
+        decompress_seconds=fmean(r.decompress_seconds for r in records),
         framing_bytes=mean(lambda r: r.framing_bytes),
         over_estimate=100 * (coded / estimated - 1) if estimated else None,
         same_latents=all(checks) if checks else None,

@@ -28,7 +28,7 @@ def packed(codec: Codec) -> Packed:
     weights = taken = 0
     if found is not None:
         weights = sum(array.size for array in packing.unpack(found).values())
-        taken = found.data.nbytes + found.classes.nbytes + found.tables.nbytes
+        taken = found.nbytes
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{kind}.safetensors" for kind in ("plain", "packed")]
         for path, packs in zip(files, (False, True), strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -173,7 +173,10 @@ def convert(
         steps.append(converter.step(len(graph.operations), np.array([PIXEL_UNIT]), PIXEL_BITS, 0.0))
     else:
         steps.append(converter.step(len(graph.operations), np.array([LATENT_UNIT]), LATENT_BITS))
-    return Network(tuple(steps), tuple(graph.reads), entry)
+    network = Network(tuple(steps), tuple(graph.reads), entry)
+    shapes = zip(converter.units, network.shapes, strict=True)
+    units = tuple(np.broadcast_to(unit, shape.channels).astype(np.float32) for unit, shape in shapes)
+    return replace(network, units=units)
 
 
 def norm_step(norm: Norm, inputs: np.ndarray, outputs: np.ndarray, input_bits: int, bits: int) -> NormStep:

@@ -110,11 +110,17 @@ class Requantiser:
 
 
 def fixed_point(y: Tensor, dtype: torch.dtype = torch.int64) -> Tensor:
-    """A float latent as units of 2^-6, int64 or int32, clipped to what streams can hold.
+    """A float latent as units of 2^-6, int64 or int32, clipped to what streams can hold; integers are in those already.
 
     Raises:
         ValueError: values that are not finite.
     """
+    if not y.is_floating_point():
+        return (
+            y.to(dtype).clamp_(-LATENT_LIMIT, LATENT_LIMIT)
+            if y.dtype != dtype
+            else y.clamp(-LATENT_LIMIT, LATENT_LIMIT)
+        )
     if not bool(torch.isfinite(y).all()):
         raise ValueError("the analysis transform produced values that are not finite: are the weights damaged?")
     # A multiplication by a power of two and rounding are exact in either precision; the limit is no float32.

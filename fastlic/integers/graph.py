@@ -31,11 +31,13 @@ class Norm:
 
     Attributes:
         beta, gamma: [C] and [C, C], as they act.
+        module: that has their parameters.
     """
 
     beta: Tensor
     gamma: Tensor
     inverse: bool
+    module: Any = field(default=None, compare=False, repr=False)
 
     def __call__(self, x: Tensor) -> Tensor:
         norm = F.conv2d(x * x, self.gamma[:, :, None, None], self.beta)
@@ -211,7 +213,7 @@ def _shuffle(graph: Graph, module: nn.PixelShuffle, x: int, name: str) -> int:
 
 def _norm(graph: Graph, module: Any, x: int, name: str) -> int:
     beta, gamma = module.beta_reparam(module.beta).detach(), module.gamma_reparam(module.gamma).detach()
-    return graph.add(Norm(beta, gamma, module.inverse), x)
+    return graph.add(Norm(beta, gamma, module.inverse, module), x)
 
 
 def _refined_norm(graph: Graph, module: mlic.RefinedGDN, x: int, name: str) -> int:

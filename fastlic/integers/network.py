@@ -10,8 +10,8 @@ bit. A network is checked when it is made: no sum can leave int32 for any input 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +31,8 @@ ACTIVATIONS = 16  # bits of what stands between steps, at most; the last step's 
 _SQUARE = 32767  # the largest square of GDN's inputs
 _FACTOR_BITS = 24  # factors are exact in float32
 _MAX_SHIFT = 62
+_MAX_KERNEL = 9
+_MAX_CHANNELS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,11 @@ class LayerStep:
         weight = layer.weight.swapaxes(0, 1) if kind.transposed else layer.weight
         out, inputs, kernel = weight.shape[:3]
         _require(weight.ndim == 4 and kernel == weight.shape[3] and kernel % 2 == 1, "kernels are odd and square")
+        _require(kernel <= _MAX_KERNEL, f"kernels are up to {_MAX_KERNEL}x{_MAX_KERNEL}")
         _require(weight.dtype in (np.int8, np.int16), "weights are int8 or int16")
         _require(kind is not TURNED, "transposed layers have stride 2")
         _require(not (layer.reflect and kind.transposed), "transposed layers pad with zeros")
+        _require(1 <= inputs <= _MAX_CHANNELS, f"layers read up to {_MAX_CHANNELS} channels")
         _require(inputs == x.channels, f"a layer of {inputs} inputs reads {x.channels} channels")
         _require(x.bits <= layer.input_bits <= ACTIVATIONS, f"a layer of {layer.input_bits} bits reads {x.bits}")
         _require(out % kind.cells == 0, "a shuffled layer has four outputs per channel")
@@ -84,6 +88,8 @@ class LayerStep:
         _require_requantiser(layer.requantiser, out)
         if layer.exponents is not None:
             _require_exponents(layer.exponents, out, layer.requantiser.bits)
+            cells = layer.exponents.reshape(-1, kind.cells)
+            _require(bool((cells == cells[:, :1]).all()), "the four outputs of a shuffled channel have one exponent")
         grows = [1] * (kind.transposed or kind.shuffle > 1) + [-1] * (kind is HALVED)
         return Shape(out // kind.cells, layer.requantiser.bits, (*x.sizes, *grows))
 
@@ -129,7 +135,9 @@ class NormStep:
 
     def __call__(self, curves: Curves, x: Tensor) -> Tensor:
         factor = np.ldexp(self.multiplier.astype(np.float32), -self.shift.astype(np.int32)).astype(np.float32)
-        root = self.norms(x).float().sqrt()
+        # By float64: torch's float32 root is a library's, and may be off by one in the last place. Rounded twice, a
+        # root is still the nearest float32 (Figueroa 1995).
+        root = self.norms(x).float().double().sqrt().float()
         out = x.float() * root if self.inverse else x.float() / root
         out = out * torch.from_numpy(factor).to(x.device)[:, None, None]
         limit = largest(self.bits)
@@ -279,6 +287,8 @@ class Network:
         reads: of each step the numbers of the values it reads.
         entry: from latents, int32 in units of 2^-6, to value 0; None: pixels enter as they are.
         shapes: of each value; made here.
+        units: float32 [C] of each value, the real value of one unit; empty where nobody needs floats again. No output
+            depends on them.
 
     Raises:
         ValueError: steps that do not fit each other, or of which a sum could leave int32; says which.
@@ -287,6 +297,7 @@ class Network:
     steps: tuple[Step, ...]
     reads: tuple[tuple[int, ...], ...]
     entry: Requantiser | None = None
+    units: tuple[np.ndarray, ...] = ()
     shapes: tuple[Shape, ...] = field(init=False, repr=False)
     curves: Curves = field(default_factory=lambda: Curves({curve: curve.tail() for curve in Curve}), repr=False)
 
@@ -302,6 +313,12 @@ class Network:
             except ValueError as error:
                 raise ValueError(f"step {i}: {error}") from error
         object.__setattr__(self, "shapes", tuple(shapes))
+        if self.units:
+            _require(
+                [u.shape for u in self.units] == [(shape.channels,) for shape in shapes], "units are one per channel"
+            )
+            fit = all(u.dtype == np.float32 and np.isfinite(u).all() and (u > 0).all() for u in self.units)
+            _require(fit, "units are float32, positive and finite")
 
     def _first(self) -> Shape:
         if self.entry is not None:
@@ -341,6 +358,8 @@ class Network:
         arrays = {} if self.entry is None else self.entry.to_arrays(f"{prefix}.entry")
         for i, (step, reads) in enumerate(zip(self.steps, self.reads, strict=True)):
             arrays |= {**step.to_arrays(f"{prefix}.{i}"), f"{prefix}.{i}.from": np.array(reads, np.int32)}
+        if self.units:
+            arrays[f"{prefix}.units"] = np.concatenate(self.units).view(np.int32)
         return arrays | {f"{prefix}.{c.name.lower()}": self.curves.tails[c] for c in Curve if c in self._used()}
 
     def _used(self) -> set[Curve]:
@@ -362,25 +381,21 @@ class Network:
             KeyError: an array is missing.
             ValueError: arrays that make no network, see :class:`Network`.
         """
-        try:
-            return cls._read(arrays, prefix)
-        except (IndexError, TypeError) as error:  # arrays of other dimensions than theirs
-            raise ValueError(f"{prefix} has a damaged array: {error}") from error
-
-    @classmethod
-    def _read(cls, arrays: Arrays, prefix: str) -> Network:
         steps: list[Step] = []
         reads: list[tuple[int, ...]] = []
         while (own := f"{prefix}.{len(steps)}") + ".step" in arrays:
+            for name, dtype in (("step", np.uint8), ("from", np.int32)):
+                array = arrays[f"{own}.{name}"]
+                _require(array.dtype == dtype and array.ndim == 1 and array.size > 0, f"{own}.{name} is {dtype} [n]")
             op, *numbers = (int(v) for v in arrays[f"{own}.step"])
             if op >= len(_STEPS) or len(numbers) != _STEPS[op][1]:
                 raise ValueError(f"{own}.step names no step: {[op, *numbers]}")
             try:
                 steps.append(_STEPS[op][0].from_arrays(arrays, own, *numbers))
-            except ValueError as error:
+            except (ValueError, IndexError, TypeError) as error:
                 raise ValueError(f"{own} is damaged: {error}") from error
             reads.append(tuple(int(v) for v in arrays[f"{own}.from"]))
-        entry = Requantiser.from_arrays(arrays, f"{prefix}.entry") if f"{prefix}.entry.bits" in arrays else None
+        has_entry = any(f"{prefix}.entry.{name}" in arrays for name in ("multiplier", "negative", "shift", "bits"))
         tails = {curve: arrays.get(f"{prefix}.{curve.name.lower()}", curve.tail()) for curve in Curve}
         for curve, tail in tails.items():
             falls = (
@@ -388,8 +403,14 @@ class Network:
             )
             _require(falls, f"{prefix}.{curve.name.lower()} is int32 [65], falling from at most 2^14")
         try:
-            network = cls(tuple(steps), tuple(reads), entry, Curves(tails))
-        except ValueError as error:
+            entry = Requantiser.from_arrays(arrays, f"{prefix}.entry") if has_entry else None
+            network = cls(tuple(steps), tuple(reads), entry, curves=Curves(tails))
+            if f"{prefix}.units" in arrays:
+                ends = np.cumsum([shape.channels for shape in network.shapes])
+                flat = np.ascontiguousarray(arrays[f"{prefix}.units"])
+                _require(_is(flat, np.int32, ends[-1]), "units are one per channel of each value")
+                network = replace(network, units=tuple(np.split(flat.view(np.float32), ends[:-1])))
+        except (ValueError, IndexError, TypeError) as error:
             raise ValueError(f"{prefix}: {error}") from error
         if missing := [c.name.lower() for c in network._used() if f"{prefix}.{c.name.lower()}" not in arrays]:
             raise KeyError(f"{prefix}.{missing[0]}")
@@ -424,3 +445,8 @@ def _require_requantiser(of: Requantiser, channels: int) -> None:
 
 def _numbers(prefix: str, *numbers: Any) -> dict[str, np.ndarray]:
     return {f"{prefix}.step": np.array([int(n) for n in numbers], np.uint8)}
+
+
+def chain(steps: Sequence[Step], entry: Requantiser | None = None) -> Network:
+    """The network of steps each of which reads the one before."""
+    return Network(tuple(steps), tuple((i,) for i in range(len(steps))), entry)

@@ -12,18 +12,22 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from fastlic.forks import cached_property
 from fastlic.integers.conversion import LATENT_UNIT, Precision, calibrated, convert
 from fastlic.integers.fixed import Requantiser
+from fastlic.integers.floats import restore
 from fastlic.integers.graph import Graph
 from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, LayerStep, Network
+from fastlic.ops.transforms import TransformEngine
 
 # Maps from which rounding learns: more of them change little.
 _LEARNED = 27
 # Qualities are counted in 16ths.
 STEPS = 16
+# Engines that are kept, of networks and qualities; they share their weights.
+_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -114,37 +118,96 @@ class IntegerTransforms:
         """The whole ones; empty for one fixed rate."""
         return range(0) if self.forward is None else range(1, len(self.forward.factors) + 1)
 
-    def analyse(self, pixels: Tensor, quality: float | None = None) -> Tensor:
-        """Pixels uint8 [3, 16h, 16w] -> latents int64 [M, h, w] in units of 2^-6, gained.
+    def analyse(
+        self, pixels: Tensor, quality: float | None = None, *, threads: int = 1, reference: bool = False
+    ) -> Tensor:
+        """Pixels uint8 [3, 16h, 16w] -> latents int32 [M, h, w] in units of 2^-6, gained.
+
+        Args:
+            threads: that the engine may use; the integers do not depend on it.
+            reference: whether to run the plain reference in place of the engine.
 
         Raises:
             ValueError: no such pixels or quality.
         """
         if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[1] % 16 or pixels.shape[2] % 16:
             raise ValueError(f"expected uint8 [3, 16h, 16w], got {pixels.dtype} {list(pixels.shape)}")
-        network, gains = self.g_a, self._gains(self.forward, quality)
+        gains = self._gains(self.forward, quality)
+        exit_ = self.g_a.exit
+        assert exit_ is not None
         if gains is not None and quality is not None:
-            last = network.steps[-1]
-            assert isinstance(last, LayerStep)
-            layer = replace(last.layer, requantiser=gains.into(last.layer.requantiser, quality))
-            network = replace(network, steps=(*network.steps[:-1], LayerStep(layer)))
-        return network(pixels.long())
+            exit_ = gains.into(exit_, quality)
+        if not reference:
+            return self._run("g_a", quality, exit_.to_arrays("g_a.exit"), pixels.cpu().numpy(), None, threads)
+        last = self.g_a.steps[-1]
+        assert isinstance(last, LayerStep)
+        step = LayerStep(replace(last.layer, requantiser=exit_))
+        return replace(self.g_a, steps=(*self.g_a.steps[:-1], step))(pixels.long()).int()
 
-    def hyper(self, latents: Tensor) -> Tensor:
-        """Latents int64 [M, h, w] in units of 2^-6 -> hyper latents [C, h', w'] in the same, not rounded yet.
+    def hyper(self, latents: Tensor, *, threads: int = 1, reference: bool = False) -> Tensor:
+        """Latents [M, h, w] in units of 2^-6 -> hyper latents int32 [C, h', w'] in the same, not rounded yet.
 
-        Rows and columns are repeated up to multiples of 4.
+        Rows and columns are repeated up to multiples of 4. Other arguments as for ``analyse``.
         """
         rows, columns = (-n % 4 for n in latents.shape[1:])
-        whole = F.pad(latents.double(), (0, columns, 0, rows), mode="replicate").long()
-        return self.h_a(whole.abs() if self.of_magnitude else whole)
+        whole = np.pad(latents.int().numpy(), ((0, 0), (0, rows), (0, columns)), mode="edge")
+        if self.of_magnitude:
+            whole = np.abs(whole)
+        if reference:
+            return self.h_a(torch.from_numpy(whole).long()).int()
+        return self._run("h_a", None, {}, whole, None, threads)
 
-    def synthesise(self, latents: Tensor, quality: float | None = None) -> Tensor:
-        """Latents int64 [M, h, w] in units of 2^-6, gained -> pixels uint8 [3, 16h, 16w]."""
-        network, gains = self.g_s, self._gains(self.inverse, quality)
-        if gains is not None and quality is not None and network.entry is not None:
-            network = replace(network, entry=gains.into(network.entry, quality))
-        return network(latents).to(torch.uint8)
+    def synthesise(
+        self,
+        latents: Tensor,
+        quality: float | None = None,
+        size: tuple[int, int] | None = None,
+        *,
+        threads: int = 1,
+        reference: bool = False,
+    ) -> Tensor:
+        """Latents [M, h, w] in units of 2^-6, gained -> pixels uint8 [3, 16h, 16w].
+
+        Args:
+            size: height and width of the pixels that are wanted, from the left and top; None: all.
+            threads, reference: as for ``analyse``.
+        """
+        gains, entry = self._gains(self.inverse, quality), self.g_s.entry
+        assert entry is not None
+        if gains is not None and quality is not None:
+            entry = gains.into(entry, quality)
+        if not reference:
+            values = latents.int().contiguous().numpy()
+            return self._run("g_s", quality, entry.to_arrays("g_s.entry"), values, size, threads)
+        height, width = size or (16 * latents.shape[1], 16 * latents.shape[2])
+        return replace(self.g_s, entry=entry)(latents.long())[:, :height, :width].to(torch.uint8)
+
+    @cached_property
+    def _engines(self) -> dict[tuple[str, float | None], TransformEngine]:
+        """By network and quality; those of no quality are made at once, and check every array."""
+        networks = {"g_a": self.g_a, "h_a": self.h_a, "g_s": self.g_s}
+        return {(name, None): TransformEngine(name, own.to_arrays(name)) for name, own in networks.items()}
+
+    def check(self) -> None:
+        """Make the engines. Raises ValueError for what they do not run."""
+        _ = self._engines
+
+    def _run(
+        self,
+        name: str,
+        quality: float | None,
+        changes: Mapping[str, np.ndarray],
+        x: np.ndarray,
+        size: tuple[int, int] | None,
+        threads: int,
+    ) -> Tensor:
+        key = (name, quality)
+        engine = self._engines.get(key)
+        if engine is None:
+            engine = self._engines[name, None].vary(changes)
+            if len(self._engines) < _KEPT:
+                self._engines[key] = engine
+        return torch.from_numpy(engine.run(x, size, threads))
 
     def _gains(self, gains: Gains | None, quality: float | None) -> Gains | None:
         if (gains is None) != (quality is None):
@@ -159,6 +222,29 @@ class IntegerTransforms:
             arrays["gain.forward"] = self.forward.factors.view(np.int32)
             arrays["gain.inverse"] = self.inverse.factors.view(np.int32)
         return arrays
+
+    def deciding(self) -> dict[str, np.ndarray]:
+        """What pixels depend on: the arrays of g_s but for its units, and the gains on the way to it."""
+        arrays = self.to_arrays()
+        chosen = {name: array for name, array in arrays.items() if name.startswith("g_s.") and name != "g_s.units"}
+        return chosen | {name: array for name, array in arrays.items() if name == "gain.inverse"}
+
+    def restore(self, model: Any) -> None:
+        """Set the float g_a, h_a, g_s and gains of a model, in place, to what these integers stand for.
+
+        Raises:
+            ValueError: networks without units, or of another model.
+        """
+        for name, network in (("g_a", self.g_a), ("h_a", self.h_a), ("g_s", self.g_s)):
+            restore(getattr(model, name), name, network)
+        if (self.forward is None) != (model.gain is None):
+            raise ValueError("either the integers or the model have gains")
+        if self.forward is not None and self.inverse is not None:
+            with torch.no_grad():
+                for table, gains in ((model.gain.log_gain, self.forward), (model.gain.log_inverse, self.inverse)):
+                    if tuple(table.shape) != gains.factors.shape:
+                        raise ValueError(f"gains are {list(table.shape)}, their integers {list(gains.factors.shape)}")
+                    table.copy_(torch.from_numpy(np.log(gains.factors.astype(np.float64))))
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> IntegerTransforms:
@@ -180,13 +266,18 @@ class IntegerTransforms:
 
 
 def convert_transforms(
-    parts: Any, images: Sequence[Tensor], precision: Precision | None = None, hyper: Precision | None = None
+    parts: Any,
+    images: Sequence[Tensor],
+    precision: Precision | None = None,
+    hyper: Precision | None = None,
+    qualities: Sequence[int] | None = None,
 ) -> IntegerTransforms:
     """The integers of trained transforms.
 
     Args:
         parts: with the float ``g_a``, ``g_s``, ``h_a`` and ``gain`` (or None), and ``hyper_of_magnitude``.
         images: for calibration, [3, H, W] in [0, 1], sides multiples of 64; every quality sees all of them.
+        qualities: those that calibrate; None: all whole ones.
         precision: None: the default one.
         hyper: of h_a, if it differs.
 
@@ -197,7 +288,11 @@ def convert_transforms(
     gain, g_a, h_a, g_s = parts.gain, *(Graph.of(getattr(parts, n), n) for n in ("g_a", "h_a", "g_s"))
     with torch.no_grad():
         pixels = [image[None].float() for image in images]
-        levels = [torch.tensor([float(q)]) for q in range(1, gain.qualities + 1)] if gain is not None else [None]
+        levels = (
+            [torch.tensor([float(q)]) for q in qualities or range(1, gain.qualities + 1)]
+            if gain is not None
+            else [None]
+        )
         latents, gained, decoded = [g_a.run(x) for x in pixels], [], []
         for y in latents:
             for level in levels:

@@ -31,6 +31,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "rans": ("RansDecoder", "rans_decode", "rans_decode_many", "rans_encode", "rans_encode_many"),
     "tables": ("CdfTables", "gaussian_pmf", "gaussian_tables", "nearest_scale_thresholds", "normalise_pmf",
                "pmf_tables"),
+    "transforms": ("TransformEngine",),
 }  # fmt: skip
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -1,8 +1,15 @@
-"""What operations ask of their arguments before they touch them, and the words in which they refuse."""
+"""What operations ask of their arguments before they touch them, what they make of them, and the words in which they
+refuse.
+
+Not ``fastlic.arguments``, which serves what is built on operations: it holds values against annotations and hands them
+on as they came, and it loads neither numpy nor torch, since readers of headers use it. Operations take whatever numpy
+calls an array, ask for kinds and ranges that no annotation tells, and give the core arrays, ints and floats of its own.
+"""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -51,6 +58,16 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
             f"{name} must be at least {least}" + (f" and at most {most}" if most else "") + f", got {number}"
         )
     return number
+
+
+def threads(value: Any) -> int:
+    """A number of threads."""
+    return integer("threads", value, 1)
+
+
+def named_arrays(name: str, value: Any) -> dict[str, NDArray[Any]]:
+    """A model's arrays, contiguous; the core checks the rest."""
+    return {key: array(str(key), own, "fiub") for key, own in instance(name, value, Mapping).items()}
 
 
 def number(name: str, value: Any) -> float:

@@ -283,8 +283,8 @@ class DeviceEngine:
 
 
 def _by_shape(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
-    """Indexes of equal shapes, grouped."""
-    groups: dict[tuple[int, ...], list[int]] = {}
+    """Indexes of equal shapes, side by side."""
+    alike: dict[tuple[int, ...], list[int]] = {}
     for i, shape in enumerate(shapes):
-        groups.setdefault(shape, []).append(i)
-    return list(groups.values())
+        alike.setdefault(shape, []).append(i)
+    return list(alike.values())

@@ -64,7 +64,7 @@ class LatentEngine:
         z_tables: CdfTables | None = None,
         y_tables: CdfTables | None = None,
     ) -> None:
-        self._kind, self._arrays = arguments.instance("kind", kind, str), _named_arrays("arrays", arrays)
+        self._kind, self._arrays = arguments.instance("kind", kind, str), arguments.named_arrays("arrays", arrays)
         self._native = _native.LatentEngine(
             kind, self._arrays, _tables("z", z_tables, arrays).native, _tables("y", y_tables, arrays).native
         )
@@ -80,7 +80,7 @@ class LatentEngine:
         Raises:
             ValueError: another name, another shape, or a bias that lets an accumulator leave int32.
         """
-        own = _named_arrays("changes", changes)
+        own = arguments.named_arrays("changes", changes)
         tables = (_tables(name, table, own).native for name, table in (("z", z_tables), ("y", y_tables)))
         new = object.__new__(type(self))
         new._kind, new._arrays = self._kind, {**self._arrays, **own}
@@ -102,7 +102,7 @@ class LatentEngine:
         """
         checked = [self._checked(target) for target in arguments.sequence("targets", targets)]
         z, y, zones = (list(column) for column in zip(*checked, strict=True)) if checked else ([], [], [])
-        coded = self._native.encode_many(z, y, zones, _threads(threads))
+        coded = self._native.encode_many(z, y, zones, arguments.threads(threads))
         return [(sections, *_channels_first(*maps)) for sections, *maps in coded]  # type: ignore[arg-type]
 
     def decode_many(self, streams: Sequence[Stream], threads: int = 1, groups: int | None = None) -> list[Maps]:
@@ -122,7 +122,10 @@ class LatentEngine:
             height, width = (arguments.integer(n, v, 1) for n, v in zip(("height", "width"), stream[1:], strict=True))
             sizes.append((height, width))
         count = arguments.integer("groups", self._native.groups if groups is None else groups, 0, 1 << 16)
-        return [_channels_first(*maps) for maps in self._native.decode_many(sections, sizes, count, _threads(threads))]
+        return [
+            _channels_first(*maps)
+            for maps in self._native.decode_many(sections, sizes, count, arguments.threads(threads))
+        ]
 
     def analyse_many(self, y: Sequence[Any], threads: int = 1) -> list[Ints]:
         """z [N, ceil(h/4), ceil(w/4)] of each y [M, h, w], both integers in units of 2^-6.
@@ -131,11 +134,11 @@ class LatentEngine:
             ValueError: the model has no hyper analysis.
         """
         maps = [_channels_last("y", x) for x in arguments.sequence("y", y)]
-        return [z.transpose(2, 0, 1) for z in self._native.analyse_many(maps, _threads(threads))]
+        return [z.transpose(2, 0, 1) for z in self._native.analyse_many(maps, arguments.threads(threads))]
 
     def symbols(self, target: Target, threads: int = 1) -> tuple[NDArray[np.uint8], Ints]:
         """(scale indexes, symbols) of y in coding order, [h * w * M] each: what ``encode_many`` codes of it."""
-        return self._native.symbols(*self._checked(target), _threads(threads))
+        return self._native.symbols(*self._checked(target), arguments.threads(threads))
 
     def local_context(self, index: int, latent: Any, threads: int = 1) -> NDArray[np.int16]:
         """Local context of slice ``index`` from anchors [C, h, w] in units of 2^-6: activations [outputs, h, w].
@@ -144,7 +147,9 @@ class LatentEngine:
         comparison.
         """
         at = arguments.integer("index", index, 0, 1 << 16)
-        return self._native.local_context(at, _channels_last("latent", latent), _threads(threads)).transpose(2, 0, 1)
+        return self._native.local_context(at, _channels_last("latent", latent), arguments.threads(threads)).transpose(
+            2, 0, 1
+        )
 
     def inter_context(self, index: int, decoded: Any, threads: int = 1) -> NDArray[np.int16]:
         """Attention over the slices before ``index``, activations [C * index, h, w]: activations [outputs, h, w].
@@ -152,7 +157,9 @@ class LatentEngine:
         Channels are padded to whole panels of 32. For timing and comparison.
         """
         at = arguments.integer("index", index, 0, 1 << 16)
-        return self._native.inter_context(at, _channels_last("decoded", decoded), _threads(threads)).transpose(2, 0, 1)
+        return self._native.inter_context(at, _channels_last("decoded", decoded), arguments.threads(threads)).transpose(
+            2, 0, 1
+        )
 
     def _checked(self, target: Target) -> tuple[Ints, Ints, Ints | None]:
         if not isinstance(target, tuple) or len(target) != 3:
@@ -173,15 +180,6 @@ def _tables(name: str, tables: CdfTables | None, arrays: Mapping[str, NDArray[An
         return arguments.instance(f"{name}_tables", tables, CdfTables)  # type: ignore[no-any-return]
     prefix = f"{name}.tables."
     return CdfTables.from_arrays({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
-
-
-def _threads(threads: int) -> int:
-    return arguments.integer("threads", threads, 1)
-
-
-def _named_arrays(name: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """A model's arrays, contiguous; the core checks the rest."""
-    return {key: arguments.array(str(key), a, "fiub") for key, a in arguments.instance(name, arrays, Mapping).items()}
 
 
 def _channels_last(name: str, x: Any) -> Ints:

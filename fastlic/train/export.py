@@ -167,6 +167,7 @@ def write_card(path: Path, codec: Codec, checkpoint: Path, notes: dict[str, Any]
         "family": codec.family,
         "fingerprint": codec.fingerprint.hex(),
         "entropy_fingerprint": codec.entropy_fingerprint.hex(),
+        "reads": [fingerprint.hex() for fingerprint in codec.reads],
         "sha256": hashlib.sha256(path.with_suffix(".safetensors").read_bytes()).hexdigest(),
         "architecture": codec.config,
         "training": {**stored["config"], "steps_done": stored["step"], **refined, **notes},

@@ -28,7 +28,7 @@ from torch import Tensor
 
 import fastlic.config
 from fastlic import Codec, _native
-from fastlic.codec import mcq
+from fastlic.codec import mcq, storage
 from fastlic.errors import FastlicError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -231,6 +231,8 @@ def _flic_seeds(name: str) -> Callable[[], list[bytes]]:
 
 # ---- codec files, conversions, checkpoints
 
+_SPREADS = (("int8", 6), ("int16", 300))
+
 
 @functools.lru_cache(maxsize=1)
 def _scratch() -> Path:
@@ -270,6 +272,32 @@ def _codec_seeds(*names: str) -> Callable[[], list[bytes]]:
         return made
 
     return seeds
+
+
+def _stored_seeds() -> list[bytes]:
+    """Files with transforms and predecessors, of more than any family reads."""
+    rng = np.random.default_rng(5)
+    weights = {kind: np.rint(rng.laplace(size=(40, 32)) * spread).astype(kind) for kind, spread in _SPREADS}
+    transforms = weights | {"bias": np.arange(5, dtype=np.int32), "step": np.zeros(3, np.uint8)}
+    path, made = _scratch() / "seed.safetensors", []
+    for packed in (False, True):
+        stored = storage.StoredCodec("n", "jahp", {"N": 3}, {}, weights, transforms, (bytes(8), b"12345678"))
+        storage.write(path, stored, half=True, packed=packed)
+        made.append(path.read_bytes())
+    return made
+
+
+def _stored_run(data: bytes) -> None:
+    path = _file(data, ".safetensors")
+    stored = storage.read(path)
+    storage.write(path, stored, half=True, packed=True)
+    again = storage.read(path)
+    for one, other in ((stored.integers, again.integers), (stored.transforms, again.transforms)):
+        same = one.keys() == other.keys() and all(
+            value.dtype == other[name].dtype and np.array_equal(value, other[name]) for name, value in one.items()
+        )
+        if not same or stored.reads != again.reads:
+            raise Finding("what was read is not what was written of it")
 
 
 def _checkpoint_seeds() -> list[bytes]:
@@ -511,6 +539,7 @@ TARGETS: dict[str, Target] = {
     "codec-mean-scale": Target(_codec_seeds("narrow-mean-scale", "narrow-scale"), mutate.of_safetensors, _codec_run),
     "codec-mlic": Target(_codec_seeds(*NARROW_MLIC), mutate.of_safetensors, _codec_run),
     "codec-mcquic": Target(_codec_seeds("mcquic", "mcquic-context"), mutate.of_safetensors, _codec_run),
+    "stored": Target(_stored_seeds, mutate.of_safetensors, _stored_run),
     "mcq": Target(_mcq_seeds, mutate.of_msgpack, _mcq_run),
     "mcquic": Target(_checkpoint_seeds, mutate.of_zip, _checkpoint_run),
     "conversion": Target(_conversion_seeds, _conversion_mutate, _conversion_run),

@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import rows
+import values
 
 from fastlic import _native
 
@@ -31,10 +31,10 @@ def jobs() -> list[tuple[str, np.ndarray, Any, Callable[[], Any]]]:
     symbols, out = np.zeros(SIZE, np.int32), np.zeros(SIZE, np.int32)
     starts, sizes = np.zeros(SIZE, np.uint16), np.full(SIZE, 9, np.uint16)
     words, found = np.zeros((2, 8, 16), np.int32), np.zeros((2, 8, 16), np.int32)
-    one_of = np.tile(rows.probabilities(), (4, 1)), np.zeros(4 * rows.N, np.int32)
-    cdf, compressai, categories = rows.cdf_tables().native, rows.compressai().native, rows.categories().native
-    context = rows.code_model().native
-    ends = [np.zeros(4 * rows.N, np.uint16) for _ in range(2)]
+    one_of = np.tile(values.probabilities(), (4, 1)), np.zeros(4 * values.N, np.int32)
+    cdf, compressai, categories = values.cdf_tables().native, values.compressai().native, values.categories().native
+    context = values.code_model().native
+    ends = [np.zeros(4 * values.N, np.uint16) for _ in range(2)]
     streams = {lanes: _native.rans_encode(symbols, indexes, cdf, lanes) for lanes in (1, 16, 64)}
     of_compressai = _native.compressai_encode(symbols, indexes, compressai)
     of_categories, of_words = categories.encode_many([symbols], [indexes], 1), context.encode_many([words], 1)

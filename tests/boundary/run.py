@@ -22,8 +22,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import hostile
-import library
 import rows
+import values
+import values_library
 
 from fastlic.errors import FastlicError
 
@@ -40,9 +41,9 @@ Case = tuple[str, Callable[[], "str | None"]]
 
 def cases(batch: str, everything: bool = False) -> Iterator[Case]:
     """(name, run) of every call; run() says what is wrong, or nothing."""
-    for entry, row in library.BATCHES[batch].items():
-        every, number = 1 if everything else library.EVERY.get(entry, 1), 0
-        if entry not in library.MAY_BE_ABSENT:
+    for entry, row in rows.BATCHES[batch].items():
+        every, number = 1 if everything else rows.EVERY.get(entry, 1), 0
+        if entry not in rows.MAY_BE_ABSENT:
             yield f"{entry}: valid", lambda row=row: valid(row)
         yield f"{entry}: unknown argument", lambda row=row: attempt(row, lambda a: {**a, "unknown": 1}, False)
         call = row()
@@ -70,14 +71,14 @@ def without(arguments: dict[str, Any], name: str) -> dict[str, Any]:
     return {k: v for k, v in arguments.items() if k != name}
 
 
-def valid(row: Callable[[], rows.Call]) -> str | None:
+def valid(row: Callable[[], values.Call]) -> str | None:
     call = row()
     call.run(**call.arguments)
     return None
 
 
 def attempt(
-    row: Callable[[], rows.Call], change: Callable[[dict[str, Any]], dict[str, Any]], same: bool, documented: Any = ()
+    row: Callable[[], values.Call], change: Callable[[dict[str, Any]], dict[str, Any]], same: bool, documented: Any = ()
 ) -> str | None:
     call = row()
     try:
@@ -102,7 +103,7 @@ def attempt(
     return None
 
 
-def outputs(call: rows.Call, arguments: dict[str, Any]) -> list[Any]:
+def outputs(call: values.Call, arguments: dict[str, Any]) -> list[Any]:
     return [arguments[name] for name in call.outputs]
 
 
@@ -118,7 +119,7 @@ def equal(a: Any, b: Any) -> bool:
     return type(a) is type(b)  # objects of the core
 
 
-def overlaps(entry: str, row: Callable[[], rows.Call], call: rows.Call) -> Iterator[Case]:
+def overlaps(entry: str, row: Callable[[], values.Call], call: values.Call) -> Iterator[Case]:
     """Every output over the memory of every other array or stream, whole, in part, and by one element at either end."""
     for out in call.outputs:
         others = [*(name for name in call.arguments if name != out), *(["the stream"] if call.data else [])]
@@ -140,7 +141,7 @@ def overlaps(entry: str, row: Callable[[], rows.Call], call: rows.Call) -> Itera
             )
 
 
-def overlap(row: Callable[[], rows.Call], out: str, other: str, place: str) -> str | None:
+def overlap(row: Callable[[], values.Call], out: str, other: str, place: str) -> str | None:
     call, expected = row(), row()
     arguments = dict(call.arguments)
     target = first(arguments[out])
@@ -207,7 +208,7 @@ def main(batch: str, log: str, start: int = 0, everything: int = 0) -> None:
     faulthandler.enable()
     limit_memory()
     sys.path[:] = map(os.path.abspath, sys.path)
-    os.chdir(library.FOLDER)  # where names that are no paths lead
+    os.chdir(values_library.FOLDER)  # where names that are no paths lead
     with open(log, "a", buffering=1) as file:
         for number, (name, run) in enumerate(cases(batch, bool(everything))):
             if number < start:

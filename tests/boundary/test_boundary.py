@@ -18,8 +18,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import library
+import entries
 import rows
+import rows_native
+import values
 
 from fastlic import _native
 
@@ -27,17 +29,17 @@ RUN = Path(__file__).with_name("run.py")
 
 
 ENTRIES = {
-    "native": rows.native_entries,
-    "ops": rows.ops_entries,
-    "codec": library.codec_entries,
-    "integers": library.integers_entries,
-    "entropy": library.entropy_entries,
+    "native": entries.native_entries,
+    "ops": entries.ops_entries,
+    "codec": entries.codec_entries,
+    "integers": entries.integers_entries,
+    "entropy": entries.entropy_entries,
 }
 
 
 @pytest.mark.parametrize(("batch", "entries"), ENTRIES.items())
 def test_every_entry_and_every_parameter_has_its_row(batch, entries):
-    table = library.BATCHES[batch]
+    table = rows.BATCHES[batch]
     found = dict(entries())
     # A row in brackets is a second one of its entry.
     assert {name.split(" (")[0] for name in table} == set(found), "an entry without a row, or a row without an entry"
@@ -48,7 +50,7 @@ def test_every_entry_and_every_parameter_has_its_row(batch, entries):
 EVERYTHING = [pytest.param(batch, 1, marks=pytest.mark.slow, id=f"{batch}-all") for batch in ("codec", "entropy")]
 
 
-@pytest.mark.parametrize(("batch", "everything"), [*((batch, 0) for batch in library.BATCHES), *EVERYTHING])
+@pytest.mark.parametrize(("batch", "everything"), [*((batch, 0) for batch in rows.BATCHES), *EVERYTHING])
 def test_hostile_arguments_give_an_answer_or_a_refusal_in_words(batch, everything, tmp_path):
     log, wrong, start = tmp_path / "log", [], 0
     # Tests of kernels ask for Triton's interpreter; the suite is the same with and without them.
@@ -69,7 +71,7 @@ def test_hostile_arguments_give_an_answer_or_a_refusal_in_words(batch, everythin
     for name, outcome in zip(names, (line for line in lines if isinstance(line, dict)), strict=True):
         if outcome["wrong"] is not None:
             wrong.append(f"{name}: {outcome['wrong']}")
-    print(f"{batch}: {len(library.BATCHES[batch])} rows, {len(names)} calls, {len(wrong)} wrong")
+    print(f"{batch}: {len(rows.BATCHES[batch])} rows, {len(names)} calls, {len(wrong)} wrong")
     assert not wrong, f"{len(wrong)} of {len(names)} calls:\n" + "\n".join(wrong)
 
 
@@ -82,6 +84,8 @@ def test_indexes_that_another_thread_changes_never_lead_outside_the_tables():
 THREADS = """
 import os, threading
 import rows
+import rows_native
+import values
 most, over = 0, threading.Event()
 def watch():
     global most
@@ -90,7 +94,7 @@ def watch():
 before = len(os.listdir("/proc/self/task"))
 watcher = threading.Thread(target=watch)
 watcher.start()
-call = rows.NATIVE["LatentEngine.decode_many (slices)"]()
+call = rows_native.NATIVE["LatentEngine.decode_many (slices)"]()
 call.run(**{**call.arguments, "threads": 5000})
 over.set()
 watcher.join()
@@ -108,7 +112,7 @@ def test_five_thousand_threads_are_not_started():
 
 
 def test_a_negative_number_of_threads_is_named():
-    call = rows.NATIVE["gdn"]()
+    call = rows_native.NATIVE["gdn"]()
     with pytest.raises(ValueError, match=r"threads must be 0 .* got -3"):
         call.run(**{**call.arguments, "threads": -3})
 
@@ -128,7 +132,7 @@ def test_gdn_may_write_over_its_own_input(isa, inverse):
 
 def test_a_decoder_serves_one_thread_at_a_time():
     """Two threads in one decoder: either finds it at work, or free; nobody reads past its stream."""
-    tables, indexes = rows.cdf_tables().native, np.zeros(200_000, np.uint8)
+    tables, indexes = values.cdf_tables().native, np.zeros(200_000, np.uint8)
     symbols = np.zeros(indexes.size, np.int16)
     decoder = _native.RansDecoder(_native.rans_encode(symbols, indexes, tables, 1), tables)
     answers: list[str] = []

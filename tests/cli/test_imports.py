@@ -74,10 +74,13 @@ def test_completion_imports_nothing_heavy():
     assert (code, text.strip(), packages) == (0, "plain,--background", set())
 
 
-def test_a_header_is_described_without_torch():
-    code, text, packages = loaded("info", str(GOLDEN / "astronaut_q4.5.flic"))
+@pytest.mark.parametrize(("file", "words"), [("astronaut_q4.5.flic", "quality"), ("mcquic_sample.mcq", "codebooks")])
+def test_a_header_is_described_without_torch(file, words):
+    if file.endswith(".mcq"):
+        pytest.importorskip("msgpack")
+    code, text, packages = loaded("info", str(GOLDEN / file))
     assert (code, packages) == (0, set())
-    assert "quality" in text and "section bytes" in text
+    assert words in text and "section bytes" in text
 
 
 def test_importing_fastlic_is_light_and_every_public_name_still_works():

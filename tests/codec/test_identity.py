@@ -7,13 +7,17 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 import fastlic
+import fastlic.api
 from fastlic import Codec
+from fastlic.cli.info import _describe
+from fastlic.codec import cards as cards_module
 from fastlic.codec import container, registry
 from fastlic.codec.cards import WEIGHTS, cards
 from fastlic.errors import CodecFileError, ModelMismatchError
@@ -106,6 +110,175 @@ def test_weights_all_over_the_synthesis_are_under_the_fingerprint(name):
         assert coder.fingerprint() != before, n
         parameter.data[first] = value
     assert coder.fingerprint() == before
+
+
+# ---- predecessors
+
+
+def reading(*fingerprints: bytes):
+    """Other pixels from the same latents, and a list of predecessors."""
+
+    def change(tensors, description):
+        brighten(tensors, description)
+        description["reads"] = [fingerprint.hex() for fingerprint in fingerprints]
+
+    return change
+
+
+@pytest.fixture
+def chain(tmp_path, reseal, photo, forgotten) -> tuple[Codec, Path, bytes]:
+    """A codec that is not loaded, the file of a successor that reads its streams, and such a stream."""
+    source, path = GOLDEN / "tiny_jahp.safetensors", tmp_path / "successor.safetensors"
+    old = Codec.load(source)
+    reseal(source, path, reading(old.fingerprint))
+    return old, path, old.compress(photo, 4)
+
+
+def test_a_successor_decodes_the_same_latents_to_its_own_pixels(chain, photo):
+    old, path, data = chain
+    new = Codec.load(path)
+    assert new.reads == (old.fingerprint,) and new.fingerprint != old.fingerprint
+    assert all(torch.equal(value, new.decode_latents(data)[name]) for name, value in old.decode_latents(data).items())
+    assert torch.equal(new.decompress(data), new.decompress(new.compress(photo, 4)))
+    with pytest.raises(ModelMismatchError, match=new.fingerprint.hex()):
+        old.decompress(new.compress(photo, 4))
+
+
+def test_a_loaded_successor_is_found_until_the_codec_itself_is_loaded(chain):
+    old, path, data = chain
+    with pytest.raises(ModelMismatchError, match="Load the codec file it was made with"):
+        fastlic.decompress(data)
+    new = fastlic.load(path)
+    assert torch.equal(fastlic.decompress(data), new.decompress(data))
+    registry._recent.clear()
+    assert torch.equal(fastlic.decompress(data), new.decompress(data))
+    fastlic.load(GOLDEN / "tiny_jahp.safetensors")
+    assert torch.equal(fastlic.decompress(data), old.decompress(data))
+
+
+def test_between_two_loaded_successors_the_caller_chooses(chain, tmp_path, reseal):
+    _, path, data = chain
+    fastlic.load(path)
+    other = tmp_path / "other.safetensors"
+    reseal(path, other, lambda tensors, description: brighten(tensors, description))
+    fastlic.load(other)
+    with pytest.raises(ModelMismatchError, match=r"several loaded codecs read: .*successor.*other.*Choose"):
+        fastlic.decompress(data)
+
+
+def test_the_same_weights_loaded_with_and_without_predecessors_still_read_them(chain, tmp_path, reseal):
+    _, path, data = chain
+    new = fastlic.load(path)
+    plain = tmp_path / "plain.safetensors"
+    reseal(path, plain, lambda tensors, description: description.pop("reads"))
+    assert fastlic.load(plain).fingerprint == new.fingerprint
+    assert torch.equal(fastlic.decompress(data), new.decompress(data))
+
+
+def test_a_file_that_lost_its_predecessors_meanwhile_is_named(chain, reseal):
+    _, path, data = chain
+    new = fastlic.load(path)
+    own = new.compress(torch.zeros(3, 16, 16), 4)
+    assert isinstance(own, bytes)
+    reseal(path, path, lambda tensors, description: description.pop("reads"))
+    registry._recent.clear()
+    with pytest.raises(ModelMismatchError, match=rf"{path} held; it now holds .* does not read streams of"):
+        fastlic.decompress(data)
+    registry._recent.clear()
+    assert torch.equal(fastlic.decompress(own), new.decompress(own))
+
+
+def test_no_file_takes_over_the_streams_of_shipped_weights(tmp_path, reseal, photo):
+    shipped = fastlic.load("jahp")
+    evil = tmp_path / "evil.safetensors"
+    reseal(WEIGHTS / "jahp.safetensors", evil, reading(shipped.fingerprint))
+    data = fastlic.compress(photo)
+    other = fastlic.load(evil)
+    assert torch.equal(fastlic.decompress(data), shipped.decompress(data))
+    assert not torch.equal(other.decompress(data), shipped.decompress(data))
+
+
+@pytest.fixture
+def shipped_successor(chain, monkeypatch) -> Iterator[Codec]:
+    """The successor of ``chain`` as shipped weights."""
+    old, path, _ = chain
+    codec = Codec.load(path)
+    names = {"fingerprint": codec.fingerprint.hex(), "entropy_fingerprint": codec.entropy_fingerprint.hex()}
+    card = {**names, "reads": [old.fingerprint.hex()], "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    for module in (cards_module, registry, fastlic.api):
+        monkeypatch.setattr(module, "cards", lambda: {"successor": card})
+    monkeypatch.setattr(registry, "WEIGHTS", path.parent)
+    registry._load_shipped.cache_clear()
+    yield codec
+    registry._load_shipped.cache_clear()
+
+
+def test_a_loaded_codec_comes_before_shipped_weights_that_only_read_its_streams(chain, shipped_successor):
+    old, _, data = chain
+    assert torch.equal(fastlic.decompress(data), shipped_successor.decompress(data))
+    fastlic.load(GOLDEN / "tiny_jahp.safetensors")
+    assert torch.equal(fastlic.decompress(data), old.decompress(data))
+
+
+def test_shipped_weights_come_before_loaded_ones_that_read_the_same_streams(chain, shipped_successor, tmp_path, reseal):
+    _, path, data = chain
+    other = tmp_path / "other.safetensors"
+    reseal(path, other, brighten)
+    fastlic.load(other)
+    assert torch.equal(fastlic.decompress(data), shipped_successor.decompress(data))
+
+
+def test_info_says_which_shipped_weights_read_a_stream(chain, shipped_successor):
+    assert _describe(chain[2])["weights"] == "not shipped, but successor reads its streams"
+    assert _describe(shipped_successor.compress(torch.zeros(3, 16, 16), 4))["weights"] == "successor"
+    assert fastlic.info()["weights"]["successor"]["reads"] == [chain[0].fingerprint.hex()]
+
+
+def test_predecessors_are_saved_and_named_in_errors(codec: Codec, tiny_codec: Codec, tmp_path, photo):
+    path = tmp_path / "codec.safetensors"
+    codec.save(path)
+    assert Codec.load(path).reads == ()
+    heir = Codec.load(path)
+    heir.reads = (bytes(8), b"\1" * 8)
+    heir.save(path, half=True)
+    again = Codec.load(path)
+    assert again.reads == heir.reads and again.fingerprint == codec.fingerprint
+    told = f"{codec.fingerprint.hex()}, which also reads streams of {'00' * 8}, {'01' * 8}"
+    with pytest.raises(ModelMismatchError, match=told):
+        again.decompress(tiny_codec.compress(photo, 4))
+
+
+def test_streams_of_version_1_name_integers_and_no_predecessors(chain):
+    old, path, data = chain
+    new = Codec.load(path)
+    new.reads = (old.fingerprint, old.entropy_fingerprint)
+    assert new.decompress(as_version_1(data, old)).shape == (3, 96, 136)
+    header, sections = container.unpack(data)
+    claimed = container.Header(header.model_id, header.quality, old.fingerprint, header.height, header.width, version=1)
+    with pytest.raises(ModelMismatchError):
+        new.decompress(container.pack(claimed, sections))
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [None, "00" * 8, {}, [1], ["00" * 7], ["00" * 9], ["0X" * 8], ["AB" * 8], ["00" * 8, "00" * 8], [["00" * 8]]],
+)
+def test_predecessors_that_are_no_fingerprints_are_refused(reads, tmp_path, reseal):
+    path = tmp_path / "bad.safetensors"
+    reseal(GOLDEN / "tiny_jahp.safetensors", path, lambda _, description: description.update(reads=reads))
+    with pytest.raises(CodecFileError, match=r"bad\.safetensors.*'reads'"):
+        Codec.load(path)
+
+
+@pytest.mark.parametrize("reads", [(b"1234567",), (b"12345678", b"12345678"), ("12345678",), b"12345678"])
+def test_predecessors_that_are_no_fingerprints_are_not_saved(reads, codec: Codec, tmp_path):
+    path = tmp_path / "codec.safetensors"
+    codec.save(path)
+    heir = Codec.load(path)
+    heir.reads = reads
+    with pytest.raises((TypeError, ValueError), match="reads"):
+        heir.save(tmp_path / "heir.safetensors")
+    assert not (tmp_path / "heir.safetensors").exists()
 
 
 # ---- what was read is kept

@@ -112,8 +112,9 @@ def test_padding_counts_where_it_makes_an_image_costly(codec: Codec, mcquic: Cod
 def test_every_head_of_a_list_is_checked_before_the_first_stream_is_decoded(codec: Codec, photo: Tensor, monkeypatch):
     small, large = codec.compress(photo[:, :40, :40], 4), codec.compress(photo, 4)
     registry = fastlic.codec.registry
-    monkeypatch.setitem(registry._files, codec.fingerprint, (codec.entropy_fingerprint, Path("codec.safetensors")))
-    monkeypatch.setitem(registry._recent, codec.fingerprint, codec)
+    names = registry._Names.of(codec)
+    monkeypatch.setitem(registry._files, names, Path("codec.safetensors"))
+    monkeypatch.setitem(registry._recent, names, codec)
     with monkeypatch.context() as patch:
         _refuse_work(codec, patch)
         for decompress in (codec.decompress, fastlic.decompress):

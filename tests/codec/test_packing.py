@@ -1,10 +1,12 @@
-"""Packed int8 weights: the same integers, fewer bytes, and no damaged file that is taken for a good one."""
+"""Packed integer weights: the same values, fewer bytes, and no damaged file that is taken for a good one."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,16 +15,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fastlic.codec import packing, storage
+from fastlic.codec.cards import WEIGHTS, cards
 from fastlic.codec.codec import Codec
 from fastlic.errors import CodecFileError
 
+GOLDEN = Path(__file__).parents[1] / "golden"
+KINDS: list[packing.Kind] = ["int8", "int16"]
 
-def peaked(*shape: int, seed: int = 0) -> np.ndarray:
-    """int8 weights like a trained layer's: Laplacian, of another scale in each channel, the largest of them 127."""
+
+def peaked(*shape: int, seed: int = 0, largest: int = 127) -> np.ndarray:
+    """Weights like a trained layer's: Laplacian, of another scale in each channel; int8 where ``largest`` fits that."""
     rng = np.random.default_rng(seed)
     first, second = (2 ** rng.uniform(-1, 1, n) for n in shape[:2])
     weights = rng.laplace(size=shape) * np.multiply.outer(first, second).reshape([*shape[:2], *[1] * (len(shape) - 2)])
-    return np.rint(127 * weights / np.abs(weights).max()).astype(np.int8)
+    return np.rint(largest * weights / np.abs(weights).max()).astype(np.int8 if largest < 128 else np.int16)
 
 
 ARRAYS = {
@@ -40,6 +46,22 @@ ARRAYS = {
     "shift": np.arange(2048).astype(np.uint8),
 }
 PACKED = {"conv", "dense", "row", "vector", "zeros", "masked", "transposed"}
+TRANSFORMS = {
+    "g_a.0.weight": peaked(64, 48, 5, 5, largest=2047),
+    "g_a.1.gamma": np.abs(peaked(48, 48, seed=1, largest=32767)),
+    "g_s.0.weight": peaked(48, 64, seed=2, largest=300).T,
+    "g_s.1.weight": np.arange(-(2**15), 2**15, 8, dtype=np.int16),
+    "h_a.0.weight": peaked(48, 64, 3, 3, seed=3),
+    "conv": np.zeros((16, 80), np.int16),  # the name of an entropy array, too
+    "g_a.0.bias": np.arange(-100, 100, dtype=np.int32),
+    "g_a.0.geometry": np.array([2, 0, 9, 0], np.uint8),
+    "g_a.1.from": np.zeros(0, np.int32),
+    "small": peaked(8, 8, seed=5, largest=2047),
+}
+OF_KIND = {
+    "int8": {k: ARRAYS[k] for k in PACKED},
+    "int16": {k: v for k, v in TRANSFORMS.items() if v.dtype == np.int16 and k != "small"},
+}
 
 
 def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
@@ -48,40 +70,77 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     )
 
 
-def stored(integers: dict[str, np.ndarray]) -> storage.StoredCodec:
-    return storage.StoredCodec("name", "jahp", {"N": 8}, {"weight": torch.linspace(-1, 1, 12)}, integers)
+def stored(integers: dict[str, np.ndarray], transforms: dict[str, np.ndarray] | None = None) -> storage.StoredCodec:
+    floats = {"weight": torch.linspace(-1, 1, 12)}
+    return storage.StoredCodec("name", "jahp", {"N": 8}, floats, integers, transforms or {})
+
+
+def described(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        description: dict[str, Any] = json.loads(file.metadata()["fastlic"])
+    return description
 
 
 def packed_names(path: Path) -> list[str]:
-    with safe_open(path, framework="pt") as file:
-        return list(json.loads(file.metadata()["fastlic"]).get("packed", {}))
+    return list(described(path).get("packed", {}))
 
 
-@pytest.fixture
-def packed() -> packing.Packed:
-    found = packing.pack(ARRAYS)
+@pytest.fixture(params=KINDS)
+def packed(request: pytest.FixtureRequest) -> packing.Packed:
+    found = packing.pack(ARRAYS | TRANSFORMS if request.param == "int16" else ARRAYS, request.param)
     assert found is not None
     return found
 
 
 def test_what_is_unpacked_equals_what_was_packed(packed):
-    assert packed.shapes.keys() == PACKED
-    assert same(packing.unpack(packed), {k: ARRAYS[k] for k in PACKED})
+    assert same(packing.unpack(packed), OF_KIND[packed.kind])
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(4))
-def test_any_values_come_back(seed):
+def test_any_values_come_back(seed, kind):
     rng = np.random.default_rng(seed)
-    arrays = {str(i): peaked(*rng.integers(1, 12, 5), 8, seed=seed) for i in range(6)}
-    arrays["extremes"] = np.where(rng.random((64, 64)) < 0.1, -128, 0).astype(np.int8)
-    arrays["long"] = peaked(300, 100)
-    packed = packing.pack(arrays)
+    limits = np.iinfo(kind)
+    arrays = {str(i): peaked(*rng.integers(1, 12, 5), 8, seed=seed, largest=limits.max) for i in range(6)}
+    arrays["extremes"] = np.where(rng.random((64, 64)) < 0.1, limits.min, 0).astype(kind)
+    arrays["long"] = peaked(300, 100, largest=limits.max)
+    packed = packing.pack(arrays, kind)
     assert packed is not None
     assert same(packing.unpack(packed), {k: v for k, v in arrays.items() if v.size >= packing.LEAST})
 
 
+def test_every_int16_comes_back():
+    arrays = {"all": np.arange(-(2**15), 2**15).astype(np.int16), "many": np.zeros((200, 200), np.int16)}
+    packed = packing.pack(arrays, "int16")
+    assert packed is not None
+    assert same(packing.unpack(packed), arrays)
+
+
+def test_other_types_cannot_be_packed():
+    with pytest.raises(ValueError, match="int8, int16 can be packed, not of 'int32'"):
+        packing.pack(ARRAYS, "int32")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "path", [GOLDEN / "tiny_early.safetensors", *(WEIGHTS / f"{name}.safetensors" for name in cards())]
+)
+def test_int8_arrays_of_files_that_exist_are_packed_into_the_same_bytes(path):
+    names = packed_names(path)
+    if not names:
+        pytest.skip("nothing is packed in it")
+    found, parts = storage.read(path), load_file(path)
+    arrays = {f"entropy/{k}": v for k, v in found.integers.items()}
+    packed = packing.pack(arrays | {f"transforms/{k}": v for k, v in found.transforms.items()})
+    assert packed is not None
+    assert list(packed.shapes) == [name if "/" in name else f"entropy/{name}" for name in names]
+    assert packed.low.size == 0
+    for part in ("data", "classes", "tables"):
+        assert np.array_equal(parts[f"packed/{part}"].numpy(), getattr(packed, part))
+
+
 def test_the_order_of_the_arrays_changes_no_byte(packed):
-    again = packing.pack(dict(reversed(ARRAYS.items())))
+    arrays = ARRAYS | TRANSFORMS if packed.kind == "int16" else ARRAYS
+    again = packing.pack(dict(reversed(arrays.items())), packed.kind)
     for field in dataclasses.fields(packed):
         assert np.array_equal(getattr(again, field.name), getattr(packed, field.name))
     assert list(again.shapes) == list(packed.shapes)
@@ -92,9 +151,20 @@ def test_classes_on_every_axis_beat_one_table():
     packed = packing.pack({"w": weights})
     _, counts = np.unique(weights, return_counts=True)
     entropy = -(counts * np.log2(counts / weights.size)).sum() / 8
-    size = packed.data.nbytes + packed.classes.nbytes + packed.tables.nbytes
     assert packed.data.nbytes < 0.97 * entropy
-    assert size < 0.65 * weights.nbytes
+    assert packed.nbytes < 0.65 * weights.nbytes
+
+
+@pytest.mark.parametrize("largest", [500, 2047])
+def test_int16_weights_take_at_most_two_percent_more_than_the_entropy_of_their_classes(largest):
+    weights = peaked(192, 96, 5, 5, largest=largest)
+    packed = packing.pack({"w": weights}, "int16")
+    assert packed is not None
+    rows = packing._rows([weights.shape], packed.classes, len(packed.tables)).astype(np.int64)
+    _, together = np.unique((rows << 16) + weights.reshape(-1), return_counts=True)
+    _, alone = np.unique(rows, return_counts=True)
+    entropy = (alone * np.log2(alone)).sum() - (together * np.log2(together)).sum()
+    assert 8 * packed.nbytes < 1.02 * entropy
 
 
 @pytest.mark.parametrize(
@@ -247,7 +317,163 @@ def test_damage_is_reported_with_the_file_and_what_is_wrong(kind, tmp_path):
 
 def test_a_newer_layout_is_named(tmp_path):
     path = tmp_path / "newer.safetensors"
-    description = {"layout": 4, "name": "n", "family": "jahp", "config": {}}
+    description = {"layout": 5, "name": "n", "family": "jahp", "config": {}}
     save_file({"float/x": torch.zeros(1)}, path, {"fastlic": json.dumps(description)})
-    with pytest.raises(CodecFileError, match="layout 4; this fastlic reads layouts 1, 2, 3"):
+    with pytest.raises(CodecFileError, match="layout 5; this fastlic reads layouts 1, 2, 3, 4"):
         storage.read(path)
+
+
+# ---- transforms
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_transforms_come_back_beside_the_entropy_integers(pack, tmp_path):
+    path = tmp_path / "c.safetensors"
+    storage.write(path, stored(ARRAYS, TRANSFORMS), half=True, packed=pack)
+    found = storage.read(path)
+    assert same(found.integers, ARRAYS) and same(found.transforms, TRANSFORMS)
+    description = described(path)
+    assert description["layout"] == 4
+    if pack:
+        assert description["packed"].keys() == {f"entropy/{k}" for k in PACKED} | {"transforms/h_a.0.weight"}
+        assert description["packed16"].keys() == {f"transforms/{k}" for k in OF_KIND["int16"]}
+
+
+def test_packed_transforms_are_fewer_bytes(tmp_path):
+    plain, small = tmp_path / "plain.safetensors", tmp_path / "small.safetensors"
+    for path, pack in ((plain, False), (small, True)):
+        storage.write(path, stored({}, {"w": peaked(64, 48, 5, 5, largest=2047)}), half=True, packed=pack)
+    assert small.stat().st_size < 0.75 * plain.stat().st_size
+
+
+def test_a_file_without_transforms_has_the_layout_that_it_had(tmp_path):
+    path = tmp_path / "c.safetensors"
+    integers = ARRAYS | {"wide": TRANSFORMS["g_a.0.weight"]}
+    storage.write(path, stored(integers), half=True, packed=True)
+    description = described(path)
+    assert description["layout"] == 3 and description["packed"].keys() == PACKED
+    assert description.keys() == {"sha256", "layout", "name", "family", "config", "packed"}
+    found = storage.read(path)
+    assert found.transforms == {} and same(found.integers, integers)
+
+
+def tensor16(name, change):
+    def damage(tensors, description):
+        tensors[f"packed16/{name}"] = change(tensors[f"packed16/{name}"].clone()).contiguous()
+
+    return damage
+
+
+def shapes16(change):
+    def damage(tensors, description):
+        change(description["packed16"])
+
+    return damage
+
+
+def renamed(before, after):
+    """Another name of a packed int16 array, in its place."""
+
+    def damage(tensors, description):
+        description["packed16"] = {after if k == before else k: v for k, v in description["packed16"].items()}
+
+    return damage
+
+
+def added(name, value):
+    def damage(tensors, description):
+        tensors[name] = value
+
+    return damage
+
+
+def earlier(tensors, description):
+    description["layout"] = 3
+
+
+def undigested(tensors, description):
+    """As ``earlier``, with packed arrays named as there."""
+    description["layout"] = 3
+    description["packed"] = {k.removeprefix("entropy/"): v for k, v in description["packed"].items()}
+    for name in [name for name in tensors if name.startswith("transforms/")]:
+        del tensors[name]
+
+
+DAMAGE_16 = {
+    "data cut": (tensor16("data", lambda x: x[:-4]), "packed16 weights are damaged: .*stream"),
+    "data altered": (tensor16("data", lambda x: x.roll(4)), "packed16 weights are damaged"),
+    "low bits cut": (tensor16("low", lambda x: x[:-1]), "low bits, there are"),
+    "low bits more": (tensor16("low", lambda x: torch.cat([x, x[:1]])), "low bits, there are"),
+    "low bits gone": (lambda t, d: t.pop("packed16/low"), "low bits, there are 0 bytes"),
+    "low bits of another type": (tensor16("low", lambda x: x.to(torch.int16)), "low must be 1-D uint8"),
+    "low bits of int8": (added("packed/low", torch.zeros(5, dtype=torch.uint8)), "need 0 low bits"),
+    "tables of int8's alphabet": (tensor16("tables", lambda x: x[:, :1].repeat(1, 256)), "112 frequencies"),
+    "a tensor missing": (lambda t, d: t.pop("packed16/classes"), "packed16/classes not there"),
+    "a tensor more": (added("packed16/more", torch.zeros(5, dtype=torch.int8)), "packed16/more is no part"),
+    "no shapes": (lambda t, d: d.pop("packed16"), "no shapes"),
+    "no tensors": (lambda t, d: [t.pop(k) for k in list(t) if k.startswith("packed16/")], "packed16/data.*not there"),
+    "an array of neither kind": (
+        renamed("transforms/conv", "float/x"),
+        "'float/x' is neither",
+    ),
+    "an array twice": (added("transforms/conv", torch.zeros(4, dtype=torch.int8)), "transforms/conv there twice"),
+    "an array in both groups": (
+        renamed("transforms/conv", "entropy/conv"),
+        "entropy/conv there twice",
+    ),
+    "more values than bytes can tell": (
+        shapes16(lambda s: s.update({"transforms/conv": [2**40, 2**40]})),
+        "too few for",
+    ),
+    "transforms of floats": (added("transforms/x", torch.zeros(3)), "transforms/x of type"),
+    "transforms of int64": (added("transforms/x", torch.zeros(3, dtype=torch.int64)), "transforms/x of type"),
+    "an earlier layout": (earlier, "transforms/.* has no place|packed16/.* has no place"),
+    "an earlier layout's packed int16": (undigested, "packed16/.* has no place"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE_16)
+def test_damaged_transforms_are_reported_with_the_file_and_what_is_wrong(kind, tmp_path, reseal):
+    damage, message = DAMAGE_16[kind]
+    path = tmp_path / "damaged.safetensors"
+    storage.write(path, stored(ARRAYS, TRANSFORMS), half=True, packed=True)
+    reseal(path, path, damage)
+    with pytest.raises(CodecFileError, match=rf"damaged\.safetensors: .*({message})"):
+        storage.read(path)
+
+
+def test_a_file_of_layout_4_without_its_digest_is_refused(tmp_path):
+    path = tmp_path / "c.safetensors"
+    description = {"layout": 4, "name": "n", "family": "jahp", "config": {}}
+    save_file({"transforms/x": torch.zeros(1, dtype=torch.int8)}, path, {"fastlic": json.dumps(description)})
+    with pytest.raises(CodecFileError, match="does not have the SHA-256"):
+        storage.read(path)
+
+
+def test_transforms_that_no_family_reads_are_refused(tmp_path, codec: Codec, reseal):
+    path = tmp_path / "c.safetensors"
+    codec.save(path)
+
+    def change(tensors, description):
+        description["layout"] = 4
+        tensors["transforms/g_s.0.weight"] = torch.zeros(3, dtype=torch.int16)
+
+    reseal(path, path, change)
+    with pytest.raises(CodecFileError, match=r"transforms/g_s\.0\.weight is no array of a 'jahp' codec"):
+        Codec.load(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_that_claim_as_much_as_they_may_take_memory_in_proportion(kind):
+    data = np.zeros(1 << 16, np.uint8)
+    symbols = {"int8": 256, "int16": 112}[kind]
+    tables = np.full((1, symbols), 2**15 // symbols, np.int16)
+    tables[0, 0] += 2**15 - tables.sum(dtype=np.int32)
+    shapes = {"w": (1, packing.MOST_PER_BYTE * data.size)}
+    classes = np.zeros(packing._class_count(shapes["w"]), np.int8)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="stream"):
+        packing.unpack(packing.Packed(kind, shapes, data, np.zeros(1 << 16, np.uint8), classes, tables))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * packing.MOST_PER_BYTE * data.size

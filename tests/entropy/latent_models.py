@@ -138,7 +138,6 @@ def slices(cls: type[MLICPlusPlus], **how: Any) -> IntegerMLIC:
     x = photo()[None, :, 128:256, 256:448]
     z_spread = torch.linspace(0.3, 2, N)
     enliven(model, x, torch.linspace(0.2, 4, m), z_spread)
-    logistic(model.entropy_bottleneck, z_spread)
     return convert_mlic(model, [x[0]])
 
 

@@ -55,6 +55,7 @@ def test_the_card_tells_what_the_file_holds(name):
     file, codec, card = WEIGHTS / f"{name}.safetensors", fastlic.load(name), cards()[name]
     assert file.stat().st_size <= 10**7
     assert (card["name"], card["family"], card["fingerprint"]) == (name, codec.family, codec.fingerprint.hex())
+    assert [fingerprint.hex() for fingerprint in codec.reads] == card.get("reads", [])
     assert json.loads(json.dumps(codec.config)) == card["architecture"]
     assert {"data", "licences", "hardware", "hours", "history", "steps_done"} <= card["training"].keys()
     rows = card["results"]["averages"]

@@ -25,7 +25,7 @@ from fastlic.integers.fixed import Requantiser, largest
 from fastlic.integers.functions import Curve, Curves
 from fastlic.integers.graph import TRACES, Graph, Norm
 from fastlic.integers.layer import HALVED, TRANSPOSED, Layer, phases, window
-from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, NormStep, Step, SumStep
+from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, NormStep, SumStep, chain
 from fastlic.integers.rounding import second_moments
 from fastlic.integers.transforms import Gains, IntegerTransforms, convert_transforms
 from fastlic.models import JAHP, ScaleHyperprior
@@ -35,11 +35,6 @@ from fastlic.models.mlic import transforms as mlic
 
 CURVES = Curves({curve: curve.tail() for curve in Curve})
 C = 8
-
-
-def chain(steps: list[Step], entry: Requantiser | None = None) -> Network:
-    """Each step reads the one before."""
-    return Network(tuple(steps), tuple((i,) for i in range(len(steps))), entry)
 
 
 def maps(shape: tuple[int, ...], bits: int, seed: int) -> torch.Tensor:
@@ -320,7 +315,7 @@ def test_a_network_read_back_from_its_arrays_is_the_same_network(name):
     for key, array in arrays.items():
         assert array.dtype == stored[key].dtype and np.array_equal(array, stored[key]), key
     for key in arrays:
-        if key != "m.entry.bits" and not key.endswith((".exponents", ".step")):
+        if not key.endswith((".exponents", ".step", ".units")):
             with pytest.raises((KeyError, ValueError)):
                 Network.from_arrays({k: v for k, v in arrays.items() if k != key}, "m")
 
@@ -408,7 +403,7 @@ def test_damaged_arrays_are_refused_or_make_a_network_that_runs_in_bounds(data):
 @pytest.mark.parametrize("key", sorted(ARRAYS))
 def test_arrays_of_other_dimensions_are_refused(key):
     array = ARRAYS[key]
-    for other in (array[None], array[:0], array.reshape(-1)[0], array.astype(np.float64)[None]):
+    for other in (array[:0], array.reshape(-1)[:1].reshape(()), *([array[None]] if array.size > 1 else [])):
         with pytest.raises((ValueError, KeyError)):
             Network.from_arrays({**ARRAYS, key: other}, "m")
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from fastlic.codec import container
-from fastlic.codec.mcq import PUBLISHED_MULTIPLE, VERSION, McqFile
+from fastlic.codec.mcq import VERSION, McqFile
+from fastlic.models.mcquic.model import PUBLISHED_MULTIPLE
 from fastlic.models.mcquic.padding import padded_size
 from fastlic.ops import CategoricalTables, CdfTables, CompressAiTables, categorical_tables
 
@@ -111,14 +112,15 @@ stored_floats = st.dictionaries(
 
 
 @st.composite
-def weights(draw: st.DrawFn) -> dict[str, np.ndarray]:
-    """int8 arrays of all shapes, flat and peaked, among them some that pay for packing."""
+def weights(draw: st.DrawFn, kind: str = "int8") -> dict[str, np.ndarray]:
+    """Arrays of a type and all shapes, flat and peaked, among them some that pay for packing."""
+    limits = np.iinfo(kind)
     found = {}
     for name in draw(st.lists(names, min_size=1, max_size=3, unique=True)):
         shape = tuple(draw(st.lists(st.integers(1, 24), min_size=1, max_size=4)))
-        spread = draw(st.sampled_from((0.3, 4, 40, 1000)))
+        spread = draw(st.sampled_from((0.3, 4, 40, 1000))) * (limits.max // 127 if draw(st.booleans()) else 1)
         rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-        found[name] = np.clip(np.rint(rng.laplace(size=shape) * spread), -128, 127).astype(np.int8)
+        found[name] = np.clip(np.rint(rng.laplace(size=shape) * spread), limits.min, limits.max).astype(kind)
     return found
 
 

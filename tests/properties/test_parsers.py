@@ -89,30 +89,38 @@ def test_a_damaged_mcq_file_is_an_error_or_another_file(file, data):
     assert mcq.parse(mcq.serialise(found)) == found
 
 
+kinds = st.sampled_from(("int8", "int16"))
+
+
 @SETTINGS
-@given(strategies.weights())
-def test_packed_weights_come_back_and_are_fewer_bytes(weights):
-    packed = packing.pack(weights)
+@given(kinds.flatmap(lambda kind: st.tuples(st.just(kind), strategies.weights(kind))))
+def test_packed_weights_come_back_and_are_fewer_bytes(drawn):
+    kind, weights = drawn
+    packed = packing.pack(weights, kind)
     if packed is None:
         return
     found = packing.unpack(packed)
     assert found.keys() == {name for name, array in weights.items() if array.size >= packing.LEAST}
     for name, array in found.items():
-        assert array.dtype == np.int8 and np.array_equal(array, weights[name])
-    values = sum(array.size for array in found.values())
-    assert packed.data.nbytes + packed.classes.nbytes + packed.tables.nbytes < values
+        assert array.dtype == kind and np.array_equal(array, weights[name])
+    assert packed.nbytes < sum(array.nbytes for array in found.values())
 
 
 @SETTINGS
-@given(st.data())
-def test_damaged_parts_of_packed_weights_are_an_error_or_arrays_of_the_stated_shapes(data):
+@given(kinds, st.data())
+def test_damaged_parts_of_packed_weights_are_an_error_or_arrays_of_the_stated_shapes(kind, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 3)))
-    packed = packing.pack({"a": np.rint(rng.laplace(size=(96, 96)) * 3).astype(np.int8)})
+    spread = 3 if kind == "int8" else 300
+    packed = packing.pack({"a": np.rint(rng.laplace(size=(96, 96)) * spread).astype(kind)}, kind)
     assert packed is not None
-    part = data.draw(st.sampled_from(("data", "classes", "tables", "shapes")))
+    part = data.draw(
+        st.sampled_from(("data", "classes", "tables", "shapes", "kind", *(["low"] if packed.low.size else [])))
+    )
     if part == "shapes":
         shape = st.lists(st.integers(-1, 50), max_size=4).map(tuple)
         packed = replace(packed, shapes=data.draw(st.dictionaries(st.text(max_size=3), shape, max_size=3)))
+    elif part == "kind":
+        packed = replace(packed, kind=data.draw(st.sampled_from(("int8", "int16", "int32", ""))))
     else:
         array = getattr(packed, part).copy()
         at = data.draw(st.integers(0, array.size - 1))
@@ -123,6 +131,7 @@ def test_damaged_parts_of_packed_weights_are_an_error_or_arrays_of_the_stated_sh
     except ValueError:
         return
     assert {name: array.shape for name, array in found.items()} == packed.shapes
+    assert all(array.dtype == packed.kind for array in found.values())
 
 
 @pytest.fixture(scope="module")
@@ -135,27 +144,33 @@ def path(tmp_path_factory) -> Path:
     strategies.stored_integers,
     strategies.stored_floats,
     strategies.weights(),
+    st.one_of(st.just({}), strategies.stored_integers, strategies.weights("int16")),
+    st.lists(st.binary(min_size=8, max_size=8), max_size=3, unique=True).map(tuple),
     st.text(max_size=8),
     st.dictionaries(st.text(max_size=5), st.one_of(st.integers(-5, 5), st.text(max_size=5)), max_size=3),
     st.booleans(),
 )
-def test_a_codec_file_comes_back(path, integers, floats, weights, name, config, packed):
+def test_a_codec_file_comes_back(path, integers, floats, weights, transforms, reads, name, config, packed):
     integers = {**integers, **weights}
     tensors = {key: torch.from_numpy(value) for key, value in floats.items()}
-    storage.write(path, storage.StoredCodec(name, "jahp", config, tensors, integers), half=False, packed=packed)
+    stored = storage.StoredCodec(name, "jahp", config, tensors, integers, transforms, reads)
+    storage.write(path, stored, half=False, packed=packed)
     found = storage.read(path)
-    assert (found.name, found.family, found.config) == (name, "jahp", config)
-    assert found.floats.keys() == tensors.keys() and found.integers.keys() == integers.keys()
+    assert (found.name, found.family, found.config, found.reads) == (name, "jahp", config, reads)
+    assert found.floats.keys() == tensors.keys()
     assert all(torch.equal(found.floats[key], value) for key, value in tensors.items())
-    for key, value in integers.items():
-        assert found.integers[key].dtype == value.dtype and np.array_equal(found.integers[key], value)
+    for own, expected in ((found.integers, integers), (found.transforms, transforms)):
+        assert own.keys() == expected.keys()
+        for key, value in expected.items():
+            assert own[key].dtype == value.dtype and np.array_equal(own[key], value)
 
 
 GOOD: dict[str, Any] = {"layout": 3, "name": "n", "family": "jahp", "config": {}}
+FIELDS = (*GOOD, "packed", "packed16", "reads", "sha256", "more")
 
 
 @SETTINGS
-@given(st.dictionaries(st.sampled_from((*GOOD, "packed", "sha256", "more")), strategies.json_values), st.booleans())
+@given(st.dictionaries(st.sampled_from(FIELDS), strategies.json_values), st.booleans())
 def test_any_description_of_a_codec_file_is_read_or_refused(path, description, complete):
     description = {**GOOD, **description} if complete else description
     path.write_bytes(storage.sealed({"entropy/a": torch.arange(9)[:, None].char()}, description))

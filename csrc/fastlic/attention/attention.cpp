@@ -100,7 +100,7 @@ void attend_linear(const Attention& net, const Source& q, const Source& k, const
         }
       }
       tools.kernels.multiply_wide(
-          {weights.data(), kRun, dims, values.data.data(), kRun, stride, start.data(), products.data()});
+          {weights.data(), kRun, dims, values.data.data(), kRun, stride, start.data(), products.data(), stride});
       for (std::size_t n = 0; n < products.size(); ++n) sums[n] += products[n];
     }
     for (std::size_t c = 0; c < dims; ++c) {
@@ -189,7 +189,7 @@ void attend_softmax(const Attention& net, const Source& q, const Source& k, cons
         std::memcpy(&queries[i * depth], q.at(to[begin + i]) + first, dims * sizeof queries[0]);
       }
       tools.kernels.multiply_wide(
-          {queries.data(), depth, count, keys_matrix.data.data(), depth, columns, start, scores.data()});
+          {queries.data(), depth, count, keys_matrix.data.data(), depth, columns, start, scores.data(), columns});
       for (std::size_t i = 0; i < count; ++i) {
         std::int32_t* row = &scores[i * columns];
         std::int32_t highest = tools.own.score(row, columns, score);
@@ -207,7 +207,7 @@ void attend_softmax(const Attention& net, const Source& q, const Source& k, cons
         for (std::size_t panel = 0; panel < value_columns; panel += kPanel) {
           tools.kernels.multiply_wide({&weights[run * kRun], runs * kRun, count,
                                        &values_matrix.data[values_matrix.offset(run * kRun, panel)], kRun, kPanel,
-                                       start, sums.data()});
+                                       start, sums.data(), kPanel});
           for (std::size_t i = 0; i < count; ++i) {
             for (std::size_t d = panel; d < std::min(dims, panel + kPanel); ++d) {
               means[i * dims + d] += sums[i * kPanel + d - panel];

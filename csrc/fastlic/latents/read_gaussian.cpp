@@ -56,7 +56,7 @@ Model read_gaussian(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z
     model.groups.push_back(std::move(all));
   }
   for (const Stack* stack : {&model.hyper, contextual ? &model.wavefront->parameters : &model.hyper}) {
-    for (const Layer& layer : *stack) require(layer.gelu.empty(), "exponents", "have no place in such models");
+    for (const Layer& layer : *stack) require(layer.curve.empty(), "exponents", "have no place in such models");
   }
   return model;
 }

@@ -87,7 +87,7 @@ Networks read_networks(const Reader& read, const std::vector<Group>& groups, std
   } else {
     own.parameters = read.same_size_stack(parameters, known, kParameters);
   }
-  require(own.parameters.back().outputs == 2 * groups[k].channels && own.parameters.back().gelu.empty(), parameters,
+  require(own.parameters.back().outputs == 2 * groups[k].channels && own.parameters.back().curve.empty(), parameters,
           "must end with two outputs per channel of its group");
   require(own.channel_size() + own.context_size() <= 2 * kMaxChannels, parameters, "has too wide contexts");
   return own;
@@ -158,7 +158,7 @@ Model read_groups(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, 
   std::size_t down = 1;
   for (const Layer& layer : model.analysis) down = layer.up == 1 ? down * layer.down : 0;
   require(down == nn::kHyperStride, "analysis", "must make its input 4 times smaller");
-  require(model.analysis.back().outputs == model.z_median.size() && model.analysis.back().gelu.empty(), "analysis",
+  require(model.analysis.back().outputs == model.z_median.size() && model.analysis.back().curve.empty(), "analysis",
           "must end with the channels of z");
   return model;
 }

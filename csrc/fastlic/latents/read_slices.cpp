@@ -217,7 +217,7 @@ class SliceReader {
     out.steps.push_back(Code{Region::of(kAnchors, 0, 2), parameters("a.", 0), blocks_.inter, 1});
     out.steps.push_back(Context{stack("early", {c_}, blocks_.channel_size), out.block, blocks_.channel, {}});
     Stack refined = read_.dense_stack("layers.parameters.e.0", {blocks_.channel_size, m_, m_}, kParameters);
-    require(refined.back().outputs == 2 * c_ && refined.back().gelu.empty(), "parameters.e.0",
+    require(refined.back().outputs == 2 * c_ && refined.back().curve.empty(), "parameters.e.0",
             "must end with 2 x slice");
     out.steps.push_back(Code{Region::of(kAnchors, 1, 2), std::move(refined), blocks_.channel, 1});
   }
@@ -252,7 +252,7 @@ class SliceReader {
     joined.emplace_back(m_);
     const std::string name = "parameters." + kind + std::to_string(i);
     Stack out = read_.dense_stack("layers." + name, joined, kParameters);
-    require(out.back().outputs == 2 * c_ && out.back().gelu.empty(), name, "must end with 2 x slice");
+    require(out.back().outputs == 2 * c_ && out.back().curve.empty(), name, "must end with 2 x slice");
     return out;
   }
 
@@ -262,7 +262,7 @@ class SliceReader {
     known.insert(known.end(), i + 1, c_);
     const std::string name = "residual." + kind + std::to_string(i);
     Residual out{stack(name, known, c_), blocks_.means, colour};
-    require(out.stack.back().gelu.empty(), name, "must end with the slice's channels");
+    require(out.stack.back().curve.empty(), name, "must end with the slice's channels");
     return out;
   }
 

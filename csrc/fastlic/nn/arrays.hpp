@@ -10,7 +10,7 @@
 
 namespace fastlic::nn {
 
-enum class Type { int8, uint8, int32 };
+enum class Type { int8, uint8, int16, int32 };
 
 struct ArrayRef {
   Type type;
@@ -38,6 +38,7 @@ class ArrayReader {
   }
   const ArrayRef& get(const std::string& name, Type type, std::size_t rank) const;
   std::span<const std::int32_t> int32s(const std::string& name) const;
+  std::span<const std::int16_t> int16s(const std::string& name) const;
   std::span<const std::uint8_t> uint8s(const std::string& name) const;
 
  private:

@@ -21,8 +21,9 @@ T* scratch(std::size_t size) {
 void finish(const Layer& layer, const Requantiser& requantiser, const std::int32_t* sums, Channels channels,
             std::int16_t* out, const Tools& tools) {
   tools.kernels.requantise16(sums, requantiser, channels, out);
-  if (!layer.gelu.empty()) {
-    tools.kernels.gelu(out, layer.gelu, channels.first, channels.last - channels.first, tools.tail);
+  if (!layer.curve.empty()) {
+    const std::size_t count = channels.last - channels.first;
+    tools.kernels.curve(out, layer.curve, channels.first, count, tools.tail_of(layer.curve));
   }
 }
 
@@ -31,38 +32,101 @@ void finish(const Layer&, const Requantiser& requantiser, const std::int32_t* su
   tools.kernels.requantise32(sums, requantiser, channels, out);
 }
 
-// What the taps around (u, v) read, zeros outside the map.
+// Where a layer reads what it asks for outside of a map of `size`: the same place inside, or, by reflection, another
+// one.
+std::size_t inside(const Layer& layer, std::size_t at, std::size_t size) {
+  if (!layer.reflect || at < size) return at;
+  return at + size < size ? std::size_t{0} - at : 2 * (size - 1) - at;  // below zero: wrapped to large
+}
+
+// Whether `count` taps from `first` on follow each other in one row of x without a gap.
+bool follow(const Part& part, const Source& x, std::size_t first, std::size_t count, std::size_t row,
+            std::size_t column) {
+  return x.has(row, column) && column + count <= x.width && first + count <= part.taps.size();
+}
+
+// In whole half panels, of which both sides have the room.
+void copy_channels(std::int16_t* to, const std::int16_t* from, std::size_t count) {
+  for (std::size_t c = 0; c < count; c += kHalfPanel) __builtin_memcpy(to + c, from + c, kHalfPanel * sizeof *to);
+}
+
+// What the taps around (u, v) read; `to` has room for half a panel more.
 void gather(const Layer& layer, const Part& part, const Source& x, std::size_t u, std::size_t v, std::int16_t* to) {
-  for (const Offset& tap : part.taps) {
+  const std::size_t depth = layer.depth;
+  for (std::size_t t = 0; t < part.taps.size();) {
+    const Offset& tap = part.taps[t];
     // Unsigned wrap-around makes negative coordinates large.
     const std::size_t r = u + static_cast<std::size_t>(tap.row), c = v + static_cast<std::size_t>(tap.column);
-    if (r < x.height && c < x.width) {
-      std::memcpy(to, x.at(r, c), layer.depth * sizeof *to);
-    } else {
-      std::memset(to, 0, layer.depth * sizeof *to);
+    std::size_t count = 1;
+    if (depth == x.stride) {  // a row of taps lies together, unless it is cut off
+      while (t + count < part.taps.size() && part.taps[t + count].row == tap.row &&
+             part.taps[t + count].column == tap.column + static_cast<int>(count)) {
+        ++count;
+      }
+      if (!follow(part, x, t, count, r, c)) count = 1;
     }
-    to += layer.depth;
+    const std::size_t row = inside(layer, r, x.height), column = inside(layer, c, x.width);
+    if (x.has(row, column)) {
+      copy_channels(to, x.at(row, column), count * depth);
+    } else {
+      std::memset(to, 0, count * depth * sizeof *to);
+    }
+    to += count * depth;
+    t += count;
   }
 }
 
-// Tap by tap at `count` positions: place(i) is where output i lies, from(i) the position that its taps surround.
-template <typename From, typename Place>
+// The sums of `rows` rows of inputs, layer.columns() apart.
+void multiply(const Layer& layer, const Part& part, const std::int16_t* a, std::size_t a_stride, std::size_t rows,
+              const std::int32_t* const* start, std::int32_t* sums, const Tools& tools) {
+  const std::size_t columns = layer.columns();
+  if (part.wide.depth > 0) {
+    tools.kernels.multiply_wide(
+        {a, a_stride, rows, part.wide.data.data(), part.wide.depth, layer.multiplied(), start, sums, columns});
+  } else {
+    tools.kernels.multiply(
+        {a, a_stride, rows, part.weights.data.data(), part.weights.depth, layer.computed(), start, sums, columns});
+  }
+}
+
+// A row of sums as outputs, which belong at (row, column), or for merged layers at that and the three next to it.
+template <typename T, typename Within>
+void place(const Layer& layer, const Part& part, const std::int32_t* sums, const View<T>& out, std::size_t row,
+           std::size_t column, const Within& within, const Tools& tools) {
+  if (!layer.merged) return finish(layer, part.requantiser, sums, {0, layer.computed()}, out.at(row, column), tools);
+  T values[kPanel];
+  finish(layer, part.requantiser, sums, {0, layer.computed()}, values, tools);
+  const std::size_t line = layer.up * layer.outputs;
+  for (std::size_t r = 0; r < layer.up; ++r) {
+    if (out.stride == layer.outputs && within(row + r, column + layer.up - 1)) {  // one behind the other
+      std::copy_n(values + r * line, line, out.at(row + r, column));
+      continue;
+    }
+    for (std::size_t c = 0; c < layer.up; ++c) {
+      const T* from = values + r * line + c * layer.outputs;
+      if (within(row + r, column + c)) std::copy_n(from, layer.outputs, out.at(row + r, column + c));
+    }
+  }
+}
+
+// Tap by tap at `count` positions: from(i) is the position that the taps of output i surround, and finish_row(i, sums)
+// takes its sums.
+template <typename From, typename FinishRow>
 void multiply_taps(const Layer& layer, const Part& part, const Source& x, std::size_t count, const From& from,
-                   const Place& place, const Tools& tools) {
+                   const FinishRow& finish_row, const Tools& tools) {
   parallel_for((count + kTile - 1) / kTile, tools.team, [&](std::size_t chunk) {
-    const std::size_t first = chunk * kTile, rows = std::min(kTile, count - first), depth = part.weights.depth;
+    const std::size_t first = chunk * kTile, rows = std::min(kTile, count - first);
+    const std::size_t depth = std::max(part.weights.depth, part.wide.depth);
     std::int32_t* sums = scratch<std::int32_t>(kTile * layer.columns());
-    std::int16_t* gathered = scratch<std::int16_t>(kTile * depth);
+    std::int16_t* gathered = scratch<std::int16_t>(kTile * depth + kHalfPanel);
     const std::int32_t* start[kTile];
     std::fill_n(start, rows, part.bias.data());
     for (std::size_t i = 0; i < rows; ++i) {
       const auto [u, v] = from(first + i);
       gather(layer, part, x, u, v, gathered + i * depth);
     }
-    tools.kernels.multiply({gathered, depth, rows, part.weights.data.data(), depth, layer.columns(), start, sums});
-    for (std::size_t i = 0; i < rows; ++i) {
-      finish(layer, part.requantiser, sums + i * layer.columns(), {0, layer.columns()}, place(first + i), tools);
-    }
+    multiply(layer, part, gathered, depth, rows, start, sums, tools);
+    for (std::size_t i = 0; i < rows; ++i) finish_row(first + i, sums + i * layer.columns());
   });
 }
 
@@ -70,16 +134,30 @@ struct Position {
   std::size_t row, column;
 };
 
+// Rows of a map that `up` times as many rows of outputs come from: those whose first output is in `rows`, or any if all
+// of them belong together.
+Rows sources(const Layer& layer, std::size_t shift, std::size_t height, Rows rows) {
+  const std::size_t up = layer.up, last = std::min(rows.last, height);
+  const auto above = [&](std::size_t row) { return row > shift ? (row - shift + up - 1) / up : 0; };
+  return layer.merged ? Rows{rows.first / up, (last + up - 1) / up} : Rows{above(rows.first), above(last)};
+}
+
 template <typename T>
-void convolve_direct(const Layer& layer, const Part& part, const Source& x, const View<T>& out, const Tools& tools) {
-  if (part.row >= out.height || part.column >= out.width) return;
-  const std::size_t rows = (out.height - part.row - 1) / layer.up + 1;
+void convolve_direct(const Layer& layer, const Part& part, const Source& x, const View<T>& out, Rows rows,
+                     const Tools& tools) {
+  if (part.column >= out.width) return;
+  const Rows from = sources(layer, part.row, out.height, rows);
+  if (from.first >= from.last) return;
   const std::size_t columns = (out.width - part.column - 1) / layer.up + 1;
+  const auto within = [&](std::size_t r, std::size_t c) {
+    return r >= rows.first && r < std::min(rows.last, out.height) && c < out.width;
+  };
   multiply_taps(
-      layer, part, x, rows * columns,
-      [&](std::size_t i) { return Position{layer.down * (i / columns), layer.down * (i % columns)}; },
-      [&](std::size_t i) {
-        return out.at(layer.up * (i / columns) + part.row, layer.up * (i % columns) + part.column);
+      layer, part, x, (from.last - from.first) * columns,
+      [&](std::size_t i) { return Position{layer.down * (from.first + i / columns), layer.down * (i % columns)}; },
+      [&](std::size_t i, const std::int32_t* sums) {
+        const std::size_t row = layer.up * (from.first + i / columns) + part.row;
+        place(layer, part, sums, out, row, layer.up * (i % columns) + part.column, within, tools);
       },
       tools);
 }
@@ -87,75 +165,105 @@ void convolve_direct(const Layer& layer, const Part& part, const Source& x, cons
 // By Winograd's transform: 2x2 outputs of every part share tiles of 4x4 inputs, and so do the pieces of a kernel larger
 // than 3x3. A block of outputs is worked on together; its tiles are `splits` - 1 more in both directions.
 template <typename T>
-void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, const Tools& tools) {
-  const std::size_t size = layer.depth, more = layer.splits - 1;
-  const std::size_t across = ((out.width - 1) / layer.up + 2) / 2, down = ((out.height - 1) / layer.up + 2) / 2;
+void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, Rows asked, const Tools& tools) {
+  const std::size_t size = layer.depth, unit = layer.phases * size, more = layer.splits - 1;
+  const Rows rows_out{asked.first, std::min(asked.last, out.height)};
+  if (rows_out.first >= rows_out.last) return;
+  // In tiles.
+  const std::size_t begin = rows_out.first / layer.up / 2, end = ((rows_out.last - 1) / layer.up + 2) / 2;
+  const std::size_t across = ((out.width - 1) / layer.up + 2) / 2, down = end - begin;
   const std::size_t block_width = std::min(across, kTile / 2),
                     block_height = std::max<std::size_t>(kTile / block_width, 1);
   const std::size_t blocks_across = (across + block_width - 1) / block_width;
   const std::size_t blocks_down = (down + block_height - 1) / block_height;
-  const Buffer<std::int16_t> outside(size);
+  const Buffer<std::int16_t> outside(padded(size));
   const std::int32_t zeros[kPanel] = {};
+  const auto within = [&](std::size_t r, std::size_t c) {
+    return r >= rows_out.first && r < rows_out.last && c < out.width;
+  };
   parallel_for(blocks_across * blocks_down, tools.team, [&](std::size_t block) {
-    const std::size_t left = block % blocks_across * block_width, top = block / blocks_across * block_height;
-    const std::size_t wide = std::min(block_width, across - left), high = std::min(block_height, down - top);
+    const std::size_t left = block % blocks_across * block_width, above = block / blocks_across * block_height;
+    const std::size_t wide = std::min(block_width, across - left), high = std::min(block_height, down - above);
+    const std::size_t top = begin + above;
     const std::size_t line = wide + more, tiles = line * (high + more);  // of inputs
     // Products of all tiles of a line, the last ones of which mean nothing: so a block is one matrix.
     const std::size_t rows = line * high - more;
-    std::int16_t* transformed = scratch<std::int16_t>(kComponents * tiles * size);  // [component][tile][channels]
-    std::int32_t* products = scratch<std::int32_t>(kComponents * rows * kPanel);    // [component][row][one panel]
+    // [component][tile][phase][channels]; the transform writes whole panels, the last of which may go beyond.
+    const std::size_t component = tiles * unit + kPanel;
+    std::int16_t* transformed = scratch<std::int16_t>(kComponents * component);
+    std::int32_t* products = scratch<std::int32_t>(kComponents * rows * kPanel);  // [component][row][one panel]
     for (std::size_t i = 0; i < tiles; ++i) {
       const std::size_t u = 2 * (top + i / line) - layer.splits, v = 2 * (left + i % line) - layer.splits;
-      const std::int16_t* tile[kComponents];
-      for (std::size_t k = 0; k < kComponents; ++k) {
-        const std::size_t row = u + k / 4, column = v + k % 4;  // below zero wraps to large
-        tile[k] = row < x.height && column < x.width ? x.at(row, column) : outside.data();
+      for (std::size_t phase = 0; phase < layer.phases; ++phase) {
+        const std::int16_t* tile[kComponents];
+        std::size_t columns[4];
+        for (std::size_t k = 0; k < 4; ++k) {  // below zero wraps to large
+          columns[k] = inside(layer, layer.down * (v + k) + phase % 2, x.width);
+        }
+        for (std::size_t k = 0; k < 4; ++k) {
+          const std::size_t row = inside(layer, layer.down * (u + k) + phase / 2, x.height);
+          const std::int16_t* begin = x.has(row, 0) ? x.at(row, 0) : nullptr;
+          for (std::size_t j = 0; j < 4; ++j) {
+            const bool there = begin != nullptr && columns[j] < x.width;
+            tile[4 * k + j] = there ? begin + columns[j] * x.stride : outside.data();
+          }
+        }
+        tools.kernels.winograd_input(tile, size, transformed + i * unit + phase * size, component);
       }
-      tools.kernels.winograd_input(tile, size, transformed + i * size, tiles * size);
     }
     Buffer<const std::int32_t*> start(rows, zeros), again(rows);
     for (const Part& part : layer.parts) {
-      for (std::size_t panel = 0; panel < layer.columns(); panel += kPanel) {
+      for (std::size_t panel = 0; panel < layer.computed(); panel += kPanel) {
+        const std::size_t columns = std::min(kPanel, layer.computed() - panel);
+        const std::size_t outputs = std::min(kPanel, layer.multiplied() - panel);
         for (std::size_t k = 0; k < kComponents; ++k) {
           std::int32_t* own = products + k * rows * kPanel;
           bool begun = false;
-          for (std::size_t r = 0; r < layer.splits; ++r) {
-            const WideMatrix& weights = part.pieces[r].weights[k];
-            if (weights.depth == 0) continue;
+          for (const Strip& strip : part.strips[k]) {
             if (begun) {
               for (std::size_t i = 0; i < rows; ++i) again[i] = own + i * kPanel;
             }
-            const std::int16_t* a = transformed + (k * tiles + r * line + part.pieces[r].first[k]) * size;
-            tools.kernels.multiply_wide({a, size, rows, &weights.data[panel * weights.depth], weights.depth, kPanel,
-                                         begun ? again.data() : start.data(), own});
+            const std::int16_t* a = transformed + k * component + strip.row * line * unit + strip.at;
+            const std::size_t depth = strip.weights.depth;
+            tools.kernels.multiply_wide({a, unit, rows, &strip.weights.data[panel * depth], depth, outputs,
+                                         begun ? again.data() : start.data(), own, kPanel});
             begun = true;
           }
           if (!begun) std::fill_n(own, rows * kPanel, 0);
         }
         const auto each_corner = [&](std::size_t i, const auto& visit) {
+          if (i % line >= wide) return;
           for (std::size_t corner = 0; corner < 4; ++corner) {
             const std::size_t u = 2 * (top + i / line) + corner / 2, v = 2 * (left + i % line) + corner % 2;
             const std::size_t row = layer.up * u + part.row, column = layer.up * v + part.column;
-            if (i % line < wide && row < out.height && column < out.width) visit(corner, out.at(row, column) + panel);
+            if (layer.merged ? layer.up * u < rows_out.last && row + layer.up > rows_out.first && column < out.width
+                             : within(row, column)) {
+              visit(corner, row, column);
+            }
           }
         };
-        const Channels channels{panel, panel + kPanel};
+        const Channels channels{panel, panel + columns};
+        alignas(kLine) std::int32_t sums[4 * kPanel] = {};
         for (std::size_t i = 0; i < rows; ++i) {
-          alignas(kLine) std::int32_t sums[4 * kPanel];
-          tools.kernels.winograd_output(products + i * kPanel, rows * kPanel, &part.bias[panel], sums);
-          each_corner(i, [&](std::size_t corner, T* to) {
-            if constexpr (sizeof(T) == sizeof(std::int16_t)) {
-              tools.kernels.requantise16(sums + corner * kPanel, part.requantiser, channels, to);
+          tools.kernels.winograd_output(products + i * kPanel, rows * kPanel, &part.bias[panel], columns, sums);
+          each_corner(i, [&](std::size_t corner, std::size_t row, std::size_t column) {
+            const std::int32_t* from = sums + corner * kPanel;
+            if (layer.merged) {
+              place(layer, part, from, out, row, column, within, tools);
+            } else if constexpr (sizeof(T) == sizeof(std::int16_t)) {
+              tools.kernels.requantise16(from, part.requantiser, channels, out.at(row, column) + panel);
             } else {
-              tools.kernels.requantise32(sums + corner * kPanel, part.requantiser, channels, to);
+              tools.kernels.requantise32(from, part.requantiser, channels, out.at(row, column) + panel);
             }
           });
         }
         if constexpr (sizeof(T) == sizeof(std::int16_t)) {
-          if (layer.gelu.empty()) continue;
+          if (layer.curve.empty() || layer.merged) continue;
           // In a loop of its own: reading a row right behind the two stores that wrote it would wait for them.
           for (std::size_t i = 0; i < rows; ++i) {
-            each_corner(i, [&](std::size_t, T* to) { tools.kernels.gelu(to, layer.gelu, panel, kPanel, tools.tail); });
+            each_corner(i, [&](std::size_t, std::size_t row, std::size_t column) {
+              tools.kernels.curve(out.at(row, column) + panel, layer.curve, panel, kPanel, tools.tail_of(layer.curve));
+            });
           }
         }
       }
@@ -172,32 +280,36 @@ void multiply_rows(const Layer& layer, const std::int16_t* a, std::size_t a_stri
   std::fill_n(start, std::min(rows, kTile), part.bias.data());
   for (std::size_t first = 0; first < rows; first += kTile) {
     const std::size_t count = std::min(kTile, rows - first);
-    tools.kernels.multiply({a + first * a_stride, a_stride, count, part.weights.data.data(), part.weights.depth,
-                            layer.columns(), start, sums});
+    multiply(layer, part, a + first * a_stride, a_stride, count, start, sums, tools);
     for (std::size_t i = 0; i < count; ++i) finish_row(first + i, sums + i * layer.columns());
   }
 }
 
 // 1x1 layers read rows where they lie.
 template <typename T>
-void convolve_dense(const Layer& layer, const Source& x, const View<T>& out, const Tools& tools) {
-  parallel_for((x.positions() + kTile - 1) / kTile, tools.team, [&](std::size_t chunk) {
-    const std::size_t first = chunk * kTile, count = std::min(kTile, x.positions() - first);
-    multiply_rows(layer, x.at(first), x.stride, count, tools, [&](std::size_t row, const std::int32_t* sums) {
-      finish(layer, layer.parts[0].requantiser, sums, {0, layer.columns()}, out.at(first + row), tools);
-    });
+void convolve_dense(const Layer& layer, const Source& x, const View<T>& out, Rows rows, const Tools& tools) {
+  const std::size_t positions = (std::min(rows.last, x.height) - rows.first) * x.width;
+  const std::int16_t* from = x.at(rows.first, 0);
+  T* to = out.at(rows.first, 0);
+  parallel_for((positions + kTile - 1) / kTile, tools.team, [&](std::size_t chunk) {
+    const std::size_t first = chunk * kTile, count = std::min(kTile, positions - first);
+    multiply_rows(layer, from + first * x.stride, x.stride, count, tools,
+                  [&](std::size_t row, const std::int32_t* sums) {
+                    T* out_row = to + (first + row) * out.stride;
+                    finish(layer, layer.parts[0].requantiser, sums, {0, layer.computed()}, out_row, tools);
+                  });
   });
 }
 
 template <typename T>
-void convolve_any(const Layer& layer, const Source& x, const View<T>& out, const Tools& tools) {
+void convolve_any(const Layer& layer, const Source& x, const View<T>& out, Rows rows, const Tools& tools) {
   if (layer.splits > 0) {
-    convolve_winograd(layer, x, out, tools);
+    convolve_winograd(layer, x, out, rows, tools);
   } else if (layer.up == layer.down && layer.parts[0].taps.size() == 1 && x.height == out.height &&
              x.width == out.width) {
-    convolve_dense(layer, x, out, tools);
+    convolve_dense(layer, x, out, rows, tools);
   } else {
-    for (const Part& part : layer.parts) convolve_direct(layer, part, x, out, tools);
+    for (const Part& part : layer.parts) convolve_direct(layer, part, x, out, rows, tools);
   }
 }
 
@@ -215,12 +327,12 @@ void run_any(const Stack& stack, Source x, const View<T>& out, Plane (&scratch)[
 
 }  // namespace
 
-void convolve(const Layer& layer, const Source& x, const Target& out, const Tools& tools) {
-  convolve_any(layer, x, out, tools);
+void convolve(const Layer& layer, const Source& x, const Target& out, const Tools& tools, Rows rows) {
+  convolve_any(layer, x, out, rows, tools);
 }
 
-void convolve(const Layer& layer, const Source& x, const Head& out, const Tools& tools) {
-  convolve_any(layer, x, out, tools);
+void convolve(const Layer& layer, const Source& x, const Head& out, const Tools& tools, Rows rows) {
+  convolve_any(layer, x, out, rows, tools);
 }
 
 void run(const Stack& stack, Source x, const Target& out, Plane (&scratch)[2], const Tools& tools) {
@@ -236,7 +348,10 @@ void convolve_at(const Layer& layer, const Source& x, std::span<const std::size_
   multiply_taps(
       layer, layer.parts[0], x, where.size(),
       [&](std::size_t i) { return Position{where[i] / x.width, where[i] % x.width}; },
-      [&](std::size_t i) { return out.at(where[i]); }, tools);
+      [&](std::size_t i, const std::int32_t* sums) {
+        finish(layer, layer.parts[0].requantiser, sums, {0, layer.columns()}, out.at(where[i]), tools);
+      },
+      tools);
 }
 
 void convolve(const Depthwise& layer, const Source& x, const Target& out, const Tools& tools) {
@@ -253,9 +368,7 @@ void convolve(const Depthwise& layer, const Source& x, const Target& out, const 
       tools.kernels.depthwise(taps, layer.weights.data(), layer.bias.data(), channels, sums);
       std::int16_t* to = out.at(row, column);
       tools.kernels.requantise16(sums, layer.requantiser, {0, channels}, to);
-      if (!layer.gelu.empty()) {
-        tools.kernels.gelu(to, layer.gelu, 0, channels, tools.tail);
-      }
+      if (!layer.curve.empty()) tools.kernels.curve(to, layer.curve, 0, channels, tools.tail_of(layer.curve));
     }
   });
 }

@@ -16,17 +16,30 @@ struct Tools {
   const Kernels& kernels;
   const TailLines& tail;
   Team& team;
+  const TailLines* logistic = nullptr;  // where a network has SiLU
+
+  const TailLines& tail_of(const Curve& curve) const noexcept { return curve.logistic ? *logistic : tail; }
 };
 
-// A map of activations, position by position, `stride` apart: a block of longer rows, or a map of its own.
+struct Rows {
+  std::size_t first = 0, last = static_cast<std::size_t>(-1);  // of [first, last), as far as the map has them
+};
+
+// A map of activations, position by position, `stride` apart: a block of longer rows, or a map of its own. In memory
+// may be only its rows from `first` on, `count` of them; `data` is where those begin.
 template <typename T>
 struct View {
   T* data;
   std::size_t stride, height, width;
+  std::size_t first = 0, count = static_cast<std::size_t>(-1);
 
-  T* at(std::size_t row, std::size_t column) const noexcept { return data + (row * width + column) * stride; }
-  T* at(std::size_t position) const noexcept { return data + position * stride; }
+  T* at(std::size_t row, std::size_t column) const noexcept { return data + ((row - first) * width + column) * stride; }
+  T* at(std::size_t position) const noexcept { return data + position * stride; }  // of a whole map
   std::size_t positions() const noexcept { return height * width; }
+  // Whether it is in memory; numbers below zero wrap to large ones.
+  bool has(std::size_t row, std::size_t column) const noexcept {
+    return row < height && row - first < count && column < width;
+  }
 };
 
 using Source = View<const std::int16_t>;
@@ -51,9 +64,10 @@ struct Plane {
 
 inline Source as_source(const Target& target) { return {target.data, target.stride, target.height, target.width}; }
 
-// The layer over every position of x; out has `up` times its size, or less: the rest is cut off.
-void convolve(const Layer& layer, const Source& x, const Target& out, const Tools& tools);
-void convolve(const Layer& layer, const Source& x, const Head& out, const Tools& tools);
+// The layer over every position of x, or those that give some rows of out; out has `up` times its size, or less: the
+// rest is cut off.
+void convolve(const Layer& layer, const Source& x, const Target& out, const Tools& tools, Rows rows = {});
+void convolve(const Layer& layer, const Source& x, const Head& out, const Tools& tools, Rows rows = {});
 
 // All layers of a stack, the last one into `out`.
 void run(const Stack& stack, Source x, const Target& out, Plane (&scratch)[2], const Tools& tools);

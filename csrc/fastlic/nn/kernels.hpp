@@ -19,15 +19,15 @@ struct Channels {
 struct Kernels {
   void (*multiply)(const GemmJob<std::int8_t>& job);
   void (*multiply_wide)(const GemmJob<std::int16_t>& job);
-  // Channels [first, last) of a row, multiples of kPanel; acc and out start at channel `first`.
+  // Channels [first, last) of a row, multiples of kHalfPanel; acc and out start at channel `first`.
   void (*requantise16)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int16_t* out);
   void (*requantise32)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int32_t* out);
   // The two transforms of winograd.hpp. 4x4 tile of inputs (row by row, [channels] each) -> B^T d B, sixteen rows
-  // `stride` apart; sixteen rows of one panel of products, `stride` apart -> the 2x2 tile of accumulators [4][kPanel],
-  // bias added.
+  // `stride` apart; sixteen rows of `columns` of one panel of products, `stride` apart -> the 2x2 tile of accumulators
+  // [4][kPanel], bias added. Inputs are read and written in whole panels of channels.
   void (*winograd_input)(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out, std::size_t stride);
   void (*winograd_output)(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
-                          std::int32_t* out);
+                          std::size_t columns, std::int32_t* out);
   // Scale indexes of any number of scales.
   void (*choose)(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds, std::uint8_t* indexes);
   // symbol = (latent - mean + 1/2) rounded down, and latent = clip(symbol + mean), in units of 2^-6; any symbols.
@@ -39,12 +39,22 @@ struct Kernels {
   // The same with every symbol but 0 moved away from zero by what `offsets` says for its scale index.
   void (*reconstruct_offset)(const std::int32_t* symbols, const std::int32_t* means, const std::uint8_t* indexes,
                              const std::int32_t* offsets, std::size_t count, std::int32_t* latents);
-  // GELU in place of activations of channels [first, first + channels).
-  void (*gelu)(std::int16_t* x, const GeluChannel& gelu, std::size_t first, std::size_t channels,
-               const TailLines& tail);
+  // GELU or SiLU in place of activations of channels [first, first + channels).
+  void (*curve)(std::int16_t* x, const Curve& curve, std::size_t first, std::size_t channels, const TailLines& tail);
+  // a times the logistic function of b, whose units the curve knows.
+  void (*gate)(const std::int16_t* a, const std::int16_t* b, const Curve& curve, std::size_t channels,
+               const TailLines& tail, std::int16_t* out);
   // Sums of a depthwise 3x3 over padded channels; taps outside the map point to zeros.
   void (*depthwise)(const std::int16_t* const* taps, const std::int16_t* weights, const std::int32_t* bias,
                     std::size_t channels, std::int32_t* out);
+  // (x << up)^2 in units of 2^15, rounded: the squares that GDN sums.
+  void (*square)(const std::int16_t* x, std::size_t channels, std::int16_t up, std::int16_t* out);
+  // x divided or multiplied by the root of its norm, times a factor; single IEEE operations, rounded once each.
+  void (*normalise)(const std::int16_t* x, const std::int32_t* norms, const float* factors, std::size_t channels,
+                    bool inverse, float limit, std::int16_t* out);
+  // (a * left + b * right + 2^(shift - 1)) >> shift, clipped.
+  void (*mix)(const std::int16_t* a, const std::int16_t* b, const std::int16_t* left, const std::int16_t* right,
+              std::size_t channels, int shift, std::int32_t limit, std::int16_t* out);
 };
 
 const Kernels& kernels(Isa isa) noexcept;

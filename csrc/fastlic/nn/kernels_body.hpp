@@ -5,68 +5,121 @@ namespace FASTLIC_SET {
 
 namespace v = simd::FASTLIC_SET;
 
-template <typename Weight, std::size_t R>
+// Tiles of as many vectors as registers hold; where vectors are wide, what is left of a panel has smaller tiles.
+constexpr std::size_t kTile = v::kTileVectors * v::kLanes;
+constexpr bool kHalves = v::kLanes == kHalfPanel;
+
+template <typename Weight, std::size_t R, std::size_t V>
 [[FASTLIC_TARGET]] void multiply_rows(const GemmJob<Weight>& job, std::size_t first_row, std::size_t first_column) {
-  const std::size_t columns = job.columns, stride = job.a_stride;
-  v::Sum sums[R][v::kTileVectors];
+  const std::size_t columns = job.out_stride, stride = job.a_stride;
+  v::Sum sums[R][V];
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < R; ++r) {
     const std::int32_t* start = job.start[first_row + r] + first_column;
 #pragma GCC unroll 8
-    for (std::size_t i = 0; i < v::kTileVectors; ++i) sums[r][i] = v::load_as<v::Sum>(start + i * v::kLanes);
+    for (std::size_t i = 0; i < V; ++i) sums[r][i] = v::load_as<v::Sum>(start + i * v::kLanes);
   }
   const std::int16_t* a = job.a + first_row * stride;
   const std::size_t within = first_column % kPanel;  // a tile may be less than a panel
   const Weight* b = job.b + (first_column - within) * job.depth + 2 * within;
   for (std::size_t k = 0; k < job.depth; k += 2, a += 2, b += 2 * kPanel) {
-    const auto weights = v::load_weights(b);
+    if constexpr (V == v::kTileVectors) {
+      const auto weights = v::load_weights(b);
 #pragma GCC unroll 16
-    for (std::size_t r = 0; r < R; ++r) v::dot(sums[r], v::pair(a + r * stride), weights);
+      for (std::size_t r = 0; r < R; ++r) v::dot(sums[r], v::pair(a + r * stride), weights);
+    } else {
+      const v::Pairs weights = v::load_pairs(b);
+#pragma GCC unroll 16
+      for (std::size_t r = 0; r < R; ++r) {
+        const auto sum = reinterpret_cast<v::Ints>(sums[r][0]);
+        sums[r][0] = reinterpret_cast<v::Sum>(v::dot(sum, v::pair(a + r * stride), weights));
+      }
+    }
   }
   std::int32_t* out = job.out + first_row * columns + first_column;
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (std::size_t i = 0; i < v::kTileVectors; ++i) v::store(sums[r][i], out + r * columns + i * v::kLanes);
+    for (std::size_t i = 0; i < V; ++i) v::store(sums[r][i], out + r * columns + i * v::kLanes);
   }
 }
 
-template <typename Weight, std::size_t... R>
+// A quarter of a panel of int16 weights.
+template <std::size_t R>
+[[FASTLIC_TARGET]] void multiply_quarter(const GemmJob<std::int16_t>& job, std::size_t first_row,
+                                         std::size_t first_column) {
+  if constexpr (kHalves) {
+    const std::size_t columns = job.out_stride, stride = job.a_stride, within = first_column % kPanel;
+    v::Narrow sums[R];
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < R; ++r) sums[r] = v::load_as<v::Narrow>(job.start[first_row + r] + first_column);
+    const std::int16_t* a = job.a + first_row * stride;
+    const std::int16_t* b = job.b + (first_column - within) * job.depth + 2 * within;
+    for (std::size_t k = 0; k < job.depth; k += 2, a += 2, b += 2 * kPanel) {
+#pragma GCC unroll 16
+      for (std::size_t r = 0; r < R; ++r) sums[r] = v::narrow_dot(sums[r], a + r * stride, b);
+    }
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < R; ++r) v::store(sums[r], job.out + (first_row + r) * columns + first_column);
+  }
+}
+
+template <std::size_t... R>
+constexpr auto quarter_table(std::index_sequence<R...>) {
+  using MultiplyRows = void (*)(const GemmJob<std::int16_t>&, std::size_t, std::size_t);
+  return std::array<MultiplyRows, sizeof...(R)>{multiply_quarter<R + 1>...};
+}
+
+template <typename Weight, std::size_t V, std::size_t... R>
 constexpr auto rows_table(std::index_sequence<R...>) {
   using MultiplyRows = void (*)(const GemmJob<Weight>&, std::size_t, std::size_t);
-  return std::array<MultiplyRows, sizeof...(R)>{multiply_rows<Weight, R + 1>...};
+  return std::array<MultiplyRows, sizeof...(R)>{multiply_rows<Weight, R + 1, V>...};
 }
 
 template <typename Weight>
 void multiply(const GemmJob<Weight>& job) {
-  static constexpr auto kMultiplyRows = rows_table<Weight>(std::make_index_sequence<v::kTileRows>());
+  constexpr auto kRows = std::make_index_sequence<v::kTileRows>();
+  static constexpr auto kWhole = rows_table<Weight, v::kTileVectors>(kRows);
+  static constexpr auto kHalf = rows_table<Weight, kHalves ? 1 : v::kTileVectors>(kRows);
   // Tiles of nearly equal height: 16 rows are 8 + 8, not 14 + 2.
   const std::size_t blocks = (job.rows + v::kTileRows - 1) / v::kTileRows;
-  for (std::size_t column = 0; column < job.columns; column += v::kTileVectors * v::kLanes) {
+  const auto with = [&](const auto& table, std::size_t column) {
     for (std::size_t i = 0; i < blocks; ++i) {
       const std::size_t first = job.rows * i / blocks, last = job.rows * (i + 1) / blocks;
-      kMultiplyRows[last - first - 1](job, first, column);
+      table[last - first - 1](job, first, column);
     }
+  };
+  std::size_t column = 0;
+  for (; column + kTile <= job.columns; column += kTile) with(kWhole, column);
+  if (column < job.columns && !kHalves) return with(kWhole, column);
+  if (column + kHalfPanel <= job.columns) {
+    with(kHalf, column);
+    column += kHalfPanel;
+  }
+  if (column == job.columns) return;
+  if constexpr (std::is_same_v<Weight, std::int16_t>) {
+    with(quarter_table(kRows), column);
+  } else {
+    with(kHalf, column);
   }
 }
 
-// Two vectors at a time: out is int16 or int32.
+// Two vectors at a time, and where half a panel is one vector, one may be left: out is int16 or int32.
 template <typename Out>
 FASTLIC_INLINE void requantise(const std::int32_t* acc, const Requantiser& r, Channels channels, Out* out) {
   // Pointers and the limit are read once: stores to `out` might change them, for all that compilers know.
   const std::int32_t *factor = r.multiplier.data(), *negative = r.negative.data(), limit = r.limit;
   const std::int64_t *rounding = r.rounding.data(), *shift = r.shift.data();
-  for (std::size_t c = channels.first; c < channels.last; c += v::kWordLanes) {
-    v::Ints half[2];
-#pragma GCC unroll 2
-    for (std::size_t i = 0; i < 2; ++i) {
-      const std::size_t at = c + i * v::kLanes;
-      const v::Ints x = v::load(acc + (at - channels.first));
-      half[i] = v::requantise(x, x < 0 ? v::load(negative + at) : v::load(factor + at), v::load(rounding + at),
-                              v::load(shift + at), limit);
-    }
-    v::store_pair(half[0], half[1], out + (c - channels.first));
+  const auto at = [&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t c) {
+    const v::Ints x = v::load(acc + (c - channels.first));
+    return v::requantise(x, x < 0 ? v::load(negative + c) : v::load(factor + c), v::load(rounding + c),
+                         v::load(shift + c), limit);
+  };
+  std::size_t c = channels.first;
+  for (; c + v::kWordLanes <= channels.last; c += v::kWordLanes) {
+    v::store_pair(at(c), at(c + v::kLanes), out + (c - channels.first));
   }
+  if (c < channels.last) v::store_single(at(c), out + (c - channels.first));
 }
 
 [[FASTLIC_TARGET]] void requantise16(const std::int32_t* acc, const Requantiser& requantiser, Channels channels,
@@ -105,8 +158,8 @@ FASTLIC_INLINE void requantise(const std::int32_t* acc, const Requantiser& r, Ch
 
 // A^T m A is four times the sum modulo 2^32, and the sum is below 2^29.
 [[FASTLIC_TARGET]] void winograd_output(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
-                                        std::int32_t* out) {
-  for (std::size_t c = 0; c < kPanel; c += v::kLanes) {
+                                        std::size_t columns, std::int32_t* out) {
+  for (std::size_t c = 0; c < columns; c += v::kLanes) {
     v::Uints t[8];
 #pragma GCC unroll 4
     for (std::size_t j = 0; j < 4; ++j) {
@@ -205,17 +258,33 @@ FASTLIC_INLINE std::uint32_t difference(std::int32_t a, std::int32_t b) {
   }
 }
 
+// What a distribution function lacks to 1 at magnitudes in units of channels from `at` on.
+FASTLIC_INLINE v::Words tail_of(v::Words magnitude, const Curve& curve, std::size_t at, const v::WordTable& start,
+                                const v::WordTable& falls) {
+  v::Words fine = v::shift_left(v::least(magnitude, v::load(&curve.reach[at])), v::load(&curve.up[at]));
+  fine = v::least(v::shift_right(fine, v::load(&curve.down[at])), v::all<v::Words>(kTailLast));
+  const v::Words line = fine >> kTailStep, part = (fine & ((1 << kTailStep) - 1)) << (kTailBits - kTailStep);
+  return start(line) - v::multiply_rounded(falls(line), part);
+}
+
 // x Phi(x) = max(x, 0) - |x| Q(|x|).
-[[FASTLIC_TARGET]] void gelu(std::int16_t* x, const GeluChannel& g, std::size_t first, std::size_t channels,
-                             const TailLines& tail) {
+[[FASTLIC_TARGET]] void curve(std::int16_t* x, const Curve& curve, std::size_t first, std::size_t channels,
+                              const TailLines& tail) {
   const v::WordTable start{tail.start.data()}, falls{tail.fall.data()};
   for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
     const v::Words a = v::load(x + c), magnitude = v::magnitude(a);
-    v::Words fine = v::shift_left(v::least(magnitude, v::load(&g.reach[first + c])), v::load(&g.up[first + c]));
-    fine = v::least(v::shift_right(fine, v::load(&g.down[first + c])), v::all<v::Words>(kTailLast));
-    const v::Words line = fine >> kTailStep, part = (fine & ((1 << kTailStep) - 1)) << (kTailBits - kTailStep);
-    const v::Words q = start(line) - v::multiply_rounded(falls(line), part);
+    const v::Words q = tail_of(magnitude, curve, first + c, start, falls);
     v::store(v::most(a, v::Words{}) - v::multiply_rounded(magnitude, q), x + c);
+  }
+}
+
+[[FASTLIC_TARGET]] void gate(const std::int16_t* a, const std::int16_t* b, const Curve& curve, std::size_t channels,
+                             const TailLines& tail, std::int16_t* out) {
+  const v::WordTable start{tail.start.data()}, falls{tail.fall.data()};
+  for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
+    const v::Words x = v::load(a + c), by = v::load(b + c);
+    const v::Words low = v::multiply_rounded(x, tail_of(v::magnitude(by), curve, c, start, falls));
+    v::store(by < 0 ? low : x - low, out + c);
   }
 }
 
@@ -226,6 +295,54 @@ FASTLIC_INLINE std::uint32_t difference(std::int32_t a, std::int32_t b) {
 #pragma GCC unroll 9
     for (std::size_t t = 0; t < 9; ++t) v::multiply_add(sums, taps[t] + c, weights + t * channels + c);
     v::store_pair(sums[0], sums[1], out + c);
+  }
+}
+
+[[FASTLIC_TARGET]] void square(const std::int16_t* x, std::size_t channels, std::int16_t up, std::int16_t* out) {
+  for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
+    const v::Words large = v::load(x + c) << up;
+    v::store(v::multiply_rounded(large, large), out + c);
+  }
+}
+
+template <bool kInverse>
+FASTLIC_INLINE v::Ints normalised(v::Ints x, v::Ints norm, v::Floats factor, v::Floats limit) {
+  const v::Floats root = v::square_root(v::to_floats(norm)), value = v::to_floats(x);
+  const v::Floats scaled = (kInverse ? value * root : value / root) * factor;
+  return v::nearest(v::most(v::least(scaled, limit), -limit));
+}
+
+template <bool kInverse>
+FASTLIC_INLINE void normalise_all(const std::int16_t* x, const std::int32_t* norms, const float* factors,
+                                  std::size_t channels, float limit, std::int16_t* out) {
+  const v::Floats most = v::all<v::Floats>(limit);
+  for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
+    const std::size_t d = c + v::kLanes;
+    v::store_pair(normalised<kInverse>(v::load_wide(x + c), v::load(norms + c), v::load(factors + c), most),
+                  normalised<kInverse>(v::load_wide(x + d), v::load(norms + d), v::load(factors + d), most), out + c);
+  }
+}
+
+[[FASTLIC_TARGET]] void normalise(const std::int16_t* x, const std::int32_t* norms, const float* factors,
+                                  std::size_t channels, bool inverse, float limit, std::int16_t* out) {
+  if (inverse) {
+    normalise_all<true>(x, norms, factors, channels, limit, out);
+  } else {
+    normalise_all<false>(x, norms, factors, channels, limit, out);
+  }
+}
+
+[[FASTLIC_TARGET]] void mix(const std::int16_t* a, const std::int16_t* b, const std::int16_t* left,
+                            const std::int16_t* right, std::size_t channels, int shift, std::int32_t limit,
+                            std::int16_t* out) {
+  const v::Ints most = v::all<v::Ints>(limit);
+  const std::int32_t rounding = 1 << (shift - 1);
+  for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
+    v::Ints sums[2] = {v::all<v::Ints>(rounding), v::all<v::Ints>(rounding)};
+    v::multiply_add(sums, a + c, left + c);
+    v::multiply_add(sums, b + c, right + c);
+    v::store_pair(v::most(v::least(sums[0] >> shift, most), -most), v::most(v::least(sums[1] >> shift, most), -most),
+                  out + c);
   }
 }
 
@@ -240,8 +357,12 @@ constexpr Kernels kKernels = {multiply<std::int8_t>,
                               quantise_down,
                               reconstruct,
                               reconstruct_offset,
-                              gelu,
-                              depthwise};
+                              curve,
+                              gate,
+                              depthwise,
+                              square,
+                              normalise,
+                              mix};
 
 }  // namespace FASTLIC_SET
 }  // namespace

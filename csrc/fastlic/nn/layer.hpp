@@ -24,43 +24,57 @@ struct TailLines {
   Buffer<std::uint16_t> fall = Buffer<std::uint16_t>(kTailLines + 1);
 };
 
-// Per channel, from the magnitude of an activation to units of 2^-12: min(|a|, reach) << up >> down. Empty: no GELU.
-struct GeluChannel {
+// x times a distribution function of x: GELU (the normal one), or SiLU (the logistic one). Per channel, from the
+// magnitude of an activation to units of 2^-12 (GELU) or 2^-11 (SiLU): min(|a|, reach) << up >> down. Empty: no
+// activation.
+struct Curve {
   Buffer<std::int16_t> reach, up, down;  // [padded channels]; reach << up is at most 2^14
+  bool logistic = false;
 
   bool empty() const noexcept { return up.empty(); }
 };
 
-// One row of 3x3 pieces of a kernel, transformed (engine/winograd.hpp): a matrix per component, of pieces that lie side
-// by side, the first of them `first` tiles to the right. Empty where no piece has a tap that feeds the component.
-struct Pieces {
-  std::array<std::size_t, kComponents> first{};
-  WinogradPhase weights;
+// 3x3 pieces of a kernel, transformed (winograd.hpp), as far as they feed one component and their inputs lie side by
+// side: `row` lines of tiles below the first one, from channel `at` of the tile there on.
+struct Strip {
+  std::size_t row = 0, at = 0;
+  WideMatrix weights;
 };
 
 // Output positions (up * u + row, up * v + column) of a layer that multiplies sizes by `up`.
 struct Part {
   std::size_t row = 0, column = 0;
   std::vector<Offset> taps;
-  PackedMatrix weights;        // [taps * depth][outputs]; empty where the pieces are used
-  std::vector<Pieces> pieces;  // row by row
-  Buffer<std::int32_t> bias;   // [padded outputs]
+  PackedMatrix weights;                                // [taps * depth][outputs]; empty where the others are used
+  WideMatrix wide;                                     // the same of more than 8 bits
+  std::array<std::vector<Strip>, kComponents> strips;  // by component of Winograd's transform
+  Buffer<std::int32_t> bias;                           // [padded outputs]
   Requantiser requantiser;
 };
 
 struct Layer {
-  std::size_t outputs = 0;       // of one part
-  std::size_t depth = 0;         // padded inputs of one position
+  std::size_t outputs = 0;       // of one position
+  std::size_t depth = 0;         // inputs of one position, with their padding
   std::size_t up = 1, down = 1;  // one of them may be 2: what sizes are multiplied and divided by
   // Rows and columns of pieces that the kernel is cut into for Winograd's transform; 0: multiplied tap by tap. A kernel
   // that reaches `splits` positions has pieces that begin at -splits, -splits + 2, ...: two taps each, the last three.
   // So tiles of inputs, 2 apart, serve all of them.
   std::size_t splits = 0;
+  // A layer that divides sizes by 2 reads four interleaved maps, each as a layer that keeps sizes does.
+  std::size_t phases = 1;
+  std::size_t reach = 0;  // rows above and below that outputs of a row read, before sizes are multiplied
   std::vector<Part> parts;
   bool shuffled = false;  // whether each part has requantisers of its own
-  GeluChannel gelu;
+  bool merged = false;    // one part has the outputs of all four positions, one position after the other
+  bool reflect = false;   // the map goes on beyond its edges by reflection, not by zeros
+  std::size_t used = 0;   // columns that have outputs, in whole quarters of panels; 0: all
+  Curve curve;
 
-  std::size_t columns() const noexcept { return padded(outputs); }
+  // Columns of a part.
+  std::size_t columns() const noexcept { return padded(merged ? up * up * outputs : outputs); }
+  // Of those, what is multiplied, and what is worked on afterwards: in whole half panels.
+  std::size_t multiplied() const noexcept { return used > 0 ? used : columns(); }
+  std::size_t computed() const noexcept { return (multiplied() + kHalfPanel - 1) / kHalfPanel * kHalfPanel; }
   // Largest magnitude of an output.
   std::int32_t limit() const noexcept { return parts[0].requantiser.limit; }
 };
@@ -73,7 +87,7 @@ struct Depthwise {
   Buffer<std::int16_t> weights;  // [9][padded channels]
   Buffer<std::int32_t> bias;
   Requantiser requantiser;
-  GeluChannel gelu;
+  Curve curve;
 };
 
 }  // namespace fastlic::nn

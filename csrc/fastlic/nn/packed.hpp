@@ -6,8 +6,8 @@
 //
 // so that 64 values, widened to int16, are the operand of two 512-bit (four 256-bit) multiply-adds of int16 pairs.
 // Activations stay int16: their 12 bits would need two u8 planes, whose two byte dot products cost as much as one of
-// int16. Weights stay int8 in memory: half the cache traffic, for one widening per up to 14 rows. Only transformed
-// weights (winograd.hpp) need int16.
+// int16. Weights of 8 bits stay int8 in memory: half the cache traffic, for one widening per up to 14 rows. Transformed
+// weights (winograd.hpp) and those of more bits are int16.
 #pragma once
 
 #include <cstddef>
@@ -44,14 +44,15 @@ struct GemmJob {
   std::size_t rows;
   const Weight* b;  // whole panels of a packed matrix
   std::size_t depth;
-  std::size_t columns;               // of these panels
+  std::size_t columns;               // of these panels, a multiple of kQuarterPanel
   const std::int32_t* const* start;  // [rows] pointers to [columns]
-  std::int32_t* out;                 // [rows][columns]
+  std::int32_t* out;                 // [rows][out_stride]; whole panels of it may be written
+  std::size_t out_stride;
 };
 
 inline GemmJob<std::int8_t> job_of(const std::int16_t* a, std::size_t a_stride, std::size_t rows, const PackedMatrix& b,
                                    const std::int32_t* const* start, std::int32_t* out) {
-  return {a, a_stride, rows, b.data.data(), b.depth, b.columns, start, out};
+  return {a, a_stride, rows, b.data.data(), b.depth, b.columns, start, out, b.columns};
 }
 
 }  // namespace fastlic::nn

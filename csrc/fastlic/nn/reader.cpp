@@ -8,7 +8,8 @@
 namespace fastlic::nn {
 namespace {
 
-constexpr unsigned kFineBits = 12, kExponents = 16;  // GELU counts in units of 2^-12
+constexpr unsigned kExponents = 16;
+constexpr std::int32_t kCurveLimit = (1 << 13) - 1;
 constexpr std::size_t kMaxTaps = 81;
 constexpr std::size_t kNowhere = std::numeric_limits<std::size_t>::max();
 
@@ -63,9 +64,15 @@ std::vector<Tap> taps_of(const RawLayer& raw, int row, int column) {
 }
 
 bool fits_winograd(const RawLayer& raw, bool positive) {
-  if (raw.rows == 1 || raw.kind == kHalved || raw.input_limit > magnitude_limit(kMaxWinogradBits)) return false;
+  const bool halved = raw.kind == kHalved;
+  // Few inputs are not worth four transforms each.
+  if (raw.rows == 1 || (halved && (raw.rows > 5 || raw.inputs < kHalfPanel))) return false;
+  if (raw.input_limit > magnitude_limit(kMaxWinogradBits)) return false;
+  for (const std::int16_t weight : raw.weight) {
+    if (std::abs(weight) > kWinogradWeight) return false;
+  }
   for (std::size_t out = 0; out < raw.outputs; ++out) {
-    if (raw.reach(out, positive) > kWinogradReach) return false;
+    if (raw.reach_of_positions(out, positive) > kWinogradReach) return false;
   }
   return true;
 }
@@ -87,53 +94,86 @@ struct Split {
   }
 };
 
-// Which components of each piece are alive: 2G's first row reads only the first tap, its last only the third.
-std::vector<std::array<bool, 4>> alive(const std::vector<Tap>& taps, std::size_t splits, int Offset::* axis) {
-  std::vector<std::array<bool, 4>> out(splits, {false, false, false, false});
+// A tap of a layer that divides sizes by 2: which of the four interleaved maps it reads, and where there.
+struct PhasedTap {
+  Tap tap;
+  std::size_t phase = 0;
+};
+
+std::vector<PhasedTap> phased(const std::vector<Tap>& taps, std::size_t phases) {
+  std::vector<PhasedTap> out;
   for (const Tap& tap : taps) {
-    const Split at(tap.offset.*axis, splits);
-    std::array<bool, 4>& own = out[at.piece];
-    own[1] = own[2] = true;
-    own[0] |= at.position == 0;
-    own[3] |= at.position == 2;
+    PhasedTap own{tap, 0};
+    if (phases > 1) {
+      const int row = tap.offset.row & 1, column = tap.offset.column & 1;
+      own.phase = static_cast<std::size_t>(2 * row + column);
+      own.tap.offset = {(tap.offset.row - row) / 2, (tap.offset.column - column) / 2};
+    }
+    out.push_back(own);
   }
   return out;
 }
 
-std::vector<Pieces> pieces_of(const RawLayer& raw, const std::vector<Tap>& taps, const Inputs& inputs,
-                              const Reader::Outputs& outputs, std::size_t splits) {
-  const auto rows = alive(taps, splits, &Offset::row), columns = alive(taps, splits, &Offset::column);
-  const std::size_t count = raw.outputs / outputs.step, size = size_of(inputs);
-  std::vector<Pieces> out(splits);
-  for (std::size_t r = 0; r < splits; ++r) {
-    for (std::size_t k = 0; k < kComponents; ++k) {
-      std::size_t first = splits, last = 0;
-      for (std::size_t c = 0; c < splits; ++c) {
-        if (rows[r][k / 4] && columns[c][k % 4]) {
-          first = std::min(first, c);
-          last = c + 1;
-        }
-      }
-      if (first >= last) continue;
-      out[r].first[k] = first;
-      out[r].weights[k] = WideMatrix((last - first) * size, count);
+// 3x3 taps of one map, of which some may be none.
+struct Piece {
+  std::array<const Tap*, 9> taps{};
+
+  // 2G's first row reads only the first tap, its last only the third.
+  bool feeds(std::size_t component) const {
+    const std::size_t i = component / 4, j = component % 4;
+    for (std::size_t t = 0; t < 9; ++t) {
+      const bool row = i == 0 ? t / 3 == 0 : i == 3 ? t / 3 == 2 : true;
+      const bool column = j == 0 ? t % 3 == 0 : j == 3 ? t % 3 == 2 : true;
+      if (taps[t] != nullptr && row && column) return true;
     }
+    return false;
   }
+};
+
+std::array<std::vector<Strip>, kComponents> strips_of(const RawLayer& raw, const std::vector<PhasedTap>& taps,
+                                                      const Inputs& inputs, const Reader::Outputs& outputs,
+                                                      std::size_t count, std::size_t splits, std::size_t phases) {
+  // By row, then as their inputs lie in memory.
+  const std::size_t size = size_of(inputs), across = splits * phases;
+  std::vector<Piece> pieces(splits * across);
+  for (const PhasedTap& own : taps) {
+    const Split row(own.tap.offset.row, splits), column(own.tap.offset.column, splits);
+    Piece& piece = pieces[row.piece * across + column.piece * phases + own.phase];
+    piece.taps[3 * row.position + column.position] = &own.tap;
+  }
+  std::array<std::vector<Strip>, kComponents> out;
   const auto place = places(inputs);
-  for (std::size_t in = 0; in < raw.inputs; ++in) {
-    for (std::size_t c = 0; c < count && place[in] != kNowhere; ++c) {
-      std::vector<std::array<std::int16_t, 9>> kernels(splits * splits);
-      for (const Tap& tap : taps) {
-        const Split row(tap.offset.row, splits), column(tap.offset.column, splits);
-        kernels[row.piece * splits + column.piece][3 * row.position + column.position] =
-            raw.at(outputs.first + c * outputs.step, in, tap.i, tap.j);
+  struct Place {
+    std::size_t strip = kNowhere, first = 0;  // in its strip
+  };
+  std::vector<std::array<Place, kComponents>> where(pieces.size());
+  for (std::size_t k = 0; k < kComponents; ++k) {
+    std::vector<std::size_t> lengths;
+    for (std::size_t p = 0; p < pieces.size(); ++p) {
+      if (!pieces[p].feeds(k)) continue;
+      const bool follows = p % across > 0 && where[p - 1][k].strip != kNowhere;
+      if (!follows) {
+        out[k].push_back({p / across, p % across * size, {}});
+        lengths.push_back(0);
       }
-      for (std::size_t piece = 0; piece < splits * splits; ++piece) {
-        const auto values = transform_kernel(kernels[piece]);
-        Pieces& own = out[piece / splits];
+      where[p][k] = {out[k].size() - 1, lengths.back()};
+      lengths.back() += size;
+    }
+    for (std::size_t i = 0; i < lengths.size(); ++i) out[k][i].weights = WideMatrix(lengths[i], count);
+  }
+  for (std::size_t in = 0; in < raw.inputs; ++in) {
+    if (place[in] == kNowhere) continue;
+    for (std::size_t c = 0; c < count; ++c) {
+      for (std::size_t p = 0; p < pieces.size(); ++p) {
+        std::array<std::int16_t, 9> kernel{};
+        for (std::size_t t = 0; t < 9; ++t) {
+          if (const Tap* tap = pieces[p].taps[t])
+            kernel[t] = raw.at(outputs.first + c * outputs.step, in, tap->i, tap->j);
+        }
+        const auto values = transform_kernel(kernel);
         for (std::size_t k = 0; k < kComponents; ++k) {
-          if (!rows[piece / splits][k / 4] || !columns[piece % splits][k % 4]) continue;
-          own.weights[k].set((piece % splits - own.first[k]) * size + place[in], c, values[k]);
+          const Place& own = where[p][k];
+          if (own.strip != kNowhere) out[k][own.strip].weights.set(own.first + place[in], c, values[k]);
         }
       }
     }
@@ -141,26 +181,84 @@ std::vector<Pieces> pieces_of(const RawLayer& raw, const std::vector<Tap>& taps,
   return out;
 }
 
-// Whether a layer's outputs are never below zero.
+// Which output of a layer that doubles sizes each output of its merged form is: position by position.
+std::vector<std::size_t> merged_outputs(const RawLayer& raw) {
+  const std::size_t cells = raw.up * raw.up, each = raw.kind == kShuffled ? raw.outputs / cells : raw.outputs;
+  std::vector<std::size_t> out;
+  for (std::size_t p = 0; p < cells; ++p) {
+    for (std::size_t c = 0; c < each; ++c) out.push_back(raw.kind == kShuffled ? c * cells + p : c);
+  }
+  return out;
+}
+
+// A layer that doubles sizes as a plain one with the outputs of all four positions.
+RawLayer merged(const RawLayer& raw) {
+  RawLayer out = raw;
+  const auto outputs = merged_outputs(raw);
+  const std::size_t cells = raw.up * raw.up, each = outputs.size() / cells;
+  std::vector<std::vector<Tap>> taps;
+  std::size_t reach = 0;
+  for (std::size_t p = 0; p < cells; ++p) {
+    taps.push_back(taps_of(raw, static_cast<int>(p / raw.up), static_cast<int>(p % raw.up)));
+    reach = std::max(reach, reach_of(taps.back()));
+  }
+  out.outputs = outputs.size();
+  out.rows = out.columns = 2 * reach + 1;
+  out.kind = kPlain;
+  out.transposed = false;
+  out.weight.assign(out.outputs * out.inputs * out.rows * out.columns, 0);
+  out.bias.resize(out.outputs);
+  const int centre = static_cast<int>(reach);
+  for (std::size_t p = 0; p < cells; ++p) {
+    for (std::size_t c = 0; c < each; ++c) {
+      const std::size_t to = p * each + c, from = outputs[to];
+      out.bias[to] = raw.bias[from];
+      for (const Tap& tap : taps[p]) {
+        for (std::size_t in = 0; in < raw.inputs; ++in) {
+          const auto i = static_cast<std::size_t>(tap.offset.row + centre);
+          const auto j = static_cast<std::size_t>(tap.offset.column + centre);
+          out.weight[out.index(to, in, i, j)] = raw.at(from, in, tap.i, tap.j);
+        }
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
 bool rectified(const Layer& layer) {
-  return layer.gelu.empty() && std::all_of(layer.parts.begin(), layer.parts.end(), [](const Part& part) {
+  return layer.curve.empty() && std::all_of(layer.parts.begin(), layer.parts.end(), [](const Part& part) {
            const Requantiser& r = part.requantiser;
            return std::all_of(r.multiplier.begin(), r.multiplier.end(), [](std::int32_t m) { return m >= 0; }) &&
                   std::all_of(r.negative.begin(), r.negative.end(), [](std::int32_t m) { return m == 0; });
          });
 }
 
-}  // namespace
+std::int64_t RawLayer::reach(std::size_t out) const {
+  std::int64_t sum = 0;
+  for (std::size_t in = 0; in < inputs; ++in) {
+    for (std::size_t tap = 0; tap < rows * columns; ++tap)
+      sum += std::abs(int{at(out, in, tap / columns, tap % columns)});
+  }
+  return sum * input_limit;
+}
 
-std::int64_t RawLayer::reach(std::size_t out, bool positive) const {
-  std::int64_t up = 0, down = 0;
+std::int64_t RawLayer::reach_of_positions(std::size_t out, bool positive) const {
+  const std::size_t step = transposed ? up : 1;  // taps so far apart serve the same position
+  std::vector<std::int64_t> above(step * step), below(step * step);
   for (std::size_t in = 0; in < inputs; ++in) {
     for (std::size_t tap = 0; tap < rows * columns; ++tap) {
       const int value = at(out, in, tap / columns, tap % columns);
-      (value < 0 ? down : up) += std::abs(value);
+      const std::size_t position = tap / columns % step * step + tap % columns % step;
+      (value < 0 ? below : above)[position] += std::abs(value);
     }
   }
-  return (positive ? std::max(up, down) : up + down) * input_limit;
+  std::int64_t most = 0;
+  for (std::size_t p = 0; p < above.size(); ++p) {
+    most = std::max(most, positive ? std::max(above[p], below[p]) : above[p] + below[p]);
+  }
+  return most * input_limit;
 }
 
 void require_fits(const std::string& name, std::size_t channel, std::int64_t reach, std::int32_t bias) {
@@ -187,22 +285,30 @@ void Reader::geometry(RawLayer& raw) const {
   const unsigned stride = numbers[0], shuffle = numbers.size() == 4 ? numbers[3] : 1;
   require(numbers[1] <= 1, name, "must have 0 or 1 for transposed");
   raw.transposed = numbers[1] == 1;
-  require(stride == 1 || (stride == 2 && raw.transposed), name,
-          "must be a convolution of stride 1 or a transposed one of stride 1 or 2");
+  require(stride == 1 || (stride == 2 && (raw.transposed || transforms_)), name,
+          transforms_ ? "must have a stride of 1 or 2"
+                      : "must be a convolution of stride 1 or a transposed one of stride 1 or 2");
   require(numbers[2] >= 2 && numbers[2] <= kMaxActivationBits, name, "must have 2 to 16 input bits");
-  require(shuffle == 1 || (shuffle == 2 && !raw.transposed), name,
+  require(shuffle == 1 || (shuffle == 2 && !raw.transposed && stride == 1), name,
           "must have 1 for shuffle, or 2 for a plain convolution with four outputs for each channel");
-  raw.kind = shuffle == 2 ? kShuffled : raw.transposed ? kTransposed : kPlain;
+  raw.kind = shuffle == 2 ? kShuffled : raw.transposed ? kTransposed : stride == 2 ? kHalved : kPlain;
   raw.groups = 1;
-  raw.up = stride * shuffle;
+  raw.up = raw.transposed ? stride : shuffle;
   raw.input_limit = magnitude_limit(numbers[2]);
 }
 
 RawLayer Reader::raw(const std::string& name, std::size_t inputs, std::int32_t limit, bool depthwise) const {
-  const ArrayRef& weight = arrays_.get(name + ".weight", Type::int8, 4);
   RawLayer raw;
   raw.name = name;
-  raw.weight = static_cast<const std::int8_t*>(weight.data);
+  raw.wide = transforms_ && arrays_.has(name + ".weight", Type::int16);
+  const ArrayRef& weight = arrays_.get(name + ".weight", raw.wide ? Type::int16 : Type::int8, 4);
+  if (raw.wide) {
+    raw.weight.assign(static_cast<const std::int16_t*>(weight.data),
+                      static_cast<const std::int16_t*>(weight.data) + weight.size());
+  } else {
+    raw.weight.assign(static_cast<const std::int8_t*>(weight.data),
+                      static_cast<const std::int8_t*>(weight.data) + weight.size());
+  }
   geometry(raw);
   const auto bits_of = [](std::int32_t magnitude) {
     return std::to_string(1 + std::bit_width(static_cast<std::uint32_t>(magnitude)));
@@ -213,7 +319,8 @@ RawLayer Reader::raw(const std::string& name, std::size_t inputs, std::int32_t l
   raw.inputs = weight.shape[raw.transposed ? 0 : 1];
   raw.rows = weight.shape[2];
   raw.columns = weight.shape[3];
-  raw.bias = arrays_.int32s(name + ".bias");
+  const auto bias = arrays_.int32s(name + ".bias");
+  raw.bias.assign(bias.begin(), bias.end());
   require(raw.rows >= 1 && raw.columns >= 1 && raw.rows * raw.columns <= kMaxTaps, name + ".weight",
           "must have a kernel of 1 to 81 taps");
   require(raw.outputs >= 1 && raw.outputs <= (raw.kind == kShuffled ? 4 : 2) * kMaxChannels &&
@@ -227,33 +334,49 @@ RawLayer Reader::raw(const std::string& name, std::size_t inputs, std::int32_t l
   return raw;
 }
 
-GeluChannel Reader::gelu(const std::string& name, const RawLayer& raw, std::size_t step, std::int32_t limit) const {
-  GeluChannel out;
-  if (!arrays_.has(name + ".exponents")) return out;
+Curve Reader::curve(const std::string& name, std::size_t channels, std::size_t step, std::int32_t limit,
+                    bool logistic) const {
+  Curve out;
+  out.logistic = logistic;
   const auto exponents = arrays_.uint8s(name + ".exponents");
-  require(exponents.size() == raw.outputs && limit <= kActivation, name + ".exponents",
-          "must be one number per channel of 12 bits");
-  const std::size_t size = padded(raw.outputs / step);
+  require(
+      exponents.size() == channels * step && limit <= (transforms_ ? kCurveLimit : kActivation), name + ".exponents",
+      transforms_ ? "must be one number per channel of up to 14 bits" : "must be one number per channel of 12 bits");
+  const unsigned fine = out.logistic ? 11 : 12;  // bits below the point of what tables are read by
+  const int reach = out.logistic ? 8 : 4;        // of the tables
+  const std::size_t size = padded(channels);
   out.reach.assign(size, 0);
   out.up.assign(size, 0);
   out.down.assign(size, 0);
-  for (std::size_t c = 0; c < raw.outputs / step; ++c) {
+  for (std::size_t c = 0; c < channels; ++c) {
     const unsigned exponent = exponents[c * step];
     for (std::size_t k = 0; k < step; ++k) {
       require(exponents[c * step + k] == exponent && exponent < kExponents, name + ".exponents",
               "must be below 16, and equal behind a pixel shuffle");
     }
-    out.reach[c] = static_cast<std::int16_t>(std::min(4 << exponent, kActivation));
-    if (exponent <= kFineBits) {
-      out.up[c] = static_cast<std::int16_t>(kFineBits - exponent);
+    out.reach[c] = static_cast<std::int16_t>(std::min(reach << exponent, limit));
+    if (exponent <= fine) {
+      out.up[c] = static_cast<std::int16_t>(fine - exponent);
     } else {
-      out.down[c] = static_cast<std::int16_t>(exponent - kFineBits);
+      out.down[c] = static_cast<std::int16_t>(exponent - fine);
     }
   }
   return out;
 }
 
-Part Reader::part(const RawLayer& raw, const Inputs& inputs, const Outputs& outputs, std::vector<Tap> taps) const {
+Curve Reader::layer_curve(const RawLayer& raw, std::size_t step, std::int32_t limit) const {
+  if (!arrays_.has(raw.name + ".exponents")) return {};
+  bool logistic = false;
+  if (transforms_) {
+    const auto kind = arrays_.uint8s(raw.name + ".curve");
+    require(kind.size() == 1 && kind[0] <= 1, raw.name + ".curve", "must be 0 for GELU or 1 for SiLU");
+    logistic = kind[0] == 1;
+  }
+  return curve(raw.name, raw.outputs / step, step, limit, logistic);
+}
+
+Part Reader::part(const RawLayer& raw, const Inputs& inputs, const Outputs& outputs, std::vector<Tap> taps,
+                  const Requantiser& all) const {
   // Taps next to each other in a row lie next to each other in memory.
   std::sort(taps.begin(), taps.end(), [](const Tap& a, const Tap& b) {
     return a.offset.row != b.offset.row ? a.offset.row < b.offset.row : a.offset.column < b.offset.column;
@@ -263,18 +386,26 @@ Part Reader::part(const RawLayer& raw, const Inputs& inputs, const Outputs& outp
   for (const Tap& tap : taps) part.taps.push_back(tap.offset);
   part.bias.assign(padded(count), 0);
   for (std::size_t c = 0; c < count; ++c) part.bias[c] = raw.bias[outputs.first + c * outputs.step];
-  part.requantiser =
-      selected(requantiser(raw.name + ".requantise", raw.outputs, outputs.bits), outputs.first, count, outputs.step);
+  part.requantiser = selected(all, outputs.first, count, outputs.step);
   const auto place = places(inputs);
   const std::size_t depth = size_of(inputs);
-  part.weights = PackedMatrix(taps.size() * depth, count);
-  for (std::size_t t = 0; t < taps.size(); ++t) {
-    for (std::size_t in = 0; in < raw.inputs; ++in) {
-      for (std::size_t c = 0; c < count && place[in] != kNowhere; ++c) {
-        const std::int8_t value = raw.at(outputs.first + c * outputs.step, in, taps[t].i, taps[t].j);
-        part.weights.set(t * depth + place[in], c, value);
+  const auto fill = [&](auto& weights) {
+    for (std::size_t t = 0; t < taps.size(); ++t) {
+      for (std::size_t in = 0; in < raw.inputs; ++in) {
+        for (std::size_t c = 0; c < count && place[in] != kNowhere; ++c) {
+          using Weight = std::remove_reference_t<decltype(weights.data[0])>;
+          const auto value = static_cast<Weight>(raw.at(outputs.first + c * outputs.step, in, taps[t].i, taps[t].j));
+          weights.set(t * depth + place[in], c, value);
+        }
       }
     }
+  };
+  if (raw.wide) {
+    part.wide = WideMatrix(taps.size() * depth, count);
+    fill(part.wide);
+  } else {
+    part.weights = PackedMatrix(taps.size() * depth, count);
+    fill(part.weights);
   }
   return part;
 }
@@ -283,29 +414,58 @@ Layer Reader::layer(const std::string& name, const Inputs& inputs, unsigned bits
                     bool positive) const {
   const RawLayer raw = this->raw(name, channels_of(inputs), limit);
   require_square(raw);
+  return layer(raw, inputs, bits, positive);
+}
+
+Layer Reader::layer(const RawLayer& raw, const Inputs& inputs, unsigned bits, bool positive, bool narrow) const {
   Layer layer;
   layer.depth = size_of(inputs);
-  const std::size_t step = raw.kind == kShuffled ? 4 : 1;
-  require(raw.outputs % step == 0, name, "must have a multiple of four outputs before its shuffle");
+  const std::size_t step = raw.kind == kShuffled ? raw.up * raw.up : 1;
+  require(raw.outputs % step == 0, raw.name, "must have a multiple of four outputs before its shuffle");
   layer.outputs = raw.outputs / step;
   layer.up = raw.up;
   layer.shuffled = raw.kind == kShuffled;
   layer.down = raw.kind == kHalved ? 2 : 1;
-  std::vector<std::vector<Tap>> taps;
-  const bool fits = fits_winograd(raw, positive);
-  for (std::size_t p = 0; p < layer.up * layer.up; ++p) {
-    taps.push_back(taps_of(raw, static_cast<int>(p / layer.up), static_cast<int>(p % layer.up)));
-    if (fits) layer.splits = std::max(layer.splits, reach_of(taps.back()));
+  layer.reflect = raw.reflect;
+  layer.merged =
+      narrow && raw.up > 1 && raw.up * raw.up * layer.outputs <= kPanel && !arrays_.has(raw.name + ".exponents");
+  const RawLayer own = layer.merged ? merged(raw) : raw;
+  Requantiser all = requantiser(raw.name + ".requantise", raw.outputs, bits);
+  if (layer.merged) all = selected(all, merged_outputs(raw));
+  const bool fits = fits_winograd(own, positive);
+  layer.phases = fits && layer.down == 2 ? 4 : 1;
+  const std::size_t positions = layer.merged ? 1 : layer.up * layer.up;
+  std::vector<std::vector<PhasedTap>> taps;
+  for (std::size_t p = 0; p < positions; ++p) {
+    const auto all = layer.merged ? taps_of(own, 0, 0)
+                                  : taps_of(raw, static_cast<int>(p / layer.up), static_cast<int>(p % layer.up));
+    taps.push_back(phased(all, layer.phases));
+    std::vector<Tap> offsets;
+    for (const PhasedTap& tap : taps.back()) offsets.push_back(tap.tap);
+    if (fits) layer.splits = std::max(layer.splits, reach_of(offsets));
   }
-  for (std::size_t p = 0; p < taps.size(); ++p) {
-    const Outputs outputs{raw.kind == kShuffled ? p : 0, step, bits};
-    Part out = part(raw, inputs, outputs, layer.splits > 0 ? std::vector<Tap>{} : taps[p]);
+  for (const auto& part_taps : taps) {
+    for (const PhasedTap& own_tap : part_taps) {
+      const int distance = std::abs(own_tap.tap.offset.row) * (layer.phases > 1 ? 2 : 1);
+      layer.reach = std::max(layer.reach, static_cast<std::size_t>(distance + (layer.phases > 1 ? 1 : 0)));
+    }
+  }
+  for (std::size_t p = 0; p < positions; ++p) {
+    const Outputs outputs{raw.kind == kShuffled && !layer.merged ? p : 0, layer.merged ? 1 : step};
+    std::vector<Tap> direct;
+    for (const PhasedTap& tap : taps[p]) direct.push_back(tap.tap);
+    if (layer.splits > 0) direct.clear();
+    Part out = part(own, inputs, outputs, direct, all);
     out.row = p / layer.up;
     out.column = p % layer.up;
-    if (layer.splits > 0) out.pieces = pieces_of(raw, taps[p], inputs, outputs, layer.splits);
+    if (layer.splits > 0) {
+      out.strips = strips_of(own, taps[p], inputs, outputs, own.outputs / outputs.step, layer.splits, layer.phases);
+    }
     layer.parts.push_back(std::move(out));
   }
-  layer.gelu = gelu(name, raw, step, layer.parts[0].requantiser.limit);
+  layer.curve = layer_curve(raw, step, layer.parts[0].requantiser.limit);
+  const std::size_t columns = own.outputs / (layer.merged ? 1 : step);
+  layer.used = transforms_ ? (columns + kQuarterPanel - 1) / kQuarterPanel * kQuarterPanel : layer.columns();
   return layer;
 }
 
@@ -319,7 +479,7 @@ Layer Reader::matrix(const RawLayer& raw, const Inputs& inputs, std::vector<Tap>
   Layer out;
   out.outputs = raw.outputs;
   out.depth = taps.size() * size_of(inputs);
-  out.parts.push_back(part(raw, inputs, {0, 1, bits}, std::move(taps)));
+  out.parts.push_back(part(raw, inputs, {}, std::move(taps), requantiser(raw.name + ".requantise", raw.outputs, bits)));
   out.parts[0].taps = {{0, 0}};
   return out;
 }
@@ -333,8 +493,9 @@ Layer Reader::board(const std::string& name, const Inputs& inputs) const {
   Layer layer;
   layer.depth = size_of(inputs);
   layer.outputs = raw.outputs;
-  layer.parts.push_back(part(raw, inputs, {}, std::move(taps)));
-  layer.gelu = gelu(name, raw, 1, layer.parts[0].requantiser.limit);
+  layer.parts.push_back(
+      part(raw, inputs, {}, std::move(taps), requantiser(name + ".requantise", raw.outputs, kActivationBits)));
+  layer.curve = layer_curve(raw, 1, layer.parts[0].requantiser.limit);
   return layer;
 }
 
@@ -350,7 +511,7 @@ Depthwise Reader::depthwise(const std::string& name, std::size_t channels, unsig
     for (std::size_t tap = 0; tap < 9; ++tap) out.weights[tap * padded(channels) + c] = raw.at(c, 0, tap / 3, tap % 3);
   }
   out.requantiser = requantiser(name + ".requantise", channels, bits);
-  out.gelu = gelu(name, raw, 1, out.requantiser.limit);
+  out.curve = layer_curve(raw, 1, out.requantiser.limit);
   return out;
 }
 
@@ -386,11 +547,11 @@ std::size_t enlarges(const Stack& stack) {
   return up;
 }
 
-TailLines Reader::tail_lines() const {
-  const auto tail = arrays_.int32s("tables.tail");
+TailLines Reader::tail_lines(const std::string& name) const {
+  const auto tail = arrays_.int32s(name);
   require(tail.size() == kTailLines + 1 && tail.front() <= 1 << (kTailBits - 1) && tail.back() >= 0 &&
               std::is_sorted(tail.rbegin(), tail.rend()),
-          "tables.tail", "must be 65 numbers that fall from 16384 or less to 0 or more");
+          name, "must be 65 numbers that fall from 16384 or less to 0 or more");
   TailLines out;
   for (std::size_t i = 0; i < kTailLines; ++i) {
     out.start[i] = static_cast<std::uint16_t>(tail[i]);

@@ -22,6 +22,9 @@ struct Block {
   static Block skipped(std::size_t channels) { return {0, padded(channels)}; }
   // Inputs of the layer that are zero and have no room in memory.
   static Block absent(std::size_t channels) { return {channels, 0}; }
+  // Without padding, of which rows in memory may have more.
+  static Block tight(std::size_t channels) { return {channels, channels + channels % 2}; }
+  static Block exact(std::size_t channels) { return {channels, channels}; }
 
  private:
   Block(std::size_t c, std::size_t s) : count(c), size(s) {}
@@ -37,20 +40,26 @@ struct Widths {
 
 struct RawLayer {
   std::string name;
-  const std::int8_t* weight = nullptr;
+  std::vector<std::int16_t> weight;
+  bool wide = false;                                                       // whether weights have more than 8 bits
   std::size_t outputs = 0, inputs = 0, rows = 0, columns = 0, groups = 0;  // rows and columns of the kernel
   int kind = kPlain;
-  bool transposed = false;
+  bool transposed = false, reflect = false;
   std::size_t up = 1;  // what sizes are multiplied by
   std::int32_t input_limit = kActivation;
-  std::span<const std::int32_t> bias;
+  std::vector<std::int32_t> bias;
 
-  std::int8_t at(std::size_t out, std::size_t in, std::size_t i, std::size_t j) const {
+  std::size_t index(std::size_t out, std::size_t in, std::size_t i, std::size_t j) const {
     const std::size_t plane = transposed ? in * outputs + out : out * inputs + in;
-    return weight[(plane * rows + i) * columns + j];
+    return (plane * rows + i) * columns + j;
   }
-  // Largest magnitude of a sum of any of its products; `positive`: no input is below zero.
-  std::int64_t reach(std::size_t out, bool positive = false) const;
+  std::int16_t at(std::size_t out, std::size_t in, std::size_t i, std::size_t j) const {
+    return weight[index(out, in, i, j)];
+  }
+  // Largest magnitude of a sum of any of its products, or of those of one of the positions whose outputs a transposed
+  // kernel makes; `positive`: no input is below zero.
+  std::int64_t reach(std::size_t out) const;
+  std::int64_t reach_of_positions(std::size_t out, bool positive) const;
 };
 
 // Refuses a layer whose sums of products, of at most `reach`, could leave int32 together with this bias.
@@ -64,7 +73,8 @@ struct Tap {
 
 class Reader {
  public:
-  explicit Reader(const ArrayReader& arrays) : arrays_(arrays) {}
+  // transforms: layers may have weights of 16 bits, curves on 14 bits, and halve sizes.
+  explicit Reader(const ArrayReader& arrays, bool transforms = false) : arrays_(arrays), transforms_(transforms) {}
 
   const ArrayReader& arrays() const noexcept { return arrays_; }
 
@@ -80,14 +90,17 @@ class Reader {
   // Output channels first, first + step, ... of a kernel as one part.
   struct Outputs {
     std::size_t first = 0, step = 1;
-    unsigned bits = kActivationBits;
   };
-  Part part(const RawLayer& raw, const Inputs& inputs, const Outputs& outputs, std::vector<Tap> taps) const;
+  // `all`: the requantiser of all of its outputs.
+  Part part(const RawLayer& raw, const Inputs& inputs, const Outputs& outputs, std::vector<Tap> taps,
+            const Requantiser& all) const;
 
   // Any layer with an odd square kernel; the last of a network may be wider than an activation. `positive`: no input
   // is below zero, which lets more layers use Winograd's transform.
   Layer layer(const std::string& name, const Inputs& inputs, unsigned bits = kActivationBits,
               std::int32_t limit = kActivation, bool positive = false) const;
+  // The same of a kernel at hand.
+  Layer layer(const RawLayer& raw, const Inputs& inputs, unsigned bits, bool positive, bool merged = false) const;
   // A 1x1 layer.
   Layer dense(const std::string& name, const Inputs& inputs, unsigned bits = kActivationBits,
               std::int32_t limit = kActivation) const;
@@ -103,15 +116,21 @@ class Reader {
   // The same without convolutions.
   Stack dense_stack(const std::string& name, const Inputs& inputs, Widths widths) const;
 
-  // tables.tail
-  TailLines tail_lines() const;
+  TailLines tail_lines(const std::string& name = "tables.tail") const;
+  // name.exponents, `step` of them for each of `channels`; of activations of up to `limit`.
+  Curve curve(const std::string& name, std::size_t channels, std::size_t step, std::int32_t limit,
+              bool logistic = false) const;
 
  private:
   void geometry(RawLayer& raw) const;
-  GeluChannel gelu(const std::string& name, const RawLayer& raw, std::size_t step, std::int32_t limit) const;
+  Curve layer_curve(const RawLayer& raw, std::size_t step, std::int32_t limit) const;
 
   const ArrayReader& arrays_;
+  bool transforms_;
 };
+
+// Whether a layer's outputs are never below zero.
+bool rectified(const Layer& layer);
 
 // How many times a network multiplies sizes; 0 if any of its layers divides them.
 std::size_t enlarges(const Stack& stack);

@@ -55,9 +55,15 @@ Requantiser read_requantiser(const ArrayReader& reader, const std::string& prefi
 }
 
 Requantiser selected(const Requantiser& all, std::size_t first, std::size_t count, std::size_t step) {
-  Requantiser out = blank(count, all.limit);
-  for (std::size_t k = 0; k < count; ++k) {
-    const std::size_t c = first + k * step;
+  std::vector<std::size_t> channels;
+  for (std::size_t k = 0; k < count; ++k) channels.push_back(first + k * step);
+  return selected(all, channels);
+}
+
+Requantiser selected(const Requantiser& all, const std::vector<std::size_t>& channels) {
+  Requantiser out = blank(channels.size(), all.limit);
+  for (std::size_t k = 0; k < channels.size(); ++k) {
+    const std::size_t c = channels[k];
     out.multiplier[k] = all.multiplier[c];
     out.negative[k] = all.negative[c];
     out.shift[k] = all.shift[c];
@@ -83,6 +89,11 @@ const ArrayRef& ArrayReader::get(const std::string& name, Type type, std::size_t
 std::span<const std::int32_t> ArrayReader::int32s(const std::string& name) const {
   const ArrayRef& array = get(name, Type::int32, 1);
   return {static_cast<const std::int32_t*>(array.data), array.size()};
+}
+
+std::span<const std::int16_t> ArrayReader::int16s(const std::string& name) const {
+  const ArrayRef& array = get(name, Type::int16, 1);
+  return {static_cast<const std::int16_t*>(array.data), array.size()};
 }
 
 std::span<const std::uint8_t> ArrayReader::uint8s(const std::string& name) const {

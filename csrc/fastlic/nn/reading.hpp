@@ -24,6 +24,8 @@ constexpr std::int32_t magnitude_limit(unsigned bits) { return (std::int32_t{1} 
 Requantiser read_requantiser(const ArrayReader& reader, const std::string& prefix, std::size_t channels,
                              unsigned max_bits);
 
+// These channels.
+Requantiser selected(const Requantiser& all, const std::vector<std::size_t>& channels);
 // Channels first, first + step, ...: `count` of them.
 Requantiser selected(const Requantiser& all, std::size_t first, std::size_t count, std::size_t step = 1);
 

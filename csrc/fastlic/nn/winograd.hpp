@@ -13,10 +13,8 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
-#include <vector>
-
-#include "fastlic/nn/packed.hpp"
 
 namespace fastlic::nn {
 
@@ -24,11 +22,8 @@ constexpr std::size_t kComponents = 16;
 constexpr unsigned kMaxWinogradBits = 14;
 static_assert(4 * ((1 << (kMaxWinogradBits - 1)) - 1) <= 32767);
 constexpr std::int64_t kWinogradReach = (std::int64_t{1} << 29) - 1;
-static_assert(9 * 128 <= 32767 && 4 * 128 <= 32767, "transformed int8 weights fit int16");
-
-// One phase of a layer: a matrix [padded inputs][outputs] per component; empty where the phase has no tap that feeds
-// it.
-using WinogradPhase = std::array<WideMatrix, kComponents>;
+// Weights of up to this magnitude fit int16 when transformed.
+constexpr std::int32_t kWinogradWeight = 32767 / 9;
 
 // Rows of 2G applied to both sides of a 3x3 kernel.
 inline std::array<std::int16_t, kComponents> transform_kernel(const std::array<std::int16_t, 9>& g) {

@@ -15,6 +15,10 @@ FASTLIC_INLINE void dot(Sum (&sums)[kTileVectors], Pair a, const Weights& b) {
   sums[1] = add_products(sums[1], a, b.at[1]);
 }
 
+FASTLIC_INLINE Narrow narrow_dot(Narrow sum, const std::int16_t* a, const std::int16_t* b) {
+  return reinterpret_cast<Narrow>(_mm256_dpwssd_epi32(avx2::raw(sum), avx2::pair(a), avx2::load_pairs(b)));
+}
+
 constexpr bool kByteProducts = true;
 // Spelled out, because GCC 12 copies the sum around the intrinsic and runs out of registers: a quarter of the time.
 FASTLIC_INLINE __m512i add_byte_products(__m512i sum, __m512i a, __m512i b) {

@@ -60,6 +60,11 @@ FASTLIC_INLINE Vector most(Vector a, Vector b) {
   return a > b ? a : b;
 }
 
+// Of sets with wide vectors only: dot of vectors of half their size.
+using Narrow = std::int32_t __attribute__((vector_size(32)));
+template <typename Ints>
+Ints narrow_dot(Ints sum, const std::int16_t* a, const std::int16_t* b);
+
 // Of sets with products of bytes only: four in each lane, unsigned by signed.
 template <typename Bytes>
 Bytes add_byte_products(Bytes sum, Bytes a, Bytes b);

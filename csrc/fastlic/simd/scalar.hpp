@@ -19,6 +19,7 @@ FASTLIC_INLINE Ints widen_low(Words x) {
 FASTLIC_INLINE Ints widen_high(Words x) {
   return reinterpret_cast<Ints>(__builtin_shufflevector(x, x, 4, 4, 5, 5, 6, 6, 7, 7)) >> 16;
 }
+FASTLIC_INLINE Ints load_wide(const std::int16_t* from) { return Ints{from[0], from[1], from[2], from[3]}; }
 // Stores of the low bits, for numbers that fit.
 FASTLIC_INLINE void store_pair(Ints a, Ints b, std::int16_t* to) {
   for (std::size_t k = 0; k < kLanes; ++k) {

@@ -1,8 +1,6 @@
-"""The entropy engine: JAHP at 512x768, stream to latents and back, and whole images beside their transforms; shipped
-transforms as they run without gradients beside their plain form.
+"""The entropy engine: JAHP at 512x768, stream to latents and back.
 
-Weights are random with the statistics of trained ones (fastlic.bench.lifelike). The engine is measured in CPU time of
-one thread; whole images in wall time on torch's threads.
+Weights are random with the statistics of trained ones (fastlic.bench.lifelike); CPU time of one thread.
 """
 
 from __future__ import annotations
@@ -12,12 +10,11 @@ from functools import cache, partial
 from typing import Any
 
 import torch
-import torch.nn as nn
 
-import fastlic
 from fastlic import _native
+from fastlic.bench import peers
 from fastlic.bench.lifelike import lifelike, photo
-from fastlic.bench.runner import Case, Run, Wanted, chosen, on_isa, without_gradients
+from fastlic.bench.runner import Case, Runs, Wanted, offered
 from fastlic.codec import Codec, drivers
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.integers.fixed import fixed_point
@@ -32,8 +29,6 @@ PEER_SHARE = 0.25
 
 def cases(wanted: Wanted) -> Iterator[Case]:
     yield from latent_cases(wanted)
-    yield from image_cases(wanted)
-    yield from transform_cases(wanted)
 
 
 @cache
@@ -47,8 +42,8 @@ def codec_of(M: int) -> Codec:
 
 
 def products(model: IntegerEntropyModel, height: int, width: int) -> int:
-    """Multiplications that the engine does: Winograd's 49 per 2x2 cell and phase group of a transposed layer, 16 of a
-    plain one, and every weight of the context and parameter layers once a position."""
+    """Multiplications that the engine does: Winograd's 49 per 2x2 cell of a transposed layer, for all its phases,
+    16 of a plain one, and every weight of the context and parameter layers once a position."""
     total, up = 0, 1
     for layer in model.hyper:
         channels = layer.weight.shape[0] * layer.weight.shape[1]
@@ -69,13 +64,10 @@ def roofline(isa: str, model: IntegerEntropyModel, height: int, width: int) -> d
 def latent_cases(wanted: Wanted) -> Iterator[Case]:
     supported = _native.supported_isas()
     configurations = [(192, isa, "") for isa in supported]
-    configurations += [(M, supported[-1], peer) for M, peer in ((320, ""), (192, "reference"))]
-    configurations += [(192, supported[-1], "compressai mbt2018")]
-    for M, isa, peer in configurations:
-        suffix = f" vs {peer}" if peer else ""
-        names = chosen(wanted, {way: f"{way} jahp 192/{M} {isa}{suffix}" for way in WAYS})
-        if not names:
-            continue
+    configurations += [(320, supported[-1], "")]
+    configurations += [(192, supported[-1], f" vs {peer}") for peer in ("reference", "compressai mbt2018")]
+    for (M, isa, suffix), names in offered(wanted, configurations, "{way} jahp 192/{} {}{}", WAYS):
+        peer = suffix.removeprefix(" vs ")
         codec = codec_of(M)
         target = codec.analyse(photo()).target
         height, width = target.y.shape[1:]
@@ -83,79 +75,23 @@ def latent_cases(wanted: Wanted) -> Iterator[Case]:
         fixed = Target(*(fixed_point(t, torch.int32).numpy() for t in target[:2]))
         sections = engine.encode_many([fixed])[0][0]
         stream = sections, height, width
-        runs: dict[str, Run] = {
+        runs: Runs = {
             "decode": partial(engine.decode_many, [stream]),
             "encode": partial(engine.encode_many, [fixed]),
         }
-        others: dict[str, Run] = {}
+        others: Runs = {}
         if peer == "reference":
             others = {
                 "decode": partial(drivers.decode_many, codec.entropy, [stream], "reference"),
                 "encode": partial(drivers.encode_many, codec.entropy, [target], "reference"),
             }
-        elif peer and not (others := compressai_loops(M)):
-            continue
+        elif peer:
+            with torch.no_grad():
+                y = model_of(M).g_a(photo()[None, :, :256, :384])
+            if not (others := peers.compressai_loops(y, model_of(M).state_dict())):
+                continue
         more: dict[str, Any] = {"peer_name": peer, "peer_work": PEER_SHARE if "compressai" in peer else 1.0}
         more |= {"note": " + ".join(str(len(section)) for section in sections) + " bytes"}
         more |= roofline(isa, codec.entropy, height, width)
         for way, name in names.items():
-            yield Case(name, on_isa(isa, runs[way]), 1, "image", others.get(way), **more)
-
-
-def compressai_loops(M: int) -> dict[str, Run]:
-    """CompressAI's own mbt2018 with the same weights, transforms taken out, of 256x384 pixels; empty without it."""
-    try:
-        from compressai.models import JointAutoregressiveHierarchicalPriors
-    except ImportError:  # absent, or without the half of torchvision that it imports
-        return {}
-
-    theirs = JointAutoregressiveHierarchicalPriors(192, M).eval()
-    own = {k: v for k, v in model_of(M).state_dict().items() if k in theirs.state_dict() and v.numel()}
-    theirs.load_state_dict({**theirs.state_dict(), **own})
-    theirs.update(force=True)
-    with torch.no_grad():
-        y = theirs.g_a(photo()[None, :, :256, :384])
-        # Both transforms hand their input through: what is timed lies between them.
-        theirs.g_a = theirs.g_s = nn.Sequential()
-        coded = theirs.compress(y)
-    return {
-        "decode": without_gradients(lambda: theirs.decompress(coded["strings"], coded["shape"])),
-        "encode": without_gradients(lambda: theirs.compress(y)),
-    }
-
-
-def image_cases(wanted: Wanted) -> Iterator[Case]:
-    """Whole images beside the transforms alone: what the ratio lacks to 1 is the price of all entropy coding."""
-    names = chosen(wanted, {"g_s": "decompress whole image vs g_s", "g_a + h_a": "compress whole image vs g_a + h_a"})
-    if not names:
-        return
-    codec, image = codec_of(192), photo()
-    data = codec.compress(image)
-    assert isinstance(data, bytes)
-    parts = codec.transforms()
-    latents = (codec.decode_latents(data)["y"] / 64).float()[None].contiguous(memory_format=torch.channels_last)
-    x = image[None].contiguous(memory_format=torch.channels_last)
-    runs: dict[str, tuple[Run, Run]] = {
-        "g_s": (lambda: codec.decompress(data), lambda: parts.g_s(latents)),
-        "g_a + h_a": (lambda: codec.compress(image), lambda: parts.h_a(parts.g_a(x))),
-    }
-    note = f"{torch.get_num_threads()} threads; ratio r means 1/r of the transform's time"
-    for peer, name in names.items():
-        run, other = runs[peer]
-        yield Case(name, run, 1, "image", without_gradients(other), peer, clock="wall", note=note)
-
-
-def transform_cases(wanted: Wanted) -> Iterator[Case]:
-    """g_a and g_s of shipped weights in the form that codecs run (fastlic.models.inference), beside the plain one."""
-    for model in ("jahp", "mlic++"):
-        labels = {part: f"{part} of {model} 512x768, without gradients vs plain" for part in ("g_a", "g_s")}
-        names = chosen(wanted, labels)
-        if not names:
-            continue
-        x, parts = photo()[None].contiguous(memory_format=torch.channels_last), fastlic.load(model).transforms()
-        with torch.no_grad():
-            inputs = {"g_a": x, "g_s": parts.g_a(x)}
-        for part, name in names.items():
-            # Weights want no gradients: with them enabled nothing is recorded, but layers take their plain form.
-            plain: Run = partial(getattr(parts, part), inputs[part])
-            yield Case(name, without_gradients(plain), 1, "image", plain, "plain", clock="wall")
+            yield Case(name, instruction_set(isa)(runs[way]), 1, "image", others.get(way), **more)

@@ -8,9 +8,9 @@ Entropy engine and rANS on the CPU have suites of their own, ``engine`` and ``ra
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -21,7 +21,8 @@ from torch import Tensor
 from fastlic.bench import board
 from fastlic.bench.gpu_timing import fastest, repeated, synchronise
 from fastlic.bench.lifelike import spreads
-from fastlic.bench.runner import Case, Run, Wanted, chosen
+from fastlic.bench.peers import compressai_loops
+from fastlic.bench.runner import Case, Run, Runs, Wanted, clock_of_torch, offered
 from fastlic.entropy.passes import hyper_size
 from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.ops.codebook import codebook_nearest
@@ -47,30 +48,24 @@ def normal(*shape: int) -> Tensor:
 
 
 def cases(wanted: Wanted) -> Iterator[Case]:
-    groups = [codebook_cases]
+    parts = [codebook_cases]
     if on_gpu():
-        groups += [quantise_cases, context_cases, checkerboard_cases, convolution_cases, rans_cases, decode_cases]
-    for group in groups:
-        cases_of = group(wanted)
-        while True:
-            try:
-                case = next(cases_of)
-            except StopIteration:
-                break
-            except Exception as error:  # one kernel's failure must not hide the others' results
-                print(f"\n{group.__name__}: {type(error).__name__}: {error}", file=sys.stderr)
-                break
-            yield case
-            if on_gpu():
-                del case
-                torch.cuda.empty_cache()  # graphs keep what their runs allocated
+        parts += [quantise_cases, context_cases, checkerboard_cases, convolution_cases, rans_cases, decode_cases]
+    for part in parts:
+        try:
+            for case in part(wanted):
+                yield case
+                if on_gpu():
+                    del case
+                    torch.cuda.empty_cache()  # graphs keep what their runs allocated
+        except Exception as error:  # one kernel's failure must not hide the others' results
+            print(f"\n{part.__name__}: {type(error).__name__}: {error}", file=sys.stderr)
 
 
-def sizes(wanted: Wanted, label: str, peers: tuple[str, ...]) -> Iterator[tuple[int, int, dict[str, str]]]:
-    """(rows, columns, names of cases by peer) of each size of latents of which any is asked for."""
-    for size, (height, width) in LATENTS.items():
-        if names := chosen(wanted, {peer: label.format(size, peer) for peer in peers}):
-            yield height, width, names
+def sizes(wanted: Wanted, label: str, ways: tuple[str, ...]) -> Iterator[tuple[int, int, dict[str, str]]]:
+    """(rows, columns, names of cases by way or peer) of each size of latents of which any is asked for."""
+    for (_, height, width), names in offered(wanted, ((k, *v) for k, v in LATENTS.items()), label, ways):
+        yield height, width, names
 
 
 def case(
@@ -78,33 +73,28 @@ def case(
 ) -> Case:
     """``operations``: multiplications and additions that the result takes; ``traffic``: bytes that must move."""
     if not on_gpu():
-        clock: Any = "thread" if torch.get_num_threads() == 1 else "wall"
-        return Case(name, run, operations / 1e9, "GFLOP", peer, peer_name, clock=clock, note=note)
+        return Case(name, run, operations / 1e9, "GFLOP", peer, peer_name, clock=clock_of_torch(), note=note)
     limit = fastest(kind, operations, traffic)
     again, times, how = repeated(run)
-    other: Run | None = None
-    other_times = 1
+    other, other_times = None, 1
     try:
         other, other_times, _ = repeated(peer, 1 if "reference" in peer_name else 5)
     except torch.cuda.OutOfMemoryError:
         torch.cuda.empty_cache()
         note = "; ".join(part for part in (note, f"{peer_name} runs out of memory") if part)
     seconds, bound = limit or (0.0, "")
-    return Case(
-        name,
-        again,
-        times * operations / 1e12,
-        "TFLOP",
-        other,
-        peer_name,
-        other_times * operations / 1e12,
-        roofline=operations / 1e12 / seconds if limit else None,
-        bound=bound,
-        clock="wall",
-        note="; ".join(part for part in (note, how) if part),
-        repeats=times,
-        traffic=times * traffic,
-    )
+    work = operations / 1e12
+    more: dict[str, Any] = {"roofline": work / seconds if limit else None, "bound": bound, "traffic": times * traffic}
+    more |= {"clock": "wall", "repeats": times, "note": "; ".join(part for part in (note, how) if part)}
+    return Case(name, again, times * work, "TFLOP", other, peer_name, other_times * work, **more)
+
+
+def compared(
+    names: dict[str, str], run: Run, operations: float, traffic: float, kind: str, peers: Runs, note: str = ""
+) -> Iterator[Case]:
+    """A case for each peer that is asked for."""
+    for peer, name in names.items():
+        yield case(name, run, operations, traffic, kind, peers[peer], peer, note)
 
 
 def same(found: Any, wanted: Any) -> str:
@@ -129,51 +119,29 @@ def cdist(x: Tensor, words: Tensor) -> Tensor:
     return torch.cdist(x.transpose(0, 1), words).argmin(-1)
 
 
-def faiss_search(x: Tensor, words: Tensor) -> Run | None:
-    if importlib.util.find_spec("faiss") is None:
-        return None
-    import faiss  # type: ignore[import-not-found,import-untyped,unused-ignore]
-
-    vectors = [x[:, g].contiguous().cpu().numpy() for g in range(x.shape[1])]
-    indexes = []
-    for group in words.cpu().numpy():
-        index = faiss.IndexFlatL2(group.shape[1])
-        index.add(group)
-        indexes.append(index)
-    return lambda: [index.search(v, 1) for index, v in zip(indexes, vectors, strict=True)]
-
-
 def codebook_cases(wanted: Wanted) -> Iterator[Case]:
     sizes = LATENTS if on_gpu() else {"512x768": LATENTS["512x768"]}
-    for size, (height, width) in sizes.items():
-        for shape, (m, d, k) in CODEBOOKS.items():
-            names = {peer: f"codebook {shape} {size} vs {peer}" for peer in ("mcquic", "cdist", "faiss", "reference")}
-            if not on_gpu():
-                del names["reference"]  # half a minute a search; tests compare it
-            names = chosen(wanted, names)
-            if not names:
-                continue
-            generator = torch.Generator().manual_seed(1)
-            words = torch.randn(m, k, d, generator=generator).to(device())
-            n = height * width
-            near = torch.randint(k, (n, m), generator=generator).to(device())
-            # Vectors near their words, as a trained encoder's are.
-            x = torch.stack([words[g, near[:, g]] for g in range(m)], 1)
-            x = x + 0.7 * torch.randn(n, m, d, generator=generator).to(device())
-            run = _search(x, words)
-            peers: dict[str, Run | None] = {
-                "mcquic": partial(mcquic_distances, x, words),
-                "cdist": partial(cdist, x, words),
-                "faiss": faiss_search(x, words) if "faiss" in names else None,
-                "reference": partial(codebook_nearest, x, words, backend="reference"),
-            }
-            operations, traffic = 2.0 * n * m * k * d, 4.0 * (n * m * d + m * k * d) + 8 * n * m
-            for peer, name in names.items():
-                other = peers[peer]
-                if other is None:
-                    continue
-                note = same([run()], [other()]) if peer == "reference" else ""
-                yield case(name, run, operations, traffic, "tf32x3", other, peer, note)
+    # The reference takes half a minute a search on a CPU; tests compare it.
+    others = ("mcquic", "cdist", "reference") if on_gpu() else ("mcquic", "cdist")
+    choices = ((shape, size, *sizes[size], *CODEBOOKS[shape]) for size in sizes for shape in CODEBOOKS)
+    for (*_, height, width, m, d, k), names in offered(wanted, choices, "codebook {} {} vs {way}", others):
+        generator = torch.Generator().manual_seed(1)
+        words = torch.randn(m, k, d, generator=generator).to(device())
+        n = height * width
+        near = torch.randint(k, (n, m), generator=generator).to(device())
+        # Vectors near their words, as a trained encoder's are.
+        x = torch.stack([words[g, near[:, g]] for g in range(m)], 1)
+        x = x + 0.7 * torch.randn(n, m, d, generator=generator).to(device())
+        run = _search(x, words)
+        peers: Runs = {
+            "mcquic": partial(mcquic_distances, x, words),
+            "cdist": partial(cdist, x, words),
+            "reference": partial(codebook_nearest, x, words, backend="reference"),
+        }
+        operations, traffic = 2.0 * n * m * k * d, 4.0 * (n * m * d + m * k * d) + 8 * n * m
+        for peer, name in names.items():
+            note = same([run()], [peers[peer]()]) if peer == "reference" else ""
+            yield from compared({peer: name}, run, operations, traffic, "tf32x3", peers, note)
 
 
 def _search(x: Tensor, words: Tensor) -> Run:
@@ -189,10 +157,7 @@ def _search(x: Tensor, words: Tensor) -> Run:
 
 def quantise_cases(wanted: Wanted) -> Iterator[Case]:
     """The head of a model without context, encoder's side: indexes, symbols and latents."""
-    for size, (height, width) in LATENTS.items():
-        name = f"quantise head M=192 {size} vs reference"
-        if not wanted(name):
-            continue
+    for height, width, names in sizes(wanted, "quantise head M=192 {} vs {way}", ("reference",)):
         from fastlic.kernels import quantize as kernels
         from fastlic.kernels.packing import pad_thresholds
         from fastlic.kernels.reference import quantize as reference
@@ -203,7 +168,7 @@ def quantise_cases(wanted: Wanted) -> Iterator[Case]:
         run = partial(kernels.quantise_head, target, head, thresholds)
         twin = partial(reference.quantise_head, target, head, thresholds)
         note = same(run(), twin())
-        yield case(name, run, 10.0 * target.numel(), 21.0 * target.numel(), "ieee", twin, "reference", note)
+        yield from compared(names, run, 10.0 * target.numel(), 21.0 * target.numel(), "ieee", {"reference": twin}, note)
 
 
 # ---- what float networks are compared with
@@ -255,7 +220,7 @@ def context_macs(M: int, positions: int) -> float:
 
 def context_cases(wanted: Wanted) -> Iterator[Case]:
     """The integer network at all positions at once: what training on integers or a rate estimate asks for."""
-    for height, width, names in sizes(wanted, "integer context M=192 {} vs {}", ("float64", "float unfold")):
+    for height, width, names in sizes(wanted, "integer context M=192 {} vs {way}", ("float64", "float unfold")):
         from fastlic.kernels import masked_context as kernels
         from fastlic.kernels.packing import as_map
         from fastlic.kernels.reference import masked_context as reference
@@ -272,16 +237,15 @@ def context_cases(wanted: Wanted) -> Iterator[Case]:
         y, hyper = (normal(1, c, height, width) for c in (M, 2 * M))
         twin = partial(reference.parameters, network, given, share)
         note = same(run(), twin())
-        peers: dict[str, Run] = {"float64": twin, "float unfold": partial(unfolded, y, hyper, weights, biases)}
+        peers: Runs = {"float64": twin, "float unfold": partial(unfolded, y, hyper, weights, biases)}
         operations = 4.0 * context_macs(network.M, height * width)  # two planes of int8
         traffic = 7.0 * network.M * height * width + 4.0 * share.numel()
-        for peer, name in names.items():
-            yield case(name, run, operations, traffic, "int8", peers[peer], peer, note)
+        yield from compared(names, run, operations, traffic, "int8", peers, note)
 
 
 def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
     """The parameter network of a late slice of MLIC++ at one parity of the latent."""
-    for height, width, names in sizes(wanted, "checkerboard MLIC++ {} vs {}", ("reference", "float whole map")):
+    for height, width, names in sizes(wanted, "checkerboard MLIC++ {} vs {way}", ("reference", "float whole map")):
         from fastlic.ops.checkerboard import checkerboard_parameters, count_of
 
         network, maps, values, layers = board.problem(height, width, device())
@@ -303,14 +267,13 @@ def checkerboard_cases(wanted: Wanted) -> Iterator[Case]:
         note = same(run(), twin())
         traffic = 2.0 * count * sum(board.PARTS) + sum(layer.weights.numel() for layer in network.layers)
         traffic += 5.0 * count * board.CHANNELS
-        peers: dict[str, Run] = {"reference": twin, "float whole map": whole}
-        for peer, name in names.items():
-            yield case(name, run, operations, traffic, "int8", peers[peer], peer, note)
+        peers: Runs = {"reference": twin, "float whole map": whole}
+        yield from compared(names, run, operations, traffic, "int8", peers, note)
 
 
 def convolution_cases(wanted: Wanted) -> Iterator[Case]:
     """The transposed 5x5 convolutions of hyper synthesis, the second of JAHP's."""
-    for height, width, names in sizes(wanted, "integer convolution {} vs {}", ("float64", "float32")):
+    for height, width, names in sizes(wanted, "integer convolution {} vs {way}", ("float64", "float32")):
         from fastlic.kernels.convolution import convolve
         from fastlic.kernels.packing import as_map
 
@@ -332,20 +295,25 @@ def convolution_cases(wanted: Wanted) -> Iterator[Case]:
         note = same([found], [twin(torch.float64).round().long()])
         operations = 4.0 * 25 * layer.inputs * layer.outputs * rows * columns
         traffic = 2.0 * x.numel() + weight.numel() + 16.0 * layer.outputs * rows * columns
-        for peer, name in names.items():
-            kind = torch.float64 if peer == "float64" else torch.float32
-            yield case(name, run, operations, traffic, "int8", partial(twin, kind), peer, note)
+        peers: Runs = {"float64": partial(twin, torch.float64), "float32": partial(twin, torch.float32)}
+        yield from compared(names, run, operations, traffic, "int8", peers, note)
 
 
 # ---- streams
 
 
-def symbol_case(name: str, run: Run, symbols: int, peer: Run, peer_name: str, note: str) -> Case:
-    def waiting() -> None:
+def waiting(run: Run) -> Run:
+    """``run``, and the device's end of it."""
+
+    def whole() -> None:
         run()
         synchronise()
 
-    return Case(name, waiting, symbols / 1e6, "Msym", peer, peer_name, clock="wall", note=note)
+    return whole
+
+
+def symbol_case(name: str, run: Run, peer: Run, symbols: int, peer_name: str, note: str) -> Case:
+    return Case(name, waiting(run), symbols / 1e6, "Msym", peer, peer_name, clock="wall", note=note)
 
 
 def decode_stream(data: bytes, indexes: Tensor, tables: Any) -> Tensor:
@@ -356,10 +324,7 @@ def decode_stream(data: bytes, indexes: Tensor, tables: Any) -> Tensor:
 
 def rans_cases(wanted: Wanted) -> Iterator[Case]:
     """The coder alone, one image: the kernel reads and writes the device's memory, the C++ coder main memory."""
-    for size, (height, width) in LATENTS.items():
-        names = chosen(wanted, {way: f"rans {way} M=192 {size} vs C++" for way in ("decode", "encode")})
-        if not names:
-            continue
+    for height, width, names in sizes(wanted, "rans {way} M=192 {} vs C++", ("decode", "encode")):
         import numpy as np
 
         from fastlic.kernels.rans_encode import encode as encode_on_device
@@ -383,36 +348,27 @@ def rans_cases(wanted: Wanted) -> Iterator[Case]:
             "encode": (encode, partial(rans_encode, symbols, indexes, model.y_tables, lanes=64)),
         }
         for way, name in names.items():
-            yield symbol_case(name, runs[way][0], scale.size, runs[way][1], "C++, one core", note)
+            yield symbol_case(name, *runs[way], scale.size, "C++, one core", note)
 
 
 def decode_cases(wanted: Wanted) -> Iterator[Case]:
     """JAHP N=M=192, stream to latents and back, all on the device, against the C++ engine and CompressAI's loop."""
-    for size, (height, width) in LATENTS.items():
-        for driver in ("persistent", "launch"):
-            names = chosen(wanted, {way: f"jahp {way} {size} {driver} vs C++" for way in ("decode", "encode")})
-            if not names:
-                continue
-            model, engine = device_model()
-            z, y = latents(height, width)
-            sections, z_wanted, y_wanted, _ = engine.encode_many([Target(z, y)], driver=driver, lanes=64)[0]
-            stream = sections, height, width
-            cpu = partial(model.engine.decode_many, [stream])
-            decode = partial(engine.decode_many, [stream], driver=driver)
-            found = decode()[0][:2]
-            note = same(found, [torch.from_numpy(a) for a in cpu()[0][:2]])
-            same((z_wanted, y_wanted), found)
-            on_device = Target(z.to(device()), y.to(device()))
-            runs = {
-                "decode": (decode, cpu),
-                "encode": (
-                    partial(engine.encode_many, [on_device], driver=driver, lanes=64),
-                    partial(model.engine.encode_many, [Target(z.numpy(), y.numpy())]),
-                ),
-            }
-            for way, name in names.items():
-                run, peer = runs[way]
-                yield symbol_case(name, run, y.numel(), peer, "C++, one core", f"{note}; {len(sections[1])} bytes")
+    choices = ((size, driver, *LATENTS[size]) for size in LATENTS for driver in ("persistent", "launch"))
+    for (_, driver, height, width), names in offered(wanted, choices, "jahp {way} {} {} vs C++", ("decode", "encode")):
+        model, engine = device_model()
+        z, y = latents(height, width)
+        sections, z_wanted, y_wanted, _ = engine.encode_many([Target(z, y)], driver=driver, lanes=64)[0]
+        stream = sections, height, width
+        cpu = partial(model.engine.decode_many, [stream])
+        decode = partial(engine.decode_many, [stream], driver=driver)
+        found = decode()[0][:2]
+        note = same(found, [torch.from_numpy(a) for a in cpu()[0][:2]])
+        same((z_wanted, y_wanted), found)
+        encode = partial(engine.encode_many, [Target(z.to(device()), y.to(device()))], driver=driver, lanes=64)
+        encode_on_cpu = partial(model.engine.encode_many, [Target(z.numpy(), y.numpy())])
+        runs = {"decode": (decode, cpu), "encode": (encode, encode_on_cpu)}
+        for way, name in names.items():
+            yield symbol_case(name, *runs[way], y.numel(), "C++, one core", f"{note}; {len(sections[1])} bytes")
     yield from compressai_cases(wanted)
 
 
@@ -421,26 +377,13 @@ def compressai_cases(wanted: Wanted) -> Iterator[Case]:
     name = "jahp decode 512x768 persistent vs CompressAI on this GPU"
     if not wanted(name):
         return
-    try:
-        from compressai.models import JointAutoregressiveHierarchicalPriors
-    except ImportError as error:
-        print(f"\nCompressAI cannot be imported ({error}): not compared", file=sys.stderr)
-        return
     engine = device_model()[1]
     z, y = latents(32, 48)
-    z_bytes, y_bytes, *_ = engine.encode_many([z], [y], "persistent", 64)[0]
-    theirs = JointAutoregressiveHierarchicalPriors(192, 192).eval()
-    theirs.update(force=True)
-    theirs = theirs.to(device())
-    theirs.g_a = theirs.g_s = torch.nn.Sequential()
-    with torch.no_grad():
-        coded = theirs.compress(y[None, :, :8, :12].float().to(device()) / 64)
-
-    def loop() -> None:
-        with torch.no_grad():
-            theirs.decompress(coded["strings"], coded["shape"])
-        synchronise()
-
-    run = partial(engine.decode_many, [z_bytes], [y_bytes], [(32, 48)], "persistent")
-    found = symbol_case(name, run, y.numel(), loop, "CompressAI", "")
-    yield Case(**{**found.__dict__, "peer_work": found.work / 16})
+    loops = compressai_loops(y[None, :, :8, :12].float().to(device()) / 64, {})
+    if not loops:
+        print("\nCompressAI cannot be imported: not compared", file=sys.stderr)
+        return
+    sections = engine.encode_many([Target(z, y)], driver="persistent", lanes=64)[0][0]
+    run = partial(engine.decode_many, [(sections, 32, 48)], driver="persistent")
+    found = symbol_case(name, run, waiting(loops["decode"]), y.numel(), "CompressAI", "")
+    yield replace(found, peer_work=found.work / 16)

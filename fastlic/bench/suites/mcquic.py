@@ -10,7 +10,7 @@ ready, padded, in the same memory format, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ import fastlic
 from fastlic.bench import peers
 from fastlic.bench.lifelike import photo
 from fastlic.bench.memory import peak
-from fastlic.bench.runner import Case, Clock, Run, Wanted, chosen, one_thread
+from fastlic.bench.runner import WAYS, Case, Run, Runs, Wanted, chosen, clock_of_torch, one_thread
 from fastlic.codec import Codec
 from fastlic.inspect.codes import all_distances, as_map
 from fastlic.models import McQuic
@@ -49,12 +49,8 @@ def cases(
     }
     for (groups, depth, dense), name in chosen(wanted, searches).items():
         yield search_case(name, groups, depth, dense)
-    for way in ("encode", "decode"):
-        if wanted(name := f"{way} 24,192 indexes"):
-            yield coder_case(name, way)
-    for way in ("encode", "decode"):
-        if wanted(name := f"{way} 7,680 indexes with the shipped context"):
-            yield context_case(name, way)
+    for make, what in ((coder_case, "24,192 indexes"), (context_case, "7,680 indexes with the shipped context")):
+        yield from (make(name, way) for way in WAYS if wanted(name := f"{way} {what}"))
     if wanted(name := "search, look up and code 4K, m=12 d=16"):
         yield memory_case(name)
     labels = {way: f"{way} {height}x{width}, c={channel} m={m}" for way in ("compress", "decompress")}
@@ -73,7 +69,7 @@ def search_case(name: str, m: int, d: int, dense: bool, n: int = POSITIONS, k: i
         words[:, 64:] *= 0.1
         x[64:] *= 0.1
     run: Run = partial(codebook_nearest, x, words, threads=1)
-    peer = one_thread(partial(all_distances, as_map(x), words))
+    peer = one_thread()(partial(all_distances, as_map(x), words))
     equal = int((run() == peer()[0, :, 0].t()).sum())
     note = f"{n} positions, one thread; {equal} of {n * m} indexes are those of float32 distances"
     return Case(name, run, n * m, "vectors", peer, "all distances in torch", note=note)
@@ -122,22 +118,27 @@ def coder_case(name: str, way: str, m: int = 12) -> Case:
     streams = [encode_categorical(*part) for part in parts]
     symbols = sum(code.size for code in codes)
 
-    def encode() -> None:
-        for code, row, table in parts:
-            encode_categorical(code, row, table)
-
-    def decode() -> None:
-        for stream, (_, row, table) in zip(streams, parts, strict=True):
-            decode_categorical(stream, row, table)
-
+    runs: Runs = {
+        "encode": lambda: [encode_categorical(*part) for part in parts],
+        "decode": lambda: [decode_categorical(stream, *part[1:]) for stream, part in zip(streams, parts, strict=True)],
+    }
     ideal = -sum(np.log2(s / s.sum(1, keepdims=True))[r, c].sum() for s, c, r in zip(shares, codes, rows, strict=True))
     size = sum(len(stream) for stream in streams)
     note = f"{size} bytes, {100 * (8 * size / ideal - 1):+.2f} % over the entropy"
-    peer, peer_size = scanning_peer(way, shares, codes, rows)
-    if peer is not None:
+    others, peer_size = peers.compressai_lists([scanned(*part) for part in zip(shares, codes, rows, strict=True)])
+    if others:
         note += f"; peer {peer_size} bytes"
-    run = encode if way == "encode" else decode
-    return Case(name, run, symbols, "indexes", peer=peer, peer_name="CompressAI's coder" if peer else "", note=note)
+    peer_name = "CompressAI's coder" if others else ""
+    return Case(name, runs[way], symbols, "indexes", peer=others.get(way), peer_name=peer_name, note=note)
+
+
+def scanned(share: NDArray[np.float64], code: NDArray[np.int32], row: NDArray[np.uint8]) -> tuple[list[Any], ...]:
+    """The same indexes as CompressAI's coder takes them, with its 16-bit tables."""
+    # One count for the escape symbol, which CompressAI's tables end with.
+    counts = np.maximum(1, np.floor(share / share.sum(1, keepdims=True) * (65535 - share.shape[1]))).astype(int)
+    counts[np.arange(len(counts)), counts.argmax(1)] += 65535 - counts.sum(1)
+    cdf = [[0, *np.cumsum(line).tolist(), 65536] for line in counts]
+    return code.tolist(), row.tolist(), cdf, [len(line) for line in cdf], [0] * len(cdf)
 
 
 def context_case(name: str, way: str) -> Case:
@@ -156,35 +157,6 @@ def context_case(name: str, way: str) -> Case:
 def drawn(rng: np.random.Generator, share: NDArray[np.float64], count: int) -> NDArray[np.int32]:
     """[m * count] indexes, group by group, by the shares [m, k]."""
     return np.concatenate([rng.choice(len(row), count, p=row / row.sum()) for row in share]).astype(np.int32)
-
-
-def scanning_peer(
-    way: str, shares: list[NDArray[np.float64]], codes: list[NDArray[np.int32]], rows: list[NDArray[np.uint8]]
-) -> tuple[Callable[[], None] | None, int]:
-    """The same indexes through CompressAI's coder, with its 16-bit tables; lists are made ahead of time."""
-    ans = peers.compressai_ans()
-    if ans is None:
-        return None, 0
-    parts = []
-    for share, code, row in zip(shares, codes, rows, strict=True):
-        # One count for the escape symbol, which CompressAI's tables end with.
-        counts = np.maximum(1, np.floor(share / share.sum(1, keepdims=True) * (65535 - share.shape[1]))).astype(int)
-        counts[np.arange(len(counts)), counts.argmax(1)] += 65535 - counts.sum(1)
-        cdf = [[0, *np.cumsum(line).tolist(), 65536] for line in counts]
-        sizes, offsets = [len(line) for line in cdf], [0] * len(cdf)
-        parts.append((code.tolist(), row.tolist(), cdf, sizes, offsets))
-    encoder, decoder = ans.RansEncoder(), ans.RansDecoder()
-    streams = [encoder.encode_with_indexes(*part) for part in parts]
-
-    def encode() -> None:
-        for part in parts:
-            encoder.encode_with_indexes(*part)
-
-    def decode() -> None:
-        for stream, (_, *part) in zip(streams, parts, strict=True):
-            decoder.decode_with_indexes(stream, *part)
-
-    return (encode if way == "encode" else decode), sum(len(stream) for stream in streams)
 
 
 # ---- whole images
@@ -216,19 +188,16 @@ def spread(book: Tensor, head: Tensor) -> None:
 def image_cases(codec: Codec, image: Tensor, chosen: dict[str, str]) -> Iterator[Case]:
     data = codec.compress(image)
     assert isinstance(data, bytes)
-    clock: Clock = "thread" if torch.get_num_threads() == 1 else "wall"
+    clock = clock_of_torch()
     used = [len(codes.unique()) for codes in codec.latents(image).values()]
     note = f"{len(data)} bytes, {used} different words; {torch.get_num_threads()} threads, {clock} time"
-    runs: dict[str, Callable[[], Any]] = {
-        "compress": lambda: codec.compress(image),
-        "decompress": lambda: codec.decompress(data),
-    }
+    runs: Runs = {"compress": lambda: codec.compress(image), "decompress": lambda: codec.decompress(data)}
     for way, name in chosen.items():
         floor = convolutions(runs[way])
         yield Case(name, runs[way], 1, "image", peer=floor, peer_name="its convolutions", clock=clock, note=note)
 
 
-def convolutions(run: Callable[[], Any]) -> Callable[[], None]:
+def convolutions(run: Run) -> Run:
     """The convolutions that ``run`` makes, alone: inputs of the same shapes and strides, one per shape."""
     calls: list[tuple[Tensor, tuple[Any, ...]]] = []
     inputs: dict[Any, Tensor] = {}
@@ -244,9 +213,4 @@ def convolutions(run: Callable[[], Any]) -> Callable[[], None]:
     with patch.object(F, "conv2d", seen):
         run()
 
-    def replay() -> None:
-        with torch.no_grad():
-            for x, others in calls:
-                true(x, *others)
-
-    return replay
+    return torch.no_grad()(lambda: [true(x, *others) for x, others in calls])

@@ -34,8 +34,7 @@ LARGE = (1440, 2048)
 def cases(wanted: Wanted, model: tuple[int, int] = (192, 320), size: tuple[int, int] = (512, 768)) -> Iterator[Case]:
     """Args: model: N and M; size: of the image."""
     yield from decoding_cases(wanted, model, size)
-    yield from local_cases(wanted, model, size)
-    yield from attention_cases(wanted, model, LARGE if size == (512, 768) else size)
+    yield from part_cases(wanted, model, size, LARGE if size == (512, 768) else size)
 
 
 @cache
@@ -72,59 +71,37 @@ def decoding_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]
         return synthesis(latent(drivers.decode_many(integers, [stream])[0]))
 
     y_hat = latent(latents)
+    share = "the ratio is g_s over all: 0.8 is a decompress of 1.25 times g_s"
+    decoding, encoding = partial(drivers.decode_many, integers), partial(drivers.encode_many, integers)
     runs: dict[str, tuple[Run, Run, str, str]] = {
-        "entropy": (
-            lambda: drivers.decode_many(integers, [stream]),
-            decode,
-            OFFICIAL,
-            f"{sum(len(s) for s in sections)} bytes",
-        ),
-        "encode": (
-            lambda: drivers.encode_many(integers, [Target(*pair)]),
-            encode,
-            OFFICIAL,
-            "",
-        ),
-        "whole": (
-            whole,
-            lambda: synthesis(y_hat),
-            "g_s",
-            "the ratio is g_s over all: 0.8 is a decompress of 1.25 times g_s",
-        ),
+        "entropy": (partial(decoding, [stream]), decode, OFFICIAL, f"{sum(map(len, sections))} bytes"),
+        "encode": (partial(encoding, [Target(*pair)]), encode, OFFICIAL, ""),
+        "whole": (whole, lambda: synthesis(y_hat), "g_s", share),
     }
     for key, name in names.items():
         run, peer, peer_name, note = runs[key]
-        yield Case(name, one_thread(run), 1, "image", one_thread(peer), peer_name, note=note)
+        yield Case(name, one_thread()(run), 1, "image", one_thread()(peer), peer_name, note=note)
 
 
-def local_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]) -> Iterator[Case]:
+def part_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int], large: tuple[int, int]) -> Iterator[Case]:
     name = f"local context, one slice of {size[0]}x{size[1]}"
-    if not wanted(name):
-        return
-    floats, integers = models(MLICPlusPlus, *model)
-    c = floats.slice_channels
-    latent = anchors(torch.randint(-300, 300, (c, size[0] // 16, size[1] // 16)))
-    integer, real = latent.numpy(), latent.float()[None] / 64
-    run = one_thread(lambda: integers.engine.local_context(1, integer))
-    peer = one_thread(lambda: floats.local_context[1](real))
-    note = f"peak memory {shown(memory.peak(run))}, of the peer {shown(memory.peak(peer))}"
-    yield Case(name, run, 1, "call", peer=peer, peer_name="unfolded windows in torch", note=note)
-
-
-def attention_cases(wanted: Wanted, model: tuple[int, int], size: tuple[int, int]) -> Iterator[Case]:
-    name = f"softmax attention of mlic+, last slice of {size[0]}x{size[1]}"
-    if not wanted(name):
-        return
-    floats, integers = models(MLICPlus, *model)
-    last = floats.slices - 1
-    h, w = size[0] // 16, size[1] // 16
-    decoded = torch.randint(-500, 500, (floats.slice_channels * last, h, w))
-    integer, real = decoded.numpy(), decoded.float()[None] / 500
-    run = one_thread(lambda: integers.engine.inter_context(last, integer))
-    peer = one_thread(lambda: floats.global_inter_context[last](real))
-    maps = 4 * last * (h * w) ** 2
-    note = f"peak memory {shown(memory.peak(run))}; attention maps held whole would be {shown(maps)}"
-    yield Case(name, run, 1, "call", peer=peer, peer_name="plain torch, block by block", note=note)
+    if wanted(name):
+        floats, integers = models(MLICPlusPlus, *model)
+        latent = anchors(torch.randint(-300, 300, (floats.slice_channels, size[0] // 16, size[1] // 16)))
+        run = one_thread()(partial(integers.engine.local_context, 1, latent.numpy()))
+        peer = one_thread()(partial(floats.local_context[1], latent.float()[None] / 64))
+        note = f"peak memory {shown(memory.peak(run))}, of the peer {shown(memory.peak(peer))}"
+        yield Case(name, run, 1, "call", peer=peer, peer_name="unfolded windows in torch", note=note)
+    name = f"softmax attention of mlic+, last slice of {large[0]}x{large[1]}"
+    if wanted(name):
+        floats, integers = models(MLICPlus, *model)
+        last, h, w = floats.slices - 1, large[0] // 16, large[1] // 16
+        decoded = torch.randint(-500, 500, (floats.slice_channels * last, h, w))
+        run = one_thread()(partial(integers.engine.inter_context, last, decoded.numpy()))
+        peer = one_thread()(partial(floats.global_inter_context[last], decoded.float()[None] / 500))
+        whole = shown(4 * last * (h * w) ** 2)
+        note = f"peak memory {shown(memory.peak(run))}; attention maps held whole would be {whole}"
+        yield Case(name, run, 1, "call", peer=peer, peer_name="plain torch, block by block", note=note)
 
 
 def shown(size: int | None) -> str:

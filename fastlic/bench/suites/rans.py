@@ -14,22 +14,21 @@ from numpy.typing import NDArray
 
 from fastlic import _native
 from fastlic.bench import peers
-from fastlic.bench.latents import SCALES, Latents, drawn, gaussian_bits, realistic_latents
-from fastlic.bench.runner import Case, Run, Wanted, chosen, on_isa
+from fastlic.bench.latents import SCALES, drawn, gaussian_bits, realistic_latents
+from fastlic.bench.runner import Case, Run, Runs, Wanted, chosen, offered
 from fastlic.ops import compressai_tables
+from fastlic.ops.backends import instruction_set
 from fastlic.ops.categorical import categorical_tables
 from fastlic.ops.compressai_rans import encode_many_with_indexes, encode_with_indexes
 from fastlic.ops.tables import gaussian_tables
 
 COUNT, MILLION = 1_000_000, 1e6
 PEER_COUNT = 200_000  # CompressAI's list interface takes a second for a few million
-WAYS = ("encode", "decode")
-Runs = dict[str, Run]  # by way
 
 
 def cases(wanted: Wanted) -> Iterator[Case]:
-    for group in (native_cases, rate_cases, compressai_cases, gaussian_cases, categorical_cases):
-        yield from group(wanted)
+    for part in (native_cases, rate_cases, compressai_cases, gaussian_cases, categorical_cases):
+        yield from part(wanted)
 
 
 def both(names: dict[str, str], runs: Runs, others: Runs, peer: str = "", **more: Any) -> Iterator[Case]:
@@ -58,9 +57,7 @@ def available_isas() -> list[str]:
     return [isa for isa in _native.supported_isas() if isa in ("scalar", "avx2", "avx512")]
 
 
-@cache
-def realistic() -> Latents:
-    return realistic_latents(COUNT)
+realistic = cache(partial(realistic_latents, COUNT))
 
 
 def native_runs(symbols: NDArray[Any], indexes: NDArray[Any], tables: Any, lanes: int) -> tuple[Runs, bytes]:
@@ -77,29 +74,22 @@ def native_cases(wanted: Wanted) -> Iterator[Case]:
     best = _native.best_isa()
     configurations = [(isa, 12, 64) for isa in available_isas()]
     configurations += [(best, 11, 64), (best, 10, 64), *((best, 12, lanes) for lanes in (16, 8, 4, 1))]
-    for isa, precision, lanes in configurations:
-        names = chosen(wanted, {way: f"native {way} {isa} {precision} bit {lanes} lanes" for way in WAYS})
-        if not names:
-            continue
-        latents = realistic()
-        runs, data = native_runs(
-            latents.symbols, latents.nearest_indexes(), gaussian_tables(SCALES, precision).native, lanes
-        )
+    for (isa, precision, lanes), names in offered(wanted, configurations, "native {way} {} {} bit {} lanes"):
+        latents, tables = realistic(), gaussian_tables(SCALES, precision).native
+        runs, data = native_runs(latents.symbols, latents.nearest_indexes(), tables, lanes)
         limit: dict[str, Any] = {}
         if isa != "scalar" and lanes >= 16:
             # Both kernels load one table word per symbol and reload its index from the stack.
             limit = {"roofline": _native.peak_loads() / 2 / MILLION, "bound": "two loads a symbol"}
-        runs = {way: on_isa(isa, run) for way, run in runs.items()}
+        runs = {way: instruction_set(isa)(run) for way, run in runs.items()}
         note = over_ideal(data, latents.ideal_bits)
         yield from both(names, runs, compressai_peer(), "compressai.ans", note=note, **limit)
 
 
 def rate_cases(wanted: Wanted) -> Iterator[Case]:
     """The ends of the rate axis, one scale for all symbols; the note tells the loss."""
-    for scale in (0.11, 0.3, 1.0, 4.0, 16.0, 64.0):
-        names = chosen(wanted, {"decode": f"native decode sigma {scale}"})
-        if not names:
-            continue
+    choices = ((0.11,), (0.3,), (1.0,), (4.0,), (16.0,), (64.0,))
+    for (scale,), names in offered(wanted, choices, "native {way} sigma {}", ("decode",)):
         latents = drawn(np.full(COUNT, scale), np.random.default_rng(0))
         indexes = np.full(COUNT, int(np.abs(np.log(SCALES / scale)).argmin()), np.uint8)
         runs, data = native_runs(latents.symbols, indexes, gaussian_tables(SCALES, 12).native, 0)
@@ -110,18 +100,10 @@ def rate_cases(wanted: Wanted) -> Iterator[Case]:
 
 @cache
 def compressai_peer() -> Runs:
-    ans = peers.compressai_ans()
-    if ans is None:
-        return {}
     tables, latents = compressai_tables.compressai_gaussian_tables(SCALES), realistic()
-    symbols = latents.symbols[:PEER_COUNT].tolist()
-    parts = (latents.compressai_indexes()[:PEER_COUNT], tables.quantized_cdf, tables.lengths, tables.offsets)
-    lists = [part.tolist() for part in parts]
-    data = ans.RansEncoder().encode_with_indexes(symbols, *lists)
-    return {
-        "encode": lambda: ans.RansEncoder().encode_with_indexes(symbols, *lists),
-        "decode": lambda: ans.RansDecoder().decode_with_indexes(data, *lists),
-    }
+    symbols, indexes = latents.symbols[:PEER_COUNT], latents.compressai_indexes()[:PEER_COUNT]
+    arrays = (symbols, indexes, tables.quantized_cdf, tables.lengths, tables.offsets)
+    return peers.compressai_lists([tuple(array.tolist() for array in arrays)])[0]
 
 
 def compressai_cases(wanted: Wanted) -> Iterator[Case]:
@@ -150,11 +132,10 @@ def compressai_cases(wanted: Wanted) -> Iterator[Case]:
 
 def gaussian_cases(wanted: Wanted) -> Iterator[Case]:
     """N(mean, scale) per symbol, against constriction's QuantizedGaussian."""
-    for isa in available_isas():
-        names = chosen(wanted, {way: f"gaussian {way} {isa}" for way in WAYS})
-        if names:
-            runs, others, note = gaussian_runs()
-            yield from both(names, {way: on_isa(isa, runs[way]) for way in WAYS}, others, "constriction", note=note)
+    for (isa,), names in offered(wanted, [(isa,) for isa in available_isas()], "gaussian {way} {}"):
+        runs, others, note = gaussian_runs()
+        on_isa = {way: instruction_set(isa)(run) for way, run in runs.items()}
+        yield from both(names, on_isa, others, "constriction", note=note)
 
 
 @cache
@@ -172,46 +153,38 @@ def gaussian_runs() -> tuple[Runs, Runs, str]:
     }
     part = slice(0, PEER_COUNT)
     q, m, s = symbols[part], means[part].astype(np.float64), scales[part].astype(np.float64)
-    others = constriction_peer(lambda models: (models.QuantizedGaussian(-1000, 1000), m, s), q, (m, s))
+    others = constriction_peer(q, (m, s), (m, s), "QuantizedGaussian", -1000, 1000)
     return runs, others, over_ideal(data, gaussian_bits(symbols, means.astype(np.float64), scales.astype(np.float64)))
 
 
 def categorical_cases(wanted: Wanted) -> Iterator[Case]:
     """A codebook of 8192 with Zipf frequencies, one of 256 and one of 65536."""
-    for symbols in (256, 8192, 65536):
-        names = chosen(wanted, {way: f"categorical {way} {symbols} symbols" for way in WAYS})
-        if not names:
-            continue
+    for (symbols,), names in offered(wanted, ((256,), (8192,), (65536,)), "categorical {way} {} symbols"):
         pmf = 1 / np.arange(1, symbols + 1)
         rng = np.random.default_rng(2)
         codes = rng.permutation(symbols)[rng.choice(symbols, COUNT, p=pmf / pmf.sum())].astype(np.int32)
         counts = np.bincount(codes, minlength=symbols) + 0.5
         tables, rows = categorical_tables([counts]).native, np.zeros(COUNT, np.uint8)
+        data = tables.encode_many([codes], [rows], 1)
         runs: Runs = {
             "encode": partial(tables.encode_many, [codes], [rows], 1),
-            "decode": partial(
-                tables.decode_many, tables.encode_many([codes], [rows], 1), [rows], [np.empty_like(codes)], 1
-            ),
+            "decode": partial(tables.decode_many, data, [rows], [np.empty_like(codes)], 1),
         }
-        model = partial(_categorical, counts.astype(float))
-        yield from both(names, runs, constriction_peer(model, codes[:PEER_COUNT], (PEER_COUNT,)), "constriction")
+        others = constriction_peer(codes[:PEER_COUNT], (), (PEER_COUNT,), "Categorical", counts, perfect=False)
+        yield from both(names, runs, others, "constriction")
 
 
-def _categorical(counts: NDArray[np.float64], models: Any) -> tuple[Any, ...]:
-    return (models.Categorical(counts, perfect=False),)
-
-
-def constriction_peer(model: Callable[[Any], tuple[Any, ...]], symbols: Any, asked: tuple[Any, ...]) -> Runs:
-    """``model``: what follows the symbols when encoding, the model first; ``asked``: what follows it when decoding."""
+def constriction_peer(symbols: Any, given: Any, asked: Any, kind: str, *sizes: Any, **how: Any) -> Runs:
+    """``given`` and ``asked``: what follows the model of that ``kind`` when encoding and when decoding."""
     module = peers.constriction()
     if module is None:
         return {}
-    coder, arguments = module.stream.stack.AnsCoder, model(module.stream.model)
+    coder, model = module.stream.stack.AnsCoder, getattr(module.stream.model, kind)(*sizes, **how)
 
     def encode() -> Any:
         made = coder()
-        made.encode_reverse(symbols, *arguments)
+        made.encode_reverse(symbols, model, *given)
         return made.get_compressed()
 
     words = encode()
-    return {"encode": encode, "decode": lambda: coder(words).decode(arguments[0], *asked)}
+    return {"encode": encode, "decode": lambda: coder(words).decode(model, *asked)}

@@ -3,8 +3,8 @@
 A codec knows images, streams, files and devices, and nothing of any model. All that depends on the family is a
 :class:`FamilyCoder`: one small file in this folder and one line in its ``__init__``. An image takes this way:
 
-    image [3, H, W] in [0, 1] --analyse--> A --encode_many--> (sections, L)          compress
-    sections, (H, W) --decode_many--> L --synthesise--> image [3, H, W]              decompress
+    pixels [3, H, W] --analyse--> A --encode_many--> (sections, L)                    compress
+    sections, (H, W) --decode_many--> L --synthesise--> pixels [3, H, W]              decompress
 
 ``A`` is whatever analysis yields (float latents, codebook indexes); ``L`` is what encoder and decoder must agree on to
 the bit. Sections are byte strings; the container adds lengths and checksums, and a reader has verified them before
@@ -46,6 +46,16 @@ class EntropyIntegers(Protocol):
         """Every integer under a stable name, for the codec file and the fingerprint."""
 
 
+class PixelIntegers(Protocol):
+    """The transforms of a codec as integers, made once from the float ones."""
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Every integer under a stable name, for the codec file."""
+
+    def deciding(self) -> dict[str, np.ndarray]:
+        """Those that a decoder's pixels depend on, for the fingerprint."""
+
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -69,6 +79,7 @@ class FamilyCoder(ABC, Generic[A, L]):
     Class attributes:
         models: family name (a key of ``container.MODEL_IDS``) -> class of fastlic.models, for every family served.
             A model's class has ``family`` (that name) and ``config`` (its constructor's arguments, as JSON holds them).
+        restored: patterns of the names of weights that integers of transforms stand for.
         deciding: patterns (``fnmatch``) of the names, in ``floats``, of weights that the decoder reads: the pixels of a
             decoded image depend on these, and so does the codec's fingerprint.
         previews: option -> how many there are, e.g. ``{"levels": 3}``, if a stream can be decoded in part; a caller
@@ -78,15 +89,18 @@ class FamilyCoder(ABC, Generic[A, L]):
         family, config: which model.
         qualities: number of qualities that the weights serve, 0 for one fixed rate.
         entropy: the integers.
-        transforms: the float parts that coding needs, on the CPU, in eval mode, without gradients (``frozen``).
-            The codec keeps a copy per device and hands it back as ``parts``. Rounding in there cannot desynchronise a
-            stream. Names in its state dict are those in the model's.
+        pixels: the transforms as integers (a ``PixelIntegers``): they give the same pixels and files on every machine.
+            None: files from before there were any, whose transforms are floats.
+        transforms: the transforms as floats, on the CPU, in eval mode, without gradients (``frozen``). The codec keeps
+            a copy per device and hands it back as ``parts``. Rounding in there cannot desynchronise a stream. Names in
+            its state dict are those in the model's.
         model: the whole float model, or None if only its coding parts are at hand.
         bytes_per_pixel: memory that analysis or synthesis takes on the CPU at its peak, by padded pixel
             (``python -m fastlic.bench.memory`` measures it).
     """
 
     models: ClassVar[Mapping[str, type[nn.Module]]]
+    restored: ClassVar[Sequence[str]] = ()
     deciding: ClassVar[Sequence[str]]
     previews: Mapping[str, int] = {}
 
@@ -94,6 +108,7 @@ class FamilyCoder(ABC, Generic[A, L]):
     config: dict[str, Any]
     qualities: int
     entropy: EntropyIntegers
+    pixels: PixelIntegers | None = None
     transforms: nn.Module
     model: nn.Module | None
     bytes_per_pixel: float
@@ -127,9 +142,18 @@ class FamilyCoder(ABC, Generic[A, L]):
     @classmethod
     @abstractmethod
     def from_stored(
-        cls, family: str, config: dict[str, Any], floats: Mapping[str, Tensor], integers: dict[str, np.ndarray]
+        cls,
+        family: str,
+        config: dict[str, Any],
+        floats: Mapping[str, Tensor],
+        integers: dict[str, np.ndarray],
+        pixels: dict[str, np.ndarray],
     ) -> FamilyCoder[A, L]:
-        """Rebuild what a codec file holds: ``floats`` as :meth:`floats` gave them, ``integers`` as ``to_arrays`` did.
+        """Rebuild what a codec file holds.
+
+        Args:
+            floats: as :meth:`floats` gave them.
+            integers, pixels: as ``to_arrays`` of ``entropy`` and ``pixels`` did; no pixels: of an earlier release.
 
         Nothing is recomputed: the fingerprint of the result is the stored one.
 
@@ -141,22 +165,31 @@ class FamilyCoder(ABC, Generic[A, L]):
         """Float tensors for the codec file, by state-dict name.
 
         Args:
-            training: include what only training and estimates read, where this coder has it.
+            training: include what only training and estimates read, where this coder has it; and float transforms,
+                which a file for coding alone has as integers.
         """
         source = self.model if self.model is not None and training else self.transforms
-        return {k: v for k, v in source.state_dict().items() if v.is_floating_point() and v.numel()}
+        kept = {k: v for k, v in source.state_dict().items() if v.is_floating_point() and v.numel()}
+        if training or self.pixels is None:
+            return kept
+        return {k: v for k, v in kept.items() if not any(fnmatchcase(k, pattern) for pattern in self.restored)}
 
     def fingerprint(self) -> bytes:
         """8 bytes over all that decides over pixels (``fastlic.entropy.fingerprint.of_codec``)."""
-        floats = {
-            name: value.detach().float().cpu().numpy()
-            for name, value in self.floats(training=False).items()
-            if any(fnmatchcase(name, pattern) for pattern in self.deciding)
-        }
+        integers = dict(self.entropy.to_arrays())
+        floats: dict[str, np.ndarray] = {}
+        if self.pixels is not None:
+            integers |= {f"transforms/{name}": array for name, array in self.pixels.deciding().items()}
+        else:
+            floats = {
+                name: value.detach().float().cpu().numpy()
+                for name, value in self.floats(training=False).items()
+                if any(fnmatchcase(name, pattern) for pattern in self.deciding)
+            }
         defaults = inspect.signature(self.models[self.family]).parameters
         # Without defaults: an argument that a later release adds changes no name of what exists.
         config = {name: value for name, value in self.config.items() if value != defaults[name].default}
-        return of_codec(self.family, config, self.entropy.to_arrays(), floats)
+        return of_codec(self.family, config, integers, floats)
 
     # ---- coding
 
@@ -164,12 +197,16 @@ class FamilyCoder(ABC, Generic[A, L]):
     def padded(self, size: Size) -> Size:
         """Height and width in pixels that an image of ``size`` is coded as: what analysis and synthesis work on."""
 
-    @abstractmethod
-    def analyse(self, parts: Any, image: Tensor, quality: float | None) -> A:
-        """image [3, H, W] in [0, 1], any H, W >= 1, on the device of ``parts`` -> what ``encode_many`` codes.
+    def analyse(self, pixels: Tensor, quality: float | None, threads: int) -> A:
+        """Pixels uint8 [3, H, W], any H, W >= 1, on the CPU -> what ``encode_many`` codes, by ``self.pixels``.
 
-        Padding is the family's own business. Called under ``torch.no_grad()``.
+        Padding is the family's own business.
         """
+        raise NotImplementedError
+
+    @abstractmethod
+    def analyse_floats(self, parts: Any, image: Tensor, quality: float | None) -> A:
+        """The same of an image [3, H, W] in [0, 1] on the device of ``parts``, by these; under ``torch.no_grad()``."""
 
     @abstractmethod
     def encode_many(self, analysed: Sequence[A], backend: Backend, threads: int) -> list[tuple[list[bytes], L]]:
@@ -192,8 +229,12 @@ class FamilyCoder(ABC, Generic[A, L]):
                 known stays in proportion to the bytes that came.
         """
 
+    def synthesise(self, latents: L, quality: float | None, size: Size, preview: Preview, threads: int) -> Tensor:
+        """Pixels uint8 [3, H, W] by ``self.pixels``; they depend on nothing but the arguments."""
+        raise NotImplementedError
+
     @abstractmethod
-    def synthesise(self, parts: Any, latents: L, quality: float | None, size: Size, preview: Preview) -> Tensor:
+    def synthesise_floats(self, parts: Any, latents: L, quality: float | None, size: Size, preview: Preview) -> Tensor:
         """The image [3, H, W], roughly in [0, 1] (the codec clips), on the device of ``parts``; under no_grad."""
 
     @abstractmethod

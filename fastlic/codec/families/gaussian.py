@@ -19,15 +19,19 @@ from torch import Tensor
 from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
+from fastlic.codec.images import padded_pixels
 from fastlic.entropy.fitting import symbols_of
 from fastlic.entropy.passes import LatentModel, Latents
 from fastlic.entropy.rate import table_bits
 from fastlic.entropy.zones import worth_at, zones_for
+from fastlic.integers.conversion import Precision
 from fastlic.integers.fixed import MEAN_BITS
+from fastlic.integers.transforms import IntegerTransforms, convert_transforms
 from fastlic.models.sizes import build, check_config
 from fastlic.ops.latents import HYPER_STRIDE, Target
 
 LATENT_STRIDE = 16  # image pixels per latent position
+_CALIBRATED = 256  # pixels, in both directions, of what transforms are calibrated on
 
 
 class Transforms(nn.Module):
@@ -48,19 +52,23 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
         memory: bytes that transforms take at their peak, over those of the largest map.
     """
 
+    restored = ("g_a.*", "g_s.*", "h_a.*", "gain.log_*")
     deciding = ("g_s.*", "gain.log_inverse")
     integers: ClassVar[type[LatentModel]]
     columns: ClassVar[int] = 1
     memory: ClassVar[float]
     entropy: Any
 
-    def __init__(self, model: Any, entropy: LatentModel, whole: bool) -> None:
+    pixels: IntegerTransforms | None
+
+    def __init__(self, model: Any, entropy: LatentModel, whole: bool, pixels: IntegerTransforms | None = None) -> None:
         self.family = model.family
         self.config: dict[str, Any] = model.config
         self.qualities = model.qualities
         self.entropy = entropy
         self.model: Any = model if whole else None
         self.transforms = frozen(Transforms(model))
+        self.pixels = pixels
         # Float maps of so many channels, each with half the sides of the one before.
         self.bytes_per_pixel = self.memory * max(4 * c / 4 ** (depth + 1) for depth, c in enumerate(model.widths))
 
@@ -84,25 +92,41 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
 
     @classmethod
     def from_model(cls, model: Any, images: Sequence[Tensor] | None) -> GaussianCoder:
-        return cls(model, cls.convert(model, default_calibration() if images is None else images), whole=True)
+        images = default_calibration() if images is None else images
+        entropy = cls.convert(model, images)
+        # Quick: what rounding of weights could learn from the images is worth some thousandths of a decibel.
+        quick = Precision(learned=False)
+        some = sorted({1, (1 + model.qualities) // 2, model.qualities}) if model.qualities else None
+        pixels = convert_transforms(Transforms(model), [_calibration(x) for x in images], quick, quick, some)
+        return cls(model, entropy, True, pixels)
 
     @classmethod
     def from_stored(
-        cls, family: str, config: dict[str, Any], floats: Mapping[str, Tensor], integers: dict[str, np.ndarray]
+        cls,
+        family: str,
+        config: dict[str, Any],
+        floats: Mapping[str, Tensor],
+        integers: dict[str, np.ndarray],
+        pixels: dict[str, np.ndarray],
     ) -> GaussianCoder:
         entropy: Any = cls.integers.from_arrays(integers)
         _ = entropy.engine  # checks every array
         check_config(cls.models[family], config)
         cls.check_integers(entropy, family, config, floats)
-        model = build(cls.models[family], config, floats, sizes_of(integers))
+        made = IntegerTransforms.from_arrays(pixels) if pixels else None
+        model = build(cls.models[family], config, floats, sizes_of(integers) + sizes_of(pixels))
         missing, _ = model.load_state_dict(floats, strict=False)
         absent = [key for key in missing if key not in dict(model.named_buffers())]
         transforms = [key for key in absent if key.startswith(("g_a.", "g_s.", "h_a.", "gain."))]
-        if transforms:
+        if made is not None:
+            made.check()
+            if transforms:
+                made.restore(model)
+        elif transforms:
             raise ValueError(f"weights are missing: {', '.join(transforms)}")
         cls.check_model(entropy, model)
         # Files for coding alone leave out the float entropy network; a model with random parts must not be handed out.
-        return cls(model, entropy, whole=not absent)
+        return cls(model, entropy, not absent, made)
 
     def latent_size(self, size: Size) -> Size:
         """Rows and columns of y for an image of that size."""
@@ -113,7 +137,13 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
         rows, columns = self.latent_size(size)
         return LATENT_STRIDE * rows, LATENT_STRIDE * columns
 
-    def analyse(self, parts: Transforms, image: Tensor, quality: float | None) -> Target:
+    def analyse(self, pixels: Tensor, quality: float | None, threads: int) -> Target:
+        assert self.pixels is not None
+        gain: Any = self.transforms.gain
+        y = self.pixels.analyse(padded_pixels(pixels, *self.padded(_size(pixels))), quality, threads=threads)
+        return Target(self.pixels.hyper(y, threads=threads), y, zones_for(worth_at(gain, quality)))
+
+    def analyse_floats(self, parts: Transforms, image: Tensor, quality: float | None) -> Target:
         height, width = image.shape[1:]
         x = _pad(image[None], *self.padded((height, width))).contiguous(memory_format=torch.channels_last)
         y = parts.g_a(x)
@@ -134,7 +164,11 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
         sized = [(sections, *self.latent_size(size)) for sections, size in streams]
         return drivers.decode_many(self.entropy, sized, backend, threads, preview.get("slices"))
 
-    def synthesise(
+    def synthesise(self, latents: Latents, quality: float | None, size: Size, preview: Preview, threads: int) -> Tensor:
+        assert self.pixels is not None
+        return self.pixels.synthesise(latents.y.cpu(), quality, size, threads=threads)
+
+    def synthesise_floats(
         self, parts: Transforms, latents: Latents, quality: float | None, size: Size, preview: Preview
     ) -> Tensor:
         device = next(parts.g_s.parameters()).device
@@ -156,6 +190,18 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
     def estimate(self, latents: Latents) -> dict[str, float]:
         y_bits, z_bits = self.float_bits(latents) if self.model is not None else table_bits(self.entropy, latents)
         return {"bits": y_bits + z_bits, "y_bits": y_bits, "z_bits": z_bits}
+
+
+def _size(image: Tensor) -> Size:
+    return image.shape[-2], image.shape[-1]
+
+
+def _calibration(image: Tensor) -> Tensor:
+    """A part of an image [3, H, W] that transforms are calibrated on: both sides whole multiples of z's stride."""
+    height, width = (min(n, _CALIBRATED) for n in _size(image))
+    stride = LATENT_STRIDE * HYPER_STRIDE
+    part = image[None, :, :height, :width]
+    return _pad(part, -(-height // stride) * stride, -(-width // stride) * stride)[0]
 
 
 def _pad(x: Tensor, height: int, width: int) -> Tensor:

@@ -74,7 +74,7 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         if (context.m, context.k) != (self.entropy.groups, self.config["k"][0]):
             raise ValueError(f"a context of {context.config} for a model of {self.config}")
         calibration = default_calibration() if images is None else images
-        finest = [self.analyse(self.transforms, image, None)[0] for image in calibration]
+        finest = [self.analyse_floats(self.transforms, image, None)[0] for image in calibration]
         rows = [context.rows(codes[None]) for codes in finest]
         if not rows:
             raise ValueError("calibration needs at least one image")
@@ -84,7 +84,12 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
 
     @classmethod
     def from_stored(
-        cls, family: str, config: dict[str, Any], floats: Mapping[str, Tensor], integers: dict[str, np.ndarray]
+        cls,
+        family: str,
+        config: dict[str, Any],
+        floats: Mapping[str, Tensor],
+        integers: dict[str, np.ndarray],
+        pixels: dict[str, np.ndarray],
     ) -> McQuicCoder:
         entropy = CodeTables.from_arrays(integers)
         config = {"prices": [], **check_config(McQuic, config)}
@@ -118,7 +123,7 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
     def padded(self, size: Size) -> Size:
         return self._padded(size[0]), self._padded(size[1])
 
-    def analyse(self, parts: McQuic, image: Tensor, quality: float | None) -> Levels:
+    def analyse_floats(self, parts: McQuic, image: Tensor, quality: float | None) -> Levels:
         x = (image[None] * 2 - 1).contiguous(memory_format=torch.channels_last)
         return [codes[0].cpu() for codes in parts.encode(x, parts.stride, parts.price(quality))]
 
@@ -150,7 +155,9 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         stride = 8 << self.entropy.levels
         return padded_size(side, stride, 2 * stride)
 
-    def synthesise(self, parts: McQuic, latents: Levels, quality: float | None, size: Size, preview: Preview) -> Tensor:
+    def synthesise_floats(
+        self, parts: McQuic, latents: Levels, quality: float | None, size: Size, preview: Preview
+    ) -> Tensor:
         device = next(parts.parameters()).device
         x = parts.decode([codes[None].to(device) for codes in latents], size)
         return (x[0] + 1) / 2

@@ -12,6 +12,7 @@ from fastlic.entropy.mlic.convert import convert
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.mlic.rate import float_bits
 from fastlic.entropy.passes import LatentModel, Latents
+from fastlic.integers.transforms import IntegerTransforms
 from fastlic.models.mlic import MLIC, MLICPlus, MLICPlusPlus
 
 
@@ -23,8 +24,8 @@ class MlicCoder(GaussianCoder):
     columns = 2
     memory = 4.7
 
-    def __init__(self, model: Any, entropy: LatentModel, whole: bool) -> None:
-        super().__init__(model, entropy, whole)
+    def __init__(self, model: Any, entropy: LatentModel, whole: bool, pixels: IntegerTransforms | None = None) -> None:
+        super().__init__(model, entropy, whole, pixels)
         self.previews = {"slices": model.slices}
 
     @staticmethod

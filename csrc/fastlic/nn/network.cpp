@@ -1,0 +1,465 @@
+#include "fastlic/nn/network.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace fastlic::nn {
+namespace {
+
+constexpr std::size_t kMaxSteps = 1 << 10;
+constexpr std::size_t kPositions = 48;  // that a step other than a layer works on together
+enum Op { kLayer, kGdn, kMix, kGate, kCurve };
+
+template <typename... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+template <typename... F>
+Overloaded(F...) -> Overloaded<F...>;
+
+// ---- reading
+
+class NetworkReader {
+ public:
+  NetworkReader(const ArrayReader& arrays, const std::string& name)
+      : arrays_(arrays), read_(arrays, true), name_(name) {}
+
+  Network read(std::int32_t limit) {
+    std::size_t count = 0;
+    while (arrays_.has(prefix(count) + ".step")) ++count;
+    require(count > 0, prefix(0) + ".step", "is missing");
+    require(count <= kMaxSteps, name_, "has more than 1024 steps");
+    const std::string first = prefix(0);
+    const auto codes = arrays_.uint8s(first + ".step");
+    require(!codes.empty() && codes[0] == kLayer, first + ".step", "must be a layer");
+    network_.values.push_back({0, limit});
+    for (std::size_t i = 0; i < count; ++i) step(i, i + 1 == count);
+    return std::move(network_);
+  }
+
+ private:
+  std::string prefix(std::size_t i) const { return name_ + "." + std::to_string(i); }
+
+  void step(std::size_t i, bool last) {
+    const std::string own = prefix(i);
+    const auto numbers = arrays_.uint8s(own + ".step");
+    const auto from = arrays_.int32s(own + ".from");
+    require(!numbers.empty() && numbers[0] <= kCurve, own + ".step", "names no kind of step");
+    const int op = numbers[0];
+    constexpr std::size_t kNumbers[] = {2, 4, 3, 1, 2}, kInputs[] = {1, 1, 2, 2, 1};
+    require(numbers.size() == kNumbers[op], own + ".step",
+            "must be " + std::to_string(kNumbers[op]) + " numbers for this kind of step");
+    require(from.size() == kInputs[op], own + ".from", "must name " + std::to_string(kInputs[op]) + " values");
+    Step step;
+    for (const std::int32_t value : from) {
+      require(value >= 0 && static_cast<std::size_t>(value) <= i, own + ".from", "must name values made before");
+      step.from.push_back(static_cast<std::size_t>(value));
+    }
+    const Value& x = network_.values[step.from[0]];
+    for (const std::size_t value : step.from) {
+      require(network_.values[value].channels == x.channels, own + ".from", "must name values of as many channels");
+      require(network_.values[value].limit <= std::numeric_limits<std::int16_t>::max(), own + ".from",
+              "must name activations");
+    }
+    Value out = x;
+    switch (op) {
+      case kLayer: step.op = layer(own, i == 0, last, numbers[1], step.from[0], out); break;
+      case kGdn: step.op = gdn(own, numbers, x, out); break;
+      case kMix: step.op = mix(own, numbers, x, network_.values[step.from[1]], out); break;
+      case kGate: step.op = Gate{curve(own, network_.values[step.from[1]], true)}; break;
+      default: step.op = curve(own, x, numbers[1] == 1);
+    }
+    network_.steps.push_back(std::move(step));
+    network_.values.push_back(out);
+  }
+
+  Layer layer(const std::string& own, bool first, bool last, unsigned reflect, std::size_t from, Value& out) {
+    const ArrayRef& weight =
+        arrays_.get(own + ".weight", arrays_.has(own + ".weight", Type::int16) ? Type::int16 : Type::int8, 4);
+    const auto geometry = arrays_.uint8s(own + ".geometry");
+    require(geometry.size() == 4, own + ".geometry", "must be stride, transposed, input bits and shuffle");
+    const std::size_t inputs = weight.shape[geometry[1] == 1 ? 0 : 1];
+    Value& x = network_.values[from];
+    if (first) x.channels = inputs;
+    require(inputs == x.channels && inputs <= kMaxChannels, own + ".weight", "reads another number of channels");
+    RawLayer raw = read_.raw(own, inputs, x.limit);
+    require(raw.rows == raw.columns && raw.rows % 2 == 1, own + ".weight", "must have an odd square kernel up to 9x9");
+    require(reflect == 0 || (reflect == 1 && !raw.transposed), own + ".step",
+            "must have 0 or 1 for reflection, which transposed layers do not know");
+    raw.reflect = reflect == 1;
+    const Block block = first ? Block::exact(inputs) : Block::tight(inputs);
+    const bool positive = from > 0 && never_negative(from);
+    Layer layer = read_.layer(raw, {block}, last ? kMaxWideBits : kMaxActivationBits, positive, true);
+    if (!layer.curve.empty()) note(layer.curve);
+    require(layer.curve.empty() || layer.limit() <= std::numeric_limits<std::int16_t>::max(), own,
+            "curves are of activations");
+    out = {layer.outputs, layer.limit()};
+    return layer;
+  }
+
+  bool never_negative(std::size_t value) const {
+    const Layer* made_by = std::get_if<Layer>(&network_.steps[value - 1].op);
+    return made_by != nullptr && rectified(*made_by);
+  }
+
+  Gdn gdn(const std::string& own, std::span<const std::uint8_t> numbers, const Value& x, Value& out) {
+    const std::size_t channels = x.channels;
+    const ArrayRef& gamma = arrays_.get(own + ".gamma", Type::int16, 2);
+    const auto* weights = static_cast<const std::int16_t*>(gamma.data);
+    const auto beta = arrays_.int32s(own + ".beta"), multiplier = arrays_.int32s(own + ".multiplier");
+    const auto shift = arrays_.uint8s(own + ".shift");
+    require(numbers[1] <= 1 && numbers[2] >= 9 && numbers[2] <= 16 && numbers[3] >= 2 && numbers[3] <= 16,
+            own + ".step", "must have 0 or 1 for inverse, 9 to 16 input bits and 2 to 16 output bits");
+    require(x.limit <= magnitude_limit(numbers[2]), own + ".step", "accepts fewer bits than its input has");
+    require(gamma.shape[0] == channels && gamma.shape[1] == channels, own + ".gamma", "must be one row per channel");
+    require(beta.size() == channels && multiplier.size() == channels && shift.size() == channels, own + ".beta",
+            "must be one number per channel, as multiplier and shift");
+    Gdn gdn;
+    gdn.inverse = numbers[1] == 1;
+    gdn.up = static_cast<std::int16_t>(16 - numbers[2]);
+    gdn.limit = static_cast<float>(magnitude_limit(numbers[3]));
+    gdn.norms.outputs = channels;
+    gdn.norms.depth = channels + channels % 2;
+    gdn.norms.used = (channels + kQuarterPanel - 1) / kQuarterPanel * kQuarterPanel;
+    Part part;
+    part.wide = WideMatrix(gdn.norms.depth, channels);
+    part.bias.assign(padded(channels), 1);  // roots of padding are numbers, too
+    gdn.factors.assign(padded(channels), 0);
+    for (std::size_t out_channel = 0; out_channel < channels; ++out_channel) {
+      std::int64_t sum = 0;
+      for (std::size_t in = 0; in < channels; ++in) {
+        const std::int16_t weight = weights[out_channel * channels + in];
+        require(weight >= 0, own + ".gamma", "must not be negative");
+        part.wide.set(in, out_channel, weight);
+        sum += weight;
+      }
+      require(beta[out_channel] >= 1, own + ".beta", "must be at least 1");
+      require_fits(own, out_channel, sum * std::numeric_limits<std::int16_t>::max(), beta[out_channel]);
+      part.bias[out_channel] = beta[out_channel];
+      require(multiplier[out_channel] >= 0 && multiplier[out_channel] < 1 << 24, own + ".multiplier",
+              "must be from 0 to 2^24 - 1");
+      require(shift[out_channel] <= 120, own + ".shift", "must be at most 120");
+      gdn.factors[out_channel] = std::ldexp(static_cast<float>(multiplier[out_channel]), -int{shift[out_channel]});
+    }
+    gdn.norms.parts.push_back(std::move(part));
+    out.limit = magnitude_limit(numbers[3]);
+    return gdn;
+  }
+
+  Mix mix(const std::string& own, std::span<const std::uint8_t> numbers, const Value& a, const Value& b, Value& out) {
+    const auto left = arrays_.int16s(own + ".left"), right = arrays_.int16s(own + ".right");
+    require(left.size() == a.channels && right.size() == a.channels, own + ".left",
+            "and right must be one per channel");
+    require(numbers[1] >= 1 && numbers[1] <= 30 && numbers[2] >= 2 && numbers[2] <= 16, own + ".step",
+            "must have a shift of 1 to 30 and 2 to 16 bits");
+    Mix mix;
+    mix.shift = numbers[1];
+    mix.limit = magnitude_limit(numbers[2]);
+    mix.left.assign(padded(a.channels), 0);
+    mix.right.assign(padded(a.channels), 0);
+    for (std::size_t c = 0; c < a.channels; ++c) {
+      mix.left[c] = left[c];
+      mix.right[c] = right[c];
+      const std::int64_t reach =
+          std::int64_t{a.limit} * std::abs(int{left[c]}) + std::int64_t{b.limit} * std::abs(int{right[c]});
+      require_fits(own, c, reach, 1 << (mix.shift - 1));
+    }
+    out.limit = mix.limit;
+    return mix;
+  }
+
+  Curve curve(const std::string& own, const Value& x, bool logistic) {
+    Curve curve = read_.curve(own, x.channels, 1, x.limit, logistic);
+    note(curve);
+    return curve;
+  }
+
+  // Reads the lines that a curve needs, once.
+  void note(const Curve& curve) {
+    TailLines& lines = curve.logistic ? network_.silu : network_.gelu;
+    bool& known = curve.logistic ? has_silu_ : has_gelu_;
+    if (!known) lines = read_.tail_lines(name_ + (curve.logistic ? ".silu" : ".gelu"));
+    known = true;
+  }
+
+  const ArrayReader& arrays_;
+  Reader read_;
+  std::string name_;
+  Network network_;
+  bool has_gelu_ = false, has_silu_ = false;
+};
+
+// ---- sizes and rows
+
+const Layer* layer_of(const Step& step) { return std::get_if<Layer>(&step.op); }
+
+MapSize size_after(const Step& step, const std::vector<MapSize>& sizes) {
+  const MapSize x = sizes[step.from[0]];
+  for (const std::size_t value : step.from) {
+    if (sizes[value].height != x.height || sizes[value].width != x.width) {
+      throw std::invalid_argument("a network of integers joins maps of different sizes: pad its input");
+    }
+  }
+  const Layer* layer = layer_of(step);
+  if (layer == nullptr) return x;
+  const auto scaled = [&](std::size_t length) { return (length * layer->up + layer->down - 1) / layer->down; };
+  return {scaled(x.height), scaled(x.width)};
+}
+
+std::vector<MapSize> sizes_of(const Network& network, MapSize input) {
+  std::vector<MapSize> sizes{input};
+  for (const Step& step : network.steps) sizes.push_back(size_after(step, sizes));
+  return sizes;
+}
+
+// Rows of its inputs that a step reads to make rows of its output, as far as there are any.
+Rows read_by(const Step& step, Rows rows) {
+  const Layer* layer = layer_of(step);
+  if (layer == nullptr || rows.first >= rows.last) return rows;
+  const std::size_t reach = layer->reach;
+  const std::size_t first = layer->down * rows.first / layer->up,
+                    last = (layer->down * (rows.last - 1)) / layer->up + 1;
+  return {first > reach ? first - reach : 0, last + reach};
+}
+
+// The rows of a map that are in memory.
+template <typename T>
+class Window {
+ public:
+  Window(std::size_t stride, MapSize size) : stride_(stride), size_(size) {}
+
+  std::size_t end() const noexcept { return end_; }
+  std::size_t height() const noexcept { return size_.height; }
+  View<T> view() { return {data_.data(), stride_, size_.height, size_.width, first_, end_ - first_}; }
+  View<const T> source() const { return {data_.data(), stride_, size_.height, size_.width, first_, end_ - first_}; }
+
+  // Makes room for rows up to `end`, which are written next.
+  void extend(std::size_t end) {
+    // Kernels read and write whole panels, the last one of which may go beyond a row.
+    const std::size_t needed = (end - first_) * row() + kPanel;
+    if (data_.size() < needed) data_.resize(needed);
+    end_ = end;
+  }
+  void drop_below(std::size_t row_number) {
+    const std::size_t first = std::min(row_number, end_);
+    if (first <= first_) return;
+    std::copy(data_.begin() + offset(first), data_.begin() + offset(end_), data_.begin());
+    first_ = first;
+  }
+
+ private:
+  std::size_t row() const noexcept { return size_.width * stride_; }
+  std::ptrdiff_t offset(std::size_t r) const noexcept { return static_cast<std::ptrdiff_t>((r - first_) * row()); }
+
+  Buffer<T> data_;
+  std::size_t stride_;
+  MapSize size_;
+  std::size_t first_ = 0, end_ = 0;
+};
+
+// f(position of `rows` in its map, how many) for pieces of these rows.
+template <typename F>
+void for_positions(Rows rows, std::size_t width, Team& team, const F& f) {
+  const std::size_t count = (rows.last - rows.first) * width;
+  parallel_for((count + kPositions - 1) / kPositions, team, [&](std::size_t piece) {
+    const std::size_t first = piece * kPositions;
+    f(first, std::min(kPositions, count - first));
+  });
+}
+
+void normalise(const Gdn& gdn, const Source& x, const Target& out, Rows rows, const Tools& tools) {
+  const Layer& norms = gdn.norms;
+  const Part& part = norms.parts[0];
+  const std::size_t columns = norms.columns(), channels = padded(norms.outputs);
+  const std::int16_t* from = x.at(rows.first, 0);
+  std::int16_t* to = out.at(rows.first, 0);
+  for_positions(rows, x.width, tools.team, [&](std::size_t first, std::size_t count) {
+    thread_local Buffer<std::int16_t> squares;
+    thread_local Buffer<std::int32_t> sums;
+    squares.resize(kPositions * channels);
+    sums.resize(kPositions * columns);
+    const std::int32_t* start[kPositions];
+    std::fill_n(start, count, part.bias.data());
+    for (std::size_t i = 0; i < count; ++i) {
+      tools.kernels.square(from + (first + i) * x.stride, channels, gdn.up, &squares[i * channels]);
+    }
+    tools.kernels.multiply_wide({squares.data(), channels, count, part.wide.data.data(), part.wide.depth,
+                                 norms.multiplied(), start, sums.data(), columns});
+    for (std::size_t i = 0; i < count; ++i) {
+      std::fill(&sums[i * columns] + norms.multiplied(), &sums[i * columns] + columns, 1);
+      tools.kernels.normalise(from + (first + i) * x.stride, &sums[i * columns], gdn.factors.data(), channels,
+                              gdn.inverse, gdn.limit, to + (first + i) * out.stride);
+    }
+  });
+}
+
+// ---- running
+
+class Runner {
+ public:
+  Runner(const Network& network, MapSize input, const Ends& ends, const Tools& tools)
+      : network_(network), ends_(ends), tools_(tools), sizes_(sizes_of(network, input)), last_(network.steps.size()) {
+    for (std::size_t v = 0; v < sizes_.size(); ++v) {
+      const std::size_t channels = network.values[v].channels;
+      const bool wide = v == last_ && network.ends_wide();
+      // A few channels have no padding: those of images.
+      const bool image =
+          v == 0 || (v == last_ && layer_of(network.steps.back()) != nullptr && layer_of(network.steps.back())->merged);
+      maps_.emplace_back(image ? channels : padded(channels), wide ? MapSize{} : sizes_[v]);
+    }
+    if (network.ends_wide()) wide_.emplace_back(padded(network.output().channels), sizes_[last_]);
+    readers_.resize(sizes_.size());
+    for (const Step& step : network.steps) {
+      for (const std::size_t v : step.from) readers_[v].push_back(&step - network.steps.data());
+    }
+  }
+
+  void run(std::size_t band) {
+    const std::size_t height = sizes_[last_].height;
+    for (std::size_t end = std::min(band, height);; end = std::min(end + band, height)) {
+      advance(end);
+      if (end == height) return;
+    }
+  }
+
+ private:
+  std::size_t end_of(std::size_t value) const {
+    return value == last_ && !wide_.empty() ? wide_[0].end() : maps_[value].end();
+  }
+
+  // Makes the output's rows up to `end`, and what they need.
+  void advance(std::size_t end) {
+    std::vector<std::size_t> ends(sizes_.size(), 0);
+    ends[last_] = end;
+    for (std::size_t s = network_.steps.size(); s-- > 0;) {
+      // Whole tiles of every layer that doubles sizes.
+      std::size_t& own = ends[s + 1];
+      own = std::max(std::min((own + 3) / 4 * 4, sizes_[s + 1].height), end_of(s + 1));
+      const Rows rows{end_of(s + 1), own};
+      if (rows.first >= rows.last) continue;
+      for (const std::size_t v : network_.steps[s].from) {
+        ends[v] = std::max(ends[v], std::min(read_by(network_.steps[s], rows).last, sizes_[v].height));
+      }
+    }
+    feed(ends[0]);
+    for (std::size_t s = 0; s < network_.steps.size(); ++s) make(s, ends[s + 1]);
+    for (std::size_t v = 0; v < sizes_.size(); ++v) maps_[v].drop_below(still_needed(v));
+    if (!wide_.empty()) wide_[0].drop_below(wide_[0].end());
+  }
+
+  std::size_t still_needed(std::size_t value) const {
+    std::size_t first = end_of(value);
+    for (const std::ptrdiff_t s : readers_[value]) {
+      const std::size_t next = end_of(static_cast<std::size_t>(s) + 1);
+      if (next >= sizes_[static_cast<std::size_t>(s) + 1].height) continue;
+      first = std::min(first, read_by(network_.steps[static_cast<std::size_t>(s)], {next, next + 1}).first);
+    }
+    return first;
+  }
+
+  void feed(std::size_t end) {
+    const Rows rows{maps_[0].end(), end};
+    if (rows.first >= rows.last) return;
+    maps_[0].extend(end);
+    ends_.feed(rows, maps_[0].view());
+  }
+
+  void make(std::size_t s, std::size_t end) {
+    const Step& step = network_.steps[s];
+    const Rows rows{end_of(s + 1), end};
+    if (rows.first >= rows.last) return;
+    const bool last = s + 1 == last_;
+    if (last && !wide_.empty()) {
+      wide_[0].extend(end);
+      convolve(std::get<Layer>(step.op), maps_[step.from[0]].source(), wide_[0].view(), tools_, rows);
+      return ends_.take_wide(rows, wide_[0].source());
+    }
+    Window<std::int16_t>& map = maps_[s + 1];
+    map.extend(end);
+    const Target out = map.view();
+    const Source x = maps_[step.from[0]].source(), y = maps_[step.from.back()].source();
+    const std::size_t channels = padded(network_.values[s + 1].channels);
+    const auto each = [&](const auto& f) {
+      const std::int16_t *a = x.at(rows.first, 0), *b = y.at(rows.first, 0);
+      std::int16_t* to = out.at(rows.first, 0);
+      for_positions(rows, out.width, tools_.team, [&](std::size_t first, std::size_t count) {
+        for (std::size_t i = first; i < first + count; ++i) f(a + i * x.stride, b + i * y.stride, to + i * out.stride);
+      });
+    };
+    std::visit(Overloaded{
+                   [&](const Layer& layer) { convolve(layer, x, out, tools_, rows); },
+                   [&](const Gdn& gdn) { normalise(gdn, x, out, rows, tools_); },
+                   [&](const Mix& mix) {
+                     each([&](const std::int16_t* a, const std::int16_t* b, std::int16_t* to) {
+                       tools_.kernels.mix(a, b, mix.left.data(), mix.right.data(), channels, mix.shift, mix.limit, to);
+                     });
+                   },
+                   [&](const Gate& gate) {
+                     each([&](const std::int16_t* a, const std::int16_t* b, std::int16_t* to) {
+                       tools_.kernels.gate(a, b, gate.curve, channels, tools_.tail_of(gate.curve), to);
+                     });
+                   },
+                   [&](const Curve& curve) {
+                     each([&](const std::int16_t* a, const std::int16_t*, std::int16_t* to) {
+                       std::copy_n(a, channels, to);
+                       tools_.kernels.curve(to, curve, 0, channels, tools_.tail_of(curve));
+                     });
+                   },
+               },
+               step.op);
+    if (last) ends_.take(rows, map.source());
+  }
+
+  const Network& network_;
+  const Ends& ends_;
+  const Tools& tools_;
+  std::vector<MapSize> sizes_;
+  std::size_t last_;
+  std::vector<Window<std::int16_t>> maps_;
+  std::vector<Window<std::int32_t>> wide_;  // the output, if that is no activations
+  std::vector<std::vector<std::ptrdiff_t>> readers_;
+};
+
+// Rows of the output whose maps, all together, suit a cache of the second level.
+std::size_t usual_band(const Network& network, const std::vector<MapSize>& sizes) {
+  constexpr double kBytes = 1 << 20;
+  const double height = static_cast<double>(std::max<std::size_t>(sizes.back().height, 1));
+  double bytes = 0;
+  for (std::size_t v = 0; v < sizes.size(); ++v) {
+    bytes += 2.0 * static_cast<double>(sizes[v].height * sizes[v].width * padded(network.values[v].channels));
+  }
+  return std::max<std::size_t>(static_cast<std::size_t>(kBytes / (bytes / height)) / 4 * 4, 4);
+}
+
+}  // namespace
+
+Network read_network(const ArrayReader& arrays, const std::string& name, std::int32_t limit) {
+  return NetworkReader(arrays, name).read(limit);
+}
+
+Network with_exit(const Network& network, const ArrayReader& arrays, const std::string& prefix) {
+  Network out = network;
+  Layer* layer = std::get_if<Layer>(&out.steps.back().op);
+  require(layer != nullptr && layer->parts.size() == 1 && !layer->merged && layer->curve.empty(), prefix,
+          "must follow a plain layer");
+  Requantiser exit = read_requantiser(arrays, prefix, layer->outputs, kMaxWideBits);
+  require(exit.limit == layer->parts[0].requantiser.limit, prefix + ".bits", "must be those of the last layer");
+  layer->parts[0].requantiser = std::move(exit);
+  return out;
+}
+
+bool never_negative(const Network& network) {
+  const Layer* layer = layer_of(network.steps.back());
+  return layer != nullptr && rectified(*layer);
+}
+
+MapSize output_size(const Network& network, MapSize input) { return sizes_of(network, input).back(); }
+
+void run(const Network& network, MapSize input, std::size_t band, const Ends& ends, Isa isa, Team& team) {
+  const Tools tools{kernels(isa), network.gelu, team, &network.silu};
+  const std::vector<MapSize> sizes = sizes_of(network, input);
+  Runner(network, input, ends, tools).run(band > 0 ? band : usual_band(network, sizes));
+}
+
+}  // namespace fastlic::nn

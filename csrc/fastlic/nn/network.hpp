@@ -1,0 +1,88 @@
+// Networks of integer layers over whole images, in bands of rows: what transforms are made of. The arithmetic is that
+// of fastlic/integers/network.py, docs/format.md has the arrays.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "fastlic/nn/convolve.hpp"
+#include "fastlic/nn/layer.hpp"
+#include "fastlic/nn/reader.hpp"
+
+namespace fastlic::nn {
+
+// x divided or multiplied by sqrt(beta + gamma * squares of x), per channel (Balle et al. 2016).
+struct Gdn {
+  bool inverse = false;
+  std::int16_t up = 0;  // squares are those of x << up, in units of 2^15
+  float limit = 0;
+  Layer norms;            // gamma and beta; only its sums are used
+  Buffer<float> factors;  // [padded channels]
+};
+
+struct Mix {
+  Buffer<std::int16_t> left, right;  // [padded channels]
+  int shift = 1;
+  std::int32_t limit = 0;
+};
+
+struct Gate {
+  Curve curve;
+};
+
+struct Step {
+  std::variant<Layer, Gdn, Mix, Gate, Curve> op;
+  std::vector<std::size_t> from;  // values that it reads: 0 is the input, k the output of step k - 1
+};
+
+struct Value {
+  std::size_t channels = 0;
+  std::int32_t limit = 0;  // largest magnitude
+};
+
+struct Network {
+  std::vector<Step> steps;
+  std::vector<Value> values;  // one more than steps
+  TailLines gelu, silu;
+
+  const Value& input() const noexcept { return values.front(); }
+  const Value& output() const noexcept { return values.back(); }
+  // Whether its last step is a layer whose outputs may exceed int16.
+  bool ends_wide() const noexcept { return output().limit > 32767; }
+};
+
+// Arrays name.0.step, ...; the input has `limit` as its largest magnitude. Faults are std::invalid_argument.
+Network read_network(const ArrayReader& arrays, const std::string& name, std::int32_t limit);
+
+// The same with another requantiser behind its last layer, of the same number of bits or fewer than its outputs may
+// have.
+Network with_exit(const Network& network, const ArrayReader& arrays, const std::string& prefix);
+
+// Whether outputs are a layer's that gives no negative numbers, such as pixels.
+bool never_negative(const Network& network);
+
+struct MapSize {
+  std::size_t height = 0, width = 0;
+};
+
+// The size of the output. Steps whose inputs differ in size are std::invalid_argument.
+MapSize output_size(const Network& network, MapSize input);
+
+// `feed` writes rows of the input, whose rows in memory are `stride` apart; `take` gets rows of the output:
+// activations, or numbers of up to 32 bits if the network ends wide. Both are called with consecutive rows, from the
+// first to the last.
+struct Ends {
+  std::function<void(Rows, const Target&)> feed;
+  std::function<void(Rows, const Source&)> take;
+  std::function<void(Rows, const View<const std::int32_t>&)> take_wide;
+};
+
+// `band`: rows of the output that are made together; 0: as many as suit the caches. The outputs depend on neither that
+// nor the threads.
+void run(const Network& network, MapSize input, std::size_t band, const Ends& ends, Isa isa, Team& team);
+
+}  // namespace fastlic::nn

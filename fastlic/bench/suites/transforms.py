@@ -1,0 +1,158 @@
+"""Transforms of shipped weights, and whole images: integers beside floats, and beside AVIF, WebP and JPEG XL.
+
+One thread, CPU time where nothing else is told. The image is the demonstration photo at Kodak's size.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import AvifImagePlugin, Image, features
+from torch import Tensor
+
+import fastlic
+from fastlic import _native
+from fastlic.bench.lifelike import photo
+from fastlic.bench.runner import Case, Run, Runs, Wanted, offered, one_thread
+from fastlic.codec import Codec
+from fastlic.integers.network import LayerStep, Network, NormStep
+from fastlic.ops.backends import instruction_set
+
+WAYS = ("compress", "decompress")
+QUALITY = 4.0
+_MEGAPIXELS = 512 * 768 / 1e6
+_PILLOW = {"AVIF": "avif", "WebP": "webp", "JPEG XL": "jpegxl"}
+
+
+def cases(wanted: Wanted) -> Iterator[Case]:
+    models = [model for model in fastlic.info()["weights"] if codec_of(model).pixels is not None]
+    yield from network_cases(wanted, models)
+    yield from image_cases(wanted, models)
+    yield from peer_cases(wanted, models)
+
+
+@cache
+def codec_of(model: str) -> Codec:
+    return fastlic.load(model)
+
+
+def pixels() -> Tensor:
+    return (photo() * 255).round().to(torch.uint8)
+
+
+def quality_of(codec: Codec) -> float | None:
+    return QUALITY if codec.qualities else None
+
+
+def products(network: Network, positions: int) -> int:
+    """Multiplications that the engine does on a map of so many positions: 49 for 100 of a 5x5 kernel of stride 2, and 4
+    for 9 of a 3x3 one, as Winograd's transform has it."""
+    at, total = [float(positions)], 0.0
+    for step, reads in zip(network.steps, network.reads, strict=True):
+        here = at[reads[0]]
+        if isinstance(step, LayerStep):
+            kind, kernel = step.layer.kind, step.layer.weight.shape[-1]
+            out = here * kind.cells * (4 if kind.transposed else 0.25 if kind.stride == 2 else 1)
+            share = {3: 4 / 9, 5: 49 / 100 if kind.stride == 2 else 16 / 25}.get(kernel, 1)
+            few = kind.stride == 2 and not kind.transposed and step.layer.weight.shape[1] < 16
+            each = step.layer.weight.size / (4 if kind.transposed else kind.cells)
+            total += out * each * (1 if few else share)
+            here = out
+        elif isinstance(step, NormStep):
+            total += here * step.gamma.size
+        at.append(here)
+    return int(total)
+
+
+def network_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
+    """g_a and g_s alone."""
+    best = _native.supported_isas()[-1]
+    choices = [(model, isa) for model in models for isa in _native.supported_isas() if model == "jahp" or isa == best]
+    label = "{way} of {} 512x768, integers {} vs floats"
+    for (model, isa), names in offered(wanted, choices, label, ("g_a", "g_s")):
+        codec = codec_of(model)
+        integers: Any = codec.pixels
+        parts, quality = codec.transforms(), quality_of(codec)
+        if not hasattr(integers, "g_s"):
+            continue  # not of a Gaussian family
+        y = integers.analyse(pixels(), quality)
+        floats = {"g_a": photo()[None], "g_s": (y.double() / 64).float()[None]}
+        runs: Runs = {
+            "g_a": partial(integers.analyse, pixels(), quality),
+            "g_s": partial(integers.synthesise, y, quality),
+        }
+        with instruction_set(isa):
+            rate = _native.peak_products()
+        for way, name in names.items():
+            x = floats[way].contiguous(memory_format=torch.channels_last)
+            network = getattr(integers, way)
+            work = products(network, 512 * 768 if way == "g_a" else y[0].numel())
+            more: dict[str, Any] = {"roofline": rate / work, "bound": "multiply-adds in registers"} if rate else {}
+            other: Run = one_thread()(partial(getattr(parts, way), x))
+            yield Case(name, instruction_set(isa)(one_thread()(runs[way])), 1, "image", other, "floats", **more)
+
+
+def image_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
+    """Whole images by integers and by floats."""
+    for (model,), names in offered(wanted, [(m,) for m in models], "{way} of {} 512x768, integers vs floats", WAYS):
+        codec = codec_of(model)
+        for way, name in names.items():
+            call, *given = _call(codec, way)
+            runs = {how: one_thread()(partial(call, *given, transforms=how)) for how in ("integer", "float")}
+            yield Case(name, runs["integer"], _MEGAPIXELS, "MP", runs["float"], "floats")
+
+
+def _call(codec: Codec, way: str) -> tuple[Any, ...]:
+    if way == "compress":
+        return codec.compress, pixels(), quality_of(codec)
+    return codec.decompress, codec.compress(pixels(), quality_of(codec)), "cpu", torch.uint8
+
+
+def peer_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
+    """Whole images, beside the formats that Pillow writes, at about the same number of bytes."""
+    choices = [(model, peer) for model in models for peer in _PILLOW]
+    for (model, peer), names in offered(wanted, choices, "{way} of {} 512x768 vs {}", WAYS):
+        codec = codec_of(model)
+        size = len(codec.compress(pixels(), quality_of(codec)))
+        if (found := _nearest(peer, size)) is None:
+            continue
+        quality, data = found
+        others: Runs = {"compress": partial(_encoded, peer, quality), "decompress": partial(_decoded, data)}
+        note = f"{size} bytes, {peer} {len(data)} at quality {quality}"
+        for way, name in names.items():
+            call, *given = _call(codec, way)
+            yield Case(name, one_thread()(partial(call, *given)), _MEGAPIXELS, "MP", others[way], peer, note=note)
+
+
+def _encoded(peer: str, quality: int) -> bytes:
+    options: dict[str, Any] = {"AVIF": {"speed": 6, "max_threads": 1}, "WebP": {"method": 6}}.get(
+        peer, {"num_threads": 1}
+    )
+    out = io.BytesIO()
+    Image.fromarray(pixels().permute(1, 2, 0).contiguous().numpy()).save(
+        out, peer.replace(" ", "")[:4], quality=quality, **options
+    )
+    return out.getvalue()
+
+
+def _decoded(data: bytes) -> Any:
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _nearest(peer: str, size: int) -> tuple[int, bytes] | None:
+    """Quality and bytes of the file nearest in size, or None: this Pillow does not write such."""
+    if peer == "JPEG XL":
+        try:
+            import pillow_jxl  # type: ignore[import-not-found]  # noqa: F401
+        except ImportError:
+            return None
+    elif not features.check(_PILLOW[peer]):
+        return None
+    return min(((q, _encoded(peer, q)) for q in range(5, 96, 5)), key=lambda one: abs(len(one[1]) - size))

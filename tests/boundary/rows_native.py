@@ -1,0 +1,270 @@
+"""One row for each entry of ``fastlic._native`` (rows.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from values import (
+    F32,
+    I32,
+    SLICES,
+    U8,
+    Call,
+    H,
+    N,
+    W,
+    batch,
+    categorical_streams,
+    categories,
+    cdf_arrays,
+    cdf_tables,
+    changes,
+    code_model,
+    code_stream,
+    coded,
+    codes,
+    codewords,
+    compressai,
+    compressai_batch,
+    compressai_stream,
+    entropy,
+    gaussian_stream,
+    indexes,
+    kind_of,
+    latents,
+    means,
+    mixture_stream,
+    ops_arrays,
+    probabilities,
+    rans_stream,
+    rans_streams,
+    scales,
+    slots,
+    symbols,
+    vectors,
+    words,
+    z_and_y,
+    zones,
+)
+
+from fastlic import _native
+from fastlic.ops import (
+    tables,
+)
+
+
+def listed(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: [value] for name, value in arguments.items()}
+
+
+def native_target(name: str) -> dict[str, Any]:
+    own = listed({**z_and_y(name, True), "zones": zones() if name == "jahp" else None})
+    return {**own, "threads": 2}
+
+
+def native_stream(name: str) -> dict[str, Any]:
+    own = {"streams": [coded(name)[0]], "sizes": [(H, W)]}
+    return {**own, "groups": entropy(name)._native.groups, "threads": 2}
+
+
+def engine_arrays(name: str) -> dict[str, Any]:
+    return {"kind": kind_of(name), **native(ops_arrays(name))}
+
+
+def native(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {k: v.native if isinstance(v, tables.CdfTables) else v for k, v in arguments.items()}
+
+
+def rans_decoder(dtype: Any = I32) -> Call:
+    data = bytearray(rans_stream())
+    decoder = _native.RansDecoder(data, cdf_tables().native)
+    return Call(decoder.decode, {"indexes": indexes(), "out": np.zeros(N, dtype)}, ("out",), data)
+
+
+def compressai_decoder(dtype: Any = U8) -> Call:
+    data = bytearray(compressai_stream())
+    decoder = _native.CompressAiDecoder(data, compressai().native)
+    return Call(decoder.decode, {"indexes": indexes(dtype), "out": np.zeros(N, I32)}, ("out",), data)
+
+
+def mixture_decoder() -> Call:
+    data = bytearray(mixture_stream())
+    out = {"probabilities": probabilities(), "out": np.zeros(N, I32)}
+    return Call(_native.MixtureDecoder(data).decode, out, ("out",), data)
+
+
+def ended(run: Callable[..., Any], arguments: dict[str, Any]) -> Call:
+    run(**arguments)
+    return Call(run.__self__.finish, {})
+
+
+def gdn_arrays() -> dict[str, Any]:
+    rng = np.random.default_rng(8)
+    x, gamma = rng.normal(size=(11, 5)).astype(F32), rng.random((5, 5)).astype(F32)
+    return {"x": x, "out": np.zeros_like(x), "beta": np.ones(5, F32), "gamma": gamma, "inverse": False, "threads": 1}
+
+
+NATIVE: dict[str, Callable[[], Call]] = {
+    "crc32c": lambda: Call(_native.crc32c, {"data": rans_stream(), "crc": 0}),
+    "get_isa": lambda: Call(_native.get_isa, {}),
+    "best_isa": lambda: Call(_native.best_isa, {}),
+    "supported_isas": lambda: Call(_native.supported_isas, {}),
+    "clock_ghz": lambda: Call(_native.clock_ghz, {}),
+    "peak_products": lambda: Call(_native.peak_products, {}),
+    "peak_loads": lambda: Call(_native.peak_loads, {}),
+    "set_isa": lambda: Call(_native.set_isa, {"name": _native.get_isa()}),
+    "CdfTables": lambda: Call(_native.CdfTables, {**cdf_arrays(), "precision": 12}),
+    "rans_encode": lambda: Call(
+        _native.rans_encode,
+        {"symbols": symbols(), "indexes": indexes(), "tables": cdf_tables().native, "lanes": 16},
+    ),
+    "rans_encode_many": lambda: Call(
+        _native.rans_encode_many,
+        {
+            **{"symbols": batch(symbols()), "indexes": batch(indexes()), "tables": cdf_tables().native},
+            **{"lanes": 0, "threads": 2},
+        },
+    ),
+    "rans_decode_many": lambda: Call(
+        _native.rans_decode_many,
+        {
+            **{"data": rans_streams(), "indexes": batch(indexes()), "out": batch(np.zeros(N, I32))},
+            **{"tables": cdf_tables().native, "threads": 2},
+        },
+        ("out",),
+    ),
+    "RansDecoder": lambda: Call(_native.RansDecoder, {"data": rans_stream(), "tables": cdf_tables().native}),
+    "RansDecoder.decode": rans_decoder,
+    "RansDecoder.finish": lambda: ended(rans_decoder().run, rans_decoder().arguments),
+    "CompressAiTables": lambda: Call(
+        _native.CompressAiTables,
+        {"quantized_cdf": compressai().quantized_cdf, "lengths": compressai().lengths, "offsets": compressai().offsets},
+    ),
+    "compressai_encode": lambda: Call(
+        _native.compressai_encode, {"symbols": symbols(), "indexes": indexes(), "tables": compressai().native}
+    ),
+    "compressai_encode_many": lambda: Call(
+        _native.compressai_encode_many,
+        {
+            **{"symbols": compressai_batch(symbols()), "indexes": compressai_batch(indexes(I32))},
+            **{"tables": compressai().native, "threads": 2},
+        },
+    ),
+    "compressai_decode_many": lambda: Call(
+        _native.compressai_decode_many,
+        {
+            **{"data": [compressai_stream()] * 5, "indexes": compressai_batch(indexes(I32))},
+            **{"out": np.zeros((5, N), I32), "tables": compressai().native, "threads": 1},
+        },
+        ("out",),
+    ),
+    "CompressAiDecoder": lambda: Call(
+        _native.CompressAiDecoder, {"data": compressai_stream(), "tables": compressai().native}
+    ),
+    "CompressAiDecoder.decode": compressai_decoder,
+    "CompressAiDecoder.finish": lambda: ended(compressai_decoder().run, compressai_decoder().arguments),
+    "mixture_rows": lambda: Call(
+        _native.mixture_rows, {"probabilities": probabilities(), "cdf": np.zeros((N, 7), I32)}, ("cdf",)
+    ),
+    "mixture_intervals": lambda: Call(
+        _native.mixture_intervals,
+        {
+            **{"probabilities": probabilities(), "symbols": slots()},
+            **{"starts": np.zeros(N, np.uint16), "frequencies": np.zeros(N, np.uint16)},
+        },
+        ("starts", "frequencies"),
+    ),
+    "encode_intervals": lambda: Call(
+        _native.encode_intervals, {"starts": np.arange(N, dtype=np.uint16), "frequencies": np.full(N, 9, np.uint16)}
+    ),
+    "MixtureDecoder": lambda: Call(_native.MixtureDecoder, {"data": mixture_stream()}),
+    "MixtureDecoder.decode": mixture_decoder,
+    "MixtureDecoder.finish": lambda: ended(mixture_decoder().run, mixture_decoder().arguments),
+    "ScaleSearch": lambda: Call(_native.ScaleSearch, {"bounds": np.geomspace(0.1, 9, 20).astype(F32), "least": 0.11}),
+    "ScaleSearch.search": lambda: Call(
+        _native.ScaleSearch(np.geomspace(0.1, 9, 20).astype(F32), 0.11).search,
+        {"scales": scales(), "out": np.zeros(N, I32)},
+        ("out",),
+    ),
+    "round_differences": lambda: Call(
+        _native.round_differences, {"inputs": scales(), "means": means(), "out": np.zeros(N, I32)}, ("out",)
+    ),
+    "LatentEngine": lambda: Call(_native.LatentEngine, engine_arrays("jahp")),
+    "LatentEngine.encode_many": lambda: Call(entropy()._native.encode_many, native_target("jahp")),
+    "LatentEngine.decode_many": lambda: Call(entropy()._native.decode_many, native_stream("jahp")),
+    "LatentEngine.vary": lambda: Call(entropy()._native.vary, native(changes())),
+    "LatentEngine.symbols": lambda: Call(
+        entropy()._native.symbols, {**z_and_y("jahp", True), "zones": zones(), "threads": 2}
+    ),
+    "LatentEngine.analyse_many": lambda: Call(
+        entropy("groups")._native.analyse_many, {"y": [z_and_y("groups", True)["y"]], "threads": 2}
+    ),
+    "LatentEngine.local_context": lambda: Call(
+        entropy(SLICES)._native.local_context, {"slice": 1, "latent": latents(4, H, W, True), "threads": 2}
+    ),
+    "LatentEngine.inter_context": lambda: Call(
+        entropy("mlic_plus")._native.inter_context, {"slice": 1, "decoded": latents(4, H, W, True), "threads": 2}
+    ),
+    "gaussian_encode": lambda: Call(
+        _native.gaussian_encode, {"symbols": symbols(), "means": means(), "scales": scales(), "lanes": 16}
+    ),
+    "gaussian_decode": lambda: Call(
+        _native.gaussian_decode,
+        {"data": gaussian_stream(), "means": means(), "scales": scales(), "out": np.zeros(N, I32)},
+        ("out",),
+    ),
+    "tail_table": lambda: Call(_native.tail_table, {}),
+    "Codebooks": lambda: Call(_native.Codebooks, {"words": codewords()}),
+    "Codebooks.nearest": lambda: Call(
+        _native.Codebooks(codewords()).nearest, {"x": vectors(), "out": np.zeros(18, np.int64), "threads": 2}, ("out",)
+    ),
+    "CategoricalTables": lambda: Call(
+        _native.CategoricalTables,
+        {"cdf": categories().cdf, "lengths": categories().lengths, "precision": categories().precision},
+    ),
+    "CategoricalTables.encode_many": lambda: Call(
+        categories().native.encode_many, {"symbols": batch(codes()), "indexes": batch(indexes()), "threads": 2}
+    ),
+    "CategoricalTables.decode_many": lambda: Call(
+        categories().native.decode_many,
+        {
+            **{"data": categorical_streams(), "indexes": batch(indexes()), "out": batch(np.zeros(N, I32))},
+            "threads": 2,
+        },
+        ("out",),
+    ),
+    "CodeContext": lambda: Call(_native.CodeContext, {"arrays": code_model().to_arrays()}),
+    "CodeContext.encode_many": lambda: Call(
+        code_model().native.encode_many, {"codes": [words(), words()], "threads": 2}
+    ),
+    "CodeContext.frequencies": lambda: Call(code_model().native.frequencies, {"codes": words()}),
+    "CodeContext.decode_many": lambda: Call(
+        code_model().native.decode_many,
+        {"data": [code_stream()] * 2, "out": [np.zeros_like(words()), np.zeros_like(words())], "threads": 2},
+        ("out",),
+    ),
+    "gdn": lambda: Call(_native.gdn, gdn_arrays(), ("out",)),
+}
+
+
+# Types that the core reads as well, each a row of its own.
+NATIVE |= {
+    "rans_encode (int16)": lambda: Call(
+        NATIVE["rans_encode"]().run, NATIVE["rans_encode"]().arguments | {"symbols": symbols(np.int16)}
+    ),
+    "RansDecoder.decode (int16)": lambda: rans_decoder(np.int16),
+    "CompressAiDecoder.decode (int32)": lambda: compressai_decoder(I32),
+    "LatentEngine (groups)": lambda: Call(_native.LatentEngine, engine_arrays("groups")),
+    "LatentEngine (mlic)": lambda: Call(_native.LatentEngine, engine_arrays("mlic")),
+    "LatentEngine (mlic_plus)": lambda: Call(_native.LatentEngine, engine_arrays("mlic_plus")),
+    "LatentEngine (mlic_plus_plus)": lambda: Call(_native.LatentEngine, engine_arrays("mlic_early")),
+    "LatentEngine.encode_many (groups)": lambda: Call(entropy("groups")._native.encode_many, native_target("groups")),
+    "LatentEngine.encode_many (slices)": lambda: Call(entropy(SLICES)._native.encode_many, native_target(SLICES)),
+    "LatentEngine.decode_many (groups)": lambda: Call(entropy("groups")._native.decode_many, native_stream("groups")),
+    "LatentEngine.decode_many (slices)": lambda: Call(entropy(SLICES)._native.decode_many, native_stream(SLICES)),
+    "LatentEngine.inter_context (linear)": lambda: Call(
+        entropy(SLICES)._native.inter_context, {"slice": 1, "decoded": latents(4, H, W, True), "threads": 2}
+    ),
+}

@@ -1,0 +1,410 @@
+"""One row for each public function, class and method of ``fastlic.ops`` (rows.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from values import (
+    F32,
+    I32,
+    SLICES,
+    Call,
+    H,
+    N,
+    W,
+    batch,
+    categorical_streams,
+    categories,
+    cdf_arrays,
+    cdf_tables,
+    changes,
+    code_model,
+    code_stream,
+    coded,
+    codes,
+    codewords,
+    compressai,
+    compressai_batch,
+    compressai_stream,
+    encoder,
+    entropy,
+    gaussian_stream,
+    indexes,
+    latents,
+    means,
+    mixture_stream,
+    ops_arrays,
+    probabilities,
+    rans_stream,
+    rans_streams,
+    scales,
+    slots,
+    symbols,
+    target,
+    vectors,
+    words,
+    z_and_y,
+    zones,
+)
+
+from fastlic import _native
+from fastlic.kernels.packing import Requantiser
+from fastlic.ops import (
+    backends,
+    categorical,
+    checkerboard,
+    checksum,
+    code_context,
+    codebook,
+    compressai_rans,
+    compressai_tables,
+    device_engine,
+    divisive,
+    float_symbols,
+    gaussian,
+    mixture,
+    rans,
+    tables,
+)
+from fastlic.ops import latents as engines
+
+
+@cache
+def categorical_stream() -> bytes:
+    return categorical.encode_categorical(codes(), indexes(), categories())
+
+
+def streams(name: str) -> dict[str, Any]:
+    return {"streams": [(coded(name)[0], H, W)], "threads": 2, "groups": 2}
+
+
+@cache
+def board() -> Any:
+    from fastlic.integers.fixed import Requantiser as Factors
+
+    rng = np.random.default_rng(7)
+    layers = []
+    for inputs, outputs, bits in ((20, 24, 12), (24, 20, 21)):
+        factors = Factors.from_factors(rng.uniform(0.5, 1.5, outputs) / 5000, bits, 0.25)
+        bias = rng.integers(-1000, 1000, outputs).astype(I32)
+        weight = rng.integers(-127, 128, (outputs, inputs, 1, 1)).astype(np.int8)
+        layers.append({"weight": weight, "bias": bias, **factors.to_arrays("requantise")})
+    return layers
+
+
+def board_arguments() -> dict[str, Any]:
+    return {"layers": board(), "sources": [(20, ((0, 0),))], "thresholds": np.arange(1, 8, dtype=I32) * 100}
+
+
+@cache
+def network() -> Any:
+    return checkerboard.pack_checkerboard(**board_arguments())
+
+
+def board_maps() -> list[Any]:
+    values = np.random.default_rng(8).integers(-2047, 2048, (2, H, W, 20))
+    return [checkerboard.as_map(torch.from_numpy(values), 0)]
+
+
+def board_latents() -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(9).integers(-5000, 5000, (2, H, W, 10)).astype(I32))
+
+
+def board_share() -> torch.Tensor:
+    return torch.zeros((2, H, W, network().layers[0].columns), dtype=torch.int32)
+
+
+def seen() -> dict[str, Any]:
+    ones = np.ones(10, I32)
+    return {
+        "seen": checkerboard.as_map(torch.zeros((2, H, W, 10), dtype=torch.int32), 2),
+        "requantiser": Requantiser.of(ones, ones, ones, 12, "cpu"),
+    }
+
+
+def board_symbols() -> torch.Tensor:
+    return torch.ones((2, checkerboard.count_of(H, W, 1), 10), dtype=torch.int32)
+
+
+class Density:
+    """What bottleneck_tables reads of a density."""
+
+    def __init__(self) -> None:
+        self.quantiles = torch.tensor([[[-3.0, 0.0, 3.0]], [[-5.0, 1.0, 9.0]]])
+
+    def logits_cumulative(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def on_instruction_set(name: str) -> str:
+    with backends.instruction_set(name):
+        return _native.get_isa()
+
+
+def tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array)
+
+
+def mixture_rows() -> np.ndarray:
+    return mixture.mixture_rows(probabilities())
+
+
+def decoded(decoder: Any, *arguments: Any) -> Call:
+    decoder.decode(*arguments)
+    return Call(decoder.finish, {})
+
+
+OPS: dict[str, Callable[[], Call]] = {
+    "backends.instruction_sets": lambda: Call(backends.instruction_sets, {}),
+    "backends.instruction_set": lambda: Call(on_instruction_set, {"name": "scalar"}),
+    "backends.triton_package_lacks": lambda: Call(backends.triton_package_lacks, {}),
+    "backends.triton_lacks": lambda: Call(backends.triton_lacks, {}),
+    "backends.require_triton": lambda: Call(backends.require_triton, {}),
+    "backends.choose": lambda: Call(
+        backends.choose, {"table": {"cpp": int, "reference": str}, "backend": "auto", "device": torch.device("cpu")}
+    ),
+    "backends.backends": lambda: Call(backends.backends, {}),
+    "categorical.CategoricalTables": lambda: Call(
+        categorical.CategoricalTables,
+        {"cdf": categories().cdf, "lengths": categories().lengths, "precision": categories().precision},
+    ),
+    "categorical.CategoricalTables.to_arrays": lambda: Call(categories().to_arrays, {}),
+    "categorical.CategoricalTables.from_arrays": lambda: Call(
+        categorical.CategoricalTables.from_arrays, {"arrays": categories().to_arrays()}
+    ),
+    "categorical.categorical_tables": lambda: Call(
+        categorical.categorical_tables, {"pmfs": [np.ones(3), np.ones(9)], "precision": 12}
+    ),
+    "categorical.encode_categorical": lambda: Call(
+        categorical.encode_categorical,
+        {"symbols": codes(), "indexes": indexes(), "tables": categories(), "backend": "cpp"},
+    ),
+    "categorical.decode_categorical": lambda: Call(
+        categorical.decode_categorical,
+        {
+            **{"data": categorical_stream(), "indexes": indexes(), "tables": categories()},
+            **{"shape": (N,), "backend": "cpp"},
+        },
+    ),
+    "categorical.encode_categorical_many": lambda: Call(
+        categorical.encode_categorical_many,
+        {
+            **{"symbols": batch(codes()), "indexes": batch(indexes()), "tables": categories()},
+            **{"threads": 2, "backend": "cpp"},
+        },
+    ),
+    "categorical.decode_categorical_many": lambda: Call(
+        categorical.decode_categorical_many,
+        {
+            **{"data": categorical_streams(), "indexes": batch(indexes()), "tables": categories()},
+            **{"threads": 2, "backend": "cpp"},
+        },
+    ),
+    "checkerboard.pack_checkerboard": lambda: Call(
+        checkerboard.pack_checkerboard, {**board_arguments(), "gelu": None, "device": "cpu"}
+    ),
+    "checkerboard.checkerboard_parameters": lambda: Call(
+        checkerboard.checkerboard_parameters,
+        {"network": network(), "maps": board_maps(), "parity": 1, "share": board_share(), "backend": "auto"},
+    ),
+    "checkerboard.checkerboard_encode": lambda: Call(
+        checkerboard.checkerboard_encode,
+        {
+            **{"network": network(), "maps": board_maps(), "parity": 1, "target": board_latents()},
+            **{"y": torch.zeros_like(board_latents()), "share": board_share(), "backend": "auto"},
+        },
+        ("y",),
+    ),
+    "checkerboard.checkerboard_place": lambda: Call(
+        checkerboard.checkerboard_place,
+        {
+            **{"symbols": board_symbols(), "means": board_symbols(), "y": torch.zeros_like(board_latents())},
+            **{"parity": 1, **seen(), "backend": "auto"},
+        },
+        ("y",),
+    ),
+    "checksum.crc32c": lambda: Call(checksum.crc32c, {"data": rans_stream(), "crc": 0}),
+    "code_context.pack_code_context": lambda: Call(
+        code_context.pack_code_context, {"arrays": code_model().to_arrays()}
+    ),
+    "code_context.encode_codes": lambda: Call(
+        code_context.encode_codes, {"codes": words(), "context": code_model(), "backend": "cpp"}
+    ),
+    "code_context.decode_codes": lambda: Call(
+        code_context.decode_codes,
+        {"data": code_stream(), "context": code_model(), "height": 4, "width": 17, "backend": "cpp"},
+    ),
+    "code_context.encode_codes_many": lambda: Call(
+        code_context.encode_codes_many,
+        {"codes": [words(), words()], "context": code_model(), "threads": 2, "backend": "cpp"},
+    ),
+    "code_context.decode_codes_many": lambda: Call(
+        code_context.decode_codes_many,
+        {"streams": [(code_stream(), 4, 17)] * 2, "context": code_model(), "threads": 2, "backend": "cpp"},
+    ),
+    "code_context.code_frequencies": lambda: Call(
+        code_context.code_frequencies, {"codes": words(), "context": code_model(), "backend": "cpp"}
+    ),
+    "codebook.codebook_nearest": lambda: Call(
+        codebook.codebook_nearest,
+        {"x": tensor(vectors()), "codebook": tensor(codewords()), "backend": "auto", "threads": 2},
+    ),
+    "compressai_rans.CompressAiTables": lambda: Call(
+        compressai_rans.CompressAiTables,
+        {"quantized_cdf": compressai().quantized_cdf, "lengths": compressai().lengths, "offsets": compressai().offsets},
+    ),
+    "compressai_rans.encode_with_indexes": lambda: Call(
+        compressai_rans.encode_with_indexes,
+        {"symbols": symbols(), "indexes": indexes(), "tables": compressai(), "backend": "cpp"},
+    ),
+    "compressai_rans.CompressAiDecoder": lambda: Call(
+        compressai_rans.CompressAiDecoder, {"data": compressai_stream(), "tables": compressai(), "backend": "cpp"}
+    ),
+    "compressai_rans.CompressAiDecoder.decode": lambda: Call(
+        compressai_rans.CompressAiDecoder(compressai_stream(), compressai()).decode, {"indexes": indexes()}
+    ),
+    "compressai_rans.CompressAiDecoder.finish": lambda: decoded(
+        compressai_rans.CompressAiDecoder(compressai_stream(), compressai()), indexes()
+    ),
+    "compressai_rans.decode_with_indexes": lambda: Call(
+        compressai_rans.decode_with_indexes,
+        {
+            **{"data": compressai_stream(), "indexes": indexes(), "tables": compressai()},
+            **{"strict": True, "backend": "cpp"},
+        },
+    ),
+    "compressai_rans.encode_many_with_indexes": lambda: Call(
+        compressai_rans.encode_many_with_indexes,
+        {
+            **{"symbols": compressai_batch(symbols()), "indexes": compressai_batch(indexes())},
+            **{"tables": compressai(), "threads": 2},
+        },
+    ),
+    "compressai_rans.decode_many_with_indexes": lambda: Call(
+        compressai_rans.decode_many_with_indexes,
+        {
+            **{"data": [compressai_stream()] * 5, "indexes": compressai_batch(indexes())},
+            **{"tables": compressai(), "threads": 2},
+        },
+    ),
+    "compressai_tables.scale_table": lambda: Call(compressai_tables.scale_table, {}),
+    "compressai_tables.quantised_cdf": lambda: Call(compressai_tables.quantised_cdf, {"pmf": np.full(9, 0.1, F32)}),
+    "compressai_tables.compressai_gaussian_tables": lambda: Call(
+        compressai_tables.compressai_gaussian_tables, {"scales": np.array([0.3, 2.0], F32)}
+    ),
+    "compressai_tables.bottleneck_tables": lambda: Call(compressai_tables.bottleneck_tables, {"density": Density()}),
+    "device_engine.DeviceEngine": lambda: Call(device_engine.DeviceEngine, {**ops_arrays("jahp"), "device": "cpu"}),
+    "float_symbols.ScaleSearch": lambda: Call(
+        float_symbols.ScaleSearch, {"bounds": np.geomspace(0.1, 9, 20).astype(F32), "least": 0.11}
+    ),
+    "float_symbols.round_differences": lambda: Call(
+        float_symbols.round_differences, {"inputs": scales(), "means": means(), "backend": "cpp"}
+    ),
+    "gaussian.encode_gaussian": lambda: Call(
+        gaussian.encode_gaussian,
+        {"symbols": symbols(), "mean": means(), "scale": scales(), "lanes": 16, "backend": "cpp"},
+    ),
+    "gaussian.decode_gaussian": lambda: Call(
+        gaussian.decode_gaussian, {"data": gaussian_stream(), "mean": means(), "scale": scales(), "backend": "cpp"}
+    ),
+    "divisive.gdn": lambda: Call(
+        divisive.gdn,
+        {
+            **{"x": torch.ones(1, 5, 3, 4), "beta": torch.ones(5), "gamma": torch.ones(5, 5)},
+            **{"inverse": False, "threads": 2, "backend": "cpp"},
+        },
+    ),
+    "latents.LatentEngine": lambda: Call(engines.LatentEngine, {"kind": "wavefront", **ops_arrays("jahp")}),
+    "latents.LatentEngine (groups)": lambda: Call(engines.LatentEngine, {"kind": "groups", **ops_arrays("groups")}),
+    "latents.LatentEngine (slices)": lambda: Call(engines.LatentEngine, {"kind": "slices", **ops_arrays("mlic_plus")}),
+    "latents.LatentEngine.vary": lambda: Call(entropy().vary, changes()),
+    "latents.LatentEngine.encode_many": lambda: Call(
+        entropy().encode_many, {"targets": [target("jahp")], "threads": 2}
+    ),
+    "latents.LatentEngine.encode_many (groups)": lambda: Call(
+        entropy("groups").encode_many, {"targets": [target("groups")], "threads": 2}
+    ),
+    "latents.LatentEngine.encode_many (its parts)": lambda: Call(
+        lambda z, y, zones: entropy().encode_many([(z, y, zones)]), {**z_and_y("jahp"), "zones": zones()}
+    ),
+    "latents.LatentEngine.decode_many": lambda: Call(entropy(SLICES).decode_many, streams(SLICES)),
+    "latents.LatentEngine.decode_many (its parts)": lambda: Call(
+        lambda sections, height, width: entropy().decode_many([(sections, height, width)]),
+        {"sections": coded("jahp")[0], "height": H, "width": W},
+    ),
+    "latents.LatentEngine.symbols": lambda: Call(entropy().symbols, {"target": target("jahp"), "threads": 2}),
+    "latents.LatentEngine.analyse_many": lambda: Call(
+        entropy("groups").analyse_many, {"y": [z_and_y("groups")["y"]], "threads": 2}
+    ),
+    "latents.LatentEngine.local_context": lambda: Call(
+        entropy(SLICES).local_context, {"index": 1, "latent": latents(4, H, W, False), "threads": 2}
+    ),
+    "latents.LatentEngine.inter_context": lambda: Call(
+        entropy(SLICES).inter_context, {"index": 1, "decoded": latents(4, H, W, False), "threads": 2}
+    ),
+    "mixture.mixture_rows": lambda: Call(mixture.mixture_rows, {"probabilities": probabilities(), "backend": "cpp"}),
+    "mixture.MixtureEncoder": lambda: Call(mixture.MixtureEncoder, {"backend": "cpp"}),
+    "mixture.MixtureEncoder.add": lambda: Call(
+        mixture.MixtureEncoder().add, {"probabilities": probabilities(), "symbols": slots()}
+    ),
+    "mixture.MixtureEncoder.finish": lambda: Call(encoder().finish, {}),
+    "mixture.MixtureDecoder": lambda: Call(mixture.MixtureDecoder, {"data": mixture_stream()}),
+    "mixture.MixtureDecoder.decode": lambda: Call(
+        mixture.MixtureDecoder(mixture_stream()).decode, {"probabilities": probabilities()}
+    ),
+    "mixture.MixtureDecoder.finish": lambda: decoded(mixture.MixtureDecoder(mixture_stream()), probabilities()),
+    "mixture.decode_reference": lambda: Call(
+        mixture.decode_reference, {"data": mixture_stream(), "rows": mixture_rows()}
+    ),
+    "rans.as_symbols": lambda: Call(rans.as_symbols, {"symbols": symbols()}),
+    "rans.as_indexes": lambda: Call(rans.as_indexes, {"indexes": indexes(), "tables": cdf_tables()}),
+    "rans.rans_encode": lambda: Call(
+        rans.rans_encode,
+        {"symbols": symbols(), "indexes": indexes(), "tables": cdf_tables(), "lanes": 16, "backend": "cpp"},
+    ),
+    "rans.RansDecoder": lambda: Call(
+        rans.RansDecoder, {"data": rans_stream(), "tables": cdf_tables(), "backend": "cpp"}
+    ),
+    "rans.RansDecoder.decode": lambda: Call(
+        rans.RansDecoder(rans_stream(), cdf_tables()).decode,
+        {"indexes": indexes(), "out": np.zeros(N, I32), "dtype": np.int32},
+        ("out",),
+    ),
+    "rans.RansDecoder.finish": lambda: decoded(rans.RansDecoder(rans_stream(), cdf_tables()), indexes()),
+    "rans.rans_decode": lambda: Call(
+        rans.rans_decode,
+        {
+            **{"data": rans_stream(), "indexes": indexes(), "tables": cdf_tables()},
+            **{"dtype": np.int16, "backend": "cpp"},
+        },
+    ),
+    "rans.rans_encode_many": lambda: Call(
+        rans.rans_encode_many,
+        {
+            **{"symbols": batch(symbols()), "indexes": batch(indexes()), "tables": cdf_tables()},
+            **{"lanes": 0, "threads": 2},
+        },
+    ),
+    "rans.rans_decode_many": lambda: Call(
+        rans.rans_decode_many,
+        {
+            **{"data": rans_streams(), "indexes": batch(indexes()), "tables": cdf_tables()},
+            **{"dtype": np.int32, "threads": 2},
+        },
+    ),
+    "tables.CdfTables": lambda: Call(tables.CdfTables, {**cdf_arrays(), "precision": 12}),
+    "tables.CdfTables.row": lambda: Call(cdf_tables().row, {"index": 1}),
+    "tables.CdfTables.to_arrays": lambda: Call(cdf_tables().to_arrays, {}),
+    "tables.CdfTables.from_arrays": lambda: Call(tables.CdfTables.from_arrays, {"arrays": cdf_tables().to_arrays()}),
+    "tables.normalise_pmf": lambda: Call(tables.normalise_pmf, {"pmf": np.full(9, 0.1), "precision": 12}),
+    "tables.gaussian_pmf": lambda: Call(tables.gaussian_pmf, {"scale": 2.0}),
+    "tables.gaussian_tables": lambda: Call(tables.gaussian_tables, {"scales": np.array([0.3, 2.0]), "precision": 12}),
+    "tables.nearest_scale_thresholds": lambda: Call(tables.nearest_scale_thresholds, {"scales": np.array([0.3, 2.0])}),
+    "tables.pmf_tables": lambda: Call(
+        tables.pmf_tables, {"pmfs": [np.full(9, 0.1), np.ones(1)], "offsets": [-3, 7], "precision": 12}
+    ),
+}
