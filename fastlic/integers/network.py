@@ -31,8 +31,6 @@ ACTIVATIONS = 16  # bits of what stands between steps, at most; the last step's 
 _SQUARE = 32767  # the largest square of GDN's inputs
 _FACTOR_BITS = 24  # factors are exact in float32
 _MAX_SHIFT = 62
-_MAX_KERNEL = 9
-_MAX_CHANNELS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -74,11 +72,9 @@ class LayerStep:
         weight = layer.weight.swapaxes(0, 1) if kind.transposed else layer.weight
         out, inputs, kernel = weight.shape[:3]
         _require(weight.ndim == 4 and kernel == weight.shape[3] and kernel % 2 == 1, "kernels are odd and square")
-        _require(kernel <= _MAX_KERNEL, f"kernels are up to {_MAX_KERNEL}x{_MAX_KERNEL}")
         _require(weight.dtype in (np.int8, np.int16), "weights are int8 or int16")
         _require(kind is not TURNED, "transposed layers have stride 2")
         _require(not (layer.reflect and kind.transposed), "transposed layers pad with zeros")
-        _require(1 <= inputs <= _MAX_CHANNELS, f"layers read up to {_MAX_CHANNELS} channels")
         _require(inputs == x.channels, f"a layer of {inputs} inputs reads {x.channels} channels")
         _require(x.bits <= layer.input_bits <= ACTIVATIONS, f"a layer of {layer.input_bits} bits reads {x.bits}")
         _require(out % kind.cells == 0, "a shuffled layer has four outputs per channel")
@@ -88,8 +84,6 @@ class LayerStep:
         _require_requantiser(layer.requantiser, out)
         if layer.exponents is not None:
             _require_exponents(layer.exponents, out, layer.requantiser.bits)
-            cells = layer.exponents.reshape(-1, kind.cells)
-            _require(bool((cells == cells[:, :1]).all()), "the four outputs of a shuffled channel have one exponent")
         grows = [1] * (kind.transposed or kind.shuffle > 1) + [-1] * (kind is HALVED)
         return Shape(out // kind.cells, layer.requantiser.bits, (*x.sizes, *grows))
 
@@ -381,21 +375,25 @@ class Network:
             KeyError: an array is missing.
             ValueError: arrays that make no network, see :class:`Network`.
         """
+        try:
+            return cls._read(arrays, prefix)
+        except (IndexError, TypeError) as error:  # arrays of other dimensions than theirs
+            raise ValueError(f"{prefix} has a damaged array: {error}") from error
+
+    @classmethod
+    def _read(cls, arrays: Arrays, prefix: str) -> Network:
         steps: list[Step] = []
         reads: list[tuple[int, ...]] = []
         while (own := f"{prefix}.{len(steps)}") + ".step" in arrays:
-            for name, dtype in (("step", np.uint8), ("from", np.int32)):
-                array = arrays[f"{own}.{name}"]
-                _require(array.dtype == dtype and array.ndim == 1 and array.size > 0, f"{own}.{name} is {dtype} [n]")
             op, *numbers = (int(v) for v in arrays[f"{own}.step"])
             if op >= len(_STEPS) or len(numbers) != _STEPS[op][1]:
                 raise ValueError(f"{own}.step names no step: {[op, *numbers]}")
             try:
                 steps.append(_STEPS[op][0].from_arrays(arrays, own, *numbers))
-            except (ValueError, IndexError, TypeError) as error:
+            except ValueError as error:
                 raise ValueError(f"{own} is damaged: {error}") from error
             reads.append(tuple(int(v) for v in arrays[f"{own}.from"]))
-        has_entry = any(f"{prefix}.entry.{name}" in arrays for name in ("multiplier", "negative", "shift", "bits"))
+        entry = Requantiser.from_arrays(arrays, f"{prefix}.entry") if f"{prefix}.entry.bits" in arrays else None
         tails = {curve: arrays.get(f"{prefix}.{curve.name.lower()}", curve.tail()) for curve in Curve}
         for curve, tail in tails.items():
             falls = (
@@ -403,14 +401,13 @@ class Network:
             )
             _require(falls, f"{prefix}.{curve.name.lower()} is int32 [65], falling from at most 2^14")
         try:
-            entry = Requantiser.from_arrays(arrays, f"{prefix}.entry") if has_entry else None
             network = cls(tuple(steps), tuple(reads), entry, curves=Curves(tails))
             if f"{prefix}.units" in arrays:
                 ends = np.cumsum([shape.channels for shape in network.shapes])
                 flat = np.ascontiguousarray(arrays[f"{prefix}.units"])
                 _require(_is(flat, np.int32, ends[-1]), "units are one per channel of each value")
                 network = replace(network, units=tuple(np.split(flat.view(np.float32), ends[:-1])))
-        except (ValueError, IndexError, TypeError) as error:
+        except ValueError as error:
             raise ValueError(f"{prefix}: {error}") from error
         if missing := [c.name.lower() for c in network._used() if f"{prefix}.{c.name.lower()}" not in arrays]:
             raise KeyError(f"{prefix}.{missing[0]}")

@@ -315,7 +315,7 @@ def test_a_network_read_back_from_its_arrays_is_the_same_network(name):
     for key, array in arrays.items():
         assert array.dtype == stored[key].dtype and np.array_equal(array, stored[key]), key
     for key in arrays:
-        if not key.endswith((".exponents", ".step", ".units")):
+        if key != "m.entry.bits" and not key.endswith((".exponents", ".step", ".units")):
             with pytest.raises((KeyError, ValueError)):
                 Network.from_arrays({k: v for k, v in arrays.items() if k != key}, "m")
 
@@ -403,7 +403,7 @@ def test_damaged_arrays_are_refused_or_make_a_network_that_runs_in_bounds(data):
 @pytest.mark.parametrize("key", sorted(ARRAYS))
 def test_arrays_of_other_dimensions_are_refused(key):
     array = ARRAYS[key]
-    for other in (array[:0], array.reshape(-1)[:1].reshape(()), *([array[None]] if array.size > 1 else [])):
+    for other in (array[None], array[:0], array.reshape(-1)[0], array.astype(np.float64)[None]):
         with pytest.raises((ValueError, KeyError)):
             Network.from_arrays({**ARRAYS, key: other}, "m")
 

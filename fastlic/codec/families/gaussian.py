@@ -24,7 +24,6 @@ from fastlic.entropy.fitting import symbols_of
 from fastlic.entropy.passes import LatentModel, Latents
 from fastlic.entropy.rate import table_bits
 from fastlic.entropy.zones import worth_at, zones_for
-from fastlic.integers.conversion import Precision
 from fastlic.integers.fixed import MEAN_BITS
 from fastlic.integers.transforms import IntegerTransforms, convert_transforms
 from fastlic.models.sizes import build, check_config
@@ -94,10 +93,8 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
     def from_model(cls, model: Any, images: Sequence[Tensor] | None) -> GaussianCoder:
         images = default_calibration() if images is None else images
         entropy = cls.convert(model, images)
-        # Quick: what rounding of weights could learn from the images is worth some thousandths of a decibel.
-        quick = Precision(learned=False)
         some = sorted({1, (1 + model.qualities) // 2, model.qualities}) if model.qualities else None
-        pixels = convert_transforms(Transforms(model), [_calibration(x) for x in images], quick, quick, some)
+        pixels = convert_transforms(Transforms(model), [_calibration(x) for x in images], qualities=some)
         return cls(model, entropy, True, pixels)
 
     @classmethod
