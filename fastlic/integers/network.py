@@ -10,7 +10,7 @@ bit. A network is checked when it is made: no sum can leave int32 for any input 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -452,8 +452,3 @@ def _require_requantiser(of: Requantiser, channels: int) -> None:
 
 def _numbers(prefix: str, *numbers: Any) -> dict[str, np.ndarray]:
     return {f"{prefix}.step": np.array([int(n) for n in numbers], np.uint8)}
-
-
-def chain(steps: Sequence[Step], entry: Requantiser | None = None) -> Network:
-    """The network of steps each of which reads the one before."""
-    return Network(tuple(steps), tuple((i,) for i in range(len(steps))), entry)
