@@ -26,6 +26,7 @@ from torch import Tensor
 
 from fastlic.codec.calibration import default_calibration
 from fastlic.entropy.fingerprint import of_codec
+from fastlic.integers.conversion import Precision
 from fastlic.models.layers import channels_last
 
 Backend = Literal["auto", "reference", "cpp"]
@@ -140,14 +141,17 @@ class FamilyCoder(ABC, Generic[A, L]):
         """
         raise ValueError(f"models of family {self.family!r} have no context that is trained apart")
 
-    def with_pixels(self, images: Sequence[Tensor] | None) -> FamilyCoder[A, L]:
+    def with_pixels(self, images: Sequence[Tensor] | None, precision: Precision | None = None) -> FamilyCoder[A, L]:
         """A coder of the same entropy integers whose transforms are integers, calibrated as for :meth:`from_model`."""
         made = copy.copy(self)
-        made.pixels = self.convert_pixels(self.transforms, default_calibration() if images is None else images)
+        images = default_calibration() if images is None else images
+        made.pixels = self.convert_pixels(self.transforms, images, precision)
         return made
 
     @classmethod
-    def convert_pixels(cls, transforms: Any, images: Sequence[Tensor]) -> PixelIntegers:
+    def convert_pixels(
+        cls, transforms: Any, images: Sequence[Tensor], precision: Precision | None = None
+    ) -> PixelIntegers:
         """The integers of float transforms."""
         raise NotImplementedError
 

@@ -24,6 +24,7 @@ from fastlic.entropy.fitting import symbols_of
 from fastlic.entropy.passes import LatentModel, Latents
 from fastlic.entropy.rate import table_bits
 from fastlic.entropy.zones import worth_at, zones_for
+from fastlic.integers.conversion import Precision
 from fastlic.integers.fixed import MEAN_BITS
 from fastlic.integers.transforms import IntegerTransforms, convert_transforms
 from fastlic.models.sizes import build, check_config
@@ -96,12 +97,14 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
         return cls(model, entropy, True, cls.convert_pixels(Transforms(model), images))
 
     @classmethod
-    def convert_pixels(cls, transforms: Any, images: Sequence[Tensor]) -> IntegerTransforms:
+    def convert_pixels(
+        cls, transforms: Any, images: Sequence[Tensor], precision: Precision | None = None
+    ) -> IntegerTransforms:
         if not images:
             raise ValueError("calibration needs at least one image")
         qualities = 0 if transforms.gain is None else transforms.gain.qualities
         some = sorted({1, (1 + qualities) // 2, qualities}) if qualities else None
-        return convert_transforms(transforms, [_calibration(x) for x in images], qualities=some)
+        return convert_transforms(transforms, [_calibration(x) for x in images], precision, qualities=some)
 
     @classmethod
     def from_stored(
