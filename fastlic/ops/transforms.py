@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from fastlic import _native
 from fastlic.ops import _arguments as arguments
 
-
 _MAX_SIDE = (1 << 40) - 1  # of the core; no map is that large
 
 
