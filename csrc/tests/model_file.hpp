@@ -29,7 +29,7 @@ struct ModelFile {
       std::vector<std::size_t> shape(number());
       for (std::size_t& extent : shape) extent = number();
       nn::ArrayRef& array = arrays[name] = {type, shape, nullptr};
-      auto& kept = bytes.emplace_back(array.size() * (type == nn::Type::int32 ? 4 : 1));
+      auto& kept = bytes.emplace_back(array.size() * nn::bytes_of(type));
       file.read(kept.data(), static_cast<std::streamsize>(kept.size()));
       array.data = kept.data();
     }

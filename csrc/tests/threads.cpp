@@ -1,6 +1,7 @@
 // What several threads do at once must be what one does alone; built with -fsanitize=thread, races are found as well.
 //
-//   threads parts | coders | engine MODEL | slices MODEL | groups MODEL | codes MODEL
+//   threads parts | coders | engine MODEL | slices MODEL | groups MODEL | codes MODEL | network MODEL
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -21,6 +22,7 @@
 #include "fastlic/gaussian_rans.hpp"
 #include "fastlic/gdn.hpp"
 #include "fastlic/latents/engine.hpp"
+#include "fastlic/nn/network.hpp"
 #include "fastlic/parallel.hpp"
 #include "fastlic/rans.hpp"
 #include "tests/model_file.hpp"
@@ -86,6 +88,34 @@ void run_engine(Reader reader, const char* path, latents::Size size) {
     own.decode(sections, size, nn::kMaxChannels, {z_seen.data(), y_seen.data()}, threads);
     require(z_seen == z_coded && y_seen == y_coded, "other latents than before");
     return coded;
+  });
+}
+
+// One network of latents, which all threads share.
+void run_network(const char* path) {
+  const tests::ModelFile from(path);
+  const nn::ArrayReader reader(from.arrays);
+  const std::size_t channels = reader.int32s("n.entry.multiplier").size();
+  const nn::Network network = nn::read_network(reader, "n", {channels, 8191});
+  const nn::MapSize size{14, 18}, out = nn::output_size(network, size);
+  const Ints x = numbers(size.height * size.width * channels, -8191, 8191);
+  same("outputs depend on threads", [&](unsigned threads) {
+    Ints y(out.height * out.width * network.output().channels);
+    std::int32_t* next = y.data();
+    const auto feed = [&](nn::Rows rows, const nn::Target& map) {
+      for (std::size_t i = rows.first * size.width; i < rows.last * size.width; ++i) {
+        std::int16_t* to = map.at(i / size.width, i % size.width);
+        for (std::size_t c = 0; c < channels; ++c) to[c] = static_cast<std::int16_t>(x[i * channels + c]);
+      }
+    };
+    const auto take = [&](nn::Rows rows, const auto& map) {
+      for (std::size_t i = rows.first * out.width; i < rows.last * out.width; ++i) {
+        next = std::copy_n(map.at(i / out.width, i % out.width), network.output().channels, next);
+      }
+    };
+    Team team(threads);
+    nn::run(network, size, 3 + threads, {feed, take, take}, active_isa(), team);
+    return y;
   });
 }
 
@@ -204,8 +234,12 @@ int main(int count, char** arguments) {
     run_engine(latents::read_groups, arguments[2], {20, 28});
   } else if (count == 3 && what == "codes") {
     run_codes(arguments[2]);
+  } else if (count == 3 && what == "network") {
+    run_network(arguments[2]);
   } else {
-    require(false, "usage: threads parts | coders | engine MODEL | slices MODEL | groups MODEL | codes MODEL");
+    require(false,
+            "usage: threads parts | coders | engine MODEL | slices MODEL | groups MODEL | codes MODEL | "
+            "network MODEL");
   }
   std::puts("no finding");
 }

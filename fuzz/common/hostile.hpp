@@ -15,8 +15,6 @@
 
 namespace fastlic::fuzz {
 
-inline std::size_t bytes_of(nn::Type type) { return type == nn::Type::int32 ? 4 : type == nn::Type::int16 ? 2 : 1; }
-
 // A model's arrays with memory of their own, so that the address sanitizer knows each one's end.
 class Hostile {
  public:
@@ -101,8 +99,8 @@ class Hostile {
   void set(const std::string& name, const nn::ArrayRef& from, std::vector<std::size_t> shape, nn::Type type) {
     nn::ArrayRef to{type, std::move(shape), nullptr};
     if (to.size() > 1 << 16) return;
-    std::vector<std::uint8_t> bytes(to.size() * bytes_of(type));
-    const std::size_t known = from.size() * bytes_of(from.type);
+    std::vector<std::uint8_t> bytes(to.size() * nn::bytes_of(type));
+    const std::size_t known = from.size() * nn::bytes_of(from.type);
     for (std::size_t i = 0; known > 0 && i < bytes.size(); ++i) {
       bytes[i] = static_cast<const std::uint8_t*>(from.data)[i % known];
     }
@@ -112,7 +110,7 @@ class Hostile {
   }
 
   void put(const std::string& name, std::size_t index, std::int32_t value) {
-    const std::size_t size = bytes_of(arrays[name].type);
+    const std::size_t size = nn::bytes_of(arrays[name].type);
     std::memcpy(&memory_[name][index * size], &value, size);
   }
 

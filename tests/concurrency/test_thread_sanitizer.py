@@ -18,13 +18,18 @@ from torch import Tensor
 
 from fastlic.codec.codec import Codec
 from fastlic.entropy.code_context import IntegerCodeContext
+from fastlic.integers.functions import Curve
+from fastlic.integers.layer import HALVED, PLAIN, TRANSPOSED
+from fastlic.integers.network import GateStep, Network, Shape
 from fastlic.models import MLICPlusPlus
 from fastlic.models.mcquic.context import CodeContext
+
+from ..integers.made_networks import Draw
 
 ROOT = Path(__file__).parents[2]
 CSRC = ROOT / "csrc"
 FLAGS = "-std=c++20 -O1 -g -ffp-contract=off -fno-math-errno -fsanitize=thread -Wno-uninitialized"
-TYPES = {np.dtype(np.int8): 0, np.dtype(np.uint8): 1, np.dtype(np.int32): 2}
+TYPES = {np.dtype(t): number for number, t in enumerate((np.int8, np.uint8, np.int16, np.int32))}
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -70,6 +75,21 @@ def run(threads: Path, *arguments: str) -> None:
     assert done.returncode == 0 and "no finding" in done.stdout, done.stderr[-4000:]
 
 
+def tree() -> Network:
+    """Steps of every kind, over halves that are doubled again, from latents to pixels."""
+    draw, inputs = Draw(np.random.default_rng(1)), Shape(5, 14)
+    half = draw.layer(inputs, 17, HALVED, 5, curve=Curve.SILU)
+    norm = draw.norm(half.shape(inputs))
+    x = norm.shape(half.shape(inputs))
+    inner = draw.layer(x, 17, PLAIN, 3, 14, wide=True, reflect=True)
+    joined = draw.sum(x, inner.shape(x))
+    y = joined.shape(x, inner.shape(x))
+    gated = GateStep(draw.exponents(17))
+    last = draw.layer(gated.shape(y, inner.shape(x)), 3, TRANSPOSED, 5, 9, rectified=True)
+    entry = draw.requantiser(5, 14, np.full(5, 20000.0))
+    return Network((half, norm, inner, joined, gated, last), ((0,), (1,), (2,), (2, 3), (4, 3), (5,)), entry)
+
+
 @pytest.fixture(scope="module")
 def models(codec: Codec, photo: Tensor) -> dict[str, dict[str, np.ndarray]]:
     """Arrays by model: "engine" or "engine: name"."""
@@ -86,6 +106,7 @@ def models(codec: Codec, photo: Tensor) -> dict[str, dict[str, np.ndarray]]:
         "slices": wide.entropy.to_arrays(),
         **{f"slices: {name}": small[name] for name in ("mlic", "mlic_plus", "mlic_early")},
         "groups": small["groups"],
+        "network": tree().to_arrays("n"),
         "codes": IntegerCodeContext.from_float(context, context.rows(codes)).to_arrays(),
     }
 
@@ -96,7 +117,8 @@ def test_teams_codebook_search_gdn_and_batches_of_streams_have_no_race(threads, 
 
 
 @pytest.mark.parametrize(
-    "model", ["engine", "slices", "slices: mlic", "slices: mlic_plus", "slices: mlic_early", "groups", "codes"]
+    "model",
+    ["engine", "slices", "slices: mlic", "slices: mlic_plus", "slices: mlic_early", "groups", "codes", "network"],
 )
 def test_engines_have_no_race(threads, model, models, tmp_path):
     run(threads, model.split(":")[0], str(write(models[model], tmp_path / "model")))

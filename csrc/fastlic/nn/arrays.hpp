@@ -12,6 +12,8 @@ namespace fastlic::nn {
 
 enum class Type { int8, uint8, int16, int32 };
 
+constexpr std::size_t bytes_of(Type type) noexcept { return type == Type::int32 ? 4 : type == Type::int16 ? 2 : 1; }
+
 struct ArrayRef {
   Type type;
   std::vector<std::size_t> shape;
