@@ -121,6 +121,14 @@ class Graph:
         self.operations[x - 1] = replace(self.operations[x - 1], **changes)  # type: ignore[type-var]
         return x
 
+    def double(self) -> None:
+        """Go on in float64, by copies of the weights."""
+        for i, operation in enumerate(self.operations):
+            if isinstance(operation, Stage):
+                self.operations[i] = replace(operation, weight=operation.weight.double(), bias=operation.bias.double())
+            elif isinstance(operation, Norm):
+                self.operations[i] = replace(operation, beta=operation.beta.double(), gamma=operation.gamma.double())
+
     @torch.no_grad()
     def run(self, x: Tensor, ranges: Ranges | None = None, learn: bool = False) -> Tensor:
         """x [1, C, h, w] -> the last value.
