@@ -125,7 +125,8 @@ class Graph:
         """Go on in float64, by copies of the weights."""
         for i, operation in enumerate(self.operations):
             if isinstance(operation, Stage):
-                self.operations[i] = replace(operation, weight=operation.weight.double(), bias=operation.bias.double())
+                weight = operation.weight.double().contiguous()
+                self.operations[i] = replace(operation, weight=weight, bias=operation.bias.double())
             elif isinstance(operation, Norm):
                 self.operations[i] = replace(operation, beta=operation.beta.double(), gamma=operation.gamma.double())
 

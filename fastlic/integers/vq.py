@@ -41,8 +41,10 @@ from fastlic.ops.codebook import codebook_nearest
 
 Codes = list[Tensor]  # int64 [m, h, w], finest first; of a preview the deepest few
 
-# Nothing is gained by rounding weights for what calibration sees: words lose far more.
-_PRECISION = Precision(learned=False)
+# Nothing is gained by rounding weights for what calibration sees: words lose far more. What is clipped costs more than
+# what is rounded: over 40 held-out tiles of 256x256 the shipped weights lost 0.005 dB in the mean and 0.04 dB at worst
+# at a margin of 3, 0.006 and 0.25 dB at 1.5.
+_PRECISION = Precision(learned=False, margin=3.0)
 _WORD = 32767
 # What heads may exceed words by, so that they are exact in float32.
 _BEYOND = 1 << 8
@@ -374,10 +376,13 @@ def convert_vq(
     graphs, books = _graphs(model), [book._codebook.detach() for book in model._quantizer.codebooks]
     for graph in graphs.values():
         graph.double()
-    ranges = {name: Ranges(precision.margin) for name in graphs}
-    prices = [model.prices[0], model.prices[-1]] if model.prices else [1.0]
-    for image in images:
-        _calibrate(model, graphs, image, prices, ranges, precision.learned)
+    calibration = _Calibration(model, graphs, {name: Ranges(precision.margin) for name in graphs}, precision.learned)
+    # Photos show few of the words, and rarely the largest: an image of words drawn at random has details everywhere.
+    drawn = calibration.up(_drawn(books, [image.shape[1:] for image in images]))
+    for image in (*(image.double() for image in images), drawn.clamp(0, 1)):
+        for words_seen in calibration.down(image):
+            calibration.up(words_seen)
+    ranges = calibration.ranges
     for seen_by in ranges.values():
         seen_by.round_up()
     words = []
@@ -435,38 +440,61 @@ def _words(book: np.ndarray, shares: np.ndarray, reach: np.ndarray) -> Words:
     return Words(whole, exponents, expected)
 
 
-def _calibrate(
-    model: McQuic,
-    graphs: Mapping[str, Graph],
-    image: Tensor,
-    prices: Sequence[float],
-    ranges: Mapping[str, Ranges],
-    learn: bool,
-) -> None:
-    """Show ranges what floats make of an image [3, H, W] in [0, 1] at each price."""
+def _drawn(books: Sequence[Tensor], sizes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Words of each level for the largest of these images, any of a book as likely as another; float64 [1, C, h, w]."""
+    draw, stride = np.random.default_rng(0), 8 << len(books)
+    rows, columns = (max(2, *(-(-size[axis] // stride) for size in sizes)) for axis in (0, 1))
+    words = []
+    for level, book in enumerate(books):
+        up = len(books) - 1 - level
+        codes = draw.integers(book.shape[1], size=(1, book.shape[0], rows << up, columns << up))
+        words.append(lookup(book.double(), torch.from_numpy(codes)).contiguous())
+    return words
 
-    def run(name: str, x: Tensor) -> Tensor:
-        return graphs[name].run(x, ranges[name], learn)
 
-    xs = [pad(image[None].double(), model.stride, model.least_side)]
-    words: list[list[Tensor]] = []
-    for level, book in enumerate(model._quantizer.codebooks):
-        zs = [run(f"down.{level}", x) for x in xs]
-        heads = [run(f"head.{level}", z) for z in zs]
-        rests = [run(f"rest.{level}", z) for z in zs] if level + 1 < model.levels else []
-        if level == 0:  # up to here all prices see the same
-            heads, rests = heads * len(prices), rests * len(prices)
-        d = book._codebook.shape[2]
-        words.append([])
-        for head, price in zip(heads, prices, strict=True):
-            priced = head.clone()
-            priced[:, d - 1 :: d] *= price
-            words[-1].append(lookup(book._codebook.double(), book.nearest(priced)).contiguous())
-        xs = [rest - own for rest, own in zip(rests, words[-1], strict=False)]
-    for i in range(len(prices)):
+@dataclass(frozen=True)
+class _Calibration:
+    """Floats on their way down and up, seen by ranges.
+
+    Attributes:
+        learn: whether these remember moments.
+    """
+
+    model: McQuic
+    graphs: Mapping[str, Graph]
+    ranges: Mapping[str, Ranges]
+    learn: bool
+
+    def _run(self, name: str, x: Tensor) -> Tensor:
+        return self.graphs[name].run(x, self.ranges[name], self.learn)
+
+    def down(self, image: Tensor) -> list[list[Tensor]]:
+        """Words of each level [1, C, h, w] of an image float64 [3, H, W] in [0, 1], at the first and the last price."""
+        model = self.model
+        prices = [model.prices[0], model.prices[-1]] if model.prices else [1.0]
+        xs = [pad(image[None], model.stride, model.least_side)]
+        words: list[list[Tensor]] = [[] for _ in prices]
+        for level, book in enumerate(model._quantizer.codebooks):
+            zs = [self._run(f"down.{level}", x) for x in xs]
+            heads = [self._run(f"head.{level}", z) for z in zs]
+            rests = [self._run(f"rest.{level}", z) for z in zs] if level + 1 < model.levels else []
+            if level == 0:  # up to here all prices see the same
+                heads, rests = heads * len(prices), rests * len(prices)
+            d = book._codebook.shape[2]
+            for own, head, price in zip(words, heads, prices, strict=True):
+                priced = head.clone()
+                priced[:, d - 1 :: d] *= price
+                own.append(lookup(book._codebook.double(), book.nearest(priced)).contiguous())
+            xs = [rest - own[-1] for rest, own in zip(rests, words, strict=False)]
+        return words
+
+    def up(self, words: Sequence[Tensor]) -> Tensor:
+        """The image [3, H, W] of words of each level."""
         restored: Tensor | None = None
-        for level in reversed(range(model.levels)):
-            total = run(f"words.{level}", words[level][i])
+        for level in reversed(range(len(words))):
+            total = self._run(f"words.{level}", words[level])
             if restored is not None:
-                total = total + run(f"side.{level}", restored)
-            restored = run(f"up.{level}", total)
+                total = total + self._run(f"side.{level}", restored)
+            restored = self._run(f"up.{level}", total)
+        assert restored is not None
+        return restored[0]

@@ -20,7 +20,7 @@ from fastlic.entropy.codes import CodeTables
 from fastlic.integers.vq import VqTransforms, convert_vq
 from fastlic.models import McQuic
 from fastlic.models.mcquic.context import CodeContext
-from fastlic.models.mcquic.padding import padded_size
+from fastlic.models.mcquic.padding import crop, padded_size
 from fastlic.models.sizes import build, check_config
 from fastlic.ops import backends
 
@@ -30,7 +30,7 @@ _WAYS: dict[str, Any] = {"reference": "reference", "cpp": "cpp"}
 _ALIAS = "_dequantizer._codebook"
 # What only training reads: the frequencies are in the tables, and no code depends on the temperatures.
 _TRAINING_ONLY = ("*._freqEMA.*", "*._temperature")
-_CALIBRATED = 256  # pixels, in both directions, of what transforms are calibrated on
+_CALIBRATED = 192  # pixels, in both directions, of what transforms are calibrated on
 
 
 class McQuicCoder(FamilyCoder[Levels, Levels]):
@@ -65,9 +65,17 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         if images is not None:
             shares = _counted(model, shares, images)
         books = [book._codebook.detach().numpy() for book in model._quantizer.codebooks]
-        tables = CodeTables.from_shares(shares, books)
-        parts = [x[:, :_CALIBRATED, :_CALIBRATED] for x in (default_calibration() if images is None else images)]
-        return cls(model, tables, True, convert_vq(model, parts, tables.shares()))
+        return cls(model, CodeTables.from_shares(shares, books), True).with_integers(images)
+
+    def with_integers(self, images: Sequence[Tensor] | None = None) -> McQuicCoder:
+        """The same tables and context behind transforms of integers, made of the floats that are at hand.
+
+        Args:
+            images: calibration images as for :meth:`from_model`.
+        """
+        parts = [_middle(x) for x in (default_calibration() if images is None else images)]
+        model, whole = (self.transforms, False) if self.model is None else (self.model, True)
+        return type(self)(model, self.entropy, whole, convert_vq(model, parts, self.entropy.shares()))
 
     @torch.no_grad()
     def with_context(self, context: nn.Module, images: Sequence[Tensor] | None) -> McQuicCoder:
@@ -198,6 +206,11 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
     def estimate(self, latents: Levels) -> dict[str, float]:
         parts = {f"codes_{n}_bits": self.entropy.bits(n, codes.numpy()) for n, codes in enumerate(latents)}
         return {"bits": sum(parts.values()), **parts}
+
+
+def _middle(image: Tensor) -> Tensor:
+    """A part of an image [3, H, W] that transforms are calibrated on."""
+    return crop(image, min(image.shape[1], _CALIBRATED), min(image.shape[2], _CALIBRATED))
 
 
 @lru_cache(maxsize=8)
