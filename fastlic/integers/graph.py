@@ -132,7 +132,8 @@ class Graph:
             if 0 in reads:
                 if not isinstance(stage, Stage) or not (stage.reflect or stage.weight.shape[-1] == 1):
                     raise ValueError("only layers that pad by reflection can take pixels for numbers around zero")
-                out.amend(k, weight=2 * stage.weight, bias=stage.bias - stage.weight.sum((1, 2, 3)))
+                shift = stage.weight.double().sum((1, 2, 3))
+                out.amend(k, weight=2 * stage.weight, bias=(stage.bias.double() - shift).to(stage.bias.dtype))
         return out
 
     def to_pixels(self) -> Graph:
@@ -146,6 +147,15 @@ class Graph:
             raise ValueError("a transform ends in a layer without activation")
         out.amend(len(self.operations), weight=last.weight / 2, bias=(last.bias + 1) / 2)
         return out
+
+    def double(self) -> None:
+        """Go on in float64, by copies of the weights."""
+        for i, operation in enumerate(self.operations):
+            if isinstance(operation, Stage):
+                weight = operation.weight.double().contiguous()
+                self.operations[i] = replace(operation, weight=weight, bias=operation.bias.double())
+            elif isinstance(operation, Norm):
+                self.operations[i] = replace(operation, beta=operation.beta.double(), gamma=operation.gamma.double())
 
     @torch.no_grad()
     def run(self, x: Tensor, ranges: Ranges | None = None, learn: bool = False) -> Tensor:

@@ -25,13 +25,15 @@ from fastlic.integers.fixed import Requantiser, largest
 from fastlic.integers.functions import Curve, Curves
 from fastlic.integers.graph import TRACES, Graph, Norm
 from fastlic.integers.layer import HALVED, TRANSPOSED, Layer, phases, window
-from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, NormStep, SumStep, chain
+from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, NormStep, SumStep
 from fastlic.integers.rounding import second_moments
 from fastlic.integers.transforms import Gains, IntegerTransforms, convert_transforms
 from fastlic.models import JAHP, ScaleHyperprior
 from fastlic.models.layers import GDN, conv, deconv
 from fastlic.models.mcquic import layers as mcquic
 from fastlic.models.mlic import transforms as mlic
+
+from .made_networks import chain
 
 CURVES = Curves({curve: curve.tail() for curve in Curve})
 C = 8
