@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastlic.integers.fixed import MEAN_BITS, Requantiser, largest
 from fastlic.integers.functions import CURVE_BITS, Curve
-from fastlic.integers.graph import Bend, Gate, Graph, Norm, Sum
+from fastlic.integers.graph import Bend, Gate, Graph, Norm, Rectify, Sum
 from fastlic.integers.layer import INT32, Layer
 from fastlic.integers.network import (
     LATENT_BITS,
@@ -32,6 +32,7 @@ LATENT_UNIT = 2.0**-MEAN_BITS
 WINOGRAD = 2**29 - 1
 # The logistic function is as good as 0 and 1 beyond; just below 8, so that 14 bits count units of 2^-10.
 _GATE_REACH = 7.99
+_READS = {Bend: "curve", Rectify: "ReLU"}  # what reads a value, where its unit depends on it
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,11 @@ class _Converter:
         for operation, reads in zip(graph.operations, graph.reads, strict=True):
             for place, r in enumerate(reads):
                 gated = isinstance(operation, Gate)
-                readers[r].append("gate" if gated and place == 1 else "curve" if isinstance(operation, Bend) else "")
+                kind = _READS.get(type(operation), "")
+                readers[r].append("gate" if gated and place == 1 else kind)
         self.readers = [set(of) for of in readers]
-        for k in reversed(range(len(graph.operations))):  # what a gate lets through keeps its unit
-            if isinstance(graph.operations[k], Gate) and self.readers[k + 1] & {"curve", "gate"}:
+        for k in reversed(range(len(graph.operations))):  # what a gate or a ReLU lets through keeps its unit
+            if isinstance(graph.operations[k], (Gate, Rectify)) and self.readers[k + 1] & {"curve", "gate"}:
                 self.readers[graph.reads[k][0]].add("curve")
 
     def unit(self, k: int, cells: int = 1, curve: Curve | None = None) -> np.ndarray:
@@ -76,7 +78,8 @@ class _Converter:
         bits = self.precision.bits
         readers = self.readers[k]
         if curve is None and not readers & {"curve", "gate"}:
-            return self.ranges.scale(str(k), bits=bits).reshape(-1, cells).max(1)
+            slope = 0.0 if readers == {"ReLU"} else 1.0  # which makes nothing of what is below zero
+            return self.ranges.scale(str(k), bits=bits, slope=slope).reshape(-1, cells).max(1)
         most = _GATE_REACH if readers == {"gate"} else None
         self.exponents[k] = self.ranges.exponents(str(k), curve, bits, most).reshape(-1, cells).min(1)
         return 2.0 ** -self.exponents[k].astype(np.float64)
@@ -100,6 +103,12 @@ class _Converter:
         elif isinstance(operation, Gate):
             own, bits = given[0], widths[0]
             made = GateStep(self.exponents[reads[1]])
+            if reads[0] in self.exponents:
+                self.exponents[k] = self.exponents[reads[0]]
+        elif isinstance(operation, Rectify):
+            # t times the normal tail at t is below 0.17, so that GELU of whole numbers is ReLU.
+            own, bits = given[0], widths[0]
+            made = CurveStep(Curve.GELU, np.zeros(len(own), np.uint8))
             if reads[0] in self.exponents:
                 self.exponents[k] = self.exponents[reads[0]]
         else:

@@ -70,7 +70,15 @@ class Bend:
         return F.gelu(x) if self.curve is Curve.GELU else F.silu(x)
 
 
-Operation = Stage | Norm | Sum | Gate | Bend
+@dataclass(frozen=True)
+class Rectify:
+    """ReLU that follows no layer, or one whose outputs others read too."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.relu(x)
+
+
+Operation = Stage | Norm | Sum | Gate | Bend | Rectify
 
 
 @dataclass
@@ -121,6 +129,11 @@ class Graph:
         self.operations[x - 1] = replace(self.operations[x - 1], **changes)  # type: ignore[type-var]
         return x
 
+    def end(self, channels: int) -> None:
+        """Have the last operation be a bare layer, as exits want it: one more that changes none of so many channels."""
+        if self.bare(len(self.operations)) is None:
+            self.add(Stage("the exit", torch.eye(channels)[:, :, None, None], torch.zeros(channels)), len(self.reads))
+
     @torch.no_grad()
     def run(self, x: Tensor, ranges: Ranges | None = None, learn: bool = False) -> Tensor:
         """x [1, C, h, w] -> the last value.
@@ -163,9 +176,12 @@ def _convolution(graph: Graph, module: Any, x: int, name: str) -> int:
 
 
 def _leaky(graph: Graph, module: nn.ReLU | nn.LeakyReLU, x: int, name: str) -> int:
-    if graph.bare(x) is None:
+    slope = float(getattr(module, "negative_slope", 0.0))
+    if graph.bare(x) is not None:
+        return graph.amend(x, slope=slope)
+    if slope != 0:
         raise ValueError(f"{name} is a {type(module).__name__}, which has no integer form behind anything but a layer")
-    return graph.amend(x, slope=float(getattr(module, "negative_slope", 0.0)))
+    return graph.add(Rectify(), x)
 
 
 def _bend(graph: Graph, curve: Curve, x: int) -> int:
