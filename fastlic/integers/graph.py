@@ -201,13 +201,13 @@ def _shuffle(graph: Graph, module: nn.PixelShuffle, x: int, name: str) -> int:
     return graph.amend(x, kind=SHUFFLED)
 
 
-def _norm(graph: Graph, module: Any, x: int, name: str) -> int:
+def norm(graph: Graph, module: Any, x: int, name: str) -> int:
     beta, gamma = module.beta_reparam(module.beta).detach(), module.gamma_reparam(module.gamma).detach()
     return graph.add(Norm(beta, gamma, module.inverse, module), x)
 
 
 def _refined_norm(graph: Graph, module: mlic.RefinedGDN, x: int, name: str) -> int:
-    return _sequence(graph, module.blocks, _norm(graph, module, x, name), f"{name}.blocks")
+    return _sequence(graph, module.blocks, norm(graph, module, x, name), f"{name}.blocks")
 
 
 def _mlic_residual(graph: Graph, module: mlic.ResidualBlock, x: int, name: str) -> int:
@@ -263,7 +263,7 @@ TRACES: dict[type[nn.Module], Callable[[Graph, Any, int, str], int]] = {
     Gelu: _gelu,
     nn.SiLU: lambda graph, module, x, name: _bend(graph, Curve.SILU, x),
     nn.PixelShuffle: _shuffle,
-    layers.GDN: _norm,
+    layers.GDN: norm,
     mlic.RefinedGDN: _refined_norm,
     mlic.ResidualBlock: _mlic_residual,
     mlic.ResidualBlockWithStride: _mlic_stride,
@@ -272,7 +272,7 @@ TRACES: dict[type[nn.Module], Callable[[Graph, Any, int, str], int]] = {
     mlic.SynthesisTransform: lambda graph, module, x, name: _sequence(graph, module.synthesis_transform, x, name),
     mlic.HyperAnalysis: lambda graph, module, x, name: _sequence(graph, module.reduction, x, name),
     mcquic.Conv3: _reflected,
-    mcquic.GDN: _norm,
+    mcquic.GDN: norm,
     mcquic.ResidualBlock: _mcquic_residual,
     mcquic.ResidualBlockWithStride: _mcquic_resizing,
     mcquic.ResidualBlockShuffle: _mcquic_resizing,
