@@ -32,7 +32,6 @@ LATENT_UNIT = 2.0**-MEAN_BITS
 WINOGRAD = 2**29 - 1
 # The logistic function is as good as 0 and 1 beyond; just below 8, so that 14 bits count units of 2^-10.
 _GATE_REACH = 7.99
-_READS = {Bend: "curve", Rectify: "ReLU"}  # what reads a value, where its unit depends on it
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,7 @@ class _Converter:
         for operation, reads in zip(graph.operations, graph.reads, strict=True):
             for place, r in enumerate(reads):
                 gated = isinstance(operation, Gate)
-                kind = _READS.get(type(operation), "")
-                readers[r].append("gate" if gated and place == 1 else kind)
+                readers[r].append("gate" if gated and place == 1 else "curve" if isinstance(operation, Bend) else "")
         self.readers = [set(of) for of in readers]
         for k in reversed(range(len(graph.operations))):  # what a gate or a ReLU lets through keeps its unit
             if isinstance(graph.operations[k], (Gate, Rectify)) and self.readers[k + 1] & {"curve", "gate"}:
@@ -78,8 +76,7 @@ class _Converter:
         bits = self.precision.bits
         readers = self.readers[k]
         if curve is None and not readers & {"curve", "gate"}:
-            slope = 0.0 if readers == {"ReLU"} else 1.0  # which makes nothing of what is below zero
-            return self.ranges.scale(str(k), bits=bits, slope=slope).reshape(-1, cells).max(1)
+            return self.ranges.scale(str(k), bits=bits).reshape(-1, cells).max(1)
         most = _GATE_REACH if readers == {"gate"} else None
         self.exponents[k] = self.ranges.exponents(str(k), curve, bits, most).reshape(-1, cells).min(1)
         return 2.0 ** -self.exponents[k].astype(np.float64)

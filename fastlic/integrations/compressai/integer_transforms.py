@@ -44,6 +44,8 @@ from fastlic.ops.transforms import TransformEngine
 
 # Widths of activations that are tried: wide ones are finer, but leave the weights of a large layer fewer bits.
 _WIDTHS = (12, 13, 14)
+# Of ranges beyond what calibration saw: what is outside is clipped, and shows.
+_MARGIN = 3.0
 _LATENT_UNIT = 2.0**-MEAN_BITS
 
 
@@ -190,13 +192,14 @@ class Converter:
             network = convert(
                 graph,
                 ranges,
-                Precision(bits=bits, learned=False),
+                Precision(bits=bits, margin=_MARGIN, learned=False),
                 latents_in=kind != "g_a",
                 pixels_out=kind == "g_s",
             )
-            images = "the demonstration photo" if self.calibration is None else f"{len(inputs)} images"
+            images = "the demonstration photo" if self.calibration is None else f"images given, {len(inputs) - 1},"
+            origin = f"{bits} bits, ranges of {images} and strong colours"
             arrays = {key: array for key, array in network.to_arrays(_PREFIX).items() if key != f"{_PREFIX}.units"}
-            own = IntegerTransform(name, arrays, digest_of(module.parameters()), f"{bits} bits, ranges of {images}")
+            own = IntegerTransform(name, arrays, digest_of(module.parameters()), origin)
             found = own(inputs[0], Settings("native"))
             expected = outputs[0].clamp(0, 1) if kind == "g_s" else outputs[0]
             error = float((found - expected).square().mean())
@@ -221,10 +224,25 @@ class Converter:
 
     def _images(self) -> Iterator[Tensor]:
         assert not isinstance(self.calibration, (str, Path))
-        for image in default_calibration() if self.calibration is None else self.calibration:
-            x = as_batch(image)[:1].float().cpu()
+        given = _photos() if self.calibration is None else [as_batch(image)[0] for image in self.calibration]
+        for image in (*given, _colours()):
+            x = image[None].float().cpu()
             pad = (0, -x.shape[-1] % IMAGE_STRIDE, 0, -x.shape[-2] % IMAGE_STRIDE)
             yield F.pad(x, pad, mode="replicate")
+
+
+def _photos() -> list[Tensor]:
+    """The demonstration photo in its usual three ways, and crops of strong colours: it has few."""
+    photos = default_calibration()
+    crop = photos[0][:, 64:320, 128:512]
+    grey = crop.mean(0, keepdim=True)
+    return [*photos, *((grey + 3 * (crop.roll(turn, 0) - grey)).clamp(0, 1) for turn in (1, 2))]
+
+
+def _colours() -> Tensor:
+    """Soft patches of black, white and the six full colours, which few photos have and some reach."""
+    bits = np.random.RandomState(0).randint(0, 2, (1, 3, 8, 12)).astype(np.float32)
+    return F.interpolate(torch.from_numpy(bits), scale_factor=32, mode="bicubic")[0].clamp(0, 1)
 
 
 # ---- files: beside the integers of the entropy path, under names of their own
