@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastlic.integers.fixed import MEAN_BITS, Requantiser, largest
 from fastlic.integers.functions import CURVE_BITS, Curve
-from fastlic.integers.graph import Bend, Gate, Graph, Norm, Sum
+from fastlic.integers.graph import Bend, Gate, Graph, Norm, Rectify, Sum
 from fastlic.integers.layer import INT32, Layer
 from fastlic.integers.network import (
     ACTIVATIONS,
@@ -70,8 +70,8 @@ class _Converter:
                 gated = isinstance(operation, Gate)
                 readers[r].append("gate" if gated and place == 1 else "curve" if isinstance(operation, Bend) else "")
         self.readers = [set(of) for of in readers]
-        for k in reversed(range(len(graph.operations))):  # what a gate lets through keeps its unit
-            if isinstance(graph.operations[k], Gate) and self.readers[k + 1] & {"curve", "gate"}:
+        for k in reversed(range(len(graph.operations))):  # what a gate or a ReLU lets through keeps its unit
+            if isinstance(graph.operations[k], (Gate, Rectify)) and self.readers[k + 1] & {"curve", "gate"}:
                 self.readers[graph.reads[k][0]].add("curve")
 
     def unit(self, k: int, cells: int = 1, curve: Curve | None = None) -> np.ndarray:
@@ -103,6 +103,12 @@ class _Converter:
         elif isinstance(operation, Gate):
             own, bits = given[0], widths[0]
             made = GateStep(self.exponents[reads[1]])
+            if reads[0] in self.exponents:
+                self.exponents[k] = self.exponents[reads[0]]
+        elif isinstance(operation, Rectify):
+            # t times the normal tail at t is below 0.17, so that GELU of whole numbers is ReLU.
+            own, bits = given[0], widths[0]
+            made = CurveStep(Curve.GELU, np.zeros(len(own), np.uint8))
             if reads[0] in self.exponents:
                 self.exponents[k] = self.exponents[reads[0]]
         else:

@@ -352,7 +352,7 @@ def _unfold(model: McQuic, graphs: Mapping[str, Graph]) -> None:
 
 @torch.no_grad()
 def convert_vq(
-    model: McQuic, images: Sequence[Tensor], shares: Sequence[np.ndarray], precision: Precision = _PRECISION
+    model: McQuic, images: Sequence[Tensor], shares: Sequence[np.ndarray], precision: Precision | None = None
 ) -> VqTransforms:
     """The integers of a trained model.
 
@@ -366,6 +366,7 @@ def convert_vq(
     Raises:
         ValueError: a module that has no integer form, or a sum that could leave int32.
     """
+    precision = precision or _PRECISION
     if not images:
         raise ValueError("calibration needs at least one image")
     graphs, books = _graphs(model), [book._codebook.detach() for book in model._quantizer.codebooks]

@@ -94,17 +94,13 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
     def from_model(cls, model: Any, images: Sequence[Tensor] | None) -> GaussianCoder:
         images = default_calibration() if images is None else images
         entropy = cls.convert(model, images)
-        return cls(model, entropy, True, cls.convert_pixels(Transforms(model), images))
+        return cls(model, entropy, True).with_pixels(images)
 
-    @classmethod
-    def convert_pixels(
-        cls, transforms: Any, images: Sequence[Tensor], precision: Precision | None = None
-    ) -> IntegerTransforms:
+    def convert_pixels(self, images: Sequence[Tensor], precision: Precision | None) -> IntegerTransforms:
         if not images:
             raise ValueError("calibration needs at least one image")
-        qualities = 0 if transforms.gain is None else transforms.gain.qualities
-        some = sorted({1, (1 + qualities) // 2, qualities}) if qualities else None
-        return convert_transforms(transforms, [_calibration(x) for x in images], precision, qualities=some)
+        some = sorted({1, (1 + self.qualities) // 2, self.qualities}) if self.qualities else None
+        return convert_transforms(self.transforms, [_calibration(x) for x in images], precision, qualities=some)
 
     @classmethod
     def from_stored(

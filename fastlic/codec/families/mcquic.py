@@ -17,6 +17,7 @@ from fastlic.codec.calibration import default_calibration
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
 from fastlic.entropy.code_context import IntegerCodeContext
 from fastlic.entropy.codes import CodeTables
+from fastlic.integers.conversion import Precision
 from fastlic.integers.vq import VqTransforms, convert_vq
 from fastlic.models import McQuic
 from fastlic.models.mcquic.context import CodeContext
@@ -65,17 +66,10 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         if images is not None:
             shares = _counted(model, shares, images)
         books = [book._codebook.detach().numpy() for book in model._quantizer.codebooks]
-        return cls(model, CodeTables.from_shares(shares, books), True).with_integers(images)
+        return cls(model, CodeTables.from_shares(shares, books), True).with_pixels(images)
 
-    def with_integers(self, images: Sequence[Tensor] | None = None) -> McQuicCoder:
-        """The same tables and context behind transforms of integers, made of the floats that are at hand.
-
-        Args:
-            images: calibration images as for :meth:`from_model`.
-        """
-        parts = [_middle(x) for x in (default_calibration() if images is None else images)]
-        model, whole = (self.transforms, False) if self.model is None else (self.model, True)
-        return type(self)(model, self.entropy, whole, convert_vq(model, parts, self.entropy.shares()))
+    def convert_pixels(self, images: Sequence[Tensor], precision: Precision | None) -> VqTransforms:
+        return convert_vq(self.transforms, [_middle(x) for x in images], self.entropy.shares(), precision)
 
     @torch.no_grad()
     def with_context(self, context: nn.Module, images: Sequence[Tensor] | None) -> McQuicCoder:
