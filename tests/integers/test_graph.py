@@ -46,7 +46,7 @@ def test_relu_behind_no_layer_is_a_step_and_the_exit_a_layer():
     with torch.no_grad():
         expected = graph.run(pixels / 255)[0].numpy()
     ranges = calibrated(graph, [pixels / 255])
-    network = convert(graph, ranges, Precision(learned=False), latents_in=False, pixels_out=False)
+    network = convert(graph, ranges, Precision(learned=False), finest=None, pixels_out=False)
     made = network(pixels[0].long())
     assert np.abs(made.numpy() / 64 - expected).max() < 0.02
     engine = TransformEngine("g_a", network.to_arrays("g_a"))
