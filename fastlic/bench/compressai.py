@@ -1,6 +1,7 @@
 """``python -m fastlic.bench.compressai [MODEL ...]``: CompressAI models, plain and accelerated, as Markdown tables.
 
-A plain model and its two accelerated copies, format "native" and format "compressai", take turns on one 512x768 image.
+A plain model and its accelerated copies, formats "native" and "compressai" and "native" with integer transforms, take
+turns on one 512x768 image.
 Each of their runs is split by the clock: inside g_a or g_s, inside the other networks, and the rest. So for each way
 
     whole         plain / accelerated, time of compress or decompress
@@ -9,13 +10,15 @@ Each of their runs is split by the clock: inside g_a or g_s, inside the other ne
     against g     the whole, accelerated, in units of plain CompressAI's own g_a or g_s
 
 Weights are random and rescaled (fastlic.bench.compressai_models). ``--bytes`` compares the sizes of native streams with
-CompressAI's own on photographs, for fastlic's trained weights as CompressAI's mbt2018, or for the models named.
+CompressAI's own on photographs, for fastlic's trained weights as CompressAI's mbt2018, or for the models named;
+``--psnr`` those and the pictures of exact and of integer transforms.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import math
 import statistics
 import sys
 from collections.abc import Callable
@@ -36,6 +39,7 @@ from fastlic.integrations.compressai import Row, accelerate
 
 WAYS = ("compress", "decompress")
 FORMATS = ("native", "compressai")
+INTEGER = "integer"  # format "native" with transforms="integer"
 _TRANSFORMS = ("g_a", "g_s")
 _NETWORKS = ("h_a", "h_s", "entropy_parameters", "context_prediction", "channel_context")
 CHECKPOINT = Path("checkpoints/jahp_float16.safetensors")
@@ -92,7 +96,7 @@ class Result:
     what: dict[str, str]  # by format: what is accelerated
     times: dict[tuple[str, str], list[Split]]  # by ("plain" or format, way)
     raster: bool
-    setup: float  # seconds of accelerate(model)
+    setup: dict[str, float]  # seconds of accelerate(model), "native" and with integer transforms
 
     def median(self, key: str, way: str, part: str = "whole") -> float:
         return statistics.median(getattr(split, part) for split in self.times[key, way])
@@ -103,14 +107,14 @@ def measure(
 ) -> Result:
     """Runs in turns until ``seconds`` are spent, but each way of each model at least ``least`` times."""
     plain = lively(name, size)
-    models, what, setup = {"plain": plain}, {}, 0.0
-    for format in FORMATS:
-        models[format] = copy.deepcopy(plain)
+    models, what, setup = {"plain": plain}, {}, {}
+    for key in (*FORMATS, INTEGER):
+        models[key] = copy.deepcopy(plain)
         start = CLOCKS[clock]()
-        report = accelerate(models[format], format)  # type: ignore[arg-type]
-        if format == "native":
-            setup = CLOCKS[clock]() - start
-        what[format] = _summary([row for row in report.replaced if not row.part.startswith(("transform", "model"))])
+        format, transforms = ("native", "integer") if key == INTEGER else (key, "exact")
+        report = accelerate(models[key], format, transforms=transforms)  # type: ignore[arg-type]
+        setup[key] = CLOCKS[clock]() - start
+        what[key] = _summary([row for row in report.replaced if not row.part.startswith(("transform", "model"))])
     watches = {key: Stopwatch(model, CLOCKS[clock]) for key, model in models.items()}
     times: dict[tuple[str, str], list[Split]] = {(key, way): [] for key in models for way in WAYS}
     small = image[:, :, :64, :64].contiguous()
@@ -139,12 +143,25 @@ def _summary(rows: list[Row]) -> str:
 def support_table(results: list[Result]) -> str:
     """Model, formats, what is accelerated, and what it brings."""
     head = ["model", '`"native"`', '`"compressai"`', "decompress: plain, native, compressai", "compress"]
-    rows = [[r.name, *r.what.values(), *(_speeds(r, way) for way in reversed(WAYS))] for r in results]
+    rows = [
+        [r.name, *(r.what[format] for format in FORMATS), *(_speeds(r, way) for way in reversed(WAYS))] for r in results
+    ]
     return markdown(head, rows)
 
 
-def _speeds(result: Result, way: str) -> str:
-    plain, *ours = (result.median(key, way) for key in ("plain", *FORMATS))
+def integer_table(results: list[Result]) -> str:
+    """The same of exact and of integer transforms, and the transforms themselves."""
+    head = ["model", "decompress: plain, exact, integer", "compress", "g_s: plain, exact, integer", "g_a"]
+    keys = ("native", INTEGER)
+    rows = [
+        [r.name, *(_speeds(r, way, keys, part) for part in ("whole", "transform") for way in reversed(WAYS))]
+        for r in results
+    ]
+    return markdown(head, rows)
+
+
+def _speeds(result: Result, way: str, keys: tuple[str, ...] = FORMATS, part: str = "whole") -> str:
+    plain, *ours = (result.median(key, way, part) for key in ("plain", *keys))
     return f"{_time(plain)}, " + ", ".join(f"{_time(own)} ({plain / own:.1f}x)" for own in ours)
 
 
@@ -195,6 +212,35 @@ def _growth(same: Any, files: list[Path]) -> list[str]:
     return [*(f"{size:,} bytes" for size in sizes), f"{100 * (sizes[1] / sizes[0] - 1):+.2f} %"]
 
 
+def psnr_table(models: Runs, title: str, folder: Path, limit: int) -> str:
+    """Pictures and bytes of exact and of integer transforms on photographs of ``folder``, both of 8 bits."""
+    files = find_images(folder)[:limit]
+    head = [f"{title}, {len(files)} images", "PSNR exact", "integer", "", "bytes exact", "integer", ""]
+    return markdown(head, [[name, *_pictures(make(), files)] for name, make in models.items()])
+
+
+@torch.no_grad()
+def _pictures(exact: Any, files: list[Path]) -> list[str]:
+    integer = copy.deepcopy(exact)
+    accelerate(exact)
+    accelerate(integer, transforms="integer")
+    quality, sizes = [0.0, 0.0], [0, 0]
+    for file in files:
+        x = read_image(file).pixels.float()[None] / 255
+        x = torch.nn.functional.pad(x, (0, -x.shape[-1] % 64, 0, -x.shape[-2] % 64), mode="replicate")
+        for i, model in enumerate((exact, integer)):
+            coded = model.compress(x)
+            found = (model.decompress(coded["strings"], coded["shape"])["x_hat"] * 255).round() / 255
+            quality[i] += -10 * math.log10(float((found - x).double().square().mean())) / len(files)
+            sizes[i] += sum(len(item) for part in coded["strings"] for item in part)
+    return [
+        *(f"{db:.3f} dB" for db in quality),
+        f"{quality[1] - quality[0]:+.3f} dB",
+        *(f"{size:,}" for size in sizes),
+        f"{100 * (sizes[1] / sizes[0] - 1):+.2f} %",
+    ]
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     of = parser("fastlic.bench.compressai", __doc__)
     of.add_argument("models", nargs="*", metavar="MODEL", help=f"default: all of {', '.join(MODELS)}")
@@ -203,7 +249,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     of.add_argument("--threads", type=int, default=0, help="torch's threads (default: as many as torch chooses)")
     of.add_argument("--cpu", action="store_true", help="one thread's CPU time, for machines with other work to do")
     of.add_argument("--bytes", type=Path, metavar="FOLDER", help="compare sizes on the images of this folder")
-    of.add_argument("--images", type=int, default=4, help="how many of that folder (default: 4)")
+    of.add_argument("--psnr", type=Path, metavar="FOLDER", help="compare pictures of exact and integer transforms")
+    of.add_argument("--images", type=int, default=4, help="how many of the folder (default: 4)")
     of.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="of jahp (default: %(default)s)")
     return of.parse_args(arguments)
 
@@ -218,7 +265,7 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(1 if options.cpu else options.threads)
     results = []
     image = photo()[None].contiguous()
-    names = [] if options.bytes else options.models or list(MODELS)
+    names = [] if options.bytes or options.psnr else options.models or list(MODELS)
     try:
         for number, name in enumerate(names, 1):
             progress(f"{name} ({number} of {len(names)}) ...")
@@ -233,13 +280,17 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"512x768, {shown}, medians; decompress first in every cell\n")
     if results:
         print(f"{support_table(results)}\n\n{figures_table(results)}")
-        setup = ", ".join(f"{result.name} {result.setup:.1f} s" for result in results)
-        print(f'\naccelerate(model, "native") itself, once for a model: {setup}')
-    if options.bytes:
+        print(f'\n"native", exact and integer transforms\n\n{integer_table(results)}')
+        for key, call in (("native", "accelerate(model)"), (INTEGER, 'accelerate(model, transforms="integer")')):
+            setup = ", ".join(f"{result.name} {result.setup[key]:.1f} s" for result in results)
+            print(f"\n{call} itself, once for a model: {setup}")
+    if options.bytes or options.psnr:
         made: Runs = {f"quality {q}": partial(trained, options.checkpoint, q) for q in (1, 3, 5, 8)}
         named: Runs = {name: partial(lively, name) for name in options.models}
         title = "rescaled random weights" if named else "mbt2018 of trained weights"
-        print("\n" + bytes_table(named or made, title, options.bytes, options.images))
+        for table, folder in ((bytes_table, options.bytes), (psnr_table, options.psnr)):
+            if folder:
+                print("\n" + table(named or made, title, folder, options.images))
     return 0
 
 

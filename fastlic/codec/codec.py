@@ -23,6 +23,7 @@ from fastlic.codec.families import BY_FAMILY, Backend, FamilyCoder
 from fastlic.codec.images import as_batch, as_float, as_images, as_pixels, check_dtype, check_range, to_dtype
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, memory_errors
 from fastlic.forks import held_off
+from fastlic.integers.conversion import Precision
 from fastlic.models.state_files import MALFORMED
 
 Bytes = container.Bytes
@@ -137,6 +138,24 @@ class Codec:
     def __repr__(self) -> str:
         rates = f"qualities 1..{self.qualities}" if self.qualities else "one rate"
         return f"Codec({self.name!r}, {self.family}, {rates}, fingerprint {self.fingerprint.hex()})"
+
+    def with_integer_transforms(
+        self, calibration: Sequence[Tensor] | None = None, precision: Precision | None = None
+    ) -> Codec:
+        """A codec of the same entropy integers whose transforms are integers, made of this one's floats.
+
+        Files of earlier releases have floats only. The result has another fingerprint and reads this codec's streams
+        too; latents are those that they always had, pixels those of the integers.
+
+        Args:
+            calibration: as of the constructor.
+            precision: how finely they count; None: as the constructor has it. Of many images ``Precision(margin=2,
+                learned=True)`` makes the most (docs/transforms.md).
+        """
+        images = None if calibration is None else [as_batch(x)[0].cpu() for x in calibration]
+        codec = type(self).__new__(type(self))
+        codec._setup(self._coder.with_pixels(images, precision), self.name, (self.fingerprint, *self.reads))
+        return codec
 
     # ---- storage
 

@@ -48,7 +48,7 @@ def growth(codec: Codec, image: Tensor, quality: float | None) -> Growth:
         ValueError: a codec without its float entropy network, or of another family.
     """
     model = float_model(codec)
-    analysed = codec.analyse(image, quality)
+    analysed = codec.analyse(image, quality, transforms="float")
     z, y, _ = analysed.target
     floats = float_path(model, z, y, worth_at(model.gain, quality))
     (symbols, (data, _)), tables = (codec.symbols(analysed), codec.encode([analysed])[0]), codec.entropy

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from fastlic.integers.fixed import MEAN_BITS, Requantiser, largest
 from fastlic.integers.functions import CURVE_BITS, Curve
-from fastlic.integers.graph import Bend, Gate, Graph, Norm, Sum
+from fastlic.integers.graph import Bend, Gate, Graph, Norm, Rectify, Sum
 from fastlic.integers.layer import INT32, Layer
 from fastlic.integers.network import (
+    ACTIVATIONS,
     LATENT_BITS,
     PIXEL_BITS,
     CurveStep,
@@ -28,6 +29,7 @@ from fastlic.integers.stages import Stage
 
 PIXEL_UNIT = 1 / 255
 LATENT_UNIT = 2.0**-MEAN_BITS
+Units = float | np.ndarray  # of all channels, or float64 [C]
 # Sums below this can be had through Winograd's transform, whose sums are four times as large.
 WINOGRAD = 2**29 - 1
 # The logistic function is as good as 0 and 1 beyond; just below 8, so that 14 bits count units of 2^-10.
@@ -68,8 +70,8 @@ class _Converter:
                 gated = isinstance(operation, Gate)
                 readers[r].append("gate" if gated and place == 1 else "curve" if isinstance(operation, Bend) else "")
         self.readers = [set(of) for of in readers]
-        for k in reversed(range(len(graph.operations))):  # what a gate lets through keeps its unit
-            if isinstance(graph.operations[k], Gate) and self.readers[k + 1] & {"curve", "gate"}:
+        for k in reversed(range(len(graph.operations))):  # what a gate or a ReLU lets through keeps its unit
+            if isinstance(graph.operations[k], (Gate, Rectify)) and self.readers[k + 1] & {"curve", "gate"}:
                 self.readers[graph.reads[k][0]].add("curve")
 
     def unit(self, k: int, cells: int = 1, curve: Curve | None = None) -> np.ndarray:
@@ -96,11 +98,17 @@ class _Converter:
             own = self.unit(k)
             made = norm_step(operation, given[0], own, widths[0], bits)
         elif isinstance(operation, Sum):
-            own = self.unit(k)
+            own = self.unit(k) if unit is None else unit
             made = sum_step(given[0], given[1], own, max(widths), bits)
         elif isinstance(operation, Gate):
             own, bits = given[0], widths[0]
             made = GateStep(self.exponents[reads[1]])
+            if reads[0] in self.exponents:
+                self.exponents[k] = self.exponents[reads[0]]
+        elif isinstance(operation, Rectify):
+            # t times the normal tail at t is below 0.17, so that GELU of whole numbers is ReLU.
+            own, bits = given[0], widths[0]
+            made = CurveStep(Curve.GELU, np.zeros(len(own), np.uint8))
             if reads[0] in self.exponents:
                 self.exponents[k] = self.exponents[reads[0]]
         else:
@@ -141,30 +149,35 @@ def convert(
     *,
     finest: np.ndarray | None,
     pixels_out: bool,
+    inputs: Units = LATENT_UNIT,
+    outputs: Units | None = LATENT_UNIT,
 ) -> Network:
     """The integers of a transform.
 
     Args:
-        graph: from pixels in [0, 1] or latents to either; its last operation is a layer.
+        graph: from pixels in [0, 1] or latents to either; its last operation is a layer or, of latents, a sum.
         ranges: of ``graph.run`` over calibration's inputs; their margin is set to the precision's.
         finest: float64 [M], where latents come in: the real value of their unit at the highest rate. Activations need
             be no finer, so channels that calibration saw little of have all the room that is left. None: pixels.
         pixels_out: whether pixels come out, or latents.
+        inputs, outputs: of latents, the real value of one unit, for all channels or float64 [C]. Layers write 27 bits
+            of them, sums 16, and 16 bits by their range are what None stands for.
 
     Raises:
-        ValueError: the last operation is no bare layer, or a sum could leave int32.
+        ValueError: another last operation, or a sum could leave int32.
     """
     if not 9 <= precision.bits <= CURVE_BITS:
         raise ValueError(f"activations have 9 to {CURVE_BITS} bits, got {precision.bits}")
     last = graph.operations[-1] if graph.operations else None
-    if not isinstance(last, Stage) or last.slope != 1 or last.curve is not None:
-        raise ValueError("a transform ends in a layer without activation")
+    bare = isinstance(last, Stage) and last.slope == 1 and last.curve is None
+    if not bare and (pixels_out or not isinstance(last, Sum)):
+        raise ValueError("a transform ends in a layer without activation, or one of latents in a sum")
     ranges.margin = precision.margin
     converter, entry = _Converter(graph, ranges, precision), None
     if finest is not None:
         converter.units.append(np.maximum(converter.unit(0), finest))
         converter.widths.append(precision.bits)
-        entry = Requantiser.from_factors(LATENT_UNIT / converter.units[0], precision.bits)
+        entry = Requantiser.from_factors(inputs / converter.units[0], precision.bits)
     else:
         converter.units.append(np.full(len(ranges.highest["0"]), PIXEL_UNIT))
         converter.widths.append(PIXEL_BITS)
@@ -172,7 +185,9 @@ def convert(
     if pixels_out:
         steps.append(converter.step(len(graph.operations), np.array([PIXEL_UNIT]), PIXEL_BITS, 0.0))
     else:
-        steps.append(converter.step(len(graph.operations), np.array([LATENT_UNIT]), LATENT_BITS))
+        bits = LATENT_BITS if bare and outputs is not None else ACTIVATIONS
+        own = ranges.scale(str(len(graph.operations)), bits=bits) if outputs is None else np.atleast_1d(outputs)
+        steps.append(converter.step(len(graph.operations), own, bits))
     network = Network(tuple(steps), tuple(graph.reads), entry)
     shapes = zip(converter.units, network.shapes, strict=True)
     units = tuple(np.broadcast_to(unit, shape.channels).astype(np.float32) for unit, shape in shapes)

@@ -18,17 +18,17 @@ from fastlic.integers.stages import Stage
 
 
 @torch.no_grad()
-def restore(module: nn.Module, name: str, network: Network) -> None:
+def restore(module: nn.Module | Graph, name: str, network: Network) -> None:
     """Set a transform's float weights, in place, to what a network of integers stands for.
 
     Args:
-        module: of the type that the network was made of, any weights.
+        module: of the type that the network was made of, any weights; or its graph.
         name: of the transform, in messages.
 
     Raises:
         ValueError: the network has no units, or is of another module.
     """
-    graph = Graph.of(module, name)
+    graph = module if isinstance(module, Graph) else Graph.of(module, name)
     if not network.units or len(graph.operations) != len(network.steps) or graph.reads != list(network.reads):
         raise ValueError(f"{name} has integers without units, or of another transform")
     units = [unit.astype(np.float64) for unit in network.units]

@@ -70,7 +70,15 @@ class Bend:
         return F.gelu(x) if self.curve is Curve.GELU else F.silu(x)
 
 
-Operation = Stage | Norm | Sum | Gate | Bend
+@dataclass(frozen=True)
+class Rectify:
+    """ReLU that follows no layer, or one whose outputs others read too."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.relu(x)
+
+
+Operation = Stage | Norm | Sum | Gate | Bend | Rectify
 
 
 @dataclass
@@ -132,7 +140,8 @@ class Graph:
             if 0 in reads:
                 if not isinstance(stage, Stage) or not (stage.reflect or stage.weight.shape[-1] == 1):
                     raise ValueError("only layers that pad by reflection can take pixels for numbers around zero")
-                out.amend(k, weight=2 * stage.weight, bias=stage.bias - stage.weight.sum((1, 2, 3)))
+                shift = stage.weight.double().sum((1, 2, 3))
+                out.amend(k, weight=2 * stage.weight, bias=(stage.bias.double() - shift).to(stage.bias.dtype))
         return out
 
     def to_pixels(self) -> Graph:
@@ -146,6 +155,20 @@ class Graph:
             raise ValueError("a transform ends in a layer without activation")
         out.amend(len(self.operations), weight=last.weight / 2, bias=(last.bias + 1) / 2)
         return out
+
+    def double(self) -> None:
+        """Go on in float64, by copies of the weights."""
+        for i, operation in enumerate(self.operations):
+            if isinstance(operation, Stage):
+                weight = operation.weight.double().contiguous()
+                self.operations[i] = replace(operation, weight=weight, bias=operation.bias.double())
+            elif isinstance(operation, Norm):
+                self.operations[i] = replace(operation, beta=operation.beta.double(), gamma=operation.gamma.double())
+
+    def end(self, channels: int) -> None:
+        """Have the last operation be a bare layer, as exits want it: one more that changes none of so many channels."""
+        if self.bare(len(self.operations)) is None:
+            self.add(Stage("the exit", torch.eye(channels)[:, :, None, None], torch.zeros(channels)), len(self.reads))
 
     @torch.no_grad()
     def run(self, x: Tensor, ranges: Ranges | None = None, learn: bool = False) -> Tensor:
@@ -189,9 +212,12 @@ def _convolution(graph: Graph, module: Any, x: int, name: str) -> int:
 
 
 def _leaky(graph: Graph, module: nn.ReLU | nn.LeakyReLU, x: int, name: str) -> int:
-    if graph.bare(x) is None:
+    slope = float(getattr(module, "negative_slope", 0.0))
+    if graph.bare(x) is not None:
+        return graph.amend(x, slope=slope)
+    if slope != 0:
         raise ValueError(f"{name} is a {type(module).__name__}, which has no integer form behind anything but a layer")
-    return graph.amend(x, slope=float(getattr(module, "negative_slope", 0.0)))
+    return graph.add(Rectify(), x)
 
 
 def _bend(graph: Graph, curve: Curve, x: int) -> int:
@@ -211,13 +237,13 @@ def _shuffle(graph: Graph, module: nn.PixelShuffle, x: int, name: str) -> int:
     return graph.amend(x, kind=SHUFFLED)
 
 
-def _norm(graph: Graph, module: Any, x: int, name: str) -> int:
+def norm(graph: Graph, module: Any, x: int, name: str) -> int:
     beta, gamma = module.beta_reparam(module.beta).detach(), module.gamma_reparam(module.gamma).detach()
     return graph.add(Norm(beta, gamma, module.inverse, module), x)
 
 
 def _refined_norm(graph: Graph, module: mlic.RefinedGDN, x: int, name: str) -> int:
-    return _sequence(graph, module.blocks, _norm(graph, module, x, name), f"{name}.blocks")
+    return _sequence(graph, module.blocks, norm(graph, module, x, name), f"{name}.blocks")
 
 
 def _mlic_residual(graph: Graph, module: mlic.ResidualBlock, x: int, name: str) -> int:
@@ -273,7 +299,7 @@ TRACES: dict[type[nn.Module], Callable[[Graph, Any, int, str], int]] = {
     Gelu: _gelu,
     nn.SiLU: lambda graph, module, x, name: _bend(graph, Curve.SILU, x),
     nn.PixelShuffle: _shuffle,
-    layers.GDN: _norm,
+    layers.GDN: norm,
     mlic.RefinedGDN: _refined_norm,
     mlic.ResidualBlock: _mlic_residual,
     mlic.ResidualBlockWithStride: _mlic_stride,
@@ -282,7 +308,7 @@ TRACES: dict[type[nn.Module], Callable[[Graph, Any, int, str], int]] = {
     mlic.SynthesisTransform: lambda graph, module, x, name: _sequence(graph, module.synthesis_transform, x, name),
     mlic.HyperAnalysis: lambda graph, module, x, name: _sequence(graph, module.reduction, x, name),
     mcquic.Conv3: _reflected,
-    mcquic.GDN: _norm,
+    mcquic.GDN: norm,
     mcquic.ResidualBlock: _mcquic_residual,
     mcquic.ResidualBlockWithStride: _mcquic_resizing,
     mcquic.ResidualBlockShuffle: _mcquic_resizing,

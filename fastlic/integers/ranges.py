@@ -39,6 +39,14 @@ class Ranges:
         moments = second_moments(x, kernel, stride, reflect)
         self.moments[name] = self.moments[name] + moments if name in self.moments else moments
 
+    def round_up(self) -> None:
+        """Round what was seen away from zero to 4 bits, so that last bits of floats, which depend on the machine, do
+        not reach the integers."""
+        for seen in (self.highest, self.lowest):
+            for name, extreme in seen.items():
+                mantissa, exponent = np.frexp(extreme)
+                seen[name] = np.ldexp(np.copysign(np.ceil(np.abs(mantissa) * 16) / 16, mantissa), exponent)
+
     def run(self, stages: Sequence[Stage], x: Tensor) -> Tensor:
         """A network on x [1, C, h, w]; of every stage is seen what sets its unit: a curve's inputs, or its outputs."""
         for stage in stages:

@@ -16,18 +16,16 @@ from torch import Tensor
 
 from fastlic.forks import cached_property
 from fastlic.integers.conversion import LATENT_UNIT, Precision, calibrated, convert
+from fastlic.integers.engines import Engines
 from fastlic.integers.fixed import Requantiser
 from fastlic.integers.floats import restore
 from fastlic.integers.graph import Graph
 from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, LayerStep, Network
-from fastlic.ops.transforms import TransformEngine
 
 # Maps from which rounding learns: more of them change little.
 _LEARNED = 27
 # Qualities are counted in 16ths.
 STEPS = 16
-# Engines that are kept, of networks and qualities; they share their weights.
-_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,8 @@ class IntegerTransforms:
         if gains is not None and quality is not None:
             exit_ = gains.into(exit_, quality)
         if not reference:
-            return self._run("g_a", quality, exit_.to_arrays("g_a.exit"), pixels.cpu().numpy(), None, threads)
+            changes = exit_.to_arrays("g_a.exit")
+            return self._engines.run("g_a", pixels.cpu().numpy(), threads, quality=quality, changes=changes)
         last = self.g_a.steps[-1]
         assert isinstance(last, LayerStep)
         step = LayerStep(replace(last.layer, requantiser=exit_))
@@ -155,7 +154,7 @@ class IntegerTransforms:
             whole = np.abs(whole)
         if reference:
             return self.h_a(torch.from_numpy(whole).long()).int()
-        return self._run("h_a", None, {}, whole, None, threads)
+        return self._engines.run("h_a", whole, threads)
 
     def synthesise(
         self,
@@ -178,36 +177,18 @@ class IntegerTransforms:
             entry = gains.into(entry, quality)
         if not reference:
             values = latents.int().contiguous().numpy()
-            return self._run("g_s", quality, entry.to_arrays("g_s.entry"), values, size, threads)
+            changes = entry.to_arrays("g_s.entry")
+            return self._engines.run("g_s", values, threads, size=size, quality=quality, changes=changes)
         height, width = size or (16 * latents.shape[1], 16 * latents.shape[2])
         return replace(self.g_s, entry=entry)(latents.long())[:, :height, :width].to(torch.uint8)
 
     @cached_property
-    def _engines(self) -> dict[tuple[str, float | None], TransformEngine]:
-        """By network and quality; those of no quality are made at once, and check every array."""
-        networks = {"g_a": self.g_a, "h_a": self.h_a, "g_s": self.g_s}
-        return {(name, None): TransformEngine(name, own.to_arrays(name)) for name, own in networks.items()}
+    def _engines(self) -> Engines:
+        return Engines({"g_a": self.g_a, "h_a": self.h_a, "g_s": self.g_s})
 
     def check(self) -> None:
         """Make the engines. Raises ValueError for what they do not run."""
         _ = self._engines
-
-    def _run(
-        self,
-        name: str,
-        quality: float | None,
-        changes: Mapping[str, np.ndarray],
-        x: np.ndarray,
-        size: tuple[int, int] | None,
-        threads: int,
-    ) -> Tensor:
-        key = (name, quality)
-        engine = self._engines.get(key)
-        if engine is None:
-            engine = self._engines[name, None].vary(changes)
-            if len(self._engines) < _KEPT:
-                self._engines[key] = engine
-        return torch.from_numpy(engine.run(x, size, threads))
 
     def _gains(self, gains: Gains | None, quality: float | None) -> Gains | None:
         if (gains is None) != (quality is None):

@@ -132,6 +132,9 @@ CODEC: dict[str, Callable[[], Call]] = {
     "codec.Codec.save": lambda: Call(
         codec().save, {"path": FOLDER / "saved.safetensors", "half": True, "training": True, "packed": False}
     ),
+    "codec.Codec.with_integer_transforms": lambda: Call(
+        codec().with_integer_transforms, {"calibration": [picture()], "precision": None}
+    ),
     "codec.Codec.compress": lambda: Call(
         codec().compress,
         {"x": picture(), "quality": 4.0, "backend": "cpp", "max_pixels": 10_000, "transforms": "float"},

@@ -221,7 +221,7 @@ _UNDER_A_LIMIT = """
     from fastlic.errors import OutOfMemoryError
     codec = fastlic.Codec.load(sys.argv[1])
     small = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1))
-    large = torch.zeros(1, dtype=torch.uint8).expand(3, 2048, 2048)
+    large = torch.zeros(1, dtype=torch.uint8).expand(3, 4096, 4096)
     data = codec.compress(small, 4)
     bomb = codec.compress(large, 4)
     codec.decompress(data)
@@ -250,7 +250,7 @@ def test_under_a_memory_limit_a_large_image_is_our_error_and_small_ones_go_on(ti
     )
     assert done.returncode == 0, done.stderr
     compressed, decompressed, both, rest = done.stdout.splitlines()
-    assert compressed.startswith("not enough memory for compressing an image of 2048 x 2048 (height x width)")
-    assert decompressed.startswith("not enough memory for decompressing an image of 2048 x 2048 (height x width)")
-    assert both.startswith("not enough memory for decompressing 2 images, the largest an image of 2048 x 2048")
+    assert compressed.startswith("not enough memory for compressing an image of 4096 x 4096 (height x width)")
+    assert decompressed.startswith("not enough memory for decompressing an image of 4096 x 4096 (height x width)")
+    assert both.startswith("not enough memory for decompressing 2 images, the largest an image of 4096 x 4096")
     assert rest == "and on"

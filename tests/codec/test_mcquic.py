@@ -13,8 +13,11 @@ from torch import Tensor
 import fastlic
 from fastlic import Codec
 from fastlic.codec import container
+from fastlic.codec.image_files import read_image
+from fastlic.codec.registry import WEIGHTS
 from fastlic.entropy.codes import CodeTables
 from fastlic.errors import CodecFileError, CorruptStreamError, FastlicError, ModelMismatchError
+from fastlic.evaluate import psnr
 from fastlic.models import McQuic
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -54,13 +57,36 @@ def test_any_size_comes_back_at_its_own_size_with_the_encoders_codes(codec: Code
     assert equal(codec.latents(x), codec.decode_latents(data))
 
 
-def test_the_image_is_what_the_models_own_decoder_makes_of_the_codes(codec: Codec, model: McQuic, photo: Tensor):
+def test_the_image_of_floats_is_what_the_models_own_decoder_makes_of_the_codes(
+    codec: Codec, model: McQuic, photo: Tensor
+):
     x = photo[None].float() / 255
     codes = model.encode(2 * x - 1, model.stride)
     with torch.no_grad():
         expected = (model.decode(codes, photo.shape[1:]) + 1) / 2
-    assert all(torch.equal(codec.latents(photo)[f"codes_{n}"], c[0]) for n, c in enumerate(codes))
-    torch.testing.assert_close(codec.decompress(codec.compress(photo)), expected[0].clamp(0, 1), rtol=1e-4, atol=1e-4)
+    data = codec.compress(photo, transforms="float")
+    assert all(torch.equal(codec.decode_latents(data)[f"codes_{n}"], c[0]) for n, c in enumerate(codes))
+    pixels = codec.decompress(data, transforms="float")
+    torch.testing.assert_close(pixels, expected[0].clamp(0, 1), rtol=1e-4, atol=1e-4)
+
+
+def test_integers_give_nearly_the_codes_and_pixels_of_floats(codec: Codec, photo: Tensor):
+    mine, theirs = (codec.compress(photo, transforms=way) for way in ("integer", "float"))
+    finest = [codec.decode_latents(data)["codes_0"] for data in (mine, theirs)]
+    assert (finest[0] == finest[1]).float().mean() > 0.9  # deeper levels code what these leave over
+    a, b = (codec.decompress(theirs, transforms=way) for way in ("integer", "float"))
+    assert (a - b).square().mean().sqrt() < 0.005
+
+
+def test_pixels_are_those_of_the_stream_whatever_the_thread_count(codec: Codec, photo: Tensor, stream: bytes):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert codec.compress(photo) == stream
+        two = codec.decompress(stream, dtype=torch.uint8)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(two, codec.decompress(stream, dtype=torch.uint8))
 
 
 def test_every_backend_writes_and_reads_the_same_bytes(codec: Codec, photo: Tensor, stream: bytes):
@@ -133,18 +159,74 @@ def test_a_saved_codec_writes_the_same_bytes(codec: Codec, photo: Tensor, stream
     assert Codec.load(tmp_path / "once_more.safetensors").fingerprint == codec.fingerprint
 
 
-def test_a_coding_file_holds_each_codebook_once(codec: Codec, tmp_path: Path):
-    codec.save(tmp_path / "c.safetensors", half=True, training=False)
+def test_a_coding_file_holds_integers_alone_and_each_codebook_once(codec: Codec, tmp_path: Path):
+    codec.save(tmp_path / "c.safetensors", training=False)
     stored = load_file(tmp_path / "c.safetensors")
-    floats = {name for name in stored if name.startswith("float/")}
-    assert sum(name.endswith("_codebook") for name in floats) == 3
-    assert not any(part in name for name in floats for part in ("_freqEMA", "_temperature", "bound", "eps"))
+    assert not any(name.startswith("float/") for name in stored)
+    assert sum(name.endswith(".words") and name.startswith("transforms/") for name in stored) == 3
+
+
+def test_floats_of_a_coding_file_are_nearly_those_that_its_integers_were_made_of(
+    codec: Codec, photo: Tensor, stream: bytes, tmp_path: Path
+):
+    codec.save(tmp_path / "c.safetensors", training=False)
+    restored = Codec.load(tmp_path / "c.safetensors")
+    a, b = (one.decompress(stream, transforms="float") for one in (codec, restored))
+    assert (a - b).square().mean().sqrt() < 0.005
+    assert len(restored.compress(photo, transforms="float")) < 1.05 * len(stream)
+
+
+def test_shipped_weights_lose_nothing_to_integers_and_need_no_floats_beside_them(photos: Path, tmp_path: Path):
+    x = read_image(photos / "astronaut.png").pixels
+    shipped = fastlic.load("mcquic")
+    codec = Codec.__new__(Codec)
+    codec._setup(shipped._coder.with_pixels(None), "integers", (shipped.fingerprint,))
+    for quality in (1, 4, 8):
+        streams = [codec.compress(x, quality, transforms=way) for way in ("integer", "float")]
+        assert abs(len(streams[0]) / len(streams[1]) - 1) < 0.01
+        found = [
+            psnr(x, codec.decompress(data, dtype=torch.uint8, transforms=way))
+            for data, way in zip(streams, ("integer", "float"), strict=True)
+        ]
+        assert found[0] == pytest.approx(found[1], abs=0.05)
+    codec.save(tmp_path / "c.safetensors", half=True, training=False)
+    again = Codec.load(tmp_path / "c.safetensors")
+    assert again.fingerprint == codec.fingerprint and again.compress(x, 8) == codec.compress(x, 8)
+    data = codec.compress(x, 8)
+    assert torch.equal(again.decompress(data, dtype=torch.uint8), codec.decompress(data, dtype=torch.uint8))
+    old = shipped.compress(x, 8, transforms="float")
+    assert psnr(x, again.decompress(old, dtype=torch.uint8)) == pytest.approx(
+        psnr(x, shipped.decompress(old, dtype=torch.uint8)), abs=0.05
+    )
+    assert (tmp_path / "c.safetensors").stat().st_size < WEIGHTS.joinpath("mcquic.safetensors").stat().st_size
+
+
+def test_a_codec_of_an_earlier_release_has_floats_alone(codec: Codec, photo: Tensor, tmp_path: Path, reseal):
+    def earlier(tensors: dict[str, Tensor], description: dict) -> None:
+        description["layout"] = 3
+        for name in [name for name in tensors if name.startswith("transforms/")]:
+            del tensors[name]
+
+    codec.save(tmp_path / "c.safetensors")
+    reseal(tmp_path / "c.safetensors", tmp_path / "old.safetensors", earlier)
+    old = Codec.load(tmp_path / "old.safetensors")
+    assert old.entropy_fingerprint == codec.entropy_fingerprint and old.fingerprint != codec.fingerprint
+    _, sections = container.unpack(codec.compress(photo, transforms="float"))
+    assert container.unpack(old.compress(photo))[1] == sections
+    with pytest.raises(ValueError, match="no integer transforms"):
+        old.compress(photo, transforms="integer")
 
 
 def test_a_codec_file_with_tables_of_another_model_is_refused(codec: Codec, tmp_path: Path, reseal):
     good, bad = tmp_path / "c.safetensors", tmp_path / "d.safetensors"
     codec.save(good)
-    for missing in ("entropy/levels.0.cdf", "entropy/words", "float/_encoder.0.weight"):
+    for missing in (
+        "entropy/levels.0.cdf",
+        "entropy/words",
+        "float/_encoder.0.weight",
+        "transforms/level.1.words",
+        "transforms/up.0.3.weight",
+    ):
         reseal(good, bad, lambda tensors, _, missing=missing: tensors.pop(missing))
         with pytest.raises(CodecFileError, match="does not fit its own description"):
             Codec.load(bad)

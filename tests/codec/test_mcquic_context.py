@@ -11,6 +11,7 @@ from torch import Tensor
 import fastlic
 from fastlic import Codec
 from fastlic.codec import container
+from fastlic.codec.images import as_pixels
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError
 from fastlic.models import JAHP, McQuic
 from fastlic.models.mcquic.context import CodeContext
@@ -77,7 +78,7 @@ def test_any_size_comes_back_on_every_backend(codec: Codec, height: int, width: 
 def test_a_batch_on_threads_gives_each_images_bytes(codec: Codec, image: Tensor):
     batch = torch.stack([image, 1 - image, image.flip(1)])
     coder = codec._coder
-    analysed = [coder.analyse(coder.transforms, x, None) for x in batch]
+    analysed = [coder.analyse(as_pixels(x), None, 1) for x in batch]
     coded = coder.encode_many(analysed, "auto", 2)
     assert [sections for sections, _ in coded] == [container.unpack(codec.compress(x))[1] for x in batch]
     decoded = coder.decode_many([(sections, (96, 96)) for sections, _ in coded], "auto", 2, {})

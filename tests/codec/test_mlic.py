@@ -100,7 +100,7 @@ def test_integers_of_another_model_are_refused():
         mine, theirs = coders[name], coders[other]
         floats = mine.model.state_dict()
         with pytest.raises(ValueError, match=fault):
-            MlicCoder.from_stored(mine.family, mine.config, floats, theirs.entropy.to_arrays())
+            MlicCoder.from_stored(mine.family, mine.config, floats, theirs.entropy.to_arrays(), {})
 
 
 @pytest.mark.parametrize("name", FAMILY)

@@ -450,16 +450,16 @@ def test_a_file_of_layout_4_without_its_digest_is_refused(tmp_path):
         storage.read(path)
 
 
-def test_transforms_that_no_family_reads_are_refused(tmp_path, codec: Codec, reseal):
+def test_transforms_that_the_family_does_not_read_are_refused(tmp_path, codec: Codec, reseal):
     path = tmp_path / "c.safetensors"
     codec.save(path)
 
     def change(tensors, description):
         description["layout"] = 4
-        tensors["transforms/g_s.0.weight"] = torch.zeros(3, dtype=torch.int16)
+        tensors["transforms/g_x.0.weight"] = torch.zeros(3, dtype=torch.int16)
 
     reseal(path, path, change)
-    with pytest.raises(CodecFileError, match=r"transforms/g_s\.0\.weight is no array of a 'jahp' codec"):
+    with pytest.raises(CodecFileError, match=r"transforms/g_x\.0\.weight is no array of a 'jahp' codec"):
         Codec.load(path)
 
 

@@ -25,7 +25,7 @@ from fastlic.integers.fixed import Requantiser, largest
 from fastlic.integers.functions import Curve, Curves
 from fastlic.integers.graph import TRACES, Graph, Norm
 from fastlic.integers.layer import HALVED, TRANSPOSED, Layer, phases, window
-from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, NormStep, Step, SumStep
+from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, NormStep, SumStep
 from fastlic.integers.rounding import second_moments
 from fastlic.integers.transforms import Gains, IntegerTransforms, convert_transforms
 from fastlic.models import JAHP, ScaleHyperprior
@@ -33,13 +33,10 @@ from fastlic.models.layers import GDN, conv, deconv
 from fastlic.models.mcquic import layers as mcquic
 from fastlic.models.mlic import transforms as mlic
 
+from .made_networks import chain
+
 CURVES = Curves({curve: curve.tail() for curve in Curve})
 C = 8
-
-
-def chain(steps: list[Step], entry: Requantiser | None = None) -> Network:
-    """Each step reads the one before."""
-    return Network(tuple(steps), tuple((i,) for i in range(len(steps))), entry)
 
 
 def maps(shape: tuple[int, ...], bits: int, seed: int) -> torch.Tensor:

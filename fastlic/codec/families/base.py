@@ -23,8 +23,11 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 import numpy as np
 import torch.nn as nn
 from torch import Tensor
+from typing_extensions import Self
 
+from fastlic.codec.calibration import default_calibration
 from fastlic.entropy.fingerprint import of_codec
+from fastlic.integers.conversion import Precision
 from fastlic.models.layers import channels_last
 
 Backend = Literal["auto", "reference", "cpp"]
@@ -138,6 +141,17 @@ class FamilyCoder(ABC, Generic[A, L]):
             TypeError, ValueError: there is no such context for this family, or it does not fit the model.
         """
         raise ValueError(f"models of family {self.family!r} have no context that is trained apart")
+
+    def with_pixels(self, images: Sequence[Tensor] | None, precision: Precision | None = None) -> Self:
+        """A coder of the same entropy integers whose transforms are integers, calibrated as for :meth:`from_model`."""
+        made = copy.copy(self)
+        images = default_calibration() if images is None else images
+        made.pixels = self.convert_pixels(images, precision)
+        return made
+
+    @abstractmethod
+    def convert_pixels(self, images: Sequence[Tensor], precision: Precision | None) -> PixelIntegers:
+        """The integers of the float transforms, calibrated on images [3, H, W] in [0, 1]."""
 
     @classmethod
     @abstractmethod

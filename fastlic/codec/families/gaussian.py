@@ -24,6 +24,7 @@ from fastlic.entropy.fitting import symbols_of
 from fastlic.entropy.passes import LatentModel, Latents
 from fastlic.entropy.rate import table_bits
 from fastlic.entropy.zones import worth_at, zones_for
+from fastlic.integers.conversion import Precision
 from fastlic.integers.fixed import MEAN_BITS
 from fastlic.integers.transforms import IntegerTransforms, convert_transforms
 from fastlic.models.sizes import build, check_config
@@ -93,9 +94,13 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
     def from_model(cls, model: Any, images: Sequence[Tensor] | None) -> GaussianCoder:
         images = default_calibration() if images is None else images
         entropy = cls.convert(model, images)
-        some = sorted({1, (1 + model.qualities) // 2, model.qualities}) if model.qualities else None
-        pixels = convert_transforms(Transforms(model), [_calibration(x) for x in images], qualities=some)
-        return cls(model, entropy, True, pixels)
+        return cls(model, entropy, True).with_pixels(images)
+
+    def convert_pixels(self, images: Sequence[Tensor], precision: Precision | None) -> IntegerTransforms:
+        if not images:
+            raise ValueError("calibration needs at least one image")
+        some = sorted({1, (1 + self.qualities) // 2, self.qualities}) if self.qualities else None
+        return convert_transforms(self.transforms, [_calibration(x) for x in images], precision, qualities=some)
 
     @classmethod
     def from_stored(

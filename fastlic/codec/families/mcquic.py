@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
@@ -13,13 +14,15 @@ import torch.nn as nn
 from torch import Tensor
 
 from fastlic.codec.calibration import default_calibration
-from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen
+from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
 from fastlic.entropy.code_context import IntegerCodeContext
 from fastlic.entropy.codes import CodeTables
+from fastlic.integers.conversion import Precision
+from fastlic.integers.vq import VqTransforms, convert_vq
 from fastlic.models import McQuic
 from fastlic.models.mcquic.context import CodeContext
-from fastlic.models.mcquic.padding import padded_size
-from fastlic.models.sizes import check_config
+from fastlic.models.mcquic.padding import crop, padded_size
+from fastlic.models.sizes import build, check_config
 from fastlic.ops import backends
 
 Levels = list[Tensor]  # int64 [m, h, w] on the CPU, finest first; of a preview the deepest few
@@ -27,23 +30,27 @@ Levels = list[Tensor]  # int64 [m, h, w] on the CPU, finest first; of a preview 
 _WAYS: dict[str, Any] = {"reference": "reference", "cpp": "cpp"}
 _ALIAS = "_dequantizer._codebook"
 # What only training reads: the frequencies are in the tables, and no code depends on the temperatures.
-_TRAINING_ONLY = ("_freqEMA.", "_temperature")
+_TRAINING_ONLY = ("*._freqEMA.*", "*._temperature")
+_CALIBRATED = 192  # pixels, in both directions, of what transforms are calibrated on
 
 
 class McQuicCoder(FamilyCoder[Levels, Levels]):
-    """See :class:`FamilyCoder`. The integers are :class:`CodeTables`."""
+    """See :class:`FamilyCoder`. The integers are :class:`CodeTables` and :class:`VqTransforms`."""
 
     models = {"mcquic": McQuic}  # noqa: RUF012 - a constant
+    restored = ("_encoder.*", "_decoder.*", "_quantizer._encoders.*", "_quantizer._decoders.*")
     deciding = ("_decoder.*", "_quantizer._decoders.*", "_quantizer._encoders.*._quantizer._codebook")
     entropy: CodeTables
+    pixels: VqTransforms | None
     transforms: McQuic
 
-    def __init__(self, model: McQuic, entropy: CodeTables, whole: bool) -> None:
+    def __init__(self, model: McQuic, entropy: CodeTables, whole: bool, pixels: VqTransforms | None = None) -> None:
         self.family = model.family
         self.config: dict[str, Any] = model.config
         self.qualities = len(model.prices)
         self.entropy = entropy
         self.model: McQuic | None = model if whole else None
+        self.pixels = pixels
         # Previews fill in what the tables expect, so that every copy of a codec shows the same ones.
         self.transforms = frozen(model)
         for running, share in zip(self.transforms._quantizer._entropyCoder._freqEMA, entropy.shares(), strict=True):
@@ -59,7 +66,10 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         if images is not None:
             shares = _counted(model, shares, images)
         books = [book._codebook.detach().numpy() for book in model._quantizer.codebooks]
-        return cls(model, CodeTables.from_shares(shares, books), whole=True)
+        return cls(model, CodeTables.from_shares(shares, books), True).with_pixels(images)
+
+    def convert_pixels(self, images: Sequence[Tensor], precision: Precision | None) -> VqTransforms:
+        return convert_vq(self.transforms, [_middle(x) for x in images], self.entropy.shares(), precision)
 
     @torch.no_grad()
     def with_context(self, context: nn.Module, images: Sequence[Tensor] | None) -> McQuicCoder:
@@ -80,7 +90,7 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
             raise ValueError("calibration needs at least one image")
         integers = IntegerCodeContext.from_float(context.float().cpu(), torch.cat(rows))
         model, whole = (self.transforms, False) if self.model is None else (self.model, True)
-        return type(self)(model, replace(self.entropy, context=integers), whole)
+        return type(self)(model, replace(self.entropy, context=integers), whole, self.pixels)
 
     @classmethod
     def from_stored(
@@ -96,6 +106,7 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         shapes = [(table.rows, len(table.cdf) // table.rows - 1) for table in entropy.tables]
         if shapes != [(config["m"], k) for k in config["k"]]:
             raise ValueError(f"tables of {shapes} (groups, words) for a model of {config}")
+        made = VqTransforms.from_arrays(pixels) if pixels else None
         state = dict(floats)
         whole = True
         for level, share in enumerate(entropy.shares()):  # what a file for coding alone leaves out
@@ -103,25 +114,39 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
             temperature = f"_quantizer._encoders.{level}._quantizer._temperature"
             whole = whole and temperature in state
             state.setdefault(temperature, torch.ones(config["m"], 1, 1, 1))
-        model = McQuic.from_state_dict(state)
+        if made is not None and not any(fnmatchcase(name, pattern) for name in floats for pattern in cls.restored):
+            model = build(McQuic, config, state, sizes_of(integers) + sizes_of(pixels))
+            model.load_state_dict(state, strict=False)
+            made.restore(model)
+            whole = False
+        else:
+            model = McQuic.from_state_dict(state)
         if {"prices": [], **model.config} != config:
             raise ValueError(f"weights of {model.config}")
-        return cls(model, entropy, whole)
+        if made is not None:
+            made.check_model(model)
+            made.check()
+        return cls(model, entropy, whole, made)
 
     def floats(self, training: bool) -> dict[str, Tensor]:
         source = self.model if self.model is not None and training else self.transforms
         # Constants are left out, since a file of float16 would round 1e-12 to nothing.
         constants = _constants(self.entropy.levels)
+        left_out = () if training else (*_TRAINING_ONLY, *(() if self.pixels is None else self.restored))
         kept = {}
         for name, value in source.state_dict().items():
             constant = name in constants and torch.equal(constants[name], value)
-            if constant or name.endswith(_ALIAS) or (not training and any(part in name for part in _TRAINING_ONLY)):
+            if constant or name.endswith(_ALIAS) or any(fnmatchcase(name, pattern) for pattern in left_out):
                 continue
             kept[name] = value
         return kept
 
     def padded(self, size: Size) -> Size:
         return self._padded(size[0]), self._padded(size[1])
+
+    def analyse(self, pixels: Tensor, quality: float | None, threads: int) -> Levels:
+        assert self.pixels is not None
+        return self.pixels.analyse(pixels, quality, threads=threads)
 
     def analyse_floats(self, parts: McQuic, image: Tensor, quality: float | None) -> Levels:
         x = (image[None] * 2 - 1).contiguous(memory_format=torch.channels_last)
@@ -155,6 +180,10 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         stride = 8 << self.entropy.levels
         return padded_size(side, stride, 2 * stride)
 
+    def synthesise(self, latents: Levels, quality: float | None, size: Size, preview: Preview, threads: int) -> Tensor:
+        assert self.pixels is not None
+        return self.pixels.synthesise(latents, size, threads=threads)
+
     def synthesise_floats(
         self, parts: McQuic, latents: Levels, quality: float | None, size: Size, preview: Preview
     ) -> Tensor:
@@ -171,6 +200,11 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
     def estimate(self, latents: Levels) -> dict[str, float]:
         parts = {f"codes_{n}_bits": self.entropy.bits(n, codes.numpy()) for n, codes in enumerate(latents)}
         return {"bits": sum(parts.values()), **parts}
+
+
+def _middle(image: Tensor) -> Tensor:
+    """A part of an image [3, H, W] that transforms are calibrated on."""
+    return crop(image, min(image.shape[1], _CALIBRATED), min(image.shape[2], _CALIBRATED))
 
 
 @lru_cache(maxsize=8)

@@ -6,6 +6,7 @@ is ``python -m compressai.utils.eval_model`` with the same arguments, and these 
 
     --format {native,compressai}    as fastlic.accelerate takes it (default: native)
     --calibration FILE              a conversion that report.save wrote
+    --transforms {exact,integer}    as fastlic.accelerate takes it (default: exact)
     --threads N                     CompressAI's tool runs on one (default: 1)
 """
 
@@ -21,7 +22,7 @@ import torch
 from fastlic.errors import FastlicError
 from fastlic.integrations.compressai.api import accelerate
 from fastlic.integrations.compressai.register import NAME, register_entropy_coder
-from fastlic.integrations.compressai.settings import FORMATS
+from fastlic.integrations.compressai.settings import FORMATS, TRANSFORMS
 
 
 def main(arguments: list[str]) -> int:
@@ -32,6 +33,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--format", choices=FORMATS, default="native")
     parser.add_argument("--calibration", metavar="FILE")
+    parser.add_argument("--transforms", choices=TRANSFORMS, default="exact")
     parser.add_argument("--threads", type=int, default=1, metavar="N")
     parser.add_argument("tool", choices=["eval_model"])
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="the tool's own arguments")
@@ -67,7 +69,8 @@ def eval_model(options: argparse.Namespace) -> None:
 def _accelerated(load: Callable[..., Any], options: argparse.Namespace) -> Callable[..., Any]:
     def loaded(*arguments: Any) -> Any:
         model = load(*arguments)
-        print(accelerate(model, options.format, options.calibration), file=sys.stderr)
+        report = accelerate(model, options.format, options.calibration, transforms=options.transforms)
+        print(report, file=sys.stderr)
         return model
 
     return loaded

@@ -16,7 +16,17 @@ from fastlic.errors import BackendUnavailable
 from fastlic.forks import held_off
 from fastlic.integrations.compressai import swap
 from fastlic.integrations.compressai.report import Report, Row
-from fastlic.integrations.compressai.settings import BACKENDS, FORMATS, INSTALL, Backend, Format, Settings, State
+from fastlic.integrations.compressai.settings import (
+    BACKENDS,
+    FORMATS,
+    INSTALL,
+    TRANSFORMS,
+    Backend,
+    Format,
+    Settings,
+    State,
+    Transforms,
+)
 
 
 @held_off
@@ -25,16 +35,20 @@ def accelerate(
     format: Format = "native",
     calibration: Sequence[Tensor] | str | Path | None = None,
     backend: Backend = "auto",
+    transforms: Transforms = "exact",
 ) -> Report:
     """Make ``compress`` and ``decompress`` of a live CompressAI model fast; weights, state dict and API stay.
 
     Args:
         model: any module of CompressAI's classes, or one built from them; a DataParallel wrapper is looked through.
         format: "native" for fastlic's own streams, "compressai" for streams that plain CompressAI reads and writes.
-        calibration: for models whose entropy networks are converted to integers (format "native"): images [3, H, W] in
-            [0, 1] to measure ranges on (default: the package's demonstration photo), or the path of a conversion that
-            ``report.save`` wrote, so that other machines decode with the very same integers.
+        calibration: for what is converted to integers (entropy networks in format "native", transforms if asked for):
+            images [3, H, W] in [0, 1] to measure ranges on (default: the package's demonstration photo), or the path
+            of a conversion that ``report.save`` wrote, so that other machines decode with the very same integers.
         backend: "auto" or "cpp", or "reference" for the plain Python coder.
+        transforms: "exact" for g_a and g_s in floats, CompressAI's numbers to 1e-5. "integer" for networks of
+            integers: pixels in and out have 8 bits, latents count 2^-6, and both are the same on every machine that
+            holds the same conversion. The encoder and the decoder of an image must both have them for that.
 
     Returns:
         a report, printable as a table, of what was replaced by what, and what was not and why.
@@ -50,6 +64,8 @@ def accelerate(
         raise ValueError(f"format must be {' or '.join(map(repr, FORMATS))}, got {format!r}")
     if backend not in BACKENDS:
         raise ValueError(f"backend must be {', '.join(map(repr, BACKENDS))}, got {backend!r}")
+    if transforms not in TRANSFORMS:
+        raise ValueError(f"transforms must be {' or '.join(map(repr, TRANSFORMS))}, got {transforms!r}")
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
     model = unwrap(model)
@@ -60,7 +76,7 @@ def accelerate(
 
     restore(model)
     updated = _update(model)
-    settings = Settings(format, backend, _stride(model))
+    settings = Settings(format, backend, _stride(model), transforms)
     steps = list(plan(model, settings, calibration))
     if not any(step.replaces for step in steps if not step.part.startswith(("model", TRANSFORM))):
         raise TypeError(
@@ -75,10 +91,11 @@ def accelerate(
     for step in steps:
         if step.replaces:
             own = as_theirs if id(step.module) in loops else settings
-            swap.specialise(step.module, step.front, step.back, State(own, coder=step.coder))
+            swap.specialise(step.module, step.front, step.back, State(own, coder=step.coder, transform=step.transform))
         if step.coder is not None:
             coders.append(step.coder)
-    return Report(type(model).__name__, format, _guarantee(steps, format), _rows(steps), updated, coders)
+    guarantee, made = _guarantee(steps, format), [step.transform for step in steps if step.transform is not None]
+    return Report(type(model).__name__, format, guarantee, _rows(steps), updated, coders, made)
 
 
 def restore(model: nn.Module) -> bool:
@@ -92,9 +109,10 @@ def accelerated(
     format: Format = "native",
     calibration: Sequence[Tensor] | str | Path | None = None,
     backend: Backend = "auto",
+    transforms: Transforms = "exact",
 ) -> Iterator[Report]:
     """``accelerate`` for the length of a ``with`` block, which receives the report."""
-    report = accelerate(model, format, calibration, backend)
+    report = accelerate(model, format, calibration, backend, transforms)
     try:
         yield report
     finally:
@@ -143,12 +161,22 @@ def _update(model: Any) -> bool:
 
 
 def _guarantee(steps: list[Any], format: Format) -> str:
+    integers = {step.name for step in steps if step.transform is not None}
+    streams = _of_streams(steps, format, "g_a" in integers)
+    if "g_s" not in integers:
+        return streams
+    return f"{streams}; pixels from latents as integers, the same on any machine that holds this conversion"
+
+
+def _of_streams(steps: list[Any], format: Format, analysed: bool) -> str:
     parts = {step.part for step in steps if step.replaces}
     raster = any(part.startswith("raster") for part in parts)
     theirs = raster or "Gaussian mixture" in parts  # in both formats
     if format == "compressai":
         if theirs:
             return "CompressAI's streams, which like its own decode only where every float comes out the same"
+        if analysed:
+            return "CompressAI's streams, of latents by integers; they decode where its floats come out the same"
         return "CompressAI's streams, byte for byte; they decode where its floats come out the same"
     if "entropy path" in parts:
         return "decodes to the same latents on any machine that holds this conversion"

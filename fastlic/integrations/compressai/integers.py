@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -143,11 +143,23 @@ class Parts:
 
     def digest(self) -> int:
         """Checksum of the weights at half precision, so that ``half()`` and ``double()`` do not count as changes."""
-        crc = 0
-        for parameter in self.weights:
-            values = parameter.detach().to("cpu", torch.float16).contiguous().numpy()
-            crc = crc32c(values.reshape(-1).view(np.uint8), crc)
-        return crc
+        return digest_of(self.weights)
+
+
+def digest_of(parameters: Iterable[Tensor]) -> int:
+    """Checksum of weights at half precision."""
+    crc = 0
+    for parameter in parameters:
+        values = parameter.detach().to("cpu", torch.float16).contiguous().numpy()
+        crc = crc32c(values.reshape(-1).view(np.uint8), crc)
+    return crc
+
+
+def same_tensors(known: Any, seen: tuple[tuple[Tensor, ...], tuple[int, ...]]) -> bool:
+    """Whether ``seen`` are the tensors, and the versions of them, that are ``known`` (or None)."""
+    if known is None or known[1] != seen[1]:
+        return False
+    return all(a is b for a, b in zip(known[0], seen[0], strict=True))
 
 
 def _bottleneck_key(key: str) -> str:
@@ -240,8 +252,7 @@ class IntegerCoder:
         """Raise ModelMismatchError if the model's weights are no longer those that were converted."""
         tensors = tuple(parts.weights)
         seen = (tensors, versions(tensors))
-        known = self.cache.values.get("weights")
-        if known is not None and known[1] == seen[1] and all(a is b for a, b in zip(known[0], tensors, strict=True)):
+        if same_tensors(self.cache.values.get("weights"), seen):
             return
         if parts.digest() != self.digest:
             raise ModelMismatchError(
@@ -331,19 +342,29 @@ def _latents(decoded: Sequence[Latents], like: Tensor, rate: CodingRate | None =
     return torch.stack([(item.y.double() / unit).float() for item in decoded])
 
 
-def save(coder: IntegerCoder, path: Path) -> None:
-    """Write a conversion to one safetensors file."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in coder.integers.to_arrays().items()}
-    about = {"format": _FORMAT, "weights": f"{coder.digest:08x}"}
-    write_whole(path, serialised(arrays, about | {"digest": _digest(arrays, about["weights"])}))
+def save(
+    coder: IntegerCoder | None, path: Path, transforms: Mapping[str, np.ndarray] | None = None, of: str = ""
+) -> None:
+    """Write a conversion to one safetensors file.
+
+    Args:
+        coder: None for models whose entropy path has no integers.
+        transforms: arrays of integer transforms, under names that begin with "transforms."; ``of``: their weights.
+    """
+    own = {} if coder is None else coder.integers.to_arrays()
+    arrays = {name: np.ascontiguousarray(array) for name, array in own.items()} | dict(transforms or {})
+    about = {"format": _FORMAT, "weights": "none" if coder is None else f"{coder.digest:08x}"}
+    about |= {"transforms": of} if of else {}
+    write_whole(path, serialised(arrays, about | {"digest": _digest(arrays, about)}))
 
 
 _FORMAT = "fastlic-integers"
 
 
-def _digest(arrays: dict[str, np.ndarray], weights: str) -> str:
+def _digest(arrays: dict[str, np.ndarray], about: Mapping[str, Any]) -> str:
     """Of all that a file of a conversion holds."""
-    return of_arrays({**arrays, "weights": np.frombuffer(weights.encode(), np.uint8)}).hex()
+    named = {key: str(about[key]).encode() for key in ("weights", "transforms") if key in about}
+    return of_arrays({**arrays, **{key: np.frombuffer(text, np.uint8) for key, text in named.items()}}).hex()
 
 
 class _Read(dict[str, np.ndarray]):
@@ -356,13 +377,12 @@ class _Read(dict[str, np.ndarray]):
         return super().__getitem__(name)
 
 
-def read(path: Path, parts: Parts, kind: Any = IntegerEntropyModel) -> Any:
-    """A conversion that :func:`save` wrote, of the weights of ``parts``; ``kind`` is the class of its integers.
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
+    """All that :func:`save` wrote, and what it is of.
 
     Raises:
         OSError: the file cannot be read.
-        CodecFileError: it is damaged, or no conversion of such a model.
-        ModelMismatchError: it is the conversion of other weights.
+        CodecFileError: it is damaged, or no conversion.
     """
     tensors, about, _ = read_tensors(path)
     try:
@@ -373,9 +393,21 @@ def read(path: Path, parts: Parts, kind: Any = IntegerEntropyModel) -> Any:
         raise CodecFileError(
             f"{path} holds no conversion that report.save wrote: its format is {about.get('format')!r}"
         )
-    weights = str(about.get("weights"))
-    if about.get("digest") != _digest(found, weights):
+    if about.get("digest") != _digest(found, {"weights": None, **about}):
         raise CodecFileError(f"{path} is damaged: its content is not what its digest, {about.get('digest')}, names")
+    return found, about
+
+
+def read(path: Path, parts: Parts, kind: Any = IntegerEntropyModel) -> Any:
+    """A conversion that :func:`save` wrote, of the weights of ``parts``; ``kind`` is the class of its integers.
+
+    Raises:
+        OSError: the file cannot be read.
+        CodecFileError: it is damaged, or no conversion of such a model.
+        ModelMismatchError: it is the conversion of other weights.
+    """
+    found, about = read_arrays(path)
+    weights = str(about.get("weights"))
     if weights != f"{parts.digest():08x}":
         raise ModelMismatchError(f"{path} is the conversion of other weights ({weights}; {parts.digest():08x} here)")
     arrays = _Read(found)

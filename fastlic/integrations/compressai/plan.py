@@ -38,6 +38,7 @@ from fastlic.integrations.compressai.entropy_models import (
     FastGaussian,
 )
 from fastlic.integrations.compressai.groups import GroupsCoder, IntegerGroupsHyperprior, group_parts, serves
+from fastlic.integrations.compressai.integer_transforms import Converter, FastIntegerTransform, IntegerTransform
 from fastlic.integrations.compressai.integers import Calibration, IntegerCoder, Parts
 from fastlic.integrations.compressai.latent_codecs import (
     FastChannelGroupsLatentCodec,
@@ -84,6 +85,7 @@ class Step:
     front: tuple[type, ...] = ()
     back: tuple[type, ...] = ()
     coder: IntegerCoder | None = None
+    transform: IntegerTransform | None = None
 
     @property
     def replaces(self) -> bool:
@@ -171,8 +173,14 @@ def plan(model: nn.Module, settings: Settings, calibration: Calibration) -> Iter
     Raises:
         ModelMismatchError: ``calibration`` is the saved conversion of other weights.
     """
-    yield from _entropy(model, settings, calibration)
-    yield from _transforms(model, settings)
+    analysed = False  # whether the entropy path computes hyper latents itself
+    for step in _entropy(model, settings, calibration):
+        yield step
+        analysed = analysed or getattr(getattr(step.coder, "integers", None), "analyses", False)
+    if settings.transforms == "exact":
+        yield from _transforms(model, settings, ("g_a", "g_s"))
+    else:
+        yield from _integer_transforms(model, settings, calibration, analysed)
 
 
 def _entropy(model: nn.Module, settings: Settings, calibration: Calibration) -> Iterator[Step]:
@@ -209,9 +217,36 @@ _KINDS: dict[type, tuple[str, str, tuple[type, ...]]] = {
 }
 
 
-def _transforms(model: Any, settings: Settings) -> Iterator[Step]:
+def _integer_transforms(model: Any, settings: Settings, calibration: Calibration, analysed: bool) -> Iterator[Step]:
+    """g_a, h_a and g_s as integers; those that have no integer form as with exact transforms, and why."""
+    magnitudes = isinstance(model, ScaleHyperprior) and not isinstance(model, MeanScaleHyperprior)
+    converter = Converter(model, calibration, magnitudes)
+    for name, module in model.named_modules():
+        kind = name.rpartition(".")[2]
+        if name not in ("g_a", "g_s") and not (kind == "h_a" and hasattr(model, "g_a")):
+            continue
+        part = f"{TRANSFORM} {name}"
+        if kind == "h_a" and analysed:
+            yield Step(name, module, part, "", "the entropy path has its integers")
+            continue
+        try:
+            made = converter.convert(name, module)
+        except CodecFileError:  # what was asked for by name
+            raise
+        except ValueError as error:
+            reason = f"floats, as it has no integer form: {error}"
+            exact = list(_transforms(model, settings, (name,))) if kind != "h_a" else []
+            exact = exact or [Step(name, module, part, "", "")]
+            yield replace(exact[0], note="; ".join(note for note in (reason, exact[0].note) if note))
+            yield from exact[1:]
+            continue
+        note = f"conversion {made.fingerprint().hex()}, {made.origin}"
+        yield Step(name, module, part, "integers", note, (FastIntegerTransform,), transform=made)
+
+
+def _transforms(model: Any, settings: Settings, names: tuple[str, ...]) -> Iterator[Step]:
     """The layers of g_a and g_s, as far as last bits there do not decide over symbols."""
-    for name in ("g_a", "g_s"):
+    for name in names:
         transform = getattr(model, name, None)
         if not isinstance(transform, nn.Module):
             continue

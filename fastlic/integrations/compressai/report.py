@@ -32,7 +32,8 @@ class Report:
         rows: one per kind of module.
         guarantee: who can decode the streams, and when.
         updated: whether ``update()`` had to be called first.
-        conversions: what runs on integers now; ``save`` writes it.
+        conversions: entropy paths that run on integers now; ``save`` writes them.
+        transforms: and g_a, h_a and g_s that do.
     """
 
     model: str
@@ -41,18 +42,20 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     updated: bool = False
     conversions: list[Any] = field(default_factory=list)
+    transforms: list[Any] = field(default_factory=list)
 
     def save(self, path: str | Path) -> None:
-        """Write the integer conversion of the entropy path, for ``accelerate(model, calibration=path)`` elsewhere.
+        """Write the integer conversion, for ``accelerate(model, calibration=path)`` elsewhere.
 
         Raises:
             ValueError: this model has none.
         """
+        from fastlic.integrations.compressai.integer_transforms import stored
         from fastlic.integrations.compressai.integers import save
 
-        if len(self.conversions) != 1:
+        if len(self.conversions) > 1 or not self.conversions + self.transforms:
             raise ValueError(f"{self.model} in format {self.format!r} has no integer conversion to save")
-        save(self.conversions[0], Path(path))
+        save(self.conversions[0] if self.conversions else None, Path(path), *stored(self.transforms))
 
     @property
     def replaced(self) -> list[Row]:

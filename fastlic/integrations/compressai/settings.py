@@ -11,8 +11,10 @@ from fastlic.integrations.compressai.swap import Cache
 
 Format = Literal["native", "compressai"]
 Backend = Literal["auto", "cpp", "reference"]
+Transforms = Literal["exact", "integer"]
 FORMATS = ("native", "compressai")
 BACKENDS = ("auto", "cpp", "reference")
+TRANSFORMS = ("exact", "integer")
 INSTALL = (
     "fastlic.accelerate serves models of CompressAI, which is not installed or cannot be imported ({reason}). "
     "Install it beside the torch you have with:  pip install --no-deps compressai==1.2.8  and then its requirements "
@@ -25,6 +27,7 @@ class Settings:
     format: Format
     backend: Backend = "auto"
     stride: int = 16  # image pixels by row and column of what an entropy bottleneck codes
+    transforms: Transforms = "exact"
 
     @property
     def threads(self) -> int:
@@ -38,3 +41,4 @@ class State:
     settings: Settings
     cache: Cache = field(default_factory=Cache)
     coder: Any = None  # an IntegerCoder, for what is coded by one
+    transform: Any = None  # an IntegerTransform, for what is computed by one

@@ -1,0 +1,296 @@
+"""CompressAI's g_a, h_a and g_s as networks of integers: conversion, and ``forward`` through their engine.
+
+Pixels, latents and hyper latents are then the same on every machine that holds the same conversion. What a network
+does not serve (another device or precision, gradients, training, tracing, autocast) the module's floats do, as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastlic.codec.calibration import default_calibration
+from fastlic.codec.images import as_batch
+from fastlic.entropy.fingerprint import of_arrays
+from fastlic.errors import CodecFileError, ModelMismatchError
+from fastlic.forks import held_off
+from fastlic.integers.conversion import LATENT_UNIT, Precision, calibrated, convert
+from fastlic.integers.fixed import MEAN_BITS, fixed_point
+from fastlic.integers.graph import Graph
+from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, Network
+from fastlic.integrations.compressai import traces  # noqa: F401  (adds CompressAI's layers to the table)
+from fastlic.integrations.compressai.integers import (
+    IMAGE_STRIDE,
+    Cache,
+    Calibration,
+    _copy,
+    digest_of,
+    read_arrays,
+    same_tensors,
+)
+from fastlic.integrations.compressai.settings import Settings
+from fastlic.integrations.compressai.swap import state_of
+from fastlic.integrations.compressai.tables import versions
+from fastlic.models.inference import servable
+from fastlic.ops.transforms import TransformEngine
+
+# Widths of activations that are tried: wide ones are finer, but leave the weights of a large layer fewer bits.
+_WIDTHS = (12, 13, 14)
+# Of ranges beyond what calibration saw: what is outside is clipped, and shows.
+_MARGIN = 3.0
+_LATENT_UNIT = 2.0**-MEAN_BITS
+
+
+@dataclass
+class IntegerTransform:
+    """The integers of one transform.
+
+    Attributes:
+        name: path of the module in its model; the last part, g_a, h_a or g_s, says what goes in and out.
+        arrays: of the network, under the prefix "n".
+        digest: of the weights that they were made of.
+        origin: on what ranges were measured, in words.
+    """
+
+    name: str
+    arrays: dict[str, np.ndarray]
+    digest: int
+    origin: str
+    cache: Cache = field(default_factory=Cache)
+
+    @property
+    def kind(self) -> str:
+        return self.name.rpartition(".")[2]
+
+    @property
+    def engine(self) -> TransformEngine:
+        """Raises ValueError for arrays that it does not run."""
+        if "engine" not in self.cache.values:
+            self.cache.values["engine"] = TransformEngine(_PREFIX, self.arrays)
+        made: TransformEngine = self.cache.values["engine"]
+        return made
+
+    @property
+    def reference(self) -> Network:
+        """The plain definition, as ``backend="reference"`` runs it."""
+        if "reference" not in self.cache.values:
+            self.cache.values["reference"] = Network.from_arrays(self.arrays, _PREFIX)
+        made: Network = self.cache.values["reference"]
+        return made
+
+    def fingerprint(self) -> bytes:
+        """Of the integers."""
+        return of_arrays(self.arrays)
+
+    def check(self, module: nn.Module) -> None:
+        """Raise ModelMismatchError if the weights are no longer those that were converted."""
+        tensors = tuple(module.parameters())
+        seen = (tensors, versions(tensors))
+        if same_tensors(self.cache.values.get("weights"), seen):
+            return
+        if digest_of(tensors) != self.digest:
+            raise ModelMismatchError(
+                f"the weights of {self.name} changed after fastlic.accelerate(model, transforms='integer'): call it "
+                "again, so that they are converted anew, or fastlic.restore(model)"
+            )
+        self.cache.values["weights"] = seen
+
+    def __call__(self, x: Tensor, settings: Settings) -> Tensor:
+        """float32 [B, C, h, w] on the CPU to float32 [B, C', h', w'].
+
+        g_a reads pixels in [0, 1], rounded to 8 bits, the others latents, rounded to 2^-6; g_s gives pixels, n / 255,
+        the others latents in units of 2^-6.
+
+        Raises:
+            ValueError: values that are not finite, or another number of channels.
+        """
+        if self.kind != "g_a":
+            given = fixed_point(x, torch.int32)
+        elif bool(torch.isfinite(x).all()):
+            given = (x * 255).round_().clamp_(0, 255).to(torch.uint8)
+        else:
+            raise ValueError("the image holds values that are not finite")
+        out = torch.stack([self._run(own, settings) for own in given])
+        return out.float().div_(255) if self.kind == "g_s" else out.float().mul_(_LATENT_UNIT)
+
+    def _run(self, x: Tensor, settings: Settings) -> Tensor:
+        if settings.backend == "reference":
+            return self.reference(x.long())
+        return torch.from_numpy(self.engine.run(x.contiguous().numpy(), threads=settings.threads))
+
+
+_PREFIX = "n"
+
+
+class FastIntegerTransform:
+    """A g_a, h_a or g_s whose floats a network of integers stands in for."""
+
+    @held_off
+    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        module: Any = self
+        if args or kwargs or module.training or not len(x) or not servable(x, next(module.parameters())):
+            return super().forward(x, *args, **kwargs)  # type: ignore[misc]
+        state = state_of(module)
+        integers: IntegerTransform = state.transform
+        integers.check(module)
+        return integers(x, state.settings)
+
+
+# ---- conversion
+
+
+@dataclass
+class Converter:
+    """The transforms of one model to integers, in the order g_a, h_a, g_s: calibration goes through all of them.
+
+    Args:
+        model: with ``g_a``.
+        calibration: images, or the path of a conversion that holds transforms.
+        of_magnitude: whether h_a reads magnitudes.
+    """
+
+    model: Any
+    calibration: Calibration
+    of_magnitude: bool = False
+    _latents: list[Tensor] = field(default_factory=list)
+
+    def convert(self, name: str, module: nn.Module) -> IntegerTransform:
+        """One of them.
+
+        Raises:
+            ValueError: something has no integer form.
+            CodecFileError: a file that is damaged, or holds no integers of this transform.
+            ModelMismatchError: a file of other weights.
+        """
+        if own := [path for path, inner in module.named_modules() if "forward" in vars(inner)]:
+            raise ValueError(f"{'.'.join([name, own[0]]).rstrip('.')} has a forward of its own")
+        graph = Graph.of(_copy(module), name)
+        if isinstance(self.calibration, (str, Path)):
+            return _read(Path(self.calibration), name, module, graph)
+        try:
+            return self._converted(name, module, graph)
+        except RuntimeError as error:  # shapes that do not fit each other
+            raise ValueError(f"it does not run on calibration images: {error}") from error
+
+    @torch.no_grad()
+    def _converted(self, name: str, module: nn.Module, graph: Graph) -> IntegerTransform:
+        kind = name.rpartition(".")[2]
+        inputs = list(self._inputs(kind))
+        outputs = [graph.run(x) for x in inputs]
+        graph.end(outputs[0].shape[1])
+        ranges = calibrated(graph, inputs)
+        made, least = None, float("inf")
+        for bits in _WIDTHS:
+            network = convert(
+                graph,
+                ranges,
+                Precision(bits=bits, margin=_MARGIN, learned=False),
+                finest=None if kind == "g_a" else np.full(inputs[0].shape[1], LATENT_UNIT),
+                pixels_out=kind == "g_s",
+            )
+            images = "the demonstration photo" if self.calibration is None else f"images given, {len(inputs) - 1},"
+            origin = f"{bits} bits, ranges of {images} and strong colours"
+            arrays = {key: array for key, array in network.to_arrays(_PREFIX).items() if key != f"{_PREFIX}.units"}
+            own = IntegerTransform(name, arrays, digest_of(module.parameters()), origin)
+            found = own(inputs[0], Settings("native"))
+            expected = outputs[0].clamp(0, 1) if kind == "g_s" else outputs[0]
+            error = float((found - expected).square().mean())
+            if made is None or error < least:
+                made, least = own, error
+        assert made is not None
+        return made
+
+    def _inputs(self, kind: str) -> Iterator[Tensor]:
+        """What calibration brings to a transform: float32 [1, C, h, w] each."""
+        if kind == "g_a":
+            yield from self._images()
+            return
+        if not self._latents:
+            g_a = _copy(self.model.g_a)
+            self._latents = [g_a(x) for x in self._images()]
+        for y in self._latents:
+            if kind == "h_a":
+                yield y.abs() if self.of_magnitude else y
+            else:
+                yield torch.round(y)
+
+    def _images(self) -> Iterator[Tensor]:
+        assert not isinstance(self.calibration, (str, Path))
+        given = _photos() if self.calibration is None else [as_batch(image)[0] for image in self.calibration]
+        for image in (*given, _colours()):
+            x = image[None].float().cpu()
+            pad = (0, -x.shape[-1] % IMAGE_STRIDE, 0, -x.shape[-2] % IMAGE_STRIDE)
+            yield F.pad(x, pad, mode="replicate")
+
+
+def _photos() -> list[Tensor]:
+    """The demonstration photo in its usual three ways, and crops of strong colours: it has few."""
+    photos = default_calibration()
+    crop = photos[0][:, 64:320, 128:512]
+    grey = crop.mean(0, keepdim=True)
+    return [*photos, *((grey + 3 * (crop.roll(turn, 0) - grey)).clamp(0, 1) for turn in (1, 2))]
+
+
+def _colours() -> Tensor:
+    """Soft patches of black, white and the six full colours, which few photos have and some reach."""
+    bits = np.random.RandomState(0).randint(0, 2, (1, 3, 8, 12)).astype(np.float32)
+    return F.interpolate(torch.from_numpy(bits), scale_factor=32, mode="bicubic")[0].clamp(0, 1)
+
+
+# ---- files: beside the integers of the entropy path, under names of their own
+
+_STORED = "transforms."
+
+
+def stored(transforms: Sequence[IntegerTransform]) -> tuple[dict[str, np.ndarray], str]:
+    """Their arrays by the names that files have for them, and the digests of their weights in one word."""
+    arrays = {
+        f"{_STORED}{own.name}.{key}": np.ascontiguousarray(array)
+        for own in transforms
+        for key, array in own.arrays.items()
+    }
+    return arrays, " ".join(f"{own.name}:{own.digest:08x}" for own in transforms)
+
+
+def _read(path: Path, name: str, module: nn.Module, graph: Graph) -> IntegerTransform:
+    arrays, about = read_arrays(path)
+    digests: Mapping[str, str] = dict(
+        word.rpartition(":")[::2] for word in str(about.get("transforms", "")).split() if ":" in word
+    )
+    if name not in digests:
+        raise CodecFileError(
+            f"{path} holds no integers of {name}: save it from accelerate(model, ..., transforms='integer')"
+        )
+    digest = digest_of(module.parameters())
+    if digests[name] != f"{digest:08x}":
+        raise ModelMismatchError(
+            f"{path} is the conversion of other weights of {name} ({digests[name]}; {digest:08x} here)"
+        )
+    prefix = f"{_STORED}{name}."
+    own = {key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)}
+    made = IntegerTransform(name, own, digest, f"read from {path}")
+    try:
+        _check_fits(made, graph)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise CodecFileError(f"{path} holds no integers of this model's {name}: {error}") from error
+    return made
+
+
+def _check_fits(made: IntegerTransform, graph: Graph) -> None:
+    """Raise ValueError unless the network has the steps of the module's graph, and ends of its kind."""
+    _ = made.engine
+    network, kind = made.reference, made.kind
+    if (network.entry is None) != (kind == "g_a"):
+        raise ValueError("it reads latents where pixels are, or pixels where latents are")
+    if network.exit is None or network.exit.bits != (PIXEL_BITS if kind == "g_s" else LATENT_BITS):
+        raise ValueError("it gives latents where pixels are, or pixels where latents are")
+    if graph.reads != list(network.reads)[: len(graph.reads)]:
+        raise ValueError("its steps are not those of the module")
