@@ -17,7 +17,8 @@ import pytest
 
 FUZZ = Path(__file__).parents[2] / "fuzz"
 TARGETS = sorted(path.stem for path in (FUZZ / "targets").glob("*.cpp"))
-SLOW = {"codes_decode": 1000, "models": 1000, "slices_decode": 300}  # whole images or models: fewer runs than others
+# Whole images or models: fewer runs than others.
+SLOW = {"codes_decode": 1000, "models": 1000, "networks": 1000, "slices_decode": 300}
 SEED = os.environ.get("FASTLIC_FUZZ_SEED", "7")
 SECONDS = os.environ.get("FASTLIC_FUZZ_SECONDS", "")
 CORPUS = os.environ.get("FASTLIC_FUZZ_CORPUS", "")
