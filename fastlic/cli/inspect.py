@@ -107,22 +107,24 @@ def bits(models: tuple[Path, ...], folder: Path, qualities: list[float], limit: 
 @click.option("--batch", "batches", type=click.IntRange(min=1), multiple=True, default=(1, 3, 8), show_default=True)
 @_limit
 def same_bits(model: str, folder: Path, batches: tuple[int, ...], limit: int | None) -> None:
-    """Compare streams and latents over instruction sets, thread counts and batches: none may change a bit.
+    """Compare streams, latents and pixels over instruction sets, thread counts and batches: none may change a bit.
 
-    Each image in FOLDER is analysed once, at MODEL's middle quality, then coded and decoded in every setting. Exits
-    with 1 if anything differs.
+    Each image in FOLDER is coded at MODEL's middle quality, and decoded, in every setting. Prints the SHA-256 of all
+    streams and of all pixels, which are those of every machine. Exits with 1 if anything differs.
     """
     from fastlic.inspect import same_bits as analysis
 
     codec = fastlic.load(model)
     quality = (1 + codec.qualities) / 2 if codec.qualities else None
-    analysed = [codec.analyse(image, quality) for image in _images(folder, limit)]
-    different = 0
-    for result in analysis.same_bits(codec, analysed, batches):
+    images, different, result = _images(folder, limit), 0, None
+    for result in analysis.same_bits(codec, images, quality, batches):
         say(f"{result.isa}: {result.different} of {result.images} differ")
         different += result.different
     settings = f"{len(analysis.THREADS)} thread counts, batches of {', '.join(map(str, batches))}"
-    say(f"{different} differences: {len(analysed)} images, {settings}")
+    say(f"{different} differences: {len(images)} images, {settings}")
+    if result is not None and codec.pixels is not None:
+        say(f"streams {result.streams}")
+        say(f"pixels  {result.pixels}")
     if different:
         raise SystemExit(1)
 
