@@ -176,6 +176,16 @@ def test_floats_of_a_coding_file_are_nearly_those_that_its_integers_were_made_of
     assert len(restored.compress(photo, transforms="float")) < 1.05 * len(stream)
 
 
+@pytest.mark.parametrize("options", [{}, {"half": True}, {"half": True, "training": False}])
+def test_prices_that_float16_cannot_hold_survive_a_file_of_float16(tmp_path: Path, options: dict[str, bool]):
+    torch.manual_seed(0)
+    codec = Codec(McQuic(4, 2, [4, 4], [3.0, 0.3]))
+    codec.save(tmp_path / "c.safetensors", **options)
+    again = Codec.load(tmp_path / "c.safetensors")
+    assert again.config == codec.config and again.fingerprint == codec.fingerprint
+    assert again.compress(torch.zeros(3, 20, 20), 1.5) == codec.compress(torch.zeros(3, 20, 20), 1.5)
+
+
 def test_shipped_weights_lose_nothing_to_integers_and_need_no_floats_beside_them(photos: Path, tmp_path: Path):
     x = read_image(photos / "astronaut.png").pixels
     shipped = fastlic.load("mcquic")

@@ -108,6 +108,11 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
             raise ValueError(f"tables of {shapes} (groups, words) for a model of {config}")
         made = VqTransforms.from_arrays(pixels) if pixels else None
         state = dict(floats)
+        if config["prices"]:  # files of float16 may hold them rounded
+            prices = torch.tensor(config["prices"], dtype=torch.float32)
+            if not torch.equal(state.get("_prices", prices).half(), prices.half()):
+                raise ValueError(f"prices of {config['prices']} beside others among the weights")
+            state["_prices"] = prices
         whole = True
         for level, share in enumerate(entropy.shares()):  # what a file for coding alone leaves out
             state.setdefault(f"_quantizer._entropyCoder._freqEMA.{level}", torch.from_numpy(share).float())
