@@ -29,6 +29,7 @@ from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, Network
 from fastlic.integrations.compressai import traces  # noqa: F401  (adds CompressAI's layers to the table)
 from fastlic.integrations.compressai.integers import (
     IMAGE_STRIDE,
+    STORED_TRANSFORMS,
     Cache,
     Calibration,
     _copy,
@@ -247,13 +248,11 @@ def _colours() -> Tensor:
 
 # ---- files: beside the integers of the entropy path, under names of their own
 
-_STORED = "transforms."
-
 
 def stored(transforms: Sequence[IntegerTransform]) -> tuple[dict[str, np.ndarray], str]:
     """Their arrays by the names that files have for them, and the digests of their weights in one word."""
     arrays = {
-        f"{_STORED}{own.name}.{key}": np.ascontiguousarray(array)
+        f"{STORED_TRANSFORMS}{own.name}.{key}": np.ascontiguousarray(array)
         for own in transforms
         for key, array in own.arrays.items()
     }
@@ -274,7 +273,7 @@ def _read(path: Path, name: str, module: nn.Module, graph: Graph) -> IntegerTran
         raise ModelMismatchError(
             f"{path} is the conversion of other weights of {name} ({digests[name]}; {digest:08x} here)"
         )
-    prefix = f"{_STORED}{name}."
+    prefix = f"{STORED_TRANSFORMS}{name}."
     own = {key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)}
     made = IntegerTransform(name, own, digest, f"read from {path}")
     try:
