@@ -22,10 +22,11 @@ from fastlic.codec.images import as_batch
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.forks import held_off
-from fastlic.integers.conversion import Precision, calibrated, convert
+from fastlic.integers.conversion import Precision, convert
 from fastlic.integers.fixed import MEAN_BITS, fixed_point
 from fastlic.integers.graph import Graph
 from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, Network
+from fastlic.integers.ranges import Ranges
 from fastlic.integrations.compressai import traces  # noqa: F401  (adds CompressAI's layers to the table)
 from fastlic.integrations.compressai.integers import (
     IMAGE_STRIDE,
@@ -184,10 +185,11 @@ class Converter:
     @torch.no_grad()
     def _converted(self, name: str, module: nn.Module, graph: Graph) -> IntegerTransform:
         kind = name.rpartition(".")[2]
-        inputs = list(self._inputs(kind))
-        outputs = [graph.run(x) for x in inputs]
-        graph.end(outputs[0].shape[1])
-        ranges = calibrated(graph, inputs)
+        inputs, ranges = list(self._inputs(kind)), Ranges()
+        outputs = [graph.run(x, ranges) for x in inputs]
+        if kind == "g_a":
+            self._latents = outputs
+        graph.end(outputs[0].shape[1])  # an exit, whose own unit is given
         made, least = None, float("inf")
         for bits in _WIDTHS:
             network = convert(
