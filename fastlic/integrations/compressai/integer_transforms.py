@@ -22,13 +22,15 @@ from fastlic.codec.images import as_batch
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.forks import held_off
-from fastlic.integers.conversion import LATENT_UNIT, Precision, calibrated, convert
+from fastlic.integers.conversion import LATENT_UNIT, Precision, convert
 from fastlic.integers.fixed import MEAN_BITS, fixed_point
 from fastlic.integers.graph import Graph
 from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, Network
+from fastlic.integers.ranges import Ranges
 from fastlic.integrations.compressai import traces  # noqa: F401  (adds CompressAI's layers to the table)
 from fastlic.integrations.compressai.integers import (
     IMAGE_STRIDE,
+    STORED_TRANSFORMS,
     Cache,
     Calibration,
     _copy,
@@ -183,10 +185,11 @@ class Converter:
     @torch.no_grad()
     def _converted(self, name: str, module: nn.Module, graph: Graph) -> IntegerTransform:
         kind = name.rpartition(".")[2]
-        inputs = list(self._inputs(kind))
-        outputs = [graph.run(x) for x in inputs]
-        graph.end(outputs[0].shape[1])
-        ranges = calibrated(graph, inputs)
+        inputs, ranges = list(self._inputs(kind)), Ranges()
+        outputs = [graph.run(x, ranges) for x in inputs]
+        if kind == "g_a":
+            self._latents = outputs
+        graph.end(outputs[0].shape[1])  # an exit, whose own unit is given
         made, least = None, float("inf")
         for bits in _WIDTHS:
             network = convert(
@@ -247,13 +250,11 @@ def _colours() -> Tensor:
 
 # ---- files: beside the integers of the entropy path, under names of their own
 
-_STORED = "transforms."
-
 
 def stored(transforms: Sequence[IntegerTransform]) -> tuple[dict[str, np.ndarray], str]:
     """Their arrays by the names that files have for them, and the digests of their weights in one word."""
     arrays = {
-        f"{_STORED}{own.name}.{key}": np.ascontiguousarray(array)
+        f"{STORED_TRANSFORMS}{own.name}.{key}": np.ascontiguousarray(array)
         for own in transforms
         for key, array in own.arrays.items()
     }
@@ -274,7 +275,7 @@ def _read(path: Path, name: str, module: nn.Module, graph: Graph) -> IntegerTran
         raise ModelMismatchError(
             f"{path} is the conversion of other weights of {name} ({digests[name]}; {digest:08x} here)"
         )
-    prefix = f"{_STORED}{name}."
+    prefix = f"{STORED_TRANSFORMS}{name}."
     own = {key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)}
     made = IntegerTransform(name, own, digest, f"read from {path}")
     try:

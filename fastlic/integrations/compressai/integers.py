@@ -349,7 +349,7 @@ def save(
 
     Args:
         coder: None for models whose entropy path has no integers.
-        transforms: arrays of integer transforms, under names that begin with "transforms."; ``of``: their weights.
+        transforms: arrays of integer transforms, under names that begin with STORED_TRANSFORMS; ``of``: their weights.
     """
     own = {} if coder is None else coder.integers.to_arrays()
     arrays = {name: np.ascontiguousarray(array) for name, array in own.items()} | dict(transforms or {})
@@ -359,6 +359,7 @@ def save(
 
 
 _FORMAT = "fastlic-integers"
+STORED_TRANSFORMS = "transforms."
 
 
 def _digest(arrays: dict[str, np.ndarray], about: Mapping[str, Any]) -> str:
@@ -410,7 +411,7 @@ def read(path: Path, parts: Parts, kind: Any = IntegerEntropyModel) -> Any:
     weights = str(about.get("weights"))
     if weights != f"{parts.digest():08x}":
         raise ModelMismatchError(f"{path} is the conversion of other weights ({weights}; {parts.digest():08x} here)")
-    arrays = _Read(found)
+    arrays = _Read({name: array for name, array in found.items() if not name.startswith(STORED_TRANSFORMS)})
     try:
         integers = kind.from_arrays(arrays)
         arrays.last = ""
