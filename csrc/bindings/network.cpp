@@ -1,12 +1,14 @@
-// fastlic._native: transforms of integers. Images and latents come in and go out channel by channel, as torch has them.
+// fastlic._native: transforms of integers. Pixels come in and go out channel by channel, latents position by position.
 #include "fastlic/nn/network.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "array_refs.hpp"
 #include "arrays.hpp"
@@ -67,59 +69,83 @@ std::shared_ptr<Transform> vary(const Transform& base, const py::dict& changes, 
   return out;
 }
 
-// Channels of one row, position by position.
-template <typename From, typename To>
-void interleave(const From* map, std::size_t channels, std::size_t plane, std::size_t width, std::size_t row, To* to,
-                std::size_t stride) {
-  for (std::size_t c = 0; c < channels; ++c) {
-    const From* from = map + c * plane + row * width;
-    for (std::size_t x = 0; x < width; ++x) to[x * stride + c] = static_cast<To>(from[x]);
-  }
-}
+// A map as Python has it: pixels channel by channel, latents position by position.
+template <typename T>
+struct Map {
+  T* data;
+  std::size_t channels, width, plane;  // plane: positions
 
-template <typename From, typename To>
-void separate(const From* from, std::size_t stride, std::size_t channels, std::size_t plane, std::size_t width,
-              std::size_t count, std::size_t row, To* map) {
-  for (std::size_t c = 0; c < channels; ++c) {
-    To* to = map + c * plane + row * width;
-    for (std::size_t x = 0; x < count; ++x) to[x] = static_cast<To>(from[x * stride + c]);
+  static constexpr bool kPixels = sizeof(T) == 1;
+
+  // Channels of one row, position by position, `stride` apart.
+  template <typename To>
+  void read(std::size_t row, To* to, std::size_t stride) const {
+    if constexpr (kPixels) {
+      for (std::size_t c = 0; c < channels; ++c) {
+        const T* from = data + c * plane + row * width;
+        for (std::size_t x = 0; x < width; ++x) to[x * stride + c] = static_cast<To>(from[x]);
+      }
+    } else {
+      const T* from = data + row * width * channels;
+      for (std::size_t x = 0; x < width; ++x) std::copy_n(from + x * channels, channels, to + x * stride);
+    }
   }
+  template <typename From>
+  void write(std::size_t row, const From* from, std::size_t stride) const {
+    if constexpr (kPixels) {
+      for (std::size_t c = 0; c < channels; ++c) {
+        T* to = data + c * plane + row * width;
+        for (std::size_t x = 0; x < width; ++x) to[x] = static_cast<T>(from[x * stride + c]);
+      }
+    } else {
+      T* to = data + row * width * channels;
+      for (std::size_t x = 0; x < width; ++x) std::copy_n(from + x * stride, channels, to + x * channels);
+    }
+  }
+};
+
+template <typename T>
+std::array<std::size_t, 3> shape_of(const Array<T>& x) {  // channels, height, width
+  const auto at = [&](int axis) { return static_cast<std::size_t>(x.shape(axis)); };
+  return sizeof(T) == 1 ? std::array{at(0), at(1), at(2)} : std::array{at(2), at(0), at(1)};
 }
 
 template <typename In, typename Out>
 Array<Out> run_on(const Transform& transform, const Array<In>& x,
                   std::optional<std::pair<std::size_t, std::size_t>> crop, Threads threads, std::size_t band) {
   const Network& network = transform.network;
-  if (x.ndim() != 3 || x.shape(1) < 1 || x.shape(2) < 1) {
-    throw py::value_error("a map must be [channels, height, width], of at least one position");
+  if (x.ndim() != 3 || x.size() == 0) {
+    throw py::value_error("pixels must be [channels, height, width] and latents [height, width, channels], not empty");
   }
+  const auto [own, height, width] = shape_of(x);
   const std::size_t channels = network.input().channels, out_channels = network.output().channels;
-  require_equal(static_cast<std::size_t>(x.shape(0)), channels, "channels of the map and of what the network reads");
-  const MapSize size{static_cast<std::size_t>(x.shape(1)), static_cast<std::size_t>(x.shape(2))};
+  require_equal(own, channels, "channels of the map and of what the network reads");
+  const MapSize size{height, width};
   const MapSize whole = nn::output_size(network, size);
   const MapSize out_size = crop ? MapSize{crop->first, crop->second} : whole;
   if (out_size.height < 1 || out_size.width < 1 || out_size.height > whole.height || out_size.width > whole.width) {
     throw py::value_error("the network's output is " + std::to_string(whole.height) + " x " +
                           std::to_string(whole.width) + ", nothing larger can be asked for");
   }
-  Array<Out> out({out_channels, out_size.height, out_size.width});
+  using Shape = std::vector<std::size_t>;
+  Array<Out> out(sizeof(Out) == 1 ? Shape{out_channels, out_size.height, out_size.width}
+                                  : Shape{out_size.height, out_size.width, out_channels});
   Call call;
-  const In* from = call.in(x, "x").data();
-  Out* to = out.mutable_data();
-  const std::size_t plane = size.height * size.width, out_plane = out_size.height * out_size.width;
+  const Map<const In> from{call.in(x, "x").data(), channels, width, height * width};
+  const Map<Out> to{out.mutable_data(), out_channels, out_size.width, out_size.height * out_size.width};
   const auto unlocked = call.unlock();
   Team team(threads.count);
   const nn::Kernels& kernels = nn::kernels(active_isa());
   const auto feed = [&](Rows rows, const nn::Target& map) {
     parallel_for(rows.last - rows.first, team, [&](std::size_t i) {
       const std::size_t row = rows.first + i;
-      if (!transform.entry) return interleave(from, channels, plane, size.width, row, map.at(row, 0), map.stride);
+      if (!transform.entry) return from.read(row, map.at(row, 0), map.stride);
       const std::size_t padded = nn::padded(channels);
       thread_local nn::Buffer<std::int32_t> values;
       thread_local nn::Buffer<std::int16_t> activations;
       values.assign(padded * size.width, 0);
       activations.resize(padded);
-      interleave(from, channels, plane, size.width, row, values.data(), padded);
+      from.read(row, values.data(), padded);
       for (std::size_t column = 0; column < size.width; ++column) {
         kernels.requantise16(&values[column * padded], *transform.entry, {0, padded}, activations.data());
         std::copy_n(activations.data(), channels, map.at(row, column));
@@ -129,8 +155,7 @@ Array<Out> run_on(const Transform& transform, const Array<In>& x,
   const auto take = [&](Rows rows, const auto& map) {
     parallel_for(rows.last - rows.first, team, [&](std::size_t i) {
       const std::size_t row = rows.first + i;
-      if (row >= out_size.height) return;
-      separate(map.at(row, 0), map.stride, out_channels, out_plane, out_size.width, out_size.width, row, to);
+      if (row < out_size.height) to.write(row, map.at(row, 0), map.stride);
     });
   };
   nn::run(network, size, band, {feed, take, take}, active_isa(), team);

@@ -116,11 +116,8 @@ def fixed_point(y: Tensor, dtype: torch.dtype = torch.int64) -> Tensor:
         ValueError: values that are not finite.
     """
     if not y.is_floating_point():
-        return (
-            y.to(dtype).clamp_(-LATENT_LIMIT, LATENT_LIMIT)
-            if y.dtype != dtype
-            else y.clamp(-LATENT_LIMIT, LATENT_LIMIT)
-        )
+        within = y.numel() and all(abs(int(end)) <= LATENT_LIMIT for end in torch.aminmax(y))
+        return y.to(dtype) if within else y.long().clamp(-LATENT_LIMIT, LATENT_LIMIT).to(dtype)
     if not bool(torch.isfinite(y).all()):
         raise ValueError("the analysis transform produced values that are not finite: are the weights damaged?")
     # A multiplication by a power of two and rounding are exact in either precision; the limit is no float32.

@@ -149,7 +149,9 @@ class IntegerTransforms:
         Rows and columns are repeated up to multiples of 4. Other arguments as for ``analyse``.
         """
         rows, columns = (-n % 4 for n in latents.shape[1:])
-        whole = np.pad(latents.int().numpy(), ((0, 0), (0, rows), (0, columns)), mode="edge")
+        whole = latents.int().numpy()
+        if rows or columns:
+            whole = np.pad(whole, ((0, 0), (0, rows), (0, columns)), mode="edge")
         if self.of_magnitude:
             whole = np.abs(whole)
         if reference:
@@ -176,7 +178,7 @@ class IntegerTransforms:
         if gains is not None and quality is not None:
             entry = gains.into(entry, quality)
         if not reference:
-            values = latents.int().contiguous().numpy()
+            values = latents.int().numpy()
             changes = entry.to_arrays("g_s.entry")
             return self._engines.run("g_s", values, threads, size=size, quality=quality, changes=changes)
         height, width = size or (16 * latents.shape[1], 16 * latents.shape[2])

@@ -228,7 +228,7 @@ class VqTransforms:
     def _run(self, name: str, x: Tensor, threads: int, reference: bool) -> Tensor:
         if reference:
             return self.networks[name](x.long()).int()
-        return self._engines.run(name, np.ascontiguousarray(x.numpy()), threads)
+        return self._engines.run(name, x.numpy(), threads)
 
     @cached_property
     def _engines(self) -> Engines:

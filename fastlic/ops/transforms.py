@@ -66,18 +66,22 @@ class TransformEngine:
         """The network over a map.
 
         Args:
-            x: pixels uint8 [C, h, w], or latents int32 if the network has an entry for them.
+            x: pixels uint8 [C, h, w], or latents int32 [C, h, w] if the network has an entry for them. Latents that lie
+                in memory with channels last are read without a copy, and results lie so too.
             size: height and width of the output, of which the rest is cut off; None: all of it.
             threads: at least 1.
             band: rows of the output that are made together; 0: as many as suit the caches.
 
         Returns:
-            pixels uint8 [C', h', w'], or int32 if the network ends with anything else.
+            pixels uint8 [C', h', w'], or int32 [C', h', w'] if the network ends with anything else.
 
         Raises:
             TypeError, ValueError: another type, shape or size.
         """
-        array = np.ascontiguousarray(arguments.instance("x", x, np.ndarray))
+        given = arguments.instance("x", x, np.ndarray)
+        if given.ndim != 3:
+            raise ValueError(f"x must be [C, h, w], got {list(given.shape)}")
+        array = np.ascontiguousarray(given if given.dtype == np.uint8 else given.transpose(1, 2, 0))
         cut = None
         if size is not None:
             sides = arguments.sequence("size", size)
@@ -87,7 +91,7 @@ class TransformEngine:
             cut = (height, width)
         rows = arguments.integer("band", band, 0, _MAX_SIDE)
         out: NDArray[Any] = self._native.run(array, cut, arguments.threads(threads), rows)
-        return out
+        return out if out.dtype == np.uint8 else out.transpose(2, 0, 1)
 
 
 def _rebuilt(name: str, arrays: Mapping[str, NDArray[Any]]) -> TransformEngine:

@@ -126,7 +126,7 @@ class IntegerTransform:
     def _run(self, x: Tensor, settings: Settings) -> Tensor:
         if settings.backend == "reference":
             return self.reference(x.long())
-        return torch.from_numpy(self.engine.run(x.contiguous().numpy(), threads=settings.threads))
+        return torch.from_numpy(self.engine.run(x.numpy(), threads=settings.threads))
 
 
 _PREFIX = "n"
