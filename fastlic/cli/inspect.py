@@ -75,6 +75,35 @@ def growth(model: str, folder: Path, qualities: list[float] | None, limit: int |
 
 
 @inspect.command()
+@click.argument("model")
+@_folder
+@click.option("--floats", metavar="MODEL", help="The codec whose float transforms count.  [default: MODEL itself]")
+@_qualities("1,4,8")
+@_limit
+def pixels(model: str, folder: Path, floats: str | None, qualities: list[float], limit: int | None) -> None:
+    """Tell what MODEL's integer transforms lose beside float ones, on the images in FOLDER.
+
+    PSNR by floats, then, by integers less floats, the mean and the worst image: decibels of both ways, decibels of the
+    synthesis alone, and bytes. Floats of a codec file for coding alone are what its integers stand for: --floats names
+    the codec that these were made of.
+    """
+    from fastlic.inspect import pixels as analysis
+
+    codec = fastlic.load(model)
+    other = codec if floats is None else fastlic.load(floats)
+    images = _images(folder, limit)
+    say(f"{len(images)} images of {folder}, {codec!r}")
+    say("quality      PSNR  both, dB, worst  synthesis, worst  bytes, %, worst")
+    for quality in _levels(codec, qualities if codec.qualities else None):
+        found = list(analysis.compare(codec, other, images, quality))
+        columns = [[100 * value for value in row] if i == 3 else row for i, row in enumerate(zip(*found, strict=True))]
+        mean = [sum(row) / len(row) for row in columns]
+        worst = [min(columns[1]), min(columns[2]), max(columns[3])]
+        text = "".join(f"{a:+10.4f}{b:+8.4f}" for a, b in zip(mean[1:], worst, strict=True))
+        say(f"{quality or 'fixed'!s:>7}{mean[0]:10.3f}{text}")
+
+
+@inspect.command()
 @click.argument("models", nargs=-1, required=True, type=options.PATH)
 @_folder
 @_qualities("1,4,8")

@@ -108,6 +108,17 @@ def test_a_setting_that_changes_a_bit_is_counted(tiny_codec, photo, monkeypatch)
     assert {result.images for result in found} == {len(same_bits.THREADS)}
 
 
+def test_integers_lose_little_beside_floats(photos, fastlic_command, tiny_codec, tmp_path):
+    tiny_codec.save(tmp_path / "tiny.safetensors")
+    done = fastlic_command("inspect", "pixels", "tiny.safetensors", photos, "--limit", 2, "--qualities", "1,8")
+    assert done.code == 0
+    rows = [[float(number) for number in line.split()] for line in done.out.splitlines()[2:]]
+    assert [row[0] for row in rows] == [1, 8] and {len(row) for row in rows} == {8}
+    assert all(abs(number) < 0.1 for row in rows for number in row[2:6])
+    done = fastlic_command("inspect", "pixels", GOLDEN / "tiny_jahp.safetensors", photos, "--limit", 1)
+    assert done.code == 1 and "has no integer transforms" in done.err
+
+
 def test_a_pixel_that_a_setting_changes_is_counted(tiny_codec, photo, monkeypatch):
     real, calls = tiny_codec.decompress, []
 
