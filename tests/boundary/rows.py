@@ -24,5 +24,6 @@ EVERY = {
     **dict.fromkeys(("mlic.convert.convert", "groups.convert.convert_groups", "convert_variable.convert_variable"), 12),
     **dict.fromkeys(("code_context.IntegerCodeContext.from_float", "fitting.choose_tables"), 6),
     **dict.fromkeys(("fastlic.compress (by name)", "mcq.McqCoder"), 8),
+    **dict.fromkeys(("vq.convert_vq", "vq.VqTransforms.from_arrays"), 24),
     **dict.fromkeys(("transforms.convert_transforms", "transforms.IntegerTransforms.from_arrays"), 12),
 }

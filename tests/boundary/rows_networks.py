@@ -11,6 +11,7 @@ from values import Call
 from values_library import image, jahp, maps, requantiser
 from values_networks import (
     SHAPE,
+    codes,
     curve_step,
     every_step,
     float_graph,
@@ -24,16 +25,22 @@ from values_networks import (
     module,
     network_arrays,
     norm_step,
+    one_level,
     own_graph,
+    photo,
+    quantiser,
     reflecting,
     steps_arrays,
     sum_step,
+    vq_transforms,
     whole,
 )
+from values_networks import ends as network_changes
 
 from fastlic.codec.families.gaussian import Transforms
-from fastlic.integers import conversion, functions, graph, layer, network, transforms
+from fastlic.integers import conversion, engines, functions, graph, layer, network, ranges, transforms, vq
 from fastlic.integers import floats as float_modules
+from fastlic.models.layers import GDN
 
 
 def curves() -> functions.Curves:
@@ -56,12 +63,18 @@ def pixels() -> torch.Tensor:
     return image()[:, :16, :32].contiguous()
 
 
+def words() -> vq.Words:
+    return vq_transforms().words[0]
+
+
+def ranges_seen() -> ranges.Ranges:
+    own = ranges.Ranges()
+    own.see("a", floats())
+    return own
+
+
 def tensor_of(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array).long()
-
-
-def trained() -> torch.Tensor:
-    return pixels().float().repeat(1, 4, 2) / 255
 
 
 NETWORKS: dict[str, Callable[[], Call]] = {
@@ -72,7 +85,7 @@ NETWORKS: dict[str, Callable[[], Call]] = {
         conversion.convert,
         {
             **{"graph": float_graph(), "ranges": float_ranges(), "precision": conversion.Precision()},
-            **{"finest": None, "pixels_out": False},
+            **{"finest": None, "pixels_out": False, "inputs": 1.0, "outputs": np.full(3, 0.01)},
         },
     ),
     "conversion.norm_step": lambda: Call(
@@ -108,6 +121,18 @@ NETWORKS: dict[str, Callable[[], Call]] = {
     "graph.Graph.bare": lambda: Call(own_graph().bare, {"x": 1}),
     "graph.Graph.amend": lambda: Call(own_graph().amend, {"x": 1, "slope": 0.5}),
     "graph.Graph.run": lambda: Call(own_graph().run, {"x": floats(), "ranges": float_ranges(), "learn": False}),
+    "graph.Graph.double": lambda: Call(own_graph().double, {}),
+    "graph.Graph.end": lambda: Call(own_graph().end, {"channels": 3}),
+    "graph.norm": lambda: Call(graph.norm, {"graph": own_graph(), "module": GDN(3), "x": 3, "name": "t"}),
+    "ranges.Ranges.round_up": lambda: Call(ranges_seen().round_up, {}),
+    "engines.Engines": lambda: Call(engines.Engines, {"networks": {"n": every_step()}}),
+    "engines.Engines.run": lambda: Call(
+        engines.Engines({"n": every_step()}).run,
+        {
+            **{"name": "n", "x": latents(), "threads": 2, "size": (9, 7), "quality": 1.5},
+            "changes": network_changes(),
+        },
+    ),
     "graph.Graph.from_pixels": lambda: Call(reflecting().from_pixels, {}),
     "graph.Graph.to_pixels": lambda: Call(reflecting().to_pixels, {}),
     "layer.phases": lambda: Call(layer.phases, {"kind": layer.TRANSPOSED, "kernel": 5}),
@@ -181,10 +206,47 @@ NETWORKS: dict[str, Callable[[], Call]] = {
     "transforms.IntegerTransforms.from_arrays": lambda: Call(
         transforms.IntegerTransforms.from_arrays, {"arrays": whole().to_arrays()}
     ),
+    "vq.VqTransforms": lambda: Call(
+        vq.VqTransforms,
+        {
+            **{"networks": dict(vq_transforms().networks), "words": vq_transforms().words},
+            "prices": vq_transforms().prices,
+        },
+    ),
+    "vq.VqTransforms.analyse": lambda: Call(
+        vq_transforms().analyse, {"pixels": image(), "quality": 1.5, "threads": 2, "reference": False}
+    ),
+    "vq.VqTransforms.synthesise": lambda: Call(
+        vq_transforms().synthesise, {"codes": codes(), "size": (60, 50), "threads": 2, "reference": False}
+    ),
+    "vq.VqTransforms.check": lambda: Call(vq_transforms().check, {}),
+    "vq.VqTransforms.check_model": lambda: Call(vq_transforms().check_model, {"model": quantiser()}),
+    "vq.VqTransforms.deciding": lambda: Call(vq_transforms().deciding, {}),
+    "vq.VqTransforms.restore": lambda: Call(vq_transforms().restore, {"model": quantiser()}),
+    "vq.VqTransforms.to_arrays": lambda: Call(vq_transforms().to_arrays, {}),
+    "vq.VqTransforms.from_arrays": lambda: Call(vq.VqTransforms.from_arrays, {"arrays": vq_transforms().to_arrays()}),
+    "vq.Words": lambda: Call(
+        vq.Words,
+        {"words": words().words, "exponents": words().exponents, "expected": words().expected},
+    ),
+    "vq.Words.nearest": lambda: Call(
+        words().nearest,
+        {
+            **{"heads": maps(8).int(), "price": np.float32(0.5), "threads": 2, "reference": False},
+        },
+    ),
+    "vq.Words.of": lambda: Call(words().of, {"codes": codes()[0]}),
+    "vq.convert_vq": lambda: Call(
+        vq.convert_vq,
+        {
+            **{"model": one_level(), "images": [photo()[:, :32, :32]], "shares": [np.full((1, 5), 0.2)]},
+            "precision": conversion.Precision(learned=False, margin=3.0),
+        },
+    ),
     "transforms.convert_transforms": lambda: Call(
         transforms.convert_transforms,
         {
-            **{"parts": Transforms(jahp()), "images": [trained()], "precision": conversion.Precision()},
+            **{"parts": Transforms(jahp()), "images": [photo()], "precision": conversion.Precision()},
             **{"hyper": conversion.Precision(), "qualities": [1, 2]},
         },
     ),

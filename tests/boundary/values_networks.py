@@ -12,8 +12,9 @@ from values import I32, U8
 from values_library import image, jahp
 
 from fastlic.codec.families.gaussian import Transforms
-from fastlic.integers import conversion, functions, graph, layer, network, ranges, transforms
+from fastlic.integers import conversion, functions, graph, layer, network, ranges, transforms, vq
 from fastlic.integers.fixed import Requantiser
+from fastlic.models import McQuic
 from fastlic.models.layers import GDN
 
 
@@ -125,7 +126,37 @@ def pixels() -> np.ndarray:
 
 @cache
 def whole() -> transforms.IntegerTransforms:
-    return transforms.convert_transforms(Transforms(jahp()), [image()[:, :16, :32].float().repeat(1, 4, 2) / 255])
+    return transforms.convert_transforms(Transforms(jahp()), [photo()])
+
+
+@cache
+def quantiser() -> McQuic:
+    torch.manual_seed(2)
+    return McQuic(8, 2, [7, 5], [2.0, 0.5]).eval()
+
+
+@cache
+def one_level() -> McQuic:
+    torch.manual_seed(3)
+    return McQuic(4, 1, [5]).eval()
+
+
+@cache
+def vq_transforms() -> vq.VqTransforms:
+    return vq.convert_vq(quantiser(), [photo()], shares())
+
+
+def photo() -> torch.Tensor:
+    return image()[:, :16, :32].float().repeat(1, 4, 2) / 255
+
+
+def shares() -> list[np.ndarray]:
+    return [np.full((2, k), 1 / k) for k in (7, 5)]
+
+
+def codes() -> list[torch.Tensor]:
+    rng = np.random.default_rng(6)
+    return [torch.from_numpy(rng.integers(0, k, (2, n, n))) for k, n in ((7, 4), (5, 2))]
 
 
 def gains() -> transforms.Gains:
