@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from fastlic.codec import Codec
+from fastlic.integers import vq
 from fastlic.models.mcquic import quantizer
 from fastlic.ops.codebook import codebook_nearest
 
@@ -34,11 +35,11 @@ def searches(codec: Codec, image: Tensor, quality: float | None) -> list[Search]
     """Every search of a McQuic codec on one image [3, H, W]."""
     seen: list[Search] = []
 
-    def search(x: Tensor, words: Tensor) -> Tensor:
-        seen.append(Search(x, words, codebook_nearest(x, words)))
+    def search(x: Tensor, words: Tensor, **how: Any) -> Tensor:
+        seen.append(Search(x, words, codebook_nearest(x, words, **how)))
         return seen[-1].found
 
-    with patch.object(quantizer, "codebook_nearest", search):
+    with patch.object(quantizer, "codebook_nearest", search), patch.object(vq, "codebook_nearest", search):
         codec.analyse(image, quality)
     return seen
 
