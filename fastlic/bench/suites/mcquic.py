@@ -191,7 +191,11 @@ def image_cases(codec: Codec, image: Tensor, chosen: dict[str, str]) -> Iterator
     clock = clock_of_torch()
     used = [len(codes.unique()) for codes in codec.latents(image).values()]
     note = f"{len(data)} bytes, {used} different words; {torch.get_num_threads()} threads, {clock} time"
-    runs: Runs = {"compress": lambda: codec.compress(image), "decompress": lambda: codec.decompress(data)}
+    # Floats: integers make no convolution of torch's.
+    runs: Runs = {
+        "compress": lambda: codec.compress(image, transforms="float"),
+        "decompress": lambda: codec.decompress(data, transforms="float"),
+    }
     for way, name in chosen.items():
         floor = convolutions(runs[way])
         yield Case(name, runs[way], 1, "image", peer=floor, peer_name="its convolutions", clock=clock, note=note)
