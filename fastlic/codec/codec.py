@@ -139,6 +139,7 @@ class Codec:
         rates = f"qualities 1..{self.qualities}" if self.qualities else "one rate"
         return f"Codec({self.name!r}, {self.family}, {rates}, fingerprint {self.fingerprint.hex()})"
 
+    @checked
     def with_integer_transforms(
         self, calibration: Sequence[Tensor] | None = None, precision: Precision | None = None
     ) -> Codec:

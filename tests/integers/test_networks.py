@@ -339,7 +339,7 @@ def test_every_module_that_is_traced_is_among_the_cases():
     ("module", "fault"),
     [
         (nn.Sequential(conv(3, 4), nn.Tanh()), r"m\.1 is a Tanh"),
-        (nn.Sequential(conv(3, 4), GDN(4), nn.ReLU(), conv(4, 4)), r"m\.2 is a ReLU"),
+        (nn.Sequential(conv(3, 4), GDN(4), nn.LeakyReLU(), conv(4, 4)), r"m\.2 is a LeakyReLU"),
         (nn.Sequential(conv(3, 8), GDN(8), nn.PixelShuffle(2)), r"m\.2 is a PixelShuffle"),
         (nn.Sequential(conv(3, 4), nn.GELU("tanh")), r"m\.1 is an approximate GELU"),
         (nn.Sequential(nn.Conv2d(3, 4, 4)), r"m\.0 is a convolution of a kind"),
