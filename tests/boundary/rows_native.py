@@ -217,7 +217,10 @@ NATIVE: dict[str, Callable[[], Call]] = {
     ),
     "Transform.run": lambda: Call(
         _native.Transform(network_arrays(), "n").run,
-        {"x": network_latents(), "crop": (9, 7), "threads": 2, "band": 3},
+        {
+            **{"x": np.ascontiguousarray(network_latents().transpose(1, 2, 0)), "crop": (9, 7)},
+            **{"threads": 2, "band": 3},
+        },
     ),
     "gaussian_encode": lambda: Call(
         _native.gaussian_encode, {"symbols": symbols(), "means": means(), "scales": scales(), "lanes": 16}
