@@ -338,10 +338,14 @@ class Runner {
     }
   }
 
+  // `band` rows of the input at a time.
   void run(std::size_t band) {
-    const std::size_t height = sizes_[last_].height;
+    const std::size_t height = sizes_[0].height;
     for (std::size_t end = std::min(band, height);; end = std::min(end + band, height)) {
-      advance(end);
+      feed(end);
+      for (std::size_t s = 0; s < network_.steps.size(); ++s) make(s, makeable(s));
+      for (std::size_t v = 0; v < sizes_.size(); ++v) maps_[v].drop_below(still_needed(v));
+      if (!wide_.empty()) wide_[0].drop_below(wide_[0].end());
       if (end == height) return;
     }
   }
@@ -351,24 +355,23 @@ class Runner {
     return value == last_ && !wide_.empty() ? wide_[0].end() : maps_[value].end();
   }
 
-  // Makes the output's rows up to `end`, and what they need.
-  void advance(std::size_t end) {
-    std::vector<std::size_t> ends(sizes_.size(), 0);
-    ends[last_] = end;
-    for (std::size_t s = network_.steps.size(); s-- > 0;) {
-      // Whole tiles of every layer that doubles sizes.
-      std::size_t& own = ends[s + 1];
-      own = std::max(std::min((own + 3) / 4 * 4, sizes_[s + 1].height), end_of(s + 1));
-      const Rows rows{end_of(s + 1), own};
-      if (rows.first >= rows.last) continue;
-      for (const std::size_t v : network_.steps[s].from) {
-        ends[v] = std::max(ends[v], std::min(read_by(network_.steps[s], rows).last, sizes_[v].height));
-      }
+  // Up to which row a step's output can be made of the rows that its inputs have.
+  std::size_t makeable(std::size_t s) const {
+    const Step& step = network_.steps[s];
+    bool whole = true;
+    std::size_t given = std::numeric_limits<std::size_t>::max();
+    for (const std::size_t v : step.from) {
+      whole = whole && end_of(v) == sizes_[v].height;
+      given = std::min(given, end_of(v));
     }
-    feed(ends[0]);
-    for (std::size_t s = 0; s < network_.steps.size(); ++s) make(s, ends[s + 1]);
-    for (std::size_t v = 0; v < sizes_.size(); ++v) maps_[v].drop_below(still_needed(v));
-    if (!wide_.empty()) wide_[0].drop_below(wide_[0].end());
+    if (whole) return sizes_[s + 1].height;
+    const Layer* layer = layer_of(step);
+    if (layer == nullptr) return given;
+    if (given <= layer->reach) return 0;
+    const std::size_t middle = given - layer->reach;  // rows that have all rows around them
+    const std::size_t rows = layer->up > 1 ? layer->up * middle : (middle - 1) / layer->down + 1;
+    const std::size_t tile = layer->splits > 0 ? 2 * layer->up : 1;  // whole ones: none is made twice
+    return std::min(rows / tile * tile, sizes_[s + 1].height);
   }
 
   std::size_t still_needed(std::size_t value) const {
@@ -444,15 +447,19 @@ class Runner {
   std::vector<std::vector<std::ptrdiff_t>> readers_;
 };
 
-// Rows of the output whose maps, all together, suit a cache of the second level.
+// Rows of the input whose part of all maps together suits a cache of the second level; the smallest map gets two at
+// least.
 std::size_t usual_band(const Network& network, const std::vector<MapSize>& sizes) {
   constexpr double kBytes = 1 << 20;
-  const double height = static_cast<double>(std::max<std::size_t>(sizes.back().height, 1));
+  const auto height = static_cast<double>(std::max<std::size_t>(sizes.front().height, 1));
   double bytes = 0;
+  std::size_t least = sizes.front().height;
   for (std::size_t v = 0; v < sizes.size(); ++v) {
     bytes += 2.0 * static_cast<double>(sizes[v].height * sizes[v].width * padded(network.values[v].channels));
+    least = std::min(least, sizes[v].height);
   }
-  return std::max<std::size_t>(static_cast<std::size_t>(kBytes / (bytes / height)) / 4 * 4, 4);
+  const std::size_t down = sizes.front().height / std::max<std::size_t>(least, 1);
+  return std::max<std::size_t>(static_cast<std::size_t>(kBytes / (bytes / height)) / 2 * 2, 2 * down);
 }
 
 }  // namespace
@@ -482,7 +489,9 @@ MapSize output_size(const Network& network, MapSize input) { return sizes_of(net
 void run(const Network& network, MapSize input, std::size_t band, const Ends& ends, Isa isa, Team& team) {
   const Tools tools{kernels(isa), network.gelu, team, &network.silu};
   const std::vector<MapSize> sizes = sizes_of(network, input);
-  Runner(network, input, ends, tools).run(band > 0 ? band : usual_band(network, sizes));
+  const std::size_t outputs = std::max<std::size_t>(sizes.back().height, 1);
+  const std::size_t own = band > 0 ? (band * input.height + outputs - 1) / outputs : usual_band(network, sizes);
+  Runner(network, input, ends, tools).run(std::max<std::size_t>(own, 1));
 }
 
 }  // namespace fastlic::nn
