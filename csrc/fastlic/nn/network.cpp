@@ -343,10 +343,14 @@ class Runner {
     const std::size_t height = sizes_[0].height;
     for (std::size_t end = std::min(band, height);; end = std::min(end + band, height)) {
       feed(end);
-      for (std::size_t s = 0; s < network_.steps.size(); ++s) make(s, makeable(s));
+      for (std::size_t s = 0; s < network_.steps.size(); ++s) {
+        // No more at once than a band of the input has of them, and a tile: not all that is left after the last band.
+        const std::size_t most = (band * sizes_[s + 1].height / height + 7) / 4 * 4;
+        make(s, std::min(makeable(s), end_of(s + 1) + most));
+      }
       for (std::size_t v = 0; v < sizes_.size(); ++v) maps_[v].drop_below(still_needed(v));
       if (!wide_.empty()) wide_[0].drop_below(wide_[0].end());
-      if (end == height) return;
+      if (end_of(last_) == sizes_[last_].height) return;
     }
   }
 
