@@ -43,7 +43,7 @@ def test_tables_hold_a_row_for_each_model_and_the_parts_add_up():
             assert 0 < split.transform < split.whole
             assert 0 < split.coder <= split.entropy < split.whole
     support, figures = bench.support_table(results), bench.figures_table(results)
-    for table in (support, figures):
+    for table in (support, figures, bench.integer_table(results)):
         rows = table.splitlines()
         assert len(rows) == 4 and len({row.count("|") for row in rows}) == 1
     assert "wavefront" in support and "position by position" in support
@@ -59,6 +59,14 @@ def test_bytes_are_compared_on_a_folder(photos, capsys):
     assert bench.main(["mbt2018-mean", "--bytes", str(photos), "--images", "1"]) == 0
     *_, row = capsys.readouterr().out.strip().splitlines()
     assert re.fullmatch(r"\| mbt2018-mean \| [\d,]+ bytes \| [\d,]+ bytes \| [+-]\d+\.\d\d % \|", row)
+
+
+def test_pictures_of_integers_are_compared_on_a_folder(photos, capsys):
+    assert bench.main(["mbt2018-mean", "--psnr", str(photos), "--images", "1"]) == 0
+    *_, row = capsys.readouterr().out.strip().splitlines()
+    assert re.fullmatch(
+        r"\| mbt2018-mean (\| \d+\.\d+ dB ){2}\| [+-]0\.\d+ dB (\| [\d,]+ ){2}\| [+-]\d+\.\d\d % \|", row
+    )
 
 
 def test_without_compressai_there_is_nothing_to_measure_and_no_traceback():

@@ -138,7 +138,8 @@ class FastIntegerTransform:
     @held_off
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         module: Any = self
-        if args or kwargs or module.training or not len(x) or not servable(x, next(module.parameters())):
+        served = not (args or kwargs or module.training) and servable(x, next(module.parameters()))
+        if not served or not len(x):
             return super().forward(x, *args, **kwargs)  # type: ignore[misc]
         state = state_of(module)
         integers: IntegerTransform = state.transform
