@@ -27,8 +27,10 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 def brighten(tensors, description):
     """Other pixels from the same latents: the bias of the last layer of g_s."""
-    names = [name for name in tensors if name.startswith("float/g_s.") and name.endswith(".bias")]
-    tensors[max(names)] = tensors[max(names)] + 0.5
+    for prefix, more in (("float/g_s.", 0.5), ("transforms/g_s.", 1 << 22)):
+        names = [name for name in tensors if name.startswith(prefix) and name.endswith(".bias")]
+        if names:
+            tensors[max(names)] = tensors[max(names)] + more
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def test_a_codec_of_other_weights_that_only_the_encoder_reads_decodes_the_same_s
     path = tmp_path / "encoder.safetensors"
 
     def change(tensors, description):
-        tensors["float/g_a.0.bias"] = tensors["float/g_a.0.bias"] + 0.01
+        tensors["transforms/g_a.0.bias"] = tensors["transforms/g_a.0.bias"] + 1
 
     reseal(WEIGHTS / "jahp.safetensors", path, change)
     assert fastlic.load(path).fingerprint == fastlic.load("jahp").fingerprint
@@ -96,14 +98,27 @@ def test_half_precision_keeps_the_fingerprint(any_codec: Codec, tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(cards()))
-def test_weights_all_over_the_synthesis_are_under_the_fingerprint(name):
-    codec = fastlic.load(name)
-    coder = codec._coder
-    before = coder.fingerprint()
-    decoder = ("g_s.", "gain.log_inverse", "_decoder.", "_quantizer._decoders.")
-    parts = [(n, p) for n, p in coder.transforms.named_parameters() if n.startswith(decoder)]
+def test_integers_all_over_the_synthesis_are_under_the_fingerprint(name, monkeypatch):
+    coder = fastlic.load(name)._coder
+    before, arrays = coder.fingerprint(), coder.pixels.to_arrays()
+    decoder = ("g_s.", "gain.inverse", "level", "words.", "side.", "up.")
+    parts = [key for key in arrays if key.startswith(decoder) and not key.endswith(".units")]
     assert len(parts) > 10
-    for n, parameter in parts[:: 1 + len(parts) // 30]:
+    for key in parts[:: 1 + len(parts) // 30]:
+        changed = arrays[key].copy()
+        changed.reshape(-1)[-1] ^= 1
+        with monkeypatch.context() as patch:
+            patch.setattr(type(coder.pixels), "to_arrays", lambda self: {**arrays, key: changed})  # noqa: B023
+            assert coder.fingerprint() != before, key
+    assert coder.fingerprint() == before
+
+
+def test_floats_all_over_the_synthesis_are_under_the_fingerprint_of_files_without_integers():
+    coder = Codec.load(GOLDEN / "tiny_jahp.safetensors")._coder
+    before = coder.fingerprint()
+    parts = [(n, p) for n, p in coder.transforms.named_parameters() if n.startswith(("g_s.", "gain.log_inverse"))]
+    assert len(parts) > 10
+    for n, parameter in parts:
         first = (0,) * parameter.ndim
         value = parameter.data[first].item()
         parameter.data[first] = value * 1.5 + 1
