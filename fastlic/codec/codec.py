@@ -177,9 +177,7 @@ class Codec:
         if stored.family not in BY_FAMILY:
             raise CodecFileError(f"{path} holds a {stored.family!r} codec, which this fastlic does not know")
         try:
-            coder = BY_FAMILY[stored.family].from_stored(
-                stored.family, stored.config, stored.floats, stored.integers, stored.transforms
-            )
+            coder = BY_FAMILY[stored.family].from_stored(stored)
             known = {f"entropy/{name}" for name in coder.entropy.to_arrays()}
             known |= {f"transforms/{name}" for name in (coder.pixels.to_arrays() if coder.pixels else ())}
             given = {f"entropy/{name}" for name in stored.integers} | {f"transforms/{k}" for k in stored.transforms}

@@ -200,6 +200,10 @@ class Graph:
 
 # ---- what modules are made of
 
+Trace = Callable[
+    [Graph, Any, int, str], int
+]  # of a module that reads a value, under a name: adds operations, gives the output
+
 
 def _sequence(graph: Graph, module: nn.Sequential, x: int, name: str) -> int:
     for key, child in module._modules.items():
@@ -246,38 +250,27 @@ def _refined_norm(graph: Graph, module: mlic.RefinedGDN, x: int, name: str) -> i
     return _sequence(graph, module.blocks, norm(graph, module, x, name), f"{name}.blocks")
 
 
-def _mlic_residual(graph: Graph, module: mlic.ResidualBlock, x: int, name: str) -> int:
-    inner = graph.trace(module.conv1, graph.hold(x), f"{name}.conv1")
-    inner = graph.trace(module.conv2, _bend(graph, Curve.GELU, inner), f"{name}.conv2")
-    inner = graph.hold(_bend(graph, Curve.GELU, inner))
-    return graph.add(Sum(), inner, x if module.skip is None else graph.trace(module.skip, x, f"{name}.skip"))
+def residue(*branch: str, skip: str | None = None) -> Trace:
+    """Of a block that adds what it makes of its input, part by part, to its input.
 
+    Args:
+        branch: the block's attributes, in the order of execution.
+        skip: the attribute that the input takes on the way past, if it is not None; None: there is none.
+    """
 
-def _mlic_stride(graph: Graph, module: mlic.ResidualBlockWithStride, x: int, name: str) -> int:
-    inner = graph.trace(module.conv1, graph.hold(x), f"{name}.conv1")
-    inner = graph.trace(module.conv2, _bend(graph, Curve.GELU, inner), f"{name}.conv2")
-    inner = graph.trace(module.gdn, inner, f"{name}.gdn")
-    return graph.add(Sum(), inner, graph.trace(module.skip, x, f"{name}.skip"))
+    def trace(graph: Graph, module: Any, x: int, name: str) -> int:
+        inner = graph.hold(x)
+        for part in branch:
+            inner = graph.trace(getattr(module, part), inner, f"{name}.{part}")
+        past = getattr(module, skip) if skip is not None else None
+        return graph.add(Sum(), graph.hold(inner), x if past is None else graph.trace(past, x, f"{name}.{skip}"))
 
-
-def _mlic_upsample(graph: Graph, module: mlic.ResidualBlockUpsample, x: int, name: str) -> int:
-    inner = _bend(graph, Curve.GELU, graph.trace(module.subpel_conv, graph.hold(x), f"{name}.subpel_conv"))
-    inner = graph.trace(module.igdn, graph.trace(module.conv, inner, f"{name}.conv"), f"{name}.igdn")
-    return graph.add(Sum(), inner, graph.trace(module.upsample, x, f"{name}.upsample"))
+    return trace
 
 
 def _reflected(graph: Graph, module: mcquic.Conv3, x: int, name: str) -> int:
     kind = PLAIN if module.stride == (1, 1) else HALVED
     return graph.add(Stage.of(module, name, kind=kind, reflect=True), x)
-
-
-def _mcquic_residual(graph: Graph, module: mcquic.ResidualBlock, x: int, name: str) -> int:
-    return graph.add(Sum(), _sequence(graph, module._branch, graph.hold(x), f"{name}._branch"), x)
-
-
-def _mcquic_resizing(graph: Graph, module: Any, x: int, name: str) -> int:
-    branch = _sequence(graph, module._branch, graph.hold(x), f"{name}._branch")
-    return graph.add(Sum(), branch, graph.trace(module._skip, x, f"{name}._skip"))
 
 
 def _attention(graph: Graph, module: mcquic.Attention, x: int, name: str) -> int:
@@ -286,7 +279,7 @@ def _attention(graph: Graph, module: mcquic.Attention, x: int, name: str) -> int
     return graph.add(Sum(), graph.add(Gate(), main, side), x)
 
 
-TRACES: dict[type[nn.Module], Callable[[Graph, Any, int, str], int]] = {
+TRACES: dict[type[nn.Module], Trace] = {
     nn.Sequential: _sequence,
     nn.Identity: lambda graph, module, x, name: x,
     nn.Dropout: lambda graph, module, x, name: x,
@@ -301,16 +294,16 @@ TRACES: dict[type[nn.Module], Callable[[Graph, Any, int, str], int]] = {
     nn.PixelShuffle: _shuffle,
     layers.GDN: norm,
     mlic.RefinedGDN: _refined_norm,
-    mlic.ResidualBlock: _mlic_residual,
-    mlic.ResidualBlockWithStride: _mlic_stride,
-    mlic.ResidualBlockUpsample: _mlic_upsample,
+    mlic.ResidualBlock: residue("conv1", "act", "conv2", "act", skip="skip"),
+    mlic.ResidualBlockWithStride: residue("conv1", "act", "conv2", "gdn", skip="skip"),
+    mlic.ResidualBlockUpsample: residue("subpel_conv", "act", "conv", "igdn", skip="upsample"),
     mlic.AnalysisTransform: lambda graph, module, x, name: _sequence(graph, module.analysis_transform, x, name),
     mlic.SynthesisTransform: lambda graph, module, x, name: _sequence(graph, module.synthesis_transform, x, name),
     mlic.HyperAnalysis: lambda graph, module, x, name: _sequence(graph, module.reduction, x, name),
     mcquic.Conv3: _reflected,
     mcquic.GDN: norm,
-    mcquic.ResidualBlock: _mcquic_residual,
-    mcquic.ResidualBlockWithStride: _mcquic_resizing,
-    mcquic.ResidualBlockShuffle: _mcquic_resizing,
+    mcquic.ResidualBlock: residue("_branch"),
+    mcquic.ResidualBlockWithStride: residue("_branch", skip="_skip"),
+    mcquic.ResidualBlockShuffle: residue("_branch", skip="_skip"),
     mcquic.Attention: _attention,
 }

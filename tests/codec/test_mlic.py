@@ -10,6 +10,7 @@ import torch
 import fastlic
 from fastlic.bench.lifelike import photo, small_mlic
 from fastlic.codec.families.mlic import MlicCoder
+from fastlic.codec.storage import StoredCodec
 from fastlic.entropy.passes import Latents
 from fastlic.entropy.rate import table_bits
 from fastlic.errors import CorruptStreamError, ModelMismatchError
@@ -100,7 +101,7 @@ def test_integers_of_another_model_are_refused():
         mine, theirs = coders[name], coders[other]
         floats = mine.model.state_dict()
         with pytest.raises(ValueError, match=fault):
-            MlicCoder.from_stored(mine.family, mine.config, floats, theirs.entropy.to_arrays(), {})
+            MlicCoder.from_stored(StoredCodec("x", mine.family, mine.config, floats, theirs.entropy.to_arrays()))
 
 
 @pytest.mark.parametrize("name", FAMILY)

@@ -26,6 +26,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from fastlic.codec.calibration import default_calibration
+from fastlic.codec.storage import StoredCodec
 from fastlic.entropy.fingerprint import of_codec
 from fastlic.integers.conversion import Precision
 from fastlic.models.layers import channels_last
@@ -155,19 +156,9 @@ class FamilyCoder(ABC, Generic[A, L]):
 
     @classmethod
     @abstractmethod
-    def from_stored(
-        cls,
-        family: str,
-        config: dict[str, Any],
-        floats: Mapping[str, Tensor],
-        integers: dict[str, np.ndarray],
-        pixels: dict[str, np.ndarray],
-    ) -> FamilyCoder[A, L]:
-        """Rebuild what a codec file holds.
-
-        Args:
-            floats: as :meth:`floats` gave them.
-            integers, pixels: as ``to_arrays`` of ``entropy`` and ``pixels`` did; no pixels: of an earlier release.
+    def from_stored(cls, stored: StoredCodec) -> Self:
+        """Rebuild what a codec file holds: floats as :meth:`floats` gave them, integers and transforms as ``to_arrays``
+        of ``entropy`` and ``pixels`` did; no transforms: of an earlier release.
 
         Nothing is recomputed: the fingerprint of the result is the stored one.
 

@@ -15,11 +15,13 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import Self
 
 from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
 from fastlic.codec.images import padded_pixels
+from fastlic.codec.storage import StoredCodec
 from fastlic.entropy.fitting import symbols_of
 from fastlic.entropy.passes import LatentModel, Latents
 from fastlic.entropy.rate import table_bits
@@ -103,20 +105,14 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
         return convert_transforms(self.transforms, [_calibration(x) for x in images], precision, qualities=some)
 
     @classmethod
-    def from_stored(
-        cls,
-        family: str,
-        config: dict[str, Any],
-        floats: Mapping[str, Tensor],
-        integers: dict[str, np.ndarray],
-        pixels: dict[str, np.ndarray],
-    ) -> GaussianCoder:
-        entropy: Any = cls.integers.from_arrays(integers)
+    def from_stored(cls, stored: StoredCodec) -> Self:
+        entropy: Any = cls.integers.from_arrays(stored.integers)
         _ = entropy.engine  # checks every array
-        check_config(cls.models[family], config)
-        cls.check_integers(entropy, family, config, floats)
-        made = IntegerTransforms.from_arrays(pixels) if pixels else None
-        model = build(cls.models[family], config, floats, sizes_of(integers) + sizes_of(pixels))
+        model_class, floats = cls.models[stored.family], stored.floats
+        check_config(model_class, stored.config)
+        cls.check_integers(entropy, stored.family, stored.config, floats)
+        made = IntegerTransforms.from_arrays(stored.transforms) if stored.transforms else None
+        model = build(model_class, stored.config, floats, sizes_of(stored.integers) + sizes_of(stored.transforms))
         missing, _ = model.load_state_dict(floats, strict=False)
         absent = [key for key in missing if key not in dict(model.named_buffers())]
         transforms = [key for key in absent if key.startswith(("g_a.", "g_s.", "h_a.", "gain."))]

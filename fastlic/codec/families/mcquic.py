@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -12,9 +12,11 @@ import numpy as np
 import torch
 import torch.nn as nn
 from torch import Tensor
+from typing_extensions import Self
 
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
+from fastlic.codec.storage import StoredCodec
 from fastlic.entropy.code_context import IntegerCodeContext
 from fastlic.entropy.codes import CodeTables
 from fastlic.integers.conversion import Precision
@@ -93,21 +95,14 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         return type(self)(model, replace(self.entropy, context=integers), whole, self.pixels)
 
     @classmethod
-    def from_stored(
-        cls,
-        family: str,
-        config: dict[str, Any],
-        floats: Mapping[str, Tensor],
-        integers: dict[str, np.ndarray],
-        pixels: dict[str, np.ndarray],
-    ) -> McQuicCoder:
-        entropy = CodeTables.from_arrays(integers)
-        config = {"prices": [], **check_config(McQuic, config)}
+    def from_stored(cls, stored: StoredCodec) -> Self:
+        entropy = CodeTables.from_arrays(stored.integers)
+        config = {"prices": [], **check_config(McQuic, stored.config)}
         shapes = [(table.rows, len(table.cdf) // table.rows - 1) for table in entropy.tables]
         if shapes != [(config["m"], k) for k in config["k"]]:
             raise ValueError(f"tables of {shapes} (groups, words) for a model of {config}")
-        made = VqTransforms.from_arrays(pixels) if pixels else None
-        state = dict(floats)
+        made = VqTransforms.from_arrays(stored.transforms) if stored.transforms else None
+        state = dict(stored.floats)
         if config["prices"]:  # files of float16 may hold them rounded
             prices = torch.tensor(config["prices"], dtype=torch.float32)
             if not torch.equal(state.get("_prices", prices).half(), prices.half()):
@@ -119,8 +114,10 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
             temperature = f"_quantizer._encoders.{level}._quantizer._temperature"
             whole = whole and temperature in state
             state.setdefault(temperature, torch.ones(config["m"], 1, 1, 1))
-        if made is not None and not any(fnmatchcase(name, pattern) for name in floats for pattern in cls.restored):
-            model = build(McQuic, config, state, sizes_of(integers) + sizes_of(pixels))
+        if made is not None and not any(
+            fnmatchcase(name, pattern) for name in stored.floats for pattern in cls.restored
+        ):
+            model = build(McQuic, config, state, sizes_of(stored.integers) + sizes_of(stored.transforms))
             model.load_state_dict(state, strict=False)
             made.restore(model)
             whole = False
