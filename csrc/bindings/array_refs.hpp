@@ -11,7 +11,7 @@
 
 namespace fastlic::bindings {
 
-// Refers to int8 arrays, which are weights and may have any values; keeps copies of the others, whose values are
+// Refers to int8 arrays, which are weights of entropy models and may have any values; keeps copies of the others, whose values are
 // checked once and trusted then. The int8 arrays must outlive it.
 class ArrayRefs {
  public:

@@ -1,6 +1,4 @@
 // fastlic._native: transforms of integers. Pixels come in and go out channel by channel, latents position by position.
-#include "fastlic/nn/network.hpp"
-
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -12,6 +10,7 @@
 
 #include "array_refs.hpp"
 #include "arrays.hpp"
+#include "fastlic/nn/transform.hpp"
 #include "fastlic/parallel.hpp"
 #include "registry.hpp"
 
@@ -23,50 +22,16 @@ using Int32s = Array<std::int32_t>;
 using nn::MapSize;
 using nn::Network;
 using nn::Rows;
-
-struct Transform {
-  Network network;
-  std::optional<nn::Requantiser> entry;  // from latents; none for pixels
-};
-
-// Any of its arrays; reading it says which of them are missing.
-bool has_requantiser(const nn::ArrayReader& reader, const std::string& prefix) {
-  const auto has = [&](const char* name) { return reader.has(prefix + name); };
-  return has(".multiplier") || has(".negative") || has(".shift") || has(".bits");
-}
+using nn::Transform;
 
 std::shared_ptr<Transform> make(const py::dict& arrays, const std::string& name) {
   const ArrayRefs refs(arrays);
-  const nn::ArrayReader reader(refs.refs());
-  const std::string entry = name + ".entry";
-  auto out = std::make_shared<Transform>();
-  if (has_requantiser(reader, entry)) {
-    const std::size_t channels = reader.int32s(entry + ".multiplier").size();
-    out->entry = nn::read_requantiser(reader, entry, channels, nn::kMaxActivationBits);
-  }
-  const nn::Value pixels{0, 255};
-  out->network =
-      nn::read_network(reader, name, out->entry ? nn::Value{out->entry->channels, out->entry->limit} : pixels);
-  if (out->entry && out->entry->channels != out->network.input().channels) {
-    throw std::invalid_argument("integer network: '" + entry + "' serves another number of channels than are read");
-  }
-  return out;
+  return std::make_shared<Transform>(nn::read_transform(nn::ArrayReader(refs.refs()), name));
 }
 
-// The same weights with other requantisers at its ends: those of one quality.
 std::shared_ptr<Transform> vary(const Transform& base, const py::dict& changes, const std::string& name) {
   const ArrayRefs refs(changes);
-  const nn::ArrayReader reader(refs.refs());
-  auto out = std::make_shared<Transform>(base);
-  const std::string entry = name + ".entry", exit = name + ".exit";
-  if (has_requantiser(reader, entry)) {
-    if (!base.entry) throw std::invalid_argument("integer network: '" + entry + "' has no place before pixels");
-    nn::Requantiser own = nn::read_requantiser(reader, entry, base.entry->channels, nn::kMaxActivationBits);
-    if (own.limit != base.entry->limit) throw std::invalid_argument("integer network: '" + entry + "' has other bits");
-    out->entry = std::move(own);
-  }
-  if (has_requantiser(reader, exit)) out->network = nn::with_exit(base.network, reader, exit);
-  return out;
+  return std::make_shared<Transform>(nn::with_ends(base, nn::ArrayReader(refs.refs()), name));
 }
 
 // A map as Python has it: pixels channel by channel, latents position by position.
@@ -135,20 +100,14 @@ Array<Out> run_on(const Transform& transform, const Array<In>& x,
   const Map<Out> to{out.mutable_data(), out_channels, out_size.width, out_size.height * out_size.width};
   const auto unlocked = call.unlock();
   Team team(threads.count);
-  const nn::Kernels& kernels = nn::kernels(active_isa());
+  const Isa isa = active_isa();
   const auto feed = [&](Rows rows, const nn::Target& map) {
     parallel_for(rows.last - rows.first, team, [&](std::size_t i) {
       const std::size_t row = rows.first + i;
-      if (!transform.entry) return from.read(row, map.at(row, 0), map.stride);
-      const std::size_t padded = nn::padded(channels);
-      thread_local nn::Buffer<std::int32_t> values;
-      thread_local nn::Buffer<std::int16_t> activations;
-      values.assign(padded * size.width, 0);
-      activations.resize(padded);
-      from.read(row, values.data(), padded);
-      for (std::size_t column = 0; column < size.width; ++column) {
-        kernels.requantise16(&values[column * padded], *transform.entry, {0, padded}, activations.data());
-        std::copy_n(activations.data(), channels, map.at(row, column));
+      if constexpr (sizeof(In) == 1) {
+        from.read(row, map.at(row, 0), map.stride);
+      } else {
+        nn::enter(transform, from.data + row * width * channels, width, map.at(row, 0), map.stride, isa);
       }
     });
   };
@@ -158,7 +117,7 @@ Array<Out> run_on(const Transform& transform, const Array<In>& x,
       if (row < out_size.height) to.write(row, map.at(row, 0), map.stride);
     });
   };
-  nn::run(network, size, band, {feed, take, take}, active_isa(), team);
+  nn::run(network, size, band, {feed, take, take}, isa, team);
   return out;
 }
 

@@ -196,13 +196,18 @@ def packing(models: tuple[str, ...]) -> None:
     """
     from fastlic.inspect.packing import packed
 
-    titles = ("codec", "int8 weights", "packed", "bits a weight", "file, plain and packed", "read, plain and packed")
+    titles = (
+        "codec",
+        "int8: values, bits each",
+        "int16: values, bits each",
+        "file, plain and packed",
+        "read, plain and packed",
+    )
     say(f"| {' | '.join(titles)} |")
     say("|---" * len(titles) + "|")
     for name in models or ("jahp", "mlic++", "mcquic"):
         found = packed(fastlic.load(name))
-        rate = 8 * found.taken / found.weights if found.weights else 8.0
         files = ", ".join(f"{size / 1e6:.2f}" for size in found.files)
         reading = ", ".join(f"{1e3 * seconds:.0f}" for seconds in found.reading)
-        sizes = f"{found.weights / 1e6:.2f} MB | {found.taken / 1e6:.2f} MB | {rate:.2f}"
+        sizes = " | ".join(f"{own.values / 1e6:.2f} M, {own.bits:.2f}" for own in (found.int8, found.int16))
         say(f"| `{name}` | {sizes} | {files} MB | {reading} ms |")

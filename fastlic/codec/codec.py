@@ -196,7 +196,8 @@ class Codec:
         """Write everything to one safetensors file.
 
         Args:
-            half: float weights as float16. Streams stay the same; reconstructions differ in the last digits.
+            half: float weights as float16. Streams stay the same; of float transforms reconstructions differ in the
+                last digits.
             training: keep what coding never reads but training and estimates do, and float transforms beside their
                 integers.
             packed: integer weights losslessly in about 5 bits of 8 (docs/format.md); default: as ``half``.
@@ -437,10 +438,11 @@ class Codec:
                 size = (header.height, header.width)
                 with held_off:
                     if by_integers:
-                        image = self._coder.synthesise(latents, header.quality, size, part, threads).to(to)
+                        image = self._coder.synthesise(latents, header.quality, size, part, threads)
                     else:
                         image = self._coder.synthesise_floats(parts, latents, header.quality, size, part)
-                images.append(to_dtype(image, dtype).contiguous())
+                # Divided before they move: a GPU's quotients may differ in the last bit.
+                images.append(to_dtype(image, dtype).to(to).contiguous())
         return images[0] if streams and streams[0] is data else images
 
     # ---- looking inside

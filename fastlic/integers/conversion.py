@@ -46,7 +46,7 @@ class Precision:
         margin: of ranges beyond what calibration saw: what is cut costs far more than coarser units do.
         bound: that no sum of a layer of several taps shall pass; its weights are coarser if need be.
         learned: whether weights are rounded for the inputs that calibration brings, or to the nearest, which is faster
-            and as good from 12 bits on.
+            and from 12 bits on nearly as good.
     """
 
     weight_bits: int = 12
@@ -175,7 +175,8 @@ def convert(
     ranges.margin = precision.margin
     converter, entry = _Converter(graph, ranges, precision), None
     if finest is not None:
-        converter.units.append(np.maximum(converter.unit(0), finest))
+        own = converter.unit(0)  # a power of two where a curve reads it, whose exponents are noted
+        converter.units.append(own if 0 in converter.exponents else np.maximum(own, finest))
         converter.widths.append(precision.bits)
         entry = Requantiser.from_factors(inputs / converter.units[0], precision.bits)
     else:

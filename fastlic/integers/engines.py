@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,10 @@ class Engines:
             (name, None): TransformEngine(name, network.to_arrays(name)) for name, network in networks.items()
         }
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies begin with the engines of no quality: those of qualities would share no weights with them."""
+        return {"_made": {key: engine for key, engine in list(self._made.items()) if key[1] is None}}
+
     def run(
         self,
         name: str,
@@ -38,16 +43,16 @@ class Engines:
         *,
         size: tuple[int, int] | None = None,
         quality: float | None = None,
-        changes: Mapping[str, np.ndarray] | None = None,
+        changes: Callable[[], Mapping[str, np.ndarray]] | None = None,
     ) -> Tensor:
         """A network over a map, as ``TransformEngine.run``.
 
         Args:
-            quality: at which ``changes`` stand at the network's ends, as of ``TransformEngine.vary``.
+            quality: at which ``changes()`` stand at the network's ends, as of ``TransformEngine.vary``.
         """
         engine = self._made.get((name, quality))
         if engine is None:
-            engine = self._made[name, None].vary(changes or {})
+            engine = self._made[name, None].vary(changes() if changes is not None else {})
             if len(self._made) < _KEPT:
                 self._made[name, quality] = engine
         return torch.from_numpy(engine.run(x, size, threads))

@@ -130,17 +130,17 @@ class IntegerTransforms:
         """
         if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[1] % 16 or pixels.shape[2] % 16:
             raise ValueError(f"expected uint8 [3, 16h, 16w], got {pixels.dtype} {list(pixels.shape)}")
-        gains = self._gains(self.forward, quality)
-        exit_ = self.g_a.exit
-        assert exit_ is not None
-        if gains is not None and quality is not None:
-            exit_ = gains.into(exit_, quality)
+        self._check_quality(quality)
+
+        def gained() -> Requantiser:
+            return self._gained(self.g_a.exit, self.forward, quality)
+
         if not reference:
-            changes = exit_.to_arrays("g_a.exit")
-            return self._engines.run("g_a", pixels.cpu().numpy(), threads, quality=quality, changes=changes)
+            x = pixels.cpu().numpy()
+            return self._engines.run("g_a", x, threads, quality=quality, changes=lambda: gained().to_arrays("g_a.exit"))
         last = self.g_a.steps[-1]
         assert isinstance(last, LayerStep)
-        step = LayerStep(replace(last.layer, requantiser=exit_))
+        step = LayerStep(replace(last.layer, requantiser=gained()))
         return replace(self.g_a, steps=(*self.g_a.steps[:-1], step))(pixels.long()).int()
 
     def hyper(self, latents: Tensor, *, threads: int = 1, reference: bool = False) -> Tensor:
@@ -173,16 +173,16 @@ class IntegerTransforms:
             size: height and width of the pixels that are wanted, from the left and top; None: all.
             threads, reference: as for ``analyse``.
         """
-        gains, entry = self._gains(self.inverse, quality), self.g_s.entry
-        assert entry is not None
-        if gains is not None and quality is not None:
-            entry = gains.into(entry, quality)
+        self._check_quality(quality)
+
+        def gained() -> Requantiser:
+            return self._gained(self.g_s.entry, self.inverse, quality)
+
         if not reference:
-            values = latents.int().numpy()
-            changes = entry.to_arrays("g_s.entry")
-            return self._engines.run("g_s", values, threads, size=size, quality=quality, changes=changes)
+            x, changes = latents.int().numpy(), lambda: gained().to_arrays("g_s.entry")
+            return self._engines.run("g_s", x, threads, size=size, quality=quality, changes=changes)
         height, width = size or (16 * latents.shape[1], 16 * latents.shape[2])
-        return replace(self.g_s, entry=entry)(latents.long())[:, :height, :width].to(torch.uint8)
+        return replace(self.g_s, entry=gained())(latents.long())[:, :height, :width].to(torch.uint8)
 
     @cached_property
     def _engines(self) -> Engines:
@@ -192,10 +192,21 @@ class IntegerTransforms:
         """Make the engines. Raises ValueError for what they do not run."""
         _ = self._engines
 
-    def _gains(self, gains: Gains | None, quality: float | None) -> Gains | None:
-        if (gains is None) != (quality is None):
+    def check_model(self, model: Any) -> None:
+        """Raise ValueError unless these are of a model of that configuration."""
+        own = (self.g_a.shapes[-1].channels, len(self.qualities), self.of_magnitude)
+        expected = (model.M, model.qualities, getattr(model, "hyper_of_magnitude", False))
+        if own != expected:
+            raise ValueError(f"transforms of M, qualities, magnitudes = {own} for a model of {expected}")
+
+    def _check_quality(self, quality: float | None) -> None:
+        if (self.forward is None) != (quality is None):
             raise ValueError(f"qualities are {list(self.qualities) or 'none'}, got {quality}")
-        return gains
+
+    @staticmethod
+    def _gained(requantiser: Requantiser | None, gains: Gains | None, quality: float | None) -> Requantiser:
+        assert requantiser is not None
+        return requantiser if gains is None or quality is None else gains.into(requantiser, quality)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Named arrays for storage; ``from_arrays`` reads them back."""
@@ -252,7 +263,6 @@ def convert_transforms(
     parts: Any,
     images: Sequence[Tensor],
     precision: Precision | None = None,
-    hyper: Precision | None = None,
     qualities: Sequence[int] | None = None,
 ) -> IntegerTransforms:
     """The integers of trained transforms.
@@ -262,7 +272,6 @@ def convert_transforms(
         images: for calibration, [3, H, W] in [0, 1], sides multiples of 64; every quality sees all of them.
         qualities: those that calibrate; None: all whole ones.
         precision: None: the default one.
-        hyper: of h_a, if it differs.
 
     Raises:
         ValueError: a module that has no integer form, or a sum that could leave int32.
@@ -289,7 +298,7 @@ def convert_transforms(
             convert(graph, calibrated(graph, maps, _some(maps) if p.learned else ()), p, finest=unit, pixels_out=out)
             for graph, maps, p, unit, out in (
                 (g_a, pixels, precision, None, False),
-                (h_a, gained, hyper or precision, step, False),
+                (h_a, gained, precision, step, False),
                 (g_s, decoded, precision, least, True),
             )
         ]

@@ -321,7 +321,7 @@ def _graphs(model: McQuic) -> dict[str, Graph]:
         modules[f"up.{level}"] = nn.Sequential(up._restoreHead, *behind)
     graphs = {name: Graph() for name, module in modules.items() if module is not None}
     for name, graph in graphs.items():
-        # Engines begin with a layer, McQuic's blocks with an activation.
+        # McQuic's blocks begin with an activation, which wants units of its own, not those of words and rests.
         x = 0 if name == "down.0" else graph.add(Stage(name, torch.eye(c)[:, :, None, None], torch.zeros(c)), 0)
         graph.trace(modules[name], graph.hold(x), name)
     graphs["down.0"], graphs["up.0"] = graphs["down.0"].from_pixels(), graphs["up.0"].to_pixels()

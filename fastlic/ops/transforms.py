@@ -25,7 +25,7 @@ class TransformEngine:
 
     Args:
         name: prefix of the network's arrays.
-        arrays: its ``to_arrays(name)``, docs/format.md has their meaning; others are left alone.
+        arrays: its ``to_arrays(name)``, docs/transforms.md has their meaning; others are left alone.
 
     Raises:
         ValueError: an array is missing, misshapen or out of range, or a sum could leave int32.
@@ -70,7 +70,7 @@ class TransformEngine:
                 in memory with channels last are read without a copy, and results lie so too.
             size: height and width of the output, of which the rest is cut off; None: all of it.
             threads: at least 1.
-            band: rows of the output that are made together; 0: as many as suit the caches.
+            band: about so many rows of the output are made together; 0: as many as suit the caches.
 
         Returns:
             pixels uint8 [C', h', w'], or int32 [C', h', w'] if the network ends with anything else.

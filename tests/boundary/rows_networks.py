@@ -247,7 +247,7 @@ NETWORKS: dict[str, Callable[[], Call]] = {
         transforms.convert_transforms,
         {
             **{"parts": Transforms(jahp()), "images": [photo()], "precision": conversion.Precision()},
-            **{"hyper": conversion.Precision(), "qualities": [1, 2]},
+            "qualities": [1, 2],
         },
     ),
 }

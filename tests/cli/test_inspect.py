@@ -165,13 +165,13 @@ def test_code_bits_are_those_of_the_codec_without_its_context_and_with_it():
 
 
 def test_the_table_holds_what_was_packed(fastlic_command):
-    path = GOLDEN / "tiny_early.safetensors"
+    path = GOLDEN / "tiny_pixels_mlicpp.safetensors"
     found = packing.packed(Codec.load(path))
-    assert 0 < found.taken < found.weights and found.files[1] < found.files[0]
+    assert 0 < found.int8.bits < 8 and 0 < found.int16.bits < 16 and found.files[1] < found.files[0]
     done = fastlic_command("inspect", "packing", path)
     assert done.code == 0
-    rate = f"{8 * found.taken / found.weights:.2f}"
-    assert f"| {found.weights / 1e6:.2f} MB | {found.taken / 1e6:.2f} MB | {rate} |" in done.out.splitlines()[-1]
+    columns = " | ".join(f"{own.values / 1e6:.2f} M, {own.bits:.2f}" for own in (found.int8, found.int16))
+    assert f"| {columns} |" in done.out.splitlines()[-1]
 
 
 @pytest.mark.parametrize("what", ["growth", "bits", "same-bits", "codes"])

@@ -20,6 +20,14 @@ def bits(symbol: int, scale: float) -> float:
     return float(-p.clamp_min(2.0**-16).log2())
 
 
+@pytest.mark.parametrize("name", ["jahp", "mlic++"])
+def test_no_zone_of_a_shipped_codec_is_near_a_half_where_libraries_could_round_it_apart(name):
+    gain = fastlic.load(name).transforms().gain
+    for sixteenth in range(16, 16 * gain.qualities + 1):
+        zones = dead_zone(torch.from_numpy(scale_levels()), worth_at(gain, sixteenth / 16)).numpy() * UNIT
+        assert np.abs(zones - np.floor(zones) - 0.5).min() > 1e-4
+
+
 @pytest.mark.parametrize("worth", [8.0, 25.0, 100.0])
 def test_between_0_and_1_the_cheaper_symbol_is_chosen_bits_and_squared_error_together(worth):
     zones = zones_for(worth)

@@ -15,7 +15,7 @@ from fastlic.integers.layer import HALVED, INT32, PLAIN, SHUFFLED, TRANSPOSED, K
 from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, NormStep, Shape, Step, SumStep
 
 CHANNELS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 40, 48, 64, 65, 97)
-WINOGRAD = 2**29 - 1  # the bound on sums below which layers may be transformed (docs/format.md)
+WINOGRAD = 2**29 - 1  # the bound on sums below which layers may be transformed (docs/engine.md)
 
 
 def chain(steps: Sequence[Step], entry: Requantiser | None = None) -> Network:

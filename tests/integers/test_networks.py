@@ -256,6 +256,7 @@ MODULES = {
     "official synthesis": (lambda: mlic.SynthesisTransform(C, 5, 5), True),
     "official synthesis of 2023": (lambda: mlic.SynthesisTransform(C, 5, C), True),
     "official hyper analysis": (lambda: mlic.HyperAnalysis(5, C), True),
+    "curve on latents": (lambda: nn.Sequential(nn.GELU(), conv(5, C, 3, 1)), True),
     "mcquic encoder": (
         lambda: nn.Sequential(
             mcquic.Conv3(3, C, 2), mcquic.ResidualBlock(C), mcquic.ResidualBlockWithStride(C), mcquic.Attention(C),

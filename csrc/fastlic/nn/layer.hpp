@@ -11,7 +11,7 @@
 
 namespace fastlic::nn {
 
-constexpr std::int32_t kActivation = 2047;  // 12 bits: what every layer reads
+constexpr std::int32_t kActivation = 2047;  // 12 bits: what every layer of entropy models reads
 constexpr std::size_t kTailLines = 64;
 constexpr int kTailStep = 8;  // a line is 2^8 units of 2^-12 long
 constexpr int kTailBits = 15;

@@ -47,7 +47,7 @@ class Shared {
 };
 
 // Channels of every activation row are padded to whole panels of the packed weights, so that rows of one layer are
-// inputs of the next without copies, and kernels have no odd ends. Padded channels hold zeros and meet zero weights.
+// inputs of the next without copies, and kernels have no odd ends. Padded channels meet zero weights.
 constexpr std::size_t kPanel = 32, kHalfPanel = kPanel / 2, kQuarterPanel = kPanel / 4;
 
 constexpr std::size_t padded(std::size_t channels) noexcept { return (channels + kPanel - 1) / kPanel * kPanel; }

@@ -91,7 +91,7 @@ class NetworkReader {
     require(inputs == x.channels && inputs >= 1 && inputs <= kMaxChannels, own + ".weight",
             "reads another number of channels");
     RawLayer raw = read_.raw(own, inputs, x.limit);
-    require(raw.rows == raw.columns && raw.rows % 2 == 1, own + ".weight", "must have an odd square kernel up to 9x9");
+    require_square(raw);
     require(reflect == 0 || (reflect == 1 && !raw.transposed), own + ".step",
             "must have 0 or 1 for reflection, which transposed layers do not know");
     require(raw.up == 2 || !raw.transposed, own + ".geometry", "must have a stride of 2 where it is transposed");
@@ -100,8 +100,6 @@ class NetworkReader {
     const bool positive = from > 0 && never_negative(from);
     Layer layer = read_.layer(raw, {block}, last ? kMaxWideBits : kMaxActivationBits, positive, true);
     if (!layer.curve.empty()) note(layer.curve);
-    require(layer.curve.empty() || layer.limit() <= std::numeric_limits<std::int16_t>::max(), own,
-            "curves are of activations");
     out = {layer.outputs, layer.limit()};
     return layer;
   }
@@ -494,7 +492,8 @@ void run(const Network& network, MapSize input, std::size_t band, const Ends& en
   const Tools tools{kernels(isa), network.gelu, team, &network.silu};
   const std::vector<MapSize> sizes = sizes_of(network, input);
   const std::size_t outputs = std::max<std::size_t>(sizes.back().height, 1);
-  const std::size_t own = band > 0 ? (band * input.height + outputs - 1) / outputs : usual_band(network, sizes);
+  const std::size_t rows = std::min(band, outputs);  // no band is more than all
+  const std::size_t own = band > 0 ? (rows * input.height + outputs - 1) / outputs : usual_band(network, sizes);
   Runner(network, input, ends, tools).run(std::max<std::size_t>(own, 1));
 }
 

@@ -1,5 +1,5 @@
 // Networks of integer layers over whole images, in bands of rows: what transforms are made of. The arithmetic is that
-// of fastlic/integers/network.py, docs/format.md has the arrays.
+// of fastlic/integers/network.py, docs/transforms.md has the arrays.
 #pragma once
 
 #include <cstddef>
@@ -59,8 +59,7 @@ struct Network {
 // Faults are std::invalid_argument.
 Network read_network(const ArrayReader& arrays, const std::string& name, Value input);
 
-// The same with another requantiser behind its last layer, of the same number of bits or fewer than its outputs may
-// have.
+// The same with another requantiser of as many bits behind its last layer.
 Network with_exit(const Network& network, const ArrayReader& arrays, const std::string& prefix);
 
 // Whether outputs are a layer's that gives no negative numbers, such as pixels.
@@ -83,8 +82,8 @@ struct Ends {
   std::function<void(Rows, const View<const std::int32_t>&)> take_wide;
 };
 
-// `band`: rows of the output that are made together; 0: as many as suit the caches. The outputs depend on neither that
-// nor the threads.
+// `band`: about so many rows of the output are made together; 0: as many as suit the caches. The outputs depend on
+// neither that nor the threads.
 void run(const Network& network, MapSize input, std::size_t band, const Ends& ends, Isa isa, Team& team);
 
 }  // namespace fastlic::nn

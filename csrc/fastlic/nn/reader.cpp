@@ -25,11 +25,6 @@ std::size_t size_of(const Inputs& inputs) {
   return sum;
 }
 
-void require_square(const RawLayer& raw) {
-  require(raw.rows == raw.columns && raw.rows % 2 == 1, raw.name + ".weight",
-          "must have an odd square kernel up to 9x9");
-}
-
 // Where in a row each input lies.
 std::vector<std::size_t> places(const Inputs& inputs) {
   std::vector<std::size_t> out;
@@ -226,6 +221,11 @@ RawLayer merged(const RawLayer& raw) {
 }
 
 }  // namespace
+
+void require_square(const RawLayer& raw) {
+  require(raw.rows == raw.columns && raw.rows % 2 == 1, raw.name + ".weight",
+          "must have an odd square kernel up to 9x9");
+}
 
 bool rectified(const Layer& layer) {
   return layer.curve.empty() && std::all_of(layer.parts.begin(), layer.parts.end(), [](const Part& part) {

@@ -62,6 +62,9 @@ struct RawLayer {
   std::int64_t reach_of_positions(std::size_t out, bool positive) const;
 };
 
+// Refuses a kernel that is not odd and square.
+void require_square(const RawLayer& raw);
+
 // Refuses a layer whose sums of products, of at most `reach`, could leave int32 together with this bias.
 void require_fits(const std::string& name, std::size_t channel, std::int64_t reach, std::int32_t bias);
 
@@ -99,8 +102,8 @@ class Reader {
   // is below zero, which lets more layers use Winograd's transform.
   Layer layer(const std::string& name, const Inputs& inputs, unsigned bits = kActivationBits,
               std::int32_t limit = kActivation, bool positive = false) const;
-  // The same of a kernel at hand.
-  Layer layer(const RawLayer& raw, const Inputs& inputs, unsigned bits, bool positive, bool merged = false) const;
+  // The same of a kernel at hand; `narrow`: one that doubles sizes to few channels may be merged.
+  Layer layer(const RawLayer& raw, const Inputs& inputs, unsigned bits, bool positive, bool narrow = false) const;
   // A 1x1 layer.
   Layer dense(const std::string& name, const Inputs& inputs, unsigned bits = kActivationBits,
               std::int32_t limit = kActivation) const;

@@ -5,7 +5,7 @@
 namespace fastlic::nn {
 
 void refuse(const std::string& name, const std::string& fault) {
-  throw std::invalid_argument("integer entropy model: '" + name + "' " + fault);
+  throw std::invalid_argument("integer model: '" + name + "' " + fault);
 }
 
 std::string shape_text(const std::vector<std::size_t>& shape) {

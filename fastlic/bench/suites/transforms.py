@@ -1,4 +1,4 @@
-"""Transforms of shipped weights, and whole images: integers beside floats, and beside AVIF, WebP and JPEG XL.
+"""Transforms of shipped weights, and whole images: integers beside floats, and beside AVIF and WebP.
 
 One thread, CPU time where nothing else is told. The image is the demonstration photo at Kodak's size.
 """
@@ -26,7 +26,8 @@ from fastlic.ops.backends import instruction_set
 WAYS = ("compress", "decompress")
 QUALITY = 4.0
 _MEGAPIXELS = 512 * 768 / 1e6
-_PILLOW = {"AVIF": "avif", "WebP": "webp", "JPEG XL": "jpegxl"}
+# What Pillow is told: one thread, unlike fastlic.evaluate.peers, whose files are measured by their rate.
+_PEERS: dict[str, dict[str, Any]] = {"AVIF": {"speed": 6, "max_threads": 1}, "WebP": {"method": 6}}
 
 
 def cases(wanted: Wanted) -> Iterator[Case]:
@@ -115,7 +116,7 @@ def _call(codec: Codec, way: str) -> tuple[Any, ...]:
 
 def peer_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
     """Whole images, beside the formats that Pillow writes, at about the same number of bytes."""
-    choices = [(model, peer) for model in models for peer in _PILLOW]
+    choices = [(model, peer) for model in models for peer in _PEERS]
     for (model, peer), names in offered(wanted, choices, "{way} of {} 512x768 vs {}", WAYS):
         codec = codec_of(model)
         size = len(codec.compress(pixels(), quality_of(codec)))
@@ -130,13 +131,9 @@ def peer_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
 
 
 def _encoded(peer: str, quality: int) -> bytes:
-    options: dict[str, Any] = {"AVIF": {"speed": 6, "max_threads": 1}, "WebP": {"method": 6}}.get(
-        peer, {"num_threads": 1}
-    )
     out = io.BytesIO()
-    Image.fromarray(pixels().permute(1, 2, 0).contiguous().numpy()).save(
-        out, peer.replace(" ", "")[:4], quality=quality, **options
-    )
+    image = Image.fromarray(pixels().permute(1, 2, 0).contiguous().numpy())
+    image.save(out, peer, quality=quality, **_PEERS[peer])
     return out.getvalue()
 
 
@@ -148,11 +145,6 @@ def _decoded(data: bytes) -> Any:
 
 def _nearest(peer: str, size: int) -> tuple[int, bytes] | None:
     """Quality and bytes of the file nearest in size, or None: this Pillow does not write such."""
-    if peer == "JPEG XL":
-        try:
-            import pillow_jxl  # type: ignore[import-not-found]  # noqa: F401
-        except ImportError:
-            return None
-    elif not features.check(_PILLOW[peer]):
+    if not features.check(peer.lower()):
         return None
     return min(((q, _encoded(peer, q)) for q in range(5, 96, 5)), key=lambda one: abs(len(one[1]) - size))

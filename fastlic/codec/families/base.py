@@ -202,12 +202,12 @@ class FamilyCoder(ABC, Generic[A, L]):
     def padded(self, size: Size) -> Size:
         """Height and width in pixels that an image of ``size`` is coded as: what analysis and synthesis work on."""
 
+    @abstractmethod
     def analyse(self, pixels: Tensor, quality: float | None, threads: int) -> A:
         """Pixels uint8 [3, H, W], any H, W >= 1, on the CPU -> what ``encode_many`` codes, by ``self.pixels``.
 
         Padding is the family's own business.
         """
-        raise NotImplementedError
 
     @abstractmethod
     def analyse_floats(self, parts: Any, image: Tensor, quality: float | None) -> A:
@@ -234,9 +234,9 @@ class FamilyCoder(ABC, Generic[A, L]):
                 known stays in proportion to the bytes that came.
         """
 
+    @abstractmethod
     def synthesise(self, latents: L, quality: float | None, size: Size, preview: Preview, threads: int) -> Tensor:
         """Pixels uint8 [3, H, W] by ``self.pixels``; they depend on nothing but the arguments."""
-        raise NotImplementedError
 
     @abstractmethod
     def synthesise_floats(self, parts: Any, latents: L, quality: float | None, size: Size, preview: Preview) -> Tensor:

@@ -117,6 +117,7 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
         absent = [key for key in missing if key not in dict(model.named_buffers())]
         transforms = [key for key in absent if key.startswith(("g_a.", "g_s.", "h_a.", "gain."))]
         if made is not None:
+            made.check_model(model)
             made.check()
             if transforms:
                 made.restore(model)

@@ -23,7 +23,7 @@ from fastlic.entropy.fingerprint import of_arrays
 from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.forks import held_off
 from fastlic.integers.conversion import LATENT_UNIT, Precision, convert
-from fastlic.integers.fixed import MEAN_BITS, fixed_point
+from fastlic.integers.fixed import fixed_point
 from fastlic.integers.graph import Graph
 from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, Network
 from fastlic.integers.ranges import Ranges
@@ -48,7 +48,6 @@ from fastlic.ops.transforms import TransformEngine
 _WIDTHS = (12, 13, 14)
 # Of ranges beyond what calibration saw: what is outside is clipped, and shows.
 _MARGIN = 3.0
-_LATENT_UNIT = 2.0**-MEAN_BITS
 
 
 @dataclass
@@ -121,7 +120,7 @@ class IntegerTransform:
         else:
             raise ValueError("the image holds values that are not finite")
         out = torch.stack([self._run(own, settings) for own in given])
-        return out.float().div_(255) if self.kind == "g_s" else out.float().mul_(_LATENT_UNIT)
+        return out.float().div_(255) if self.kind == "g_s" else out.float().mul_(LATENT_UNIT)
 
     def _run(self, x: Tensor, settings: Settings) -> Tensor:
         if settings.backend == "reference":

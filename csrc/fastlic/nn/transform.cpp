@@ -1,0 +1,61 @@
+#include "fastlic/nn/transform.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace fastlic::nn {
+namespace {
+
+constexpr std::int32_t kPixelLimit = 255;
+
+// Any of its arrays; reading it says which of them are missing.
+bool has_requantiser(const ArrayReader& arrays, const std::string& prefix) {
+  const auto has = [&](const char* name) { return arrays.has(prefix + name); };
+  return has(".multiplier") || has(".negative") || has(".shift") || has(".bits");
+}
+
+}  // namespace
+
+Transform read_transform(const ArrayReader& arrays, const std::string& name) {
+  const std::string entry = name + ".entry";
+  Transform out;
+  Value input{0, kPixelLimit};
+  if (has_requantiser(arrays, entry)) {
+    out.entry = read_requantiser(arrays, entry, arrays.int32s(entry + ".multiplier").size(), kMaxActivationBits);
+    input = {out.entry->channels, out.entry->limit};
+  }
+  out.network = read_network(arrays, name, input);
+  require(!out.entry || out.entry->channels == out.network.input().channels, entry,
+          "serves another number of channels than are read");
+  return out;
+}
+
+Transform with_ends(const Transform& transform, const ArrayReader& arrays, const std::string& name) {
+  const std::string entry = name + ".entry", exit = name + ".exit";
+  Transform out = transform;
+  if (has_requantiser(arrays, entry)) {
+    require(transform.entry.has_value(), entry, "has no place before pixels");
+    Requantiser own = read_requantiser(arrays, entry, transform.entry->channels, kMaxActivationBits);
+    require(own.limit == transform.entry->limit, entry, "has other bits");
+    out.entry = std::move(own);
+  }
+  if (has_requantiser(arrays, exit)) out.network = with_exit(transform.network, arrays, exit);
+  return out;
+}
+
+void enter(const Transform& transform, const std::int32_t* latents, std::size_t width, std::int16_t* out,
+           std::size_t stride, Isa isa) {
+  const Requantiser& entry = *transform.entry;
+  const std::size_t channels = entry.channels, columns = padded(channels);
+  thread_local Buffer<std::int32_t> values;
+  thread_local Buffer<std::int16_t> activations;
+  values.assign(columns, 0);
+  activations.resize(columns);
+  for (std::size_t x = 0; x < width; ++x) {
+    std::copy_n(latents + x * channels, channels, values.begin());
+    kernels(isa).requantise16(values.data(), entry, {0, columns}, activations.data());
+    std::copy_n(activations.data(), channels, out + x * stride);
+  }
+}
+
+}  // namespace fastlic::nn
