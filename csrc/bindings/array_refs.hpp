@@ -11,8 +11,8 @@
 
 namespace fastlic::bindings {
 
-// Refers to int8 arrays, which are weights of entropy models and may have any values; keeps copies of the others, whose values are
-// checked once and trusted then. The int8 arrays must outlive it.
+// Refers to int8 arrays, which are weights of entropy models and may have any values; keeps copies of the others, whose
+// values are checked once and trusted then. The int8 arrays must outlive it.
 class ArrayRefs {
  public:
   explicit ArrayRefs(const py::dict& arrays) {
