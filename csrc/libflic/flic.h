@@ -1,0 +1,143 @@
+/* libflic: .flic images without Python. Decodes and encodes with the integers of a codec file; the pixels are those of
+ * every other fastlic, bit for bit (docs/transforms.md), the bytes those of docs/format.md.
+ *
+ *     flic_error error;
+ *     flic_codec* codec = NULL;
+ *     flic_header header;
+ *     if (flic_codec_open_file("jahp.safetensors", &codec, &error)) fail(error.message);
+ *     if (flic_read_header(data, size, &header, &error)) fail(error.message);
+ *     uint8_t* rgb = malloc((size_t)header.width * header.height * 3);
+ *     if (flic_decode(codec, data, size, NULL, rgb, 3 * (size_t)header.width, &error)) fail(error.message);
+ *     flic_codec_close(codec);
+ *
+ * Every function that can fail returns a flic_status, FLIC_OK (0) or what went wrong, and says in words why in *error,
+ * which may be NULL. Nothing is thrown, no state is global. A codec never changes: threads may share it. Calls of one
+ * thread do not wait for those of another.
+ *
+ * Functions, numbers and the order of fields stay as they are within a major version. Structures that may grow begin
+ * with their size, which the FLIC_..._INIT macros set: older programs go on with newer libraries. */
+#ifndef FLIC_H
+#define FLIC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define FLIC_API
+#else
+#define FLIC_API __attribute__((visibility("default")))
+#endif
+
+#define FLIC_VERSION_MAJOR 1
+#define FLIC_VERSION_MINOR 0
+#define FLIC_VERSION_PATCH 0
+
+/* major * 10000 + minor * 100 + patch of the library that runs. */
+FLIC_API uint32_t flic_version(void);
+
+typedef enum flic_status {
+  FLIC_OK = 0,
+  FLIC_INVALID_ARGUMENT = 1, /* the caller's: a null pointer, a quality that there is not, too little room */
+  FLIC_CORRUPT_STREAM = 2,   /* the bytes are no .flic data, or damaged */
+  FLIC_CORRUPT_CODEC = 3,    /* the codec file is none, or damaged */
+  FLIC_UNSUPPORTED = 4,      /* a newer format, or a codec file without integer transforms */
+  FLIC_WRONG_CODEC = 5,      /* the stream was made with other weights */
+  FLIC_LIMIT = 6,            /* more pixels or memory than the caller allows */
+  FLIC_OUT_OF_MEMORY = 7,
+  FLIC_IO = 8, /* a file cannot be read */
+  FLIC_INTERNAL = 9
+} flic_status;
+
+typedef struct flic_error {
+  flic_status status;
+  char message[256]; /* UTF-8, ends with 0 */
+} flic_error;
+
+/* ---- headers */
+
+#define FLIC_FINGERPRINT_BYTES 8
+
+typedef struct flic_header {
+  uint32_t width, height; /* pixels */
+  uint32_t version;       /* of the format, 1 or 2 */
+  uint32_t model;         /* id, docs/format.md; flic_model_name has its name */
+  double quality;         /* 0: a codec of one rate */
+  uint8_t fingerprint[FLIC_FINGERPRINT_BYTES]; /* of the codec that decodes it; in version 1 of its entropy integers */
+  uint32_t sections;
+  uint32_t framing_bytes; /* everything before the first section */
+} flic_header;
+
+/* The first bytes of a file are enough, 37 to 39 of most; nothing is decoded. */
+FLIC_API flic_status flic_read_header(const void* data, size_t size, flic_header* header, flic_error* error);
+
+/* "jahp", "mlic++", ...; NULL for an id that this library does not know. */
+FLIC_API const char* flic_model_name(uint32_t model);
+
+/* ---- codecs: weights */
+
+typedef struct flic_codec flic_codec;
+
+/* A codec file of layout 4 (docs/format.md). The memory may be freed afterwards. */
+FLIC_API flic_status flic_codec_open_memory(const void* data, size_t size, flic_codec** codec, flic_error* error);
+FLIC_API flic_status flic_codec_open_file(const char* path, flic_codec** codec, flic_error* error);
+/* NULL is allowed. */
+FLIC_API void flic_codec_close(flic_codec* codec);
+
+typedef struct flic_codec_info {
+  const char *name, *family; /* as long as the codec is open */
+  uint8_t fingerprint[FLIC_FINGERPRINT_BYTES];
+  uint8_t entropy_fingerprint[FLIC_FINGERPRINT_BYTES]; /* as streams of version 1 name it */
+  uint32_t qualities;                                  /* 1 to this, in steps of 1/16; 0: one rate, quality 0 */
+  uint32_t previews; /* a stream decodes from its first 1 to this many parts; 0: whole only */
+} flic_codec_info;
+
+FLIC_API flic_status flic_codec_get_info(const flic_codec* codec, flic_codec_info* info, flic_error* error);
+
+/* 1 if this codec decodes the stream that begins with this header, its own or a predecessor's; else 0. */
+FLIC_API int flic_codec_reads(const flic_codec* codec, const flic_header* header);
+
+/* ---- pixels */
+
+typedef enum flic_format {
+  FLIC_RGB = 0,  /* 3 bytes a pixel */
+  FLIC_RGBA = 1, /* 4; alpha is written as 255 and not encoded */
+  FLIC_GREY = 2  /* 1; decoded: (19595 R + 38470 G + 7471 B + 32768) >> 16; encoded: R = G = B */
+} flic_format;
+
+typedef struct flic_options {
+  size_t struct_size;
+  flic_format format;
+  uint32_t threads;    /* 1 by default; 0: one per core */
+  uint32_t parts;      /* preview: decode only so many parts of a stream (levels of mcquic, slices of mlic); 0: all */
+  uint64_t max_pixels; /* width x height of an image; 0: 89478485 */
+  uint64_t max_memory; /* bytes that a call may take beside the caller's, by flic_memory_needed; 0: any */
+} flic_options;
+
+#define FLIC_OPTIONS_INIT {sizeof(flic_options), FLIC_RGB, 1, 0, 0, 0}
+
+/* An upper estimate of the bytes that decoding (or, if `encode`, encoding) an image of that size takes with so many
+ * threads, without the codec and the caller's pixels. */
+FLIC_API uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, uint32_t height, uint32_t threads,
+                                     int encode);
+
+/* Decodes into rows of pixels that begin `stride` bytes apart; the caller has header.height rows of at least
+ * header.width pixels each. Limits are asked before anything is reserved. On failure the pixels may be partly written.
+ * options: NULL for FLIC_OPTIONS_INIT. */
+FLIC_API flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, const flic_options* options,
+                                 uint8_t* pixels, size_t stride, flic_error* error);
+
+/* Encodes to *data, *size bytes that flic_free frees. quality: as flic_codec_info says. */
+FLIC_API flic_status flic_encode(const flic_codec* codec, const uint8_t* pixels, uint32_t width, uint32_t height,
+                                 size_t stride, double quality, const flic_options* options, uint8_t** data,
+                                 size_t* size, flic_error* error);
+FLIC_API void flic_free(void* data);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
