@@ -111,14 +111,16 @@ std::size_t bytes_per_pixel(flic_format format) { return format == FLIC_RGB ? 3 
 void check_rows(const void* pixels, std::size_t width, std::size_t stride, flic_format format) {
   require(pixels != nullptr, "pixels must not be NULL");
   const std::uint64_t least = std::uint64_t{width} * bytes_per_pixel(format);
-  require(stride >= least, "stride must be at least " + std::to_string(least) + " bytes, got " + std::to_string(stride));
+  require(stride >= least,
+          "stride must be at least " + std::to_string(least) + " bytes, got " + std::to_string(stride));
 }
 
 void write_row(const std::int16_t* rgb, std::size_t step, std::size_t width, flic_format format, std::uint8_t* out) {
   const auto byte = [](std::int16_t value) { return static_cast<std::uint8_t>(value); };
   for (std::size_t x = 0; x < width; ++x, rgb += step) {
     if (format == FLIC_GREY) {
-      *out++ = static_cast<std::uint8_t>((19595u * byte(rgb[0]) + 38470u * byte(rgb[1]) + 7471u * byte(rgb[2]) + 32768u) >> 16);
+      *out++ = static_cast<std::uint8_t>(
+          (19595u * byte(rgb[0]) + 38470u * byte(rgb[1]) + 7471u * byte(rgb[2]) + 32768u) >> 16);
       continue;
     }
     for (int c = 0; c < 3; ++c) *out++ = byte(rgb[c]);
@@ -146,9 +148,7 @@ std::vector<std::uint8_t> read_file(const char* path) {
 
 extern "C" {
 
-uint32_t flic_version(void) {
-  return FLIC_VERSION_MAJOR * 10000u + FLIC_VERSION_MINOR * 100u + FLIC_VERSION_PATCH;
-}
+uint32_t flic_version(void) { return FLIC_VERSION_MAJOR * 10000u + FLIC_VERSION_MINOR * 100u + FLIC_VERSION_PATCH; }
 
 flic_status flic_read_header(const void* data, size_t size, flic_header* header, flic_error* error) {
   return guarded(error, FLIC_INVALID_ARGUMENT, [&] {
@@ -238,8 +238,8 @@ flic_status flic_encode(const flic_codec* codec, const uint8_t* pixels, uint32_t
     const flic_options own = taken(options);
     check_rows(pixels, width, stride, own.format);
     const unsigned most = codec->codec.coder().qualities();
-    require(quality >= 0 && quality <= most, most == 0 ? "codec has one fixed rate: quality 0"
-                                                       : "quality must be 1 to " + std::to_string(most));
+    require(quality >= 0 && quality <= most,
+            most == 0 ? "codec has one fixed rate: quality 0" : "quality must be 1 to " + std::to_string(most));
     const auto sixteenths = static_cast<unsigned>(std::nearbyint(quality * fastlic::codec::kQualitySteps));
     const std::size_t step = bytes_per_pixel(own.format);
     const Pixels image{pixels, height, width, stride, step, own.format == FLIC_GREY ? std::size_t{0} : 1};

@@ -142,7 +142,8 @@ std::vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, 
 
 void Codec::check_quality(unsigned quality) const {
   const unsigned qualities = coder_->qualities();
-  if (qualities == 0 && quality != 0) throw std::invalid_argument("codec '" + name_ + "' has one fixed rate: quality 0");
+  if (qualities == 0 && quality != 0)
+    throw std::invalid_argument("codec '" + name_ + "' has one fixed rate: quality 0");
   if (qualities != 0 && (quality < kQualitySteps || quality > kQualitySteps * qualities)) {
     throw std::invalid_argument("codec '" + name_ + "' serves qualities 1 to " + std::to_string(qualities));
   }
@@ -158,8 +159,8 @@ void Codec::check(MapSize image, unsigned threads, bool encode, const Limits& li
   if (limits.memory == 0) return;
   const std::uint64_t needed = coder_->memory(image, threads, encode);
   if (needed > limits.memory) {
-    throw OverLimit("an image of " + size + " takes up to " + std::to_string(needed) + " bytes of memory, more than the " +
-                    std::to_string(limits.memory) + " allowed");
+    throw OverLimit("an image of " + size + " takes up to " + std::to_string(needed) +
+                    " bytes of memory, more than the " + std::to_string(limits.memory) + " allowed");
   }
 }
 

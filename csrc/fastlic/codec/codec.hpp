@@ -47,7 +47,8 @@ class Codec {
   // parts that there are not. All limits are asked before anything is reserved.
   void decode(Input data, unsigned parts, unsigned threads, const Limits& limits, const TakeRow& take) const;
   // Throws OverLimit, or std::invalid_argument for no such quality.
-  std::vector<std::uint8_t> encode(const Pixels& pixels, unsigned quality, unsigned threads, const Limits& limits) const;
+  std::vector<std::uint8_t> encode(const Pixels& pixels, unsigned quality, unsigned threads,
+                                   const Limits& limits) const;
 
  private:
   void check(MapSize image, unsigned threads, bool encode, const Limits& limits) const;

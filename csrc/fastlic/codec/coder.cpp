@@ -19,7 +19,8 @@ Map run_fed(const nn::Transform& transform, MapSize size, const Feed& feed, Team
   out.values.resize(out.size.height * out.size.width * out.channels);
   const auto take = [&](std::size_t row, const auto* from, std::size_t stride) {
     std::int32_t* to = &out.values[row * out.size.width * out.channels];
-    for (std::size_t x = 0; x < out.size.width; ++x) std::copy_n(from + x * stride, out.channels, to + x * out.channels);
+    for (std::size_t x = 0; x < out.size.width; ++x)
+      std::copy_n(from + x * stride, out.channels, to + x * out.channels);
   };
   nn::run(transform, size, 0, {feed, take, take}, active_isa(), team);
   return out;

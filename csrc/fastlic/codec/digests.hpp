@@ -44,8 +44,8 @@ class Blake2b {
 
   std::array<std::uint64_t, 8> state_;
   std::array<std::uint8_t, 128> rest_{};
-  std::size_t used_ = 0;     // of rest_
-  std::uint64_t size_ = 0;   // of what blocks took
+  std::size_t used_ = 0;    // of rest_
+  std::uint64_t size_ = 0;  // of what blocks took
 };
 
 }  // namespace fastlic::codec

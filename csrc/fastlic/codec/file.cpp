@@ -27,9 +27,21 @@ struct Tensor {
 };
 
 std::size_t bytes_of_type(std::string_view type) {
-  for (const auto& [name, bytes] : {std::pair<std::string_view, std::size_t>{"BOOL", 1}, {"U8", 1}, {"I8", 1},
-                                    {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"I16", 2}, {"U16", 2}, {"F16", 2}, {"BF16", 2},
-                                    {"I32", 4}, {"U32", 4}, {"F32", 4}, {"F64", 8}, {"I64", 8}, {"U64", 8}}) {
+  for (const auto& [name, bytes] : {std::pair<std::string_view, std::size_t>{"BOOL", 1},
+                                    {"U8", 1},
+                                    {"I8", 1},
+                                    {"F8_E5M2", 1},
+                                    {"F8_E4M3", 1},
+                                    {"I16", 2},
+                                    {"U16", 2},
+                                    {"F16", 2},
+                                    {"BF16", 2},
+                                    {"I32", 4},
+                                    {"U32", 4},
+                                    {"F32", 4},
+                                    {"F64", 8},
+                                    {"I64", 8},
+                                    {"U64", 8}}) {
     if (type == name) return bytes;
   }
   return 0;
@@ -43,7 +55,8 @@ struct Safetensors {
     if (file.size() < 8) fail("no safetensors file: it has fewer than 8 bytes");
     std::uint64_t length = 0;
     for (int i = 7; i >= 0; --i) length = length << 8 | file[static_cast<std::size_t>(i)];
-    if (length > kMaxHeader || length > file.size() - 8) fail("no safetensors file: its header is longer than the file");
+    if (length > kMaxHeader || length > file.size() - 8)
+      fail("no safetensors file: its header is longer than the file");
     const auto size = static_cast<std::size_t>(length);
     const Json header = parse_json({reinterpret_cast<const char*>(file.data()) + 8, size});
     if (header.kind != Json::Kind::object) fail("no safetensors file: its header is no JSON object");

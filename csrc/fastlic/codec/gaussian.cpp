@@ -137,7 +137,8 @@ class Gaussian final : public Coder {
     const latents::Size size = latent_size(image);
     engine_.check_sizes(sections, size);
     const latents::Model& model = engine_.model();
-    Map y{std::vector<std::int32_t>(size.positions() * model.latent_channels), {size.height, size.width},
+    Map y{std::vector<std::int32_t>(size.positions() * model.latent_channels),
+          {size.height, size.width},
           model.latent_channels};
     {
       std::vector<std::int32_t> z(size.hyper_positions() * model.hyper_channels());

@@ -64,8 +64,9 @@ Level read_level(const File& file, std::size_t level) {
   const auto precision = entropy.int32s(table + "precision");
   nn::require(precision.size() == 1 && precision[0] >= 0, table + "precision", "must be one number");
   const auto entries = static_cast<std::int32_t>(out.k + 1);
-  nn::require(lengths.size() == out.m && std::all_of(lengths.begin(), lengths.end(), [&](auto n) { return n == entries; }),
-              table + "lengths", "must be one row per group, each of all words");
+  nn::require(
+      lengths.size() == out.m && std::all_of(lengths.begin(), lengths.end(), [&](auto n) { return n == entries; }),
+      table + "lengths", "must be one row per group, each of all words");
   out.tables.emplace(cdf, lengths, static_cast<unsigned>(precision[0]));
   std::int32_t likeliest = 0;
   for (std::size_t i = 1; i < cdf.size(); ++i) likeliest = std::max(likeliest, cdf[i] - cdf[i - 1]);
@@ -93,7 +94,8 @@ class McQuic final : public Coder {
     for (std::size_t level = 0; level < count[0]; ++level) levels_.push_back(read_level(file, level));
     const std::size_t channels = levels_[0].channels();
     for (const Level& own : levels_) {
-      nn::require(own.channels() == channels && own.m == levels_[0].m, "words", "must have the same channels and groups");
+      nn::require(own.channels() == channels && own.m == levels_[0].m, "words",
+                  "must have the same channels and groups");
     }
     for (std::size_t level = 0; level < levels_.size(); ++level) {
       const bool finest = level == 0, deepest = level + 1 == levels_.size();
@@ -118,13 +120,16 @@ class McQuic final : public Coder {
     const codes::Model& model = context_->model();
     nn::require(model.groups == levels_[0].m && model.words == levels_[0].k, "context", "must be of level 0");
     // Every other word has a frequency of 1.
-    context_bits_ = -std::log2(1 - static_cast<double>(model.words - 1) / std::ldexp(1.0, static_cast<int>(model.precision)));
+    context_bits_ =
+        -std::log2(1 - static_cast<double>(model.words - 1) / std::ldexp(1.0, static_cast<int>(model.precision)));
   }
 
   unsigned qualities() const noexcept override { return prices_ ? prices_->qualities() : 0; }
   unsigned previews() const noexcept override { return static_cast<unsigned>(levels_.size()); }
   std::size_t sections(unsigned parts) const noexcept override { return parts == 0 ? levels_.size() : parts; }
-  MapSize padded(MapSize image) const noexcept override { return {padded_side(image.height), padded_side(image.width)}; }
+  MapSize padded(MapSize image) const noexcept override {
+    return {padded_side(image.height), padded_side(image.width)};
+  }
   bool decides(const std::string& array) const override {
     for (const char* prefix : {"words.", "side.", "up.", "level.", "levels"}) {
       if (array.starts_with(prefix) && !array.ends_with(".units")) return true;
@@ -136,7 +141,8 @@ class McQuic final : public Coder {
     const MapSize size = padded(image);
     const std::uint64_t positions = size.height * size.width / 256;
     const std::uint64_t rows = 64 * size.width * 96 * (encode ? 2 : 1);
-    return positions * 4 * (6 * levels_[0].channels() + 4 * levels_[0].m) + rows + (std::uint64_t{8} << 20) * (1 + threads);
+    return positions * 4 * (6 * levels_[0].channels() + 4 * levels_[0].m) + rows +
+           (std::uint64_t{8} << 20) * (1 + threads);
   }
 
   std::vector<Section> encode(const Pixels& pixels, unsigned quality, unsigned threads) const override {

@@ -1,6 +1,7 @@
 #include "fastlic/codec/packing.hpp"
 
 #include <algorithm>
+#include <array>
 #include <stdexcept>
 #include <string>
 
@@ -49,21 +50,24 @@ std::size_t product(const std::vector<std::size_t>& shape, std::size_t most) {
 // Axes that have classes: those with a choice between slices that are large enough to pay for it.
 bool has_classes(std::size_t size, std::size_t extent) { return extent > 1 && size / extent >= kLeastSlice; }
 
-// The table of every value: the sum of its classes, from table 0 to the last.
+// The table of every value: the sum of its classes, from table 0 to the last. Sums grow axis by axis.
 void add_rows(const std::vector<std::size_t>& shape, std::size_t size, std::span<const std::int8_t>& classes,
               std::size_t tables, std::uint8_t* rows) {
-  std::vector<int> sums(size, classes.front());
+  std::vector<std::int16_t> sums = {classes.front()}, longer;
   classes = classes.subspan(1);
-  std::size_t inner = size;
   for (const std::size_t extent : shape) {
-    inner /= extent;
-    if (!has_classes(size, extent)) continue;
-    for (std::size_t i = 0; i < size; ++i) sums[i] += classes[i / inner % extent];
-    classes = classes.subspan(extent);
+    const bool own = has_classes(size, extent);
+    longer.clear();
+    longer.reserve(sums.size() * extent);
+    for (const std::int16_t sum : sums) {
+      for (std::size_t i = 0; i < extent; ++i)
+        longer.push_back(static_cast<std::int16_t>(sum + (own ? classes[i] : 0)));
+    }
+    sums.swap(longer);
+    if (own) classes = classes.subspan(extent);
   }
-  for (std::size_t i = 0; i < size; ++i) {
-    rows[i] = static_cast<std::uint8_t>(std::clamp(sums[i], 0, static_cast<int>(tables) - 1));
-  }
+  const int last = static_cast<int>(tables) - 1;
+  for (std::size_t i = 0; i < size; ++i) rows[i] = static_cast<std::uint8_t>(std::clamp<int>(sums[i], 0, last));
 }
 
 CategoricalTables tables_of(const Packed& packed, std::size_t symbols) {
@@ -81,24 +85,28 @@ CategoricalTables tables_of(const Packed& packed, std::size_t symbols) {
   return {cdf, lengths, kPrecision};
 }
 
-// The lowest bit of every value that has one, then the next.
-void add_low(const std::vector<std::uint8_t>& bits, std::span<const std::uint8_t> low,
+// The lowest bit of every value that has one, then the next: one place in `low` for each of these moves along.
+void add_low(const std::vector<std::int32_t>& symbols, const Alphabet& alphabet, std::span<const std::uint8_t> low,
              std::vector<std::int16_t>& values) {
+  constexpr std::size_t kPlanes = 16;
+  std::array<std::size_t, kPlanes> counts{}, at{};
+  for (const std::int32_t symbol : symbols) ++counts[alphabet.bits[static_cast<std::size_t>(symbol)]];
   std::size_t wanted = 0;
-  unsigned most = 0;
-  for (const std::uint8_t own : bits) {
-    wanted += own;
-    most = std::max<unsigned>(most, own);
+  for (std::size_t plane = 0; plane < kPlanes; ++plane) {
+    at[plane] = wanted;
+    for (std::size_t more = plane + 1; more < kPlanes; ++more) wanted += counts[more];
   }
   require(low.size() == (wanted + 7) / 8, "the values need " + std::to_string(wanted) + " low bits, there are " +
                                               std::to_string(low.size()) + " bytes");
-  std::size_t at = 0;
-  for (unsigned plane = 0; plane < most; ++plane) {
-    for (std::size_t i = 0; i < bits.size(); ++i) {
-      if (bits[i] <= plane) continue;
-      values[i] = static_cast<std::int16_t>(values[i] + ((low[at / 8] >> (at % 8) & 1) << plane));
-      ++at;
+  if (wanted == 0) return;
+  for (std::size_t i = 0; i < symbols.size(); ++i) {
+    const unsigned bits = alphabet.bits[static_cast<std::size_t>(symbols[i])];
+    int value = values[i];
+    for (unsigned plane = 0; plane < bits; ++plane) {
+      const std::size_t place = at[plane]++;
+      value += (low[place / 8] >> (place % 8) & 1) << plane;
     }
+    values[i] = static_cast<std::int16_t>(value);
   }
 }
 
@@ -112,13 +120,14 @@ std::vector<std::int16_t> unpack(const Packed& packed) {
   std::vector<std::size_t> sizes;
   for (const auto& shape : packed.shapes) {
     const std::size_t own = product(shape, most);
-    require(own <= most && size <= most - own, std::to_string(packed.data.size()) + " bytes are too few for the values");
+    require(own <= most && size <= most - own,
+            std::to_string(packed.data.size()) + " bytes are too few for the values");
     size += sizes.emplace_back(own);
     ++wanted;
     for (const std::size_t extent : shape) wanted += has_classes(own, extent) ? extent : 0;
   }
-  require(packed.classes.size() == wanted, "the shapes need " + std::to_string(wanted) + " classes, there are " +
-                                               std::to_string(packed.classes.size()));
+  require(packed.classes.size() == wanted,
+          "the shapes need " + std::to_string(wanted) + " classes, there are " + std::to_string(packed.classes.size()));
   const CategoricalTables tables = tables_of(packed, alphabet.bits.size());
   std::vector<std::uint8_t> rows(size);
   std::span<const std::int8_t> classes = packed.classes;
@@ -132,13 +141,8 @@ std::vector<std::int16_t> unpack(const Packed& packed) {
     throw std::invalid_argument(error.what());
   }
   std::vector<std::int16_t> values(size);
-  std::vector<std::uint8_t> bits(size);
-  for (std::size_t i = 0; i < size; ++i) {
-    const auto symbol = static_cast<std::size_t>(symbols[i]);
-    values[i] = alphabet.starts[symbol];
-    bits[i] = alphabet.bits[symbol];
-  }
-  add_low(bits, packed.low, values);
+  for (std::size_t i = 0; i < size; ++i) values[i] = alphabet.starts[static_cast<std::size_t>(symbols[i])];
+  add_low(symbols, alphabet, packed.low, values);
   return values;
 }
 
