@@ -174,3 +174,40 @@ def gdn(
     inverse: bool,
     threads: int = 0,
 ) -> None: ...
+
+class Codec:
+    def __init__(self, data: Any) -> None: ...
+    def decode(self, data: Any, parts: int, threads: int, max_pixels: int) -> NDArray[np.uint8]: ...
+    def encode(self, pixels: NDArray[np.uint8], quality: int, threads: int, max_pixels: int) -> bytes: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def fingerprint(self) -> bytes: ...
+    @property
+    def entropy_fingerprint(self) -> bytes: ...
+    @property
+    def qualities(self) -> int: ...
+    @property
+    def previews(self) -> int: ...
+
+def read_codec_file(
+    data: Any,
+) -> tuple[
+    str,
+    str,
+    str,
+    dict[str, NDArray[np.float32]],
+    dict[str, NDArray[Any]],
+    dict[str, NDArray[Any]],
+    list[bytes],
+]: ...
+def unpack(
+    bytes: int,
+    shapes: list[tuple[int, ...]],
+    data: Any,
+    low: Any,
+    classes: NDArray[np.int8],
+    tables: NDArray[np.int16],
+) -> NDArray[np.int16]: ...
