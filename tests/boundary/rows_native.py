@@ -31,6 +31,8 @@ from values import (
     compressai_stream,
     entropy,
     gaussian_stream,
+    header,
+    image_file,
     indexes,
     kind_of,
     latents,
@@ -112,6 +114,12 @@ def gdn_arrays() -> dict[str, Any]:
 
 NATIVE: dict[str, Callable[[], Call]] = {
     "crc32c": lambda: Call(_native.crc32c, {"data": rans_stream(), "crc": 0}),
+    "container_parse": lambda: Call(_native.container_parse, {"data": image_file()}),
+    "container_unpack": lambda: Call(_native.container_unpack, {"data": image_file(), "count": 1}),
+    "container_unpack (whole)": lambda: Call(_native.container_unpack, {"data": image_file(), "count": None}),
+    "container_pack": lambda: Call(_native.container_pack, {**header(), "sections": [b"one", b"two"]}),
+    "container_models": lambda: Call(_native.container_models, {}),
+    "container_limits": lambda: Call(_native.container_limits, {}),
     "get_isa": lambda: Call(_native.get_isa, {}),
     "best_isa": lambda: Call(_native.best_isa, {}),
     "supported_isas": lambda: Call(_native.supported_isas, {}),

@@ -15,6 +15,7 @@ from fastlic.ops import (
     categorical,
     code_context,
     compressai_rans,
+    container,
     gaussian,
     mixture,
     rans,
@@ -84,6 +85,14 @@ def means() -> np.ndarray:
 
 def scales() -> np.ndarray:
     return np.geomspace(0.2, 30, N).astype(F32)
+
+
+def header() -> dict[str, Any]:
+    return {"version": 2, "model": 3, "quality": 72, "fingerprint": bytes(range(8)), "height": 300, "width": 4000}
+
+
+def image_file() -> bytes:
+    return container.pack_container(tuple(header().values()), [b"one", b"two"])
 
 
 @cache
