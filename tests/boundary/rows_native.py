@@ -39,9 +39,13 @@ from values import (
     means,
     mixture_stream,
     ops_arrays,
+    packed_parts,
+    pixel_codec,
+    pixel_stream,
     probabilities,
     rans_stream,
     rans_streams,
+    rows_of_pixels,
     scales,
     slots,
     symbols,
@@ -269,6 +273,17 @@ NATIVE: dict[str, Callable[[], Call]] = {
         ("out",),
     ),
     "gdn": lambda: Call(_native.gdn, gdn_arrays(), ("out",)),
+    "Codec": lambda: Call(_native.Codec, {"data": pixel_codec()}),
+    "Codec.decode": lambda: Call(
+        _native.Codec(pixel_codec()).decode,
+        {"data": pixel_stream(), "parts": 0, "threads": 2, "max_pixels": 1 << 20},
+    ),
+    "Codec.encode": lambda: Call(
+        _native.Codec(pixel_codec()).encode,
+        {"pixels": rows_of_pixels(), "quality": 20, "threads": 2, "max_pixels": 1 << 20},
+    ),
+    "read_codec_file": lambda: Call(_native.read_codec_file, {"data": pixel_codec()}),
+    "unpack": lambda: Call(_native.unpack, packed_parts()),
 }
 
 

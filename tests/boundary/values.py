@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from fastlic.codec import packing
 from fastlic.ops import (
     categorical,
     code_context,
@@ -251,3 +252,24 @@ def encoder() -> mixture.MixtureEncoder:
     own = mixture.MixtureEncoder()
     own.add(probabilities(), slots())
     return own
+
+
+def pixel_codec() -> bytes:
+    """A codec file of integers alone, whose stream is ``pixel_stream``."""
+    return (GOLDEN / "tiny_pixels_jahp.safetensors").read_bytes()
+
+
+def pixel_stream() -> bytes:
+    return (GOLDEN / "tiny_pixels_jahp_v2.flic").read_bytes()
+
+
+def rows_of_pixels() -> np.ndarray:
+    return np.random.default_rng(8).integers(0, 256, (20, 37, 3)).astype(U8)
+
+
+def packed_parts() -> dict[str, Any]:
+    weights = np.random.default_rng(1).normal(size=(64, 256)).round().astype(np.int8)
+    own = packing.pack({"a": weights})
+    assert own is not None
+    parts = {name: getattr(own, name) for name in ("data", "low", "classes", "tables")}
+    return {"bytes": 1, "shapes": [(64, 256)], **parts}
