@@ -143,7 +143,7 @@ std::optional<Floats> floats_of(const Tensor& tensor) {
   Floats out{tensor.shape, {}};
   if (tensor.type == "F32") {
     out.values.resize(tensor.data.size() / 4);
-    std::memcpy(out.values.data(), tensor.data.data(), tensor.data.size());
+    if (!tensor.data.empty()) std::memcpy(out.values.data(), tensor.data.data(), tensor.data.size());
   } else if (tensor.type == "F16") {
     for (std::size_t i = 0; i < tensor.data.size(); i += 2) {
       out.values.push_back(of_half(static_cast<std::uint16_t>(tensor.data[i] | tensor.data[i + 1] << 8)));
