@@ -85,11 +85,16 @@ void misuse(fuzz::Input& input) {
     layout.checksums.push_back(0);  // that of no bytes
   }
   const std::vector<std::uint8_t> data = input.rest();
+  const bool none = layout.lengths.size() != layout.checksums.size() || lengths > container::kMaxSections ||
+                    std::ranges::any_of(layout.lengths, [](std::uint64_t length) { return length >> 35 != 0; });
+  bool refused = false;
   try {
     container::sections(layout, data, count < 128 ? std::optional(count) : std::nullopt);
   } catch (const std::invalid_argument&) {
+    refused = true;
   } catch (const CorruptStream&) {
   }
+  fuzz::require(refused == none);  // before any sum of lengths, which could overflow
 }
 
 }  // namespace
