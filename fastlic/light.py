@@ -9,6 +9,7 @@ The core does it all, by the integers of the codec file: bytes and pixels are th
 
 from __future__ import annotations
 
+import math
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with
 from fastlic.errors import CodecFileError, ModelMismatchError, memory_errors
 from fastlic.ops.codec_file import NativeCodec
 
-__all__ = ["Codec", "compress", "decompress", "load"]
+__all__ = ["Codec", "compress", "decompress", "load", "psnr"]
 
 Codec = NativeCodec
 
@@ -137,6 +138,14 @@ def decompress(
     codec = model if isinstance(model, Codec) else load(model)
     with memory_errors(f"an image of {header.height} x {header.width} (height x width)"):
         return codec.decode(data, parts, _threads(threads), config.max_pixels(max_pixels))
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """10 log10(255^2 / MSE) in dB over all samples of two uint8 images of one shape; infinite if they are equal."""
+    if not all(isinstance(x, np.ndarray) and x.dtype == np.uint8 for x in (a, b)) or a.shape != b.shape or not a.size:
+        raise ValueError("psnr compares uint8 images of one shape")
+    mse = float(np.square(a.astype(np.int32) - b).mean(dtype=np.float64))
+    return 10 * math.log10(255**2 / mse) if mse else math.inf
 
 
 def _threads(count: int) -> int:

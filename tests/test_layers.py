@@ -25,6 +25,7 @@ ORDER = ["integrations", "evaluate", "api", "codec", "entropy", "integers", "mod
 MAY_IMPORT = {layer: set(ORDER[i:]) for i, layer in enumerate(ORDER)}
 MAY_IMPORT |= {layer: {layer, *ORDER} for layer in ("train", "inspect", "bench")}
 MAY_IMPORT["light"] = MAY_IMPORT["codec"] | {"api"}
+MAY_IMPORT["evaluate"] |= {"light"}
 MAY_IMPORT["cli"] = {"cli", "train", "inspect", "bench", "light", *ORDER}
 MAY_IMPORT["ops"] |= {"kernels", "_native"}
 MAY_IMPORT["bench"] |= {"inspect", "kernels", "_native"}

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastlic.cli import files, options
+from fastlic.errors import CodecFileError
 from fastlic.files import write_whole
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+
+    from fastlic.codec.image_files import Picture
 
 
 @click.command()
@@ -51,49 +55,92 @@ def compress(
 
     Without an output name, IN.flic is written beside IN.png. OUT.mcq makes a file for McQuic 0.1.40.
     """
-    import torch
-
-    import fastlic
-    from fastlic.codec import mcq
+    from fastlic import light
     from fastlic.codec.container import SUFFIX
     from fastlic.codec.image_files import SUFFIXES, read_image
-    from fastlic.evaluate import psnr
+    from fastlic.codec.mcq_file import SUFFIX as MCQ
 
     jobs = files.plan(
         inputs,
         output,
         output_dir,
-        names_output=lambda path: path.suffix.lower() in (SUFFIX, mcq.SUFFIX),
+        names_output=lambda path: path.suffix.lower() in (SUFFIX, MCQ),
         suffixes=SUFFIXES,
         target_suffix=f".{suffix}",
         force=force,
     )
-    codec = fastlic.load(model)
-    level = options.checked_quality(codec, quality)
+    with_torch = device != "cpu" or any(job.target.suffix.lower() == MCQ for job in jobs)
+    _, encode, decode = coder(model, device, quality, max_pixels, with_torch)
     check = len(jobs) == 1 if verify is None else verify
 
     def work(job: files.Job) -> str:
         picture = read_image(job.source, background, max_pixels)
-        x = picture.pixels.to(device)
+        as_mcq = job.target.suffix.lower() == MCQ
         began = time.perf_counter()
-        coder = mcq.coder_of(codec) if job.target.suffix.lower() == mcq.SUFFIX else codec
-        data = coder.compress(x, level, max_pixels=max_pixels)
+        data = encode(picture, as_mcq)
         seconds = time.perf_counter() - began
-        assert isinstance(data, bytes)  # one image in, one stream out
         write_whole(job.target, data, make_folder=output_dir is not None)
-        parts = [summary(x, data), f"compressed in {seconds:.2f} s"]
+        parts = [summary(picture.array, data), f"compressed in {seconds:.2f} s"]
         if check:
             began = time.perf_counter()
-            x_hat = coder.decompress(data, device, torch.uint8, max_pixels=max_pixels)
-            assert isinstance(x_hat, torch.Tensor)
+            pixels = decode(data, as_mcq)
             seconds = time.perf_counter() - began
-            parts += [f"decompressed in {seconds:.2f} s", f"PSNR {psnr(x, x_hat):.2f} dB"]
+            parts += [f"decompressed in {seconds:.2f} s", f"PSNR {light.psnr(picture.array, pixels):.2f} dB"]
         return ", ".join([*parts, *(f"({note})" for note in picture.notes)])
 
     files.run(jobs, work)
 
 
-def summary(x: Tensor, data: bytes) -> str:
-    """Shape, size and rate in words; ``x`` is [3, H, W]."""
-    height, width = x.shape[1:]
+Encode = Callable[["Picture", bool], bytes]
+Decode = Callable[[bytes, bool], "np.ndarray"]
+
+
+def coder(
+    model: str, device: str, quality: float | None, max_pixels: int | None, with_torch: bool
+) -> tuple[Any, Encode, Decode]:
+    """The codec, and both ways by it: without torch where the codec has integer transforms and nobody needs more."""
+    from fastlic import light
+
+    if not with_torch:
+        try:
+            codec = light.load(model)
+        except CodecFileError:  # float transforms; or the whole library says what is wrong
+            with_torch = True
+    if with_torch:
+        return _torch_coder(model, device, quality, max_pixels)
+    level = options.checked_quality(codec, quality) or 0
+    return (
+        codec,
+        lambda picture, _: light.compress(picture.array, codec, level, max_pixels=max_pixels),
+        lambda data, _: light.decompress(data, codec, max_pixels=max_pixels),
+    )
+
+
+def _torch_coder(model: str, device: str, quality: float | None, max_pixels: int | None) -> tuple[Any, Encode, Decode]:
+    import torch
+
+    import fastlic
+    from fastlic.codec import mcq
+
+    codec = fastlic.load(model)
+    level = options.checked_quality(codec, quality)
+
+    def encode(picture: Picture, as_mcq: bool) -> bytes:
+        coder = mcq.coder_of(codec) if as_mcq else codec
+        data = coder.compress(picture.pixels.to(device), level, max_pixels=max_pixels)
+        assert isinstance(data, bytes)  # one image in, one stream out
+        return data
+
+    def decode(data: bytes, as_mcq: bool) -> np.ndarray:
+        coder = mcq.coder_of(codec) if as_mcq else codec
+        x = coder.decompress(data, device, torch.uint8, max_pixels=max_pixels)
+        assert isinstance(x, torch.Tensor)
+        return x.permute(1, 2, 0).cpu().numpy()
+
+    return codec, encode, decode
+
+
+def summary(pixels: np.ndarray, data: bytes) -> str:
+    """Shape, size and rate in words; ``pixels`` are [H, W, 3]."""
+    height, width = pixels.shape[:2]
     return f"{width}x{height}, {len(data):,} bytes, {8 * len(data) / (height * width):.3f} bpp"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import fastlic
+
+if TYPE_CHECKING:
+    from fastlic import light
 
 
 def _device(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -52,7 +56,7 @@ def numbers(context: click.Context, parameter: click.Parameter, value: str | Non
         raise click.BadParameter(f"{value!r} is no list of numbers such as 1,2.5,4") from error
 
 
-def checked_quality(codec: fastlic.Codec, quality: float | None) -> float | None:
+def checked_quality(codec: fastlic.Codec | light.Codec, quality: float | None) -> float | None:
     """``quality``, or the default where none was given and the codec takes one.
 
     Raises:

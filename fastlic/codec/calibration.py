@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from fastlic.codec.image_files import read_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PHOTO = Path(__file__).resolve().parent.parent / "data" / "photo.png"
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 
 import torch
 from torch import Tensor
 
+from fastlic import light
 from fastlic.errors import BackendUnavailable
 
 # Four halvings must leave more than one 11-tap window: the smallest side for which MS-SSIM is defined.
@@ -18,8 +18,7 @@ def psnr(a: Tensor, b: Tensor) -> float:
     """10 log10(255^2 / MSE) in dB over all samples of two uint8 images of one shape; infinite if they are equal."""
     if a.shape != b.shape or a.dtype != torch.uint8 or b.dtype != torch.uint8:
         raise ValueError(f"psnr compares uint8 images of one shape, got {_describe(a)} and {_describe(b)}")
-    mse = (a.int() - b.int()).square().double().mean().item()
-    return 10 * math.log10(255**2 / mse) if mse else math.inf
+    return light.psnr(a.cpu().numpy(), b.cpu().numpy())
 
 
 def ms_ssim_available() -> bool:

@@ -230,6 +230,7 @@ CODEC: dict[str, Callable[[], Call]] = {
     "mlicpp_official.read_file": lambda: Call(
         mlicpp_official.read_file, {"data": mlicpp_official.write_file(official_data(), 16, 32)}
     ),
+    "light.psnr": lambda: Call(light.psnr, {"a": values.rows_of_pixels(), "b": values.rows_of_pixels() // 2}),
     "light.load": lambda: Call(light.load, {"name_or_path": PIXEL_CODEC}),
     "light.compress": lambda: Call(
         light.compress,

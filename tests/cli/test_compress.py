@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import fastlic
 from fastlic.codec.image_files import encode_image, read_image
 from fastlic.evaluate import psnr
 
@@ -40,6 +41,7 @@ def test_the_default_quality_is_4(fastlic_command, photos, tiny_codec, tiny_code
 
 def test_decompress_finds_weights_that_were_loaded_before(fastlic_command, photos, tiny_codec_file, tmp_path):
     fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", tiny_codec_file)
+    fastlic.load(tiny_codec_file)
     assert fastlic_command("decompress", "a.flic").code == 0
     assert (tmp_path / "a.png").exists()
 

@@ -309,7 +309,7 @@ def test_a_signal_ends_the_command_with_its_code_and_no_partial_file(
 
         return signalling
 
-    target, name = (fastlic.Codec, "compress") if place == "work" else (os, place)
+    target, name = (fastlic.light, "compress") if place == "work" else (os, place)
     monkeypatch.setattr(target, name, signalled(getattr(target, name)))
     result = fastlic_command("compress", "a.png", "b.png", *model)
     assert result.code == _CODES[number]
@@ -318,12 +318,12 @@ def test_a_signal_ends_the_command_with_its_code_and_no_partial_file(
 
 
 @pytest.mark.parametrize("number", list(_CODES))
-def test_a_signal_while_torch_is_imported_is_no_traceback(number, tmp_path):
+def test_a_signal_while_packages_are_imported_is_no_traceback(number, tmp_path):
     script = (
         "import os, signal, sys\n"
         "class Importing:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name == 'torch': os.kill(os.getpid(), {int(number)})\n"
+        f"        if name == 'PIL': os.kill(os.getpid(), {int(number)})\n"
         "sys.meta_path.insert(0, Importing())\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "sys.argv = ['fastlic', 'compress', 'a.png']\n"

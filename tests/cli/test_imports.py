@@ -113,3 +113,15 @@ def test_names_that_options_spell_out_are_those_of_the_library():
     formats = next(p.type.choices for p in compress.compress.params if p.name == "suffix")
     assert [f".{name}" for name in formats] == [container.SUFFIX, mcq.SUFFIX]
     assert list(PEERS) == list(evaluate._PEERS)
+
+
+def test_images_are_compressed_and_decompressed_without_torch(tmp_path, photos):
+    photo, stream = photos / "chelsea.png", tmp_path / "a.flic"
+    for arguments in (
+        ["compress", str(photo), str(stream)],
+        ["decompress", str(stream), str(tmp_path / "a.png")],
+        ["demo", "--out", str(tmp_path)],
+    ):
+        code, text, packages = loaded(*arguments)
+        assert code == 0, text
+        assert "torch" not in packages and "PIL" in packages
