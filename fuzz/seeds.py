@@ -68,7 +68,7 @@ def valid_streams() -> dict[str, list[bytes]]:
         stream = packed.native.encode_many([rng.integers(0, 256, count).astype(np.int32)], [indexes], 1)[0]
         prefix = struct.pack("<H", 32900 + count)  # 47 times 700, and the count
         seeds["categorical_decode"].append(prefix + indexes[: count // 4].tobytes() + stream)
-    return seeds | {"codes_decode": valid_codes(), "slices_decode": valid_images()}
+    return seeds | {"codes_decode": valid_codes(), "container": valid_files(), "slices_decode": valid_images()}
 
 
 def packing_tables() -> Any:
@@ -90,6 +90,33 @@ def valid_codes() -> list[bytes]:
         head = bytes([number % 4 != 0, height - 1, width - 1]) + rng.integers(0, 256, 4, np.uint8).tobytes()
         spread = int(rng.integers(2, 38))
         seeds.append(head + rng.integers(0, spread, 3 * height * width).astype(np.uint8).tobytes())
+    return seeds
+
+
+def valid_files() -> list[bytes]:
+    """Inputs of ``container``: files as they are and with checksums to mend, headers and layouts."""
+    from fastlic.ops.container import pack_container
+
+    seeds = []
+    for number, sizes in enumerate(([0], [1], [9, 60], [127, 128], [300, 5, 0], [3] * 5, [0] * 64, [2] * 64)):
+        rng = np.random.default_rng(number)
+        sections = [rng.bytes(size) for size in sizes]
+        side = (1, 127, 128, 512, 768, 16384, 1 << 19, (1 << 20) - 1)
+        height, width = side[number], side[-1 - number]
+        version, model, quality, fingerprint = 1 + number % 2, 1 + number, 16 * number, rng.bytes(8)
+        file = pack_container((version, model, quality, fingerprint, height, width), sections)
+        head = struct.pack("<BBB8sIIB", version, model, quality, fingerprint, height, width, len(sections))
+        framing = len(file) - sum(sizes)
+        layout = struct.pack("<HBBB", framing, len(sizes), 66, 255 if number % 2 else number)
+        seeds += [
+            b"\x40" + file,
+            b"\x60" + file,
+            b"\x60" + file[:4] + b"\x03" + file[5:],
+            b"\x60" + file[:16] + b"\xff" * 4 + b"\x7f" + file[17:],
+            b"\x60" + file[:framing],
+            b"\x00" + head + b"".join(bytes([len(section) % 256]) + section[:255] for section in sections),
+            b"\x20" + layout + b"".join(struct.pack("<BQ", 0, size) for size in sizes) + file,
+        ]
     return seeds
 
 

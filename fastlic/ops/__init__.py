@@ -22,6 +22,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "compressai_rans": ("CompressAiDecoder", "CompressAiTables", "decode_many_with_indexes", "decode_with_indexes",
                         "encode_many_with_indexes", "encode_with_indexes"),
     "compressai_tables": ("bottleneck_tables", "compressai_gaussian_tables", "quantised_cdf", "scale_table"),
+    "container": ("container_limits", "container_models", "pack_container", "parse_container", "unpack_container"),
     "device_engine": ("DeviceEngine",),
     "divisive": ("gdn",),
     "float_symbols": ("ScaleSearch", "round_differences"),

@@ -33,6 +33,8 @@ from values import (
     encoder,
     entropy,
     gaussian_stream,
+    header,
+    image_file,
     indexes,
     latents,
     means,
@@ -66,6 +68,7 @@ from fastlic.ops import (
     codebook,
     compressai_rans,
     compressai_tables,
+    container,
     device_engine,
     divisive,
     float_symbols,
@@ -326,6 +329,13 @@ OPS: dict[str, Callable[[], Call]] = {
     "gaussian.decode_gaussian": lambda: Call(
         gaussian.decode_gaussian, {"data": gaussian_stream(), "mean": means(), "scale": scales(), "backend": "cpp"}
     ),
+    "container.parse_container": lambda: Call(container.parse_container, {"data": image_file()}),
+    "container.unpack_container": lambda: Call(container.unpack_container, {"data": image_file(), "count": 1}),
+    "container.pack_container": lambda: Call(
+        container.pack_container, {"header": tuple(header().values()), "sections": [b"one", b"two"]}
+    ),
+    "container.container_models": lambda: Call(container.container_models, {}),
+    "container.container_limits": lambda: Call(container.container_limits, {}),
     "divisive.gdn": lambda: Call(
         divisive.gdn,
         {

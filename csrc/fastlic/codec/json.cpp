@@ -222,27 +222,29 @@ void write(const std::string& text, std::string& out) {
   out += '"';
 }
 
-void write(const Json& value, std::string& out) {
+void write(const Json& value, bool in_order, std::string& out) {
   switch (value.kind) {
     case Json::Kind::text: write(value.text, out); return;
     case Json::Kind::array:
       out += '[';
       for (const Json& item : value.items) {
         if (&item != &value.items.front()) out += ',';
-        write(item, out);
+        write(item, in_order, out);
       }
       out += ']';
       return;
     case Json::Kind::object: {
       std::vector<const std::pair<std::string, Json>*> sorted;
       for (const auto& member : value.members) sorted.push_back(&member);
-      std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
+      if (in_order) {
+        std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
+      }
       out += '{';
       for (const auto* member : sorted) {
         if (member != sorted.front()) out += ',';
         write(member->first, out);
         out += ':';
-        write(member->second, out);
+        write(member->second, in_order, out);
       }
       out += '}';
       return;
@@ -271,9 +273,9 @@ std::optional<std::uint64_t> Json::count() const noexcept {
 
 Json parse_json(std::string_view text) { return Parser(text).whole(); }
 
-std::string canonical(const Json& value) {
+std::string written(const Json& value, bool sorted) {
   std::string out;
-  write(value, out);
+  write(value, sorted, out);
   return out;
 }
 

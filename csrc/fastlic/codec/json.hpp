@@ -27,8 +27,8 @@ struct Json {
 // Throws std::invalid_argument that says at which byte.
 Json parse_json(std::string_view text);
 
-// In one line without spaces, members sorted by name, texts in ASCII: as Python's json.dumps does with sort_keys and
-// separators=(",", ":"). Numbers stand as in the file.
-std::string canonical(const Json& value);
+// In one line without spaces, members sorted by name if `sorted`, texts in ASCII: as Python's json.dumps does with
+// sort_keys and separators=(",", ":"). Numbers stand as in the file.
+std::string written(const Json& value, bool sorted);
 
 }  // namespace fastlic::codec

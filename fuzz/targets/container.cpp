@@ -1,0 +1,154 @@
+// Arbitrary bytes as a .flic file, whose checksums the target mends where the first byte asks for it: an error, or the
+// one spelling of what they say, whose leading sections do not need the rest. Any header and sections that pack() takes
+// come back; a layout of other data never leads outside.
+#include <algorithm>
+#include <stdexcept>
+
+#include "fastlic/container.hpp"
+#include "fastlic/crc32c.hpp"
+#include "fastlic/errors.hpp"
+#include "harness.hpp"
+
+namespace {
+
+using namespace fastlic;
+using Bytes = std::span<const std::uint8_t>;
+using container::Header;
+using container::Layout;
+
+struct Field {
+  std::uint64_t value;
+  std::size_t end;
+};
+
+Field varint(Bytes data, std::size_t at) {
+  std::uint64_t value = 0;
+  for (unsigned shift = 0; shift < 35 && at < data.size(); shift += 7) {
+    const std::uint8_t byte = data[at++];
+    value |= std::uint64_t{byte & 0x7Fu} << shift;
+    if (byte < 0x80) break;
+  }
+  return {value, at};
+}
+
+void put(std::vector<std::uint8_t>& data, std::size_t at, std::uint32_t value) {
+  for (std::size_t i = 0; i < 4; ++i) data[at + i] = static_cast<std::uint8_t>(value >> 8 * i);
+}
+
+// Checksums that fit what the bytes claim, as far as there are bytes.
+void mend(std::vector<std::uint8_t>& data) {
+  if (data.size() < 16) return;
+  struct Section {
+    std::uint64_t length;
+    std::size_t checksum;
+  };
+  std::vector<Section> sections;
+  std::size_t at = varint(data, varint(data, 16).end).end;
+  for (unsigned i = 0; i < data[7]; ++i) {
+    const Field length = varint(data, at);
+    sections.push_back({length.value, length.end});
+    at = length.end + 4;
+  }
+  if (at > data.size() || data.size() - at < 4) return;
+  std::size_t start = at + 4;
+  for (const Section& section : sections) {
+    if (section.length > data.size() - start) break;
+    const auto length = static_cast<std::size_t>(section.length);
+    put(data, section.checksum, crc32c(data.data() + start, length));
+    start += length;
+  }
+  put(data, at, crc32c(data.data(), at));
+}
+
+bool same(const Header& a, const Header& b) {
+  return a.version == b.version && a.model == b.model && a.quality == b.quality && a.fingerprint == b.fingerprint &&
+         a.height == b.height && a.width == b.width;
+}
+
+bool same(const Layout& a, const Layout& b) {
+  return same(a.header, b.header) && a.lengths == b.lengths && a.checksums == b.checksums && a.framing == b.framing;
+}
+
+void read(Bytes data) {
+  try {
+    const Layout layout = container::parse(data);
+    fuzz::require(same(container::parse(data.first(layout.framing)), layout));
+    const std::vector<Bytes> sections = container::sections(layout, data);
+    const std::vector<std::uint8_t> again = container::pack(layout.header, sections);
+    fuzz::require(std::equal(again.begin(), again.end(), data.begin(), data.end()));
+    std::size_t end = layout.framing;
+    for (std::size_t count = 0; count <= sections.size(); ++count) {
+      if (count > 0) end += sections[count - 1].size();
+      const auto leading = container::sections(layout, data.first(end), count);
+      fuzz::require(leading.size() == count);
+      for (std::size_t i = 0; i < count; ++i) {
+        fuzz::require(leading[i].data() == sections[i].data() && leading[i].size() == sections[i].size());
+      }
+    }
+  } catch (const UnsupportedVersion&) {
+    fuzz::require(data[4] > container::kVersion);
+  } catch (const CorruptStream&) {
+  }
+}
+
+void write(fuzz::Input& input) {
+  Header header{};
+  header.version = input.take<std::uint8_t>() % 4;
+  header.model = input.take<std::uint8_t>();
+  header.quality = input.take<std::uint8_t>();
+  header.fingerprint = input.take<std::array<std::uint8_t, 8>>();
+  header.height = input.take<std::uint32_t>() & 0x1FFFFF;
+  header.width = input.take<std::uint32_t>() & 0x1FFFFF;
+  std::vector<std::vector<std::uint8_t>> sections(input.take<std::uint8_t>() % 67);
+  for (auto& section : sections) section = input.take_bytes(input.take<std::uint8_t>());
+  const std::vector<Bytes> views(sections.begin(), sections.end());
+  try {
+    const std::vector<std::uint8_t> data = container::pack(header, views);
+    const Layout layout = container::parse(data);
+    const std::vector<Bytes> found = container::sections(layout, data);
+    fuzz::require(same(layout.header, header) && found.size() == views.size());
+    for (std::size_t i = 0; i < found.size(); ++i) fuzz::require(std::ranges::equal(found[i], views[i]));
+  } catch (const std::invalid_argument&) {
+    const auto side = [](std::uint32_t pixels) { return pixels >= 1 && pixels <= container::kMaxDimension; };
+    fuzz::require(header.version < 1 || header.version > container::kVersion || header.model == 0 ||
+                  !side(header.height) || !side(header.width) || views.empty() ||
+                  views.size() > container::kMaxSections);
+  }
+}
+
+void misuse(fuzz::Input& input) {
+  Layout layout{};
+  layout.framing = input.take<std::uint16_t>();
+  const std::size_t lengths = input.take<std::uint8_t>() % 67, checksums = input.take<std::uint8_t>() % 67;
+  const std::size_t count = input.take<std::uint8_t>();
+  for (std::size_t i = 0; i < lengths; ++i) {
+    const auto shift = input.take<std::uint8_t>() % 64;
+    layout.lengths.push_back(input.take<std::uint64_t>() >> shift);
+  }
+  for (std::size_t i = 0; i < (checksums == 66 ? lengths : checksums); ++i) {
+    layout.checksums.push_back(0);  // that of no bytes
+  }
+  const std::vector<std::uint8_t> data = input.rest();
+  try {
+    container::sections(layout, data, count < 128 ? std::optional(count) : std::nullopt);
+  } catch (const std::invalid_argument&) {
+  } catch (const CorruptStream&) {
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  fuzz::Input input(data, size);
+  const unsigned kind = input.take<std::uint8_t>();
+  if (kind < 32) {
+    write(input);
+  } else if (kind < 64) {
+    misuse(input);
+  } else {
+    std::vector<std::uint8_t> bytes = input.rest();
+    if (kind >= 96) mend(bytes);
+    read(bytes);
+  }
+  return 0;
+}
