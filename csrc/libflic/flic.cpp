@@ -32,7 +32,9 @@ using fastlic::codec::Limits;
 using fastlic::codec::Pixels;
 namespace container = fastlic::container;
 
-constexpr std::uint64_t kMostFile = std::uint64_t{1} << 30;  // what never ends, such as /dev/zero, ends here
+constexpr std::uint64_t kMostFile = std::uint64_t{1} << 30;  // what never ends, ends here
+constexpr std::size_t kBrace =
+    8;  // where a codec file's JSON begins; what has none there, such as /dev/zero, goes unread
 
 struct Unreadable : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -148,7 +150,7 @@ std::vector<std::uint8_t> read_file(const char* path) {
   while (true) {
     data.resize(room);
     used += std::fread(data.data() + used, 1, room - used, file.get());
-    if (used < room) break;
+    if (used < room || data[kBrace] != '{') break;
     if (used > kMostFile) throw Unreadable(std::string(path) + " has more than the 2^30 bytes of a codec file");
     room *= 2;
   }
@@ -240,7 +242,11 @@ int flic_codec_reads(const flic_codec* codec, const flic_header* header) {
 uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, uint32_t height, uint32_t threads, int encode) {
   if (codec == nullptr || width > container::kMaxDimension || height > container::kMaxDimension) return 0;
   const unsigned own = fastlic::thread_count(threads, static_cast<std::size_t>(-1));
-  return codec->codec.coder().memory({std::max(height, 1u), std::max(width, 1u)}, own, encode != 0);
+  try {
+    return codec->codec.coder().memory({std::max(height, 1u), std::max(width, 1u)}, own, encode != 0);
+  } catch (const std::exception&) {
+    return static_cast<std::uint64_t>(-1);  // a map larger than any memory
+  }
 }
 
 flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, const flic_options* options,
