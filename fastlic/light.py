@@ -17,15 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastlic
-from fastlic import _native, config
+from fastlic import config
 from fastlic.arguments import is_number
 from fastlic.codec import container
 from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with
 from fastlic.errors import CodecFileError, ModelMismatchError, memory_errors
+from fastlic.ops.codec_file import NativeCodec
 
 __all__ = ["Codec", "compress", "decompress", "load"]
 
-Codec = _native.Codec
+Codec = NativeCodec
 
 
 @lru_cache(maxsize=4)

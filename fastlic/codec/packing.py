@@ -17,9 +17,9 @@ from typing import Literal
 
 import numpy as np
 
-from fastlic import _native
 from fastlic.arguments import check_fields, checked
 from fastlic.ops.categorical import categorical_tables, encode_categorical
+from fastlic.ops.codec_file import unpack_weights
 
 Kind = Literal["int8", "int16"]
 
@@ -206,7 +206,7 @@ def unpack(packed: Packed) -> dict[str, np.ndarray]:
     if bad:
         raise ValueError(f"{bad[0]!r} has no shape of positive integers")
     parts = (np.ascontiguousarray(getattr(packed, name)) for name in ("data", "low", "classes", "tables"))
-    values = _native.unpack(np.dtype(packed.kind).itemsize, list(packed.shapes.values()), *parts)
+    values = unpack_weights(np.dtype(packed.kind).itemsize, list(packed.shapes.values()), *parts)
     ends = np.cumsum([math.prod(shape) for shape in packed.shapes.values()])
     # Copies: views of one array would keep all of it alive.
     pieces = zip(packed.shapes.items(), np.split(values, ends[:-1]), strict=True)

@@ -30,12 +30,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from fastlic import _native
 from fastlic.arguments import check_fields, checked
 from fastlic.codec import packing
 from fastlic.entropy.fingerprint import FINGERPRINT_BYTES
 from fastlic.errors import CodecFileError
 from fastlic.files import write_whole
+from fastlic.ops.codec_file import read_codec_file
 
 _SEALED = 3  # the first layout with a digest
 _WHOLE_NAMES = 4  # the first layout with transforms/, packed16/ and whole names of packed arrays
@@ -140,7 +140,7 @@ def read(path: Path, digest: str | None = None) -> StoredCodec:
     if digest is not None and hashlib.sha256(data).hexdigest() != digest:
         raise CodecFileError(f"{path} is damaged: its SHA-256 is not {digest}; install fastlic anew")
     try:
-        name, family, config, floats, entropy, transforms, reads = _native.read_codec_file(data)
+        name, family, config, floats, entropy, transforms, reads = read_codec_file(data)
     except ValueError as error:
         raise CodecFileError(f"{path}: {error}") from error
     weights = {key: torch.from_numpy(array) for key, array in floats.items()}

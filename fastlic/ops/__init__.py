@@ -16,6 +16,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
                     "encode_categorical", "encode_categorical_many"),
     "checkerboard": ("checkerboard_encode", "checkerboard_parameters", "checkerboard_place", "pack_checkerboard"),
     "checksum": ("crc32c",),
+    "codec_file": ("read_codec_file", "unpack_weights"),
     "code_context": ("code_frequencies", "decode_codes", "decode_codes_many", "encode_codes", "encode_codes_many",
                      "pack_code_context"),
     "codebook": ("codebook_nearest",),

@@ -5,9 +5,9 @@
 #include <stdexcept>
 
 #include "fastlic/container.hpp"
-#include "fastlic/crc32c.hpp"
 #include "fastlic/errors.hpp"
 #include "harness.hpp"
+#include "mending.hpp"
 
 namespace {
 
@@ -15,50 +15,6 @@ using namespace fastlic;
 using Bytes = std::span<const std::uint8_t>;
 using container::Header;
 using container::Layout;
-
-struct Field {
-  std::uint64_t value;
-  std::size_t end;
-};
-
-Field varint(Bytes data, std::size_t at) {
-  std::uint64_t value = 0;
-  for (unsigned shift = 0; shift < 35 && at < data.size(); shift += 7) {
-    const std::uint8_t byte = data[at++];
-    value |= std::uint64_t{byte & 0x7Fu} << shift;
-    if (byte < 0x80) break;
-  }
-  return {value, at};
-}
-
-void put(std::vector<std::uint8_t>& data, std::size_t at, std::uint32_t value) {
-  for (std::size_t i = 0; i < 4; ++i) data[at + i] = static_cast<std::uint8_t>(value >> 8 * i);
-}
-
-// Checksums that fit what the bytes claim, as far as there are bytes.
-void mend(std::vector<std::uint8_t>& data) {
-  if (data.size() < 16) return;
-  struct Section {
-    std::uint64_t length;
-    std::size_t checksum;
-  };
-  std::vector<Section> sections;
-  std::size_t at = varint(data, varint(data, 16).end).end;
-  for (unsigned i = 0; i < data[7]; ++i) {
-    const Field length = varint(data, at);
-    sections.push_back({length.value, length.end});
-    at = length.end + 4;
-  }
-  if (at > data.size() || data.size() - at < 4) return;
-  std::size_t start = at + 4;
-  for (const Section& section : sections) {
-    if (section.length > data.size() - start) break;
-    const auto length = static_cast<std::size_t>(section.length);
-    put(data, section.checksum, crc32c(data.data() + start, length));
-    start += length;
-  }
-  put(data, at, crc32c(data.data(), at));
-}
 
 bool same(const Header& a, const Header& b) {
   return a.version == b.version && a.model == b.model && a.quality == b.quality && a.fingerprint == b.fingerprint &&
@@ -129,11 +85,16 @@ void misuse(fuzz::Input& input) {
     layout.checksums.push_back(0);  // that of no bytes
   }
   const std::vector<std::uint8_t> data = input.rest();
+  const bool none = layout.lengths.size() != layout.checksums.size() || lengths > container::kMaxSections ||
+                    std::ranges::any_of(layout.lengths, [](std::uint64_t length) { return length >> 35 != 0; });
+  bool refused = false;
   try {
     container::sections(layout, data, count < 128 ? std::optional(count) : std::nullopt);
   } catch (const std::invalid_argument&) {
+    refused = true;
   } catch (const CorruptStream&) {
   }
+  fuzz::require(refused == none);  // before any sum of lengths, which could overflow
 }
 
 }  // namespace
@@ -147,7 +108,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     misuse(input);
   } else {
     std::vector<std::uint8_t> bytes = input.rest();
-    if (kind >= 96) mend(bytes);
+    if (kind >= 96) fuzz::mend(bytes);
     read(bytes);
   }
   return 0;

@@ -197,7 +197,9 @@ CODEC: dict[str, Callable[[], Call]] = {
     "image_files.read_image": lambda: Call(
         image_files.read_image, {"path": png(), "background": "white", "max_pixels": 10_000}
     ),
-    "image_files.encode_image": lambda: Call(image_files.encode_image, {"pixels": image(), "suffix": ".png"}),
+    "image_files.encode_image": lambda: Call(
+        image_files.encode_image, {"pixels": values.rows_of_pixels(), "suffix": ".png"}
+    ),
     "images.as_images": lambda: Call(images.as_images, {"x": image()}),
     "images.check_range": lambda: Call(images.check_range, {"batch": picture()[None]}),
     "images.as_float": lambda: Call(images.as_float, {"image": image()}),

@@ -49,11 +49,14 @@ Fingerprint entropy_fingerprint_of(const File& file) {
 
 Fingerprint fingerprint_of(const File& file, const Coder& coder) {
   const auto& defaults = kDefaults.at(kind_of(file.family));
-  Json config = file.config;
-  std::erase_if(config.members, [&](const auto& member) {
-    const auto found = defaults.find(member.first);
-    return found != defaults.end() && written(member.second, true) == found->second;
-  });
+  Json config;
+  config.kind = Json::Kind::object;
+  for (std::size_t i = 0; i < file.config.names.size(); ++i) {
+    const auto found = defaults.find(file.config.names[i]);
+    if (found != defaults.end() && written(file.config.items[i], true) == found->second) continue;
+    config.names.push_back(file.config.names[i]);
+    config.items.push_back(file.config.items[i]);
+  }
   std::map<std::string, nn::ArrayRef> arrays = file.entropy;
   for (const auto& [name, array] : file.transforms) {
     if (coder.decides(name)) arrays.emplace("transforms/" + name, array);

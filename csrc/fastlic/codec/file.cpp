@@ -67,11 +67,14 @@ struct Safetensors {
     if (header.kind != Json::Kind::object) fail("no readable safetensors file: its header is no JSON object");
     const Input data = file.subspan(8 + size);
     std::vector<std::pair<std::size_t, std::size_t>> places;
-    for (const auto& [name, value] : header.members) {
+    for (std::size_t i = 0; i < header.names.size(); ++i) {
+      const std::string& name = header.names[i];
+      const Json& value = header.items[i];
       if (name == "__metadata__") {
-        for (const auto& [key, text] : value.members) {
+        for (std::size_t k = 0; k < value.names.size(); ++k) {
+          const Json& text = value.items[k];
           if (text.kind != Json::Kind::text) fail("no readable safetensors file: metadata must be texts");
-          metadata[key] = text.text;
+          metadata[value.names[k]] = text.text;
         }
       } else {
         places.push_back(add(name, value, data));
@@ -94,7 +97,7 @@ struct Safetensors {
     };
     if (type == nullptr || bytes_of_type(type->text) == 0) bad("dtype");
     if (shape == nullptr || shape->kind != Json::Kind::array || shape->items.size() > kMaxRank) bad("shape");
-    if (offsets == nullptr || offsets->items.size() != 2) bad("data_offsets");
+    if (offsets == nullptr || offsets->kind != Json::Kind::array || offsets->items.size() != 2) bad("data_offsets");
     const auto first = offsets->items[0].count(), last = offsets->items[1].count();
     if (!first || !last || *first > *last || *last > data.size()) bad("data_offsets");
     Tensor& tensor = tensors[name];
@@ -143,7 +146,7 @@ std::optional<Floats> floats_of(const Tensor& tensor) {
   Floats out{tensor.shape, {}};
   if (tensor.type == "F32") {
     out.values.resize(tensor.data.size() / 4);
-    std::memcpy(out.values.data(), tensor.data.data(), tensor.data.size());
+    if (!tensor.data.empty()) std::memcpy(out.values.data(), tensor.data.data(), tensor.data.size());
   } else if (tensor.type == "F16") {
     for (std::size_t i = 0; i < tensor.data.size(); i += 2) {
       out.values.push_back(of_half(static_cast<std::uint16_t>(tensor.data[i] | tensor.data[i + 1] << 8)));
@@ -285,10 +288,11 @@ class Reader {
       if (!parts.empty()) fail(group + "/" + parts.begin()->first + " is no part of them");
       if (listed == nullptr || listed->kind != Json::Kind::object) fail("the description has no shapes of them");
       std::vector<std::string> names;
-      for (const auto& [name, shape] : listed->members) {
+      for (std::size_t i = 0; i < listed->names.size(); ++i) {
+        const std::string& name = listed->names[i];
         names.push_back((layout_ >= kWholeNames ? "" : "entropy/") + name);
         if (arrays_of(names.back()) == nullptr) fail("'" + name + "' is neither in entropy/ nor in transforms/");
-        packed.shapes.push_back(shape_of(name, shape));
+        packed.shapes.push_back(shape_of(name, listed->items[i]));
       }
       add_all(names, packed);
     } catch (const std::invalid_argument& error) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <numeric>
 #include <stdexcept>
 
 namespace fastlic::codec {
@@ -84,11 +85,11 @@ class Parser {
       if (peek() != '"') fail("a name is missing");
       std::string name = text();
       expect(':', "a name is followed by :");
-      out.members.emplace_back(std::move(name), value(depth + 1));
+      out.names.push_back(std::move(name));
+      out.items.push_back(value(depth + 1));
     } while (take(','));
     expect('}', "an object ends with }");
-    std::vector<std::string_view> names;
-    for (const auto& [name, own] : out.members) names.push_back(name);
+    std::vector<std::string_view> names(out.names.begin(), out.names.end());
     std::sort(names.begin(), names.end());
     if (std::adjacent_find(names.begin(), names.end()) != names.end()) fail("an object names something twice");
   }
@@ -234,17 +235,17 @@ void write(const Json& value, bool in_order, std::string& out) {
       out += ']';
       return;
     case Json::Kind::object: {
-      std::vector<const std::pair<std::string, Json>*> sorted;
-      for (const auto& member : value.members) sorted.push_back(&member);
+      std::vector<std::size_t> order(value.items.size());
+      std::iota(order.begin(), order.end(), std::size_t{0});
       if (in_order) {
-        std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
+        std::sort(order.begin(), order.end(), [&](auto a, auto b) { return value.names[a] < value.names[b]; });
       }
       out += '{';
-      for (const auto* member : sorted) {
-        if (member != sorted.front()) out += ',';
-        write(member->first, out);
+      for (const std::size_t i : order) {
+        if (i != order.front()) out += ',';
+        write(value.names[i], out);
         out += ':';
-        write(member->second, in_order, out);
+        write(value.items[i], in_order, out);
       }
       out += '}';
       return;
@@ -256,10 +257,8 @@ void write(const Json& value, bool in_order, std::string& out) {
 }  // namespace
 
 const Json* Json::find(std::string_view name) const noexcept {
-  for (const auto& [own, value] : members) {
-    if (own == name) return &value;
-  }
-  return nullptr;
+  const auto found = std::find(names.begin(), names.end(), name);
+  return found == names.end() ? nullptr : &items[static_cast<std::size_t>(found - names.begin())];
 }
 
 std::optional<std::uint64_t> Json::count() const noexcept {
