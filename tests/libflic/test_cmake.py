@@ -71,8 +71,9 @@ def test_the_example_is_built_by_pkg_config_and_decodes(static, installed, tmp_p
     check_decodes(program, tmp_path)
 
 
-def test_the_example_is_built_by_find_package_and_decodes(installed, tmp_path):
-    (tmp_path / "CMakeLists.txt").write_text(CMAKE_LISTS)
+@pytest.mark.parametrize("target", ["flic::flic", "flic::flic_static"])
+def test_the_example_is_built_by_find_package_and_decodes(target, installed, tmp_path):
+    (tmp_path / "CMakeLists.txt").write_text(CMAKE_LISTS.replace("flic::flic", target))
     shutil.copy(ROOT / "examples" / "decode.c", tmp_path)
     run("cmake", "-S", tmp_path, "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={installed}")
     run("cmake", "--build", tmp_path / "build")
