@@ -6,11 +6,9 @@ FASTLIC_CMAKE_BUILD names a folder for CMake's build that stays; then every test
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,12 +19,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import binding
-
-ROOT = Path(__file__).resolve().parents[2]
-WEIGHTS = ROOT / "fastlic" / "weights"
-OBJECTS = ROOT / "build" / f"{sys.implementation.cache_tag}-{sysconfig.get_platform()}"
-LIBFLIC = ROOT / "csrc" / "libflic"
-KEPT = os.environ.get("FASTLIC_CMAKE_BUILD")
+from building import KEPT, LIBFLIC, OBJECTS, ROOT, run
 
 
 @contextmanager
@@ -37,11 +30,6 @@ def alone(folder: Path) -> Iterator[None]:
     with open(folder / "lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def run(*command: str | Path, cwd: Path = ROOT) -> None:
-    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, f"{shlex.join(map(str, command))}\n{done.stdout}{done.stderr}"
 
 
 @pytest.fixture(scope="session")

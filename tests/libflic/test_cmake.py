@@ -13,7 +13,7 @@ from pathlib import Path
 
 import binding
 import pytest
-from conftest import KEPT, OBJECTS, ROOT, WEIGHTS, run
+from building import KEPT, OBJECTS, ROOT, WEIGHTS, run
 
 from fastlic import light
 from fastlic.bench.libflic import process
