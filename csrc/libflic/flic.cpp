@@ -2,6 +2,7 @@
 #include "flic.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +17,9 @@
 #include "fastlic/codec/codec.hpp"
 #include "fastlic/errors.hpp"
 #include "fastlic/parallel.hpp"
+#ifdef FLIC_EMBEDDED
+#include "libflic/embedded.hpp"
+#endif
 
 struct flic_codec {
   fastlic::codec::Codec codec;
@@ -27,6 +31,10 @@ using fastlic::codec::Codec;
 using fastlic::codec::Limits;
 using fastlic::codec::Pixels;
 namespace container = fastlic::container;
+
+constexpr std::uint64_t kMostFile = std::uint64_t{1} << 30;  // what never ends, ends here
+constexpr std::size_t kBrace =
+    8;  // where a codec file's JSON begins; what has none there, such as /dev/zero, goes unread
 
 struct Unreadable : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -129,17 +137,24 @@ void write_row(const std::int16_t* rgb, std::size_t step, std::size_t width, fli
 }
 
 std::vector<std::uint8_t> read_file(const char* path) {
-  require(path != nullptr, "path must not be NULL");
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path, "rb"), &std::fclose);
-  if (!file) throw Unreadable(std::string(path) + " cannot be opened");
-  std::vector<std::uint8_t> data;
-  std::size_t used = 0;
-  while (true) {
-    data.resize(std::max<std::size_t>(2 * data.size(), 1 << 16));
-    used += std::fread(data.data() + used, 1, data.size() - used, file.get());
-    if (used < data.size()) break;
+  if (!file) throw Unreadable(std::string(path) + " cannot be opened: " + std::strerror(errno));
+  // One byte more than a file says that it has tells that it ends there; pipes say nothing.
+  std::size_t room = std::size_t{1} << 16, used = 0;
+  if (std::fseek(file.get(), 0, SEEK_END) == 0) {
+    const long end = std::ftell(file.get());
+    if (end > 0 && static_cast<std::uint64_t>(end) < kMostFile) room = static_cast<std::size_t>(end) + 1;
+    std::rewind(file.get());
   }
-  if (std::ferror(file.get()) != 0) throw Unreadable(std::string(path) + " cannot be read");
+  std::vector<std::uint8_t> data;
+  while (true) {
+    data.resize(room);
+    used += std::fread(data.data() + used, 1, room - used, file.get());
+    if (used < room || data[kBrace] != '{') break;
+    if (used > kMostFile) throw Unreadable(std::string(path) + " has more than the 2^30 bytes of a codec file");
+    room *= 2;
+  }
+  if (std::ferror(file.get()) != 0) throw Unreadable(std::string(path) + " cannot be read: " + std::strerror(errno));
   data.resize(used);
   return data;
 }
@@ -186,6 +201,21 @@ flic_status flic_codec_open_file(const char* path, flic_codec** codec, flic_erro
   });
 }
 
+const void* flic_embedded([[maybe_unused]] uint32_t index, const char** name, size_t* size) {
+  if (name != nullptr) *name = nullptr;
+  if (size != nullptr) *size = 0;
+#ifdef FLIC_EMBEDDED
+  const auto files = fastlic::embedded::files();
+  if (index < files.size()) {
+    const fastlic::embedded::File& file = files[index];
+    if (name != nullptr) *name = file.name;
+    if (size != nullptr) *size = static_cast<std::size_t>(file.end - file.begin);
+    return file.begin;
+  }
+#endif
+  return nullptr;
+}
+
 void flic_codec_close(flic_codec* codec) { delete codec; }
 
 flic_status flic_codec_get_info(const flic_codec* codec, flic_codec_info* info, flic_error* error) {
@@ -212,7 +242,11 @@ int flic_codec_reads(const flic_codec* codec, const flic_header* header) {
 uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, uint32_t height, uint32_t threads, int encode) {
   if (codec == nullptr || width > container::kMaxDimension || height > container::kMaxDimension) return 0;
   const unsigned own = fastlic::thread_count(threads, static_cast<std::size_t>(-1));
-  return codec->codec.coder().memory({std::max(height, 1u), std::max(width, 1u)}, own, encode != 0);
+  try {
+    return codec->codec.coder().memory({std::max(height, 1u), std::max(width, 1u)}, own, encode != 0);
+  } catch (const std::exception&) {
+    return static_cast<std::uint64_t>(-1);  // a map larger than any memory
+  }
 }
 
 flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, const flic_options* options,

@@ -62,10 +62,10 @@ typedef struct flic_error {
 #define FLIC_FINGERPRINT_BYTES 8
 
 typedef struct flic_header {
-  uint32_t width, height; /* pixels */
-  uint32_t version;       /* of the format, 1 or 2 */
-  uint32_t model;         /* id, docs/format.md; flic_model_name has its name */
-  double quality;         /* 0: a codec of one rate */
+  uint32_t width, height;                      /* pixels */
+  uint32_t version;                            /* of the format, 1 or 2 */
+  uint32_t model;                              /* id, docs/format.md; flic_model_name has its name */
+  double quality;                              /* 0: a codec of one rate */
   uint8_t fingerprint[FLIC_FINGERPRINT_BYTES]; /* of the codec that decodes it; in version 1 of its entropy integers */
   uint32_t sections;
   uint32_t framing_bytes; /* everything before the first section */
@@ -84,6 +84,10 @@ typedef struct flic_codec flic_codec;
 /* A codec file of layout 4 (docs/format.md). The memory may be freed afterwards. */
 FLIC_API flic_status flic_codec_open_memory(const void* data, size_t size, flic_codec** codec, flic_error* error);
 FLIC_API flic_status flic_codec_open_file(const char* path, flic_codec** codec, flic_error* error);
+/* Codec files that this library was built with (FLIC_EMBED), for flic_codec_open_memory: the bytes of the one at
+ * `index`, from 0, its size and its name, "jahp"; NULL behind the last. */
+FLIC_API const void* flic_embedded(uint32_t index, const char** name, size_t* size);
+
 /* NULL is allowed. */
 FLIC_API void flic_codec_close(flic_codec* codec);
 

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "fastlic/errors.hpp"
+#include "fastlic/parallel.hpp"
 
 namespace fastlic::codec {
 namespace {
@@ -167,7 +168,7 @@ void Codec::check_size(MapSize image, unsigned threads, bool encode, const Limit
     throw OverLimit("an image of " + size + " has more than the " + std::to_string(limits.pixels) + " pixels allowed");
   }
   if (limits.memory == 0) return;
-  const std::uint64_t needed = coder_->memory(image, threads, encode);
+  const std::uint64_t needed = coder_->memory(image, thread_count(threads, static_cast<std::size_t>(-1)), encode);
   if (needed > limits.memory) {
     throw OverLimit("an image of " + size + " takes up to " + std::to_string(needed) +
                     " bytes of memory, more than the " + std::to_string(limits.memory) + " allowed");

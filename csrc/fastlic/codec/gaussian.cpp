@@ -15,8 +15,9 @@
 namespace fastlic::codec {
 namespace {
 
-constexpr std::size_t kStride = 16;  // pixels per position of y
-constexpr std::size_t kLevels = 64;  // of the scale table
+constexpr std::size_t kStride = 16;                      // pixels per position of y
+constexpr std::size_t kLevels = 64;                      // of the scale table
+constexpr std::uint64_t kEach = std::uint64_t{1} << 19;  // bytes for a thread's stack and heap, and for what is small
 
 std::shared_ptr<const CdfTables> tables_of(const nn::ArrayReader& arrays, const std::string& name) {
   const std::string own = name + ".tables.";
@@ -91,12 +92,20 @@ class Gaussian final : public Coder {
   std::uint64_t memory(MapSize image, unsigned threads, bool encode) const override {
     const latents::Size size = latent_size(image);
     const latents::Model& model = engine_.model();
-    const std::uint64_t positions = size.positions();
-    std::uint64_t channels = 12 * nn::padded(model.latent_channels) + 4 * nn::padded(model.hyper_channels());
-    if (model.wavefront) channels += 4 * model.wavefront->share.columns() + 4 * nn::padded(2 * model.latent_channels);
-    channels += 2 * model.row + 24 * nn::padded(model.latent_channels) * (slices_ ? 1 : 0);
-    const std::uint64_t rows = 64 * kStride * size.width * 96 * (encode ? 2 : 1);
-    return positions * channels + rows + (std::uint64_t{4} << 20) * (1 + threads);
+    const std::uint64_t y = sizeof(std::int32_t) * size.positions() * model.latent_channels;
+    const std::uint64_t z = sizeof(std::int32_t) * size.hyper_positions() * model.hyper_channels();
+    const MapSize latents{size.height, size.width};
+    std::uint64_t bytes = engine_.memory(size, threads, encode) + kEach * (1 + threads);
+    if (encode) {
+      // y as it came, in whole cells, coded, and what was coded of it.
+      const MapSize cells{nn::kHyperStride * size.hyper_height(), nn::kHyperStride * size.hyper_width()};
+      bytes += (model.residual ? 4 : 3) * y + sizeof(std::int32_t) * cells.height * cells.width * model.latent_channels;
+      bytes +=
+          2 * z + nn::memory_of(g_a_.network, padded(image), threads) + nn::memory_of(h_a_.network, cells, threads);
+    } else {
+      bytes += y + z + nn::memory_of(g_s_.network, latents, threads);
+    }
+    return bytes;
   }
 
   std::vector<Section> encode(const Pixels& pixels, unsigned quality, unsigned threads) const override {

@@ -18,6 +18,8 @@ namespace fastlic::codec {
 namespace {
 
 constexpr std::size_t kMaxLevels = 8;
+constexpr std::uint64_t kEach = std::uint64_t{1} << 19;    // bytes for a thread's stack and heap, and for what is small
+constexpr std::uint64_t kSearch = std::uint64_t{1} << 17;  // bytes for a thread's search of codebooks
 constexpr int kLeastExponent = -14, kMostExponent = 40;
 
 using Codes = std::vector<std::int32_t>;  // [m][h][w]
@@ -138,11 +140,32 @@ class McQuic final : public Coder {
   }
 
   std::uint64_t memory(MapSize image, unsigned threads, bool encode) const override {
-    const MapSize size = padded(image);
-    const std::uint64_t positions = size.height * size.width / 256;
-    const std::uint64_t rows = 64 * size.width * 96 * (encode ? 2 : 1);
-    return positions * 4 * (6 * levels_[0].channels() + 4 * levels_[0].m) + rows +
-           (std::uint64_t{8} << 20) * (1 + threads);
+    const MapSize whole = padded(image);
+    const auto size_of = [&](std::size_t level) {
+      return MapSize{whole.height / (std::size_t{16} << level), whole.width / (std::size_t{16} << level)};
+    };
+    const auto area = [](MapSize size) { return std::uint64_t{size.height} * size.width; };
+    std::uint64_t codes = 0, maps = 0, networks = 0;
+    for (std::size_t level = 0; level < levels_.size(); ++level) {
+      const MapSize size = size_of(level);
+      codes += area(size) * levels_[level].m;
+      const auto use = [&](const char* part, MapSize input) {
+        networks = std::max(networks, nn::memory_of(network(part, level).network, input, threads));
+      };
+      if (encode) {
+        use("down", level > 0 ? size_of(level - 1) : whole);
+        use("head", size);
+      } else {
+        use("words", size);
+        use("up", size);
+      }
+      if (level + 1 < levels_.size()) use(encode ? "rest" : "side", size);
+    }
+    // Maps of the finest level and of the one before it: of latents, words and what a search makes of them.
+    maps = sizeof(std::int32_t) * levels_[0].channels() * area(size_of(0)) * (encode ? 5 : 4);
+    // Codes, their groups, and intervals or words of 64 bits.
+    return maps + codes * (encode ? 40 : 5) + networks + kEach * (2 + threads) +
+           (encode ? threads * kSearch + sizeof(std::size_t) * (whole.height + whole.width) : 0);
   }
 
   std::vector<Section> encode(const Pixels& pixels, unsigned quality, unsigned threads) const override {

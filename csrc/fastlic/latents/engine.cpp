@@ -115,6 +115,42 @@ void run(const Model& model, Size size, SymbolSource& source, const Outputs& out
   model.wavefront ? run_wavefront(run, x.source()) : run_board(run, x.source());
 }
 
+// ---- what memory() adds up
+
+// Activations of a map.
+std::uint64_t map_bytes(std::size_t positions, std::size_t channels) {
+  return sizeof(std::int16_t) * std::uint64_t{positions} * padded(channels);
+}
+
+struct Needs {
+  std::uint64_t shared = 0;   // maps
+  std::uint64_t scratch = 0;  // of a thread
+
+  // All maps of a stack, as if none took the place of another.
+  void add(const Stack& stack, Size size) {
+    std::size_t height = size.height, width = size.width;
+    for (const Layer& layer : stack) {
+      height = (height * layer.up + layer.down - 1) / layer.down;
+      width = (width * layer.up + layer.down - 1) / layer.down;
+      shared += map_bytes(height * width, layer.outputs);
+      scratch = std::max(scratch, nn::scratch_of(layer));
+    }
+  }
+};
+
+// Planes of attention that all groups share: what the widest of them asks for.
+struct Planes {
+  std::size_t wide = 0, narrow = 0;
+
+  void take(const Attention& net) {
+    narrow = std::max({narrow, padded(net.channels), padded(net.reprojection.outputs), padded(net.mlp.out.outputs)});
+    for (const auto* projection : {&net.query, &net.key, &net.value}) {
+      narrow = std::max({narrow, padded(projection->mix.outputs), padded(projection->spread.channels)});
+    }
+    wide = std::max({wide, padded(net.mlp.in.outputs), padded(net.mlp.spread.channels)});
+  }
+};
+
 attention::Tools tools_for(const Model& model, Team& team) {
   return attention::tools_for(active_isa(), model.tables, team);
 }
@@ -210,6 +246,75 @@ void Engine::decode(Sections sections, Size size, std::size_t groups, const Outp
   decode_hyper(sections[0], size.hyper_positions(), model_.hyper_channels(), *model_.z_tables, out.z);
   run(model_, size, source, out, tools);
   if (groups >= std::max<std::size_t>(model_.groups.size(), 1)) source.close();
+}
+
+std::uint64_t Engine::memory(Size size, unsigned threads, bool encode) const {
+  const std::size_t m = model_.latent_channels, positions = size.positions();
+  constexpr std::uint64_t kWide = sizeof(std::int32_t);
+  Needs needs;
+  needs.shared += map_bytes(size.hyper_positions(), model_.hyper_channels());
+  needs.add(model_.hyper, {size.hyper_height(), size.hyper_width()});
+  std::uint64_t coded = positions * m;  // symbols and indexes that are there together
+  if (model_.wavefront) {
+    const Wavefront& net = *model_.wavefront;
+    const std::size_t batch = std::min(size.height, (size.width + 2) / 3);
+    std::size_t widest = net.context.columns();
+    for (const Layer& layer : net.parameters) widest = std::max(widest, layer.columns());
+    needs.shared += map_bytes(positions, model_.hyper.back().outputs) + kWide * positions * net.share.columns();
+    needs.shared += map_bytes((size.height + 2) * (size.width + 4), m);
+    needs.shared += batch * (2 * net.context.depth + 6 * widest + 16);
+    if (!encode) coded = batch * m;
+  }
+  Planes planes;
+  std::size_t packed = model_.hyper_blocks.size() > 1 ? padded(model_.hyper.back().outputs) : 0, head = 0, block = 0;
+  Needs stacks;  // they share two planes: the largest alone counts
+  const auto take = [&](const Stack& stack) {
+    Needs own;
+    own.add(stack, size);
+    stacks.shared = std::max(stacks.shared, own.shared);
+    stacks.scratch = std::max(stacks.scratch, own.scratch);
+  };
+  for (const Group& group : model_.groups) {
+    block = std::max(block, padded(group.channels));
+    for (const Step& step : group.steps) {
+      if (const auto* context = std::get_if<Context>(&step)) {
+        std::size_t width = 0;
+        for (const Context::Piece& piece : context->pieces) width += piece.size;
+        packed = std::max(packed, padded(width));
+        take(context->stack);
+      } else if (const auto* code = std::get_if<Code>(&step)) {
+        const Stack& stack = code->parameters.empty() ? model_.hyper : code->parameters;
+        head = std::max(head, stack.back().columns());
+        take(code->parameters);
+      } else if (const auto* residual = std::get_if<Residual>(&step)) {
+        take(residual->stack);
+      } else if (const auto* board = std::get_if<BoardContext>(&step)) {
+        stacks.scratch = std::max(stacks.scratch, nn::scratch_of(board->layer));
+      } else if (const auto* inter = std::get_if<InterContext>(&step)) {
+        planes.take(inter->net);
+      } else if (const auto* intra = std::get_if<IntraContext>(&step)) {
+        planes.take(intra->net);
+      } else if (const auto* local = std::get_if<LocalContext>(&step)) {
+        planes.narrow = std::max(planes.narrow, 3 * padded(group.channels) + 96);
+        const std::uint64_t columns = local->net.fusion.columns() + 3 * local->net.proj.columns() +
+                                      local->net.mlp_in.columns() + attention::kTokens * padded(group.channels);
+        stacks.scratch = std::max<std::uint64_t>(stacks.scratch, (size.width / 2 + 1) * 2 * columns);
+      }
+    }
+  }
+  if (!model_.groups.empty()) {
+    needs.shared +=
+        2 * std::uint64_t{positions} * (model_.row + packed + 3 * block + 7 * planes.narrow + 2 * planes.wide);
+    needs.shared += positions * (kWide * head + sizeof(std::size_t));
+    if (!encode) coded = positions * block;
+  }
+  // Attention that compares all positions with all others holds a few rows of scores, and keys and values by head.
+  if (planes.narrow > 0 && !model_.linear) {
+    needs.shared += positions * (sizeof(std::int16_t) * planes.narrow + 2 * kWide);
+    stacks.scratch += 14 * (kWide + sizeof(std::int16_t)) * std::uint64_t{positions};
+  }
+  needs.shared += stacks.shared + coded * (kWide + 1);
+  return needs.shared + threads * std::max(needs.scratch, stacks.scratch);
 }
 
 void Engine::check_sizes(Sections sections, Size size) const {

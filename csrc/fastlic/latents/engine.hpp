@@ -61,6 +61,9 @@ class Engine {
   // CorruptStream unless the sections hold exactly these latents. Call check_sizes before reserving the outputs.
   void decode(Sections sections, Size size, std::size_t groups, const Outputs& out, unsigned threads) const;
 
+  // About the bytes that a run takes at most, without sections and outputs.
+  std::uint64_t memory(Size size, unsigned threads, bool encode) const;
+
   // No symbol is cheaper than the likeliest slot of any row, so a short section cannot claim a huge image: what is
   // reserved stays in proportion to the bytes that came. Throws CorruptStream, or std::invalid_argument for no image or
   // a wrong number of sections.

@@ -327,6 +327,18 @@ void run_any(const Stack& stack, Source x, const View<T>& out, Plane (&scratch)[
 
 }  // namespace
 
+std::uint64_t scratch_of(const Layer& layer) {
+  if (layer.splits > 0) {
+    // Of a map one tile wide, as convolve_winograd has it: no block has more.
+    const std::uint64_t more = layer.splits - 1, tiles = (1 + more) * (kTile + more);
+    return kComponents * ((tiles * layer.phases * layer.depth + kPanel) * sizeof(std::int16_t) +
+                          tiles * kPanel * sizeof(std::int32_t));
+  }
+  std::uint64_t depth = 0;
+  for (const Part& part : layer.parts) depth = std::max<std::uint64_t>(depth, part.taps.size() * layer.depth);
+  return kTile * (layer.columns() * sizeof(std::int32_t) + depth * sizeof(std::int16_t)) + kPanel;
+}
+
 void convolve(const Layer& layer, const Source& x, const Target& out, const Tools& tools, Rows rows) {
   convolve_any(layer, x, out, rows, tools);
 }

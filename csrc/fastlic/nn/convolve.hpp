@@ -69,6 +69,9 @@ inline Source as_source(const Target& target) { return {target.data, target.stri
 void convolve(const Layer& layer, const Source& x, const Target& out, const Tools& tools, Rows rows = {});
 void convolve(const Layer& layer, const Source& x, const Head& out, const Tools& tools, Rows rows = {});
 
+// Bytes that a thread keeps while it works on a layer, at most.
+std::uint64_t scratch_of(const Layer& layer);
+
 // All layers of a stack, the last one into `out`.
 void run(const Stack& stack, Source x, const Target& out, Plane (&scratch)[2], const Tools& tools);
 void run(const Stack& stack, Source x, const Head& out, Plane (&scratch)[2], const Tools& tools);

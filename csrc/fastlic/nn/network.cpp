@@ -255,19 +255,22 @@ class Window {
   View<T> view() { return {data_.data(), stride_, size_.height, size_.width, first_, end_ - first_}; }
   View<const T> source() const { return {data_.data(), stride_, size_.height, size_.width, first_, end_ - first_}; }
 
-  // Makes room for rows up to `end`, which are written next.
-  void extend(std::size_t end) {
+  // Makes room for rows up to `end`, which are written next; `dry`: only notes how much.
+  void extend(std::size_t end, bool dry = false) {
     // Kernels read and write whole panels, the last one of which may go beyond a row.
     const std::size_t needed = (end - first_) * row() + kPanel;
-    if (data_.size() < needed) data_.resize(needed);
+    most_ = std::max(most_, needed);
+    if (!dry && data_.size() < needed) data_.resize(needed);
     end_ = end;
   }
-  void drop_below(std::size_t row_number) {
+  void drop_below(std::size_t row_number, bool dry = false) {
     const std::size_t first = std::min(row_number, end_);
     if (first <= first_) return;
-    std::copy(data_.begin() + offset(first), data_.begin() + offset(end_), data_.begin());
+    if (!dry) std::copy(data_.begin() + offset(first), data_.begin() + offset(end_), data_.begin());
     first_ = first;
   }
+  void reserve_for(const Window& dry) { data_.reserve(dry.most_); }
+  std::uint64_t most_bytes() const noexcept { return sizeof(T) * std::uint64_t{most_}; }
 
  private:
   std::size_t row() const noexcept { return size_.width * stride_; }
@@ -277,6 +280,7 @@ class Window {
   std::size_t stride_;
   MapSize size_;
   std::size_t first_ = 0, end_ = 0;
+  std::size_t most_ = 0;  // numbers that were ever needed together
 };
 
 // f(position of `rows` in its map, how many) for pieces of these rows.
@@ -319,7 +323,8 @@ void normalise(const Gdn& gdn, const Source& x, const Target& out, Rows rows, co
 
 class Runner {
  public:
-  Runner(const Network& network, MapSize input, const Ends& ends, const Tools& tools)
+  // Without ends and tools it only goes through the motions: what memory() needs.
+  Runner(const Network& network, MapSize input, const Ends* ends, const Tools* tools)
       : network_(network), ends_(ends), tools_(tools), sizes_(sizes_of(network, input)), last_(network.steps.size()) {
     for (std::size_t v = 0; v < sizes_.size(); ++v) {
       const std::size_t channels = network.values[v].channels;
@@ -346,13 +351,33 @@ class Runner {
         const std::size_t most = (band * sizes_[s + 1].height / height + 7) / 4 * 4;
         make(s, std::min(makeable(s), end_of(s + 1) + most));
       }
-      for (std::size_t v = 0; v < sizes_.size(); ++v) maps_[v].drop_below(still_needed(v));
-      if (!wide_.empty()) wide_[0].drop_below(wide_[0].end());
+      for (std::size_t v = 0; v < sizes_.size(); ++v) maps_[v].drop_below(still_needed(v), dry());
+      if (!wide_.empty()) wide_[0].drop_below(wide_[0].end(), dry());
       if (end_of(last_) == sizes_[last_].height) return;
     }
   }
 
+  // Room for all that another of the same sizes noted.
+  void reserve_for(const Runner& dry) {
+    for (std::size_t v = 0; v < maps_.size(); ++v) maps_[v].reserve_for(dry.maps_[v]);
+    for (std::size_t v = 0; v < wide_.size(); ++v) wide_[v].reserve_for(dry.wide_[v]);
+  }
+
+  // Bytes of all maps, each at its largest; one of them may be there twice while it grows.
+  std::uint64_t memory() const {
+    std::uint64_t bytes = 0, largest = 0;
+    const auto add = [&](const auto& map) {
+      bytes += map.most_bytes();
+      largest = std::max(largest, map.most_bytes());
+    };
+    for (const auto& map : maps_) add(map);
+    for (const auto& map : wide_) add(map);
+    return bytes + largest;
+  }
+
  private:
+  bool dry() const noexcept { return tools_ == nullptr; }
+
   std::size_t end_of(std::size_t value) const {
     return value == last_ && !wide_.empty() ? wide_[0].end() : maps_[value].end();
   }
@@ -389,8 +414,8 @@ class Runner {
   void feed(std::size_t end) {
     const Rows rows{maps_[0].end(), end};
     if (rows.first >= rows.last) return;
-    maps_[0].extend(end);
-    ends_.feed(rows, maps_[0].view());
+    maps_[0].extend(end, dry());
+    if (!dry()) ends_->feed(rows, maps_[0].view());
   }
 
   void make(std::size_t s, std::size_t end) {
@@ -399,49 +424,52 @@ class Runner {
     if (rows.first >= rows.last) return;
     const bool last = s + 1 == last_;
     if (last && !wide_.empty()) {
-      wide_[0].extend(end);
-      convolve(std::get<Layer>(step.op), maps_[step.from[0]].source(), wide_[0].view(), tools_, rows);
-      return ends_.take_wide(rows, wide_[0].source());
+      wide_[0].extend(end, dry());
+      if (dry()) return;
+      convolve(std::get<Layer>(step.op), maps_[step.from[0]].source(), wide_[0].view(), *tools_, rows);
+      return ends_->take_wide(rows, wide_[0].source());
     }
     Window<std::int16_t>& map = maps_[s + 1];
-    map.extend(end);
+    map.extend(end, dry());
+    if (dry()) return;
+    const Tools& tools = *tools_;
     const Target out = map.view();
     const Source x = maps_[step.from[0]].source(), y = maps_[step.from.back()].source();
     const std::size_t channels = padded(network_.values[s + 1].channels);
     const auto each = [&](const auto& f) {
       const std::int16_t *a = x.at(rows.first, 0), *b = y.at(rows.first, 0);
       std::int16_t* to = out.at(rows.first, 0);
-      for_positions(rows, out.width, tools_.team, [&](std::size_t first, std::size_t count) {
+      for_positions(rows, out.width, tools.team, [&](std::size_t first, std::size_t count) {
         for (std::size_t i = first; i < first + count; ++i) f(a + i * x.stride, b + i * y.stride, to + i * out.stride);
       });
     };
     std::visit(Overloaded{
-                   [&](const Layer& layer) { convolve(layer, x, out, tools_, rows); },
-                   [&](const Gdn& gdn) { normalise(gdn, x, out, rows, tools_); },
+                   [&](const Layer& layer) { convolve(layer, x, out, tools, rows); },
+                   [&](const Gdn& gdn) { normalise(gdn, x, out, rows, tools); },
                    [&](const Mix& mix) {
                      each([&](const std::int16_t* a, const std::int16_t* b, std::int16_t* to) {
-                       tools_.kernels.mix(a, b, mix.left.data(), mix.right.data(), channels, mix.shift, mix.limit, to);
+                       tools.kernels.mix(a, b, mix.left.data(), mix.right.data(), channels, mix.shift, mix.limit, to);
                      });
                    },
                    [&](const Gate& gate) {
                      each([&](const std::int16_t* a, const std::int16_t* b, std::int16_t* to) {
-                       tools_.kernels.gate(a, b, gate.curve, channels, tools_.tail_of(gate.curve), to);
+                       tools.kernels.gate(a, b, gate.curve, channels, tools.tail_of(gate.curve), to);
                      });
                    },
                    [&](const Curve& curve) {
                      each([&](const std::int16_t* a, const std::int16_t*, std::int16_t* to) {
                        std::copy_n(a, channels, to);
-                       tools_.kernels.curve(to, curve, 0, channels, tools_.tail_of(curve));
+                       tools.kernels.curve(to, curve, 0, channels, tools.tail_of(curve));
                      });
                    },
                },
                step.op);
-    if (last) ends_.take(rows, map.source());
+    if (last) ends_->take(rows, map.source());
   }
 
   const Network& network_;
-  const Ends& ends_;
-  const Tools& tools_;
+  const Ends* ends_;
+  const Tools* tools_;
   std::vector<MapSize> sizes_;
   std::size_t last_;
   std::vector<Window<std::int16_t>> maps_;
@@ -493,13 +521,31 @@ bool never_negative(const Network& network) {
 
 MapSize output_size(const Network& network, MapSize input) { return sizes_of(network, input).back(); }
 
+std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads) {
+  const std::vector<MapSize> sizes = sizes_of(network, input);
+  Runner runner(network, input, nullptr, nullptr);
+  runner.run(usual_band(network, sizes));
+  std::uint64_t scratch = 0;
+  for (const Step& step : network.steps) {
+    if (const Layer* layer = layer_of(step)) scratch = std::max(scratch, scratch_of(*layer));
+    if (const Gdn* gdn = std::get_if<Gdn>(&step.op)) {
+      scratch = std::max(scratch, 6 * std::uint64_t{kPositions} * gdn->norms.columns());
+    }
+  }
+  return runner.memory() + threads * scratch;
+}
+
 void run(const Network& network, MapSize input, std::size_t band, const Ends& ends, Isa isa, Team& team) {
   const Tools tools{kernels(isa), network.gelu, team, &network.silu};
   const std::vector<MapSize> sizes = sizes_of(network, input);
   const std::size_t outputs = std::max<std::size_t>(sizes.back().height, 1);
   const std::size_t rows = std::min(band, outputs);  // no band is more than all
   const std::size_t own = band > 0 ? (rows * input.height + outputs - 1) / outputs : usual_band(network, sizes);
-  Runner(network, input, ends, tools).run(std::max<std::size_t>(own, 1));
+  // What maps need is known beforehand: none moves while it grows.
+  Runner dry(network, input, nullptr, nullptr), runner(network, input, &ends, &tools);
+  dry.run(std::max<std::size_t>(own, 1));
+  runner.reserve_for(dry);
+  runner.run(std::max<std::size_t>(own, 1));
 }
 
 }  // namespace fastlic::nn

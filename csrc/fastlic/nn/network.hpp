@@ -77,6 +77,9 @@ struct MapSize {
 // sizes differ, are std::invalid_argument.
 MapSize output_size(const Network& network, MapSize input);
 
+// About the bytes that `run` takes at most, by bands that suit the caches, with so many threads; asks as output_size.
+std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads);
+
 // `feed` writes rows of the input, whose rows in memory are `stride` apart; `take` gets rows of the output:
 // activations, or numbers of up to 32 bits if the network ends wide. Both are called with consecutive rows, from the
 // first to the last.

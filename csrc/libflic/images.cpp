@@ -1,0 +1,253 @@
+#include "images.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#ifdef FLIC_PNG
+#include <png.h>
+
+#include <csetjmp>
+#endif
+
+namespace flic::command {
+namespace {
+
+constexpr std::uint64_t kMaxSide = (1u << 20) - 1;  // of .flic
+
+using Input = std::span<const std::uint8_t>;
+
+void check_size(std::uint64_t width, std::uint64_t height, std::uint64_t max_pixels) {
+  const std::string size = std::to_string(height) + " x " + std::to_string(width) + " (height x width)";
+  if (width < 1 || height < 1 || width > kMaxSide || height > kMaxSide) {
+    throw Failure("an image of " + size + ": sides must be 1 to " + std::to_string(kMaxSide));
+  }
+  if (width * height > max_pixels) {
+    throw Failure("an image of " + size + " has more than the " + std::to_string(max_pixels) + " pixels allowed");
+  }
+}
+
+// ---- PPM and PGM
+
+class PnmHead {
+ public:
+  explicit PnmHead(Input data) : data_(data) {}
+
+  // White space and comments, then a decimal number.
+  std::uint64_t number() {
+    for (; at_ < data_.size() && (space(data_[at_]) || data_[at_] == '#'); ++at_) {
+      if (data_[at_] == '#') {
+        while (at_ < data_.size() && data_[at_] != '\n') ++at_;
+        if (at_ == data_.size()) break;
+      }
+    }
+    std::uint64_t value = 0;
+    const std::size_t first = at_;
+    for (; at_ < data_.size() && data_[at_] >= '0' && data_[at_] <= '9'; ++at_) {
+      value = std::min<std::uint64_t>(10 * value + (data_[at_] - '0'), std::uint64_t{1} << 40);
+    }
+    if (at_ == first) throw Failure("damaged image: a number is missing in the head of a PPM or PGM");
+    return value;
+  }
+  // What follows the single white space behind the head.
+  Input rest() {
+    if (at_ == data_.size() || !space(data_[at_]))
+      throw Failure("damaged image: the head of a PPM or PGM does not end");
+    return data_.subspan(at_ + 1);
+  }
+
+ private:
+  static bool space(std::uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+  Input data_;
+  std::size_t at_ = 2;
+};
+
+Image read_pnm(Input data, std::uint64_t max_pixels) {
+  PnmHead head(data);
+  const std::uint64_t width = head.number(), height = head.number(), most = head.number();
+  if (most != 255) {
+    throw Failure("samples up to " + std::to_string(most) + ": images must have 8 bits per sample, 0 to 255");
+  }
+  check_size(width, height, max_pixels);
+  Image image{static_cast<std::uint32_t>(width), static_cast<std::uint32_t>(height), data[1] == '6' ? 3u : 1u, {}};
+  const Input rest = head.rest();
+  const std::uint64_t size = width * height * image.channels;
+  if (rest.size() < size) {
+    throw Failure("damaged image: " + std::to_string(size) + " bytes of pixels expected, got " +
+                  std::to_string(rest.size()));
+  }
+  image.pixels.assign(rest.begin(), rest.begin() + static_cast<std::ptrdiff_t>(size));
+  return image;
+}
+
+// ---- PNG
+
+#ifdef FLIC_PNG
+
+// libpng leaves by longjmp, past destructors: what it may leave lies here, outside of the functions that it returns to.
+struct Png {
+  png_structp png = nullptr;
+  png_infop info = nullptr;
+  bool writes = false;
+  Input data;         // read
+  Bytes out, pixels;  // written; read
+  std::vector<png_bytep> rows;
+  std::size_t at = 0;
+  std::uint32_t width = 0, height = 0;
+  unsigned channels = 0, bits = 0;
+  std::string fault;
+
+  Png() = default;
+  Png(const Png&) = delete;
+  Png& operator=(const Png&) = delete;
+  ~Png() { writes ? png_destroy_write_struct(&png, &info) : png_destroy_read_struct(&png, &info, nullptr); }
+};
+
+void on_error(png_structp png, png_const_charp message) {
+  static_cast<Png*>(png_get_error_ptr(png))->fault = message;
+  png_longjmp(png, 1);
+}
+void on_warning(png_structp, png_const_charp) {}
+
+void read_data(png_structp png, png_bytep to, std::size_t size) {
+  Png& own = *static_cast<Png*>(png_get_io_ptr(png));
+  if (size > own.data.size() - own.at) png_error(png, "the file ends too early");
+  std::memcpy(to, own.data.data() + own.at, size);
+  own.at += size;
+}
+
+void write_data(png_structp png, png_bytep from, std::size_t size) {
+  Bytes& out = static_cast<Png*>(png_get_io_ptr(png))->out;
+  bool full = false;
+  try {
+    out.insert(out.end(), from, from + size);
+  } catch (const std::bad_alloc&) {
+    full = true;  // no exception may cross libpng
+  }
+  if (full) png_error(png, "out of memory");
+}
+
+bool read_png_head(Png& own) {
+  if (setjmp(png_jmpbuf(own.png))) return false;
+  png_set_read_fn(own.png, &own, &read_data);
+  png_set_user_limits(own.png, kMaxSide, kMaxSide);
+  png_read_info(own.png, own.info);
+  own.width = png_get_image_width(own.png, own.info);
+  own.height = png_get_image_height(own.png, own.info);
+  own.bits = png_get_bit_depth(own.png, own.info);
+  png_set_expand(own.png);  // palettes, fewer bits, transparent colours
+  png_set_interlace_handling(own.png);
+  png_read_update_info(own.png, own.info);
+  own.channels = png_get_channels(own.png, own.info);
+  return true;
+}
+
+bool read_png_pixels(Png& own) {
+  if (setjmp(png_jmpbuf(own.png))) return false;
+  png_read_image(own.png, own.rows.data());
+  png_read_end(own.png, nullptr);
+  return true;
+}
+
+Image read_png(Input data, std::uint64_t max_pixels) {
+  Png own;
+  own.data = data;
+  own.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &own, &on_error, &on_warning);
+  if (own.png != nullptr) own.info = png_create_info_struct(own.png);
+  if (own.info == nullptr) throw std::bad_alloc();
+  const auto damaged = [&] { return Failure("damaged image: " + own.fault); };
+  if (!read_png_head(own)) throw damaged();
+  if (own.bits > 8) throw Failure("more than 8 bits per sample: images must have 8; convert it first");
+  check_size(own.width, own.height, max_pixels);
+  const std::size_t channels = own.channels, row = std::size_t{own.width} * channels;
+  own.pixels.resize(row * own.height);
+  own.rows.resize(own.height);
+  for (std::size_t y = 0; y < own.height; ++y) own.rows[y] = &own.pixels[y * row];
+  if (!read_png_pixels(own)) throw damaged();
+  Image image{own.width, own.height, channels < 3 ? 1u : 3u, {}};
+  if (channels % 2 == 0) {  // with alpha, which goes where it is opaque throughout
+    const std::size_t count = own.pixels.size() / channels, kept = channels - 1;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (own.pixels[i * channels + kept] != 255) throw Failure("it is transparent in places: images must be opaque");
+      std::copy_n(&own.pixels[i * channels], kept, &own.pixels[i * kept]);
+    }
+    own.pixels.resize(count * kept);
+  }
+  image.pixels = std::move(own.pixels);
+  return image;
+}
+
+bool write_png_all(Png& own, int colour) {
+  if (setjmp(png_jmpbuf(own.png))) return false;
+  png_set_write_fn(own.png, &own, &write_data, nullptr);
+  png_set_user_limits(own.png, kMaxSide, kMaxSide);
+  // Time before size: a few per cent larger than at zlib's usual level, in a third of the time.
+  png_set_compression_level(own.png, 3);
+  png_set_filter(own.png, PNG_FILTER_TYPE_BASE, PNG_FILTER_SUB | PNG_FILTER_UP);
+  png_set_IHDR(own.png, own.info, own.width, own.height, 8, colour, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+               PNG_FILTER_TYPE_DEFAULT);
+  png_write_info(own.png, own.info);
+  png_write_image(own.png, own.rows.data());
+  png_write_end(own.png, nullptr);
+  return true;
+}
+
+Bytes write_png(const Image& image) {
+  Png own;
+  own.writes = true;
+  own.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &own, &on_error, &on_warning);
+  if (own.png != nullptr) own.info = png_create_info_struct(own.png);
+  if (own.info == nullptr) throw std::bad_alloc();
+  own.width = image.width;
+  own.height = image.height;
+  const std::size_t row = std::size_t{image.width} * image.channels;
+  for (std::size_t y = 0; y < image.height; ++y) {
+    own.rows.push_back(const_cast<png_bytep>(image.pixels.data() + y * row));  // libpng does not write there
+  }
+  if (!write_png_all(own, image.channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB)) throw Failure(own.fault);
+  return std::move(own.out);
+}
+
+#endif
+
+bool begins_with(Input data, std::string_view text) {
+  return data.size() >= text.size() && std::memcmp(data.data(), text.data(), text.size()) == 0;
+}
+
+}  // namespace
+
+bool has_png() noexcept {
+#ifdef FLIC_PNG
+  return true;
+#else
+  return false;
+#endif
+}
+
+Image read_image(Input data, std::uint64_t max_pixels) {
+  if (begins_with(data, "P6") || begins_with(data, "P5")) return read_pnm(data, max_pixels);
+  if (begins_with(data, "\x89PNG\r\n\x1a\n")) {
+#ifdef FLIC_PNG
+    return read_png(data, max_pixels);
+#else
+    throw Failure("this flic was built without libpng: convert the PNG to PPM first");
+#endif
+  }
+  throw Failure(has_png() ? "no image that flic reads: PNG, PPM (P6) or PGM (P5)"
+                          : "no image that flic reads: PPM (P6) or PGM (P5)");
+}
+
+Bytes image_file(const Image& image, Format format) {
+#ifdef FLIC_PNG
+  if (format == Format::png) return write_png(image);
+#endif
+  const std::string head = (format == Format::pgm ? "P5\n" : "P6\n") + std::to_string(image.width) + " " +
+                           std::to_string(image.height) + "\n255\n";
+  Bytes out(head.begin(), head.end());
+  out.insert(out.end(), image.pixels.begin(), image.pixels.end());
+  return out;
+}
+
+}  // namespace flic::command

@@ -1,0 +1,236 @@
+"""The command flic: images and streams that Python's fastlic reads and writes, and faults in one line."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fastlic
+from fastlic import light
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN, WEIGHTS = ROOT / "tests" / "golden", ROOT / "fastlic" / "weights"
+TINY = GOLDEN / "tiny_pixels_jahp.safetensors"
+
+
+@pytest.fixture(scope="module")
+def flic(built):
+    def run(*arguments: str | Path, status: int = 0, given: bytes = b"", weights: Path | str = WEIGHTS) -> bytes:
+        """What it writes to standard output; of a failure what it says, one line."""
+        environment = {**os.environ, "FLIC_WEIGHTS": str(weights)}
+        done = subprocess.run([built / "flic", *arguments], input=given, capture_output=True, env=environment)
+        assert done.returncode == status, done.stderr.decode()
+        if status:
+            assert done.stdout == b"" or "info" in arguments
+            lines = done.stderr.decode().splitlines()
+            assert lines[0].startswith("flic: ") and len(lines) == (2 if status == 2 else 1), lines
+            return done.stderr
+        assert done.stderr == b""
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def png(flic) -> bool:
+    return b"png" in flic("--help")
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    with Image.open(ROOT / "tests" / "images" / "chelsea.png") as image:
+        return np.asarray(image.convert("RGB"))[:96, :136]
+
+
+def ppm(pixels: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PPM")
+    return out.getvalue()
+
+
+def pixels_of(data: bytes | Path) -> np.ndarray:
+    with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+        return np.asarray(image)
+
+
+def test_a_photo_goes_to_the_bytes_of_python_and_back_to_its_pixels(flic, photo, png, tmp_path):
+    (tmp_path / "in.ppm").write_bytes(ppm(photo))
+    for name in ("jahp", "mlic++"):
+        flic("encode", tmp_path / "in.ppm", tmp_path / "x.flic", "--codec", name, "-q", "5.5", "-t", "2")
+        data = (tmp_path / "x.flic").read_bytes()
+        assert data == light.compress(photo, name, 5.5)
+        for ending in ("ppm", "png") if png else ("ppm",):
+            flic("decode", tmp_path / "x.flic", tmp_path / f"x.{ending}")  # by the stream's fingerprint
+            assert np.array_equal(pixels_of(tmp_path / f"x.{ending}"), light.decompress(data))
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_quality_four_and_jahp_are_the_defaults_as_in_python(flic, photo):
+    assert flic("encode", "-", "-", given=ppm(photo)) == light.compress(photo, "jahp", 4)
+
+
+def test_pipes_previews_and_grey(flic, photo):
+    data = flic("encode", "-", "-", "--codec=mcquic", given=ppm(photo))
+    assert np.array_equal(pixels_of(flic("decode", "-", "-", "--parts=1", given=data)), light.decompress(data, parts=1))
+    grey = photo[:, :, 1].copy()
+    assert flic("encode", "-", "-", given=ppm(grey)) == light.compress(grey)
+
+
+def test_a_grey_output_has_one_channel(flic, photo, tmp_path):
+    (tmp_path / "x.flic").write_bytes(light.compress(photo))
+    flic("decode", tmp_path / "x.flic", tmp_path / "x.PGM")
+    rgb = light.decompress((tmp_path / "x.flic").read_bytes()).astype(np.int64)
+    assert np.array_equal(pixels_of(tmp_path / "x.PGM"), rgb @ [19595, 38470, 7471] + 32768 >> 16)
+
+
+def test_codecs_are_found_by_path_by_name_and_by_fingerprint(flic, tmp_path):
+    stream = GOLDEN / "tiny_pixels_jahp_v2.flic"
+    expected = flic("decode", stream, "-", "--codec", TINY)
+    assert flic("decode", stream, "-", "--codec", "tiny_pixels_jahp", weights=GOLDEN) == expected
+    assert flic("decode", stream, "-", weights=f"{tmp_path}:{GOLDEN}") == expected
+    words = flic("decode", stream, "-", status=1).decode()
+    assert "needs a codec of family 'jahp' with fingerprint" in words and str(WEIGHTS) in words
+    assert "no codec 'none' at hand" in flic("decode", stream, "-", "--codec", "none", status=1).decode()
+    # What is damaged is named, and another that fits is found all the same.
+    shutil.copy(TINY, tmp_path / "good.safetensors")
+    (tmp_path / "jahp.safetensors").write_bytes(TINY.read_bytes()[:-1])
+    assert flic("decode", stream, "-", weights=tmp_path) == expected
+    (tmp_path / "good.safetensors").unlink()
+    assert "jahp.safetensors" in flic("decode", stream, "-", status=1, weights=tmp_path).decode()
+
+
+def test_info_describes_streams_and_codecs(flic, photo, tmp_path):
+    (tmp_path / "x.flic").write_bytes(light.compress(photo, quality=4.5))
+    text = flic("info", tmp_path / "x.flic").decode()
+    facts = dict(line.split(maxsplit=1) for line in text.splitlines() if not line.startswith(("format", "framing")))
+    head = fastlic.peek((tmp_path / "x.flic").read_bytes())
+    assert (facts["width"], facts["height"], facts["quality"]) == ("136", "96", "4.5")
+    assert facts["fingerprint"] == head.fingerprint and facts["model"] == "jahp"
+    text = flic("info", WEIGHTS / "mlic++.safetensors").decode()
+    assert "mlic++" in text and "1 to 6 parts" in text
+    several = flic("info", tmp_path / "none", tmp_path / "x.flic", status=1).decode()
+    assert "No such file" in several
+
+
+def test_faults_are_one_line_with_the_path_and_the_status(flic, photo, tmp_path):
+    good = light.compress(photo)
+    (tmp_path / "bad.flic").write_bytes(good[:-1])
+    (tmp_path / "good.flic").write_bytes(good)
+    assert f"{tmp_path}/bad.flic: " in flic("decode", tmp_path / "bad.flic", tmp_path / "x.ppm", status=1).decode()
+    assert not (tmp_path / "x.ppm").exists()
+    words = flic("decode", tmp_path / "good.flic", "-", "--max-pixels", "100", status=1).decode()
+    assert "96 x 136 (height x width) has more than the 100 pixels allowed" in words
+    assert "bytes of memory" in flic("decode", tmp_path / "good.flic", "-", "--max-memory=1k", status=1).decode()
+    assert flic("decode", tmp_path / "good.flic", "-", "--max-memory=1g", "--threads=2")
+    assert "No such file" in flic("decode", tmp_path / "good.flic", tmp_path / "no" / "x.ppm", status=1).decode()
+    (tmp_path / "folder.ppm").mkdir()
+    assert "directory" in flic("decode", tmp_path / "good.flic", tmp_path / "folder.ppm", status=1).decode()
+    assert "quality must be 1 to 8" in flic("encode", "-", "-", "-q", "9", status=1, given=ppm(photo)).decode()
+    for arguments in (
+        [],
+        ["nonsense"],
+        ["info"],
+        ["decode", "a"],
+        ["decode", "a", "b", "c"],
+        ["decode", "a", "b.jpg"],
+        ["decode", "a", "b.ppm", "--quality", "3"],
+        ["encode", "a", "b", "--quality"],
+        ["encode", "a", "b", "--quality", "x"],
+        ["encode", "a", "b", "--parts", "1"],
+        ["decode", "a", "b.ppm", "--threads", "-1"],
+        ["decode", "a", "b.ppm", "--max-pixels=0"],
+        ["decode", "a", "b.ppm", "--max-memory=99999999999G"],
+        ["decode", "a", "b.ppm", "--what"],
+    ):
+        flic(*arguments, status=2)
+    assert flic("--version").startswith(b"flic ")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "no image that flic reads"),
+        (b"GIF89a", "no image that flic reads"),
+        (b"P6", "a number is missing"),
+        (b"P6 4 4 65535\n" + bytes(96), "8 bits per sample"),
+        (b"P6 4 4 255\n" + bytes(47), "48 bytes of pixels expected, got 47"),
+        (b"P6 0 4 255\n", "sides must be"),
+        (b"P6 99999999999999999999 4 255\n", "sides must be"),
+        (b"P6 1000000 1000000 255\n", "pixels allowed"),
+        (b"P6 4 4 255", "does not end"),
+        (b"P6 # only a comment", "a number is missing"),
+    ],
+)
+def test_images_that_are_none_are_refused(data, words, flic):
+    assert words in flic("encode", "-", "-", status=1, given=data).decode()
+
+
+def test_comments_in_a_ppm_are_skipped(flic, photo):
+    head, rest = b"P6\n# one\n136#two\n 96\r\n#\n255\n", photo.tobytes()
+    assert flic("encode", "-", "-", given=head + rest) == light.compress(photo)
+
+
+def test_png_files_of_all_kinds_are_read_as_pillow_reads_them(flic, photo, png, tmp_path):
+    if not png:
+        pytest.skip("flic was built without libpng")
+    image = Image.fromarray(photo[:40, :50])
+    kinds = {
+        "rgb": image,
+        "grey": image.convert("L"),
+        "one bit": image.convert("1"),
+        "palette": image.convert("P", palette=Image.Palette.ADAPTIVE, colors=13),
+        "opaque": image.convert("RGBA"),
+        "grey, opaque": image.convert("LA"),
+    }
+    for kind, own in kinds.items():
+        out = io.BytesIO()
+        own.save(out, "PNG")
+        expected = light.compress(np.asarray(own.convert("RGB")), TINY)
+        assert flic("encode", "-", "-", "--codec", TINY, given=out.getvalue()) == expected, kind
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(out, "PNG")
+    assert "more than 8 bits" in flic("encode", "-", "-", "--codec", TINY, status=1, given=out.getvalue()).decode()
+    out = io.BytesIO()
+    transparent = image.convert("RGBA")
+    transparent.putpixel((3, 3), (1, 2, 3, 254))
+    transparent.save(out, "PNG")
+    assert "transparent" in flic("encode", "-", "-", "--codec", TINY, status=1, given=out.getvalue()).decode()
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    whole = out.getvalue()
+    for cut in (9, 30, len(whole) // 2, len(whole) - 2):
+        assert "damaged image" in flic("encode", "-", "-", "--codec", TINY, status=1, given=whole[:cut]).decode()
+    flipped = whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :]
+    assert "damaged image" in flic("encode", "-", "-", "--codec", TINY, status=1, given=flipped).decode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+def test_files_take_their_name_when_they_are_whole_and_keep_their_permissions(flic, photo, tmp_path):
+    source, target, link = tmp_path / "x.flic", tmp_path / "x.ppm", tmp_path / "link.ppm"
+    source.write_bytes(light.compress(photo))
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    flic("decode", source, link)
+    assert link.is_symlink() and target.read_bytes().startswith(b"P6\n136 96\n")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    new, mask = tmp_path / "new.ppm", os.umask(0o027)
+    try:
+        flic("decode", source, new)
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE(new.stat().st_mode) == 0o640
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.ppm", "new.ppm", "x.flic", "x.ppm"]
+    full = Path("/dev/full")
+    if full.exists():
+        (tmp_path / "full.ppm").symlink_to(full)
+        assert "No space left" in flic("decode", source, tmp_path / "full.ppm", status=1).decode()
