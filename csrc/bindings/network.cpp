@@ -21,7 +21,6 @@ using Bytes = Array<std::uint8_t>;
 using Int32s = Array<std::int32_t>;
 using nn::MapSize;
 using nn::Network;
-using nn::Rows;
 using nn::Transform;
 
 std::shared_ptr<Transform> make(const py::dict& arrays, const std::string& name) {
@@ -42,17 +41,11 @@ struct Map {
 
   static constexpr bool kPixels = sizeof(T) == 1;
 
-  // Channels of one row, position by position, `stride` apart.
-  template <typename To>
-  void read(std::size_t row, To* to, std::size_t stride) const {
-    if constexpr (kPixels) {
-      for (std::size_t c = 0; c < channels; ++c) {
-        const T* from = data + c * plane + row * width;
-        for (std::size_t x = 0; x < width; ++x) to[x * stride + c] = static_cast<To>(from[x]);
-      }
-    } else {
-      const T* from = data + row * width * channels;
-      for (std::size_t x = 0; x < width; ++x) std::copy_n(from + x * channels, channels, to + x * stride);
+  // Pixels of one row, position by position, `stride` apart.
+  void read(std::size_t row, std::int16_t* to, std::size_t stride) const {
+    for (std::size_t c = 0; c < channels; ++c) {
+      const T* from = data + c * plane + row * width;
+      for (std::size_t x = 0; x < width; ++x) to[x * stride + c] = static_cast<std::int16_t>(from[x]);
     }
   }
   template <typename From>
@@ -101,23 +94,16 @@ Array<Out> run_on(const Transform& transform, const Array<In>& x,
   const auto unlocked = call.unlock();
   Team team(threads.count);
   const Isa isa = active_isa();
-  const auto feed = [&](Rows rows, const nn::Target& map) {
-    parallel_for(rows.last - rows.first, team, [&](std::size_t i) {
-      const std::size_t row = rows.first + i;
-      if constexpr (sizeof(In) == 1) {
-        from.read(row, map.at(row, 0), map.stride);
-      } else {
-        nn::enter(transform, from.data + row * width * channels, width, map.at(row, 0), map.stride, isa);
-      }
-    });
+  const auto take = [&](std::size_t row, const auto* values, std::size_t stride) {
+    if (row < out_size.height) to.write(row, values, stride);
   };
-  const auto take = [&](Rows rows, const auto& map) {
-    parallel_for(rows.last - rows.first, team, [&](std::size_t i) {
-      const std::size_t row = rows.first + i;
-      if (row < out_size.height) to.write(row, map.at(row, 0), map.stride);
-    });
-  };
-  nn::run(network, size, band, {feed, take, take}, isa, team);
+  nn::RowEnds ends{{}, take, take};
+  if constexpr (Map<const In>::kPixels) {
+    ends.feed = [&](std::size_t row, std::int16_t* values, std::size_t stride) { from.read(row, values, stride); };
+  } else {
+    ends.feed = nn::latents_feed(transform, from.data, width, isa);
+  }
+  nn::run(transform, size, band, ends, isa, team);
   return out;
 }
 

@@ -10,4 +10,9 @@ struct CorruptStream : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A version of a format that only a later release reads: no damage, as far as this one can tell.
+struct UnsupportedVersion : CorruptStream {
+  using CorruptStream::CorruptStream;
+};
+
 }  // namespace fastlic

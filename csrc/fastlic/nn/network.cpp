@@ -474,14 +474,19 @@ Network read_network(const ArrayReader& arrays, const std::string& name, Value i
   return NetworkReader(arrays, name).read(input);
 }
 
+Requantiser& exit_of(Network& network, const std::string& name) {
+  Layer* layer = std::get_if<Layer>(&network.steps.back().op);
+  require(layer != nullptr && layer->parts.size() == 1 && !layer->merged && layer->curve.empty(), name,
+          "must follow a plain layer");
+  return layer->parts[0].requantiser;
+}
+
 Network with_exit(const Network& network, const ArrayReader& arrays, const std::string& prefix) {
   Network out = network;
-  Layer* layer = std::get_if<Layer>(&out.steps.back().op);
-  require(layer != nullptr && layer->parts.size() == 1 && !layer->merged && layer->curve.empty(), prefix,
-          "must follow a plain layer");
-  Requantiser exit = read_requantiser(arrays, prefix, layer->outputs, kMaxWideBits);
-  require(exit.limit == layer->parts[0].requantiser.limit, prefix + ".bits", "must be those of the last layer");
-  layer->parts[0].requantiser = std::move(exit);
+  Requantiser& old = exit_of(out, prefix);
+  Requantiser exit = read_requantiser(arrays, prefix, old.channels, kMaxWideBits);
+  require(exit.limit == old.limit, prefix + ".bits", "must be those of the last layer");
+  old = std::move(exit);
   return out;
 }
 

@@ -59,6 +59,10 @@ struct Network {
 // Faults are std::invalid_argument.
 Network read_network(const ArrayReader& arrays, const std::string& name, Value input);
 
+// The requantiser behind its last layer. std::invalid_argument unless that is one of its own: `name` is for the
+// message.
+Requantiser& exit_of(Network& network, const std::string& name);
+
 // The same with another requantiser of as many bits behind its last layer.
 Network with_exit(const Network& network, const ArrayReader& arrays, const std::string& prefix);
 

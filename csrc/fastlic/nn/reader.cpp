@@ -161,9 +161,9 @@ std::array<std::vector<Strip>, kComponents> strips_of(const RawLayer& raw, const
     for (std::size_t c = 0; c < count; ++c) {
       for (std::size_t p = 0; p < pieces.size(); ++p) {
         std::array<std::int16_t, 9> kernel{};
+        const std::int16_t* all = &raw.weight[raw.index(outputs.first + c * outputs.step, in, 0, 0)];
         for (std::size_t t = 0; t < 9; ++t) {
-          if (const Tap* tap = pieces[p].taps[t])
-            kernel[t] = raw.at(outputs.first + c * outputs.step, in, tap->i, tap->j);
+          if (const Tap* tap = pieces[p].taps[t]) kernel[t] = all[tap->i * raw.columns + tap->j];
         }
         const auto values = transform_kernel(kernel);
         for (std::size_t k = 0; k < kComponents; ++k) {
@@ -247,11 +247,15 @@ std::int64_t RawLayer::reach(std::size_t out) const {
 std::int64_t RawLayer::reach_of_positions(std::size_t out, bool positive) const {
   const std::size_t step = transposed ? up : 1;  // taps so far apart serve the same position
   std::vector<std::int64_t> above(step * step), below(step * step);
+  std::vector<std::size_t> position;
+  for (std::size_t tap = 0; tap < rows * columns; ++tap) {
+    position.push_back(tap / columns % step * step + tap % columns % step);
+  }
   for (std::size_t in = 0; in < inputs; ++in) {
-    for (std::size_t tap = 0; tap < rows * columns; ++tap) {
-      const int value = at(out, in, tap / columns, tap % columns);
-      const std::size_t position = tap / columns % step * step + tap % columns % step;
-      (value < 0 ? below : above)[position] += std::abs(value);
+    const std::int16_t* kernel = &weight[index(out, in, 0, 0)];
+    for (std::size_t tap = 0; tap < position.size(); ++tap) {
+      above[position[tap]] += std::max<int>(kernel[tap], 0);
+      below[position[tap]] -= std::min<int>(kernel[tap], 0);
     }
   }
   std::int64_t most = 0;

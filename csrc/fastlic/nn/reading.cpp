@@ -1,5 +1,7 @@
 #include "fastlic/nn/reading.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 namespace fastlic::nn {
@@ -50,6 +52,25 @@ Requantiser read_requantiser(const ArrayReader& reader, const std::string& prefi
     out.negative[c] = negative[c];
     out.shift[c] = shift[c];
     out.rounding[c] = std::int64_t{1} << (shift[c] - 1);
+  }
+  return out;
+}
+
+Requantiser multiplied(const Requantiser& by, std::span<const double> factors) {
+  constexpr int kMultiplierBits = 30;
+  Requantiser out = blank(by.channels, by.limit);
+  for (std::size_t c = 0; c < by.channels; ++c) {
+    const double factor = std::ldexp(by.multiplier[c], -static_cast<int>(by.shift[c])) * factors[c];
+    if (!(std::isfinite(factor) && factor > 0)) throw std::invalid_argument("requantisation factors must be positive");
+    int exponent = 0;
+    std::frexp(factor, &exponent);  // factor = m * 2^exponent with m in [1/2, 1)
+    const int shift = std::min(kMultiplierBits - exponent, static_cast<int>(kMaxShift));
+    if (shift < static_cast<int>(kMinShift)) throw std::invalid_argument("a requantisation factor is too large");
+    const double scaled = std::nearbyint(std::ldexp(factor, shift));
+    out.multiplier[c] = static_cast<std::int32_t>(std::min(scaled, std::ldexp(1.0, kMultiplierBits) - 1));
+    out.negative[c] = static_cast<std::int32_t>(scaled);
+    out.shift[c] = shift;
+    out.rounding[c] = std::int64_t{1} << (shift - 1);
   }
   return out;
 }

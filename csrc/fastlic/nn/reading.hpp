@@ -1,6 +1,7 @@
 // What every integer model reads alike from its arrays; each fault is std::invalid_argument that names the array.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,10 @@ constexpr std::int32_t magnitude_limit(unsigned bits) { return (std::int32_t{1} 
 
 Requantiser read_requantiser(const ArrayReader& reader, const std::string& prefix, std::size_t channels,
                              unsigned max_bits);
+
+// The one whose outputs are so many times as large, without activation: the nearest of 30 bits, by operations of IEEE
+// 754 alone (fastlic/integers/fixed.py, from_factors). std::invalid_argument for factors that none can have.
+Requantiser multiplied(const Requantiser& by, std::span<const double> factors);
 
 // These channels.
 Requantiser selected(const Requantiser& all, const std::vector<std::size_t>& channels);

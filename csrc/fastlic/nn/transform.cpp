@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "fastlic/parallel.hpp"
+
 namespace fastlic::nn {
 namespace {
 
@@ -56,6 +58,25 @@ void enter(const Transform& transform, const std::int32_t* latents, std::size_t 
     kernels(isa).requantise16(values.data(), entry, {0, columns}, activations.data());
     std::copy_n(activations.data(), channels, out + x * stride);
   }
+}
+
+void run(const Transform& transform, MapSize size, std::size_t band, const RowEnds& ends, Isa isa, Team& team) {
+  const auto each = [&](Rows rows, const auto& map, const auto& function) {
+    parallel_for(rows.last - rows.first, team,
+                 [&](std::size_t i) { function(rows.first + i, map.at(rows.first + i, 0), map.stride); });
+  };
+  const Ends whole{[&](Rows rows, const Target& map) { each(rows, map, ends.feed); },
+                   [&](Rows rows, const Source& map) { each(rows, map, ends.take); },
+                   [&](Rows rows, const View<const std::int32_t>& map) { each(rows, map, ends.take_wide); }};
+  run(transform.network, size, band, whole, isa, team);
+}
+
+std::function<void(std::size_t, std::int16_t*, std::size_t)> latents_feed(const Transform& transform,
+                                                                          const std::int32_t* latents,
+                                                                          std::size_t width, Isa isa) {
+  return [&transform, latents, width, isa](std::size_t row, std::int16_t* to, std::size_t stride) {
+    enter(transform, latents + row * width * transform.entry->channels, width, to, stride, isa);
+  };
 }
 
 }  // namespace fastlic::nn

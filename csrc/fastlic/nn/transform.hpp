@@ -1,6 +1,8 @@
 // A transform of integers: a network, and what brings latents to its input. docs/transforms.md defines both.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -22,5 +24,20 @@ Transform with_ends(const Transform& transform, const ArrayReader& arrays, const
 // A row of latents, int32 [width][channels], as the first value of a network with an entry.
 void enter(const Transform& transform, const std::int32_t* latents, std::size_t width, std::int16_t* out,
            std::size_t stride, Isa isa);
+
+// One row at a time, its positions `stride` apart. Rows of a band are fed and taken by several threads at once.
+struct RowEnds {
+  std::function<void(std::size_t row, std::int16_t* to, std::size_t stride)> feed;
+  std::function<void(std::size_t row, const std::int16_t* from, std::size_t stride)> take;
+  std::function<void(std::size_t row, const std::int32_t* from, std::size_t stride)> take_wide;
+};
+
+// A transform over a map; `band` as of the network's run.
+void run(const Transform& transform, MapSize size, std::size_t band, const RowEnds& ends, Isa isa, Team& team);
+
+// The feed of a map of latents, int32 [height][width][channels], which must outlive it.
+std::function<void(std::size_t, std::int16_t*, std::size_t)> latents_feed(const Transform& transform,
+                                                                          const std::int32_t* latents,
+                                                                          std::size_t width, Isa isa);
 
 }  // namespace fastlic::nn

@@ -1,0 +1,167 @@
+#include "fastlic/codec/codec.hpp"
+
+#include <algorithm>
+#include <map>
+#include <string_view>
+
+#include "fastlic/errors.hpp"
+
+namespace fastlic::codec {
+namespace {
+
+constexpr std::uint64_t kPaddedPixels = 65'536;
+
+// Constructor arguments of models that a fingerprint leaves out: those that are what they are by default.
+const std::map<std::string_view, std::map<std::string_view, std::string_view>> kDefaults = {
+    {"hyperprior", {{"widths", "null"}, {"qualities", "0"}}},
+    {"mlic",
+     {{"widths", "null"},
+      {"qualities", "0"},
+      {"slices", "null"},
+      {"sizes", "null"},
+      {"generation", "2024"},
+      {"blocks", "0"},
+      {"early", "false"}}},
+    {"mcquic", {{"k", "[8192,2048,512]"}, {"prices", "[]"}}},
+};
+
+std::string_view kind_of(std::string_view family) {
+  if (family == "scale" || family == "mean-scale" || family == "jahp") return "hyperprior";
+  if (family == "mlic" || family == "mlic+" || family == "mlic++") return "mlic";
+  return family == "mcquic" ? family : "";
+}
+
+void add(Blake2b& digest, const std::string& name, const nn::ArrayRef& array) {
+  constexpr std::string_view types[] = {"|i1", "|u1", "<i2", "<i4"};
+  std::string shape = "(";
+  for (std::size_t i = 0; i < array.shape.size(); ++i) shape += (i > 0 ? ", " : "") + std::to_string(array.shape[i]);
+  shape += array.shape.size() == 1 ? ",)" : ")";
+  digest.update(bytes_of(name + "|" + std::string(types[static_cast<std::size_t>(array.type)]) + "|" + shape + "|"));
+  digest.update({static_cast<const std::uint8_t*>(array.data), array.size() * nn::bytes_of(array.type)});
+}
+
+Fingerprint entropy_fingerprint_of(const File& file) {
+  Blake2b digest;
+  for (const auto& [name, array] : file.entropy) add(digest, name, array);
+  return digest.finish();
+}
+
+Fingerprint fingerprint_of(const File& file, const Coder& coder) {
+  const auto& defaults = kDefaults.at(kind_of(file.family));
+  Json config = file.config;
+  std::erase_if(config.members, [&](const auto& member) {
+    const auto found = defaults.find(member.first);
+    return found != defaults.end() && canonical(member.second) == found->second;
+  });
+  std::map<std::string, nn::ArrayRef> arrays = file.entropy;
+  for (const auto& [name, array] : file.transforms) {
+    if (coder.decides(name)) arrays.emplace("transforms/" + name, array);
+  }
+  Blake2b digest;
+  digest.update(bytes_of(file.family + "|" + canonical(config) + "|"));
+  for (const auto& [name, array] : arrays) add(digest, name, array);
+  return digest.finish();
+}
+
+}  // namespace
+
+Codec::Codec(Input data) {
+  File file = read_file(data);
+  const std::string_view kind = kind_of(file.family);
+  if (kind.empty()) throw UnsupportedCodec("holds a '" + file.family + "' codec, which this fastlic does not know");
+  if (file.transforms.empty()) {
+    throw UnsupportedCodec("its transforms are floats; fastlic's Codec.with_integer_transforms makes integers of them");
+  }
+  coder_ = kind == "mcquic" ? read_mcquic(file) : read_gaussian(file);
+  name_ = file.name;
+  family_ = file.family;
+  reads_ = file.reads;
+  fingerprint_ = fingerprint_of(file, *coder_);
+  entropy_fingerprint_ = entropy_fingerprint_of(file);
+}
+
+bool Codec::reads(const container::Header& header) const noexcept {
+  const auto is = [&](const Fingerprint& own) { return own == header.fingerprint; };
+  if (header.version < 2) return is(entropy_fingerprint_);
+  return is(fingerprint_) || std::any_of(reads_.begin(), reads_.end(), is);
+}
+
+void Codec::decode(Input data, unsigned parts, unsigned threads, const Limits& limits, const TakeRow& take) const {
+  const container::Layout layout = container::parse(data);
+  const container::Header& header = layout.header;
+  if (!reads(header)) {
+    const char* model = container::model_name(header.model);
+    throw WrongCodec("the stream needs '" + (model != nullptr ? std::string(model) : std::to_string(header.model)) +
+                     "' weights with fingerprint " + hexadecimal(header.fingerprint) + "; this codec is '" + name_ +
+                     "' with " + hexadecimal(header.version < 2 ? entropy_fingerprint_ : fingerprint_));
+  }
+  if (container::model_id(family_) != header.model) {
+    throw CorruptStream("model id " + std::to_string(header.model) + " is not that of family '" + family_ + "'");
+  }
+  if (header.quality != 0 ? coder_->qualities() == 0 || header.quality < kQualitySteps ||
+                                header.quality > kQualitySteps * coder_->qualities()
+                          : coder_->qualities() != 0) {
+    throw CorruptStream("the stream has a quality that its codec does not serve");
+  }
+  if (parts > coder_->previews()) {
+    throw std::invalid_argument(coder_->previews() == 0
+                                    ? "codec '" + name_ + "' (" + family_ + ") has no previews"
+                                    : "parts must be 0 (all) to " + std::to_string(coder_->previews()) + ", got " +
+                                          std::to_string(parts));
+  }
+  const MapSize image{header.height, header.width};
+  check(image, threads, false, limits);
+  const std::size_t wanted = coder_->sections(parts), all = coder_->sections(0);
+  if (layout.lengths.size() != all) {
+    throw CorruptStream("this model's streams have " + std::to_string(all) + " sections, this one has " +
+                        std::to_string(layout.lengths.size()));
+  }
+  const auto sections = container::sections(layout, data, wanted < all ? std::optional(wanted) : std::nullopt);
+  coder_->decode(sections, image, header.quality, parts == coder_->previews() ? 0 : parts, threads, take);
+}
+
+std::vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, unsigned threads,
+                                        const Limits& limits) const {
+  if (pixels.height < 1 || pixels.width < 1 || pixels.height > container::kMaxDimension ||
+      pixels.width > container::kMaxDimension) {
+    throw std::invalid_argument("height and width must be 1 to " + std::to_string(container::kMaxDimension));
+  }
+  check_quality(quality);
+  check({pixels.height, pixels.width}, threads, true, limits);
+  const std::vector<Section> sections = coder_->encode(pixels, quality, threads);
+  const std::vector<std::span<const std::uint8_t>> views(sections.begin(), sections.end());
+  container::Header header{};
+  header.version = static_cast<std::uint8_t>(container::kVersion);
+  header.model = static_cast<std::uint8_t>(container::model_id(family_));
+  header.quality = static_cast<std::uint8_t>(quality);
+  header.fingerprint = fingerprint_;
+  header.height = static_cast<std::uint32_t>(pixels.height);
+  header.width = static_cast<std::uint32_t>(pixels.width);
+  return container::pack(header, views);
+}
+
+void Codec::check_quality(unsigned quality) const {
+  const unsigned qualities = coder_->qualities();
+  if (qualities == 0 && quality != 0)
+    throw std::invalid_argument("codec '" + name_ + "' has one fixed rate: quality 0");
+  if (qualities != 0 && (quality < kQualitySteps || quality > kQualitySteps * qualities)) {
+    throw std::invalid_argument("codec '" + name_ + "' serves qualities 1 to " + std::to_string(qualities));
+  }
+}
+
+void Codec::check(MapSize image, unsigned threads, bool encode, const Limits& limits) const {
+  const std::string size = std::to_string(image.height) + " x " + std::to_string(image.width) + " (height x width)";
+  const MapSize padded = coder_->padded(image);
+  const auto area = [](MapSize own) { return std::uint64_t{own.height} * own.width; };
+  if (area(image) > limits.pixels || area(padded) > std::max(2 * limits.pixels, kPaddedPixels)) {
+    throw OverLimit("an image of " + size + " has more than the " + std::to_string(limits.pixels) + " pixels allowed");
+  }
+  if (limits.memory == 0) return;
+  const std::uint64_t needed = coder_->memory(image, threads, encode);
+  if (needed > limits.memory) {
+    throw OverLimit("an image of " + size + " takes up to " + std::to_string(needed) +
+                    " bytes of memory, more than the " + std::to_string(limits.memory) + " allowed");
+  }
+}
+
+}  // namespace fastlic::codec

@@ -1,0 +1,63 @@
+// A codec: a file's weights at work. Streams and codec files in, pixels out, and back (docs/format.md).
+#pragma once
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "fastlic/codec/coder.hpp"
+#include "fastlic/container.hpp"
+
+namespace fastlic::codec {
+
+// The stream was made with other weights.
+struct WrongCodec : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+// More than the caller allows.
+struct OverLimit : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+// A codec file that is whole, but has floats where this needs integers, or is of a family that this does not know.
+struct UnsupportedCodec : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+
+struct Limits {
+  std::uint64_t pixels = 89'478'485;  // of an image; what padding makes of it may be twice that, or 65,536
+  std::uint64_t memory = 0;           // by Coder::memory; 0: any
+};
+
+// Safe to share between threads.
+class Codec {
+ public:
+  // Each fault of the file is std::invalid_argument.
+  explicit Codec(Input file);
+
+  const std::string& name() const noexcept { return name_; }
+  const std::string& family() const noexcept { return family_; }
+  const Fingerprint& fingerprint() const noexcept { return fingerprint_; }
+  const Fingerprint& entropy_fingerprint() const noexcept { return entropy_fingerprint_; }
+  const Coder& coder() const noexcept { return *coder_; }
+  // Whether it decodes the streams that name this fingerprint, its own or a predecessor's.
+  bool reads(const container::Header& header) const noexcept;
+
+  // `parts`: a preview of so many, 0: all. Throws CorruptStream, WrongCodec, OverLimit, or std::invalid_argument for
+  // parts that there are not. All limits are asked before anything is reserved.
+  void decode(Input data, unsigned parts, unsigned threads, const Limits& limits, const TakeRow& take) const;
+  // Throws OverLimit, or std::invalid_argument for no such quality.
+  std::vector<std::uint8_t> encode(const Pixels& pixels, unsigned quality, unsigned threads,
+                                   const Limits& limits) const;
+
+ private:
+  void check(MapSize image, unsigned threads, bool encode, const Limits& limits) const;
+  void check_quality(unsigned quality) const;
+
+  std::string name_, family_;
+  std::vector<Fingerprint> reads_;
+  Fingerprint fingerprint_, entropy_fingerprint_;
+  std::unique_ptr<Coder> coder_;
+};
+
+}  // namespace fastlic::codec

@@ -1,0 +1,80 @@
+#include "fastlic/codec/coder.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <stdexcept>
+
+#include "fastlic/isa.hpp"
+#include "fastlic/nn/reading.hpp"
+#include "fastlic/parallel.hpp"
+
+namespace fastlic::codec {
+namespace {
+
+using Feed = std::function<void(std::size_t, std::int16_t*, std::size_t)>;
+
+Map run_fed(const nn::Transform& transform, MapSize size, const Feed& feed, Team& team) {
+  Map out{{}, nn::output_size(transform.network, size), transform.network.output().channels};
+  out.values.resize(out.size.height * out.size.width * out.channels);
+  const auto take = [&](std::size_t row, const auto* from, std::size_t stride) {
+    std::int32_t* to = &out.values[row * out.size.width * out.channels];
+    for (std::size_t x = 0; x < out.size.width; ++x)
+      std::copy_n(from + x * stride, out.channels, to + x * out.channels);
+  };
+  nn::run(transform, size, 0, {feed, take, take}, active_isa(), team);
+  return out;
+}
+
+}  // namespace
+
+Gains::Gains(const nn::ArrayReader& arrays, const std::string& name, std::size_t channels) : channels_(channels) {
+  const nn::ArrayRef& own = arrays.get(name, nn::Type::int32, 2);
+  nn::require(own.shape[0] >= 1 && own.shape[0] <= 15 && own.shape[1] == channels, name,
+              "must be 1 to 15 rows of " + std::to_string(channels) + " factors");
+  const auto* bits = static_cast<const std::int32_t*>(own.data);
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    const float factor = std::bit_cast<float>(bits[i]);
+    nn::require(std::isfinite(factor) && factor > 0, name, "must be positive and finite");
+    factors_.push_back(factor);
+  }
+}
+
+std::vector<double> Gains::at(unsigned quality) const {
+  const std::size_t low = quality / kQualitySteps - 1, steps = quality % kQualitySteps;
+  std::vector<double> out(channels_);
+  for (std::size_t c = 0; c < channels_; ++c) {
+    out[c] = factors_[low * channels_ + c];
+    if (steps == 0) continue;
+    double ratio = static_cast<double>(factors_[(low + 1) * channels_ + c]) / out[c];
+    for (int i = 0; i < 4; ++i) ratio = std::sqrt(ratio);
+    for (std::size_t i = 0; i < steps; ++i) out[c] *= ratio;
+  }
+  return out;
+}
+
+Map run_map(const nn::Transform& transform, const Map& input, Team& team) {
+  const Feed feed = nn::latents_feed(transform, input.values.data(), input.size.width, active_isa());
+  return run_fed(transform, input.size, feed, team);
+}
+
+Map run_map(const nn::Transform& transform, const Pixels& pixels, std::span<const std::size_t> rows,
+            std::span<const std::size_t> columns, Team& team) {
+  const auto feed = [&](std::size_t row, std::int16_t* to, std::size_t stride) {
+    for (std::size_t x = 0; x < columns.size(); ++x) {
+      for (std::size_t c = 0; c < 3; ++c) to[x * stride + c] = pixels.at(rows[row], columns[x], c);
+    }
+  };
+  return run_fed(transform, {rows.size(), columns.size()}, feed, team);
+}
+
+void run_pixels(const nn::Transform& transform, const Map& input, std::size_t top, std::size_t left, MapSize image,
+                const TakeRow& take, Team& team) {
+  const auto rows = [&](std::size_t row, const std::int16_t* from, std::size_t stride) {
+    if (row >= top && row - top < image.height) take(row - top, from + left * stride, stride);
+  };
+  const Feed feed = nn::latents_feed(transform, input.values.data(), input.size.width, active_isa());
+  nn::run(transform, input.size, 0, {feed, rows, {}}, active_isa(), team);
+}
+
+}  // namespace fastlic::codec

@@ -1,0 +1,98 @@
+// What a family of models makes of a codec file: sections of a stream from pixels, and pixels from those.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fastlic/codec/file.hpp"
+#include "fastlic/nn/network.hpp"
+#include "fastlic/nn/transform.hpp"
+
+namespace fastlic::codec {
+
+using nn::MapSize;
+using Section = std::vector<std::uint8_t>;
+using Sections = std::span<const std::span<const std::uint8_t>>;
+
+// Channel c, red, green or blue, of a pixel lies at data[row * stride + column * step + c * channel].
+struct Pixels {
+  const std::uint8_t* data;
+  std::size_t height, width, stride, step = 3, channel = 1;
+
+  std::uint8_t at(std::size_t row, std::size_t column, std::size_t c) const noexcept {
+    return data[row * stride + column * step + c * channel];
+  }
+};
+
+// Gets a row of an image, red, green and blue from 0 to 255, pixels `stride` numbers apart: each row once, from several
+// threads at once.
+using TakeRow = std::function<void(std::size_t row, const std::int16_t* rgb, std::size_t stride)>;
+
+constexpr unsigned kQualitySteps = 16;  // qualities are counted in sixteenths; 0: of a codec of one rate
+
+class Coder {
+ public:
+  virtual ~Coder() = default;
+
+  // Whole ones; 0: one rate.
+  virtual unsigned qualities() const noexcept = 0;
+  // A stream decodes from its first 1 to so many parts; 0: whole only.
+  virtual unsigned previews() const noexcept = 0;
+  // How many leading sections a preview of so many parts reads, or a whole image (0).
+  virtual std::size_t sections(unsigned parts) const noexcept = 0;
+  // What an image is coded as.
+  virtual MapSize padded(MapSize image) const noexcept = 0;
+  // Whether pixels depend on this array among the file's transforms.
+  virtual bool decides(const std::string& array) const = 0;
+  // An upper estimate of the bytes that a call takes beside pixels and streams.
+  virtual std::uint64_t memory(MapSize image, unsigned threads, bool encode) const = 0;
+
+  virtual std::vector<Section> encode(const Pixels& pixels, unsigned quality, unsigned threads) const = 0;
+  // Throws CorruptStream unless the sections hold exactly this image.
+  virtual void decode(Sections sections, MapSize image, unsigned quality, unsigned parts, unsigned threads,
+                      const TakeRow& take) const = 0;
+};
+
+// Each fault is std::invalid_argument that says what is wrong.
+// Scale and mean-scale hyperpriors, JAHP, and the MLIC family.
+std::unique_ptr<Coder> read_gaussian(const File& file);
+// McQuic.
+std::unique_ptr<Coder> read_mcquic(const File& file);
+
+// ---- what both need
+
+// Factors of each trained quality, and between them, of so many channels (fastlic/integers/transforms.py, Gains).
+class Gains {
+ public:
+  // std::invalid_argument unless the array is [qualities, channels] of positive floats.
+  Gains(const nn::ArrayReader& arrays, const std::string& name, std::size_t channels);
+
+  unsigned qualities() const noexcept { return static_cast<unsigned>(factors_.size() / channels_); }
+  std::vector<double> at(unsigned quality) const;  // [channels]
+
+ private:
+  std::size_t channels_;
+  std::vector<float> factors_;
+};
+
+// A map of integers, position by position.
+struct Map {
+  std::vector<std::int32_t> values;  // [height][width][channels]
+  MapSize size;
+  std::size_t channels = 0;
+};
+
+// The output of a transform: of a map, and of pixels, which are repeated or reflected as `rows` and `columns` say: the
+// row and the column of the image that each of the network's input is.
+Map run_map(const nn::Transform& transform, const Map& input, Team& team);
+Map run_map(const nn::Transform& transform, const Pixels& pixels, std::span<const std::size_t> rows,
+            std::span<const std::size_t> columns, Team& team);
+// Pixels of a map: the size of an image, from (top, left) on.
+void run_pixels(const nn::Transform& transform, const Map& input, std::size_t top, std::size_t left, MapSize image,
+                const TakeRow& take, Team& team);
+
+}  // namespace fastlic::codec

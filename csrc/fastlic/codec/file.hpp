@@ -1,0 +1,34 @@
+// Codec files: a safetensors file of float weights, integers and a description (docs/format.md, "Codec files").
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "fastlic/codec/digests.hpp"
+#include "fastlic/codec/json.hpp"
+#include "fastlic/nn/arrays.hpp"
+#include "fastlic/nn/memory.hpp"
+
+namespace fastlic::codec {
+
+struct Floats {
+  std::vector<std::size_t> shape;
+  std::vector<float> values;
+};
+
+// What a codec file holds, out of reach of whoever holds its bytes: `integers` refer to `memory`.
+struct File {
+  std::string name, family;
+  Json config;
+  std::vector<Fingerprint> reads;
+  std::map<std::string, Floats> floats;  // by state-dict name
+  nn::Arrays entropy, transforms;
+  std::vector<nn::Buffer<std::uint8_t>> memory;
+};
+
+// Throws std::invalid_argument that says what is wrong: no safetensors file, no codec, a damaged one, or one of a newer
+// layout. What is reserved stays in proportion to the bytes that came.
+File read_file(Input data);
+
+}  // namespace fastlic::codec

@@ -1,0 +1,217 @@
+// Gaussian families: latents with a hyperprior, whatever the contexts. Twin of fastlic/codec/families/gaussian.py.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
+#include "fastlic/codec/coder.hpp"
+#include "fastlic/latents/engine.hpp"
+#include "fastlic/nn/reading.hpp"
+#include "fastlic/parallel.hpp"
+
+namespace fastlic::codec {
+namespace {
+
+constexpr std::size_t kStride = 16;  // pixels per position of y
+constexpr std::size_t kLevels = 64;  // of the scale table
+
+std::shared_ptr<const CdfTables> tables_of(const nn::ArrayReader& arrays, const std::string& name) {
+  const std::string own = name + ".tables.";
+  const auto precision = arrays.int32s(own + "precision");
+  nn::require(precision.size() == 1 && precision[0] >= 0, own + "precision", "must be one number");
+  return std::make_shared<CdfTables>(arrays.int32s(own + "cdf"), arrays.int32s(own + "lengths"),
+                                     arrays.int32s(own + "offsets"), arrays.uint8s(own + "shifts"),
+                                     static_cast<unsigned>(precision[0]));
+}
+
+// By scale index: by how much |y - mean| must pass 1/2 before a symbol of 1 pays, in units of 2^-6, where a unit of
+// squared error is worth so many bits (fastlic/models/density.py, dead_zone).
+std::array<std::int32_t, kLevels> zones_for(double worth) {
+  constexpr double kSmallest = 0.11, kLargest = 256.0;
+  const double rarest = std::ldexp(1.0, -16), begin = std::log(kSmallest), end = std::log(kLargest);
+  const double step = (end - begin) / (kLevels - 1);
+  std::array<std::int32_t, kLevels> out;
+  for (std::size_t i = 0; i < kLevels; ++i) {
+    const double scale = std::exp(i + 1 < kLevels ? begin + static_cast<double>(i) * step : end);
+    const double half_width = std::sqrt(0.5) / std::max(scale, kSmallest);
+    const double middle = std::erf(0.5 * half_width);
+    const double side = 0.5 * (std::erfc(0.5 * half_width) - std::erfc(1.5 * half_width));
+    const double bits = std::log2(middle / std::max(side, rarest));
+    const double zone = std::max(bits / (2 * std::max(worth, 1e-6)), 0.0);
+    out[i] = static_cast<std::int32_t>(std::nearbyint(zone * (1 << nn::kMeanBits)));
+  }
+  return out;
+}
+
+class Gaussian final : public Coder {
+ public:
+  explicit Gaussian(const File& file)
+      : slices_(file.family.starts_with("mlic")),
+        engine_(model_of(file, slices_)),
+        g_a_(nn::read_transform(nn::ArrayReader(file.transforms), "g_a")),
+        h_a_(nn::read_transform(nn::ArrayReader(file.transforms), "h_a")),
+        g_s_(nn::read_transform(nn::ArrayReader(file.transforms), "g_s")) {
+    const nn::ArrayReader arrays(file.transforms);
+    const std::size_t m = engine_.model().latent_channels;
+    const auto magnitude = arrays.uint8s("h_a.magnitude");
+    nn::require(magnitude.size() == 1 && magnitude[0] <= 1, "h_a.magnitude", "must be 0 or 1");
+    of_magnitude_ = magnitude[0] == 1;
+    require_transform("g_a", g_a_, false, 3, m, {4 * kStride, 4});
+    require_transform("h_a", h_a_, true, m, engine_.model().hyper_channels(), {64, 16});
+    require_transform("g_s", g_s_, true, m, 3, {4, 4 * kStride});
+    nn::require(g_s_.network.output().limit <= 255 && nn::never_negative(g_s_.network), "g_s", "must end with pixels");
+    if (arrays.has("gain.forward") || arrays.has("gain.inverse")) {
+      forward_.emplace(arrays, "gain.forward", m);
+      inverse_.emplace(arrays, "gain.inverse", m);
+      nn::require(forward_->qualities() == inverse_->qualities(), "gain.inverse", "must have as many as gain.forward");
+    }
+    const Json* stated = file.config.find("qualities");
+    nn::require((stated == nullptr ? 0 : stated->count().value_or(~std::uint64_t{0})) == qualities(), "qualities",
+                "must be those of the gains");
+    if (const auto found = file.floats.find("gain.worth"); found != file.floats.end()) worth_ = found->second.values;
+    nn::require(worth_.empty() || worth_.size() == qualities(), "gain.worth", "must be one number per quality");
+  }
+
+  unsigned qualities() const noexcept override { return forward_ ? forward_->qualities() : 0; }
+  unsigned previews() const noexcept override {
+    return slices_ ? static_cast<unsigned>(engine_.model().groups.size()) : 0;
+  }
+  std::size_t sections(unsigned) const noexcept override { return engine_.model().sections(); }
+  MapSize padded(MapSize image) const noexcept override {
+    const latents::Size size = latent_size(image);
+    return {kStride * size.height, kStride * size.width};
+  }
+  bool decides(const std::string& array) const override {
+    return (array.starts_with("g_s.") && array != "g_s.units") || array == "gain.inverse";
+  }
+
+  std::uint64_t memory(MapSize image, unsigned threads, bool encode) const override {
+    const latents::Size size = latent_size(image);
+    const latents::Model& model = engine_.model();
+    const std::uint64_t positions = size.positions();
+    std::uint64_t channels = 12 * nn::padded(model.latent_channels) + 4 * nn::padded(model.hyper_channels());
+    if (model.wavefront) channels += 4 * model.wavefront->share.columns() + 4 * nn::padded(2 * model.latent_channels);
+    channels += 2 * model.row + 24 * nn::padded(model.latent_channels) * (slices_ ? 1 : 0);
+    const std::uint64_t rows = 64 * kStride * size.width * 96 * (encode ? 2 : 1);
+    return positions * channels + rows + (std::uint64_t{4} << 20) * (1 + threads);
+  }
+
+  std::vector<Section> encode(const Pixels& pixels, unsigned quality, unsigned threads) const override {
+    const latents::Size size = latent_size({pixels.height, pixels.width});
+    const auto repeated = [](std::size_t count, std::size_t to) {
+      std::vector<std::size_t> out(to);
+      for (std::size_t i = 0; i < to; ++i) out[i] = std::min(i, count - 1);
+      return out;
+    };
+    Map y;
+    std::vector<std::int32_t> z;
+    {
+      Team team(threads);
+      const auto rows = repeated(pixels.height, kStride * size.height);
+      const auto columns = repeated(pixels.width, kStride * size.width);
+      nn::Transform g_a = g_a_;
+      if (forward_) {
+        nn::Requantiser& exit = nn::exit_of(g_a.network, "g_a");
+        exit = nn::multiplied(exit, forward_->at(quality));
+      }
+      y = run_map(g_a, pixels, rows, columns, team);
+      z = run_map(h_a_, whole_cells(y, size), team).values;
+    }
+    std::array<std::int32_t, kLevels> zones;
+    const std::optional<double> worth = worth_at(quality);
+    if (worth) zones = zones_for(*worth);
+    if (worth && engine_.model().y_tables->rows() != kLevels) {
+      throw std::invalid_argument("dead zones are of 64 scales, the codec has others");
+    }
+    std::vector<std::int32_t> symbols(z.size()), coded(y.values.size());
+    const latents::Target target{z.data(), y.values.data(), worth ? zones.data() : nullptr};
+    std::vector<std::int32_t> of_y(engine_.model().residual ? coded.size() : 0);
+    return engine_.encode(target, size, {symbols.data(), coded.data(), of_y.empty() ? nullptr : of_y.data()}, threads);
+  }
+
+  void decode(Sections sections, MapSize image, unsigned quality, unsigned parts, unsigned threads,
+              const TakeRow& take) const override {
+    const latents::Size size = latent_size(image);
+    engine_.check_sizes(sections, size);
+    const latents::Model& model = engine_.model();
+    Map y{std::vector<std::int32_t>(size.positions() * model.latent_channels),
+          {size.height, size.width},
+          model.latent_channels};
+    {
+      std::vector<std::int32_t> z(size.hyper_positions() * model.hyper_channels());
+      const std::size_t groups = std::max<std::size_t>(model.groups.size(), 1);
+      engine_.decode(sections, size, parts == 0 ? groups : parts, {z.data(), y.values.data()}, threads);
+    }
+    nn::Transform g_s = g_s_;
+    if (inverse_) g_s.entry = nn::multiplied(*g_s.entry, inverse_->at(quality));
+    Team team(threads);
+    run_pixels(g_s, y, 0, 0, image, take, team);
+  }
+
+ private:
+  static latents::Model model_of(const File& file, bool slices) {
+    const nn::ArrayReader arrays(file.entropy);
+    const auto read = slices ? latents::read_slices : latents::read_gaussian;
+    return read(file.entropy, tables_of(arrays, "z"), tables_of(arrays, "y"));
+  }
+
+  // `sides`: of an input, and of its output.
+  static void require_transform(const char* name, const nn::Transform& transform, bool entry, std::size_t inputs,
+                                std::size_t outputs, std::pair<std::size_t, std::size_t> sides) {
+    const nn::Network& network = transform.network;
+    nn::require(transform.entry.has_value() == entry, name, entry ? "must read latents" : "must read pixels");
+    nn::require(network.input().channels == inputs && network.output().channels == outputs, name,
+                "must have " + std::to_string(inputs) + " channels at its input and " + std::to_string(outputs) +
+                    " at its output");
+    const MapSize size = nn::output_size(network, {sides.first, sides.first});
+    nn::require(size.height == sides.second && size.width == sides.second, name, "must have another stride");
+  }
+
+  latents::Size latent_size(MapSize image) const noexcept {
+    const std::size_t columns = slices_ ? 2 : 1;  // boards are whole pairs of columns wide
+    const auto up = [](std::size_t a, std::size_t b) { return (a + b - 1) / b; };
+    return {up(image.height, kStride), columns * up(image.width, columns * kStride)};
+  }
+
+  // y, or its magnitudes, as h_a reads it: rows and columns repeated up to multiples of 4.
+  Map whole_cells(const Map& y, latents::Size size) const {
+    Map out{{}, {nn::kHyperStride * size.hyper_height(), nn::kHyperStride * size.hyper_width()}, y.channels};
+    out.values.resize(out.size.height * out.size.width * out.channels);
+    for (std::size_t row = 0; row < out.size.height; ++row) {
+      for (std::size_t column = 0; column < out.size.width; ++column) {
+        const std::size_t from = std::min(row, size.height - 1) * size.width + std::min(column, size.width - 1);
+        std::int32_t* to = &out.values[(row * out.size.width + column) * out.channels];
+        std::copy_n(&y.values[from * y.channels], y.channels, to);
+        if (of_magnitude_) std::for_each(to, to + y.channels, [](std::int32_t& value) { value = std::abs(value); });
+      }
+    }
+    return out;
+  }
+
+  // Bits that a unit of squared error is worth, in single precision as weights are; none: rounded to the nearest.
+  std::optional<double> worth_at(unsigned quality) const {
+    if (worth_.empty() || quality == 0) return {};
+    const std::size_t last = worth_.size() - 1;
+    const std::size_t low = std::min<std::size_t>(quality / kQualitySteps - 1, last == 0 ? 0 : last - 1);
+    const float place = static_cast<float>(quality) / kQualitySteps - 1 - static_cast<float>(low);
+    const float worth = worth_[low] * (1 - place) + worth_[std::min(low + 1, last)] * place;
+    if (worth == 0) return {};
+    return worth;
+  }
+
+  bool slices_;
+  latents::Engine engine_;
+  nn::Transform g_a_, h_a_, g_s_;
+  bool of_magnitude_ = false;
+  std::optional<Gains> forward_, inverse_;
+  std::vector<float> worth_;
+};
+
+}  // namespace
+
+std::unique_ptr<Coder> read_gaussian(const File& file) { return std::make_unique<Gaussian>(file); }
+
+}  // namespace fastlic::codec

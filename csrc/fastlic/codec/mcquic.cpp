@@ -1,0 +1,321 @@
+// McQuic: codes of codebooks, level by level. Twin of fastlic/codec/families/mcquic.py and fastlic/integers/vq.py.
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <stdexcept>
+
+#include "fastlic/categorical_rans.hpp"
+#include "fastlic/codebook/codebook.hpp"
+#include "fastlic/codec/coder.hpp"
+#include "fastlic/codes/context.hpp"
+#include "fastlic/errors.hpp"
+#include "fastlic/isa.hpp"
+#include "fastlic/nn/reading.hpp"
+#include "fastlic/parallel.hpp"
+
+namespace fastlic::codec {
+namespace {
+
+constexpr std::size_t kMaxLevels = 8;
+constexpr int kLeastExponent = -14, kMostExponent = 40;
+
+using Codes = std::vector<std::int32_t>;  // [m][h][w]
+
+struct Level {
+  // Words [m][k][d]: channel c of a word counts units of 2^-exponents[c].
+  std::size_t m = 0, k = 0, d = 0;
+  std::vector<std::int16_t> words, expected;  // expected: [m * d], stands in at levels without codes
+  std::vector<float> units;                   // [m * d]
+  std::optional<codebook::Codebooks> books;
+  std::optional<CategoricalTables> tables;
+  double fewest_bits = 0;  // of the likeliest word
+
+  std::size_t channels() const noexcept { return m * d; }
+};
+
+Level read_level(const File& file, std::size_t level) {
+  const nn::ArrayReader entropy(file.entropy), arrays(file.transforms);
+  const std::string own = "level." + std::to_string(level) + ".", table = "levels." + std::to_string(level) + ".";
+  const nn::ArrayRef& words = arrays.get(own + "words", nn::Type::int16, 3);
+  Level out;
+  out.m = words.shape[0];
+  out.k = words.shape[1];
+  out.d = words.shape[2];
+  nn::require(words.size() > 0 && out.m <= 256, own + "words", "must be words of 1 to 256 groups");
+  const auto* values = static_cast<const std::int16_t*>(words.data);
+  out.words.assign(values, values + words.size());
+  const nn::ArrayRef& exponents = arrays.get(own + "exponents", nn::Type::int8, 1);
+  const auto expected = arrays.int16s(own + "expected");
+  nn::require(exponents.size() == out.channels() && expected.size() == out.channels(), own + "exponents",
+              "must be one number per channel, as expected words");
+  out.expected.assign(expected.begin(), expected.end());
+  for (std::size_t c = 0; c < out.channels(); ++c) {
+    const int exponent = static_cast<const std::int8_t*>(exponents.data)[c];
+    nn::require(exponent >= kLeastExponent && exponent <= kMostExponent, own + "exponents", "must be from -14 to 40");
+    out.units.push_back(std::ldexp(1.0f, -exponent));
+  }
+  std::vector<float> floats(out.words.size());
+  for (std::size_t i = 0; i < floats.size(); ++i) {
+    floats[i] = static_cast<float>(out.words[i]) * out.units[i / (out.k * out.d) * out.d + i % out.d];
+  }
+  out.books.emplace(floats.data(), out.m, out.k, out.d, active_isa());
+  const auto cdf = entropy.int32s(table + "cdf"), lengths = entropy.int32s(table + "lengths");
+  const auto precision = entropy.int32s(table + "precision");
+  nn::require(precision.size() == 1 && precision[0] >= 0, table + "precision", "must be one number");
+  const auto entries = static_cast<std::int32_t>(out.k + 1);
+  nn::require(
+      lengths.size() == out.m && std::all_of(lengths.begin(), lengths.end(), [&](auto n) { return n == entries; }),
+      table + "lengths", "must be one row per group, each of all words");
+  out.tables.emplace(cdf, lengths, static_cast<unsigned>(precision[0]));
+  std::int32_t likeliest = 0;
+  for (std::size_t i = 1; i < cdf.size(); ++i) likeliest = std::max(likeliest, cdf[i] - cdf[i - 1]);
+  out.fewest_bits = precision[0] - std::log2(likeliest);
+  return out;
+}
+
+// Positions 0..size-1 mirrored at the first and the last as often as needed.
+std::vector<std::size_t> reflected(std::size_t size, std::size_t whole) {
+  std::vector<std::size_t> out(whole, 0);
+  const std::size_t before = (whole - size) / 2, period = std::max<std::size_t>(2 * (size - 1), 1);
+  for (std::size_t i = 0; i < whole && size > 1; ++i) {
+    const std::size_t at = (i + period * (before / period + 1) - before) % period;
+    out[i] = std::min(at, period - at);
+  }
+  return out;
+}
+
+class McQuic final : public Coder {
+ public:
+  explicit McQuic(const File& file) {
+    const nn::ArrayReader arrays(file.transforms);
+    const auto count = arrays.uint8s("levels");
+    nn::require(count.size() == 1 && count[0] >= 1 && count[0] <= kMaxLevels, "levels", "must be one number, 1 to 8");
+    for (std::size_t level = 0; level < count[0]; ++level) levels_.push_back(read_level(file, level));
+    const std::size_t channels = levels_[0].channels();
+    for (const Level& own : levels_) {
+      nn::require(own.channels() == channels && own.m == levels_[0].m, "words",
+                  "must have the same channels and groups");
+    }
+    for (std::size_t level = 0; level < levels_.size(); ++level) {
+      const bool finest = level == 0, deepest = level + 1 == levels_.size();
+      const std::size_t side = std::size_t{8} << levels_.size(), up = finest ? 16 : 2;
+      add(arrays, "down", level, finest ? 3 : channels, channels, 2 * side, 2 * side / up);
+      add(arrays, "up", level, channels, finest ? 3 : channels, side, side * up);
+      add(arrays, "head", level, channels, channels, side, side);
+      add(arrays, "words", level, channels, channels, side, side);
+      if (deepest) continue;
+      add(arrays, "rest", level, channels, channels, side, side);
+      add(arrays, "side", level, channels, channels, side, side);
+    }
+    const nn::Network& last = network("up", 0).network;
+    nn::require(last.output().limit <= 255 && nn::never_negative(last), "up.0", "must end with pixels");
+    if (arrays.has("prices")) prices_.emplace(arrays, "prices", 1);
+    nn::Arrays context;
+    for (const auto& [name, array] : file.entropy) {
+      if (name.starts_with("context.")) context.emplace(name.substr(8), array);
+    }
+    if (context.empty()) return;
+    context_.emplace(context);
+    const codes::Model& model = context_->model();
+    nn::require(model.groups == levels_[0].m && model.words == levels_[0].k, "context", "must be of level 0");
+    // Every other word has a frequency of 1.
+    context_bits_ =
+        -std::log2(1 - static_cast<double>(model.words - 1) / std::ldexp(1.0, static_cast<int>(model.precision)));
+  }
+
+  unsigned qualities() const noexcept override { return prices_ ? prices_->qualities() : 0; }
+  unsigned previews() const noexcept override { return static_cast<unsigned>(levels_.size()); }
+  std::size_t sections(unsigned parts) const noexcept override { return parts == 0 ? levels_.size() : parts; }
+  MapSize padded(MapSize image) const noexcept override {
+    return {padded_side(image.height), padded_side(image.width)};
+  }
+  bool decides(const std::string& array) const override {
+    for (const char* prefix : {"words.", "side.", "up.", "level.", "levels"}) {
+      if (array.starts_with(prefix) && !array.ends_with(".units")) return true;
+    }
+    return false;
+  }
+
+  std::uint64_t memory(MapSize image, unsigned threads, bool encode) const override {
+    const MapSize size = padded(image);
+    const std::uint64_t positions = size.height * size.width / 256;
+    const std::uint64_t rows = 64 * size.width * 96 * (encode ? 2 : 1);
+    return positions * 4 * (6 * levels_[0].channels() + 4 * levels_[0].m) + rows +
+           (std::uint64_t{8} << 20) * (1 + threads);
+  }
+
+  std::vector<Section> encode(const Pixels& pixels, unsigned quality, unsigned threads) const override {
+    const MapSize whole = padded({pixels.height, pixels.width});
+    std::vector<Codes> codes;
+    std::vector<MapSize> sizes;
+    {
+      Team team(threads);
+      Map x;
+      for (std::size_t level = 0; level < levels_.size(); ++level) {
+        const Map z = level > 0 ? run_map(network("down", level), x, team)
+                                : run_map(network("down", 0), pixels, reflected(pixels.height, whole.height),
+                                          reflected(pixels.width, whole.width), team);
+        const Map heads = run_map(network("head", level), z, team);
+        codes.push_back(nearest(levels_[level], heads, quality, threads));
+        sizes.push_back(z.size);
+        if (level + 1 == levels_.size()) break;
+        x = run_map(network("rest", level), z, team);
+        const Map words = words_of(levels_[level], codes.back(), z.size);
+        for (std::size_t i = 0; i < x.values.size(); ++i) {
+          const std::int64_t rest = std::int64_t{x.values[i]} - words.values[i];
+          x.values[i] = static_cast<std::int32_t>(
+              std::clamp<std::int64_t>(rest, -std::int64_t{nn::kLatentLimit}, nn::kLatentLimit));
+        }
+      }
+    }
+    std::vector<Section> out;
+    for (std::size_t level = levels_.size(); level-- > 0;) {
+      if (level == 0 && context_) {
+        out.push_back(context_->encode(codes[0].data(), {sizes[0].height, sizes[0].width}));
+      } else {
+        const auto groups = group_of(levels_[level], sizes[level]);
+        out.push_back(levels_[level].tables->encode(codes[level].data(), groups.data(), groups.size()));
+      }
+    }
+    return out;
+  }
+
+  void decode(Sections sections, MapSize image, unsigned, unsigned parts, unsigned threads,
+              const TakeRow& take) const override {
+    const std::size_t given = this->sections(parts);
+    if (sections.size() != given) {
+      throw CorruptStream("this model's streams have " + std::to_string(given) + " sections, this one has " +
+                          std::to_string(sections.size()));
+    }
+    const MapSize whole = padded(image);
+    const auto size_of = [&](std::size_t level) {
+      return MapSize{whole.height / (std::size_t{16} << level), whole.width / (std::size_t{16} << level)};
+    };
+    std::vector<Codes> codes;  // the deepest first
+    for (std::size_t depth = 0; depth < given; ++depth) {
+      const std::size_t level = levels_.size() - 1 - depth;
+      codes.push_back(decode_level(level, sections[depth], size_of(level)));
+    }
+    Team team(threads);
+    std::optional<Map> x;
+    for (std::size_t level = levels_.size(); level-- > 0;) {
+      const std::size_t depth = levels_.size() - 1 - level;
+      const MapSize size = size_of(level);
+      Map total = depth < given ? words_of(levels_[level], codes[depth], size) : expected(levels_[level], size);
+      total = run_map(network("words", level), total, team);
+      if (x) {
+        const Map side = run_map(network("side", level), *x, team);
+        // Activations of 16 bits: their sums stay in 32.
+        for (std::size_t i = 0; i < total.values.size(); ++i) total.values[i] += side.values[i];
+      }
+      if (level > 0) {
+        x = run_map(network("up", level), total, team);
+      } else {
+        run_pixels(network("up", 0), total, (whole.height - image.height) / 2, (whole.width - image.width) / 2, image,
+                   take, team);
+      }
+    }
+  }
+
+ private:
+  void add(const nn::ArrayReader& arrays, const char* part, std::size_t level, std::size_t inputs, std::size_t outputs,
+           std::size_t side, std::size_t out_side) {
+    const std::string name = std::string(part) + "." + std::to_string(level);
+    nn::Transform transform = nn::read_transform(arrays, name);
+    const nn::Network& network = transform.network;
+    nn::require(transform.entry.has_value() == (inputs != 3 || part != std::string("down") || level > 0), name,
+                "must have an entry unless it reads pixels");
+    nn::require(network.input().channels == inputs && network.output().channels == outputs, name,
+                "must have " + std::to_string(inputs) + " channels at its input and " + std::to_string(outputs) +
+                    " at its output");
+    const MapSize size = nn::output_size(network, {side, side});
+    nn::require(size.height == out_side && size.width == out_side, name, "must have another stride");
+    const bool wide = part == std::string("head") || part == std::string("rest");
+    nn::require(wide || network.output().limit <= 32767, name, "must end with activations");
+    networks_.emplace(name, std::move(transform));
+  }
+  const nn::Transform& network(const char* part, std::size_t level) const {
+    return networks_.at(std::string(part) + "." + std::to_string(level));
+  }
+
+  std::size_t padded_side(std::size_t side) const noexcept {
+    const std::size_t stride = std::size_t{8} << levels_.size();
+    return std::max((side + stride - 1) / stride * stride, 2 * stride);
+  }
+
+  static std::vector<std::uint8_t> group_of(const Level& level, MapSize size) {
+    const std::size_t plane = size.height * size.width;
+    std::vector<std::uint8_t> out(level.m * plane);
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<std::uint8_t>(i / plane);
+    return out;
+  }
+
+  Codes decode_level(std::size_t level, std::span<const std::uint8_t> data, MapSize size) const {
+    const Level& own = levels_[level];
+    const bool by_context = level == 0 && context_;
+    const std::size_t count = own.m * size.height * size.width;
+    // No code is cheaper than the likeliest one: what is reserved stays in proportion to the bytes that came.
+    if (static_cast<double>(count) * (by_context ? context_bits_ : own.fewest_bits) >
+        8.0 * static_cast<double>(data.size()) + 64) {
+      throw CorruptStream("level " + std::to_string(level) + " has " + std::to_string(data.size()) +
+                          " bytes, too few for " + std::to_string(count) + " codes");
+    }
+    Codes out(count);
+    if (by_context) {
+      context_->decode(data.data(), data.size(), {size.height, size.width}, out.data());
+    } else {
+      own.tables->decode(data.data(), data.size(), group_of(own, size).data(), out.data(), count);
+    }
+    return out;
+  }
+
+  static Map words_of(const Level& level, const Codes& codes, MapSize size) {
+    const std::size_t plane = size.height * size.width;
+    Map out{std::vector<std::int32_t>(plane * level.channels()), size, level.channels()};
+    for (std::size_t g = 0; g < level.m; ++g) {
+      for (std::size_t i = 0; i < plane; ++i) {
+        const auto word = static_cast<std::size_t>(codes[g * plane + i]);
+        std::copy_n(&level.words[(g * level.k + word) * level.d], level.d, &out.values[i * out.channels + g * level.d]);
+      }
+    }
+    return out;
+  }
+  static Map expected(const Level& level, MapSize size) {
+    Map out{std::vector<std::int32_t>(size.height * size.width * level.channels()), size, level.channels()};
+    for (std::size_t i = 0; i < out.values.size(); ++i) out.values[i] = level.expected[i % out.channels];
+    return out;
+  }
+
+  Codes nearest(const Level& level, const Map& heads, unsigned quality, unsigned threads) const {
+    const std::size_t plane = heads.size.height * heads.size.width, channels = level.channels();
+    std::vector<float> vectors(heads.values.size());
+    const std::optional<float> price =
+        prices_ ? std::optional(static_cast<float>(prices_->at(quality)[0])) : std::nullopt;
+    for (std::size_t i = 0; i < vectors.size(); ++i) {
+      vectors[i] = static_cast<float>(heads.values[i]) * level.units[i % channels];
+      if (price && i % level.d + 1 == level.d) vectors[i] *= *price;
+    }
+    std::vector<std::int64_t> found(plane * level.m);
+    const codebook::Codebooks::Strides strides{static_cast<std::ptrdiff_t>(channels),
+                                               static_cast<std::ptrdiff_t>(level.d), 1};
+    level.books->nearest(vectors.data(), plane, strides, found.data(), threads);
+    Codes out(found.size());
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      out[i % level.m * plane + i / level.m] = static_cast<std::int32_t>(found[i]);
+    }
+    return out;
+  }
+
+  std::vector<Level> levels_;  // the finest first
+  std::map<std::string, nn::Transform> networks_;
+  std::optional<Gains> prices_;
+  std::optional<codes::Context> context_;
+  double context_bits_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Coder> read_mcquic(const File& file) { return std::make_unique<McQuic>(file); }
+
+}  // namespace fastlic::codec

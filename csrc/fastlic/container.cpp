@@ -1,0 +1,214 @@
+#include "fastlic/container.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <limits>
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include "fastlic/crc32c.hpp"
+#include "fastlic/errors.hpp"
+
+namespace fastlic::container {
+namespace {
+
+using Bytes = std::span<const std::uint8_t>;
+using std::to_string;
+
+constexpr std::array<std::uint8_t, 4> kMagic = {'F', 'L', 'I', 'C'};
+constexpr std::size_t kFixedBytes = 16;
+// 5 bytes of 7 bits hold any length up to kMaxSectionBytes; a sixth could only be damage.
+constexpr std::size_t kVarintMaxBytes = 5;
+constexpr std::uint64_t kVarintEnd = std::uint64_t{1} << 7 * kVarintMaxBytes;
+
+constexpr const char* kModels[] = {nullptr, "factorized", "mean-scale", "jahp",  // by their ids
+                                   "mlic",  "mlic+",      "mlic++",     "mcquic", "scale"};
+
+// A cursor that knows where the data ends and says what was missing there.
+class Reader {
+ public:
+  explicit Reader(Bytes data) : data_(data) {}
+
+  std::size_t position() const noexcept { return position_; }
+
+  // `what` follows "inside": only an error makes text of it and `section`.
+  Bytes take(std::size_t size, const char* what, std::size_t section = kNone) {
+    if (size > data_.size() - position_) {
+      throw CorruptStream("the data ends after " + to_string(data_.size()) + " bytes, inside " + text(what, section));
+    }
+    position_ += size;
+    return data_.subspan(position_ - size, size);
+  }
+
+  std::uint32_t u32(const char* what, std::size_t section = kNone) {
+    const Bytes b = take(4, what, section);
+    return std::uint32_t{b[0]} | std::uint32_t{b[1]} << 8 | std::uint32_t{b[2]} << 16 | std::uint32_t{b[3]} << 24;
+  }
+
+  std::uint64_t varint(const char* what, std::size_t section = kNone) {
+    std::uint64_t value = 0;
+    for (std::size_t place = 0; place < kVarintMaxBytes; ++place) {
+      const std::uint8_t byte = take(1, what, section)[0];
+      value |= std::uint64_t{byte & 0x7Fu} << 7 * place;
+      if (byte >= 0x80) continue;
+      // One value, one spelling: a last byte of zero only lengthens the number.
+      if (byte == 0 && place > 0) {
+        throw CorruptStream(text(what, section) + ", at byte " + to_string(position_ - 1) +
+                            ", is not in its shortest form");
+      }
+      return value;
+    }
+    throw CorruptStream(text(what, section) + ", before byte " + to_string(position_) + ", is longer than " +
+                        to_string(kVarintMaxBytes) + " bytes");
+  }
+
+ private:
+  static constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
+
+  static std::string text(const char* what, std::size_t section) {
+    return section == kNone ? what : what + (" of section " + to_string(section));
+  }
+
+  Bytes data_;
+  std::size_t position_ = 0;
+};
+
+// What is wrong with the values of a header, or nothing. Sides are wider here: a varint may claim more than 32 bits.
+std::string fault(unsigned version, unsigned model, std::uint64_t height, std::uint64_t width) {
+  if (version < 1 || version > kVersion) return "format versions are 1 and 2, got " + to_string(version);
+  if (model < 1) return "a model id is a number from 1 to 255, got " + to_string(model);
+  if (std::min(height, width) < 1 || std::max(height, width) > kMaxDimension) {
+    return "height and width must be 1 to " + to_string(kMaxDimension) + ", got " + to_string(height) + " x " +
+           to_string(width) + " (height x width)";
+  }
+  return {};
+}
+
+void put_u32(std::vector<std::uint8_t>& out, std::uint32_t value) {
+  for (unsigned shift = 0; shift < 32; shift += 8) out.push_back(static_cast<std::uint8_t>(value >> shift));
+}
+
+void put_varint(std::vector<std::uint8_t>& out, std::uint64_t value) {
+  for (; value > 0x7F; value >>= 7) out.push_back(static_cast<std::uint8_t>(value | 0x80u));
+  out.push_back(static_cast<std::uint8_t>(value));
+}
+
+}  // namespace
+
+Layout parse(Bytes data) {
+  // Of less than four bytes those that are there decide: the beginning of a file is still one of ours.
+  if (data.empty() ||
+      !std::equal(kMagic.begin(), kMagic.begin() + std::min(data.size(), kMagic.size()), data.begin())) {
+    throw CorruptStream("this is no fastlic data: it does not begin with FLIC");
+  }
+  Reader reader(data);
+  const Bytes fixed = reader.take(kFixedBytes, "the fixed fields");
+  const unsigned version = fixed[4], model = fixed[5], count = fixed[7];
+  // Before all else: another version may lay out everything after this byte in another way.
+  if (version < 1 || version > kVersion) {
+    const std::string text = "format version " + to_string(version) + "; this fastlic reads versions 1 and 2";
+    if (version < 1) throw CorruptStream(text);
+    throw UnsupportedVersion(text + "; a newer fastlic may read it: pip install --upgrade fastlic");
+  }
+  const std::uint64_t height = reader.varint("the height"), width = reader.varint("the width");
+  Layout layout{};
+  for (unsigned i = 0; i < count; ++i) {
+    layout.lengths.push_back(reader.varint("the length", i));
+    layout.checksums.push_back(reader.u32("the checksum", i));
+  }
+  const std::size_t head = reader.position();
+  const std::uint32_t expected = reader.u32("the header's checksum");
+  if (crc32c(data.data(), head) != expected) {
+    throw CorruptStream("the header (bytes 0 to " + to_string(head) + ") fails its checksum");
+  }
+  if (const std::string wrong = fault(version, model, height, width); !wrong.empty()) throw CorruptStream(wrong);
+  if (count < 1 || count > kMaxSections) {
+    throw CorruptStream("a container holds 1 to " + to_string(kMaxSections) + " sections, this one says " +
+                        to_string(count));
+  }
+  Header& header = layout.header;
+  header.version = fixed[4];
+  header.model = fixed[5];
+  header.quality = fixed[6];
+  std::copy_n(fixed.begin() + 8, header.fingerprint.size(), header.fingerprint.begin());
+  header.height = static_cast<std::uint32_t>(height);
+  header.width = static_cast<std::uint32_t>(width);
+  layout.framing = reader.position();
+  return layout;
+}
+
+std::vector<Bytes> sections(const Layout& layout, Bytes data, std::optional<std::size_t> count) {
+  const std::vector<std::uint64_t>& lengths = layout.lengths;
+  if (lengths.size() != layout.checksums.size() || lengths.size() > kMaxSections ||
+      std::any_of(lengths.begin(), lengths.end(), [](std::uint64_t length) { return length >= kVarintEnd; })) {
+    throw std::invalid_argument("this layout is none that parse() gives");
+  }
+  const std::size_t wanted = std::min(count.value_or(lengths.size()), lengths.size());
+  // In 64 bits, where 64 lengths of 35 bits cannot overflow, whatever a size_t has.
+  std::uint64_t end = layout.framing;
+  for (std::size_t i = 0; i < wanted; ++i) end += lengths[i];
+  if (data.size() < end) {
+    throw CorruptStream("the sections end at byte " + to_string(end) + ", but only " + to_string(data.size()) +
+                        " bytes are present");
+  }
+  if (data.size() > end && !count) {
+    throw CorruptStream(to_string(data.size() - end) + " extra bytes follow the last section, which ends at " +
+                        to_string(end));
+  }
+  std::vector<Bytes> found;
+  std::size_t start = layout.framing;
+  for (std::size_t i = 0; i < wanted; ++i) {
+    const auto length = static_cast<std::size_t>(lengths[i]);
+    found.push_back(data.subspan(start, length));
+    if (crc32c(found[i].data(), length) != layout.checksums[i]) {
+      throw CorruptStream("section " + to_string(i) + " (bytes " + to_string(start) + " to " +
+                          to_string(start + length) + ") fails its checksum");
+    }
+    start += length;
+  }
+  return found;
+}
+
+std::vector<std::uint8_t> pack(const Header& header, std::span<const Bytes> sections) {
+  const std::string wrong = fault(header.version, header.model, header.height, header.width);
+  if (!wrong.empty()) throw std::invalid_argument(wrong);
+  if (sections.empty() || sections.size() > kMaxSections) {
+    throw std::invalid_argument("a container holds 1 to " + to_string(kMaxSections) + " sections, got " +
+                                to_string(sections.size()));
+  }
+  std::uint64_t size = 0;
+  for (const Bytes section : sections) {
+    if (section.size() > kMaxSectionBytes) {
+      throw std::invalid_argument("a section holds at most " + to_string(kMaxSectionBytes) + " bytes, got " +
+                                  to_string(section.size()));
+    }
+    size += section.size();
+  }
+  std::vector<std::uint8_t> out(kMagic.begin(), kMagic.end());
+  out.insert(out.end(), {header.version, header.model, header.quality, static_cast<std::uint8_t>(sections.size())});
+  out.insert(out.end(), header.fingerprint.begin(), header.fingerprint.end());
+  put_varint(out, header.height);
+  put_varint(out, header.width);
+  for (const Bytes section : sections) {
+    put_varint(out, section.size());
+    put_u32(out, crc32c(section.data(), section.size()));
+  }
+  put_u32(out, crc32c(out.data(), out.size()));
+  size += out.size();
+  if (size > out.max_size()) throw std::bad_alloc();  // sections may share memory, and a size_t may have 32 bits
+  out.reserve(static_cast<std::size_t>(size));
+  for (const Bytes section : sections) out.insert(out.end(), section.begin(), section.end());
+  return out;
+}
+
+const char* model_name(unsigned id) noexcept { return id < std::size(kModels) ? kModels[id] : nullptr; }
+
+unsigned model_id(std::string_view name) noexcept {
+  for (unsigned id = 1; id < std::size(kModels); ++id) {
+    if (name == kModels[id]) return id;
+  }
+  return 0;
+}
+
+}  // namespace fastlic::container

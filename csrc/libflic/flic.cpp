@@ -1,0 +1,257 @@
+// The C interface over fastlic/codec: every exception becomes a status and its words.
+#include "flic.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "fastlic/codec/codec.hpp"
+#include "fastlic/errors.hpp"
+#include "fastlic/parallel.hpp"
+
+struct flic_codec {
+  fastlic::codec::Codec codec;
+};
+
+namespace {
+
+using fastlic::codec::Codec;
+using fastlic::codec::Limits;
+using fastlic::codec::Pixels;
+namespace container = fastlic::container;
+
+struct Unreadable : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+flic_status say(flic_error* error, flic_status status, const char* message) {
+  if (error != nullptr) {
+    error->status = status;
+    std::snprintf(error->message, sizeof error->message, "%s", message);
+    // No half of a character at the end.
+    std::size_t end = std::strlen(error->message);
+    if (end + 1 == sizeof error->message) {
+      while (end > 0 && (static_cast<unsigned char>(error->message[end - 1]) & 0xC0) == 0x80) --end;
+      if (end > 0 && static_cast<unsigned char>(error->message[end - 1]) >= 0xC0) --end;
+      error->message[end] = '\0';
+    }
+  }
+  return status;
+}
+
+// misuse: what std::invalid_argument means here, the caller's fault or the codec file's.
+template <typename Work>
+flic_status guarded(flic_error* error, flic_status misuse, const Work& work) noexcept {
+  try {
+    work();
+    return say(error, FLIC_OK, "");
+  } catch (const Unreadable& e) {
+    return say(error, FLIC_IO, e.what());
+  } catch (const fastlic::UnsupportedVersion& e) {
+    return say(error, FLIC_UNSUPPORTED, e.what());
+  } catch (const fastlic::CorruptStream& e) {
+    return say(error, misuse == FLIC_CORRUPT_CODEC ? misuse : FLIC_CORRUPT_STREAM, e.what());
+  } catch (const fastlic::codec::UnsupportedCodec& e) {
+    return say(error, FLIC_UNSUPPORTED, e.what());
+  } catch (const fastlic::codec::WrongCodec& e) {
+    return say(error, FLIC_WRONG_CODEC, e.what());
+  } catch (const fastlic::codec::OverLimit& e) {
+    return say(error, FLIC_LIMIT, e.what());
+  } catch (const std::invalid_argument& e) {
+    return say(error, misuse, e.what());
+  } catch (const std::bad_alloc&) {
+    return say(error, FLIC_OUT_OF_MEMORY, "out of memory");
+  } catch (const std::length_error&) {
+    return say(error, FLIC_OUT_OF_MEMORY, "out of memory");
+  } catch (const std::exception& e) {
+    return say(error, FLIC_INTERNAL, e.what());
+  } catch (...) {
+    return say(error, FLIC_INTERNAL, "unknown");
+  }
+}
+
+void require(bool good, const std::string& fault) {
+  if (!good) throw std::invalid_argument(fault);
+}
+
+fastlic::codec::Input input(const void* data, std::size_t size) {
+  require(data != nullptr || size == 0, "data must not be NULL");
+  return {static_cast<const std::uint8_t*>(data), size};
+}
+
+// Options of a program that may know fewer of them.
+flic_options taken(const flic_options* options) {
+  flic_options own = FLIC_OPTIONS_INIT;
+  if (options == nullptr) return own;
+  require(options->struct_size >= offsetof(flic_options, format), "options begin with FLIC_OPTIONS_INIT");
+  std::memcpy(&own, options, std::min(options->struct_size, sizeof own));
+  own.struct_size = sizeof own;
+  require(own.format == FLIC_RGB || own.format == FLIC_RGBA || own.format == FLIC_GREY,
+          "format must be FLIC_RGB, FLIC_RGBA or FLIC_GREY");
+  return own;
+}
+
+Limits limits_of(const flic_options& options) {
+  Limits limits;
+  if (options.max_pixels != 0) limits.pixels = options.max_pixels;
+  limits.memory = options.max_memory;
+  return limits;
+}
+
+std::size_t bytes_per_pixel(flic_format format) { return format == FLIC_RGB ? 3 : format == FLIC_RGBA ? 4 : 1; }
+
+void check_rows(const void* pixels, std::size_t width, std::size_t stride, flic_format format) {
+  require(pixels != nullptr, "pixels must not be NULL");
+  const std::uint64_t least = std::uint64_t{width} * bytes_per_pixel(format);
+  require(stride >= least,
+          "stride must be at least " + std::to_string(least) + " bytes, got " + std::to_string(stride));
+}
+
+void write_row(const std::int16_t* rgb, std::size_t step, std::size_t width, flic_format format, std::uint8_t* out) {
+  const auto byte = [](std::int16_t value) { return static_cast<std::uint8_t>(value); };
+  for (std::size_t x = 0; x < width; ++x, rgb += step) {
+    if (format == FLIC_GREY) {
+      *out++ = static_cast<std::uint8_t>(
+          (19595u * byte(rgb[0]) + 38470u * byte(rgb[1]) + 7471u * byte(rgb[2]) + 32768u) >> 16);
+      continue;
+    }
+    for (int c = 0; c < 3; ++c) *out++ = byte(rgb[c]);
+    if (format == FLIC_RGBA) *out++ = 255;
+  }
+}
+
+std::vector<std::uint8_t> read_file(const char* path) {
+  require(path != nullptr, "path must not be NULL");
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path, "rb"), &std::fclose);
+  if (!file) throw Unreadable(std::string(path) + " cannot be opened");
+  std::vector<std::uint8_t> data;
+  std::size_t used = 0;
+  while (true) {
+    data.resize(std::max<std::size_t>(2 * data.size(), 1 << 16));
+    used += std::fread(data.data() + used, 1, data.size() - used, file.get());
+    if (used < data.size()) break;
+  }
+  if (std::ferror(file.get()) != 0) throw Unreadable(std::string(path) + " cannot be read");
+  data.resize(used);
+  return data;
+}
+
+}  // namespace
+
+extern "C" {
+
+uint32_t flic_version(void) { return FLIC_VERSION_MAJOR * 10000u + FLIC_VERSION_MINOR * 100u + FLIC_VERSION_PATCH; }
+
+flic_status flic_read_header(const void* data, size_t size, flic_header* header, flic_error* error) {
+  return guarded(error, FLIC_INVALID_ARGUMENT, [&] {
+    require(header != nullptr, "header must not be NULL");
+    const container::Layout layout = container::parse(input(data, size));
+    flic_header own{};
+    own.width = layout.header.width;
+    own.height = layout.header.height;
+    own.version = layout.header.version;
+    own.model = layout.header.model;
+    own.quality = layout.header.quality / static_cast<double>(fastlic::codec::kQualitySteps);
+    std::copy(layout.header.fingerprint.begin(), layout.header.fingerprint.end(), own.fingerprint);
+    own.sections = static_cast<uint32_t>(layout.lengths.size());
+    own.framing_bytes = static_cast<uint32_t>(layout.framing);
+    *header = own;
+  });
+}
+
+const char* flic_model_name(uint32_t model) { return container::model_name(model); }
+
+flic_status flic_codec_open_memory(const void* data, size_t size, flic_codec** codec, flic_error* error) {
+  if (codec == nullptr) return say(error, FLIC_INVALID_ARGUMENT, "codec must not be NULL");
+  *codec = nullptr;
+  if (data == nullptr) return say(error, FLIC_INVALID_ARGUMENT, "data must not be NULL");
+  return guarded(error, FLIC_CORRUPT_CODEC, [&] { *codec = new flic_codec{Codec(input(data, size))}; });
+}
+
+flic_status flic_codec_open_file(const char* path, flic_codec** codec, flic_error* error) {
+  if (codec == nullptr) return say(error, FLIC_INVALID_ARGUMENT, "codec must not be NULL");
+  *codec = nullptr;
+  if (path == nullptr) return say(error, FLIC_INVALID_ARGUMENT, "path must not be NULL");
+  return guarded(error, FLIC_CORRUPT_CODEC, [&] {
+    const std::vector<std::uint8_t> data = read_file(path);
+    *codec = new flic_codec{Codec(data)};
+  });
+}
+
+void flic_codec_close(flic_codec* codec) { delete codec; }
+
+flic_status flic_codec_get_info(const flic_codec* codec, flic_codec_info* info, flic_error* error) {
+  return guarded(error, FLIC_INVALID_ARGUMENT, [&] {
+    require(codec != nullptr && info != nullptr, "codec and info must not be NULL");
+    const Codec& own = codec->codec;
+    info->name = own.name().c_str();
+    info->family = own.family().c_str();
+    std::copy(own.fingerprint().begin(), own.fingerprint().end(), info->fingerprint);
+    std::copy(own.entropy_fingerprint().begin(), own.entropy_fingerprint().end(), info->entropy_fingerprint);
+    info->qualities = own.coder().qualities();
+    info->previews = own.coder().previews();
+  });
+}
+
+int flic_codec_reads(const flic_codec* codec, const flic_header* header) {
+  if (codec == nullptr || header == nullptr) return 0;
+  container::Header own{};
+  own.version = static_cast<std::uint8_t>(header->version);
+  std::copy_n(header->fingerprint, own.fingerprint.size(), own.fingerprint.begin());
+  return codec->codec.reads(own) ? 1 : 0;
+}
+
+uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, uint32_t height, uint32_t threads, int encode) {
+  if (codec == nullptr || width > container::kMaxDimension || height > container::kMaxDimension) return 0;
+  const unsigned own = fastlic::thread_count(threads, static_cast<std::size_t>(-1));
+  return codec->codec.coder().memory({std::max(height, 1u), std::max(width, 1u)}, own, encode != 0);
+}
+
+flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, const flic_options* options,
+                        uint8_t* pixels, size_t stride, flic_error* error) {
+  return guarded(error, FLIC_INVALID_ARGUMENT, [&] {
+    require(codec != nullptr, "codec must not be NULL");
+    const flic_options own = taken(options);
+    const fastlic::codec::Input bytes = input(data, size);
+    const std::size_t width = container::parse(bytes).header.width;
+    check_rows(pixels, width, stride, own.format);
+    codec->codec.decode(bytes, own.parts, own.threads, limits_of(own),
+                        [&](std::size_t row, const std::int16_t* rgb, std::size_t step) {
+                          write_row(rgb, step, width, own.format, pixels + row * stride);
+                        });
+  });
+}
+
+flic_status flic_encode(const flic_codec* codec, const uint8_t* pixels, uint32_t width, uint32_t height, size_t stride,
+                        double quality, const flic_options* options, uint8_t** data, size_t* size, flic_error* error) {
+  if (data != nullptr) *data = nullptr;
+  return guarded(error, FLIC_INVALID_ARGUMENT, [&] {
+    require(codec != nullptr && data != nullptr && size != nullptr, "codec, data and size must not be NULL");
+    const flic_options own = taken(options);
+    check_rows(pixels, width, stride, own.format);
+    const unsigned most = codec->codec.coder().qualities();
+    require(quality >= 0 && quality <= most,
+            most == 0 ? "codec has one fixed rate: quality 0" : "quality must be 1 to " + std::to_string(most));
+    const auto sixteenths = static_cast<unsigned>(std::nearbyint(quality * fastlic::codec::kQualitySteps));
+    const std::size_t step = bytes_per_pixel(own.format);
+    const Pixels image{pixels, height, width, stride, step, own.format == FLIC_GREY ? std::size_t{0} : 1};
+    const auto stream = codec->codec.encode(image, sixteenths, own.threads, limits_of(own));
+    auto* out = static_cast<uint8_t*>(std::malloc(stream.size()));
+    if (out == nullptr) throw std::bad_alloc();
+    std::copy(stream.begin(), stream.end(), out);
+    *data = out;
+    *size = stream.size();
+  });
+}
+
+void flic_free(void* data) { std::free(data); }
+
+}  // extern "C"
