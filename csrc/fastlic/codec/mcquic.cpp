@@ -139,7 +139,7 @@ class McQuic final : public Coder {
 
   std::uint64_t memory(MapSize image, unsigned threads, bool encode) const override {
     const MapSize size = padded(image);
-    const std::uint64_t positions = size.height * size.width / 256;
+    const std::uint64_t positions = std::uint64_t{size.height} * size.width / 256;
     const std::uint64_t rows = 64 * size.width * 96 * (encode ? 2 : 1);
     return positions * 4 * (6 * levels_[0].channels() + 4 * levels_[0].m) + rows +
            (std::uint64_t{8} << 20) * (1 + threads);
@@ -189,6 +189,8 @@ class McQuic final : public Coder {
                           std::to_string(sections.size()));
     }
     const MapSize whole = padded(image);
+    const std::size_t most = std::max(levels_[0].channels(), levels_[0].m);
+    nn::require_addresses(whole.height / 16, whole.width / 16, most, sizeof(std::int32_t));
     const auto size_of = [&](std::size_t level) {
       return MapSize{whole.height / (std::size_t{16} << level), whole.width / (std::size_t{16} << level)};
     };
