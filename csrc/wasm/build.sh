@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds flic.wasm and its loader flic.mjs with Emscripten, and puts flic.js, the worker and the demo beside them:
+# Builds flic.wasm and its loader flic.mjs with Emscripten, and puts flic.js, the worker, the shipped weights and the demo
+# beside them:
 #
 #     csrc/wasm/build.sh OUT_FOLDER [JOBS]
 #
@@ -53,4 +54,7 @@ link+=" -sFILESYSTEM=0 -sALLOW_MEMORY_GROWTH -sMAXIMUM_MEMORY=2GB -sTOTAL_STACK=
 } > "$out/build.ninja"
 ninja --quiet -C "$out" -j "$jobs"
 cp "$here"/flic.js "$here"/flic.d.ts "$here"/flic-worker.js "$out"
-cp -r "$here/demo" "$out"
+mkdir -p "$out/weights" "$out/demo"
+cp "$here"/demo/* "$out/demo"
+cp "$csrc/../fastlic/data/photo.png" "$out/demo/sample.png"
+cp -u "$csrc"/../fastlic/weights/*.safetensors "$out/weights"

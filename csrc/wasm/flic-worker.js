@@ -35,21 +35,17 @@ export class Library {
     return this.#scope((room) => this.#header(room, room.copy(bytes), bytes.length).fields);
   }
 
-  /** What the codecs are; fetches their weights. */
-  async info() {
-    const all = [];
-    for (const name of this.codecs.keys()) {
-      const codec = await this.#codec(name);
-      all.push(this.#scope((room) => {
-        const at = room.take(INFO);
-        this.#check(room, (error) => this.module._flic_codec_get_info(codec, at, error));
-        return {
-          key: name, name: this.#text(this.#u32(at)), family: this.#text(this.#u32(at + 4)),
-          fingerprint: this.#hex(at + 8, 8), qualities: this.#u32(at + 24), previews: this.#u32(at + 28),
-        };
-      }));
-    }
-    return all;
+  /** What a codec is; fetches its weights. @param {string} [name] */
+  async info(name) {
+    const codec = await this.#codec(name);
+    return this.#scope((room) => {
+      const at = room.take(INFO);
+      this.#check(room, (error) => this.module._flic_codec_get_info(codec, at, error));
+      return {
+        name: this.#text(this.#u32(at)), family: this.#text(this.#u32(at + 4)), fingerprint: this.#hex(at + 8, 8),
+        qualities: this.#u32(at + 24), previews: this.#u32(at + 28),
+      };
+    });
   }
 
   /**
@@ -84,7 +80,7 @@ export class Library {
    * @param {{codec?: string}} [options] a name of `weights`; the first by default
    */
   async encode(image, quality, options = {}) {
-    const codec = await this.#codec(options.codec ?? [...this.codecs.keys()][0]);
+    const codec = await this.#codec(options.codec);
     return this.#scope((room) => {
       const pixels = room.copy(image.data), out = room.take(8), { module } = this;
       const settings = this.#options(room, 0, 0);
@@ -96,8 +92,8 @@ export class Library {
     });
   }
 
-  /** The codec of that name, fetched and opened once. @param {string} name @returns {Promise<number>} */
-  #codec(name) {
+  /** A codec, the first by default, fetched and opened once. @param {string} [name] @returns {Promise<number>} */
+  #codec(name = this.codecs.keys().next().value) {
     const entry = this.codecs.get(name);
     if (!entry) throw new FlicError(`no weights are named ${name}`, INVALID_ARGUMENT);
     entry.opened ??= this.#open(entry.url).catch((error) => {

@@ -27,8 +27,6 @@ export interface Header {
 }
 
 export interface CodecInfo {
-  /** Its name among `weights`. */
-  key: string;
   name: string;
   family: string;
   fingerprint: string;
@@ -47,7 +45,7 @@ export class Flic {
   decode(bytes: ArrayBuffer | Uint8Array, options?: { parts?: number; maxPixels?: number }): Promise<ImageData>;
   header(bytes: ArrayBuffer | Uint8Array): Promise<Header>;
   encode(image: ImageData, quality: number, options?: { codec?: string }): Promise<Uint8Array>;
-  info(): Promise<CodecInfo[]>;
+  info(codec?: string): Promise<CodecInfo>;
   replaceImages(root?: ParentNode): Promise<HTMLImageElement[]>;
   close(): void;
 }

@@ -70,9 +70,9 @@ export class Flic {
     return this.#call("encode", [{ data, width, height }, quality, options]);
   }
 
-  /** Name, family, qualities and fingerprint of every codec; fetches all weights. */
-  info() {
-    return this.#call("info", []);
+  /** Name, family, qualities and fingerprint of a codec; fetches its weights. @param {string} [codec] as of `encode` */
+  info(codec) {
+    return this.#call("info", [codec]);
   }
 
   /**

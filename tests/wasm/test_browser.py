@@ -195,3 +195,37 @@ def test_weights_are_fetched_once_and_kept(page: Chromium):
         return { own: kept.length === 1 && kept[0] === url, status };
     """)
     assert kept == {"own": True, "status": 3}
+
+
+def test_the_demo_shows_a_photo_beside_jpeg_and_a_flic_file_alone(page: Chromium, site: str, tmp_path: Path):
+    wait = """
+        const idle = () => !$("result").hidden && $("status").textContent === "";
+        for (const end = performance.now() + 60_000; !idle() && performance.now() < end;) {
+          await new Promise((resolve) => setTimeout(resolve, 50));
+        }
+        return { status: $("status").textContent, alone: $("viewer").classList.contains("alone"),
+                 rows: [...$("rows").rows].map((row) => [...row.cells].map((cell) => cell.textContent)) };
+    """
+    begin, before = "const $ = (id) => document.getElementById(id);", len(page.errors)
+    page.resize(1280, 900)
+    page.open(f"{site}/flic/demo/index.html")
+    found = page.evaluate(f'{begin} $("sample").click(); {wait}')
+    page.screenshot(tmp_path / "demo.png")
+    rows = {name: cells for name, *cells in found["rows"]}
+    size, psnr = ({name: float(cells[i].split()[0].replace(",", "")) for name, cells in rows.items()} for i in (0, 2))
+    assert found["status"] == "" and not found["alone"]
+    assert size["JPEG"] <= size["flic"] and psnr["flic"] > psnr["JPEG"]
+    found = page.evaluate(f"""
+        {begin}
+        const data = await (await fetch($("save").href)).arrayBuffer(), transfer = new DataTransfer();
+        transfer.items.add(new File([data], "saved.flic"));
+        $("result").hidden = true;
+        document.dispatchEvent(new DragEvent("drop", {{ dataTransfer: transfer, cancelable: true }}));
+        {wait}
+    """)
+    assert found["alone"] and found["rows"][0][:2] == ["flic", f"{size['flic']:,.0f}"]
+    for width in (1280, 390):  # nothing reaches beyond the edge of a phone
+        page.resize(width, 844)
+        assert page.evaluate("return document.documentElement.scrollWidth") <= width
+    assert page.errors[before:] == []
+    assert (tmp_path / "demo.png").stat().st_size > 100_000
