@@ -3,14 +3,13 @@
 For each shipped model a photo of 512 x 768 at quality 4. Chromium, headless, runs flic.wasm in a worker; the message to
 it and back counts. Natively one thread decodes to uint8. Both take turns; times are medians of the clock, the ratio is
 that of CPU time over all rounds, which other work on the machine disturbs less. csrc/wasm/build.sh builds what runs in
-the browser, from this checkout. Sizes of files follow, as they are, by gzip -9 and by brotli -q 11, if there is one.
+the browser, from this checkout. Sizes of files follow, as they are, by gzip -9 and by brotli -q 11.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -35,6 +34,7 @@ window.flic = await load({ weights: "weights/%s.safetensors" });
 window.data = new Uint8Array(await (await fetch("image.flic")).arrayBuffer());
 for (let i = 0; i < 4; i++) await flic.decode(data);
 """
+_BROTLI = "process.stdout.write(zlib.brotliCompressSync(fs.readFileSync(0)))"  # of quality 11
 _DECODE = "const begin = performance.now(); await flic.decode(data); return performance.now() - begin;"
 
 
@@ -77,14 +77,10 @@ def sizes(built: Path) -> list[list[str]]:
     weights = sorted((ROOT / "fastlic" / "weights").glob("*.safetensors"))
     rows = []
     for path in [*(built / name for name in ("flic.wasm", "flic.mjs", "flic.js", "flic-worker.js")), *weights]:
-        data, brotli = path.read_bytes(), shutil.which("brotli")
-        least = None
-        if brotli:
-            least = len(
-                subprocess.run([brotli, "-q", "11", "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
-            )
-        cells = (len(data), len(gzip.compress(data, 9)), least)
-        rows.append([path.name, *("" if n is None else f"{n:,}" for n in cells)])
+        data = path.read_bytes()
+        brotli = subprocess.run(["node", "-e", _BROTLI], input=data, stdout=subprocess.PIPE, check=True).stdout
+        cells = (len(data), len(gzip.compress(data, 9)), len(brotli))
+        rows.append([path.name, *(f"{n:,}" for n in cells)])
     return rows
 
 

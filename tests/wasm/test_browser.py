@@ -24,7 +24,8 @@ SHIPPED = ["jahp", "mlic++", "mcquic"]
 pytestmark = pytest.mark.slow
 
 # Helpers of the page: bytes of a URL, the SHA-256 of pixels as [3, height, width], and what a promise was refused with.
-PAGE = """<!doctype html><title>test</title><img id="shown" data-src="golden/tiny_pixels_jahp_v2.flic" alt="a photo">
+PAGE = """<!doctype html><title>test</title><link rel="icon" href="data:,">
+<img id="shown" data-src="golden/tiny_pixels_jahp_v2.flic" alt="a photo">
 <script type="module">
 import { load } from "./flic/flic.js";
 const bytes = async (url) => new Uint8Array(await (await fetch(url)).arrayBuffer());
