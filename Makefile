@@ -27,7 +27,7 @@ types: ## static types
 	$(PYTHON) -m mypy
 
 test: ## the tests that need no GPU and little time
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 slow: ## the long tests too; some need Kodak (FASTLIC_KODAK)
 	$(PYTHON) -m pytest -m "not gpu"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastlic import entropy as entropy
     from fastlic import evaluate as evaluate
     from fastlic import integrations as integrations
+    from fastlic import light as light
     from fastlic import models as models
     from fastlic import ops as ops
     from fastlic import train as train
@@ -54,7 +55,7 @@ _HOMES = {
     "load": "fastlic.codec.registry",
     **dict.fromkeys(("accelerate", "accelerated", "restore"), "fastlic.integrations.compressai"),
 }
-_PACKAGES = ("codec", "config", "entropy", "evaluate", "integrations", "models", "ops", "train")
+_PACKAGES = ("codec", "config", "entropy", "evaluate", "integrations", "light", "models", "ops", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -43,6 +43,7 @@ def build(out: Path, targets: list[str]) -> None:
         link = f"-fsanitize={SANITIZERS}" + (",fuzzer" if libfuzzer else "")
     out.mkdir(parents=True, exist_ok=True)
     (out / "models.hpp").write_text(models.header())
+    (out / "codecs.hpp").write_text(models.codecs_header())
     with (out / "build.ninja").open("w") as file:
         writer = Writer(file, width=10_000)
         compile_ = f"{compiler} {FLAGS} {QUIET} {core} -I{CSRC} -I{COMMON} -I{out.resolve()}"

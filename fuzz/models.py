@@ -100,6 +100,27 @@ def header() -> str:
     return "\n".join([*lines, "}", ""])
 
 
+CODECS = ("scale", "jahp", "mlicpp", "mcquic")  # of tests/golden, by the first byte of ``codec_streams``
+
+
+def codec_files() -> list[bytes]:
+    golden = Path(__file__).resolve().parents[1] / "tests" / "golden"
+    return [(golden / f"tiny_pixels_{name}.safetensors").read_bytes() for name in CODECS]
+
+
+def codecs_header() -> str:
+    """C++: those codec files, as texts, which compile faster than numbers."""
+    lines = ["#include <cstdint>", "#include <span>", "#include <vector>", "namespace fastlic::fuzz {"]
+    names = []
+    for index, data in enumerate(codec_files()):
+        pieces = (data[i : i + 4096] for i in range(0, len(data), 4096))
+        text = "\n".join('"' + "".join(f"\\{byte:03o}" for byte in piece) + '"' for piece in pieces)
+        lines.append(f"inline const char kCodec{index}[] = {text};")
+        names.append(f"{{reinterpret_cast<const std::uint8_t*>(kCodec{index}), {len(data)}}}")
+    lines.append(f"inline const std::vector<std::span<const std::uint8_t>> kCodecs = {{{', '.join(names)}}};")
+    return "\n".join([*lines, "}", ""])
+
+
 if __name__ == "__main__":
     save(make())
     print(f"{MODELS.name}: {MODELS.stat().st_size} bytes")

@@ -68,7 +68,8 @@ def valid_streams() -> dict[str, list[bytes]]:
         stream = packed.native.encode_many([rng.integers(0, 256, count).astype(np.int32)], [indexes], 1)[0]
         prefix = struct.pack("<H", 32900 + count)  # 47 times 700, and the count
         seeds["categorical_decode"].append(prefix + indexes[: count // 4].tobytes() + stream)
-    return seeds | {"codes_decode": valid_codes(), "slices_decode": valid_images()}
+    more = {"codec_files": valid_codecs(), "codec_streams": valid_codec_streams(), "container": valid_files()}
+    return seeds | more | {"codes_decode": valid_codes(), "slices_decode": valid_images()}
 
 
 def packing_tables() -> Any:
@@ -90,6 +91,85 @@ def valid_codes() -> list[bytes]:
         head = bytes([number % 4 != 0, height - 1, width - 1]) + rng.integers(0, 256, 4, np.uint8).tobytes()
         spread = int(rng.integers(2, 38))
         seeds.append(head + rng.integers(0, spread, 3 * height * width).astype(np.uint8).tobytes())
+    return seeds
+
+
+def valid_files() -> list[bytes]:
+    """Inputs of ``container``: files as they are and with checksums to mend, headers and layouts."""
+    from fastlic.ops.container import pack_container
+
+    seeds = []
+    for number, sizes in enumerate(([0], [1], [9, 60], [127, 128], [300, 5, 0], [3] * 5, [0] * 64, [2] * 64)):
+        rng = np.random.default_rng(number)
+        sections = [rng.bytes(size) for size in sizes]
+        side = (1, 127, 128, 512, 768, 16384, 1 << 19, (1 << 20) - 1)
+        height, width = side[number], side[-1 - number]
+        version, model, quality, fingerprint = 1 + number % 2, 1 + number, 16 * number, rng.bytes(8)
+        file = pack_container((version, model, quality, fingerprint, height, width), sections)
+        head = struct.pack("<BBB8sIIB", version, model, quality, fingerprint, height, width, len(sections))
+        framing = len(file) - sum(sizes)
+        layout = struct.pack("<HBBB", framing, len(sizes), 66, 255 if number % 2 else number)
+        seeds += [
+            b"\x40" + file,
+            b"\x60" + file,
+            b"\x60" + file[:4] + b"\x03" + file[5:],
+            b"\x60" + file[:16] + b"\xff" * 4 + b"\x7f" + file[17:],
+            b"\x60" + file[:framing],
+            b"\x00" + head + b"".join(bytes([len(section) % 256]) + section[:255] for section in sections),
+            b"\x20" + layout + b"".join(struct.pack("<BQ", 0, size) for size in sizes) + file,
+        ]
+    return seeds
+
+
+def valid_codec_streams() -> list[bytes]:
+    """Inputs of ``codec_streams``: small images by each of its codecs."""
+    from fastlic import light
+
+    seeds = []
+    for kind, file in enumerate(models.codec_files()):
+        codec = light.Codec(file)
+        for number, (height, width) in enumerate(((1, 1), (7, 40), (33, 18), (64, 65), (130, 20))):
+            rng = np.random.default_rng(number)
+            x = rng.integers(0, 256, (height, width, 3)).astype(np.uint8) // (1 + 4 * number)
+            quality = 1 + number * max(codec.qualities - 1, 0) / 4
+            stream = light.compress(x, codec, quality)
+            seeds.append(bytes([64 + kind + 4 * number, number % 2 * min(codec.previews, 1)]) + stream)
+            seeds.append(bytes([kind, 0]) + stream)
+    return seeds
+
+
+def valid_codecs() -> list[bytes]:
+    """Inputs of ``codec_files``: the smallest codec, and files that hold a few arrays of every kind."""
+    import tempfile
+
+    import torch
+
+    from fastlic.codec import storage
+
+    seeds = [b"\x40" + models.codec_files()[0]]
+    for number in range(24):
+        rng = np.random.default_rng(number)
+        shapes = ((40, 30), (32, 4, 3, 3), (1100,), (3,), (2, 0), ())
+        weights = {
+            f"w{i}": np.asarray(rng.normal(size=shape) * 9).astype(np.int8)
+            for i, shape in enumerate(shapes[number % 3 :])
+        }
+        wide = {
+            f"t.{i}": np.asarray(rng.normal(size=shape) * 300).astype(np.int16)
+            for i, shape in enumerate(shapes[number % 4 :])
+        }
+        floats = {"gain.worth": torch.from_numpy(rng.normal(size=number % 3).astype(np.float32))}
+        config = {"N": number, "widths": [1, number], "named \u00e9": number % 2 == 0, "x": None}
+        family = ("jahp", "mlic++", "mcquic", "scale")[number % 4]
+        reads = tuple(rng.bytes(8) for _ in range(number % 3))
+        more = wide if number % 2 else {}
+        stored = storage.StoredCodec(
+            f"n{number}", family, config, floats, weights | {"b": np.arange(5, dtype=np.int32)}, more, reads
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "c.safetensors"
+            storage.write(path, stored, half=number % 2 == 0, packed=number % 5 > 0)
+            seeds.append(bytes([64 if number % 7 else 0]) + path.read_bytes())
     return seeds
 
 

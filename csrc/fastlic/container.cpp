@@ -177,7 +177,7 @@ std::vector<std::uint8_t> pack(const Header& header, std::span<const Bytes> sect
     throw std::invalid_argument("a container holds 1 to " + to_string(kMaxSections) + " sections, got " +
                                 to_string(sections.size()));
   }
-  std::uint64_t size = 0;
+  std::uint64_t size = kFixedBytes + 2 * kVarintMaxBytes + sections.size() * (kVarintMaxBytes + 4) + 4;
   for (const Bytes section : sections) {
     if (section.size() > kMaxSectionBytes) {
       throw std::invalid_argument("a section holds at most " + to_string(kMaxSectionBytes) + " bytes, got " +
@@ -185,9 +185,15 @@ std::vector<std::uint8_t> pack(const Header& header, std::span<const Bytes> sect
     }
     size += section.size();
   }
-  std::vector<std::uint8_t> out(kMagic.begin(), kMagic.end());
-  out.insert(out.end(), {header.version, header.model, header.quality, static_cast<std::uint8_t>(sections.size())});
-  out.insert(out.end(), header.fingerprint.begin(), header.fingerprint.end());
+  std::vector<std::uint8_t> out;
+  if (size > out.max_size()) throw std::bad_alloc();  // sections may share memory, and a size_t may have 32 bits
+  out.reserve(static_cast<std::size_t>(size));
+  const auto put = [&](const auto& bytes) {
+    for (const std::uint8_t byte : bytes) out.push_back(byte);
+  };
+  put(kMagic);
+  put(std::array{header.version, header.model, header.quality, static_cast<std::uint8_t>(sections.size())});
+  put(header.fingerprint);
   put_varint(out, header.height);
   put_varint(out, header.width);
   for (const Bytes section : sections) {
@@ -195,9 +201,6 @@ std::vector<std::uint8_t> pack(const Header& header, std::span<const Bytes> sect
     put_u32(out, crc32c(section.data(), section.size()));
   }
   put_u32(out, crc32c(out.data(), out.size()));
-  size += out.size();
-  if (size > out.max_size()) throw std::bad_alloc();  // sections may share memory, and a size_t may have 32 bits
-  out.reserve(static_cast<std::size_t>(size));
   for (const Bytes section : sections) out.insert(out.end(), section.begin(), section.end());
   return out;
 }

@@ -1,11 +1,13 @@
 // What several threads do at once must be what one does alone; built with -fsanitize=thread, races are found as well.
 //
-//   threads parts | coders | engine MODEL | slices MODEL | groups MODEL | codes MODEL | network MODEL
+//   threads parts | coders | engine MODEL | slices MODEL | groups MODEL | codes MODEL | network MODEL | codec FILE
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <random>
 #include <span>
 #include <stdexcept>
@@ -16,6 +18,7 @@
 
 #include "fastlic/categorical_rans.hpp"
 #include "fastlic/codebook/codebook.hpp"
+#include "fastlic/codec/codec.hpp"
 #include "fastlic/codes/context.hpp"
 #include "fastlic/compressai_rans.hpp"
 #include "fastlic/crc32c.hpp"
@@ -135,6 +138,28 @@ void run_codes(const char* path) {
   });
 }
 
+// A whole codec, which all threads share.
+void run_codec(const char* path) {
+  std::ifstream file(path, std::ios::binary);
+  const Bytes data{std::istreambuf_iterator<char>(file), {}};
+  const codec::Codec codec(data);
+  constexpr std::size_t kHeight = 70, kWidth = 94;
+  const Ints drawn = numbers(3 * kHeight * kWidth, 0, 255);
+  const Bytes image(drawn.begin(), drawn.end());
+  const codec::Limits limits;
+  const unsigned quality = codec.coder().qualities() > 0 ? codec::kQualitySteps + 3 : 0;
+  same("streams or pixels depend on threads", [&](unsigned threads) {
+    const Bytes stream = codec.encode({image.data(), kHeight, kWidth, 3 * kWidth}, quality, threads, limits);
+    Bytes out(image.size());
+    codec.decode(stream, 0, threads, limits, [&](std::size_t row, const std::int16_t* rgb, std::size_t stride) {
+      for (std::size_t i = 0; i < 3 * kWidth; ++i) {
+        out[row * 3 * kWidth + i] = static_cast<std::uint8_t>(rgb[i / 3 * stride + i % 3]);
+      }
+    });
+    return std::pair(stream, out);
+  });
+}
+
 // Batches of streams as the bindings code them, under tables that all share: encode() and decode(bytes, size, out).
 template <typename Encode, typename Decode>
 void run_coder(const Ints& symbols, const Encode& encode, const Decode& decode) {
@@ -236,10 +261,12 @@ int main(int count, char** arguments) {
     run_codes(arguments[2]);
   } else if (count == 3 && what == "network") {
     run_network(arguments[2]);
+  } else if (count == 3 && what == "codec") {
+    run_codec(arguments[2]);
   } else {
     require(false,
             "usage: threads parts | coders | engine MODEL | slices MODEL | groups MODEL | codes MODEL | "
-            "network MODEL");
+            "network MODEL | codec FILE");
   }
   std::puts("no finding");
 }

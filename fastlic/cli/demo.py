@@ -41,7 +41,7 @@ def demo(quality: float | None, out: Path, model: str, device: str) -> None:
     assert isinstance(x_hat, torch.Tensor)
 
     write_whole(out / "photo.flic", data, make_folder=True)
-    write_whole(out / "photo.png", encode_image(x_hat, ".png"), make_folder=True)
+    write_whole(out / "photo.png", encode_image(x_hat.permute(1, 2, 0).numpy(), ".png"), make_folder=True)
     raw = x.numel()
     say(f"{codec.name}, quality {level:g}" if level is not None else codec.name)
     say(f"{out / 'photo.flic'}: {summary(x, data)}, 1/{raw / len(data):.0f} of the raw {raw:,} bytes")

@@ -1,47 +1,35 @@
-"""The ``.flic`` container: the one place that lays out or reads its bytes (drawn in docs/format.md).
+"""The ``.flic`` container in Python's terms; csrc/fastlic/container.cpp lays out and reads its bytes (docs/format.md).
 
-    magic "FLIC" | version u8 | model u8 | quality u8 | sections u8 | fingerprint 8 bytes     16 bytes, fixed
-    height varint | width varint                                                              2..6 bytes
-    per section: length varint | CRC-32C of the section u32
-    CRC-32C of everything above u32
-    the sections, back to back, up to the last byte of the data
-
-Version 2 differs from version 1 in what the fingerprint covers. Both are read, version 2 is written.
-
-Integers are little-endian; a varint is unsigned LEB128 in its shortest form. The coded bytes inside a section are the
-coder's business (docs/stream.md).
+The coded bytes inside a section are the coder's business (docs/stream.md).
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastlic.arguments import check_fields, checked
-from fastlic.errors import CorruptStreamError
-from fastlic.ops.checksum import crc32c
+from fastlic.ops.container import (
+    Fields,
+    container_limits,
+    container_models,
+    pack_container,
+    parse_container,
+    unpack_container,
+)
 
-MAGIC = b"FLIC"
-VERSION = 2  # what is written
-VERSIONS = (1, 2)  # what is read
+# The version that is written; pixels in height or width, whose product config.max_pixels limits.
+VERSION, MAX_DIMENSION, MAX_SECTIONS, MAX_SECTION_BYTES = container_limits()
+VERSIONS = tuple(range(1, VERSION + 1))  # what is read
 SUFFIX = ".flic"
 
 Bytes = bytes | bytearray | memoryview
 
 # Model ids are part of the format: never renumbered, never reused.
-MODEL_IDS = {"factorized": 1, "mean-scale": 2, "jahp": 3, "mlic": 4, "mlic+": 5, "mlic++": 6, "mcquic": 7, "scale": 8}
+MODEL_IDS = container_models()
 
-MAX_DIMENSION = (1 << 20) - 1  # pixels in height or width; config.max_pixels limits their product
-MAX_SECTIONS = 64
-MAX_SECTION_BYTES = (1 << 32) - 1
-
-_FIXED = struct.Struct("<4sBBBB8s")
-_CRC = struct.Struct("<I")
 _QUALITY_STEPS = 16  # quality is stored in sixteenths, so 0 < quality <= 255 / 16
 _FINGERPRINT_BYTES = 8
-# 5 bytes of 7 bits hold any value up to MAX_SECTION_BYTES; a sixth could only be damage.
-_VARINT_MAX_BYTES = 5
 
 
 @dataclass(frozen=True)
@@ -115,17 +103,9 @@ def pack(header: Header, sections: Sequence[bytes]) -> bytes:
     Raises:
         ValueError: more or larger sections than the format allows.
     """
-    if not 1 <= len(sections) <= MAX_SECTIONS:
-        raise ValueError(f"a container holds 1 to {MAX_SECTIONS} sections, got {len(sections)}")
     quality = 0 if header.quality is None else int(header.quality * _QUALITY_STEPS)
-    head = bytearray(_FIXED.pack(MAGIC, header.version, header.model_id, quality, len(sections), header.fingerprint))
-    head += _varint(header.height) + _varint(header.width)
-    for section in sections:
-        if len(section) > MAX_SECTION_BYTES:
-            raise ValueError(f"a section holds at most {MAX_SECTION_BYTES} bytes, got {len(section)}")
-        head += _varint(len(section)) + _CRC.pack(crc32c(section))
-    head += _CRC.pack(crc32c(bytes(head)))
-    return b"".join([head, *sections])
+    fields = (header.version, header.model_id, quality, header.fingerprint, header.height, header.width)
+    return pack_container(fields, sections)
 
 
 def unpack(data: Bytes, count: int | None = None) -> tuple[Header, list[bytes]]:
@@ -139,28 +119,10 @@ def unpack(data: Bytes, count: int | None = None) -> tuple[Header, list[bytes]]:
 
     Raises:
         CorruptStreamError: damaged, truncated, extended, of a newer version, or no ``.flic`` data at all.
+        ValueError: a negative count.
     """
-    data = _as_bytes(data)
-    if count is not None and not isinstance(count, int):
-        raise TypeError(f"count must be a whole number of sections or None, got {type(count).__name__}")
-    layout = parse(data)
-    wanted = layout.section_lengths[:count]
-    expected = layout.framing_bytes + sum(wanted)
-    if len(data) < expected:
-        raise CorruptStreamError(f"the sections end at byte {expected}, but only {len(data)} bytes are present")
-    if len(data) > expected and count is None:
-        raise CorruptStreamError(
-            f"{len(data) - expected} extra bytes follow the last section, which ends at {expected}"
-        )
-    sections = []
-    start = layout.framing_bytes
-    for index, (length, checksum) in enumerate(zip(wanted, layout.section_checksums[:count], strict=True)):
-        section = data[start : start + length]
-        if crc32c(section) != checksum:
-            raise CorruptStreamError(f"section {index} (bytes {start} to {start + length}) fails its checksum")
-        sections.append(section)
-        start += length
-    return layout.header, sections
+    fields, sections = unpack_container(_as_bytes(data), count)
+    return _header(fields), sections
 
 
 def peek(data: Bytes) -> Header:
@@ -198,32 +160,13 @@ def parse(data: Bytes) -> Layout:
     Raises:
         CorruptStreamError: as for :func:`unpack`.
     """
-    data = _as_bytes(data)
-    if not data or data[:4] != MAGIC[: len(data)]:
-        raise CorruptStreamError("this is no fastlic data: it does not begin with FLIC")
-    reader = _Reader(data)
-    _, version, model_id, quality, count, fingerprint = _FIXED.unpack(reader.take(_FIXED.size, "the fixed fields"))
-    # Before all else: another version may lay out everything after this byte in another way.
-    if version not in VERSIONS:
-        raise CorruptStreamError(
-            f"format version {version}; this fastlic reads versions {' and '.join(map(str, VERSIONS))}"
-            + ("; a newer fastlic may read it: pip install --upgrade fastlic" if version > VERSION else "")
-        )
-    height, width = reader.varint("the height"), reader.varint("the width")
-    lengths, checksums = [], []
-    for index in range(count):
-        lengths.append(reader.varint(f"the length of section {index}"))
-        checksums.append(_CRC.unpack(reader.take(_CRC.size, f"the checksum of section {index}"))[0])
-    head = reader.position
-    if crc32c(data[:head]) != _CRC.unpack(reader.take(_CRC.size, "the header's checksum"))[0]:
-        raise CorruptStreamError(f"the header (bytes 0 to {head}) fails its checksum")
-    try:
-        header = Header(model_id, quality / _QUALITY_STEPS if quality else None, fingerprint, height, width, version)
-    except ValueError as error:
-        raise CorruptStreamError(str(error)) from error
-    if not 1 <= count <= MAX_SECTIONS:
-        raise CorruptStreamError(f"a container holds 1 to {MAX_SECTIONS} sections, this one says {count}")
-    return Layout(header, tuple(lengths), tuple(checksums), reader.position)
+    fields, lengths, checksums, framing = parse_container(_as_bytes(data))
+    return Layout(_header(fields), lengths, checksums, framing)
+
+
+def _header(fields: Fields) -> Header:
+    version, model_id, quality, fingerprint, height, width = fields
+    return Header(model_id, quality / _QUALITY_STEPS if quality else None, fingerprint, height, width, version)
 
 
 def _check_header(header: Header) -> None:
@@ -244,40 +187,3 @@ def _as_bytes(data: Bytes) -> bytes:
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise TypeError(f"compressed data must be bytes, got {type(data).__name__}")
     return bytes(data)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-class _Reader:
-    """A cursor that knows where the data ends and says what was missing there."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.position = 0
-
-    def take(self, size: int, what: str) -> bytes:
-        end = self.position + size
-        if end > len(self._data):
-            raise CorruptStreamError(f"the data ends after {len(self._data)} bytes, inside {what}")
-        piece = self._data[self.position : end]
-        self.position = end
-        return piece
-
-    def varint(self, what: str) -> int:
-        value = 0
-        for place in range(_VARINT_MAX_BYTES):
-            byte = self.take(1, what)[0]
-            value |= (byte & 0x7F) << (7 * place)
-            if byte < 0x80:
-                # One value, one spelling: a last byte of zero only lengthens the number.
-                if byte == 0 and place > 0:
-                    raise CorruptStreamError(f"{what}, at byte {self.position - 1}, is not in its shortest form")
-                return value
-        raise CorruptStreamError(f"{what}, before byte {self.position}, is longer than {_VARINT_MAX_BYTES} bytes")

@@ -1,4 +1,4 @@
-"""Image files <-> tensors through Pillow, with every conversion refused or told, never silent."""
+"""Image files <-> arrays and tensors through Pillow, with every conversion refused or told, never silent."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from fastlic import config
 from fastlic.arguments import checked
 from fastlic.errors import FastlicError
 from fastlic.forks import held_off
+
+if TYPE_CHECKING:  # torch is imported where somebody asks for a tensor
+    from torch import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".ppm", ".tif", ".tiff")
 
@@ -34,8 +36,15 @@ _SAVE_OPTIONS: dict[str, dict[str, object]] = {
 class Picture:
     """An image file as the codec takes it."""
 
-    pixels: Tensor  # [3, H, W] uint8, RGB
+    array: np.ndarray  # uint8 [H, W, 3], RGB
     notes: tuple[str, ...]  # what was converted on the way, one short phrase each
+
+    @property
+    def pixels(self) -> Tensor:
+        """A tensor uint8 [3, H, W] of its own."""
+        import torch
+
+        return torch.from_numpy(self.array).permute(2, 0, 1).contiguous()
 
 
 @checked
@@ -94,7 +103,7 @@ def read_image(path: Path, background: str | None = None, max_pixels: int | None
         raise
     except Exception as error:  # Pillow's plugins let through whatever damaged content leads to
         raise ValueError(f"damaged image: {error}") from error
-    return Picture(torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), notes)
+    return Picture(pixels, notes)
 
 
 _opening = threading.Lock()  # Pillow's limit is a global
@@ -111,22 +120,23 @@ def _open(path: Path) -> Image.Image:
 
 
 @checked
-def encode_image(pixels: Tensor, suffix: str) -> bytes:
+def encode_image(pixels: np.ndarray, suffix: str) -> bytes:
     """The bytes of an image file of the format that ``suffix`` names (".png"); WebP is written lossless.
 
     Args:
-        pixels: [3, H, W] uint8, RGB.
+        pixels: uint8 [H, W, 3], RGB.
 
     Raises:
-        ValueError: a suffix that Pillow cannot write.
+        ValueError: no such pixels, or a suffix that Pillow cannot write.
     """
     suffix = suffix.lower()
     name = Image.registered_extensions().get(suffix)
     if name not in Image.SAVE or suffix not in SUFFIXES:
         raise ValueError(f"cannot write {suffix or 'a file without a suffix'}: choose one of {', '.join(SUFFIXES)}")
     out = io.BytesIO()
-    array = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
-    Image.fromarray(array).save(out, name, **_SAVE_OPTIONS.get(suffix, {}))
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ValueError(f"pixels must be uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}")
+    Image.fromarray(np.ascontiguousarray(pixels)).save(out, name, **_SAVE_OPTIONS.get(suffix, {}))
     return out.getvalue()
 
 

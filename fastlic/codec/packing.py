@@ -18,7 +18,8 @@ from typing import Literal
 import numpy as np
 
 from fastlic.arguments import check_fields, checked
-from fastlic.ops.categorical import CategoricalTables, categorical_tables, decode_categorical, encode_categorical
+from fastlic.ops.categorical import categorical_tables, encode_categorical
+from fastlic.ops.codec_file import unpack_weights
 
 Kind = Literal["int8", "int16"]
 
@@ -74,12 +75,6 @@ class _Alphabet:
         symbols = np.searchsorted(self.starts, values, side="right").astype(np.int32) - 1
         return symbols, _write_low(values - self.starts[symbols].astype(np.int32), self.bits[symbols])
 
-    def join(self, symbols: np.ndarray, low: np.ndarray) -> np.ndarray:
-        """Inverse of ``split``; ValueError if there are not as many low bits as the symbols need."""
-        values = self.starts[symbols]
-        _add_low(values, low, self.bits[symbols] if self.bits.any() else self.bits[:0])
-        return values
-
 
 @lru_cache(maxsize=2)
 def _alphabet(kind: Kind) -> _Alphabet:
@@ -120,10 +115,6 @@ def _classes(array: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _class_count(shape: tuple[int, ...]) -> int:
-    return 1 + sum(shape[axis] for axis in _axes(shape))
-
-
 def _rows(shapes: Iterable[tuple[int, ...]], classes: np.ndarray, tables: int) -> np.ndarray:
     """The table of every value, uint8 [sizes of all shapes]: the sum of its classes, from table 0 to the last."""
     rows = []
@@ -142,19 +133,6 @@ def _write_low(low: np.ndarray, bits: np.ndarray) -> np.ndarray:
     """Low bits [n], ``bits`` [n] of each, as bytes: the lowest bit of every value that has one, then the next."""
     planes = [(low[bits > plane] >> plane & 1).astype(np.uint8) for plane in range(bits.max(initial=0))]
     return np.packbits(np.concatenate([np.zeros(0, np.uint8), *planes]), bitorder="little")
-
-
-def _add_low(values: np.ndarray, low: np.ndarray, bits: np.ndarray) -> None:
-    """Inverse of ``_write_low``: the low bits onto ``values`` [n], in place."""
-    wanted = int(bits.sum(dtype=np.int64))
-    if low.size != -(-wanted // 8):
-        raise ValueError(f"the values need {wanted} low bits, there are {low.size} bytes")
-    given = np.unpackbits(low, bitorder="little")
-    begin = 0
-    for plane in range(bits.max(initial=0)):
-        which = np.flatnonzero(bits > plane)
-        values[which] += given[begin : begin + which.size].astype(values.dtype) << plane
-        begin += which.size
 
 
 @checked
@@ -224,33 +202,12 @@ def unpack(packed: Packed) -> dict[str, np.ndarray]:
         part = getattr(packed, name)
         if part.dtype != dtype or part.ndim != ndim:
             raise ValueError(f"{name} must be {ndim}-D {dtype}, got {part.ndim}-D {part.dtype}")
-    if not packed.shapes:
-        raise ValueError("no array has a shape")
-    bad = [k for k, shape in packed.shapes.items() if not all(type(n) is int and n > 0 for n in shape)]
+    bad = [k for k, shape in packed.shapes.items() if not all(type(n) is int and 0 < n < 1 << 63 for n in shape)]
     if bad:
         raise ValueError(f"{bad[0]!r} has no shape of positive integers")
-    size = sum(math.prod(shape) for shape in packed.shapes.values())
-    if size > MOST_PER_BYTE * packed.data.size:
-        raise ValueError(f"{packed.data.size} bytes are too few for {size} values")
-    wanted = sum(_class_count(shape) for shape in packed.shapes.values())
-    if packed.classes.size != wanted:
-        raise ValueError(f"the shapes need {wanted} classes, there are {packed.classes.size}")
-    alphabet = _alphabet(packed.kind)
-    tables = _tables(packed.tables, alphabet.bits.size)
-    rows = _rows(packed.shapes.values(), packed.classes, tables.rows)
-    symbols = decode_categorical(packed.data.tobytes(), rows, tables)
-    values = alphabet.join(symbols, packed.low)
+    parts = (np.ascontiguousarray(getattr(packed, name)) for name in ("data", "low", "classes", "tables"))
+    values = unpack_weights(np.dtype(packed.kind).itemsize, list(packed.shapes.values()), *parts)
     ends = np.cumsum([math.prod(shape) for shape in packed.shapes.values()])
     # Copies: views of one array would keep all of it alive.
-    parts = zip(packed.shapes.items(), np.split(values, ends[:-1]), strict=True)
-    return {name: part.reshape(shape).copy() for (name, shape), part in parts}
-
-
-def _tables(frequencies: np.ndarray, symbols: int) -> CategoricalTables:
-    """Tables of a file; the core refuses rows that are not valid."""
-    rows = len(frequencies)
-    if frequencies.shape[1] != symbols or not 1 <= rows <= 256:
-        raise ValueError(f"tables must be 1 to 256 rows of {symbols} frequencies, got {frequencies.shape}")
-    cdf = np.zeros((rows, symbols + 1), np.int32)
-    np.cumsum(frequencies, axis=1, dtype=np.int32, out=cdf[:, 1:])
-    return CategoricalTables(cdf.reshape(-1), np.full(rows, symbols + 1, np.int32), _PRECISION)
+    pieces = zip(packed.shapes.items(), np.split(values, ends[:-1]), strict=True)
+    return {name: piece.reshape(shape).astype(packed.kind) for (name, shape), piece in pieces}

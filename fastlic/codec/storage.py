@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,9 +35,8 @@ from fastlic.codec import packing
 from fastlic.entropy.fingerprint import FINGERPRINT_BYTES
 from fastlic.errors import CodecFileError
 from fastlic.files import write_whole
-from fastlic.models.state_files import read_tensors
+from fastlic.ops.codec_file import read_codec_file
 
-LAYOUTS = (1, 2, 3, 4)
 _SEALED = 3  # the first layout with a digest
 _WHOLE_NAMES = 4  # the first layout with transforms/, packed16/ and whole names of packed arrays
 _METADATA_KEY = "fastlic"
@@ -47,10 +44,6 @@ _DIGEST_KEY = "sha256"
 _NO_DIGEST = "0" * 64
 _PARTS = ("data", "low", "classes", "tables")
 _PACKED: dict[str, packing.Kind] = {"packed": "int8", "packed16": "int16"}
-_FLOATS = (torch.float32, torch.float16)
-_INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32)
-_FINGERPRINT = re.compile(rf"[0-9a-f]{{{2 * FINGERPRINT_BYTES}}}")
-_FIELDS = {"layout": int, "name": str, "family": str, "config": dict}
 
 
 @dataclass(frozen=True)
@@ -86,8 +79,8 @@ def write(path: Path, stored: StoredCodec, half: bool, packed: bool) -> None:
     description: dict[str, Any] = {"layout": layout, "name": stored.name, "family": stored.family}
     description["config"] = stored.config
     if stored.reads:
+        _check_reads(stored.reads)
         description["reads"] = [fingerprint.hex() for fingerprint in stored.reads]
-        _reads(description["reads"])
     for group, kind in _groups(layout).items() if packed else ():
         parts = packing.pack(arrays, kind)
         if parts is None:
@@ -110,13 +103,11 @@ def _before(layout: int) -> str:
     return "" if layout >= _WHOLE_NAMES else "entropy/"
 
 
-def _reads(stated: Any) -> tuple[bytes, ...]:
-    """Fingerprints of the description's ``reads``; ValueError if it is no list of such."""
-    if not isinstance(stated, list) or not all(isinstance(one, str) and _FINGERPRINT.fullmatch(one) for one in stated):
-        raise ValueError(f"'reads' must be a list of fingerprints, each {2 * FINGERPRINT_BYTES} hexadecimal digits")
-    if len(set(stated)) < len(stated):
+def _check_reads(reads: tuple[bytes, ...]) -> None:
+    if any(len(fingerprint) != FINGERPRINT_BYTES for fingerprint in reads):
+        raise ValueError(f"'reads' must be fingerprints, each {FINGERPRINT_BYTES} bytes")
+    if len(set(reads)) < len(reads):
         raise ValueError("'reads' names a fingerprint twice")
-    return tuple(map(bytes.fromhex, stated))
 
 
 @checked
@@ -124,17 +115,12 @@ def sealed(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> byt
     """The bytes of a codec file with its digest."""
     blank = {_DIGEST_KEY: _NO_DIGEST}
     data = save(dict(tensors), {_METADATA_KEY: json.dumps(blank | dict(description) | blank)})
-    return data.replace(_entry(_NO_DIGEST), _entry(_digest(data, _NO_DIGEST)), 1)
+    return data.replace(_entry(_NO_DIGEST), _entry(hashlib.sha256(data).hexdigest()), 1)
 
 
 def _entry(digest: str) -> bytes:
     """How the digest stands in the header: JSON in a JSON string, where quotes inside a name would be escaped twice."""
     return f'\\"{_DIGEST_KEY}\\": \\"{digest}\\"'.encode()
-
-
-def _digest(data: bytes, stated: str) -> str:
-    """SHA-256 of a file that states ``stated``, in hexadecimal."""
-    return hashlib.sha256(data.replace(_entry(stated), _entry(_NO_DIGEST), 1)).hexdigest()
 
 
 @checked
@@ -150,80 +136,12 @@ def read(path: Path, digest: str | None = None) -> StoredCodec:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no codec file at {path}")
-    tensors, metadata, data = read_tensors(path)
+    data = path.read_bytes()
     if digest is not None and hashlib.sha256(data).hexdigest() != digest:
         raise CodecFileError(f"{path} is damaged: its SHA-256 is not {digest}; install fastlic anew")
-    if _METADATA_KEY not in metadata:
-        raise CodecFileError(
-            f"{path} holds tensors but no fastlic codec; build one with fastlic.Codec(model).save(path)"
-        )
     try:
-        return _parsed(tensors, metadata, data)
+        name, family, config, floats, entropy, transforms, reads = read_codec_file(data)
     except ValueError as error:
         raise CodecFileError(f"{path}: {error}") from error
-
-
-def _parsed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], data: bytes) -> StoredCodec:
-    try:
-        description = json.loads(metadata[_METADATA_KEY])
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"the description is no JSON: {error}") from error
-    if not isinstance(description, dict):
-        raise ValueError("the description is no JSON object")
-    for name, kind in _FIELDS.items():
-        if not isinstance(description.get(name), kind):
-            raise ValueError(f"the description has no {name!r} of type {kind.__name__}")
-    layout = description["layout"]
-    if layout not in LAYOUTS:
-        raise ValueError(f"codec layout {layout}; this fastlic reads layouts {', '.join(map(str, LAYOUTS))}")
-    stated = description.get(_DIGEST_KEY)
-    if (stated is not None or layout >= _SEALED) and _digest(data, str(stated)) != stated:
-        raise ValueError("the file is damaged: it does not have the SHA-256 that it states")
-    kinds = {"float/": _FLOATS, "entropy/": _INTEGERS} | {f"{group}/": _INTEGERS for group in _groups(layout)}
-    if layout >= _WHOLE_NAMES:
-        kinds["transforms/"] = _INTEGERS
-    for name, tensor in tensors.items():
-        allowed = next((types for prefix, types in kinds.items() if name.startswith(prefix)), ())
-        if tensor.dtype not in allowed:
-            raise ValueError(f"{name} of type {tensor.dtype} has no place in a codec file")
-    floats = {k.removeprefix("float/"): v.float() for k, v in tensors.items() if k.startswith("float/")}
-    for name, value in floats.items():
-        if value.numel() and not all(map(math.isfinite, map(float, torch.aminmax(value)))):
-            raise ValueError(f"float/{name} has values that are not finite")
-    arrays = {k: v.numpy() for k, v in tensors.items() if k.startswith(("entropy/", "transforms/"))}
-    for group in _groups(layout):
-        parts = {k.removeprefix(f"{group}/"): v.numpy() for k, v in tensors.items() if k.startswith(f"{group}/")}
-        if not parts and group not in description:
-            continue
-        try:
-            found = _unpacked(group, parts, description.get(group), _before(layout))
-            if twice := sorted(found.keys() & arrays.keys()):
-                raise ValueError(f"{', '.join(twice)} there twice")
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{group} weights are damaged: {error}") from error
-        arrays |= found
-    entropy, transforms = (
-        {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-        for prefix in ("entropy/", "transforms/")
-    )
-    own = (description["name"], description["family"], description["config"])
-    return StoredCodec(*own, floats, entropy, transforms, _reads(description.get("reads", [])))
-
-
-def _unpacked(group: str, parts: dict[str, np.ndarray], shapes: Any, before: str) -> dict[str, np.ndarray]:
-    """A group of packed arrays by whole names; ValueError if they are damaged.
-
-    Args:
-        before: what the description leaves out before their names.
-    """
-    parts = {"low": np.zeros(0, np.uint8)} | parts  # not written where there are none
-    if missing := [f"{group}/{k}" for k in _PARTS if k not in parts]:
-        raise ValueError(f"{', '.join(missing)} not there")
-    if more := sorted(parts.keys() - set(_PARTS)):
-        raise ValueError(f"{group}/{more[0]} is no part of them")
-    if not isinstance(shapes, dict) or not all(isinstance(shape, list) for shape in shapes.values()):
-        raise ValueError("the description has no shapes of them")
-    whole = {before + k: tuple(v) for k, v in shapes.items()}
-    if strange := [k for k in whole if not k.startswith(("entropy/", "transforms/"))]:
-        raise ValueError(f"{strange[0]!r} is neither in entropy/ nor in transforms/")
-    return packing.unpack(packing.Packed(_PACKED[group], whole, **parts))
+    weights = {key: torch.from_numpy(array) for key, array in floats.items()}
+    return StoredCodec(name, family, json.loads(config), weights, entropy, transforms, tuple(reads))

@@ -15,6 +15,7 @@ import fastlic.api
 import fastlic.codec
 import fastlic.entropy
 import fastlic.integers
+import fastlic.light
 import fastlic.ops
 from fastlic import _native
 
@@ -87,10 +88,11 @@ LEFT_OUT = {
 
 
 def codec_entries() -> Iterator[tuple[str, set[str]]]:
-    """The entries of ``fastlic`` itself and of ``fastlic.codec``."""
+    """The entries of ``fastlic`` itself, ``fastlic.light`` and ``fastlic.codec``."""
     for module in (fastlic, fastlic.api):
         for name, value in public(module):
             yield f"fastlic.{name}", signature(value)
+    yield from entries_of(fastlic.light, "light")
     yield from entries(fastlic.codec)
 
 

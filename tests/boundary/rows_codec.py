@@ -15,6 +15,7 @@ from values import F32, GOLDEN, I32, Call, H, W
 from values_library import FOLDER, MLIC, as_coded, image, integers, jahp, mlic, picture, target
 
 import fastlic
+from fastlic import light
 from fastlic.codec import (
     calibration,
     cards,
@@ -31,6 +32,8 @@ from fastlic.codec import (
 from fastlic.codec.codec import Codec
 from fastlic.models import McQuic
 from fastlic.models.mcquic.context import CodeContext
+
+PIXEL_CODEC = GOLDEN / "tiny_pixels_jahp.safetensors"
 
 
 @cache
@@ -194,7 +197,9 @@ CODEC: dict[str, Callable[[], Call]] = {
     "image_files.read_image": lambda: Call(
         image_files.read_image, {"path": png(), "background": "white", "max_pixels": 10_000}
     ),
-    "image_files.encode_image": lambda: Call(image_files.encode_image, {"pixels": image(), "suffix": ".png"}),
+    "image_files.encode_image": lambda: Call(
+        image_files.encode_image, {"pixels": values.rows_of_pixels(), "suffix": ".png"}
+    ),
     "images.as_images": lambda: Call(images.as_images, {"x": image()}),
     "images.check_range": lambda: Call(images.check_range, {"batch": picture()[None]}),
     "images.as_float": lambda: Call(images.as_float, {"image": image()}),
@@ -224,6 +229,21 @@ CODEC: dict[str, Callable[[], Call]] = {
     ),
     "mlicpp_official.read_file": lambda: Call(
         mlicpp_official.read_file, {"data": mlicpp_official.write_file(official_data(), 16, 32)}
+    ),
+    "light.load": lambda: Call(light.load, {"name_or_path": PIXEL_CODEC}),
+    "light.compress": lambda: Call(
+        light.compress,
+        {
+            **{"x": values.rows_of_pixels(), "model": PIXEL_CODEC, "quality": 1.5},
+            **{"threads": 2, "max_pixels": 1 << 20},
+        },
+    ),
+    "light.decompress": lambda: Call(
+        light.decompress,
+        {
+            **{"data": values.pixel_stream(), "model": PIXEL_CODEC, "parts": 0},
+            **{"threads": 2, "max_pixels": 1 << 20},
+        },
     ),
     "packing.pack": lambda: Call(packing.pack, {"arrays": {"a": weights(), "b": np.arange(5)}, "kind": "int8"}),
     "packing.pack (of int16)": lambda: Call(

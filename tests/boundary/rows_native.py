@@ -31,15 +31,21 @@ from values import (
     compressai_stream,
     entropy,
     gaussian_stream,
+    header,
+    image_file,
     indexes,
     kind_of,
     latents,
     means,
     mixture_stream,
     ops_arrays,
+    packed_parts,
+    pixel_codec,
+    pixel_stream,
     probabilities,
     rans_stream,
     rans_streams,
+    rows_of_pixels,
     scales,
     slots,
     symbols,
@@ -112,6 +118,12 @@ def gdn_arrays() -> dict[str, Any]:
 
 NATIVE: dict[str, Callable[[], Call]] = {
     "crc32c": lambda: Call(_native.crc32c, {"data": rans_stream(), "crc": 0}),
+    "container_parse": lambda: Call(_native.container_parse, {"data": image_file()}),
+    "container_unpack": lambda: Call(_native.container_unpack, {"data": image_file(), "count": 1}),
+    "container_unpack (whole)": lambda: Call(_native.container_unpack, {"data": image_file(), "count": None}),
+    "container_pack": lambda: Call(_native.container_pack, {**header(), "sections": [b"one", b"two"]}),
+    "container_models": lambda: Call(_native.container_models, {}),
+    "container_limits": lambda: Call(_native.container_limits, {}),
     "get_isa": lambda: Call(_native.get_isa, {}),
     "best_isa": lambda: Call(_native.best_isa, {}),
     "supported_isas": lambda: Call(_native.supported_isas, {}),
@@ -261,6 +273,17 @@ NATIVE: dict[str, Callable[[], Call]] = {
         ("out",),
     ),
     "gdn": lambda: Call(_native.gdn, gdn_arrays(), ("out",)),
+    "Codec": lambda: Call(_native.Codec, {"data": pixel_codec()}),
+    "Codec.decode": lambda: Call(
+        _native.Codec(pixel_codec()).decode,
+        {"data": pixel_stream(), "parts": 0, "threads": 2, "max_pixels": 1 << 20},
+    ),
+    "Codec.encode": lambda: Call(
+        _native.Codec(pixel_codec()).encode,
+        {"pixels": rows_of_pixels(), "quality": 20, "threads": 2, "max_pixels": 1 << 20},
+    ),
+    "read_codec_file": lambda: Call(_native.read_codec_file, {"data": pixel_codec()}),
+    "unpack": lambda: Call(_native.unpack, packed_parts()),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import values
 from values import (
     F32,
     I32,
@@ -33,6 +34,8 @@ from values import (
     encoder,
     entropy,
     gaussian_stream,
+    header,
+    image_file,
     indexes,
     latents,
     means,
@@ -64,8 +67,10 @@ from fastlic.ops import (
     checksum,
     code_context,
     codebook,
+    codec_file,
     compressai_rans,
     compressai_tables,
+    container,
     device_engine,
     divisive,
     float_symbols,
@@ -326,6 +331,18 @@ OPS: dict[str, Callable[[], Call]] = {
     "gaussian.decode_gaussian": lambda: Call(
         gaussian.decode_gaussian, {"data": gaussian_stream(), "mean": means(), "scale": scales(), "backend": "cpp"}
     ),
+    "codec_file.read_codec_file": lambda: Call(codec_file.read_codec_file, {"data": values.pixel_codec()}),
+    "codec_file.unpack_weights": lambda: Call(
+        codec_file.unpack_weights,
+        {("size" if name == "bytes" else name): value for name, value in values.packed_parts().items()},
+    ),
+    "container.parse_container": lambda: Call(container.parse_container, {"data": image_file()}),
+    "container.unpack_container": lambda: Call(container.unpack_container, {"data": image_file(), "count": 1}),
+    "container.pack_container": lambda: Call(
+        container.pack_container, {"header": tuple(header().values()), "sections": [b"one", b"two"]}
+    ),
+    "container.container_models": lambda: Call(container.container_models, {}),
+    "container.container_limits": lambda: Call(container.container_limits, {}),
     "divisive.gdn": lambda: Call(
         divisive.gdn,
         {

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from fastlic.codec import packing
 from fastlic.ops import (
     categorical,
     code_context,
     compressai_rans,
+    container,
     gaussian,
     mixture,
     rans,
@@ -84,6 +86,14 @@ def means() -> np.ndarray:
 
 def scales() -> np.ndarray:
     return np.geomspace(0.2, 30, N).astype(F32)
+
+
+def header() -> dict[str, Any]:
+    return {"version": 2, "model": 3, "quality": 72, "fingerprint": bytes(range(8)), "height": 300, "width": 4000}
+
+
+def image_file() -> bytes:
+    return container.pack_container(tuple(header().values()), [b"one", b"two"])
 
 
 @cache
@@ -242,3 +252,24 @@ def encoder() -> mixture.MixtureEncoder:
     own = mixture.MixtureEncoder()
     own.add(probabilities(), slots())
     return own
+
+
+def pixel_codec() -> bytes:
+    """A codec file of integers alone, whose stream is ``pixel_stream``."""
+    return (GOLDEN / "tiny_pixels_jahp.safetensors").read_bytes()
+
+
+def pixel_stream() -> bytes:
+    return (GOLDEN / "tiny_pixels_jahp_v2.flic").read_bytes()
+
+
+def rows_of_pixels() -> np.ndarray:
+    return np.random.default_rng(8).integers(0, 256, (20, 37, 3)).astype(U8)
+
+
+def packed_parts() -> dict[str, Any]:
+    weights = np.random.default_rng(1).normal(size=(64, 256)).round().astype(np.int8)
+    own = packing.pack({"a": weights})
+    assert own is not None
+    parts = {name: getattr(own, name) for name in ("data", "low", "classes", "tables")}
+    return {"bytes": 1, "shapes": [(64, 256)], **parts}

@@ -36,7 +36,7 @@ def model(tiny_codec_file) -> list[str]:
 def inputs(tmp_path, tiny_codec) -> bytes:
     """a.png and b.png, and a.flic under another name; returns the bytes of the latter."""
     for name in ("a.png", "b.png"):
-        (tmp_path / name).write_bytes(encode_image(PIXELS, ".png"))
+        (tmp_path / name).write_bytes(encode_image(PIXELS.permute(1, 2, 0).numpy(), ".png"))
     data = tiny_codec.compress(PIXELS, 2)
     (tmp_path / "in.flic").write_bytes(data)
     return data
@@ -103,7 +103,7 @@ def test_a_kill_at_any_step_leaves_the_old_file_or_the_whole_new_one(
     outcomes = [line.split() for line in done.stdout.splitlines()]
     whole = inputs
     if command == "decompress":
-        whole = encode_image(tiny_codec.decompress(inputs, dtype=torch.uint8), ".png")
+        whole = encode_image(tiny_codec.decompress(inputs, dtype=torch.uint8).permute(1, 2, 0).numpy(), ".png")
     before = old.encode().hex() if old else "None"
     *killed, (code, last) = outcomes
     assert (code, last) == ("0", whole.hex())

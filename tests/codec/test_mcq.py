@@ -171,7 +171,7 @@ def test_the_command_line_compresses_to_what_mcquic_reads(coder: McqCoder, tmp_p
     from fastlic.codec.image_files import encode_image, read_image
 
     photo, weights = tmp_path / "photo.png", tmp_path / "weights.mcquic"
-    photo.write_bytes(encode_image((torch.rand(3, 60, 50) * 255).to(torch.uint8), ".png"))
+    photo.write_bytes(encode_image((torch.rand(60, 50, 3) * 255).to(torch.uint8).numpy(), ".png"))
     save_published(coder.model, weights)
     run = CliRunner().invoke
     named = run(cli, ["compress", str(photo), str(tmp_path / "named.mcq"), "-m", str(weights)])

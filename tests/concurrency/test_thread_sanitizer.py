@@ -122,3 +122,8 @@ def test_teams_codebook_search_gdn_and_batches_of_streams_have_no_race(threads, 
 )
 def test_engines_have_no_race(threads, model, models, tmp_path):
     run(threads, model.split(":")[0], str(write(models[model], tmp_path / "model")))
+
+
+@pytest.mark.parametrize("name", ["jahp", "mlicpp", "mcquic"])
+def test_codecs_that_threads_share_have_no_race(threads, name):
+    run(threads, "codec", str(ROOT / "tests" / "golden" / f"tiny_pixels_{name}.safetensors"))

@@ -48,17 +48,20 @@ Fingerprint entropy_fingerprint_of(const File& file) {
 
 Fingerprint fingerprint_of(const File& file, const Coder& coder) {
   const auto& defaults = kDefaults.at(kind_of(file.family));
-  Json config = file.config;
-  std::erase_if(config.members, [&](const auto& member) {
-    const auto found = defaults.find(member.first);
-    return found != defaults.end() && canonical(member.second) == found->second;
-  });
+  Json config;
+  config.kind = Json::Kind::object;
+  for (std::size_t i = 0; i < file.config.names.size(); ++i) {
+    const auto found = defaults.find(file.config.names[i]);
+    if (found != defaults.end() && written(file.config.items[i], true) == found->second) continue;
+    config.names.push_back(file.config.names[i]);
+    config.items.push_back(file.config.items[i]);
+  }
   std::map<std::string, nn::ArrayRef> arrays = file.entropy;
   for (const auto& [name, array] : file.transforms) {
     if (coder.decides(name)) arrays.emplace("transforms/" + name, array);
   }
   Blake2b digest;
-  digest.update(bytes_of(file.family + "|" + canonical(config) + "|"));
+  digest.update(bytes_of(file.family + "|" + written(config, true) + "|"));
   for (const auto& [name, array] : arrays) add(digest, name, array);
   return digest.finish();
 }
@@ -86,8 +89,8 @@ bool Codec::reads(const container::Header& header) const noexcept {
   return is(fingerprint_) || std::any_of(reads_.begin(), reads_.end(), is);
 }
 
-void Codec::decode(Input data, unsigned parts, unsigned threads, const Limits& limits, const TakeRow& take) const {
-  const container::Layout layout = container::parse(data);
+container::Layout Codec::check(Input data, unsigned parts, unsigned threads, const Limits& limits) const {
+  container::Layout layout = container::parse(data);
   const container::Header& header = layout.header;
   if (!reads(header)) {
     const char* model = container::model_name(header.model);
@@ -109,15 +112,22 @@ void Codec::decode(Input data, unsigned parts, unsigned threads, const Limits& l
                                     : "parts must be 0 (all) to " + std::to_string(coder_->previews()) + ", got " +
                                           std::to_string(parts));
   }
-  const MapSize image{header.height, header.width};
-  check(image, threads, false, limits);
-  const std::size_t wanted = coder_->sections(parts), all = coder_->sections(0);
+  check_size({header.height, header.width}, threads, false, limits);
+  const std::size_t all = coder_->sections(0);
   if (layout.lengths.size() != all) {
     throw CorruptStream("this model's streams have " + std::to_string(all) + " sections, this one has " +
                         std::to_string(layout.lengths.size()));
   }
+  return layout;
+}
+
+void Codec::decode(Input data, unsigned parts, unsigned threads, const Limits& limits, const TakeRow& take) const {
+  const container::Layout layout = check(data, parts, threads, limits);
+  const container::Header& header = layout.header;
+  const std::size_t wanted = coder_->sections(parts), all = layout.lengths.size();
   const auto sections = container::sections(layout, data, wanted < all ? std::optional(wanted) : std::nullopt);
-  coder_->decode(sections, image, header.quality, parts == coder_->previews() ? 0 : parts, threads, take);
+  coder_->decode(sections, {header.height, header.width}, header.quality, parts == coder_->previews() ? 0 : parts,
+                 threads, take);
 }
 
 std::vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, unsigned threads,
@@ -127,7 +137,7 @@ std::vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, 
     throw std::invalid_argument("height and width must be 1 to " + std::to_string(container::kMaxDimension));
   }
   check_quality(quality);
-  check({pixels.height, pixels.width}, threads, true, limits);
+  check_size({pixels.height, pixels.width}, threads, true, limits);
   const std::vector<Section> sections = coder_->encode(pixels, quality, threads);
   const std::vector<std::span<const std::uint8_t>> views(sections.begin(), sections.end());
   container::Header header{};
@@ -149,7 +159,7 @@ void Codec::check_quality(unsigned quality) const {
   }
 }
 
-void Codec::check(MapSize image, unsigned threads, bool encode, const Limits& limits) const {
+void Codec::check_size(MapSize image, unsigned threads, bool encode, const Limits& limits) const {
   const std::string size = std::to_string(image.height) + " x " + std::to_string(image.width) + " (height x width)";
   const MapSize padded = coder_->padded(image);
   const auto area = [](MapSize own) { return std::uint64_t{own.height} * own.width; };

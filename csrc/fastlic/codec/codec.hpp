@@ -43,6 +43,8 @@ class Codec {
   // Whether it decodes the streams that name this fingerprint, its own or a predecessor's.
   bool reads(const container::Header& header) const noexcept;
 
+  // What decode() asks before it reserves anything: callers that reserve the pixels ask it first.
+  container::Layout check(Input data, unsigned parts, unsigned threads, const Limits& limits) const;
   // `parts`: a preview of so many, 0: all. Throws CorruptStream, WrongCodec, OverLimit, or std::invalid_argument for
   // parts that there are not. All limits are asked before anything is reserved.
   void decode(Input data, unsigned parts, unsigned threads, const Limits& limits, const TakeRow& take) const;
@@ -51,7 +53,7 @@ class Codec {
                                    const Limits& limits) const;
 
  private:
-  void check(MapSize image, unsigned threads, bool encode, const Limits& limits) const;
+  void check_size(MapSize image, unsigned threads, bool encode, const Limits& limits) const;
   void check_quality(unsigned quality) const;
 
   std::string name_, family_;

@@ -52,21 +52,29 @@ struct Safetensors {
   std::map<std::string, std::string> metadata;
 
   explicit Safetensors(Input file) {
-    if (file.size() < 8) fail("no safetensors file: it has fewer than 8 bytes");
+    if (file.size() < 8) fail("no readable safetensors file: it has fewer than 8 bytes");
     std::uint64_t length = 0;
     for (int i = 7; i >= 0; --i) length = length << 8 | file[static_cast<std::size_t>(i)];
     if (length > kMaxHeader || length > file.size() - 8)
-      fail("no safetensors file: its header is longer than the file");
+      fail("no readable safetensors file: its header is longer than the file");
     const auto size = static_cast<std::size_t>(length);
-    const Json header = parse_json({reinterpret_cast<const char*>(file.data()) + 8, size});
-    if (header.kind != Json::Kind::object) fail("no safetensors file: its header is no JSON object");
+    Json header;
+    try {
+      header = parse_json({reinterpret_cast<const char*>(file.data()) + 8, size});
+    } catch (const std::invalid_argument& error) {
+      fail(std::string("no readable safetensors file: its header is ") + error.what());
+    }
+    if (header.kind != Json::Kind::object) fail("no readable safetensors file: its header is no JSON object");
     const Input data = file.subspan(8 + size);
     std::vector<std::pair<std::size_t, std::size_t>> places;
-    for (const auto& [name, value] : header.members) {
+    for (std::size_t i = 0; i < header.names.size(); ++i) {
+      const std::string& name = header.names[i];
+      const Json& value = header.items[i];
       if (name == "__metadata__") {
-        for (const auto& [key, text] : value.members) {
-          if (text.kind != Json::Kind::text) fail("no safetensors file: metadata must be texts");
-          metadata[key] = text.text;
+        for (std::size_t k = 0; k < value.names.size(); ++k) {
+          const Json& text = value.items[k];
+          if (text.kind != Json::Kind::text) fail("no readable safetensors file: metadata must be texts");
+          metadata[value.names[k]] = text.text;
         }
       } else {
         places.push_back(add(name, value, data));
@@ -75,34 +83,34 @@ struct Safetensors {
     std::sort(places.begin(), places.end());
     std::size_t end = 0;
     for (const auto& [first, last] : places) {
-      if (first != end) fail("no safetensors file: its tensors overlap or leave gaps");
+      if (first != end) fail("no readable safetensors file: its tensors overlap or leave gaps");
       end = last;
     }
-    if (end != data.size()) fail("no safetensors file: it does not end with its last tensor");
+    if (end != data.size()) fail("no readable safetensors file: it does not end with its last tensor");
   }
 
  private:
   std::pair<std::size_t, std::size_t> add(const std::string& name, const Json& value, Input data) {
     const Json *type = value.find("dtype"), *shape = value.find("shape"), *offsets = value.find("data_offsets");
-    const auto bad = [&](const char* what) { fail("no safetensors file: '" + name + "' has no valid " + what); };
+    const auto bad = [&](const char* what) {
+      fail("no readable safetensors file: '" + name + "' has no valid " + what);
+    };
     if (type == nullptr || bytes_of_type(type->text) == 0) bad("dtype");
     if (shape == nullptr || shape->kind != Json::Kind::array || shape->items.size() > kMaxRank) bad("shape");
-    if (offsets == nullptr || offsets->items.size() != 2) bad("data_offsets");
+    if (offsets == nullptr || offsets->kind != Json::Kind::array || offsets->items.size() != 2) bad("data_offsets");
     const auto first = offsets->items[0].count(), last = offsets->items[1].count();
     if (!first || !last || *first > *last || *last > data.size()) bad("data_offsets");
     Tensor& tensor = tensors[name];
     tensor.type = type->text;
     tensor.data = data.subspan(static_cast<std::size_t>(*first), static_cast<std::size_t>(*last - *first));
-    bool empty = false;
     std::uint64_t size = bytes_of_type(tensor.type);
+    bool empty = false;
     for (const Json& item : shape->items) {
       const auto extent = item.count();
-      if (!extent) bad("shape");
+      if (!extent || *extent > std::uint64_t{1} << 31) bad("shape");
       empty = empty || *extent == 0;
-      if (!empty && *extent > data.size() / size) bad("shape");
-      size = empty ? 0 : size * *extent;
       tensor.shape.push_back(static_cast<std::size_t>(*extent));
-      if (size == 0) size = 1;  // divided by above, if more follow
+      if (*extent > 0) size = *extent > data.size() / size ? data.size() + 1 : size * *extent;  // no more than that
     }
     if ((empty ? 0 : size) != tensor.data.size()) bad("shape");
     return {static_cast<std::size_t>(*first), static_cast<std::size_t>(*last)};
@@ -138,7 +146,7 @@ std::optional<Floats> floats_of(const Tensor& tensor) {
   Floats out{tensor.shape, {}};
   if (tensor.type == "F32") {
     out.values.resize(tensor.data.size() / 4);
-    std::memcpy(out.values.data(), tensor.data.data(), tensor.data.size());
+    if (!tensor.data.empty()) std::memcpy(out.values.data(), tensor.data.data(), tensor.data.size());
   } else if (tensor.type == "F16") {
     for (std::size_t i = 0; i < tensor.data.size(); i += 2) {
       out.values.push_back(of_half(static_cast<std::uint16_t>(tensor.data[i] | tensor.data[i + 1] << 8)));
@@ -162,7 +170,7 @@ class Reader {
   explicit Reader(Input data) : file_(data) {
     const auto own = file_.metadata.find("fastlic");
     if (own == file_.metadata.end()) {
-      fail("holds tensors but no fastlic codec; build one with fastlic.Codec(model).save(path)");
+      fail("tensors, but no fastlic codec; build one with fastlic.Codec(model).save(path)");
     }
     description_ = described(own->second);
     if (layout_ < 1 || layout_ > kLayouts) {
@@ -264,7 +272,9 @@ class Reader {
         }
         const Tensor& tensor = *found->second;
         if (tensor.type != type || tensor.shape.size() != rank) {
-          fail(std::string(name) + " must be " + std::to_string(rank) + "-D " + type);
+          const std::string_view kind = type;
+          const char* shown = kind == "U8" ? "uint8" : kind == "I8" ? "int8" : "int16";
+          fail(std::string(name) + " must be " + std::to_string(rank) + "-D " + shown);
         }
         if (rank == 2) packed.tables = tensor.shape[0];
         parts.erase(found);
@@ -278,10 +288,11 @@ class Reader {
       if (!parts.empty()) fail(group + "/" + parts.begin()->first + " is no part of them");
       if (listed == nullptr || listed->kind != Json::Kind::object) fail("the description has no shapes of them");
       std::vector<std::string> names;
-      for (const auto& [name, shape] : listed->members) {
+      for (std::size_t i = 0; i < listed->names.size(); ++i) {
+        const std::string& name = listed->names[i];
         names.push_back((layout_ >= kWholeNames ? "" : "entropy/") + name);
         if (arrays_of(names.back()) == nullptr) fail("'" + name + "' is neither in entropy/ nor in transforms/");
-        packed.shapes.push_back(shape_of(name, shape));
+        packed.shapes.push_back(shape_of(name, listed->items[i]));
       }
       add_all(names, packed);
     } catch (const std::invalid_argument& error) {
@@ -291,10 +302,11 @@ class Reader {
 
   static std::vector<std::size_t> shape_of(const std::string& name, const Json& shape) {
     if (shape.kind != Json::Kind::array) fail("the description has no shapes of them");
+    if (shape.items.size() > kMaxRank) fail("'" + name + "' has more than " + std::to_string(kMaxRank) + " axes");
     std::vector<std::size_t> out;
     for (const Json& item : shape.items) {
       const auto extent = item.count();
-      if (!extent || *extent == 0 || shape.items.size() > kMaxRank) {
+      if (!extent || *extent == 0) {
         fail("'" + name + "' has no shape of positive integers");
       }
       out.push_back(static_cast<std::size_t>(std::min<std::uint64_t>(*extent, static_cast<std::size_t>(-1))));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <numeric>
 #include <stdexcept>
 
 namespace fastlic::codec {
@@ -84,11 +85,11 @@ class Parser {
       if (peek() != '"') fail("a name is missing");
       std::string name = text();
       expect(':', "a name is followed by :");
-      out.members.emplace_back(std::move(name), value(depth + 1));
+      out.names.push_back(std::move(name));
+      out.items.push_back(value(depth + 1));
     } while (take(','));
     expect('}', "an object ends with }");
-    std::vector<std::string_view> names;
-    for (const auto& [name, own] : out.members) names.push_back(name);
+    std::vector<std::string_view> names(out.names.begin(), out.names.end());
     std::sort(names.begin(), names.end());
     if (std::adjacent_find(names.begin(), names.end()) != names.end()) fail("an object names something twice");
   }
@@ -222,27 +223,29 @@ void write(const std::string& text, std::string& out) {
   out += '"';
 }
 
-void write(const Json& value, std::string& out) {
+void write(const Json& value, bool in_order, std::string& out) {
   switch (value.kind) {
     case Json::Kind::text: write(value.text, out); return;
     case Json::Kind::array:
       out += '[';
       for (const Json& item : value.items) {
         if (&item != &value.items.front()) out += ',';
-        write(item, out);
+        write(item, in_order, out);
       }
       out += ']';
       return;
     case Json::Kind::object: {
-      std::vector<const std::pair<std::string, Json>*> sorted;
-      for (const auto& member : value.members) sorted.push_back(&member);
-      std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
+      std::vector<std::size_t> order(value.items.size());
+      std::iota(order.begin(), order.end(), std::size_t{0});
+      if (in_order) {
+        std::sort(order.begin(), order.end(), [&](auto a, auto b) { return value.names[a] < value.names[b]; });
+      }
       out += '{';
-      for (const auto* member : sorted) {
-        if (member != sorted.front()) out += ',';
-        write(member->first, out);
+      for (const std::size_t i : order) {
+        if (i != order.front()) out += ',';
+        write(value.names[i], out);
         out += ':';
-        write(member->second, out);
+        write(value.items[i], in_order, out);
       }
       out += '}';
       return;
@@ -254,10 +257,8 @@ void write(const Json& value, std::string& out) {
 }  // namespace
 
 const Json* Json::find(std::string_view name) const noexcept {
-  for (const auto& [own, value] : members) {
-    if (own == name) return &value;
-  }
-  return nullptr;
+  const auto found = std::find(names.begin(), names.end(), name);
+  return found == names.end() ? nullptr : &items[static_cast<std::size_t>(found - names.begin())];
 }
 
 std::optional<std::uint64_t> Json::count() const noexcept {
@@ -271,9 +272,9 @@ std::optional<std::uint64_t> Json::count() const noexcept {
 
 Json parse_json(std::string_view text) { return Parser(text).whole(); }
 
-std::string canonical(const Json& value) {
+std::string written(const Json& value, bool sorted) {
   std::string out;
-  write(value, out);
+  write(value, sorted, out);
   return out;
 }
 

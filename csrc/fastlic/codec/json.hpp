@@ -5,7 +5,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace fastlic::codec {
@@ -16,9 +15,9 @@ struct Json {
   Kind kind = Kind::literal;
   std::string text;  // of literals and numbers as they stand in the file; of texts decoded, UTF-8
   std::vector<Json> items;
-  std::vector<std::pair<std::string, Json>> members;
+  std::vector<std::string> names;  // of the items, if this is an object
 
-  // The member of that name; null if there is none, or if this is no object.
+  // The item of that name; null if there is none, or if this is no object.
   const Json* find(std::string_view name) const noexcept;
   // A whole number from 0 to 2^53; none for anything else.
   std::optional<std::uint64_t> count() const noexcept;
@@ -27,8 +26,8 @@ struct Json {
 // Throws std::invalid_argument that says at which byte.
 Json parse_json(std::string_view text);
 
-// In one line without spaces, members sorted by name, texts in ASCII: as Python's json.dumps does with sort_keys and
-// separators=(",", ":"). Numbers stand as in the file.
-std::string canonical(const Json& value);
+// In one line without spaces, items sorted by name if `sorted`, texts in ASCII: as Python's json.dumps does with
+// sort_keys and separators=(",", ":"). Numbers stand as in the file.
+std::string written(const Json& value, bool sorted);
 
 }  // namespace fastlic::codec

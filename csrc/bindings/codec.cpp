@@ -1,0 +1,153 @@
+// fastlic._native: codec files, and codecs that need no more than numpy. Pixels are [height, width, 3].
+#include "fastlic/codec/codec.hpp"
+
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "arrays.hpp"
+#include "fastlic/codec/packing.hpp"
+#include "registry.hpp"
+
+namespace fastlic::bindings {
+namespace {
+
+using codec::Codec;
+using Pixels = Array<std::uint8_t>;
+
+void translate(std::exception_ptr pointer) {
+  const auto raise = [](const char* name, const std::exception& error) {
+    const py::object type = py::module_::import("fastlic.errors").attr(name);
+    py::set_error(type, error.what());
+  };
+  try {
+    if (pointer) std::rethrow_exception(pointer);
+  } catch (const codec::WrongCodec& error) {
+    raise("ModelMismatchError", error);
+  } catch (const codec::OverLimit& error) {
+    raise("PixelLimitError", error);
+  }
+}
+
+template <typename T>
+py::array array_of(const std::vector<std::size_t>& shape, const void* data) {
+  return py::array_t<T>(shape, static_cast<const T*>(data));
+}
+
+py::dict dictionary(const nn::Arrays& arrays) {
+  py::dict out;
+  for (const auto& [name, own] : arrays) {
+    const py::str key(name);
+    switch (own.type) {
+      case nn::Type::int8: out[key] = array_of<std::int8_t>(own.shape, own.data); break;
+      case nn::Type::uint8: out[key] = array_of<std::uint8_t>(own.shape, own.data); break;
+      case nn::Type::int16: out[key] = array_of<std::int16_t>(own.shape, own.data); break;
+      case nn::Type::int32: out[key] = array_of<std::int32_t>(own.shape, own.data); break;
+    }
+  }
+  return out;
+}
+
+py::tuple read_codec_file(const py::buffer& data) {
+  const py::buffer_info info = data.request();
+  Call call;
+  const auto bytes = call.bytes(info, "data");
+  codec::File file;
+  {
+    const auto unlocked = call.unlock();
+    file = codec::read_file(bytes);
+  }
+  py::dict floats;
+  for (const auto& [name, own] : file.floats) floats[py::str(name)] = array_of<float>(own.shape, own.values.data());
+  py::list reads;
+  for (const codec::Fingerprint& own : file.reads) reads.append(to_bytes(own));
+  return py::make_tuple(file.name, file.family, codec::written(file.config, false), floats, dictionary(file.entropy),
+                        dictionary(file.transforms), reads);
+}
+
+// Values of all arrays one after the other, int16, or as narrow as they are.
+py::array unpack(unsigned bytes, const std::vector<std::vector<std::size_t>>& shapes, const py::buffer& data,
+                 const py::buffer& low, const Array<std::int8_t>& classes, const Array<std::int16_t>& tables) {
+  if (bytes != 1 && bytes != 2) throw py::value_error("bytes must be 1 or 2, of a value");
+  if (tables.ndim() != 2) throw py::value_error("tables must be [tables, symbols]");
+  const py::buffer_info data_info = data.request(), low_info = low.request();
+  Call call;
+  codec::Packed packed;
+  packed.bytes = bytes;
+  packed.shapes = shapes;
+  packed.data = call.bytes(data_info, "data");
+  packed.low = call.bytes(low_info, "low");
+  packed.classes = call.in(classes, "classes");
+  packed.tables = static_cast<std::size_t>(tables.shape(0));
+  const std::vector<std::int16_t> frequencies = copied(tables);
+  packed.frequencies = {reinterpret_cast<const std::uint8_t*>(frequencies.data()), 2 * frequencies.size()};
+  std::vector<std::int16_t> values;
+  {
+    const auto unlocked = call.unlock();
+    values = codec::unpack(packed);
+  }
+  return py::array_t<std::int16_t>(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+std::shared_ptr<Codec> open(const py::buffer& data) {
+  const py::buffer_info info = data.request();
+  Call call;
+  const auto bytes = call.bytes(info, "data");
+  const auto unlocked = call.unlock();
+  return std::make_shared<Codec>(bytes);
+}
+
+Pixels decode(const Codec& self, const py::buffer& data, unsigned parts, Threads threads, std::uint64_t max_pixels) {
+  const py::buffer_info info = data.request();
+  // Its own copy: the head is read twice, and its owner may write to it meanwhile.
+  const auto view = byte_view(info, "data");
+  const std::vector<std::uint8_t> bytes(view.begin(), view.end());
+  const codec::Limits limits{max_pixels};
+  self.check(bytes, parts, threads.count, limits);
+  const container::Header header = container::parse(bytes).header;
+  Pixels out({std::size_t{header.height}, std::size_t{header.width}, std::size_t{3}});
+  std::uint8_t* to = out.mutable_data();
+  const auto unlocked = Call().unlock();
+  self.decode(bytes, parts, threads.count, limits, [&](std::size_t row, const std::int16_t* rgb, std::size_t stride) {
+    std::uint8_t* own = to + 3 * header.width * row;
+    for (std::size_t x = 0; x < header.width; ++x) {
+      for (std::size_t c = 0; c < 3; ++c) own[3 * x + c] = static_cast<std::uint8_t>(rgb[x * stride + c]);
+    }
+  });
+  return out;
+}
+
+py::bytes encode(const Codec& self, const Pixels& pixels, unsigned quality, Threads threads, std::uint64_t max_pixels) {
+  if (pixels.ndim() != 3 || pixels.shape(2) != 3) throw py::value_error("pixels must be uint8 [height, width, 3]");
+  const auto height = static_cast<std::size_t>(pixels.shape(0)), width = static_cast<std::size_t>(pixels.shape(1));
+  Call call;
+  const codec::Pixels image{call.in(pixels, "pixels").data(), height, width, 3 * width};
+  return encoded(call, [&] { return self.encode(image, quality, threads.count, {max_pixels}); });
+}
+
+}  // namespace
+
+FASTLIC_BINDINGS(codec) {
+  py::register_exception_translator(&translate);
+  module.def("read_codec_file", &read_codec_file, py::arg("data"));
+  module.def("unpack", &unpack, py::arg("bytes"), py::arg("shapes"), py::arg("data"), py::arg("low"),
+             py::arg("classes").noconvert(), py::arg("tables").noconvert());
+  py::class_<Codec, std::shared_ptr<Codec>>(module, "Codec")
+      .def(py::init(&open), py::arg("data"))
+      .def("decode", &decode, py::arg("data"), py::arg("parts"), py::arg("threads"), py::arg("max_pixels"))
+      .def("encode", &encode, py::arg("pixels").noconvert(), py::arg("quality"), py::arg("threads"),
+           py::arg("max_pixels"))
+      .def_property_readonly("name", &Codec::name)
+      .def_property_readonly("family", &Codec::family)
+      .def_property_readonly("fingerprint", [](const Codec& self) { return to_bytes(self.fingerprint()); })
+      .def_property_readonly("entropy_fingerprint",
+                             [](const Codec& self) { return to_bytes(self.entropy_fingerprint()); })
+      .def_property_readonly("qualities", [](const Codec& self) { return self.coder().qualities(); })
+      .def_property_readonly("previews", [](const Codec& self) { return self.coder().previews(); });
+}
+
+}  // namespace fastlic::bindings

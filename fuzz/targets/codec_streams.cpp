@@ -1,0 +1,61 @@
+// Arbitrary bytes as a stream of one of four codecs, whose checksums and fingerprint the target mends where the first
+// byte asks for it: an error, or every row of the image once.
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#include "codecs.hpp"
+#include "fastlic/codec/codec.hpp"
+#include "fastlic/errors.hpp"
+#include "harness.hpp"
+#include "mending.hpp"
+
+using namespace fastlic;
+
+namespace {
+
+constexpr codec::Limits kLimits{1 << 14, 1 << 28};
+
+const codec::Codec& codec_of(unsigned kind) {
+  static const std::vector<std::unique_ptr<codec::Codec>> codecs = [] {
+    std::vector<std::unique_ptr<codec::Codec>> out;
+    for (const auto& file : fuzz::kCodecs) out.push_back(std::make_unique<codec::Codec>(file));
+    return out;
+  }();
+  return *codecs[kind % codecs.size()];
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  fuzz::Input input(data, size);
+  const unsigned kind = input.take<std::uint8_t>(), parts = input.take<std::uint8_t>() % 8;
+  const codec::Codec& codec = codec_of(kind);
+  std::vector<std::uint8_t> stream = input.rest();
+  if (kind >= 64 && stream.size() >= 16) {
+    const auto& own = stream[4] > 1 ? codec.fingerprint() : codec.entropy_fingerprint();
+    std::copy(own.begin(), own.end(), stream.begin() + 8);
+    fuzz::mend(stream);
+  }
+  const std::vector<Isa>& isas = supported_isas();
+  set_isa(isas[kind / 4 % isas.size()]);
+  try {
+    const container::Header header = codec.check(stream, parts, 1, kLimits).header;
+    std::vector<std::atomic<int>> rows(header.height);
+    codec.decode(stream, parts, 1, kLimits, [&](std::size_t row, const std::int16_t* rgb, std::size_t stride) {
+      ++rows.at(row);
+      for (std::size_t x = 0; x < header.width; ++x) {
+        for (std::size_t c = 0; c < 3; ++c) fuzz::require(rgb[x * stride + c] >= 0 && rgb[x * stride + c] <= 255);
+      }
+    });
+    fuzz::require(std::all_of(rows.begin(), rows.end(), [](const auto& count) { return count == 1; }));
+  } catch (const CorruptStream&) {
+  } catch (const codec::WrongCodec&) {
+  } catch (const codec::OverLimit&) {
+  } catch (const std::invalid_argument&) {
+    fuzz::require(parts > codec.coder().previews());
+  }
+  return 0;
+}

@@ -1,0 +1,115 @@
+// Arbitrary bytes as a .flic file, whose checksums the target mends where the first byte asks for it: an error, or the
+// one spelling of what they say, whose leading sections do not need the rest. Any header and sections that pack() takes
+// come back; a layout of other data never leads outside.
+#include <algorithm>
+#include <stdexcept>
+
+#include "fastlic/container.hpp"
+#include "fastlic/errors.hpp"
+#include "harness.hpp"
+#include "mending.hpp"
+
+namespace {
+
+using namespace fastlic;
+using Bytes = std::span<const std::uint8_t>;
+using container::Header;
+using container::Layout;
+
+bool same(const Header& a, const Header& b) {
+  return a.version == b.version && a.model == b.model && a.quality == b.quality && a.fingerprint == b.fingerprint &&
+         a.height == b.height && a.width == b.width;
+}
+
+bool same(const Layout& a, const Layout& b) {
+  return same(a.header, b.header) && a.lengths == b.lengths && a.checksums == b.checksums && a.framing == b.framing;
+}
+
+void read(Bytes data) {
+  try {
+    const Layout layout = container::parse(data);
+    fuzz::require(same(container::parse(data.first(layout.framing)), layout));
+    const std::vector<Bytes> sections = container::sections(layout, data);
+    const std::vector<std::uint8_t> again = container::pack(layout.header, sections);
+    fuzz::require(std::equal(again.begin(), again.end(), data.begin(), data.end()));
+    std::size_t end = layout.framing;
+    for (std::size_t count = 0; count <= sections.size(); ++count) {
+      if (count > 0) end += sections[count - 1].size();
+      const auto leading = container::sections(layout, data.first(end), count);
+      fuzz::require(leading.size() == count);
+      for (std::size_t i = 0; i < count; ++i) {
+        fuzz::require(leading[i].data() == sections[i].data() && leading[i].size() == sections[i].size());
+      }
+    }
+  } catch (const UnsupportedVersion&) {
+    fuzz::require(data[4] > container::kVersion);
+  } catch (const CorruptStream&) {
+  }
+}
+
+void write(fuzz::Input& input) {
+  Header header{};
+  header.version = input.take<std::uint8_t>() % 4;
+  header.model = input.take<std::uint8_t>();
+  header.quality = input.take<std::uint8_t>();
+  header.fingerprint = input.take<std::array<std::uint8_t, 8>>();
+  header.height = input.take<std::uint32_t>() & 0x1FFFFF;
+  header.width = input.take<std::uint32_t>() & 0x1FFFFF;
+  std::vector<std::vector<std::uint8_t>> sections(input.take<std::uint8_t>() % 67);
+  for (auto& section : sections) section = input.take_bytes(input.take<std::uint8_t>());
+  const std::vector<Bytes> views(sections.begin(), sections.end());
+  try {
+    const std::vector<std::uint8_t> data = container::pack(header, views);
+    const Layout layout = container::parse(data);
+    const std::vector<Bytes> found = container::sections(layout, data);
+    fuzz::require(same(layout.header, header) && found.size() == views.size());
+    for (std::size_t i = 0; i < found.size(); ++i) fuzz::require(std::ranges::equal(found[i], views[i]));
+  } catch (const std::invalid_argument&) {
+    const auto side = [](std::uint32_t pixels) { return pixels >= 1 && pixels <= container::kMaxDimension; };
+    fuzz::require(header.version < 1 || header.version > container::kVersion || header.model == 0 ||
+                  !side(header.height) || !side(header.width) || views.empty() ||
+                  views.size() > container::kMaxSections);
+  }
+}
+
+void misuse(fuzz::Input& input) {
+  Layout layout{};
+  layout.framing = input.take<std::uint16_t>();
+  const std::size_t lengths = input.take<std::uint8_t>() % 67, checksums = input.take<std::uint8_t>() % 67;
+  const std::size_t count = input.take<std::uint8_t>();
+  for (std::size_t i = 0; i < lengths; ++i) {
+    const auto shift = input.take<std::uint8_t>() % 64;
+    layout.lengths.push_back(input.take<std::uint64_t>() >> shift);
+  }
+  for (std::size_t i = 0; i < (checksums == 66 ? lengths : checksums); ++i) {
+    layout.checksums.push_back(0);  // that of no bytes
+  }
+  const std::vector<std::uint8_t> data = input.rest();
+  const bool none = layout.lengths.size() != layout.checksums.size() || lengths > container::kMaxSections ||
+                    std::ranges::any_of(layout.lengths, [](std::uint64_t length) { return length >> 35 != 0; });
+  bool refused = false;
+  try {
+    container::sections(layout, data, count < 128 ? std::optional(count) : std::nullopt);
+  } catch (const std::invalid_argument&) {
+    refused = true;
+  } catch (const CorruptStream&) {
+  }
+  fuzz::require(refused == none);  // before any sum of lengths, which could overflow
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  fuzz::Input input(data, size);
+  const unsigned kind = input.take<std::uint8_t>();
+  if (kind < 32) {
+    write(input);
+  } else if (kind < 64) {
+    misuse(input);
+  } else {
+    std::vector<std::uint8_t> bytes = input.rest();
+    if (kind >= 96) fuzz::mend(bytes);
+    read(bytes);
+  }
+  return 0;
+}

@@ -1,0 +1,104 @@
+"""fastlic.light: the same bytes and pixels as fastlic's own, in processes that never see torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fastlic
+from fastlic import light
+from fastlic.codec.image_files import read_image
+from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, PixelLimitError
+
+GOLDEN = Path(__file__).parent / "golden"
+PIXEL_CODECS = sorted(path.stem for path in GOLDEN.glob("tiny_pixels_*.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def photo(photos: Path) -> np.ndarray:
+    return read_image(photos / "astronaut.png").pixels.permute(1, 2, 0).contiguous().numpy()
+
+
+@pytest.mark.parametrize("name", PIXEL_CODECS)
+def test_golden_streams_give_the_pixels_of_the_whole_library(name):
+    path, data = GOLDEN / f"{name}.safetensors", (GOLDEN / f"{name}_v2.flic").read_bytes()
+    expected = fastlic.Codec.load(path).decompress(data, dtype=torch.uint8)
+    assert isinstance(expected, torch.Tensor)
+    assert np.array_equal(light.decompress(data, path), expected.permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", ["jahp", "mlic++", "mcquic"])
+def test_bytes_and_pixels_are_those_of_the_whole_library(name, threads, photo):
+    x = torch.from_numpy(photo).permute(2, 0, 1)
+    for quality in (1, 4.3125, 8):
+        data = fastlic.compress(x, name, quality)
+        assert light.compress(photo, name, quality, threads=threads) == data
+        expected = fastlic.decompress(data, dtype=torch.uint8)
+        assert isinstance(expected, torch.Tensor)
+        assert np.array_equal(light.decompress(data, threads=threads), expected.permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("name", ["jahp", "mlic++"])
+def test_every_sixteenth_of_a_quality_gives_the_bytes_of_the_whole_library(name):
+    small = np.random.default_rng(3).integers(0, 256, (24, 40, 3)).astype(np.uint8)
+    x, codec = torch.from_numpy(small).permute(2, 0, 1), fastlic.load(name)
+    for sixteenth in range(16, 129):
+        assert light.compress(small, name, sixteenth / 16) == codec.compress(x, sixteenth / 16), sixteenth
+
+
+@pytest.mark.parametrize(("name", "option", "parts"), [("mcquic", "levels", 1), ("mlic++", "slices", 3)])
+def test_previews_are_those_of_the_whole_library(name, option, parts, photo):
+    data = light.compress(photo, name)
+    expected = fastlic.decompress(data, dtype=torch.uint8, **{option: parts})
+    assert isinstance(expected, torch.Tensor)
+    assert np.array_equal(light.decompress(data, parts=parts), expected.permute(1, 2, 0).numpy())
+    with pytest.raises(ValueError, match="parts must be 0"):
+        light.decompress(data, parts=9)
+
+
+def test_grey_is_coded_as_three_equal_channels(photo):
+    grey = photo[:, :, 0]
+    assert light.compress(grey) == light.compress(np.repeat(grey[:, :, None], 3, axis=2))
+
+
+def test_neither_torch_nor_pillow_is_imported(tmp_path, photo):
+    (tmp_path / "x.flic").write_bytes(light.compress(photo))
+    code = (
+        "import sys, fastlic.light\n"
+        "x = fastlic.light.decompress(open(sys.argv[1], 'rb').read())\n"
+        "fastlic.light.compress(x)\n"
+        "print(sorted({'torch', 'PIL', 'safetensors'} & set(sys.modules)), x.shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.flic")], capture_output=True, text=True)
+    assert done.stdout.split() == ["[]", *str(photo.shape).split()], done.stderr
+
+
+def test_wrong_arguments_are_named(tmp_path, photo):
+    data = light.compress(photo)
+    with pytest.raises(TypeError, match="uint8"):
+        light.compress(photo.astype(np.float32))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"\[H, W, 3\]"):
+        light.compress(photo[:, :, :2])
+    with pytest.raises(ValueError, match="quality must be from 1 to 8"):
+        light.compress(photo, quality=9)
+    with pytest.raises(ValueError, match="neither a codec file nor one of the shipped"):
+        light.compress(photo, "none")
+    with pytest.raises(CorruptStreamError):
+        light.decompress(data[:-1])
+    with pytest.raises(PixelLimitError, match="above the limit of 100"):
+        light.decompress(data, max_pixels=100)
+    with pytest.raises(ModelMismatchError, match="'mlic\\+\\+'"):
+        light.decompress(light.compress(photo, "mlic++"), "jahp")
+    with pytest.raises(ModelMismatchError, match="which do not ship"):
+        light.decompress((GOLDEN / "tiny_pixels_jahp_v2.flic").read_bytes())
+    with pytest.raises(CodecFileError, match="its transforms are floats"):
+        light.load(GOLDEN / "tiny_jahp.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"no codec")
+    with pytest.raises(CodecFileError, match="no readable safetensors file"):
+        light.load(tmp_path / "bad.safetensors")
