@@ -1,7 +1,6 @@
 #include "fastlic/float_symbols.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
@@ -9,6 +8,8 @@
 #if defined(__x86_64__)
 #include <emmintrin.h>
 #endif
+
+#include "fastlic/bit_cast.hpp"
 
 namespace fastlic {
 
@@ -29,7 +30,7 @@ ScaleSearch::ScaleSearch(std::span<const float> bounds, float least)
   first_.assign(kBuckets, count);
   first_[kFirstNegative] = below(-0.0f);
   for (std::uint32_t bucket = 0; bucket <= kInfinities; ++bucket) {
-    first_[bucket] = below(std::bit_cast<float>(bucket << kBucketShift));
+    first_[bucket] = below(bit_cast<float>(bucket << kBucketShift));
   }
   one_step_ = least_ >= 0 && (bounds_.empty() || bounds_.back() < kInfinity);
   for (std::uint32_t bucket = 0; bucket < kInfinities; ++bucket) {
@@ -55,7 +56,7 @@ void ScaleSearch::operator()(const float* scales, std::size_t count, std::int32_
   const float* bounds = bounds_.data();
   for (std::size_t i = 0; i < count; ++i) {
     const float scale = scales[i] < least ? least : scales[i];
-    const std::int32_t index = first[std::bit_cast<std::uint32_t>(scale) >> kBucketShift];
+    const std::int32_t index = first[bit_cast<std::uint32_t>(scale) >> kBucketShift];
     indexes[i] = index + (bounds[index] < scale ? 1 : 0);
   }
 }

@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 
+#include "fastlic/bit_cast.hpp"
 #include "fastlic/bit_marks.hpp"
 #include "fastlic/cdf_tables.hpp"
 #include "fastlic/errors.hpp"
@@ -27,10 +28,10 @@ struct Window {
     scale = scale > kMinScale ? std::min(scale, kMaxScale) : kMinScale;
     mean = mean > -kMaxMean ? std::min(mean, kMaxMean) : -kMaxMean;
     constexpr int kDropped = 23 - kScaleMantissaBits;
-    const std::uint32_t level = (std::bit_cast<std::uint32_t>(scale) + (1u << (kDropped - 1))) >> kDropped << kDropped;
+    const std::uint32_t level = (bit_cast<std::uint32_t>(scale) + (1u << (kDropped - 1))) >> kDropped << kDropped;
     const int octave = static_cast<int>(level >> 23) - 127;
     shift = static_cast<unsigned>(std::max(0, octave - (kFirstShiftedOctave - 1)));
-    const float narrowed = std::bit_cast<float>(level) * std::bit_cast<float>((127u - shift) << 23);
+    const float narrowed = bit_cast<float>(level) * bit_cast<float>((127u - shift) << 23);
     const auto half = static_cast<std::int32_t>(narrowed * 4.5f + 1.0f);
     first = (static_cast<std::int32_t>(std::lrintf(mean)) >> shift) - std::int64_t{half};
     size = 2 * half + 1;
@@ -56,7 +57,7 @@ std::uint64_t estimate_bytes(const float* scales, std::size_t count) {
     const std::size_t i = samples[sample];
     const float scale = scales[i] > kMinScale ? std::min(scales[i], kMaxScale) : kMinScale;
     // Exponent and three mantissa bits are log2(scale) in eighths, plus 127 * 8.
-    const int log_scale = static_cast<int>(std::bit_cast<std::uint32_t>(scale) >> 20) - 127 * 8;
+    const int log_scale = static_cast<int>(bit_cast<std::uint32_t>(scale) >> 20) - 127 * 8;
     eighths += static_cast<std::uint64_t>(std::max(1, log_scale + 16));
   }
   return samples.scale_up(eighths) / (8 * 8);

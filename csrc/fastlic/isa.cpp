@@ -13,7 +13,7 @@
 namespace fastlic {
 namespace {
 
-constexpr std::array<const char*, 5> kNames = {"scalar", "avx2", "avx512", "avx512vnni", "neon"};
+constexpr std::array<const char*, 6> kNames = {"scalar", "avx2", "avx512", "avx512vnni", "neon", "wasm"};
 constexpr int kUnset = -1;
 std::atomic<int> g_active{kUnset};
 
@@ -46,6 +46,8 @@ std::vector<Isa> detect() {
   if (__builtin_cpu_supports("avx512vnni")) isas.push_back(Isa::avx512vnni);
 #elif defined(__aarch64__)
   isas.push_back(Isa::neon);
+#elif defined(__wasm_simd128__)
+  isas.push_back(Isa::wasm);
 #endif
   return isas;
 }
@@ -58,7 +60,7 @@ Isa isa_from_name(std::string_view name) {
   for (std::size_t i = 0; i < kNames.size(); ++i) {
     if (name == kNames[i]) return static_cast<Isa>(i);
   }
-  const std::vector<Isa> all = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::neon};
+  const std::vector<Isa> all = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::neon, Isa::wasm};
   throw std::invalid_argument("unknown instruction set '" + std::string(name) + "'; known are " + listed(all));
 }
 

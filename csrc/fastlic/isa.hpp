@@ -13,6 +13,7 @@ enum class Isa : int {
   avx512 = 2,      // F, BW, DQ, VL
   avx512vnni = 3,  // the above and VNNI
   neon = 4,        // AArch64's baseline
+  wasm = 5,        // WebAssembly's simd128, which a module has or not when it is built
 };
 
 const char* isa_name(Isa isa) noexcept;

@@ -79,7 +79,7 @@ double rate(void (*run)()) {
 }  // namespace
 
 double peak_products() {
-  const auto of = [](void (*run)(), int products) { return rate(run) * kSteps * kSums * products; };
+  [[maybe_unused]] const auto of = [](void (*run)(), int products) { return rate(run) * kSteps * kSums * products; };
   switch (active_isa()) {
 #if defined(__x86_64__)
     case Isa::avx2: return of(avx2, 16);

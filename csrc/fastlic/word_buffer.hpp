@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 
 namespace fastlic {
 
@@ -24,6 +25,7 @@ class WordBuffer {
   // Makes `room` bytes below next() writable; moves the contents if need be.
   void reserve(std::size_t room) {
     if (capacity_ - size_ >= room) return;
+    if (capacity_ > (PTRDIFF_MAX - room) / 2) throw std::bad_alloc();
     const std::size_t larger = 2 * capacity_ + room;
     std::unique_ptr<std::uint8_t[]> bytes(new std::uint8_t[larger]);
     std::copy_n(begin(), size_, bytes.get() + (larger - size_));

@@ -1,10 +1,10 @@
 #include "fastlic/codec/coder.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <stdexcept>
 
+#include "fastlic/bit_cast.hpp"
 #include "fastlic/isa.hpp"
 #include "fastlic/nn/reading.hpp"
 #include "fastlic/parallel.hpp"
@@ -16,6 +16,7 @@ using Feed = std::function<void(std::size_t, std::int16_t*, std::size_t)>;
 
 Map run_fed(const nn::Transform& transform, MapSize size, const Feed& feed, Team& team) {
   Map out{{}, nn::output_size(transform.network, size), transform.network.output().channels};
+  nn::require_addresses(out.size.height, out.size.width, out.channels, sizeof(std::int32_t));
   out.values.resize(out.size.height * out.size.width * out.channels);
   const auto take = [&](std::size_t row, const auto* from, std::size_t stride) {
     std::int32_t* to = &out.values[row * out.size.width * out.channels];
@@ -34,7 +35,7 @@ Gains::Gains(const nn::ArrayReader& arrays, const std::string& name, std::size_t
               "must be 1 to 15 rows of " + std::to_string(channels) + " factors");
   const auto* bits = static_cast<const std::int32_t*>(own.data);
   for (std::size_t i = 0; i < own.size(); ++i) {
-    const float factor = std::bit_cast<float>(bits[i]);
+    const float factor = bit_cast<float>(bits[i]);
     nn::require(std::isfinite(factor) && factor > 0, name, "must be positive and finite");
     factors_.push_back(factor);
   }

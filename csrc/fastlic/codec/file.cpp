@@ -1,13 +1,13 @@
 #include "fastlic/codec/file.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
 #include <string_view>
 
+#include "fastlic/bit_cast.hpp"
 #include "fastlic/codec/packing.hpp"
 
 namespace fastlic::codec {
@@ -137,9 +137,9 @@ std::string digest_of(Input file, const std::string& stated) {
 float of_half(std::uint16_t half) {
   const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16, fraction = half & 0x3FFu;
   const unsigned exponent = half >> 10 & 31u;
-  if (exponent == 0) return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(std::ldexp(float(fraction), -24)));
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7F800000u | fraction << 13);
-  return std::bit_cast<float>(sign | (exponent + 112u) << 23 | fraction << 13);
+  if (exponent == 0) return bit_cast<float>(sign | bit_cast<std::uint32_t>(std::ldexp(float(fraction), -24)));
+  if (exponent == 31) return bit_cast<float>(sign | 0x7F800000u | fraction << 13);
+  return bit_cast<float>(sign | (exponent + 112u) << 23 | fraction << 13);
 }
 
 std::optional<Floats> floats_of(const Tensor& tensor) {

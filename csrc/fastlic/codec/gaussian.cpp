@@ -188,6 +188,7 @@ class Gaussian final : public Coder {
   // y, or its magnitudes, as h_a reads it: rows and columns repeated up to multiples of 4.
   Map whole_cells(const Map& y, latents::Size size) const {
     Map out{{}, {nn::kHyperStride * size.hyper_height(), nn::kHyperStride * size.hyper_width()}, y.channels};
+    nn::require_addresses(out.size.height, out.size.width, out.channels, sizeof(std::int32_t));
     out.values.resize(out.size.height * out.size.width * out.channels);
     for (std::size_t row = 0; row < out.size.height; ++row) {
       for (std::size_t column = 0; column < out.size.width; ++column) {

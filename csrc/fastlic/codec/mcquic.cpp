@@ -212,6 +212,8 @@ class McQuic final : public Coder {
                           std::to_string(sections.size()));
     }
     const MapSize whole = padded(image);
+    const std::size_t most = std::max(levels_[0].channels(), levels_[0].m);
+    nn::require_addresses(whole.height / 16, whole.width / 16, most, sizeof(std::int32_t));
     const auto size_of = [&](std::size_t level) {
       return MapSize{whole.height / (std::size_t{16} << level), whole.width / (std::size_t{16} << level)};
     };

@@ -215,6 +215,7 @@ void for_intervals(const Model& model, const std::int32_t* codes, Size size, con
 }  // namespace
 
 std::vector<std::uint8_t> Context::encode(const std::int32_t* codes, Size size) const {
+  nn::require_addresses(size.height, size.width, model_.groups, sizeof(Interval));
   const std::size_t groups = model_.groups, count = groups * size.height * size.width;
   std::vector<Interval> intervals(count);
   for_intervals(model_, codes, size, [&](std::size_t position, std::size_t group, const Interval& interval) {
@@ -238,6 +239,7 @@ void Context::frequencies(const std::int32_t* codes, Size size, std::uint32_t* o
 }
 
 void Context::decode(const std::uint8_t* data, std::size_t bytes, Size size, std::int32_t* out) const {
+  nn::require_addresses(size.height, size.width, model_.groups, sizeof(*out));
   Rans64Decoder in(data, bytes);
   const std::size_t plane = size.height * size.width;
   Networks networks(model_, out, size);

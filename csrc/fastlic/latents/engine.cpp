@@ -151,6 +151,13 @@ struct Planes {
   }
 };
 
+// The largest things that a run has for each position: a row of memory, means and scales, what attention asks.
+void require_room(const Model& model, Size size) {
+  const std::size_t latent = 4 * nn::padded(model.latent_channels), hyper = nn::padded(model.hyper_channels());
+  nn::require_addresses(size.height, size.width, std::max(model.row, latent), sizeof(std::int32_t));
+  nn::require_addresses(size.hyper_height(), size.hyper_width(), 4 * hyper, sizeof(std::int32_t));
+}
+
 attention::Tools tools_for(const Model& model, Team& team) {
   return attention::tools_for(active_isa(), model.tables, team);
 }
@@ -188,6 +195,7 @@ void Run::activate(std::size_t position, std::size_t first, std::size_t channels
 
 void Engine::analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned threads) const {
   if (model_.analysis.empty()) throw std::invalid_argument("this model has no analysis of y");
+  require_room(model_, size);
   Team team(threads);
   const attention::Tools tools = tools_for(model_, team);
   const std::size_t n = model_.hyper_channels(), m = model_.latent_channels;
@@ -209,6 +217,7 @@ void Engine::analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned
 }
 
 std::vector<Bytes> Engine::encode(const Target& target, Size size, const Outputs& out, unsigned threads) const {
+  require_room(model_, size);
   Team team(threads);
   const attention::Tools tools = tools_for(model_, team);
   check_and_round(target, size, out.z);
@@ -220,6 +229,7 @@ std::vector<Bytes> Engine::encode(const Target& target, Size size, const Outputs
 }
 
 Engine::Symbols Engine::symbols(const Target& target, Size size, unsigned threads) const {
+  require_room(model_, size);
   Team team(threads);
   const attention::Tools tools = tools_for(model_, team);
   Buffer<std::int32_t> z(size.hyper_positions() * model_.hyper_channels());
@@ -323,6 +333,7 @@ void Engine::check_sizes(Sections sections, Size size) const {
     throw std::invalid_argument("latents must be 1 to 2^24 positions high and " + std::to_string(model_.least_width) +
                                 " to 2^24 wide");
   }
+  require_room(model_, size);
   if (sections.size() != model_.sections()) {
     throw std::invalid_argument("this model has " + std::to_string(model_.sections()) + " sections, got " +
                                 std::to_string(sections.size()));

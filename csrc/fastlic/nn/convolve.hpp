@@ -52,6 +52,7 @@ struct Plane {
   std::size_t stride = 0, height = 0, width = 0;
 
   Target shape(std::size_t h, std::size_t w, std::size_t channels) {
+    require_addresses(h, w, padded(channels), sizeof(std::int16_t));
     stride = padded(channels);
     height = h;
     width = w;

@@ -64,6 +64,26 @@ template <std::size_t R>
   }
 }
 
+// One row against whole panels, where tiles are narrow: every line of weights is read once.
+template <typename Weight>
+[[FASTLIC_TARGET]] void multiply_single(const GemmJob<Weight>& job) {
+  constexpr std::size_t kTiles = kPanel / kTile;
+  for (std::size_t column = 0; column < job.columns; column += kPanel) {
+    v::Sum sums[kTiles][v::kTileVectors];
+    for (std::size_t i = 0; i < kPanel / v::kLanes; ++i) {
+      sums[i / v::kTileVectors][i % v::kTileVectors] = v::load_as<v::Sum>(job.start[0] + column + i * v::kLanes);
+    }
+    const Weight* b = job.b + column * job.depth;
+    for (std::size_t k = 0; k < job.depth; k += 2, b += 2 * kPanel) {
+      const auto pair = v::pair(job.a + k);
+      for (std::size_t i = 0; i < kTiles; ++i) v::dot(sums[i], pair, v::load_weights(b + 2 * i * kTile));
+    }
+    for (std::size_t i = 0; i < kPanel / v::kLanes; ++i) {
+      v::store(sums[i / v::kTileVectors][i % v::kTileVectors], job.out + column + i * v::kLanes);
+    }
+  }
+}
+
 template <std::size_t... R>
 constexpr auto quarter_table(std::index_sequence<R...>) {
   using MultiplyRows = void (*)(const GemmJob<std::int16_t>&, std::size_t, std::size_t);
@@ -83,6 +103,9 @@ void multiply(const GemmJob<Weight>& job) {
   static constexpr auto kHalf = rows_table<Weight, kHalves ? 1 : v::kTileVectors>(kRows);
   // Tiles of nearly equal height: 16 rows are 8 + 8, not 14 + 2.
   const std::size_t blocks = (job.rows + v::kTileRows - 1) / v::kTileRows;
+  if constexpr (v::kWideRows) {
+    if (job.rows == 1 && job.columns % kPanel == 0) return multiply_single(job);
+  }
   const auto with = [&](const auto& table, std::size_t column) {
     for (std::size_t i = 0; i < blocks; ++i) {
       const std::size_t first = job.rows * i / blocks, last = job.rows * (i + 1) / blocks;

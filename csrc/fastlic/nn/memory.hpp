@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <new>
 #include <vector>
@@ -18,7 +19,7 @@ struct LineAllocator {
   LineAllocator(const LineAllocator<U>&) noexcept {}  // NOLINT: the standard asks for this conversion
 
   T* allocate(std::size_t n) {
-    if (n > static_cast<std::size_t>(-1) / sizeof(T)) throw std::bad_array_new_length();
+    if (n > PTRDIFF_MAX / sizeof(T)) throw std::bad_array_new_length();
     return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{kLine}));
   }
   void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, std::align_val_t{kLine}); }
@@ -27,6 +28,15 @@ struct LineAllocator {
     return true;
   }
 };
+
+// std::bad_alloc unless [height][width][channels] numbers of so many bytes have addresses. With 64 bits all have that
+// limits elsewhere let through; with 32 a product of sizes might wrap around, and too little be reserved.
+inline void require_addresses(std::size_t height, std::size_t width, std::size_t channels, std::size_t bytes) {
+  if constexpr (sizeof(std::size_t) < 8) {
+    const double all = static_cast<double>(height) * static_cast<double>(width) * static_cast<double>(channels);
+    if (all * static_cast<double>(bytes) > static_cast<double>(PTRDIFF_MAX)) throw std::bad_alloc();
+  }
+}
 
 template <typename T>
 using Buffer = std::vector<T, LineAllocator<T>>;

@@ -9,8 +9,9 @@ namespace {
 
 constexpr std::size_t kMaxSteps = 1 << 10;
 constexpr unsigned kMaxFactorShift = 62;
-// Of a map, so that no size in memory leaves std::size_t: a position has at most 2^17 channels of 4 bytes.
-constexpr std::size_t kMaxPositions = std::size_t{1} << 40;
+// Of a map, so that no size in memory leaves std::size_t: a position has at most 2^17 channels of 4 bytes. With 32 bits
+// it is what an image may have, and bands of rows are looked at one by one.
+constexpr std::size_t kMaxPositions = std::size_t{1} << (sizeof(std::size_t) < 8 ? 28 : 40);
 constexpr std::size_t kPositions = 48;  // that a step other than a layer works on together
 enum Op { kLayer, kGdn, kMix, kGate, kCurve };
 
@@ -257,6 +258,7 @@ class Window {
 
   // Makes room for rows up to `end`, which are written next; `dry`: only notes how much.
   void extend(std::size_t end, bool dry = false) {
+    require_addresses(end - first_ + 1, size_.width, stride_, sizeof(T));
     // Kernels read and write whole panels, the last one of which may go beyond a row.
     const std::size_t needed = (end - first_) * row() + kPanel;
     most_ = std::max(most_, needed);
@@ -348,7 +350,8 @@ class Runner {
       feed(end);
       for (std::size_t s = 0; s < network_.steps.size(); ++s) {
         // No more at once than a band of the input has of them, and a tile: not all that is left after the last band.
-        const std::size_t most = (band * sizes_[s + 1].height / height + 7) / 4 * 4;
+        const std::uint64_t rows = std::uint64_t{band} * sizes_[s + 1].height / height;
+        const std::size_t most = static_cast<std::size_t>(rows + 7) / 4 * 4;
         make(s, std::min(makeable(s), end_of(s + 1) + most));
       }
       for (std::size_t v = 0; v < sizes_.size(); ++v) maps_[v].drop_below(still_needed(v), dry());
@@ -485,7 +488,8 @@ std::size_t usual_band(const Network& network, const std::vector<MapSize>& sizes
   double bytes = 0;
   std::size_t least = sizes.front().height;
   for (std::size_t v = 0; v < sizes.size(); ++v) {
-    bytes += 2.0 * static_cast<double>(sizes[v].height * sizes[v].width * padded(network.values[v].channels));
+    const auto positions = static_cast<double>(sizes[v].height * sizes[v].width);
+    bytes += 2.0 * positions * static_cast<double>(padded(network.values[v].channels));
     least = std::min(least, sizes[v].height);
   }
   const std::size_t down = sizes.front().height / std::max<std::size_t>(least, 1);
@@ -540,12 +544,13 @@ void run(const Network& network, MapSize input, std::size_t band, const Ends& en
   const std::vector<MapSize> sizes = sizes_of(network, input);
   const std::size_t outputs = std::max<std::size_t>(sizes.back().height, 1);
   const std::size_t rows = std::min(band, outputs);  // no band is more than all
-  const std::size_t own = band > 0 ? (rows * input.height + outputs - 1) / outputs : usual_band(network, sizes);
+  const auto share = static_cast<std::size_t>((std::uint64_t{rows} * input.height + outputs - 1) / outputs);
+  const std::size_t own = std::max<std::size_t>(band > 0 ? share : usual_band(network, sizes), 1);
   // What maps need is known beforehand: none moves while it grows.
   Runner dry(network, input, nullptr, nullptr), runner(network, input, &ends, &tools);
-  dry.run(std::max<std::size_t>(own, 1));
+  dry.run(own);
   runner.reserve_for(dry);
-  runner.run(std::max<std::size_t>(own, 1));
+  runner.run(own);
 }
 
 }  // namespace fastlic::nn

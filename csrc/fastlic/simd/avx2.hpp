@@ -58,6 +58,7 @@ FASTLIC_INLINE Ints dot(Ints sum, Pair a, Pairs b) { return reinterpret_cast<Int
 
 // 2 vectors of sums for each of 5 rows, 2 of weights, one broadcast and one product: 14 of 16 registers.
 constexpr std::size_t kTileRows = 5, kTileVectors = 2;
+constexpr bool kWideRows = false;
 using Sum = long long __attribute__((vector_size(4 * kLanes)));  // as intrinsics have it: GCC copies what it converts
 struct Weights {
   Pairs at[kTileVectors];

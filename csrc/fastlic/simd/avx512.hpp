@@ -65,6 +65,7 @@ FASTLIC_INLINE Ints dot(Ints sum, Pair a, Pairs b) { return reinterpret_cast<Int
 // read in one forward stream, which the hardware prefetches; software prefetches of any kind and distance changed
 // nothing.
 constexpr std::size_t kTileRows = 14, kTileVectors = 2;
+constexpr bool kWideRows = false;
 using Sum = long long __attribute__((vector_size(4 * kLanes)));  // as intrinsics have it: GCC copies what it converts
 struct Weights {
   Pairs at[kTileVectors];

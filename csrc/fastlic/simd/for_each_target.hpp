@@ -39,6 +39,13 @@
 
 #define FASTLIC_CHOOSE(isa, table) return isa == Isa::neon ? neon::table : scalar::table
 
+#elif defined(__wasm_simd128__)
+
+#include "fastlic/simd/wasm.hpp"
+#include FASTLIC_BODY
+
+#define FASTLIC_CHOOSE(isa, table) return isa == Isa::wasm ? wasm::table : scalar::table
+
 #else
 #define FASTLIC_CHOOSE(isa, table) return static_cast<void>(isa), scalar::table
 #endif

@@ -45,6 +45,7 @@ FASTLIC_INLINE Ints dot(Ints sum, Pair a, Pairs b) {
 
 // 4 vectors of sums for each of 6 rows, 4 of weights, one of activations: 29 of 32 registers.
 constexpr std::size_t kTileRows = 6, kTileVectors = 4;
+constexpr bool kWideRows = false;
 using Sum = Ints;
 // Both rows of a pair of depth, 16 columns each: .val[0] and .val[1] are row 2k, .val[2] and .val[3] are row 2k + 1.
 using Weights = int16x8x4_t;

@@ -2,8 +2,9 @@
 // names that coders use.
 #pragma once
 
-#include <bit>
 #include <cmath>
+
+#include "fastlic/bit_cast.hpp"
 
 #undef FASTLIC_SET
 #undef FASTLIC_TARGET
@@ -40,8 +41,8 @@ FASTLIC_INLINE T most(T a, T b) {
   return a > b ? a : b;
 }
 FASTLIC_INLINE unsigned equal_bits(Ints a, Ints b) { return a == b; }
-FASTLIC_INLINE Ints bits(Floats x) { return std::bit_cast<Ints>(x); }
-FASTLIC_INLINE Floats from_bits(Ints x) { return std::bit_cast<Floats>(x); }
+FASTLIC_INLINE Ints bits(Floats x) { return bit_cast<Ints>(x); }
+FASTLIC_INLINE Floats from_bits(Ints x) { return bit_cast<Floats>(x); }
 FASTLIC_INLINE Floats to_floats(Ints x) { return static_cast<Floats>(x); }
 FASTLIC_INLINE Ints truncate(Floats x) { return static_cast<Ints>(x); }
 FASTLIC_INLINE Ints nearest(Floats x) { return static_cast<Ints>(std::lrintf(x)); }

@@ -48,6 +48,7 @@ FASTLIC_INLINE Ints dot(Ints sum, Pair a, Pairs b) {
 
 // Matrix products: one row against 32 columns.
 constexpr std::size_t kTileRows = 1, kTileVectors = 8;
+constexpr bool kWideRows = false;
 using Sum = Ints;
 template <typename Weight>
 FASTLIC_INLINE const Weight* load_weights(const Weight* b) {

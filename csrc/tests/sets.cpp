@@ -1,0 +1,289 @@
+// Every instruction set of this build computes what scalar code does: kernels on random numbers of the ranges that
+// they are made for, compared to the bit. For sets that Python's tests cannot reach, such as WebAssembly's.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <vector>
+
+#include "fastlic/attention/kernels.hpp"
+#include "fastlic/codebook/codebook.hpp"
+#include "fastlic/codes/kernels.hpp"
+#include "fastlic/gaussian_rans.hpp"
+#include "fastlic/nn/kernels.hpp"
+#include "fastlic/rans.hpp"
+
+namespace {
+
+using namespace fastlic;
+using nn::Buffer, nn::kPanel;
+
+std::mt19937 random_numbers(1);
+
+std::int64_t number(std::int64_t low, std::int64_t high) {
+  return std::uniform_int_distribution<std::int64_t>(low, high)(random_numbers);
+}
+template <typename T>
+Buffer<T> numbers(std::size_t count, std::int64_t low, std::int64_t high) {
+  Buffer<T> out(count);
+  for (T& value : out) value = static_cast<T>(number(low, high));
+  // Ends of the range are as likely as not to be where sets differ.
+  for (int i = 0; i < 4 && count > 0; ++i) {
+    const auto at = static_cast<std::size_t>(number(0, static_cast<std::int64_t>(count) - 1));
+    out[at] = static_cast<T>(i % 2 == 0 ? low : high);
+  }
+  return out;
+}
+
+Isa other;  // than scalar
+
+// work(isa) gives anything that can be compared.
+template <typename Work>
+void same(const char* what, const Work& work) {
+  for (int round = 0; round < 20; ++round) {
+    const std::mt19937 begin = random_numbers;
+    const auto expected = work(Isa::scalar);
+    random_numbers = begin;
+    if (work(other) != expected) {
+      std::fprintf(stderr, "sets: %s differs between scalar and %s, round %d\n", what, isa_name(other), round);
+      std::exit(1);
+    }
+  }
+}
+
+template <typename Weight>
+void products(const char* what, std::int64_t limit, void (*nn::Kernels::*multiply)(const nn::GemmJob<Weight>&)) {
+  same(what, [&](Isa isa) {
+    const auto rows = static_cast<std::size_t>(number(1, 23)), depth = 2 * static_cast<std::size_t>(number(1, 40));
+    const auto columns = kPanel * static_cast<std::size_t>(number(1, 3));
+    const auto a = numbers<std::int16_t>(rows * depth, -32767, 32767);
+    const auto b = numbers<Weight>(depth * columns, -limit, limit);
+    const auto start = numbers<std::int32_t>(columns, INT32_MIN, INT32_MAX);
+    Buffer<std::int32_t> out(rows * columns);
+    const std::vector<const std::int32_t*> starts(rows, start.data());
+    (nn::kernels(isa).*multiply)({a.data(), depth, rows, b.data(), depth, columns, starts.data(), out.data(), columns});
+    return out;
+  });
+}
+
+nn::Requantiser requantiser(std::size_t channels, std::int32_t limit) {
+  nn::Requantiser out;
+  out.channels = channels;
+  out.limit = limit;
+  out.multiplier = numbers<std::int32_t>(channels, INT32_MIN, INT32_MAX);
+  out.negative = numbers<std::int32_t>(channels, INT32_MIN, INT32_MAX);
+  out.shift = numbers<std::int64_t>(channels, nn::kMinShift, nn::kMaxShift);
+  for (const std::int64_t shift : out.shift) out.rounding.push_back(std::int64_t{1} << (shift - 1));
+  return out;
+}
+
+nn::TailLines tail_lines() {
+  nn::TailLines out;
+  auto values = numbers<std::uint16_t>(nn::kTailLines + 1, 0, 1 << (nn::kTailBits - 1));
+  std::sort(values.rbegin(), values.rend());
+  for (std::size_t i = 0; i < nn::kTailLines; ++i) {
+    out.start[i] = values[i];
+    out.fall[i] = static_cast<std::uint16_t>(values[i] - values[i + 1]);
+  }
+  return out;
+}
+
+nn::Curve curve(std::size_t channels) {
+  nn::Curve out;
+  out.up = out.down = out.reach = Buffer<std::int16_t>(channels);
+  for (std::size_t c = 0; c < channels; ++c) {
+    const int exponent = static_cast<int>(number(0, 15));
+    out.reach[c] = static_cast<std::int16_t>(std::min(4 << exponent, 8191));
+    (exponent <= 12 ? out.up : out.down)[c] = static_cast<std::int16_t>(std::abs(12 - exponent));
+  }
+  return out;
+}
+
+void layers() {
+  constexpr std::size_t n = 4 * kPanel;
+  products<std::int8_t>("a product of int8", 127, &nn::Kernels::multiply);
+  products<std::int16_t>("a product of int16", 32767, &nn::Kernels::multiply_wide);
+  same("requantise", [&](Isa isa) {
+    const auto narrow = requantiser(n, (1 << number(1, 15)) - 1), wide = requantiser(n, (1 << number(1, 26)) - 1);
+    auto acc = numbers<std::int32_t>(n, INT32_MIN, INT32_MAX);
+    for (std::size_t i = 0; i < n; ++i) acc[i] >>= number(0, 30);
+    Buffer<std::int16_t> out16(n);
+    Buffer<std::int32_t> out32(n);
+    nn::kernels(isa).requantise16(acc.data(), narrow, {0, n}, out16.data());
+    nn::kernels(isa).requantise32(acc.data(), wide, {0, n}, out32.data());
+    for (const std::int16_t x : out16) out32.push_back(x);
+    return out32;
+  });
+  same("Winograd's transforms", [&](Isa isa) {
+    const auto x = numbers<std::int16_t>(16 * kPanel, -8191, 8191);
+    const auto y = numbers<std::int32_t>(16 * kPanel, INT32_MIN, INT32_MAX);
+    const auto bias = numbers<std::int32_t>(kPanel, -(1 << 28), 1 << 28);
+    const std::int16_t* tile[16];
+    for (std::size_t i = 0; i < 16; ++i) tile[i] = &x[i * kPanel];
+    Buffer<std::int16_t> in(16 * kPanel);
+    Buffer<std::int32_t> out(4 * kPanel);
+    nn::kernels(isa).winograd_input(tile, kPanel, in.data(), kPanel);
+    nn::kernels(isa).winograd_output(y.data(), kPanel, bias.data(), kPanel, out.data());
+    for (const std::int16_t value : in) out.push_back(value);
+    return out;
+  });
+  same("curves and gates", [&](Isa isa) {
+    const auto lines = tail_lines();
+    const auto bends = curve(n);
+    auto x = numbers<std::int16_t>(n, -8191, 8191), out = Buffer<std::int16_t>(n);
+    const auto y = numbers<std::int16_t>(n, -8191, 8191);
+    nn::kernels(isa).gate(x.data(), y.data(), bends, n, lines, out.data());
+    nn::kernels(isa).curve(x.data(), bends, 0, n, lines);
+    x.insert(x.end(), out.begin(), out.end());
+    return x;
+  });
+  same("depthwise sums, squares, GDN and mixtures", [&](Isa isa) {
+    const nn::Kernels& kernels = nn::kernels(isa);
+    const auto x = numbers<std::int16_t>(9 * n, -8191, 8191), w = numbers<std::int16_t>(9 * n, -2047, 2047);
+    const auto bias = numbers<std::int32_t>(n, -(1 << 28), 1 << 28), norms = numbers<std::int32_t>(n, 1, INT32_MAX);
+    Buffer<float> factors;
+    for (std::size_t i = 0; i < n; ++i) factors.push_back(std::ldexp(1.0f + static_cast<float>(i) / n, -8));
+    const std::int16_t* taps[9];
+    for (std::size_t t = 0; t < 9; ++t) taps[t] = &x[t * n];
+    Buffer<std::int32_t> out(n);
+    Buffer<std::int16_t> each[4] = {Buffer<std::int16_t>(n), Buffer<std::int16_t>(n), Buffer<std::int16_t>(n),
+                                    Buffer<std::int16_t>(n)};
+    kernels.depthwise(taps, w.data(), bias.data(), n, out.data());
+    kernels.square(x.data(), n, 2, each[0].data());
+    kernels.normalise(x.data(), norms.data(), factors.data(), n, false, 8191, each[1].data());
+    kernels.normalise(x.data(), norms.data(), factors.data(), n, true, 8191, each[2].data());
+    kernels.mix(x.data(), &x[n], w.data(), &w[n], n, 11, 8191, each[3].data());
+    for (const auto& some : each) out.insert(out.end(), some.begin(), some.end());
+    return out;
+  });
+  same("scale indexes", [&](Isa isa) {
+    nn::Thresholds thresholds;
+    thresholds.values = numbers<std::int32_t>(64, 0, 1 << 20);
+    std::sort(thresholds.values.begin(), thresholds.values.end());
+    const auto scales = numbers<std::int32_t>(93, -10, 1 << 20);
+    Buffer<std::uint8_t> out(scales.size());
+    nn::kernels(isa).choose(scales.data(), scales.size(), thresholds, out.data());
+    return out;
+  });
+}
+
+void attention_and_codes() {
+  same("attention", [&](Isa isa) {
+    const attention::Kernels& kernels = attention::kernels(isa);
+    attention::Tables tables;
+    tables.last = 500;
+    tables.exp = numbers<std::uint16_t>(502, 0, attention::kWeight);
+    tables.exp[0] = attention::kWeight;
+    tables.exp[500] = 0;
+    constexpr std::size_t kStride = 32;
+    const attention::Score score{number(1, INT32_MAX), number(1, INT32_MAX), number(30, 45), attention::kScore};
+    const auto tokens = numbers<std::int16_t>(attention::kTokens * 3 * kStride, -2047, 2047);
+    const auto bias = numbers<std::int32_t>(attention::kTokens * kPanel, -2000, 2000);
+    attention::Window window{};
+    for (std::size_t t = 0; t < attention::kTokens; ++t) window.tokens[t] = &tokens[3 * kStride * (t % 5 == 3 ? 3 : t)];
+    window.common = window.tokens[3];
+    window.dims = window.stride = window.out_stride = kStride;
+    window.bias = bias.data();
+    window.anchors = 0x0AAAAAA;
+    window.score = score;
+    Buffer<std::int32_t> out(attention::kTokens * kStride);
+    kernels.window(window, tables, out.data());
+
+    auto products = numbers<std::int32_t>(3 * kPanel, -(1 << 27), 1 << 27);
+    const std::int32_t highest = kernels.score(products.data(), products.size(), score);
+    Buffer<std::int16_t> weights(products.size());
+    out.push_back(kernels.soften(products.data(), products.size(), highest, tables, weights.data()));
+    out.insert(out.end(), products.begin(), products.end());
+    out.insert(out.end(), weights.begin(), weights.end());
+
+    Buffer<double> context;
+    for (const std::int64_t x : numbers<std::int64_t>(kStride * kStride, -(1 << 27), 1 << 27)) {
+      context.push_back(static_cast<double>(x));
+    }
+    Buffer<std::int64_t> means(kStride);
+    kernels.apply(weights.data(), context.data(), kStride, number(1, 1 << 20), means.data());
+    for (const std::int64_t mean : means) {
+      out.push_back(static_cast<std::int32_t>(mean));
+      out.push_back(static_cast<std::int32_t>(mean >> 32));
+    }
+    return out;
+  });
+  same("frequencies of codes", [&](Isa isa) {
+    const codes::Kernels& kernels = codes::kernels(isa);
+    constexpr std::size_t n = 8 * kPanel;
+    const auto logits = numbers<std::int32_t>(n, -4000, 4000), table = numbers<std::int32_t>(256, 1 << 19, 1 << 20);
+    Buffer<std::uint32_t> weights(n), shares(n), sums(n / kPanel);
+    const codes::Peak peak = kernels.peak(logits.data(), n);
+    const std::uint64_t total = kernels.weigh(logits.data(), n, peak.logit, table.data(), weights.data());
+    weights.push_back(static_cast<std::uint32_t>(total));
+    weights.push_back(static_cast<std::uint32_t>(total >> 32));
+    weights.push_back(static_cast<std::uint32_t>(peak.word));
+    weights.push_back(kernels.share(weights.data(), n, 99999, 20, shares.data(), sums.data()));
+    weights.insert(weights.end(), shares.begin(), shares.end());
+    weights.insert(weights.end(), sums.begin(), sums.end());
+    return weights;
+  });
+  same("nearest words", [&](Isa isa) {
+    constexpr std::size_t kGroups = 2, kWords = 96, kChannels = 8, kRows = 100;
+    const auto drawn = numbers<std::int32_t>((kWords + kRows) * kGroups * kChannels, -100, 100);
+    const std::vector<float> words(drawn.begin(), drawn.begin() + kWords * kGroups * kChannels);
+    const std::vector<float> rows(drawn.begin() + kWords * kGroups * kChannels, drawn.end());
+    const codebook::Codebooks books(words.data(), kGroups, kWords, kChannels, isa);
+    std::vector<std::int64_t> found(kRows * kGroups);
+    books.nearest(rows.data(), kRows, {kGroups * kChannels, kChannels, 1}, found.data(), 1);
+    return found;
+  });
+}
+
+// encode() and decode(bytes, size, out): the same bytes, and symbols that come back.
+template <typename Encode, typename Decode>
+std::vector<std::uint8_t> both_ways(const Buffer<std::int32_t>& symbols, const Encode& encode, const Decode& decode) {
+  std::vector<std::uint8_t> data = encode();
+  Buffer<std::int32_t> decoded(symbols.size());
+  decode(data.data(), data.size(), decoded.data());
+  data.push_back(decoded == symbols);
+  return data;
+}
+
+void coders() {
+  for (const unsigned lanes : {1u, 4u, 8u, 16u, 64u}) {
+    same("a coder", [&](Isa isa) {
+      set_isa(isa);
+      const auto n = static_cast<std::size_t>(number(1, 5000));
+      const std::int32_t cdf[] = {0, 700, 2000, 3500, 4095, 4096, 0, 1, 2, 3, 4090, 4096};
+      const std::int32_t lengths[] = {6, 6}, offsets[] = {-2, -1};
+      const std::uint8_t shifts[] = {0, 2};
+      const CdfTables tables(cdf, lengths, offsets, shifts, 12);
+      const auto symbols = numbers<std::int32_t>(n, -9, 12);
+      const auto indexes = numbers<std::uint8_t>(n, 0, 1);
+      auto data = both_ways(
+          symbols, [&] { return rans_encode(symbols.data(), indexes.data(), n, tables, lanes); },
+          [&](auto* at, auto size, auto* out) { RansDecoder(at, size, tables).decode(indexes.data(), out, n); });
+      std::vector<float> means, scales;
+      for (std::size_t i = 0; i < n; ++i) {
+        means.push_back(static_cast<float>(number(-5000, 5000)) / 512);
+        scales.push_back(std::ldexp(1.0f + static_cast<float>(number(0, 255)) / 256, static_cast<int>(number(-6, 8))));
+      }
+      const auto more = both_ways(
+          symbols, [&] { return gaussian_encode(symbols.data(), means.data(), scales.data(), n, lanes); },
+          [&](auto* at, auto size, auto* out) { gaussian_decode(at, size, means.data(), scales.data(), out, n); });
+      data.insert(data.end(), more.begin(), more.end());
+      return data;
+    });
+  }
+}
+
+}  // namespace
+
+int main() {
+  for (const Isa isa : supported_isas()) {
+    if (isa == Isa::scalar) continue;
+    other = isa;
+    layers();
+    attention_and_codes();
+    coders();
+    std::printf("%s: the same as scalar\n", isa_name(isa));
+  }
+}
