@@ -43,7 +43,7 @@ link+=" -sFILESYSTEM=0 -sALLOW_MEMORY_GROWTH -sMAXIMUM_MEMORY=2GB -sTOTAL_STACK=
     object=objects/$(realpath --relative-to="$csrc" "$source" | tr / _).o
     echo "build $object: cxx $source"
     objects+=" $object"
-  done < <(find "$csrc/fastlic" "$csrc/libflic" -name "*.cpp" | LC_ALL=C sort)
+  done < <(find "$csrc/fastlic" "$csrc/libflic/flic.cpp" -name "*.cpp" | LC_ALL=C sort)
   echo "build flic.mjs | flic.wasm: link$objects"
   echo "default flic.mjs"
   # For tests: ninja -C OUT_FOLDER sets.js && node OUT_FOLDER/sets.js
