@@ -81,7 +81,8 @@ FLIC_API const char* flic_model_name(uint32_t model);
 
 typedef struct flic_codec flic_codec;
 
-/* A codec file of layout 4 (docs/format.md). The memory may be freed afterwards. */
+/* A codec file of layout 4 (docs/format.md). The memory may be freed afterwards. Opening takes up to four threads while
+ * it lasts, where there are any. */
 FLIC_API flic_status flic_codec_open_memory(const void* data, size_t size, flic_codec** codec, flic_error* error);
 FLIC_API flic_status flic_codec_open_file(const char* path, flic_codec** codec, flic_error* error);
 /* Codec files that this library was built with (FLIC_EMBED), for flic_codec_open_memory: the bytes of the one at

@@ -272,7 +272,7 @@ DAMAGE = {
     "data empty": (tensor("data", lambda x: x[:0]), "0 bytes are too few"),
     "data altered": (tensor("data", lambda x: x.roll(4)), "stream"),
     "data of another type": (tensor("data", lambda x: x.to(torch.int32)), "data must be 1-D uint8"),
-    "data of a type unknown to numpy": (tensor("data", lambda x: x.bfloat16()), "BF16 has no place"),
+    "data of a type unknown to numpy": (tensor("data", lambda x: x.bfloat16()), "data must be 1-D uint8"),
     "classes cut": (tensor("classes", lambda x: x[:-1]), "classes, there are"),
     "classes longer": (tensor("classes", lambda x: torch.cat([x, x])), "classes, there are"),
     "classes altered": (tensor("classes", lambda x: x.fill_(127)), "stream"),

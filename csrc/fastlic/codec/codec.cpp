@@ -47,7 +47,7 @@ Fingerprint entropy_fingerprint_of(const File& file) {
   return digest.finish();
 }
 
-Fingerprint fingerprint_of(const File& file, const Coder& coder) {
+Fingerprint fingerprint_of(const File& file) {
   const auto& defaults = kDefaults.at(kind_of(file.family));
   Json config;
   config.kind = Json::Kind::object;
@@ -59,7 +59,8 @@ Fingerprint fingerprint_of(const File& file, const Coder& coder) {
   }
   std::map<std::string, nn::ArrayRef> arrays = file.entropy;
   for (const auto& [name, array] : file.transforms) {
-    if (coder.decides(name)) arrays.emplace("transforms/" + name, array);
+    if (kind_of(file.family) == "mcquic" ? decides_mcquic(name) : decides_gaussian(name))
+      arrays.emplace("transforms/" + name, array);
   }
   Blake2b digest;
   digest.update(bytes_of(file.family + "|" + written(config, true) + "|"));
@@ -76,12 +77,14 @@ Codec::Codec(Input data) {
   if (file.transforms.empty()) {
     throw UnsupportedCodec("its transforms are floats; fastlic's Codec.with_integer_transforms makes integers of them");
   }
-  coder_ = kind == "mcquic" ? read_mcquic(file) : read_gaussian(file);
   name_ = file.name;
   family_ = file.family;
   reads_ = file.reads;
-  fingerprint_ = fingerprint_of(file, *coder_);
-  entropy_fingerprint_ = entropy_fingerprint_of(file);
+  parallel_for(3, kOpeningThreads, [&](std::size_t job) {
+    if (job == 0) coder_ = kind == "mcquic" ? read_mcquic(file) : read_gaussian(file);
+    if (job == 1) fingerprint_ = fingerprint_of(file);
+    if (job == 2) entropy_fingerprint_ = entropy_fingerprint_of(file);
+  });
 }
 
 bool Codec::reads(const container::Header& header) const noexcept {

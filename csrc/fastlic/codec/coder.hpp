@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fastlic/codec/file.hpp"
@@ -46,8 +47,6 @@ class Coder {
   virtual std::size_t sections(unsigned parts) const noexcept = 0;
   // What an image is coded as.
   virtual MapSize padded(MapSize image) const noexcept = 0;
-  // Whether pixels depend on this array among the file's transforms.
-  virtual bool decides(const std::string& array) const = 0;
   // An upper estimate of the bytes that a call takes beside pixels and streams.
   virtual std::uint64_t memory(MapSize image, unsigned threads, bool encode) const = 0;
 
@@ -56,6 +55,10 @@ class Coder {
   virtual void decode(Sections sections, MapSize image, unsigned quality, unsigned parts, unsigned threads,
                       const TakeRow& take) const = 0;
 };
+
+// Whether pixels of a Gaussian family, or of McQuic, depend on this array among the file's transforms.
+bool decides_gaussian(std::string_view array);
+bool decides_mcquic(std::string_view array);
 
 // Each fault is std::invalid_argument that says what is wrong.
 // Scale and mean-scale hyperpriors, JAHP, and the MLIC family.

@@ -9,6 +9,7 @@
 
 #include "fastlic/bit_cast.hpp"
 #include "fastlic/codec/packing.hpp"
+#include "fastlic/parallel.hpp"
 
 namespace fastlic::codec {
 namespace {
@@ -167,7 +168,7 @@ std::optional<nn::Type> integer_type(std::string_view type) {
 
 class Reader {
  public:
-  explicit Reader(Input data) : file_(data) {
+  explicit Reader(Input data) : file_(data), data_(data) {
     const auto own = file_.metadata.find("fastlic");
     if (own == file_.metadata.end()) {
       fail("tensors, but no fastlic codec; build one with fastlic.Codec(model).save(path)");
@@ -176,26 +177,42 @@ class Reader {
     if (layout_ < 1 || layout_ > kLayouts) {
       fail("codec layout " + number_ + "; this fastlic reads layouts 1, 2, 3, 4");
     }
-    const Json* stated = description_.find("sha256");
-    if (stated != nullptr && stated->kind == Json::Kind::literal && stated->text == "null") stated = nullptr;
-    if ((stated != nullptr || layout_ >= kSealed) &&
-        (stated == nullptr || stated->kind != Json::Kind::text || digest_of(data, stated->text) != stated->text)) {
-      fail("the file is damaged: it does not have the SHA-256 that it states");
-    }
   }
 
   File whole() {
     out_.name = description_.find("name")->text;
     out_.family = description_.find("family")->text;
     out_.config = *description_.find("config");
+    std::vector<Found> narrow, wide;
+    parallel_for(layout_ >= kWholeNames ? 3 : 2, kOpeningThreads, [&](std::size_t job) {
+      if (job == 0) check_digest();
+      if (job == 1) narrow = unpacked("packed", 1);
+      if (job == 2) wide = unpacked("packed16", 2);
+    });
     for (const auto& [name, tensor] : file_.tensors) take(name, tensor);
-    unpack_group("packed", 1);
-    if (layout_ >= kWholeNames) unpack_group("packed16", 2);
+    for (Found& own : narrow) add(own.name, nn::Type::int8, std::move(own.shape), std::move(own.values));
+    for (Found& own : wide) add(own.name, nn::Type::int16, std::move(own.shape), std::move(own.values));
     read_reads();
     return std::move(out_);
   }
 
  private:
+  // An unpacked array.
+  struct Found {
+    std::string name;
+    std::vector<std::size_t> shape;
+    nn::Buffer<std::uint8_t> values;
+  };
+
+  void check_digest() const {
+    const Json* stated = description_.find("sha256");
+    if (stated != nullptr && stated->kind == Json::Kind::literal && stated->text == "null") stated = nullptr;
+    if ((stated != nullptr || layout_ >= kSealed) &&
+        (stated == nullptr || stated->kind != Json::Kind::text || digest_of(data_, stated->text) != stated->text)) {
+      fail("the file is damaged: it does not have the SHA-256 that it states");
+    }
+  }
+
   Json described(const std::string& text) {
     Json description;
     try {
@@ -221,15 +238,13 @@ class Reader {
   }
 
   // Of `entropy/` and `transforms/`.
-  nn::Arrays* arrays_of(std::string_view name) {
-    if (name.starts_with("entropy/")) return &out_.entropy;
-    if (name.starts_with("transforms/") && layout_ >= kWholeNames) return &out_.transforms;
-    return nullptr;
+  bool is_array(std::string_view name) const {
+    return name.starts_with("entropy/") || (name.starts_with("transforms/") && layout_ >= kWholeNames);
   }
 
-  void add(const std::string& name, nn::Type type, std::vector<std::size_t> shape, Input data) {
-    auto& memory = out_.memory.emplace_back(data.begin(), data.end());
-    nn::Arrays& arrays = *arrays_of(name);
+  void add(const std::string& name, nn::Type type, std::vector<std::size_t> shape, nn::Buffer<std::uint8_t> data) {
+    auto& memory = out_.memory.emplace_back(std::move(data));
+    nn::Arrays& arrays = name.starts_with("entropy/") ? out_.entropy : out_.transforms;
     const std::string own = name.substr(name.find('/') + 1);
     if (!arrays.emplace(own, nn::ArrayRef{type, std::move(shape), memory.data()}).second) {
       fail(name + " there twice");
@@ -249,18 +264,18 @@ class Reader {
     }
     const auto type = integer_type(tensor.type);
     const bool packed = name.starts_with("packed/") || (name.starts_with("packed16/") && layout_ >= kWholeNames);
-    if (!type || (!packed && arrays_of(name) == nullptr)) refused();
-    if (!packed) add(name, *type, tensor.shape, tensor.data);
+    if (!type || (!packed && !is_array(name))) refused();
+    if (!packed) add(name, *type, tensor.shape, {tensor.data.begin(), tensor.data.end()});
   }
 
   // A group of packed arrays, if there is one.
-  void unpack_group(const std::string& group, unsigned bytes) {
+  std::vector<Found> unpacked(const std::string& group, unsigned bytes) const {
     const Json* listed = description_.find(group);
     std::map<std::string, const Tensor*> parts;
     for (const auto& [name, tensor] : file_.tensors) {
       if (name.starts_with(group + "/")) parts[name.substr(group.size() + 1)] = &tensor;
     }
-    if (listed == nullptr && parts.empty()) return;
+    if (listed == nullptr && parts.empty()) return {};
     try {
       Packed packed;
       packed.bytes = bytes;
@@ -291,10 +306,10 @@ class Reader {
       for (std::size_t i = 0; i < listed->names.size(); ++i) {
         const std::string& name = listed->names[i];
         names.push_back((layout_ >= kWholeNames ? "" : "entropy/") + name);
-        if (arrays_of(names.back()) == nullptr) fail("'" + name + "' is neither in entropy/ nor in transforms/");
+        if (!is_array(names.back())) fail("'" + name + "' is neither in entropy/ nor in transforms/");
         packed.shapes.push_back(shape_of(name, listed->items[i]));
       }
-      add_all(names, packed);
+      return arrays_of(names, packed);
     } catch (const std::invalid_argument& error) {
       fail(group + " weights are damaged: " + error.what());
     }
@@ -314,21 +329,23 @@ class Reader {
     return out;
   }
 
-  void add_all(const std::vector<std::string>& names, const Packed& packed) {
+  static std::vector<Found> arrays_of(const std::vector<std::string>& names, const Packed& packed) {
     const std::vector<std::int16_t> values = unpack(packed);
+    std::vector<Found> out;
     std::size_t at = 0;
     for (std::size_t i = 0; i < names.size(); ++i) {
       std::size_t size = 1;
       for (const std::size_t extent : packed.shapes[i]) size *= extent;
+      Found& own = out.emplace_back(Found{names[i], packed.shapes[i], {}});
       if (packed.bytes == 1) {
-        const std::vector<std::uint8_t> narrow(&values[at], &values[at] + size);
-        add(names[i], nn::Type::int8, packed.shapes[i], narrow);
+        own.values.assign(&values[at], &values[at] + size);
       } else {
-        add(names[i], nn::Type::int16, packed.shapes[i],
-            {reinterpret_cast<const std::uint8_t*>(&values[at]), 2 * size});
+        const auto* bytes = reinterpret_cast<const std::uint8_t*>(&values[at]);
+        own.values.assign(bytes, bytes + 2 * size);
       }
       at += size;
     }
+    return out;
   }
 
   void read_reads() {
@@ -355,6 +372,7 @@ class Reader {
   }
 
   Safetensors file_;
+  Input data_;
   Json description_;
   std::string number_;
   std::uint64_t layout_ = 0;

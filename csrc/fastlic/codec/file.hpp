@@ -27,6 +27,9 @@ struct File {
   std::vector<nn::Buffer<std::uint8_t>> memory;
 };
 
+// Threads that opening a codec takes for a moment, if they are to be had: what is to be done falls into so many parts.
+constexpr unsigned kOpeningThreads = 4;
+
 // Throws std::invalid_argument that says what is wrong: no safetensors file, no codec, a damaged one, or one of a newer
 // layout. What is reserved stays in proportion to the bytes that came.
 File read_file(Input data);

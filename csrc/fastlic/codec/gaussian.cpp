@@ -49,32 +49,7 @@ std::array<std::int32_t, kLevels> zones_for(double worth) {
 
 class Gaussian final : public Coder {
  public:
-  explicit Gaussian(const File& file)
-      : slices_(file.family.starts_with("mlic")),
-        engine_(model_of(file, slices_)),
-        g_a_(nn::read_transform(nn::ArrayReader(file.transforms), "g_a")),
-        h_a_(nn::read_transform(nn::ArrayReader(file.transforms), "h_a")),
-        g_s_(nn::read_transform(nn::ArrayReader(file.transforms), "g_s")) {
-    const nn::ArrayReader arrays(file.transforms);
-    const std::size_t m = engine_.model().latent_channels;
-    const auto magnitude = arrays.uint8s("h_a.magnitude");
-    nn::require(magnitude.size() == 1 && magnitude[0] <= 1, "h_a.magnitude", "must be 0 or 1");
-    of_magnitude_ = magnitude[0] == 1;
-    require_transform("g_a", g_a_, false, 3, m, {4 * kStride, 4});
-    require_transform("h_a", h_a_, true, m, engine_.model().hyper_channels(), {64, 16});
-    require_transform("g_s", g_s_, true, m, 3, {4, 4 * kStride});
-    nn::require(g_s_.network.output().limit <= 255 && nn::never_negative(g_s_.network), "g_s", "must end with pixels");
-    if (arrays.has("gain.forward") || arrays.has("gain.inverse")) {
-      forward_.emplace(arrays, "gain.forward", m);
-      inverse_.emplace(arrays, "gain.inverse", m);
-      nn::require(forward_->qualities() == inverse_->qualities(), "gain.inverse", "must have as many as gain.forward");
-    }
-    const Json* stated = file.config.find("qualities");
-    nn::require((stated == nullptr ? 0 : stated->count().value_or(~std::uint64_t{0})) == qualities(), "qualities",
-                "must be those of the gains");
-    if (const auto found = file.floats.find("gain.worth"); found != file.floats.end()) worth_ = found->second.values;
-    nn::require(worth_.empty() || worth_.size() == qualities(), "gain.worth", "must be one number per quality");
-  }
+  explicit Gaussian(const File& file) : Gaussian(file, Parts(file)) {}
 
   unsigned qualities() const noexcept override { return forward_ ? forward_->qualities() : 0; }
   unsigned previews() const noexcept override {
@@ -84,9 +59,6 @@ class Gaussian final : public Coder {
   MapSize padded(MapSize image) const noexcept override {
     const latents::Size size = latent_size(image);
     return {kStride * size.height, kStride * size.width};
-  }
-  bool decides(const std::string& array) const override {
-    return (array.starts_with("g_s.") && array != "g_s.units") || array == "gain.inverse";
   }
 
   std::uint64_t memory(MapSize image, unsigned threads, bool encode) const override {
@@ -161,6 +133,50 @@ class Gaussian final : public Coder {
   }
 
  private:
+  // What a file holds, read by several threads.
+  struct Parts {
+    bool slices;
+    std::optional<latents::Model> model;
+    nn::Transform g_a, h_a, g_s;
+
+    explicit Parts(const File& file) : slices(file.family.starts_with("mlic")) {
+      const nn::ArrayReader arrays(file.transforms);
+      parallel_for(4, kOpeningThreads, [&](std::size_t job) {
+        if (job == 0) model = model_of(file, slices);
+        if (job == 1) g_a = nn::read_transform(arrays, "g_a");
+        if (job == 2) h_a = nn::read_transform(arrays, "h_a");
+        if (job == 3) g_s = nn::read_transform(arrays, "g_s");
+      });
+    }
+  };
+
+  Gaussian(const File& file, Parts parts)
+      : slices_(parts.slices),
+        engine_(std::move(*parts.model)),
+        g_a_(std::move(parts.g_a)),
+        h_a_(std::move(parts.h_a)),
+        g_s_(std::move(parts.g_s)) {
+    const nn::ArrayReader arrays(file.transforms);
+    const std::size_t m = engine_.model().latent_channels;
+    const auto magnitude = arrays.uint8s("h_a.magnitude");
+    nn::require(magnitude.size() == 1 && magnitude[0] <= 1, "h_a.magnitude", "must be 0 or 1");
+    of_magnitude_ = magnitude[0] == 1;
+    require_transform("g_a", g_a_, false, 3, m, {4 * kStride, 4});
+    require_transform("h_a", h_a_, true, m, engine_.model().hyper_channels(), {64, 16});
+    require_transform("g_s", g_s_, true, m, 3, {4, 4 * kStride});
+    nn::require(g_s_.network.output().limit <= 255 && nn::never_negative(g_s_.network), "g_s", "must end with pixels");
+    if (arrays.has("gain.forward") || arrays.has("gain.inverse")) {
+      forward_.emplace(arrays, "gain.forward", m);
+      inverse_.emplace(arrays, "gain.inverse", m);
+      nn::require(forward_->qualities() == inverse_->qualities(), "gain.inverse", "must have as many as gain.forward");
+    }
+    const Json* stated = file.config.find("qualities");
+    nn::require((stated == nullptr ? 0 : stated->count().value_or(~std::uint64_t{0})) == qualities(), "qualities",
+                "must be those of the gains");
+    if (const auto found = file.floats.find("gain.worth"); found != file.floats.end()) worth_ = found->second.values;
+    nn::require(worth_.empty() || worth_.size() == qualities(), "gain.worth", "must be one number per quality");
+  }
+
   static latents::Model model_of(const File& file, bool slices) {
     const nn::ArrayReader arrays(file.entropy);
     const auto read = slices ? latents::read_slices : latents::read_gaussian;
@@ -221,6 +237,10 @@ class Gaussian final : public Coder {
 };
 
 }  // namespace
+
+bool decides_gaussian(std::string_view array) {
+  return (array.starts_with("g_s.") && array != "g_s.units") || array == "gain.inverse";
+}
 
 std::unique_ptr<Coder> read_gaussian(const File& file) { return std::make_unique<Gaussian>(file); }
 

@@ -93,7 +93,7 @@ class McQuic final : public Coder {
     const nn::ArrayReader arrays(file.transforms);
     const auto count = arrays.uint8s("levels");
     nn::require(count.size() == 1 && count[0] >= 1 && count[0] <= kMaxLevels, "levels", "must be one number, 1 to 8");
-    for (std::size_t level = 0; level < count[0]; ++level) levels_.push_back(read_level(file, level));
+    read_parts(file, arrays, count[0]);
     const std::size_t channels = levels_[0].channels();
     for (const Level& own : levels_) {
       nn::require(own.channels() == channels && own.m == levels_[0].m, "words",
@@ -102,23 +102,18 @@ class McQuic final : public Coder {
     for (std::size_t level = 0; level < levels_.size(); ++level) {
       const bool finest = level == 0, deepest = level + 1 == levels_.size();
       const std::size_t side = std::size_t{8} << levels_.size(), up = finest ? 16 : 2;
-      add(arrays, "down", level, finest ? 3 : channels, channels, 2 * side, 2 * side / up);
-      add(arrays, "up", level, channels, finest ? 3 : channels, side, side * up);
-      add(arrays, "head", level, channels, channels, side, side);
-      add(arrays, "words", level, channels, channels, side, side);
+      check("down", level, finest ? 3 : channels, channels, 2 * side, 2 * side / up);
+      check("up", level, channels, finest ? 3 : channels, side, side * up);
+      check("head", level, channels, channels, side, side);
+      check("words", level, channels, channels, side, side);
       if (deepest) continue;
-      add(arrays, "rest", level, channels, channels, side, side);
-      add(arrays, "side", level, channels, channels, side, side);
+      check("rest", level, channels, channels, side, side);
+      check("side", level, channels, channels, side, side);
     }
     const nn::Network& last = network("up", 0).network;
     nn::require(last.output().limit <= 255 && nn::never_negative(last), "up.0", "must end with pixels");
     if (arrays.has("prices")) prices_.emplace(arrays, "prices", 1);
-    nn::Arrays context;
-    for (const auto& [name, array] : file.entropy) {
-      if (name.starts_with("context.")) context.emplace(name.substr(8), array);
-    }
-    if (context.empty()) return;
-    context_.emplace(context);
+    if (!context_) return;
     const codes::Model& model = context_->model();
     nn::require(model.groups == levels_[0].m && model.words == levels_[0].k, "context", "must be of level 0");
     // Every other word has a frequency of 1.
@@ -131,12 +126,6 @@ class McQuic final : public Coder {
   std::size_t sections(unsigned parts) const noexcept override { return parts == 0 ? levels_.size() : parts; }
   MapSize padded(MapSize image) const noexcept override {
     return {padded_side(image.height), padded_side(image.width)};
-  }
-  bool decides(const std::string& array) const override {
-    for (const char* prefix : {"words.", "side.", "up.", "level.", "levels"}) {
-      if (array.starts_with(prefix) && !array.ends_with(".units")) return true;
-    }
-    return false;
   }
 
   std::uint64_t memory(MapSize image, unsigned threads, bool encode) const override {
@@ -244,10 +233,39 @@ class McQuic final : public Coder {
   }
 
  private:
-  void add(const nn::ArrayReader& arrays, const char* part, std::size_t level, std::size_t inputs, std::size_t outputs,
-           std::size_t side, std::size_t out_side) {
+  // Levels, networks and the context, by several threads.
+  void read_parts(const File& file, const nn::ArrayReader& arrays, std::size_t levels) {
+    std::vector<std::optional<Level>> read(levels);
+    std::vector<std::pair<std::string, nn::Transform>> networks;
+    for (std::size_t level = 0; level < levels; ++level) {
+      for (const char* part : {"down", "up", "head", "words", "rest", "side"}) {
+        const bool between = part == std::string_view("rest") || part == std::string_view("side");
+        if (between && level + 1 == levels) continue;
+        networks.emplace_back(std::string(part) + "." + std::to_string(level), nn::Transform());
+      }
+    }
+    nn::Arrays context;
+    for (const auto& [name, array] : file.entropy) {
+      if (name.starts_with("context.")) context.emplace(name.substr(8), array);
+    }
+    parallel_for(levels + networks.size() + 1, kOpeningThreads, [&](std::size_t job) {
+      if (job < levels) {
+        read[job] = read_level(file, job);
+      } else if (job < levels + networks.size()) {
+        auto& [name, transform] = networks[job - levels];
+        transform = nn::read_transform(arrays, name);
+      } else if (!context.empty()) {
+        context_.emplace(context);
+      }
+    });
+    for (auto& own : read) levels_.push_back(std::move(*own));
+    for (auto& own : networks) networks_.insert(std::move(own));
+  }
+
+  void check(const char* part, std::size_t level, std::size_t inputs, std::size_t outputs, std::size_t side,
+             std::size_t out_side) const {
     const std::string name = std::string(part) + "." + std::to_string(level);
-    nn::Transform transform = nn::read_transform(arrays, name);
+    const nn::Transform& transform = network(part, level);
     const nn::Network& network = transform.network;
     nn::require(transform.entry.has_value() == (inputs != 3 || part != std::string("down") || level > 0), name,
                 "must have an entry unless it reads pixels");
@@ -258,7 +276,6 @@ class McQuic final : public Coder {
     nn::require(size.height == out_side && size.width == out_side, name, "must have another stride");
     const bool wide = part == std::string("head") || part == std::string("rest");
     nn::require(wide || network.output().limit <= 32767, name, "must end with activations");
-    networks_.emplace(name, std::move(transform));
   }
   const nn::Transform& network(const char* part, std::size_t level) const {
     return networks_.at(std::string(part) + "." + std::to_string(level));
@@ -340,6 +357,13 @@ class McQuic final : public Coder {
 };
 
 }  // namespace
+
+bool decides_mcquic(std::string_view array) {
+  for (const char* prefix : {"words.", "side.", "up.", "level.", "levels"}) {
+    if (array.starts_with(prefix) && !array.ends_with(".units")) return true;
+  }
+  return false;
+}
 
 std::unique_ptr<Coder> read_mcquic(const File& file) { return std::make_unique<McQuic>(file); }
 
