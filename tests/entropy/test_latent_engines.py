@@ -71,6 +71,17 @@ def test_the_reference_decodes_what_the_engine_wrote(name):
     assert same(decode(model, sections, 6, 10, "reference"), latents)
 
 
+@pytest.mark.parametrize("size", [(410, 111), (60, 740)])
+def test_a_map_too_large_to_keep_its_share_of_the_hyperprior_equals_the_reference(size):
+    model = model_of("context")
+    columns = -(-model.parameters[0].bias.size // 32) * 32
+    assert size[0] * size[1] * columns * 4 > 16 << 20  # csrc/fastlic/latents/wavefront.cpp, share_window
+    sections, latents = encode(model, *random_latents(model, *size), "reference")
+    for threads in (1, 3):
+        found = drivers.decode_many(model, [(sections, *size)], threads=threads)[0]
+        assert same(found, latents)
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("name", SOME)

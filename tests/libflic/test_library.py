@@ -353,3 +353,20 @@ def test_the_memory_that_is_promised_is_enough_and_not_four_times_too_much(name,
     rows = json.loads(done.stdout)
     assert len(rows) == 4
     assert [row for row in rows if not row[3] <= row[2] <= 4 * row[3]] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["jahp", "mlic++", "mcquic"])
+def test_kodak_has_the_same_bytes_and_pixels_in_c_and_in_python(name, library, kodak):
+    import torch
+
+    import fastlic
+
+    codec, own = fastlic.load(name), library.open(WEIGHTS / f"{name}.safetensors")
+    for path in sorted(kodak.glob("kodim*.png")):
+        picture = read_image(path)
+        data = codec.compress(picture.pixels, 4)
+        pixels = codec.decompress(data, dtype=torch.uint8)
+        height, width = picture.array.shape[:2]
+        assert own.encode(picture.array.tobytes(), width, height, 4) == data, path.name
+        assert own.decode(data) == pixels.permute(1, 2, 0).contiguous().numpy().tobytes(), path.name

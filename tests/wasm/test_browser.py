@@ -120,6 +120,24 @@ def test_a_browser_and_python_make_the_same_bytes_and_pixels_of_a_photo(
     assert found["encoded"] == data.hex()
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_kodak_has_the_same_pixels_in_a_browser_and_in_python(page: Chromium, folder: Path, kodak: Path, name: str):
+    codec, expected = fastlic.load(name), {}
+    for path in sorted(kodak.glob("kodim*.png")):
+        data = codec.compress(read_image(path).pixels, 4)
+        (folder / f"{path.stem}.flic").write_bytes(data)
+        expected[path.stem] = digest(codec.decompress(data, dtype=torch.uint8))
+    found = page.evaluate(f"""
+        const flic = await load({{ weights: "weights/{name}.safetensors" }}), found = {{}};
+        for (const image of {json.dumps(sorted(expected))}) {{
+          found[image] = await digest(await flic.decode(await bytes(`${{image}}.flic?{name}`)));
+        }}
+        flic.close();
+        return found;
+    """)
+    assert found == expected
+
+
 def test_a_stream_finds_its_codec_among_several_and_headers_need_none(page: Chromium):
     data = (GOLDEN / "tiny_pixels_mlicpp_v2.flic").read_bytes()
     header = page.evaluate("""

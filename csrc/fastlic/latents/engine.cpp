@@ -270,7 +270,9 @@ std::uint64_t Engine::memory(Size size, unsigned threads, bool encode) const {
     const std::size_t batch = std::min(size.height, (size.width + 2) / 3);
     std::size_t widest = net.context.columns();
     for (const Layer& layer : net.parameters) widest = std::max(widest, layer.columns());
-    needs.shared += map_bytes(positions, model_.hyper.back().outputs) + kWide * positions * net.share.columns();
+    const ShareWindow window = share_window(model_, size);
+    needs.shared += map_bytes(positions, model_.hyper.back().outputs);
+    needs.shared += kWide * window.rows * window.columns * net.share.columns();
     needs.shared += map_bytes((size.height + 2) * (size.width + 4), m);
     needs.shared += batch * (2 * net.context.depth + 6 * widest + 16);
     if (!encode) coded = batch * m;

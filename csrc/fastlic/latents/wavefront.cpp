@@ -1,6 +1,7 @@
 // The wavefront: all positions of equal column + 3 row together, the passes of fastlic/entropy/wavefront.py.
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "fastlic/latents/schedules.hpp"
 #include "fastlic/parallel.hpp"
@@ -14,21 +15,58 @@ constexpr std::size_t kReach = 2;
 constexpr std::size_t kFullTaps = 2 * kReach + 1, kLeftTaps = kReach;
 static_assert(kReach * kFullTaps + kLeftTaps == kContextTaps);
 
-// The hyperprior's share of the first parameter layer, bias included, for all positions: [positions][columns].
-Buffer<std::int32_t> hyper_share(const Layer& layer, const nn::Source& features, const nn::Tools& tools) {
-  constexpr std::size_t kTile = 48;
-  const std::size_t positions = features.positions(), columns = layer.columns();
-  const nn::Part& part = layer.parts[0];
-  Buffer<std::int32_t> out(positions * columns);
-  parallel_for((positions + kTile - 1) / kTile, tools.team, [&](std::size_t tile) {
-    const std::size_t first = tile * kTile, count = std::min(kTile, positions - first);
+// The hyperprior's share of the first parameter layer, bias included: of a window of positions, [rows][columns] of it.
+class HyperShare {
+ public:
+  HyperShare(const Layer& layer, const nn::Source& features, const ShareWindow& window, const nn::Tools& tools)
+      : layer_(layer),
+        features_(features),
+        window_(window),
+        tools_(tools),
+        values_(window.rows * window.columns * layer.columns()) {
+    if (!whole()) return;
+    const std::size_t positions = features.positions();
+    parallel_for((positions + kTile - 1) / kTile, tools.team, [&](std::size_t tile) {
+      const std::size_t first = tile * kTile;
+      make(features_.at(first), std::min(kTile, positions - first), &values_[first * layer_.columns()]);
+    });
+  }
+
+  // Makes what rows first.. need at the columns t - 3 row, which they reach one after the other.
+  void reach(std::size_t t, std::size_t first_row, std::size_t rows) {
+    if (whole()) return;
+    begin_.clear();
+    for (std::size_t row = first_row; row < first_row + rows; ++row) {
+      if ((t - 3 * row) % window_.columns == 0) begin_.push_back(row);
+    }
+    parallel_for(begin_.size(), tools_.team, [&](std::size_t i) {
+      const std::size_t row = begin_[i], column = t - 3 * row;
+      make(features_.at(row, column), std::min(window_.columns, features_.width - column), at(row, column));
+    });
+  }
+
+  std::int32_t* at(std::size_t row, std::size_t column) noexcept {
+    return &values_[(row % window_.rows * window_.columns + column % window_.columns) * layer_.columns()];
+  }
+
+ private:
+  static constexpr std::size_t kTile = ShareWindow::kTile;
+
+  bool whole() const noexcept { return window_.columns == features_.width && window_.rows == features_.height; }
+  void make(const std::int16_t* features, std::size_t count, std::int32_t* out) const {
+    const nn::Part& part = layer_.parts[0];
     const std::int32_t* start[kTile];
     std::fill_n(start, count, part.bias.data());
-    tools.kernels.multiply(
-        job_of(features.at(first), features.stride, count, part.weights, start, &out[first * columns]));
-  });
-  return out;
-}
+    tools_.kernels.multiply(job_of(features, features_.stride, count, part.weights, start, out));
+  }
+
+  const Layer& layer_;
+  const nn::Source features_;
+  const ShareWindow window_;
+  const nn::Tools& tools_;
+  Buffer<std::int32_t> values_;
+  std::vector<std::size_t> begin_;  // rows that begin a tile
+};
 
 // All positions of one wavefront are coded together.
 class Steps {
@@ -39,7 +77,7 @@ class Steps {
         height_(features.height),
         width_(features.width),
         batch_(std::min(height_, (width_ + 2) / 3)),
-        share_(hyper_share(net_.share, features, run.tools)),
+        share_(net_.share, features, share_window(run.model, run.size), run.tools),
         gathered_(batch_ * net_.context.depth),
         latent_(padded(run.model.latent_channels)),
         sums_(batch_ * widest()),
@@ -74,6 +112,7 @@ class Steps {
       where_[i] = row * width_ + column;
       gather(row, column, &gathered_[i * depth]);
     }
+    share_.reach(t, first_row, n);
     apply(net_.context, gathered_.data(), n, false);
     const Layer& last = net_.parameters.back();
     for (const Layer& layer : net_.parameters) {
@@ -97,7 +136,7 @@ class Steps {
     const nn::Part& part = layer.parts[0];
     const std::size_t columns = layer.columns();
     for (std::size_t i = 0; i < n; ++i) {
-      start_[i] = on_hyper_share ? &share_[where_[i] * columns] : part.bias.data();
+      start_[i] = on_hyper_share ? share_.at(where_[i] / width_, where_[i] % width_) : part.bias.data();
     }
     run_.tools.kernels.multiply(job_of(inputs, layer.depth, n, part.weights, start_.data(), sums_.data()));
     if (&layer == &net_.parameters.back()) return;
@@ -117,7 +156,7 @@ class Steps {
   const Run& run_;
   const Wavefront& net_;
   std::size_t height_, width_, batch_;
-  Buffer<std::int32_t> share_;
+  HyperShare share_;
   nn::Plane seen_;  // activations of the latent so far, inside a border of zeros
   Buffer<std::int16_t> gathered_;
   Buffer<std::int32_t> latent_;  // one row, its padding stays zero
@@ -128,6 +167,13 @@ class Steps {
 };
 
 }  // namespace
+
+ShareWindow share_window(const Model& model, Size size) {
+  constexpr std::size_t kSmall = std::size_t{16} << 20;  // bytes
+  const std::size_t columns = model.wavefront->share.columns();
+  if (size.positions() <= kSmall / sizeof(std::int32_t) / columns) return {size.height, size.width};
+  return {std::min(size.height, (size.width + 2) / 3), std::min(size.width, ShareWindow::kTile)};
+}
 
 void run_wavefront(const Run& run, const nn::Source& hyper_input) {
   nn::Plane features, scratch[2];
