@@ -9,6 +9,7 @@ The core does it all, by the integers of the codec file: bytes and pixels are th
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from functools import lru_cache
@@ -31,8 +32,10 @@ Codec = NativeCodec
 
 
 @lru_cache(maxsize=4)
-def _opened(path: Path, changed: int) -> Codec:
+def _opened(path: Path, changed: int, digest: str | None) -> Codec:
     data = path.read_bytes()
+    if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+        raise CodecFileError(f"{path} is damaged: its SHA-256 is not {digest}; install fastlic anew")
     try:
         return Codec(data)
     except ValueError as error:
@@ -48,13 +51,13 @@ def load(name_or_path: str | os.PathLike[str]) -> Codec:
     """
     if not isinstance(name_or_path, str | os.PathLike):
         raise TypeError(f"a codec is a name or a path, got {type(name_or_path).__name__}")
-    shipped = isinstance(name_or_path, str) and name_or_path in cards()
+    shipped = cards().get(name_or_path) if isinstance(name_or_path, str) else None
     path = WEIGHTS / f"{name_or_path}.safetensors" if shipped else Path(name_or_path)
     if not path.is_file():
         raise ValueError(
             f"{str(name_or_path)!r} is neither a codec file nor one of the shipped weights ({', '.join(cards())})"
         )
-    return _opened(path.resolve(), path.stat().st_mtime_ns)
+    return _opened(path.resolve(), path.stat().st_mtime_ns, None if shipped is None else shipped["sha256"])
 
 
 def compress(
@@ -94,9 +97,9 @@ def compress(
             raise TypeError(f"quality must be a number from 1 to {codec.qualities}, got {type(quality).__name__}")
         if not 1 <= quality <= codec.qualities:
             raise ValueError(f"quality must be from 1 to {codec.qualities}, got {quality}")
-        steps = round(container.round_quality(quality) * 16)
+        steps = round(container.round_quality(quality) * container.QUALITY_STEPS)
     with memory_errors(f"an image of {height} x {width} (height x width)"):
-        return codec.encode(np.ascontiguousarray(x), steps, _threads(threads), config.max_pixels(max_pixels))
+        return codec.encode(np.ascontiguousarray(x), steps, _threads(threads), _limit(max_pixels))
 
 
 def decompress(
@@ -137,7 +140,7 @@ def decompress(
         )
     codec = model if isinstance(model, Codec) else load(model)
     with memory_errors(f"an image of {header.height} x {header.width} (height x width)"):
-        return codec.decode(data, parts, _threads(threads), config.max_pixels(max_pixels))
+        return codec.decode(data, parts, _threads(threads), _limit(max_pixels))
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -146,6 +149,10 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
         raise ValueError("psnr compares uint8 images of one shape")
     mse = float(np.square(a.astype(np.int32) - b).mean(dtype=np.float64))
     return 10 * math.log10(255**2 / mse) if mse else math.inf
+
+
+def _limit(max_pixels: int | None) -> int:
+    return min(config.max_pixels(max_pixels), 1 << 62)  # of 64 bits in the core
 
 
 def _threads(count: int) -> int:

@@ -14,6 +14,7 @@ import fastlic
 from fastlic import light
 from fastlic.codec.image_files import read_image
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, PixelLimitError
+from fastlic.models import McQuic
 
 GOLDEN = Path(__file__).parent / "golden"
 PIXEL_CODECS = sorted(path.stem for path in GOLDEN.glob("tiny_pixels_*.safetensors"))
@@ -102,3 +103,23 @@ def test_wrong_arguments_are_named(tmp_path, photo):
     (tmp_path / "bad.safetensors").write_bytes(b"no codec")
     with pytest.raises(CodecFileError, match="no readable safetensors file"):
         light.load(tmp_path / "bad.safetensors")
+
+
+def test_a_mcquic_with_codebooks_of_the_published_sizes_has_the_fingerprint_of_the_whole_library(tmp_path):
+    torch.manual_seed(1)
+    codec = fastlic.Codec(McQuic(4, 1), calibration=[torch.rand(3, 128, 128)])
+    assert codec.config["k"] == [8192, 2048, 512]
+    codec.save(tmp_path / "c.safetensors")
+    assert light.load(tmp_path / "c.safetensors").fingerprint == codec.fingerprint
+    x = np.random.default_rng(1).integers(0, 256, (40, 70, 3)).astype(np.uint8)
+    data = light.compress(x, tmp_path / "c.safetensors")
+    expected = codec.decompress(data, dtype=torch.uint8)
+    assert isinstance(expected, torch.Tensor)
+    assert np.array_equal(light.decompress(data, tmp_path / "c.safetensors"), expected.permute(1, 2, 0).numpy())
+
+
+def test_shipped_weights_are_held_against_their_cards(monkeypatch):
+    cards = {name: {**card, "sha256": "0" * 64} for name, card in light.cards().items()}
+    monkeypatch.setattr(light, "cards", lambda: cards)
+    with pytest.raises(CodecFileError, match="its SHA-256 is not 0000"):
+        light.load("jahp")

@@ -103,16 +103,16 @@ std::shared_ptr<Codec> open(const py::buffer& data) {
 
 Pixels decode(const Codec& self, const py::buffer& data, unsigned parts, Threads threads, std::uint64_t max_pixels) {
   const py::buffer_info info = data.request();
-  // Its own copy: the head is read twice, and its owner may write to it meanwhile.
+  // Its own copy: the owner may write to it meanwhile.
   const auto view = byte_view(info, "data");
   const std::vector<std::uint8_t> bytes(view.begin(), view.end());
   const codec::Limits limits{max_pixels};
-  self.check(bytes, parts, threads.count, limits);
-  const container::Header header = container::parse(bytes).header;
+  const Codec::Stream stream = self.check(bytes, parts, threads.count, limits);
+  const container::Header& header = stream.header;
   Pixels out({std::size_t{header.height}, std::size_t{header.width}, std::size_t{3}});
   std::uint8_t* to = out.mutable_data();
   const auto unlocked = Call().unlock();
-  self.decode(bytes, parts, threads.count, limits, [&](std::size_t row, const std::int16_t* rgb, std::size_t stride) {
+  self.decode(stream, threads.count, [&](std::size_t row, const std::int16_t* rgb, std::size_t stride) {
     std::uint8_t* own = to + 3 * header.width * row;
     for (std::size_t x = 0; x < header.width; ++x) {
       for (std::size_t c = 0; c < 3; ++c) own[3 * x + c] = static_cast<std::uint8_t>(rgb[x * stride + c]);

@@ -74,8 +74,9 @@ std::uint64_t count_of(const std::string& option, const std::string& text, std::
   std::uint64_t value = 0;
   bool good = !digits.empty() && digits.find_first_not_of("0123456789") == std::string::npos;
   for (std::size_t i = 0; good && i < digits.size(); ++i) {
-    value = 10 * value + static_cast<std::uint64_t>(digits[i] - '0');
-    good = value <= most / unit;
+    const auto digit = static_cast<std::uint64_t>(digits[i] - '0');
+    good = digit <= most / unit && value <= (most / unit - digit) / 10;
+    value = 10 * value + digit;
   }
   if (!good) throw Usage(option + " must be a number from 0 to " + std::to_string(most) + ", got '" + text + "'");
   return value * unit;
@@ -377,7 +378,10 @@ int decode(Arguments& arguments) {
   options.format = image.channels == 1 ? FLIC_GREY : FLIC_RGB;
   const std::size_t stride = std::size_t{image.width} * image.channels;
   image.pixels.resize(stride * image.height);
-  check(from, flic_decode(codec.get(), data.data(), data.size(), &options, image.pixels.data(), stride, &error), error);
+  check(from,
+        flic_decode(codec.get(), data.data(), data.size(), &options, image.pixels.data(), image.pixels.size(), stride,
+                    &error),
+        error);
   write_whole(to, image_file(image, format));
   return 0;
 }

@@ -33,8 +33,8 @@ using fastlic::codec::Pixels;
 namespace container = fastlic::container;
 
 constexpr std::uint64_t kMostFile = std::uint64_t{1} << 30;  // what never ends, ends here
-constexpr std::size_t kBrace =
-    8;  // where a codec file's JSON begins; what has none there, such as /dev/zero, goes unread
+// Where a codec file's JSON begins: what has no brace there, such as /dev/zero, is not read to its end.
+constexpr std::size_t kBrace = 8;
 
 struct Unreadable : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -114,16 +114,16 @@ Limits limits_of(const flic_options& options) {
   return limits;
 }
 
-std::size_t bytes_per_pixel(flic_format format) { return format == FLIC_RGB ? 3 : format == FLIC_RGBA ? 4 : 1; }
+std::size_t bytes_per_pixel(std::uint32_t format) { return format == FLIC_RGB ? 3 : format == FLIC_RGBA ? 4 : 1; }
 
-void check_rows(const void* pixels, std::size_t width, std::size_t stride, flic_format format) {
+void check_rows(const void* pixels, std::size_t width, std::size_t stride, std::uint32_t format) {
   require(pixels != nullptr, "pixels must not be NULL");
   const std::uint64_t least = std::uint64_t{width} * bytes_per_pixel(format);
   require(stride >= least,
           "stride must be at least " + std::to_string(least) + " bytes, got " + std::to_string(stride));
 }
 
-void write_row(const std::int16_t* rgb, std::size_t step, std::size_t width, flic_format format, std::uint8_t* out) {
+void write_row(const std::int16_t* rgb, std::size_t step, std::size_t width, std::uint32_t format, std::uint8_t* out) {
   const auto byte = [](std::int16_t value) { return static_cast<std::uint8_t>(value); };
   for (std::size_t x = 0; x < width; ++x, rgb += step) {
     if (format == FLIC_GREY) {
@@ -143,7 +143,8 @@ std::vector<std::uint8_t> read_file(const char* path) {
   std::size_t room = std::size_t{1} << 16, used = 0;
   if (std::fseek(file.get(), 0, SEEK_END) == 0) {
     const long end = std::ftell(file.get());
-    if (end > 0 && static_cast<std::uint64_t>(end) < kMostFile) room = static_cast<std::size_t>(end) + 1;
+    if (end > 0 && static_cast<std::uint64_t>(end) < kMostFile)
+      room = std::max(room, static_cast<std::size_t>(end) + 1);
     std::rewind(file.get());
   }
   std::vector<std::uint8_t> data;
@@ -151,7 +152,7 @@ std::vector<std::uint8_t> read_file(const char* path) {
     data.resize(room);
     used += std::fread(data.data() + used, 1, room - used, file.get());
     if (used < room || data[kBrace] != '{') break;
-    if (used > kMostFile) throw Unreadable(std::string(path) + " has more than the 2^30 bytes of a codec file");
+    if (room > kMostFile) throw Unreadable(std::string(path) + " has more than the 2^30 bytes of a codec file");
     room *= 2;
   }
   if (std::ferror(file.get()) != 0) throw Unreadable(std::string(path) + " cannot be read: " + std::strerror(errno));
@@ -240,27 +241,32 @@ int flic_codec_reads(const flic_codec* codec, const flic_header* header) {
 }
 
 uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, uint32_t height, uint32_t threads, int encode) {
-  if (codec == nullptr || width > container::kMaxDimension || height > container::kMaxDimension) return 0;
+  constexpr auto kNever = static_cast<std::uint64_t>(-1);  // more than any memory
+  if (codec == nullptr || width > container::kMaxDimension || height > container::kMaxDimension) return kNever;
   const unsigned own = fastlic::thread_count(threads, static_cast<std::size_t>(-1));
   try {
     return codec->codec.coder().memory({std::max(height, 1u), std::max(width, 1u)}, own, encode != 0);
   } catch (const std::exception&) {
-    return static_cast<std::uint64_t>(-1);  // a map larger than any memory
+    return kNever;
   }
 }
 
 flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, const flic_options* options,
-                        uint8_t* pixels, size_t stride, flic_error* error) {
+                        uint8_t* pixels, size_t capacity, size_t stride, flic_error* error) {
   return guarded(error, FLIC_INVALID_ARGUMENT, [&] {
     require(codec != nullptr, "codec must not be NULL");
     const flic_options own = taken(options);
-    const fastlic::codec::Input bytes = input(data, size);
-    const std::size_t width = container::parse(bytes).header.width;
+    require(pixels != nullptr, "pixels must not be NULL");
+    const Codec::Stream stream = codec->codec.check(input(data, size), own.parts, own.threads, limits_of(own));
+    const std::size_t width = stream.header.width;
     check_rows(pixels, width, stride, own.format);
-    codec->codec.decode(bytes, own.parts, own.threads, limits_of(own),
-                        [&](std::size_t row, const std::int16_t* rgb, std::size_t step) {
-                          write_row(rgb, step, width, own.format, pixels + row * stride);
-                        });
+    const std::uint64_t rows = stream.header.height, last = std::uint64_t{width} * bytes_per_pixel(own.format);
+    require(capacity >= last && (capacity - last) / stride >= rows - 1,
+            "capacity must be " + std::to_string(rows) + " rows of " + std::to_string(stride) + " bytes, got " +
+                std::to_string(capacity) + " bytes");
+    codec->codec.decode(stream, own.threads, [&](std::size_t row, const std::int16_t* rgb, std::size_t step) {
+      write_row(rgb, step, width, own.format, pixels + row * stride);
+    });
   });
 }
 

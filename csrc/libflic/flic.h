@@ -7,7 +7,8 @@
  *     if (flic_codec_open_file("jahp.safetensors", &codec, &error)) fail(error.message);
  *     if (flic_read_header(data, size, &header, &error)) fail(error.message);
  *     uint8_t* rgb = malloc((size_t)header.width * header.height * 3);
- *     if (flic_decode(codec, data, size, NULL, rgb, 3 * (size_t)header.width, &error)) fail(error.message);
+ *     if (flic_decode(codec, data, size, NULL, rgb, (size_t)header.width * header.height * 3, 3 * (size_t)header.width,
+ *                     &error)) fail(error.message);
  *     flic_codec_close(codec);
  *
  * Every function that can fail returns a flic_status, FLIC_OK (0) or what went wrong, and says in words why in *error,
@@ -71,7 +72,7 @@ typedef struct flic_header {
   uint32_t framing_bytes; /* everything before the first section */
 } flic_header;
 
-/* The first bytes of a file are enough, 37 to 39 of most; nothing is decoded. */
+/* The first bytes of a file are enough, 36 to 39 of most; nothing is decoded. */
 FLIC_API flic_status flic_read_header(const void* data, size_t size, flic_header* header, flic_error* error);
 
 /* "jahp", "mlic++", ...; NULL for an id that this library does not know. */
@@ -115,7 +116,7 @@ typedef enum flic_format {
 
 typedef struct flic_options {
   size_t struct_size;
-  flic_format format;
+  uint32_t format;     /* a flic_format */
   uint32_t threads;    /* 1 by default; 0: one per core */
   uint32_t parts;      /* preview: decode only so many parts of a stream (levels of mcquic, slices of mlic); 0: all */
   uint64_t max_pixels; /* width x height of an image; 0: 89478485 */
@@ -125,15 +126,15 @@ typedef struct flic_options {
 #define FLIC_OPTIONS_INIT {sizeof(flic_options), FLIC_RGB, 1, 0, 0, 0}
 
 /* An upper estimate of the bytes that decoding (or, if `encode`, encoding) an image of that size takes with so many
- * threads, without the codec and the caller's pixels. */
+ * threads, without the codec and the caller's pixels; 2^64 - 1 for no codec, or an image that there cannot be. */
 FLIC_API uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, uint32_t height, uint32_t threads,
                                      int encode);
 
-/* Decodes into rows of pixels that begin `stride` bytes apart; the caller has header.height rows of at least
- * header.width pixels each. Limits are asked before anything is reserved. On failure the pixels may be partly written.
+/* Decodes into rows of header.width pixels, header.height of them, that begin `stride` bytes apart in the `capacity`
+ * bytes at `pixels`. The stream's bytes must not change meanwhile. Limits are asked before anything is reserved. On failure the pixels may be partly written.
  * options: NULL for FLIC_OPTIONS_INIT. */
 FLIC_API flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, const flic_options* options,
-                                 uint8_t* pixels, size_t stride, flic_error* error);
+                                 uint8_t* pixels, size_t capacity, size_t stride, flic_error* error);
 
 /* Encodes to *data, *size bytes that flic_free frees. quality: as flic_codec_info says. */
 FLIC_API flic_status flic_encode(const flic_codec* codec, const uint8_t* pixels, uint32_t width, uint32_t height,

@@ -66,7 +66,7 @@ export class Library {
       const stride = 4 * fields.width, pixels = room.take(stride * fields.height);
       const settings = this.#options(room, options.parts ?? 0, limit);
       this.#check(room, (error) =>
-        this.module._flic_decode(codec, data, bytes.length, settings, pixels, stride, error));
+        this.module._flic_decode(codec, data, bytes.length, settings, pixels, stride * fields.height, stride, error));
       const all = this.module.HEAPU8.slice(pixels, pixels + stride * fields.height);
       return { data: new Uint8ClampedArray(all.buffer), width: fields.width, height: fields.height };
     } finally {
@@ -80,6 +80,9 @@ export class Library {
    * @param {{codec?: string}} [options] a name of `weights`; the first by default
    */
   async encode(image, quality, options = {}) {
+    if (image.data.length !== 4 * image.width * image.height) {
+      throw new FlicError("data must be 4 bytes for each of width x height pixels", INVALID_ARGUMENT);
+    }
     const codec = await this.#codec(options.codec);
     return this.#scope((room) => {
       const pixels = room.copy(image.data), out = room.take(8), { module } = this;
@@ -96,8 +99,9 @@ export class Library {
   #codec(name = this.codecs.keys().next().value) {
     const entry = this.codecs.get(name);
     if (!entry) throw new FlicError(`no weights are named ${name}`, INVALID_ARGUMENT);
-    entry.opened ??= this.#open(entry.url).catch((error) => {
-      entry.opened = undefined; // so that the next call tries again
+    entry.opened ??= this.#open(entry.url).catch(async (error) => {
+      entry.opened = undefined; // so that the next call tries again, and not with what failed
+      if ("caches" in globalThis) await caches.open(CACHE).then((cache) => cache.delete(entry.url)).catch(() => {});
       throw error;
     });
     return entry.opened;

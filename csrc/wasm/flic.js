@@ -83,7 +83,7 @@ export class Flic {
    */
   async replaceImages(root = document) {
     const shown = [...root.querySelectorAll("img[src], img[data-src]")].map(async (image) => {
-      const url = [image.dataset.src, image.src].find((some) => some && isFlic(some, image.baseURI));
+      const url = [image.dataset.src, image.getAttribute("src")].find((some) => some && isFlic(some, image.baseURI));
       if (!url) return null;
       try {
         const response = await fetch(url);
@@ -109,7 +109,13 @@ export class Flic {
 }
 
 /** @param {string} url @param {string} base */
-const isFlic = (url, base) => new URL(url, base).pathname.toLowerCase().endsWith(".flic");
+function isFlic(url, base) {
+  try {
+    return new URL(url, base).pathname.toLowerCase().endsWith(".flic");
+  } catch {
+    return false; // no URL
+  }
+}
 
 /** @param {ArrayBuffer | Uint8Array} bytes */
 const bytesOf = (bytes) => (bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes));
@@ -127,7 +133,7 @@ function startWorker() {
   const worker = new Worker(new URL("./flic-worker.js", import.meta.url), { type: "module", name: "flic" });
   /** @type {Map<number, {resolve: Function, reject: Function}>} */
   const waiting = new Map();
-  let next = 0;
+  let next = 0, closed = false;
   const failAll = (message) => {
     for (const { reject } of waiting.values()) reject(new Error(message));
     waiting.clear();
@@ -142,10 +148,12 @@ function startWorker() {
   return {
     call: (method, args) =>
       new Promise((resolve, reject) => {
+        if (closed) return reject(new Error("the library was closed"));
         waiting.set(next, { resolve, reject });
         worker.postMessage({ id: next++, method, args });
       }),
     close: () => {
+      closed = true;
       worker.terminate();
       failAll("the library was closed");
     },

@@ -28,7 +28,7 @@ Bytes = bytes | bytearray | memoryview
 # Model ids are part of the format: never renumbered, never reused.
 MODEL_IDS = container_models()
 
-_QUALITY_STEPS = 16  # quality is stored in sixteenths, so 0 < quality <= 255 / 16
+QUALITY_STEPS = 16  # quality is stored in sixteenths, so 0 < quality <= 255 / 16
 _FINGERPRINT_BYTES = 8
 
 
@@ -84,9 +84,9 @@ def round_quality(quality: float) -> float:
         ValueError: the result is outside 1/16 .. 255/16.
     """
     # The range is checked before rounding, which would turn NaN or infinity into another error.
-    if not 0 < quality < 256 / _QUALITY_STEPS:
-        raise ValueError(f"quality must be above 0 and at most {255 / _QUALITY_STEPS}, got {quality}")
-    return min(max(round(quality * _QUALITY_STEPS), 1), 255) / _QUALITY_STEPS
+    if not 0 < quality < 256 / QUALITY_STEPS:
+        raise ValueError(f"quality must be above 0 and at most {255 / QUALITY_STEPS}, got {quality}")
+    return min(max(round(quality * QUALITY_STEPS), 1), 255) / QUALITY_STEPS
 
 
 @checked
@@ -103,7 +103,7 @@ def pack(header: Header, sections: Sequence[bytes]) -> bytes:
     Raises:
         ValueError: more or larger sections than the format allows.
     """
-    quality = 0 if header.quality is None else int(header.quality * _QUALITY_STEPS)
+    quality = 0 if header.quality is None else int(header.quality * QUALITY_STEPS)
     fields = (header.version, header.model_id, quality, header.fingerprint, header.height, header.width)
     return pack_container(fields, sections)
 
@@ -166,7 +166,7 @@ def parse(data: Bytes) -> Layout:
 
 def _header(fields: Fields) -> Header:
     version, model_id, quality, fingerprint, height, width = fields
-    return Header(model_id, quality / _QUALITY_STEPS if quality else None, fingerprint, height, width, version)
+    return Header(model_id, quality / QUALITY_STEPS if quality else None, fingerprint, height, width, version)
 
 
 def _check_header(header: Header) -> None:
@@ -175,7 +175,7 @@ def _check_header(header: Header) -> None:
     if not 1 <= header.model_id <= 255:
         raise ValueError(f"a model id is a number from 1 to 255, got {header.model_id}")
     if header.quality is not None and header.quality != round_quality(header.quality):
-        raise ValueError(f"quality must be a multiple of 1/{_QUALITY_STEPS} (see round_quality), got {header.quality}")
+        raise ValueError(f"quality must be a multiple of 1/{QUALITY_STEPS} (see round_quality), got {header.quality}")
     if len(header.fingerprint) != _FINGERPRINT_BYTES:
         raise ValueError(f"a fingerprint has {_FINGERPRINT_BYTES} bytes, got {len(header.fingerprint)}")
     height, width = header.height, header.width

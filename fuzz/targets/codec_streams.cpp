@@ -42,9 +42,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::vector<Isa>& isas = supported_isas();
   set_isa(isas[kind / 4 % isas.size()]);
   try {
-    const container::Header header = codec.check(stream, parts, 1, kLimits).header;
+    const codec::Codec::Stream checked = codec.check(stream, parts, 1, kLimits);
+    const container::Header& header = checked.header;
     std::vector<std::atomic<int>> rows(header.height);
-    codec.decode(stream, parts, 1, kLimits, [&](std::size_t row, const std::int16_t* rgb, std::size_t stride) {
+    codec.decode(checked, 1, [&](std::size_t row, const std::int16_t* rgb, std::size_t stride) {
       ++rows.at(row);
       for (std::size_t x = 0; x < header.width; ++x) {
         for (std::size_t c = 0; c < 3; ++c) fuzz::require(rgb[x * stride + c] >= 0 && rgb[x * stride + c] <= 255);

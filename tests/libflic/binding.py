@@ -43,7 +43,7 @@ class Info(ctypes.Structure):
 class Options(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
-        ("format", c_int),
+        ("format", c_uint32),
         ("threads", c_uint32),
         ("parts", c_uint32),
         ("max_pixels", c_uint64),
@@ -81,7 +81,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "flic_memory_needed": (c_uint64, [c_void_p, c_uint32, c_uint32, c_uint32, c_int]),
     "flic_decode": (
         c_int,
-        [c_void_p, c_char_p, c_size_t, POINTER(Options), c_void_p, c_size_t, POINTER(Error)],
+        [c_void_p, c_char_p, c_size_t, POINTER(Options), c_void_p, c_size_t, c_size_t, POINTER(Error)],
     ),
     "flic_encode": (
         c_int,
@@ -146,7 +146,10 @@ class Codec:
         header, error, given = self.library.header(data), Error(), options(**own)
         stride = stride or header.width * CHANNELS[given.format]
         pixels = ctypes.create_string_buffer(b"\xa5" * (stride * header.height), stride * header.height)
-        status = self.library.c.flic_decode(self.handle, data, len(data), byref(given), pixels, stride, byref(error))
+        room = len(pixels)
+        status = self.library.c.flic_decode(
+            self.handle, data, len(data), byref(given), pixels, room, stride, byref(error)
+        )
         self.library.check(status, error)
         return pixels.raw
 

@@ -63,7 +63,7 @@ def main(library: str, path: str, size: str, *threads: str) -> None:
         def decode(own: binding.Options = own) -> None:
             error = binding.Error()
             status = codec.library.c.flic_decode(
-                codec.handle, data, len(data), ctypes.byref(own), out, 3 * width, ctypes.byref(error)
+                codec.handle, data, len(data), ctypes.byref(own), out, len(out), 3 * width, ctypes.byref(error)
             )
             assert status == 0, error.message
 

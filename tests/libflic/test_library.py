@@ -192,7 +192,7 @@ def _claims(codec, height: int, width: int, **own: int) -> None:
     data = container.pack(replace(header, height=height, width=width), sections)
     error, given = binding.Error(), binding.options(**own)
     place = ctypes.create_string_buffer(1)
-    status = codec.library.c.flic_decode(codec.handle, data, len(data), byref(given), place, 3 * width, byref(error))
+    status = codec.library.c.flic_decode(codec.handle, data, len(data), byref(given), place, 1, 3 * width, byref(error))
     codec.library.check(status, error)
 
 
@@ -245,15 +245,19 @@ def test_wrong_arguments_are_named(library, jahp, photo):
     assert "codec" in no(c.flic_codec_open_file(b"x", None, e))
     assert "info" in no(c.flic_codec_get_info(jahp.handle, None, e))
     assert "codec" in no(c.flic_codec_get_info(None, byref(binding.Info()), e))
-    assert "codec" in no(c.flic_decode(None, data, len(data), byref(given), room, 3 * WIDTH, e))
-    assert "data" in no(c.flic_decode(jahp.handle, None, 9, byref(given), room, 3 * WIDTH, e))
-    assert "pixels" in no(c.flic_decode(jahp.handle, data, len(data), byref(given), None, 3 * WIDTH, e))
-    short = no(c.flic_decode(jahp.handle, data, len(data), byref(given), room, 3 * WIDTH - 1, e))
+    assert "codec" in no(c.flic_decode(None, data, len(data), byref(given), room, len(room), 3 * WIDTH, e))
+    assert "data" in no(c.flic_decode(jahp.handle, None, 9, byref(given), room, len(room), 3 * WIDTH, e))
+    assert "pixels" in no(c.flic_decode(jahp.handle, data, len(data), byref(given), None, 9, 3 * WIDTH, e))
+    short = no(c.flic_decode(jahp.handle, data, len(data), byref(given), room, len(room), 3 * WIDTH - 1, e))
     assert short == "stride must be at least 303 bytes, got 302"
-    for own in ({"struct_size": 0}, {"struct_size": 7}, {"format": 3}, {"format": -1}):
-        assert no(c.flic_decode(jahp.handle, data, len(data), byref(binding.options(**own)), room, 3 * WIDTH, e))
+    little = no(c.flic_decode(jahp.handle, data, len(data), byref(given), room, 303 * HEIGHT - 1, 303, e))
+    assert little == f"capacity must be {HEIGHT} rows of 303 bytes, got {303 * HEIGHT - 1} bytes"
+    for own in ({"struct_size": 0}, {"struct_size": 7}, {"format": 3}, {"format": 1 << 31}):
+        assert no(
+            c.flic_decode(jahp.handle, data, len(data), byref(binding.options(**own)), room, len(room), 3 * WIDTH, e)
+        )
     assert "no previews" in no(
-        c.flic_decode(jahp.handle, data, len(data), byref(binding.options(parts=1)), room, 303, e)
+        c.flic_decode(jahp.handle, data, len(data), byref(binding.options(parts=1)), room, len(room), 303, e)
     )
 
     def refs(*targets):
@@ -278,8 +282,8 @@ def test_wrong_arguments_are_named(library, jahp, photo):
     assert c.flic_read_header(b"", 0, byref(binding.Header()), None) == binding.STREAM
     c.flic_codec_close(None)
     c.flic_free(None)
-    assert c.flic_memory_needed(None, 1, 1, 1, 0) == 0
-    assert c.flic_memory_needed(jahp.handle, 1 << 20, 1, 1, 0) == 0
+    assert c.flic_memory_needed(None, 1, 1, 1, 0) == (1 << 64) - 1
+    assert c.flic_memory_needed(jahp.handle, 1 << 20, 1, 1, 0) == (1 << 64) - 1
 
 
 def test_qualities_are_those_of_the_codec(library, photo):
@@ -303,9 +307,9 @@ def test_programs_that_know_fewer_or_more_options_are_served(library, jahp):
     newer = Newer(binding.options(), 5)
     newer.known.struct_size = ctypes.sizeof(Newer)
     pointer = ctypes.cast(byref(newer), ctypes.POINTER(binding.Options))
-    assert library.c.flic_decode(jahp.handle, data, len(data), pointer, room, 3 * WIDTH, byref(error)) == 0
+    assert library.c.flic_decode(jahp.handle, data, len(data), pointer, room, len(room), 3 * WIDTH, byref(error)) == 0
     assert room.raw == whole
-    assert library.c.flic_decode(jahp.handle, data, len(data), None, room, 3 * WIDTH, None) == 0
+    assert library.c.flic_decode(jahp.handle, data, len(data), None, room, len(room), 3 * WIDTH, None) == 0
 
 
 def test_threads_share_a_codec(jahp, photo):

@@ -23,7 +23,7 @@ const std::map<std::string_view, std::map<std::string_view, std::string_view>> k
       {"generation", "2024"},
       {"blocks", "0"},
       {"early", "false"}}},
-    {"mcquic", {{"k", "[8192,2048,512]"}, {"prices", "[]"}}},
+    {"mcquic", {}},  // its defaults are tuples, which no list of a file equals
 };
 
 std::string_view kind_of(std::string_view family) {
@@ -93,8 +93,8 @@ bool Codec::reads(const container::Header& header) const noexcept {
   return is(fingerprint_) || std::any_of(reads_.begin(), reads_.end(), is);
 }
 
-container::Layout Codec::check(Input data, unsigned parts, unsigned threads, const Limits& limits) const {
-  container::Layout layout = container::parse(data);
+Codec::Stream Codec::check(Input data, unsigned parts, unsigned threads, const Limits& limits) const {
+  const container::Layout layout = container::parse(data);
   const container::Header& header = layout.header;
   if (!reads(header)) {
     const char* model = container::model_name(header.model);
@@ -103,35 +103,31 @@ container::Layout Codec::check(Input data, unsigned parts, unsigned threads, con
                      "' with " + hexadecimal(header.version < 2 ? entropy_fingerprint_ : fingerprint_));
   }
   if (container::model_id(family_) != header.model) {
-    throw CorruptStream("model id " + std::to_string(header.model) + " is not that of family '" + family_ + "'");
+    throw WrongCodec("model id " + std::to_string(header.model) + " is not that of family '" + family_ + "'");
   }
-  if (header.quality != 0 ? coder_->qualities() == 0 || header.quality < kQualitySteps ||
-                                header.quality > kQualitySteps * coder_->qualities()
-                          : coder_->qualities() != 0) {
-    throw CorruptStream("the stream has a quality that its codec does not serve");
-  }
+  if (!serves(header.quality)) throw CorruptStream("the stream has a quality that its codec does not serve");
   if (parts > coder_->previews()) {
     throw std::invalid_argument(coder_->previews() == 0
                                     ? "codec '" + name_ + "' (" + family_ + ") has no previews"
                                     : "parts must be 0 (all) to " + std::to_string(coder_->previews()) + ", got " +
                                           std::to_string(parts));
   }
-  check_size({header.height, header.width}, threads, false, limits);
-  const std::size_t all = coder_->sections(0);
+  const MapSize image{header.height, header.width};
+  check_size(image, threads, false, limits);
+  const std::size_t wanted = coder_->sections(parts), all = coder_->sections(0);
   if (layout.lengths.size() != all) {
     throw CorruptStream("this model's streams have " + std::to_string(all) + " sections, this one has " +
                         std::to_string(layout.lengths.size()));
   }
-  return layout;
+  Stream stream{header, container::sections(layout, data, wanted < all ? std::optional(wanted) : std::nullopt),
+                parts == coder_->previews() ? 0 : parts};
+  coder_->check(stream.sections, image, stream.parts);
+  return stream;
 }
 
-void Codec::decode(Input data, unsigned parts, unsigned threads, const Limits& limits, const TakeRow& take) const {
-  const container::Layout layout = check(data, parts, threads, limits);
-  const container::Header& header = layout.header;
-  const std::size_t wanted = coder_->sections(parts), all = layout.lengths.size();
-  const auto sections = container::sections(layout, data, wanted < all ? std::optional(wanted) : std::nullopt);
-  coder_->decode(sections, {header.height, header.width}, header.quality, parts == coder_->previews() ? 0 : parts,
-                 threads, take);
+void Codec::decode(const Stream& stream, unsigned threads, const TakeRow& take) const {
+  const container::Header& header = stream.header;
+  coder_->decode(stream.sections, {header.height, header.width}, header.quality, stream.parts, threads, take);
 }
 
 std::vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, unsigned threads,
@@ -140,7 +136,11 @@ std::vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, 
       pixels.width > container::kMaxDimension) {
     throw std::invalid_argument("height and width must be 1 to " + std::to_string(container::kMaxDimension));
   }
-  check_quality(quality);
+  if (!serves(quality)) {
+    const std::string most = std::to_string(coder_->qualities());
+    throw std::invalid_argument("codec '" + name_ + "' " +
+                                (most == "0" ? "has one fixed rate: quality 0" : "serves qualities 1 to " + most));
+  }
   check_size({pixels.height, pixels.width}, threads, true, limits);
   const std::vector<Section> sections = coder_->encode(pixels, quality, threads);
   const std::vector<std::span<const std::uint8_t>> views(sections.begin(), sections.end());
@@ -154,21 +154,22 @@ std::vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, 
   return container::pack(header, views);
 }
 
-void Codec::check_quality(unsigned quality) const {
+bool Codec::serves(unsigned quality) const noexcept {
   const unsigned qualities = coder_->qualities();
-  if (qualities == 0 && quality != 0)
-    throw std::invalid_argument("codec '" + name_ + "' has one fixed rate: quality 0");
-  if (qualities != 0 && (quality < kQualitySteps || quality > kQualitySteps * qualities)) {
-    throw std::invalid_argument("codec '" + name_ + "' serves qualities 1 to " + std::to_string(qualities));
-  }
+  return qualities == 0 ? quality == 0 : quality >= kQualitySteps && quality <= kQualitySteps * qualities;
 }
 
 void Codec::check_size(MapSize image, unsigned threads, bool encode, const Limits& limits) const {
   const std::string size = std::to_string(image.height) + " x " + std::to_string(image.width) + " (height x width)";
   const MapSize padded = coder_->padded(image);
   const auto area = [](MapSize own) { return std::uint64_t{own.height} * own.width; };
-  if (area(image) > limits.pixels || area(padded) > std::max(2 * limits.pixels, kPaddedPixels)) {
+  if (area(image) > limits.pixels) {
     throw OverLimit("an image of " + size + " has more than the " + std::to_string(limits.pixels) + " pixels allowed");
+  }
+  if (area(padded) > kPaddedPixels && area(padded) / 2 > limits.pixels) {
+    throw OverLimit("an image of " + size + " is so thin that it is coded as " + std::to_string(padded.height) + " x " +
+                    std::to_string(padded.width) + ", more than twice the " + std::to_string(limits.pixels) +
+                    " pixels allowed");
   }
   if (limits.memory == 0) return;
   const std::uint64_t needed = coder_->memory(image, thread_count(threads, static_cast<std::size_t>(-1)), encode);

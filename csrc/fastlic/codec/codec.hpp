@@ -19,10 +19,6 @@ struct WrongCodec : std::runtime_error {
 struct OverLimit : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
-// A codec file that is whole, but has floats where this needs integers, or is of a family that this does not know.
-struct UnsupportedCodec : std::invalid_argument {
-  using std::invalid_argument::invalid_argument;
-};
 
 struct Limits {
   std::uint64_t pixels = 89'478'485;  // of an image; what padding makes of it may be twice that, or 65,536
@@ -43,18 +39,24 @@ class Codec {
   // Whether it decodes the streams that name this fingerprint, its own or a predecessor's.
   bool reads(const container::Header& header) const noexcept;
 
-  // What decode() asks before it reserves anything: callers that reserve the pixels ask it first.
-  container::Layout check(Input data, unsigned parts, unsigned threads, const Limits& limits) const;
-  // `parts`: a preview of so many, 0: all. Throws CorruptStream, WrongCodec, OverLimit, or std::invalid_argument for
-  // parts that there are not. All limits are asked before anything is reserved.
-  void decode(Input data, unsigned parts, unsigned threads, const Limits& limits, const TakeRow& take) const;
+  // A stream that may be decoded: its sections are views of the bytes, which must stay as they are.
+  struct Stream {
+    container::Header header;
+    std::vector<std::span<const std::uint8_t>> sections;
+    unsigned parts;
+  };
+  // All that can be told before anything is reserved. `parts`: a preview of so many, 0: all. Throws CorruptStream,
+  // WrongCodec, OverLimit, or std::invalid_argument for parts that there are not.
+  Stream check(Input data, unsigned parts, unsigned threads, const Limits& limits) const;
+  // Throws CorruptStream unless the sections hold exactly this image.
+  void decode(const Stream& stream, unsigned threads, const TakeRow& take) const;
   // Throws OverLimit, or std::invalid_argument for no such quality.
   std::vector<std::uint8_t> encode(const Pixels& pixels, unsigned quality, unsigned threads,
                                    const Limits& limits) const;
 
  private:
   void check_size(MapSize image, unsigned threads, bool encode, const Limits& limits) const;
-  void check_quality(unsigned quality) const;
+  bool serves(unsigned quality) const noexcept;
 
   std::string name_, family_;
   std::vector<Fingerprint> reads_;

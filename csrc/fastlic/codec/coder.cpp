@@ -29,6 +29,21 @@ Map run_fed(const nn::Transform& transform, MapSize size, const Feed& feed, Team
 
 }  // namespace
 
+void require_scale(const std::string& name, const nn::Network& network, std::size_t side, std::size_t out_side) {
+  bool up = false, down = false;
+  for (const nn::Step& step : network.steps) {
+    if (const auto* layer = std::get_if<nn::Layer>(&step.op)) {
+      up = up || layer->up > 1;
+      down = down || layer->down > 1;
+    }
+  }
+  nn::require(!up || !down, name, "must not both multiply and divide sides");
+  for (const std::size_t times : {1, 16}) {
+    const MapSize size = nn::output_size(network, {times * side, times * side});
+    nn::require(size.height == times * out_side && size.width == times * out_side, name, "must have another stride");
+  }
+}
+
 Gains::Gains(const nn::ArrayReader& arrays, const std::string& name, std::size_t channels) : channels_(channels) {
   const nn::ArrayRef& own = arrays.get(name, nn::Type::int32, 2);
   nn::require(own.shape[0] >= 1 && own.shape[0] <= 15 && own.shape[1] == channels, name,

@@ -51,7 +51,10 @@ class Coder {
   virtual std::uint64_t memory(MapSize image, unsigned threads, bool encode) const = 0;
 
   virtual std::vector<Section> encode(const Pixels& pixels, unsigned quality, unsigned threads) const = 0;
-  // Throws CorruptStream unless the sections hold exactly this image.
+  // Throws CorruptStream if the sections are too short for an image of that size: what decode() reserves stays in
+  // proportion to the bytes that came.
+  virtual void check(Sections sections, MapSize image, unsigned parts) const = 0;
+  // Of sections that check() let pass. Throws CorruptStream unless they hold exactly this image.
   virtual void decode(Sections sections, MapSize image, unsigned quality, unsigned parts, unsigned threads,
                       const TakeRow& take) const = 0;
 };
@@ -81,6 +84,10 @@ class Gains {
   std::size_t channels_;
   std::vector<float> factors_;
 };
+
+// Refuses a network that does not multiply or divide sides as it should, by layers that all do the one or all the
+// other: then the sides of every map that is a whole multiple follow. `side` and `out_side`: of the smallest map.
+void require_scale(const std::string& name, const nn::Network& network, std::size_t side, std::size_t out_side);
 
 // A map of integers, position by position.
 struct Map {

@@ -175,7 +175,7 @@ class Reader {
     }
     description_ = described(own->second);
     if (layout_ < 1 || layout_ > kLayouts) {
-      fail("codec layout " + number_ + "; this fastlic reads layouts 1, 2, 3, 4");
+      throw UnsupportedCodec("codec layout " + number_ + "; this fastlic reads layouts 1, 2, 3, 4");
     }
   }
 
@@ -208,7 +208,8 @@ class Reader {
     const Json* stated = description_.find("sha256");
     if (stated != nullptr && stated->kind == Json::Kind::literal && stated->text == "null") stated = nullptr;
     if ((stated != nullptr || layout_ >= kSealed) &&
-        (stated == nullptr || stated->kind != Json::Kind::text || digest_of(data_, stated->text) != stated->text)) {
+        (stated == nullptr || stated->kind != Json::Kind::text || stated->text.size() != kNoDigest.size() ||
+         digest_of(data_, stated->text) != stated->text)) {
       fail("the file is damaged: it does not have the SHA-256 that it states");
     }
   }
@@ -364,11 +365,11 @@ class Reader {
       for (std::size_t i = 0; i < own.size(); ++i) {
         own[i] = static_cast<std::uint8_t>(digits.find(item.text[2 * i]) << 4 | digits.find(item.text[2 * i + 1]));
       }
-      if (std::find(out_.reads.begin(), out_.reads.end(), own) != out_.reads.end()) {
-        fail("'reads' names a fingerprint twice");
-      }
       out_.reads.push_back(own);
     }
+    std::vector<Fingerprint> sorted = out_.reads;
+    std::sort(sorted.begin(), sorted.end());
+    if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) fail("'reads' names a fingerprint twice");
   }
 
   Safetensors file_;

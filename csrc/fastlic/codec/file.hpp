@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -27,8 +28,14 @@ struct File {
   std::vector<nn::Buffer<std::uint8_t>> memory;
 };
 
-// Threads that opening a codec takes for a moment, if they are to be had: what is to be done falls into so many parts.
-constexpr unsigned kOpeningThreads = 4;
+// Threads that opening a codec takes for a moment, if they are to be had; two of them for the parts of a family.
+constexpr unsigned kOpeningThreads = 4, kReadingThreads = kOpeningThreads - 2;
+
+// A codec file that is whole, but newer than this, of a family that this does not know, or with floats where this needs
+// integers.
+struct UnsupportedCodec : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
 
 // Throws std::invalid_argument that says what is wrong: no safetensors file, no codec, a damaged one, or one of a newer
 // layout. What is reserved stays in proportion to the bytes that came.

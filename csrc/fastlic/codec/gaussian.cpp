@@ -104,19 +104,19 @@ class Gaussian final : public Coder {
     std::array<std::int32_t, kLevels> zones;
     const std::optional<double> worth = worth_at(quality);
     if (worth) zones = zones_for(*worth);
-    if (worth && engine_.model().y_tables->rows() != kLevels) {
-      throw std::invalid_argument("dead zones are of 64 scales, the codec has others");
-    }
     std::vector<std::int32_t> symbols(z.size()), coded(y.values.size());
     const latents::Target target{z.data(), y.values.data(), worth ? zones.data() : nullptr};
     std::vector<std::int32_t> of_y(engine_.model().residual ? coded.size() : 0);
     return engine_.encode(target, size, {symbols.data(), coded.data(), of_y.empty() ? nullptr : of_y.data()}, threads);
   }
 
+  void check(Sections sections, MapSize image, unsigned) const override {
+    engine_.check_sizes(sections, latent_size(image));
+  }
+
   void decode(Sections sections, MapSize image, unsigned quality, unsigned parts, unsigned threads,
               const TakeRow& take) const override {
     const latents::Size size = latent_size(image);
-    engine_.check_sizes(sections, size);
     const latents::Model& model = engine_.model();
     Map y{std::vector<std::int32_t>(size.positions() * model.latent_channels),
           {size.height, size.width},
@@ -141,7 +141,7 @@ class Gaussian final : public Coder {
 
     explicit Parts(const File& file) : slices(file.family.starts_with("mlic")) {
       const nn::ArrayReader arrays(file.transforms);
-      parallel_for(4, kOpeningThreads, [&](std::size_t job) {
+      parallel_for(4, kReadingThreads, [&](std::size_t job) {
         if (job == 0) model = model_of(file, slices);
         if (job == 1) g_a = nn::read_transform(arrays, "g_a");
         if (job == 2) h_a = nn::read_transform(arrays, "h_a");
@@ -161,9 +161,9 @@ class Gaussian final : public Coder {
     const auto magnitude = arrays.uint8s("h_a.magnitude");
     nn::require(magnitude.size() == 1 && magnitude[0] <= 1, "h_a.magnitude", "must be 0 or 1");
     of_magnitude_ = magnitude[0] == 1;
-    require_transform("g_a", g_a_, false, 3, m, {4 * kStride, 4});
-    require_transform("h_a", h_a_, true, m, engine_.model().hyper_channels(), {64, 16});
-    require_transform("g_s", g_s_, true, m, 3, {4, 4 * kStride});
+    require_transform("g_a", g_a_, false, 3, m, {kStride, 1});
+    require_transform("h_a", h_a_, true, m, engine_.model().hyper_channels(), {nn::kHyperStride, 1});
+    require_transform("g_s", g_s_, true, m, 3, {1, kStride});
     nn::require(g_s_.network.output().limit <= 255 && nn::never_negative(g_s_.network), "g_s", "must end with pixels");
     if (arrays.has("gain.forward") || arrays.has("gain.inverse")) {
       forward_.emplace(arrays, "gain.forward", m);
@@ -175,6 +175,13 @@ class Gaussian final : public Coder {
                 "must be those of the gains");
     if (const auto found = file.floats.find("gain.worth"); found != file.floats.end()) worth_ = found->second.values;
     nn::require(worth_.empty() || worth_.size() == qualities(), "gain.worth", "must be one number per quality");
+    const bool zones = std::any_of(worth_.begin(), worth_.end(), [](float worth) { return worth != 0; });
+    nn::require(!zones || engine_.model().y_tables->rows() == kLevels, "gain.worth",
+                "stands beside other than 64 scales");
+    for (unsigned q = kQualitySteps; q <= kQualitySteps * qualities(); ++q) {  // whatever there may be, there is
+      nn::multiplied(nn::exit_of(g_a_.network, "g_a"), forward_->at(q));
+      nn::multiplied(*g_s_.entry, inverse_->at(q));
+    }
   }
 
   static latents::Model model_of(const File& file, bool slices) {
@@ -191,8 +198,7 @@ class Gaussian final : public Coder {
     nn::require(network.input().channels == inputs && network.output().channels == outputs, name,
                 "must have " + std::to_string(inputs) + " channels at its input and " + std::to_string(outputs) +
                     " at its output");
-    const MapSize size = nn::output_size(network, {sides.first, sides.first});
-    nn::require(size.height == sides.second && size.width == sides.second, name, "must have another stride");
+    require_scale(name, network, sides.first, sides.second);
   }
 
   latents::Size latent_size(MapSize image) const noexcept {

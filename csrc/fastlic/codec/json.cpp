@@ -10,6 +10,7 @@ namespace fastlic::codec {
 namespace {
 
 constexpr int kMaxDepth = 16;
+constexpr std::size_t kMaxValues = std::size_t{1} << 20;  // each takes a hundred bytes; a codec file has thousands
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -45,6 +46,7 @@ class Parser {
 
   Json value(int depth) {
     if (depth > kMaxDepth) fail("too many values inside each other");
+    if (++values_ > kMaxValues) fail("too many values");
     space();
     Json out;
     const char first = peek();
@@ -183,7 +185,7 @@ class Parser {
   }
 
   std::string_view text_;
-  std::size_t at_ = 0;
+  std::size_t at_ = 0, values_ = 0;
 };
 
 // The code point of UTF-8 at `at`, which moves behind it; bytes that are none count as themselves.
@@ -211,7 +213,7 @@ void write(const std::string& text, std::string& out) {
     if (found != from.npos) {
       out += '\\';
       out += to[found];
-    } else if (code >= 0x20 && code < 0x80) {
+    } else if (code >= 0x20 && code < 0x7F) {
       out += static_cast<char>(code);
     } else if (code < 0x10000) {
       escaped(code);

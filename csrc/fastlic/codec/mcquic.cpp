@@ -44,7 +44,8 @@ Level read_level(const File& file, std::size_t level) {
   out.m = words.shape[0];
   out.k = words.shape[1];
   out.d = words.shape[2];
-  nn::require(words.size() > 0 && out.m <= 256, own + "words", "must be words of 1 to 256 groups");
+  nn::require(out.m >= 1 && out.m <= 256 && out.k >= 2 && out.d >= 1 && out.d <= nn::kMaxChannels / out.m,
+              own + "words", "must be 2 words or more of 1 to 256 groups, of at most 2^14 channels together");
   const auto* values = static_cast<const std::int16_t*>(words.data);
   out.words.assign(values, values + words.size());
   const nn::ArrayRef& exponents = arrays.get(own + "exponents", nn::Type::int8, 1);
@@ -101,8 +102,8 @@ class McQuic final : public Coder {
     }
     for (std::size_t level = 0; level < levels_.size(); ++level) {
       const bool finest = level == 0, deepest = level + 1 == levels_.size();
-      const std::size_t side = std::size_t{8} << levels_.size(), up = finest ? 16 : 2;
-      check("down", level, finest ? 3 : channels, channels, 2 * side, 2 * side / up);
+      const std::size_t side = std::size_t{1} << (levels_.size() - level), up = finest ? 16 : 2;  // of the least image
+      check("down", level, finest ? 3 : channels, channels, up * side, side);
       check("up", level, channels, finest ? 3 : channels, side, side * up);
       check("head", level, channels, channels, side, side);
       check("words", level, channels, channels, side, side);
@@ -130,19 +131,16 @@ class McQuic final : public Coder {
 
   std::uint64_t memory(MapSize image, unsigned threads, bool encode) const override {
     const MapSize whole = padded(image);
-    const auto size_of = [&](std::size_t level) {
-      return MapSize{whole.height / (std::size_t{16} << level), whole.width / (std::size_t{16} << level)};
-    };
     const auto area = [](MapSize size) { return std::uint64_t{size.height} * size.width; };
     std::uint64_t codes = 0, maps = 0, networks = 0;
     for (std::size_t level = 0; level < levels_.size(); ++level) {
-      const MapSize size = size_of(level);
+      const MapSize size = size_of(level, whole);
       codes += area(size) * levels_[level].m;
       const auto use = [&](const char* part, MapSize input) {
         networks = std::max(networks, nn::memory_of(network(part, level).network, input, threads));
       };
       if (encode) {
-        use("down", level > 0 ? size_of(level - 1) : whole);
+        use("down", level > 0 ? size_of(level - 1, whole) : whole);
         use("head", size);
       } else {
         use("words", size);
@@ -151,7 +149,7 @@ class McQuic final : public Coder {
       if (level + 1 < levels_.size()) use(encode ? "rest" : "side", size);
     }
     // Maps of the finest level and of the one before it: of latents, words and what a search makes of them.
-    maps = sizeof(std::int32_t) * levels_[0].channels() * area(size_of(0)) * (encode ? 5 : 4);
+    maps = sizeof(std::int32_t) * levels_[0].channels() * area(size_of(0, whole)) * (encode ? 5 : 4);
     // Codes, their groups, and intervals or words of 64 bits.
     return maps + codes * (encode ? 40 : 5) + networks + kEach * (2 + threads) +
            (encode ? threads * kSearch + sizeof(std::size_t) * (whole.height + whole.width) : 0);
@@ -193,29 +191,34 @@ class McQuic final : public Coder {
     return out;
   }
 
+  void check(Sections sections, MapSize image, unsigned parts) const override {
+    for (std::size_t depth = 0; depth < this->sections(parts); ++depth) {
+      const std::size_t level = levels_.size() - 1 - depth, bytes = sections[depth].size();
+      const MapSize size = size_of(level, padded(image));
+      const double count = static_cast<double>(levels_[level].m) * static_cast<double>(size.height * size.width);
+      // No code is cheaper than the likeliest one.
+      if (count * (level == 0 && context_ ? context_bits_ : levels_[level].fewest_bits) >
+          8.0 * static_cast<double>(bytes) + 64) {
+        throw CorruptStream("level " + std::to_string(level) + " has " + std::to_string(bytes) +
+                            " bytes, too few for " + std::to_string(static_cast<std::uint64_t>(count)) + " codes");
+      }
+    }
+  }
+
   void decode(Sections sections, MapSize image, unsigned, unsigned parts, unsigned threads,
               const TakeRow& take) const override {
     const std::size_t given = this->sections(parts);
-    if (sections.size() != given) {
-      throw CorruptStream("this model's streams have " + std::to_string(given) + " sections, this one has " +
-                          std::to_string(sections.size()));
-    }
     const MapSize whole = padded(image);
-    const std::size_t most = std::max(levels_[0].channels(), levels_[0].m);
-    nn::require_addresses(whole.height / 16, whole.width / 16, most, sizeof(std::int32_t));
-    const auto size_of = [&](std::size_t level) {
-      return MapSize{whole.height / (std::size_t{16} << level), whole.width / (std::size_t{16} << level)};
-    };
     std::vector<Codes> codes;  // the deepest first
     for (std::size_t depth = 0; depth < given; ++depth) {
       const std::size_t level = levels_.size() - 1 - depth;
-      codes.push_back(decode_level(level, sections[depth], size_of(level)));
+      codes.push_back(decode_level(level, sections[depth], size_of(level, whole)));
     }
     Team team(threads);
     std::optional<Map> x;
     for (std::size_t level = levels_.size(); level-- > 0;) {
       const std::size_t depth = levels_.size() - 1 - level;
-      const MapSize size = size_of(level);
+      const MapSize size = size_of(level, whole);
       Map total = depth < given ? words_of(levels_[level], codes[depth], size) : expected(levels_[level], size);
       total = run_map(network("words", level), total, team);
       if (x) {
@@ -248,7 +251,7 @@ class McQuic final : public Coder {
     for (const auto& [name, array] : file.entropy) {
       if (name.starts_with("context.")) context.emplace(name.substr(8), array);
     }
-    parallel_for(levels + networks.size() + 1, kOpeningThreads, [&](std::size_t job) {
+    parallel_for(levels + networks.size() + 1, kReadingThreads, [&](std::size_t job) {
       if (job < levels) {
         read[job] = read_level(file, job);
       } else if (job < levels + networks.size()) {
@@ -272,13 +275,17 @@ class McQuic final : public Coder {
     nn::require(network.input().channels == inputs && network.output().channels == outputs, name,
                 "must have " + std::to_string(inputs) + " channels at its input and " + std::to_string(outputs) +
                     " at its output");
-    const MapSize size = nn::output_size(network, {side, side});
-    nn::require(size.height == out_side && size.width == out_side, name, "must have another stride");
+    require_scale(name, network, side, out_side);
     const bool wide = part == std::string("head") || part == std::string("rest");
     nn::require(wide || network.output().limit <= 32767, name, "must end with activations");
   }
   const nn::Transform& network(const char* part, std::size_t level) const {
     return networks_.at(std::string(part) + "." + std::to_string(level));
+  }
+
+  // Of the codes of a level, in an image that is coded as `whole`.
+  static MapSize size_of(std::size_t level, MapSize whole) noexcept {
+    return {whole.height / (std::size_t{16} << level), whole.width / (std::size_t{16} << level)};
   }
 
   std::size_t padded_side(std::size_t side) const noexcept {
@@ -297,12 +304,6 @@ class McQuic final : public Coder {
     const Level& own = levels_[level];
     const bool by_context = level == 0 && context_;
     const std::size_t count = own.m * size.height * size.width;
-    // No code is cheaper than the likeliest one: what is reserved stays in proportion to the bytes that came.
-    if (static_cast<double>(count) * (by_context ? context_bits_ : own.fewest_bits) >
-        8.0 * static_cast<double>(data.size()) + 64) {
-      throw CorruptStream("level " + std::to_string(level) + " has " + std::to_string(data.size()) +
-                          " bytes, too few for " + std::to_string(count) + " codes");
-    }
     Codes out(count);
     if (by_context) {
       context_->decode(data.data(), data.size(), {size.height, size.width}, out.data());

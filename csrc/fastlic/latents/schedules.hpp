@@ -44,8 +44,8 @@ struct Run {
                 Buffer<std::int32_t>& wide, std::int16_t* activations) const;
 };
 
-// For how many positions a wavefront keeps the hyperprior's share of its first parameter layer: all of a small map, of a
-// larger one a tile of each row that is in flight.
+// For how many positions a wavefront keeps the hyperprior's share of its first parameter layer: all of a small map, of
+// a larger one a tile of each row that is in flight.
 struct ShareWindow {
   static constexpr std::size_t kTile = 48;
   std::size_t rows, columns;
