@@ -178,7 +178,7 @@ _UNDER_A_LIMIT = """
     import numpy, PIL.Image, tqdm
     from fastlic import light
     from fastlic.cli.main import main
-    light._threads = lambda count: 1  # a thread that finds no memory for its own variables ends the process: glibc's rule
+    light._threads = lambda count: 1  # another that finds no memory for its own variables ends the process (glibc)
     codec = light.load(sys.argv[sys.argv.index("-m") + 1])
     light.decompress(light.compress(numpy.zeros((64, 64, 3), numpy.uint8), codec, 4), codec)  # what a first call loads
     with open("/proc/self/statm") as file:
