@@ -1,8 +1,9 @@
 """``python -m fastlic.bench.libflic BUILD``: the command flic beside what the library does within it.
 
 BUILD is a folder with libflic.so and flic (docs/libflic.md). Of each image: wall time of ``flic decode`` from the start
-of the process to the file written and its peak of memory, and of the library alone, in a process that has it loaded,
-the time to open the codec and to decode. They take turns; what is printed are medians.
+of the process to the file written and its peak of memory; of the library alone, in a process that has it loaded, the
+time to open the codec and to decode; and of Python from its start to the pixels of ``fastlic.light``, with its peak.
+They take turns; what is printed are medians.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from fastlic.codec.image_files import find_images, read_image
 class _Options(ctypes.Structure):
     _fields_ = [
         ("struct_size", ctypes.c_size_t),
-        ("format", ctypes.c_int),
+        ("format", ctypes.c_uint32),
         ("threads", ctypes.c_uint32),
         ("parts", ctypes.c_uint32),
         ("max_pixels", ctypes.c_uint64),
@@ -53,8 +54,8 @@ class Library:
 
     def decode(self, handle: ctypes.c_void_p, data: bytes, pixels: Any, width: int, threads: int) -> None:
         options = _Options(ctypes.sizeof(_Options), 0, threads, 0, 0, 0)
-        size, stride = ctypes.c_size_t(len(data)), ctypes.c_size_t(3 * width)
-        self._check(self._c.flic_decode(handle, data, size, ctypes.byref(options), pixels, stride, None))
+        size, room, stride = (ctypes.c_size_t(count) for count in (len(data), len(pixels), 3 * width))
+        self._check(self._c.flic_decode(handle, data, size, ctypes.byref(options), pixels, room, stride, None))
 
     @staticmethod
     def _check(status: int) -> None:
@@ -70,6 +71,14 @@ child = os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:])
 _, status, usage = os.wait4(child, 0)
 print(time.perf_counter() - began, usage.ru_maxrss << 10)
 sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+# Python's own way to the pixels of a file, without torch.
+_LIGHT = """
+import sys
+from fastlic import light
+light.decompress(open(sys.argv[1], "rb").read(), threads=int(sys.argv[2]))
 """
 
 
@@ -89,7 +98,9 @@ def measure(build: Path, model: str, image: Tensor, runs: int, threads: int, fol
     command = [str(build / "flic"), "decode", str(folder / "x.flic"), str(folder / "x.ppm")]
     command += ["--codec", str(weights), "--threads", str(threads)]
     pixels = ctypes.create_string_buffer(image.numel())
-    found: dict[str, list[float]] = {"process": [], "open": [], "decode": [], "peak": []}
+    python = [sys.executable, "-c", _LIGHT, str(folder / "x.flic"), str(threads)]
+    columns = ("process", "open", "decode", "peak", "python", "python peak")
+    found: dict[str, list[float]] = {name: [] for name in columns}
     for _ in range(runs + 1):
         seconds, peak = process(command)
         began = time.perf_counter()
@@ -99,7 +110,7 @@ def measure(build: Path, model: str, image: Tensor, runs: int, threads: int, fol
         library.decode(handle, data, pixels, image.shape[2], threads)
         decoded = time.perf_counter() - began
         library.close(handle)
-        for name, value in zip(found, (seconds, opened, decoded, peak), strict=True):
+        for name, value in zip(columns, (seconds, opened, decoded, peak, *process(python)), strict=True):
             found[name].append(value)
     assert (folder / "x.ppm").read_bytes().endswith(pixels.raw)
     return {name: statistics.median(values[1:]) for name, values in found.items()}  # the first one warms caches
@@ -118,7 +129,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("this system does not tell what a process took", file=sys.stderr)
         return 2
     paths = [PHOTO] if options.images is None else find_images(options.images)[: options.limit]
-    rows: list[tuple[str, ...]] = [("image", "process ms", "open ms", "decode ms", "process/decode", "peak MB")]
+    flic = ("process ms", "open ms", "decode ms", "process/decode", "peak MB")
+    rows: list[tuple[str, ...]] = [("image", *flic, "python ms", "peak MB")]
     with tempfile.TemporaryDirectory() as folder:
         for model in options.models:
             results = []
@@ -138,7 +150,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _row(name: str, one: dict[str, float]) -> tuple[str, ...]:
     milliseconds = (f"{1e3 * one[key]:.1f}" for key in ("process", "open", "decode"))
-    return (name, *milliseconds, f"{one['process'] / one['decode']:.2f}x", f"{one['peak'] / 1e6:.1f}")
+    python = (f"{1e3 * one['python']:.1f}", f"{one['python peak'] / 1e6:.1f}")
+    return (name, *milliseconds, f"{one['process'] / one['decode']:.2f}x", f"{one['peak'] / 1e6:.1f}", *python)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from fastlic.errors import CodecFileError
 MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RuntimeError)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], bytes]:
-    """Tensors, metadata and all the bytes of a safetensors file.
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
 
     Raises:
         OSError: the file cannot be read.
@@ -36,7 +36,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], bytes]:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except (SafetensorError, *MALFORMED) as error:
         raise CodecFileError(f"{path} is no readable safetensors file: {error}") from error
-    return tensors, header.get("__metadata__") or {}, data
+    return tensors, header.get("__metadata__") or {}
 
 
 def read_checkpoint(path: Path, device: str = "cpu") -> Any:

@@ -234,3 +234,10 @@ def test_files_take_their_name_when_they_are_whole_and_keep_their_permissions(fl
     if full.exists():
         (tmp_path / "full.ppm").symlink_to(full)
         assert "No space left" in flic("decode", source, tmp_path / "full.ppm", status=1).decode()
+
+
+def test_the_benchmark_has_a_row_of_the_demonstration_photo(built, capsys):
+    from fastlic.bench import libflic
+
+    assert libflic.main([str(built), "--runs", "1"]) == 0
+    assert "jahp photo.png 400x600" in capsys.readouterr().out

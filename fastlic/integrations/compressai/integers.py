@@ -385,7 +385,7 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
         OSError: the file cannot be read.
         CodecFileError: it is damaged, or no conversion.
     """
-    tensors, about, _ = read_tensors(path)
+    tensors, about = read_tensors(path)
     try:
         found = {name: tensor.numpy() for name, tensor in tensors.items()}
     except TypeError as error:  # a type that numpy does not have
