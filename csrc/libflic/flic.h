@@ -72,7 +72,7 @@ typedef struct flic_header {
   uint32_t framing_bytes; /* everything before the first section */
 } flic_header;
 
-/* The first bytes of a file are enough, 36 to 39 of most; nothing is decoded. */
+/* The first bytes of a file are enough, 39 of nearly all (docs/format.md); nothing is decoded. */
 FLIC_API flic_status flic_read_header(const void* data, size_t size, flic_header* header, flic_error* error);
 
 /* "jahp", "mlic++", ...; NULL for an id that this library does not know. */
@@ -131,8 +131,8 @@ FLIC_API uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, ui
                                      int encode);
 
 /* Decodes into rows of header.width pixels, header.height of them, that begin `stride` bytes apart in the `capacity`
- * bytes at `pixels`. The stream's bytes must not change meanwhile. Limits are asked before anything is reserved. On failure the pixels may be partly written.
- * options: NULL for FLIC_OPTIONS_INIT. */
+ * bytes at `pixels`. The stream's bytes must not change meanwhile. Limits are asked before anything is reserved. On
+ * failure the pixels may be partly written. options: NULL for FLIC_OPTIONS_INIT. */
 FLIC_API flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, const flic_options* options,
                                  uint8_t* pixels, size_t capacity, size_t stride, flic_error* error);
 

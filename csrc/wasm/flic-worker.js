@@ -208,7 +208,7 @@ async function fetchWeights(url) {
   return new Uint8Array(await response.arrayBuffer());
 }
 
-// As a worker: {id, method, arguments} is answered by {id, result} or {id, error}.
+// As a worker: {id, method, args} is answered by {id, result} or {id, error}.
 if ("WorkerGlobalScope" in globalThis && globalThis.name === "flic") {
   /** @type {Promise<Library>} */
   let library;

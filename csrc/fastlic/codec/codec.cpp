@@ -41,12 +41,14 @@ void add(Blake2b& digest, const std::string& name, const nn::ArrayRef& array) {
   digest.update({static_cast<const std::uint8_t*>(array.data), array.size() * nn::bytes_of(array.type)});
 }
 
+// Of format version 1 (docs/format.md, "Fingerprints").
 Fingerprint entropy_fingerprint_of(const File& file) {
   Blake2b digest;
   for (const auto& [name, array] : file.entropy) add(digest, name, array);
   return digest.finish();
 }
 
+// Of format version 2.
 Fingerprint fingerprint_of(const File& file) {
   const auto& defaults = kDefaults.at(kind_of(file.family));
   Json config;

@@ -71,7 +71,8 @@ std::unique_ptr<Coder> read_mcquic(const File& file);
 
 // ---- what both need
 
-// Factors of each trained quality, and between them, of so many channels (fastlic/integers/transforms.py, Gains).
+// Factors [qualities][channels]: f of a whole quality, f (g / f)^(k / 16) at k sixteenths towards the next one's g, by
+// square roots and products (docs/transforms.md; twin: fastlic/integers/transforms.py, Gains).
 class Gains {
  public:
   // std::invalid_argument unless the array is [qualities, channels] of positive floats.

@@ -1,4 +1,5 @@
-// Gaussian families: latents with a hyperprior, whatever the contexts. Twin of fastlic/codec/families/gaussian.py.
+// Gaussian families: latents with a hyperprior, whatever the contexts (docs/engine.md, docs/mlic.md; transforms:
+// docs/transforms.md). Twin of fastlic/codec/families/gaussian.py.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -29,7 +30,8 @@ std::shared_ptr<const CdfTables> tables_of(const nn::ArrayReader& arrays, const 
 }
 
 // By scale index: by how much |y - mean| must pass 1/2 before a symbol of 1 pays, in units of 2^-6, where a unit of
-// squared error is worth so many bits (fastlic/models/density.py, dead_zone).
+// squared error is worth so many bits (fastlic/models/density.py, dead_zone): log2(p(0) / p(1)) / (2 worth), p(k) being
+// the Gaussian's mass on [k - 1/2, k + 1/2].
 std::array<std::int32_t, kLevels> zones_for(double worth) {
   constexpr double kSmallest = 0.11, kLargest = 256.0;
   const double rarest = std::ldexp(1.0, -16), begin = std::log(kSmallest), end = std::log(kLargest);

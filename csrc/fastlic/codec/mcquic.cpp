@@ -1,4 +1,5 @@
-// McQuic: codes of codebooks, level by level. Twin of fastlic/codec/families/mcquic.py and fastlic/integers/vq.py.
+// McQuic: codes of codebooks, level by level; docs/mcquic.md has the arrays and the arithmetic. Twin of
+// fastlic/codec/families/mcquic.py and fastlic/integers/vq.py.
 #include <algorithm>
 #include <cmath>
 #include <map>
