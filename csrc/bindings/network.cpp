@@ -109,7 +109,7 @@ Array<Out> run_on(const Transform& transform, const Array<In>& x,
 
 py::array run(const Transform& transform, const py::array& x, std::optional<std::pair<std::size_t, std::size_t>> crop,
               Threads threads, std::size_t band) {
-  const bool pixels = transform.network.output().limit <= 255 && nn::never_negative(transform.network);
+  const bool pixels = nn::ends_with_pixels(transform.network);
   const auto to = [&](const auto& map) -> py::array {
     if (pixels) return run_on<std::decay_t<decltype(*map.data())>, std::uint8_t>(transform, map, crop, threads, band);
     return run_on<std::decay_t<decltype(*map.data())>, std::int32_t>(transform, map, crop, threads, band);

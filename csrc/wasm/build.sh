@@ -26,8 +26,8 @@ if [ -d /usr/share/nodejs/acorn ]; then emxx="NODE_PATH=/usr/share/nodejs em++";
 # -ffp-contract=off and -fno-math-errno: as setup.py. No threads: a page that wants them would need special headers.
 compile="-O3 -std=c++20 -ffp-contract=off -fno-math-errno -msimd128 -fwasm-exceptions -fvisibility=hidden -Wall -Wextra"
 compile+=" -Wno-c++2b-extensions"
-functions=_malloc,_free,_flic_version,_flic_read_header,_flic_model_name,_flic_codec_open_memory,_flic_codec_close
-functions+=,_flic_codec_get_info,_flic_codec_reads,_flic_memory_needed,_flic_decode,_flic_encode,_flic_free
+functions=_malloc,_free,_flic_read_header,_flic_model_name,_flic_codec_open_memory
+functions+=,_flic_codec_get_info,_flic_codec_reads,_flic_decode,_flic_encode,_flic_free
 link="-O3 -fwasm-exceptions --no-entry -sMODULARIZE -sEXPORT_ES6 -sUSE_ES6_IMPORT_META=1 -sENVIRONMENT=web,worker"
 link+=" -sFILESYSTEM=0 -sALLOW_MEMORY_GROWTH -sMAXIMUM_MEMORY=2GB -sTOTAL_STACK=1MB -sWASM_BIGINT -sEXPORTED_FUNCTIONS=$functions"
 

@@ -6,7 +6,7 @@ const CACHE = "flic-weights";
 // Bytes of flic.h's structures, and where their fields lie (32-bit pointers).
 const ERROR = 260, HEADER = 40, INFO = 32, OPTIONS = 32;
 const RGBA = 1;
-const WRONG_CODEC = 5, INVALID_ARGUMENT = 1, IO = 8;
+const INVALID_ARGUMENT = 1, WRONG_CODEC = 5, LIMIT = 6, OUT_OF_MEMORY = 7, IO = 8;
 
 /** What the library refused, in its own words; `status` is flic.h's flic_status. */
 export class FlicError extends Error {
@@ -61,7 +61,7 @@ export class Library {
       // Only from here on: a stream whose header lies is refused before room is made for it.
       const limit = options.maxPixels ?? 89478485;
       if (fields.width * fields.height > limit) {
-        throw new FlicError(`${fields.width} x ${fields.height} pixels are more than ${limit}`, 6);
+        throw new FlicError(`${fields.width} x ${fields.height} pixels are more than ${limit}`, LIMIT);
       }
       const stride = 4 * fields.width, pixels = room.take(stride * fields.height);
       const settings = this.#options(room, options.parts ?? 0, limit);
@@ -182,7 +182,7 @@ class Room {
   }
   take(size) {
     const at = this.module._malloc(size) >>> 0;
-    if (at === 0) throw new FlicError(`no ${size} bytes are left`, 7);
+    if (at === 0) throw new FlicError(`no ${size} bytes are left`, OUT_OF_MEMORY);
     this.taken.push(at);
     return at;
   }

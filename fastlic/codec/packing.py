@@ -25,6 +25,7 @@ Kind = Literal["int8", "int16"]
 
 LEAST = 1024  # values of an array that is worth packing
 MOST_PER_BYTE = 16  # values that a coded byte may stand for; bounds what a damaged file makes a reader allocate
+PARTS = ("data", "low", "classes", "tables")  # of what is packed, under these names in a file
 # log2 of the symbols a power of two; tables: half octaves of mean magnitude, from 2**-3 on
 _FINE = {"int8": 7, "int16": 2}
 _TABLES = {"int8": 24, "int16": 40}
@@ -205,7 +206,7 @@ def unpack(packed: Packed) -> dict[str, np.ndarray]:
     bad = [k for k, shape in packed.shapes.items() if not all(type(n) is int and 0 < n < 1 << 63 for n in shape)]
     if bad:
         raise ValueError(f"{bad[0]!r} has no shape of positive integers")
-    parts = (np.ascontiguousarray(getattr(packed, name)) for name in ("data", "low", "classes", "tables"))
+    parts = (np.ascontiguousarray(getattr(packed, name)) for name in PARTS)
     values = unpack_weights(np.dtype(packed.kind).itemsize, list(packed.shapes.values()), *parts)
     ends = np.cumsum([math.prod(shape) for shape in packed.shapes.values()])
     # Copies: views of one array would keep all of it alive.

@@ -42,7 +42,6 @@ _WHOLE_NAMES = 4  # the first layout with transforms/, packed16/ and whole names
 _METADATA_KEY = "fastlic"
 _DIGEST_KEY = "sha256"
 _NO_DIGEST = "0" * 64
-_PARTS = ("data", "low", "classes", "tables")
 _PACKED: dict[str, packing.Kind] = {"packed": "int8", "packed16": "int16"}
 
 
@@ -87,7 +86,7 @@ def write(path: Path, stored: StoredCodec, half: bool, packed: bool) -> None:
             continue
         for name in parts.shapes:
             del tensors[name]
-        filled = {k: getattr(parts, k) for k in _PARTS if getattr(parts, k).size}
+        filled = {k: getattr(parts, k) for k in packing.PARTS if getattr(parts, k).size}
         tensors |= {f"{group}/{k}": torch.from_numpy(np.array(v)) for k, v in filled.items()}
         description[group] = {name.removeprefix(_before(layout)): shape for name, shape in parts.shapes.items()}
     write_whole(path, sealed(tensors, description))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
@@ -58,4 +59,4 @@ def packed(codec: Codec) -> Packed:
 def _share(found: packing.Packed | None) -> Share:
     if found is None:
         return Share(0, 0)
-    return Share(sum(array.size for array in packing.unpack(found).values()), found.nbytes)
+    return Share(sum(map(math.prod, found.shapes.values())), found.nbytes)

@@ -50,7 +50,8 @@ Fingerprint entropy_fingerprint_of(const File& file) {
 
 // Of format version 2.
 Fingerprint fingerprint_of(const File& file) {
-  const auto& defaults = kDefaults.at(kind_of(file.family));
+  const std::string_view kind = kind_of(file.family);
+  const auto& defaults = kDefaults.at(kind);
   Json config;
   config.kind = Json::Kind::object;
   for (std::size_t i = 0; i < file.config.names.size(); ++i) {
@@ -61,8 +62,7 @@ Fingerprint fingerprint_of(const File& file) {
   }
   std::map<std::string, nn::ArrayRef> arrays = file.entropy;
   for (const auto& [name, array] : file.transforms) {
-    if (kind_of(file.family) == "mcquic" ? decides_mcquic(name) : decides_gaussian(name))
-      arrays.emplace("transforms/" + name, array);
+    if (kind == "mcquic" ? decides_mcquic(name) : decides_gaussian(name)) arrays.emplace("transforms/" + name, array);
   }
   Blake2b digest;
   digest.update(bytes_of(file.family + "|" + written(config, true) + "|"));

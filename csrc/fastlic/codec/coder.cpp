@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
 
 #include "fastlic/bit_cast.hpp"
 #include "fastlic/isa.hpp"

@@ -71,6 +71,9 @@ std::unique_ptr<Coder> read_mcquic(const File& file);
 
 // ---- what both need
 
+// Bytes for a thread's stack and heap, and for what is small, in estimates of memory.
+constexpr std::uint64_t kEach = std::uint64_t{1} << 19;
+
 // Factors [qualities][channels]: f of a whole quality, f (g / f)^(k / 16) at k sixteenths towards the next one's g, by
 // square roots and products (docs/transforms.md; twin: fastlic/integers/transforms.py, Gains).
 class Gains {

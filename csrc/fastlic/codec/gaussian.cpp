@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <optional>
-#include <stdexcept>
 #include <utility>
 
 #include "fastlic/codec/coder.hpp"
@@ -16,9 +15,8 @@
 namespace fastlic::codec {
 namespace {
 
-constexpr std::size_t kStride = 16;                      // pixels per position of y
-constexpr std::size_t kLevels = 64;                      // of the scale table
-constexpr std::uint64_t kEach = std::uint64_t{1} << 19;  // bytes for a thread's stack and heap, and for what is small
+constexpr std::size_t kStride = 16;  // pixels per position of y
+constexpr std::size_t kLevels = 64;  // of the scale table
 
 std::shared_ptr<const CdfTables> tables_of(const nn::ArrayReader& arrays, const std::string& name) {
   const std::string own = name + ".tables.";
@@ -166,7 +164,7 @@ class Gaussian final : public Coder {
     require_transform("g_a", g_a_, false, 3, m, {kStride, 1});
     require_transform("h_a", h_a_, true, m, engine_.model().hyper_channels(), {nn::kHyperStride, 1});
     require_transform("g_s", g_s_, true, m, 3, {1, kStride});
-    nn::require(g_s_.network.output().limit <= 255 && nn::never_negative(g_s_.network), "g_s", "must end with pixels");
+    nn::require(nn::ends_with_pixels(g_s_.network), "g_s", "must end with pixels");
     if (arrays.has("gain.forward") || arrays.has("gain.inverse")) {
       forward_.emplace(arrays, "gain.forward", m);
       inverse_.emplace(arrays, "gain.inverse", m);

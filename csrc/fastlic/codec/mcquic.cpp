@@ -4,7 +4,6 @@
 #include <cmath>
 #include <map>
 #include <optional>
-#include <stdexcept>
 
 #include "fastlic/categorical_rans.hpp"
 #include "fastlic/codebook/codebook.hpp"
@@ -19,7 +18,6 @@ namespace fastlic::codec {
 namespace {
 
 constexpr std::size_t kMaxLevels = 8;
-constexpr std::uint64_t kEach = std::uint64_t{1} << 19;    // bytes for a thread's stack and heap, and for what is small
 constexpr std::uint64_t kSearch = std::uint64_t{1} << 17;  // bytes for a thread's search of codebooks
 constexpr int kLeastExponent = -14, kMostExponent = 40;
 
@@ -113,7 +111,7 @@ class McQuic final : public Coder {
       check("side", level, channels, channels, side, side);
     }
     const nn::Network& last = network("up", 0).network;
-    nn::require(last.output().limit <= 255 && nn::never_negative(last), "up.0", "must end with pixels");
+    nn::require(nn::ends_with_pixels(last), "up.0", "must end with pixels");
     if (arrays.has("prices")) prices_.emplace(arrays, "prices", 1);
     if (!context_) return;
     const codes::Model& model = context_->model();
@@ -209,7 +207,8 @@ class McQuic final : public Coder {
   void decode(Sections sections, MapSize image, unsigned, unsigned parts, unsigned threads,
               const TakeRow& take) const override {
     const std::size_t given = this->sections(parts);
-    const MapSize whole = padded(image);
+    const MapSize whole = padded(image), finest = size_of(0, whole);
+    nn::require_addresses(finest.height, finest.width, levels_[0].channels(), sizeof(std::int32_t));  // the largest map
     std::vector<Codes> codes;  // the deepest first
     for (std::size_t depth = 0; depth < given; ++depth) {
       const std::size_t level = levels_.size() - 1 - depth;
@@ -271,7 +270,7 @@ class McQuic final : public Coder {
     const std::string name = std::string(part) + "." + std::to_string(level);
     const nn::Transform& transform = network(part, level);
     const nn::Network& network = transform.network;
-    nn::require(transform.entry.has_value() == (inputs != 3 || part != std::string("down") || level > 0), name,
+    nn::require(transform.entry.has_value() == (part != std::string("down") || level > 0), name,
                 "must have an entry unless it reads pixels");
     nn::require(network.input().channels == inputs && network.output().channels == outputs, name,
                 "must have " + std::to_string(inputs) + " channels at its input and " + std::to_string(outputs) +

@@ -523,6 +523,8 @@ bool never_negative(const Network& network) {
   return layer != nullptr && rectified(*layer);
 }
 
+bool ends_with_pixels(const Network& network) { return network.output().limit <= 255 && never_negative(network); }
+
 MapSize output_size(const Network& network, MapSize input) { return sizes_of(network, input).back(); }
 
 std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads) {

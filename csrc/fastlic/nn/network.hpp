@@ -66,8 +66,9 @@ Requantiser& exit_of(Network& network, const std::string& name);
 // The same with another requantiser of as many bits behind its last layer.
 Network with_exit(const Network& network, const ArrayReader& arrays, const std::string& prefix);
 
-// Whether outputs are a layer's that gives no negative numbers, such as pixels.
+// Whether outputs are those of a layer that gives no negative numbers; whether they are such of 8 bits, too.
 bool never_negative(const Network& network);
+bool ends_with_pixels(const Network& network);
 
 struct MapSize {
   std::size_t height = 0, width = 0;
