@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fastlic import train as train
     from fastlic.api import compress, decompress, info
     from fastlic.codec.codec import Codec
-    from fastlic.codec.container import Bytes, StreamInfo
+    from fastlic.codec.container import Bytes, Metadata, StreamInfo, read_metadata
     from fastlic.codec.registry import load
     from fastlic.integrations.compressai import accelerate, accelerated, restore
 
@@ -34,6 +34,7 @@ DEFAULT_QUALITY = 4
 
 __all__ = [
     "Codec",
+    "Metadata",
     "StreamInfo",
     "__version__",
     "accelerate",
@@ -44,6 +45,7 @@ __all__ = [
     "info",
     "load",
     "peek",
+    "read_metadata",
     "restore",
 ]
 
@@ -51,7 +53,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("compress", "decompress", "info"), "fastlic.api"),
     "Codec": "fastlic.codec.codec",
-    "StreamInfo": "fastlic.codec.container",
+    **dict.fromkeys(("Metadata", "StreamInfo", "read_metadata"), "fastlic.codec.container"),
     "load": "fastlic.codec.registry",
     **dict.fromkeys(("accelerate", "accelerated", "restore"), "fastlic.integrations.compressai"),
 }
@@ -73,10 +75,11 @@ def __getattr__(name: str) -> Any:
 
 
 def peek(data: Bytes) -> StreamInfo:
-    """What ``.flic`` bytes say about themselves, without decoding: size, model, quality, weights, lengths of sections.
+    """What ``.flic`` bytes say about themselves, without decoding: size, channels, model, quality, weights, and how
+    many bytes each section and each piece of metadata has.
 
-    Reads the head alone, whose checksum is verified: some 600 bytes at most; the sections need not be present. No pixel
-    limit is asked, so that sizes can be looked at before they are allowed.
+    Reads the head alone, whose checksum is verified: mostly 40 bytes, 3 kB at most; the sections need not be present.
+    No pixel limit is asked, so that sizes can be looked at before they are allowed.
 
     Raises:
         fastlic.errors.CorruptStreamError: the head is damaged, cut short, of a newer version, or none.

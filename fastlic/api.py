@@ -23,19 +23,23 @@ def compress(
     *,
     max_pixels: int | None = None,
     transforms: Transforms | None = None,
+    metadata: container.Metadata | None = None,
 ) -> bytes | list[bytes]:
     """Compress an image with shipped weights; see :meth:`Codec.compress`.
 
     Args:
-        x: [3, H, W] or [1, 3, H, W], uint8 or floating point in [0, 1]; [B, 3, H, W] with B > 1 gives a list.
+        x: [C, H, W] or [1, C, H, W], uint8 or floating point in [0, 1]; C is 3, or 1 for grey, and one more with alpha.
+            [B, C, H, W] with B > 1 gives a list.
         model: name of shipped weights, path of a codec file, or a codec.
         quality: 1 (smallest) to 8 (best), fractions allowed.
         max_pixels: largest height x width; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
         transforms: ``"integer"``, the default where the weights have them: the same bytes on every machine; or
             ``"float"``.
+        metadata: colour profile, EXIF and XMP to keep in the stream; :func:`fastlic.read_metadata` gives them back.
     """
     codec = model if isinstance(model, Codec) else load(model)
-    return codec.compress(x, quality if codec.qualities else None, max_pixels=max_pixels, transforms=transforms)
+    level = quality if codec.qualities else None
+    return codec.compress(x, level, max_pixels=max_pixels, transforms=transforms, metadata=metadata)
 
 
 def decompress(
@@ -45,9 +49,10 @@ def decompress(
     *,
     max_pixels: int | None = None,
     transforms: Transforms | None = None,
+    channels: int | None = None,
     **preview: int | None,
 ) -> Tensor | list[Tensor]:
-    """Decompress ``.flic`` bytes to [3, H, W]; the stream itself says which weights it needs.
+    """Decompress ``.flic`` bytes to [C, H, W]; the stream itself says which weights it needs.
 
     Args:
         data: one stream, or a list of streams, which gives a list of tensors.
@@ -57,6 +62,7 @@ def decompress(
             ``FASTLIC_MAX_PIXELS``. :func:`fastlic.peek` tells the size beforehand.
         transforms: ``"integer"``, the default where the weights have them: the same pixels on every machine; or
             ``"float"``, on ``device``.
+        channels: C, 1 for grey, 3 for RGB, 2 and 4 with alpha; default: those of the image that was compressed.
         preview: a coarser image from the stream's first sections, for models whose codec has it: ``levels=1``. See
             :meth:`Codec.decompress`.
 
@@ -73,7 +79,9 @@ def decompress(
         config.check_pixels(head.height, head.width, max_pixels)
     codecs = [for_stream(item) for item in streams]
     images: list[Any] = [
-        codec.decompress(item, device, dtype, "auto", max_pixels=max_pixels, transforms=transforms, **preview)
+        codec.decompress(
+            item, device, dtype, "auto", max_pixels=max_pixels, transforms=transforms, channels=channels, **preview
+        )
         for codec, item in zip(codecs, streams, strict=True)
     ]
     return images[0] if single else images

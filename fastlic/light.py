@@ -1,6 +1,6 @@
 """numpy arrays to ``.flic`` bytes and back without torch: for programs that start often or have little memory.
 
-    x = fastlic.light.decompress(data)            # uint8 [H, W, 3]
+    x = fastlic.light.decompress(data)            # uint8 [H, W, 3], [H, W] of grey images
     data = fastlic.light.compress(x, quality=4)
 
 The core does it all, by the integers of the codec file: bytes and pixels are those of ``fastlic.compress`` and
@@ -67,15 +67,16 @@ def compress(
     *,
     threads: int = 0,
     max_pixels: int | None = None,
+    metadata: container.Metadata | None = None,
 ) -> bytes:
     """Compress an image.
 
     Args:
-        x: uint8 [H, W, 3], or [H, W] for grey.
+        x: uint8 [H, W, 3]; [H, W] or [H, W, 1] for grey; [H, W, 4] and [H, W, 2] with alpha, kept without loss.
         model: name of shipped weights, path of a codec file, or what ``load`` gave.
         quality: 1 (smallest) to 8 (best), fractions allowed (kept to 1/16); of no meaning to a codec of one rate.
         threads: how many to use; 0: one per core.
-        max_pixels: as of ``fastlic.compress``.
+        max_pixels, metadata: as of ``fastlic.compress``.
 
     Raises:
         TypeError, ValueError: no such image, model or quality.
@@ -83,11 +84,13 @@ def compress(
     """
     if not isinstance(x, np.ndarray) or x.dtype != np.uint8:
         got = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
-        raise TypeError(f"x must be a numpy array uint8 [H, W, 3] or [H, W], got {got}")
+        raise TypeError(f"x must be a numpy array uint8 [H, W, 1 to 4] or [H, W], got {got}")
     if x.ndim == 2:
-        x = np.broadcast_to(x[:, :, None], (*x.shape, 3))
-    if x.ndim != 3 or x.shape[2] != 3 or 0 in x.shape:
-        raise ValueError(f"x must be [H, W, 3] or [H, W] with H and W at least 1, got {list(x.shape)}")
+        x = x[:, :, None]
+    if x.ndim != 3 or not 1 <= x.shape[2] <= 4 or 0 in x.shape:
+        raise ValueError(f"x must be [H, W, 1 to 4] or [H, W] with H and W at least 1, got {list(x.shape)}")
+    if not isinstance(metadata, container.Metadata | None):
+        raise TypeError(f"metadata must be a fastlic.Metadata, got {type(metadata).__name__}")
     height, width = x.shape[:2]
     config.check_pixels(height, width, max_pixels)
     codec = model if isinstance(model, Codec) else load(model)
@@ -99,7 +102,8 @@ def compress(
             raise ValueError(f"quality must be from 1 to {codec.qualities}, got {quality}")
         steps = round(container.round_quality(quality) * container.QUALITY_STEPS)
     with memory_errors(f"an image of {height} x {width} (height x width)"):
-        return codec.encode(np.ascontiguousarray(x), steps, _threads(threads), _limit(max_pixels))
+        attached = metadata.attachments if metadata else ()
+        return codec.encode(np.ascontiguousarray(x), steps, _threads(threads), _limit(max_pixels), attached)
 
 
 def decompress(
@@ -109,6 +113,7 @@ def decompress(
     parts: int = 0,
     threads: int = 0,
     max_pixels: int | None = None,
+    channels: int | None = None,
 ) -> NDArray[np.uint8]:
     """Decompress ``.flic`` bytes.
 
@@ -116,9 +121,10 @@ def decompress(
         model: as of ``compress``; None: the shipped weights that the stream names.
         parts: a preview of so many parts (levels of McQuic, slices of MLIC); 0: all.
         threads, max_pixels: as of ``compress``.
+        channels: 1 for grey, 3 for RGB, 2 and 4 with alpha; default: those of the image that was compressed.
 
     Returns:
-        uint8 [H, W, 3].
+        uint8 [H, W, channels], [H, W] of one channel.
 
     Raises:
         CorruptStreamError: the bytes are damaged.
@@ -129,6 +135,8 @@ def decompress(
     config.check_pixels(header.height, header.width, max_pixels)
     if isinstance(parts, bool) or not isinstance(parts, int) or not 0 <= parts < 1 << 16:
         raise ValueError(f"parts must be a whole number, 0 for all, got {parts!r}")
+    if isinstance(channels, bool) or channels not in (None, 1, 2, 3, 4):
+        raise ValueError(f"channels must be 1 (grey), 3 (RGB), 2 or 4 (with alpha) or None, got {channels!r}")
     if model is None:
         wanted = header.fingerprint.hex()
         model = shipped_with(wanted, header.version) or (shipped_reading(wanted) if header.version > 1 else None)
@@ -140,7 +148,8 @@ def decompress(
         )
     codec = model if isinstance(model, Codec) else load(model)
     with memory_errors(f"an image of {header.height} x {header.width} (height x width)"):
-        return codec.decode(data, parts, _threads(threads), _limit(max_pixels))
+        x = codec.decode(data, parts, _threads(threads), _limit(max_pixels), channels or 0)
+    return x[:, :, 0] if x.shape[2] == 1 else x
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
