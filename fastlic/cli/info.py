@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fastlic.cli import options
-from fastlic.cli.files import say
+from fastlic.cli.words import say
 from fastlic.files import read_bounded
 
 

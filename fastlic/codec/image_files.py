@@ -73,11 +73,11 @@ def formats() -> tuple[str, ...]:
 
 
 @checked
-def read_image(path: Path, background: str | None = None, max_pixels: int | None = None) -> Picture:
+def read_image(path: Path | io.BytesIO, background: str | None = None, max_pixels: int | None = None) -> Picture:
     """Read an image file as 8-bit RGB, upright as its EXIF orientation says.
 
     Args:
-        path: a file of one of ``formats()``, whatever its suffix; of several frames the first is taken.
+        path: a file of one of ``formats()``, whatever its suffix, or its bytes; of several frames the first is taken.
         background: colour (``"white"``, ``"#aabbcc"``) under a transparent image.
         max_pixels: as of ``Codec.compress``.
 
@@ -109,7 +109,7 @@ def read_image(path: Path, background: str | None = None, max_pixels: int | None
 _opening = threading.Lock()  # Pillow's limit is a global
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path | io.BytesIO) -> Image.Image:
     """The file with its head read; ``config.check_pixels`` decides what is too large, not Pillow's own limit."""
     with held_off, _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -117,6 +117,19 @@ def _open(path: Path) -> Image.Image:
             return Image.open(path, formats=formats())
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+@checked
+def format_of(suffix: str) -> str:
+    """Pillow's name of the format that ``suffix`` (".png") names, to ask before there are pixels.
+
+    Raises:
+        ValueError: a suffix that is not written.
+    """
+    name = Image.registered_extensions().get(suffix.lower())
+    if name is None or name not in Image.SAVE or suffix.lower() not in SUFFIXES:
+        raise ValueError(f"cannot write {suffix or 'a file without a suffix'}: choose one of {', '.join(SUFFIXES)}")
+    return name
 
 
 @checked
@@ -129,14 +142,11 @@ def encode_image(pixels: np.ndarray, suffix: str) -> bytes:
     Raises:
         ValueError: no such pixels, or a suffix that Pillow cannot write.
     """
-    suffix = suffix.lower()
-    name = Image.registered_extensions().get(suffix)
-    if name not in Image.SAVE or suffix not in SUFFIXES:
-        raise ValueError(f"cannot write {suffix or 'a file without a suffix'}: choose one of {', '.join(SUFFIXES)}")
+    name = format_of(suffix)
     out = io.BytesIO()
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise ValueError(f"pixels must be uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}")
-    Image.fromarray(np.ascontiguousarray(pixels)).save(out, name, **_SAVE_OPTIONS.get(suffix, {}))
+    Image.fromarray(np.ascontiguousarray(pixels)).save(out, name, **_SAVE_OPTIONS.get(suffix.lower(), {}))
     return out.getvalue()
 
 
