@@ -50,6 +50,7 @@ def compress(
         request,
         names_output=lambda path: path == DASH or path.suffix.lower() == SUFFIX or is_mcq(path),
         suffixes=SUFFIXES,
+        others=files.image_suffixes(),
         target_suffix=f".{suffix}",
         check_output=_check_output,
     )

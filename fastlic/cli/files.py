@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,6 +77,7 @@ def plan(
     *,
     names_output: Callable[[Path], bool],  # whether the second of two arguments is meant as the output
     suffixes: Sequence[str],  # of the files to look for in folders
+    others: Collection[str] = (),  # suffixes of files that are counted there, where they are not looked for
     target_suffix: str,
     check_output: Callable[[Path], object],  # raises if the command writes no file of that name
 ) -> Plan:
@@ -103,7 +104,7 @@ def plan(
         made = Plan([_spelled_out(request, arguments, output)], Counter())
     else:
         check_output(Path(f"x{target_suffix}"))
-        made = _derived(request, arguments, suffixes, target_suffix)
+        made = _derived(request, arguments, suffixes, others, target_suffix)
     if request.as_json and made.to_stdout:
         raise click.UsageError("--json and the file both want standard output: name another output")
     _check_inputs_kept(made.jobs)
@@ -130,7 +131,9 @@ def _spelled_out(request: Request, arguments: list[Path], output: Path) -> Job:
     return replace(job, skip=request.skip_existing and there is not None and stat.S_ISREG(there.st_mode))
 
 
-def _derived(request: Request, arguments: list[Path], suffixes: Sequence[str], target_suffix: str) -> Plan:
+def _derived(
+    request: Request, arguments: list[Path], suffixes: Sequence[str], others: Collection[str], target_suffix: str
+) -> Plan:
     from fastlic.codec.image_files import find_images
 
     if DASH in arguments:
@@ -141,7 +144,7 @@ def _derived(request: Request, arguments: list[Path], suffixes: Sequence[str], t
         root = argument if argument.is_dir() else argument.parent
         sources = [argument]
         if argument.is_dir():
-            passed = _unread(argument, suffixes)
+            passed = _suffixes(argument, set(others).difference(suffixes))
             try:
                 sources = find_images(argument, suffixes)
             except ValueError as error:
@@ -203,12 +206,9 @@ def image_suffixes() -> set[str]:
     return {*Image.registered_extensions(), *_OTHER_IMAGES}
 
 
-def _unread(folder: Path, suffixes: Sequence[str]) -> Counter[str]:
-    """How many files of a folder look like images that are not looked for; none if streams are."""
-    from fastlic.codec.image_files import SUFFIXES
-
-    unread = image_suffixes().difference(suffixes) if set(suffixes) == set(SUFFIXES) else set()
-    found = (path.suffix.lower() for path in folder.rglob("*") if path.suffix.lower() in unread and path.is_file())
+def _suffixes(folder: Path, of: Collection[str]) -> Counter[str]:
+    """How many files with one of some suffixes a folder holds, by suffix."""
+    found = (path.suffix.lower() for path in folder.rglob("*") if path.suffix.lower() in of and path.is_file())
     return Counter(found)
 
 

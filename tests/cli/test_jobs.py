@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import textwrap
 import threading
 import time
@@ -174,3 +178,17 @@ def test_a_bug_in_a_job_ends_with_its_traceback_and_does_not_hang(images, model,
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "AssertionError: a bug" in done.stderr
     assert not any(path.suffix == ".flic" for path in Path(tmp_path).iterdir())
+
+
+def test_progress_and_the_time_left_are_shown_on_a_terminal_alone(images, model, tmp_path):
+    command = [sys.executable, "-m", "fastlic", "compress", "d.png", "e.png", "f.png", *model]
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
+    done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs, timeout=60, text=True)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert done.returncode == 0 and "/3 [" in shown and "<" in shown
+    assert done.stdout.count("\n") == 4 and "[" not in done.stdout
+    again = subprocess.run([*command, "-f"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (again.returncode, again.stderr) == (0, "")
