@@ -130,8 +130,8 @@ class _Gate:
 
 
 def _workers(request: Request, plan: Plan) -> int:
-    count = sum(not job.skip for job in plan.jobs)
-    return max(min(request.jobs or os.cpu_count() or 1, count), 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(min(request.jobs or cores, sum(not job.skip for job in plan.jobs)), 1)
 
 
 def threads(request: Request, plan: Plan) -> int:
@@ -157,7 +157,7 @@ def run(plan: Plan, request: Request, verb: str, work: Work) -> None:
             return outcome
         try:
             _check_target(job)
-            with memory_errors("an image of this size"):  # reading, measuring and writing included
+            with memory_errors("an image of this size"):  # reading and measuring included
                 done = work(job, outcome.watch)
             _check_target(job)  # others may have written it in the meantime
             if job.target != DASH:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -165,7 +166,7 @@ def _derived(
     if request.output_dir is not None:
         request.output_dir.mkdir(parents=True, exist_ok=True)
         if not os.access(request.output_dir, os.W_OK | os.X_OK):
-            raise PermissionError(13, os.strerror(13), str(request.output_dir))
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(request.output_dir))
     return Plan(_existing(request, list(jobs.values())), unread)
 
 
@@ -200,10 +201,12 @@ def _check_inputs_kept(jobs: list[Job]) -> None:
 
 
 def image_suffixes() -> set[str]:
-    """Suffixes of images, whether fastlic reads them or not."""
+    """Suffixes of images but its own, whether fastlic reads them or not."""
     from PIL import Image
 
-    return {*Image.registered_extensions(), *_OTHER_IMAGES}
+    from fastlic.codec.container import SUFFIX
+
+    return {*Image.registered_extensions(), *_OTHER_IMAGES} - {SUFFIX}  # which a plugin may have registered
 
 
 def _suffixes(folder: Path, of: Collection[str]) -> Counter[str]:
@@ -223,6 +226,6 @@ def contents(source: Path) -> bytes:
 
 def seekable(source: Path) -> Path | io.BytesIO:
     """An input that can be read from its middle, which pipes cannot."""
-    if source == DASH or (source.exists() and not source.is_file() and not source.is_dir()):
+    if source == DASH or source.is_fifo():
         return io.BytesIO(contents(source))
     return source
