@@ -45,11 +45,7 @@ def test_several_at_a_time_give_the_files_lines_and_errors_of_one(fastlic_comman
     one = fastlic_command("compress", *images, "--output-dir", "one", "--json", *model)
     several = fastlic_command("compress", *images, "--output-dir", "many", "--json", "--jobs", jobs, *model)
     assert several.code == one.code == 1
-    assert (
-        several.err
-        == one.err
-        == "Error: c.png: no image that Pillow can read as AVIF, BMP, JPEG, PNG, PPM, TIFF, WEBP\n"
-    )
+    assert several.err == one.err and one.err.startswith("Error: c.png: no image that Pillow can read as ")
     lines = [[json.loads(line) for line in result.out.splitlines()] for result in (one, several)]
     assert [facts["path"] for facts in lines[1]] == images
     for a, b in zip(*lines, strict=True):
