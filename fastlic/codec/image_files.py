@@ -85,12 +85,12 @@ def formats() -> tuple[str, ...]:
 
 @checked
 def read_image(
-    path: Path, background: str | None = None, max_pixels: int | None = None, *, channels: int | None = 3
+    path: Path | io.BytesIO, background: str | None = None, max_pixels: int | None = None, *, channels: int | None = 3
 ) -> Picture:
     """Read an image file in 8 bits, upright as its EXIF orientation says, with its colour profile, EXIF and XMP.
 
     Args:
-        path: a file of one of ``formats()``, whatever its suffix; of several frames the first is taken.
+        path: a file of one of ``formats()``, whatever its suffix, or its bytes; of several frames the first is taken.
         background: colour (``"white"``, ``"#aabbcc"``) under a transparent image.
         max_pixels: as of ``Codec.compress``.
         channels: 3: RGB; None: what the image has, 1 (grey) or 3, and one more if it is transparent somewhere.
@@ -123,7 +123,7 @@ def read_image(
 _opening = threading.Lock()  # Pillow's limit is a global
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path | io.BytesIO) -> Image.Image:
     """The file with its head read; ``config.check_pixels`` decides what is too large, not Pillow's own limit."""
     with held_off, _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -131,6 +131,19 @@ def _open(path: Path) -> Image.Image:
             return Image.open(path, formats=formats())
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+@checked
+def format_of(suffix: str) -> str:
+    """Pillow's name of the format that ``suffix`` (".png") names, to ask before there are pixels.
+
+    Raises:
+        ValueError: a suffix that is not written.
+    """
+    name = Image.registered_extensions().get(suffix.lower())
+    if name is None or name not in Image.SAVE or suffix.lower() not in SUFFIXES:
+        raise ValueError(f"cannot write {suffix or 'a file without a suffix'}: choose one of {', '.join(SUFFIXES)}")
+    return name
 
 
 @checked
@@ -144,11 +157,9 @@ def encode_image(pixels: np.ndarray, suffix: str, metadata: Metadata | None = No
     Raises:
         ValueError: no such pixels, a suffix that Pillow cannot write, or alpha where the format has none.
     """
-    suffix = suffix.lower()
-    name = Image.registered_extensions().get(suffix)
-    if name not in Image.SAVE or suffix not in SUFFIXES:
-        raise ValueError(f"cannot write {suffix or 'a file without a suffix'}: choose one of {', '.join(SUFFIXES)}")
+    name = format_of(suffix)
     out = io.BytesIO()
+    suffix = suffix.lower()
     given = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] not in _MODES or 0 in given.shape:
         raise ValueError(f"pixels must be uint8 [H, W, 1 to 4], got {pixels.dtype} {list(pixels.shape)}")
