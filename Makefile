@@ -3,7 +3,7 @@ PYTHON ?= python
 CPP = $(shell find csrc fuzz -name "*.cpp" -o -name "*.hpp")
 
 .DEFAULT_GOAL := help
-.PHONY: help install check lint format types test slow demo clean
+.PHONY: help install check lint format types test slow demo docs serve links clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -34,6 +34,15 @@ slow: ## the long tests too; some need Kodak (FASTLIC_KODAK)
 
 demo: ## compress and decompress the shipped photo
 	$(PYTHON) -m fastlic demo
+
+docs: ## the site, in build/site; needs the extra docs
+	$(PYTHON) -m mkdocs build --strict
+
+serve: ## the site at http://localhost:8000, built anew as pages change
+	$(PYTHON) -m mkdocs serve
+
+links: ## ask each address that the pages link to, over the network
+	$(PYTHON) docs/tools/links.py docs README.md CONTRIBUTING.md
 
 clean: ## remove what builds and tools leave behind
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache fastlic/_native*.so

@@ -13,7 +13,7 @@ COMPRESSAI_ANS_VARIABLE = "COMPRESSAI_ANS"
 
 # Pillow's figure, 2^30 / 4 / 3: what Pillow opens without a warning is compressed and decompressed without a word.
 # Above it Pillow warns, and refuses twice as much; here it is an error at once, since a pixel takes hundreds of bytes
-# while transforms run, not three (README, "Limits", has figures). That is above most cameras; services that decode
+# while transforms run, not three (docs/limits.md has figures). That is above most cameras; services that decode
 # what strangers send should allow less.
 DEFAULT_MAX_PIXELS = 89_478_485
 # Transforms run on whole cells, so thin images cost more than their pixels: 1 x 1,000,000 as much as 16 x 1,000,000.

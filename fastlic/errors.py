@@ -56,6 +56,5 @@ def memory_errors(task: str) -> Iterator[None]:
             raise
         raise OutOfMemoryError(
             f"not enough memory for {task}. A smaller image, fewer at once, device='cpu' instead of a GPU, or a higher "
-            f"memory limit of this process (ulimit -v, container) helps; the README's section on limits says what a "
-            f"megapixel takes"
+            f"memory limit of this process (ulimit -v, container) helps; docs/limits.md says what a megapixel takes"
         ) from error

@@ -32,7 +32,7 @@ def dead_zone(scales: Tensor, worth: Tensor | float) -> Tensor:
     """By how much |y - mean| must pass 1/2 before it is worth a symbol of 1, in units of the latent; >= 0.
 
     Rounding down to 0 saves log2(P(0) / P(1)) bits and costs 2 |y - mean| - 1 of squared error. Larger symbols lie
-    where the density is steeper, yet one zone for all serves as well as one for each (docs/training.md).
+    where the density is steeper, yet one zone for all serves as well as one for each (docs/training-history.md).
 
     Args:
         scales: of the Gaussians, any shape.
