@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from fastlic import errors
+from fastlic.config import DEFAULT_MODEL as DEFAULT_MODEL
+from fastlic.config import DEFAULT_QUALITY as DEFAULT_QUALITY
 
 if TYPE_CHECKING:
     from fastlic import codec as codec
@@ -23,14 +25,12 @@ if TYPE_CHECKING:
     from fastlic import train as train
     from fastlic.api import compress, decompress, info
     from fastlic.codec.codec import Codec
-    from fastlic.codec.container import Bytes, StreamInfo
+    from fastlic.codec.container import StreamInfo
     from fastlic.codec.registry import load
+    from fastlic.codec.sources import Stream
     from fastlic.integrations.compressai import accelerate, accelerated, restore
 
     __version__: str
-
-DEFAULT_MODEL = "jahp"
-DEFAULT_QUALITY = 4
 
 __all__ = [
     "Codec",
@@ -72,8 +72,11 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def peek(data: Bytes) -> StreamInfo:
-    """What ``.flic`` bytes say about themselves, without decoding: size, model, quality, weights, lengths of sections.
+def peek(data: Stream) -> StreamInfo:
+    """What a stream says about itself, without decoding: size, model, quality, weights, lengths of sections.
+
+    Args:
+        data: bytes, a path or a binary file; one that can be sought in is left standing where it stood.
 
     Reads the head alone, whose checksum is verified: some 600 bytes at most; the sections need not be present. No pixel
     limit is asked, so that sizes can be looked at before they are allowed.
@@ -81,9 +84,9 @@ def peek(data: Bytes) -> StreamInfo:
     Raises:
         fastlic.errors.CorruptStreamError: the head is damaged, cut short, of a newer version, or none.
     """
-    from fastlic.codec import container
+    from fastlic.codec import container, sources
 
-    return container.look(data)
+    return container.look(sources.head_of(data))
 
 
 def __dir__() -> list[str]:

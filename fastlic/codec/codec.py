@@ -21,9 +21,11 @@ from fastlic.arguments import as_device, checked, is_number
 from fastlic.codec import container, storage
 from fastlic.codec.families import BY_FAMILY, Backend, FamilyCoder
 from fastlic.codec.images import as_batch, as_float, as_images, as_pixels, check_dtype, check_range, to_dtype
+from fastlic.codec.sources import Picturable, Stream, pixels_of, streams_of
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, memory_errors
 from fastlic.forks import held_off
 from fastlic.integers.conversion import Precision
+from fastlic.models.defaults import undisturbed
 from fastlic.models.state_files import MALFORMED
 
 Bytes = container.Bytes
@@ -75,6 +77,7 @@ class Codec:
     same file gives the same streams on every machine.
     """
 
+    @undisturbed
     @held_off
     @checked
     def __init__(
@@ -139,6 +142,7 @@ class Codec:
         rates = f"qualities 1..{self.qualities}" if self.qualities else "one rate"
         return f"Codec({self.name!r}, {self.family}, {rates}, fingerprint {self.fingerprint.hex()})"
 
+    @undisturbed
     @checked
     def with_integer_transforms(
         self, calibration: Sequence[Tensor] | None = None, precision: Precision | None = None
@@ -161,6 +165,7 @@ class Codec:
     # ---- storage
 
     @classmethod
+    @undisturbed
     @checked
     def load(cls, path: str | Path) -> Codec:
         """Read a codec that ``save`` wrote; the file may change or go afterwards.
@@ -213,6 +218,7 @@ class Codec:
 
     # ---- transforms
 
+    @undisturbed
     def transforms(self, device: torch.device | str = "cpu") -> Any:
         """The float networks that ``transforms="float"`` runs, as it runs them: in eval mode, without gradients.
 
@@ -249,7 +255,7 @@ class Codec:
                 raise ValueError(f"codec {self.name!r} has one fixed rate: leave quality out, got {quality}")
             return None
         if quality is None:
-            raise ValueError(f"codec {self.name!r} serves qualities 1 to {self.qualities}: say which")
+            return float(min(config.DEFAULT_QUALITY, self.qualities))
         if not is_number(quality):
             raise TypeError(f"quality must be a number from 1 to {self.qualities}, got {type(quality).__name__}")
         if not 1 <= quality <= self.qualities:
@@ -289,9 +295,10 @@ class Codec:
 
     # ---- coding
 
+    @undisturbed
     def compress(
         self,
-        x: Tensor,
+        x: Tensor | Picturable,
         quality: float | None = None,
         backend: Backend = "auto",
         *,
@@ -301,9 +308,12 @@ class Codec:
         """Compress an image, or each image of a batch.
 
         Args:
-            x: [3, H, W] or [1, 3, H, W], uint8 or floating point in [0, 1], on any device; any H, W >= 1.
-                [B, 3, H, W] with B > 1 gives a list.
-            quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None for a codec of one rate.
+            x: a tensor [3, H, W], or a batch [B, 3, H, W], uint8 or floating point in [0, 1], on any device; any
+                H, W >= 1. Or one image as an array uint8 [H, W, 3] (or [H, W], grey), as an image of Pillow's, as the
+                path of an image file or as a binary file that holds one: these upright as EXIF says
+                (``fastlic.codec.image_files.read_image``).
+            quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None: 4, and all that a codec of one rate
+                takes.
             backend: who codes the latents; the bytes do not depend on it.
             max_pixels: largest height x width of an image; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
             transforms: ``"integer"`` gives the same bytes for the same pixels on every machine, and is the default
@@ -311,13 +321,18 @@ class Codec:
                 device of x.
 
         Returns:
-            ``.flic`` bytes (docs/format.md), or a list of them.
+            ``.flic`` bytes (docs/format.md); of a batch a list of them, one for each image, of a batch of one, too.
 
         Raises:
             TypeError, ValueError: what was received and what is expected.
+            OSError: a file that cannot be read.
             PixelLimitError: a larger image, before it is looked at.
             OutOfMemoryError: what it is named after.
         """
+        if not isinstance(x, Tensor):
+            with memory_errors("an image of this size"):
+                pixels = pixels_of(x, max_pixels)
+                x = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(2, 0, 1)
         batch = as_images(x)
         size = (batch.shape[2], batch.shape[3])
         config.check_pixels(*size, max_pixels, self._coder.padded(size))
@@ -329,7 +344,7 @@ class Codec:
                 for part in _together([size] * len(batch))
                 for stream, _ in self._compress_many(batch[part], header, backend, transforms)
             ]
-        return streams if len(streams) > 1 else streams[0]
+        return streams if x.ndim == 4 else streams[0]
 
     def _compress_many(
         self,
@@ -391,10 +406,11 @@ class Codec:
             latents = self._coder.decode_many(sized, backend, torch.get_num_threads(), preview)
             yield from zip(latents, (header for header, _ in read[part]), strict=True)
 
+    @undisturbed
     @torch.no_grad()
     def decompress(
         self,
-        data: Bytes | Sequence[Bytes],
+        data: Stream | Sequence[Stream],
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         backend: Backend = "auto",
@@ -406,7 +422,8 @@ class Codec:
         """Decompress one stream to [3, H, W], or a list of streams to a list of tensors.
 
         Args:
-            data: what ``compress`` returned.
+            data: what ``compress`` returned; or a path, or a binary file, which is read to its end; or a list of
+                such.
             device: where the result lies, and where float transforms run.
             dtype: torch.uint8 in 0..255, or floating point: those pixels divided by 255.
             backend: who decodes the latents; the result does not depend on it.
@@ -420,6 +437,7 @@ class Codec:
 
         Raises:
             CorruptStreamError: damaged bytes; the message says where.
+            OSError: a file that cannot be read.
             ModelMismatchError: the stream was made with other weights; the message names them.
             PixelLimitError: a larger image, before any stream is decoded.
             OutOfMemoryError: what it is named after.
@@ -427,7 +445,7 @@ class Codec:
         """
         check_dtype(dtype)
         part = self._preview(preview)
-        streams = [data] if isinstance(data, _SINGLE) else list(data)
+        streams, single = streams_of(data)
         images: list[Tensor] = []
         heads = [container.peek(stream) for stream in streams]
         with memory_errors(f"decompressing {_words([(head.height, head.width) for head in heads])}"):
@@ -443,10 +461,11 @@ class Codec:
                         image = self._coder.synthesise_floats(parts, latents, header.quality, size, part)
                 # Divided before they move: a GPU's quotients may differ in the last bit.
                 images.append(to_dtype(image, dtype).to(to).contiguous())
-        return images[0] if streams and streams[0] is data else images
+        return images[0] if single else images
 
     # ---- looking inside
 
+    @undisturbed
     def analyse(self, x: Tensor, quality: float | None = None, *, transforms: Transforms | None = None) -> Analysis:
         """The first half of ``compress``: one image through the transforms.
 
@@ -466,6 +485,7 @@ class Codec:
         self._reserve([size], batch.device, transforms)
         return self._analyse(batch[0], header, transforms)
 
+    @undisturbed
     @checked
     def encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, dict[str, Tensor]]]:
         """The second half of ``compress``: streams of analysed images, coded together on torch's threads.
@@ -484,6 +504,7 @@ class Codec:
             self._check_own(one)
         return [(data, self._coder.named(seen)) for data, seen in self._encode(analysed, backend)]
 
+    @undisturbed
     @checked
     def symbols(self, analysed: Analysis) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """What the entropy coder gets of one image of a Gaussian family: table rows and symbols of ``z`` and ``y``.
@@ -503,6 +524,7 @@ class Codec:
         if analysed.header.fingerprint != self.fingerprint:
             raise ValueError(f"an analysis by weights {analysed.header.fingerprint.hex()}; this codec is {self!r}")
 
+    @undisturbed
     def latents(self, x: Tensor, quality: float | None = None) -> dict[str, Tensor]:
         """The latents that ``compress`` codes for one image, int64 by name.
 
@@ -516,6 +538,7 @@ class Codec:
     @overload
     def decode_latents(self, data: Sequence[Bytes]) -> list[dict[str, Tensor]]: ...
 
+    @undisturbed
     @checked
     def decode_latents(self, data: Bytes | Sequence[Bytes]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """The latents in a stream; equal to ``latents`` of the image it was made from, bit for bit.
@@ -526,6 +549,7 @@ class Codec:
         named = [self._coder.named(latents) for latents, _ in self._decode_many(streams)]
         return named[0] if isinstance(data, _SINGLE) else named
 
+    @undisturbed
     def estimate(self, x: Tensor, quality: float | None = None) -> dict[str, float]:
         """Estimated bits of one image: the cross-entropy of the latents that are coded, without any coder.
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from fastlic import config
 from fastlic.arguments import checked
+from fastlic.codec.sources import Readable, open_file, read_from
 from fastlic.errors import FastlicError
 from fastlic.forks import held_off
 
@@ -73,21 +76,29 @@ def formats() -> tuple[str, ...]:
 
 
 @checked
-def read_image(path: Path, background: str | None = None, max_pixels: int | None = None) -> Picture:
-    """Read an image file as 8-bit RGB, upright as its EXIF orientation says.
+def read_image(
+    source: Image.Image | str | os.PathLike[str] | Readable,
+    background: str | None = None,
+    max_pixels: int | None = None,
+) -> Picture:
+    """Read an image as 8-bit RGB, upright as its EXIF orientation says.
 
     Args:
-        path: a file of one of ``formats()``, whatever its suffix; of several frames the first is taken.
+        source: the path of a file of one of ``formats()``, whatever its suffix; of several frames the first is taken.
+            Or a binary file that holds such an image from where it stands; or an image of Pillow's.
         background: colour (``"white"``, ``"#aabbcc"``) under a transparent image.
         max_pixels: as of ``Codec.compress``.
 
     Raises:
+        TypeError: none of these.
+        OSError: the file cannot be read.
         PixelLimitError: more pixels than ``max_pixels``, before any is decoded.
         ValueError: no readable image, more than 8 bits per sample, or
             transparency without a background; the message says which.
     """
+    source = _checked(source)
     try:
-        with _open(path) as image:
+        with _opened(source) as image:
             config.check_pixels(image.height, image.width, max_pixels)
             _check(image)
             pixels, notes = _convert(image, background)
@@ -109,12 +120,36 @@ def read_image(path: Path, background: str | None = None, max_pixels: int | None
 _opening = threading.Lock()  # Pillow's limit is a global
 
 
-def _open(path: Path) -> Image.Image:
+def _checked(source: Any) -> Any:
+    """``source``, if it is of a kind that is read; the content of a file that cannot be sought in."""
+    if isinstance(source, Image.Image | str | os.PathLike):
+        return source
+    if not callable(getattr(source, "read", None)):
+        wanted = "a torch.Tensor (fastlic.light: none), a numpy array, an image of Pillow's, a path or a binary file"
+        raise TypeError(f"expected an image: {wanted}; got {type(source).__name__}")
+    if isinstance(source, io.TextIOBase) or not (hasattr(source, "seekable") and source.seekable()):
+        return io.BytesIO(read_from(source))
+    return source
+
+
+@contextmanager
+def _opened(source: Any) -> Iterator[Image.Image]:
+    if isinstance(source, Image.Image):
+        yield source
+    elif isinstance(source, str | os.PathLike):
+        with open_file(source, "a str is taken for the path of an image") as file, _open(file) as image:
+            yield image
+    else:
+        with _open(source) as image:
+            yield image
+
+
+def _open(file: Any) -> Image.Image:
     """The file with its head read; ``config.check_pixels`` decides what is too large, not Pillow's own limit."""
     with held_off, _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path, formats=formats())
+            return Image.open(file, formats=formats())
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
