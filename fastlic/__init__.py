@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastlic import light as light
     from fastlic import models as models
     from fastlic import ops as ops
+    from fastlic import pillow as pillow
     from fastlic import train as train
     from fastlic.api import compress, decompress, info
     from fastlic.codec.codec import Codec
@@ -55,7 +56,7 @@ _HOMES = {
     "load": "fastlic.codec.registry",
     **dict.fromkeys(("accelerate", "accelerated", "restore"), "fastlic.integrations.compressai"),
 }
-_PACKAGES = ("codec", "config", "entropy", "evaluate", "integrations", "light", "models", "ops", "train")
+_PACKAGES = ("codec", "config", "entropy", "evaluate", "integrations", "light", "models", "ops", "pillow", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -85,7 +85,7 @@ def read_image(
 
     Args:
         source: the path of a file of one of ``formats()``, whatever its suffix; of several frames the first is taken.
-            Or a binary file that holds such an image from where it stands; or an image of Pillow's.
+            Or a binary file, read from its start; or an image of Pillow's.
         background: colour (``"white"``, ``"#aabbcc"``) under a transparent image.
         max_pixels: as of ``Codec.compress``.
 
