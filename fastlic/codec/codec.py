@@ -6,6 +6,7 @@ What depends on the model's family is in ``fastlic.codec.families``; here is wha
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,7 +168,7 @@ class Codec:
     @classmethod
     @undisturbed
     @checked
-    def load(cls, path: str | Path) -> Codec:
+    def load(cls, path: str | os.PathLike[str]) -> Codec:
         """Read a codec that ``save`` wrote; the file may change or go afterwards.
 
         Raises:
@@ -197,7 +198,9 @@ class Codec:
         return codec
 
     @checked
-    def save(self, path: str | Path, *, half: bool = False, training: bool = True, packed: bool | None = None) -> None:
+    def save(
+        self, path: str | os.PathLike[str], *, half: bool = False, training: bool = True, packed: bool | None = None
+    ) -> None:
         """Write everything to one safetensors file.
 
         Args:
@@ -312,8 +315,7 @@ class Codec:
                 H, W >= 1. Or one image as an array uint8 [H, W, 3] (or [H, W], grey), as an image of Pillow's, as the
                 path of an image file or as a binary file that holds one: these upright as EXIF says
                 (``fastlic.codec.image_files.read_image``).
-            quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None: 4, and all that a codec of one rate
-                takes.
+            quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None: 4, or the rate of a codec that has one.
             backend: who codes the latents; the bytes do not depend on it.
             max_pixels: largest height x width of an image; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
             transforms: ``"integer"`` gives the same bytes for the same pixels on every machine, and is the default
