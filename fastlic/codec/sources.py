@@ -148,7 +148,7 @@ def open_file(path: PathName, otherwise: str) -> io.BufferedReader:
     try:
         return open(path, "rb")
     except FileNotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, f"no such file{added}", os.fspath(path)) from error
+        raise FileNotFoundError(errno.ENOENT, f"{os.strerror(errno.ENOENT)}{added}", os.fspath(path)) from error
     except ValueError as error:  # a zero within it, or what no file system can spell
         raise ValueError(f"{os.fspath(path)!r:.60} is no path{added}") from error
 
