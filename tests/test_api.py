@@ -111,7 +111,7 @@ def test_a_file_is_read_from_where_it_stands(tiny, data):
 
 @pytest.mark.parametrize("call", [fastlic.decompress, fastlic.peek, light.decompress])
 def test_what_names_no_stream_is_told_in_words(call, tmp_path, data):
-    with pytest.raises(FileNotFoundError, match=r"No such file or directory; compressed data are bytes, not str: 'none\.flic'"):
+    with pytest.raises(FileNotFoundError, match=r"directory; compressed data are bytes, not str: 'none\.flic'"):
         call("none.flic")
     with pytest.raises(FileNotFoundError, match=r"No such file or directory: "):
         call(tmp_path / "none.flic")
@@ -187,7 +187,7 @@ def test_images_that_would_lose_data_are_refused_in_the_words_of_files(tiny, pix
 
 @pytest.mark.parametrize("call", [fastlic.compress, light.compress])
 def test_what_is_no_image_is_told_in_words(call, tmp_path, pixels):
-    with pytest.raises(FileNotFoundError, match=r"No such file or directory; a str is taken for the path of an image: 'photo'"):
+    with pytest.raises(FileNotFoundError, match=r"directory; a str is taken for the path of an image: 'photo'"):
         call("photo")
     with pytest.raises(ValueError, match="is no path; a str"):
         call("\0")
