@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastlic import train as train
     from fastlic.api import compress, decompress, info
     from fastlic.codec.codec import Codec
-    from fastlic.codec.container import StreamInfo
+    from fastlic.codec.container import Metadata, StreamInfo
     from fastlic.codec.registry import load
     from fastlic.codec.sources import Stream
     from fastlic.integrations.compressai import accelerate, accelerated, restore
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Codec",
+    "Metadata",
     "StreamInfo",
     "__version__",
     "accelerate",
@@ -45,6 +46,7 @@ __all__ = [
     "info",
     "load",
     "peek",
+    "read_metadata",
     "restore",
 ]
 
@@ -52,7 +54,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("compress", "decompress", "info"), "fastlic.api"),
     "Codec": "fastlic.codec.codec",
-    "StreamInfo": "fastlic.codec.container",
+    **dict.fromkeys(("Metadata", "StreamInfo"), "fastlic.codec.container"),
     "load": "fastlic.codec.registry",
     **dict.fromkeys(("accelerate", "accelerated", "restore"), "fastlic.integrations.compressai"),
 }
@@ -74,13 +76,14 @@ def __getattr__(name: str) -> Any:
 
 
 def peek(data: Stream) -> StreamInfo:
-    """What a stream says about itself, without decoding: size, model, quality, weights, lengths of sections.
+    """What a stream says about itself, without decoding: size, channels, model, quality, weights, and how many bytes
+    each section and each piece of metadata has.
 
     Args:
         data: bytes, a path or a binary file; one that can be sought in is left standing where it stood.
 
-    Reads the head alone, whose checksum is verified: some 600 bytes at most; the sections need not be present. No pixel
-    limit is asked, so that sizes can be looked at before they are allowed.
+    Reads the head alone, whose checksum is verified: mostly 40 bytes, 3 kB at most; the sections need not be present.
+    No pixel limit is asked, so that sizes can be looked at before they are allowed.
 
     Raises:
         fastlic.errors.CorruptStreamError: the head is damaged, cut short, of a newer version, or none.
@@ -88,6 +91,21 @@ def peek(data: Stream) -> StreamInfo:
     from fastlic.codec import container, sources
 
     return container.look(sources.head_of(data))
+
+
+def read_metadata(data: Stream) -> Metadata:
+    """Colour profile, EXIF and XMP of a stream; nothing is decoded.
+
+    Args:
+        data: bytes, a path, or a binary file, which is read to its end.
+
+    Raises:
+        fastlic.errors.CorruptStreamError: damaged, cut short, of a newer version, or no stream at all.
+        OSError: a file that cannot be read.
+    """
+    from fastlic.codec import container, sources
+
+    return container.read_metadata(sources.stream_of(data))
 
 
 def __dir__() -> list[str]:

@@ -27,21 +27,26 @@ def compress(
     *,
     max_pixels: int | None = None,
     transforms: Transforms | None = None,
+    metadata: container.Metadata | None = None,
 ) -> bytes | list[bytes]:
     """Compress an image with shipped weights; see :meth:`Codec.compress`.
 
     Args:
-        x: a tensor [3, H, W], uint8 or floating point in [0, 1], or a batch [B, 3, H, W], which gives a list; or an
-            array uint8 [H, W, 3], an image of Pillow's, the path of an image file, or a binary file that holds one.
+        x: a tensor [C, H, W], uint8 or floating point in [0, 1], or a batch [B, C, H, W], which gives a list; C is 3,
+            or 1 for grey, and one more with alpha. Or an array uint8 [H, W, C] or [H, W], an image of Pillow's, the
+            path of an image file, or a binary file that holds one.
         model: name of shipped weights, path of a codec file, or a codec. A number here is the quality.
         quality: 1 (smallest) to 8 (best), fractions allowed; None: 4. Of no meaning to a codec of one rate.
         max_pixels: largest height x width; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
         transforms: ``"integer"``, the default where the weights have them: the same bytes on every machine; or
             ``"float"``.
+        metadata: colour profile, EXIF and XMP to keep in the stream; None: those of an image of Pillow's or of a file.
+            :func:`fastlic.read_metadata` gives them back.
     """
     chosen, quality = model_and_quality(model, quality)
     codec = chosen if isinstance(chosen, Codec) else load(chosen)
-    return codec.compress(x, quality if codec.qualities else None, max_pixels=max_pixels, transforms=transforms)
+    level = quality if codec.qualities else None
+    return codec.compress(x, level, max_pixels=max_pixels, transforms=transforms, metadata=metadata)
 
 
 @undisturbed
@@ -52,9 +57,10 @@ def decompress(
     *,
     max_pixels: int | None = None,
     transforms: Transforms | None = None,
+    channels: int | None = None,
     **preview: int | None,
 ) -> Tensor | list[Tensor]:
-    """Decompress a ``.flic`` stream to [3, H, W]; the stream itself says which weights it needs.
+    """Decompress a ``.flic`` stream to [C, H, W]; the stream itself says which weights it needs.
 
     Args:
         data: bytes, a path, or a binary file, which is read to its end; a list of such gives a list of tensors.
@@ -64,6 +70,7 @@ def decompress(
             ``FASTLIC_MAX_PIXELS``. :func:`fastlic.peek` tells the size beforehand.
         transforms: ``"integer"``, the default where the weights have them: the same pixels on every machine; or
             ``"float"``, on ``device``.
+        channels: C, 1 for grey, 3 for RGB, 2 and 4 with alpha; default: those of the image that was compressed.
         preview: a coarser image from the stream's first sections, for models whose codec has it: ``levels=1``. See
             :meth:`Codec.decompress`.
 
@@ -80,7 +87,9 @@ def decompress(
         config.check_pixels(head.height, head.width, max_pixels)
     codecs = [for_stream(item) for item in streams]
     images: list[Any] = [
-        codec.decompress(item, device, dtype, "auto", max_pixels=max_pixels, transforms=transforms, **preview)
+        codec.decompress(
+            item, device, dtype, "auto", max_pixels=max_pixels, transforms=transforms, channels=channels, **preview
+        )
         for codec, item in zip(codecs, streams, strict=True)
     ]
     return images[0] if single else images

@@ -1,6 +1,6 @@
 """numpy arrays to ``.flic`` bytes and back without torch: for programs that start often or have little memory.
 
-    x = fastlic.light.decompress(data)            # uint8 [H, W, 3]
+    x = fastlic.light.decompress(data)            # uint8 [H, W, 3], [H, W] of grey images
     data = fastlic.light.compress(x, quality=4)
 
 The core does it all, by the integers of the codec file: bytes and pixels are those of ``fastlic.compress`` and
@@ -24,7 +24,7 @@ from fastlic import config
 from fastlic.arguments import is_number
 from fastlic.codec import container
 from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with
-from fastlic.codec.sources import Readable, Stream, model_and_quality, pixels_of, stream_of
+from fastlic.codec.sources import Readable, Stream, model_and_quality, picture_of, stream_of
 from fastlic.eager import uncompiled
 from fastlic.errors import CodecFileError, ModelMismatchError, memory_errors
 from fastlic.ops.codec_file import NativeCodec
@@ -74,23 +74,27 @@ def compress(
     *,
     threads: int = 0,
     max_pixels: int | None = None,
+    metadata: container.Metadata | None = None,
 ) -> bytes:
     """Compress an image.
 
     Args:
-        x: uint8 [H, W, 3], or [H, W] for grey; an image of Pillow's, the path of an image file or a binary file that
-            holds one, upright as EXIF says (``fastlic.codec.image_files.read_image``).
+        x: uint8 [H, W, 3]; [H, W] or [H, W, 1] for grey; [H, W, 4] and [H, W, 2] with alpha, kept without loss. Or an
+            image of Pillow's, the path of an image file or a binary file that holds one, upright as EXIF says
+            (``fastlic.codec.image_files.read_image``).
         model: name of shipped weights, path of a codec file, or what ``load`` gave. A number here is the quality.
         quality: 1 (smallest) to 8 (best), fractions allowed (kept to 1/16); None: 4. Of no meaning to a codec of one
             rate.
         threads: how many to use; 0: one per core.
-        max_pixels: as of ``fastlic.compress``.
+        max_pixels, metadata: as of ``fastlic.compress``.
 
     Raises:
         TypeError, ValueError: no such image, model or quality.
         OSError: a file that cannot be read.
         PixelLimitError, OutOfMemoryError: as of ``fastlic.compress``.
     """
+    if not isinstance(metadata, container.Metadata | None):
+        raise TypeError(f"metadata must be a fastlic.Metadata, got {type(metadata).__name__}")
     chosen, quality = model_and_quality(model, quality)
     codec = chosen if isinstance(chosen, Codec) else load(chosen)
     steps = 0
@@ -104,9 +108,10 @@ def compress(
         steps = round(container.round_quality(quality) * container.QUALITY_STEPS)
     count, most = _threads(threads), _limit(max_pixels)
     with memory_errors("an image of this size"):
-        pixels = pixels_of(x, max_pixels)
+        pixels, own = picture_of(x, max_pixels)
+    attached = (own if metadata is None else metadata).attachments
     with memory_errors(f"an image of {pixels.shape[0]} x {pixels.shape[1]} (height x width)"):
-        return codec.encode(pixels, steps, count, most)
+        return codec.encode(pixels, steps, count, most, attached)
 
 
 @uncompiled
@@ -117,6 +122,7 @@ def decompress(
     parts: int = 0,
     threads: int = 0,
     max_pixels: int | None = None,
+    channels: int | None = None,
 ) -> NDArray[np.uint8]:
     """Decompress ``.flic`` bytes.
 
@@ -125,9 +131,10 @@ def decompress(
         model: as of ``compress``; None: the shipped weights that the stream names.
         parts: a preview of so many parts (levels of McQuic, slices of MLIC); 0: all.
         threads, max_pixels: as of ``compress``.
+        channels: 1 for grey, 3 for RGB, 2 and 4 with alpha; default: those of the image that was compressed.
 
     Returns:
-        uint8 [H, W, 3].
+        uint8 [H, W, channels], [H, W] of one channel.
 
     Raises:
         CorruptStreamError: the bytes are damaged.
@@ -140,6 +147,8 @@ def decompress(
     config.check_pixels(header.height, header.width, max_pixels)
     if isinstance(parts, bool) or not isinstance(parts, int) or not 0 <= parts < 1 << 16:
         raise ValueError(f"parts must be a whole number, 0 for all, got {parts!r}")
+    if isinstance(channels, bool) or channels not in (None, 1, 2, 3, 4):
+        raise ValueError(f"channels must be 1 (grey), 3 (RGB), 2 or 4 (with alpha) or None, got {channels!r}")
     if model is None:
         wanted = header.fingerprint.hex()
         model = shipped_with(wanted, header.version) or (shipped_reading(wanted) if header.version > 1 else None)
@@ -151,7 +160,8 @@ def decompress(
         )
     codec = model if isinstance(model, Codec) else load(model)
     with memory_errors(f"an image of {header.height} x {header.width} (height x width)"):
-        return codec.decode(data, parts, _threads(threads), _limit(max_pixels))
+        x = codec.decode(data, parts, _threads(threads), _limit(max_pixels), channels or 0)
+    return x[:, :, 0] if x.shape[2] == 1 else x
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:

@@ -6,6 +6,8 @@
 
     quality: 1 (smallest) to 8 (best), fractions allowed; without it 4, and not Pillow's 75.
     model: name of shipped weights, path of a codec file, or a codec (``fastlic.light.load``, ``fastlic.load``).
+    icc_profile, exif, xmp: bytes, or for EXIF an ``Image.Exif``. Without it the profile is that of ``image.info``;
+        EXIF and XMP are stored if they are given, as with Pillow's PNG and AVIF. ``None`` leaves each out.
 
 Files of weights that do not ship are opened after ``fastlic.pillow.register(path)``.
 """
@@ -34,6 +36,13 @@ THREADS = 0  # of one image, both ways; 0: one per core. Programs of many proces
 
 _MAGIC = b"FLIC"
 _ANIMATIONS = (b"\x11\xaf", b"\x12\xaf")  # FLI and FLC at byte 4, after a size that may spell our magic
+
+# Channels of a stream, and the mode that has them; and the mode in which others are saved.
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+_SAVED = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
+_EXIF_MARK = b"Exif\0\0"  # what Pillow has before the TIFF header
+
+_METADATA = {container.KINDS[name] for name in ("icc_profile", "exif", "xmp")}
 
 _codecs: dict[bytes, Any] = {}  # by fingerprint: what register() was given
 
@@ -78,12 +87,14 @@ class FlicImageFile(ImageFile.ImageFile):
         head = sources.read_head(file)
         if not _accept(head):
             raise SyntaxError("not a .flic file")
-        try:
-            header = container.peek(head)
-        except CorruptStreamError as error:
-            raise OSError(f"damaged .flic file: {error}") from error
-        self._size = (header.width, header.height)
-        self._mode = "RGB"
+        layout = _told(container.parse, head)
+        self._size = (layout.header.width, layout.header.height)
+        self._mode = _MODES[layout.header.channels]
+        if any(kind in _METADATA for kind, _, _ in layout.attachments):
+            end = layout.framing_bytes + sum(length for _, length, _ in layout.attachments)
+            if len(head) < end:
+                head += sources.read_from(file, end - len(head))
+            self.info.update(_info(_told(container.read_metadata, head)))
         self.tile = [("raw", (0, 0, *self.size), 0, self.mode)]  # type: ignore[list-item]  # a tuple before Pillow 11
 
     def load(self) -> Any:
@@ -130,8 +141,30 @@ def _told(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         raise OSError(f"{error}; to open it with Pillow: fastlic.pillow.register(path)") from error
 
 
+def _info(metadata: container.Metadata) -> dict[str, bytes]:
+    """What ``image.info`` has of it."""
+    exif = _EXIF_MARK + metadata.exif if metadata.exif else b""
+    named = {"icc_profile": metadata.icc_profile, "exif": exif, "xmp": metadata.xmp}
+    return {name: value for name, value in named.items() if value}
+
+
+def _metadata(image: Image.Image, options: dict[str, Any], channels: int) -> container.Metadata:
+    """What is stored of ``image.info`` and the arguments of ``save``."""
+    profile = options.get("icc_profile", b"")
+    if "icc_profile" not in options:
+        own = image.info.get("icc_profile") or b""
+        # Of the colours that are stored: those of a CMYK image, say, have become others.
+        profile = own if own[16:20] == (b"GRAY" if channels < 3 else b"RGB ") else b""
+    exif, xmp = options.get("exif") or b"", options.get("xmp") or b""
+    if isinstance(exif, Image.Exif):
+        exif = exif.tobytes()
+    if isinstance(xmp, str):
+        xmp = xmp.encode()
+    return container.Metadata(profile or b"", exif.removeprefix(_EXIF_MARK), xmp)
+
+
 def _decoded(data: bytes) -> np.ndarray:
-    """uint8 [H, W, 3]"""
+    """uint8 [H, W, C], or [H, W] of one channel."""
     header = _told(container.peek, data)
     codec = _codecs.get(header.fingerprint)
     if codec is None or isinstance(codec, light.Codec):
@@ -161,21 +194,23 @@ def _light(model: Any) -> light.Codec:
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     options = getattr(image, "encoderinfo", {})
     pixels, quality = _pixels(image), options.get("quality")
+    metadata = _metadata(image, options, 1 if pixels.ndim == 2 else pixels.shape[2])
     codec = _codec(options.get("model", config.DEFAULT_MODEL))
     if isinstance(codec, light.Codec):
-        data = light.compress(pixels, codec, quality, threads=THREADS)
+        data = light.compress(pixels, codec, quality, threads=THREADS, metadata=metadata)
     else:
-        data = codec.compress(pixels, quality)
+        data = codec.compress(pixels, quality, metadata=metadata)
     file.write(data)
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    """uint8 [H, W, 3]; what it takes to make those of other modes loses nothing but the names of colours."""
-    if image.has_transparency_data:
-        raise OSError(f"cannot write mode {image.mode} as {FORMAT}: transparency is not stored; image.convert('RGB')")
-    if image.mode not in ("RGB", "L", "1", "P", "CMYK", "YCbCr"):
+    """uint8 [H, W] or [H, W, C]; what it takes to make those of other modes loses nothing but the names of colours."""
+    mode = image.mode if image.mode in _MODES.values() else _SAVED.get(image.mode)
+    if mode is None:
         raise OSError(f"cannot write mode {image.mode} as {FORMAT}: image.convert('RGB')")
-    return np.array(image.convert("RGB"))
+    if image.has_transparency_data and not mode.endswith("A"):
+        mode += "A"  # of a palette, or one colour that is
+    return np.array(image if image.mode == mode else image.convert(mode))
 
 
 register()

@@ -162,9 +162,27 @@ def test_an_image_of_a_server_may_not_be_sought_in(tiny, data, pixels):
     assert fastlic.compress(Unseekable(out.getvalue()), tiny) == data
 
 
-def test_a_grey_array_is_three_equal_channels(tiny, pixels):
-    grey = pixels[:, :, 0]
-    assert fastlic.compress(grey, tiny) == fastlic.compress(np.stack([grey] * 3, axis=2), tiny)
+def test_grey_transparent_and_profiled_images_are_kept_as_they_are(tiny, pixels, tmp_path):
+    planes = np.dstack([pixels, pixels[:, :, 0]])
+    profile = b"\0" * 16 + b"RGB " + b"\0" * 100
+    for mode, x in (("L", planes[:, :, 0]), ("LA", planes[:, :, 2:]), ("RGB", pixels), ("RGBA", planes)):
+        image, path = Image.fromarray(x, mode), tmp_path / f"{mode}.png"
+        image.save(path)
+        expected = fastlic.compress(x, tiny)
+        assert fastlic.compress(image, tiny) == fastlic.compress(path, tiny) == light.compress(path, TINY) == expected
+        assert fastlic.decompress(expected).shape[0] == len(mode)
+        image.info["icc_profile"] = profile
+        kept = fastlic.read_metadata(fastlic.compress(image, tiny))
+        assert kept.icc_profile == (profile if mode[0] == "R" else b"")
+        assert fastlic.compress(image, tiny, metadata=fastlic.Metadata()) == expected
+        assert light.compress(image, TINY, metadata=fastlic.Metadata()) == expected
+
+
+def test_metadata_is_read_of_paths_and_files(tiny, x, tmp_path):
+    metadata = fastlic.Metadata(b"profile", b"MM", b"<x/>")
+    (tmp_path / "x.flic").write_bytes(tiny.compress(x, metadata=metadata))
+    with (tmp_path / "x.flic").open("rb") as file:
+        assert fastlic.read_metadata(file) == fastlic.read_metadata(tmp_path / "x.flic") == metadata
 
 
 def test_pillows_images_and_files_are_turned_upright_and_left_as_they_were(tiny, pixels, tmp_path):

@@ -12,6 +12,7 @@ import torch
 
 import fastlic
 from fastlic import light
+from fastlic.codec import container
 from fastlic.codec.image_files import read_image
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, PixelLimitError
 from fastlic.models import McQuic
@@ -63,9 +64,32 @@ def test_previews_are_those_of_the_whole_library(name, option, parts, photo):
         light.decompress(data, parts=9)
 
 
-def test_grey_is_coded_as_three_equal_channels(photo):
+def test_grey_stays_one_channel_and_its_latents_are_those_of_three_equal_ones(photo):
     grey = photo[:, :, 0]
-    assert light.compress(grey) == light.compress(np.repeat(grey[:, :, None], 3, axis=2))
+    data, of_three = light.compress(grey), light.compress(np.repeat(grey[:, :, None], 3, axis=2))
+    assert container.unpack(data)[1] == container.unpack(of_three)[1]
+    assert light.decompress(data).shape == grey.shape
+    assert data == light.compress(grey[:, :, None])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_channels_and_metadata_are_those_of_the_whole_library(channels, photo):
+    planes = np.dstack([photo, np.where(photo[:, :, :1] > 99, 255, photo[:, :, :1])])
+    x = np.ascontiguousarray(planes[:, :, {1: [0], 2: [0, 3], 3: [0, 1, 2], 4: [0, 1, 2, 3]}[channels]])
+    metadata = fastlic.Metadata(icc_profile=b"profile", xmp=b"<xmp/>") if channels > 2 else None
+    data = light.compress(x, metadata=metadata)
+    tensor = torch.from_numpy(x).permute(2, 0, 1)
+    assert data == fastlic.compress(tensor, metadata=metadata)
+    assert fastlic.read_metadata(data) == (metadata or fastlic.Metadata())
+    if channels % 2 == 0:
+        assert np.array_equal(light.decompress(data)[:, :, -1], x[:, :, -1])
+    for asked in (None, 1, 2, 3, 4):
+        pixels = light.decompress(data, channels=asked)
+        whole = fastlic.decompress(data, dtype=torch.uint8, channels=asked)
+        assert whole.shape[0] == (asked or channels)
+        assert np.array_equal(pixels.reshape(*pixels.shape[:2], -1), whole.permute(1, 2, 0).numpy())
+        floats = fastlic.decompress(data, channels=asked)
+        assert torch.equal(floats, whole / 255)
 
 
 def test_neither_torch_nor_pillow_is_imported(tmp_path, photo):
@@ -84,8 +108,8 @@ def test_wrong_arguments_are_named(tmp_path, photo):
     data = light.compress(photo)
     with pytest.raises(TypeError, match="uint8"):
         light.compress(photo.astype(np.float32))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"\[H, W, 3\]"):
-        light.compress(photo[:, :, :2])
+    with pytest.raises(ValueError, match=r"\[H, W, 1 to 4\]"):
+        light.compress(photo[:, :, :0])
     with pytest.raises(ValueError, match="quality must be from 1 to 8"):
         light.compress(photo, quality=9)
     with pytest.raises(ValueError, match="neither a codec file nor one of the shipped"):

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import FliImagePlugin, Image, ImageFile, UnidentifiedImageError
+from PIL import FliImagePlugin, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 import fastlic
 import fastlic.pillow
@@ -147,26 +147,147 @@ def test_weights_with_float_transforms_are_served_by_the_whole_library(pixels, t
         assert np.asarray(opened).shape == pixels.shape
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "YCbCr"])
-def test_other_opaque_modes_are_saved_as_their_rgb(mode, pixels):
-    image, out = Image.fromarray(pixels).convert(mode), io.BytesIO()
+def in_mode(pixels: np.ndarray, mode: str) -> Image.Image:
+    """The pixels in a mode of Pillow's, with an alpha channel that is not opaque where it has one."""
+    image = Image.fromarray(pixels)
+    if mode.endswith("A") or mode == "transparent P":
+        ramp = np.resize(np.arange(256, dtype=np.uint8), pixels.shape[:2])
+        image = image.convert("L" if mode.startswith("L") else "RGB")
+        image.putalpha(Image.fromarray(ramp))
+    if mode == "transparent P":
+        return image.quantize(16, method=Image.Quantize.FASTOCTREE)
+    return image if image.mode == mode else image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_modes_of_8_bits_come_back_and_alpha_as_it_was(mode, pixels, tmp_path):
+    image = in_mode(pixels, mode)
+    image.save(tmp_path / "x.flic")
+    assert (tmp_path / "x.flic").read_bytes() == light.compress(np.array(image))
+    with Image.open(tmp_path / "x.flic") as opened:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(light, "decompress", refuse)
+            assert (opened.mode, opened.size) == (mode, image.size)
+        assert np.array_equal(np.asarray(opened), light.decompress((tmp_path / "x.flic").read_bytes()))
+        if mode.endswith("A"):
+            assert np.array_equal(np.asarray(opened)[..., -1], np.asarray(image)[..., -1])
+
+
+@pytest.mark.parametrize(
+    ("mode", "saved"),
+    [("1", "L"), ("P", "RGB"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("transparent P", "RGBA")],
+)
+def test_other_modes_are_saved_as_what_they_show(mode, saved, pixels):
+    image, out = in_mode(pixels, mode), io.BytesIO()
     image.save(out, "FLIC")
-    assert out.getvalue() == light.compress(np.array(image.convert("RGB")))
+    assert out.getvalue() == light.compress(np.array(image.convert(saved)))
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "F", "I", "I;16", "HSV", "LAB", "transparent P"])
+def test_a_colour_that_is_transparent_becomes_alpha(pixels):
+    image, out = Image.fromarray(pixels), io.BytesIO()
+    image.info["transparency"] = tuple(pixels[3, 4].tolist())
+    image.save(out, "FLIC")
+    assert out.getvalue() == light.compress(np.array(image.convert("RGBA")))
+    assert Image.open(io.BytesIO(out.getvalue())).mode == "RGBA"
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "I;16", "HSV", "LAB"])
 def test_modes_that_would_lose_data_are_refused_as_by_pillows_own_plugins(mode, pixels, tmp_path):
     image = Image.fromarray(pixels)
-    if mode == "transparent P":
-        image = image.convert("P")
-        image.info["transparency"] = 3
-    elif mode == "I;16":
+    if mode == "I;16":
         image = Image.fromarray(np.zeros((4, 4), np.uint16))
     else:
-        image = image.convert("L").convert(mode) if mode in ("F", "I", "LA") else image.convert(mode)
+        image = image.convert("L").convert(mode) if mode in ("F", "I") else image.convert(mode)
     with pytest.raises(OSError, match="cannot write mode"):
         image.save(tmp_path / "x.flic")
     assert not (tmp_path / "x.flic").exists()
+
+
+# ---- metadata
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+
+
+def some_exif(orientation: int = 6) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112] = "a cat", orientation
+    return exif
+
+
+def test_profile_exif_and_xmp_are_in_info_before_anything_is_decoded(pixels, tmp_path, monkeypatch):
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "x.flic", icc_profile=PROFILE, exif=some_exif(), xmp=XMP)
+    monkeypatch.setattr(light, "decompress", refuse)
+    with Image.open(tmp_path / "x.flic") as opened:
+        assert opened.info == {"icc_profile": PROFILE, "exif": some_exif().tobytes(), "xmp": XMP}
+        assert dict(opened.getexif()) == dict(some_exif())
+        assert opened.size == image.size  # Pillow turns nothing by itself
+    assert fastlic.read_metadata(tmp_path / "x.flic") == fastlic.Metadata(PROFILE, some_exif().tobytes()[6:], XMP)
+
+
+def test_an_image_that_exif_turns_is_turned_by_pillows_own_function(pixels, tmp_path):
+    Image.fromarray(pixels).save(tmp_path / "x.flic", exif=some_exif(6))
+    with Image.open(tmp_path / "x.flic") as opened:
+        upright = ImageOps.exif_transpose(opened)
+        assert upright.size == (50, 70)
+        assert np.array_equal(np.asarray(upright), np.rot90(np.asarray(opened), -1))
+
+
+def test_of_info_only_a_profile_of_the_stored_colours_is_saved_unasked(pixels):
+    image = Image.fromarray(pixels)
+    image.info |= {"icc_profile": PROFILE, "exif": some_exif().tobytes(), "xmp": XMP}
+
+    def stored(image: Image.Image, **options) -> fastlic.Metadata:
+        out = io.BytesIO()
+        image.save(out, "FLIC", model="mcquic", **options)
+        return fastlic.read_metadata(out.getvalue())
+
+    assert stored(image) == fastlic.Metadata(PROFILE)
+    assert stored(image, icc_profile=None) == fastlic.Metadata()
+    assert stored(image, exif=image.info["exif"], xmp=XMP.decode()) == fastlic.Metadata(
+        PROFILE, some_exif().tobytes()[6:], XMP
+    )
+    for mode in ("L", "CMYK"):
+        other = Image.fromarray(pixels).convert(mode)
+        other.info["icc_profile"] = PROFILE if mode == "L" else b"\0" * 16 + b"CMYK" + bytes(100)
+        assert stored(other) == fastlic.Metadata()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from(["L", "LA", "RGB", "RGBA"]),
+    st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    st.builds(dict, icc_profile=st.binary(max_size=3000), exif=st.binary(max_size=9000), xmp=st.binary(max_size=300)),
+    st.data(),
+)
+def test_any_image_and_metadata_go_through_pillow_and_back(mode, size, metadata, drawn):
+    shape = size if mode == "L" else (*size, len(mode))
+    pixels, out = drawn.draw(arrays.arrays(np.uint8, shape)), io.BytesIO()
+    metadata["exif"] = metadata["exif"].removeprefix(b"Exif\0\0")
+    Image.fromarray(pixels, mode).save(out, "FLIC", model="mcquic", **metadata)
+    with Image.open(io.BytesIO(out.getvalue())) as opened:
+        found = dict(opened.info)
+        assert found.pop("exif", b"Exif\0\0").removeprefix(b"Exif\0\0") == metadata.pop("exif")
+        assert found == {name: value for name, value in metadata.items() if value}
+        assert (opened.mode, opened.size) == (mode, size[::-1])
+        decoded = np.asarray(opened)
+    assert np.array_equal(decoded, light.decompress(light.compress(pixels, "mcquic")))
+    if mode.endswith("A"):
+        assert np.array_equal(decoded[..., -1], pixels[..., -1])
+
+
+def test_damaged_metadata_is_an_os_error_when_a_file_is_opened(pixels):
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "FLIC", icc_profile=PROFILE)
+    damaged = bytearray(out.getvalue())
+    damaged[damaged.index(PROFILE) + 9] ^= 1
+    for content in (bytes(damaged), out.getvalue()[: out.getvalue().index(PROFILE) + 100]):
+        with pytest.raises(OSError, match=r"damaged \.flic file"):
+            Image.open(io.BytesIO(content))
+
+
+# ---- options
 
 
 def test_wrong_options_are_told_and_leave_no_file(pixels, tmp_path):

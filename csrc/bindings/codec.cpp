@@ -1,4 +1,4 @@
-// fastlic._native: codec files, and codecs that need no more than numpy. Pixels are [height, width, 3].
+// fastlic._native: codec files, and codecs that need no more than numpy. Pixels are [height, width, channels].
 #include "fastlic/codec/codec.hpp"
 
 #include <pybind11/stl.h>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "attached.hpp"
 #include "fastlic/codec/packing.hpp"
 #include "registry.hpp"
 
@@ -100,7 +101,10 @@ std::shared_ptr<Codec> open(const py::buffer& data) {
   return std::make_shared<Codec>(bytes);
 }
 
-Pixels decode(const Codec& self, const py::buffer& data, unsigned parts, Threads threads, std::uint64_t max_pixels) {
+// channels: 0: as many as the image has.
+Pixels decode(const Codec& self, const py::buffer& data, unsigned parts, Threads threads, std::uint64_t max_pixels,
+              unsigned channels) {
+  if (channels > 4) throw py::value_error("channels must be 0 to 4");
   const py::buffer_info info = data.request();
   // Its own copy: the owner may write to it meanwhile.
   const auto view = byte_view(info, "data");
@@ -108,24 +112,29 @@ Pixels decode(const Codec& self, const py::buffer& data, unsigned parts, Threads
   const codec::Limits limits{max_pixels};
   const Codec::Stream stream = self.check(bytes, parts, threads.count, limits);
   const container::Header& header = stream.header;
-  Pixels out({std::size_t{header.height}, std::size_t{header.width}, std::size_t{3}});
+  if (channels == 0) channels = header.channels;
+  Pixels out({std::size_t{header.height}, std::size_t{header.width}, std::size_t{channels}});
   std::uint8_t* to = out.mutable_data();
   const auto unlocked = Call().unlock();
-  self.decode(stream, threads.count, [&](std::size_t row, const std::int16_t* rgb, std::size_t stride) {
-    std::uint8_t* own = to + 3 * header.width * row;
-    for (std::size_t x = 0; x < header.width; ++x) {
-      for (std::size_t c = 0; c < 3; ++c) own[3 * x + c] = static_cast<std::uint8_t>(rgb[x * stride + c]);
-    }
-  });
+  self.decode(stream, threads.count, channels, to, std::size_t{channels} * header.width);
   return out;
 }
 
-py::bytes encode(const Codec& self, const Pixels& pixels, unsigned quality, Threads threads, std::uint64_t max_pixels) {
-  if (pixels.ndim() != 3 || pixels.shape(2) != 3) throw py::value_error("pixels must be uint8 [height, width, 3]");
+py::bytes encode(const Codec& self, const Pixels& pixels, unsigned quality, Threads threads, std::uint64_t max_pixels,
+                 const py::sequence& metadata) {
+  if (pixels.ndim() != 3 || pixels.shape(2) < 1 || pixels.shape(2) > 4) {
+    throw py::value_error("pixels must be uint8 [height, width, 1 to 4]");
+  }
   const auto height = static_cast<std::size_t>(pixels.shape(0)), width = static_cast<std::size_t>(pixels.shape(1));
+  const auto channels = static_cast<std::size_t>(pixels.shape(2));
   Call call;
-  const codec::Pixels image{call.in(pixels, "pixels").data(), height, width, 3 * width};
-  return encoded(call, [&] { return self.encode(image, quality, threads.count, {max_pixels}); });
+  const std::uint8_t* data = call.in(pixels, "pixels").data();
+  const codec::Pixels image{data, height, width, channels * width, channels, channels < 3 ? std::size_t{0} : 1};
+  std::optional<plane::View<const std::uint8_t>> alpha;
+  if (channels % 2 == 0) alpha = {data + channels - 1, height, width, channels * width, channels};
+  const Attached attached(call, metadata, "metadata");
+  return encoded(call,
+                 [&] { return self.encode(image, quality, threads.count, {max_pixels}, alpha, attached.views()); });
 }
 
 }  // namespace
@@ -137,9 +146,10 @@ FASTLIC_BINDINGS(codec) {
              py::arg("classes").noconvert(), py::arg("tables").noconvert());
   py::class_<Codec, std::shared_ptr<Codec>>(module, "Codec")
       .def(py::init(&open), py::arg("data"))
-      .def("decode", &decode, py::arg("data"), py::arg("parts"), py::arg("threads"), py::arg("max_pixels"))
+      .def("decode", &decode, py::arg("data"), py::arg("parts"), py::arg("threads"), py::arg("max_pixels"),
+           py::arg("channels") = 0u)
       .def("encode", &encode, py::arg("pixels").noconvert(), py::arg("quality"), py::arg("threads"),
-           py::arg("max_pixels"))
+           py::arg("max_pixels"), py::arg("metadata") = py::tuple())
       .def_property_readonly("name", &Codec::name)
       .def_property_readonly("family", &Codec::family)
       .def_property_readonly("fingerprint", [](const Codec& self) { return to_bytes(self.fingerprint()); })

@@ -31,11 +31,13 @@ constexpr const char* kUsage =
     "\n"
     "info describes .flic images and codec files. IN and OUT may be -, standard input and output; an image on "
     "standard\n"
-    "output is PPM. OUT.pgm is grey. Images have 8 bits per sample and are opaque.\n"
+    "output is PPM. OUT.pgm is grey. Images have 8 bits per sample. PNG keeps transparency, colour profile, EXIF and "
+    "XMP.\n"
     "\n"
     "  -q, --quality Q      encode: 1 (smallest) to 8 (best) in steps of 1/16; default 4\n"
     "  -c, --codec NAME     weights: the name of a codec or the path of its file; default: what the stream names,\n"
     "                       jahp to encode\n"
+    "      --strip          encode: leave out colour profile, EXIF and XMP\n"
     "      --parts N        decode: a preview of the first N parts of a stream (mlic++: slices, mcquic: levels)\n"
     "  -t, --threads N      default: one per core; pixels and bytes do not depend on it\n"
     "      --max-pixels N   refuse larger images; default 89478485\n"
@@ -56,7 +58,8 @@ struct Arguments {
   std::vector<std::string> files;
   std::optional<std::string> codec;
   std::optional<double> quality;
-  flic_options options{sizeof(flic_options), FLIC_RGB, 0, 0, 89'478'485, 0};
+  bool strip = false;
+  flic_options options{sizeof(flic_options), FLIC_RGB, 0, 0, 89'478'485, 0, nullptr};
 };
 
 // ---- arguments
@@ -128,6 +131,9 @@ Arguments parsed(int count, char** given) {
     } else if (own == "-q" || own == "--quality") {
       only("encode");
       out.quality = quality_of(take());
+    } else if (own == "--strip") {
+      only("encode");
+      out.strip = true;
     } else if (own == "-c" || own == "--codec") {
       out.codec = take();
     } else if (own == "--parts") {
@@ -295,7 +301,7 @@ std::string number(double value) {
   return out;
 }
 
-void describe_stream(const flic_header& header, std::size_t size) {
+void describe_stream(const flic_header& header, std::size_t size, const flic_metadata& metadata) {
   const char* name = flic_model_name(header.model);
   line("format version", std::to_string(header.version));
   line("model", name != nullptr ? name : std::to_string(header.model));
@@ -303,6 +309,14 @@ void describe_stream(const flic_header& header, std::size_t size) {
   line("quality", header.quality > 0 ? number(header.quality) : "fixed");
   line("width", std::to_string(header.width));
   line("height", std::to_string(header.height));
+  constexpr const char* kChannels[] = {"grey", "grey and alpha", "RGB", "RGB and alpha"};
+  line("channels", kChannels[header.channels - 1]);
+  const auto piece = [](const char* label, const flic_bytes& own) {
+    if (own.size > 0) line(label, std::to_string(own.size) + " bytes");
+  };
+  piece("colour profile", metadata.icc_profile);
+  piece("EXIF", metadata.exif);
+  piece("XMP", metadata.xmp);
   line("bytes", std::to_string(size));
   line("bpp", number(8.0 * static_cast<double>(size) / header.width / header.height));
   line("framing bytes", std::to_string(header.framing_bytes));
@@ -339,7 +353,9 @@ int info(const Arguments& arguments) {
         flic_header header;
         flic_error error;
         check(path, flic_read_header(data.data(), data.size(), &header, &error), error);
-        describe_stream(header, data.size());
+        flic_metadata metadata;
+        check(path, flic_read_metadata(data.data(), data.size(), &metadata, &error), error);
+        describe_stream(header, data.size(), metadata);
       }
     } catch (const Failure& failure) {
       std::fflush(stdout);
@@ -360,6 +376,11 @@ Format format_of(const std::string& path) {
   throw Usage("images are written as " + std::string(has_png() ? ".png, " : "") + ".ppm or .pgm, not as " + path);
 }
 
+std::uint32_t format_of_channels(unsigned channels) {
+  constexpr std::uint32_t kFormats[] = {FLIC_GREY, FLIC_GREY_ALPHA, FLIC_RGB, FLIC_RGBA};
+  return kFormats[channels - 1];
+}
+
 int decode(Arguments& arguments) {
   const std::string &from = arguments.files[0], &to = arguments.files[1];
   const Format format = format_of(to);
@@ -374,8 +395,22 @@ int decode(Arguments& arguments) {
                   " (height x width) has more than the " + std::to_string(options.max_pixels) + " pixels allowed");
   }
   const Codec codec = arguments.codec ? codec_named(*arguments.codec) : codec_for(from, header);
-  Image image{header.width, header.height, format == Format::pgm ? 1u : 3u, {}};
-  options.format = image.channels == 1 ? FLIC_GREY : FLIC_RGB;
+  // PPM has no grey images, PGM no others.
+  Image image{header.width, header.height, header.channels, {}, {}, {}, {}};
+  if (format != Format::png) {
+    if (header.channels % 2 == 0) std::fprintf(stderr, "flic: %s: transparency is left out: PNG has it\n", to.c_str());
+    image.channels = format == Format::pgm ? 1 : 3;
+  }
+  flic_metadata metadata;
+  check(from, flic_read_metadata(data.data(), data.size(), &metadata, &error), error);
+  const auto taken = [](const flic_bytes& own) {
+    const auto* first = static_cast<const std::uint8_t*>(own.data);
+    return own.size > 0 ? Bytes(first, first + own.size) : Bytes();
+  };
+  image.icc_profile = taken(metadata.icc_profile);
+  image.exif = taken(metadata.exif);
+  image.xmp = taken(metadata.xmp);
+  options.format = format_of_channels(image.channels);
   const std::size_t stride = std::size_t{image.width} * image.channels;
   image.pixels.resize(stride * image.height);
   check(from,
@@ -401,7 +436,10 @@ int encode(Arguments& arguments) {
   flic_codec_info info;
   check(from, flic_codec_get_info(codec.get(), &info, &error), error);
   const double quality = arguments.quality.value_or(info.qualities == 0 ? 0 : std::min(4u, info.qualities));
-  options.format = image.channels == 1 ? FLIC_GREY : FLIC_RGB;
+  options.format = format_of_channels(image.channels);
+  const auto view = [](const Bytes& bytes) { return flic_bytes{bytes.data(), bytes.size()}; };
+  const flic_metadata metadata{view(image.icc_profile), view(image.exif), view(image.xmp)};
+  if (!arguments.strip) options.metadata = &metadata;
   std::uint8_t* stream = nullptr;
   std::size_t size = 0;
   const std::size_t stride = std::size_t{image.width} * image.channels;

@@ -10,6 +10,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -102,8 +103,7 @@ flic_options taken(const flic_options* options) {
   require(options->struct_size >= offsetof(flic_options, format), "options begin with FLIC_OPTIONS_INIT");
   std::memcpy(&own, options, std::min(options->struct_size, sizeof own));
   own.struct_size = sizeof own;
-  require(own.format == FLIC_RGB || own.format == FLIC_RGBA || own.format == FLIC_GREY,
-          "format must be FLIC_RGB, FLIC_RGBA or FLIC_GREY");
+  require(own.format <= FLIC_GREY_ALPHA, "format must be FLIC_RGB, FLIC_RGBA, FLIC_GREY or FLIC_GREY_ALPHA");
   return own;
 }
 
@@ -114,26 +114,28 @@ Limits limits_of(const flic_options& options) {
   return limits;
 }
 
-std::size_t bytes_per_pixel(std::uint32_t format) { return format == FLIC_RGB ? 3 : format == FLIC_RGBA ? 4 : 1; }
+unsigned channels_of(std::uint32_t format) {
+  return format == FLIC_GREY ? 1 : format == FLIC_GREY_ALPHA ? 2 : format == FLIC_RGB ? 3 : 4;
+}
 
 void check_rows(const void* pixels, std::size_t width, std::size_t stride, std::uint32_t format) {
   require(pixels != nullptr, "pixels must not be NULL");
-  const std::uint64_t least = std::uint64_t{width} * bytes_per_pixel(format);
+  const std::uint64_t least = std::uint64_t{width} * channels_of(format);
   require(stride >= least,
           "stride must be at least " + std::to_string(least) + " bytes, got " + std::to_string(stride));
 }
 
-void write_row(const std::int16_t* rgb, std::size_t step, std::size_t width, std::uint32_t format, std::uint8_t* out) {
-  const auto byte = [](std::int16_t value) { return static_cast<std::uint8_t>(value); };
-  for (std::size_t x = 0; x < width; ++x, rgb += step) {
-    if (format == FLIC_GREY) {
-      *out++ = static_cast<std::uint8_t>(
-          (19595u * byte(rgb[0]) + 38470u * byte(rgb[1]) + 7471u * byte(rgb[2]) + 32768u) >> 16);
-      continue;
-    }
-    for (int c = 0; c < 3; ++c) *out++ = byte(rgb[c]);
-    if (format == FLIC_RGBA) *out++ = 255;
-  }
+std::vector<container::Attachment> attachments_of(const flic_metadata* metadata) {
+  std::vector<container::Attachment> out;
+  if (metadata == nullptr) return out;
+  const auto add = [&](container::Kind kind, const flic_bytes& own, const char* name) {
+    require(own.data != nullptr || own.size == 0, std::string(name) + " must not be NULL");
+    if (own.size > 0) out.push_back({kind, {static_cast<const std::uint8_t*>(own.data), own.size}});
+  };
+  add(container::kIccProfile, metadata->icc_profile, "icc_profile");
+  add(container::kExif, metadata->exif, "exif");
+  add(container::kXmp, metadata->xmp, "xmp");
+  return out;
 }
 
 std::vector<std::uint8_t> read_file(const char* path) {
@@ -179,7 +181,23 @@ flic_status flic_read_header(const void* data, size_t size, flic_header* header,
     std::copy(layout.header.fingerprint.begin(), layout.header.fingerprint.end(), own.fingerprint);
     own.sections = static_cast<uint32_t>(layout.lengths.size());
     own.framing_bytes = static_cast<uint32_t>(layout.framing);
+    own.channels = layout.header.channels;
     *header = own;
+  });
+}
+
+flic_status flic_read_metadata(const void* data, size_t size, flic_metadata* metadata, flic_error* error) {
+  return guarded(error, FLIC_INVALID_ARGUMENT, [&] {
+    require(metadata != nullptr, "metadata must not be NULL");
+    const auto bytes = input(data, size);
+    flic_metadata own{};
+    for (const container::Attachment& attached : container::attachments(container::parse(bytes), bytes)) {
+      const flic_bytes view{attached.bytes.data(), attached.bytes.size()};
+      if (attached.kind == container::kIccProfile) own.icc_profile = view;
+      if (attached.kind == container::kExif) own.exif = view;
+      if (attached.kind == container::kXmp) own.xmp = view;
+    }
+    *metadata = own;
   });
 }
 
@@ -260,13 +278,11 @@ flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, 
     const Codec::Stream stream = codec->codec.check(input(data, size), own.parts, own.threads, limits_of(own));
     const std::size_t width = stream.header.width;
     check_rows(pixels, width, stride, own.format);
-    const std::uint64_t rows = stream.header.height, last = std::uint64_t{width} * bytes_per_pixel(own.format);
+    const std::uint64_t rows = stream.header.height, last = std::uint64_t{width} * channels_of(own.format);
     require(capacity >= last && (capacity - last) / stride >= rows - 1,
             "capacity must be " + std::to_string(rows) + " rows of " + std::to_string(stride) + " bytes, got " +
                 std::to_string(capacity) + " bytes");
-    codec->codec.decode(stream, own.threads, [&](std::size_t row, const std::int16_t* rgb, std::size_t step) {
-      write_row(rgb, step, width, own.format, pixels + row * stride);
-    });
+    codec->codec.decode(stream, own.threads, channels_of(own.format), pixels, stride);
   });
 }
 
@@ -281,9 +297,12 @@ flic_status flic_encode(const flic_codec* codec, const uint8_t* pixels, uint32_t
     require(quality >= 0 && quality <= most,
             most == 0 ? "codec has one fixed rate: quality 0" : "quality must be 1 to " + std::to_string(most));
     const auto sixteenths = static_cast<unsigned>(std::nearbyint(quality * fastlic::codec::kQualitySteps));
-    const std::size_t step = bytes_per_pixel(own.format);
-    const Pixels image{pixels, height, width, stride, step, own.format == FLIC_GREY ? std::size_t{0} : 1};
-    const auto stream = codec->codec.encode(image, sixteenths, own.threads, limits_of(own));
+    const std::size_t channels = channels_of(own.format);
+    const Pixels image{pixels, height, width, stride, channels, channels < 3 ? std::size_t{0} : 1};
+    std::optional<fastlic::plane::View<const std::uint8_t>> alpha;
+    if (channels % 2 == 0) alpha = {pixels + channels - 1, height, width, stride, channels};
+    const auto stream =
+        codec->codec.encode(image, sixteenths, own.threads, limits_of(own), alpha, attachments_of(own.metadata));
     auto* out = static_cast<uint8_t*>(std::malloc(stream.size()));
     if (out == nullptr) throw std::bad_alloc();
     std::copy(stream.begin(), stream.end(), out);

@@ -64,16 +64,32 @@ typedef struct flic_error {
 
 typedef struct flic_header {
   uint32_t width, height;                      /* pixels */
-  uint32_t version;                            /* of the format, 1 or 2 */
+  uint32_t version;                            /* of the format, 1 to 3 */
   uint32_t model;                              /* id, docs/format.md; flic_model_name has its name */
   double quality;                              /* 0: a codec of one rate */
   uint8_t fingerprint[FLIC_FINGERPRINT_BYTES]; /* of the codec that decodes it; in version 1 of its entropy integers */
   uint32_t sections;
-  uint32_t framing_bytes; /* everything before the first section */
+  uint32_t framing_bytes; /* all before metadata and sections */
+  uint32_t channels;      /* of the image: 1 grey, 2 grey and alpha, 3 red, green, blue, 4 with alpha */
 } flic_header;
 
-/* The first bytes of a file are enough, 39 of nearly all (docs/format.md); nothing is decoded. */
+/* The first bytes of a file are enough, 41 of nearly all without metadata (docs/format.md); nothing is decoded. */
 FLIC_API flic_status flic_read_header(const void* data, size_t size, flic_header* header, flic_error* error);
+
+typedef struct flic_bytes {
+  const void* data;
+  size_t size; /* 0: there are none */
+} flic_bytes;
+
+/* Bytes that travel with an image and that no codec looks into. */
+typedef struct flic_metadata {
+  flic_bytes icc_profile; /* of the colours of the pixels */
+  flic_bytes exif;        /* from its TIFF header on, "II*" or "MM" */
+  flic_bytes xmp;
+} flic_metadata;
+
+/* Where they lie within `data`. The file's bytes up to the first section are enough. */
+FLIC_API flic_status flic_read_metadata(const void* data, size_t size, flic_metadata* metadata, flic_error* error);
 
 /* "jahp", "mlic++", ...; NULL for an id that this library does not know. */
 FLIC_API const char* flic_model_name(uint32_t model);
@@ -109,9 +125,10 @@ FLIC_API int flic_codec_reads(const flic_codec* codec, const flic_header* header
 /* ---- pixels */
 
 typedef enum flic_format {
-  FLIC_RGB = 0,  /* 3 bytes a pixel */
-  FLIC_RGBA = 1, /* 4; alpha is written as 255 and not encoded */
-  FLIC_GREY = 2  /* 1; decoded: (19595 R + 38470 G + 7471 B + 32768) >> 16; encoded: R = G = B */
+  FLIC_RGB = 0,       /* 3 bytes a pixel */
+  FLIC_RGBA = 1,      /* 4; alpha is lossless, and 255 of images that have none */
+  FLIC_GREY = 2,      /* 1: (19595 R + 38470 G + 7471 B + 32768) >> 16; an image encoded from it is a grey one */
+  FLIC_GREY_ALPHA = 3 /* 2 */
 } flic_format;
 
 typedef struct flic_options {
@@ -121,9 +138,10 @@ typedef struct flic_options {
   uint32_t parts;      /* preview: decode only so many parts of a stream (levels of mcquic, slices of mlic); 0: all */
   uint64_t max_pixels; /* width x height of an image; 0: 89478485 */
   uint64_t max_memory; /* bytes that a call may take beside the caller's, by flic_memory_needed; 0: any */
+  const flic_metadata* metadata; /* encode: what to store; NULL: nothing */
 } flic_options;
 
-#define FLIC_OPTIONS_INIT {sizeof(flic_options), FLIC_RGB, 1, 0, 0, 0}
+#define FLIC_OPTIONS_INIT {sizeof(flic_options), FLIC_RGB, 1, 0, 0, 0, NULL}
 
 /* An upper estimate of the bytes that decoding (or, if `encode`, encoding) an image of that size takes with so many
  * threads, without the codec and the caller's pixels; 2^64 - 1 for no codec, or an image that there cannot be. */

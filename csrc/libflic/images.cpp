@@ -97,13 +97,15 @@ struct Png {
   std::size_t at = 0;
   std::uint32_t width = 0, height = 0;
   unsigned channels = 0, bits = 0;
-  std::string fault;
+  std::string fault, text;  // XMP that is written
 
   Png() = default;
   Png(const Png&) = delete;
   Png& operator=(const Png&) = delete;
   ~Png() { writes ? png_destroy_write_struct(&png, &info) : png_destroy_read_struct(&png, &info, nullptr); }
 };
+
+constexpr const char* kXmpKey = "XML:com.adobe.xmp";
 
 void on_error(png_structp png, png_const_charp message) {
   static_cast<Png*>(png_get_error_ptr(png))->fault = message;
@@ -147,8 +149,35 @@ bool read_png_head(Png& own) {
 bool read_png_pixels(Png& own) {
   if (setjmp(png_jmpbuf(own.png))) return false;
   png_read_image(own.png, own.rows.data());
-  png_read_end(own.png, nullptr);
+  png_read_end(own.png, own.info);  // text may follow the pixels
   return true;
+}
+
+// What libpng holds of the file's; it stays as long as `own` does.
+struct PngMetadata {
+  Input icc_profile, exif, xmp;
+};
+
+PngMetadata metadata_of(const Png& own) {
+  PngMetadata out;
+  png_charp name = nullptr;
+  int method = 0;
+  png_bytep bytes = nullptr;
+  png_uint_32 size = 0;
+  if (png_get_iCCP(own.png, own.info, &name, &method, &bytes, &size) != 0) out.icc_profile = {bytes, size};
+#ifdef PNG_eXIf_SUPPORTED
+  if (png_get_eXIf_1(own.png, own.info, &size, &bytes) != 0) out.exif = {bytes, size};
+#endif
+  png_textp texts = nullptr;
+  int count = 0;
+  png_get_text(own.png, own.info, &texts, &count);
+  for (int i = 0; i < count; ++i) {
+    if (std::string_view(texts[i].key) != kXmpKey) continue;
+    const std::size_t length =
+        texts[i].compression >= PNG_ITXT_COMPRESSION_NONE ? texts[i].itxt_length : texts[i].text_length;
+    out.xmp = {reinterpret_cast<const std::uint8_t*>(texts[i].text), length};
+  }
+  return out;
 }
 
 Image read_png(Input data, std::uint64_t max_pixels) {
@@ -166,20 +195,32 @@ Image read_png(Input data, std::uint64_t max_pixels) {
   own.rows.resize(own.height);
   for (std::size_t y = 0; y < own.height; ++y) own.rows[y] = &own.pixels[y * row];
   if (!read_png_pixels(own)) throw damaged();
-  Image image{own.width, own.height, channels < 3 ? 1u : 3u, {}};
-  if (channels % 2 == 0) {  // with alpha, which goes where it is opaque throughout
-    const std::size_t count = own.pixels.size() / channels, kept = channels - 1;
-    for (std::size_t i = 0; i < count; ++i) {
-      if (own.pixels[i * channels + kept] != 255) throw Failure("it is transparent in places: images must be opaque");
-      std::copy_n(&own.pixels[i * channels], kept, &own.pixels[i * kept]);
+  const PngMetadata metadata = metadata_of(own);
+  const auto bytes = [](Input input) { return Bytes(input.begin(), input.end()); };
+  Image image{own.width,          own.height, own.channels, {}, bytes(metadata.icc_profile), bytes(metadata.exif),
+              bytes(metadata.xmp)};
+  // The space that a profile is of stands at byte 16: that of a grey palette's colours is RGB.
+  const std::string_view space = image.channels < 3 ? "GRAY" : "RGB ";
+  if (image.icc_profile.size() < 20 || std::memcmp(&image.icc_profile[16], space.data(), 4) != 0) {
+    image.icc_profile.clear();
+  }
+  const auto opaque = [&] {
+    for (std::size_t i = channels - 1; i < own.pixels.size(); i += channels) {
+      if (own.pixels[i] != 255) return false;
     }
+    return true;
+  };
+  if (channels % 2 == 0 && opaque()) {
+    const std::size_t count = own.pixels.size() / channels, kept = channels - 1;
+    for (std::size_t i = 0; i < count; ++i) std::copy_n(&own.pixels[i * channels], kept, &own.pixels[i * kept]);
     own.pixels.resize(count * kept);
+    --image.channels;
   }
   image.pixels = std::move(own.pixels);
   return image;
 }
 
-bool write_png_all(Png& own, int colour) {
+bool write_png_all(Png& own, int colour, const Image& image) {
   if (setjmp(png_jmpbuf(own.png))) return false;
   png_set_write_fn(own.png, &own, &write_data, nullptr);
   png_set_user_limits(own.png, kMaxSide, kMaxSide);
@@ -188,6 +229,27 @@ bool write_png_all(Png& own, int colour) {
   png_set_filter(own.png, PNG_FILTER_TYPE_BASE, PNG_FILTER_SUB | PNG_FILTER_UP);
   png_set_IHDR(own.png, own.info, own.width, own.height, 8, colour, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
                PNG_FILTER_TYPE_DEFAULT);
+  // libpng copies, and takes what is not const. A profile that it does not like is left out, which is no fault.
+  const auto of = [](const Bytes& bytes) { return const_cast<png_bytep>(bytes.data()); };
+  png_set_benign_errors(own.png, 1);
+  if (!image.icc_profile.empty()) {
+    png_set_iCCP(own.png, own.info, "icc", PNG_COMPRESSION_TYPE_BASE, of(image.icc_profile),
+                 static_cast<png_uint_32>(image.icc_profile.size()));
+  }
+#ifdef PNG_eXIf_SUPPORTED
+  if (!image.exif.empty()) {
+    png_set_eXIf_1(own.png, own.info, static_cast<png_uint_32>(image.exif.size()), of(image.exif));
+  }
+#endif
+  if (!own.text.empty()) {
+    png_text text{};
+    text.compression = PNG_ITXT_COMPRESSION_NONE;
+    text.key = const_cast<png_charp>(kXmpKey);
+    text.text = own.text.data();
+    text.itxt_length = own.text.size();
+    text.lang = text.lang_key = const_cast<png_charp>("");
+    png_set_text(own.png, own.info, &text, 1);
+  }
   png_write_info(own.png, own.info);
   png_write_image(own.png, own.rows.data());
   png_write_end(own.png, nullptr);
@@ -206,7 +268,11 @@ Bytes write_png(const Image& image) {
   for (std::size_t y = 0; y < image.height; ++y) {
     own.rows.push_back(const_cast<png_bytep>(image.pixels.data() + y * row));  // libpng does not write there
   }
-  if (!write_png_all(own, image.channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB)) throw Failure(own.fault);
+  own.text.assign(image.xmp.begin(), image.xmp.end());
+  own.text.resize(std::min(own.text.size(), own.text.find('\0')));  // text of PNG ends there
+  constexpr int kColours[] = {PNG_COLOR_TYPE_GRAY, PNG_COLOR_TYPE_GRAY_ALPHA, PNG_COLOR_TYPE_RGB,
+                              PNG_COLOR_TYPE_RGB_ALPHA};
+  if (!write_png_all(own, kColours[image.channels - 1], image)) throw Failure(own.fault);
   return std::move(own.out);
 }
 

@@ -11,16 +11,18 @@ namespace flic::command {
 
 struct Image {
   std::uint32_t width = 0, height = 0;
-  unsigned channels = 3;  // 3: red, green, blue; 1: grey
-  Bytes pixels;           // [height][width][channels]
+  unsigned channels = 3;         // 1: grey, 3: red, green, blue; 2, 4: with alpha
+  Bytes pixels;                  // [height][width][channels]
+  Bytes icc_profile, exif, xmp;  // as flic_metadata has them; empty: none
 };
 
 bool has_png() noexcept;
 
-// Throws Failure for what is no such image, is damaged, has more than 8 bits per sample, is transparent somewhere, or
-// has more than max_pixels: those are not read.
+// Throws Failure for what is no such image, is damaged, has more than 8 bits per sample, or has more than max_pixels:
+// those are not read. Alpha that is opaque throughout is left out.
 Image read_image(std::span<const std::uint8_t> data, std::uint64_t max_pixels);
 
+// PPM and PGM have one or three channels, and no metadata.
 enum class Format { ppm, pgm, png };
 Bytes image_file(const Image& image, Format format);
 

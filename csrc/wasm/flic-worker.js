@@ -4,8 +4,8 @@ import createModule from "./flic.mjs";
 /** The cache that weights stay in, by URL. */
 const CACHE = "flic-weights";
 // Bytes of flic.h's structures, and where their fields lie (32-bit pointers).
-const ERROR = 260, HEADER = 40, INFO = 32, OPTIONS = 32;
-const RGBA = 1;
+const ERROR = 260, HEADER = 48, INFO = 32, OPTIONS = 32;
+const RGB = 0, RGBA = 1;
 const INVALID_ARGUMENT = 1, WRONG_CODEC = 5, LIMIT = 6, OUT_OF_MEMORY = 7, IO = 8;
 
 /** What the library refused, in its own words; `status` is flic.h's flic_status. */
@@ -30,7 +30,7 @@ export class Library {
     this.codecs = new Map(Object.entries(weights).map(([name, url]) => [name, { url }]));
   }
 
-  /** @param {Uint8Array} bytes the first of a .flic file; 64 suffice */
+  /** @param {Uint8Array} bytes the first of a .flic file; 128 suffice */
   async header(bytes) {
     return this.#scope((room) => this.#header(room, room.copy(bytes), bytes.length).fields);
   }
@@ -75,7 +75,7 @@ export class Library {
   }
 
   /**
-   * @param {{data: Uint8ClampedArray, width: number, height: number}} image RGBA; alpha is left out
+   * @param {{data: Uint8ClampedArray, width: number, height: number}} image RGBA; alpha is kept where it is not opaque
    * @param {number} quality 1 to the codec's `qualities`, in steps of 1/16; 0 for a codec of one rate
    * @param {{codec?: string}} [options] a name of `weights`; the first by default
    */
@@ -85,10 +85,11 @@ export class Library {
     }
     const codec = await this.#codec(options.codec);
     return this.#scope((room) => {
-      const pixels = room.copy(image.data), out = room.take(8), { module } = this;
-      const settings = this.#options(room, 0, 0);
+      const opaque = isOpaque(image.data), channels = opaque ? 3 : 4;
+      const pixels = room.copy(opaque ? withoutAlpha(image.data) : image.data), out = room.take(8), { module } = this;
+      const settings = this.#options(room, 0, 0, opaque ? RGB : RGBA);
       this.#check(room, (error) => module._flic_encode(
-        codec, pixels, image.width, image.height, 4 * image.width, quality, settings, out, out + 4, error));
+        codec, pixels, image.width, image.height, channels * image.width, quality, settings, out, out + 4, error));
       const data = this.#u32(out), bytes = module.HEAPU8.slice(data, data + this.#u32(out + 4));
       module._flic_free(data);
       return bytes;
@@ -137,13 +138,14 @@ export class Library {
         width: this.#u32(at), height: this.#u32(at + 4), version: this.#u32(at + 8),
         model: model ? this.#text(model) : null, quality: this.#view().getFloat64(at + 16, true),
         fingerprint: this.#hex(at + 24, 8), sections: this.#u32(at + 32), framingBytes: this.#u32(at + 36),
+        channels: this.#u32(at + 40),
       },
     };
   }
 
-  #options(room, parts, maxPixels) {
+  #options(room, parts, maxPixels, format = RGBA) {
     const at = room.take(OPTIONS), view = this.#view();
-    [OPTIONS, RGBA, 1, parts].forEach((value, i) => view.setUint32(at + 4 * i, value, true));
+    [OPTIONS, format, 1, parts].forEach((value, i) => view.setUint32(at + 4 * i, value, true));
     view.setBigUint64(at + 16, BigInt(maxPixels), true);
     view.setBigUint64(at + 24, 0n, true);
     return at;
@@ -172,6 +174,23 @@ export class Library {
   #hex(at, count) {
     return Array.from(this.module.HEAPU8.subarray(at, at + count), (b) => b.toString(16).padStart(2, "0")).join("");
   }
+}
+
+/** @param {Uint8ClampedArray} rgba */
+function isOpaque(rgba) {
+  for (let i = 3; i < rgba.length; i += 4) if (rgba[i] !== 255) return false;
+  return true;
+}
+
+/** @param {Uint8ClampedArray} rgba */
+function withoutAlpha(rgba) {
+  const rgb = new Uint8Array((rgba.length / 4) * 3);
+  for (let i = 0, j = 0; i < rgba.length; i += 4, j += 3) {
+    rgb[j] = rgba[i];
+    rgb[j + 1] = rgba[i + 1];
+    rgb[j + 2] = rgba[i + 2];
+  }
+  return rgb;
 }
 
 /** What one call has of the module's memory. */

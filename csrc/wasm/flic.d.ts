@@ -14,7 +14,7 @@ export function load(options: LoadOptions): Promise<Flic>;
 export interface Header {
   width: number;
   height: number;
-  /** Of the format, 1 or 2. */
+  /** Of the format, 1 to 3. */
   version: number;
   /** "jahp", "mlic++", ...; null if this library does not know it. */
   model: string | null;
@@ -24,6 +24,8 @@ export interface Header {
   fingerprint: string;
   sections: number;
   framingBytes: number;
+  /** 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; `decode` gives RGBA of all. */
+  channels: number;
 }
 
 export interface CodecInfo {

@@ -53,7 +53,7 @@ export class Flic {
   }
 
   /**
-   * Size, model and quality of a .flic file; its first 64 bytes suffice, and nothing is decoded.
+   * Size, model and quality of a .flic file; its first 128 bytes suffice, and nothing is decoded.
    * @param {ArrayBuffer | Uint8Array} bytes
    */
   header(bytes) {
@@ -61,7 +61,7 @@ export class Flic {
   }
 
   /**
-   * @param {ImageData} image its alpha is left out
+   * @param {ImageData} image its alpha is kept where it is not opaque
    * @param {number} quality 1 to the codec's `qualities` in steps of 1/16, or 0 for a codec of one rate
    * @param {{codec?: string}} [options] codec: a name of `weights`, the first by default
    * @returns {Promise<Uint8Array>} a .flic file

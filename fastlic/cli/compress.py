@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--verify/--no-verify", default=None, help="Decompress and print PSNR.  [default: for a single input]")
 @click.option("--background", metavar="COLOR", help="Lay transparent images on this colour (white, #aabbcc).")
+@click.option("--strip", is_flag=True, help="Leave out colour profile, EXIF and XMP, which are kept otherwise.")
 @options.force
 @options.max_pixels
 @options.device
@@ -47,6 +49,7 @@ def compress(
     suffix: str,
     verify: bool | None,
     background: str | None,
+    strip: bool,
     force: bool,
     max_pixels: int | None,
     device: str,
@@ -56,7 +59,7 @@ def compress(
     Without an output name, IN.flic is written beside IN.png. OUT.mcq makes a file for McQuic 0.1.40.
     """
     from fastlic import light
-    from fastlic.codec.container import SUFFIX
+    from fastlic.codec.container import SUFFIX, Metadata
     from fastlic.codec.image_files import SUFFIXES, read_image
     from fastlic.codec.mcq_file import SUFFIX as MCQ
 
@@ -74,8 +77,10 @@ def compress(
     check = len(jobs) == 1 if verify is None else verify
 
     def work(job: files.Job) -> str:
-        picture = read_image(job.source, background, max_pixels)
         as_mcq = job.target.suffix.lower() == MCQ
+        picture = read_image(job.source, background, max_pixels, channels=3 if as_mcq else None)
+        if strip:
+            picture = dataclasses.replace(picture, metadata=Metadata())
         began = time.perf_counter()
         data = encode(picture, as_mcq)
         seconds = time.perf_counter() - began
@@ -111,8 +116,10 @@ def coder(
     level = options.checked_quality(codec, quality) or 0
     return (
         codec,
-        lambda picture, _: light.compress(picture.array, codec, level, max_pixels=max_pixels),
-        lambda data, _: light.decompress(data, codec, max_pixels=max_pixels),
+        lambda picture, _: light.compress(
+            picture.array, codec, level, max_pixels=max_pixels, metadata=picture.metadata
+        ),
+        lambda data, _: _three_axes(light.decompress(data, codec, max_pixels=max_pixels)),
     )
 
 
@@ -126,8 +133,12 @@ def _torch_coder(model: str, device: str, quality: float | None, max_pixels: int
     level = options.checked_quality(codec, quality)
 
     def encode(picture: Picture, as_mcq: bool) -> bytes:
-        coder = mcq.coder_of(codec) if as_mcq else codec
-        data = coder.compress(picture.pixels.to(device), level, max_pixels=max_pixels)
+        x = picture.pixels.to(device)
+        data = (
+            mcq.coder_of(codec).compress(x, level, max_pixels=max_pixels)
+            if as_mcq
+            else codec.compress(x, level, max_pixels=max_pixels, metadata=picture.metadata)
+        )
         assert isinstance(data, bytes)  # one image in, one stream out
         return data
 
@@ -140,7 +151,11 @@ def _torch_coder(model: str, device: str, quality: float | None, max_pixels: int
     return codec, encode, decode
 
 
+def _three_axes(pixels: np.ndarray) -> np.ndarray:
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
 def summary(pixels: np.ndarray, data: bytes) -> str:
-    """Shape, size and rate in words; ``pixels`` are [H, W, 3]."""
+    """Shape, size and rate in words; ``pixels`` are [H, W, C]."""
     height, width = pixels.shape[:2]
     return f"{width}x{height}, {len(data):,} bytes, {8 * len(data) / (height * width):.3f} bpp"

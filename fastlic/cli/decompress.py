@@ -45,8 +45,8 @@ def decompress(
     Without an output name, IN.png is written beside IN.flic. McQuic's .mcq files are read too, given their weights:
     --model NAME or FILE.
     """
-    from fastlic.codec.container import SUFFIX
-    from fastlic.codec.image_files import encode_image
+    from fastlic.codec.container import SUFFIX, Metadata, read_metadata
+    from fastlic.codec.image_files import encode_image, keeps_metadata
     from fastlic.codec.mcq_file import SUFFIX as MCQ
 
     jobs = files.plan(
@@ -71,9 +71,12 @@ def decompress(
         if pixels is None:
             pixels = _with_torch(data, model, job.source.suffix.lower() == MCQ, device, max_pixels)
         seconds = time.perf_counter() - began
-        image = encode_image(pixels, job.target.suffix)
+        metadata = Metadata() if job.source.suffix.lower() == MCQ else read_metadata(data)
+        image = encode_image(pixels, job.target.suffix, metadata)
         write_whole(job.target, image, make_folder=output_dir is not None)
-        return f"{pixels.shape[1]}x{pixels.shape[0]}, {len(image):,} bytes, decompressed in {seconds:.2f} s"
+        lost = metadata and not keeps_metadata(job.target.suffix)
+        note = f" (colour profile, EXIF and XMP not kept: {job.target.suffix} has no place)" if lost else ""
+        return f"{pixels.shape[1]}x{pixels.shape[0]}, {len(image):,} bytes, decompressed in {seconds:.2f} s{note}"
 
     files.run(jobs, work)
 
@@ -96,7 +99,7 @@ def _loaded(model: str) -> fastlic.Codec:
 
 
 def _without_torch(data: bytes, model: str | None, max_pixels: int | None) -> np.ndarray | None:
-    """Pixels uint8 [H, W, 3]; None: the codec has float transforms, or whoever knows more codecs has to say."""
+    """Pixels uint8 [H, W] or [H, W, C]; None: float transforms, or whoever knows more codecs has to say."""
     from fastlic import light
 
     try:

@@ -36,6 +36,7 @@ def info(file: Path | None, as_json: bool) -> None:
         else:
             facts = _describe(data)
             try:
+                container.attachments(data)
                 container.unpack(data)
             except CorruptStreamError as error:
                 damage = str(error)
@@ -65,9 +66,11 @@ def _describe(data: bytes) -> dict[str, Any]:
         "quality": "fixed" if head.quality is None else head.quality,
         "width": head.width,
         "height": head.height,
+        "channels": ("grey", "grey and alpha", "RGB", "RGB and alpha")[head.channels - 1],
         "bytes": len(data),
         "bpp": round(8 * len(data) / (head.width * head.height), 4),
         "framing bytes": head.framing_bytes,
+        **({"attachment bytes": head.attachment_bytes} if head.attachment_bytes else {}),
         "section bytes": list(head.section_bytes),
     }
 

@@ -20,14 +20,26 @@ from torch import Tensor
 from fastlic import config
 from fastlic.arguments import as_device, checked, is_number
 from fastlic.codec import container, storage
+from fastlic.codec.container import KINDS, Metadata
 from fastlic.codec.families import BY_FAMILY, Backend, FamilyCoder
-from fastlic.codec.images import as_batch, as_float, as_images, as_pixels, check_dtype, check_range, to_dtype
-from fastlic.codec.sources import Picturable, Stream, pixels_of, streams_of
+from fastlic.codec.images import (
+    ANY_CHANNELS,
+    as_batch,
+    as_float,
+    as_images,
+    as_pixels,
+    check_dtype,
+    check_range,
+    colours,
+    with_channels,
+)
+from fastlic.codec.sources import Picturable, Stream, picture_of, streams_of
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, memory_errors
 from fastlic.forks import held_off
 from fastlic.integers.conversion import Precision
 from fastlic.models.defaults import undisturbed
 from fastlic.models.state_files import MALFORMED
+from fastlic.ops.plane import plane_decode, plane_encode
 
 Bytes = container.Bytes
 Transforms = Literal["integer", "float"]
@@ -50,10 +62,21 @@ class Analysis:
             in units of 2^-6, or None (fastlic.entropy.zones).
             Of McQuic int64 codes [m, h, w], one tensor per level, the finest level first.
         header: as the stream will have it: quality, height and width of the image, the codec's fingerprint.
+        attachments: kinds and bytes, coded alpha and metadata, as the stream will have them.
     """
 
     target: Any
     header: container.Header
+    attachments: tuple[tuple[int, bytes], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A stream that was read and may be decoded."""
+
+    header: container.Header
+    sections: list[bytes]
+    alpha: bytes | None
 
 
 class Codec:
@@ -288,13 +311,23 @@ class Codec:
 
     @held_off
     @torch.no_grad()
-    def _analyse(self, image: Tensor, header: container.Header, transforms: Transforms | None) -> Analysis:
-        """image [3, H, W] of what ``as_images`` gives, checked."""
+    def _analyse(
+        self,
+        image: Tensor,
+        header: container.Header,
+        transforms: Transforms | None,
+        metadata: Metadata | None = None,
+    ) -> Analysis:
+        """image [C, H, W] of what ``as_images`` gives, checked."""
+        own = colours(image)
         if self._by_integers(transforms):
-            target = self._coder.analyse(as_pixels(image).cpu(), header.quality, torch.get_num_threads())
+            target = self._coder.analyse(as_pixels(own).cpu(), header.quality, torch.get_num_threads())
         else:
-            target = self._coder.analyse_floats(self.transforms(image.device), as_float(image), header.quality)
-        return Analysis(target, header)
+            target = self._coder.analyse_floats(self.transforms(image.device), as_float(own), header.quality)
+        attachments = metadata.attachments if metadata else []
+        if header.channels % 2 == 0:
+            attachments.insert(0, (KINDS["alpha"], plane_encode(as_pixels(image[-1]).cpu().numpy())))
+        return Analysis(target, header, tuple(attachments))
 
     # ---- coding
 
@@ -307,20 +340,23 @@ class Codec:
         *,
         max_pixels: int | None = None,
         transforms: Transforms | None = None,
+        metadata: Metadata | None = None,
     ) -> bytes | list[bytes]:
         """Compress an image, or each image of a batch.
 
         Args:
-            x: a tensor [3, H, W], or a batch [B, 3, H, W], uint8 or floating point in [0, 1], on any device; any
-                H, W >= 1. Or one image as an array uint8 [H, W, 3] (or [H, W], grey), as an image of Pillow's, as the
-                path of an image file or as a binary file that holds one: these upright as EXIF says
-                (``fastlic.codec.image_files.read_image``).
+            x: a tensor [C, H, W], or a batch [B, C, H, W], uint8 or floating point in [0, 1], on any device; any
+                H, W >= 1. C is 3, or 1 for grey, and one more with alpha, which is kept without loss. Or one image as
+                an array uint8 [H, W, C] or [H, W], as an image of Pillow's, as the path of an image file or as a binary
+                file that holds one: these upright as EXIF says (``fastlic.codec.image_files.read_image``).
             quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None: 4, or the rate of a codec that has one.
             backend: who codes the latents; the bytes do not depend on it.
             max_pixels: largest height x width of an image; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
             transforms: ``"integer"`` gives the same bytes for the same pixels on every machine, and is the default
                 where the codec has them; floats are rounded to 8 bits first. ``"float"`` runs torch's networks on the
                 device of x.
+            metadata: colour profile, EXIF and XMP to keep in the stream, of every image of a batch; None: those of an
+                image of Pillow's or of a file.
 
         Returns:
             ``.flic`` bytes (docs/format.md); of a batch a list of them, one for each image, of a batch of one, too.
@@ -333,18 +369,21 @@ class Codec:
         """
         if not isinstance(x, Tensor):
             with memory_errors("an image of this size"):
-                pixels = pixels_of(x, max_pixels)
+                pixels, own = picture_of(x, max_pixels)
                 x = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(2, 0, 1)
-        batch = as_images(x)
+                metadata = own if metadata is None else metadata
+        batch = as_images(x, ANY_CHANNELS)
         size = (batch.shape[2], batch.shape[3])
         config.check_pixels(*size, max_pixels, self._coder.padded(size))
-        header = self._header(*size, self._quality(quality))
+        if not isinstance(metadata, Metadata | None):
+            raise TypeError(f"metadata must be a fastlic.Metadata, got {type(metadata).__name__}")
+        header = self._header(*size, self._quality(quality), batch.shape[1], bool(metadata))
         with memory_errors(f"compressing {_words([size] * len(batch))}"):
             check_range(batch)
             streams = [
                 stream
                 for part in _together([size] * len(batch))
-                for stream, _ in self._compress_many(batch[part], header, backend, transforms)
+                for stream, _ in self._compress_many(batch[part], header, backend, transforms, metadata)
             ]
         return streams if x.ndim == 4 else streams[0]
 
@@ -354,22 +393,25 @@ class Codec:
         header: container.Header,
         backend: Backend = "auto",
         transforms: Transforms | None = None,
+        metadata: Metadata | None = None,
     ) -> list[tuple[bytes, Any]]:
         self._reserve([(images.shape[2], images.shape[3])], images.device, transforms)
         # One image at a time, so that a batch gives each image the floats, and the bytes, that it has alone.
-        return self._encode([self._analyse(image, header, transforms) for image in images], backend)
+        return self._encode([self._analyse(image, header, transforms, metadata) for image in images], backend)
 
     def _encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, Any]]:
         coded = self._coder.encode_many([one.target for one in analysed], backend, torch.get_num_threads())
         pairs = zip(analysed, coded, strict=True)
-        return [(container.pack(one.header, sections), seen) for one, (sections, seen) in pairs]
+        return [(container.pack(one.header, sections, one.attachments), seen) for one, (sections, seen) in pairs]
 
-    def _header(self, height: int, width: int, quality: float | None) -> container.Header:
-        return container.Header(container.MODEL_IDS[self.family], quality, self.fingerprint, height, width)
+    def _header(
+        self, height: int, width: int, quality: float | None, channels: int = 3, metadata: bool = False
+    ) -> container.Header:
+        version = container.VERSION if channels != 3 or metadata else container.PLAIN_VERSION
+        model = container.MODEL_IDS[self.family]
+        return container.Header(model, quality, self.fingerprint, height, width, version, channels)
 
-    def _read(
-        self, data: Bytes, preview: Mapping[str, int], max_pixels: int | None = None
-    ) -> tuple[container.Header, list[bytes]]:
+    def _read(self, data: Bytes, preview: Mapping[str, int], max_pixels: int | None = None) -> _Read:
         head = container.peek(data)
         size = (head.height, head.width)
         config.check_pixels(*size, max_pixels, self._coder.padded(size))
@@ -387,7 +429,7 @@ class Codec:
         expected = self._coder.sections_needed(preview)
         if len(sections) != expected:
             raise CorruptStreamError(f"this model's streams have {expected} sections, this one has {len(sections)}")
-        return header, sections
+        return _Read(header, sections, container.attachments(data).get(KINDS["alpha"]))
 
     def _decode_many(
         self,
@@ -397,16 +439,16 @@ class Codec:
         max_pixels: int | None = None,
         device: str | torch.device = "cpu",
         transforms: Transforms | None = None,
-    ) -> Iterator[tuple[Any, container.Header]]:
+    ) -> Iterator[tuple[Any, _Read]]:
         preview = preview or {}
         # Every stream is read, checked and held to the limit before the first is decoded.
         read = [self._read(data, preview, max_pixels) for data in streams]
-        sizes = [(header.height, header.width) for header, _ in read]
+        sizes = [(one.header.height, one.header.width) for one in read]
         for part in _together(sizes):
-            sized = [(sections, size) for (_, sections), size in zip(read[part], sizes[part], strict=True)]
+            sized = [(one.sections, size) for one, size in zip(read[part], sizes[part], strict=True)]
             self._reserve(sizes[part], device, transforms)
             latents = self._coder.decode_many(sized, backend, torch.get_num_threads(), preview)
-            yield from zip(latents, (header for header, _ in read[part]), strict=True)
+            yield from zip(latents, read[part], strict=True)
 
     @undisturbed
     @torch.no_grad()
@@ -419,9 +461,10 @@ class Codec:
         *,
         max_pixels: int | None = None,
         transforms: Transforms | None = None,
+        channels: int | None = None,
         **preview: int | None,
     ) -> Tensor | list[Tensor]:
-        """Decompress one stream to [3, H, W], or a list of streams to a list of tensors.
+        """Decompress one stream to [C, H, W], or a list of streams to a list of tensors.
 
         Args:
             data: what ``compress`` returned; or a path, or a binary file, which is read to its end; or a list of
@@ -434,6 +477,7 @@ class Codec:
                 float transforms up to 300 (README, "Limits"): allow strangers' streams what the process has.
             transforms: ``"integer"`` gives the same pixels on every machine, and is the default where the codec has
                 them. ``"float"`` runs torch's networks on ``device``, whose pixels may differ in the last bits.
+            channels: C, 1 for grey, 3 for RGB, 2 and 4 with alpha; default: those of the image that was compressed.
             preview: an option of ``previews``, e.g. ``levels=1``: a coarser image of full size from the first sections
                 alone. What lies behind those may be damaged or missing.
 
@@ -443,9 +487,11 @@ class Codec:
             ModelMismatchError: the stream was made with other weights; the message names them.
             PixelLimitError: a larger image, before any stream is decoded.
             OutOfMemoryError: what it is named after.
-            ValueError: a type that makes no image, or a preview that this codec does not have.
+            ValueError: a type or channels that make no image, or a preview that this codec does not have.
         """
         check_dtype(dtype)
+        if channels not in (None, *ANY_CHANNELS):
+            raise ValueError(f"channels must be 1 (grey), 3 (RGB), 2 or 4 (with alpha) or None, got {channels!r}")
         part = self._preview(preview)
         streams, single = streams_of(data)
         images: list[Tensor] = []
@@ -454,15 +500,20 @@ class Codec:
             by_integers, to = self._by_integers(transforms), as_device(device)
             parts = None if by_integers else self.transforms(to)
             threads = torch.get_num_threads()
-            for latents, header in self._decode_many(streams, backend, part, max_pixels, to, transforms):
-                size = (header.height, header.width)
+            for latents, read in self._decode_many(streams, backend, part, max_pixels, to, transforms):
+                header, size = read.header, (read.header.height, read.header.width)
                 with held_off:
                     if by_integers:
                         image = self._coder.synthesise(latents, header.quality, size, part, threads)
                     else:
                         image = self._coder.synthesise_floats(parts, latents, header.quality, size, part)
+                count = header.channels if channels is None else channels
+                alpha = None
+                if read.alpha is not None and count % 2 == 0:
+                    alpha = torch.from_numpy(plane_decode(read.alpha, *size)).to(image.device)
                 # Divided before they move: a GPU's quotients may differ in the last bit.
-                images.append(to_dtype(image, dtype).to(to).contiguous())
+                grey = header.channels < 3
+                images.append(with_channels(image, count, grey=grey, alpha=alpha, dtype=dtype).to(to).contiguous())
         return images[0] if single else images
 
     # ---- looking inside
@@ -477,13 +528,13 @@ class Codec:
         Raises:
             TypeError, ValueError, PixelLimitError: as ``compress``; ValueError for a batch of several images.
         """
-        batch = as_images(x)
+        batch = as_images(x, ANY_CHANNELS)
         if len(batch) != 1:
             raise ValueError(f"expected one image, got a batch of {len(batch)}")
         size = (batch.shape[2], batch.shape[3])
         config.check_pixels(*size, None, self._coder.padded(size))
         check_range(batch)
-        header = self._header(*size, self._quality(quality))
+        header = self._header(*size, self._quality(quality), batch.shape[1])
         self._reserve([size], batch.device, transforms)
         return self._analyse(batch[0], header, transforms)
 

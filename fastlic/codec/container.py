@@ -6,11 +6,12 @@ The coded bytes inside a section are the coder's business (docs/stream.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from fastlic.arguments import check_fields, checked
 from fastlic.ops.container import (
     Fields,
+    container_attachments,
     container_limits,
     container_models,
     pack_container,
@@ -18,7 +19,7 @@ from fastlic.ops.container import (
     unpack_container,
 )
 
-# The version that is written; pixels in height or width, whose product config.max_pixels limits.
+# The last version; pixels in height or width, whose product config.max_pixels limits.
 VERSION, MAX_DIMENSION, MAX_SECTIONS, MAX_SECTION_BYTES = container_limits()
 VERSIONS = tuple(range(1, VERSION + 1))  # what is read
 SUFFIX = ".flic"
@@ -27,6 +28,11 @@ Bytes = bytes | bytearray | memoryview
 
 # Model ids are part of the format: never renumbered, never reused.
 MODEL_IDS = container_models()
+
+PLAIN_VERSION = 2  # what is written of images of three channels and no metadata; VERSION of others
+
+# Kinds of attachments; of others a later release may know.
+KINDS = {"alpha": 1, "icc_profile": 2, "exif": 3, "xmp": 4}
 
 QUALITY_STEPS = 16  # quality is stored in sixteenths, so 0 < quality <= 255 / 16
 _FINGERPRINT_BYTES = 8
@@ -45,11 +51,37 @@ class Header:
     fingerprint: bytes  # 8 bytes that name the codec; in version 1 its entropy integers alone
     height: int  # pixels
     width: int  # pixels
-    version: int = VERSION  # of the format
+    version: int = PLAIN_VERSION  # of the format
+    channels: int = 3  # of the image: 1 grey, 3 red, green and blue; 2 and 4 with alpha
 
     def __post_init__(self) -> None:
         check_fields(self)
         _check_header(self)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Bytes that travel with an image; no codec looks into them. Empty: there are none.
+
+    Raises:
+        TypeError: what is no bytes.
+    """
+
+    icc_profile: bytes = b""  # of the colours of the pixels
+    exif: bytes = b""  # from its TIFF header on, without "Exif\0\0"
+    xmp: bytes = b""  # UTF-8
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def attachments(self) -> list[tuple[int, bytes]]:
+        """Those that there are, by kind."""
+        named = ((KINDS[field.name], getattr(self, field.name)) for field in fields(self))
+        return [(kind, own) for kind, own in named if own]
+
+    def __bool__(self) -> bool:
+        return bool(self.attachments)
 
 
 @dataclass(frozen=True)
@@ -63,7 +95,9 @@ class StreamInfo:
     fingerprint: str  # of the weights, in hexadecimal, as fastlic.info() lists them
     version: int  # of the format; in version 1 the fingerprint is that of the entropy integers
     section_bytes: tuple[int, ...]  # of each section
-    framing_bytes: int  # everything before the first section
+    framing_bytes: int  # all before attachments and sections
+    channels: int  # of the image: 1 grey, 3 red, green and blue; 2 and 4 with alpha
+    attachment_bytes: dict[str, int]  # of those that there are: "alpha", "icc_profile", "exif", "xmp", "unknown (9)"
 
 
 @dataclass(frozen=True)
@@ -73,7 +107,8 @@ class Layout:
     header: Header
     section_lengths: tuple[int, ...]  # bytes
     section_checksums: tuple[int, ...]
-    framing_bytes: int  # everything before the first section
+    framing_bytes: int  # all before attachments and sections
+    attachments: tuple[tuple[int, int, int], ...] = ()  # kind, length in bytes and checksum of each
 
 
 @checked
@@ -97,15 +132,18 @@ def model_name(model_id: int) -> str:
 
 
 @checked
-def pack(header: Header, sections: Sequence[bytes]) -> bytes:
+def pack(header: Header, sections: Sequence[bytes], attachments: Sequence[tuple[int, bytes]] = ()) -> bytes:
     """Lay out one image as ``.flic`` bytes.
 
+    Args:
+        attachments: kinds, numbers that ascend, and bytes. Version 3 has them; an image of 2 or 4 channels needs alpha.
+
     Raises:
-        ValueError: more or larger sections than the format allows.
+        ValueError: more or larger sections than the format allows, or attachments that do not fit the header.
     """
     quality = 0 if header.quality is None else int(header.quality * QUALITY_STEPS)
-    fields = (header.version, header.model_id, quality, header.fingerprint, header.height, header.width)
-    return pack_container(fields, sections)
+    own = (header.version, header.model_id, quality, header.fingerprint, header.height, header.width, header.channels)
+    return pack_container(own, sections, attachments)
 
 
 def unpack(data: Bytes, count: int | None = None) -> tuple[Header, list[bytes]]:
@@ -121,8 +159,27 @@ def unpack(data: Bytes, count: int | None = None) -> tuple[Header, list[bytes]]:
         CorruptStreamError: damaged, truncated, extended, of a newer version, or no ``.flic`` data at all.
         ValueError: a negative count.
     """
-    fields, sections = unpack_container(_as_bytes(data), count)
-    return _header(fields), sections
+    own, sections = unpack_container(_as_bytes(data), count)
+    return _header(own), sections
+
+
+def attachments(data: Bytes) -> dict[int, bytes]:
+    """The attachments by kind, every checksum verified; the sections behind them need not be present.
+
+    Raises:
+        CorruptStreamError: as for :func:`unpack`.
+    """
+    return dict(container_attachments(_as_bytes(data)))
+
+
+def read_metadata(data: Bytes) -> Metadata:
+    """Profile, EXIF and XMP of ``.flic`` bytes; nothing is decoded.
+
+    Raises:
+        CorruptStreamError: as for :func:`unpack`.
+    """
+    found = attachments(data)
+    return Metadata(**{field.name: found.get(KINDS[field.name], b"") for field in fields(Metadata)})
 
 
 def peek(data: Bytes) -> Header:
@@ -151,6 +208,8 @@ def look(data: Bytes) -> StreamInfo:
         header.version,
         layout.section_lengths,
         layout.framing_bytes,
+        header.channels,
+        {_kind_name(kind): length for kind, length, _ in layout.attachments},
     )
 
 
@@ -160,18 +219,27 @@ def parse(data: Bytes) -> Layout:
     Raises:
         CorruptStreamError: as for :func:`unpack`.
     """
-    fields, lengths, checksums, framing = parse_container(_as_bytes(data))
-    return Layout(_header(fields), lengths, checksums, framing)
+    own, lengths, checksums, framing, attached = parse_container(_as_bytes(data))
+    return Layout(_header(own), lengths, checksums, framing, attached)
 
 
-def _header(fields: Fields) -> Header:
-    version, model_id, quality, fingerprint, height, width = fields
-    return Header(model_id, quality / QUALITY_STEPS if quality else None, fingerprint, height, width, version)
+def _kind_name(kind: int) -> str:
+    return {number: name for name, number in KINDS.items()}.get(kind, f"unknown ({kind})")
+
+
+def _header(own: Fields) -> Header:
+    version, model_id, quality, fingerprint, height, width, channels = own
+    level = quality / QUALITY_STEPS if quality else None
+    return Header(model_id, level, fingerprint, height, width, version, channels)
 
 
 def _check_header(header: Header) -> None:
     if header.version not in VERSIONS:
-        raise ValueError(f"format versions are {' and '.join(map(str, VERSIONS))}, got {header.version}")
+        raise ValueError(f"format versions are 1 to {VERSION}, got {header.version}")
+    if not 1 <= header.channels <= 4:
+        raise ValueError(f"an image has 1 to 4 channels, got {header.channels}")
+    if header.channels != 3 and header.version <= PLAIN_VERSION:
+        raise ValueError(f"format versions 1 and 2 have 3 channels, got {header.channels}")
     if not 1 <= header.model_id <= 255:
         raise ValueError(f"a model id is a number from 1 to 255, got {header.model_id}")
     if header.quality is not None and header.quality != round_quality(header.quality):

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from fastlic import config
 from fastlic.arguments import checked
+from fastlic.codec.container import Metadata
 from fastlic.codec.sources import Readable, open_file, read_from
 from fastlic.errors import FastlicError
 from fastlic.forks import held_off
@@ -28,23 +30,32 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".ppm", ".tif", "
 
 # What Pillow needs to know beside the suffix, so that a decoded image is not degraded a second time unasked.
 _SAVE_OPTIONS: dict[str, dict[str, object]] = {
-    ".webp": {"lossless": True},
+    ".webp": {"lossless": True, "exact": True},
     ".jpg": {"quality": 95, "subsampling": 0},
     ".jpeg": {"quality": 95, "subsampling": 0},
     ".avif": {"quality": 95, "subsampling": "4:4:4"},
 }
 
 
+# Formats that hold metadata, and those that hold an alpha channel.
+_WITH_METADATA = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff")
+_WITH_ALPHA = (".png", ".webp", ".avif", ".tif", ".tiff")
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+_PNG_XMP, _TIFF_XMP = "XML:com.adobe.xmp", 700
+_EXIF_MARK = b"Exif\0\0"  # what JPEG has before the TIFF header
+
+
 @dataclass(frozen=True)
 class Picture:
     """An image file as the codec takes it."""
 
-    array: np.ndarray  # uint8 [H, W, 3], RGB
+    array: np.ndarray  # uint8 [H, W, C], C as of read_image
     notes: tuple[str, ...]  # what was converted on the way, one short phrase each
+    metadata: Metadata = Metadata()  # noqa: RUF009 - it is frozen
 
     @property
     def pixels(self) -> Tensor:
-        """A tensor uint8 [3, H, W] of its own."""
+        """A tensor uint8 [C, H, W] of its own."""
         import torch
 
         return torch.from_numpy(self.array).permute(2, 0, 1).contiguous()
@@ -80,20 +91,23 @@ def read_image(
     source: Image.Image | str | os.PathLike[str] | Readable,
     background: str | None = None,
     max_pixels: int | None = None,
+    *,
+    channels: int | None = 3,
 ) -> Picture:
-    """Read an image as 8-bit RGB, upright as its EXIF orientation says.
+    """Read an image in 8 bits, upright as its EXIF orientation says, with its colour profile, EXIF and XMP.
 
     Args:
         source: the path of a file of one of ``formats()``, whatever its suffix; of several frames the first is taken.
             Or a binary file, read from its start; or an image of Pillow's.
         background: colour (``"white"``, ``"#aabbcc"``) under a transparent image.
         max_pixels: as of ``Codec.compress``.
+        channels: 3: RGB; None: what the image has, 1 (grey) or 3, and one more if it is transparent somewhere.
 
     Raises:
         TypeError: none of these.
         OSError: the file cannot be read.
         PixelLimitError: more pixels than ``max_pixels``, before any is decoded.
-        ValueError: no readable image, more than 8 bits per sample, or
+        ValueError: no readable image, more than 8 bits per sample, or, of 3 channels,
             transparency without a background; the message says which.
     """
     source = _checked(source)
@@ -101,7 +115,7 @@ def read_image(
         with _opened(source) as image:
             config.check_pixels(image.height, image.width, max_pixels)
             _check(image)
-            pixels, notes = _convert(image, background)
+            picture = _convert(image, background, channels)
     except UnidentifiedImageError as error:
         raise ValueError(f"no image that Pillow can read as {', '.join(formats())}") from error
     except (Image.DecompressionBombError, SyntaxError, EOFError) as error:
@@ -114,7 +128,7 @@ def read_image(
         raise
     except Exception as error:  # Pillow's plugins let through whatever damaged content leads to
         raise ValueError(f"damaged image: {error}") from error
-    return Picture(pixels, notes)
+    return picture
 
 
 _opening = threading.Lock()  # Pillow's limit is a global
@@ -155,24 +169,60 @@ def _open(file: Any) -> Image.Image:
 
 
 @checked
-def encode_image(pixels: np.ndarray, suffix: str) -> bytes:
+def encode_image(pixels: np.ndarray, suffix: str, metadata: Metadata | None = None) -> bytes:
     """The bytes of an image file of the format that ``suffix`` names (".png"); WebP is written lossless.
 
     Args:
-        pixels: uint8 [H, W, 3], RGB.
+        pixels: uint8 [H, W] or [H, W, 1] grey, [H, W, 3] RGB, [H, W, 2] and [H, W, 4] with alpha.
+        metadata: what the file shall hold; formats that hold none (BMP, PPM) go without.
 
     Raises:
-        ValueError: no such pixels, or a suffix that Pillow cannot write.
+        ValueError: no such pixels, a suffix that Pillow cannot write, or alpha where the format has none.
     """
     suffix = suffix.lower()
     name = Image.registered_extensions().get(suffix)
     if name not in Image.SAVE or suffix not in SUFFIXES:
         raise ValueError(f"cannot write {suffix or 'a file without a suffix'}: choose one of {', '.join(SUFFIXES)}")
     out = io.BytesIO()
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise ValueError(f"pixels must be uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}")
-    Image.fromarray(np.ascontiguousarray(pixels)).save(out, name, **_SAVE_OPTIONS.get(suffix, {}))
+    given = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] not in _MODES or 0 in given.shape:
+        raise ValueError(f"pixels must be uint8 [H, W, 1 to 4], got {pixels.dtype} {list(pixels.shape)}")
+    mode = _MODES[given.shape[2]]
+    if mode.endswith("A") and suffix not in _WITH_ALPHA:
+        raise ValueError(f"{suffix} holds no transparency: choose one of {', '.join(_WITH_ALPHA)}")
+    image = Image.fromarray(np.ascontiguousarray(given[:, :, 0] if mode == "L" else given))
+    options = dict(_SAVE_OPTIONS.get(suffix, {}))
+    if metadata and suffix in _WITH_METADATA:
+        options |= _metadata_options(metadata, suffix)
+    image.save(out, name, **options)
     return out.getvalue()
+
+
+@checked
+def keeps_metadata(suffix: str) -> bool:
+    """Whether image files of that suffix (".png") hold colour profiles, EXIF and XMP."""
+    return suffix.lower() in _WITH_METADATA
+
+
+def _metadata_options(metadata: Metadata, suffix: str) -> dict[str, object]:
+    """Arguments of Pillow's ``save``."""
+    options: dict[str, object] = {}
+    if metadata.icc_profile:
+        options["icc_profile"] = metadata.icc_profile
+    if metadata.exif:
+        options["exif"] = _EXIF_MARK + metadata.exif
+    if metadata.xmp and suffix == ".png":
+        text = PngInfo()
+        text.add_itxt(_PNG_XMP, metadata.xmp.decode("utf-8", "replace"))
+        options["pnginfo"] = text
+    elif metadata.xmp and suffix in (".tif", ".tiff"):
+        exif = Image.Exif()  # of TIFF it is the directory that holds everything
+        exif.load(_EXIF_MARK + metadata.exif)
+        exif[_TIFF_XMP] = metadata.xmp
+        options["exif"] = exif
+    elif metadata.xmp:
+        options["xmp"] = metadata.xmp
+    return options
 
 
 def _check(image: Image.Image) -> None:
@@ -182,31 +232,76 @@ def _check(image: Image.Image) -> None:
         raise ValueError("more than 8 bits per sample: fastlic codes 8-bit images; convert it to 8 bits first")
 
 
-def _convert(image: Image.Image, background: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
+def _convert(image: Image.Image, background: str | None, channels: int | None) -> Picture:
     notes = []
     if (frames := getattr(image, "n_frames", 1)) > 1:
         notes.append(f"the first of {frames} frames")
-    profile = image.info.get("icc_profile", b"")
-    if profile and b"sRGB" not in profile and b"s\0R\0G\0B" not in profile:
-        notes.append("colour profile not kept")
     upright = ImageOps.exif_transpose(image)
     if upright.size != image.size or image.getexif().get(0x0112, 1) != 1:
         notes.append("turned upright (EXIF)")
+    metadata = _metadata(upright, notes)
     if upright.has_transparency_data:
-        upright = _on_background(upright.convert("RGBA"), background, notes)
-    if upright.mode in ("1", "L"):
+        upright = upright.convert("LA" if upright.mode in ("1", "L", "LA", "La") else "RGBA")
+        if upright.getchannel("A").getextrema() == (255, 255):
+            notes.append("opaque alpha channel dropped")
+            upright = upright.convert(upright.mode[:-1])
+        elif channels == 3 or background is not None:
+            upright = _on_background(upright.convert("RGBA"), background, notes)
+    if upright.mode == "1" or (upright.mode == "P" and channels is None and _is_grey(upright)):
+        upright = upright.convert("L")
+    if upright.mode == "L" and channels == 3:
         notes.append("grey converted to RGB")
-    elif upright.mode not in ("RGB", "P"):
+    if upright.mode not in ("L", "LA", "RGB", "RGBA", "P"):
         notes.append(f"{upright.mode} converted to RGB")
-    return np.array(upright.convert("RGB")), tuple(notes)
+    if upright.mode not in _MODES.values() or channels == 3:
+        upright = upright.convert("RGB")
+    array = np.array(upright)
+    return Picture(array if array.ndim == 3 else array[:, :, None], tuple(notes), metadata)
+
+
+@lru_cache(maxsize=64)
+def _is_srgb(profile: bytes) -> bool:
+    """Whether colours of this profile and those of sRGB are the same, to one level of 255."""
+    try:
+        of_file = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        to_srgb = ImageCms.buildTransform(of_file, ImageCms.createProfile("sRGB"), "RGB", "RGB")
+        levels = np.linspace(0, 255, 16).round().astype(np.uint8)
+        colours = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(64, 64, 3)
+        found = np.asarray(ImageCms.applyTransform(Image.fromarray(colours), to_srgb))
+    except (OSError, ImageCms.PyCMSError, ImportError):
+        return False
+    return bool((np.abs(found.astype(np.int16) - colours) <= 1).all())
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """Whether all colours of a palette are grey."""
+    colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())
+
+
+def _metadata(image: Image.Image, notes: list[str]) -> Metadata:
+    """What belongs to the pixels as ``_convert`` gives them."""
+    profile = image.info.get("icc_profile") or b""
+    # The space that a profile is of stands at byte 16. Pillow converts CMYK and Lab without one.
+    wanted = b"GRAY" if image.mode in ("1", "L", "LA") else b"RGB "
+    if profile and (profile[16:20] != wanted or image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")):
+        notes.append("colour profile not kept: it is not of these pixels")
+        profile = b""
+    if profile and _is_srgb(bytes(profile)):
+        profile = b""  # which is what pixels without a profile are
+    own = image.getexif()
+    exif = image.info.get("exif") or b"" if own else b""
+    if not exif and {0x8769, 0x8825} & set(own):
+        notes.append("EXIF not kept")  # of TIFF: it is spread over the file
+    xmp = image.info.get("xmp") or image.info.get(_PNG_XMP) or getattr(image, "tag_v2", {}).get(_TIFF_XMP) or b""
+    if isinstance(xmp, str):
+        xmp = xmp.encode()
+    return Metadata(bytes(profile), bytes(exif).removeprefix(_EXIF_MARK), bytes(xmp))
 
 
 def _on_background(image: Image.Image, background: str | None, notes: list[str]) -> Image.Image:
-    if image.getchannel("A").getextrema() == (255, 255):
-        notes.append("opaque alpha channel dropped")
-        return image.convert("RGB")
     if background is None:
-        raise ValueError("it is transparent in places, and fastlic codes opaque RGB: name a colour with --background")
+        raise ValueError("it is transparent in places, and opaque RGB is asked for: name a colour with --background")
     try:
         colour = ImageColor.getcolor(background, "RGB")
     except ValueError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,39 +12,48 @@ from fastlic.arguments import checked
 
 WANTED = "an RGB image [3, H, W] or a batch [B, 3, H, W], uint8 or floating point in [0, 1]"
 _BESIDE = 0.25  # what resampling and rounding lead beyond a range, rather than another range
+ANY_CHANNELS = (1, 2, 3, 4)  # grey, grey and alpha, RGB, RGBA
+WANTED_ANY = (
+    "an image [C, H, W] or a batch [B, C, H, W], C being 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha), uint8 "
+    "or floating point in [0, 1]"
+)
 DTYPES = (torch.uint8, torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 @checked
-def as_images(x: object) -> Tensor:
-    """``x`` as [B, 3, H, W] of its own type: no value is read and none copied, so that a limit can be asked first.
+def as_images(x: object, channels: Sequence[int] = (3,)) -> Tensor:
+    """``x`` as [B, C, H, W] of its own type: no value is read and none copied, so that a limit can be asked first.
+
+    Args:
+        channels: what C may be.
 
     Raises:
         TypeError: not a tensor.
         ValueError: another shape or type; the message names what was received.
     """
+    wanted = WANTED if tuple(channels) == (3,) else WANTED_ANY
     if not isinstance(x, Tensor):
-        raise TypeError(f"expected a torch.Tensor holding {WANTED}; got {type(x).__name__}")
+        raise TypeError(f"expected a torch.Tensor holding {wanted}; got {type(x).__name__}")
     if x.layout != torch.strided or x.device.type == "meta":
-        raise TypeError(f"expected a dense torch.Tensor holding {WANTED}; got {x.layout} on {x.device}")
+        raise TypeError(f"expected a dense torch.Tensor holding {wanted}; got {x.layout} on {x.device}")
     shape = tuple(x.shape)
     if x.ndim not in (3, 4):
-        hint = "; a grey image [H, W] becomes RGB with x.expand(3, -1, -1)" if x.ndim == 2 else ""
-        raise ValueError(f"expected {WANTED}; got shape {shape}{hint}")
-    channels = x.shape[-3]
-    if channels != 3:
+        hint = "; a grey image [H, W] becomes one with x[None]" if x.ndim == 2 and 1 in channels else ""
+        raise ValueError(f"expected {wanted}; got shape {shape}{hint}")
+    given = x.shape[-3]
+    if given not in channels:
         hint = ""
-        if channels == 1:
+        if given == 1:
             hint = "; a grey image becomes RGB with x.expand(3, -1, -1)"
-        elif channels == 4:
-            hint = "; transparency cannot be stored: blend it first, or drop it with x[..., :3, :, :]"
+        elif given == 4:
+            hint = "; without its alpha channel it is x[..., :3, :, :]"
         elif x.shape[-1] in (1, 3, 4):
             hint = "; channels come first: x.movedim(-1, -3)"
-        raise ValueError(f"expected {WANTED}; got shape {shape} with {channels} channels{hint}")
+        raise ValueError(f"expected {wanted}; got shape {shape} with {given} channels{hint}")
     if 0 in shape:
-        raise ValueError(f"expected {WANTED} of at least one pixel; got shape {shape}")
+        raise ValueError(f"expected {wanted} of at least one pixel; got shape {shape}")
     if x.dtype != torch.uint8 and not x.is_floating_point():
-        raise ValueError(f"expected {WANTED}; got {x.dtype}, which has no fixed range: convert first")
+        raise ValueError(f"expected {wanted}; got {x.dtype}, which has no fixed range: convert first")
     return x.detach() if x.ndim == 4 else x.detach()[None]
 
 
@@ -78,6 +89,40 @@ def as_float(image: Tensor) -> Tensor:
 def as_pixels(image: Tensor) -> Tensor:
     """Images that passed ``check_range`` as uint8, rounded to the nearest."""
     return image if image.dtype == torch.uint8 else image.float().mul(255).round_().to(torch.uint8)
+
+
+@checked
+def colours(image: Tensor) -> Tensor:
+    """The three channels that are coded of an image [C, H, W]: of a grey one R = G = B."""
+    return image[:3] if image.shape[0] > 2 else image[:1].expand(3, -1, -1)
+
+
+@checked
+def with_channels(image: Tensor, channels: int, *, grey: bool, alpha: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """A decoded image [3, H, W] with as many channels as are asked for, [channels, H, W] of ``dtype``.
+
+    Grey is (19595 R + 38470 G + 7471 B + 32768) >> 16 of pixels, and of floats the same without rounding.
+
+    Args:
+        image: uint8 pixels, or a reconstruction in floats.
+        channels: 1 grey, 3 red, green and blue; 2 and 4 with alpha.
+        grey: whether the image was grey when it was coded, and is again.
+        alpha: uint8 [H, W] on the image's device; None: opaque.
+    """
+    if grey or channels < 3:
+        weights = [19595, 38470, 7471]
+        if image.dtype == torch.uint8:
+            luma = sum(weight * plane.int() for weight, plane in zip(weights, image, strict=True)) + 32768
+            image = (luma >> 16).to(torch.uint8)[None]
+        else:
+            own = torch.tensor(weights, dtype=image.dtype, device=image.device) / 65536
+            image = (image * own[:, None, None]).sum(0, keepdim=True)
+        image = image.expand(3 if channels > 2 else 1, -1, -1)
+    image = to_dtype(image, dtype)
+    if channels % 2:
+        return image
+    plane = torch.full_like(image[0], 255, dtype=torch.uint8) if alpha is None else alpha
+    return torch.cat([image, to_dtype(plane[None], dtype)])
 
 
 @checked

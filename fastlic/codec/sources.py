@@ -17,7 +17,7 @@ from typing_extensions import TypeIs
 
 from fastlic import config
 from fastlic.arguments import checked, is_number
-from fastlic.codec.container import Bytes
+from fastlic.codec.container import Bytes, Metadata
 from fastlic.errors import CorruptStreamError
 
 if TYPE_CHECKING:
@@ -153,12 +153,13 @@ def open_file(path: PathName, otherwise: str) -> io.BufferedReader:
         raise ValueError(f"{os.fspath(path)!r:.60} is no path{added}") from error
 
 
-def pixels_of(x: object, max_pixels: int | None = None) -> NDArray[np.uint8]:
-    """The pixels of one image, uint8 [H, W, 3] in one piece.
+def picture_of(x: object, max_pixels: int | None = None) -> tuple[NDArray[np.uint8], Metadata]:
+    """The pixels of one image, uint8 [H, W, C] in one piece, and what belongs to them.
 
     Args:
-        x: an array uint8 [H, W, 3], or [H, W] for grey; a ``PIL.Image.Image``; the path of an image file, or a binary
-            file that holds one. The latter three as ``fastlic.codec.image_files.read_image`` has them.
+        x: an array uint8 [H, W, C], C being 3, or 1 for grey, and one more with alpha; or [H, W] for grey. Or a
+            ``PIL.Image.Image``; the path of an image file; or a binary file that holds one. The latter three as
+            ``fastlic.codec.image_files.read_image`` has them, grey, alpha and metadata kept.
         max_pixels: largest height x width.
 
     Raises:
@@ -169,18 +170,18 @@ def pixels_of(x: object, max_pixels: int | None = None) -> NDArray[np.uint8]:
     if not isinstance(x, np.ndarray):
         from fastlic.codec.image_files import read_image
 
-        return read_image(x, max_pixels=max_pixels).array  # type: ignore[arg-type]
+        picture = read_image(x, max_pixels=max_pixels, channels=None)  # type: ignore[arg-type]
+        return np.ascontiguousarray(picture.array), picture.metadata
     if x.dtype != np.uint8:
         hint = "; an image in [0, 1]: (255 * x).round().astype(np.uint8)" if x.dtype.kind == "f" else ""
-        raise TypeError(f"x must be a numpy array uint8 [H, W, 3] or [H, W], got {x.dtype}{hint}")
-    if x.ndim not in (2, 3) or (x.ndim == 3 and x.shape[2] != 3) or 0 in x.shape:
-        hint = "; channels come last: np.moveaxis(x, 0, -1)" if x.ndim == 3 and x.shape[0] == 3 else ""
+        raise TypeError(f"x must be a numpy array uint8 [H, W, 1 to 4] or [H, W], got {x.dtype}{hint}")
+    given = x[:, :, None] if x.ndim == 2 else x
+    if given.ndim != 3 or not 1 <= given.shape[2] <= 4 or 0 in x.shape:
+        hint = "; channels come last: np.moveaxis(x, 0, -1)" if x.ndim == 3 and x.shape[0] in (1, 3, 4) else ""
         hint = "; one image of a batch at a time: x[0]" if x.ndim == 4 else hint
-        raise ValueError(f"x must be [H, W, 3] or [H, W] with H and W at least 1, got {list(x.shape)}{hint}")
+        raise ValueError(f"x must be [H, W, 1 to 4] or [H, W] with H and W at least 1, got {list(x.shape)}{hint}")
     config.check_pixels(x.shape[0], x.shape[1], max_pixels)
-    if x.ndim == 2:
-        x = np.broadcast_to(x[:, :, None], (*x.shape, 3))
-    return np.ascontiguousarray(x)
+    return np.ascontiguousarray(given), Metadata()
 
 
 def model_and_quality(model: Any, quality: float | None) -> tuple[Any, float | None]:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 Stored = tuple[str, str, str, dict[str, Any], dict[str, Any], dict[str, Any], list[bytes]]
 
-# Codec(data): decode(stream, parts, threads, max_pixels) and encode(pixels [H, W, 3], sixteenths of quality, ...).
+# Codec(data): decode(stream, parts, threads, max_pixels, channels) and encode(pixels [H, W, 1..4], sixteenths of
+# quality, threads, max_pixels, metadata), which are attachments as of fastlic.ops.container.
 NativeCodec = _native.Codec
 
 

@@ -1,7 +1,7 @@
 """The bytes of ``.flic`` files (docs/format.md). ``fastlic.codec.container`` has the same in a caller's terms.
 
 A header is a tuple here: version, model id, quality in sixteenths (0: one rate), fingerprint (8 bytes), height and
-width in pixels.
+width in pixels, channels. An attachment is its kind, a number from 1 to 255, and its bytes; kinds ascend.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections.abc import Sequence
 
 from fastlic import _native
 
-Fields = tuple[int, int, int, bytes, int, int]
+Fields = tuple[int, int, int, bytes, int, int, int]
+Entry = tuple[int, int, int]
 
 
-def parse_container(data: bytes) -> tuple[Fields, tuple[int, ...], tuple[int, ...], int]:
-    """The header, lengths and checksums of the sections, and how many bytes lie before the first one.
+def parse_container(data: bytes) -> tuple[Fields, tuple[int, ...], tuple[int, ...], int, tuple[Entry, ...]]:
+    """The header, lengths and checksums of the sections, how many bytes the head has, and (kind, length, checksum) of
+    each attachment.
 
     Raises:
         CorruptStreamError: damaged before the sections, of a newer version, or no ``.flic`` data at all.
@@ -40,13 +42,22 @@ def unpack_container(data: bytes, count: int | None = None) -> tuple[Fields, lis
     return _native.container_unpack(data, count)
 
 
-def pack_container(header: Fields, sections: Sequence[bytes]) -> bytes:
+def container_attachments(data: bytes) -> list[tuple[int, bytes]]:
+    """The attachments, every checksum verified; the sections need not be there.
+
+    Raises:
+        CorruptStreamError: as for :func:`parse_container`, or attachments damaged or missing.
+    """
+    return _native.container_attachments(data)
+
+
+def pack_container(header: Fields, sections: Sequence[bytes], attachments: Sequence[tuple[int, bytes]] = ()) -> bytes:
     """One image as ``.flic`` bytes.
 
     Raises:
         ValueError: what the format does not allow.
     """
-    return _native.container_pack(*header, sections)
+    return _native.container_pack(*header, sections, attachments)
 
 
 def container_models() -> dict[str, int]:

@@ -114,8 +114,13 @@ def sizes(name: str) -> dict[str, Any]:
 
 CODEC: dict[str, Callable[[], Call]] = {
     "fastlic.peek": lambda: Call(fastlic.peek, {"data": stream()}),
+    "fastlic.read_metadata": lambda: Call(fastlic.read_metadata, {"data": stream()}),
     "fastlic.compress": lambda: Call(
-        fastlic.compress, {"x": image(), "model": codec(), "quality": 4.0, "max_pixels": 10_000, "transforms": "float"}
+        fastlic.compress,
+        {
+            **{"x": image(), "model": codec(), "quality": 4.0, "max_pixels": 10_000, "transforms": "float"},
+            "metadata": fastlic.Metadata(exif=b"MM"),
+        },
     ),
     "fastlic.compress (by name)": lambda: Call(
         fastlic.compress,
@@ -130,6 +135,7 @@ CODEC: dict[str, Callable[[], Call]] = {
             "max_pixels": 10_000,
             "levels": None,
             "transforms": "float",
+            "channels": 4,
         },
     ),
     "fastlic.info": lambda: Call(fastlic.info, {}),
@@ -150,13 +156,16 @@ CODEC: dict[str, Callable[[], Call]] = {
     ),
     "codec.Codec.compress": lambda: Call(
         codec().compress,
-        {"x": picture(), "quality": 4.0, "backend": "cpp", "max_pixels": 10_000, "transforms": "float"},
+        {
+            **{"x": picture(), "quality": 4.0, "backend": "cpp", "max_pixels": 10_000, "transforms": "float"},
+            "metadata": fastlic.Metadata(exif=b"MM"),
+        },
     ),
     "codec.Codec.decompress": lambda: Call(
         codec().decompress,
         {
             **{"data": stream(), "device": "cpu", "dtype": torch.float32, "backend": "cpp"},
-            **{"max_pixels": 10_000, "slices": None, "transforms": "float"},
+            **{"max_pixels": 10_000, "slices": None, "transforms": "float", "channels": 2},
         },
     ),
     "codec.Codec.transforms": lambda: Call(codec().transforms, {"device": "cpu"}),
@@ -168,11 +177,29 @@ CODEC: dict[str, Callable[[], Call]] = {
     "codec.Codec.estimate": lambda: Call(codec().estimate, {"x": picture(), "quality": 4.0}),
     "container.Header": lambda: Call(
         container.Header,
-        {"model_id": 3, "quality": 4.0, "fingerprint": b"01234567", "height": 20, "width": 33, "version": 2},
+        {
+            "model_id": 3,
+            "quality": 4.0,
+            "fingerprint": b"01234567",
+            "height": 20,
+            "width": 33,
+            "version": 3,
+            "channels": 1,
+        },
     ),
     "container.round_quality": lambda: Call(container.round_quality, {"quality": 4.3}),
     "container.model_name": lambda: Call(container.model_name, {"model_id": 3}),
-    "container.pack": lambda: Call(container.pack, {"header": container.peek(stream()), "sections": [b"one", b"two"]}),
+    "container.pack": lambda: Call(
+        container.pack,
+        {
+            "header": container.Header(3, 4.0, b"01234567", 20, 33, version=3),
+            "sections": [b"one", b"two"],
+            "attachments": [(2, b"icc")],
+        },
+    ),
+    "container.Metadata": lambda: Call(container.Metadata, {"icc_profile": b"icc", "exif": b"MM", "xmp": b"<x/>"}),
+    "container.attachments": lambda: Call(container.attachments, {"data": stream()}),
+    "container.read_metadata": lambda: Call(container.read_metadata, {"data": stream()}),
     "container.unpack": lambda: Call(container.unpack, {"data": stream(), "count": 1}),
     "container.peek": lambda: Call(container.peek, {"data": stream()}),
     "container.look": lambda: Call(container.look, {"data": stream()}),
@@ -205,16 +232,23 @@ CODEC: dict[str, Callable[[], Call]] = {
     ),
     "image_files.formats": lambda: Call(image_files.formats, {}),
     "image_files.read_image": lambda: Call(
-        image_files.read_image, {"source": png(), "background": "white", "max_pixels": 10_000}
+        image_files.read_image, {"source": png(), "background": "white", "max_pixels": 10_000, "channels": 3}
     ),
+    "image_files.keeps_metadata": lambda: Call(image_files.keeps_metadata, {"suffix": ".png"}),
     "image_files.encode_image": lambda: Call(
-        image_files.encode_image, {"pixels": values.rows_of_pixels(), "suffix": ".png"}
+        image_files.encode_image,
+        {"pixels": values.rows_of_pixels(), "suffix": ".png", "metadata": container.Metadata(b"icc", b"MM", b"<x/>")},
     ),
-    "images.as_images": lambda: Call(images.as_images, {"x": image()}),
+    "images.as_images": lambda: Call(images.as_images, {"x": image(), "channels": (1, 3)}),
     "images.check_range": lambda: Call(images.check_range, {"batch": picture()[None]}),
     "images.as_float": lambda: Call(images.as_float, {"image": image()}),
     "images.as_batch": lambda: Call(images.as_batch, {"x": picture()}),
     "images.as_pixels": lambda: Call(images.as_pixels, {"image": picture()}),
+    "images.colours": lambda: Call(images.colours, {"image": image()}),
+    "images.with_channels": lambda: Call(
+        images.with_channels,
+        {"image": image(), "channels": 2, "grey": False, "alpha": image()[0], "dtype": torch.float32},
+    ),
     "images.padded_pixels": lambda: Call(images.padded_pixels, {"pixels": image(), "height": 32, "width": 48}),
     "images.check_dtype": lambda: Call(images.check_dtype, {"dtype": torch.uint8}),
     "images.to_dtype": lambda: Call(images.to_dtype, {"x": picture(), "dtype": torch.uint8}),
@@ -246,14 +280,14 @@ CODEC: dict[str, Callable[[], Call]] = {
         light.compress,
         {
             **{"x": values.rows_of_pixels(), "model": PIXEL_CODEC, "quality": 1.5},
-            **{"threads": 2, "max_pixels": 1 << 20},
+            **{"threads": 2, "max_pixels": 1 << 20, "metadata": fastlic.Metadata(exif=b"MM")},
         },
     ),
     "light.decompress": lambda: Call(
         light.decompress,
         {
             **{"data": values.pixel_stream(), "model": PIXEL_CODEC, "parts": 0},
-            **{"threads": 2, "max_pixels": 1 << 20},
+            **{"threads": 2, "max_pixels": 1 << 20, "channels": 4},
         },
     ),
     "packing.pack": lambda: Call(packing.pack, {"arrays": {"a": weights(), "b": np.arange(5)}, "kind": "int8"}),
@@ -277,8 +311,8 @@ CODEC: dict[str, Callable[[], Call]] = {
     "sources.read_head": lambda: Call(sources.read_head, {"file": io.BytesIO(stream())}),
     "sources.read_from": lambda: Call(sources.read_from, {"file": io.BytesIO(stream()), "size": 100}),
     "sources.open_file": lambda: Call(opened_and_closed, {"path": flic(), "otherwise": "a hint"}),
-    "sources.pixels_of": lambda: Call(sources.pixels_of, {"x": values.rows_of_pixels(), "max_pixels": 10_000}),
-    "sources.pixels_of (a file)": lambda: Call(sources.pixels_of, {"x": png(), "max_pixels": 10_000}),
+    "sources.picture_of": lambda: Call(sources.picture_of, {"x": values.rows_of_pixels(), "max_pixels": 10_000}),
+    "sources.picture_of (a file)": lambda: Call(sources.picture_of, {"x": png(), "max_pixels": 10_000}),
     "sources.model_and_quality": lambda: Call(sources.model_and_quality, {"model": 3, "quality": None}),
     "registry.load": lambda: Call(registry.load, {"name_or_path": str(codec_file())}),
     "registry.load (of a Path)": lambda: Call(registry.load, {"name_or_path": codec_file()}),

@@ -42,6 +42,7 @@ from values import (
     packed_parts,
     pixel_codec,
     pixel_stream,
+    plane,
     probabilities,
     rans_stream,
     rans_streams,
@@ -121,7 +122,15 @@ NATIVE: dict[str, Callable[[], Call]] = {
     "container_parse": lambda: Call(_native.container_parse, {"data": image_file()}),
     "container_unpack": lambda: Call(_native.container_unpack, {"data": image_file(), "count": 1}),
     "container_unpack (whole)": lambda: Call(_native.container_unpack, {"data": image_file(), "count": None}),
-    "container_pack": lambda: Call(_native.container_pack, {**header(), "sections": [b"one", b"two"]}),
+    "container_pack": lambda: Call(
+        _native.container_pack,
+        {**header(), "version": 3, "sections": [b"one", b"two"], "attachments": [(2, b"icc"), (9, b"")]},
+    ),
+    "container_attachments": lambda: Call(_native.container_attachments, {"data": image_file()}),
+    "plane_encode": lambda: Call(_native.plane_encode, {"samples": plane()}),
+    "plane_decode": lambda: Call(
+        _native.plane_decode, {"data": _native.plane_encode(plane()), "height": 20, "width": 33}
+    ),
     "container_models": lambda: Call(_native.container_models, {}),
     "container_limits": lambda: Call(_native.container_limits, {}),
     "get_isa": lambda: Call(_native.get_isa, {}),
@@ -276,11 +285,11 @@ NATIVE: dict[str, Callable[[], Call]] = {
     "Codec": lambda: Call(_native.Codec, {"data": pixel_codec()}),
     "Codec.decode": lambda: Call(
         _native.Codec(pixel_codec()).decode,
-        {"data": pixel_stream(), "parts": 0, "threads": 2, "max_pixels": 1 << 20},
+        {"data": pixel_stream(), "parts": 0, "threads": 2, "max_pixels": 1 << 20, "channels": 4},
     ),
     "Codec.encode": lambda: Call(
         _native.Codec(pixel_codec()).encode,
-        {"pixels": rows_of_pixels(), "quality": 20, "threads": 2, "max_pixels": 1 << 20},
+        {"pixels": rows_of_pixels(), "quality": 20, "threads": 2, "max_pixels": 1 << 20, "metadata": [(2, b"icc")]},
     ),
     "read_codec_file": lambda: Call(_native.read_codec_file, {"data": pixel_codec()}),
     "unpack": lambda: Call(_native.unpack, packed_parts()),

@@ -76,6 +76,7 @@ from fastlic.ops import (
     float_symbols,
     gaussian,
     mixture,
+    plane,
     rans,
     tables,
     transforms,
@@ -339,7 +340,13 @@ OPS: dict[str, Callable[[], Call]] = {
     "container.parse_container": lambda: Call(container.parse_container, {"data": image_file()}),
     "container.unpack_container": lambda: Call(container.unpack_container, {"data": image_file(), "count": 1}),
     "container.pack_container": lambda: Call(
-        container.pack_container, {"header": tuple(header().values()), "sections": [b"one", b"two"]}
+        container.pack_container,
+        {"header": (3, *tuple(header().values())[1:]), "sections": [b"one", b"two"], "attachments": [(2, b"icc")]},
+    ),
+    "container.container_attachments": lambda: Call(container.container_attachments, {"data": image_file()}),
+    "plane.plane_encode": lambda: Call(plane.plane_encode, {"samples": values.plane()}),
+    "plane.plane_decode": lambda: Call(
+        plane.plane_decode, {"data": plane.plane_encode(values.plane()), "height": 20, "width": 33}
     ),
     "container.container_models": lambda: Call(container.container_models, {}),
     "container.container_limits": lambda: Call(container.container_limits, {}),

@@ -89,7 +89,19 @@ def scales() -> np.ndarray:
 
 
 def header() -> dict[str, Any]:
-    return {"version": 2, "model": 3, "quality": 72, "fingerprint": bytes(range(8)), "height": 300, "width": 4000}
+    return {
+        "version": 2,
+        "model": 3,
+        "quality": 72,
+        "fingerprint": bytes(range(8)),
+        "height": 300,
+        "width": 4000,
+        "channels": 3,
+    }
+
+
+def plane() -> np.ndarray:
+    return (np.arange(20 * 33).reshape(20, 33) // 7 % 256).astype(np.uint8)
 
 
 def image_file() -> bytes:

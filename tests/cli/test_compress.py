@@ -9,10 +9,14 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageCms
 
 import fastlic
+from fastlic import peek, read_metadata
+from fastlic.codec.container import Metadata
 from fastlic.codec.image_files import encode_image, read_image
 from fastlic.evaluate import psnr
 
@@ -138,20 +142,45 @@ def test_an_output_that_cannot_be_written_is_told(fastlic_command, photos, tiny_
 
 
 def test_conversions_are_told_in_the_line(fastlic_command, tiny_codec_file, tmp_path):
-    from PIL import Image
-
     Image.new("L", (20, 10), 99).save(tmp_path / "grey.png")
     result = fastlic_command("compress", "grey.png", "-m", tiny_codec_file)
-    assert "(grey converted to RGB)" in result.out
+    assert "converted" not in result.out and peek((tmp_path / "grey.flic").read_bytes()).channels == 1
+    Image.new("CMYK", (20, 10), (9, 9, 9, 9)).save(tmp_path / "press.tif")
+    assert "(CMYK converted to RGB)" in fastlic_command("compress", "press.tif", "-m", tiny_codec_file).out
     Image.new("RGBA", (20, 10), (9, 9, 9, 9)).save(tmp_path / "clear.png")
-    assert "--background" in fastlic_command("compress", "clear.png", "-m", tiny_codec_file).err
     laid = fastlic_command("compress", "clear.png", "-m", tiny_codec_file, "--background", "white")
     assert laid.code == 0
     assert "(transparency laid on white)" in laid.out
 
 
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+PROFILE = PROFILE.replace(b"rXYZ", b"----").replace(b"gXYZ", b"rXYZ").replace(b"----", b"gXYZ")  # sRGB is not kept
+
+
+def test_what_an_image_has_beside_its_pixels_comes_back(fastlic_command, tiny_codec_file, tmp_path):
+    exif = Image.Exif()
+    exif[0x010E] = "a cat"
+    metadata = Metadata(PROFILE, exif.tobytes().removeprefix(b"Exif\0\0"), b"<x:xmpmeta/>")
+    pixels = np.random.default_rng(1).integers(0, 256, (10, 20, 4), np.uint8)
+    (tmp_path / "x.png").write_bytes(encode_image(pixels, ".png", metadata))
+    assert fastlic_command("compress", "x.png", "-m", tiny_codec_file).code == 0
+    assert read_metadata((tmp_path / "x.flic").read_bytes()) == metadata
+    info = fastlic_command("info", "x.flic").out
+    assert "RGB and alpha" in info and f"icc profile  {len(PROFILE)}" in info
+    assert fastlic_command("decompress", "x.flic", "back.png", "-m", tiny_codec_file).code == 0
+    back = read_image(tmp_path / "back.png", channels=None)
+    assert back.metadata == metadata and np.array_equal(back.array[:, :, 3], pixels[:, :, 3])
+    assert "no transparency" in fastlic_command("decompress", "x.flic", "back.jpg", "-m", tiny_codec_file).err
+    assert fastlic_command("compress", "x.png", "s.flic", "--strip", "-m", tiny_codec_file).code == 0
+    assert read_metadata((tmp_path / "s.flic").read_bytes()) == Metadata()
+    grey = "-m", tiny_codec_file, "--background", "white"
+    assert fastlic_command("compress", "x.png", "w.flic", *grey).code == 0
+    told = fastlic_command("decompress", "w.flic", "back.ppm", "-m", tiny_codec_file)
+    assert "not kept: .ppm" in told.out
+
+
 def test_an_interrupt_exits_with_130(fastlic_command, photos, tiny_codec_file, monkeypatch, tmp_path):
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fastlic.codec.image_files.read_image", stop)

@@ -247,9 +247,9 @@ def test_an_input_that_vanishes_after_the_planning_stops_nothing_else(
     (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes())
     read = image_files.read_image
 
-    def then_remove(path, *arguments):
+    def then_remove(path, *arguments, **options):
         (tmp_path / "b.png").unlink(missing_ok=True)
-        return read(path, *arguments)
+        return read(path, *arguments, **options)
 
     monkeypatch.setattr(image_files, "read_image", then_remove)
     result = fastlic_command("compress", "a.png", "b.png", "c.png", *model)

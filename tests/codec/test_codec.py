@@ -117,9 +117,8 @@ def test_latents_do_not_depend_on_the_number_of_threads(codec: Codec, photo: Ten
 
 REFUSED = {
     "no tensor": ([[0.0]], TypeError, "torch.Tensor"),
-    "grey": (torch.rand(1, 8, 8), ValueError, "expand"),
-    "grey without channels": (torch.rand(8, 8), ValueError, "expand"),
-    "RGBA": (torch.rand(4, 8, 8), ValueError, "transparency"),
+    "grey without channels": (torch.rand(8, 8), ValueError, r"x\[None\]"),
+    "five channels": (torch.rand(5, 8, 8), ValueError, "5 channels"),
     "channels last": (torch.rand(8, 9, 3), ValueError, "movedim"),
     "empty": (torch.rand(3, 0, 8), ValueError, "one pixel"),
     "five axes": (torch.rand(1, 1, 3, 8, 8), ValueError, "shape"),

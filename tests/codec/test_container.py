@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from fastlic.codec import container
-from fastlic.codec.container import Header, pack, peek, unpack
+from fastlic.codec.container import Header, Metadata, pack, peek, unpack
 from fastlic.errors import CorruptStreamError
 from fastlic.ops.checksum import crc32c
 from fastlic.ops.container import pack_container
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GOLDEN_HEADER = Header(model_id=3, quality=4.5, fingerprint=bytes(range(8)), height=512, width=768)
+GOLDEN_ATTACHMENTS = [(1, b"\x80\x01\x02"), (2, bytes(300)), (3, b"MM\0*\0\0\0\x08"), (4, b"<x:xmp>"), (9, b"")]
 GOLDEN_SECTIONS = [b"side information", bytes(range(256)) * 2]
 DATA = pack(GOLDEN_HEADER, GOLDEN_SECTIONS)
 FRAMING = len(DATA) - sum(map(len, GOLDEN_SECTIONS))
@@ -39,9 +40,54 @@ def varint(value: int) -> bytes:
 @pytest.mark.parametrize("version", container.VERSIONS)
 def test_the_bytes_of_a_version_never_change(version):
     golden = (GOLDEN / f"container_v{version}.flic").read_bytes()
-    header = dataclasses.replace(GOLDEN_HEADER, version=version)
-    assert pack(header, GOLDEN_SECTIONS) == golden
+    attached = GOLDEN_ATTACHMENTS if version > 2 else []
+    header = dataclasses.replace(GOLDEN_HEADER, version=version, channels=4 if attached else 3)
+    assert pack(header, GOLDEN_SECTIONS, attached) == golden
     assert unpack(golden) == (header, GOLDEN_SECTIONS)
+    assert list(container.attachments(golden).items()) == attached
+
+
+def test_metadata_and_alpha_lie_before_the_sections_and_are_read_without_them():
+    header = dataclasses.replace(GOLDEN_HEADER, version=3, channels=4)
+    data = pack(header, GOLDEN_SECTIONS, GOLDEN_ATTACHMENTS)
+    info = container.look(data)
+    sizes = {"alpha": 3, "icc_profile": 300, "exif": 8, "xmp": 7, "unknown (9)": 0}
+    assert (info.channels, info.attachment_bytes, info.version) == (4, sizes, 3)
+    present = data[: info.framing_bytes + sum(sizes.values())]
+    assert data == present + b"".join(GOLDEN_SECTIONS)
+    assert container.read_metadata(present) == Metadata(*(own for _, own in GOLDEN_ATTACHMENTS[1:4]))
+    assert container.read_metadata(DATA) == Metadata() and not Metadata()
+    with pytest.raises(CorruptStreamError, match="only"):
+        container.read_metadata(present[:-1])
+    for place in range(info.framing_bytes, len(present)):
+        changed = present[:place] + bytes([present[place] ^ 1]) + present[place + 1 :]
+        with pytest.raises(CorruptStreamError, match=r"attachment \d .* fails its checksum"):
+            container.read_metadata(changed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "attachments", "words"),
+    [
+        ({"version": 3, "channels": 4}, [], "no alpha"),
+        ({"version": 3, "channels": 3}, [(1, b"a")], "an alpha"),
+        ({"version": 3, "channels": 2}, [(2, b"a"), (1, b"b")], "ascend"),
+        ({"version": 3}, [(2, b"a"), (2, b"b")], "ascend"),
+        ({"version": 2}, [(2, b"a")], "no attachments"),
+    ],
+)
+def test_what_no_reader_takes_is_not_written(changes, attachments, words):
+    with pytest.raises(ValueError, match=words):
+        pack(dataclasses.replace(GOLDEN_HEADER, **changes), GOLDEN_SECTIONS, attachments)
+
+
+@pytest.mark.parametrize(("place", "value", "words"), [(0, 0, "1 to 4"), (0, 5, "1 to 4"), (0, 3, "an alpha")])
+def test_channels_that_no_image_has_are_damage(place, value, words):
+    header = dataclasses.replace(GOLDEN_HEADER, version=3, channels=4)
+    data = pack(header, GOLDEN_SECTIONS, GOLDEN_ATTACHMENTS)
+    head = bytearray(data[: container.look(data).framing_bytes - 4])
+    head[16 + 4 + place] = value  # behind two sides of two bytes
+    with pytest.raises(CorruptStreamError, match=words):
+        peek(with_valid_checksum(bytes(head)))
 
 
 @pytest.mark.parametrize("quality", [None, 1 / 16, 1.0, 4.0625, 255 / 16])
@@ -167,13 +213,13 @@ def test_a_number_has_one_spelling(varint):
 
 
 def test_a_newer_version_asks_for_an_upgrade():
-    with pytest.raises(CorruptStreamError, match=r"format version 3; this fastlic reads versions 1 and 2; .*upgrade"):
-        unpack(DATA[:4] + b"\x03" + DATA[5:])
+    with pytest.raises(CorruptStreamError, match=r"format version 4; this fastlic reads versions 1 to 3; .*upgrade"):
+        unpack(DATA[:4] + b"\x04" + DATA[5:])
 
 
 def test_no_unknown_version_is_written():
-    with pytest.raises(ValueError, match="format versions are 1 and 2, got 3"):
-        pack(dataclasses.replace(GOLDEN_HEADER, version=3), GOLDEN_SECTIONS)
+    with pytest.raises(ValueError, match="format versions are 1 to 3, got 4"):
+        pack(dataclasses.replace(GOLDEN_HEADER, version=4), GOLDEN_SECTIONS)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"flic"])
@@ -222,7 +268,9 @@ def test_the_head_is_read_whatever_size_it_claims():
     header = dataclasses.replace(GOLDEN_HEADER, height=1 << 19, width=1 << 19)
     data = pack(header, [b"y", b"zz"])
     assert peek(data) == header
-    expected = container.StreamInfo(1 << 19, 1 << 19, "jahp", header.quality, header.fingerprint.hex(), 2, (1, 2), 36)
+    expected = container.StreamInfo(
+        1 << 19, 1 << 19, "jahp", header.quality, header.fingerprint.hex(), 2, (1, 2), 36, 3, {}
+    )
     for present in (data, data[:-3]):
         assert container.look(present) == expected
     with pytest.raises(CorruptStreamError, match="ends after"):
@@ -275,7 +323,7 @@ def test_a_section_has_at_most_4_gigabytes():
     # Read-only pages that nobody touches take no memory.
     section = mmap.mmap(-1, 1 << 32, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)
     with section, pytest.raises(ValueError, match="a section holds at most 4294967295 bytes, got 4294967296"):
-        pack_container((2, 3, 0, bytes(8), 5, 5), [section])
+        pack_container((2, 3, 0, bytes(8), 5, 5, 3), [section])
 
 
 def test_a_negative_number_of_sections_is_refused():

@@ -8,10 +8,11 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms, features
 
 from fastlic import config
-from fastlic.codec.image_files import encode_image, find_images, formats, read_image
+from fastlic.codec.container import Metadata
+from fastlic.codec.image_files import encode_image, find_images, formats, keeps_metadata, read_image
 from fastlic.errors import PixelLimitError
 
 PIXELS = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -105,6 +106,92 @@ def test_exif_orientation_is_applied(tmp_path):
     picture = read_image(path)
     assert torch.equal(picture.pixels, PIXELS.flip(1).transpose(1, 2))
     assert picture.notes == ("turned upright (EXIF)",)
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+# The same with red and green in each other's place.
+PROFILE = SRGB.replace(b"rXYZ", b"----").replace(b"gXYZ", b"rXYZ").replace(b"----", b"gXYZ")
+
+
+def some_metadata(orientation: int | None = None) -> Metadata:
+    exif = Image.Exif()
+    exif[0x010E] = "a cat"
+    if orientation:
+        exif[0x0112] = orientation
+    return Metadata(PROFILE, exif.tobytes().removeprefix(b"Exif\0\0"), b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
+def test_metadata_goes_from_file_to_file(tmp_path, suffix):
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    path = tmp_path / f"image{suffix}"
+    path.write_bytes(encode_image(array_of(PIXELS), suffix, some_metadata()))
+    found = read_image(path).metadata
+    assert (found.icc_profile, found.xmp) == (PROFILE, some_metadata().xmp)
+    with Image.open(path) as image:
+        assert image.getexif()[0x010E] == "a cat"
+    if suffix != ".tif":  # whose EXIF is the file's own directory
+        assert found.exif == some_metadata().exif
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_grey_and_transparent_pixels_come_back_as_they_were(tmp_path, mode, suffix):
+    if suffix == ".webp" and mode.startswith("L"):
+        pytest.skip("WebP has no grey")
+    image = IMAGE.convert(mode)
+    if mode.endswith("A"):
+        image.putalpha(Image.fromarray((np.arange(35).reshape(7, 5) * 7).astype(np.uint8).reshape(IMAGE.size[::-1])))
+    pixels = np.array(image).reshape(IMAGE.height, IMAGE.width, -1)
+    path = tmp_path / f"image{suffix}"
+    path.write_bytes(encode_image(pixels, suffix))
+    picture = read_image(path, channels=None)
+    assert np.array_equal(picture.array, pixels) and picture.notes == ()
+
+
+def test_what_a_format_cannot_hold_is_refused_or_left_out():
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    for suffix in (".jpg", ".ppm", ".bmp"):
+        with pytest.raises(ValueError, match=r"no transparency: choose one of .png"):
+            encode_image(pixels, suffix)
+    assert not keeps_metadata(".ppm") and keeps_metadata(".JPG")
+    assert encode_image(pixels[:, :, :3], ".ppm", some_metadata()) == encode_image(pixels[:, :, :3], ".ppm")
+
+
+def test_exif_of_an_image_that_was_turned_says_upright(tmp_path):
+    path = tmp_path / "image.jpg"
+    path.write_bytes(encode_image(array_of(PIXELS), ".jpg", some_metadata(orientation=6)))
+    picture = read_image(path)
+    assert picture.array.shape == (IMAGE.width, IMAGE.height, 3)
+    exif = Image.Exif()
+    exif.load(b"Exif\0\0" + picture.metadata.exif)
+    assert exif[0x010E] == "a cat" and 0x0112 not in exif
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L"])
+def test_a_profile_of_another_space_is_not_kept_and_told(tmp_path, mode):
+    path = tmp_path / "image.tif"
+    IMAGE.convert(mode).save(path, icc_profile=PROFILE)
+    picture = read_image(path, channels=None)
+    assert picture.metadata.icc_profile == b"" and any("profile not kept" in note for note in picture.notes)
+
+
+def test_a_profile_that_says_srgb_is_what_no_profile_says(tmp_path):
+    path = tmp_path / "image.png"
+    IMAGE.save(path, icc_profile=SRGB)
+    assert read_image(path).metadata == Metadata() and read_image(path).notes == ()
+    IMAGE.save(path, icc_profile=b"sRGB" * 40)  # the word makes none
+    assert "profile not kept" in read_image(path).notes[0]
+    IMAGE.save(path, icc_profile=PROFILE)
+    assert read_image(path).metadata.icc_profile == PROFILE
+
+
+def test_a_grey_palette_is_grey(tmp_path):
+    path = tmp_path / "image.png"
+    grey = IMAGE.convert("L")
+    grey.convert("P").save(path)
+    assert np.array_equal(read_image(path, channels=None).array[:, :, 0], np.array(grey))
 
 
 def test_the_first_frame_of_several_is_taken(tmp_path):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 OK, ARGUMENT, STREAM, CODEC, UNSUPPORTED, WRONG_CODEC, LIMIT, MEMORY, IO, INTERNAL = range(10)
-RGB, RGBA, GREY = range(3)
-CHANNELS = {RGB: 3, RGBA: 4, GREY: 1}
+RGB, RGBA, GREY, GREY_ALPHA = range(4)
+CHANNELS = {RGB: 3, RGBA: 4, GREY: 1, GREY_ALPHA: 2}
 
 
 class Error(ctypes.Structure):
@@ -26,7 +26,16 @@ class Header(ctypes.Structure):
         ("fingerprint", c_uint8 * 8),
         ("sections", c_uint32),
         ("framing_bytes", c_uint32),
+        ("channels", c_uint32),
     ]
+
+
+class Bytes(ctypes.Structure):
+    _fields_ = [("data", c_void_p), ("size", c_size_t)]
+
+
+class Metadata(ctypes.Structure):
+    _fields_ = [("icc_profile", Bytes), ("exif", Bytes), ("xmp", Bytes)]
 
 
 class Info(ctypes.Structure):
@@ -48,12 +57,13 @@ class Options(ctypes.Structure):
         ("parts", c_uint32),
         ("max_pixels", c_uint64),
         ("max_memory", c_uint64),
+        ("metadata", POINTER(Metadata)),
     ]
 
 
-def options(**own: int) -> Options:
+def options(**own: Any) -> Options:
     """FLIC_OPTIONS_INIT, and what differs from it."""
-    out = Options(ctypes.sizeof(Options), RGB, 1, 0, 0, 0)
+    out = Options(ctypes.sizeof(Options), RGB, 1, 0, 0, 0, None)
     for name, value in own.items():
         setattr(out, name, value)
     return out
@@ -71,6 +81,7 @@ _ENCODED = [POINTER(Options), POINTER(c_void_p), POINTER(c_size_t), POINTER(Erro
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "flic_version": (c_uint32, []),
     "flic_read_header": (c_int, [c_char_p, c_size_t, POINTER(Header), POINTER(Error)]),
+    "flic_read_metadata": (c_int, [c_char_p, c_size_t, POINTER(Metadata), POINTER(Error)]),
     "flic_model_name": (c_char_p, [c_uint32]),
     "flic_codec_open_memory": (c_int, [c_char_p, c_size_t, POINTER(c_void_p), POINTER(Error)]),
     "flic_codec_open_file": (c_int, [c_char_p, POINTER(c_void_p), POINTER(Error)]),

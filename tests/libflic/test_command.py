@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 import fastlic
 from fastlic import light
+from fastlic.codec.image_files import encode_image, read_image
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN, WEIGHTS = ROOT / "tests" / "golden", ROOT / "fastlic" / "weights"
@@ -194,7 +195,7 @@ def test_png_files_of_all_kinds_are_read_as_pillow_reads_them(flic, photo, png, 
     for kind, own in kinds.items():
         out = io.BytesIO()
         own.save(out, "PNG")
-        expected = light.compress(np.asarray(own.convert("RGB")), TINY)
+        expected = light.compress(np.asarray(own.convert("L" if own.mode in ("1", "L", "LA") else "RGB")), TINY)
         assert flic("encode", "-", "-", "--codec", TINY, given=out.getvalue()) == expected, kind
     out = io.BytesIO()
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(out, "PNG")
@@ -203,7 +204,8 @@ def test_png_files_of_all_kinds_are_read_as_pillow_reads_them(flic, photo, png, 
     transparent = image.convert("RGBA")
     transparent.putpixel((3, 3), (1, 2, 3, 254))
     transparent.save(out, "PNG")
-    assert "transparent" in flic("encode", "-", "-", "--codec", TINY, status=1, given=out.getvalue()).decode()
+    expected = light.compress(np.asarray(transparent), TINY)
+    assert flic("encode", "-", "-", "--codec", TINY, given=out.getvalue()) == expected
     out = io.BytesIO()
     image.save(out, "PNG")
     whole = out.getvalue()
@@ -211,6 +213,28 @@ def test_png_files_of_all_kinds_are_read_as_pillow_reads_them(flic, photo, png, 
         assert "damaged image" in flic("encode", "-", "-", "--codec", TINY, status=1, given=whole[:cut]).decode()
     flipped = whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :]
     assert "damaged image" in flic("encode", "-", "-", "--codec", TINY, status=1, given=flipped).decode()
+
+
+def test_png_keeps_transparency_and_metadata_both_ways(flic, photo, png, tmp_path):
+    if not png:
+        pytest.skip("flic was built without libpng")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = profile.replace(b"rXYZ", b"----").replace(b"gXYZ", b"rXYZ").replace(b"----", b"gXYZ")  # sRGB is not kept
+    exif = Image.Exif()
+    exif[0x010E] = "a cat"
+    planes = np.dstack([photo, photo[:, :, 0] // 128 * 255])[:40, :50]
+    source, packed, back = tmp_path / "x.png", tmp_path / "x.flic", tmp_path / "back.png"
+    metadata = fastlic.Metadata(profile, exif.tobytes().removeprefix(b"Exif\0\0"), b"<x:xmpmeta/>")
+    source.write_bytes(encode_image(planes, ".png", metadata))
+    flic("encode", source, packed, "--codec", TINY)
+    assert packed.read_bytes() == light.compress(planes, TINY, metadata=metadata)
+    says = flic("info", packed).decode()
+    assert "RGB and alpha" in says and f"colour profile      {len(profile)} bytes" in says
+    flic("decode", packed, back, "--codec", TINY)
+    found = read_image(back, channels=None)
+    assert np.array_equal(found.array, light.decompress(packed.read_bytes(), TINY)) and found.metadata == metadata
+    flic("encode", source, packed, "--codec", TINY, "--strip")
+    assert packed.read_bytes() == light.compress(planes, TINY)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")

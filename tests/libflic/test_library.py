@@ -16,8 +16,10 @@ from pathlib import Path
 import binding
 import numpy as np
 import pytest
-from binding import GREY, RGB, RGBA, Refused
+from binding import GREY, GREY_ALPHA, RGB, RGBA, Refused
 
+import fastlic
+from fastlic import light
 from fastlic.codec import container
 from fastlic.codec.image_files import read_image
 
@@ -113,10 +115,34 @@ def test_formats_and_strides_are_views_of_the_same_pixels(library, jahp, photo):
     padded[:, : 3 * WIDTH] = photo.reshape(HEIGHT, -1)
     assert jahp.encode(padded.tobytes(), WIDTH, HEIGHT, 4.5, stride=3 * WIDTH + 7) == data
     alpha = np.dstack([photo, np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 256]).astype(np.uint8)
-    assert jahp.encode(alpha.tobytes(), WIDTH, HEIGHT, 4.5, format=RGBA) == data
-    equal = np.repeat(photo[:, :, :1], 3, axis=2)
+    with_alpha = jahp.encode(alpha.tobytes(), WIDTH, HEIGHT, 4.5, format=RGBA)
+    back = np.frombuffer(jahp.decode(with_alpha, format=RGBA), np.uint8).reshape(HEIGHT, WIDTH, 4)
+    assert np.array_equal(back[:, :, 3], alpha[:, :, 3]) and np.array_equal(back[:, :, :3], rgb)
+    assert jahp.decode(with_alpha) == jahp.decode(data) and library.header(with_alpha).channels == 4
+    back = np.frombuffer(jahp.decode(with_alpha, format=GREY_ALPHA), np.uint8).reshape(HEIGHT, WIDTH, 2)
+    assert np.array_equal(back, np.dstack([grey, alpha[:, :, 3]]))
     of_grey = jahp.encode(photo[:, :, 0].tobytes(), WIDTH, HEIGHT, 4.5, format=GREY)
-    assert of_grey == jahp.encode(equal.tobytes(), WIDTH, HEIGHT, 4.5)
+    back = np.frombuffer(jahp.decode(of_grey), np.uint8).reshape(HEIGHT, WIDTH, 3)
+    assert library.header(of_grey).channels == 1 and (back == back[:, :, :1]).all()
+    assert jahp.decode(of_grey, format=GREY) == back[:, :, 0].tobytes()
+
+
+def test_pixels_alpha_and_metadata_are_those_of_python(library, photo):
+    path = GOLDEN / "tiny_pixels_jahp.safetensors"
+    jahp, codec = library.open(path), light.load(path)
+    own = fastlic.Metadata(b"p" * 30, b"MM\0*", b"<xmp/>")
+    pieces = {name: getattr(own, name) for name in ("icc_profile", "exif", "xmp")}
+    given = binding.Metadata(*(binding.Bytes(ctypes.cast(v, c_void_p), len(v)) for v in pieces.values()))
+    planes = np.dstack([photo, photo[:, :, 1] // 200 * 255])
+    for format, picked in ((GREY, [0]), (GREY_ALPHA, [0, 3]), (RGB, [0, 1, 2]), (RGBA, [0, 1, 2, 3])):
+        x = np.ascontiguousarray(planes[:, :, picked])
+        data = jahp.encode(x.tobytes(), WIDTH, HEIGHT, 4.5, format=format, metadata=ctypes.pointer(given))
+        assert data == light.compress(x, codec, 4.5, metadata=own)
+        assert jahp.decode(data, format=format) == light.decompress(data, codec).tobytes()
+        found, error = binding.Metadata(), binding.Error()
+        assert library.c.flic_read_metadata(data, len(data), byref(found), byref(error)) == binding.OK
+        read = {name: ctypes.string_at(getattr(found, name).data, getattr(found, name).size) for name in pieces}
+        assert read == pieces
 
 
 @pytest.mark.parametrize(("name", "parts"), [("tiny_pixels_mlicpp", 2), ("tiny_pixels_mcquic", 2)])
@@ -159,8 +185,8 @@ def test_damaged_streams_are_told_from_other_faults(library, jahp):
     assert refusal(binding.STREAM, library.header, b"")
     for bad in (data[:-1], data + b"x", data[:-3] + bytes([data[-3] ^ 4]) + data[-2:]):
         assert refusal(binding.STREAM, jahp.decode, bad)
-    newer = data[:4] + b"\x03" + data[5:]
-    assert "format version 3" in refusal(binding.UNSUPPORTED, library.header, newer)
+    newer = data[:4] + b"\x04" + data[5:]
+    assert "format version 4" in refusal(binding.UNSUPPORTED, library.header, newer)
 
 
 def test_a_stream_of_other_weights_is_no_damage(library, jahp):
@@ -252,7 +278,7 @@ def test_wrong_arguments_are_named(library, jahp, photo):
     assert short == "stride must be at least 303 bytes, got 302"
     little = no(c.flic_decode(jahp.handle, data, len(data), byref(given), room, 303 * HEIGHT - 1, 303, e))
     assert little == f"capacity must be {HEIGHT} rows of 303 bytes, got {303 * HEIGHT - 1} bytes"
-    for own in ({"struct_size": 0}, {"struct_size": 7}, {"format": 3}, {"format": 1 << 31}):
+    for own in ({"struct_size": 0}, {"struct_size": 7}, {"format": 4}, {"format": 1 << 31}):
         assert no(
             c.flic_decode(jahp.handle, data, len(data), byref(binding.options(**own)), room, len(room), 3 * WIDTH, e)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,9 +60,22 @@ headers = st.builds(
     fingerprint=st.binary(min_size=8, max_size=8),
     height=sides,
     width=sides,
-    version=st.sampled_from(container.VERSIONS),
+    version=st.sampled_from((1, 2)),
 )
 sections = st.lists(st.binary(max_size=300), min_size=1, max_size=container.MAX_SECTIONS)
+
+
+@st.composite
+def attached(draw: Any) -> tuple[container.Header, list[tuple[int, bytes]]]:
+    """A header of any version, and attachments that fit it."""
+    header = draw(headers)
+    if draw(st.booleans()):
+        return header, []
+    channels = draw(st.integers(1, 4))
+    kinds = draw(st.sets(st.integers(2, 255), max_size=5)) | ({1} if channels % 2 == 0 else set())
+    return replace(header, version=3, channels=channels), [
+        (kind, draw(st.binary(max_size=40))) for kind in sorted(kinds)
+    ]
 
 
 # ---- .mcq

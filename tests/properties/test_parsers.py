@@ -26,41 +26,44 @@ from fastlic.ops import crc32c
 
 
 @SETTINGS
-@given(strategies.headers, strategies.sections, st.data())
-def test_a_container_comes_back_whole_and_in_part(header, sections, data):
-    packed = container.pack(header, sections)
+@given(strategies.attached(), strategies.sections, st.data())
+def test_a_container_comes_back_whole_and_in_part(head, sections, data):
+    header, attachments = head
+    packed = container.pack(header, sections, attachments)
+    assert list(container.attachments(packed).items()) == attachments
     assert container.unpack(packed) == (header, sections)
     count = data.draw(st.integers(0, len(sections)))
     rest = packed[: len(packed) - sum(map(len, sections[count:]))]
     assert container.unpack(rest, count) == (header, sections[:count])
     info = container.look(packed)
     assert info.section_bytes == tuple(map(len, sections))
-    assert info.framing_bytes + sum(info.section_bytes) == len(packed)
+    assert info.framing_bytes + sum(info.attachment_bytes.values()) + sum(info.section_bytes) == len(packed)
     assert container.peek(packed[: info.framing_bytes]) == header
 
 
 @SETTINGS
-@given(strategies.headers, strategies.sections, st.data())
-def test_a_damaged_container_is_an_error(header, sections, data):
-    packed = container.pack(header, sections)
+@given(strategies.attached(), strategies.sections, st.data())
+def test_a_damaged_container_is_an_error(head, sections, data):
+    packed = container.pack(head[0], sections, head[1])
     changed = data.draw(strategies.damaged(packed))
     if changed != packed:
         with pytest.raises(CorruptStreamError):
+            container.attachments(changed)
             container.unpack(changed)
 
 
 @SETTINGS
-@given(strategies.headers, st.lists(st.binary(max_size=3), min_size=1, max_size=3), st.data())
-def test_a_head_whose_checksum_is_mended_is_an_error_or_the_one_spelling_of_what_it_says(header, sections, data):
-    packed = container.pack(header, sections)
+@given(strategies.attached(), st.lists(st.binary(max_size=3), min_size=1, max_size=3), st.data())
+def test_a_head_whose_checksum_is_mended_is_an_error_or_the_one_spelling_of_what_it_says(head, sections, data):
+    packed = container.pack(head[0], sections, head[1])
     framing = container.look(packed).framing_bytes
-    head = data.draw(strategies.damaged(packed[: framing - 4]))
-    mended = head + struct.pack("<I", crc32c(head)) + packed[framing:]
+    changed = data.draw(strategies.damaged(packed[: framing - 4]))
+    mended = changed + struct.pack("<I", crc32c(changed)) + packed[framing:]
     try:
-        found = container.unpack(mended)
+        found, attachments = container.unpack(mended), list(container.attachments(mended).items())
     except CorruptStreamError:
         return
-    assert container.pack(*found) == mended
+    assert container.pack(*found, attachments) == mended
 
 
 @SETTINGS

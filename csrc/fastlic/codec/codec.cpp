@@ -121,19 +121,44 @@ Codec::Stream Codec::check(Input data, unsigned parts, unsigned threads, const L
     throw CorruptStream("this model's streams have " + std::to_string(all) + " sections, this one has " +
                         std::to_string(layout.lengths.size()));
   }
-  Stream stream{header, container::sections(layout, data, wanted < all ? std::optional(wanted) : std::nullopt),
+  Stream stream{header, container::attachments(layout, data),
+                container::sections(layout, data, wanted < all ? std::optional(wanted) : std::nullopt),
                 parts == coder_->previews() ? 0 : parts};
   coder_->check(stream.sections, image, stream.parts);
   return stream;
 }
 
-void Codec::decode(const Stream& stream, unsigned threads, const TakeRow& take) const {
+void Codec::decode(const Stream& stream, unsigned threads, unsigned channels, std::uint8_t* pixels,
+                   std::size_t stride) const {
+  if (channels < 1 || channels > 4) throw std::invalid_argument("channels must be 1 to 4");
   const container::Header& header = stream.header;
-  coder_->decode(stream.sections, {header.height, header.width}, header.quality, stream.parts, threads, take);
+  const std::size_t height = header.height, width = header.width;
+  // An image that was grey is grey again: what its coded colours have of a tint goes.
+  const bool grey = header.is_grey() || channels < 3;
+  const auto take = [&](std::size_t row, const std::int16_t* rgb, std::size_t step) {
+    std::uint8_t* out = pixels + row * stride;
+    for (std::size_t x = 0; x < width; ++x, rgb += step, out += channels) {
+      const auto luma = static_cast<std::uint8_t>(
+          (19595 * std::uint32_t(rgb[0]) + 38470 * std::uint32_t(rgb[1]) + 7471 * std::uint32_t(rgb[2]) + 32768) >> 16);
+      out[0] = grey ? luma : static_cast<std::uint8_t>(rgb[0]);
+      if (channels < 3) continue;
+      out[1] = grey ? luma : static_cast<std::uint8_t>(rgb[1]);
+      out[2] = grey ? luma : static_cast<std::uint8_t>(rgb[2]);
+    }
+  };
+  coder_->decode(stream.sections, {height, width}, header.quality, stream.parts, threads, take);
+  if (channels % 2 != 0) return;
+  const plane::View<std::uint8_t> alpha{pixels + channels - 1, height, width, stride, channels};
+  // Kinds ascend: alpha is the first.
+  if (header.has_alpha()) return plane::decode(stream.attachments.front().bytes, alpha);
+  for (std::size_t y = 0; y < height; ++y) {
+    for (std::size_t x = 0; x < width; ++x) alpha.at(y, x) = 255;
+  }
 }
 
-std::vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, unsigned threads,
-                                        const Limits& limits) const {
+std::vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, unsigned threads, const Limits& limits,
+                                        const std::optional<plane::View<const std::uint8_t>>& alpha,
+                                        std::span<const container::Attachment> metadata) const {
   if (pixels.height < 1 || pixels.width < 1 || pixels.height > container::kMaxDimension ||
       pixels.width > container::kMaxDimension) {
     throw std::invalid_argument("height and width must be 1 to " + std::to_string(container::kMaxDimension));
@@ -147,13 +172,21 @@ std::vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, 
   const std::vector<Section> sections = coder_->encode(pixels, quality, threads);
   const std::vector<std::span<const std::uint8_t>> views(sections.begin(), sections.end());
   container::Header header{};
-  header.version = static_cast<std::uint8_t>(container::kVersion);
+  std::vector<std::uint8_t> coded;
+  std::vector<container::Attachment> attachments;
+  if (alpha) {
+    coded = plane::encode(*alpha);
+    attachments.push_back({container::kAlpha, coded});
+  }
+  attachments.insert(attachments.end(), metadata.begin(), metadata.end());
+  header.channels = static_cast<std::uint8_t>((pixels.channel == 0 ? 1 : 3) + (alpha ? 1 : 0));
+  header.version = container::version_of(header.channels, attachments.size());
   header.model = static_cast<std::uint8_t>(container::model_id(family_));
   header.quality = static_cast<std::uint8_t>(quality);
   header.fingerprint = fingerprint_;
   header.height = static_cast<std::uint32_t>(pixels.height);
   header.width = static_cast<std::uint32_t>(pixels.width);
-  return container::pack(header, views);
+  return container::pack(header, views, attachments);
 }
 
 bool Codec::serves(unsigned quality) const noexcept {

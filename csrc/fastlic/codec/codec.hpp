@@ -2,12 +2,15 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "fastlic/codec/coder.hpp"
 #include "fastlic/container.hpp"
+#include "fastlic/plane.hpp"
 
 namespace fastlic::codec {
 
@@ -39,20 +42,26 @@ class Codec {
   // Whether it decodes the streams that name this fingerprint, its own or a predecessor's.
   bool reads(const container::Header& header) const noexcept;
 
-  // A stream that may be decoded: its sections are views of the bytes, which must stay as they are.
+  // A stream that may be decoded: its sections and attachments are views of the bytes, which must stay as they are.
   struct Stream {
     container::Header header;
+    std::vector<container::Attachment> attachments;
     std::vector<std::span<const std::uint8_t>> sections;
     unsigned parts;
   };
   // All that can be told before anything is reserved. `parts`: a preview of so many, 0: all. Throws CorruptStream,
   // WrongCodec, OverLimit, or std::invalid_argument for parts that there are not.
   Stream check(Input data, unsigned parts, unsigned threads, const Limits& limits) const;
-  // Throws CorruptStream unless the sections hold exactly this image.
-  void decode(const Stream& stream, unsigned threads, const TakeRow& take) const;
-  // Throws OverLimit, or std::invalid_argument for no such quality.
-  std::vector<std::uint8_t> encode(const Pixels& pixels, unsigned quality, unsigned threads,
-                                   const Limits& limits) const;
+  // Into rows of pixels that begin `stride` bytes apart, as so many channels, whatever the image has: 1 grey, 3 red,
+  // green and blue; 2 and 4 with alpha, 255 where the image has none. Throws CorruptStream unless the stream holds
+  // exactly this image.
+  void decode(const Stream& stream, unsigned threads, unsigned channels, std::uint8_t* pixels,
+              std::size_t stride) const;
+  // Pixels whose channels are one (Pixels::channel = 0) are grey. `alpha`: of the same size, or none. Throws OverLimit,
+  // or std::invalid_argument for no such quality, or attachments that are not metadata in ascending order.
+  std::vector<std::uint8_t> encode(const Pixels& pixels, unsigned quality, unsigned threads, const Limits& limits,
+                                   const std::optional<plane::View<const std::uint8_t>>& alpha = std::nullopt,
+                                   std::span<const container::Attachment> metadata = {}) const;
 
  private:
   void check_size(MapSize image, unsigned threads, bool encode, const Limits& limits) const;
