@@ -147,8 +147,7 @@ def decompress(
     config.check_pixels(header.height, header.width, max_pixels)
     if isinstance(parts, bool) or not isinstance(parts, int) or not 0 <= parts < 1 << 16:
         raise ValueError(f"parts must be a whole number, 0 for all, got {parts!r}")
-    if isinstance(channels, bool) or channels not in (None, 1, 2, 3, 4):
-        raise ValueError(f"channels must be 1 (grey), 3 (RGB), 2 or 4 (with alpha) or None, got {channels!r}")
+    container.check_channels(channels)
     if model is None:
         wanted = header.fingerprint.hex()
         model = shipped_with(wanted, header.version) or (shipped_reading(wanted) if header.version > 1 else None)

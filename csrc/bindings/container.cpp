@@ -47,19 +47,24 @@ py::list attachments(const py::buffer& data) {
   return found;
 }
 
+void check_sides(std::size_t height, std::size_t width) {
+  if (height > container::kMaxDimension || width > container::kMaxDimension) {
+    throw py::value_error("height and width must be at most " + std::to_string(container::kMaxDimension));
+  }
+}
+
 // Samples of an alpha plane [height, width].
 py::bytes encode_plane(const Array<std::uint8_t>& samples) {
   if (samples.ndim() != 2) throw py::value_error("samples must be uint8 [height, width]");
   const auto height = static_cast<std::size_t>(samples.shape(0)), width = static_cast<std::size_t>(samples.shape(1));
+  check_sides(height, width);
   Call call;
   const plane::View<const std::uint8_t> view{call.in(samples, "samples").data(), height, width, width};
   return encoded(call, [&] { return plane::encode(view); });
 }
 
 Array<std::uint8_t> decode_plane(const py::buffer& data, std::size_t height, std::size_t width) {
-  if (height > container::kMaxDimension || width > container::kMaxDimension) {
-    throw py::value_error("height and width must be at most " + std::to_string(container::kMaxDimension));
-  }
+  check_sides(height, width);
   const py::buffer_info info = data.request();
   Call call;
   const auto bytes = call.bytes(info, "data");

@@ -490,8 +490,7 @@ class Codec:
             ValueError: a type or channels that make no image, or a preview that this codec does not have.
         """
         check_dtype(dtype)
-        if channels not in (None, *ANY_CHANNELS):
-            raise ValueError(f"channels must be 1 (grey), 3 (RGB), 2 or 4 (with alpha) or None, got {channels!r}")
+        container.check_channels(channels)
         part = self._preview(preview)
         streams, single = streams_of(data)
         images: list[Tensor] = []

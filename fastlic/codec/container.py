@@ -146,6 +146,12 @@ def pack(header: Header, sections: Sequence[bytes], attachments: Sequence[tuple[
     return pack_container(own, sections, attachments)
 
 
+def check_channels(channels: int | None) -> None:
+    """Raises ValueError unless a decoded image can have so many channels, or None: those of its stream."""
+    if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= 4):
+        raise ValueError(f"channels must be 1 (grey), 3 (RGB), 2 or 4 (with alpha) or None, got {channels!r}")
+
+
 def unpack(data: Bytes, count: int | None = None) -> tuple[Header, list[bytes]]:
     """The header and the sections of ``.flic`` bytes, every checksum verified.
 

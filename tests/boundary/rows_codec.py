@@ -200,6 +200,7 @@ CODEC: dict[str, Callable[[], Call]] = {
     "container.Metadata": lambda: Call(container.Metadata, {"icc_profile": b"icc", "exif": b"MM", "xmp": b"<x/>"}),
     "container.attachments": lambda: Call(container.attachments, {"data": stream()}),
     "container.read_metadata": lambda: Call(container.read_metadata, {"data": stream()}),
+    "container.check_channels": lambda: Call(container.check_channels, {"channels": 3}),
     "container.unpack": lambda: Call(container.unpack, {"data": stream(), "count": 1}),
     "container.peek": lambda: Call(container.peek, {"data": stream()}),
     "container.look": lambda: Call(container.look, {"data": stream()}),
