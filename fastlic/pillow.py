@@ -115,7 +115,9 @@ class FlicImageFile(ImageFile.ImageFile):
         Raises:
             OSError: the file is damaged.
         """
-        _told(container.unpack, self._stream())
+        data = self._stream()
+        for check in (container.unpack, container.attachments):
+            _told(check, data)
         super().verify()
 
     def _file(self) -> IO[bytes]:

@@ -287,6 +287,19 @@ def test_damaged_metadata_is_an_os_error_when_a_file_is_opened(pixels):
             Image.open(io.BytesIO(content))
 
 
+def test_damaged_alpha_is_an_os_error_when_it_is_loaded_or_verified(pixels):
+    out = io.BytesIO()
+    in_mode(pixels, "RGBA").save(out, "FLIC")
+    data = bytearray(out.getvalue())
+    data[container.parse(out.getvalue()).framing_bytes + 5] ^= 1
+    image = Image.open(io.BytesIO(data))
+    assert image.mode == "RGBA"
+    with pytest.raises(OSError, match=r"damaged \.flic file"):
+        image.load()
+    with pytest.raises(OSError, match=r"damaged \.flic file"):
+        Image.open(io.BytesIO(data)).verify()
+
+
 # ---- options
 
 
