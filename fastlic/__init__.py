@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from fastlic import errors
+from fastlic.config import DEFAULT_MODEL as DEFAULT_MODEL
+from fastlic.config import DEFAULT_QUALITY as DEFAULT_QUALITY
 
 if TYPE_CHECKING:
     from fastlic import codec as codec
@@ -20,17 +22,16 @@ if TYPE_CHECKING:
     from fastlic import light as light
     from fastlic import models as models
     from fastlic import ops as ops
+    from fastlic import pillow as pillow
     from fastlic import train as train
     from fastlic.api import compress, decompress, info
     from fastlic.codec.codec import Codec
-    from fastlic.codec.container import Bytes, Metadata, StreamInfo, read_metadata
+    from fastlic.codec.container import Metadata, StreamInfo
     from fastlic.codec.registry import load
+    from fastlic.codec.sources import Stream
     from fastlic.integrations.compressai import accelerate, accelerated, restore
 
     __version__: str
-
-DEFAULT_MODEL = "jahp"
-DEFAULT_QUALITY = 4
 
 __all__ = [
     "Codec",
@@ -53,11 +54,11 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("compress", "decompress", "info"), "fastlic.api"),
     "Codec": "fastlic.codec.codec",
-    **dict.fromkeys(("Metadata", "StreamInfo", "read_metadata"), "fastlic.codec.container"),
+    **dict.fromkeys(("Metadata", "StreamInfo"), "fastlic.codec.container"),
     "load": "fastlic.codec.registry",
     **dict.fromkeys(("accelerate", "accelerated", "restore"), "fastlic.integrations.compressai"),
 }
-_PACKAGES = ("codec", "config", "entropy", "evaluate", "integrations", "light", "models", "ops", "train")
+_PACKAGES = ("codec", "config", "entropy", "evaluate", "integrations", "light", "models", "ops", "pillow", "train")
 
 
 def __getattr__(name: str) -> Any:
@@ -74,9 +75,12 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def peek(data: Bytes) -> StreamInfo:
-    """What ``.flic`` bytes say about themselves, without decoding: size, channels, model, quality, weights, and how
-    many bytes each section and each piece of metadata has.
+def peek(data: Stream) -> StreamInfo:
+    """What a stream says about itself, without decoding: size, channels, model, quality, weights, and how many bytes
+    each section and each piece of metadata has.
+
+    Args:
+        data: bytes, a path or a binary file; one that can be sought in is left standing where it stood.
 
     Reads the head alone, whose checksum is verified: mostly 40 bytes, 3 kB at most; the sections need not be present.
     No pixel limit is asked, so that sizes can be looked at before they are allowed.
@@ -84,9 +88,24 @@ def peek(data: Bytes) -> StreamInfo:
     Raises:
         fastlic.errors.CorruptStreamError: the head is damaged, cut short, of a newer version, or none.
     """
-    from fastlic.codec import container
+    from fastlic.codec import container, sources
 
-    return container.look(data)
+    return container.look(sources.head_of(data))
+
+
+def read_metadata(data: Stream) -> Metadata:
+    """Colour profile, EXIF and XMP of a stream; nothing is decoded.
+
+    Args:
+        data: bytes, a path, or a binary file, which is read to its end.
+
+    Raises:
+        fastlic.errors.CorruptStreamError: damaged, cut short, of a newer version, or no stream at all.
+        OSError: a file that cannot be read.
+    """
+    from fastlic.codec import container, sources
+
+    return container.read_metadata(sources.stream_of(data))
 
 
 def __dir__() -> list[str]:

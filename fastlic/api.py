@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,14 +13,17 @@ import fastlic
 from fastlic import config
 from fastlic.codec import container
 from fastlic.codec.cards import cards
-from fastlic.codec.codec import Bytes, Codec, Transforms
+from fastlic.codec.codec import Codec, Transforms
 from fastlic.codec.registry import for_stream, load
+from fastlic.codec.sources import Picturable, Stream, model_and_quality, streams_of
+from fastlic.models.defaults import undisturbed
 
 
+@undisturbed
 def compress(
-    x: Tensor,
-    model: str | Codec = fastlic.DEFAULT_MODEL,
-    quality: float = fastlic.DEFAULT_QUALITY,
+    x: Tensor | Picturable,
+    model: str | os.PathLike[str] | Codec | float = fastlic.DEFAULT_MODEL,
+    quality: float | None = None,
     *,
     max_pixels: int | None = None,
     transforms: Transforms | None = None,
@@ -28,22 +32,26 @@ def compress(
     """Compress an image with shipped weights; see :meth:`Codec.compress`.
 
     Args:
-        x: [C, H, W] or [1, C, H, W], uint8 or floating point in [0, 1]; C is 3, or 1 for grey, and one more with alpha.
-            [B, C, H, W] with B > 1 gives a list.
-        model: name of shipped weights, path of a codec file, or a codec.
-        quality: 1 (smallest) to 8 (best), fractions allowed.
+        x: a tensor [C, H, W], uint8 or floating point in [0, 1], or a batch [B, C, H, W], which gives a list; C is 3,
+            or 1 for grey, and one more with alpha. Or an array uint8 [H, W, C] or [H, W], an image of Pillow's, the
+            path of an image file, or a binary file that holds one.
+        model: name of shipped weights, path of a codec file, or a codec. A number here is the quality.
+        quality: 1 (smallest) to 8 (best), fractions allowed; None: 4. Of no meaning to a codec of one rate.
         max_pixels: largest height x width; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
         transforms: ``"integer"``, the default where the weights have them: the same bytes on every machine; or
             ``"float"``.
-        metadata: colour profile, EXIF and XMP to keep in the stream; :func:`fastlic.read_metadata` gives them back.
+        metadata: colour profile, EXIF and XMP to keep in the stream; None: those of an image of Pillow's or of a file.
+            :func:`fastlic.read_metadata` gives them back.
     """
-    codec = model if isinstance(model, Codec) else load(model)
+    chosen, quality = model_and_quality(model, quality)
+    codec = chosen if isinstance(chosen, Codec) else load(chosen)
     level = quality if codec.qualities else None
     return codec.compress(x, level, max_pixels=max_pixels, transforms=transforms, metadata=metadata)
 
 
+@undisturbed
 def decompress(
-    data: Bytes | Sequence[Bytes],
+    data: Stream | Sequence[Stream],
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     *,
@@ -52,10 +60,10 @@ def decompress(
     channels: int | None = None,
     **preview: int | None,
 ) -> Tensor | list[Tensor]:
-    """Decompress ``.flic`` bytes to [C, H, W]; the stream itself says which weights it needs.
+    """Decompress a ``.flic`` stream to [C, H, W]; the stream itself says which weights it needs.
 
     Args:
-        data: one stream, or a list of streams, which gives a list of tensors.
+        data: bytes, a path, or a binary file, which is read to its end; a list of such gives a list of tensors.
         device: where the result lies.
         dtype: floating point in [0, 1], or torch.uint8.
         max_pixels: largest height x width that a stream may claim, previews included; default: 89,478,485, or
@@ -68,12 +76,12 @@ def decompress(
 
     Raises:
         fastlic.errors.CorruptStreamError: the bytes are damaged.
+        OSError: a file that cannot be read.
         fastlic.errors.ModelMismatchError: the weights are neither shipped nor loaded in this process.
         fastlic.errors.PixelLimitError: a larger image, before weights are loaded or anything is decoded.
         fastlic.errors.OutOfMemoryError: what it is named after.
     """
-    single = isinstance(data, (bytes, bytearray, memoryview))
-    streams: list[Any] = [data] if single else list(data)
+    streams, single = streams_of(data)
     for item in streams:
         head = container.peek(item)
         config.check_pixels(head.height, head.width, max_pixels)

@@ -203,8 +203,19 @@ def as_device(device: Any) -> Any:
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
-        raise ValueError(f"device {str(device)!r:.60} cannot be had here: {error}") from error
+    except (RuntimeError, AssertionError, ImportError) as error:  # AssertionError: a torch without CUDA
+        raise ValueError(
+            f"device {str(device)!r:.60} cannot be had here: torch {torch.__version__} offers {_devices()}"
+        ) from error
     if found.type == "meta":
         raise ValueError("device 'meta' has no memory, and nothing can be computed there")
     return found
+
+
+def _devices() -> str:
+    """Names of the devices that can be computed on."""
+    import torch
+
+    names = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    others = [name for name in ("mps", "xpu") if getattr(torch, name).is_available()]
+    return ", ".join(names + others)

@@ -1,4 +1,4 @@
-"""Every environment variable that fastlic reads; no other module touches ``os.environ``."""
+"""What is used where nobody chooses, and every environment variable: no other module touches ``os.environ``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 from fastlic.errors import PixelLimitError
+
+DEFAULT_MODEL = "jahp"
+DEFAULT_QUALITY = 4
 
 MAX_PIXELS_VARIABLE = "FASTLIC_MAX_PIXELS"
 KODAK_VARIABLE = "FASTLIC_KODAK"

@@ -14,6 +14,7 @@ import math
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,13 @@ from fastlic import config
 from fastlic.arguments import is_number
 from fastlic.codec import container
 from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with
+from fastlic.codec.sources import Readable, Stream, model_and_quality, picture_of, stream_of
+from fastlic.eager import uncompiled
 from fastlic.errors import CodecFileError, ModelMismatchError, memory_errors
 from fastlic.ops.codec_file import NativeCodec
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["Codec", "compress", "decompress", "load", "psnr"]
 
@@ -60,10 +66,11 @@ def load(name_or_path: str | os.PathLike[str]) -> Codec:
     return _opened(path.resolve(), path.stat().st_mtime_ns, None if shipped is None else shipped["sha256"])
 
 
+@uncompiled
 def compress(
-    x: NDArray[np.uint8],
-    model: str | os.PathLike[str] | Codec = fastlic.DEFAULT_MODEL,
-    quality: float = fastlic.DEFAULT_QUALITY,
+    x: NDArray[np.uint8] | Image.Image | str | os.PathLike[str] | Readable,
+    model: str | os.PathLike[str] | Codec | float = fastlic.DEFAULT_MODEL,
+    quality: float | None = None,
     *,
     threads: int = 0,
     max_pixels: int | None = None,
@@ -72,42 +79,44 @@ def compress(
     """Compress an image.
 
     Args:
-        x: uint8 [H, W, 3]; [H, W] or [H, W, 1] for grey; [H, W, 4] and [H, W, 2] with alpha, kept without loss.
-        model: name of shipped weights, path of a codec file, or what ``load`` gave.
-        quality: 1 (smallest) to 8 (best), fractions allowed (kept to 1/16); of no meaning to a codec of one rate.
+        x: uint8 [H, W, 3]; [H, W] or [H, W, 1] for grey; [H, W, 4] and [H, W, 2] with alpha, kept without loss. Or an
+            image of Pillow's, the path of an image file or a binary file that holds one, upright as EXIF says
+            (``fastlic.codec.image_files.read_image``).
+        model: name of shipped weights, path of a codec file, or what ``load`` gave. A number here is the quality.
+        quality: 1 (smallest) to 8 (best), fractions allowed (kept to 1/16); None: 4. Of no meaning to a codec of one
+            rate.
         threads: how many to use; 0: one per core.
         max_pixels, metadata: as of ``fastlic.compress``.
 
     Raises:
         TypeError, ValueError: no such image, model or quality.
+        OSError: a file that cannot be read.
         PixelLimitError, OutOfMemoryError: as of ``fastlic.compress``.
     """
-    if not isinstance(x, np.ndarray) or x.dtype != np.uint8:
-        got = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
-        raise TypeError(f"x must be a numpy array uint8 [H, W, 1 to 4] or [H, W], got {got}")
-    if x.ndim == 2:
-        x = x[:, :, None]
-    if x.ndim != 3 or not 1 <= x.shape[2] <= 4 or 0 in x.shape:
-        raise ValueError(f"x must be [H, W, 1 to 4] or [H, W] with H and W at least 1, got {list(x.shape)}")
     if not isinstance(metadata, container.Metadata | None):
         raise TypeError(f"metadata must be a fastlic.Metadata, got {type(metadata).__name__}")
-    height, width = x.shape[:2]
-    config.check_pixels(height, width, max_pixels)
-    codec = model if isinstance(model, Codec) else load(model)
+    chosen, quality = model_and_quality(model, quality)
+    codec = chosen if isinstance(chosen, Codec) else load(chosen)
     steps = 0
     if codec.qualities:
+        if quality is None:
+            quality = min(fastlic.DEFAULT_QUALITY, codec.qualities)
         if not is_number(quality):
             raise TypeError(f"quality must be a number from 1 to {codec.qualities}, got {type(quality).__name__}")
         if not 1 <= quality <= codec.qualities:
             raise ValueError(f"quality must be from 1 to {codec.qualities}, got {quality}")
         steps = round(container.round_quality(quality) * container.QUALITY_STEPS)
-    with memory_errors(f"an image of {height} x {width} (height x width)"):
-        attached = metadata.attachments if metadata else ()
-        return codec.encode(np.ascontiguousarray(x), steps, _threads(threads), _limit(max_pixels), attached)
+    count, most = _threads(threads), _limit(max_pixels)
+    with memory_errors("an image of this size"):
+        pixels, own = picture_of(x, max_pixels)
+    attached = (own if metadata is None else metadata).attachments
+    with memory_errors(f"an image of {pixels.shape[0]} x {pixels.shape[1]} (height x width)"):
+        return codec.encode(pixels, steps, count, most, attached)
 
 
+@uncompiled
 def decompress(
-    data: container.Bytes,
+    data: Stream,
     model: str | os.PathLike[str] | Codec | None = None,
     *,
     parts: int = 0,
@@ -118,6 +127,7 @@ def decompress(
     """Decompress ``.flic`` bytes.
 
     Args:
+        data: bytes, a path, or a binary file, which is read to its end.
         model: as of ``compress``; None: the shipped weights that the stream names.
         parts: a preview of so many parts (levels of McQuic, slices of MLIC); 0: all.
         threads, max_pixels: as of ``compress``.
@@ -128,9 +138,11 @@ def decompress(
 
     Raises:
         CorruptStreamError: the bytes are damaged.
+        OSError: a file that cannot be read.
         ModelMismatchError: other weights are needed; the message names them.
         PixelLimitError, OutOfMemoryError, ValueError: as of ``compress``.
     """
+    data = stream_of(data)
     header = container.peek(data)
     config.check_pixels(header.height, header.width, max_pixels)
     if isinstance(parts, bool) or not isinstance(parts, int) or not 0 <= parts < 1 << 16:

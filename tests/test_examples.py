@@ -90,12 +90,6 @@ def test_a_batch_of_the_test_photos_prints_what_the_gallery_says(example):
     assert [line for line in lines if line.split(", ")[-1] not in gallery] == []
 
 
-def test_pillow_images_of_any_mode_come_back_in_rgb(example, tmp_path):
-    Image.new("LA", (40, 30), (90, 128)).save("grey.png")
-    assert "40x30, LA before" in example("pillow_arrays", tmp_path / "grey.png", "--out", "grey.flic")
-    assert size("grey.thumbnail.png") == (40, 30)
-
-
 def test_strangers_files_get_the_answers_of_the_gallery(example):
     gallery = (ROOT / "docs" / "gallery.md").read_text()
     answers = [line for line in example("strangers_files").splitlines() if not line.startswith("damaged")]

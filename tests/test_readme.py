@@ -32,7 +32,7 @@ NOT_RUN = {
     "docs/benchmarks.md": 2,
     "docs/browser.md": 1,
     "docs/compressai.md": 3,
-    "docs/gallery.md": 6,
+    "docs/gallery.md": 7,
     "docs/gpu.md": 2,
     "docs/kernels.md": 1,
     "docs/libflic.md": 2,
@@ -168,6 +168,12 @@ def test_blocks_of_the_page_of_the_command_line_run(tmp_path):
     run(["bash", "-eu", "-c", "".join(blocks)], prepared(tmp_path))
     found = [path.name for path in tmp_path.rglob("*.flic") if "pictures" not in path.parts]
     assert sorted(found) == ["photo.flic", "photo.flic", "piped.flic", "small.flic"]
+
+
+def test_all_errors_are_in_the_table_of_the_python_page():
+    own = {error.__name__ for error in fastlic.errors.FastlicError.__subclasses__()}
+    own = {name for name in own if hasattr(fastlic.errors, name)}
+    assert own == set(re.findall(r"^\| `fastlic\.errors\.(\w+)`", PAGES["docs/python.md"], re.MULTILINE))
 
 
 def test_install_commands_are_those_of_ci():

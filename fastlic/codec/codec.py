@@ -6,6 +6,7 @@ What depends on the model's family is in ``fastlic.codec.families``; here is wha
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +33,11 @@ from fastlic.codec.images import (
     colours,
     with_channels,
 )
+from fastlic.codec.sources import Picturable, Stream, picture_of, streams_of
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, memory_errors
 from fastlic.forks import held_off
 from fastlic.integers.conversion import Precision
+from fastlic.models.defaults import undisturbed
 from fastlic.models.state_files import MALFORMED
 from fastlic.ops.plane import plane_decode, plane_encode
 
@@ -98,6 +101,7 @@ class Codec:
     same file gives the same streams on every machine.
     """
 
+    @undisturbed
     @held_off
     @checked
     def __init__(
@@ -162,6 +166,7 @@ class Codec:
         rates = f"qualities 1..{self.qualities}" if self.qualities else "one rate"
         return f"Codec({self.name!r}, {self.family}, {rates}, fingerprint {self.fingerprint.hex()})"
 
+    @undisturbed
     @checked
     def with_integer_transforms(
         self, calibration: Sequence[Tensor] | None = None, precision: Precision | None = None
@@ -184,8 +189,9 @@ class Codec:
     # ---- storage
 
     @classmethod
+    @undisturbed
     @checked
-    def load(cls, path: str | Path) -> Codec:
+    def load(cls, path: str | os.PathLike[str]) -> Codec:
         """Read a codec that ``save`` wrote; the file may change or go afterwards.
 
         Raises:
@@ -215,7 +221,9 @@ class Codec:
         return codec
 
     @checked
-    def save(self, path: str | Path, *, half: bool = False, training: bool = True, packed: bool | None = None) -> None:
+    def save(
+        self, path: str | os.PathLike[str], *, half: bool = False, training: bool = True, packed: bool | None = None
+    ) -> None:
         """Write everything to one safetensors file.
 
         Args:
@@ -236,6 +244,7 @@ class Codec:
 
     # ---- transforms
 
+    @undisturbed
     def transforms(self, device: torch.device | str = "cpu") -> Any:
         """The float networks that ``transforms="float"`` runs, as it runs them: in eval mode, without gradients.
 
@@ -272,7 +281,7 @@ class Codec:
                 raise ValueError(f"codec {self.name!r} has one fixed rate: leave quality out, got {quality}")
             return None
         if quality is None:
-            raise ValueError(f"codec {self.name!r} serves qualities 1 to {self.qualities}: say which")
+            return float(min(config.DEFAULT_QUALITY, self.qualities))
         if not is_number(quality):
             raise TypeError(f"quality must be a number from 1 to {self.qualities}, got {type(quality).__name__}")
         if not 1 <= quality <= self.qualities:
@@ -322,9 +331,10 @@ class Codec:
 
     # ---- coding
 
+    @undisturbed
     def compress(
         self,
-        x: Tensor,
+        x: Tensor | Picturable,
         quality: float | None = None,
         backend: Backend = "auto",
         *,
@@ -335,24 +345,33 @@ class Codec:
         """Compress an image, or each image of a batch.
 
         Args:
-            x: [C, H, W] or [1, C, H, W], uint8 or floating point in [0, 1], on any device; any H, W >= 1. C is 3, or 1
-                for grey, and one more with alpha, which is kept without loss. [B, C, H, W] with B > 1 gives a list.
-            quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None for a codec of one rate.
+            x: a tensor [C, H, W], or a batch [B, C, H, W], uint8 or floating point in [0, 1], on any device; any
+                H, W >= 1. C is 3, or 1 for grey, and one more with alpha, which is kept without loss. Or one image as
+                an array uint8 [H, W, C] or [H, W], as an image of Pillow's, as the path of an image file or as a binary
+                file that holds one: these upright as EXIF says (``fastlic.codec.image_files.read_image``).
+            quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None: 4, or the rate of a codec that has one.
             backend: who codes the latents; the bytes do not depend on it.
             max_pixels: largest height x width of an image; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
             transforms: ``"integer"`` gives the same bytes for the same pixels on every machine, and is the default
                 where the codec has them; floats are rounded to 8 bits first. ``"float"`` runs torch's networks on the
                 device of x.
-            metadata: colour profile, EXIF and XMP to keep in the stream, of every image of a batch.
+            metadata: colour profile, EXIF and XMP to keep in the stream, of every image of a batch; None: those of an
+                image of Pillow's or of a file.
 
         Returns:
-            ``.flic`` bytes (docs/format.md), or a list of them.
+            ``.flic`` bytes (docs/format.md); of a batch a list of them, one for each image, of a batch of one, too.
 
         Raises:
             TypeError, ValueError: what was received and what is expected.
+            OSError: a file that cannot be read.
             PixelLimitError: a larger image, before it is looked at.
             OutOfMemoryError: what it is named after.
         """
+        if not isinstance(x, Tensor):
+            with memory_errors("an image of this size"):
+                pixels, own = picture_of(x, max_pixels)
+                x = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(2, 0, 1)
+                metadata = own if metadata is None else metadata
         batch = as_images(x, ANY_CHANNELS)
         size = (batch.shape[2], batch.shape[3])
         config.check_pixels(*size, max_pixels, self._coder.padded(size))
@@ -366,7 +385,7 @@ class Codec:
                 for part in _together([size] * len(batch))
                 for stream, _ in self._compress_many(batch[part], header, backend, transforms, metadata)
             ]
-        return streams if len(streams) > 1 else streams[0]
+        return streams if x.ndim == 4 else streams[0]
 
     def _compress_many(
         self,
@@ -431,10 +450,11 @@ class Codec:
             latents = self._coder.decode_many(sized, backend, torch.get_num_threads(), preview)
             yield from zip(latents, read[part], strict=True)
 
+    @undisturbed
     @torch.no_grad()
     def decompress(
         self,
-        data: Bytes | Sequence[Bytes],
+        data: Stream | Sequence[Stream],
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         backend: Backend = "auto",
@@ -447,7 +467,8 @@ class Codec:
         """Decompress one stream to [C, H, W], or a list of streams to a list of tensors.
 
         Args:
-            data: what ``compress`` returned.
+            data: what ``compress`` returned; or a path, or a binary file, which is read to its end; or a list of
+                such.
             device: where the result lies, and where float transforms run.
             dtype: torch.uint8 in 0..255, or floating point: those pixels divided by 255.
             backend: who decodes the latents; the result does not depend on it.
@@ -462,6 +483,7 @@ class Codec:
 
         Raises:
             CorruptStreamError: damaged bytes; the message says where.
+            OSError: a file that cannot be read.
             ModelMismatchError: the stream was made with other weights; the message names them.
             PixelLimitError: a larger image, before any stream is decoded.
             OutOfMemoryError: what it is named after.
@@ -470,7 +492,7 @@ class Codec:
         check_dtype(dtype)
         container.check_channels(channels)
         part = self._preview(preview)
-        streams = [data] if isinstance(data, _SINGLE) else list(data)
+        streams, single = streams_of(data)
         images: list[Tensor] = []
         heads = [container.peek(stream) for stream in streams]
         with memory_errors(f"decompressing {_words([(head.height, head.width) for head in heads])}"):
@@ -491,10 +513,11 @@ class Codec:
                 # Divided before they move: a GPU's quotients may differ in the last bit.
                 grey = header.channels < 3
                 images.append(with_channels(image, count, grey=grey, alpha=alpha, dtype=dtype).to(to).contiguous())
-        return images[0] if streams and streams[0] is data else images
+        return images[0] if single else images
 
     # ---- looking inside
 
+    @undisturbed
     def analyse(self, x: Tensor, quality: float | None = None, *, transforms: Transforms | None = None) -> Analysis:
         """The first half of ``compress``: one image through the transforms.
 
@@ -514,6 +537,7 @@ class Codec:
         self._reserve([size], batch.device, transforms)
         return self._analyse(batch[0], header, transforms)
 
+    @undisturbed
     @checked
     def encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, dict[str, Tensor]]]:
         """The second half of ``compress``: streams of analysed images, coded together on torch's threads.
@@ -532,6 +556,7 @@ class Codec:
             self._check_own(one)
         return [(data, self._coder.named(seen)) for data, seen in self._encode(analysed, backend)]
 
+    @undisturbed
     @checked
     def symbols(self, analysed: Analysis) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """What the entropy coder gets of one image of a Gaussian family: table rows and symbols of ``z`` and ``y``.
@@ -551,6 +576,7 @@ class Codec:
         if analysed.header.fingerprint != self.fingerprint:
             raise ValueError(f"an analysis by weights {analysed.header.fingerprint.hex()}; this codec is {self!r}")
 
+    @undisturbed
     def latents(self, x: Tensor, quality: float | None = None) -> dict[str, Tensor]:
         """The latents that ``compress`` codes for one image, int64 by name.
 
@@ -564,6 +590,7 @@ class Codec:
     @overload
     def decode_latents(self, data: Sequence[Bytes]) -> list[dict[str, Tensor]]: ...
 
+    @undisturbed
     @checked
     def decode_latents(self, data: Bytes | Sequence[Bytes]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """The latents in a stream; equal to ``latents`` of the image it was made from, bit for bit.
@@ -574,6 +601,7 @@ class Codec:
         named = [self._coder.named(latents) for latents, _ in self._decode_many(streams)]
         return named[0] if isinstance(data, _SINGLE) else named
 
+    @undisturbed
     def estimate(self, x: Tensor, quality: float | None = None) -> dict[str, float]:
         """Estimated bits of one image: the cross-entropy of the latents that are coded, without any coder.
 

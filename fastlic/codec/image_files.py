@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
@@ -17,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from fastlic import config
 from fastlic.arguments import checked
 from fastlic.codec.container import Metadata
+from fastlic.codec.sources import Readable, open_file, read_from
 from fastlic.errors import FastlicError
 from fastlic.forks import held_off
 
@@ -85,23 +88,31 @@ def formats() -> tuple[str, ...]:
 
 @checked
 def read_image(
-    path: Path | io.BytesIO, background: str | None = None, max_pixels: int | None = None, *, channels: int | None = 3
+    source: Image.Image | str | os.PathLike[str] | Readable,
+    background: str | None = None,
+    max_pixels: int | None = None,
+    *,
+    channels: int | None = 3,
 ) -> Picture:
-    """Read an image file in 8 bits, upright as its EXIF orientation says, with its colour profile, EXIF and XMP.
+    """Read an image in 8 bits, upright as its EXIF orientation says, with its colour profile, EXIF and XMP.
 
     Args:
-        path: a file of one of ``formats()``, whatever its suffix, or its bytes; of several frames the first is taken.
+        source: the path of a file of one of ``formats()``, whatever its suffix; of several frames the first is taken.
+            Or a binary file, read from its start; or an image of Pillow's.
         background: colour (``"white"``, ``"#aabbcc"``) under a transparent image.
         max_pixels: as of ``Codec.compress``.
         channels: 3: RGB; None: what the image has, 1 (grey) or 3, and one more if it is transparent somewhere.
 
     Raises:
+        TypeError: none of these.
+        OSError: the file cannot be read.
         PixelLimitError: more pixels than ``max_pixels``, before any is decoded.
         ValueError: no readable image, more than 8 bits per sample, or, of 3 channels,
             transparency without a background; the message says which.
     """
+    source = _checked(source)
     try:
-        with _open(path) as image:
+        with _opened(source) as image:
             config.check_pixels(image.height, image.width, max_pixels)
             _check(image)
             picture = _convert(image, background, channels)
@@ -123,12 +134,36 @@ def read_image(
 _opening = threading.Lock()  # Pillow's limit is a global
 
 
-def _open(path: Path | io.BytesIO) -> Image.Image:
+def _checked(source: Any) -> Any:
+    """``source``, if it is of a kind that is read; the content of a file that cannot be sought in."""
+    if isinstance(source, Image.Image | str | os.PathLike):
+        return source
+    if not callable(getattr(source, "read", None)):
+        wanted = "a torch.Tensor (fastlic.light: none), a numpy array, an image of Pillow's, a path or a binary file"
+        raise TypeError(f"expected an image: {wanted}; got {type(source).__name__}")
+    if isinstance(source, io.TextIOBase) or not (hasattr(source, "seekable") and source.seekable()):
+        return io.BytesIO(read_from(source))
+    return source
+
+
+@contextmanager
+def _opened(source: Any) -> Iterator[Image.Image]:
+    if isinstance(source, Image.Image):
+        yield source
+    elif isinstance(source, str | os.PathLike):
+        with open_file(source, "a str is taken for the path of an image") as file, _open(file) as image:
+            yield image
+    else:
+        with _open(source) as image:
+            yield image
+
+
+def _open(file: Any) -> Image.Image:
     """The file with its head read; ``config.check_pixels`` decides what is too large, not Pillow's own limit."""
     with held_off, _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path, formats=formats())
+            return Image.open(file, formats=formats())
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

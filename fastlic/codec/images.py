@@ -11,6 +11,7 @@ from torch import Tensor
 from fastlic.arguments import checked
 
 WANTED = "an RGB image [3, H, W] or a batch [B, 3, H, W], uint8 or floating point in [0, 1]"
+_BESIDE = 0.25  # what resampling and rounding lead beyond a range, rather than another range
 ANY_CHANNELS = (1, 2, 3, 4)  # grey, grey and alpha, RGB, RGBA
 WANTED_ANY = (
     "an image [C, H, W] or a batch [B, C, H, W], C being 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha), uint8 "
@@ -67,8 +68,15 @@ def check_range(batch: Tensor) -> None:
     if not (low >= 0 and high <= 1):  # NaN fails both comparisons
         if not bool(torch.isfinite(batch).all()):
             raise ValueError(f"expected {WANTED}; got values that are not finite (NaN or infinity)")
-        hint = "; divide by 255" if high > 1 and low >= 0 and high <= 255 else ""
-        raise ValueError(f"expected {WANTED}; got values from {low:.6g} to {high:.6g}{hint}")
+        raise ValueError(f"expected {WANTED}; got values from {low:.6g} to {high:.6g}{_range_hint(low, high)}")
+
+
+def _range_hint(low: float, high: float) -> str:
+    if low >= -_BESIDE and high <= 1 + _BESIDE:
+        return "; clip what lies outside: x.clamp(0, 1)"
+    if low >= -1 - _BESIDE and high <= 1 + _BESIDE:
+        return "; if -1 stands for black: (x + 1) / 2"
+    return "; divide by 255" if low >= 0 and 2 < high <= 256 else ""
 
 
 @checked

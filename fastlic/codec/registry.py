@@ -8,6 +8,7 @@ between loaded ones the caller has to choose.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
@@ -21,6 +22,7 @@ from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with
 from fastlic.codec.codec import Codec
 from fastlic.errors import ModelMismatchError
 from fastlic.forks import held_off
+from fastlic.models.defaults import undisturbed
 from fastlic.models.mcquic import PUBLISHED_SUFFIXES, load_published
 
 KEPT = 4  # codecs of files that stay in memory for ``decompress``; others are read again when a stream asks for them
@@ -75,9 +77,10 @@ def _keep(names: _Names, codec: Codec) -> None:
         _recent.popitem(last=False)
 
 
+@undisturbed
 @held_off
 @checked
-def load(name_or_path: str | Path) -> Codec:
+def load(name_or_path: str | os.PathLike[str]) -> Codec:
     """A codec by the name of shipped weights (``fastlic.info()["weights"]`` lists them) or from a file.
 
     The file is one that ``Codec.save`` wrote, or a ``.mcquic`` checkpoint of McQuic 0.1.40, whose codec is built anew.
@@ -99,6 +102,7 @@ def load(name_or_path: str | Path) -> Codec:
     )
 
 
+@undisturbed
 @held_off
 @checked
 def for_stream(data: bytes | bytearray | memoryview) -> Codec:

@@ -16,6 +16,7 @@ from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.entropy.zones import worth_at, zones_for
 from fastlic.integers.fixed import ACTIVATION_BITS, MEAN_BITS, SCALE_BITS, Requantiser, fixed_point
 from fastlic.models import Hyperprior
+from fastlic.models.defaults import Defaults
 from fastlic.models.density import EntropyBottleneck
 from fastlic.ops.rans import CdfTables, gaussian_tables, pmf_tables
 
@@ -57,7 +58,8 @@ def bottleneck_tables(bottleneck: EntropyBottleneck, median: np.ndarray, step: f
 
     Probabilities are evaluated in float64, once; the resulting integers are what both sides keep.
     """
-    double = EntropyBottleneck(bottleneck.channels).double()
+    with Defaults():  # whose random numbers are its own
+        double = EntropyBottleneck(bottleneck.channels).double()
     double.load_state_dict({k: v for k, v in bottleneck.state_dict().items() if not k.startswith("_")}, strict=False)
     k = torch.arange(-_WIDEST_ROW, _WIDEST_ROW + 1, dtype=torch.float64)
     centres = torch.from_numpy(median / 2**MEAN_BITS)[:, None, None]

@@ -13,6 +13,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from fastlic.models.defaults import Defaults
 from fastlic.models.state_files import MALFORMED
 
 M = TypeVar("M", bound=nn.Module)
@@ -131,4 +132,5 @@ def build(cls: type[M], config: Mapping[str, Any] | None, state: Mapping[str, Te
     if faults:
         rest = f" and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
         raise ValueError(f"state dict does not fit {cls.__name__}: {', '.join(faults[:_NAMED])}{rest}")
-    return cls(**config).eval()
+    with Defaults():
+        return cls(**config).eval()

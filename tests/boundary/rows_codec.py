@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from fastlic.codec import (
     mlicpp_official,
     packing,
     registry,
+    sources,
     storage,
 )
 from fastlic.codec.codec import Codec
@@ -63,6 +65,14 @@ def png() -> Path:
         path.parent.mkdir()
         Image.fromarray(image().permute(1, 2, 0).numpy()).save(path)
     return path
+
+
+def flic() -> Path:
+    return file_of("photo.flic", stream)
+
+
+def opened_and_closed(path: Any, otherwise: Any) -> None:
+    sources.open_file(path, otherwise).close()
 
 
 @cache
@@ -104,6 +114,7 @@ def sizes(name: str) -> dict[str, Any]:
 
 CODEC: dict[str, Callable[[], Call]] = {
     "fastlic.peek": lambda: Call(fastlic.peek, {"data": stream()}),
+    "fastlic.read_metadata": lambda: Call(fastlic.read_metadata, {"data": stream()}),
     "fastlic.compress": lambda: Call(
         fastlic.compress,
         {
@@ -222,7 +233,7 @@ CODEC: dict[str, Callable[[], Call]] = {
     ),
     "image_files.formats": lambda: Call(image_files.formats, {}),
     "image_files.read_image": lambda: Call(
-        image_files.read_image, {"path": png(), "background": "white", "max_pixels": 10_000, "channels": 3}
+        image_files.read_image, {"source": png(), "background": "white", "max_pixels": 10_000, "channels": 3}
     ),
     "image_files.keeps_metadata": lambda: Call(image_files.keeps_metadata, {"suffix": ".png"}),
     "image_files.format_of": lambda: Call(image_files.format_of, {"suffix": ".png"}),
@@ -293,6 +304,18 @@ CODEC: dict[str, Callable[[], Call]] = {
         lambda **parts: packing.unpack(packing.Packed(**parts)),
         dict(vars(packing.pack({"a": weights().astype(np.int16)}, "int16"))),
     ),
+    "sources.is_file": lambda: Call(sources.is_file, {"source": stream()}),
+    "sources.is_stream": lambda: Call(sources.is_stream, {"data": flic()}),
+    "sources.streams_of": lambda: Call(sources.streams_of, {"data": [stream()]}),
+    "sources.stream_of": lambda: Call(sources.stream_of, {"data": stream()}),
+    "sources.stream_of (a file)": lambda: Call(sources.stream_of, {"data": flic()}),
+    "sources.head_of": lambda: Call(sources.head_of, {"data": flic()}),
+    "sources.read_head": lambda: Call(sources.read_head, {"file": io.BytesIO(stream())}),
+    "sources.read_from": lambda: Call(sources.read_from, {"file": io.BytesIO(stream()), "size": 100}),
+    "sources.open_file": lambda: Call(opened_and_closed, {"path": flic(), "otherwise": "a hint"}),
+    "sources.picture_of": lambda: Call(sources.picture_of, {"x": values.rows_of_pixels(), "max_pixels": 10_000}),
+    "sources.picture_of (a file)": lambda: Call(sources.picture_of, {"x": png(), "max_pixels": 10_000}),
+    "sources.model_and_quality": lambda: Call(sources.model_and_quality, {"model": 3, "quality": None}),
     "registry.load": lambda: Call(registry.load, {"name_or_path": str(codec_file())}),
     "registry.load (of a Path)": lambda: Call(registry.load, {"name_or_path": codec_file()}),
     "registry.for_stream": lambda: Call(registry.for_stream, {"data": known()}),

@@ -83,7 +83,7 @@ def test_uint8_and_float_of_the_same_image_give_the_same_bytes(codec: Codec, pho
 
 def test_non_contiguous_and_batch_of_one_are_accepted(codec: Codec, photo: Tensor):
     turned = photo.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-    assert codec.compress(turned, 4) == codec.compress(photo[None], 4) == codec.compress(photo, 4)
+    assert [codec.compress(turned, 4)] == codec.compress(photo[None], 4) == [codec.compress(photo, 4)]
 
 
 def test_a_batch_gives_each_images_own_bytes_and_a_list_comes_back(codec: Codec, photo: Tensor):
@@ -137,7 +137,7 @@ def test_bad_input_is_refused_with_what_came_and_what_is_wanted(codec: Codec, ca
         codec.compress(x, 4)
 
 
-@pytest.mark.parametrize("quality", [0, 0.9, 8.1, -1, float("nan"), None])
+@pytest.mark.parametrize("quality", [0, 0.9, 8.1, -1, float("nan")])
 def test_a_quality_outside_the_codecs_range_is_refused(codec: Codec, photo: Tensor, quality):
     with pytest.raises(ValueError, match="1 to 8"):
         codec.compress(photo, quality)

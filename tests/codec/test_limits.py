@@ -158,8 +158,8 @@ def test_peek_tells_the_size_without_sections_weights_or_limit(mcquic: Codec, mo
         head.height = 1  # type: ignore[misc]
     with pytest.raises(CorruptStreamError):
         fastlic.peek(data[: head.framing_bytes - 1])
-    with pytest.raises(TypeError, match="must be bytes"):
-        fastlic.peek("photo.flic")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="bytes, a path or a binary file; got int"):
+        fastlic.peek(3)  # type: ignore[arg-type]
 
 
 def test_peek_allocates_nothing_that_a_head_claims():
