@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastlic import errors
 
 if TYPE_CHECKING:
+    from fastlic import batch as batch
     from fastlic import codec as codec
     from fastlic import config as config
     from fastlic import entropy as entropy
@@ -55,7 +56,7 @@ _HOMES = {
     "load": "fastlic.codec.registry",
     **dict.fromkeys(("accelerate", "accelerated", "restore"), "fastlic.integrations.compressai"),
 }
-_PACKAGES = ("codec", "config", "entropy", "evaluate", "integrations", "light", "models", "ops", "train")
+_PACKAGES = ("batch", "codec", "config", "entropy", "evaluate", "integrations", "light", "models", "ops", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class FastlicError(Exception):
@@ -59,3 +61,15 @@ def memory_errors(task: str) -> Iterator[None]:
             f"memory limit of this process (ulimit -v, container) helps; the README's section on limits says what a "
             f"megapixel takes"
         ) from error
+
+
+def optional(module: str, extra: str) -> Any:
+    """A module of a package that fastlic does without, imported.
+
+    Raises:
+        BackendUnavailable: it is not installed; the message says what to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise BackendUnavailable(f'{module.partition(".")[0]} is needed: pip install "fastlic[{extra}]"') from error

@@ -5,7 +5,7 @@
 A module imports from its own layer and from layers to its right, plus ``errors``, ``config``, ``files``, ``forks`` and
 ``arguments``. ``api`` is the package itself (``import fastlic``, and behind it ``fastlic/api.py``). ``train``,
 ``inspect`` and ``bench`` stand beside ``cli``: they import like it, and only it imports them. ``light`` is ``api``
-without torch. Only ``ops`` touches
+without torch, and ``batch`` stands on it. Only ``ops`` touches
 ``kernels`` and ``_native``; ``bench`` times them without the layer in between.
 """
 
@@ -25,10 +25,12 @@ ORDER = ["integrations", "evaluate", "api", "codec", "entropy", "integers", "mod
 MAY_IMPORT = {layer: set(ORDER[i:]) for i, layer in enumerate(ORDER)}
 MAY_IMPORT |= {layer: {layer, *ORDER} for layer in ("train", "inspect", "bench")}
 MAY_IMPORT["light"] = MAY_IMPORT["codec"] | {"api"}
+MAY_IMPORT["batch"] = {"batch", "light"} | MAY_IMPORT["light"]
 MAY_IMPORT["evaluate"] |= {"light"}
-MAY_IMPORT["cli"] = {"cli", "train", "inspect", "bench", "light", *ORDER}
+MAY_IMPORT["integrations"] |= {"light"}
+MAY_IMPORT["cli"] = {"cli", "train", "inspect", "bench", "batch", "light", *ORDER}
 MAY_IMPORT["ops"] |= {"kernels", "_native"}
-MAY_IMPORT["bench"] |= {"inspect", "kernels", "_native"}
+MAY_IMPORT["bench"] |= {"inspect", "batch", "light", "kernels", "_native"}
 MAY_IMPORT["kernels"] = {"kernels"}
 COMMON = {"errors", "config", "files", "forks", "arguments"}
 MAY_IMPORT |= {layer: set() for layer in COMMON}

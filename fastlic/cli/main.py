@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import click
 
 import fastlic
+from fastlic.cli.batch import batch
 from fastlic.cli.compress import compress
 from fastlic.cli.decompress import decompress
 from fastlic.cli.demo import demo
@@ -58,7 +59,7 @@ def cli(threads: int | None) -> None:
 
 
 # Their modules import torch when a command runs, not before: --help, wrong usage and completion take no seconds.
-for command in (compress, decompress, info, evaluate, inspect, train, export, demo):
+for command in (compress, decompress, batch, info, evaluate, inspect, train, export, demo):
     cli.add_command(command)
 
 

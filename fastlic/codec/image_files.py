@@ -73,11 +73,11 @@ def formats() -> tuple[str, ...]:
 
 
 @checked
-def read_image(path: Path, background: str | None = None, max_pixels: int | None = None) -> Picture:
+def read_image(path: Path | io.BytesIO, background: str | None = None, max_pixels: int | None = None) -> Picture:
     """Read an image file as 8-bit RGB, upright as its EXIF orientation says.
 
     Args:
-        path: a file of one of ``formats()``, whatever its suffix; of several frames the first is taken.
+        path: a file of one of ``formats()``, whatever its suffix, or its bytes; of several frames the first is taken.
         background: colour (``"white"``, ``"#aabbcc"``) under a transparent image.
         max_pixels: as of ``Codec.compress``.
 
@@ -109,7 +109,7 @@ def read_image(path: Path, background: str | None = None, max_pixels: int | None
 _opening = threading.Lock()  # Pillow's limit is a global
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path | io.BytesIO) -> Image.Image:
     """The file with its head read; ``config.check_pixels`` decides what is too large, not Pillow's own limit."""
     with held_off, _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None

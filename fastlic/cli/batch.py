@@ -1,0 +1,97 @@
+"""``fastlic batch``."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+import fastlic
+from fastlic.cli import options
+from fastlic.cli.files import say, shown
+
+
+def _part(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
+    form = re.fullmatch(r"(\d{1,9})/(\d{1,9})", value)
+    if form is None or not int(form[1]) < int(form[2]):
+        raise click.BadParameter(f"{value!r} is no task: the first of 8 is 0/8, the last one 7/8")
+    return int(form[1]), int(form[2])
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@click.option(
+    "--shard", default="0/1", metavar="I/N", callback=_part, help="Do task I of N, from 0 on.  [default: all]"
+)
+@click.option("-j", "--jobs", type=click.IntRange(1, 1024), default=1, show_default=True, help="Images at a time.")
+@click.option("-q", "--quality", type=float, help="1 (smallest) to 8 (best), fractions allowed.  [default: 4]")
+@options.model
+@click.option("--to", type=click.Choice(["tar", "parquet"]), help="Pack the images of a folder into shards.")
+@click.option("--shard-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Image files in one.")
+@click.option("--column", help="Of image files in parquet.  [default: bytes, image, jpg, jpeg, png or webp]")
+@click.option("--background", metavar="COLOR", help="Lay transparent images on this colour (white, #aabbcc).")
+@options.max_pixels
+@click.option(
+    "--max-failed",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    metavar="SHARE",
+    help="Leave out a shard of which more than this share of images failed.",
+)
+@click.option("-f", "--force", is_flag=True, help="Do complete shards again.")
+@click.option("--check", is_flag=True, help="Tell which shards are complete, and do nothing.")
+def batch(
+    source: str,
+    target: str,
+    shard: tuple[int, int],
+    jobs: int,
+    quality: float | None,
+    model: str,
+    to: str | None,
+    shard_size: int,
+    column: str | None,
+    background: str | None,
+    max_pixels: int | None,
+    max_failed: float,
+    force: bool,
+    check: bool,
+) -> None:
+    """Compress a data set shard by shard: a folder of images, or of .tar or .parquet files, a pattern, an fsspec URL.
+
+    Each tar or parquet file becomes one with .flic streams in place of the images; images of a folder become files of
+    their own, or shards (--to). A shard is complete or not there, and complete ones are skipped: run the command again,
+    or on many machines with --shard. TARGET/NAME_stats.json says what became of a shard, TARGET/NAME.parquet of each
+    image; images that failed are told there and left out. Exit code 1: a shard is not complete.
+    """
+    from tqdm import tqdm
+
+    from fastlic import light
+    from fastlic.batch import Compressor, Settings, run
+
+    if quality is not None:
+        options.checked_quality(light.load(model), quality)
+    level = fastlic.DEFAULT_QUALITY if quality is None else quality
+    compressor = Compressor(model, level, background=background, max_pixels=max_pixels)
+    settings = Settings(compressor, to, column, jobs, max_failed, force)
+    outcomes = []
+    with tqdm(unit="shard", disable=None, leave=False) as bar:
+        for outcome in run(source, target, settings, part=shard, size=shard_size, check=check):
+            outcomes.append(outcome)
+            bar.update()
+            with bar.external_write_mode():
+                line = f"{outcome.shard}: {outcome.state}"
+                if outcome.state in ("written", "complete"):
+                    line += f", {outcome.images} images, {outcome.failed} failed, {outcome.bytes_out:,} bytes"
+                if outcome.state == "written":
+                    line += f", {outcome.seconds:.1f} s"
+                if outcome.error is None:
+                    say(line)
+                else:
+                    click.echo(f"Error: {shown(outcome.shard)}: {shown(outcome.error)}", err=True)
+    done = [outcome for outcome in outcomes if outcome.state in ("written", "complete")]
+    images, failed = (sum(getattr(outcome, name) for outcome in done) for name in ("images", "failed"))
+    say(f"{len(done)} of {len(outcomes)} shards complete: {images:,} images, {failed:,} of them failed")
+    if len(done) < len(outcomes):
+        raise SystemExit(1)
