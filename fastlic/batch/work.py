@@ -104,24 +104,39 @@ def run(
         BackendUnavailable: a package is missing.
         ValueError: no sources, no such task, settings that cannot work, a target among the sources.
     """
-    optional("pyarrow.parquet", "batch")
     settings = settings or Settings()
+    source_fs, fs, root, shards = prepared(source, target, settings, size)
+    return (do(source_fs, shard, fs, root, settings, check) for shard in part_of(shards, part))
+
+
+def prepared(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], settings: Settings, size: int = 1000
+) -> tuple[Any, Any, str, list[Shard]]:
+    """File system of the source, that of the target, the folder in it, and all shards: held against each other.
+
+    Raises:
+        BackendUnavailable, ValueError: as of :func:`run`.
+    """
+    optional("pyarrow.parquet", "batch")
     source_fs, shards = plan(source, size)
-    if "tar" in (settings.to, shards[0].kind):  # for those alone: it imports torch where there is one
+    kind = shards[0].kind
+    if "tar" in (settings.to, kind):  # for those alone: it imports torch where there is one
         optional("webdataset", "batch")
     fs, root = located(os.fspath(target))
     check_apart(source_fs, shards, fs, root)
-    if settings.to not in (None, shards[0].kind) and shards[0].kind != "folder":
-        raise ValueError(f"{shards[0].kind} files become {shards[0].kind} files; only images in folders have a choice")
-    settings.identity(shards[0].kind)
-    return (_outcome(_Work(source_fs, fs, root, shard, settings), check) for shard in part_of(shards, part))
+    if settings.to not in (None, kind) and kind != "folder":
+        raise ValueError(f"{kind} files become {kind} files; only images in folders have a choice")
+    settings.identity(kind)
+    return source_fs, fs, root, shards
 
 
-def _outcome(work: _Work, check: bool) -> Outcome:
+def do(source_fs: Any, shard: Shard, fs: Any, root: str, settings: Settings, check: bool = False) -> Outcome:
+    """Do one shard, whatever becomes of it; the first four are of :func:`prepared`, on any machine."""
     began = time.perf_counter()
-    name = work.shard.name
+    name = shard.name
+    work = _Work(source_fs, fs, root, shard, settings)
     try:
-        done = None if work.settings.force and not check else work.complete()
+        done = None if settings.force and not check else work.complete()
         if done is None and check:
             return Outcome(name, "missing")
         counts: dict[str, Any] = work.do() if done is None else done
