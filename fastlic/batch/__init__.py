@@ -11,6 +11,6 @@ from __future__ import annotations
 
 from fastlic.batch.rows import Compressor, Decompressor
 from fastlic.batch.shards import Shard, plan
-from fastlic.batch.work import Settings, run
+from fastlic.batch.work import Outcome, Settings, run
 
-__all__ = ["Compressor", "Decompressor", "Settings", "Shard", "plan", "run"]
+__all__ = ["Compressor", "Decompressor", "Outcome", "Settings", "Shard", "plan", "run"]

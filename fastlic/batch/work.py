@@ -15,9 +15,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import fastlic
 from fastlic.batch.places import located, written
@@ -42,7 +43,7 @@ class Settings:
     column: str | None = None  # of parquet files; None: the first of "bytes", "image", "jpg", ... that is there
     jobs: int = 1  # images at a time
     max_failed: float = 0.5  # share of a shard's images; a shard with more is no shard
-    force: bool = False  # do complete shards again
+    force: bool = False  # do complete shards again, and replace what lies under the names of outputs
 
     def __post_init__(self) -> None:
         if self.to not in (None, *KINDS):
@@ -154,6 +155,7 @@ class _Work:
         self.stats = f"{root}/{shard.name}_stats.json"
         self.rows: list[Row] = []
         self.outputs: dict[str, int] = {}
+        self.ours = settings.force  # whether what lies under the names of outputs may be replaced
 
     def complete(self) -> dict[str, int] | None:
         """The counts of a shard that is complete; None: it is to be done.
@@ -187,6 +189,7 @@ class _Work:
         began, kind = time.time(), self.settings.to or self.shard.kind
         if self.fs.exists(self.stats):  # of what is written over now
             self.fs.rm_file(self.stats)
+            self.ours = True
         make = {"folder": self._files, "tar": self._tar, "parquet": self._parquet}[kind]
         make()
         if kind != "parquet":  # whose rows say it themselves
@@ -239,12 +242,15 @@ class _Work:
                 f"{failed[0]['error_message']}; --max-failed allows more"
             )
 
+    def _written(self, name: str) -> AbstractContextManager[BinaryIO]:
+        return written(self.fs, f"{self.root}/{name}", self.ours)
+
     def _finished(self, name: str) -> None:
         self.outputs[name] = self.fs.size(f"{self.root}/{name}")
 
     def _write_table(self, name: str, table: Any) -> None:
         parquet = optional("pyarrow.parquet", "batch")
-        with written(self.fs, f"{self.root}/{name}") as file:
+        with self._written(name) as file:
             parquet.write_table(table, file)
         self._finished(name)
 
@@ -263,7 +269,7 @@ class _Work:
         for path, target, size, row in self._encoded():
             self._note(target.removesuffix(SUFFIX), path, size, row)
             if row["flic"] is not None:
-                with written(self.fs, f"{self.root}/{target}") as file:
+                with self._written(target) as file:
                     file.write(row["flic"])
                 self.outputs[target] = len(row["flic"])
         self._check_failures()
@@ -272,7 +278,7 @@ class _Work:
         name = f"{self.shard.name}.tar"
         samples = self._samples_of_tar if self.shard.kind == "tar" else self._samples_of_images
         writer = optional("webdataset", "batch").TarWriter
-        with written(self.fs, f"{self.root}/{name}") as file:
+        with self._written(name) as file:
             # The same bytes whenever: no times. PAX, since names may be long. Members whose name begins with _ too.
             with writer(file, encoder=False, keep_meta=True, mtime=0, format="PAX_FORMAT") as tar:
                 for sample in samples():
@@ -311,7 +317,7 @@ class _Work:
         name = f"{self.shard.name}.parquet"
         tables = self._tables_of_parquet if self.shard.kind == "parquet" else self._tables_of_images
         writer = None
-        with written(self.fs, f"{self.root}/{name}") as file:
+        with self._written(name) as file:
             try:
                 for table in tables():
                     if writer is None:

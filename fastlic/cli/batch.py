@@ -40,7 +40,7 @@ def _part(context: click.Context, parameter: click.Parameter, value: str) -> tup
     metavar="SHARE",
     help="Leave out a shard of which more than this share of images failed.",
 )
-@click.option("-f", "--force", is_flag=True, help="Do complete shards again.")
+@click.option("-f", "--force", is_flag=True, help="Do complete shards again, replace what is in the way.")
 @click.option("--check", is_flag=True, help="Tell which shards are complete, and do nothing.")
 def batch(
     source: str,
@@ -70,10 +70,8 @@ def batch(
     from fastlic import light
     from fastlic.batch import Compressor, Settings, run
 
-    if quality is not None:
-        options.checked_quality(light.load(model), quality)
-    level = fastlic.DEFAULT_QUALITY if quality is None else quality
-    compressor = Compressor(model, level, background=background, max_pixels=max_pixels)
+    level = options.checked_quality(light.load(model), quality)
+    compressor = Compressor(model, level or fastlic.DEFAULT_QUALITY, background=background, max_pixels=max_pixels)
     settings = Settings(compressor, to, column, jobs, max_failed, force)
     outcomes = []
     with tqdm(unit="shard", disable=None, leave=False) as bar:

@@ -19,6 +19,7 @@ from fastlic.batch import Compressor, Settings, run
 from fastlic.batch.shards import plan
 from fastlic.batch.work import samples_of
 from fastlic.codec.image_files import find_images, read_image
+from fastlic.errors import BackendUnavailable
 
 fsspec = pytest.importorskip("fsspec")
 pa = pytest.importorskip("pyarrow")
@@ -125,6 +126,38 @@ def test_complete_shards_of_other_settings_or_sources_are_refused_not_replaced(c
     assert streams(out) == before
     assert states(run(crops, out, Settings(force=True))) == ["written"]
     assert len(streams(out)) == len(before) + 1
+
+
+@pytest.mark.parametrize("place", ["memory://way/out", None])
+def test_a_file_that_no_run_made_is_left_as_it_is(place, crops, tmp_path):
+    target = place or str(tmp_path / "out")
+    fs, root = fsspec.core.url_to_fs(target)
+    fs.makedirs(root)
+    fs.pipe_file(f"{root}/00000.tar", b"someone's")
+    (outcome,) = run(crops, target, Settings(to="tar"))
+    assert outcome.state == "failed" and "is there, and is not what this run makes" in outcome.error
+    assert [path.rpartition("/")[2] for path in fs.find(root)] == ["00000.tar"]
+    assert fs.cat_file(f"{root}/00000.tar") == b"someone's"
+    assert states(run(crops, target, Settings(to="tar", force=True))) == ["written"]
+    fs.rm_file(f"{root}/00000_stats.json")  # as of a run that ended before it: the same bytes are no other's
+    assert states(run(crops, target, Settings(to="tar"))) == ["written"]
+    fs.rm(root, recursive=True)
+
+
+def test_streams_in_the_way_are_left_as_they_are(crops, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "0.flic").write_bytes(b"someone's")
+    (outcome,) = run(crops, tmp_path / "out")
+    assert outcome.state == "failed" and (tmp_path / "out" / "0.flic").read_bytes() == b"someone's"
+
+
+def test_a_url_whose_package_is_missing_names_it(crops, monkeypatch):
+    def fails(url):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", fails)
+    with pytest.raises(BackendUnavailable, match="Install s3fs"):
+        run("s3://bucket/photos", "out")
 
 
 def test_images_of_tars_are_replaced_and_everything_else_stays(tars, tmp_path):
