@@ -47,7 +47,8 @@ def test_blocks_run(kind, code, folder, monkeypatch):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     function = f'fastlic() {{ "{sys.executable}" -m fastlic "$@"; }}\n'  # of this checkout
     command = ["bash", "-euo", "pipefail", "-c", function + code] if kind == "bash" else [sys.executable, "-c", code]
-    done = subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    environment = {**os.environ, "PATH": path, "RAY_raylet_start_wait_time_s": "300"}  # on busy machines
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

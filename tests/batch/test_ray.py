@@ -54,7 +54,8 @@ def folder(photos, tmp_path) -> Path:
 
 @contextlib.contextmanager
 def driver(kind: str, folder: Path, target: Path) -> Iterator[subprocess.Popen]:
-    environment = {**os.environ, "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "FASTLIC_TEST": str(target)}
+    patience = {"RAY_raylet_start_wait_time_s": "300", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}  # on busy machines
+    environment = {**os.environ, **patience, "FASTLIC_TEST": str(target)}
     command = [sys.executable, "-c", DRIVER, kind, str(folder), str(target)]
     with (target.parent / "log").open("ab") as log:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
