@@ -47,7 +47,7 @@ def test_blocks_run(kind, code, folder, monkeypatch):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     function = f'fastlic() {{ "{sys.executable}" -m fastlic "$@"; }}\n'  # of this checkout
     command = ["bash", "-euo", "pipefail", "-c", function + code] if kind == "bash" else [sys.executable, "-c", code]
-    environment = {**os.environ, "PATH": path, "RAY_raylet_start_wait_time_s": "300"}  # on busy machines
+    environment = {**os.environ, "PATH": path, "RAY_agent_register_timeout_ms": "300000"}  # on busy machines
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

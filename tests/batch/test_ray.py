@@ -26,7 +26,13 @@ from fastlic import batch
 from fastlic.batch import ray as cluster
 
 kind, source, target = sys.argv[1:]
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
+for attempt in range(3):  # a busy machine has no answer within Ray's own half minute
+    try:
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
+        break
+    except Exception as error:
+        print(error, file=sys.stderr)
+        ray.shutdown()
 if kind == "shards":
     for outcome in cluster.run(source, target, batch.Settings(to="parquet"), size=8):
         print(outcome.state, flush=True)
@@ -54,8 +60,8 @@ def folder(photos, tmp_path) -> Path:
 
 @contextlib.contextmanager
 def driver(kind: str, folder: Path, target: Path) -> Iterator[subprocess.Popen]:
-    patience = {"RAY_raylet_start_wait_time_s": "300", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}  # on busy machines
-    environment = {**os.environ, **patience, "FASTLIC_TEST": str(target)}
+    settings = {"RAY_agent_register_timeout_ms": "300000", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+    environment = {**os.environ, **settings, "FASTLIC_TEST": str(target)}
     command = [sys.executable, "-c", DRIVER, kind, str(folder), str(target)]
     with (target.parent / "log").open("ab") as log:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
