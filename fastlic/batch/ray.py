@@ -30,12 +30,19 @@ def apply(dataset: Any, callable: Compressor | Decompressor | None = None, worke
     """``dataset`` after a :class:`Compressor`, the default, or a :class:`Decompressor`: one actor per core.
 
     Args:
-        workers: most actors; None: as many as the cluster has cores.
+        workers: most actors; None: as many as the cluster has cores, but for a sixteenth, which read and write.
+
+    Raises:
+        ValueError: fewer cores than two, or with checkpoints four: an actor keeps one, Ray's filter of checkpoints
+            another, and reading and writing would wait for theirs for ever.
     """
     ray = optional("ray", "ray")
     callable = callable or Compressor()
     cores = int(ray.cluster_resources().get("CPU", 1))
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers or max(1, cores))
+    least = 2 if ray.data.DataContext.get_current().checkpoint_config is None else 4
+    if cores < least:
+        raise ValueError(f"the cluster has {cores} cores, and this pipeline needs {least}: ray.init(num_cpus={least})")
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers or max(1, cores - max(1, cores // 16)))
     settings = {**asdict(callable), "threads": 1}
     return dataset.map_batches(
         type(callable), fn_constructor_kwargs=settings, batch_size=8, batch_format="pyarrow", num_cpus=1, compute=pool

@@ -28,7 +28,8 @@ from fastlic.batch import ray as cluster
 kind, source, target = sys.argv[1:]
 for attempt in range(3):  # a busy machine has no answer within Ray's own half minute
     try:
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
+        cores = 2 if kind == "shards" else 4  # as Ray counts them
+        ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
         break
     except Exception as error:
         print(error, file=sys.stderr)
