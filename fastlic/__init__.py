@@ -14,6 +14,7 @@ from fastlic.config import DEFAULT_MODEL as DEFAULT_MODEL
 from fastlic.config import DEFAULT_QUALITY as DEFAULT_QUALITY
 
 if TYPE_CHECKING:
+    from fastlic import batch as batch
     from fastlic import codec as codec
     from fastlic import config as config
     from fastlic import entropy as entropy
@@ -58,7 +59,19 @@ _HOMES = {
     "load": "fastlic.codec.registry",
     **dict.fromkeys(("accelerate", "accelerated", "restore"), "fastlic.integrations.compressai"),
 }
-_PACKAGES = ("codec", "config", "entropy", "evaluate", "integrations", "light", "models", "ops", "pillow", "train")
+_PACKAGES = (
+    "batch",
+    "codec",
+    "config",
+    "entropy",
+    "evaluate",
+    "integrations",
+    "light",
+    "models",
+    "ops",
+    "pillow",
+    "train",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class FastlicError(Exception):
@@ -58,3 +60,15 @@ def memory_errors(task: str) -> Iterator[None]:
             f"not enough memory for {task}. A smaller image, fewer at once, device='cpu' instead of a GPU, or a higher "
             f"memory limit of this process (ulimit -v, container) helps; docs/limits.md says what a megapixel takes"
         ) from error
+
+
+def optional(module: str, extra: str) -> Any:
+    """A module of a package that fastlic does without, imported.
+
+    Raises:
+        BackendUnavailable: it is not installed; the message says what to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise BackendUnavailable(f'{module.partition(".")[0]} is needed: pip install "fastlic[{extra}]"') from error

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import fastlic
 from fastlic import config
 from fastlic.arguments import is_number
-from fastlic.codec import container
+from fastlic.codec import container, hub
 from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with
 from fastlic.codec.sources import Readable, Stream, model_and_quality, picture_of, stream_of
 from fastlic.eager import uncompiled
@@ -49,7 +49,9 @@ def _opened(path: Path, changed: int, digest: str | None) -> Codec:
 
 
 def load(name_or_path: str | os.PathLike[str]) -> Codec:
-    """A codec by the name of shipped weights or from a codec file; the last four stay in memory.
+    """A codec by the name of shipped weights, from a codec file or from the hub; the last four stay in memory.
+
+    ``hf://org/name`` is as of ``fastlic.load``.
 
     Raises:
         CodecFileError: a file that is no codec, a damaged one, or one with float transforms.
@@ -57,6 +59,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Codec:
     """
     if not isinstance(name_or_path, str | os.PathLike):
         raise TypeError(f"a codec is a name or a path, got {type(name_or_path).__name__}")
+    name_or_path = hub.fetched(name_or_path if isinstance(name_or_path, str) else Path(name_or_path))
     shipped = cards().get(name_or_path) if isinstance(name_or_path, str) else None
     path = WEIGHTS / f"{name_or_path}.safetensors" if shipped else Path(name_or_path)
     if not path.is_file():

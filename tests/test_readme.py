@@ -32,7 +32,7 @@ NOT_RUN = {
     "docs/benchmarks.md": 2,
     "docs/browser.md": 1,
     "docs/compressai.md": 3,
-    "docs/gallery.md": 7,
+    "docs/gallery.md": 8,
     "docs/gpu.md": 2,
     "docs/kernels.md": 1,
     "docs/libflic.md": 2,
@@ -67,8 +67,11 @@ def blocks_of(page: str, text: str) -> list[Block]:
 
 
 BLOCKS = [block for page, text in PAGES.items() for block in blocks_of(page, text)]
-SHELL = [block for block in BLOCKS if block.kind == "bash" and block.runs and block.page != "docs/command-line.md"]
-PYTHON = list(dict.fromkeys(block.page for block in BLOCKS if block.kind == "python" and block.runs))
+# Pages whose blocks run in another way: one after the other below, or in processes of their own (tests/batch).
+ELSEWHERE = {"docs/command-line.md", "docs/scale.md"}
+HERE = [block for block in BLOCKS if block.runs and block.page not in ELSEWHERE]
+SHELL = [block for block in HERE if block.kind == "bash"]
+PYTHON = list(dict.fromkeys(block.page for block in HERE if block.kind == "python"))
 
 
 def marked(page: str, slow: bool) -> list[pytest.MarkDecorator]:

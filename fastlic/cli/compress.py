@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fastlic.cli import batch, files, options
+from fastlic.cli import files, jobs, options
 from fastlic.cli.coder import Coder, is_mcq
 from fastlic.cli.words import DASH
 
@@ -64,14 +64,14 @@ def compress(
     coder = Coder(
         model,
         device,
-        threads=batch.threads(request, plan),
+        threads=jobs.threads(request, plan),
         max_pixels=max_pixels,
         needs_torch=any(map(as_mcq, plan.jobs)),
     )
     level = coder.quality(quality)
     check = len(plan.jobs) == 1 if verify is None else verify
 
-    def work(job: files.Job, watch: batch.Watch) -> batch.Done:
+    def work(job: files.Job, watch: jobs.Watch) -> jobs.Done:
         channels = 3 if as_mcq(job) else None
         picture = read_image(files.seekable(job.source), background, max_pixels, channels=channels)
         if strip:
@@ -84,9 +84,9 @@ def compress(
             psnr = light.psnr(picture.array, coder.decompress(data, as_mcq(job)))
             watch.lap("verifying")
         height, width = picture.array.shape[:2]
-        return batch.Done(data, height, width, len(data), psnr, picture.notes)
+        return jobs.Done(data, height, width, len(data), psnr, picture.notes)
 
-    batch.run(plan, request, "compressed", work)
+    jobs.run(plan, request, "compressed", work)
 
 
 def _check_output(path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fastlic.cli import batch, files, options
+from fastlic.cli import files, jobs, options
 from fastlic.cli.coder import Coder, is_mcq
 from fastlic.cli.words import DASH
 
@@ -45,9 +45,9 @@ def decompress(request: files.Request, model: str | None, suffix: str, max_pixel
         target_suffix=suffix,
         check_output=lambda path: format_of(image_suffix(path)),
     )
-    coder = Coder(model, device, threads=batch.threads(request, plan), max_pixels=max_pixels)
+    coder = Coder(model, device, threads=jobs.threads(request, plan), max_pixels=max_pixels)
 
-    def work(job: files.Job, watch: batch.Watch) -> batch.Done:
+    def work(job: files.Job, watch: jobs.Watch) -> jobs.Done:
         data = files.contents(job.source)
         watch.lap("reading")
         pixels = coder.decompress(data, is_mcq(job.source))
@@ -59,6 +59,6 @@ def decompress(request: files.Request, model: str | None, suffix: str, max_pixel
         notes = (f"colour profile, EXIF and XMP not kept: {own} has no place for them",) if lost else ()
         watch.lap("encoding")
         height, width = pixels.shape[:2]
-        return batch.Done(image, height, width, len(data), notes=notes)
+        return jobs.Done(image, height, width, len(data), notes=notes)
 
-    batch.run(plan, request, "decompressed", work)
+    jobs.run(plan, request, "decompressed", work)

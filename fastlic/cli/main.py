@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 import click
 
 import fastlic
-from fastlic.cli import batch
+from fastlic.cli import jobs
+from fastlic.cli.batch import batch
 from fastlic.cli.compress import compress
 from fastlic.cli.decompress import decompress
 from fastlic.cli.demo import demo
@@ -64,7 +65,7 @@ def cli(context: click.Context, threads: int | None) -> None:
 
 
 # Their modules import torch when a command runs, not before: --help, wrong usage and completion take no seconds.
-for command in (compress, decompress, view, info, evaluate, inspect, train, export, demo):
+for command in (compress, decompress, batch, view, info, evaluate, inspect, train, export, demo):
     cli.add_command(command)
 
 
@@ -89,7 +90,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     code = _run()
     code = max(code, 1) if _output_lost() else code
-    if batch.workers_left():  # the core cannot be interrupted, and the interpreter would wait for it
+    if jobs.workers_left():  # the core cannot be interrupted, and the interpreter would wait for it
         with contextlib.suppress(OSError, AttributeError):
             sys.stderr.flush()
         os._exit(code)

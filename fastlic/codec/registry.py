@@ -17,7 +17,7 @@ from threading import RLock
 from typing import NamedTuple
 
 from fastlic.arguments import checked
-from fastlic.codec import container
+from fastlic.codec import container, hub
 from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with
 from fastlic.codec.codec import Codec
 from fastlic.errors import ModelMismatchError
@@ -81,8 +81,9 @@ def _keep(names: _Names, codec: Codec) -> None:
 @held_off
 @checked
 def load(name_or_path: str | os.PathLike[str]) -> Codec:
-    """A codec by the name of shipped weights (``fastlic.info()["weights"]`` lists them) or from a file.
+    """A codec by the name of shipped weights (``fastlic.info()["weights"]`` lists them), from a file or from the hub.
 
+    ``hf://org/name`` is ``codec.safetensors`` of a repository on the Hugging Face hub (``fastlic.codec.hub.fetched``).
     The file is one that ``Codec.save`` wrote, or a ``.mcquic`` checkpoint of McQuic 0.1.40, whose codec is built anew.
 
     A codec that was loaded once is also found by ``fastlic.decompress`` when a stream asks for its fingerprint, or for
@@ -92,6 +93,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Codec:
         CodecFileError: a file that is no codec, or a damaged one, shipped weights included.
         ValueError: neither a shipped name nor a file.
     """
+    name_or_path = hub.fetched(name_or_path)
     if isinstance(name_or_path, str) and name_or_path in cards():
         with _lock:
             return _load_shipped(name_or_path)

@@ -22,6 +22,7 @@ from fastlic.codec import (
     cards,
     container,
     drivers,
+    hub,
     image_files,
     images,
     mcq,
@@ -277,6 +278,7 @@ CODEC: dict[str, Callable[[], Call]] = {
         mlicpp_official.read_file, {"data": mlicpp_official.write_file(official_data(), 16, 32)}
     ),
     "light.psnr": lambda: Call(light.psnr, {"a": values.rows_of_pixels(), "b": values.rows_of_pixels() // 2}),
+    "hub.fetched": lambda: Call(hub.fetched, {"name_or_path": "jahp"}),
     "light.load": lambda: Call(light.load, {"name_or_path": PIXEL_CODEC}),
     "light.compress": lambda: Call(
         light.compress,

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from fastlic import light
-from fastlic.cli import batch
+from fastlic.cli import jobs
 from fastlic.codec.image_files import encode_image, read_image
 
 NAMES = [f"{letter}.png" for letter in "abcdefgh"]
@@ -104,7 +104,7 @@ def test_the_time_is_that_of_the_whole_file_and_its_parts_add_up(fastlic_command
         return slow
 
     monkeypatch.setattr("fastlic.codec.image_files.read_image", slowly(read_image))
-    monkeypatch.setattr(batch, "write_whole", slowly(batch.write_whole))
+    monkeypatch.setattr(jobs, "write_whole", slowly(jobs.write_whole))
     line = fastlic_command("compress", photos / "chelsea.png", "a.flic", *model).out
     whole, parts = line.split(" compressed in ")[1].split(" s (")
     seconds = {part.split()[0]: float(part.split()[1]) for part in parts.split(")")[0].split(", ")}

@@ -1,0 +1,169 @@
+"""Images per second: of one core, and of Ray on this machine beside the command line.
+
+    python -m fastlic.bench.scale                       500 photos, two workers
+    python -m fastlic.bench.scale --core                images of 2 MP on one thread, which docs/scale.md reckons with
+
+The photos are crops of the demonstration photo, each at its own place, as JPEG files. Three ways compress the same
+folder in turns: `fastlic compress` (two processes with half of the files each where it has no --jobs), `fastlic batch
+--jobs`, and a pipeline of Ray Data with one actor per worker, read and written by Ray. Start-up counts for each: of
+Python for the commands, of Ray's actors for the pipeline; the cluster itself is up before, and what that took is told.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fastlic import light
+from fastlic.batch import Compressor
+from fastlic.batch import ray as cluster
+from fastlic.bench import report
+from fastlic.codec.calibration import PHOTO
+from fastlic.codec.image_files import find_images
+from fastlic.errors import optional
+
+
+def photos(folder: Path, count: int, source: Path | None) -> None:
+    """So many different crops, about 0.2 MP of the demonstration photo, as JPEG files."""
+    folder.mkdir()
+    paths = [PHOTO] if source is None else find_images(source)
+    random = np.random.default_rng(0)
+    for i in range(count):
+        with Image.open(paths[i % len(paths)]) as image:
+            width, height = (int(side * 0.9) for side in image.size)
+            left, top = random.integers(0, image.width - width + 1), random.integers(0, image.height - height + 1)
+            image.convert("RGB").crop((left, top, left + width, top + height)).save(folder / f"{i:05d}.jpg", quality=92)
+
+
+def core(megapixels: float, count: int, quality: float) -> dict[str, float]:
+    """Seconds of CPU time per image of one thread: an image file in, a stream out, and back; and its sizes in bytes."""
+    with Image.open(PHOTO) as image:
+        photo = np.array(image.convert("RGB"))
+    tile = np.concatenate([photo, photo[:, ::-1]], 1)
+    tile = np.concatenate([tile, tile[::-1]], 0)
+    height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
+    width = round(height * 4 / 3)
+    whole = np.tile(tile, (height // tile.shape[0] + 1, width // tile.shape[1] + 1, 1))[:height, :width]
+    file = io.BytesIO()
+    Image.fromarray(whole).save(file, "JPEG", quality=92)
+    compressor = Compressor(quality=quality)
+    row = compressor.one(file.getvalue())  # opens the weights
+    times: dict[str, list[float]] = {"compress": [], "decompress": []}
+    for _ in range(count):
+        began = time.process_time()
+        compressor.one(file.getvalue())
+        middle = time.process_time()
+        light.decompress(row["flic"], threads=1)
+        times["compress"].append(middle - began)
+        times["decompress"].append(time.process_time() - middle)
+    seconds = {name: statistics.median(values) for name, values in times.items()}
+    return {**seconds, "bytes_in": float(len(file.getvalue())), "bytes_out": float(len(row["flic"]))}
+
+
+def compress_command(folder: Path, out: Path, jobs: int, quality: float) -> None:
+    command = [sys.executable, "-m", "fastlic", "compress", "--no-verify", "-q", str(quality), "--output-dir", str(out)]
+    help_text = subprocess.run([*command[:4], "--help"], capture_output=True, text=True, check=True).stdout
+    if "--jobs" in help_text:
+        shares: list[list[Path]] = [[folder]]
+        command += ["--jobs", str(jobs)]
+    else:
+        files = find_images(folder)
+        shares = [files[i::jobs] for i in range(jobs)]
+    _run([[*command, *map(str, share)] for share in shares if share])
+
+
+def batch_command(folder: Path, out: Path, jobs: int, quality: float) -> None:
+    command = [sys.executable, "-m", "fastlic", "batch", str(folder), str(out), "--jobs", str(jobs)]
+    _run([[*command, "-q", str(quality)]])
+
+
+def ray_pipeline(folder: Path, out: Path, jobs: int, quality: float) -> None:
+    cluster.apply(cluster.read(str(folder)), Compressor(quality=quality), jobs).write_parquet(str(out))
+
+
+def _run(commands: list[list[str]]) -> None:
+    running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
+    if any([process.wait() for process in running]):  # of all of them, before any is told
+        raise RuntimeError(f"{' '.join(commands[0][:6])} failed")
+
+
+WAYS: dict[str, Callable[[Path, Path, int, float], None]] = {
+    "fastlic compress": compress_command,
+    "fastlic batch": batch_command,
+    "Ray Data": ray_pipeline,
+}
+
+
+def _written(out: Path) -> int:
+    if list(out.glob("*.flic")):
+        return len(list(out.glob("*.flic")))
+    parquet = optional("pyarrow.parquet", "ray")
+    return sum(parquet.read_metadata(path).num_rows for path in out.glob("*.parquet"))
+
+
+def compare(count: int, jobs: int, runs: int, quality: float, source: Path | None) -> list[tuple[str, ...]]:
+    """Rows of a table: way, seconds, images per second, ratio to the first."""
+    ray = optional("ray", "ray")
+    optional("ray.data", "ray").DataContext.get_current().enable_progress_bars = False
+    began = time.perf_counter()
+    ray.init(num_cpus=jobs + 1, include_dashboard=False, log_to_driver=False)  # one more reads and writes
+    print(f"ray.init: {time.perf_counter() - began:.1f} s", file=sys.stderr)
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "photos"
+            photos(folder, count, source)
+            for run in range(runs):
+                for name, way in WAYS.items():
+                    report.progress(f"{name}, run {run + 1} of {runs}")
+                    out = Path(temporary) / f"{name.replace(' ', '-')}-{run}"
+                    began = time.perf_counter()
+                    way(folder, out, jobs, quality)
+                    seconds[name].append(time.perf_counter() - began)
+                    if (found := _written(out)) != count:
+                        raise RuntimeError(f"{name} wrote {found} of {count} images")
+    finally:
+        ray.shutdown()
+    report.progress()
+    middle = {name: statistics.median(values) for name, values in seconds.items()}
+    first = middle["fastlic compress"]
+    rows: list[tuple[str, ...]] = [("way", "seconds", "images/s", "throughput")]
+    rows += [(name, f"{s:.2f}", f"{count / s:.2f}", f"{first / s:.2f}x") for name, s in middle.items()]
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = report.parser("fastlic.bench.scale", __doc__)
+    parser.add_argument("--photos", type=int, default=500, metavar="N", help="default: 500")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="crop these in place of the demonstration photo")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="default: 2")
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each way, in turns (default: 3)")
+    parser.add_argument("--quality", type=float, default=4.0, help="default: 4")
+    parser.add_argument("--core", action="store_true", help="only the rate of one thread, in CPU time")
+    parser.add_argument("--megapixels", type=float, default=2.0, help="of --core (default: 2)")
+    options = parser.parse_args(arguments)
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    if options.core:
+        one = core(options.megapixels, max(1, options.runs), options.quality)
+        print(report.about() + load)
+        for name in ("compress", "decompress"):
+            print(f"{name}: {one[name]:.3f} s of CPU time, {1 / one[name]:.2f} images/s per core")
+        print(f"JPEG {one['bytes_in']:,.0f} bytes, .flic {one['bytes_out']:,.0f} bytes, {options.megapixels:g} MP")
+        return 0
+    rows = compare(options.photos, options.workers, options.runs, options.quality, options.images)
+    print(report.about() + load, *report.columns(rows), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

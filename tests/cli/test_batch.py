@@ -1,0 +1,67 @@
+"""``fastlic batch``: what it prints, its exit codes, and what it says where its packages are missing."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY = Path(__file__).parents[1] / "golden" / "tiny_pixels_jahp.safetensors"
+
+
+@pytest.fixture
+def folder(photos, tmp_path):
+    (tmp_path / "photos").mkdir()
+    shutil.copy(photos / "chelsea.png", tmp_path / "photos")
+    (tmp_path / "photos" / "bad.png").write_bytes(b"no image")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def packages():
+    for name in ("fsspec", "pyarrow", "webdataset"):
+        pytest.importorskip(name)
+
+
+def test_shards_are_written_told_and_skipped_the_next_time(packages, fastlic_command, folder, tmp_path):
+    command = ("batch", folder, tmp_path / "out", "-m", TINY, "--jobs", 2, "--shard-size", 2)
+    missing = fastlic_command(*command, "--check")
+    assert missing.code == 1 and "0 of 1 shards complete" in missing.out
+    first = fastlic_command(*command, "-q", 2)
+    assert first.code == 0, first.err
+    assert "00000: written, 2 images, 1 failed" in first.out
+    assert "1 of 1 shards complete: 2 images, 1 of them failed" in first.out
+    packed = fastlic_command("compress", folder / "chelsea.png", "a.flic", "-m", TINY, "-q", 2)
+    assert packed.code == 0
+    assert (tmp_path / "out" / "chelsea.flic").read_bytes() == (tmp_path / "a.flic").read_bytes()
+
+    again = fastlic_command(*command, "-q", 2)
+    assert again.code == 0 and "00000: complete" in again.out
+    other = fastlic_command(*command, "-q", 3)
+    assert other.code == 1 and "quality 2.0, not 3.0" in other.err and "--force" in other.err
+
+
+def test_a_job_array_shares_the_shards(packages, fastlic_command, folder, tmp_path):
+    for task in ("0/2", "1/2"):
+        done = fastlic_command(
+            *("batch", folder, "out", "-m", TINY, "--shard", task, "--shard-size", 1, "--max-failed", 1)
+        )
+        assert done.code == 0 and "1 of 1 shards complete" in done.out
+    assert fastlic_command("batch", folder, "out", "-m", TINY, "--shard-size", 1, "--check").code == 0
+
+
+@pytest.mark.parametrize("task", ["2/2", "1", "-1/2", "a/b", "0/0"])
+def test_a_task_that_is_none_is_wrong_usage(task, fastlic_command):
+    done = fastlic_command("batch", "a", "b", f"--shard={task}")
+    assert done.code == 2 and "the first of 8 is 0/8" in done.err
+
+
+@pytest.mark.parametrize("name", ["fsspec", "pyarrow", "webdataset"])
+def test_a_missing_package_is_told_with_what_to_install(name, fastlic_command, folder, tmp_path, monkeypatch):
+    for module in [module for module in sys.modules if module.partition(".")[0] == name]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, name, None)
+    done = fastlic_command("batch", folder, tmp_path / "out", "--to", "tar")
+    assert done.code == 1 and 'pip install "fastlic[batch]"' in done.err
