@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,13 +25,18 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
     A new file has the permissions that the umask leaves. One that replaces another keeps that one's, belongs to who
     writes it, and is refused where the old one is write-protected. Through a link the file behind it is replaced. A
-    device or a pipe cannot be replaced, and is written to as the block goes.
+    device or a pipe cannot be replaced, and is written to as the block goes; so is what a descriptor of this process
+    has open (/dev/fd/3, /dev/stderr), from where it stands.
 
     Raises:
         OSError: with the name ``path``: a folder, links that lead in circles, a missing folder, a full disk, ...
     """
     partial = None
     try:
+        if (descriptor := _descriptor(path)) is not None:
+            with open(os.dup(descriptor), "wb") as file:  # opened by name, a pipe without readers would wait for one
+                yield file
+            return
         there = status(path)
         if there is not None and not stat.S_ISREG(there.st_mode):
             with open(path, "wb") as file:
@@ -65,18 +71,22 @@ def write_whole(path: Path, content: bytes, make_folder: bool = False) -> None:
         file.write(content)
 
 
-def read_bounded(path: Path, most: int = 1 << 30) -> bytes:
+def read_bounded(source: Path | BinaryIO, most: int = 1 << 30) -> bytes:
     """The content of a file, or of a pipe; a device such as /dev/zero has no end, and its memory none either.
+
+    Args:
+        source: a path, or what is open for reading and stays so.
 
     Raises:
         ValueError: more than ``most`` bytes.
     """
     data = bytearray()
-    with open(path, "rb") as file:
+    name = source if isinstance(source, Path) else "it"
+    with open(source, "rb") if isinstance(source, Path) else contextlib.nullcontext(source) as file:
         while part := file.read(1 << 20):
             data += part
             if len(data) > most:
-                raise ValueError(f"{path} holds more than {most:,} bytes, which no such file does")
+                raise ValueError(f"{name} holds more than {most:,} bytes, which no such file does")
     return bytes(data)
 
 
@@ -139,6 +149,13 @@ def status(path: Path) -> os.stat_result | None:
     if not os.access(path, os.W_OK):
         raise _error(errno.EACCES, path)
     return there
+
+
+def _descriptor(path: Path) -> int | None:
+    """The number of the open file of this process that the path is another name of; None: an ordinary path."""
+    named = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+    form = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d{1,9})", str(path))
+    return int(form[1]) if form else named.get(str(path))
 
 
 def _error(number: int, path: Path) -> OSError:

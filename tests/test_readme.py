@@ -22,7 +22,10 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """What the examples expect to find: photo.png and a folder photos. Later blocks see the files of earlier ones."""
-    path = tmp_path_factory.mktemp("readme")
+    return prepared(tmp_path_factory.mktemp("readme"))
+
+
+def prepared(path: Path) -> Path:
     shutil.copy(PHOTO, path / "photo.png")
     (path / "photos").mkdir()
     shutil.copy(PHOTO, path / "photos")
@@ -34,7 +37,8 @@ def run(command: list[str], folder: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # The stubs stand in for packages that CompressAI imports and image models never use.
     stubs = str(ROOT / "tests" / "compat" / "stubs")
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": stubs}
+    modules = os.pathsep.join(filter(None, (stubs, os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": modules}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -55,6 +59,20 @@ def test_command_line_blocks_run(code, folder):
     # A run of two hours is cut to one step of a small model; everything else is executed as it stands.
     code = re.sub(r"--minutes \d+", "--steps 1 --N 8 --M 8 --batch 1", code)
     run(["bash", "-euo", "pipefail", "-c", code], folder)
+
+
+def test_blocks_of_the_page_of_the_command_line_run(tmp_path):
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    blocks = re.findall(r"^```bash\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == page.count("```") / 2
+    # Whoever reads the head of a pipe alone leaves a command with exit code 1.
+    run(["bash", "-eu", "-c", "".join(blocks)], prepared(tmp_path))
+    assert sorted(path.name for path in tmp_path.rglob("*.flic")) == [
+        "photo.flic",
+        "photo.flic",
+        "piped.flic",
+        "small.flic",
+    ]
 
 
 def test_install_commands_are_those_of_ci():

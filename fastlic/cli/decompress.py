@@ -2,122 +2,63 @@
 
 from __future__ import annotations
 
-import time
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from fastlic.cli import files, options
-from fastlic.errors import CodecFileError, ModelMismatchError
-from fastlic.files import read_bounded, write_whole
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    import fastlic
+from fastlic.cli import batch, files, options
+from fastlic.cli.coder import Coder, is_mcq
+from fastlic.cli.words import DASH
 
 
 @click.command()
-@options.inputs
-@options.output
-@options.output_dir
+@options.files
+@options.stream_model
 @click.option(
-    "-m", "--model", help="Codec file that the streams were made with.  [default: shipped weights that fit the stream]"
+    "--format",
+    "suffix",
+    default="png",
+    show_default=True,
+    help="Image format of derived names and of standard output: png, ppm, jpg, ...",
 )
-@click.option("--format", "suffix", default="png", show_default=True, help="Image format of derived names.")
-@options.force
 @options.max_pixels
 @options.device
-def decompress(
-    inputs: tuple[Path, ...],
-    output: Path | None,
-    output_dir: Path | None,
-    model: str | None,
-    suffix: str,
-    force: bool,
-    max_pixels: int | None,
-    device: str,
-) -> None:
+def decompress(request: files.Request, model: str | None, suffix: str, max_pixels: int | None, device: str) -> None:
     """Decompress .flic files: IN.flic OUT.png, or several inputs and folders (searched to any depth).
 
     Without an output name, IN.png is written beside IN.flic. McQuic's .mcq files are read too, given their weights:
-    --model NAME or FILE.
+    --model NAME or FILE. A dash is standard input, a .flic, or standard output, where lines for the user go to stderr.
     """
     from fastlic.codec.container import SUFFIX, Metadata, read_metadata
-    from fastlic.codec.image_files import encode_image, keeps_metadata
+    from fastlic.codec.image_files import encode_image, format_of, keeps_metadata
     from fastlic.codec.mcq_file import SUFFIX as MCQ
 
-    jobs = files.plan(
-        inputs,
-        output,
-        output_dir,
+    suffix = f".{suffix.lstrip('.')}"
+
+    def image_suffix(path: Path) -> str:
+        return suffix if path == DASH else path.suffix
+
+    plan = files.plan(
+        request,
         names_output=lambda path: path.suffix.lower() not in (SUFFIX, MCQ) and not path.is_dir(),
         suffixes=[SUFFIX, MCQ],
-        target_suffix=f".{suffix.lstrip('.')}",
-        force=force,
+        target_suffix=suffix,
+        check_output=lambda path: format_of(image_suffix(path)),
     )
+    coder = Coder(model, device, threads=batch.threads(request, plan), max_pixels=max_pixels)
 
-    if model is not None:
-        _check(model)
+    def work(job: files.Job, watch: batch.Watch) -> batch.Done:
+        data = files.contents(job.source)
+        watch.lap("reading")
+        pixels = coder.decompress(data, is_mcq(job.source))
+        watch.lap("decompressing")
+        metadata = Metadata() if is_mcq(job.source) else read_metadata(data)
+        own = image_suffix(job.target)
+        image = encode_image(pixels, own, metadata)
+        lost = metadata and not keeps_metadata(own)
+        notes = (f"colour profile, EXIF and XMP not kept: {own} has no place for them",) if lost else ()
+        watch.lap("encoding")
+        height, width = pixels.shape[:2]
+        return batch.Done(image, height, width, len(data), notes=notes)
 
-    def work(job: files.Job) -> str:
-        data = read_bounded(job.source)
-        began = time.perf_counter()
-        pixels = None
-        if device == "cpu" and job.source.suffix.lower() != MCQ:
-            pixels = _without_torch(data, model, max_pixels)
-        if pixels is None:
-            pixels = _with_torch(data, model, job.source.suffix.lower() == MCQ, device, max_pixels)
-        seconds = time.perf_counter() - began
-        metadata = Metadata() if job.source.suffix.lower() == MCQ else read_metadata(data)
-        image = encode_image(pixels, job.target.suffix, metadata)
-        write_whole(job.target, image, make_folder=output_dir is not None)
-        lost = metadata and not keeps_metadata(job.target.suffix)
-        note = f" (colour profile, EXIF and XMP not kept: {job.target.suffix} has no place)" if lost else ""
-        return f"{pixels.shape[1]}x{pixels.shape[0]}, {len(image):,} bytes, decompressed in {seconds:.2f} s{note}"
-
-    files.run(jobs, work)
-
-
-def _check(model: str) -> None:
-    """Report a model that there is not before any file is read."""
-    from fastlic import light
-
-    try:
-        light.load(model)
-    except CodecFileError:
-        _loaded(model)
-
-
-@lru_cache(maxsize=1)
-def _loaded(model: str) -> fastlic.Codec:
-    import fastlic
-
-    return fastlic.load(model)
-
-
-def _without_torch(data: bytes, model: str | None, max_pixels: int | None) -> np.ndarray | None:
-    """Pixels uint8 [H, W] or [H, W, C]; None: float transforms, or whoever knows more codecs has to say."""
-    from fastlic import light
-
-    try:
-        return light.decompress(data, model, max_pixels=max_pixels)
-    except (CodecFileError, ModelMismatchError):
-        return None
-
-
-def _with_torch(data: bytes, model: str | None, mcq_file: bool, device: str, max_pixels: int | None) -> np.ndarray:
-    import torch
-
-    import fastlic
-    from fastlic.codec import mcq
-
-    codec = None if model is None else _loaded(model)
-    if mcq_file:
-        x: object = mcq.coder_of(codec).decompress(data, device, torch.uint8, max_pixels=max_pixels)
-    else:
-        x = (codec or fastlic).decompress(data, device, torch.uint8, max_pixels=max_pixels)
-    assert isinstance(x, torch.Tensor)  # one stream in, one image out
-    return x.permute(1, 2, 0).cpu().numpy()
+    batch.run(plan, request, "decompressed", work)

@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import time
 from pathlib import Path
 
 import click
 
 from fastlic.cli import options
-from fastlic.cli.compress import coder, summary
-from fastlic.cli.files import say
+from fastlic.cli.coder import Coder
+from fastlic.cli.words import say
 from fastlic.files import write_whole
 
 
 @click.command()
-@click.option("-q", "--quality", type=float, help="1 (smallest) to 8 (best), fractions allowed.  [default: 4]")
-@click.option("--out", type=options.PATH, default=".", show_default=True, help="Folder for photo.flic and photo.png.")
+@options.quality
+@click.option("--out", type=options.PATH, help="Folder to write to.  [default: a new one, fastlic-demo]")
 @options.model
 @options.device
-def demo(quality: float | None, out: Path, model: str, device: str) -> None:
-    """Compress and decompress a photo; writes photo.flic and photo.png."""
+def demo(quality: float | None, out: Path | None, model: str, device: str) -> None:
+    """Compress and decompress a photo; writes photo.flic and photo.png, and over no file that exists."""
     from fastlic import light
     from fastlic.codec.calibration import PHOTO
     from fastlic.codec.image_files import encode_image, read_image
 
-    codec, encode, decode = coder(model, device, quality, None, device != "cpu")
-    level = options.checked_quality(codec, quality)
+    if out is None:
+        names = itertools.chain(["fastlic-demo"], (f"fastlic-demo-{n}" for n in itertools.count(2)))
+        out = next(path for path in map(Path, names) if not os.path.lexists(path))
+    stream, image = out / "photo.flic", out / "photo.png"
+    for path in (stream, image):
+        if os.path.lexists(path):
+            raise ValueError(f"{path} exists, and demo overwrites nothing: name another folder with --out")
+    coder = Coder(model, device, threads=options.threads() or 0)
+    level = coder.quality(quality)
     picture = read_image(PHOTO)
-    encode(picture, False)  # the first call also pays for loading kernels; the times below are those of any later one
+    coder.compress(picture, level)  # the first call also pays for loading kernels; the times are those of any later one
 
     began = time.perf_counter()
-    data = encode(picture, False)
+    data = coder.compress(picture, level)
     compressed = time.perf_counter()
-    pixels = decode(data, False)
+    pixels = coder.decompress(data)
     decompressed = time.perf_counter()
 
-    write_whole(out / "photo.flic", data, make_folder=True)
-    write_whole(out / "photo.png", encode_image(pixels, ".png"), make_folder=True)
-    raw = picture.array.size
-    say(f"{codec.name}, quality {level:g}" if level is not None else codec.name)
-    say(f"{out / 'photo.flic'}: {summary(picture.array, data)}, 1/{raw / len(data):.0f} of the raw {raw:,} bytes")
-    say(f"{out / 'photo.png'}: decoded, PSNR {light.psnr(picture.array, pixels):.2f} dB")
+    write_whole(stream, data, make_folder=True)
+    write_whole(image, encode_image(pixels, ".png"), make_folder=True)
+    (height, width), raw = picture.array.shape[:2], picture.array.size
+    say(f"{coder.codec.name}, quality {level:g}" if level is not None else coder.codec.name)
+    say(
+        f"{stream}: {width}x{height}, {len(data):,} bytes, {8 * len(data) / (height * width):.3f} bpp, "
+        f"1/{raw / len(data):.0f} of the raw {raw:,} bytes"
+    )
+    say(f"{image}: decoded, PSNR {light.psnr(picture.array, pixels):.2f} dB")
     say(f"compressed in {compressed - began:.2f} s, decompressed in {decompressed - compressed:.2f} s")

@@ -11,7 +11,7 @@ import click
 
 import fastlic
 from fastlic.cli import options
-from fastlic.cli.files import say, shown
+from fastlic.cli.words import say, shown
 from fastlic.files import status, write_whole
 
 if TYPE_CHECKING:

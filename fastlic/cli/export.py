@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fastlic.cli import options
-from fastlic.cli.files import say
+from fastlic.cli.words import say
 from fastlic.files import read_json, status, write_whole
 
 

@@ -8,18 +8,17 @@ from typing import Any
 
 import click
 
-from fastlic.cli import options
-from fastlic.cli.files import say
-from fastlic.files import read_bounded
+from fastlic.cli import files, options
+from fastlic.cli.words import say
 
 
 @click.command()
-@click.argument("file", required=False, type=options.PATH)
+@click.argument("file", required=False, type=options.FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(file: Path | None, as_json: bool) -> None:
     """Describe FILE.flic or FILE.mcq; without a file, list versions, backends and weights of this installation.
 
-    A damaged file is described as far as its header can be trusted, and exits with 1.
+    A damaged file is described as far as its header can be trusted, and exits with 1. A dash is standard input.
     """
     from fastlic.codec import container
     from fastlic.errors import CorruptStreamError
@@ -30,7 +29,7 @@ def info(file: Path | None, as_json: bool) -> None:
 
         facts = installation()
     else:
-        data = read_bounded(file)
+        data = files.contents(file)
         if file.suffix.lower() == ".mcq":
             facts = _describe_mcq(data)
         else:

@@ -10,7 +10,7 @@ import click
 
 import fastlic
 from fastlic.cli import options
-from fastlic.cli.files import say
+from fastlic.cli.words import say
 
 if TYPE_CHECKING:
     from torch import Tensor

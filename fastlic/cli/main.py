@@ -18,15 +18,17 @@ from typing import Any, NoReturn
 import click
 
 import fastlic
+from fastlic.cli import batch
 from fastlic.cli.compress import compress
 from fastlic.cli.decompress import decompress
 from fastlic.cli.demo import demo
 from fastlic.cli.evaluate import evaluate
 from fastlic.cli.export import export
-from fastlic.cli.files import USER_ERRORS, describe
 from fastlic.cli.info import info
 from fastlic.cli.inspect import inspect
 from fastlic.cli.train import train
+from fastlic.cli.view import view
+from fastlic.cli.words import USER_ERRORS, describe
 from fastlic.errors import memory_errors
 
 
@@ -46,19 +48,23 @@ class _Commands(click.Group):
             raise click.ClickException(describe(error)) from error
 
 
+_WITHOUT_TORCH = ("compress", "decompress", "demo", "view")  # they ask options.threads
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show it and exit.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads to use; results do not depend on it.")
-def cli(threads: int | None) -> None:
+@click.pass_context
+def cli(context: click.Context, threads: int | None) -> None:
     """Learned image compression: images to .flic files and back."""
-    if threads is not None:
+    if threads is not None and context.invoked_subcommand not in _WITHOUT_TORCH:
         import torch
 
         torch.set_num_threads(threads)
 
 
 # Their modules import torch when a command runs, not before: --help, wrong usage and completion take no seconds.
-for command in (compress, decompress, info, evaluate, inspect, train, export, demo):
+for command in (compress, decompress, view, info, evaluate, inspect, train, export, demo):
     cli.add_command(command)
 
 
@@ -82,7 +88,12 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may have characters that the terminal does not
         sys.stdout.reconfigure(errors="backslashreplace")
     code = _run()
-    sys.exit(max(code, 1) if _output_lost() else code)
+    code = max(code, 1) if _output_lost() else code
+    if batch.workers_left():  # the core cannot be interrupted, and the interpreter would wait for it
+        with contextlib.suppress(OSError, AttributeError):
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _run() -> int:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import fastlic
+from fastlic.cli.files import Request
+from fastlic.cli.words import DASH
 
 if TYPE_CHECKING:
     from fastlic import light
 
 
-def _device(context: click.Context, parameter: click.Parameter, value: str) -> str:
+def _device(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
     form = re.fullmatch(r"cpu|cuda(?::(\d{1,3}))?", value)
     if form is None:
         raise click.BadParameter(f"{value!r} is no device: use cpu, cuda or cuda:N")
@@ -28,15 +35,64 @@ def _device(context: click.Context, parameter: click.Parameter, value: str) -> s
     return value
 
 
-PATH = click.Path(path_type=Path)
+class _File(click.Path):
+    """A path, or ``DASH`` for - and the system's names of the two standard streams."""
 
-inputs = click.argument("inputs", nargs=-1, required=True, type=PATH)
-output = click.option("-o", "--output", type=PATH, help="File to write; takes one input.")
-output_dir = click.option("--output-dir", type=PATH, help="Folder to write to; names of inputs are mirrored there.")
-force = click.option("-f", "--force", is_flag=True, help="Overwrite files whose names were derived, not spelled out.")
+    _STREAMS = (
+        "-",
+        "/dev/stdin",
+        "/dev/stdout",
+        *(f"{folder}/{n}" for folder in ("/dev/fd", "/proc/self/fd") for n in "01"),
+    )
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Path:
+        if os.fspath(value) in self._STREAMS:
+            return DASH
+        path = Path(os.fsdecode(super().convert(value, parameter, context)))
+        return path.absolute() if path == DASH else path  # ./-
+
+
+PATH = click.Path(path_type=Path)
+FILE = _File()
+
+_FILES = (
+    click.argument("inputs", nargs=-1, required=True, type=FILE),
+    click.option("-o", "--output", type=FILE, help="File to write, - for standard output; takes one input."),
+    click.option("--output-dir", type=PATH, help="Folder to write to; names of inputs are mirrored there."),
+    click.option("-f", "--overwrite", "--force", is_flag=True, help="Replace files whose names were derived."),
+    click.option("--skip-existing", is_flag=True, help="Leave files that exist, and do the rest."),
+    click.option("--keep-suffix", is_flag=True, help="Derive a.jpg.flic, not a.flic, of a.jpg; else a.png collides."),
+    click.option(
+        "-j", "--jobs", type=click.IntRange(0, 1024), default=1, show_default=True, metavar="N",
+        help="Files at a time, 0 for one per core; of several each has one thread, unless fastlic --threads says more.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per file."),
+    click.option("--quiet", is_flag=True, help="Print errors only."),
+)  # fmt: skip
+
+
+def files(command: Callable[..., None]) -> Callable[..., None]:
+    """Arguments and options of a command that turns files into files; it takes them together, as ``request``."""
+
+    @functools.wraps(command)
+    def call(**values: Any) -> None:
+        said = {name: values.pop(name) for name in Request.__dataclass_fields__}
+        command(request=Request(**said), **values)
+
+    for option in reversed(_FILES):
+        option(call)
+    return call
+
+
+def threads() -> int | None:
+    """What ``fastlic --threads`` says for the command that is running."""
+    return click.get_current_context().find_root().params.get("threads")
+
+
 device = click.option(
     "--device", default="cpu", show_default=True, callback=_device, help="Where the transforms run: cpu, cuda, cuda:N."
 )
+train_device = click.option("--device", callback=_device, help="cpu, cuda or cuda:N.  [default: a GPU if there is one]")
 max_pixels = click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
@@ -46,6 +102,11 @@ max_pixels = click.option(
 model = click.option(
     "-m", "--model", default=fastlic.DEFAULT_MODEL, show_default=True, help="Shipped weights or a codec file."
 )
+
+stream_model = click.option(
+    "-m", "--model", help="Codec file that the streams were made with.  [default: shipped weights that fit the stream]"
+)
+quality = click.option("-q", "--quality", type=float, help="1 (smallest) to 8 (best), fractions allowed.  [default: 4]")
 
 
 def numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fastlic.cli import options
-from fastlic.cli.files import say
+from fastlic.cli.words import say
 from fastlic.files import read_json
 
 
@@ -30,7 +30,7 @@ from fastlic.files import read_json
 @click.option("--M", "M", type=click.IntRange(min=1), help="Channels of the latent.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Peak learning rate.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of weights, crops and noise.")
-@click.option("--device", help="cpu, cuda or cuda:N.  [default: a GPU if there is one]")
+@options.train_device
 def train(data: Path, out: Path, file: Path | None, resume: bool, device: str | None, **settings: Any) -> None:
     """Train a codec on the photographs in a folder.
 

@@ -169,6 +169,19 @@ def _open(file: Any) -> Image.Image:
 
 
 @checked
+def format_of(suffix: str) -> str:
+    """Pillow's name of the format that ``suffix`` (".png") names, to ask before there are pixels.
+
+    Raises:
+        ValueError: a suffix that is not written.
+    """
+    name = Image.registered_extensions().get(suffix.lower())
+    if name is None or name not in Image.SAVE or suffix.lower() not in SUFFIXES:
+        raise ValueError(f"cannot write {suffix or 'a file without a suffix'}: choose one of {', '.join(SUFFIXES)}")
+    return name
+
+
+@checked
 def encode_image(pixels: np.ndarray, suffix: str, metadata: Metadata | None = None) -> bytes:
     """The bytes of an image file of the format that ``suffix`` names (".png"); WebP is written lossless.
 
@@ -179,11 +192,9 @@ def encode_image(pixels: np.ndarray, suffix: str, metadata: Metadata | None = No
     Raises:
         ValueError: no such pixels, a suffix that Pillow cannot write, or alpha where the format has none.
     """
-    suffix = suffix.lower()
-    name = Image.registered_extensions().get(suffix)
-    if name not in Image.SAVE or suffix not in SUFFIXES:
-        raise ValueError(f"cannot write {suffix or 'a file without a suffix'}: choose one of {', '.join(SUFFIXES)}")
+    name = format_of(suffix)
     out = io.BytesIO()
+    suffix = suffix.lower()
     given = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] not in _MODES or 0 in given.shape:
         raise ValueError(f"pixels must be uint8 [H, W, 1 to 4], got {pixels.dtype} {list(pixels.shape)}")

@@ -236,6 +236,7 @@ CODEC: dict[str, Callable[[], Call]] = {
         image_files.read_image, {"source": png(), "background": "white", "max_pixels": 10_000, "channels": 3}
     ),
     "image_files.keeps_metadata": lambda: Call(image_files.keeps_metadata, {"suffix": ".png"}),
+    "image_files.format_of": lambda: Call(image_files.format_of, {"suffix": ".png"}),
     "image_files.encode_image": lambda: Call(
         image_files.encode_image,
         {"pixels": values.rows_of_pixels(), "suffix": ".png", "metadata": container.Metadata(b"icc", b"MM", b"<x/>")},

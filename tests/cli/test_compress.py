@@ -57,7 +57,7 @@ def test_a_derived_name_never_overwrites_unless_forced(fastlic_command, photos, 
 
     refused = fastlic_command("decompress", "chelsea.flic", "-m", tiny_codec_file)
     assert refused.code == 1
-    assert "chelsea.png exists; --force overwrites it" in refused.err
+    assert "chelsea.png exists: --overwrite replaces, --skip-existing keeps what exists" in refused.err
     assert (tmp_path / "chelsea.png").read_bytes() == original
 
     assert fastlic_command("decompress", "chelsea.flic", "-m", tiny_codec_file, "--force").code == 0
@@ -81,15 +81,6 @@ def test_folders_are_mirrored_and_a_bad_file_stops_nothing(fastlic_command, phot
     back = fastlic_command("decompress", "out", "--output-dir", "back", "-m", tiny_codec_file, "--format", "ppm")
     assert back.code == 0
     assert (tmp_path / "back" / "deep" / "astronaut.ppm").exists()
-
-
-def test_two_inputs_for_one_name_are_told(fastlic_command, tiny_codec_file, tmp_path):
-    pixels = torch.zeros(3, 8, 8, dtype=torch.uint8)
-    for name in ("a.png", "a.bmp"):
-        (tmp_path / name).write_bytes(encode_image(pixels.permute(1, 2, 0).numpy(), name[-4:]))
-    result = fastlic_command("compress", "a.png", "a.bmp", "-m", tiny_codec_file)
-    assert result.code == 1
-    assert "a.flic was just written from a.png" in result.err
 
 
 @pytest.mark.parametrize(

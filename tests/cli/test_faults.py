@@ -168,7 +168,10 @@ def test_an_output_may_be_a_link_to_a_file_or_to_none_yet(fastlic_command, input
 def test_a_derived_name_makes_nothing_through_a_link_to_nowhere(fastlic_command, inputs, model, tmp_path):
     (tmp_path / "a.flic").symlink_to(tmp_path / "victim")
     result = fastlic_command("compress", "a.png", *model)
-    assert (result.code, result.err) == (1, "Error: a.png: a.flic exists; --force overwrites it\n")
+    assert (result.code, result.err) == (
+        1,
+        "Error: a.flic exists: --overwrite replaces, --skip-existing keeps what exists\n",
+    )
     assert not (tmp_path / "victim").exists()
 
 

@@ -120,6 +120,9 @@ def test_images_are_compressed_and_decompressed_without_torch(tmp_path, photos):
     for arguments in (
         ["compress", str(photo), str(stream)],
         ["decompress", str(stream), str(tmp_path / "a.png")],
+        ["decompress", str(stream), str(tmp_path / "b.png"), "--jobs", "2", "--json"],
+        ["--threads", "1", "compress", str(photo), str(stream), "--quiet"],
+        ["view", str(stream), "--terminal"],
         ["demo", "--out", str(tmp_path)],
     ):
         code, text, packages = loaded(*arguments)

@@ -29,6 +29,13 @@ def test_a_file_is_described(fastlic_command, stream, tiny_codec):
     assert "fingerprint" in text.out
 
 
+def test_standard_input_is_described_like_a_file(fastlic_command, stream, monkeypatch):
+    expected = fastlic_command("info", stream, "--json").out
+    with open(stream) as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert fastlic_command("info", "-", "--json").out == expected
+
+
 def test_damage_behind_the_header_is_reported_with_the_header(fastlic_command, stream):
     stream.write_bytes(stream.read_bytes()[:-1])
     result = fastlic_command("info", stream)

@@ -1,0 +1,122 @@
+"""The codec of a command, without torch where its transforms are integers and nobody needs more."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastlic.cli import options
+from fastlic.errors import CodecFileError, ModelMismatchError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    import fastlic
+    from fastlic import light
+    from fastlic.codec.image_files import Picture
+
+
+class Coder:
+    """Compresses with one codec; decompresses with it, or without one with that which a stream names.
+
+    The codec of a name or a path is loaded at once, so that one that there is not is told before any work. Threads may
+    share a coder.
+    """
+
+    def __init__(
+        self,
+        model: str | None,
+        device: str = "cpu",
+        *,
+        threads: int = 0,  # of a call; 0: one per core
+        max_pixels: int | None = None,
+        needs_torch: bool = False,  # for .mcq files
+    ) -> None:
+        self._model, self._device, self._threads, self._max_pixels = model, device, threads, max_pixels
+        self._light: light.Codec | None = None
+        self._whole: fastlic.Codec | None = None
+        self._lock = threading.Lock()
+        if model is None:
+            return
+        if device == "cpu" and not needs_torch:
+            from fastlic import light
+
+            with contextlib.suppress(CodecFileError):  # float transforms; or the whole library says what is wrong
+                self._light = light.load(model)
+        if self._light is None:
+            self._load()
+
+    @property
+    def codec(self) -> light.Codec | fastlic.Codec:
+        """The one that was asked for by a model."""
+        return self._load() if self._light is None else self._light
+
+    def quality(self, asked: float | None) -> float | None:
+        """The quality to compress at; see ``options.checked_quality``."""
+        return options.checked_quality(self.codec, asked)
+
+    def compress(self, picture: Picture, quality: float | None, as_mcq: bool = False) -> bytes:
+        """A stream; ``quality`` as :meth:`quality` gave it."""
+        if self._light is not None and not as_mcq:
+            from fastlic import light
+
+            return light.compress(
+                picture.array,
+                self._light,
+                quality or 0,
+                threads=self._threads,
+                max_pixels=self._max_pixels,
+                metadata=picture.metadata,
+            )
+        options = {} if as_mcq else {"metadata": picture.metadata}
+        x = picture.pixels.to(self._device)
+        data = self._torch_coder(as_mcq).compress(x, quality, max_pixels=self._max_pixels, **options)
+        assert isinstance(data, bytes)  # one image in, one stream out
+        return data
+
+    def decompress(self, data: bytes, is_mcq: bool = False) -> np.ndarray:
+        """Pixels uint8 [H, W, C], C as of the image that was compressed."""
+        if self._device == "cpu" and not is_mcq and (self._model is None or self._light is not None):
+            from fastlic import light
+
+            try:
+                x = light.decompress(data, self._light, threads=self._threads, max_pixels=self._max_pixels)
+                return x if x.ndim == 3 else x[:, :, None]
+            except (CodecFileError, ModelMismatchError):  # float transforms, or whoever knows more codecs has to say
+                pass
+        coder = self._torch_coder(is_mcq)
+        import torch
+
+        x = coder.decompress(data, self._device, torch.uint8, max_pixels=self._max_pixels)
+        assert isinstance(x, torch.Tensor)  # one stream in, one image out
+        return x.permute(1, 2, 0).cpu().numpy()
+
+    def _load(self) -> fastlic.Codec:
+        import fastlic
+
+        assert self._model is not None
+        with self._lock:
+            if self._whole is None:
+                self._whole = fastlic.load(self._model)
+            return self._whole
+
+    def _torch_coder(self, mcq_file: bool) -> Any:
+        """What has torch's ``compress`` and ``decompress``: the codec, its form for .mcq files, or the library."""
+        import torch
+
+        import fastlic
+        from fastlic.codec import mcq
+
+        if self._threads:
+            torch.set_num_threads(self._threads)
+        codec = None if self._model is None else self._load()
+        return mcq.coder_of(codec) if mcq_file else codec or fastlic
+
+
+def is_mcq(path: Path) -> bool:
+    """Whether a file is, or is to become, one of McQuic's own."""
+    from fastlic.codec.mcq_file import SUFFIX
+
+    return path.suffix.lower() == SUFFIX
