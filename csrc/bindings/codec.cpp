@@ -12,7 +12,7 @@
 #include "fastlic/codec/packing.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_codec {
 namespace {
 
 using codec::Codec;
@@ -149,4 +149,4 @@ FASTLIC_BINDINGS(codec) {
       .def_property_readonly("previews", [](const Codec& self) { return self.coder().previews(); });
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_codec

@@ -8,7 +8,7 @@
 #include "arrays.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_container {
 namespace {
 
 using Bytes = std::span<const std::uint8_t>;
@@ -94,4 +94,4 @@ FASTLIC_BINDINGS(container) {
   });
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_container
