@@ -46,6 +46,40 @@ def test_importing_fastlic_loads_neither_triton_nor_a_gpu_runtime():
     assert result.stdout.split() == ["False", "False"], result.stderr
 
 
+def test_only_extras_ask_for_triton_and_tests_have_it():
+    project = PYPROJECT["project"]
+    assert not any(text.startswith("triton") for text in project["dependencies"])
+    assert any(text.startswith("triton") for text in project["optional-dependencies"]["gpu"])
+    assert any("gpu" in text for text in project["optional-dependencies"]["test"] if text.startswith("fastlic["))
+
+
+def test_without_triton_all_but_the_kernels_work_and_errors_name_the_extra():
+    script = """if True:
+        import importlib, pkgutil, sys
+        from functools import partial
+        sys.modules["triton"] = None
+        import torch, fastlic
+        from fastlic.ops import codebook_nearest
+        for package in "ops codec entropy integers models evaluate train inspect bench cli".split():
+            folder = importlib.import_module(f"fastlic.{package}").__path__
+            for module in pkgutil.walk_packages(folder, f"fastlic.{package}."):
+                if not module.name.endswith("__main__"):
+                    importlib.import_module(module.name)
+        image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+        assert fastlic.decompress(fastlic.compress(image)).shape[-2:] == image.shape[-2:]
+        print(fastlic.info()["triton"])
+        AOT, x = "fastlic.kernels.aot", torch.zeros(1, 1, 4)
+        for ask in (partial(codebook_nearest, x, x, backend="triton"), partial(importlib.import_module, AOT)):
+            try:
+                ask()
+            except fastlic.errors.BackendUnavailable as error:
+                print(error)
+        """
+    done = run(script)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3 and all('pip install "fastlic[gpu]"' in line for line in lines), done.stdout + done.stderr
+
+
 def test_native_module_says_what_it_runs_on_and_refuses_what_it_cannot():
     code = "from fastlic import _native; print(_native.get_isa())"
     assert run(code, env={"FASTLIC_ISA": "scalar"}).stdout.strip() == "scalar"
