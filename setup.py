@@ -12,6 +12,7 @@ are left as they are: their templates would take most of the time, and they touc
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -26,6 +27,7 @@ import pybind11
 from ninja.ninja_syntax import Writer
 from pybind11.setup_helpers import Pybind11Extension, build_ext
 from setuptools import find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 
 ROOT = Path(__file__).resolve().parent
 SANITIZE = os.environ.get("FASTLIC_SANITIZE", "")
@@ -41,8 +43,10 @@ class NinjaBuildExt(build_ext):
 
     def build_extension(self, ext: Pybind11Extension) -> None:
         if self.compiler.compiler_type != "unix":
-            super().build_extension(ext)
-            return
+            raise SystemExit(
+                "fastlic's kernels are written in GCC's and clang's vectors, which cl.exe lacks: on Windows, install in "
+                "WSL (docs/install.md)"
+            )
         tag = f"{sys.implementation.cache_tag}-{self.plat_name}" + ("-sanitize" if SANITIZE else "")
         build_dir = ROOT / "build" / tag
         build_dir.mkdir(parents=True, exist_ok=True)
@@ -145,6 +149,70 @@ def hardening(platform: str) -> tuple[list[str], list[str]]:
     return compile_args, ["-Wl,-z,relro,-z,now"]
 
 
+class WheelWithBill(bdist_wheel):
+    """A wheel says in .dist-info/sboms (PEP 770) what lies in it that no requirement names."""
+
+    def write_wheelfile(self, wheelfile_base: str, *args: str) -> None:
+        super().write_wheelfile(wheelfile_base, *args)
+        folder = Path(wheelfile_base) / "sboms"
+        folder.mkdir(exist_ok=True)
+        bill = bill_of_materials(self.distribution.get_version())
+        (folder / "fastlic.cdx.json").write_text(json.dumps(bill, indent=1) + "\n", encoding="utf-8")
+
+
+def bill_of_materials(version: str) -> dict[str, object]:
+    """CycloneDX: the weights and the photo with licence and digest, and pybind11, whose headers are compiled in.
+
+    No time and no serial number: the same sources give the same wheel.
+    """
+
+    def component(kind: str, path: Path, licence: str, description: str) -> dict[str, object]:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return {
+            "type": kind,
+            "name": path.relative_to(ROOT).as_posix(),
+            "bom-ref": path.name,
+            "description": description,
+            "hashes": [{"alg": "SHA-256", "content": digest}],
+            "licenses": [{"license": {"id": licence}}],
+        }
+
+    components = []
+    for path in sorted((ROOT / "fastlic" / "weights").glob("*.safetensors")):
+        training = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["training"]
+        sources = "; ".join(f"{name}: {licence}" for name, licence in training["licences"].items())
+        text = f"Trained by fastlic's authors on {training['data']} Licences of the pictures, which are not part: {sources}."
+        components.append(component("machine-learning-model", path, "Apache-2.0", text))
+    note = (ROOT / "fastlic" / "data" / "photo.txt").read_text(encoding="utf-8")
+    components.append(component("data", ROOT / "fastlic" / "data" / "photo.png", "CC0-1.0", " ".join(note.split())))
+    components.append(
+        {
+            "type": "library",
+            "name": "pybind11",
+            "version": pybind11.__version__,
+            "bom-ref": "pybind11",
+            "purl": f"pkg:pypi/pybind11@{pybind11.__version__}",
+            "licenses": [{"license": {"id": "BSD-3-Clause"}}],
+        }
+    )
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "component": {
+                "type": "library",
+                "name": "fastlic",
+                "version": version,
+                "bom-ref": "fastlic",
+                "purl": f"pkg:pypi/fastlic@{version}",
+                "licenses": [{"license": {"id": "Apache-2.0"}}],
+            }
+        },
+        "components": components,
+    }
+
+
 def native_extension() -> Pybind11Extension:
     # -ffp-contract=off: floating-point results may not depend on which instruction set has fused multiply-add.
     # -fno-math-errno: rounding to integers is one instruction in place of a library call.
@@ -176,5 +244,5 @@ setup(
     package_dir={"fastlic.kernels": "kernels"},
     packages=[*PYTHON_PACKAGES, *KERNEL_PACKAGES],
     ext_modules=[native_extension()],
-    cmdclass={"build_ext": NinjaBuildExt},
+    cmdclass={"build_ext": NinjaBuildExt, "bdist_wheel": WheelWithBill},
 )
