@@ -44,8 +44,8 @@ class NinjaBuildExt(build_ext):
     def build_extension(self, ext: Pybind11Extension) -> None:
         if self.compiler.compiler_type != "unix":
             raise SystemExit(
-                "fastlic's kernels are written in GCC's and clang's vectors, which cl.exe lacks: on Windows, install in "
-                "WSL (docs/install.md)"
+                "fastlic's kernels are written in GCC's and clang's vectors, which cl.exe lacks: on Windows, install "
+                "in WSL (docs/install.md)"
             )
         tag = f"{sys.implementation.cache_tag}-{self.plat_name}" + ("-sanitize" if SANITIZE else "")
         build_dir = ROOT / "build" / tag
@@ -181,7 +181,9 @@ def bill_of_materials(version: str) -> dict[str, object]:
     for path in sorted((ROOT / "fastlic" / "weights").glob("*.safetensors")):
         training = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["training"]
         sources = "; ".join(f"{name}: {licence}" for name, licence in training["licences"].items())
-        text = f"Trained by fastlic's authors on {training['data']} Licences of the pictures, which are not part: {sources}."
+        text = (
+            f"Trained for fastlic on {training['data']} Licences of the pictures, which are not part of it: {sources}."
+        )
         components.append(component("machine-learning-model", path, "Apache-2.0", text))
     note = (ROOT / "fastlic" / "data" / "photo.txt").read_text(encoding="utf-8")
     components.append(component("data", ROOT / "fastlic" / "data" / "photo.png", "CC0-1.0", " ".join(note.split())))
