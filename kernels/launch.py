@@ -9,9 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from triton.runtime.interpreter import InterpretedFunction
 
 from fastlic.errors import BackendUnavailable
+
+try:
+    from triton.runtime.interpreter import InterpretedFunction
+except ModuleNotFoundError as error:
+    raise BackendUnavailable('Triton is not installed: pip install "fastlic[gpu]" (Linux on x86-64)') from error
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
+import re
+import runpy
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +50,87 @@ def test_importing_fastlic_loads_neither_triton_nor_a_gpu_runtime():
     assert result.stdout.split() == ["False", "False"], result.stderr
 
 
+def test_only_extras_ask_for_triton_and_tests_have_it():
+    project = PYPROJECT["project"]
+    assert not any(text.startswith("triton") for text in project["dependencies"])
+    assert any(text.startswith("triton") for text in project["optional-dependencies"]["gpu"])
+    assert any("gpu" in text for text in project["optional-dependencies"]["test"] if text.startswith("fastlic["))
+
+
+def test_without_triton_all_but_the_kernels_work_and_errors_name_the_extra():
+    script = """if True:
+        import importlib, pkgutil, sys
+        from functools import partial
+        sys.modules["triton"] = None
+        import torch, fastlic
+        from fastlic.ops import codebook_nearest
+        for package in "ops codec entropy integers models evaluate train inspect bench cli".split():
+            folder = importlib.import_module(f"fastlic.{package}").__path__
+            for module in pkgutil.walk_packages(folder, f"fastlic.{package}."):
+                if not module.name.endswith("__main__"):
+                    importlib.import_module(module.name)
+        image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+        assert fastlic.decompress(fastlic.compress(image)).shape[-2:] == image.shape[-2:]
+        print(fastlic.info()["triton"])
+        AOT, x = "fastlic.kernels.aot", torch.zeros(1, 1, 4)
+        for ask in (partial(codebook_nearest, x, x, backend="triton"), partial(importlib.import_module, AOT)):
+            try:
+                ask()
+            except fastlic.errors.BackendUnavailable as error:
+                print(error)
+        """
+    done = run(script)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3 and all('pip install "fastlic[gpu]"' in line for line in lines), done.stdout + done.stderr
+
+
+@pytest.fixture
+def build_script(monkeypatch) -> dict[str, Any]:
+    """What setup.py defines, without a build."""
+    pytest.importorskip("pybind11")
+    pytest.importorskip("ninja")
+    setuptools = pytest.importorskip("setuptools", minversion="77")
+    monkeypatch.setattr(setuptools, "setup", lambda **_: None)
+    return runpy.run_path(str(ROOT / "setup.py"))
+
+
+def test_units_hold_every_source_once_and_kernels_alone(build_script):
+    sources = build_script["native_extension"]().sources
+    units = build_script["units"](sources)
+    assert sorted(source for unit in units.values() for source in unit) == sorted(sources)
+    for unit in units.values():
+        kernels = [source for source in unit if "simd/for_each_target.hpp" in (ROOT / source).read_text()]
+        assert not kernels or len(unit) == 1, unit
+        assert len({source.startswith("csrc/bindings") for source in unit}) == 1
+
+
+def test_bill_of_materials_has_every_weight_with_licence_and_digest(build_script):
+    bill = build_script["bill_of_materials"]("1.2.3")
+    assert (bill["bomFormat"], bill["metadata"]["component"]["version"]) == ("CycloneDX", "1.2.3")
+    found = {component["name"]: component for component in bill["components"]}
+    bundled = [*(ROOT / "fastlic/weights").glob("*.safetensors"), ROOT / "fastlic/data/photo.png"]
+    for path in bundled:
+        component = found.pop(path.relative_to(ROOT).as_posix())
+        assert component["hashes"][0]["content"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert component["licenses"][0]["license"]["id"] == ("CC0-1.0" if path.suffix == ".png" else "Apache-2.0")
+    assert list(found) == ["pybind11"]
+    assert bill == build_script["bill_of_materials"]("1.2.3")
+
+
+def test_commands_of_the_installation_page_are_true(tmp_path):
+    page = (ROOT / "docs/install.md").read_text()
+    extras = {name for names in re.findall(r"\[([a-z,]+)\]\"", page) for name in names.split(",")}
+    assert {"gpu", "eval", "dev"} <= extras <= set(PYPROJECT["project"]["optional-dependencies"])
+    for path in (".ci/cross-check", ".github/workflows/wheels.yml"):
+        assert path in page and (ROOT / path).exists()
+    (block,) = re.findall(r"^```bash\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines():
+        program, *arguments = line.split()
+        command = [sys.executable, "-m", program, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
 def test_native_module_says_what_it_runs_on_and_refuses_what_it_cannot():
     code = "from fastlic import _native; print(_native.get_isa())"
     assert run(code, env={"FASTLIC_ISA": "scalar"}).stdout.strip() == "scalar"
@@ -72,6 +157,8 @@ def test_wheel_holds_the_package_its_types_and_its_kernels(tmp_path):
     shipped = {f"fastlic/{name}" if name.startswith("kernels/") else name for name in tracked}
     assert {"fastlic/weights/jahp.safetensors", "fastlic/data/photo.png", "fastlic/kernels/rans.py"} <= shipped
     assert shipped <= set(names)
+    (bill,) = [name for name in names if name.endswith(".dist-info/sboms/fastlic.cdx.json")]
+    assert PYPROJECT["project"]["version"] in bill
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux") or shutil.which("readelf") is None, reason="ELF only")

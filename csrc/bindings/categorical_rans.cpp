@@ -7,7 +7,7 @@
 #include "fastlic/parallel.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_categorical_rans {
 namespace {
 
 using Symbols = std::vector<Array<std::int32_t>>;
@@ -69,4 +69,4 @@ FASTLIC_BINDINGS(categorical_rans) {
            py::arg("threads"));
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_categorical_rans

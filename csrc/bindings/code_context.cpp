@@ -7,7 +7,7 @@
 #include "fastlic/parallel.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_code_context {
 namespace {
 
 using codes::Context;
@@ -82,4 +82,4 @@ FASTLIC_BINDINGS(code_context) {
           py::arg("codes").noconvert());
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_code_context

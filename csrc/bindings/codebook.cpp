@@ -6,7 +6,7 @@
 #include "arrays.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_codebook {
 
 FASTLIC_BINDINGS(codebook) {
   using codebook::Codebooks;
@@ -47,4 +47,4 @@ FASTLIC_BINDINGS(codebook) {
           py::arg("x").noconvert(), py::arg("out").noconvert(), py::arg("threads") = 0);
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_codebook

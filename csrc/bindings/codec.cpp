@@ -13,7 +13,7 @@
 #include "fastlic/codec/packing.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_codec {
 namespace {
 
 using codec::Codec;
@@ -159,4 +159,4 @@ FASTLIC_BINDINGS(codec) {
       .def_property_readonly("previews", [](const Codec& self) { return self.coder().previews(); });
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_codec

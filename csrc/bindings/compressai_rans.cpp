@@ -8,7 +8,7 @@
 #include "fastlic/parallel.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_compressai_rans {
 namespace {
 
 using Tables = std::shared_ptr<const CompressAiTables>;
@@ -146,4 +146,4 @@ FASTLIC_BINDINGS(compressai_rans) {
   bind_index_type<std::int32_t>(module, decoder);
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_compressai_rans

@@ -10,7 +10,7 @@
 #include "fastlic/plane.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_container {
 namespace {
 
 using Bytes = std::span<const std::uint8_t>;
@@ -143,4 +143,4 @@ FASTLIC_BINDINGS(container) {
   });
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_container

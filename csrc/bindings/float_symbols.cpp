@@ -7,7 +7,7 @@
 #include "arrays.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_float_symbols {
 namespace {
 
 using Floats = Array<float>;
@@ -45,4 +45,4 @@ FASTLIC_BINDINGS(float_symbols) {
              py::arg("out").noconvert());
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_float_symbols

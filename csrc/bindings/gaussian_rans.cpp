@@ -4,7 +4,7 @@
 #include "arrays.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_gaussian_rans {
 namespace {
 
 py::bytes encode(const Array<std::int32_t>& symbols, const Array<float>& means, const Array<float>& scales,
@@ -43,4 +43,4 @@ FASTLIC_BINDINGS(gaussian_rans) {
   module.def("tail_table", &tail_table);
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_gaussian_rans

@@ -4,7 +4,7 @@
 #include "arrays.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_gdn {
 namespace {
 
 void run(const Array<float>& x, Array<float> out, const Array<float>& beta, const Array<float>& gamma, bool inverse,
@@ -26,4 +26,4 @@ FASTLIC_BINDINGS(gdn) {
              py::arg("gamma").noconvert(), py::arg("inverse"), py::arg("threads") = 0);
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_gdn

@@ -19,7 +19,7 @@
 #include "fastlic/parallel.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_latents {
 namespace {
 
 using latents::Bytes;
@@ -267,4 +267,4 @@ FASTLIC_BINDINGS(latents) {
       .def_property_readonly("least_width", [](const Engine& e) { return e.model().least_width; });
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_latents

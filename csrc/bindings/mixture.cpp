@@ -6,7 +6,7 @@
 #include "arrays.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_mixture {
 namespace {
 
 using Int32s = Array<std::int32_t>;
@@ -106,4 +106,4 @@ FASTLIC_BINDINGS(mixture) {
       .def("finish", &PyMixtureDecoder::finish);
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_mixture

@@ -14,7 +14,7 @@
 #include "fastlic/parallel.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_network {
 namespace {
 
 using Bytes = Array<std::uint8_t>;
@@ -131,4 +131,4 @@ FASTLIC_BINDINGS(network) {
       .def("run", &run, py::arg("x"), py::arg("crop"), py::arg("threads"), py::arg("band") = 0);
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_network

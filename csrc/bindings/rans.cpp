@@ -7,7 +7,7 @@
 #include "fastlic/parallel.hpp"
 #include "registry.hpp"
 
-namespace fastlic::bindings {
+namespace fastlic::bindings::of_rans {
 namespace {
 
 template <typename Symbol>
@@ -138,4 +138,4 @@ FASTLIC_BINDINGS(rans) {
       .def_property_readonly("decoded", &PyRansDecoder::decoded);
 }
 
-}  // namespace fastlic::bindings
+}  // namespace fastlic::bindings::of_rans

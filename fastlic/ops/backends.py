@@ -46,7 +46,7 @@ def instruction_set(name: str) -> Iterator[None]:
 def triton_package_lacks() -> str | None:
     """None if a Triton is installed that the kernels can be compiled with, otherwise what is missing."""
     if importlib.util.find_spec("triton") is None:
-        return "not installed (pip install triton; Linux only)"
+        return 'not installed (pip install "fastlic[gpu]"; Linux on x86-64, and torch for CUDA brings its own)'
     try:
         version = importlib.metadata.version("triton")
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""libflic and the command for tests: linked of objects that setup.py left, which takes seconds, or built by CMake.
+"""libflic and the command for tests: linked of the core that setup.py left, which takes seconds, or built by CMake.
 
 FASTLIC_CMAKE_BUILD names a folder for CMake's build that stays; then every test uses what lies there.
 """
@@ -50,20 +50,18 @@ def built(request: pytest.FixtureRequest) -> Path:
     if KEPT:
         return request.getfixturevalue("cmake_build")
     compiler = shutil.which(os.environ.get("CXX", "g++"))
-    # Of sources that there are: those of sources that are gone stay in build/.
-    sources = sorted((ROOT / "csrc" / "fastlic").rglob("*.cpp"))
-    objects = [OBJECTS / source.relative_to(ROOT).with_suffix(".o") for source in sources]
-    if compiler is None or not all(path.exists() for path in objects):
-        pytest.skip("no compiler, or no objects of setup.py in build/: libflic cannot be linked of them")
+    core = OBJECTS / "core.a"
+    if compiler is None or not core.exists():
+        pytest.skip("no compiler, or no core.a of setup.py in build/: libflic cannot be linked of it")
     out = OBJECTS / "libflic"
-    read = [*LIBFLIC.glob("*.cpp"), *LIBFLIC.glob("*.h*"), LIBFLIC / "flic.map", *objects, Path(__file__)]
+    read = [*LIBFLIC.glob("*.cpp"), *LIBFLIC.glob("*.h*"), LIBFLIC / "flic.map", core, Path(__file__)]
     with alone(out):
         library, command = out / "libflic.so", out / "flic"
         newest = max(path.stat().st_mtime for path in read)
         if not (
             command.exists() and library.exists() and min(command.stat().st_mtime, library.stat().st_mtime) > newest
         ):
-            # -O0: what takes time is in the objects.
+            # -O0: what takes time is in the core.
             compile_ = [compiler, "-std=c++20", "-O0", "-fPIC", "-fvisibility=hidden", f"-I{ROOT / 'csrc'}", "-c"]
             png = _has_png(compiler)
             defined = ['-DFLIC_FOLDER="/nowhere"', *(["-DFLIC_PNG"] if png else [])]
@@ -76,7 +74,7 @@ def built(request: pytest.FixtureRequest) -> Path:
                 job.result()
             link = [compiler, "-pthread", "-Wl,-z,relro,-z,now", "-Wl,-z,defs", "-o"]
             hidden = f"-Wl,--version-script={LIBFLIC / 'flic.map'}"
-            run(*link, library, "-shared", hidden, out / "flic.o", *objects)
+            run(*link, library, "-shared", hidden, out / "flic.o", core)
             own = [out / f"{name}.o" for name in names[1:]]
             run(*link, command, *own, library, "-Wl,-rpath,$ORIGIN", *(["-lpng"] if png else []))
     return out

@@ -32,7 +32,7 @@ struct Networks {
   std::size_t context_size() const { return board() ? padded(context.outputs) : 0; }
 };
 
-constexpr nn::Widths kParameters{kActivationBits, kMaxWideBits};
+constexpr nn::Widths kGroupParameters{kActivationBits, kMaxWideBits};
 
 // Groups by channels; nothing else yet.
 std::vector<Group> read_channels(const nn::ArrayReader& reader) {
@@ -82,10 +82,10 @@ Networks read_networks(const Reader& read, const std::vector<Group>& groups, std
     Inputs first{Block::absent(own.context.outputs)}, second{own.context.outputs};
     first.insert(first.end(), known.begin(), known.end());
     second.insert(second.end(), known.begin(), known.end());
-    own.parameters = read.dense_stack(parameters, first, kParameters);
-    own.informed = read.dense_stack(parameters, second, kParameters);
+    own.parameters = read.dense_stack(parameters, first, kGroupParameters);
+    own.informed = read.dense_stack(parameters, second, kGroupParameters);
   } else {
-    own.parameters = read.same_size_stack(parameters, known, kParameters);
+    own.parameters = read.same_size_stack(parameters, known, kGroupParameters);
   }
   require(own.parameters.back().outputs == 2 * groups[k].channels && own.parameters.back().curve.empty(), parameters,
           "must end with two outputs per channel of its group");
@@ -154,7 +154,7 @@ Model read_groups(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, 
   }
 
   if (nn::count_layers(reader, "layers.analysis") == 0) return model;
-  model.analysis = read.stack("layers.analysis", {model.latent_channels}, kParameters);
+  model.analysis = read.stack("layers.analysis", {model.latent_channels}, kGroupParameters);
   std::size_t down = 1;
   for (const Layer& layer : model.analysis) down = layer.up == 1 ? down * layer.down : 0;
   require(down == nn::kHyperStride, "analysis", "must make its input 4 times smaller");
