@@ -19,8 +19,11 @@ from fastlic.codec.registry import for_stream, load
 def compress(
     x: Tensor,
     model: str | Codec = fastlic.DEFAULT_MODEL,
-    quality: float = fastlic.DEFAULT_QUALITY,
+    quality: float | None = None,
     *,
+    target_bpp: float | None = None,
+    target_bytes: float | None = None,
+    target_psnr: float | None = None,
     max_pixels: int | None = None,
     transforms: Transforms | None = None,
 ) -> bytes | list[bytes]:
@@ -29,13 +32,25 @@ def compress(
     Args:
         x: [3, H, W] or [1, 3, H, W], uint8 or floating point in [0, 1]; [B, 3, H, W] with B > 1 gives a list.
         model: name of shipped weights, path of a codec file, or a codec.
-        quality: 1 (smallest) to 8 (best), fractions allowed.
+        quality: 1 (smallest) to 8 (best), fractions allowed; 4 by default.
+        target_bpp, target_bytes, target_psnr: one of them in place of a quality: bits per pixel, bytes at most, or dB
+            over RGB, of each image (docs/effort.md).
         max_pixels: largest height x width; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
         transforms: ``"integer"``, the default where the weights have them: the same bytes on every machine; or
             ``"float"``.
     """
     codec = model if isinstance(model, Codec) else load(model)
-    return codec.compress(x, quality if codec.qualities else None, max_pixels=max_pixels, transforms=transforms)
+    if quality is None and target_bpp is target_bytes is target_psnr is None:
+        quality = fastlic.DEFAULT_QUALITY
+    return codec.compress(
+        x,
+        quality if codec.qualities else None,
+        target_bpp=target_bpp,
+        target_bytes=target_bytes,
+        target_psnr=target_psnr,
+        max_pixels=max_pixels,
+        transforms=transforms,
+    )
 
 
 def decompress(

@@ -10,7 +10,6 @@ The core does it all, by the integers of the codec file: bytes and pixels are th
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from fastlic import config
 from fastlic.arguments import is_number
 from fastlic.codec import container
 from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with
+from fastlic.codec.targets import goal_of, psnr, search
 from fastlic.errors import CodecFileError, ModelMismatchError, memory_errors
 from fastlic.ops.codec_file import NativeCodec
 
@@ -63,8 +63,12 @@ def load(name_or_path: str | os.PathLike[str]) -> Codec:
 def compress(
     x: NDArray[np.uint8],
     model: str | os.PathLike[str] | Codec = fastlic.DEFAULT_MODEL,
-    quality: float = fastlic.DEFAULT_QUALITY,
+    quality: float | None = None,
     *,
+    target_bpp: float | None = None,
+    target_bytes: float | None = None,
+    target_psnr: float | None = None,
+    effort: int = 0,
     threads: int = 0,
     max_pixels: int | None = None,
 ) -> bytes:
@@ -73,7 +77,10 @@ def compress(
     Args:
         x: uint8 [H, W, 3], or [H, W] for grey.
         model: name of shipped weights, path of a codec file, or what ``load`` gave.
-        quality: 1 (smallest) to 8 (best), fractions allowed (kept to 1/16); of no meaning to a codec of one rate.
+        quality: 1 (smallest) to 8 (best), fractions allowed (kept to 1/16), 4 by default; of no meaning to a codec of
+            one rate.
+        target_bpp, target_bytes, target_psnr: one of them in place of a quality, as of ``fastlic.compress``.
+        effort: 0; higher ones take ``fastlic.compress``.
         threads: how many to use; 0: one per core.
         max_pixels: as of ``fastlic.compress``.
 
@@ -90,16 +97,36 @@ def compress(
         raise ValueError(f"x must be [H, W, 3] or [H, W] with H and W at least 1, got {list(x.shape)}")
     height, width = x.shape[:2]
     config.check_pixels(height, width, max_pixels)
+    goal = goal_of(quality, target_bpp, target_bytes, target_psnr)
+    if isinstance(effort, bool) or not isinstance(effort, int) or effort:
+        raise ValueError(f"fastlic.light has effort 0 alone, got {effort!r}: fastlic.compress, on torch, has 0 to 9")
     codec = model if isinstance(model, Codec) else load(model)
-    steps = 0
-    if codec.qualities:
-        if not is_number(quality):
-            raise TypeError(f"quality must be a number from 1 to {codec.qualities}, got {type(quality).__name__}")
-        if not 1 <= quality <= codec.qualities:
-            raise ValueError(f"quality must be from 1 to {codec.qualities}, got {quality}")
-        steps = round(container.round_quality(quality) * container.QUALITY_STEPS)
+    pixels, limit = np.ascontiguousarray(x), _limit(max_pixels)
+
+    def encode(level: float) -> bytes:
+        return codec.encode(pixels, round(level * container.QUALITY_STEPS), _threads(threads), limit)
+
     with memory_errors(f"an image of {height} x {width} (height x width)"):
-        return codec.encode(np.ascontiguousarray(x), steps, _threads(threads), _limit(max_pixels))
+        if goal is None:
+            return encode(_level(codec, fastlic.DEFAULT_QUALITY if quality is None else quality))
+        if not codec.qualities:
+            raise ValueError(f"codec {codec.name!r} has one fixed rate, which {goal.kind} cannot change")
+
+        def psnr_of(data: bytes) -> float:
+            return psnr(pixels, codec.decode(data, 0, _threads(threads), limit))
+
+        return search(goal, encode, psnr_of, codec.qualities, height * width).data
+
+
+def _level(codec: Codec, quality: float) -> float:
+    """``quality`` as a file holds it; 0 for a codec of one rate."""
+    if not codec.qualities:
+        return 0
+    if not is_number(quality):
+        raise TypeError(f"quality must be a number from 1 to {codec.qualities}, got {type(quality).__name__}")
+    if not 1 <= quality <= codec.qualities:
+        raise ValueError(f"quality must be from 1 to {codec.qualities}, got {quality}")
+    return container.round_quality(quality)
 
 
 def decompress(
@@ -141,14 +168,6 @@ def decompress(
     codec = model if isinstance(model, Codec) else load(model)
     with memory_errors(f"an image of {header.height} x {header.width} (height x width)"):
         return codec.decode(data, parts, _threads(threads), _limit(max_pixels))
-
-
-def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """10 log10(255^2 / MSE) in dB over all samples of two uint8 images of one shape; infinite if they are equal."""
-    if not all(isinstance(x, np.ndarray) and x.dtype == np.uint8 for x in (a, b)) or a.shape != b.shape or not a.size:
-        raise ValueError("psnr compares uint8 images of one shape")
-    mse = float(np.square(a.astype(np.int32) - b).mean(dtype=np.float64))
-    return 10 * math.log10(255**2 / mse) if mse else math.inf
 
 
 def _limit(max_pixels: int | None) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+import fastlic
 from fastlic.cli import files, options
 from fastlic.errors import CodecFileError
 from fastlic.files import write_whole
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 @options.output
 @options.output_dir
 @click.option("-q", "--quality", type=float, help="1 (smallest) to 8 (best), fractions allowed.  [default: 4]")
+@options.targets
 @options.model
 @click.option(
     "--format",
@@ -43,6 +45,9 @@ def compress(
     output: Path | None,
     output_dir: Path | None,
     quality: float | None,
+    target_bpp: float | None,
+    target_bytes: float | None,
+    target_psnr: float | None,
     model: str,
     suffix: str,
     verify: bool | None,
@@ -70,7 +75,8 @@ def compress(
         force=force,
     )
     with_torch = device != "cpu" or any(job.target.suffix.lower() == MCQ for job in jobs)
-    _, encode, decode = coder(model, device, quality, max_pixels, with_torch)
+    target = options.chosen_target(quality, target_bpp, target_bytes, target_psnr)
+    _, encode, decode = coder(model, device, quality, max_pixels, with_torch, target)
     check = len(jobs) == 1 if verify is None else verify
 
     def work(job: files.Job) -> str:
@@ -81,6 +87,8 @@ def compress(
         seconds = time.perf_counter() - began
         write_whole(job.target, data, make_folder=output_dir is not None)
         parts = [summary(picture.array, data), f"compressed in {seconds:.2f} s"]
+        if target:
+            parts.append(f"quality {fastlic.peek(data).quality:g}")
         if check:
             began = time.perf_counter()
             pixels = decode(data, as_mcq)
@@ -96,9 +104,18 @@ Decode = Callable[[bytes, bool], "np.ndarray"]
 
 
 def coder(
-    model: str, device: str, quality: float | None, max_pixels: int | None, with_torch: bool
+    model: str,
+    device: str,
+    quality: float | None,
+    max_pixels: int | None,
+    with_torch: bool,
+    target: Mapping[str, float] | None = None,
 ) -> tuple[Any, Encode, Decode]:
-    """The codec, and both ways by it: without torch where the codec has integer transforms and nobody needs more."""
+    """The codec, and both ways by it: without torch where the codec has integer transforms and nobody needs more.
+
+    Args:
+        target: what ``options.chosen_target`` gave.
+    """
     from fastlic import light
 
     if not with_torch:
@@ -107,27 +124,39 @@ def coder(
         except CodecFileError:  # float transforms; or the whole library says what is wrong
             with_torch = True
     if with_torch:
-        return _torch_coder(model, device, quality, max_pixels)
-    level = options.checked_quality(codec, quality) or 0
+        return _torch_coder(model, device, quality, max_pixels, target or {})
+    wish = _wish(codec, quality, target)
     return (
         codec,
-        lambda picture, _: light.compress(picture.array, codec, level, max_pixels=max_pixels),
+        lambda picture, _: light.compress(picture.array, codec, max_pixels=max_pixels, **wish),
         lambda data, _: light.decompress(data, codec, max_pixels=max_pixels),
     )
 
 
-def _torch_coder(model: str, device: str, quality: float | None, max_pixels: int | None) -> tuple[Any, Encode, Decode]:
+def _wish(codec: Any, quality: float | None, target: Mapping[str, float] | None) -> dict[str, Any]:
+    """The argument of ``compress`` that says how much a file may take."""
+    if target:
+        if not codec.qualities:
+            raise click.UsageError(f"codec {codec.name!r} has one fixed rate, which no target changes")
+        return dict(target)
+    return {"quality": options.checked_quality(codec, quality)}
+
+
+def _torch_coder(
+    model: str, device: str, quality: float | None, max_pixels: int | None, target: Mapping[str, float]
+) -> tuple[Any, Encode, Decode]:
     import torch
 
-    import fastlic
     from fastlic.codec import mcq
 
     codec = fastlic.load(model)
-    level = options.checked_quality(codec, quality)
+    wish = _wish(codec, quality, target)
 
     def encode(picture: Picture, as_mcq: bool) -> bytes:
+        if as_mcq and target:
+            raise ValueError("a .mcq file has a quality and no target")
         coder = mcq.coder_of(codec) if as_mcq else codec
-        data = coder.compress(picture.pixels.to(device), level, max_pixels=max_pixels)
+        data = coder.compress(picture.pixels.to(device), max_pixels=max_pixels, **wish)
         assert isinstance(data, bytes)  # one image in, one stream out
         return data
 

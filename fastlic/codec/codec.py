@@ -21,6 +21,7 @@ from fastlic.arguments import as_device, checked, is_number
 from fastlic.codec import container, storage
 from fastlic.codec.families import BY_FAMILY, Backend, FamilyCoder
 from fastlic.codec.images import as_batch, as_float, as_images, as_pixels, check_dtype, check_range, to_dtype
+from fastlic.codec.targets import Found, Goal, goal_of, psnr, search
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, memory_errors
 from fastlic.forks import held_off
 from fastlic.integers.conversion import Precision
@@ -295,6 +296,9 @@ class Codec:
         quality: float | None = None,
         backend: Backend = "auto",
         *,
+        target_bpp: float | None = None,
+        target_bytes: float | None = None,
+        target_psnr: float | None = None,
         max_pixels: int | None = None,
         transforms: Transforms | None = None,
     ) -> bytes | list[bytes]:
@@ -305,6 +309,9 @@ class Codec:
                 [B, 3, H, W] with B > 1 gives a list.
             quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None for a codec of one rate.
             backend: who codes the latents; the bytes do not depend on it.
+            target_bpp, target_bytes, target_psnr: one of them in place of a quality, for each image of a batch: the
+                quality is searched whose file has nearest to so many bits per pixel, at most so many bytes, or nearest
+                to so many dB over RGB (docs/effort.md).
             max_pixels: largest height x width of an image; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
             transforms: ``"integer"`` gives the same bytes for the same pixels on every machine, and is the default
                 where the codec has them; floats are rounded to 8 bits first. ``"float"`` runs torch's networks on the
@@ -314,22 +321,52 @@ class Codec:
             ``.flic`` bytes (docs/format.md), or a list of them.
 
         Raises:
-            TypeError, ValueError: what was received and what is expected.
+            TypeError, ValueError: what was received and what is expected; ValueError for a target out of reach, with
+                what the first and the last quality give.
             PixelLimitError: a larger image, before it is looked at.
             OutOfMemoryError: what it is named after.
         """
         batch = as_images(x)
         size = (batch.shape[2], batch.shape[3])
         config.check_pixels(*size, max_pixels, self._coder.padded(size))
-        header = self._header(*size, self._quality(quality))
+        goal = goal_of(quality, target_bpp, target_bytes, target_psnr)
+        header = None if goal is not None else self._header(*size, self._quality(quality))
         with memory_errors(f"compressing {_words([size] * len(batch))}"):
             check_range(batch)
-            streams = [
-                stream
-                for part in _together([size] * len(batch))
-                for stream, _ in self._compress_many(batch[part], header, backend, transforms)
-            ]
+            if header is None:
+                assert goal is not None
+                streams = [self._search(image, goal, backend, max_pixels, transforms).data for image in batch]
+            else:
+                streams = [
+                    stream
+                    for part in _together([size] * len(batch))
+                    for stream, _ in self._compress_many(batch[part], header, backend, transforms)
+                ]
         return streams if len(streams) > 1 else streams[0]
+
+    def _search(
+        self,
+        image: Tensor,
+        goal: Goal,
+        backend: Backend = "auto",
+        max_pixels: int | None = None,
+        transforms: Transforms | None = None,
+    ) -> Found:
+        """An image [3, H, W] of what ``as_images`` gives, checked, at the quality that meets a target."""
+        if not self.qualities:
+            raise ValueError(f"codec {self.name!r} has one fixed rate, which {goal.kind} cannot change")
+        height, width = image.shape[1:]
+        pixels = as_pixels(image).cpu().numpy()
+
+        def encode(quality: float) -> bytes:
+            header = self._header(height, width, quality)
+            return self._compress_many(image[None], header, backend, transforms)[0][0]
+
+        def psnr_of(data: bytes) -> float:
+            images = self.decompress([data], image.device, torch.uint8, max_pixels=max_pixels, transforms=transforms)
+            return psnr(pixels, images[0].cpu().numpy())
+
+        return search(goal, encode, psnr_of, self.qualities, height * width)
 
     def _compress_many(
         self,

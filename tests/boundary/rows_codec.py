@@ -28,6 +28,7 @@ from fastlic.codec import (
     packing,
     registry,
     storage,
+    targets,
 )
 from fastlic.codec.codec import Codec
 from fastlic.models import McQuic
@@ -102,14 +103,23 @@ def sizes(name: str) -> dict[str, Any]:
     return {"model": integers(name), "sections": as_coded(name)[0], "height": H, "width": W}
 
 
+NO_TARGET = {"target_bpp": None, "target_bytes": None, "target_psnr": None}
+
 CODEC: dict[str, Callable[[], Call]] = {
     "fastlic.peek": lambda: Call(fastlic.peek, {"data": stream()}),
     "fastlic.compress": lambda: Call(
-        fastlic.compress, {"x": image(), "model": codec(), "quality": 4.0, "max_pixels": 10_000, "transforms": "float"}
+        fastlic.compress,
+        {
+            **{"x": image(), "model": codec(), "quality": 4.0, "max_pixels": 10_000, "transforms": "float"},
+            **NO_TARGET,
+        },
     ),
     "fastlic.compress (by name)": lambda: Call(
         fastlic.compress,
-        {"x": image(2), "model": str(codec_file()), "quality": 4.0, "max_pixels": 10_000, "transforms": "float"},
+        {
+            **{"x": image(2), "model": str(codec_file()), "quality": None, "max_pixels": 10_000, "transforms": "float"},
+            **{**NO_TARGET, "target_bytes": 900},
+        },
     ),
     "fastlic.decompress": lambda: Call(
         fastlic.decompress,
@@ -140,7 +150,10 @@ CODEC: dict[str, Callable[[], Call]] = {
     ),
     "codec.Codec.compress": lambda: Call(
         codec().compress,
-        {"x": picture(), "quality": 4.0, "backend": "cpp", "max_pixels": 10_000, "transforms": "float"},
+        {
+            **{"x": picture(), "quality": 4.0, "backend": "cpp", "max_pixels": 10_000, "transforms": "float"},
+            **NO_TARGET,
+        },
     ),
     "codec.Codec.decompress": lambda: Call(
         codec().decompress,
@@ -230,12 +243,20 @@ CODEC: dict[str, Callable[[], Call]] = {
     "mlicpp_official.read_file": lambda: Call(
         mlicpp_official.read_file, {"data": mlicpp_official.write_file(official_data(), 16, 32)}
     ),
-    "light.psnr": lambda: Call(light.psnr, {"a": values.rows_of_pixels(), "b": values.rows_of_pixels() // 2}),
+    "targets.goal_of": lambda: Call(targets.goal_of, {"quality": None, **NO_TARGET, "target_psnr": 30}),
+    "targets.psnr": lambda: Call(targets.psnr, {"a": values.rows_of_pixels(), "b": values.rows_of_pixels() // 2}),
+    "targets.search": lambda: Call(
+        targets.search,
+        {
+            **{"goal": targets.Goal("target_bytes", 900), "encode": lambda q: bytes(int(q * 200))},
+            **{"psnr_of": lambda data: 30.0, "qualities": 8, "pixels": 900, "start": 2.0},
+        },
+    ),
     "light.load": lambda: Call(light.load, {"name_or_path": PIXEL_CODEC}),
     "light.compress": lambda: Call(
         light.compress,
         {
-            **{"x": values.rows_of_pixels(), "model": PIXEL_CODEC, "quality": 1.5},
+            **{"x": values.rows_of_pixels(), "model": PIXEL_CODEC, "quality": 1.5, **NO_TARGET, "effort": 0},
             **{"threads": 2, "max_pixels": 1 << 20},
         },
     ),
