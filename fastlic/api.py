@@ -24,6 +24,7 @@ def compress(
     target_bpp: float | None = None,
     target_bytes: float | None = None,
     target_psnr: float | None = None,
+    effort: int = 0,
     max_pixels: int | None = None,
     transforms: Transforms | None = None,
 ) -> bytes | list[bytes]:
@@ -35,6 +36,7 @@ def compress(
         quality: 1 (smallest) to 8 (best), fractions allowed; 4 by default.
         target_bpp, target_bytes, target_psnr: one of them in place of a quality: bits per pixel, bytes at most, or dB
             over RGB, of each image (docs/effort.md).
+        effort: 0 to 9, the more the smaller and slower, of ``jahp`` and ``mlic++`` (docs/effort.md).
         max_pixels: largest height x width; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
         transforms: ``"integer"``, the default where the weights have them: the same bytes on every machine; or
             ``"float"``.
@@ -48,6 +50,7 @@ def compress(
         target_bpp=target_bpp,
         target_bytes=target_bytes,
         target_psnr=target_psnr,
+        effort=effort,
         max_pixels=max_pixels,
         transforms=transforms,
     )

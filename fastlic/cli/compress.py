@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @options.output_dir
 @click.option("-q", "--quality", type=float, help="1 (smallest) to 8 (best), fractions allowed.  [default: 4]")
 @options.targets
+@options.effort
 @options.model
 @click.option(
     "--format",
@@ -48,6 +50,7 @@ def compress(
     target_bpp: float | None,
     target_bytes: float | None,
     target_psnr: float | None,
+    effort: int,
     model: str,
     suffix: str,
     verify: bool | None,
@@ -74,9 +77,9 @@ def compress(
         target_suffix=f".{suffix}",
         force=force,
     )
-    with_torch = device != "cpu" or any(job.target.suffix.lower() == MCQ for job in jobs)
+    with_torch = device != "cpu" or effort > 0 or any(job.target.suffix.lower() == MCQ for job in jobs)
     target = options.chosen_target(quality, target_bpp, target_bytes, target_psnr)
-    _, encode, decode = coder(model, device, quality, max_pixels, with_torch, target)
+    _, encode, decode = coder(model, device, quality, max_pixels, with_torch, target, effort)
     check = len(jobs) == 1 if verify is None else verify
 
     def work(job: files.Job) -> str:
@@ -110,6 +113,7 @@ def coder(
     max_pixels: int | None,
     with_torch: bool,
     target: Mapping[str, float] | None = None,
+    effort: int = 0,
 ) -> tuple[Any, Encode, Decode]:
     """The codec, and both ways by it: without torch where the codec has integer transforms and nobody needs more.
 
@@ -124,7 +128,7 @@ def coder(
         except CodecFileError:  # float transforms; or the whole library says what is wrong
             with_torch = True
     if with_torch:
-        return _torch_coder(model, device, quality, max_pixels, target or {})
+        return _torch_coder(model, device, quality, max_pixels, target or {}, effort)
     wish = _wish(codec, quality, target)
     return (
         codec,
@@ -143,7 +147,7 @@ def _wish(codec: Any, quality: float | None, target: Mapping[str, float] | None)
 
 
 def _torch_coder(
-    model: str, device: str, quality: float | None, max_pixels: int | None, target: Mapping[str, float]
+    model: str, device: str, quality: float | None, max_pixels: int | None, target: Mapping[str, float], effort: int
 ) -> tuple[Any, Encode, Decode]:
     import torch
 
@@ -153,10 +157,13 @@ def _torch_coder(
     wish = _wish(codec, quality, target)
 
     def encode(picture: Picture, as_mcq: bool) -> bytes:
-        if as_mcq and target:
-            raise ValueError("a .mcq file has a quality and no target")
-        coder = mcq.coder_of(codec) if as_mcq else codec
-        data = coder.compress(picture.pixels.to(device), max_pixels=max_pixels, **wish)
+        x = picture.pixels.to(device)
+        if as_mcq:
+            if target or effort:
+                raise ValueError("a .mcq file has neither target nor effort")
+            return mcq.coder_of(codec).compress(x, wish["quality"], max_pixels=max_pixels)
+        with _shown(effort):
+            data = codec.compress(x, max_pixels=max_pixels, effort=effort, **wish)
         assert isinstance(data, bytes)  # one image in, one stream out
         return data
 
@@ -167,6 +174,26 @@ def _torch_coder(
         return x.permute(1, 2, 0).cpu().numpy()
 
     return codec, encode, decode
+
+
+@contextmanager
+def _shown(effort: int) -> Iterator[None]:
+    """How far an effort is, on a terminal."""
+    from tqdm import tqdm
+
+    from fastlic.codec.effort import WATCH
+
+    with tqdm(unit="step", disable=None if effort else True, leave=False) as bar:
+
+        def see(done: int, of: int) -> None:
+            bar.total, bar.n = of, done
+            bar.refresh()
+
+        token = WATCH.set(see)
+        try:
+            yield
+        finally:
+            WATCH.reset(token)
 
 
 def summary(pixels: np.ndarray, data: bytes) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor
 from fastlic import config
 from fastlic.arguments import as_device, checked, is_number
 from fastlic.codec import container, storage
+from fastlic.codec.effort import EFFORTS
 from fastlic.codec.families import BY_FAMILY, Backend, FamilyCoder
 from fastlic.codec.images import as_batch, as_float, as_images, as_pixels, check_dtype, check_range, to_dtype
 from fastlic.codec.targets import Found, Goal, goal_of, psnr, search
@@ -48,10 +49,12 @@ class Analysis:
             in units of 2^-6, or None (fastlic.entropy.zones).
             Of McQuic int64 codes [m, h, w], one tensor per level, the finest level first.
         header: as the stream will have it: quality, height and width of the image, the codec's fingerprint.
+        coded: sections and latents, where an effort has made them already.
     """
 
     target: Any
     header: container.Header
+    coded: tuple[list[bytes], Any] | None = None
 
 
 class Codec:
@@ -280,13 +283,22 @@ class Codec:
 
     @held_off
     @torch.no_grad()
-    def _analyse(self, image: Tensor, header: container.Header, transforms: Transforms | None) -> Analysis:
+    def _analyse(
+        self, image: Tensor, header: container.Header, transforms: Transforms | None, effort: int = 0
+    ) -> Analysis:
         """image [3, H, W] of what ``as_images`` gives, checked."""
         if self._by_integers(transforms):
-            target = self._coder.analyse(as_pixels(image).cpu(), header.quality, torch.get_num_threads())
+            pixels, threads = as_pixels(image).cpu(), torch.get_num_threads()
+            target = self._coder.analyse(pixels, header.quality, threads)
+            if effort:
+                return Analysis(*self._refined(pixels, target, header, effort, threads))
         else:
             target = self._coder.analyse_floats(self.transforms(image.device), as_float(image), header.quality)
         return Analysis(target, header)
+
+    def _refined(self, pixels: Tensor, target: Any, header: container.Header, effort: int, threads: int) -> Any:
+        target, coded = self._coder.refined(pixels, target, header.quality, effort, threads)
+        return target, header, coded
 
     # ---- coding
 
@@ -299,6 +311,7 @@ class Codec:
         target_bpp: float | None = None,
         target_bytes: float | None = None,
         target_psnr: float | None = None,
+        effort: int = 0,
         max_pixels: int | None = None,
         transforms: Transforms | None = None,
     ) -> bytes | list[bytes]:
@@ -312,6 +325,8 @@ class Codec:
             target_bpp, target_bytes, target_psnr: one of them in place of a quality, for each image of a batch: the
                 quality is searched whose file has nearest to so many bits per pixel, at most so many bytes, or nearest
                 to so many dB over RGB (docs/effort.md).
+            effort: 0 to 9, the more the smaller and slower, of Gaussian families with integer transforms
+                (docs/effort.md); from 6 on other machines may find other bytes. Decoders need not know.
             max_pixels: largest height x width of an image; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
             transforms: ``"integer"`` gives the same bytes for the same pixels on every machine, and is the default
                 where the codec has them; floats are rounded to 8 bits first. ``"float"`` runs torch's networks on the
@@ -330,17 +345,18 @@ class Codec:
         size = (batch.shape[2], batch.shape[3])
         config.check_pixels(*size, max_pixels, self._coder.padded(size))
         goal = goal_of(quality, target_bpp, target_bytes, target_psnr)
+        self._check_effort(effort, transforms)
         header = None if goal is not None else self._header(*size, self._quality(quality))
         with memory_errors(f"compressing {_words([size] * len(batch))}"):
             check_range(batch)
             if header is None:
                 assert goal is not None
-                streams = [self._search(image, goal, backend, max_pixels, transforms).data for image in batch]
+                streams = [self._search(image, goal, backend, max_pixels, transforms, effort).data for image in batch]
             else:
                 streams = [
                     stream
                     for part in _together([size] * len(batch))
-                    for stream, _ in self._compress_many(batch[part], header, backend, transforms)
+                    for stream, _ in self._compress_many(batch[part], header, backend, transforms, effort)
                 ]
         return streams if len(streams) > 1 else streams[0]
 
@@ -351,6 +367,7 @@ class Codec:
         backend: Backend = "auto",
         max_pixels: int | None = None,
         transforms: Transforms | None = None,
+        effort: int = 0,
     ) -> Found:
         """An image [3, H, W] of what ``as_images`` gives, checked, at the quality that meets a target."""
         if not self.qualities:
@@ -358,15 +375,24 @@ class Codec:
         height, width = image.shape[1:]
         pixels = as_pixels(image).cpu().numpy()
 
-        def encode(quality: float) -> bytes:
+        def encode(quality: float, effort: int = effort) -> bytes:
             header = self._header(height, width, quality)
-            return self._compress_many(image[None], header, backend, transforms)[0][0]
+            return self._compress_many(image[None], header, backend, transforms, effort)[0][0]
 
         def psnr_of(data: bytes) -> float:
             images = self.decompress([data], image.device, torch.uint8, max_pixels=max_pixels, transforms=transforms)
             return psnr(pixels, images[0].cpu().numpy())
 
-        return search(goal, encode, psnr_of, self.qualities, height * width)
+        start = None
+        if effort:  # that of no effort is near, and cheap to find
+            start = search(goal, lambda quality: encode(quality, 0), psnr_of, self.qualities, height * width).quality
+        return search(goal, encode, psnr_of, self.qualities, height * width, start)
+
+    def _check_effort(self, effort: int, transforms: Transforms | None) -> None:
+        if isinstance(effort, bool) or not isinstance(effort, int) or not 0 <= effort <= EFFORTS:
+            raise ValueError(f"effort must be a whole number from 0 to {EFFORTS}, got {effort!r}")
+        if effort and not self._by_integers(transforms):
+            raise ValueError(f"float transforms have effort 0 alone, got {effort}")
 
     def _compress_many(
         self,
@@ -374,14 +400,16 @@ class Codec:
         header: container.Header,
         backend: Backend = "auto",
         transforms: Transforms | None = None,
+        effort: int = 0,
     ) -> list[tuple[bytes, Any]]:
         self._reserve([(images.shape[2], images.shape[3])], images.device, transforms)
         # One image at a time, so that a batch gives each image the floats, and the bytes, that it has alone.
-        return self._encode([self._analyse(image, header, transforms) for image in images], backend)
+        return self._encode([self._analyse(image, header, transforms, effort) for image in images], backend)
 
     def _encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, Any]]:
-        coded = self._coder.encode_many([one.target for one in analysed], backend, torch.get_num_threads())
-        pairs = zip(analysed, coded, strict=True)
+        left = [one.target for one in analysed if one.coded is None]
+        coded = iter(self._coder.encode_many(left, backend, torch.get_num_threads()) if left else ())
+        pairs = [(one, one.coded or next(coded)) for one in analysed]
         return [(container.pack(one.header, sections), seen) for one, (sections, seen) in pairs]
 
     def _header(self, height: int, width: int, quality: float | None) -> container.Header:

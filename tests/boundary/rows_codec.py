@@ -21,6 +21,7 @@ from fastlic.codec import (
     cards,
     container,
     drivers,
+    effort,
     image_files,
     images,
     mcq,
@@ -90,6 +91,14 @@ def official_data() -> dict[str, Any]:
     return mlicpp_official.compress(mlic(), picture()[None])
 
 
+def to_refine() -> dict[str, Any]:
+    coder = Codec.load(PIXEL_CODEC)._coder
+    pixels = torch.from_numpy(values.rows_of_pixels()).permute(2, 0, 1).contiguous()
+    pixels = images.padded_pixels(pixels, *coder.padded((pixels.shape[1], pixels.shape[2])))
+    own = {"coder": coder, "pixels": pixels, "target": coder.analyse(pixels, 2.0, 1)}
+    return {**own, "quality": 2.0, "effort": 3, "threads": 1}
+
+
 def driven(name: str) -> dict[str, Any]:
     own = {"streams": [(as_coded(name)[0], H, W)], "groups": None}
     return {"model": integers(name), **own, "backend": "auto", "threads": 2}
@@ -111,14 +120,14 @@ CODEC: dict[str, Callable[[], Call]] = {
         fastlic.compress,
         {
             **{"x": image(), "model": codec(), "quality": 4.0, "max_pixels": 10_000, "transforms": "float"},
-            **NO_TARGET,
+            **{**NO_TARGET, "effort": 0},
         },
     ),
     "fastlic.compress (by name)": lambda: Call(
         fastlic.compress,
         {
             **{"x": image(2), "model": str(codec_file()), "quality": None, "max_pixels": 10_000, "transforms": "float"},
-            **{**NO_TARGET, "target_bytes": 900},
+            **{**NO_TARGET, "target_bytes": 900, "effort": 0},
         },
     ),
     "fastlic.decompress": lambda: Call(
@@ -152,7 +161,7 @@ CODEC: dict[str, Callable[[], Call]] = {
         codec().compress,
         {
             **{"x": picture(), "quality": 4.0, "backend": "cpp", "max_pixels": 10_000, "transforms": "float"},
-            **NO_TARGET,
+            **{**NO_TARGET, "effort": 0},
         },
     ),
     "codec.Codec.decompress": lambda: Call(
@@ -243,6 +252,7 @@ CODEC: dict[str, Callable[[], Call]] = {
     "mlicpp_official.read_file": lambda: Call(
         mlicpp_official.read_file, {"data": mlicpp_official.write_file(official_data(), 16, 32)}
     ),
+    "effort.refined": lambda: Call(effort.refined, to_refine()),
     "targets.goal_of": lambda: Call(targets.goal_of, {"quality": None, **NO_TARGET, "target_psnr": 30}),
     "targets.psnr": lambda: Call(targets.psnr, {"a": values.rows_of_pixels(), "b": values.rows_of_pixels() // 2}),
     "targets.search": lambda: Call(

@@ -56,6 +56,14 @@ def test_a_target_takes_the_place_of_a_quality(fastlic_command, photos, tmp_path
     assert not (tmp_path / "c.flic").exists()
 
 
+def test_an_effort_is_that_of_the_library(fastlic_command, photos, tmp_path):
+    photo = photos / "chelsea.png"
+    assert fastlic_command("compress", photo, "out.flic", "--effort", 3).code == 0
+    expected = fastlic.compress(read_image(photo).pixels, effort=3)
+    assert (tmp_path / "out.flic").read_bytes() == expected
+    assert fastlic_command("compress", photo, "b.flic", "--effort", 10).code == 2
+
+
 def test_decompress_finds_weights_that_were_loaded_before(fastlic_command, photos, tiny_codec_file, tmp_path):
     fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", tiny_codec_file)
     fastlic.load(tiny_codec_file)
