@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="jahp", metavar="NAME")
     parser.add_argument("--efforts", nargs="+", type=int, default=[1, 3, 6, 7, 8, 9], metavar="N")
-    parser.add_argument("--qualities", nargs="+", type=float, default=[2, 4, 6, 8], metavar="Q")
+    parser.add_argument("--qualities", nargs="+", type=float, default=[2, 5, 8], metavar="Q")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line per image and effort")
     options = parser.parse_args(arguments)

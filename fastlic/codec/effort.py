@@ -2,11 +2,12 @@
 
 The latent that g_a gives is a good guess of what to code and no more. Two tools move it, in turns with real coding:
 
-- Returns: what g_s makes of a latent goes through g_a once more, and by what came back otherwise the latent is moved
-  the other way. Integers alone, so files are the same on every machine.
+- A return: what g_s makes of the coded latent goes through g_a once more, and by what came back otherwise the latent is
+  moved the other way. Integers alone, so files are the same on every machine.
 - Descents: the gradient of the squared error of the decoded pixels, and of the bits of what a context sees, by the
   latent that was coded, leads to where each value would best lie while all others stay. The latent goes a part of the
-  way there. Floats: another machine may find another file, whose decoding is as exact as ever.
+  way there; after a try without gain a smaller part. Floats: another machine may find another file, whose decoding is
+  as exact as ever.
 
 Dead zones round as ever (fastlic.entropy.zones). What counts is 8 bytes + price x squared error, of real bytes and of
 the pixels that a decoder shows; the best of all that were coded is kept, level 0 among them.
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
+from fastlic.codec.images import padded_pixels
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.passes import Latents
 from fastlic.entropy.wavefront import CONTEXT_TAPS
@@ -61,10 +63,11 @@ LEVELS = (
     Level(descents=2, context=False),
     Level(descents=4),
     Level(descents=8),
-    Level(descents=20),
+    Level(descents=16),
 )
 
-_SHARES = (0.4, 0.25)  # of the way to where values would best lie, of the first and of the last descent
+_SHARE = 0.4  # of the way to where values would best lie, at first
+_SHORTER = 0.6  # what becomes of it where that led too far: neighbours move as well
 _REACH = 1.0  # how far that may be in one direction: errors are no parabolas for long
 _PROBE = 0.5  # half the distance between the latents whose gradients tell the curvature
 _CURVED = (0.75, 1.05)  # of curvatures, at the first and the last quality: the best of some on photos
@@ -113,7 +116,7 @@ def refined(coder: Any, pixels: Tensor, target: Target, quality: float, effort: 
 
     Args:
         coder: a GaussianCoder with integer transforms and qualities.
-        pixels: uint8 [3, 16h, 16w], padded.
+        pixels: uint8 [3, H, W].
         target: of ``coder.analyse``.
         effort: 1 to 9.
         threads: of the engines; torch has its own.
@@ -125,7 +128,9 @@ def refined(coder: Any, pixels: Tensor, target: Target, quality: float, effort: 
 
 class _Refiner:
     def __init__(self, coder: Any, pixels: Tensor, quality: float, threads: int, level: Level) -> None:
-        self.coder, self.pixels, self.quality, self.threads, self.level = coder, pixels, quality, threads, level
+        self.coder, self.quality, self.threads, self.level = coder, quality, threads, level
+        self.height, self.width = pixels.shape[1:]  # what counts: no decoder shows the padding
+        self.pixels = padded_pixels(pixels, *coder.padded((self.height, self.width)))
         self.done, self.steps = 0, 1 + level.descents
         self.features: Tensor | None = None
 
@@ -140,16 +145,21 @@ class _Refiner:
             return there
         worth = _worth(self.coder, self.quality, self.threads, curved=level.descents > 0)
         best, least = before, self.cost(before, shown, worth.price)
-        latent = there.target.y.float() / 2**MEAN_BITS
-        for number in range(level.descents + 1):
-            shown = self.shown(there.latents)
-            if (cost := self.cost(there, shown, worth.price)) < least:
-                best, least = there, cost
-            if number == level.descents:
-                break
-            share = np.interp(number, (0, max(level.descents - 1, 1)), _SHARES)
-            latent += float(share) * (self.best_places(there, shown, worth) - latent)
-            there = self.code(target._replace(y=(latent * 2**MEAN_BITS).round().int()))
+        again = self.shown(there.latents)
+        if (cost := self.cost(there, again, worth.price)) < least:
+            best, least, shown = there, cost, again
+        share, goal = _SHARE, None  # what was tried without gain is tried again nearer, by the same gradient
+        for _ in range(level.descents):
+            latent = best.target.y.float() / 2**MEAN_BITS
+            if goal is None:
+                goal = self.best_places(best, shown, worth)
+            moved = latent + share * (goal - latent)
+            there = self.code(target._replace(y=(moved * 2**MEAN_BITS).round().int()))
+            again = self.shown(there.latents)
+            if (cost := self.cost(there, again, worth.price)) < least:
+                best, least, shown, goal = there, cost, again, None
+            else:
+                share *= _SHORTER
             self.tell()
         return best
 
@@ -169,7 +179,8 @@ class _Refiner:
 
     def cost(self, coded: Coded, shown: Tensor, price: float) -> float:
         """Bits, those that the error is worth among them."""
-        return coded.bits + price * _squared_error(shown, self.pixels)
+        counted = (slice(None), slice(self.height), slice(self.width))
+        return coded.bits + price * squared_error(shown[counted], self.pixels[counted])
 
     @torch.enable_grad()
     def best_places(self, coded: Coded, shown: Tensor, worth: _Worth) -> Tensor:
@@ -177,6 +188,7 @@ class _Refiner:
         assert worth.curvature is not None
         latent = coded.latents.y.float() / 2**MEAN_BITS
         error = 2 * (shown.float() - self.pixels.float())
+        error[:, self.height :] = error[:, :, self.width :] = 0
         slope = _error_gradient(self.coder.transforms, latent, error, self.quality)
         if self.level.context and (twin := _twin(self.coder)) is not None:
             if self.features is None:  # every coding has the same z
@@ -185,13 +197,14 @@ class _Refiner:
         return latent - (slope / worth.curvature).clamp_(-_REACH, _REACH)
 
 
-def _squared_error(a: Tensor, b: Tensor) -> int:
+def squared_error(a: Tensor, b: Tensor) -> int:
+    """Sum of squared differences of two uint8 images of one shape, exact."""
     return int((a.int() - b.int()).square_().sum(dtype=torch.int64))
 
 
 def _worth(coder: Any, quality: float, threads: int, curved: bool) -> _Worth:
     """Measured once for each quality of a codec; curvatures when they are first asked for."""
-    known: dict[float, _Worth] = vars(coder).setdefault("_worths", {})
+    known: dict[float, _Worth] = vars(coder.pixels).setdefault("_worths", {})
     worth = known.get(quality)
     if worth is None or (curved and worth.curvature is None):
         part = default_calibration()[0][:, :_CALIBRATED, :_CALIBRATED]
@@ -201,7 +214,7 @@ def _worth(coder: Any, quality: float, threads: int, curved: bool) -> _Worth:
             for near in (max(quality - _NEIGHBOUR, 1.0), min(quality + _NEIGHBOUR, float(coder.qualities))):
                 one = _Refiner(coder, pixels, near, threads, Level())
                 coded = one.code(coder.analyse(pixels, near, threads))
-                points.append((coded.bits, _squared_error(one.shown(coded.latents), pixels)))
+                points.append((coded.bits, squared_error(one.shown(coded.latents), pixels)))
             (fewer, worse), (more, better) = points
             worth = _Worth(max(more - fewer, 1) / max(worse - better, 1), None)
         if curved:
@@ -259,20 +272,25 @@ class _FloatLayer:
     def __init__(self, layer: Layer, weight: np.ndarray | None = None) -> None:
         self.weight = torch.from_numpy(layer.weight if weight is None else weight).float()
         self.bias, self.kind = torch.from_numpy(layer.bias).float(), layer.kind
-        self.requantise = _unrounded(layer.requantiser)
+        self.requantise = _Unrounded(layer.requantiser)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.requantise(convolve(x, self.weight, self.bias, self.kind))
 
 
-def _unrounded(requantiser: Requantiser) -> Callable[[Tensor], Tensor]:
-    unit = np.ldexp(1.0, -requantiser.shift.astype(np.int32))
-    above, below = (
-        torch.from_numpy((factor * unit).astype(np.float32))[:, None, None]
-        for factor in (requantiser.multiplier, requantiser.negative)
-    )
-    limit = float(requantiser.limit)
-    return lambda x: torch.where(x >= 0, x * above, x * below).clamp(-limit, limit)
+class _Unrounded:
+    """A requantiser without its rounding."""
+
+    def __init__(self, requantiser: Requantiser) -> None:
+        unit = np.ldexp(1.0, -requantiser.shift.astype(np.int32))
+        self.above, self.below = (
+            torch.from_numpy((factor * unit).astype(np.float32))[:, None, None]
+            for factor in (requantiser.multiplier, requantiser.negative)
+        )
+        self.limit = float(requantiser.limit)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.where(x >= 0, x * self.above, x * self.below).clamp(-self.limit, self.limit)
 
 
 class _Twin:
@@ -284,7 +302,7 @@ class _Twin:
         kernel = np.zeros((*taps.shape[:2], 5, 5), np.float32)
         for tap, (row, column) in enumerate(CONTEXT_TAPS):
             kernel[:, :, row + 2, column + 2] = taps[:, :, tap, 0]
-        self.y_input = _unrounded(model.y_input)
+        self.y_input = _Unrounded(model.y_input)
         self.context = _FloatLayer(model.context, kernel)
         self.parameters = [_FloatLayer(layer) for layer in model.parameters]
 
@@ -316,6 +334,6 @@ def _twin(coder: Any) -> _Twin | None:
     model = coder.entropy
     if not isinstance(model, IntegerEntropyModel) or model.context is None or model.offsets is not None:
         return None
-    twin: _Twin = vars(coder).setdefault("_context_twin", None) or _Twin(model)
-    vars(coder)["_context_twin"] = twin
+    twin: _Twin = vars(model).get("_context_twin") or _Twin(model)
+    vars(model)["_context_twin"] = twin
     return twin

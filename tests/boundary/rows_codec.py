@@ -94,7 +94,6 @@ def official_data() -> dict[str, Any]:
 def to_refine() -> dict[str, Any]:
     coder = Codec.load(PIXEL_CODEC)._coder
     pixels = torch.from_numpy(values.rows_of_pixels()).permute(2, 0, 1).contiguous()
-    pixels = images.padded_pixels(pixels, *coder.padded((pixels.shape[1], pixels.shape[2])))
     own = {"coder": coder, "pixels": pixels, "target": coder.analyse(pixels, 2.0, 1)}
     return {**own, "quality": 2.0, "effort": 3, "threads": 1}
 
@@ -252,6 +251,7 @@ CODEC: dict[str, Callable[[], Call]] = {
     "mlicpp_official.read_file": lambda: Call(
         mlicpp_official.read_file, {"data": mlicpp_official.write_file(official_data(), 16, 32)}
     ),
+    "effort.squared_error": lambda: Call(effort.squared_error, {"a": image(), "b": image() // 2}),
     "effort.refined": lambda: Call(effort.refined, to_refine()),
     "targets.goal_of": lambda: Call(targets.goal_of, {"quality": None, **NO_TARGET, "target_psnr": 30}),
     "targets.psnr": lambda: Call(targets.psnr, {"a": values.rows_of_pixels(), "b": values.rows_of_pixels() // 2}),

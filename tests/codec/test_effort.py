@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_every_effort_decodes_and_costs_no_more_than_none(name, efforts, part):
     codec, quality = fastlic.load(name), 5.0
     files = {effort: codec.compress(part, quality, effort=effort) for effort in (0, *efforts)}
     price = module._worth(codec._coder, quality, 1, False).price
-    costs = {n: 8 * len(data) + price * module._squared_error(shown(codec, data), part) for n, data in files.items()}
+    costs = {n: 8 * len(data) + price * module.squared_error(shown(codec, data), part) for n, data in files.items()}
     assert all(costs[effort] <= costs[0] for effort in efforts), costs
     assert files[0] == codec.compress(part, quality)
     x = np.ascontiguousarray(part.permute(1, 2, 0).numpy())
@@ -59,7 +60,7 @@ def test_more_effort_costs_less(part):
     costs = []
     for effort in (0, 3, 7):
         data = codec.compress(part, quality, effort=effort)
-        costs.append(8 * len(data) + price * module._squared_error(shown(codec, data), part))
+        costs.append(8 * len(data) + price * module.squared_error(shown(codec, data), part))
     assert costs == sorted(costs, reverse=True)
     assert costs[2] < costs[1] < costs[0]
 
@@ -105,6 +106,12 @@ def test_a_watcher_sees_each_step(part):
     finally:
         module.WATCH.reset(token)
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_codec_that_made_an_effort_can_be_pickled(part):
+    codec = fastlic.Codec.load(GOLDEN / "tiny_pixels_jahp.safetensors")
+    data = codec.compress(part, 3, effort=7)
+    assert pickle.loads(pickle.dumps(codec)).compress(part, 3, effort=7) == data
 
 
 def test_targets_are_met_with_effort(part):

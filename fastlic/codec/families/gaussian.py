@@ -158,8 +158,7 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
     ) -> tuple[Target, tuple[list[bytes], Latents]]:
         if quality is None:
             raise ValueError(f"a codec of one fixed rate has effort 0 alone, got {effort}")
-        whole = padded_pixels(pixels, *self.padded(_size(pixels)))
-        coded = effort_of(self, whole, analysed, quality, effort, threads)
+        coded = effort_of(self, pixels, analysed, quality, effort, threads)
         return coded.target, (coded.sections, coded.latents)
 
     def encode_many(
