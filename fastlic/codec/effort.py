@@ -74,6 +74,7 @@ _CURVED = (0.75, 1.05)  # of curvatures, at the first and the last quality: the 
 _CALIBRATED = 256  # pixels in both directions of the photo on which price and curvature are measured
 _NEIGHBOUR = 0.5  # qualities between which the price is measured, around the one in hand
 _RAREST = 2.0**-16
+_EXACT = 256  # squares of 8 bits whose sums float32 holds exactly, in whatever order: under 2^24
 _BAND, _HALO = 64, 8  # rows of latents that a gradient is made for at once, and those around them that it needs
 
 # Told after each step: how many are done, of how many. A command sets it to show how far it is.
@@ -199,7 +200,10 @@ class _Refiner:
 
 def squared_error(a: Tensor, b: Tensor) -> int:
     """Sum of squared differences of two uint8 images of one shape, exact."""
-    return int((a.int() - b.int()).square_().sum(dtype=torch.int64))
+    differences = np.subtract(a.numpy(), b.numpy(), dtype=np.int16).ravel().astype(np.float32)
+    whole = len(differences) // _EXACT * _EXACT
+    parts = (differences[:whole].reshape(-1, _EXACT), differences[None, whole:])
+    return sum(int(np.einsum("ij,ij->i", part, part).sum(dtype=np.float64)) for part in parts)
 
 
 def _worth(coder: Any, quality: float, threads: int, curved: bool) -> _Worth:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 import fastlic
 from fastlic import light
 from fastlic.bench.effort import main
+from fastlic.cli.main import cli
 from fastlic.codec import effort as module
 from fastlic.codec.calibration import PHOTO
 from fastlic.codec.image_files import encode_image, read_image
@@ -98,6 +100,15 @@ def test_a_gradient_in_bands_is_the_whole_gradient(monkeypatch, part):
     assert (whole - banded).abs().max() < 1e-4 * whole.abs().max()
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 85), (16, 16), (37, 113)])
+def test_squared_errors_are_exact(size):
+    a, b = (
+        torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(n)) for n in (1, 2)
+    )
+    for x, y in ((a, b), (a * 0, a * 0 + 255)):
+        assert module.squared_error(x, y) == int((x.long() - y.long()).square().sum())
+
+
 def test_a_watcher_sees_each_step(part):
     seen = []
     token = module.WATCH.set(lambda done, of: seen.append((done, of)))
@@ -143,6 +154,24 @@ def test_efforts_serve_every_gaussian_family(name, part):
     for effort in (1, 7):
         data = codec.compress(small, 3, effort=effort)
         assert shown(codec, data).shape == small.shape
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "effort.md").read_text()
+
+
+@pytest.mark.parametrize("code", re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+def test_examples_of_the_page_run(code, part, tmp_path, monkeypatch):
+    (tmp_path / "photo.png").write_bytes(encode_image(part.permute(1, 2, 0).numpy(), ".png"))
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+
+
+def test_commands_of_the_page_run(part, tmp_path, monkeypatch):
+    (tmp_path / "photo.png").write_bytes(encode_image(part.permute(1, 2, 0).numpy(), ".png"))
+    monkeypatch.chdir(tmp_path)
+    for line in re.findall(r"^```bash\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
+        cli.main(line.split()[1:], standalone_mode=False)
+    assert (tmp_path / "photo.flic").stat().st_size > 100
 
 
 def test_the_bench_compares_efforts(part, tmp_path, capsys):
