@@ -59,7 +59,7 @@ effort = click.option(
     type=click.IntRange(0, 9),
     default=0,
     show_default=True,
-    help="Smaller files for more time: 0 none; 1 = 2 and 3 = 4 = 5 by integers; 6 to 9 by gradients, minutes a photo.",
+    help="Smaller files for more time: 1 = 2 and 3 = 4 = 5 by integers; 6 to 9 by gradients, seconds to minutes.",
 )
 
 
