@@ -25,6 +25,10 @@ def compress(
     model: str | os.PathLike[str] | Codec | float = fastlic.DEFAULT_MODEL,
     quality: float | None = None,
     *,
+    target_bpp: float | None = None,
+    target_bytes: float | None = None,
+    target_psnr: float | None = None,
+    effort: int = 0,
     max_pixels: int | None = None,
     transforms: Transforms | None = None,
     metadata: container.Metadata | None = None,
@@ -37,6 +41,9 @@ def compress(
             path of an image file, or a binary file that holds one.
         model: name of shipped weights, path of a codec file, or a codec. A number here is the quality.
         quality: 1 (smallest) to 8 (best), fractions allowed; None: 4. Of no meaning to a codec of one rate.
+        target_bpp, target_bytes, target_psnr: one of them in place of a quality: bits per pixel, bytes at most, or dB
+            over RGB, of each image (docs/effort.md).
+        effort: 0 to 9, the more the smaller and slower, of ``jahp`` and the MLIC family (docs/effort.md).
         max_pixels: largest height x width; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
         transforms: ``"integer"``, the default where the weights have them: the same bytes on every machine; or
             ``"float"``.
@@ -46,7 +53,17 @@ def compress(
     chosen, quality = model_and_quality(model, quality)
     codec = chosen if isinstance(chosen, Codec) else load(chosen)
     level = quality if codec.qualities else None
-    return codec.compress(x, level, max_pixels=max_pixels, transforms=transforms, metadata=metadata)
+    return codec.compress(
+        x,
+        level,
+        target_bpp=target_bpp,
+        target_bytes=target_bytes,
+        target_psnr=target_psnr,
+        effort=effort,
+        max_pixels=max_pixels,
+        transforms=transforms,
+        metadata=metadata,
+    )
 
 
 @undisturbed

@@ -10,7 +10,6 @@ The core does it all, by the integers of the codec file: bytes and pixels are th
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +24,7 @@ from fastlic.arguments import is_number
 from fastlic.codec import container, hub
 from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with
 from fastlic.codec.sources import Readable, Stream, model_and_quality, picture_of, stream_of
+from fastlic.codec.targets import goal_of, psnr, search
 from fastlic.eager import uncompiled
 from fastlic.errors import CodecFileError, ModelMismatchError, memory_errors
 from fastlic.ops.codec_file import NativeCodec
@@ -75,6 +75,10 @@ def compress(
     model: str | os.PathLike[str] | Codec | float = fastlic.DEFAULT_MODEL,
     quality: float | None = None,
     *,
+    target_bpp: float | None = None,
+    target_bytes: float | None = None,
+    target_psnr: float | None = None,
+    effort: int = 0,
     threads: int = 0,
     max_pixels: int | None = None,
     metadata: container.Metadata | None = None,
@@ -88,6 +92,8 @@ def compress(
         model: name of shipped weights, path of a codec file, or what ``load`` gave. A number here is the quality.
         quality: 1 (smallest) to 8 (best), fractions allowed (kept to 1/16); None: 4. Of no meaning to a codec of one
             rate.
+        target_bpp, target_bytes, target_psnr: one of them in place of a quality, as of ``fastlic.compress``.
+        effort: 0; higher ones take ``fastlic.compress``.
         threads: how many to use; 0: one per core.
         max_pixels, metadata: as of ``fastlic.compress``.
 
@@ -99,22 +105,42 @@ def compress(
     if not isinstance(metadata, container.Metadata | None):
         raise TypeError(f"metadata must be a fastlic.Metadata, got {type(metadata).__name__}")
     chosen, quality = model_and_quality(model, quality)
+    goal = goal_of(quality, target_bpp, target_bytes, target_psnr)
+    if isinstance(effort, bool) or not isinstance(effort, int) or effort:
+        raise ValueError(f"fastlic.light has effort 0 alone, got {effort!r}: fastlic.compress, on torch, has 0 to 9")
     codec = chosen if isinstance(chosen, Codec) else load(chosen)
-    steps = 0
-    if codec.qualities:
-        if quality is None:
-            quality = min(fastlic.DEFAULT_QUALITY, codec.qualities)
-        if not is_number(quality):
-            raise TypeError(f"quality must be a number from 1 to {codec.qualities}, got {type(quality).__name__}")
-        if not 1 <= quality <= codec.qualities:
-            raise ValueError(f"quality must be from 1 to {codec.qualities}, got {quality}")
-        steps = round(container.round_quality(quality) * container.QUALITY_STEPS)
+    if goal is not None and not codec.qualities:
+        raise ValueError(f"codec {codec.name!r} has one fixed rate, which {goal.kind} cannot change")
+    level = _level(codec, quality)
     count, most = _threads(threads), _limit(max_pixels)
     with memory_errors("an image of this size"):
         pixels, own = picture_of(x, max_pixels)
     attached = (own if metadata is None else metadata).attachments
     with memory_errors(f"an image of {pixels.shape[0]} x {pixels.shape[1]} (height x width)"):
-        return codec.encode(pixels, steps, count, most, attached)
+
+        def encode(quality: float) -> bytes:
+            return codec.encode(pixels, round(quality * container.QUALITY_STEPS), count, most, attached)
+
+        def psnr_of(data: bytes) -> float:
+            colours = pixels[:, :, :3] if pixels.shape[2] > 2 else np.repeat(pixels[:, :, :1], 3, axis=2)
+            return psnr(colours, codec.decode(data, 0, count, most, 3))
+
+        if goal is None:
+            return encode(level)
+        return search(goal, encode, psnr_of, codec.qualities, pixels.shape[0] * pixels.shape[1]).data
+
+
+def _level(codec: Codec, quality: float | None) -> float:
+    """``quality``, or the default, as a file holds it; 0 for a codec of one rate."""
+    if not codec.qualities:
+        return 0
+    if quality is None:
+        quality = min(fastlic.DEFAULT_QUALITY, codec.qualities)
+    if not is_number(quality):
+        raise TypeError(f"quality must be a number from 1 to {codec.qualities}, got {type(quality).__name__}")
+    if not 1 <= quality <= codec.qualities:
+        raise ValueError(f"quality must be from 1 to {codec.qualities}, got {quality}")
+    return container.round_quality(quality)
 
 
 @uncompiled
@@ -164,14 +190,6 @@ def decompress(
     with memory_errors(f"an image of {header.height} x {header.width} (height x width)"):
         x = codec.decode(data, parts, _threads(threads), _limit(max_pixels), channels or 0)
     return x[:, :, 0] if x.shape[2] == 1 else x
-
-
-def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """10 log10(255^2 / MSE) in dB over all samples of two uint8 images of one shape; infinite if they are equal."""
-    if not all(isinstance(x, np.ndarray) and x.dtype == np.uint8 for x in (a, b)) or a.shape != b.shape or not a.size:
-        raise ValueError("psnr compares uint8 images of one shape")
-    mse = float(np.square(a.astype(np.int32) - b).mean(dtype=np.float64))
-    return 10 * math.log10(255**2 / mse) if mse else math.inf
 
 
 def _limit(max_pixels: int | None) -> int:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from fastlic.cli import options
 from fastlic.errors import CodecFileError, ModelMismatchError
@@ -57,22 +60,33 @@ class Coder:
         """The quality to compress at; see ``options.checked_quality``."""
         return options.checked_quality(self.codec, asked)
 
-    def compress(self, picture: Picture, quality: float | None, as_mcq: bool = False) -> bytes:
-        """A stream; ``quality`` as :meth:`quality` gave it."""
+    def wish(self, quality: float | None, target: Mapping[str, float] | None = None, effort: int = 0) -> dict[str, Any]:
+        """The arguments of ``compress`` that say how much a file may take.
+
+        Args:
+            target: what ``options.chosen_target`` gave.
+        """
+        if target and not self.codec.qualities:
+            raise click.UsageError(f"codec {self.codec.name!r} has one fixed rate, which no target changes")
+        return {**(target or {"quality": self.quality(quality)}), **({"effort": effort} if effort else {})}
+
+    def compress(self, picture: Picture, wish: Mapping[str, Any], as_mcq: bool = False) -> bytes:
+        """A stream; ``wish`` as :meth:`wish` gave it."""
         if self._light is not None and not as_mcq:
             from fastlic import light
 
             return light.compress(
                 picture.array,
                 self._light,
-                quality or 0,
                 threads=self._threads,
                 max_pixels=self._max_pixels,
                 metadata=picture.metadata,
+                **wish,
             )
         options = {} if as_mcq else {"metadata": picture.metadata}
         x = picture.pixels.to(self._device)
-        data = self._torch_coder(as_mcq).compress(x, quality, max_pixels=self._max_pixels, **options)
+        with shown_steps(wish.get("effort", 0)):
+            data = self._torch_coder(as_mcq).compress(x, max_pixels=self._max_pixels, **options, **wish)
         assert isinstance(data, bytes)  # one image in, one stream out
         return data
 
@@ -113,6 +127,26 @@ class Coder:
             torch.set_num_threads(self._threads)
         codec = None if self._model is None else self._load()
         return mcq.coder_of(codec) if mcq_file else codec or fastlic
+
+
+@contextlib.contextmanager
+def shown_steps(effort: int) -> Iterator[None]:
+    """How far an effort is, on a terminal."""
+    from tqdm import tqdm
+
+    from fastlic.codec.effort import WATCH
+
+    with tqdm(unit="step", disable=None if effort else True, leave=False) as bar:
+
+        def see(done: int, of: int) -> None:
+            bar.total, bar.n = of, done
+            bar.refresh()
+
+        token = WATCH.set(see)
+        try:
+            yield
+        finally:
+            WATCH.reset(token)
 
 
 def is_mcq(path: Path) -> bool:

@@ -15,6 +15,8 @@ from fastlic.cli.words import DASH
 @click.command()
 @options.files
 @options.quality
+@options.targets
+@options.effort
 @options.model
 @click.option(
     "--format",
@@ -32,6 +34,10 @@ from fastlic.cli.words import DASH
 def compress(
     request: files.Request,
     quality: float | None,
+    target_bpp: float | None,
+    target_bytes: float | None,
+    target_psnr: float | None,
+    effort: int,
     model: str,
     suffix: str,
     verify: bool | None,
@@ -45,7 +51,7 @@ def compress(
     Without an output name, IN.flic is written beside IN.png. OUT.mcq makes a file for McQuic 0.1.40. A dash is standard
     input or standard output, where lines for the user go to stderr.
     """
-    from fastlic import light
+    from fastlic import light, peek
     from fastlic.codec.container import SUFFIX, Metadata
     from fastlic.codec.image_files import SUFFIXES, read_image
 
@@ -66,9 +72,12 @@ def compress(
         device,
         threads=jobs.threads(request, plan),
         max_pixels=max_pixels,
-        needs_torch=any(map(as_mcq, plan.jobs)),
+        needs_torch=effort > 0 or any(map(as_mcq, plan.jobs)),
     )
-    level = coder.quality(quality)
+    target = options.chosen_target(quality, target_bpp, target_bytes, target_psnr)
+    wish = coder.wish(quality, target, effort)
+    if (target or effort) and any(map(as_mcq, plan.jobs)):
+        raise click.UsageError("a .mcq file has neither target nor effort")
     check = len(plan.jobs) == 1 if verify is None else verify
 
     def work(job: files.Job, watch: jobs.Watch) -> jobs.Done:
@@ -77,14 +86,15 @@ def compress(
         if strip:
             picture = replace(picture, metadata=Metadata())
         watch.lap("reading")
-        data = coder.compress(picture, level, as_mcq(job))
+        data = coder.compress(picture, wish, as_mcq(job))
         watch.lap("compressing")
         psnr = None
         if check:
             psnr = light.psnr(picture.array, coder.decompress(data, as_mcq(job)))
             watch.lap("verifying")
         height, width = picture.array.shape[:2]
-        return jobs.Done(data, height, width, len(data), psnr, picture.notes)
+        notes = (*picture.notes, f"quality {peek(data).quality:g}") if target else picture.notes
+        return jobs.Done(data, height, width, len(data), psnr, notes)
 
     jobs.run(plan, request, "compressed", work)
 

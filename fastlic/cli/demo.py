@@ -36,10 +36,12 @@ def demo(quality: float | None, out: Path | None, model: str, device: str) -> No
     coder = Coder(model, device, threads=options.threads() or 0)
     level = coder.quality(quality)
     picture = read_image(PHOTO)
-    coder.compress(picture, level)  # the first call also pays for loading kernels; the times are those of any later one
+    coder.compress(
+        picture, coder.wish(quality)
+    )  # the first call also pays for loading kernels; the times are those of any later one
 
     began = time.perf_counter()
-    data = coder.compress(picture, level)
+    data = coder.compress(picture, coder.wish(quality))
     compressed = time.perf_counter()
     pixels = coder.decompress(data)
     decompressed = time.perf_counter()

@@ -102,6 +102,43 @@ max_pixels = click.option(
 model = click.option(
     "-m", "--model", default=fastlic.DEFAULT_MODEL, show_default=True, help="Shipped weights or a codec file."
 )
+_TARGETS = (
+    click.option("--target-bpp", type=float, metavar="BPP", help="In place of a quality: bits per pixel."),
+    click.option(
+        "--target-bytes", type=float, metavar="N", help="In place of a quality: the best file of N bytes or less."
+    ),
+    click.option("--target-psnr", type=float, metavar="DB", help="In place of a quality: PSNR over RGB."),
+)
+effort = click.option(
+    "--effort",
+    type=click.IntRange(0, 9),
+    default=0,
+    show_default=True,
+    help="Smaller files for more time: 1 = 2 and 3 = 4 = 5 by integers; 6 to 9 by gradients, seconds to minutes.",
+)
+
+
+def targets(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of ``fastlic.codec.targets``."""
+    for option in reversed(_TARGETS):
+        command = option(command)
+    return command
+
+
+def chosen_target(quality: float | None, bpp: float | None, size: float | None, psnr: float | None) -> dict[str, float]:
+    """The argument of ``fastlic.compress`` that the one target stands for; empty without one.
+
+    Raises:
+        click.UsageError: more than one of quality and targets, or a target that no file can have.
+    """
+    from fastlic.codec.targets import goal_of
+
+    try:
+        goal = goal_of(quality, bpp, size, psnr)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    return {} if goal is None else {goal.kind: goal.value}
+
 
 stream_model = click.option(
     "-m", "--model", help="Codec file that the streams were made with.  [default: shipped weights that fit the stream]"

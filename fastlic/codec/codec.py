@@ -21,6 +21,7 @@ from fastlic import config
 from fastlic.arguments import as_device, checked, is_number
 from fastlic.codec import container, storage
 from fastlic.codec.container import KINDS, Metadata
+from fastlic.codec.effort import EFFORTS
 from fastlic.codec.families import BY_FAMILY, Backend, FamilyCoder
 from fastlic.codec.images import (
     ANY_CHANNELS,
@@ -34,6 +35,7 @@ from fastlic.codec.images import (
     with_channels,
 )
 from fastlic.codec.sources import Picturable, Stream, picture_of, streams_of
+from fastlic.codec.targets import Found, Goal, goal_of, psnr, search
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, memory_errors
 from fastlic.forks import held_off
 from fastlic.integers.conversion import Precision
@@ -63,11 +65,13 @@ class Analysis:
             Of McQuic int64 codes [m, h, w], one tensor per level, the finest level first.
         header: as the stream will have it: quality, height and width of the image, the codec's fingerprint.
         attachments: kinds and bytes, coded alpha and metadata, as the stream will have them.
+        coded: sections and latents, where an effort has made them already.
     """
 
     target: Any
     header: container.Header
     attachments: tuple[tuple[int, bytes], ...] = ()
+    coded: tuple[list[bytes], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -317,17 +321,21 @@ class Codec:
         header: container.Header,
         transforms: Transforms | None,
         metadata: Metadata | None = None,
+        effort: int = 0,
     ) -> Analysis:
         """image [C, H, W] of what ``as_images`` gives, checked."""
-        own = colours(image)
+        own, coded = colours(image), None
         if self._by_integers(transforms):
-            target = self._coder.analyse(as_pixels(own).cpu(), header.quality, torch.get_num_threads())
+            pixels, threads = as_pixels(own).cpu().contiguous(), torch.get_num_threads()
+            target = self._coder.analyse(pixels, header.quality, threads)
+            if effort:
+                target, coded = self._coder.refined(pixels, target, header.quality, effort, threads)
         else:
             target = self._coder.analyse_floats(self.transforms(image.device), as_float(own), header.quality)
         attachments = metadata.attachments if metadata else []
         if header.channels % 2 == 0:
             attachments.insert(0, (KINDS["alpha"], plane_encode(as_pixels(image[-1]).cpu().numpy())))
-        return Analysis(target, header, tuple(attachments))
+        return Analysis(target, header, tuple(attachments), coded)
 
     # ---- coding
 
@@ -338,6 +346,10 @@ class Codec:
         quality: float | None = None,
         backend: Backend = "auto",
         *,
+        target_bpp: float | None = None,
+        target_bytes: float | None = None,
+        target_psnr: float | None = None,
+        effort: int = 0,
         max_pixels: int | None = None,
         transforms: Transforms | None = None,
         metadata: Metadata | None = None,
@@ -351,6 +363,11 @@ class Codec:
                 file that holds one: these upright as EXIF says (``fastlic.codec.image_files.read_image``).
             quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None: 4, or the rate of a codec that has one.
             backend: who codes the latents; the bytes do not depend on it.
+            target_bpp, target_bytes, target_psnr: one of them in place of a quality, for each image of a batch: the
+                quality is searched whose file has nearest to so many bits per pixel, at most so many bytes, or nearest
+                to so many dB over RGB (docs/effort.md).
+            effort: 0 to 9, the more the smaller and slower, of Gaussian families with integer transforms
+                (docs/effort.md); from 6 on other machines may find other bytes. Decoders need not know.
             max_pixels: largest height x width of an image; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
             transforms: ``"integer"`` gives the same bytes for the same pixels on every machine, and is the default
                 where the codec has them; floats are rounded to 8 bits first. ``"float"`` runs torch's networks on the
@@ -362,7 +379,8 @@ class Codec:
             ``.flic`` bytes (docs/format.md); of a batch a list of them, one for each image, of a batch of one, too.
 
         Raises:
-            TypeError, ValueError: what was received and what is expected.
+            TypeError, ValueError: what was received and what is expected; ValueError for a target out of reach, with
+                what the first and the last quality give.
             OSError: a file that cannot be read.
             PixelLimitError: a larger image, before it is looked at.
             OutOfMemoryError: what it is named after.
@@ -377,15 +395,59 @@ class Codec:
         config.check_pixels(*size, max_pixels, self._coder.padded(size))
         if not isinstance(metadata, Metadata | None):
             raise TypeError(f"metadata must be a fastlic.Metadata, got {type(metadata).__name__}")
-        header = self._header(*size, self._quality(quality), batch.shape[1], bool(metadata))
+        goal = goal_of(quality, target_bpp, target_bytes, target_psnr)
+        self._check_effort(effort, transforms)
+        level = None if goal is not None else self._quality(quality)
         with memory_errors(f"compressing {_words([size] * len(batch))}"):
             check_range(batch)
-            streams = [
-                stream
-                for part in _together([size] * len(batch))
-                for stream, _ in self._compress_many(batch[part], header, backend, transforms, metadata)
-            ]
+            if goal is not None:
+                found = (self._search(x, goal, backend, max_pixels, transforms, effort, metadata) for x in batch)
+                streams = [one.data for one in found]
+            else:
+                header = self._header(*size, level, batch.shape[1], bool(metadata))
+                streams = [
+                    stream
+                    for part in _together([size] * len(batch))
+                    for stream, _ in self._compress_many(batch[part], header, backend, transforms, metadata, effort)
+                ]
         return streams if x.ndim == 4 else streams[0]
+
+    def _search(
+        self,
+        image: Tensor,
+        goal: Goal,
+        backend: Backend = "auto",
+        max_pixels: int | None = None,
+        transforms: Transforms | None = None,
+        effort: int = 0,
+        metadata: Metadata | None = None,
+    ) -> Found:
+        """An image [C, H, W] of what ``as_images`` gives, checked, at the quality that meets a target."""
+        if not self.qualities:
+            raise ValueError(f"codec {self.name!r} has one fixed rate, which {goal.kind} cannot change")
+        height, width = image.shape[1:]
+        pixels = as_pixels(colours(image)).cpu().numpy()
+
+        def encode(quality: float, effort: int = effort) -> bytes:
+            header = self._header(height, width, quality, image.shape[0], bool(metadata))
+            return self._compress_many(image[None], header, backend, transforms, metadata, effort)[0][0]
+
+        def psnr_of(data: bytes) -> float:
+            images = self.decompress(
+                [data], image.device, torch.uint8, max_pixels=max_pixels, transforms=transforms, channels=3
+            )
+            return psnr(pixels, images[0].cpu().numpy())
+
+        start = None
+        if effort:  # that of no effort is near, and cheap to find
+            start = search(goal, lambda quality: encode(quality, 0), psnr_of, self.qualities, height * width).quality
+        return search(goal, encode, psnr_of, self.qualities, height * width, start)
+
+    def _check_effort(self, effort: int, transforms: Transforms | None) -> None:
+        if isinstance(effort, bool) or not isinstance(effort, int) or not 0 <= effort <= EFFORTS:
+            raise ValueError(f"effort must be a whole number from 0 to {EFFORTS}, got {effort!r}")
+        if effort and not self._by_integers(transforms):
+            raise ValueError(f"float transforms have effort 0 alone, got {effort}")
 
     def _compress_many(
         self,
@@ -394,14 +456,17 @@ class Codec:
         backend: Backend = "auto",
         transforms: Transforms | None = None,
         metadata: Metadata | None = None,
+        effort: int = 0,
     ) -> list[tuple[bytes, Any]]:
         self._reserve([(images.shape[2], images.shape[3])], images.device, transforms)
         # One image at a time, so that a batch gives each image the floats, and the bytes, that it has alone.
-        return self._encode([self._analyse(image, header, transforms, metadata) for image in images], backend)
+        analysed = [self._analyse(image, header, transforms, metadata, effort) for image in images]
+        return self._encode(analysed, backend)
 
     def _encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, Any]]:
-        coded = self._coder.encode_many([one.target for one in analysed], backend, torch.get_num_threads())
-        pairs = zip(analysed, coded, strict=True)
+        left = [one.target for one in analysed if one.coded is None]
+        coded = iter(self._coder.encode_many(left, backend, torch.get_num_threads()) if left else ())
+        pairs = [(one, one.coded or next(coded)) for one in analysed]
         return [(container.pack(one.header, sections, one.attachments), seen) for one, (sections, seen) in pairs]
 
     def _header(

@@ -22,6 +22,7 @@ from fastlic.codec import (
     cards,
     container,
     drivers,
+    effort,
     hub,
     image_files,
     images,
@@ -31,6 +32,7 @@ from fastlic.codec import (
     registry,
     sources,
     storage,
+    targets,
 )
 from fastlic.codec.codec import Codec
 from fastlic.models import McQuic
@@ -100,6 +102,13 @@ def official_data() -> dict[str, Any]:
     return mlicpp_official.compress(mlic(), picture()[None])
 
 
+def to_refine() -> dict[str, Any]:
+    coder = Codec.load(PIXEL_CODEC)._coder
+    pixels = torch.from_numpy(values.rows_of_pixels()).permute(2, 0, 1).contiguous()
+    own = {"coder": coder, "pixels": pixels, "target": coder.analyse(pixels, 2.0, 1)}
+    return {**own, "quality": 2.0, "effort": 3, "threads": 1}
+
+
 def driven(name: str) -> dict[str, Any]:
     own = {"streams": [(as_coded(name)[0], H, W)], "groups": None}
     return {"model": integers(name), **own, "backend": "auto", "threads": 2}
@@ -113,6 +122,8 @@ def sizes(name: str) -> dict[str, Any]:
     return {"model": integers(name), "sections": as_coded(name)[0], "height": H, "width": W}
 
 
+NO_TARGET = {"target_bpp": None, "target_bytes": None, "target_psnr": None}
+
 CODEC: dict[str, Callable[[], Call]] = {
     "fastlic.peek": lambda: Call(fastlic.peek, {"data": stream()}),
     "fastlic.read_metadata": lambda: Call(fastlic.read_metadata, {"data": stream()}),
@@ -120,12 +131,16 @@ CODEC: dict[str, Callable[[], Call]] = {
         fastlic.compress,
         {
             **{"x": image(), "model": codec(), "quality": 4.0, "max_pixels": 10_000, "transforms": "float"},
+            **{**NO_TARGET, "effort": 0},
             "metadata": fastlic.Metadata(exif=b"MM"),
         },
     ),
     "fastlic.compress (by name)": lambda: Call(
         fastlic.compress,
-        {"x": image(2), "model": str(codec_file()), "quality": 4.0, "max_pixels": 10_000, "transforms": "float"},
+        {
+            **{"x": image(2), "model": str(codec_file()), "quality": None, "max_pixels": 10_000, "transforms": "float"},
+            **{**NO_TARGET, "target_bytes": 900, "effort": 0},
+        },
     ),
     "fastlic.decompress": lambda: Call(
         fastlic.decompress,
@@ -159,6 +174,7 @@ CODEC: dict[str, Callable[[], Call]] = {
         codec().compress,
         {
             **{"x": picture(), "quality": 4.0, "backend": "cpp", "max_pixels": 10_000, "transforms": "float"},
+            **{**NO_TARGET, "effort": 0},
             "metadata": fastlic.Metadata(exif=b"MM"),
         },
     ),
@@ -277,13 +293,23 @@ CODEC: dict[str, Callable[[], Call]] = {
     "mlicpp_official.read_file": lambda: Call(
         mlicpp_official.read_file, {"data": mlicpp_official.write_file(official_data(), 16, 32)}
     ),
-    "light.psnr": lambda: Call(light.psnr, {"a": values.rows_of_pixels(), "b": values.rows_of_pixels() // 2}),
     "hub.fetched": lambda: Call(hub.fetched, {"name_or_path": "jahp"}),
+    "effort.squared_error": lambda: Call(effort.squared_error, {"a": image(), "b": image() // 2}),
+    "effort.refined": lambda: Call(effort.refined, to_refine()),
+    "targets.goal_of": lambda: Call(targets.goal_of, {"quality": None, **NO_TARGET, "target_psnr": 30}),
+    "targets.psnr": lambda: Call(targets.psnr, {"a": values.rows_of_pixels(), "b": values.rows_of_pixels() // 2}),
+    "targets.search": lambda: Call(
+        targets.search,
+        {
+            **{"goal": targets.Goal("target_bytes", 900), "encode": lambda q: bytes(int(q * 200))},
+            **{"psnr_of": lambda data: 30.0, "qualities": 8, "pixels": 900, "start": 2.0},
+        },
+    ),
     "light.load": lambda: Call(light.load, {"name_or_path": PIXEL_CODEC}),
     "light.compress": lambda: Call(
         light.compress,
         {
-            **{"x": values.rows_of_pixels(), "model": PIXEL_CODEC, "quality": 1.5},
+            **{"x": values.rows_of_pixels(), "model": PIXEL_CODEC, "quality": 1.5, **NO_TARGET, "effort": 0},
             **{"threads": 2, "max_pixels": 1 << 20, "metadata": fastlic.Metadata(exif=b"MM")},
         },
     ),

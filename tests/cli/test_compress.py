@@ -43,6 +43,31 @@ def test_the_default_quality_is_4(fastlic_command, photos, tiny_codec, tiny_code
     assert (tmp_path / "out.flic").read_bytes() == expected
 
 
+def test_a_target_takes_the_place_of_a_quality(fastlic_command, photos, tmp_path):
+    photo = photos / "chelsea.png"
+    done = fastlic_command("compress", photo, "out.flic", "--target-bytes", 3000)
+    data = (tmp_path / "out.flic").read_bytes()
+    assert len(data) <= 3000
+    assert f"quality {fastlic.peek(data).quality:g}" in done.out
+    assert fastlic_command("compress", photo, "b.flic", "-q", fastlic.peek(data).quality).code == 0
+    assert (tmp_path / "b.flic").read_bytes() == data
+    both = fastlic_command("compress", photo, "c.flic", "--target-bpp", 0.5, "--target-psnr", 30)
+    assert both.code == 2
+    assert "target_bpp and target_psnr" in both.err
+    beyond = fastlic_command("compress", photo, "c.flic", "--target-psnr", 90)
+    assert beyond.code == 1
+    assert "out of reach" in beyond.err
+    assert not (tmp_path / "c.flic").exists()
+
+
+def test_an_effort_is_that_of_the_library(fastlic_command, photos, tmp_path):
+    photo = photos / "chelsea.png"
+    assert fastlic_command("compress", photo, "out.flic", "--effort", 3).code == 0
+    expected = fastlic.compress(read_image(photo).pixels, effort=3)
+    assert (tmp_path / "out.flic").read_bytes() == expected
+    assert fastlic_command("compress", photo, "b.flic", "--effort", 10).code == 2
+
+
 def test_decompress_finds_weights_that_were_loaded_before(fastlic_command, photos, tiny_codec_file, tmp_path):
     fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", tiny_codec_file)
     fastlic.load(tiny_codec_file)

@@ -213,6 +213,16 @@ class FamilyCoder(ABC, Generic[A, L]):
     def analyse_floats(self, parts: Any, image: Tensor, quality: float | None) -> A:
         """The same of an image [3, H, W] in [0, 1] on the device of ``parts``, by these; under ``torch.no_grad()``."""
 
+    def refined(
+        self, pixels: Tensor, analysed: A, quality: float | None, effort: int, threads: int
+    ) -> tuple[A, tuple[list[bytes], L]]:
+        """What an effort from 1 on makes of an analysis of the same pixels, and what ``encode_many`` gives of that.
+
+        Raises:
+            ValueError: this family, or this codec, has effort 0 alone.
+        """
+        raise ValueError(f"codecs of family {self.family!r} have effort 0 alone, got {effort}")
+
     @abstractmethod
     def encode_many(self, analysed: Sequence[A], backend: Backend, threads: int) -> list[tuple[list[bytes], L]]:
         """(sections, latents that the decoder will see) of each image; bytes depend on neither backend nor threads.

@@ -19,6 +19,7 @@ from typing_extensions import Self
 
 from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
+from fastlic.codec.effort import refined as effort_of
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
 from fastlic.codec.images import padded_pixels
 from fastlic.codec.storage import StoredCodec
@@ -151,6 +152,14 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
         whole = (-(-length // HYPER_STRIDE) * HYPER_STRIDE for length in y.shape[2:])
         z = parts.h_a(_pad(y.abs() if parts.hyper_of_magnitude else y, *whole))
         return Target(z[0].cpu(), y[0].cpu(), zones_for(worth_at(parts.gain, quality)))
+
+    def refined(
+        self, pixels: Tensor, analysed: Target, quality: float | None, effort: int, threads: int
+    ) -> tuple[Target, tuple[list[bytes], Latents]]:
+        if quality is None:
+            raise ValueError(f"a codec of one fixed rate has effort 0 alone, got {effort}")
+        coded = effort_of(self, pixels, analysed, quality, effort, threads)
+        return coded.target, (coded.sections, coded.latents)
 
     def encode_many(
         self, analysed: Sequence[Target], backend: Backend, threads: int

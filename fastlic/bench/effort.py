@@ -1,0 +1,84 @@
+"""``python -m fastlic.bench.effort FOLDER``: bytes at equal PSNR and time of efforts, on the images of a folder.
+
+Real bytes, pixels of real decoding, BD-rates against effort 0, CPU time of one thread. What a codec measures once for
+a quality stays outside the times.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import fastlic
+from fastlic.bench import report
+from fastlic.codec.codec import Codec
+from fastlic.codec.image_files import find_images, read_image
+from fastlic.codec.targets import psnr
+from fastlic.evaluate.bd_rate import bd_rate
+
+Point = tuple[float, float, float]  # bits per pixel, dB, seconds
+
+
+def point(codec: Codec, x: Tensor, quality: float, effort: int) -> Point:
+    """One image [3, H, W] uint8, compressed and decompressed."""
+    codec.compress(x[:, :32, :32], quality, effort=effort)
+    began = time.process_time()
+    data = codec.compress(x, quality, effort=effort)
+    seconds = time.process_time() - began
+    assert isinstance(data, bytes)  # of one image
+    shown = codec.decompress([data], dtype=torch.uint8)[0]
+    return 8 * len(data) / (x.shape[1] * x.shape[2]), psnr(x.numpy(), shown.numpy()), seconds
+
+
+def _curve(points: NDArray[np.float64]) -> list[tuple[float, float]]:
+    return [(rate, quality) for rate, quality, _ in points.tolist()]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    from tqdm import tqdm
+
+    parser = report.parser("fastlic.bench.effort", __doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default="jahp", metavar="NAME")
+    parser.add_argument("--efforts", nargs="+", type=int, default=[1, 3, 6, 7, 8, 9], metavar="N")
+    parser.add_argument("--qualities", nargs="+", type=float, default=[2, 5, 8], metavar="Q")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line per image and effort")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    codec, efforts = fastlic.load(options.model), [0, *(e for e in options.efforts if e)]
+    images = find_images(options.folder)[: options.limit]
+    curves: dict[int, list[list[Point]]] = {effort: [] for effort in efforts}
+    with tqdm(total=len(images) * len(efforts), unit="curve", disable=None, leave=False) as bar:
+        for path in images:
+            x = read_image(path).pixels
+            for effort in efforts:
+                bar.set_postfix_str(f"{path.name} effort {effort}")
+                points = [point(codec, x, quality, effort) for quality in options.qualities]
+                curves[effort].append(points)
+                if options.json is not None:
+                    with options.json.open("a") as file:
+                        file.write(json.dumps({"image": path.name, "effort": effort, "points": points}) + "\n")
+                bar.update()
+    print(f"{codec.name}, {len(images)} images, qualities {options.qualities}; {report.about()}")
+    base = np.array(curves[0])
+    rows = []
+    for effort in efforts[1:]:
+        own = np.array(curves[effort])
+        averaged = bd_rate(_curve(base.mean(0)), _curve(own.mean(0)))
+        single = [bd_rate(_curve(a), _curve(b)) for a, b in zip(base, own, strict=True)]
+        ratio = own[..., 2].sum() / base[..., 2].sum()
+        rows.append([str(effort), f"{averaged:+.1f} %", f"{min(single):+.1f} to {max(single):+.1f} %", f"{ratio:.1f}x"])
+    print(report.markdown(["effort", "bytes at equal PSNR", "of single images", "CPU time"], rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""What an encoder may aim at in place of a quality: a rate, a size or a PSNR, found by a search over qualities.
+
+One search serves every way in. It knows two functions, a quality's bytes and the PSNR of bytes, and takes both for
+rising with quality: ln(bytes) and PSNR are nearly straight lines over it, so few encodes find the place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastlic.arguments import is_number
+from fastlic.codec.container import QUALITY_STEPS
+
+Kind = Literal["target_bpp", "target_bytes", "target_psnr"]
+
+# Close enough to stop: 1 % of a rate, 0.05 dB; of bytes the best that fits is wanted. A sixteenth of a quality is some
+# 2.3 % or 0.09 dB.
+_CLOSE = {"target_bpp": math.log(1.01), "target_bytes": -1.0, "target_psnr": 0.05}
+# What all qualities of a codec span, roughly: where the first guess leads to the second.
+_SPANS = {"target_bpp": 2.6, "target_bytes": 2.6, "target_psnr": 10.0}
+_BEST = 200.0  # dB, in place of infinity for an image that comes back as it was
+
+
+class Goal(NamedTuple):
+    """What is aimed at.
+
+    Attributes:
+        kind: whose argument it was.
+        value: bits per pixel, bytes of the whole file, or dB over RGB of the whole 8-bit image.
+    """
+
+    kind: Kind
+    value: float
+
+
+class Found(NamedTuple):
+    """What a search ends with.
+
+    Attributes:
+        data: the file.
+        quality: it was made at.
+        encodes: how many it took.
+    """
+
+    data: bytes
+    quality: float
+    encodes: int
+
+
+def goal_of(quality: Any, target_bpp: Any = None, target_bytes: Any = None, target_psnr: Any = None) -> Goal | None:
+    """The one target that was given; None: there is none, and a quality decides.
+
+    Raises:
+        TypeError: a target that is no number.
+        ValueError: more than one of quality and targets, or a target that no file can have.
+    """
+    targets: dict[Kind, Any] = {"target_bpp": target_bpp, "target_bytes": target_bytes, "target_psnr": target_psnr}
+    given = [(kind, value) for kind, value in targets.items() if value is not None]
+    if not given:
+        return None
+    if len(given) > 1 or quality is not None:
+        names = [*(["quality"] if quality is not None else []), *(kind for kind, _ in given)]
+        raise ValueError(f"one of quality and the targets decides, got {' and '.join(names)}")
+    kind, value = given[0]
+    if isinstance(value, bool) or not is_number(value):
+        raise TypeError(f"{kind} must be a number, got {type(value).__name__}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{kind} must be above 0 and finite, got {value}")
+    return Goal(kind, float(value))
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """10 log10(255^2 / MSE) in dB over all samples of two uint8 images of one shape; infinite if they are equal."""
+    if not all(isinstance(x, np.ndarray) and x.dtype == np.uint8 for x in (a, b)) or a.shape != b.shape or not a.size:
+        raise ValueError("psnr compares uint8 images of one shape")
+    mse = float(np.square(a.astype(np.int32) - b).mean(dtype=np.float64))
+    return 10 * math.log10(255**2 / mse) if mse else math.inf
+
+
+def search(
+    goal: Goal,
+    encode: Callable[[float], bytes],
+    psnr_of: Callable[[bytes], float],
+    qualities: int,
+    pixels: int,
+    start: float | None = None,
+) -> Found:
+    """The file whose rate or PSNR is nearest to a target; for ``target_bytes`` the best that is not larger.
+
+    Args:
+        encode: bytes at a quality, a multiple of 1/16 from 1 to ``qualities``.
+        psnr_of: dB of a file; asked for ``target_psnr`` only.
+        pixels: height x width.
+        start: a quality to begin at; None: the middle one.
+
+    Raises:
+        ValueError: the target is out of reach; the message says what the first and the last quality give. A
+            ``target_bytes`` beyond the last quality's bytes is met by that quality.
+    """
+    found = _Search(goal, encode, psnr_of, qualities, pixels)
+    return found.run(None if start is None else round(start * QUALITY_STEPS))
+
+
+class _Search:
+    """Places are qualities in sixteenths; a place's offset is how far above the target it lies."""
+
+    def __init__(
+        self,
+        goal: Goal,
+        encode: Callable[[float], bytes],
+        psnr_of: Callable[[bytes], float],
+        qualities: int,
+        pixels: int,
+    ) -> None:
+        self.goal, self.encode, self.psnr_of, self.pixels = goal, encode, psnr_of, pixels
+        self.first, self.last = QUALITY_STEPS, QUALITY_STEPS * qualities
+        self.files: dict[int, bytes] = {}
+        self.offsets: dict[int, float] = {}
+
+    def run(self, start: int | None) -> Found:
+        close = _CLOSE[self.goal.kind]
+        place = min(max(start or (self.first + self.last) // 2, self.first), self.last)
+        while True:
+            offset = self.offset(place)
+            if abs(offset) <= close:
+                return self.found(place)
+            low = max((p for p, o in self.offsets.items() if o <= 0), default=None)
+            high = min((p for p, o in self.offsets.items() if o > 0 and (low is None or p > low)), default=None)
+            if low is None and place == self.first:
+                raise ValueError(self.out_of_reach())
+            if low == self.last:
+                if self.goal.kind != "target_bytes":
+                    raise ValueError(self.out_of_reach())
+                return self.found(low)
+            if low is not None and high == low + 1:
+                nearer = low if self.goal.kind == "target_bytes" else min(low, high, key=lambda p: abs(self.offsets[p]))
+                return self.found(nearer)
+            place = self.guess(low, high)
+
+    def guess(self, low: int | None, high: int | None) -> int:
+        """Where a line through what is known meets the target, and always a new place between its neighbours."""
+        if low is not None and high is not None:
+            below, above = self.offsets[low], self.offsets[high]
+            share = 0.5 if len(self.offsets) > 5 else below / (below - above)
+            return min(max(round(low + share * (high - low)), low + 1), high - 1)
+        known = high if low is None else low
+        assert known is not None
+        slope = _SPANS[self.goal.kind] / max(self.last - self.first, 1)
+        if len(self.offsets) > 1:
+            (p, a), (q, b) = sorted(self.offsets.items())[:: len(self.offsets) - 1]
+            slope = max((b - a) / (q - p), slope / 8)
+        ahead = max(math.ceil(abs(self.offsets[known]) / slope), 1)  # rather too far than too near: a bracket
+        return max(known - ahead, self.first) if low is None else min(known + ahead, self.last)
+
+    def offset(self, place: int) -> float:
+        if place not in self.offsets:
+            self.files[place] = data = self.encode(place / QUALITY_STEPS)
+            if self.goal.kind == "target_psnr":
+                self.offsets[place] = min(self.psnr_of(data), _BEST) - self.goal.value
+            else:
+                unit = self.pixels / 8 if self.goal.kind == "target_bpp" else 1
+                self.offsets[place] = math.log(len(data) / (self.goal.value * unit))
+        return self.offsets[place]
+
+    def found(self, place: int) -> Found:
+        return Found(self.files[place], place / QUALITY_STEPS, len(self.files))
+
+    def out_of_reach(self) -> str:
+        gives = []
+        for place in (self.first, self.last):
+            offset, quality = self.offset(place), place // QUALITY_STEPS
+            if self.goal.kind == "target_psnr":
+                gives.append(f"{offset + self.goal.value:.2f} dB at quality {quality}")
+            else:
+                size = len(self.files[place])
+                bpp = f"{8 * size / self.pixels:.4f} bpp, " if self.goal.kind == "target_bpp" else ""
+                gives.append(f"{bpp}{size:,} bytes at quality {quality}")
+        return f"{self.goal.kind}={self.goal.value:g} is out of reach: this image takes {' and '.join(gives)}"
