@@ -83,8 +83,8 @@ def test_a_run_is_exported_for_shipping_with_its_card(fastlic_command, data, tmp
 
 def test_a_run_beside_frozen_transforms_is_exported_with_those_that_it_began_with(fastlic_command, data, tmp_path):
     assert fastlic_command("train", "--data", data, "--out", "run", "--steps", 1, *SMALL).code == 0
-    export = ["--data", data, "--coding-only"]
-    assert fastlic_command("export", "run", "-o", "a.safetensors", *export, "--checkpoint", "first.safetensors").code == 0
+    export, kept = ["--data", data, "--coding-only"], ["--checkpoint", "first.safetensors"]
+    assert fastlic_command("export", "run", "-o", "a.safetensors", *export, *kept).code == 0
     (tmp_path / "frozen.toml").write_text('[rates]\n"g_" = 0.0\n"h_a" = 0.0\ngain = 0.0\n')
     begun = ["--start", "first.safetensors", "--config", "frozen.toml"]
     assert fastlic_command("train", "--data", data, "--out", "next", "--steps", 1, *SMALL, *begun).code == 0

@@ -244,6 +244,19 @@ def test_stored_latents_are_those_that_a_step_would_compute(tiles: Path, tmp_pat
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+def test_a_run_on_the_first_slice_moves_nothing_behind_it(tiles: Path, tmp_path: Path):
+    settings = {**BESIDE, "objective": {"distortion": "latents", "first_slices": 1}}
+    trainer = Trainer(small("mlic++", steps=1, **settings), tiles, tmp_path, device="cpu")
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    measured = trainer.train_step()
+    moved = {name for name, p in trainer.model.named_parameters() if not torch.equal(p, before[name])}
+    assert {name.split(".")[1] for name in moved if name.startswith(("local_", "entropy_parameters_"))} == {"0"}
+    assert not any(name.startswith(("channel_", "global_")) for name in moved)
+    assert bool(torch.isfinite(measured.loss))
+    with pytest.raises(ValueError, match="first_slices is for MLIC"):
+        Trainer(small(steps=1, **settings), tiles, tmp_path / "jahp", device="cpu")
+
+
 @pytest.mark.parametrize("family", ["mcquic", "jahp"])
 def test_latents_are_not_stored_where_they_would_change(tiles: Path, tmp_path: Path, family: str):
     with pytest.raises(ValueError, match="stored"):

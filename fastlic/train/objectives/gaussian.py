@@ -34,6 +34,7 @@ class GaussianObjective(Objective):
         worth: bits that the encoder takes a unit of squared error of the latent to be worth, per quality
             (fastlic.models.density.dead_zone); it travels with the weights. An empty list keeps theirs; 0
             rounds to the nearest.
+        first_slices: with "latents", of MLIC: only so many slices are coded and count; 0 stands for all.
         distortion: "pixels", or "latents" to leave the synthesis transform out of a step (for entropy models trained
             beside frozen transforms): the squared error of the latents, brought to the scale of pixels.
     """
@@ -47,10 +48,13 @@ class GaussianObjective(Objective):
         fixed = settings.pop("fixed_lambda", None)
         worth = settings.pop("worth", [])
         self.distortion = settings.pop("distortion", "pixels")
+        self.first_slices = settings.pop("first_slices", 0)
         if settings:
             raise ValueError(f"no such setting of the objective: {', '.join(settings)}")
         if self.distortion not in ("pixels", "latents"):
             raise ValueError(f"distortion must be 'pixels' or 'latents', got {self.distortion!r}")
+        if self.first_slices and (self.distortion != "latents" or not config.family.startswith("mlic")):
+            raise ValueError(f"first_slices is for MLIC and the latents' distortion, got {self.first_slices}")
         if worth and len(worth) != len(lambdas):
             raise ValueError(f"worth needs one number per quality, {len(lambdas)}; got {len(worth)}")
         if not lambdas and fixed is None:
@@ -135,7 +139,9 @@ class GaussianObjective(Objective):
         with torch.no_grad():
             y = (x if self.config.stored else self.model.g_a(x).float()) * gain
         z_hat, z_likelihoods = self.model.entropy_bottleneck(self.model.hyper_analysis(y))
-        y_hat, y_likelihoods = self.model.code_latent(y, z_hat, self.model.worths(quality, len(x)))
+        options = {"slices": self.first_slices} if self.first_slices else {}
+        y_hat, y_likelihoods = self.model.code_latent(y, z_hat, self.model.worths(quality, len(x)), **options)
+        y_hat = torch.cat([y_hat, y[:, y_hat.shape[1] :]], 1)  # slices that are left out count as restored
         error = ((y_hat - y) * inverse).square().sum((1, 2, 3))
         # Transforms that began orthonormal keep squared errors about; an image has 3 samples per pixel, on 0..255.
         pixels = y.shape[2] * y.shape[3] * 16**2
