@@ -13,6 +13,7 @@ import torch
 import fastlic
 from fastlic import light
 from fastlic.codec import container
+from fastlic.codec.cards import cards
 from fastlic.codec.image_files import read_image
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, PixelLimitError
 from fastlic.models import McQuic
@@ -35,7 +36,7 @@ def test_golden_streams_give_the_pixels_of_the_whole_library(name):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("name", ["jahp", "mlic++", "mcquic"])
+@pytest.mark.parametrize("name", cards())
 def test_bytes_and_pixels_are_those_of_the_whole_library(name, threads, photo):
     x = torch.from_numpy(photo).permute(2, 0, 1)
     for quality in (1, 4.3125, 8):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fastlic.bench import report
+from fastlic.codec.cards import cards
 
 _RUN = """
 import resource, sys
@@ -67,7 +68,7 @@ def peak(run: Callable[[], Any]) -> int | None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = report.parser("fastlic.bench.memory", __doc__)
-    parser.add_argument("--models", nargs="+", default=["jahp", "mlic++", "mcquic"], metavar="NAME")
+    parser.add_argument("--models", nargs="+", default=sorted(cards()), metavar="NAME")
     parser.add_argument("--megapixels", nargs="+", type=float, default=[1, 4, 8], metavar="N")
     options = parser.parse_args(arguments)
     print(f"{'model':<10}{'megapixels':>11}   {'compress':<26}{'decompress':<26}")

@@ -24,6 +24,7 @@ from fastlic import Codec
 from fastlic.bench import report
 from fastlic.bench.chromium import Chromium, served
 from fastlic.codec.calibration import PHOTO
+from fastlic.codec.cards import cards
 from fastlic.codec.image_files import read_image
 
 ROOT = Path(fastlic.__file__).resolve().parents[1]
@@ -86,7 +87,7 @@ def sizes(built: Path) -> list[list[str]]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = report.parser("fastlic.bench.wasm", __doc__)
-    parser.add_argument("--models", nargs="+", default=["jahp", "mlic++", "mcquic"], metavar="NAME")
+    parser.add_argument("--models", nargs="+", default=sorted(cards()), metavar="NAME")
     parser.add_argument("--built", type=Path, default=ROOT / "build" / "wasm", help="folder of the build, kept")
     parser.add_argument("--rounds", type=int, default=15, help="decodings of each side (default: 15)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line per model")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+import fastlic
 from fastlic.cli import options
 from fastlic.cli.words import say
 from fastlic.files import read_json, status, write_whole
@@ -15,9 +16,15 @@ from fastlic.files import read_json, status, write_whole
 @click.argument("run", type=options.PATH)
 @click.option("--output", "-o", type=options.PATH, required=True, help="The codec file to write, NAME.safetensors.")
 @click.option("--data", type=options.PATH, required=True, help="The folder of training photographs, for calibration.")
+@click.option(
+    "--transforms",
+    metavar="MODEL",
+    help="Take over this codec's transforms of integers, where the run left its floats as they were.",
+)
 @click.option("--coding-only", is_flag=True, help="float16 weights, without the float entropy network.")
 @click.option("--whole", type=options.PATH, help="Also write it with the float entropy network, to measure growth.")
 @click.option("--checkpoint", type=options.PATH, help="Also write the float16 state dict that training can go on from.")
+@click.option("--beside", type=options.PATH, help="Leave out of it what these weights, in the same folder, have alike.")
 @click.option(
     "--refine",
     type=click.IntRange(min=1),
@@ -38,9 +45,11 @@ def export(
     run: Path,
     output: Path,
     data: Path,
+    transforms: str | None,
     coding_only: bool,
     whole: Path | None,
     checkpoint: Path | None,
+    beside: Path | None,
     refine: int | None,
     context_steps: int | None,
     context: Path | None,
@@ -82,12 +91,16 @@ def export(
     if context is not None and not fitted.exists():
         raise click.UsageError(f"there is no {fitted}: fit one with --context-steps")
     words = read_context(fitted) if fitted.exists() else None
-    codec = export_codec(best, tiles, output, output.stem, coding_only=coding_only, context=words)
+    other = None if transforms is None else fastlic.load(transforms)
+    try:
+        codec = export_codec(best, tiles, output, output.stem, coding_only=coding_only, context=words, transforms=other)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     if context is not None:
         write_whole(context, fitted.read_bytes())
     if whole is not None:
         codec.save(whole)
     if checkpoint is not None:
-        write_checkpoint(best, checkpoint)
+        write_checkpoint(best, checkpoint, beside=beside)
     write_card(output.with_suffix(".json"), codec, best, described, measured)
     say(f"{output}: {codec!r}, {output.stat().st_size / 1e6:.1f} MB")

@@ -192,8 +192,9 @@ def codes(model: str, folder: Path, limit: int | None) -> None:
 def packing(models: tuple[str, ...]) -> None:
     """Tell what packing saves of MODELS' files, and what it costs to read them, as a Markdown table.
 
-    Without MODELS: the shipped jahp, mlic++ and mcquic.
+    Without MODELS: all that ship.
     """
+    from fastlic.codec.cards import cards
     from fastlic.inspect.packing import packed
 
     titles = (
@@ -205,7 +206,7 @@ def packing(models: tuple[str, ...]) -> None:
     )
     say(f"| {' | '.join(titles)} |")
     say("|---" * len(titles) + "|")
-    for name in models or ("jahp", "mlic++", "mcquic"):
+    for name in models or cards():
         found = packed(fastlic.load(name))
         files = ", ".join(f"{size / 1e6:.2f}" for size in found.files)
         reading = ", ".join(f"{1e3 * seconds:.0f}" for seconds in found.reading)

@@ -9,6 +9,7 @@ import json
 import pickle
 import struct
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from fastlic.errors import CodecFileError
 
 # What code may raise that trusts the names, types and shapes of what it reads.
 MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RuntimeError)
+
+
+_BESIDE = "beside"
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -70,12 +74,36 @@ def part_of(path: Path, number: int, parts: int) -> Path:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The state dict in ``path``, or in the parts that ``path`` was cut into.
 
+    A file may leave out what another one in its folder has (``beside_of``).
+
     Raises:
-        ValueError: there is neither the file nor all of its parts, or one is damaged.
+        ValueError: the file, all of its parts, or what it is beside is not there, or is damaged.
     """
     if path.is_file():
-        return read_tensors(path)[0]
+        tensors, metadata = read_tensors(path)
+        return _completed(path, tensors, metadata) if _BESIDE in metadata else tensors
     parts = sorted(path.parent.glob(f"{path.stem}-*-of-*{path.suffix}"))
     if not parts or [part_of(path, i + 1, len(parts)) for i in range(len(parts))] != parts:
         raise ValueError(f"no weights at {path}" + (f"; of its parts there are {len(parts)}" if parts else ""))
     return {name: value for part in parts for name, value in read_tensors(part)[0].items()}
+
+
+def beside_of(other: Path, names: Iterable[str]) -> dict[str, str]:
+    """Metadata of a file that leaves out the tensors ``names``, which ``other``, in the same folder, has as well."""
+    return {_BESIDE: json.dumps({"file": other.name, "names": sorted(names)})}
+
+
+def _completed(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[str, Tensor]:
+    try:
+        beside = json.loads(metadata[_BESIDE])
+        other, names = path.with_name(beside["file"]), list(beside["names"])
+        if other.name != beside["file"] or other == path:
+            raise ValueError("it is no other file in the same folder")
+    except (RecursionError, *MALFORMED) as error:
+        raise ValueError(f"{path} does not say what it is beside: {error}") from error
+    if other.is_file() and _BESIDE in read_tensors(other)[1]:
+        raise ValueError(f"{path} is beside {other.name}, which is beside another file itself")
+    whole = read_weights(other)
+    if missing := [name for name in names if name not in whole]:
+        raise ValueError(f"{path} takes {missing[0]} from {other.name}, which has no such weights")
+    return {name: whole[name] for name in names} | tensors

@@ -42,6 +42,7 @@ class RunConfig:
     optimiser: str = "muon"  # of the kernels: "muon" or "adam"; everything else has Adam
     kernel_rate: float = 0.25  # factor on the learning rate of the kernels
     rates: dict[str, float] = field(default_factory=dict)  # further factors by prefix of the name; 0 freezes
+    stored: int = 0  # orientations of every tile whose latents are computed once, beside a frozen g_a; 0: none are
     ema: float = 0.999
     clip: float = 1.0
     autocast: bool = True  # bfloat16 for convolutions
@@ -55,7 +56,7 @@ class RunConfig:
         for name in ("batch", "crop", "lr", "warmup", "validate_every"):
             if (value := getattr(self, name)) <= 0:
                 raise ValueError(f"{name} must be above 0, got {value}")
-        for name in ("minutes", "steps", "checkpoint_minutes"):
+        for name in ("minutes", "steps", "checkpoint_minutes", "stored"):
             if (value := getattr(self, name)) < 0:
                 raise ValueError(f"{name} must not be negative, got {value}")
         if bool(self.minutes) == bool(self.steps):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,20 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fastlic.codec.codec import Codec
+from fastlic.codec.families import BY_FAMILY
+from fastlic.codec.families.gaussian import GaussianCoder
+from fastlic.codec.images import as_batch
 from fastlic.files import write_whole, written_whole
 from fastlic.models import McQuic
 from fastlic.models.mcquic.context import CodeContext
-from fastlic.models.state_files import part_of
+from fastlic.models.state_files import beside_of, part_of, read_weights
 from fastlic.train import code_context, vq_words
 from fastlic.train.config import RunConfig
 from fastlic.train.objectives import build
 from fastlic.train.weights import WORTH, load_checkpoint
 
 _CALIBRATION_TILES = 24
+_NEAR = 0.05  # of a kernel's own root mean square: by less do integers of 12 bits differ from it
 _HEADER = 200_000  # bytes that names and shapes of a file's tensors take at most
 
 
@@ -36,7 +40,7 @@ def _model(stored: Mapping[str, Any]) -> Any:
     return build(RunConfig.from_dict(stored["config"])).model
 
 
-def write_checkpoint(checkpoint: Path, path: Path, most: int = 16_000_000) -> list[Path]:
+def write_checkpoint(checkpoint: Path, path: Path, most: int = 16_000_000, beside: Path | None = None) -> list[Path]:
     """Write the state dict of a run's checkpoint as float16 safetensors, McQuic's frequencies as float32.
 
     ``from_state_dict`` reads it.
@@ -45,9 +49,13 @@ def write_checkpoint(checkpoint: Path, path: Path, most: int = 16_000_000) -> li
         checkpoint: ``best.pt`` of a run.
         path: the file to write; ``read_state`` takes it.
         most: bytes of a file. Weights that have more become ``NAME-1-of-2.safetensors`` and so on.
+        beside: weights in the same folder, e.g. those that the run began with; what they have alike is left out.
 
     Returns:
         The files written.
+
+    Raises:
+        ValueError: ``beside`` lies in another folder, or what is left has more than ``most`` bytes.
     """
     stored = load_checkpoint(checkpoint)
     # Other buffers are constants that every new model has.
@@ -57,6 +65,8 @@ def write_checkpoint(checkpoint: Path, path: Path, most: int = 16_000_000) -> li
     # Frequencies of rare words would become zero, and what a word costs follows from them.
     kept = {name: state[name] if "_freqEMA." in name else state[name].half() for name in names if name in state}
     weights = {name: value.contiguous().cpu() for name, value in kept.items()}
+    if beside is not None:
+        return [_write_beside(weights, path, most, beside)]
     parts: list[dict[str, Tensor]] = [{}]
     room = most - _HEADER
     for name, value in weights.items():
@@ -67,6 +77,18 @@ def write_checkpoint(checkpoint: Path, path: Path, most: int = 16_000_000) -> li
     for file, part in zip(paths, parts, strict=True):
         write_whole(file, save(part))
     return paths
+
+
+def _write_beside(weights: Mapping[str, Tensor], path: Path, most: int, beside: Path) -> Path:
+    if beside.resolve().parent != path.resolve().parent:
+        raise ValueError(f"{beside} must lie in the folder of {path}, which names it")
+    other = read_weights(beside)
+    alike = {name for name, value in weights.items() if name in other and torch.equal(value, other[name])}
+    own = {name: value for name, value in weights.items() if name not in alike}
+    if sum(value.nbytes for value in own.values()) > most - _HEADER:
+        raise ValueError(f"what {beside} does not have is more than {most:,} bytes")
+    write_whole(path, save(own, beside_of(beside, alike)))
+    return path
 
 
 def refine_codebooks(checkpoint: Path, tiles: Tensor, path: Path, rounds: int = 3) -> None:
@@ -131,6 +153,7 @@ def export(
     *,
     coding_only: bool = False,
     context: CodeContext | None = None,
+    transforms: Codec | None = None,
 ) -> Codec:
     """Turn a checkpoint into a codec file, calibrated on training tiles (never on test images).
 
@@ -140,12 +163,39 @@ def export(
         path: the codec file to write.
         coding_only: float16 weights without the float entropy network, as the package ships them.
         context: of McQuic's finest codes; None: one table for each codebook.
+        transforms: the codec whose transforms of integers are taken over, where the run left its floats as they were;
+            None: they are made anew.
+
+    Raises:
+        ValueError: the run's transforms are not those of ``transforms``.
     """
     stored = load_checkpoint(checkpoint)
     model = type(_model(stored)).from_state_dict(_float16(stored["model"]))
     every = max(len(tiles) // _CALIBRATION_TILES, 1)
-    codec = Codec(model, calibration=list(tiles[::every][:_CALIBRATION_TILES]), name=name, context=context)
+    images = list(tiles[::every][:_CALIBRATION_TILES])
+    if transforms is None:
+        codec = Codec(model, calibration=images, name=name, context=context)
+    else:
+        codec = _beside(model, [as_batch(x)[0] for x in images], name, transforms)
     codec.save(path, half=coding_only, training=not coding_only)
+    return codec
+
+
+def _beside(model: Any, images: Sequence[Tensor], name: str, other: Codec) -> Codec:
+    """The codec of ``model`` with the transforms of ``other``, which are made of the same floats."""
+    kind = BY_FAMILY[model.family]
+    if not issubclass(kind, GaussianCoder) or other.pixels is None:
+        raise ValueError(f"{other!r} has no transforms of integers for a model of family {model.family!r}")
+    other.pixels.check_model(model)
+    floats = dict(model.named_parameters())
+    for key, restored in other.transforms().named_parameters():
+        trained = floats.get(key)
+        if trained is None or trained.shape != restored.shape:
+            raise ValueError(f"{key} of {other!r} is no weight of the run's model")
+        if restored.ndim == 4 and (restored - trained).square().mean() > _NEAR**2 * trained.square().mean():
+            raise ValueError(f"the transforms of {other!r} are others than the run's: {key} differs")
+    codec = Codec.__new__(Codec)
+    codec._setup(kind(model, kind.convert(model, images), True, other.pixels), name)
     return codec
 
 

@@ -27,7 +27,8 @@ from fastlic.train.guard import Guard
 from fastlic.train.objectives import Measured, Row, build
 from fastlic.train.objectives.base import psnr
 from fastlic.train.optim import Muon
-from fastlic.train.weights import read_saved
+from fastlic.train.stored import StoredSampler, store
+from fastlic.train.weights import load_into, read_saved
 
 _LOG_STEPS = 50  # steps behind one line of train.csv
 _VALIDATION_TILES, _VALIDATION_BATCH = 48, 16
@@ -55,11 +56,11 @@ class Trainer:
         self.tiles, self.validation = load_tiles(data, cache=out / "tiles.npz")
         if self.device.startswith("cuda"):
             torch.backends.cudnn.benchmark = True  # shapes of batches stay the same
-        self.sampler = Sampler(self.tiles, config.batch, config.crop, config.seed, self.device)
         if not (out / "last.pt").exists():
             self.objective.start(self.tiles)
         self.model = self.objective.model.to(self.device)
         channels_last(self.model)
+        self.sampler = self._sampler()
         self.optimisers = self._optimisers()
         self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
         self.guard = Guard(self)
@@ -74,6 +75,18 @@ class Trainer:
         self.step, self.seconds, self.waited, self.best = 0, 0.0, 0.0, math.inf
         self._recent: list[Tensor] = []
         write_whole(out / "config.json", f"{json.dumps(config.to_dict(), indent=1)}\n".encode())
+
+    def _sampler(self) -> Sampler | StoredSampler:
+        """Of crops, or of what the objective makes of whole tiles and this run has computed once."""
+        c = self.config
+        if not c.stored:
+            return Sampler(self.tiles, c.batch, c.crop, c.seed, self.device)
+        path = self.out / "latents.npy"
+        if not path.exists():
+            if (self.out / "last.pt").exists():  # not resumed yet: the transforms are not those of the run
+                load_into(self.model, self.out / "last.pt")
+            store(self.objective.analyse, self.tiles, c.stored, c.seed, path, self.device)
+        return StoredSampler(path, c.batch, c.seed, self.device)
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         """Adam and Muon, one parameter group for each pair of optimiser and learning-rate factor."""

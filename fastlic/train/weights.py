@@ -10,7 +10,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.models import Hyperprior
+from fastlic.models import MLIC, Hyperprior
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.layers import GDN
 from fastlic.models.state_files import read_checkpoint, read_weights
@@ -71,7 +71,7 @@ def load_into(model: nn.Module, path: Path) -> list[str]:
     Raises:
         ValueError: nothing fits.
     """
-    state = widened(model, read_state(path))
+    state = without_inter(model, widened(model, read_state(path)))
     missing = []
     worth = {name: buffer for name, buffer in model.named_buffers() if name == WORTH and name in state}
     with torch.no_grad():
@@ -110,6 +110,21 @@ def widened(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             _embed(result, f"{name}.beta", module.beta, None)
         elif isinstance(module, EntropyBottleneck) and f"{name}.quantiles" in state:
             _add_channels(result, name, module)
+    return result
+
+
+def without_inter(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``state`` of MLIC+ or MLIC++ for a ``model`` without inter context: nothing reads its channels any more."""
+    result = dict(state)
+    if not isinstance(model, MLIC) or "global_inter_context.1.skip.weight" not in state:
+        return result
+    inter = len(state["global_inter_context.1.skip.weight"])
+    for index in range(1, model.slices):
+        # The order is local, intra, inter, channel, hyper; anchors have neither of the first two.
+        first, second = (f"entropy_parameters_{kind}.{index}.fusion.0.weight" for kind in ("anchor", "nonanchor"))
+        before = state[second].shape[1] - state[first].shape[1]
+        result[first] = state[first][:, inter:]
+        result[second] = torch.cat([state[second][:, :before], state[second][:, before + inter :]], 1)
     return result
 
 

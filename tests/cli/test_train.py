@@ -81,6 +81,25 @@ def test_a_run_is_exported_for_shipping_with_its_card(fastlic_command, data, tmp
     assert JAHP.from_state_dict(load_file(tmp_path / "weights.safetensors")).N == 8
 
 
+def test_a_run_beside_frozen_transforms_is_exported_with_those_that_it_began_with(fastlic_command, data, tmp_path):
+    assert fastlic_command("train", "--data", data, "--out", "run", "--steps", 1, *SMALL).code == 0
+    export, kept = ["--data", data, "--coding-only"], ["--checkpoint", "first.safetensors"]
+    assert fastlic_command("export", "run", "-o", "a.safetensors", *export, *kept).code == 0
+    (tmp_path / "frozen.toml").write_text('[rates]\n"g_" = 0.0\n"h_a" = 0.0\ngain = 0.0\n')
+    begun = ["--start", "first.safetensors", "--config", "frozen.toml"]
+    assert fastlic_command("train", "--data", data, "--out", "next", "--steps", 1, *SMALL, *begun).code == 0
+    beside = ["--transforms", "a.safetensors", "--checkpoint", "second.safetensors", "--beside", "first.safetensors"]
+    done = fastlic_command("export", "next", "-o", "b.safetensors", *export, *beside)
+    assert done.code == 0, done.err
+    first, second = (fastlic.load(tmp_path / f"{name}.safetensors") for name in "ab")
+    assert first.fingerprint != second.fingerprint
+    arrays = first.pixels.to_arrays(), second.pixels.to_arrays()
+    assert arrays[0].keys() == arrays[1].keys() and all((arrays[0][k] == arrays[1][k]).all() for k in arrays[0])
+    assert (tmp_path / "second.safetensors").stat().st_size < (tmp_path / "first.safetensors").stat().st_size
+    refused = fastlic_command("export", "next", "-o", "c.safetensors", *export, "--transforms", "jahp")
+    assert refused.code == 2 and "for a model of" in refused.err
+
+
 def test_codebooks_are_refined_at_export_and_the_card_says_so(fastlic_command, data, tmp_path):
     from fastlic.train.weights import load_checkpoint
 

@@ -24,7 +24,8 @@ from fastlic.ops.backends import instruction_set
 GOLDEN = Path(__file__).parents[1] / "golden"
 MLIC_FAMILY = {"tiny_mlic": MLIC, "tiny_mlicp": MLICPlus, "tiny_mlicpp": MLICPlusPlus, "tiny_early": MLICPlusPlus}
 OLDER = ["tiny_jahp", *MLIC_FAMILY]
-PIXELS = ["tiny_pixels_jahp", "tiny_pixels_scale", "tiny_pixels_mlicpp", "tiny_pixels_official", "tiny_pixels_mcquic"]
+OF_SHIPPED_KINDS = {"tiny_pixels_mlic": MLIC, "tiny_pixels_mlicp": MLICPlus, "tiny_pixels_mlicpp": MLICPlusPlus}
+PIXELS = ["tiny_pixels_jahp", "tiny_pixels_scale", *OF_SHIPPED_KINDS, "tiny_pixels_official", "tiny_pixels_mcquic"]
 CODECS = [*OLDER, *PIXELS]
 
 
@@ -143,8 +144,9 @@ def _tiny(name: str) -> Any:
     else:
         sizes = {"channel": (16, 16, 16), "inter": (8, 16, 8), "intra": (16, 8), "local": (16, 8)}
         sizes |= {"parameters": (24, 16, 16), "residual": (16, 16)}
-        more = {"blocks": 1, "early": True} if name in ("tiny_early", "tiny_pixels_mlicpp") else {}
-        family, widths = MLIC_FAMILY.get(name, MLICPlusPlus), None if name == "tiny_pixels_official" else (12, 16, 24)
+        more = {"blocks": 1, "early": True} if name == "tiny_early" or name in OF_SHIPPED_KINDS else {}
+        family = (MLIC_FAMILY | OF_SHIPPED_KINDS).get(name, MLICPlusPlus)
+        widths = None if name == "tiny_pixels_official" else (12, 16, 24)
         model = family(8, 24, widths, qualities=8, slices=2, sizes=sizes, **more).eval()
     source = read_image(GOLDEN.parent / "images" / "astronaut.png").pixels
     if name != "tiny_pixels_official":  # whose transforms have no closed form: its image is noise, but always the same

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import fastlic
 from fastlic import forks
+from fastlic.codec.cards import cards
 from fastlic.codec.codec import Codec
 from fastlic.train.data import Sampler
 
@@ -28,7 +29,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning"),
 ]
 
-SHIPPED = ("jahp", "mcquic", "mlic++")
+SHIPPED = tuple(cards())
 
 
 def trip(codec: Codec, x: Tensor, quality: float | None = 4) -> tuple[bytes, np.ndarray]:

@@ -14,6 +14,7 @@ import pytest
 
 import fastlic
 from fastlic.codec import registry
+from fastlic.codec.cards import cards
 from fastlic.ops.latents import Target
 
 STATM = Path("/proc/self/statm")
@@ -59,7 +60,7 @@ def test_errors_leave_memory_flat(tiny_codec, photo):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["jahp", "mcquic", "mlic++"])
+@pytest.mark.parametrize("name", cards())
 def test_two_thousand_round_trips_leave_memory_flat(name, photo):
     codec = fastlic.load(name)
     x = photo[:, :64, :64]

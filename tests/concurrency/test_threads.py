@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 import fastlic
+from fastlic.codec.cards import cards
 from fastlic.codec.codec import Codec
 
-SHIPPED = ("jahp", "mcquic", "mlic++")
+SHIPPED = tuple(cards())
 
 
 def trip(codec: Codec, x: Tensor, quality: float | None = 4) -> tuple[bytes, bytes]:

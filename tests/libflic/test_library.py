@@ -25,6 +25,7 @@ from fastlic.codec.image_files import read_image
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN, WEIGHTS = ROOT / "tests" / "golden", ROOT / "fastlic" / "weights"
+SHIPPED = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 PIXELS = sorted(path.stem for path in GOLDEN.glob("tiny_pixels_*.safetensors"))
 WIDTH, HEIGHT = 101, 177  # of the golden streams of PIXELS
 
@@ -371,7 +372,7 @@ def test_nothing_but_its_functions_is_visible(built):
 
 
 @pytest.mark.parametrize(
-    "name", ["jahp", pytest.param("mlic++", marks=pytest.mark.slow), pytest.param("mcquic", marks=pytest.mark.slow)]
+    "name", [pytest.param(name, marks=[] if name == "jahp" else pytest.mark.slow) for name in SHIPPED]
 )
 def test_the_memory_that_is_promised_is_enough_and_not_four_times_too_much(name, built):
     if not Path("/proc/self/clear_refs").exists():
@@ -386,7 +387,7 @@ def test_the_memory_that_is_promised_is_enough_and_not_four_times_too_much(name,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["jahp", "mlic++", "mcquic"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_kodak_has_the_same_bytes_and_pixels_in_c_and_in_python(name, library, kodak):
     import torch
 

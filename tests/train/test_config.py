@@ -21,6 +21,7 @@ def test_every_recipe_builds_its_model(path):
 
 STAGES = sorted(config.RECIPES.glob("stages/*.toml"))
 DECODER = config.RECIPES / "stages/decoder.toml"
+FIRST = config.RECIPES / "stages/first.toml"
 
 
 def test_the_stage_of_mcquics_decoder_leaves_the_codes_alone():
@@ -29,12 +30,19 @@ def test_the_stage_of_mcquics_decoder_leaves_the_codes_alone():
     assert objective.decay == 1 and merged["rates"] == {"_encoder": 0.0, "_quantizer._encoders": 0.0}
 
 
+def test_the_stage_of_the_first_slice_trains_what_mlicpp_does_not_have():
+    merged = config.merged(config.recipe("mlic"), config.read(FIRST))
+    objective = build(RunConfig.from_dict(config.merged(merged, {"steps": 1, "start": "random"})))
+    assert objective.first_slices == 1 and merged["stored"]
+    assert not any(merged["rates"].get(name) for name in ("g_", "h_", "lrp_", "entropy_parameters_anchor"))
+
+
 @pytest.mark.parametrize("family", ["mlic", "mlic+", "mlic++"])
-@pytest.mark.parametrize("path", [path for path in STAGES if path != DECODER], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in STAGES if path not in (DECODER, FIRST)], ids=lambda path: path.stem)
 def test_every_later_stage_goes_over_the_families_it_is_for(path, family):
     merged = config.merged(config.merged(config.recipe(family), config.read(path)), {"steps": 1, "start": "random"})
     objective = build(RunConfig.from_dict(merged))
-    assert objective.distortion == "pixels" and merged["rates"]["g_"] > 0
+    assert objective.distortion == "pixels" and not merged.get("stored", 0) and min(merged["rates"].values()) > 0
 
 
 def test_toml_and_json_say_the_same(tmp_path):

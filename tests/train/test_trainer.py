@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from fastlic.codec.image_files import read_image
-from fastlic.models import JAHP, McQuic, MLICPlusPlus
+from fastlic.models import JAHP, MLIC, McQuic, MLICPlusPlus
 from fastlic.models.mlic import Sizes
 from fastlic.train import klt, vq, vq_words
 from fastlic.train.config import RunConfig
@@ -23,6 +24,7 @@ from fastlic.train.export import export, write_card, write_checkpoint
 from fastlic.train.guard import PATIENCE
 from fastlic.train.objectives.gaussian import LAMBDAS
 from fastlic.train.optim import orthogonalise
+from fastlic.train.stored import StoredSampler, store
 from fastlic.train.trainer import Trainer
 from fastlic.train.weights import load_into, read_state
 
@@ -206,6 +208,88 @@ def test_a_factor_of_zero_freezes_and_a_start_takes_what_fits(tiles: Path, tmp_p
     assert not same & {"h_a.0.weight", "h_s.0.weight"}
 
 
+BESIDE: dict[str, Any] = {"stored": 2, "rates": {"g_": 0.0}, "objective": {"distortion": "latents"}}
+
+
+def test_a_run_on_stored_latents_resumes_exactly_and_without_the_file_too(tiles: Path, tmp_path: Path):
+    config = small("mlic++", steps=8, warmup=2, **BESIDE)
+    whole = Trainer(config, tiles, tmp_path / "whole", device="cpu")
+    before = weights(whole)
+    for _ in range(4):
+        whole.train_step()
+    assert not torch.equal(weights(whole), before)
+    first = Trainer(config, tiles, tmp_path / "parts", device="cpu")
+    for _ in range(2):
+        first.train_step()
+    first.save()
+    (tmp_path / "parts" / "latents.npy").unlink()
+    torch.manual_seed(99)
+    second = Trainer(config, tiles, tmp_path / "parts", device="cpu")
+    assert second.resume() and second.step == 2
+    for _ in range(2):
+        second.train_step()
+    assert torch.equal(weights(second), weights(whole))
+    assert (tmp_path / "parts" / "latents.npy").read_bytes() == (tmp_path / "whole" / "latents.npy").read_bytes()
+
+
+def test_stored_latents_are_those_that_a_step_would_compute(tiles: Path, tmp_path: Path):
+    losses = []
+    for stored in (0, 1):
+        trainer = Trainer(small(steps=1, **{**BESIDE, "stored": stored}), tiles, tmp_path / str(stored), device="cpu")
+        trainer.model.eval()
+        x = trainer.tiles[:2].float() / 255
+        if stored:
+            x = trainer.objective.analyse(x)
+        losses.append(trainer.objective.measure(x, torch.tensor([0, 7])).loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_run_on_the_first_slice_moves_nothing_behind_it(tiles: Path, tmp_path: Path):
+    settings = {**BESIDE, "objective": {"distortion": "latents", "first_slices": 1}}
+    trainer = Trainer(small("mlic++", steps=1, **settings), tiles, tmp_path, device="cpu")
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    measured = trainer.train_step()
+    moved = {name for name, p in trainer.model.named_parameters() if not torch.equal(p, before[name])}
+    assert {name.split(".")[1] for name in moved if name.startswith(("local_", "entropy_parameters_"))} == {"0"}
+    assert not any(name.startswith(("channel_", "global_")) for name in moved)
+    assert bool(torch.isfinite(measured.loss))
+    with pytest.raises(ValueError, match="first_slices is for MLIC"):
+        Trainer(small(steps=1, **settings), tiles, tmp_path / "jahp", device="cpu")
+
+
+@pytest.mark.parametrize("family", ["mcquic", "jahp"])
+def test_latents_are_not_stored_where_they_would_change(tiles: Path, tmp_path: Path, family: str):
+    with pytest.raises(ValueError, match="stored"):
+        Trainer(small(family, steps=1, stored=1), tiles, tmp_path, device="cpu")
+
+
+def test_every_orientation_of_a_tile_is_stored_once_and_drawn(tmp_path: Path):
+    tiles = torch.arange(2 * 3 * 16, dtype=torch.uint8).reshape(2, 3, 4, 4)
+    store(lambda x: x * 255, tiles, 8, 1, tmp_path / "latents.npy")
+    sampler = StoredSampler(tmp_path / "latents.npy", batch=200, seed=3)
+    drawn = {tuple(x.flatten().int().tolist()) for x in sampler.next()}
+    turned = [tile.rot90(k, (1, 2)) for tile in tiles for k in range(4)]
+    assert drawn == {tuple(t.flatten().tolist()) for tile in turned for t in (tile, tile.flip(2))}
+    (tmp_path / "latents.npy").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="holds no latents"):
+        StoredSampler(tmp_path / "latents.npy", batch=1, seed=3)
+
+
+def test_mlic_starts_as_an_mlicpp_whose_inter_context_says_nothing(tmp_path: Path):
+    torch.manual_seed(0)
+    source = MLICPlusPlus(8, 24, (12, 16, 24), slices=3).eval()
+    torch.save({"model": source.state_dict()}, tmp_path / "best.pt")
+    model = MLIC(8, 24, (12, 16, 24), slices=3).eval()
+    missing = load_into(model, tmp_path / "best.pt")
+    assert missing and all(name.startswith("local_context.") for name in missing)
+    decoded, hyper, near = torch.randn(1, 16, 4, 4), torch.randn(1, 48, 4, 4), torch.randn(1, 64, 4, 4)
+    channel = source.channel_context[2](decoded)  # type: ignore[operator]
+    silent = torch.zeros(1, source.sizes.inter[-1], 4, 4)
+    for name, here in (("entropy_parameters_anchor", []), ("entropy_parameters_nonanchor", [near])):
+        want = getattr(source, name)[2](torch.cat([*here, silent, channel, hyper], 1))
+        torch.testing.assert_close(getattr(model, name)[2](torch.cat([*here, channel, hyper], 1)), want)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -271,6 +355,37 @@ def test_weights_too_large_for_one_file_are_cut_and_read_as_one(tiles: Path, tmp
     parts[0].unlink()
     with pytest.raises(ValueError, match="of its parts there are"):
         read_state(tmp_path / "cut.safetensors")
+
+
+def test_a_checkpoint_leaves_out_what_the_one_beside_it_has(tiles: Path, tmp_path: Path):
+    first = tmp_path / "first.safetensors"
+    Trainer(small(steps=1), tiles, tmp_path / "run", device="cpu").run()
+    write_checkpoint(tmp_path / "run" / "best.pt", first)
+    config = small(steps=1, start=str(first), rates={"g_": 0.0, "gain": 0.0})
+    Trainer(config, tiles, tmp_path / "next", device="cpu").run()
+    best, second = tmp_path / "next" / "best.pt", tmp_path / "second.safetensors"
+    assert write_checkpoint(best, second, beside=first) == [second]
+    (whole,) = write_checkpoint(best, tmp_path / "whole.safetensors")
+    assert second.stat().st_size < 0.7 * whole.stat().st_size
+    read, want = read_state(second), read_state(whole)
+    assert read.keys() == want.keys() and all(torch.equal(read[name], want[name]) for name in want)
+    with pytest.raises(ValueError, match="must lie in the folder"):
+        write_checkpoint(best, tmp_path / "run" / "third.safetensors", beside=first)
+    with pytest.raises(ValueError, match="beside another"):
+        write_checkpoint(best, tmp_path / "third.safetensors", beside=second)
+        read_state(tmp_path / "third.safetensors")
+    first.unlink()
+    with pytest.raises(ValueError, match="no weights at"):
+        read_state(second)
+
+
+@pytest.mark.parametrize(
+    "text", ["nothing", "[]", '{"file": "../a.safetensors", "names": []}', '{"file": "a", "names": 1}']
+)
+def test_a_checkpoint_beside_nothing_sensible_is_refused(tmp_path: Path, text: str):
+    save_file({"a": torch.zeros(1)}, tmp_path / "b.safetensors", {"beside": text})
+    with pytest.raises(ValueError, match="does not say what it is beside"):
+        read_state(tmp_path / "b.safetensors")
 
 
 def test_frequencies_of_rare_words_survive_the_checkpoint(tmp_path: Path):

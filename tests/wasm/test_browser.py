@@ -13,13 +13,14 @@ from torch import Tensor
 
 import fastlic
 from fastlic.bench.chromium import Chromium, program, served
+from fastlic.codec.cards import cards
 from fastlic.codec.container import look
 from fastlic.codec.image_files import read_image
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
-CODECS = ["tiny_pixels_jahp", "tiny_pixels_scale", "tiny_pixels_mlicpp", "tiny_pixels_official", "tiny_pixels_mcquic"]
-SHIPPED = ["jahp", "mlic++", "mcquic"]
+CODECS = sorted(path.stem for path in GOLDEN.glob("tiny_pixels_*.safetensors"))
+SHIPPED = sorted(cards())
 
 pytestmark = pytest.mark.slow
 

@@ -323,14 +323,20 @@ class MLICPlusPlus(Hyperprior):
         refined: Tensor = self.entropy_parameters_early(torch.cat([context, hyper], 1))
         return torch.where(even > 0, head, refined)
 
-    def code_latent(self, y: Tensor, z_hat: Tensor, worth: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
-        """(y_hat, likelihoods of y); rounding passes gradients straight through, noise is for the likelihood alone."""
+    def code_latent(
+        self, y: Tensor, z_hat: Tensor, worth: Tensor | float | None = None, slices: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(y_hat, likelihoods of y); rounding passes gradients straight through, noise is for the likelihood alone.
+
+        Args:
+            slices: only so many, the first ones; both results have their channels alone.
+        """
         code = self.gaussian_conditional
         hyper = self.h_s(z_hat)[:, :, : y.shape[2], : y.shape[3]]
         hyper_means = hyper.chunk(2, 1)[1]
         decoded: list[Tensor] = []
         likelihoods = []
-        for index, target in enumerate(y.chunk(self.slices, 1)):
+        for index, target in enumerate(y.chunk(self.slices, 1)[:slices]):
             past = [*self.past_contexts(index, decoded), hyper]
             head = self.entropy_parameters_anchor[index](torch.cat(past, 1))
             scales_a, means_a = head.chunk(2, 1)

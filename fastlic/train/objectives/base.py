@@ -52,10 +52,18 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def measure(self, x: Tensor, drawn: Tensor) -> Measured:
-        """Loss of a batch x [N, 3, H, W] in [0, 1] and what ``draw`` gave, on one device.
+        """Loss of a batch x [N, 3, H, W] in [0, 1], or of what ``analyse`` gave, and what ``draw`` gave, on one device.
 
         Nothing here may ask a GPU for a value: the host would wait for it, and a CUDA graph could not hold it.
         """
+
+    def analyse(self, x: Tensor) -> Tensor:
+        """What of images x [N, 3, H, W] in [0, 1] ``measure`` takes in their place where a run has it stored.
+
+        Raises:
+            ValueError: the settings train what would have to stay as it is.
+        """
+        raise ValueError(f"stored is for entropy models of Gaussian latents, not for {self.config.family}")
 
     def after_step(self, step: int, generator: torch.Generator) -> None:  # noqa: B027 - optional
         """Called after every update, with the number of steps done."""

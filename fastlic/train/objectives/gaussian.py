@@ -34,6 +34,7 @@ class GaussianObjective(Objective):
         worth: bits that the encoder takes a unit of squared error of the latent to be worth, per quality
             (fastlic.models.density.dead_zone); it travels with the weights. An empty list keeps theirs; 0
             rounds to the nearest.
+        first_slices: with "latents", of MLIC: only so many slices are coded and count; 0 stands for all.
         distortion: "pixels", or "latents" to leave the synthesis transform out of a step (for entropy models trained
             beside frozen transforms): the squared error of the latents, brought to the scale of pixels.
     """
@@ -47,10 +48,13 @@ class GaussianObjective(Objective):
         fixed = settings.pop("fixed_lambda", None)
         worth = settings.pop("worth", [])
         self.distortion = settings.pop("distortion", "pixels")
+        self.first_slices = settings.pop("first_slices", 0)
         if settings:
             raise ValueError(f"no such setting of the objective: {', '.join(settings)}")
         if self.distortion not in ("pixels", "latents"):
             raise ValueError(f"distortion must be 'pixels' or 'latents', got {self.distortion!r}")
+        if self.first_slices and (self.distortion != "latents" or not config.family.startswith("mlic")):
+            raise ValueError(f"first_slices is for MLIC and the latents' distortion, got {self.first_slices}")
         if worth and len(worth) != len(lambdas):
             raise ValueError(f"worth needs one number per quality, {len(lambdas)}; got {len(worth)}")
         if not lambdas and fixed is None:
@@ -104,6 +108,14 @@ class GaussianObjective(Objective):
         """Index of each image's quality."""
         return torch.randint(len(self.lambdas), (count,), generator=generator)
 
+    @torch.no_grad()
+    def analyse(self, x: Tensor) -> Tensor:
+        """The latent [N, M, H/16, W/16] before its gain, which takes a frozen g_a and the latents' distortion."""
+        if self.config.rates.get("g_") != 0 or self.distortion != "latents":
+            raise ValueError('stored latents need rates with "g_" = 0 and the objective\'s distortion = "latents"')
+        y: Tensor = self.model.g_a(x)
+        return y
+
     def measure(self, x: Tensor, drawn: Tensor) -> Measured:
         levels = drawn
         lambdas, weights = (table[levels] for table in self._tables(x.device))
@@ -125,13 +137,15 @@ class GaussianObjective(Objective):
     def _latent_pass(self, x: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor]:
         gain, inverse = self.model.gains(quality, len(x))
         with torch.no_grad():
-            y = self.model.g_a(x).float() * gain
+            y = (x if self.config.stored else self.model.g_a(x).float()) * gain
         z_hat, z_likelihoods = self.model.entropy_bottleneck(self.model.hyper_analysis(y))
-        y_hat, y_likelihoods = self.model.code_latent(y, z_hat, self.model.worths(quality, len(x)))
+        options = {"slices": self.first_slices} if self.first_slices else {}
+        y_hat, y_likelihoods = self.model.code_latent(y, z_hat, self.model.worths(quality, len(x)), **options)
+        y_hat = torch.cat([y_hat, y[:, y_hat.shape[1] :]], 1)  # slices that are left out count as restored
         error = ((y_hat - y) * inverse).square().sum((1, 2, 3))
         # Transforms that began orthonormal keep squared errors about; an image has 3 samples per pixel, on 0..255.
-        samples = 3 * x.shape[2] * x.shape[3]
-        return bits_per_pixel([y_likelihoods, z_likelihoods], x), error / samples * 255**2
+        pixels = y.shape[2] * y.shape[3] * 16**2
+        return bits_per_pixel([y_likelihoods, z_likelihoods], pixels), error / (3 * pixels) * 255**2
 
     def validate(self, batches: Sequence[Tensor]) -> list[Row]:
         """Per quality: estimated bpp, PSNR, and the loss, whose distortion is the metric's."""
@@ -159,14 +173,15 @@ class GaussianObjective(Objective):
         return f"score {self.score(rows):.4f}, q{middle['quality']} {middle['bpp']:.3f} bpp {middle['psnr']:.2f} dB"
 
 
-def bits_per_pixel(likelihoods: Sequence[Tensor], x: Tensor) -> Tensor:
+def bits_per_pixel(likelihoods: Sequence[Tensor], pixels: int) -> Tensor:
     """[N]: information of each image's latents, spread over its pixels."""
     bits = torch.stack([-p.float().log2().sum((1, 2, 3)) for p in likelihoods]).sum(0)
-    return bits / (x.shape[2] * x.shape[3])
+    return bits / pixels
 
 
 def rate_distortion(model: Hyperprior, x: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """(bits per pixel [N], squared error on the 0..255 scale [N], x_hat float32) of one forward pass."""
     out = model(x, quality)
     x_hat = out["x_hat"].float()
-    return bits_per_pixel(list(out["likelihoods"].values()), x), (x_hat - x).square().mean((1, 2, 3)) * 255**2, x_hat
+    bpp = bits_per_pixel(list(out["likelihoods"].values()), x.shape[2] * x.shape[3])
+    return bpp, (x_hat - x).square().mean((1, 2, 3)) * 255**2, x_hat
