@@ -68,7 +68,12 @@ def valid_streams() -> dict[str, list[bytes]]:
         stream = packed.native.encode_many([rng.integers(0, 256, count).astype(np.int32)], [indexes], 1)[0]
         prefix = struct.pack("<H", 32900 + count)  # 47 times 700, and the count
         seeds["categorical_decode"].append(prefix + indexes[: count // 4].tobytes() + stream)
-    more = {"codec_files": valid_codecs(), "codec_streams": valid_codec_streams(), "container": valid_files()}
+    more = {
+        "codec_files": valid_codecs(),
+        "codec_streams": valid_codec_streams(),
+        "container": valid_files(),
+        "planes": valid_planes(),
+    }
     return seeds | more | {"codes_decode": valid_codes(), "slices_decode": valid_images()}
 
 
@@ -104,20 +109,39 @@ def valid_files() -> list[bytes]:
         sections = [rng.bytes(size) for size in sizes]
         side = (1, 127, 128, 512, 768, 16384, 1 << 19, (1 << 20) - 1)
         height, width = side[number], side[-1 - number]
-        version, model, quality, fingerprint = 1 + number % 2, 1 + number, 16 * number, rng.bytes(8)
-        file = pack_container((version, model, quality, fingerprint, height, width), sections)
-        head = struct.pack("<BBB8sIIB", version, model, quality, fingerprint, height, width, len(sections))
-        framing = len(file) - sum(sizes)
+        version, model, quality, fingerprint = 1 + number % 3, 1 + number, 16 * number, rng.bytes(8)
+        channels = 3 if version < 3 else 4 - number // 3
+        kinds = [kind for kind in (1, 2, 5) if version == 3 and (kind != 1 or channels % 2 == 0)]
+        attachments = [(kind, rng.bytes(3 * kind)) for kind in kinds]
+        file = pack_container((version, model, quality, fingerprint, height, width, channels), sections, attachments)
+        head = struct.pack("<BBB8sIIBB", version, model, quality, fingerprint, height, width, channels, len(kinds))
+        head += b"".join(bytes([kind, len(own)]) + own for kind, own in attachments) + bytes([len(sections)])
+        framing = len(file) - sum(sizes) - sum(len(own) for _, own in attachments)
         layout = struct.pack("<HBBB", framing, len(sizes), 66, 255 if number % 2 else number)
         seeds += [
             b"\x40" + file,
             b"\x60" + file,
-            b"\x60" + file[:4] + b"\x03" + file[5:],
+            b"\x60" + file[:4] + b"\x04" + file[5:],
             b"\x60" + file[:16] + b"\xff" * 4 + b"\x7f" + file[17:],
             b"\x60" + file[:framing],
             b"\x00" + head + b"".join(bytes([len(section) % 256]) + section[:255] for section in sections),
-            b"\x20" + layout + b"".join(struct.pack("<BQ", 0, size) for size in sizes) + file,
+            b"\x20" + layout + b"".join(struct.pack("<BQ", 0, size) for size in sizes) + b"\0" + file,
         ]
+    return seeds
+
+
+def valid_planes() -> list[bytes]:
+    """Inputs of ``planes``: samples to code, and coded ones."""
+    from fastlic.ops.plane import plane_encode
+
+    seeds = []
+    for number in range(12):
+        rng = np.random.default_rng(number)
+        height, width = (int(rng.integers(1, limit)) for limit in (33, 65))
+        rows = np.hypot(*np.mgrid[-16 : height - 16, -20 : width - 20]) < 2 * number
+        samples = np.where(rows, 255, rng.integers(0, 1 << number % 9, (height, width))).astype(np.uint8)
+        head = bytes([height, width, number % 4, number % 5])
+        seeds += [b"\0" + head + b"\0" + samples.tobytes(), b"\1" + head + plane_encode(samples)]
     return seeds
 
 

@@ -71,7 +71,8 @@ Image read_pnm(Input data, std::uint64_t max_pixels) {
     throw Failure("samples up to " + std::to_string(most) + ": images must have 8 bits per sample, 0 to 255");
   }
   check_size(width, height, max_pixels);
-  Image image{static_cast<std::uint32_t>(width), static_cast<std::uint32_t>(height), data[1] == '6' ? 3u : 1u, {}};
+  Image image{
+      static_cast<std::uint32_t>(width), static_cast<std::uint32_t>(height), data[1] == '6' ? 3u : 1u, {}, {}, {}, {}};
   const Input rest = head.rest();
   const std::uint64_t size = width * height * image.channels;
   if (rest.size() < size) {

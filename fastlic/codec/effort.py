@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
 from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.images import padded_pixels
@@ -112,6 +113,7 @@ class _Worth(NamedTuple):
     curvature: Tensor | None
 
 
+@checked
 def refined(coder: Any, pixels: Tensor, target: Target, quality: float, effort: int, threads: int) -> Coded:
     """What an image is coded as at an effort.
 
@@ -122,8 +124,11 @@ def refined(coder: Any, pixels: Tensor, target: Target, quality: float, effort: 
         effort: 1 to 9.
         threads: of the engines; torch has its own.
     """
+    if not callable(getattr(coder, "analyse", None)):
+        raise TypeError(f"coder must be that of a Gaussian family, got {type(coder).__name__}")
     level = LEVELS[effort]
-    assert level is not None
+    if level is None:
+        raise ValueError(f"an effort that does something is from 1 to {EFFORTS}, got {effort}")
     return _Refiner(coder, pixels, quality, threads, level).run(target)
 
 
@@ -198,6 +203,7 @@ class _Refiner:
         return latent - (slope / worth.curvature).clamp_(-_REACH, _REACH)
 
 
+@checked
 def squared_error(a: Tensor, b: Tensor) -> int:
     """Sum of squared differences of two uint8 images of one shape, exact."""
     differences = np.subtract(a.numpy(), b.numpy(), dtype=np.int16).ravel().astype(np.float32)

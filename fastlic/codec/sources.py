@@ -134,6 +134,7 @@ def read_from(file: Any, size: int = -1) -> bytes:
     return bytes(data)
 
 
+@checked
 def open_file(path: PathName, otherwise: str) -> io.BufferedReader:
     """The file of that name, opened to be read.
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlic.arguments import is_number
+from fastlic.arguments import checked, is_number
 from fastlic.codec.container import QUALITY_STEPS
 
 Kind = Literal["target_bpp", "target_bytes", "target_psnr"]
@@ -82,6 +82,7 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return 10 * math.log10(255**2 / mse) if mse else math.inf
 
 
+@checked
 def search(
     goal: Goal,
     encode: Callable[[float], bytes],
@@ -102,6 +103,12 @@ def search(
         ValueError: the target is out of reach; the message says what the first and the last quality give. A
             ``target_bytes`` beyond the last quality's bytes is met by that quality.
     """
+    if not isinstance(goal, Goal):
+        raise TypeError(f"goal must be a Goal, got {type(goal).__name__}")
+    if not 1 <= qualities < 1 << 16:
+        raise ValueError(f"qualities must be a whole number from 1 to 65535, got {qualities}")
+    if start is not None and not math.isfinite(start):
+        raise ValueError(f"start must be a quality, got {start}")
     found = _Search(goal, encode, psnr_of, qualities, pixels)
     return found.run(None if start is None else round(start * QUALITY_STEPS))
 

@@ -165,11 +165,11 @@ def _setting(isa: str | None = None, threads: int | None = None) -> Iterator[Non
 def _latents(own: Codec, data: bytes, backend: Any) -> Any:
     """Arrays of latents, or the class of the error."""
     try:
-        ((decoded, header),) = own._decode_many([data], backend)
+        ((decoded, read),) = own._decode_many([data], backend)
     except (FastlicError, ValueError) as error:
         return type(error)
     named = own._coder.named(decoded)
-    return (header.height, header.width), {name: value.numpy() for name, value in named.items()}
+    return (read.header.height, read.header.width), {name: value.numpy() for name, value in named.items()}
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -18,21 +18,28 @@ using container::Layout;
 
 bool same(const Header& a, const Header& b) {
   return a.version == b.version && a.model == b.model && a.quality == b.quality && a.fingerprint == b.fingerprint &&
-         a.height == b.height && a.width == b.width;
+         a.height == b.height && a.width == b.width && a.channels == b.channels;
 }
 
 bool same(const Layout& a, const Layout& b) {
-  return same(a.header, b.header) && a.lengths == b.lengths && a.checksums == b.checksums && a.framing == b.framing;
+  const auto equal = [](const Layout::Entry& x, const Layout::Entry& y) {
+    return x.kind == y.kind && x.length == y.length && x.checksum == y.checksum;
+  };
+  return same(a.header, b.header) && a.lengths == b.lengths && a.checksums == b.checksums && a.framing == b.framing &&
+         std::ranges::equal(a.attachments, b.attachments, equal);
 }
 
 void read(Bytes data) {
   try {
     const Layout layout = container::parse(data);
     fuzz::require(same(container::parse(data.first(layout.framing)), layout));
+    const std::vector<container::Attachment> attachments = container::attachments(layout, data);
     const std::vector<Bytes> sections = container::sections(layout, data);
-    const std::vector<std::uint8_t> again = container::pack(layout.header, sections);
+    const std::vector<std::uint8_t> again = container::pack(layout.header, sections, attachments);
     fuzz::require(std::equal(again.begin(), again.end(), data.begin(), data.end()));
     std::size_t end = layout.framing;
+    for (const container::Attachment& own : attachments) end += own.bytes.size();
+    fuzz::require(container::attachments(layout, data.first(end)).size() == attachments.size());
     for (std::size_t count = 0; count <= sections.size(); ++count) {
       if (count > 0) end += sections[count - 1].size();
       const auto leading = container::sections(layout, data.first(end), count);
@@ -49,26 +56,45 @@ void read(Bytes data) {
 
 void write(fuzz::Input& input) {
   Header header{};
-  header.version = input.take<std::uint8_t>() % 4;
+  header.version = input.take<std::uint8_t>() % 5;
   header.model = input.take<std::uint8_t>();
   header.quality = input.take<std::uint8_t>();
   header.fingerprint = input.take<std::array<std::uint8_t, 8>>();
   header.height = input.take<std::uint32_t>() & 0x1FFFFF;
   header.width = input.take<std::uint32_t>() & 0x1FFFFF;
+  header.channels = input.take<std::uint8_t>() % 6;
+  std::vector<std::vector<std::uint8_t>> pieces(input.take<std::uint8_t>() % 5);
+  std::vector<container::Attachment> attachments;
+  for (auto& piece : pieces) {
+    const std::uint8_t kind = input.take<std::uint8_t>() % 6;
+    piece = input.take_bytes(input.take<std::uint8_t>());
+    attachments.push_back({kind, piece});
+  }
   std::vector<std::vector<std::uint8_t>> sections(input.take<std::uint8_t>() % 67);
   for (auto& section : sections) section = input.take_bytes(input.take<std::uint8_t>());
   const std::vector<Bytes> views(sections.begin(), sections.end());
   try {
-    const std::vector<std::uint8_t> data = container::pack(header, views);
+    const std::vector<std::uint8_t> data = container::pack(header, views, attachments);
     const Layout layout = container::parse(data);
     const std::vector<Bytes> found = container::sections(layout, data);
     fuzz::require(same(layout.header, header) && found.size() == views.size());
+    const auto equal = [](const container::Attachment& a, const container::Attachment& b) {
+      return a.kind == b.kind && std::ranges::equal(a.bytes, b.bytes);
+    };
+    fuzz::require(std::ranges::equal(container::attachments(layout, data), attachments, equal));
     for (std::size_t i = 0; i < found.size(); ++i) fuzz::require(std::ranges::equal(found[i], views[i]));
   } catch (const std::invalid_argument&) {
     const auto side = [](std::uint32_t pixels) { return pixels >= 1 && pixels <= container::kMaxDimension; };
+    bool ascend = true, alpha = false;
+    for (std::size_t i = 0; i < attachments.size(); ++i) {
+      ascend &= attachments[i].kind > (i > 0 ? attachments[i - 1].kind : 0);
+      alpha |= attachments[i].kind == container::kAlpha;
+    }
+    const bool plain = header.channels == 3 && attachments.empty();
     fuzz::require(header.version < 1 || header.version > container::kVersion || header.model == 0 ||
                   !side(header.height) || !side(header.width) || views.empty() ||
-                  views.size() > container::kMaxSections);
+                  views.size() > container::kMaxSections || (header.version < 3 && !plain) || header.channels < 1 ||
+                  header.channels > 4 || !ascend || alpha != header.has_alpha());
   }
 }
 
@@ -84,8 +110,14 @@ void misuse(fuzz::Input& input) {
   for (std::size_t i = 0; i < (checksums == 66 ? lengths : checksums); ++i) {
     layout.checksums.push_back(0);  // that of no bytes
   }
+  for (std::size_t i = input.take<std::uint8_t>() % 4; i > 0; --i) {
+    const auto shift = input.take<std::uint8_t>() % 64;
+    layout.attachments.push_back({1, input.take<std::uint64_t>() >> shift, 0});
+  }
   const std::vector<std::uint8_t> data = input.rest();
-  const bool none = layout.lengths.size() != layout.checksums.size() || lengths > container::kMaxSections ||
+  const auto long_one = [](const Layout::Entry& own) { return own.length >> 35 != 0; };
+  const bool none = std::ranges::any_of(layout.attachments, long_one) ||
+                    layout.lengths.size() != layout.checksums.size() || lengths > container::kMaxSections ||
                     std::ranges::any_of(layout.lengths, [](std::uint64_t length) { return length >> 35 != 0; });
   bool refused = false;
   try {

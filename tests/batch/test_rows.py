@@ -99,8 +99,9 @@ def test_limits_and_backgrounds_reach_the_image(png):
     assert "PixelLimitError" in Compressor(max_pixels=100)({"bytes": png})["error"]
     clear = io.BytesIO()
     Image.new("RGBA", (20, 10), (255, 0, 0, 0)).save(clear, "PNG")
-    assert "transparent" in Compressor()({"bytes": clear.getvalue()})["error"]
-    assert Compressor(background="white")({"bytes": clear.getvalue()})["error"] is None
+    kept, laid = (Compressor(background=name)({"bytes": clear.getvalue()}) for name in (None, "white"))
+    assert kept["error"] is laid["error"] is None
+    assert (fastlic.peek(kept["flic"]).channels, fastlic.peek(laid["flic"]).channels) == (4, 3)
 
 
 @pytest.mark.parametrize(

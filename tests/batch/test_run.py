@@ -285,7 +285,7 @@ def test_a_task_that_is_killed_leaves_only_whole_shards_and_the_next_run_ends_it
         "import sys, time, fastlic.batch.rows as rows\n"
         "from fastlic.batch import Settings, run\n"
         "read = rows.read_image\n"
-        "def slowly(*a):\n    time.sleep(0.3)\n    return read(*a)\n"
+        "def slowly(*a, **b):\n    time.sleep(0.3)\n    return read(*a, **b)\n"
         "rows.read_image = slowly\n"
         "list(run(sys.argv[1], sys.argv[2], Settings(to='parquet', max_failed=1), size=2))"
     )

@@ -102,7 +102,7 @@ def test_threads_of_a_child_code_too(tiny_codec, photo, two_threads, in_child, i
 
 def test_the_c_plus_plus_threads_start_anew_in_a_child(tiny_codec, photo, two_threads, in_child):
     data = tiny_codec.compress(torch.stack([photo] * 4), 4)
-    sections = [tiny_codec._read(stream, {})[1] for stream in data]
+    sections = [tiny_codec._read(stream, {}).sections for stream in data]
     engine = tiny_codec.entropy.engine
     size = tiny_codec.decode_latents(data[0])["y"].shape[1:]
     streams = [(own, *size) for own in sections]

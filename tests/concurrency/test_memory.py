@@ -45,7 +45,7 @@ def test_two_hundred_round_trips_leave_memory_flat(tiny_codec, photo):
 def test_errors_leave_memory_flat(tiny_codec, photo):
     x = photo[:, :64, :64]
     data = tiny_codec.compress(x, 4)
-    sections = tiny_codec._read(data, {})[1]
+    sections = tiny_codec._read(data, {}).sections
     z, y = np.zeros((8, 1, 1), np.int32), np.zeros((24, 4, 4), np.int32)
 
     def fail() -> None:
