@@ -300,7 +300,8 @@ def test_codecs_and_conversions_are_written_whole_with_the_permissions_of_the_um
 def test_nothing_else_in_the_package_opens_files_for_writing():
     """Appending logs apart, every file is written through ``files``."""
     done = subprocess.run(
-        ["grep", "-rnE", r"write_bytes|write_text|open\([^)]*[\"'][wx]b?[\"']|save_file|torch\.save\([^)]*path|os\.replace",
+        ["grep", "-rnE",
+         r"write_bytes|write_text|open\([^)]*[\"'][wx]b?[\"']|save_file|torch\.save\([^)]*path|os\.replace",
          "--include=*.py", str(Path(files.__file__).parent)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
