@@ -151,12 +151,7 @@ void run_codec(const char* path) {
   same("streams or pixels depend on threads", [&](unsigned threads) {
     const Bytes stream = codec.encode({image.data(), kHeight, kWidth, 3 * kWidth}, quality, threads, limits);
     Bytes out(image.size());
-    codec.decode(codec.check(stream, 0, threads, limits), threads,
-                 [&](std::size_t row, const std::int16_t* rgb, std::size_t stride) {
-                   for (std::size_t i = 0; i < 3 * kWidth; ++i) {
-                     out[row * 3 * kWidth + i] = static_cast<std::uint8_t>(rgb[i / 3 * stride + i % 3]);
-                   }
-                 });
+    codec.decode(codec.check(stream, 0, threads, limits), threads, 3, out.data(), 3 * kWidth);
     return std::pair(stream, out);
   });
 }

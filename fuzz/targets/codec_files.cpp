@@ -32,11 +32,7 @@ std::vector<std::uint8_t> pixels_of(const codec::Codec& codec, const std::vector
   const codec::Codec::Stream checked = codec.check(stream, 0, 1, kLimits);
   const container::Header& header = checked.header;
   std::vector<std::uint8_t> out(3 * std::size_t{header.height} * header.width);
-  codec.decode(checked, 1, [&](std::size_t row, const std::int16_t* rgb, std::size_t stride) {
-    for (std::size_t i = 0; i < 3 * std::size_t{header.width}; ++i) {
-      out[row * 3 * header.width + i] = static_cast<std::uint8_t>(rgb[i / 3 * stride + i % 3]);
-    }
-  });
+  codec.decode(checked, 1, 3, out.data(), 3 * std::size_t{header.width});
   return out;
 }
 

@@ -45,13 +45,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const codec::Codec::Stream checked = codec.check(stream, parts, 1, kLimits);
     const container::Header& header = checked.header;
     std::vector<std::atomic<int>> rows(header.height);
-    codec.decode(checked, 1, [&](std::size_t row, const std::int16_t* rgb, std::size_t stride) {
+    const nn::MapSize size{header.height, header.width};
+    const auto take = [&](std::size_t row, const std::int16_t* rgb, std::size_t stride) {
       ++rows.at(row);
       for (std::size_t x = 0; x < header.width; ++x) {
         for (std::size_t c = 0; c < 3; ++c) fuzz::require(rgb[x * stride + c] >= 0 && rgb[x * stride + c] <= 255);
       }
-    });
+    };
+    codec.coder().decode(checked.sections, size, header.quality, checked.parts, 1, take);
     fuzz::require(std::all_of(rows.begin(), rows.end(), [](const auto& count) { return count == 1; }));
+    const unsigned channels = 1 + kind % 4;
+    std::vector<std::uint8_t> pixels(size.height * size.width * channels);
+    codec.decode(checked, 1, channels, pixels.data(), size.width * channels);
   } catch (const CorruptStream&) {
   } catch (const codec::WrongCodec&) {
   } catch (const codec::OverLimit&) {
