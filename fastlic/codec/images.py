@@ -109,10 +109,12 @@ def with_channels(image: Tensor, channels: int, *, grey: bool, alpha: Tensor | N
         grey: whether the image was grey when it was coded, and is again.
         alpha: uint8 [H, W] on the image's device; None: opaque.
     """
+    if image.ndim != 3 or image.shape[0] != 3 or not 1 <= channels <= 4:
+        raise ValueError(f"expected [3, H, W] and 1 to 4 channels of it; got {tuple(image.shape)} and {channels}")
     if grey or channels < 3:
         weights = [19595, 38470, 7471]
         if image.dtype == torch.uint8:
-            luma = sum(weight * plane.int() for weight, plane in zip(weights, image, strict=True)) + 32768
+            luma = sum(weight * image[i].int() for i, weight in enumerate(weights)) + 32768
             image = (luma >> 16).to(torch.uint8)[None]
         else:
             own = torch.tensor(weights, dtype=image.dtype, device=image.device) / 65536
