@@ -114,7 +114,9 @@ def with_channels(image: Tensor, channels: int, *, grey: bool, alpha: Tensor | N
     if grey or channels < 3:
         weights = [19595, 38470, 7471]
         if image.dtype == torch.uint8:
-            luma = sum(weight * image[i].int() for i, weight in enumerate(weights)) + 32768
+            luma = torch.full_like(image[0], 32768, dtype=torch.int32)
+            for i, weight in enumerate(weights):
+                luma += weight * image[i].int()
             image = (luma >> 16).to(torch.uint8)[None]
         else:
             own = torch.tensor(weights, dtype=image.dtype, device=image.device) / 65536
