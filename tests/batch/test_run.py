@@ -79,8 +79,11 @@ def test_a_folder_becomes_streams_beside_a_status_of_each_image(crops, tmp_path)
 
 def test_two_images_of_one_stem_are_two_streams(crops, tmp_path):
     shutil.copy(crops / "0.png", crops / "2.png")
-    list(run(crops, tmp_path / "out"))
-    assert {"2.png.flic", "2.webp.flic", "0.flic"} <= set(streams(tmp_path / "out"))
+    shutil.copy(crops / "0.png", crops / "2.png.png")
+    (outcome,) = run(crops, tmp_path / "out")
+    found = streams(tmp_path / "out")
+    assert {"2.png.flic", "2.png.png.flic", "2.webp.flic", "0.flic"} <= set(found)
+    assert len(found) == outcome.images - outcome.failed
 
 
 @pytest.mark.parametrize("to", [None, "tar", "parquet"])
