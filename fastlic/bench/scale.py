@@ -4,9 +4,9 @@
     python -m fastlic.bench.scale --core                images of 2 MP on one thread, which docs/scale.md reckons with
 
 The photos are crops of the demonstration photo, each at its own place, as JPEG files. Three ways compress the same
-folder in turns: `fastlic compress --jobs`, `fastlic batch --jobs`, and a pipeline of Ray Data with one actor per worker,
-read and written by Ray. Start-up counts for each: of Python for the commands, of Ray's actors for the pipeline; the
-cluster itself is up before, and what that took is told.
+folder in turns: `fastlic compress --jobs`, `fastlic batch --jobs`, and a pipeline of Ray Data with one actor per
+worker, read and written by Ray. Start-up counts for each: of Python for the commands, of Ray's actors for the pipeline;
+the cluster itself is up before, and what that took is told.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fastlic.errors import optional
 
 
 def photos(folder: Path, count: int, source: Path | None) -> None:
-    """So many different crops, about 0.2 MP of the demonstration photo, or of the images in ``source``, as JPEG files."""
+    """So many different crops, about 0.2 MP of the demonstration photo or crops of the images in a folder, as JPEGs."""
     folder.mkdir()
     paths = [PHOTO] if source is None else find_images(source)
     random = np.random.default_rng(0)
