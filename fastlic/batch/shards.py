@@ -26,11 +26,6 @@ class Shard:
     targets: tuple[str, ...]  # names under the target folder, were each source to become one file
     digest: str  # SHA-256 of names and sizes of the sources
 
-    @property
-    def count(self) -> int:
-        """How many files it reads."""
-        return len(self.sources)
-
 
 def plan(source: str | os.PathLike[str], size: int = 1000) -> tuple[Any, list[Shard]]:
     """The file system of ``source``, and all its shards in order.
