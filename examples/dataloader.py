@@ -29,7 +29,7 @@ class Photos(Dataset):
 
     def __getitem__(self, index: int) -> torch.Tensor | None:
         try:
-            x = light.decompress(self.paths[index].read_bytes(), threads=1)
+            x = light.decompress(self.paths[index].read_bytes(), threads=1, channels=3)
         except FastlicError as error:
             print(f"{self.paths[index]}: {error}")
             return None

@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import fastlic
+from fastlic import light
 
 PREVIEWS = {"mlic++": ("slices", (1, 2, 3)), "mcquic": ("levels", (1, 2))}
 
@@ -41,6 +42,5 @@ for row, (model, (name, counts)) in enumerate(PREVIEWS.items()):
         of = codec.previews[name]
         text = f"{model}, {name}={count} of {of}"
         draw.text((at[0] + 2, at[1] + 1), text, "black", font)
-        error = (image.float() - x.float()).square().mean()
-        print(f"{text}: {10 * torch.log10(255**2 / error):.2f} dB")
+        print(f"{text}: {light.psnr(x.numpy(), image.numpy()):.2f} dB")
 picture.save(options.out, quality=90)

@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import fastlic
+from fastlic import light
 from fastlic.train import config
 from fastlic.train.export import export
 from fastlic.train.trainer import Trainer
@@ -51,8 +52,7 @@ draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
 for i, (name, pixels, size) in enumerate(shown):
     at = i * (image.width + 4)
     picture.paste(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()), (at, margin))
-    error = (pixels.float() - x.float()).square().mean()
-    text = name if not size else f"{name}\n{size:,} bytes, {10 * torch.log10(255**2 / error):.2f} dB"
+    text = name if not size else f"{name}\n{size:,} bytes, {light.psnr(x.numpy(), pixels.numpy()):.2f} dB"
     draw.multiline_text((at + 2, 1), text, "black", font, spacing=2)
     print(text.replace("\n", ": "))
 picture.save(options.out, quality=90)

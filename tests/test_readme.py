@@ -14,14 +14,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 import fastlic
-from fastlic.codec.calibration import PHOTO
 
-ROOT = Path(__file__).resolve().parents[1]
+from .pages import ROOT, blocks_of, prepared, run
+
 README = (ROOT / "README.md").read_text()
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
@@ -47,25 +46,6 @@ SLOW_PYTHON = {"docs/compressai.md", "docs/mcquic.md", "docs/mlic.md"}
 QUICK_SHELL = {"README.md", "docs/start.md", "docs/folder.md"}
 
 
-class Block(NamedTuple):
-    page: str
-    line: int
-    kind: str
-    code: str
-    runs: bool
-
-    def __str__(self) -> str:
-        return f"{self.page}:{self.line}"
-
-
-def blocks_of(page: str, text: str) -> list[Block]:
-    fences = re.finditer(r"(<!-- not run.*? -->\n)?^( *)```(\w*)\n(.*?)^\2```$", text, re.MULTILINE | re.DOTALL)
-    return [
-        Block(page, text.count("\n", 0, m.start(4)) + 1, m[3], re.sub(f"^{m[2]}", "", m[4], flags=re.M), not m[1])
-        for m in fences
-    ]
-
-
 BLOCKS = [block for page, text in PAGES.items() for block in blocks_of(page, text)]
 # Pages whose blocks run in another way: one after the other below, or in processes of their own (tests/batch).
 ELSEWHERE = {"docs/command-line.md", "docs/scale.md"}
@@ -74,23 +54,13 @@ SHELL = [block for block in HERE if block.kind == "bash"]
 PYTHON = list(dict.fromkeys(block.page for block in HERE if block.kind == "python"))
 
 
-def marked(page: str, slow: bool) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow] if slow else []
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """What the examples expect to find: photo.png, a folder photos, and what the gallery takes of the repository.
 
     Later blocks see the files of earlier ones.
     """
-    return prepared(tmp_path_factory.mktemp("readme"))
-
-
-def prepared(path: Path) -> Path:
-    shutil.copy(PHOTO, path / "photo.png")
-    (path / "photos").mkdir()
-    shutil.copy(PHOTO, path / "photos")
+    path = prepared(tmp_path_factory.mktemp("readme"))
     for name in ("examples", "tests/images", "fastlic/data", "docs/tools", "docs/pictures"):
         shutil.copytree(ROOT / name, path / name)
     for name in ("kodak.json", "kernels-h100.jsonl"):
@@ -104,16 +74,6 @@ def published(folder):
     from fastlic.models.mcquic import McQuic, save_published
 
     save_published(McQuic(channel=16, m=2, k=[64, 32, 16]), folder / "qp_2_msssim.mcquic")
-
-
-def run(command: list[str], folder: Path) -> None:
-    # One thread: the examples are small. The scripts of this interpreter come first, whatever else is installed.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # The stubs stand in for packages that CompressAI imports and image models never use.
-    paths = [str(ROOT / "tests" / "compat" / "stubs"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_block_is_of_a_kind_that_is_tested():
@@ -131,7 +91,9 @@ def test_the_blocks_that_are_not_run_are_counted():
     assert found == NOT_RUN
 
 
-@pytest.mark.parametrize("page", [pytest.param(page, marks=marked(page, page in SLOW_PYTHON)) for page in PYTHON])
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW_PYTHON)) for page in PYTHON]
+)
 def test_python_blocks_run(page, folder, published, monkeypatch):
     """README's each for itself; those of a page one after the other, with the names of the ones before."""
     monkeypatch.chdir(folder)
@@ -141,15 +103,14 @@ def test_python_blocks_run(page, folder, published, monkeypatch):
         if "compressai" in block.code:
             pytest.importorskip("compressai")
         names = {} if page == "README.md" else names
-        # Blank lines in front, so that a traceback has the page's line numbers.
-        exec(compile("\n" * (block.line - 1) + block.code, str(ROOT / page), "exec"), names)
+        block.execute(names)
     if "compressai.set_entropy_coder" in PAGES[page]:  # which outlives the page
         sys.modules["compressai"].set_entropy_coder("ans")
 
 
 @pytest.mark.parametrize(
     "block",
-    [pytest.param(block, marks=marked(block.page, block.page not in QUICK_SHELL), id=str(block)) for block in SHELL],
+    [pytest.param(b, marks=[pytest.mark.slow] * (b.page not in QUICK_SHELL), id=str(b)) for b in SHELL],
 )
 def test_command_line_blocks_run(block, folder, published):
     # A run of two hours is cut to one step of a small model; everything else is executed as it stands.
@@ -160,17 +121,18 @@ def test_command_line_blocks_run(block, folder, published):
         shutil.rmtree(folder / "run", ignore_errors=True)
     for file in ("small.flic", "small.png"):
         (folder / file).unlink(missing_ok=True)
-    run(["bash", "-euo", "pipefail", "-c", code], folder)
+    # The stubs stand in for packages that CompressAI imports and image models never use.
+    paths = [str(ROOT / "tests" / "compat" / "stubs"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    run(["bash", "-euo", "pipefail", "-c", code], folder, PYTHONPATH=os.pathsep.join(paths))
 
 
 def test_blocks_of_the_page_of_the_command_line_run(tmp_path):
-    page = PAGES["docs/command-line.md"]
-    blocks = re.findall(r"^```bash\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == page.count("```") / 2
+    blocks = [block for block in BLOCKS if block.page == "docs/command-line.md"]
+    assert {block.kind for block in blocks} == {"bash"}
     # Whoever reads the head of a pipe alone leaves a command with exit code 1.
-    run(["bash", "-eu", "-c", "".join(blocks)], prepared(tmp_path))
-    found = [path.name for path in tmp_path.rglob("*.flic") if "pictures" not in path.parts]
-    assert sorted(found) == ["photo.flic", "photo.flic", "piped.flic", "small.flic"]
+    run(["bash", "-eu", "-c", "".join(block.code for block in blocks)], prepared(tmp_path))
+    found = sorted(path.name for path in tmp_path.rglob("*.flic"))
+    assert found == ["photo.flic", "photo.flic", "piped.flic", "small.flic"]
 
 
 def test_all_errors_are_in_the_table_of_the_python_page():
@@ -329,9 +291,8 @@ def test_the_table_of_the_gpu_holds_the_measured_figures():
     lines = (ROOT / "docs/kernels-h100.jsonl").read_text().splitlines()
     measured = {result["name"]: result for result in map(json.loads, lines)}
     table = PAGES["docs/gpu.md"]
-    rows = [[cell.strip(" *") for cell in line.split("|")[1:-1]] for line in table.splitlines() if line[:2] == "| "][
-        1:7
-    ]
+    lines = [line for line in table.splitlines() if line.startswith("| ")][1:7]
+    rows = [[cell.strip(" *") for cell in line.split("|")[1:-1]] for line in lines]
     cases = (
         "jahp decode 512x768 persistent vs C++",
         "jahp decode 1080p persistent vs C++",

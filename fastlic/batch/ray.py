@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from fastlic.batch.rows import Compressor, Decompressor
+from fastlic.batch.rows import Compressor, Decompressor, said
 from fastlic.batch.work import Outcome, Settings, do, prepared
 from fastlic.errors import optional
 
@@ -93,5 +93,5 @@ def _ended(ray: Any, waiting: dict[Any, str]) -> Outcome:
     try:
         outcome: Outcome = ray.get(reference)
     except ray.exceptions.RayError as error:
-        return Outcome(name, "failed", error=f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
+        return Outcome(name, "failed", error=said(error))
     return outcome

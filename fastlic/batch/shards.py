@@ -26,11 +26,6 @@ class Shard:
     targets: tuple[str, ...]  # names under the target folder, were each source to become one file
     digest: str  # SHA-256 of names and sizes of the sources
 
-    @property
-    def count(self) -> int:
-        """How many files it reads."""
-        return len(self.sources)
-
 
 def plan(source: str | os.PathLike[str], size: int = 1000) -> tuple[Any, list[Shard]]:
     """The file system of ``source``, and all its shards in order.
@@ -64,12 +59,12 @@ def plan(source: str | os.PathLike[str], size: int = 1000) -> tuple[Any, list[Sh
             _shard(name.rpartition(".")[0], kinds[0], [path], [name], [(name, found[path])])
             for path, name in zip(paths, names, strict=True)
         ]
-    stems = Counter(name.rpartition(".")[0] for name in names)
+    taken = Counter([*names, *(name.rpartition(".")[0] for name in names)])
     shards = []
     for start in range(0, len(paths), size):
         some = slice(start, start + size)
-        # a.png and a.jpg are two images: where the stem is not enough, the whole name is kept
-        targets = [(name if stems[stem := name.rpartition(".")[0]] > 1 else stem) + SUFFIX for name in names[some]]
+        # a.png, a.jpg and a.png.jpg are three images: where the stem is not enough, the whole name is kept.
+        targets = [(name if taken[stem := name.rpartition(".")[0]] > 1 else stem) + SUFFIX for name in names[some]]
         sizes = [(name, found[path]) for name, path in zip(names[some], paths[some], strict=True)]
         shards.append(_shard(f"{start // size:05d}", "folder", paths[some], targets, sizes))
     return fs, shards

@@ -349,18 +349,18 @@ class _Work:
 
     def _tables_of_parquet(self) -> Iterator[Any]:
         pyarrow, parquet = optional("pyarrow", "batch"), optional("pyarrow.parquet", "batch")
-        with self.source_fs.open(self.shard.sources[0], "rb") as file, ThreadPoolExecutor(self.settings.jobs) as pool:
+        with self.source_fs.open(self.shard.sources[0], "rb") as file:
             content = parquet.ParquetFile(file)
             column = _image_column(content.schema_arrow, self.settings.column)
             compressor = self.settings.compressor.of_column(column)
 
             def many(values: Iterable[Any]) -> list[Row]:
-                values = list(values)
-                rows = list(pool.map(compressor.one, values))
-                for value, row in zip(values, rows, strict=True):
+                rows = []
+                for value, row in _ahead(compressor.one, values, self.settings.jobs):
                     data = value.get("bytes") if isinstance(value, dict) else value
                     source = f"{self.shard.sources[0]}, row {len(self.rows)}"
-                    self._note(str(len(self.rows)), source, None if data is None else len(data), row)
+                    self._note(str(len(self.rows)), source, len(data) if isinstance(data, bytes) else None, row)
+                    rows.append(row)
                 return rows
 
             for batch in content.iter_batches(batch_size=32 * self.settings.jobs):

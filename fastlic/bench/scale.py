@@ -4,9 +4,9 @@
     python -m fastlic.bench.scale --core                images of 2 MP on one thread, which docs/scale.md reckons with
 
 The photos are crops of the demonstration photo, each at its own place, as JPEG files. Three ways compress the same
-folder in turns: `fastlic compress` (two processes with half of the files each where it has no --jobs), `fastlic batch
---jobs`, and a pipeline of Ray Data with one actor per worker, read and written by Ray. Start-up counts for each: of
-Python for the commands, of Ray's actors for the pipeline; the cluster itself is up before, and what that took is told.
+folder in turns: `fastlic compress --jobs`, `fastlic batch --jobs`, and a pipeline of Ray Data with one actor per
+worker, read and written by Ray. Start-up counts for each: of Python for the commands, of Ray's actors for the pipeline;
+the cluster itself is up before, and what that took is told.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fastlic.errors import optional
 
 
 def photos(folder: Path, count: int, source: Path | None) -> None:
-    """So many different crops, about 0.2 MP of the demonstration photo, as JPEG files."""
+    """So many different crops, about 0.2 MP of the demonstration photo or crops of the images in a folder, as JPEGs."""
     folder.mkdir()
     paths = [PHOTO] if source is None else find_images(source)
     random = np.random.default_rng(0)
@@ -71,30 +71,19 @@ def core(megapixels: float, count: int, quality: float) -> dict[str, float]:
 
 
 def compress_command(folder: Path, out: Path, jobs: int, quality: float) -> None:
-    command = [sys.executable, "-m", "fastlic", "compress", "--no-verify", "-q", str(quality), "--output-dir", str(out)]
-    help_text = subprocess.run([*command[:4], "--help"], capture_output=True, text=True, check=True).stdout
-    if "--jobs" in help_text:
-        shares: list[list[Path]] = [[folder]]
-        command += ["--jobs", str(jobs)]
-    else:
-        files = find_images(folder)
-        shares = [files[i::jobs] for i in range(jobs)]
-    _run([[*command, *map(str, share)] for share in shares if share])
+    _run("compress", str(folder), "--output-dir", str(out), "--no-verify", "--jobs", str(jobs), "-q", str(quality))
 
 
 def batch_command(folder: Path, out: Path, jobs: int, quality: float) -> None:
-    command = [sys.executable, "-m", "fastlic", "batch", str(folder), str(out), "--jobs", str(jobs)]
-    _run([[*command, "-q", str(quality)]])
+    _run("batch", str(folder), str(out), "--jobs", str(jobs), "-q", str(quality))
 
 
 def ray_pipeline(folder: Path, out: Path, jobs: int, quality: float) -> None:
     cluster.apply(cluster.read(str(folder)), Compressor(quality=quality), jobs).write_parquet(str(out))
 
 
-def _run(commands: list[list[str]]) -> None:
-    running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
-    if any([process.wait() for process in running]):  # of all of them, before any is told
-        raise RuntimeError(f"{' '.join(commands[0][:6])} failed")
+def _run(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "fastlic", *arguments], stdout=subprocess.DEVNULL, check=True)
 
 
 WAYS: dict[str, Callable[[Path, Path, int, float], None]] = {

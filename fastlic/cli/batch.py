@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import click
 
 import fastlic
 from fastlic.cli import options
-from fastlic.cli.words import say, shown
+from fastlic.cli.words import say
+
+if TYPE_CHECKING:
+    from fastlic.batch import Outcome
+
+_DONE = ("written", "complete")
 
 
 def _part(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
@@ -24,13 +30,20 @@ def _part(context: click.Context, parameter: click.Parameter, value: str) -> tup
 @click.option(
     "--shard", default="0/1", metavar="I/N", callback=_part, help="Do task I of N, from 0 on.  [default: all]"
 )
-@click.option("-j", "--jobs", type=click.IntRange(1, 1024), default=1, show_default=True, help="Images at a time.")
-@click.option("-q", "--quality", type=float, help="1 (smallest) to 8 (best), fractions allowed.  [default: 4]")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="Images at a time, each on one thread, unless fastlic --threads says more.",
+)
+@options.quality
 @options.model
 @click.option("--to", type=click.Choice(["tar", "parquet"]), help="Pack the images of a folder into shards.")
 @click.option("--shard-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Image files in one.")
 @click.option("--column", help="Of image files in parquet.  [default: bytes, image, jpg, jpeg, png or webp]")
-@click.option("--background", metavar="COLOR", help="Lay transparent images on this colour (white, #aabbcc).")
+@options.background
 @options.max_pixels
 @click.option(
     "--max-failed",
@@ -71,7 +84,13 @@ def batch(
     from fastlic.batch import Compressor, Settings, run
 
     level = options.checked_quality(light.load(model), quality)
-    compressor = Compressor(model, level or fastlic.DEFAULT_QUALITY, background=background, max_pixels=max_pixels)
+    compressor = Compressor(
+        model,
+        level or fastlic.DEFAULT_QUALITY,
+        background=background,
+        max_pixels=max_pixels,
+        threads=options.threads() or 1,
+    )
     settings = Settings(compressor, to, column, jobs, max_failed, force)
     outcomes = []
     with tqdm(unit="shard", disable=None, leave=False) as bar:
@@ -79,17 +98,21 @@ def batch(
             outcomes.append(outcome)
             bar.update()
             with bar.external_write_mode():
-                line = f"{outcome.shard}: {outcome.state}"
-                if outcome.state in ("written", "complete"):
-                    line += f", {outcome.images} images, {outcome.failed} failed, {outcome.bytes_out:,} bytes"
-                if outcome.state == "written":
-                    line += f", {outcome.seconds:.1f} s"
                 if outcome.error is None:
-                    say(line)
+                    say(_line(outcome))
                 else:
-                    click.echo(f"Error: {shown(outcome.shard)}: {shown(outcome.error)}", err=True)
-    done = [outcome for outcome in outcomes if outcome.state in ("written", "complete")]
-    images, failed = (sum(getattr(outcome, name) for outcome in done) for name in ("images", "failed"))
+                    say(f"Error: {outcome.shard}: {outcome.error}", err=True)
+    done = [outcome for outcome in outcomes if outcome.state in _DONE]
+    images, failed = sum(outcome.images for outcome in done), sum(outcome.failed for outcome in done)
     say(f"{len(done)} of {len(outcomes)} shards complete: {images:,} images, {failed:,} of them failed")
     if len(done) < len(outcomes):
         raise SystemExit(1)
+
+
+def _line(outcome: Outcome) -> str:
+    line = f"{outcome.shard}: {outcome.state}"
+    if outcome.state in _DONE:
+        line += f", {outcome.images} images, {outcome.failed} failed, {outcome.bytes_out:,} bytes"
+    if outcome.state == "written":
+        line += f", {outcome.seconds:.1f} s"
+    return line

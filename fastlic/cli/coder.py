@@ -35,7 +35,7 @@ class Coder:
         *,
         threads: int = 0,  # of a call; 0: one per core
         max_pixels: int | None = None,
-        needs_torch: bool = False,  # for .mcq files
+        needs_torch: bool = False,  # for .mcq files and efforts
     ) -> None:
         self._model, self._device, self._threads, self._max_pixels = model, device, threads, max_pixels
         self._light: light.Codec | None = None
@@ -83,10 +83,10 @@ class Coder:
                 metadata=picture.metadata,
                 **wish,
             )
-        options = {} if as_mcq else {"metadata": picture.metadata}
+        attached = {} if as_mcq else {"metadata": picture.metadata}
         x = picture.pixels.to(self._device)
         with shown_steps(wish.get("effort", 0)):
-            data = self._torch_coder(as_mcq).compress(x, max_pixels=self._max_pixels, **options, **wish)
+            data = self._torch_coder(as_mcq).compress(x, max_pixels=self._max_pixels, **attached, **wish)
         assert isinstance(data, bytes)  # one image in, one stream out
         return data
 

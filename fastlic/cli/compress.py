@@ -27,7 +27,7 @@ from fastlic.cli.words import DASH
     help="Format of derived names and of standard output; mcq is McQuic's own and needs McQuic weights.",
 )
 @click.option("--verify/--no-verify", default=None, help="Decompress and print PSNR.  [default: for a single input]")
-@click.option("--background", metavar="COLOR", help="Lay transparent images on this colour (white, #aabbcc).")
+@options.background
 @click.option("--strip", is_flag=True, help="Leave out colour profile, EXIF and XMP, which are kept otherwise.")
 @options.max_pixels
 @options.device
@@ -67,16 +67,17 @@ def compress(
     def as_mcq(job: files.Job) -> bool:
         return suffix == "mcq" if job.target == DASH else is_mcq(job.target)
 
+    some_mcq = any(map(as_mcq, plan.jobs))
     coder = Coder(
         model,
         device,
         threads=jobs.threads(request, plan),
         max_pixels=max_pixels,
-        needs_torch=effort > 0 or any(map(as_mcq, plan.jobs)),
+        needs_torch=effort > 0 or some_mcq,
     )
     target = options.chosen_target(quality, target_bpp, target_bytes, target_psnr)
     wish = coder.wish(quality, target, effort)
-    if (target or effort) and any(map(as_mcq, plan.jobs)):
+    if (target or effort) and some_mcq:
         raise click.UsageError("a .mcq file has neither target nor effort")
     check = len(plan.jobs) == 1 if verify is None else verify
 

@@ -49,7 +49,7 @@ class _Commands(click.Group):
             raise click.ClickException(describe(error)) from error
 
 
-_WITHOUT_TORCH = ("compress", "decompress", "demo", "view")  # they ask options.threads
+_WITHOUT_TORCH = ("batch", "compress", "decompress", "demo", "view")  # they ask options.threads
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -144,6 +144,9 @@ stream_model = click.option(
     "-m", "--model", help="Codec file that the streams were made with.  [default: shipped weights that fit the stream]"
 )
 quality = click.option("-q", "--quality", type=float, help="1 (smallest) to 8 (best), fractions allowed.  [default: 4]")
+background = click.option(
+    "--background", metavar="COLOR", help="Lay transparent images on this colour (white, #aabbcc)."
+)
 
 
 def numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:

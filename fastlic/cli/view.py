@@ -28,7 +28,8 @@ def view(file: Path, model: str | None, terminal: bool, max_pixels: int | None) 
     from PIL import Image, ImageShow
 
     coder = Coder(model, threads=options.threads() or 0, max_pixels=max_pixels)
-    image = Image.fromarray(coder.decompress(files.contents(file), is_mcq(file)))
+    pixels = coder.decompress(files.contents(file), is_mcq(file))
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     if terminal:
         columns, lines = shutil.get_terminal_size()
         for line in _half_blocks(image, columns, max(lines - 1, 1)):  # one is the next prompt's

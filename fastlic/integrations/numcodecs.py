@@ -54,7 +54,7 @@ class Fastlic(Codec):
         return target
 
     def _pixels(self, data: bytes) -> NDArray[np.uint8]:
-        return light.decompress(data, None if self.model in cards() else self.model, threads=1)
+        return light.decompress(data, None if self.model in cards() else self.model, threads=1, channels=3)
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

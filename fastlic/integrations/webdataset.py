@@ -22,11 +22,12 @@ def decoder(
         model, max_pixels: as of ``fastlic.light.decompress``.
 
     Returns:
-        uint8 [H, W, 3], as "rgb8" gives for other images; None for what is no ``.flic``.
+        uint8 [H, W, 3], as "rgb8" gives for other images, grey and transparent ones too; None for what is no ``.flic``.
 
     Raises:
         CorruptStreamError, ModelMismatchError, PixelLimitError: webdataset's handler of errors decides what follows.
     """
     if key.rpartition(".")[2].lower() != "flic":
         return None
-    return light.decompress(data, model, threads=1, max_pixels=max_pixels)  # loaders have a process per core
+    # Loaders have a process per core.
+    return light.decompress(data, model, threads=1, max_pixels=max_pixels, channels=3)

@@ -32,15 +32,18 @@ def store(
         raise ValueError(f"a tile has 8 orientations, got {orientations}")
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.rand(len(tiles), 8, generator=generator).argsort(1)[:, :orientations]
-    parts = []
-    for rank in range(orientations):
-        for first in tqdm(range(0, len(tiles), _BATCH), desc="latents", unit="batch", leave=False):
-            some = slice(first, first + _BATCH)
+    firsts = range(0, len(tiles), _BATCH)
+    todo = [(rank, slice(first, first + _BATCH)) for rank in range(orientations) for first in firsts]
+    with written_whole(path) as file:  # as they come: all of them may be more than memory holds
+        for rank, some in tqdm(todo, desc="latents", unit="batch", leave=False):
             turned = [_turned(tile, int(o)) for tile, o in zip(tiles[some], drawn[some, rank], strict=True)]
             x = sent(torch.stack(turned), torch.device(device)).contiguous(memory_format=torch.channels_last)
-            parts.append(analyse(x.float().div_(255)).half().cpu().numpy())
-    with written_whole(path) as file:
-        np.save(file, np.concatenate(parts))
+            y = analyse(x.float().div_(255)).half().cpu().numpy()
+            if not file.tell():
+                shape = (len(tiles) * orientations, *y.shape[1:])
+                header = {"descr": np.lib.format.dtype_to_descr(y.dtype), "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(y.tobytes())
 
 
 def _turned(tile: Tensor, orientation: int) -> Tensor:

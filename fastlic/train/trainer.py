@@ -81,10 +81,10 @@ class Trainer:
         c = self.config
         if not c.stored:
             return Sampler(self.tiles, c.batch, c.crop, c.seed, self.device)
-        path = self.out / "latents.npy"
-        if not path.exists():
-            if (self.out / "last.pt").exists():  # not resumed yet: the transforms are not those of the run
-                load_into(self.model, self.out / "last.pt")
+        path, last = self.out / "latents.npy", self.out / "last.pt"
+        if not path.exists() or not last.exists():  # what a run left before its first checkpoint is of any transforms
+            if last.exists():  # not resumed yet: the transforms are not those of the run
+                load_into(self.model, last)
             store(self.objective.analyse, self.tiles, c.stored, c.seed, path, self.device)
         return StoredSampler(path, c.batch, c.seed, self.device)
 

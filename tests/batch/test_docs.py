@@ -2,54 +2,43 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from fastlic.bench import cluster
-from fastlic.codec.calibration import PHOTO
 
-ROOT = Path(__file__).resolve().parents[2]
+from ..pages import ROOT, blocks_of, prepared, run
+
 TEXT = (ROOT / "docs" / "scale.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+BLOCKS = [block for block in blocks_of("docs/scale.md", TEXT) if block.runs and block.kind != "text"]
 # In processes of their own, whose imports take seconds; rows are tested here already.
 SLOW = ("import ray", "import webdataset", "import zarr", "fastlic batch")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("scale")
-    shutil.copy(PHOTO, path / "photo.png")
-    (path / "photos").mkdir()
-    shutil.copy(PHOTO, path / "photos")
-    return path
+    return prepared(tmp_path_factory.mktemp("scale"))
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"),
-    [pytest.param(*block, marks=[pytest.mark.slow] * any(word in block[1] for word in SLOW)) for block in BLOCKS],
+    "block",
+    [pytest.param(b, marks=[pytest.mark.slow] * any(word in b.code for word in SLOW), id=str(b)) for b in BLOCKS],
 )
-def test_blocks_run(kind, code, folder, monkeypatch):
-    for module in re.findall(r"^import (ray|webdataset|zarr)\b", code, re.MULTILINE):
+def test_blocks_run(block, folder, monkeypatch):
+    for module in re.findall(r"^import (ray|webdataset|zarr)\b", block.code, re.MULTILINE):
         pytest.importorskip(module)
-    if "batch" in code:
+    if "batch" in block.code:
         for module in ("fsspec", "pyarrow", "webdataset"):
             pytest.importorskip(module)
-    monkeypatch.chdir(folder)
-    if kind == "python" and not any(word in code for word in SLOW):
-        exec(compile(code, "docs/scale.md", "exec"), {})
+    if block.kind == "python" and not any(word in block.code for word in SLOW):
+        monkeypatch.chdir(folder)
+        block.execute({})
         return
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    function = f'fastlic() {{ "{sys.executable}" -m fastlic "$@"; }}\n'  # of this checkout
-    command = ["bash", "-euo", "pipefail", "-c", function + code] if kind == "bash" else [sys.executable, "-c", code]
-    environment = {**os.environ, "PATH": path, "RAY_agent_register_timeout_ms": "300000"}  # on busy machines
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = ["bash", "-euo", "pipefail"] if block.kind == "bash" else [sys.executable]
+    run([*command, "-c", block.code], folder, RAY_agent_register_timeout_ms="300000")  # on busy machines
 
 
 def test_extras_are_those_of_the_package():

@@ -79,8 +79,11 @@ def test_a_folder_becomes_streams_beside_a_status_of_each_image(crops, tmp_path)
 
 def test_two_images_of_one_stem_are_two_streams(crops, tmp_path):
     shutil.copy(crops / "0.png", crops / "2.png")
-    list(run(crops, tmp_path / "out"))
-    assert {"2.png.flic", "2.webp.flic", "0.flic"} <= set(streams(tmp_path / "out"))
+    shutil.copy(crops / "0.png", crops / "2.png.png")
+    (outcome,) = run(crops, tmp_path / "out")
+    found = streams(tmp_path / "out")
+    assert {"2.png.flic", "2.png.png.flic", "2.webp.flic", "0.flic"} <= set(found)
+    assert len(found) == outcome.images - outcome.failed
 
 
 @pytest.mark.parametrize("to", [None, "tar", "parquet"])
@@ -206,6 +209,14 @@ def test_rows_of_parquet_files_keep_their_other_columns(form, crops, tmp_path):
     assert states(run(tmp_path / "in", tmp_path / "out")) == ["complete"]
 
 
+def test_a_column_of_no_images_is_told_as_what_it_is(tmp_path):
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"id": [1, 2]}), tmp_path / "in" / "a.parquet")
+    (outcome,) = run(tmp_path / "in", tmp_path / "out", Settings(column="id"))
+    assert outcome.state == "failed"
+    assert "2 of 2 images failed" in outcome.error and "bytes of a file are expected, got int" in outcome.error
+
+
 def test_any_fsspec_url_will_do(crops, tmp_path):
     fs = fsspec.filesystem("memory")
     target = "memory://bucket/out"
@@ -276,7 +287,7 @@ def test_sources_of_several_kinds_or_none_are_named(crops, tars, tmp_path):
 
 def test_a_plan_is_the_same_whoever_asks(crops):
     assert plan(crops, 2)[1] == plan(str(crops), 2)[1]
-    assert [shard.count for shard in plan(crops, 2)[1]] == [2, 2, 2, 1]
+    assert [len(shard.sources) for shard in plan(crops, 2)[1]] == [2, 2, 2, 1]
 
 
 def test_a_task_that_is_killed_leaves_only_whole_shards_and_the_next_run_ends_it(crops, tmp_path):

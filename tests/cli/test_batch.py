@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fastlic import light
+
 TINY = Path(__file__).parents[1] / "golden" / "tiny_pixels_jahp.safetensors"
 
 
@@ -41,6 +43,21 @@ def test_shards_are_written_told_and_skipped_the_next_time(packages, fastlic_com
     assert again.code == 0 and "00000: complete" in again.out
     other = fastlic_command(*command, "-q", 3)
     assert other.code == 1 and "quality 2.0, not 3.0" in other.err and "--force" in other.err
+
+
+def test_threads_are_those_of_an_image_and_change_no_byte(packages, fastlic_command, folder, monkeypatch):
+    seen = []
+    compress = light.compress
+
+    def met(*arguments, threads, **named):
+        seen.append(threads)
+        return compress(*arguments, threads=threads, **named)
+
+    monkeypatch.setattr(light, "compress", met)
+    for options in ((), ("--threads", 3)):
+        assert fastlic_command(*options, "batch", folder, "out", "-m", TINY, "--shard-size", 2, "-f").code == 0
+    assert set(seen[: len(seen) // 2]) == {1} and set(seen[len(seen) // 2 :]) == {3}
+    assert "complete" in fastlic_command("batch", folder, "out", "-m", TINY, "--shard-size", 2).out
 
 
 def test_a_job_array_shares_the_shards(packages, fastlic_command, folder, tmp_path):

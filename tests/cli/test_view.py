@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import ImageShow
 
+from fastlic import light
+
 PIXELS = torch.zeros(3, 40, 60, dtype=torch.uint8)
 PIXELS[0, :20] = 200  # red above, blue below
 PIXELS[2, 20:] = 200
@@ -28,6 +30,18 @@ def test_the_viewer_gets_the_pixels(fastlic_command, stream, tiny_codec_file, mo
     assert (result.code, result.out, result.err) == (0, "", "")
     ((pixels, title),) = shown
     assert np.array_equal(pixels, stream) and title == "a.flic"
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (4, "RGBA")])
+def test_the_viewer_gets_grey_and_alpha_as_they_are(fastlic_command, tmp_path, monkeypatch, channels, mode):
+    x = np.random.default_rng(0).integers(0, 256, (20, 30, channels)).astype(np.uint8)
+    (tmp_path / "a.flic").write_bytes(light.compress(x))
+    shown = []
+    monkeypatch.setattr(ImageShow, "show", lambda image, title: shown.append(image) or True)
+    assert fastlic_command("view", "a.flic").code == 0
+    assert shown[0].mode == mode
+    assert np.array_equal(np.array(shown[0]), light.decompress((tmp_path / "a.flic").read_bytes()))
+    assert fastlic_command("view", "a.flic", "--terminal").code == 0
 
 
 def test_no_viewer_is_told_with_the_way_out(fastlic_command, stream, tiny_codec_file, monkeypatch):

@@ -36,6 +36,13 @@ def test_streams_become_pixels_and_other_members_are_left_to_webdataset(tmp_path
     assert sample["txt"] == "a cat" and sample["png"].dtype == np.uint8
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_grey_and_transparent_images_have_three_channels_too(tmp_path, channels):
+    data = light.compress(np.full((20, 30, channels), 90, np.uint8))
+    (sample,) = dataset(tmp_path, decoder, flic=data)
+    assert np.array_equal(sample["flic"], light.decompress(data, channels=3))
+
+
 def test_options_come_by_partial(tmp_path):
     (sample,) = dataset(tmp_path, partial(decoder, model=light.load(TINY)), flic=STREAM)
     assert np.array_equal(sample["flic"], light.decompress(STREAM, TINY))

@@ -58,6 +58,9 @@ def test_numcodecs_finds_it_by_its_configuration(images):
     assert np.array_equal(codec.decode(data), light.decompress(data))
     out = np.empty((1, 48, 64, 3), np.uint8)
     assert codec.decode(data, out) is out and np.array_equal(out[0], light.decompress(data))
+    for channels in (1, 4):  # by another writer
+        foreign = light.compress(np.full((48, 64, channels), 90, np.uint8))
+        assert np.array_equal(codec.decode(foreign, out)[0], light.decompress(foreign, channels=3))
     with pytest.raises(CorruptStreamError, match="48 x 64"):
         codec.decode(data, np.empty((1, 48, 63, 3), np.uint8))
     with pytest.raises(ValueError, match="a chunk is one image"):

@@ -232,6 +232,15 @@ def test_a_run_on_stored_latents_resumes_exactly_and_without_the_file_too(tiles:
     assert (tmp_path / "parts" / "latents.npy").read_bytes() == (tmp_path / "whole" / "latents.npy").read_bytes()
 
 
+def test_a_new_run_does_not_learn_from_the_latents_of_another(tiles: Path, tmp_path: Path):
+    Trainer(small(steps=1, **BESIDE), tiles, tmp_path, device="cpu")
+    wanted = (tmp_path / "latents.npy").read_bytes()
+    Trainer(small(steps=1, **{**BESIDE, "stored": 1}), tiles, tmp_path, device="cpu")
+    assert len((tmp_path / "latents.npy").read_bytes()) < len(wanted) / 1.9
+    Trainer(small(steps=1, **BESIDE), tiles, tmp_path, device="cpu")
+    assert (tmp_path / "latents.npy").read_bytes() == wanted
+
+
 def test_stored_latents_are_those_that_a_step_would_compute(tiles: Path, tmp_path: Path):
     losses = []
     for stored in (0, 1):
