@@ -21,7 +21,7 @@ from fastlic.codec.container import Bytes, Metadata
 from fastlic.errors import CorruptStreamError
 
 if TYPE_CHECKING:
-    pass
+    from PIL import Image
 
 
 class Readable(Protocol):
@@ -34,9 +34,6 @@ class Readable(Protocol):
 PathName = str | os.PathLike[str]
 Stream = Bytes | PathName | Readable
 Picturable: TypeAlias = "NDArray[np.uint8] | Image.Image | PathName | Readable"  # what is no tensor, and still an image
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 _HEAD = 4096  # bytes; the heads of most streams are shorter
 
