@@ -86,7 +86,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 def check_fields(record: Any) -> None:
     """The same of a dataclass: TypeError for the first field of another type than it declares."""
-    for name, fits in _fits_of_fields(type(record)).items():
+    for name, fits in _fits_of_fields(type(record)).items():  # type: ignore[arg-type]  # to mypy no class is hashable
         value = vars(record)[name]
         if not fits(value):
             wanted = type(record).__annotations__[name]
