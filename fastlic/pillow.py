@@ -106,7 +106,7 @@ class FlicImageFile(ImageFile.ImageFile):
         return super().load()
 
     def load_seek(self, pos: int) -> None:
-        """Nothing: what ``load`` reads begins with the pixels."""
+        """Nothing: what ``load`` reads begins with the pixels. Of a plugin without this Pillow would map the file."""
 
     def verify(self) -> None:
         """Check every checksum of the file, without decoding it.
