@@ -86,11 +86,17 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 def check_fields(record: Any) -> None:
     """The same of a dataclass: TypeError for the first field of another type than it declares."""
-    for name, hint in get_type_hints(type(record)).items():
+    for name, fits in _fits_of_fields(type(record)).items():  # type: ignore[arg-type]  # to mypy no class is hashable
         value = vars(record)[name]
-        if not _fits(hint)(value):
+        if not fits(value):
             wanted = type(record).__annotations__[name]
             raise TypeError(f"{name} must be of type {wanted}, got {_described(value)}")
+
+
+@functools.lru_cache(maxsize=64)
+def _fits_of_fields(kind: type) -> dict[str, Fits]:
+    """Once for each class: to make types of annotations takes longer than to read a stream's head."""
+    return {name: _fits(hint) for name, hint in get_type_hints(kind).items()}
 
 
 def _described(value: Any) -> str:

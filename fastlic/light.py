@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 import fastlic
 from fastlic import config
-from fastlic.arguments import is_number
 from fastlic.codec import container, hub
 from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with
 from fastlic.codec.sources import Readable, Stream, model_and_quality, picture_of, stream_of
-from fastlic.codec.targets import goal_of, psnr, search
+from fastlic.codec.targets import goal_of, psnr, quality_of, search
 from fastlic.eager import uncompiled
 from fastlic.errors import CodecFileError, ModelMismatchError, memory_errors
 from fastlic.ops.codec_file import NativeCodec
@@ -111,36 +110,23 @@ def compress(
     codec = chosen if isinstance(chosen, Codec) else load(chosen)
     if goal is not None and not codec.qualities:
         raise ValueError(f"codec {codec.name!r} has one fixed rate, which {goal.kind} cannot change")
-    level = _level(codec, quality)
+    level = quality_of(quality, codec.qualities) if codec.qualities else 0  # of one rate
     count, most = _threads(threads), _limit(max_pixels)
     with memory_errors("an image of this size"):
         pixels, own = picture_of(x, max_pixels)
     attached = (own if metadata is None else metadata).attachments
     with memory_errors(f"an image of {pixels.shape[0]} x {pixels.shape[1]} (height x width)"):
+        colours = pixels[:, :, :3] if pixels.shape[2] > 2 else np.broadcast_to(pixels[:, :, :1], (*pixels.shape[:2], 3))
 
         def encode(quality: float) -> bytes:
             return codec.encode(pixels, round(quality * container.QUALITY_STEPS), count, most, attached)
 
         def psnr_of(data: bytes) -> float:
-            colours = pixels[:, :, :3] if pixels.shape[2] > 2 else np.repeat(pixels[:, :, :1], 3, axis=2)
             return psnr(colours, codec.decode(data, 0, count, most, 3))
 
         if goal is None:
             return encode(level)
         return search(goal, encode, psnr_of, codec.qualities, pixels.shape[0] * pixels.shape[1]).data
-
-
-def _level(codec: Codec, quality: float | None) -> float:
-    """``quality``, or the default, as a file holds it; 0 for a codec of one rate."""
-    if not codec.qualities:
-        return 0
-    if quality is None:
-        quality = min(fastlic.DEFAULT_QUALITY, codec.qualities)
-    if not is_number(quality):
-        raise TypeError(f"quality must be a number from 1 to {codec.qualities}, got {type(quality).__name__}")
-    if not 1 <= quality <= codec.qualities:
-        raise ValueError(f"quality must be from 1 to {codec.qualities}, got {quality}")
-    return container.round_quality(quality)
 
 
 @uncompiled

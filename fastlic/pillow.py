@@ -24,6 +24,7 @@ from PIL import Image, ImageFile
 
 from fastlic import config, light
 from fastlic.codec import container, sources
+from fastlic.codec.image_files import EXIF_MARK, MODES, PROFILE_SPACES
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, PixelLimitError
 
 __all__ = ["FORMAT", "MIME", "THREADS", "FlicImageFile", "register"]
@@ -37,10 +38,8 @@ THREADS = 0  # of one image, both ways; 0: one per core. Programs of many proces
 _MAGIC = b"FLIC"
 _ANIMATIONS = (b"\x11\xaf", b"\x12\xaf")  # FLI and FLC at byte 4, after a size that may spell our magic
 
-# Channels of a stream, and the mode that has them; and the mode in which others are saved.
-_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+# The mode in which images of others are saved.
 _SAVED = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
-_EXIF_MARK = b"Exif\0\0"  # what Pillow has before the TIFF header
 
 _METADATA = {container.KINDS[name] for name in ("icc_profile", "exif", "xmp")}
 
@@ -89,7 +88,7 @@ class FlicImageFile(ImageFile.ImageFile):
             raise SyntaxError("not a .flic file")
         layout = _told(container.parse, head)
         self._size = (layout.header.width, layout.header.height)
-        self._mode = _MODES[layout.header.channels]
+        self._mode = MODES[layout.header.channels]
         if any(kind in _METADATA for kind, _, _ in layout.attachments):
             end = layout.framing_bytes + sum(length for _, length, _ in layout.attachments)
             if len(head) < end:
@@ -107,7 +106,7 @@ class FlicImageFile(ImageFile.ImageFile):
         return super().load()
 
     def load_seek(self, pos: int) -> None:
-        """Nothing: what ``load`` reads begins with the pixels."""
+        """Nothing: what ``load`` reads begins with the pixels. Of a plugin without this Pillow would map the file."""
 
     def verify(self) -> None:
         """Check every checksum of the file, without decoding it.
@@ -145,7 +144,7 @@ def _told(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
 
 def _info(metadata: container.Metadata) -> dict[str, bytes]:
     """What ``image.info`` has of it."""
-    exif = _EXIF_MARK + metadata.exif if metadata.exif else b""
+    exif = EXIF_MARK + metadata.exif if metadata.exif else b""
     named = {"icc_profile": metadata.icc_profile, "exif": exif, "xmp": metadata.xmp}
     return {name: value for name, value in named.items() if value}
 
@@ -156,13 +155,13 @@ def _metadata(image: Image.Image, options: dict[str, Any], channels: int) -> con
     if "icc_profile" not in options:
         own = image.info.get("icc_profile") or b""
         # Of the colours that are stored: those of a CMYK image, say, have become others.
-        profile = own if own[16:20] == (b"GRAY" if channels < 3 else b"RGB ") else b""
+        profile = own if own[16:20] == PROFILE_SPACES[channels] else b""
     exif, xmp = options.get("exif") or b"", options.get("xmp") or b""
     if isinstance(exif, Image.Exif):
         exif = exif.tobytes()
     if isinstance(xmp, str):
         xmp = xmp.encode()
-    return container.Metadata(profile or b"", exif.removeprefix(_EXIF_MARK), xmp)
+    return container.Metadata(profile or b"", exif.removeprefix(EXIF_MARK), xmp)
 
 
 def _decoded(data: bytes) -> np.ndarray:
@@ -207,7 +206,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
 
 def _pixels(image: Image.Image) -> np.ndarray:
     """uint8 [H, W] or [H, W, C]; what it takes to make those of other modes loses nothing but the names of colours."""
-    mode = image.mode if image.mode in _MODES.values() else _SAVED.get(image.mode)
+    mode = image.mode if image.mode in MODES.values() else _SAVED.get(image.mode)
     if mode is None:
         raise OSError(f"cannot write mode {image.mode} as {FORMAT}: image.convert('RGB')")
     if image.has_transparency_data and not mode.endswith("A"):

@@ -103,6 +103,20 @@ def test_a_list_may_mix_them_and_gives_a_list(tiny, data, tmp_path):
     assert fastlic.decompress([]) == []
 
 
+class Trickle:
+    """What a pipe or a server gives: never all that is asked for."""
+
+    def __init__(self, data):
+        self.file = io.BytesIO(data)
+
+    def read(self, size=-1):
+        return self.file.read(min(size, 3)) if size > 0 else self.file.read(size)
+
+
+def test_peek_reads_on_where_a_file_gives_less_than_was_asked_for(data):
+    assert fastlic.peek(Trickle(data)) == fastlic.peek(data)
+
+
 def test_a_file_is_read_from_where_it_stands(tiny, data):
     file = io.BytesIO(b"before" + data)
     file.seek(6)

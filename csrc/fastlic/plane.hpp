@@ -20,7 +20,8 @@ struct View {
 
 std::vector<std::uint8_t> encode(const View<const std::uint8_t>& samples);
 
-// Throws CorruptStream for bytes that encode() does not write. Memory beside the samples: three rows.
+// Throws CorruptStream for bytes that end in a zero or behind the last sample; others give samples, if not those that
+// somebody encoded. Memory beside the samples: three rows.
 void decode(std::span<const std::uint8_t> data, const View<std::uint8_t>& samples);
 
 }  // namespace fastlic::plane

@@ -18,7 +18,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from fastlic import config
-from fastlic.arguments import as_device, checked, is_number
+from fastlic.arguments import as_device, checked
 from fastlic.codec import container, storage
 from fastlic.codec.container import KINDS, Metadata
 from fastlic.codec.effort import EFFORTS
@@ -35,7 +35,7 @@ from fastlic.codec.images import (
     with_channels,
 )
 from fastlic.codec.sources import Picturable, Stream, picture_of, streams_of
-from fastlic.codec.targets import Found, Goal, goal_of, psnr, search
+from fastlic.codec.targets import Found, Goal, goal_of, psnr, quality_of, search
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, memory_errors
 from fastlic.forks import held_off
 from fastlic.integers.conversion import Precision
@@ -284,13 +284,7 @@ class Codec:
             if quality is not None:
                 raise ValueError(f"codec {self.name!r} has one fixed rate: leave quality out, got {quality}")
             return None
-        if quality is None:
-            return float(min(config.DEFAULT_QUALITY, self.qualities))
-        if not is_number(quality):
-            raise TypeError(f"quality must be a number from 1 to {self.qualities}, got {type(quality).__name__}")
-        if not 1 <= quality <= self.qualities:
-            raise ValueError(f"quality must be from 1 to {self.qualities}, got {quality}")
-        return container.round_quality(quality)
+        return quality_of(quality, self.qualities)
 
     def _preview(self, options: Mapping[str, int | None]) -> dict[str, int]:
         asked = {option: count for option, count in options.items() if count is not None}

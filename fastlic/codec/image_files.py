@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,9 +40,12 @@ _SAVE_OPTIONS: dict[str, dict[str, object]] = {
 # Formats that hold metadata, and those that hold an alpha channel.
 _WITH_METADATA = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff")
 _WITH_ALPHA = (".png", ".webp", ".avif", ".tif", ".tiff")
-_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _PNG_XMP, _TIFF_XMP = "XML:com.adobe.xmp", 700
-_EXIF_MARK = b"Exif\0\0"  # what JPEG has before the TIFF header
+EXIF_MARK = b"Exif\0\0"  # what JPEG and Pillow have before the TIFF header
+
+# By channels: Pillow's mode, and the colour space that a profile of such pixels names at its byte 16.
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+PROFILE_SPACES = {1: b"GRAY", 2: b"GRAY", 3: b"RGB ", 4: b"RGB "}
 
 
 @dataclass(frozen=True)
@@ -190,22 +193,28 @@ def encode_image(pixels: np.ndarray, suffix: str, metadata: Metadata | None = No
         metadata: what the file shall hold; formats that hold none (BMP, PPM) go without.
 
     Raises:
-        ValueError: no such pixels, a suffix that Pillow cannot write, or alpha where the format has none.
+        ValueError: no such pixels, a suffix that Pillow cannot write, alpha where the format has none, or metadata that
+            are damaged or too long for it.
     """
     name = format_of(suffix)
     out = io.BytesIO()
     suffix = suffix.lower()
     given = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] not in _MODES or 0 in given.shape:
+    if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] not in MODES or 0 in given.shape:
         raise ValueError(f"pixels must be uint8 [H, W, 1 to 4], got {pixels.dtype} {list(pixels.shape)}")
-    mode = _MODES[given.shape[2]]
+    mode = MODES[given.shape[2]]
     if mode.endswith("A") and suffix not in _WITH_ALPHA:
         raise ValueError(f"{suffix} holds no transparency: choose one of {', '.join(_WITH_ALPHA)}")
     image = Image.fromarray(np.ascontiguousarray(given[:, :, 0] if mode == "L" else given))
     options = dict(_SAVE_OPTIONS.get(suffix, {}))
     if metadata and suffix in _WITH_METADATA:
         options |= _metadata_options(metadata, suffix)
-    image.save(out, name, **options)
+    try:
+        image.save(out, name, **options)
+    except Exception as error:  # SyntaxError, say, of EXIF that is none; pixels alone are always written
+        if not metadata:
+            raise
+        raise ValueError(f"{suffix} cannot hold this image with its metadata: {error}") from error
     return out.getvalue()
 
 
@@ -221,14 +230,14 @@ def _metadata_options(metadata: Metadata, suffix: str) -> dict[str, object]:
     if metadata.icc_profile:
         options["icc_profile"] = metadata.icc_profile
     if metadata.exif:
-        options["exif"] = _EXIF_MARK + metadata.exif
+        options["exif"] = EXIF_MARK + metadata.exif
     if metadata.xmp and suffix == ".png":
         text = PngInfo()
         text.add_itxt(_PNG_XMP, metadata.xmp.decode("utf-8", "replace"))
         options["pnginfo"] = text
     elif metadata.xmp and suffix in (".tif", ".tiff"):
         exif = Image.Exif()  # of TIFF it is the directory that holds everything
-        exif.load(_EXIF_MARK + metadata.exif)
+        exif.load(EXIF_MARK + metadata.exif)
         exif[_TIFF_XMP] = metadata.xmp
         options["exif"] = exif
     elif metadata.xmp:
@@ -247,10 +256,11 @@ def _convert(image: Image.Image, background: str | None, channels: int | None) -
     notes = []
     if (frames := getattr(image, "n_frames", 1)) > 1:
         notes.append(f"the first of {frames} frames")
+    image = _with_sound_exif(image, notes)
     upright = ImageOps.exif_transpose(image)
     if upright.size != image.size or image.getexif().get(0x0112, 1) != 1:
         notes.append("turned upright (EXIF)")
-    metadata = _metadata(upright, notes)
+    given, metadata = upright, _metadata(upright, notes)
     if upright.has_transparency_data:
         upright = upright.convert("LA" if upright.mode in ("1", "L", "LA", "La") else "RGBA")
         if upright.getchannel("A").getextrema() == (255, 255):
@@ -264,10 +274,26 @@ def _convert(image: Image.Image, background: str | None, channels: int | None) -
         notes.append("grey converted to RGB")
     if upright.mode not in ("L", "LA", "RGB", "RGBA", "P"):
         notes.append(f"{upright.mode} converted to RGB")
-    if upright.mode not in _MODES.values() or channels == 3:
+    if upright.mode not in MODES.values() or channels == 3:
         upright = upright.convert("RGB")
     array = np.array(upright)
-    return Picture(array if array.ndim == 3 else array[:, :, None], tuple(notes), metadata)
+    array = array if array.ndim == 3 else array[:, :, None]
+    profile = _profile(given, array.shape[2], notes)
+    return Picture(array, tuple(notes), replace(metadata, icc_profile=profile))
+
+
+def _with_sound_exif(image: Image.Image, notes: list[str]) -> Image.Image:
+    """The image, or a copy without EXIF if what it has cannot be read."""
+    image.load()  # of PNG it may lie behind the pixels, whose damage is another matter
+    try:
+        image.getexif()
+        Image.Exif().load(image.info.get("exif") or b"")  # the first call may have failed, unheard, within Pillow
+    except Exception:  # Pillow lets through whatever damaged bytes lead to
+        notes.append("EXIF not kept: it is damaged")
+        image = image.copy()
+        for name in ("exif", "Raw profile type exif"):
+            image.info.pop(name, None)
+    return image
 
 
 @lru_cache(maxsize=64)
@@ -290,16 +316,21 @@ def _is_grey(image: Image.Image) -> bool:
     return bool((colours == colours[:, :1]).all())
 
 
-def _metadata(image: Image.Image, notes: list[str]) -> Metadata:
-    """What belongs to the pixels as ``_convert`` gives them."""
-    profile = image.info.get("icc_profile") or b""
-    # The space that a profile is of stands at byte 16. Pillow converts CMYK and Lab without one.
-    wanted = b"GRAY" if image.mode in ("1", "L", "LA") else b"RGB "
-    if profile and (profile[16:20] != wanted or image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")):
+def _profile(image: Image.Image, channels: int, notes: list[str]) -> bytes:
+    """The colour profile of an image, if it holds for its pixels after conversion to so many channels."""
+    profile = bytes(image.info.get("icc_profile") or b"")
+    if profile and _is_srgb(profile):
+        return b""  # which is what pixels without a profile are
+    # Pillow converts CMYK and Lab without a profile.
+    own = image.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
+    if profile and not (own and profile[16:20] == PROFILE_SPACES[channels]):
         notes.append("colour profile not kept: it is not of these pixels")
-        profile = b""
-    if profile and _is_srgb(bytes(profile)):
-        profile = b""  # which is what pixels without a profile are
+        return b""
+    return profile
+
+
+def _metadata(image: Image.Image, notes: list[str]) -> Metadata:
+    """EXIF and XMP of an image."""
     own = image.getexif()
     exif = image.info.get("exif") or b"" if own else b""
     if not exif and {0x8769, 0x8825} & set(own):
@@ -307,7 +338,7 @@ def _metadata(image: Image.Image, notes: list[str]) -> Metadata:
     xmp = image.info.get("xmp") or image.info.get(_PNG_XMP) or getattr(image, "tag_v2", {}).get(_TIFF_XMP) or b""
     if isinstance(xmp, str):
         xmp = xmp.encode()
-    return Metadata(bytes(profile), bytes(exif).removeprefix(_EXIF_MARK), bytes(xmp))
+    return Metadata(b"", bytes(exif).removeprefix(EXIF_MARK), bytes(xmp))
 
 
 def _on_background(image: Image.Image, background: str | None, notes: list[str]) -> Image.Image:

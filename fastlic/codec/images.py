@@ -67,8 +67,10 @@ def check_range(batch: Tensor) -> None:
     low, high = (v.float().item() for v in torch.aminmax(batch))
     if not (low >= 0 and high <= 1):  # NaN fails both comparisons
         if not bool(torch.isfinite(batch).all()):
-            raise ValueError(f"expected {WANTED}; got values that are not finite (NaN or infinity)")
-        raise ValueError(f"expected {WANTED}; got values from {low:.6g} to {high:.6g}{_range_hint(low, high)}")
+            raise ValueError("expected floating point in [0, 1]; got values that are not finite (NaN or infinity)")
+        raise ValueError(
+            f"expected floating point in [0, 1]; got values from {low:.6g} to {high:.6g}{_range_hint(low, high)}"
+        )
 
 
 def _range_hint(low: float, high: float) -> str:

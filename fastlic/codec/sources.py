@@ -21,7 +21,7 @@ from fastlic.codec.container import Bytes, Metadata
 from fastlic.errors import CorruptStreamError
 
 if TYPE_CHECKING:
-    pass
+    from PIL import Image
 
 
 class Readable(Protocol):
@@ -34,9 +34,6 @@ class Readable(Protocol):
 PathName = str | os.PathLike[str]
 Stream = Bytes | PathName | Readable
 Picturable: TypeAlias = "NDArray[np.uint8] | Image.Image | PathName | Readable"  # what is no tensor, and still an image
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 _HEAD = 4096  # bytes; the heads of most streams are shorter
 
@@ -119,7 +116,7 @@ def read_head(file: Readable) -> bytes:
 
 @checked
 def read_from(file: Any, size: int = -1) -> bytes:
-    """What a binary file holds from where it stands.
+    """What a binary file holds from where it stands: ``size`` bytes, or all that is left if that is less or size is -1.
 
     Raises:
         TypeError: a file that was opened as text, or one that gives no bytes.
@@ -128,10 +125,15 @@ def read_from(file: Any, size: int = -1) -> bytes:
         raise TypeError("the file was opened as text: open(path, 'rb') opens it as bytes")
     if not is_file(file):
         raise TypeError(f"a binary file is wanted, got {type(file).__name__}")
-    data = file.read(size)
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise TypeError(f"a binary file is wanted; read() of this {type(file).__name__} gave {type(data).__name__}")
-    return bytes(data)
+    data = b""
+    while size < 0 or len(data) < size:  # pipes and responses of servers give what has arrived
+        part = file.read(size - len(data) if size > 0 else size)
+        if not isinstance(part, bytes | bytearray | memoryview):
+            raise TypeError(f"a binary file is wanted; read() of this {type(file).__name__} gave {type(part).__name__}")
+        data += part
+        if size < 0 or not part:
+            break
+    return data
 
 
 @checked

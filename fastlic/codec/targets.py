@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastlic import config
 from fastlic.arguments import checked, is_number
-from fastlic.codec.container import QUALITY_STEPS
+from fastlic.codec.container import QUALITY_STEPS, round_quality
 
 Kind = Literal["target_bpp", "target_bytes", "target_psnr"]
 
@@ -72,6 +73,27 @@ def goal_of(quality: Any, target_bpp: Any = None, target_bytes: Any = None, targ
     if not 0 < value < math.inf:
         raise ValueError(f"{kind} must be above 0 and finite, got {value}")
     return Goal(kind, float(value))
+
+
+@checked
+def quality_of(quality: Any, qualities: int) -> float:
+    """A quality as a file holds it, a multiple of 1/16.
+
+    Args:
+        quality: from 1 to ``qualities``; None: 4, or the last of fewer.
+        qualities: how many the codec serves, at least one.
+
+    Raises:
+        TypeError: no number.
+        ValueError: a number outside that range.
+    """
+    if quality is None:
+        quality = min(config.DEFAULT_QUALITY, qualities)
+    if not is_number(quality):
+        raise TypeError(f"quality must be a number from 1 to {qualities}, got {type(quality).__name__}")
+    if not 1 <= quality <= qualities:
+        raise ValueError(f"quality must be from 1 to {qualities}, got {quality}")
+    return round_quality(quality)
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:

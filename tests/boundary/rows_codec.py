@@ -297,6 +297,7 @@ CODEC: dict[str, Callable[[], Call]] = {
     "effort.squared_error": lambda: Call(effort.squared_error, {"a": image(), "b": image() // 2}),
     "effort.refined": lambda: Call(effort.refined, to_refine()),
     "targets.goal_of": lambda: Call(targets.goal_of, {"quality": None, **NO_TARGET, "target_psnr": 30}),
+    "targets.quality_of": lambda: Call(targets.quality_of, {"quality": 2.5, "qualities": 8}),
     "targets.psnr": lambda: Call(targets.psnr, {"a": values.rows_of_pixels(), "b": values.rows_of_pixels() // 2}),
     "targets.search": lambda: Call(
         targets.search,

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, features
 
 from fastlic import config
 from fastlic.codec.container import Metadata
-from fastlic.codec.image_files import encode_image, find_images, formats, keeps_metadata, read_image
+from fastlic.codec.image_files import SUFFIXES, encode_image, find_images, formats, keeps_metadata, read_image
 from fastlic.errors import PixelLimitError
 
 PIXELS = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -175,6 +175,34 @@ def test_a_profile_of_another_space_is_not_kept_and_told(tmp_path, mode):
     IMAGE.convert(mode).save(path, icc_profile=PROFILE)
     picture = read_image(path, channels=None)
     assert picture.metadata.icc_profile == b"" and any("profile not kept" in note for note in picture.notes)
+
+
+def test_a_profile_goes_where_its_pixels_become_others(tmp_path):
+    path = tmp_path / "image.png"
+    grey, grey_profile = IMAGE.convert("L"), PROFILE[:16] + b"GRAY" + PROFILE[20:]
+    grey.convert("P").save(path, icc_profile=PROFILE)
+    assert read_image(path, channels=None).metadata.icc_profile == b""  # a grey palette, whose colours were RGB
+    assert read_image(path).metadata.icc_profile == PROFILE
+    transparent = grey.copy()
+    transparent.putalpha(77)
+    transparent.save(path, icc_profile=grey_profile)
+    assert read_image(path, channels=None).metadata.icc_profile == grey_profile
+    picture = read_image(path, background="white", channels=None)
+    assert picture.metadata.icc_profile == b"" and any("profile not kept" in note for note in picture.notes)
+
+
+@pytest.mark.parametrize("exif", [b"garbage", b"x" * 70_000])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_damaged_exif_is_left_out_and_told_or_refused(tmp_path, suffix, exif):
+    path = tmp_path / f"image{suffix}"
+    try:
+        path.write_bytes(encode_image(array_of(PIXELS), suffix, Metadata(exif=exif)))
+    except ValueError as error:
+        assert f"{suffix} cannot hold this image with its metadata" in str(error)
+    else:
+        picture = read_image(path)
+        assert picture.metadata == Metadata()
+        assert picture.notes == (("EXIF not kept: it is damaged",) if keeps_metadata(suffix) else ())
 
 
 def test_a_profile_that_says_srgb_is_what_no_profile_says(tmp_path):

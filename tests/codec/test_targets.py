@@ -13,7 +13,7 @@ from fastlic import light
 from fastlic.bench.targets import main
 from fastlic.codec.calibration import PHOTO
 from fastlic.codec.image_files import encode_image, read_image
-from fastlic.codec.targets import Goal, goal_of, psnr, search
+from fastlic.codec.targets import Goal, goal_of, psnr, quality_of, search
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +136,11 @@ def test_the_bench_says_how_near_targets_are_met(part, tmp_path, capsys):
     assert main([str(tmp_path)]) == 0
     table = capsys.readouterr().out.splitlines()
     assert [row.split(" | ")[0] for row in table[2:]] == ["| target_bytes", "| target_bpp", "| target_psnr"]
+
+
+def test_a_quality_is_kept_in_sixteenths_and_defaults_to_four_or_the_last():
+    assert quality_of(2.51, 8) == 2.5 and quality_of(None, 8) == 4 and quality_of(None, 3) == 3
+    with pytest.raises(TypeError, match="quality must be a number from 1 to 8, got str"):
+        quality_of("4", 8)
+    with pytest.raises(ValueError, match=r"quality must be from 1 to 8, got 8\.1"):
+        quality_of(8.1, 8)

@@ -138,12 +138,13 @@ void Codec::decode(const Stream& stream, unsigned threads, unsigned channels, st
   const auto take = [&](std::size_t row, const std::int16_t* rgb, std::size_t step) {
     std::uint8_t* out = pixels + row * stride;
     for (std::size_t x = 0; x < width; ++x, rgb += step, out += channels) {
-      const auto luma = static_cast<std::uint8_t>(
+      if (!grey) {
+        for (int c = 0; c < 3; ++c) out[c] = static_cast<std::uint8_t>(rgb[c]);
+        continue;
+      }
+      out[0] = static_cast<std::uint8_t>(
           (19595 * std::uint32_t(rgb[0]) + 38470 * std::uint32_t(rgb[1]) + 7471 * std::uint32_t(rgb[2]) + 32768) >> 16);
-      out[0] = grey ? luma : static_cast<std::uint8_t>(rgb[0]);
-      if (channels < 3) continue;
-      out[1] = grey ? luma : static_cast<std::uint8_t>(rgb[1]);
-      out[2] = grey ? luma : static_cast<std::uint8_t>(rgb[2]);
+      if (channels > 2) out[1] = out[2] = out[0];
     }
   };
   coder_->decode(stream.sections, {height, width}, header.quality, stream.parts, threads, take);
