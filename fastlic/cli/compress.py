@@ -28,7 +28,7 @@ from fastlic.cli.words import DASH
 )
 @click.option("--verify/--no-verify", default=None, help="Decompress and print PSNR.  [default: for a single input]")
 @options.background
-@click.option("--strip", is_flag=True, help="Leave out colour profile, EXIF and XMP, which are kept otherwise.")
+@options.strip
 @options.max_pixels
 @options.device
 def compress(

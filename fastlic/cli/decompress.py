@@ -21,9 +21,12 @@ from fastlic.cli.words import DASH
     show_default=True,
     help="Image format of derived names and of standard output: png, ppm, jpg, ...",
 )
+@options.strip
 @options.max_pixels
 @options.device
-def decompress(request: files.Request, model: str | None, suffix: str, max_pixels: int | None, device: str) -> None:
+def decompress(
+    request: files.Request, model: str | None, suffix: str, strip: bool, max_pixels: int | None, device: str
+) -> None:
     """Decompress .flic files: IN.flic OUT.png, or several inputs and folders (searched to any depth).
 
     Without an output name, IN.png is written beside IN.flic. McQuic's .mcq files are read too, given their weights:
@@ -52,7 +55,7 @@ def decompress(request: files.Request, model: str | None, suffix: str, max_pixel
         watch.lap("reading")
         pixels = coder.decompress(data, is_mcq(job.source))
         watch.lap("decompressing")
-        metadata = Metadata() if is_mcq(job.source) else read_metadata(data)
+        metadata = Metadata() if strip or is_mcq(job.source) else read_metadata(data)
         own = image_suffix(job.target)
         image = encode_image(pixels, own, metadata)
         lost = metadata and not keeps_metadata(own)

@@ -109,6 +109,7 @@ _TARGETS = (
     ),
     click.option("--target-psnr", type=float, metavar="DB", help="In place of a quality: PSNR over RGB."),
 )
+strip = click.option("--strip", is_flag=True, help="Leave out colour profile, EXIF and XMP, which are kept otherwise.")
 effort = click.option(
     "--effort",
     type=click.IntRange(0, 9),

@@ -187,6 +187,8 @@ def test_what_an_image_has_beside_its_pixels_comes_back(fastlic_command, tiny_co
     back = read_image(tmp_path / "back.png", channels=None)
     assert back.metadata == metadata and np.array_equal(back.array[:, :, 3], pixels[:, :, 3])
     assert "no transparency" in fastlic_command("decompress", "x.flic", "back.jpg", "-m", tiny_codec_file).err
+    assert fastlic_command("decompress", "x.flic", "bare.png", "--strip", "-m", tiny_codec_file).code == 0
+    assert read_image(tmp_path / "bare.png", channels=None).metadata == Metadata()
     assert fastlic_command("compress", "x.png", "s.flic", "--strip", "-m", tiny_codec_file).code == 0
     assert read_metadata((tmp_path / "s.flic").read_bytes()) == Metadata()
     grey = "-m", tiny_codec_file, "--background", "white"
