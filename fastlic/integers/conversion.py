@@ -49,7 +49,7 @@ class Precision:
         weight_bits: of convolutions, 2 to 16.
         bits: of activations, 9 to 14.
         margin: of ranges beyond what calibration saw: what is cut costs far more than coarser units do.
-        bound: that no sum of a layer of several taps shall pass; its weights are coarser if need be.
+        bound: that no sum of a layer of several taps shall pass, and int32 of one tap; weights are coarser if need be.
         learned: whether weights are rounded for the inputs that calibration brings, or to the nearest, which is faster
             and from 12 bits on nearly as good.
     """
@@ -180,7 +180,7 @@ class _Converter:
             slope=stage.slope * slope,
             reflect=stage.reflect,
             moments=self.ranges.moments.get(str(k)) if self.precision.learned else None,
-            bound=self.precision.bound if stage.weight.shape[-1] > 1 else None,
+            bound=self.precision.bound if stage.weight.shape[-1] > 1 else INT32,
             **curved,  # type: ignore[arg-type]
         )
         return LayerStep(layer)

@@ -7,7 +7,8 @@ from typing import Any
 from compressai.layers import GDN, AttentionBlock, ResidualBlock, ResidualBlockUpsample, ResidualBlockWithStride
 from compressai.models.sensetime import ResidualBottleneckBlock
 
-from fastlic.integers.graph import TRACES, Gate, Graph, Sum, norm, residue
+from fastlic.integers.graph import RECOGNISERS, TRACES, Gate, Graph, Sum, norm, residue
+from fastlic.integrations.compressai.windows import recognise
 
 
 def _attention(graph: Graph, module: Any, x: int, name: str) -> int:
@@ -38,3 +39,4 @@ TRACES.update(
         AttentionBlock: _attention,
     }
 )
+RECOGNISERS.append(recognise)
