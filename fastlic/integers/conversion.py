@@ -11,10 +11,9 @@ from torch import Tensor
 
 from fastlic.integers.fixed import MEAN_BITS, Requantiser, largest
 from fastlic.integers.functions import CURVE_BITS, Curve
-from fastlic.integers.graph import Bend, Gate, Graph, Norm, Rectify, Sum
+from fastlic.integers.graph import Bend, Gate, Graph, LayerNorm, Norm, Rectify, Sum, WindowAttention
 from fastlic.integers.layer import INT32, Layer
 from fastlic.integers.network import (
-    ACTIVATIONS,
     LATENT_BITS,
     PIXEL_BITS,
     CurveStep,
@@ -26,7 +25,9 @@ from fastlic.integers.network import (
     SumStep,
 )
 from fastlic.integers.ranges import Ranges
+from fastlic.integers.shapes import ACTIVATIONS, Factors
 from fastlic.integers.stages import Stage
+from fastlic.integers.windows import BIAS_BITS, SCORES, LayerNormStep, WindowStep
 
 PIXEL_UNIT = 1 / 255
 LATENT_UNIT = 2.0**-MEAN_BITS
@@ -35,6 +36,10 @@ Units = float | np.ndarray  # of all channels, or float64 [C]
 WINOGRAD = 2**29 - 1
 # The logistic function is as good as 0 and 1 beyond; just below 8, so that 14 bits count units of 2^-10.
 _GATE_REACH = 7.99
+# Of what scores may be, that products of queries and keys take at most: the rest is for biases.
+_PRODUCTS = 0.9 * SCORES
+# Of a window's weights, units of distance for each halving.
+_DISTANCES = 2.0**11
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Precision:
         weight_bits: of convolutions, 2 to 16.
         bits: of activations, 9 to 14.
         margin: of ranges beyond what calibration saw: what is cut costs far more than coarser units do.
-        bound: that no sum of a layer of several taps shall pass; its weights are coarser if need be.
+        bound: that no sum of a layer of several taps shall pass, and int32 of one tap; weights are coarser if need be.
         learned: whether weights are rounded for the inputs that calibration brings, or to the nearest, which is faster
             and from 12 bits on nearly as good.
     """
@@ -65,8 +70,14 @@ class _Converter:
         self.exponents: dict[int, np.ndarray] = {}
         self.units: list[np.ndarray] = []
         self.widths: list[int] = []
+        self.windows: dict[int, WindowAttention] = {}
+        self.products: dict[int, np.ndarray] = {}  # of each head, the unit of queries times that of keys
         readers: list[list[str]] = [[] for _ in range(len(graph.operations) + 1)]
         for operation, reads in zip(graph.operations, graph.reads, strict=True):
+            if isinstance(operation, WindowAttention):
+                first = self.windows.setdefault(reads[0], operation)
+                if first is not operation:
+                    raise ValueError("two window attentions read the same queries and keys")
             for place, r in enumerate(reads):
                 gated = isinstance(operation, Gate)
                 readers[r].append("gate" if gated and place == 1 else "curve" if isinstance(operation, Bend) else "")
@@ -77,19 +88,43 @@ class _Converter:
 
     def unit(self, k: int, cells: int = 1, curve: Curve | None = None) -> np.ndarray:
         """Of value k, by its range; a power of two if a curve or a gate reads it, and then its exponents are noted."""
-        bits = self.precision.bits
+        bits = self.width(k)
         readers = self.readers[k]
+        if k in self.windows:
+            if curve is not None or readers & {"curve", "gate"}:
+                raise ValueError("queries and keys are what curves read or make, whose units they cannot have")
+            return self._balanced(k)
         if curve is None and not readers & {"curve", "gate"}:
             return self.ranges.scale(str(k), bits=bits).reshape(-1, cells).max(1)
         most = _GATE_REACH if readers == {"gate"} else None
         self.exponents[k] = self.ranges.exponents(str(k), curve, bits, most).reshape(-1, cells).min(1)
         return 2.0 ** -self.exponents[k].astype(np.float64)
 
+    def width(self, k: int) -> int:
+        """Bits of value k: of queries and keys, no more than their products allow."""
+        bits = self.precision.bits
+        if k in self.windows:
+            dims = len(self.ranges.highest[str(k)]) // (3 * self.windows[k].heads)
+            while bits > 2 and dims * largest(bits) ** 2 > _PRODUCTS:
+                bits -= 1
+        return bits
+
+    def _balanced(self, k: int) -> np.ndarray:
+        """Units of queries, keys and values: every channel of a head has one product of its query's and key's units."""
+        windows, bits = self.windows[k], self.width(k)
+        own = self.ranges.scale(str(k), bits=bits).reshape(3, windows.heads, -1)
+        products = own[0] * own[1]
+        room = SCORES - products.shape[1] * largest(bits) ** 2 - 1
+        biases = windows.bias.double().abs().flatten(1).amax(1).cpu().numpy()
+        self.products[k] = np.maximum(products.max(1), biases / (windows.scale * room))
+        queries = own[0] * np.sqrt(self.products[k][:, None] / products)
+        return np.stack([queries, self.products[k][:, None] / queries, own[2]]).ravel()
+
     def step(self, k: int, unit: np.ndarray | None = None, bits: int | None = None, slope: float = 1.0) -> Step:
         """Of the operation that makes value k, and note the value's units and width; both are given at the exit."""
         operation, reads = self.graph.operations[k - 1], self.graph.reads[k - 1]
         given, widths = [self.units[r] for r in reads], [self.widths[r] for r in reads]
-        bits = self.precision.bits if bits is None else bits
+        bits = self.width(k) if bits is None else bits
         made: Step
         if isinstance(operation, Stage):
             cells = operation.kind.cells
@@ -98,6 +133,15 @@ class _Converter:
         elif isinstance(operation, Norm):
             own = self.unit(k)
             made = norm_step(operation, given[0], own, widths[0], bits)
+        elif isinstance(operation, LayerNorm):
+            own = self.unit(k)
+            made = layer_norm_step(operation, given[0], own, widths[0], bits)
+        elif isinstance(operation, WindowAttention):
+            own = self.unit(k)
+            products = self.products.get(reads[0])
+            if products is None:
+                raise ValueError("queries and keys of a window attention are made by what sets their units itself")
+            made = window_step(operation, products, given[0].reshape(3, -1)[2], own, widths[0], bits)
         elif isinstance(operation, Sum):
             own = self.unit(k) if unit is None else unit
             made = sum_step(given[0], given[1], own, max(widths), bits)
@@ -137,7 +181,7 @@ class _Converter:
             slope=stage.slope * slope,
             reflect=stage.reflect,
             moments=self.ranges.moments.get(str(k)) if self.precision.learned else None,
-            bound=self.precision.bound if stage.weight.shape[-1] > 1 else None,
+            bound=self.precision.bound if stage.weight.shape[-1] > 1 else INT32,
             **curved,  # type: ignore[arg-type]
         )
         return LayerStep(layer)
@@ -233,6 +277,44 @@ def norm_step(norm: Norm, inputs: np.ndarray, outputs: np.ndarray, input_bits: i
     shift = (24 - exponent).clip(0, 62)
     multiplier = np.rint(np.ldexp(factors, shift)).clip(0, (1 << 24) - 1).astype(np.int32)
     return NormStep(norm.inverse, input_bits, bits, gamma_q, beta_q, multiplier, shift.astype(np.uint8))
+
+
+def layer_norm_step(
+    norm: LayerNorm, inputs: np.ndarray, outputs: np.ndarray, input_bits: int, bits: int
+) -> LayerNormStep:
+    """A layer norm in units: float64 [C], real values of one unit of its inputs and outputs."""
+    weight, bias = norm.weight.double().cpu().numpy(), norm.bias.double().cpu().numpy()
+    inputs = np.broadcast_to(inputs, len(weight))
+    even = np.rint(inputs / inputs.max() * 32767).astype(np.int16)
+    unit = inputs.max() * 2.0**15 / 32767 * 2.0 ** (input_bits - 16)  # that channels are brought to
+    epsilon = norm.epsilon * (len(weight) / unit) ** 2
+    up = int(np.ceil(np.log2(max(epsilon, 1.0) / 2**30)).clip(0, 30))
+    small = int(np.rint(np.ldexp(epsilon, -up)).clip(1, INT32))
+    most = (1 << 24) - 1
+    return LayerNormStep(
+        input_bits,
+        bits,
+        even,
+        np.array([small, up], np.int32),
+        Factors.nearest(inputs / unit),
+        Factors.nearest(weight / outputs),
+        np.rint(bias / outputs * 2**BIAS_BITS).clip(-most, most).astype(np.int32),
+    )
+
+
+def window_step(
+    windows: WindowAttention, products: np.ndarray, values: np.ndarray, outputs: np.ndarray, input_bits: int, bits: int
+) -> WindowStep:
+    """A window attention in units: of each head's products of queries and keys, of each channel's values and outputs.
+
+    Args:
+        products, values, outputs: float64 [heads], [C] and [C], real values of one unit.
+    """
+    unit = products * windows.scale
+    bias = np.rint(windows.bias.double().flatten(1).cpu().numpy() / unit[:, None]).astype(np.int32)
+    sharpness = Factors.nearest(unit * np.log2(np.e) * _DISTANCES)
+    factor = Factors.nearest(values / outputs)
+    return WindowStep(windows.size, windows.offset, windows.heads, input_bits, bits, bias, sharpness, factor)
 
 
 def sum_step(left: np.ndarray, right: np.ndarray, outputs: np.ndarray, input_bits: int, bits: int) -> SumStep:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -39,6 +39,10 @@ _TAIL_LINES = 64
 _TAIL_BITS = 15
 _TAIL_STEP = 8  # a line is 2^8 fine units wide
 _HALF = 1 << (ACTIVATION_BITS - 1)
+# Weights of windows are powers of two: they count 2^-14, their distances from the highest score 2^-11.
+WEIGHT_BITS = 14
+_DISTANCE_BITS = 11
+FAR = 32767  # what is further away than so many units weighs nothing
 # Behind a curve stand at most so many bits, so that magnitudes and tails multiply as int16.
 CURVE_BITS = 14
 
@@ -78,15 +82,22 @@ class Curve(Enum):
         return np.rint(np.array(tail) * 2**_TAIL_BITS).astype(np.int32)
 
 
+def powers_of_two() -> np.ndarray:
+    """int32 [65], 2^14 times 2^-t for t = 0, 1/64, ..., 1, evaluated in float64."""
+    return np.rint(np.exp2(WEIGHT_BITS - np.arange(_TAIL_LINES + 1) / _TAIL_LINES)).astype(np.int32)
+
+
 @dataclass(frozen=True)
 class Curves:
-    """Curves and gates by integers alone.
+    """Curves, gates and weights of windows by integers alone.
 
     Attributes:
         tails: int32 [65] of each curve, as ``Curve.tail`` makes it.
+        powers: int32 [65], as ``powers_of_two`` makes it.
     """
 
     tails: Mapping[Curve, np.ndarray]
+    powers: np.ndarray = field(default_factory=powers_of_two)
 
     def tail(self, curve: Curve, magnitudes: Tensor, exponents: Tensor) -> Tensor:
         """The tail in units of 2^-15 at int64 magnitudes >= 0 in units of 2^-exponent, of a shape to go with them."""
@@ -107,6 +118,15 @@ class Curves:
         e = torch.from_numpy(exponents.astype(np.int64)).to(x.device)
         small = _share(x, self.tail(Curve.SILU, by.abs(), e))
         return torch.where(by >= 0, x - small, small)
+
+    def weights(self, distances: Tensor) -> Tensor:
+        """2^-distance in units of 2^-14, of int64 0 to 32767 units of 2^-11: how far scores lie below the highest."""
+        lines = torch.from_numpy(self.powers.astype(np.int64)).to(distances.device)
+        fine = distances & ((1 << _DISTANCE_BITS) - 1)
+        line, part = fine >> (_DISTANCE_BITS - 6), fine & 31
+        start = lines[line]
+        along = start - (((start - lines[line + 1]) * part + 16) >> 5)
+        return _share(along, torch.ones_like(along) << (_TAIL_BITS - (distances >> _DISTANCE_BITS)))
 
 
 def _share(x: Tensor, share: Tensor) -> Tensor:

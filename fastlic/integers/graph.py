@@ -19,6 +19,7 @@ from fastlic.integers.functions import Curve
 from fastlic.integers.layer import HALVED, PLAIN, SHUFFLED, window
 from fastlic.integers.ranges import Ranges
 from fastlic.integers.stages import Stage, stage_of
+from fastlic.integers.windows import on_grid, places, require_windows
 from fastlic.models import layers
 from fastlic.models.inference import Gelu
 from fastlic.models.mcquic import layers as mcquic
@@ -78,7 +79,59 @@ class Rectify:
         return F.relu(x)
 
 
-Operation = Stage | Norm | Sum | Gate | Bend | Rectify
+@dataclass(frozen=True)
+class LayerNorm:
+    """Over the channels of each position.
+
+    Attributes:
+        weight, bias: [C].
+    """
+
+    weight: Tensor
+    bias: Tensor
+    epsilon: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x.movedim(1, -1), x.shape[1:2], self.weight, self.bias, self.epsilon).movedim(-1, 1)
+
+
+@dataclass(frozen=True)
+class WindowAttention:
+    """Softmax attention of the positions of a window to each other, from queries, keys and values, C channels of each.
+
+    Attributes:
+        size: of square windows; sides of maps are multiples of it.
+        offset: where windows begin, less than that: those at the edges of a map are cut.
+        heads: that have C / heads channels each, one head after the other.
+        scale: of the products of queries and keys.
+        bias: [heads, 2 size - 1, 2 size - 1], by how many rows and columns a query lies behind its key, plus size - 1.
+    """
+
+    size: int
+    offset: int
+    heads: int
+    scale: float
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [1, 3 C, h, w] -> [1, C, h, w]. Raises ValueError for sides that are no multiples of the windows'."""
+        height, width = require_windows(self.size, (x.shape[2], x.shape[3]))
+        whole, there = on_grid(x[0], self.size, self.offset)
+        above = (self.size - self.offset) % self.size
+        rows = [self._row(*of) for of in zip(whole.split(self.size, 1), there.split(self.size), strict=True)]
+        return torch.cat(rows, 1)[None, :, above : above + height, above : above + width]
+
+    def _row(self, x: Tensor, there: Tensor) -> Tensor:
+        p, dims = self.size, len(x) // 3 // self.heads
+        q, k, v = x.view(3, self.heads, dims, p, -1, p).permute(0, 4, 1, 3, 5, 2).flatten(3, 4)
+        keys = there.view(p, -1, p).permute(1, 0, 2).flatten(1)[:, None, None]
+        bias = self.bias.flatten(1)[:, torch.from_numpy(places(p))]
+        scores = (q * self.scale) @ k.transpose(-1, -2) + bias
+        means = scores.masked_fill(~keys, float("-inf")).softmax(-1) @ v
+        return means.permute(1, 3, 2, 0).reshape(len(x) // 3, p, p, -1).movedim(3, 2).flatten(2)
+
+
+Operation = Stage | Norm | Sum | Gate | Bend | Rectify | LayerNorm | WindowAttention
 
 
 @dataclass
@@ -106,6 +159,9 @@ class Graph:
         found = TRACES.get(type(module))  # not of a base class: a subclass may compute anything
         if found is not None:
             return found(self, module, x, name)
+        for recognise in RECOGNISERS:
+            if (out := recognise(self, module, x, name)) is not None:
+                return out
         from fastlic.integers.traced import traced
 
         return traced(self, module, x, name)
@@ -135,6 +191,9 @@ class Graph:
                 return len(operation.bias) // operation.kind.cells
             if isinstance(operation, Norm):
                 return len(operation.beta)
+            if isinstance(operation, WindowAttention):
+                inputs = self.channels(self.reads[x - 1][0])
+                return None if inputs is None else inputs // 3
             x = self.reads[x - 1][0]
         return None
 
@@ -178,6 +237,10 @@ class Graph:
                 self.operations[i] = replace(operation, weight=weight, bias=operation.bias.double())
             elif isinstance(operation, Norm):
                 self.operations[i] = replace(operation, beta=operation.beta.double(), gamma=operation.gamma.double())
+            elif isinstance(operation, LayerNorm):
+                self.operations[i] = replace(operation, weight=operation.weight.double(), bias=operation.bias.double())
+            elif isinstance(operation, WindowAttention):
+                self.operations[i] = replace(operation, bias=operation.bias.double())
 
     def end(self, channels: int) -> None:
         """Have the last operation be a bare layer, as exits want it: one more that changes none of so many channels."""
@@ -217,6 +280,11 @@ class Graph:
 Trace = Callable[
     [Graph, Any, int, str], int
 ]  # of a module that reads a value, under a name: adds operations, gives the output
+
+
+Recogniser = Callable[[Graph, Any, int, str], int | None]  # the same; None: the module is not of its kind
+# Asked about modules of types that TRACES does not know.
+RECOGNISERS: list[Recogniser] = []
 
 
 def _sequence(graph: Graph, module: nn.Sequential, x: int, name: str) -> int:

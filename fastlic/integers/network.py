@@ -10,7 +10,6 @@ bit. A network is checked when it is made: no sum can leave int32 for any input 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -19,39 +18,17 @@ import torch
 from torch import Tensor
 
 from fastlic.integers.fixed import LATENT_LIMIT, Requantiser, largest
-from fastlic.integers.functions import CURVE_BITS, EXPONENTS, Curve, Curves
+from fastlic.integers.functions import CURVE_BITS, EXPONENTS, WEIGHT_BITS, Curve, Curves, powers_of_two
 from fastlic.integers.layer import HALVED, INT32, TURNED, Layer
 from fastlic.integers.layouts import STEPS
-
-Arrays = Mapping[str, np.ndarray]
+from fastlic.integers.shapes import ACTIVATIONS, FACTOR_BITS, MAX_SHIFT, Arrays, Shape, is_array, numbers_of, require
+from fastlic.integers.windows import LayerNormStep, WindowStep
 
 PIXEL_BITS = 9
 LATENT_BITS = 27
-ACTIVATIONS = 16  # bits of what stands between steps, at most; the last step's outputs may be wider
 _SQUARE = 32767  # the largest square of GDN's inputs
-_FACTOR_BITS = 24  # factors are exact in float32
-_MAX_SHIFT = 62
 _MAX_KERNEL = 9
 _MAX_CHANNELS = 1 << 14
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What is known of a value without an input.
-
-    Attributes:
-        channels: C of [C, h, w].
-        bits: magnitudes are at most 2^(bits - 1) - 1.
-        sizes: how h and w came from the input's: 1 for each doubling, -1 for each halving.
-    """
-
-    channels: int
-    bits: int
-    sizes: tuple[int, ...] = ()
-
-    @property
-    def limit(self) -> int:
-        return largest(self.bits)
 
 
 @dataclass(frozen=True)
@@ -73,32 +50,32 @@ class LayerStep:
         layer, kind = self.layer, self.layer.kind
         weight = layer.weight.swapaxes(0, 1) if kind.transposed else layer.weight
         out, inputs, kernel = weight.shape[:3]
-        _require(weight.ndim == 4 and kernel == weight.shape[3] and kernel % 2 == 1, "kernels are odd and square")
-        _require(kernel <= _MAX_KERNEL, f"kernels are up to {_MAX_KERNEL}x{_MAX_KERNEL}")
-        _require(weight.dtype in (np.int8, np.int16), "weights are int8 or int16")
-        _require(kind is not TURNED, "transposed layers have stride 2")
-        _require(not (layer.reflect and kind.transposed), "transposed layers pad with zeros")
-        _require(1 <= inputs <= _MAX_CHANNELS, f"layers read up to {_MAX_CHANNELS} channels")
-        _require(inputs == x.channels, f"a layer of {inputs} inputs reads {x.channels} channels")
-        _require(x.bits <= layer.input_bits <= ACTIVATIONS, f"a layer of {layer.input_bits} bits reads {x.bits}")
-        _require(out % kind.cells == 0, "a shuffled layer has four outputs per channel")
-        _require(_is(layer.bias, np.int32, out), "bias is int32 [out]")
+        require(weight.ndim == 4 and kernel == weight.shape[3] and kernel % 2 == 1, "kernels are odd and square")
+        require(kernel <= _MAX_KERNEL, f"kernels are up to {_MAX_KERNEL}x{_MAX_KERNEL}")
+        require(weight.dtype in (np.int8, np.int16), "weights are int8 or int16")
+        require(kind is not TURNED, "transposed layers have stride 2")
+        require(not (layer.reflect and kind.transposed), "transposed layers pad with zeros")
+        require(1 <= inputs <= _MAX_CHANNELS, f"layers read up to {_MAX_CHANNELS} channels")
+        require(inputs == x.channels, f"a layer of {inputs} inputs reads {x.channels} channels")
+        require(x.bits <= layer.input_bits <= ACTIVATIONS, f"a layer of {layer.input_bits} bits reads {x.bits}")
+        require(out % kind.cells == 0, "a shuffled layer has four outputs per channel")
+        require(is_array(layer.bias, np.int32, out), "bias is int32 [out]")
         sums = np.abs(weight.astype(np.int64)).sum((1, 2, 3)) * largest(layer.input_bits)
-        _require(bool((sums + np.abs(layer.bias.astype(np.int64)) <= INT32).all()), "a sum could leave int32")
+        require(bool((sums + np.abs(layer.bias.astype(np.int64)) <= INT32).all()), "a sum could leave int32")
         _require_requantiser(layer.requantiser, out)
         if layer.exponents is not None:
             _require_exponents(layer.exponents, out, layer.requantiser.bits)
             cells = layer.exponents.reshape(-1, kind.cells)
-            _require(bool((cells == cells[:, :1]).all()), "the four outputs of a shuffled channel have one exponent")
+            require(bool((cells == cells[:, :1]).all()), "the four outputs of a shuffled channel have one exponent")
         grows = [1] * (kind.transposed or kind.shuffle > 1) + [-1] * (kind is HALVED)
         return Shape(out // kind.cells, layer.requantiser.bits, (*x.sizes, *grows))
 
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
-        return {**_numbers(prefix, self.op, self.layer.reflect), **STEPS.to_arrays(self.layer, prefix)}
+        return {**numbers_of(prefix, self.op, self.layer.reflect), **STEPS.to_arrays(self.layer, prefix)}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, prefix: str, reflect: int) -> LayerStep:
-        _require(reflect in (0, 1), "maps are padded with zeros, 0, or reflected, 1")
+        require(reflect in (0, 1), "maps are padded with zeros, 0, or reflected, 1")
         layer = STEPS.from_arrays(arrays, prefix)
         return cls(Layer(**{**vars(layer), "reflect": bool(reflect)}))
 
@@ -146,25 +123,27 @@ class NormStep:
     def shape(self, x: Shape) -> Shape:
         """As ``LayerStep.shape``."""
         c = x.channels
-        _require(9 <= self.input_bits <= ACTIVATIONS and x.bits <= self.input_bits, "inputs have 9 to 16 bits")
-        _require(2 <= self.bits <= ACTIVATIONS, "outputs have 2 to 16 bits")
-        _require(_is(self.gamma, np.int16, c, c) and bool((self.gamma >= 0).all()), "gamma is int16 [C, C], >= 0")
-        _require(_is(self.beta, np.int32, c) and bool((self.beta >= 1).all()), "beta is int32 [C], >= 1")
-        _require(_is(self.multiplier, np.int32, c) and _is(self.shift, np.uint8, c), "factors are int32, uint8 [C]")
-        fits = (self.multiplier >= 0) & (self.multiplier < 1 << _FACTOR_BITS) & (self.shift <= _MAX_SHIFT)
-        _require(bool(fits.all()), "factors have 24 bits, and shifts up to 62")
+        require(9 <= self.input_bits <= ACTIVATIONS and x.bits <= self.input_bits, "inputs have 9 to 16 bits")
+        require(2 <= self.bits <= ACTIVATIONS, "outputs have 2 to 16 bits")
+        require(is_array(self.gamma, np.int16, c, c) and bool((self.gamma >= 0).all()), "gamma is int16 [C, C], >= 0")
+        require(is_array(self.beta, np.int32, c) and bool((self.beta >= 1).all()), "beta is int32 [C], >= 1")
+        require(
+            is_array(self.multiplier, np.int32, c) and is_array(self.shift, np.uint8, c), "factors are int32, uint8 [C]"
+        )
+        fits = (self.multiplier >= 0) & (self.multiplier < 1 << FACTOR_BITS) & (self.shift <= MAX_SHIFT)
+        require(bool(fits.all()), "factors have 24 bits, and shifts up to 62")
         sums = self.gamma.astype(np.int64).sum(1) * _SQUARE + self.beta
-        _require(bool((sums <= INT32).all()), "a norm could leave int32")
+        require(bool((sums <= INT32).all()), "a norm could leave int32")
         return Shape(c, self.bits, x.sizes)
 
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
         own = {"gamma": self.gamma, "beta": self.beta, "multiplier": self.multiplier, "shift": self.shift}
-        numbers = _numbers(prefix, self.op, self.inverse, self.input_bits, self.bits)
+        numbers = numbers_of(prefix, self.op, self.inverse, self.input_bits, self.bits)
         return numbers | {f"{prefix}.{name}": array for name, array in own.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, prefix: str, inverse: int, input_bits: int, bits: int) -> NormStep:
-        _require(inverse in (0, 1), "a norm divides, 0, or multiplies, 1")
+        require(inverse in (0, 1), "a norm divides, 0, or multiplies, 1")
         own = (arrays[f"{prefix}.{name}"] for name in ("gamma", "beta", "multiplier", "shift"))
         return cls(bool(inverse), input_bits, bits, *own)
 
@@ -195,17 +174,18 @@ class SumStep:
     def shape(self, a: Shape, b: Shape) -> Shape:
         """As ``LayerStep.shape``."""
         _require_alike(a, b)
-        _require(1 <= self.shift <= 30 and 2 <= self.bits <= ACTIVATIONS, "sums shift by 1 to 30, to 2 to 16 bits")
-        _require(
-            _is(self.left, np.int16, a.channels) and _is(self.right, np.int16, a.channels), "factors are int16 [C]"
+        require(1 <= self.shift <= 30 and 2 <= self.bits <= ACTIVATIONS, "sums shift by 1 to 30, to 2 to 16 bits")
+        require(
+            is_array(self.left, np.int16, a.channels) and is_array(self.right, np.int16, a.channels),
+            "factors are int16 [C]",
         )
         left, right = np.abs(self.left.astype(np.int64)), np.abs(self.right.astype(np.int64))
         reach = a.limit * left + b.limit * right + (1 << (self.shift - 1))
-        _require(bool((reach <= INT32).all()), "a sum could leave int32")
+        require(bool((reach <= INT32).all()), "a sum could leave int32")
         return Shape(a.channels, self.bits, a.sizes)
 
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
-        numbers = _numbers(prefix, self.op, self.shift, self.bits)
+        numbers = numbers_of(prefix, self.op, self.shift, self.bits)
         return {**numbers, f"{prefix}.left": self.left, f"{prefix}.right": self.right}
 
     @classmethod
@@ -230,12 +210,12 @@ class GateStep:
     def shape(self, a: Shape, b: Shape) -> Shape:
         """As ``LayerStep.shape``."""
         _require_alike(a, b)
-        _require(a.bits <= ACTIVATIONS, "gates let 16 bits through")
+        require(a.bits <= ACTIVATIONS, "gates let 16 bits through")
         _require_exponents(self.exponents, b.channels, b.bits)
         return Shape(a.channels, a.bits, a.sizes)
 
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
-        return {**_numbers(prefix, self.op), f"{prefix}.exponents": self.exponents}
+        return {**numbers_of(prefix, self.op), f"{prefix}.exponents": self.exponents}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, prefix: str) -> GateStep:
@@ -264,17 +244,18 @@ class CurveStep:
         return x
 
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
-        return {**_numbers(prefix, self.op, self.curve.number), f"{prefix}.exponents": self.exponents}
+        return {**numbers_of(prefix, self.op, self.curve.number), f"{prefix}.exponents": self.exponents}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, prefix: str, curve: int) -> CurveStep:
         return cls(Curve.numbered(curve), arrays[f"{prefix}.exponents"])
 
 
-Step = LayerStep | NormStep | SumStep | GateStep | CurveStep
+Step = LayerStep | NormStep | SumStep | GateStep | CurveStep | LayerNormStep | WindowStep
 # By op: what reads one, how many numbers of its own it has, how many values it reads.
 _STEPS: tuple[tuple[Any, int, int], ...] = (
     (LayerStep, 1, 1), (NormStep, 3, 1), (SumStep, 2, 2), (GateStep, 0, 2), (CurveStep, 1, 1),
+    (LayerNormStep, 2, 1), (WindowStep, 5, 1),
 )  # fmt: skip
 
 
@@ -302,31 +283,31 @@ class Network:
     curves: Curves = field(default_factory=lambda: Curves({curve: curve.tail() for curve in Curve}), repr=False)
 
     def __post_init__(self) -> None:
-        _require(len(self.steps) > 0 and len(self.steps) == len(self.reads), "a network has steps, which read values")
+        require(len(self.steps) > 0 and len(self.steps) == len(self.reads), "a network has steps, which read values")
         shapes = [self._first()]
         for i, (step, reads) in enumerate(zip(self.steps, self.reads, strict=True)):
             try:
-                _require(len(reads) == _STEPS[step.op][2], f"it reads {_STEPS[step.op][2]} values")
-                _require(all(0 <= r <= i for r in reads), f"it reads values before it, not {list(reads)}")
+                require(len(reads) == _STEPS[step.op][2], f"it reads {_STEPS[step.op][2]} values")
+                require(all(0 <= r <= i for r in reads), f"it reads values before it, not {list(reads)}")
                 shapes.append(step.shape(*(shapes[r] for r in reads)))
-                _require(shapes[-1].bits <= ACTIVATIONS or i == len(self.steps) - 1, "the last step alone is wide")
+                require(shapes[-1].bits <= ACTIVATIONS or i == len(self.steps) - 1, "the last step alone is wide")
             except ValueError as error:
                 raise ValueError(f"step {i}: {error}") from error
         object.__setattr__(self, "shapes", tuple(shapes))
         if self.units:
-            _require(
+            require(
                 [u.shape for u in self.units] == [(shape.channels,) for shape in shapes], "units are one per channel"
             )
             fit = all(u.dtype == np.float32 and np.isfinite(u).all() and (u > 0).all() for u in self.units)
-            _require(fit, "units are float32, positive and finite")
+            require(fit, "units are float32, positive and finite")
 
     def _first(self) -> Shape:
         if self.entry is not None:
             _require_requantiser(self.entry, len(self.entry.multiplier))
-            _require(self.entry.bits <= ACTIVATIONS, "activations have 2 to 16 bits")
+            require(self.entry.bits <= ACTIVATIONS, "activations have 2 to 16 bits")
             return Shape(len(self.entry.multiplier), self.entry.bits)
         first = self.steps[0]
-        _require(isinstance(first, LayerStep), "pixels are read by a layer")
+        require(isinstance(first, LayerStep), "pixels are read by a layer")
         assert isinstance(first, LayerStep)
         return Shape(first.layer.weight.shape[0 if first.layer.kind.transposed else 1], PIXEL_BITS)
 
@@ -360,7 +341,11 @@ class Network:
             arrays |= {**step.to_arrays(f"{prefix}.{i}"), f"{prefix}.{i}.from": np.array(reads, np.int32)}
         if self.units:
             arrays[f"{prefix}.units"] = np.concatenate(self.units).view(np.int32)
-        return arrays | {f"{prefix}.{c.name.lower()}": self.curves.tails[c] for c in Curve if c in self._used()}
+        arrays |= {f"{prefix}.{c.name.lower()}": self.curves.tails[c] for c in Curve if c in self._used()}
+        return arrays | ({f"{prefix}.powers": self.curves.powers} if self._has_windows() else {})
+
+    def _has_windows(self) -> bool:
+        return any(isinstance(step, WindowStep) for step in self.steps)
 
     def _used(self) -> set[Curve]:
         used: set[Curve] = set()
@@ -393,7 +378,7 @@ class Network:
         while (own := f"{prefix}.{len(steps)}") + ".step" in arrays:
             for name, dtype in (("step", np.uint8), ("from", np.int32)):
                 array = arrays[f"{own}.{name}"]
-                _require(array.dtype == dtype and array.ndim == 1 and array.size > 0, f"{own}.{name} is {dtype} [n]")
+                require(array.dtype == dtype and array.ndim == 1 and array.size > 0, f"{own}.{name} is {dtype} [n]")
             op, *numbers = (int(v) for v in arrays[f"{own}.step"])
             if op >= len(_STEPS) or len(numbers) != _STEPS[op][1]:
                 raise ValueError(f"{own}.step names no step: {[op, *numbers]}")
@@ -406,49 +391,46 @@ class Network:
         tails = {curve: arrays.get(f"{prefix}.{curve.name.lower()}", curve.tail()) for curve in Curve}
         for curve, tail in tails.items():
             falls = (
-                _is(tail, np.int32, 65) and bool((np.diff(tail) <= 0).all()) and tail[-1] >= 0 and tail[0] <= 1 << 14
+                is_array(tail, np.int32, 65)
+                and bool((np.diff(tail) <= 0).all())
+                and tail[-1] >= 0
+                and tail[0] <= 1 << 14
             )
-            _require(falls, f"{prefix}.{curve.name.lower()} is int32 [65], falling from at most 2^14")
+            require(falls, f"{prefix}.{curve.name.lower()} is int32 [65], falling from at most 2^14")
+        powers = arrays.get(f"{prefix}.powers", powers_of_two())
+        falls = is_array(powers, np.int32, 65) and bool((np.diff(powers) <= 0).all())
+        require(falls and powers[0] == 1 << WEIGHT_BITS and powers[-1] >= 0, f"{prefix}.powers is int32 [65] from 2^14")
         try:
             entry = Requantiser.from_arrays(arrays, f"{prefix}.entry") if has_entry else None
-            network = cls(tuple(steps), tuple(reads), entry, curves=Curves(tails))
+            network = cls(tuple(steps), tuple(reads), entry, curves=Curves(tails, powers))
             if f"{prefix}.units" in arrays:
                 ends = np.cumsum([shape.channels for shape in network.shapes])
                 flat = np.ascontiguousarray(arrays[f"{prefix}.units"])
-                _require(_is(flat, np.int32, ends[-1]), "units are one per channel of each value")
+                require(is_array(flat, np.int32, ends[-1]), "units are one per channel of each value")
                 network = replace(network, units=tuple(np.split(flat.view(np.float32), ends[:-1])))
         except (ValueError, IndexError) as error:
             raise ValueError(f"{prefix}: {error}") from error
         if missing := [c.name.lower() for c in network._used() if f"{prefix}.{c.name.lower()}" not in arrays]:
             raise KeyError(f"{prefix}.{missing[0]}")
+        if network._has_windows() and f"{prefix}.powers" not in arrays:
+            raise KeyError(f"{prefix}.powers")
         return network
 
 
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise ValueError(what)
-
-
-def _is(array: np.ndarray, dtype: Any, *shape: int) -> bool:
-    return array.dtype == dtype and array.shape == shape
-
-
 def _require_alike(a: Shape, b: Shape) -> None:
-    _require(a.channels == b.channels and a.sizes == b.sizes, "both values have one shape")
+    require(a.channels == b.channels and a.sizes == b.sizes, "both values have one shape")
 
 
 def _require_exponents(exponents: np.ndarray, channels: int, bits: int) -> None:
-    _require(_is(exponents, np.uint8, channels) and bool((exponents < EXPONENTS).all()), "exponents are uint8 [C] < 16")
-    _require(bits <= CURVE_BITS, f"curves read up to {CURVE_BITS} bits, got {bits}")
+    require(
+        is_array(exponents, np.uint8, channels) and bool((exponents < EXPONENTS).all()), "exponents are uint8 [C] < 16"
+    )
+    require(bits <= CURVE_BITS, f"curves read up to {CURVE_BITS} bits, got {bits}")
 
 
 def _require_requantiser(of: Requantiser, channels: int) -> None:
-    own = _is(of.multiplier, np.int32, channels) and _is(of.negative, np.int32, channels)
-    _require(own and _is(of.shift, np.uint8, channels), "factors are int32, int32 and uint8 [C]")
-    _require(bool(((of.shift >= 1) & (of.shift <= _MAX_SHIFT)).all()), "requantisers shift by 1 to 62")
+    own = is_array(of.multiplier, np.int32, channels) and is_array(of.negative, np.int32, channels)
+    require(own and is_array(of.shift, np.uint8, channels), "factors are int32, int32 and uint8 [C]")
+    require(bool(((of.shift >= 1) & (of.shift <= MAX_SHIFT)).all()), "requantisers shift by 1 to 62")
     small = (np.abs(of.multiplier.astype(np.int64)) <= 1 << 30) & (np.abs(of.negative.astype(np.int64)) <= 1 << 30)
-    _require(bool(small.all()) and 2 <= of.bits <= LATENT_BITS, "multipliers have 30 bits, outputs 2 to 27")
-
-
-def _numbers(prefix: str, *numbers: Any) -> dict[str, np.ndarray]:
-    return {f"{prefix}.step": np.array([int(n) for n in numbers], np.uint8)}
+    require(bool(small.all()) and 2 <= of.bits <= LATENT_BITS, "multipliers have 30 bits, outputs 2 to 27")

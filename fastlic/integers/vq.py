@@ -30,8 +30,9 @@ from fastlic.integers.engines import Engines
 from fastlic.integers.fixed import LATENT_LIMIT
 from fastlic.integers.floats import restore
 from fastlic.integers.graph import Graph
-from fastlic.integers.network import ACTIVATIONS, LATENT_BITS, PIXEL_BITS, Network
+from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, Network
 from fastlic.integers.ranges import Ranges
+from fastlic.integers.shapes import ACTIVATIONS
 from fastlic.integers.stages import Stage
 from fastlic.integers.transforms import Gains
 from fastlic.models import McQuic

@@ -11,15 +11,18 @@ from values import Call
 from values_library import image, jahp, maps, requantiser
 from values_networks import (
     SHAPE,
+    attention,
     codes,
     curve_step,
     every_step,
+    factors24,
     float_graph,
     float_ranges,
     floats,
     gains,
     gate_step,
     latents,
+    layer_norm_step,
     layer_step,
     made,
     module,
@@ -34,11 +37,24 @@ from values_networks import (
     sum_step,
     vq_transforms,
     whole,
+    window_step,
 )
 from values_networks import ends as network_changes
 
 from fastlic.codec.families.gaussian import Transforms
-from fastlic.integers import conversion, engines, functions, graph, layer, network, ranges, transforms, vq
+from fastlic.integers import (
+    conversion,
+    engines,
+    functions,
+    graph,
+    layer,
+    network,
+    ranges,
+    shapes,
+    transforms,
+    vq,
+    windows,
+)
 from fastlic.integers import floats as float_modules
 from fastlic.models.layers import GDN
 
@@ -96,6 +112,20 @@ NETWORKS: dict[str, Callable[[], Call]] = {
         conversion.sum_step,
         {"left": doubles(), "right": doubles(), "outputs": doubles(), "input_bits": 14, "bits": 14},
     ),
+    "conversion.layer_norm_step": lambda: Call(
+        conversion.layer_norm_step,
+        {
+            **{"norm": graph.LayerNorm(torch.ones(4), torch.ones(4), 1e-5), "inputs": doubles(), "outputs": doubles()},
+            **{"input_bits": 14, "bits": 14},
+        },
+    ),
+    "conversion.window_step": lambda: Call(
+        conversion.window_step,
+        {
+            **{"windows": attention(), "products": np.full(2, 1e-4), "values": doubles(), "outputs": doubles()},
+            **{"input_bits": 13, "bits": 14},
+        },
+    ),
     "floats.restore": lambda: Call(float_modules.restore, {"module": module(), "name": "t", "network": made()}),
     "functions.Curves.activate": lambda: Call(
         curves().activate,
@@ -112,6 +142,8 @@ NETWORKS: dict[str, Callable[[], Call]] = {
         functions.Tables.make().activate,
         {"curve": functions.Curve.GELU, "x": maps(4).permute(1, 2, 0), "exponents": exponents()},
     ),
+    "functions.Curves.weights": lambda: Call(curves().weights, {"distances": torch.arange(9)}),
+    "functions.powers_of_two": lambda: Call(functions.powers_of_two, {}),
     "graph.Graph.of": lambda: Call(graph.Graph.of, {"module": module(), "name": "t"}),
     "graph.Graph.trace": lambda: Call(own_graph().trace, {"module": nn.Conv2d(3, 3, 1), "x": 3, "name": "t"}),
     "graph.Graph.add": lambda: Call(
@@ -177,6 +209,21 @@ NETWORKS: dict[str, Callable[[], Call]] = {
     "network.Network.from_arrays": lambda: Call(
         network.Network.from_arrays, {"arrays": network_arrays(), "prefix": "n"}
     ),
+    "shapes.Factors.check": lambda: Call(factors24(4).check, {"count": 4, "signed": True}),
+    "shapes.Factors.from_arrays": lambda: Call(
+        shapes.Factors.from_arrays, {"arrays": factors24(4).to_arrays("a"), "prefix": "a"}
+    ),
+    "shapes.Factors.nearest": lambda: Call(shapes.Factors.nearest, {"numbers": doubles()}),
+    "shapes.Factors.over": lambda: Call(factors24(4).over, {"x": maps(4)}),
+    "shapes.Factors.to_arrays": lambda: Call(factors24(4).to_arrays, {"prefix": "a"}),
+    "shapes.is_array": lambda: Call(
+        lambda array, dtype, shape: shapes.is_array(array, dtype, shape),
+        {"array": exponents(), "dtype": np.uint8, "shape": 4},
+    ),
+    "shapes.numbers_of": lambda: Call(
+        lambda prefix, numbers: shapes.numbers_of(prefix, numbers), {"prefix": "a", "numbers": 3}
+    ),
+    "shapes.require": lambda: Call(shapes.require, {"holds": True, "what": "it holds"}),
     "transforms.Gains": lambda: Call(transforms.Gains, {"factors": gains().factors}),
     "transforms.Gains.at": lambda: Call(gains().at, {"quality": 1.5}),
     "transforms.Gains.into": lambda: Call(gains().into, {"requantiser": requantiser(), "quality": 1.5}),
@@ -238,6 +285,25 @@ NETWORKS: dict[str, Callable[[], Call]] = {
         },
     ),
     "vq.Words.of": lambda: Call(words().of, {"codes": codes()[0]}),
+    "windows.LayerNormStep.from_arrays": lambda: Call(
+        windows.LayerNormStep.from_arrays,
+        {"arrays": steps_arrays(layer_norm_step()), "prefix": "a", "input_bits": 14, "bits": 14},
+    ),
+    "windows.LayerNormStep.moments": lambda: Call(layer_norm_step().moments, {"x": maps(4)}),
+    "windows.LayerNormStep.shape": lambda: Call(layer_norm_step().shape, {"x": SHAPE}),
+    "windows.LayerNormStep.to_arrays": lambda: Call(layer_norm_step().to_arrays, {"prefix": "a"}),
+    "windows.WindowStep.from_arrays": lambda: Call(
+        windows.WindowStep.from_arrays,
+        {
+            **{"arrays": steps_arrays(window_step()), "prefix": "a", "size": 2, "offset": 1, "heads": 2},
+            **{"input_bits": 13, "bits": 14},
+        },
+    ),
+    "windows.WindowStep.shape": lambda: Call(window_step().shape, {"x": shapes.Shape(12, 13)}),
+    "windows.WindowStep.to_arrays": lambda: Call(window_step().to_arrays, {"prefix": "a"}),
+    "windows.on_grid": lambda: Call(windows.on_grid, {"x": maps(4), "size": 2, "offset": 1}),
+    "windows.places": lambda: Call(windows.places, {"size": 2}),
+    "windows.require_windows": lambda: Call(windows.require_windows, {"size": 2, "sides": (4, 6)}),
     "vq.convert_vq": lambda: Call(
         vq.convert_vq,
         {

@@ -12,7 +12,7 @@ from values import I32, U8
 from values_library import image, jahp
 
 from fastlic.codec.families.gaussian import Transforms
-from fastlic.integers import conversion, functions, graph, layer, network, ranges, transforms, vq
+from fastlic.integers import conversion, functions, graph, layer, network, ranges, shapes, transforms, vq, windows
 from fastlic.integers.fixed import Requantiser
 from fastlic.models import McQuic
 from fastlic.models.layers import GDN
@@ -83,7 +83,27 @@ def curve_step() -> network.CurveStep:
     return network.CurveStep(functions.Curve.SILU, np.arange(4, dtype=U8))
 
 
-SHAPE = network.Shape(4, 14)
+def factors24(count: int) -> shapes.Factors:
+    return shapes.Factors(np.full(count, 9999, I32), np.full(count, 9, U8))
+
+
+def layer_norm_step() -> windows.LayerNormStep:
+    epsilon = np.array([9, 3], I32)
+    return windows.LayerNormStep(
+        14, 14, np.full(4, 20000, np.int16), epsilon, factors24(4), factors24(4), np.arange(4, dtype=I32)
+    )
+
+
+def window_step() -> windows.WindowStep:
+    bias = np.arange(18, dtype=I32).reshape(2, 9)
+    return windows.WindowStep(2, 1, 2, 13, 14, bias, factors24(2), factors24(4))
+
+
+def attention() -> graph.WindowAttention:
+    return graph.WindowAttention(2, 1, 2, 0.5, torch.arange(18.0).view(2, 3, 3))
+
+
+SHAPE = shapes.Shape(4, 14)
 
 
 @cache

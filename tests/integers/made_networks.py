@@ -12,7 +12,9 @@ from torch import Tensor
 from fastlic.integers.fixed import LATENT_LIMIT, Requantiser, largest
 from fastlic.integers.functions import CURVE_BITS, Curve
 from fastlic.integers.layer import HALVED, INT32, PLAIN, SHUFFLED, TRANSPOSED, Kind, Layer, phases
-from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, NormStep, Shape, Step, SumStep
+from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, NormStep, Step, SumStep
+from fastlic.integers.shapes import Factors, Shape
+from fastlic.integers.windows import SCORES, LayerNormStep, WindowStep
 
 CHANNELS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 40, 48, 64, 65, 97)
 WINOGRAD = 2**29 - 1  # the bound on sums below which layers may be transformed (docs/engine.md)
@@ -158,6 +160,57 @@ class Draw:
             left, right = self.rng.integers(-most, most + 1, (2, a.channels)) >> self.one(0, 2, 3)
         return SumStep(shift, self.one(2, 13, 14, 16), left.astype(np.int16), right.astype(np.int16))
 
+    def factors(self, count: int, low: float, high: float, signed: bool = False) -> Factors:
+        """Between two numbers; extreme ones are any that there are."""
+        if self.extreme:
+            multiplier = self.rng.choice([-(2**24) + 1, 0, 1, 2**24 - 1] if signed else [0, 1, 2**24 - 1], count)
+            return Factors(
+                multiplier.astype(np.int32), self.rng.choice(np.array([0, 1, 23, 24, 61, 62], np.uint8), count)
+            )
+        sign = self.rng.choice([-1, 1], count) if signed else 1
+        return Factors.nearest(sign * self.rng.uniform(low, high, count))
+
+    def layer_norm(self, x: Shape) -> LayerNormStep:
+        c, input_bits, bits = x.channels, self.one(*range(x.bits, 17)), self.one(2, 9, 13, 14, 16)
+        if self.extreme:
+            weight, epsilon = self.rng.choice([0, 1, 32767], c), [self.one(1, 2**31 - 1), self.one(0, 30)]
+            bias = self.rng.choice([1 - 2**24, 0, 2**24 - 1], c)
+        else:
+            weight, epsilon = self.rng.integers(1000, 32768, c), [self.one(1, 1000, 10**6), self.one(0, 3)]
+            bias = self.rng.integers(-256, 257, c) * largest(bits) // 4
+        return LayerNormStep(
+            input_bits, bits, weight.astype(np.int16), np.array(epsilon, np.int32),
+            self.factors(c, 0.1, 4.0), self.factors(c, 0.1 * largest(bits), 0.4 * largest(bits), signed=True),
+            bias.astype(np.int32),
+        )  # fmt: skip
+
+    def windows(self, x: Shape, sizes: Sequence[int] = (1, 2, 3, 4)) -> WindowStep:
+        """Of a value of 3 C channels, whose products of queries and keys may be added."""
+        p, channels = self.one(*sizes), x.channels // 3
+        heads = self.one(*(h for h in range(1, channels + 1) if channels % h == 0))
+        dims, wide = channels // heads, range(x.bits, 17)
+        input_bits = self.one(*(b for b in wide if dims * largest(b) ** 2 < SCORES))
+        room = SCORES - dims * largest(input_bits) ** 2
+        size = (heads, (2 * p - 1) ** 2)
+        bias = (
+            self.rng.choice([-room, 0, room], size)
+            if self.extreme
+            else self.rng.integers(-(room >> 4), room >> 4, size)
+        )
+        spread = 2.0**15 / (np.sqrt(dims) * largest(input_bits) ** 2)
+        return WindowStep(
+            p, self.one(*range(p)), heads, input_bits, self.one(2, 9, 14, 16), bias.astype(np.int32),
+            self.factors(heads, spread / 30, spread * 2), self.factors(channels, 0.2, 3.0),
+        )  # fmt: skip
+
+    def fits_windows(self, x: Shape) -> bool:
+        """Whether some attention may read it; heads of one channel are the smallest."""
+        return x.channels % 3 == 0 and all(
+            (x.channels // 3 // h) * x.limit**2 < SCORES
+            for h in range(1, x.channels // 3 + 1)
+            if x.channels // 3 % h == 0
+        )
+
     def exponents(self, channels: int) -> np.ndarray:
         return self.rng.integers(0, 16, channels).astype(np.uint8)
 
@@ -178,7 +231,7 @@ class Draw:
             v = len(shapes) - 1 if self.chance(0.7) else self.one(*range(len(shapes)))
             x, alike = shapes[v], [k for k in range(len(shapes)) if self.alike(shapes[k], shapes[v])]
             other = self.one(*alike)
-            match self.one(0, 0, 0, 0, 1, 2, 3, 4) if made or latents else 0:
+            match self.one(0, 0, 0, 0, 1, 2, 3, 4, 5, 6) if made or latents else 0:
                 case 0:
                     kinds = [PLAIN, PLAIN, HALVED] + [TRANSPOSED, SHUFFLED] * (sum(x.sizes) < 2)
                     outputs = [x.channels, self.one(1, 2, 3, 5, 8), self.one(*CHANNELS)][self.one(0, 0, 1, 2)]
@@ -192,6 +245,10 @@ class Draw:
                     add(GateStep(self.exponents(x.channels)), v, other)
                 case 4 if x.bits <= CURVE_BITS:
                     add(CurveStep(Curve.numbered(self.one(0, 1)), self.exponents(x.channels)), v)
+                case 5:
+                    add(self.layer_norm(x), v)
+                case 6 if self.fits_windows(x):
+                    add(self.windows(x), v)
         x, bits = shapes[-1], {"pixels": 9, "latents": 27, "activations": self.one(9, 14, 16)}[last]
         kinds = [PLAIN, HALVED, TRANSPOSED, SHUFFLED]
         outputs = self.one(1, 3, 3, 5, 8, 16, 33)

@@ -14,6 +14,7 @@ constexpr unsigned kMaxActivationBits = 16;           // activations are int16
 constexpr unsigned kMaxWideBits = 27;                 // means and scales; latent - mean stays in int32
 constexpr std::int32_t kOffsetLimit = 1 << 20;        // reconstruction offsets lie within +-this
 constexpr unsigned kMinShift = 1, kMaxShift = 62;
+constexpr unsigned kMaxFactorShift = 62;  // of numbers of float32 that are kept as integers
 constexpr std::size_t kMaxChannels = 1 << 14;
 constexpr unsigned kHyperStride = 4;  // z is at 1/4 of the latent
 constexpr std::size_t kContextTaps = 12;

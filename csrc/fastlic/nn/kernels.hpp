@@ -16,6 +16,29 @@ struct Channels {
   std::size_t first, last;
 };
 
+// What a layer norm knows of its channels, all [padded channels].
+struct LevelParameters {
+  std::int16_t up = 0;  // sums are of (x << up) * weight * 2^-15, rounded
+  Buffer<std::int16_t> weight;
+  Buffer<float> scale, factor, bias;
+  float limit = 0;
+};
+
+struct Moments {
+  std::int64_t sum, squares;
+};
+
+// Scores of some queries of a window, and what becomes of them.
+struct Weighing {
+  const std::int32_t* scores;  // [rows][columns], whole panels
+  std::size_t rows, columns;
+  const std::int32_t* present;  // [columns] -1, or 0 for keys that count for nothing; null: all count
+  float sharpness;              // units of 2^-11 of a halved weight in one unit of the scores
+  std::int32_t most;            // of a row's weights together
+  std::int16_t* weights;        // [rows][columns]
+  float* inverse;               // [rows] 1 over their sum
+};
+
 struct Kernels {
   void (*multiply)(const GemmJob<std::int8_t>& job);
   void (*multiply_wide)(const GemmJob<std::int16_t>& job);
@@ -55,6 +78,17 @@ struct Kernels {
   // (a * left + b * right + 2^(shift - 1)) >> shift, clipped.
   void (*mix)(const std::int16_t* a, const std::int16_t* b, const std::int16_t* left, const std::int16_t* right,
               std::size_t channels, int shift, std::int32_t limit, std::int16_t* out);
+  // Sums of a position's channels, brought to one unit, and of their squares.
+  Moments (*moments)(const std::int16_t* x, const LevelParameters& parameters, std::size_t channels);
+  // (x * scale - mean) * rate * factor + bias, clipped; single IEEE operations, rounded once each.
+  void (*level)(const std::int16_t* x, const LevelParameters& parameters, std::size_t channels, float mean, float rate,
+                std::int16_t* out);
+  // Softmax weights of a window (fastlic/integers/windows.py).
+  void (*weigh)(const Weighing& job, const TailLines& powers);
+  // One panel of weighted sums, [rows][kPanel], as means: times `inverse`, then a channel's factor, clipped; rows of
+  // outputs lie `stride` apart. Single IEEE operations.
+  void (*means)(const std::int32_t* sums, const float* inverse, std::size_t rows, const float* factors, float limit,
+                std::int16_t* out, std::size_t stride);
 };
 
 const Kernels& kernels(Isa isa) noexcept;

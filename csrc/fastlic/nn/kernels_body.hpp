@@ -369,6 +369,115 @@ FASTLIC_INLINE void normalise_all(const std::int16_t* x, const std::int32_t* nor
   }
 }
 
+[[FASTLIC_TARGET]] Moments moments(const std::int16_t* x, const LevelParameters& own, std::size_t channels) {
+  const std::int16_t* weight = own.weight.data();
+  // Squares are added in two halves, which 2^14 channels leave in int32.
+  v::Ints total = {}, low = {}, high = {};
+  for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
+    alignas(64) std::int16_t even[v::kWordLanes];
+    v::store(v::multiply_rounded(v::load(x + c) << own.up, v::load(weight + c)), even);
+    v::Ints squares[2] = {};
+    v::multiply_add(squares, even, even);
+    total += v::load_wide(even) + v::load_wide(even + v::kLanes);
+    low += (squares[0] & 0xFFFF) + (squares[1] & 0xFFFF);
+    high += (squares[0] >> 16) + (squares[1] >> 16);
+  }
+  return {v::sum(total), std::int64_t{v::sum(high)} * 65536 + v::sum(low)};
+}
+
+[[FASTLIC_TARGET]] void level(const std::int16_t* x, const LevelParameters& own, std::size_t channels, float mean,
+                              float rate, std::int16_t* out) {
+  const float *scale = own.scale.data(), *factor = own.factor.data(), *bias = own.bias.data();
+  const v::Floats most = v::all<v::Floats>(own.limit);
+  const auto at = [&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t c) {
+    const v::Floats even = (v::to_floats(v::load_wide(x + c)) * v::load(scale + c) - mean) * rate;
+    const v::Floats y = even * v::load(factor + c) + v::load(bias + c);
+    return v::nearest(v::most(v::least(y, most), -most));
+  };
+  for (std::size_t c = 0; c < channels; c += v::kWordLanes) v::store_pair(at(c), at(c + v::kLanes), out + c);
+}
+
+// 2^-distance in units of 2^-14, distances from 0 to 32767 in units of 2^-11.
+FASTLIC_INLINE v::Words halved(v::Words distance, const v::WordTable& start, const v::WordTable& falls) {
+  const v::Words fine = distance & 2047, line = fine >> 5, part = (fine & 31) << 10;
+  const v::Words along = start(line) - v::multiply_rounded(falls(line), part);
+  // Both with the other sign, of which 2^15 is an int16.
+  const v::Words power = v::shift_left(v::all<v::Words>(std::int16_t{-1}), 15 - (distance >> 11));
+  return v::multiply_rounded(-along, power);
+}
+
+template <bool kAll>
+FASTLIC_INLINE void weigh_rows(const Weighing& job, const TailLines& powers) {
+  const v::WordTable start{powers.start.data()}, falls{powers.fall.data()};
+  const v::Floats sharpness = v::all<v::Floats>(job.sharpness), far = v::all<v::Floats>(32767.0f);
+  const std::size_t columns = job.columns;
+  for (std::size_t r = 0; r < job.rows; ++r) {
+    const std::int32_t* scores = job.scores + r * columns;
+    std::int16_t* weights = job.weights + r * columns;
+    v::Ints highest = v::all<v::Ints>(std::numeric_limits<std::int32_t>::min());
+    for (std::size_t k = 0; k < columns; k += v::kLanes) {
+      const v::Ints score = v::load(scores + k);
+      if constexpr (kAll) {
+        highest = v::most(highest, score);
+      } else {
+        highest = v::load(job.present + k) != 0 ? v::most(highest, score) : highest;
+      }
+    }
+    const v::Ints top = v::all<v::Ints>(v::highest(highest));
+    const auto distance = [&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t k) {
+      v::Ints below = top - v::load(scores + k);
+      if constexpr (!kAll) below &= v::load(job.present + k);
+      return v::nearest(v::least(v::to_floats(below) * sharpness, far));
+    };
+    v::Ints total = {};
+    for (std::size_t k = 0; k < columns; k += v::kWordLanes) {
+      v::store_pair(distance(k), distance(k + v::kLanes), weights + k);
+      v::store(halved(v::load(weights + k), start, falls), weights + k);
+      if constexpr (!kAll) {
+        v::store_pair(v::load_wide(weights + k) & v::load(job.present + k),
+                      v::load_wide(weights + k + v::kLanes) & v::load(job.present + k + v::kLanes), weights + k);
+      }
+      total += v::load_wide(weights + k) + v::load_wide(weights + k + v::kLanes);
+    }
+    std::int32_t sum = v::sum(total);
+    if (sum > job.most) {
+      int shift = 1;
+      while (sum >> shift > job.most) ++shift;
+      const v::Words down = v::all<v::Words>(static_cast<std::int16_t>(1 << (15 - shift)));
+      total = v::Ints{};
+      for (std::size_t k = 0; k < columns; k += v::kWordLanes) {
+        v::store(v::multiply_rounded(v::load(weights + k), down), weights + k);
+        total += v::load_wide(weights + k) + v::load_wide(weights + k + v::kLanes);
+      }
+      sum = v::sum(total);
+    }
+    job.inverse[r] = 1.0f / static_cast<float>(sum);
+  }
+}
+
+[[FASTLIC_TARGET]] void weigh(const Weighing& job, const TailLines& powers) {
+  if (job.present == nullptr) {
+    weigh_rows<true>(job, powers);
+  } else {
+    weigh_rows<false>(job, powers);
+  }
+}
+
+[[FASTLIC_TARGET]] void means(const std::int32_t* sums, const float* inverse, std::size_t rows, const float* factors,
+                              float limit, std::int16_t* out, std::size_t stride) {
+  const v::Floats most = v::all<v::Floats>(limit);
+  for (std::size_t r = 0; r < rows; ++r) {
+    const v::Floats by = v::all<v::Floats>(inverse[r]);
+    const auto at = [&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t c) {
+      const v::Floats mean = v::to_floats(v::load(sums + r * kPanel + c)) * by * v::load(factors + c);
+      return v::nearest(v::most(v::least(mean, most), -most));
+    };
+    for (std::size_t c = 0; c < kPanel; c += v::kWordLanes) {
+      v::store_pair(at(c), at(c + v::kLanes), out + r * stride + c);
+    }
+  }
+}
+
 constexpr Kernels kKernels = {multiply<std::int8_t>,
                               multiply<std::int16_t>,
                               requantise16,
@@ -385,7 +494,11 @@ constexpr Kernels kKernels = {multiply<std::int8_t>,
                               depthwise,
                               square,
                               normalise,
-                              mix};
+                              mix,
+                              moments,
+                              level,
+                              weigh,
+                              means};
 
 }  // namespace FASTLIC_SET
 }  // namespace

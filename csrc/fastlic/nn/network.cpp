@@ -8,12 +8,11 @@ namespace fastlic::nn {
 namespace {
 
 constexpr std::size_t kMaxSteps = 1 << 10;
-constexpr unsigned kMaxFactorShift = 62;
 // Of a map, so that no size in memory leaves std::size_t: a position has at most 2^17 channels of 4 bytes. With 32 bits
 // it is what an image may have, and bands of rows are looked at one by one.
 constexpr std::size_t kMaxPositions = std::size_t{1} << (sizeof(std::size_t) < 8 ? 28 : 40);
 constexpr std::size_t kPositions = 48;  // that a step other than a layer works on together
-enum Op { kLayer, kGdn, kMix, kGate, kCurve };
+enum Op { kLayer, kGdn, kMix, kGate, kCurve, kLayerNorm, kWindows };
 
 template <typename... F>
 struct Overloaded : F... {
@@ -50,9 +49,9 @@ class NetworkReader {
     const std::string own = prefix(i);
     const auto numbers = arrays_.uint8s(own + ".step");
     const auto from = arrays_.int32s(own + ".from");
-    require(!numbers.empty() && numbers[0] <= kCurve, own + ".step", "names no kind of step");
+    require(!numbers.empty() && numbers[0] <= kWindows, own + ".step", "names no kind of step");
     const int op = numbers[0];
-    constexpr std::size_t kNumbers[] = {2, 4, 3, 1, 2}, kInputs[] = {1, 1, 2, 2, 1};
+    constexpr std::size_t kNumbers[] = {2, 4, 3, 1, 2, 3, 6}, kInputs[] = {1, 1, 2, 2, 1, 1, 1};
     require(numbers.size() == kNumbers[op], own + ".step",
             "must be " + std::to_string(kNumbers[op]) + " numbers for this kind of step");
     require(from.size() == kInputs[op], own + ".from", "must name " + std::to_string(kInputs[op]) + " values");
@@ -73,9 +72,16 @@ class NetworkReader {
       case kGdn: step.op = gdn(own, numbers, x, out); break;
       case kMix: step.op = mix(own, numbers, x, network_.values[step.from[1]], out); break;
       case kGate: step.op = Gate{curve(own, network_.values[step.from[1]], true)}; break;
-      default:
+      case kCurve:
         require(numbers[1] <= 1, own + ".step", "must have 0 for GELU or 1 for SiLU");
         step.op = curve(own, x, numbers[1] == 1);
+        break;
+      case kLayerNorm: step.op = read_layer_norm(arrays_, own, numbers, x.channels, x.limit, out.limit); break;
+      default:
+        step.op = read_windows(arrays_, own, numbers, x.channels, x.limit, out.limit);
+        out.channels = x.channels / 3;
+        if (!has_powers_) network_.powers = read_powers(arrays_, name_ + ".powers");
+        has_powers_ = true;
     }
     network_.steps.push_back(std::move(step));
     network_.values.push_back(out);
@@ -194,12 +200,13 @@ class NetworkReader {
   Reader read_;
   std::string name_;
   Network network_;
-  bool has_gelu_ = false, has_silu_ = false;
+  bool has_gelu_ = false, has_silu_ = false, has_powers_ = false;
 };
 
 // ---- sizes and rows
 
 const Layer* layer_of(const Step& step) { return std::get_if<Layer>(&step.op); }
+const WindowAttention* windows_of(const Step& step) { return std::get_if<WindowAttention>(&step.op); }
 
 std::string text_of(MapSize size) { return std::to_string(size.height) + " x " + std::to_string(size.width); }
 
@@ -215,6 +222,12 @@ MapSize size_after(const Step& step, const std::vector<MapSize>& sizes) {
     if (sizes[value].height != x.height || sizes[value].width != x.width) {
       throw std::invalid_argument("a network of integers joins maps of different sizes: pad its input");
     }
+  }
+  const WindowAttention* windows = windows_of(step);
+  if (windows != nullptr && (x.height % windows->size != 0 || x.width % windows->size != 0)) {
+    const std::string side = std::to_string(windows->size);
+    throw std::invalid_argument("windows of " + side + " x " + side + " need a map whose sides are multiples of " +
+                                side + ", it is " + text_of(x));
   }
   const Layer* layer = layer_of(step);
   if (layer == nullptr) return x;
@@ -237,8 +250,12 @@ std::vector<MapSize> sizes_of(const Network& network, MapSize input) {
 
 // Rows of its inputs that a step reads to make rows of its output, as far as there are any.
 Rows read_by(const Step& step, Rows rows) {
+  if (rows.first >= rows.last) return rows;
+  if (const WindowAttention* windows = windows_of(step)) {
+    return {window_start(*windows, rows.first), window_end(*windows, rows.last - 1)};
+  }
   const Layer* layer = layer_of(step);
-  if (layer == nullptr || rows.first >= rows.last) return rows;
+  if (layer == nullptr) return rows;
   const std::size_t reach = layer->reach;
   const std::size_t first = layer->down * rows.first / layer->up,
                     last = (layer->down * (rows.last - 1)) / layer->up + 1;
@@ -352,7 +369,9 @@ class Runner {
         // No more at once than a band of the input has of them, and a tile: not all that is left after the last band.
         const std::uint64_t rows = std::uint64_t{band} * sizes_[s + 1].height / height;
         const std::size_t most = static_cast<std::size_t>(rows + 7) / 4 * 4;
-        make(s, std::min(makeable(s), end_of(s + 1) + most));
+        std::size_t wanted = end_of(s + 1) + most;
+        if (const WindowAttention* windows = windows_of(network_.steps[s])) wanted = window_end(*windows, wanted - 1);
+        make(s, std::min(makeable(s), wanted));
       }
       for (std::size_t v = 0; v < sizes_.size(); ++v) maps_[v].drop_below(still_needed(v), dry());
       if (!wide_.empty()) wide_[0].drop_below(wide_[0].end(), dry());
@@ -395,6 +414,9 @@ class Runner {
       given = std::min(given, end_of(v));
     }
     if (whole) return sizes_[s + 1].height;
+    if (const WindowAttention* windows = windows_of(step)) {
+      return given < windows->offset ? 0 : window_start(*windows, given);
+    }
     const Layer* layer = layer_of(step);
     if (layer == nullptr) return given;
     if (given <= layer->reach) return 0;
@@ -465,6 +487,12 @@ class Runner {
                        tools.kernels.curve(to, curve, 0, channels, tools.tail_of(curve));
                      });
                    },
+                   [&](const LayerNorm& norm) {
+                     each([&](const std::int16_t* a, const std::int16_t*, std::int16_t* to) {
+                       nn::normalise(norm, a, to, tools.kernels);
+                     });
+                   },
+                   [&](const WindowAttention& windows) { attend(windows, network_.powers, x, out, rows, tools); },
                },
                step.op);
     if (last) ends_->take(rows, map.source());
@@ -534,6 +562,7 @@ std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads)
   std::uint64_t scratch = 0;
   for (const Step& step : network.steps) {
     if (const Layer* layer = layer_of(step)) scratch = std::max(scratch, scratch_of(*layer));
+    if (const WindowAttention* windows = windows_of(step)) scratch = std::max(scratch, scratch_of(*windows));
     if (const Gdn* gdn = std::get_if<Gdn>(&step.op)) {
       scratch = std::max(scratch, 6 * std::uint64_t{kPositions} * gdn->norms.columns());
     }

@@ -12,6 +12,7 @@
 #include "fastlic/nn/convolve.hpp"
 #include "fastlic/nn/layer.hpp"
 #include "fastlic/nn/reader.hpp"
+#include "fastlic/nn/windows.hpp"
 
 namespace fastlic::nn {
 
@@ -35,7 +36,7 @@ struct Gate {
 };
 
 struct Step {
-  std::variant<Layer, Gdn, Mix, Gate, Curve> op;
+  std::variant<Layer, Gdn, Mix, Gate, Curve, LayerNorm, WindowAttention> op;
   std::vector<std::size_t> from;  // values that it reads: 0 is the input, k the output of step k - 1
 };
 
@@ -47,7 +48,7 @@ struct Value {
 struct Network {
   std::vector<Step> steps;
   std::vector<Value> values;  // one more than steps
-  TailLines gelu, silu;
+  TailLines gelu, silu, powers;
 
   const Value& input() const noexcept { return values.front(); }
   const Value& output() const noexcept { return values.back(); }
@@ -74,8 +75,8 @@ struct MapSize {
   std::size_t height = 0, width = 0;
 };
 
-// The size of the output. Maps that are larger than any memory, smaller than a layer reflects, or joined though their
-// sizes differ, are std::invalid_argument.
+// The size of the output. Maps that are larger than any memory, smaller than a layer reflects, no multiple of a window,
+// or joined though their sizes differ, are std::invalid_argument.
 MapSize output_size(const Network& network, MapSize input);
 
 // About the bytes that `run` takes at most, by bands that suit the caches, with so many threads; asks as output_size.

@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from compressai.layers import GDN, AttentionBlock, ResidualBlock, ResidualBlockUpsample, ResidualBlockWithStride
+from compressai.layers import GDN, ResidualBlock, ResidualBlockUpsample, ResidualBlockWithStride
 from compressai.models.sensetime import ResidualBottleneckBlock
 
-from fastlic.integers.graph import TRACES, Gate, Graph, Sum, norm, residue
-
-
-def _attention(graph: Graph, module: Any, x: int, name: str) -> int:
-    main = graph.hold(_units(graph, module.conv_a, graph.hold(x), f"{name}.conv_a"))
-    gate = _units(graph, module.conv_b, x, f"{name}.conv_b")
-    return graph.add(Sum(), graph.add(Gate(), main, gate), x)
-
-
-def _units(graph: Graph, sequence: Any, x: int, name: str) -> int:
-    """A branch of attention, whose residual units are of a class that each block makes for itself."""
-    for key, module in sequence._modules.items():
-        path = f"{name}.{key}"
-        if type(module).__qualname__ == f"{AttentionBlock.__qualname__}.__init__.<locals>.ResidualUnit":
-            inner = graph.trace(module.conv, graph.hold(x), f"{path}.conv")
-            x = graph.trace(module.relu, graph.add(Sum(), inner, x), f"{path}.relu")
-        else:
-            x = graph.trace(module, x, path)
-    return x
-
+from fastlic.integers.graph import RECOGNISERS, TRACES, norm, residue
+from fastlic.integrations.compressai.windows import recognise
 
 TRACES.update(
     {
@@ -35,6 +15,6 @@ TRACES.update(
         ResidualBlockWithStride: residue("conv1", "leaky_relu", "conv2", "gdn", skip="skip"),
         ResidualBlockUpsample: residue("subpel_conv", "leaky_relu", "conv", "igdn", skip="upsample"),
         ResidualBottleneckBlock: residue("conv1", "relu1", "conv2", "relu2", "conv3", skip="skip"),
-        AttentionBlock: _attention,
     }
 )
+RECOGNISERS.append(recognise)

@@ -1,0 +1,246 @@
+#include "fastlic/nn/windows.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "fastlic/parallel.hpp"
+
+namespace fastlic::nn {
+namespace {
+
+constexpr std::size_t kMaxWindow = 16;
+constexpr std::size_t kMaxPlaces = std::size_t{1} << 22;  // of biases
+constexpr std::int64_t kScores = (std::int64_t{1} << 30) - 1;
+constexpr int kBiasBits = 8;
+constexpr std::int32_t kFactorLimit = 1 << 24;
+
+// Numbers of float32, name.multiplier and name.shift; `more` zeros behind them.
+Buffer<float> read_factors(const ArrayReader& arrays, const std::string& name, std::size_t count, std::size_t more,
+                           bool negative = false) {
+  const auto multiplier = arrays.int32s(name + ".multiplier");
+  const auto shift = arrays.uint8s(name + ".shift");
+  require(multiplier.size() == count && shift.size() == count, name + ".multiplier",
+          "and shift must be " + std::to_string(count) + " numbers");
+  Buffer<float> out(count + more);
+  for (std::size_t i = 0; i < count; ++i) {
+    require(multiplier[i] < kFactorLimit && multiplier[i] > (negative ? -kFactorLimit : -1), name + ".multiplier",
+            negative ? "must be below 2^24 in magnitude" : "must be from 0 to 2^24 - 1");
+    require(shift[i] <= kMaxFactorShift, name + ".shift", "must be at most 62");
+    out[i] = std::ldexp(static_cast<float>(multiplier[i]), -int{shift[i]});
+  }
+  return out;
+}
+
+void require_bits(const std::string& name, unsigned input_bits, unsigned bits, std::int32_t input) {
+  const auto good = [](unsigned of) { return of >= 2 && of <= kMaxActivationBits; };
+  require(good(input_bits) && good(bits), name, "must have 2 to 16 bits of inputs and outputs");
+  require(input <= magnitude_limit(input_bits), name, "accepts fewer bits than its input has");
+}
+
+template <typename T>
+T* kept(std::size_t size) {
+  thread_local Buffer<T> buffer;
+  if (buffer.size() < size) buffer.resize(size);
+  return buffer.data();
+}
+
+// Sizes of what a thread keeps, in numbers.
+struct Sizes {
+  std::size_t rows, columns, depth, dims, keys, values, channels;
+  explicit Sizes(const WindowAttention& w)
+      : rows(w.tokens()),
+        columns(w.columns),
+        depth(w.dims + w.dims % 2),
+        dims(padded(w.dims)),
+        keys(depth * columns),
+        values(columns * dims),
+        channels(padded(w.channels()) + kPanel) {}
+
+  // queries, keys, values, weights, outputs
+  std::size_t words() const { return rows * depth + kHalfPanel + keys + values + rows * columns + rows * channels; }
+  // sums of both products
+  std::size_t ints() const { return rows * std::max(columns, dims) + kPanel; }
+};
+
+// Where a window's positions lie.
+struct Tokens {
+  std::size_t count = 0;  // in the map
+  std::size_t row[256], column[256];
+  std::size_t token[256];  // of each its number in a whole window
+};
+
+}  // namespace
+
+LayerNorm read_layer_norm(const ArrayReader& arrays, const std::string& name, std::span<const std::uint8_t> numbers,
+                          std::size_t channels, std::int32_t input, std::int32_t& output) {
+  require_bits(name + ".step", numbers[1], numbers[2], input);
+  const auto weight = arrays.int16s(name + ".weight");
+  const auto epsilon = arrays.int32s(name + ".epsilon"), bias = arrays.int32s(name + ".bias");
+  require(channels <= kMaxChannels, name + ".weight", "serves more than 16384 channels");
+  require(weight.size() == channels && bias.size() == channels, name + ".weight", "and bias must be one per channel");
+  require(epsilon.size() == 2 && epsilon[0] >= 1 && epsilon[1] >= 0 && epsilon[1] <= 30, name + ".epsilon",
+          "must be a number from 1, and a shift of 0 to 30");
+  LayerNorm out;
+  out.channels = channels;
+  out.epsilon = std::int64_t{epsilon[0]} << epsilon[1];
+  LevelParameters& own = out.parameters;
+  const std::size_t more = padded(channels) - channels;
+  own.up = static_cast<std::int16_t>(16 - numbers[1]);
+  own.limit = static_cast<float>(magnitude_limit(numbers[2]));
+  own.scale = read_factors(arrays, name + ".scale", channels, more);
+  own.factor = read_factors(arrays, name, channels, more, true);
+  own.weight.assign(padded(channels), 0);
+  own.bias.assign(padded(channels), 0);
+  for (std::size_t c = 0; c < channels; ++c) {
+    require(weight[c] >= 0, name + ".weight", "must not be negative");
+    require(bias[c] > -kFactorLimit && bias[c] < kFactorLimit, name + ".bias", "must be below 2^24 in magnitude");
+    own.weight[c] = weight[c];
+    own.bias[c] = std::ldexp(static_cast<float>(bias[c]), -kBiasBits);
+  }
+  output = magnitude_limit(numbers[2]);
+  return out;
+}
+
+WindowAttention read_windows(const ArrayReader& arrays, const std::string& name, std::span<const std::uint8_t> numbers,
+                             std::size_t channels, std::int32_t input, std::int32_t& output) {
+  WindowAttention out;
+  out.size = numbers[1];
+  out.offset = numbers[2];
+  out.heads = numbers[3];
+  require_bits(name + ".step", numbers[4], numbers[5], input);
+  require(out.size >= 1 && out.size <= kMaxWindow && out.offset < out.size, name + ".step",
+          "must have windows of 1 to 16, which begin below that");
+  require(out.heads >= 1 && channels % (3 * out.heads) == 0, name + ".step",
+          "must have heads that share queries, keys and values evenly");
+  require(channels / 3 <= kMaxChannels, name + ".step", "serves more than 16384 channels");
+  out.dims = channels / 3 / out.heads;
+  out.columns = padded(out.tokens());
+  require(out.heads * out.tokens() * out.columns <= kMaxPlaces, name + ".step", "has too many heads of such windows");
+  const std::size_t side = 2 * out.size - 1;
+  const ArrayRef& bias = arrays.get(name + ".bias", Type::int32, 2);
+  require(bias.shape[0] == out.heads && bias.shape[1] == side * side, name + ".bias",
+          "must be one row per head, a number for each distance");
+  const auto* values = static_cast<const std::int32_t*>(bias.data);
+  std::int64_t largest = 0;
+  for (std::size_t i = 0; i < bias.size(); ++i) largest = std::max(largest, std::abs(std::int64_t{values[i]}));
+  const std::int64_t limit = magnitude_limit(numbers[4]);
+  require(static_cast<std::int64_t>(out.dims) * limit * limit + largest <= kScores, name + ".bias",
+          "lets scores leave 31 bits");
+  out.sharpness = read_factors(arrays, name + ".sharpness", out.heads, 0);
+  out.factors = read_factors(arrays, name, out.channels(), padded(out.channels()) - out.channels() + kPanel);
+  out.most = static_cast<std::int32_t>(std::numeric_limits<std::int32_t>::max() / limit -
+                                       static_cast<std::int64_t>(out.tokens()));
+  out.limit = static_cast<float>(magnitude_limit(numbers[5]));
+  out.bias.assign(out.heads * out.tokens() * out.columns, 0);
+  for (std::size_t h = 0; h < out.heads; ++h) {
+    for (std::size_t query = 0; query < out.tokens(); ++query) {
+      for (std::size_t key = 0; key < out.tokens(); ++key) {
+        const std::size_t behind = query / out.size + out.size - 1 - key / out.size,
+                          right = query % out.size + out.size - 1 - key % out.size;
+        out.bias[(h * out.tokens() + query) * out.columns + key] = values[(h * side + behind) * side + right];
+      }
+    }
+  }
+  output = magnitude_limit(numbers[5]);
+  return out;
+}
+
+TailLines read_powers(const ArrayReader& arrays, const std::string& name) {
+  const auto powers = arrays.int32s(name);
+  require(powers.size() == kTailLines + 1 && powers.front() == 1 << (kTailBits - 1) && powers.back() >= 0 &&
+              std::is_sorted(powers.rbegin(), powers.rend()),
+          name, "must be 65 numbers that fall from 16384 to 0 or more");
+  TailLines out;
+  for (std::size_t i = 0; i < kTailLines; ++i) {
+    out.start[i] = static_cast<std::uint16_t>(powers[i]);
+    out.fall[i] = static_cast<std::uint16_t>(powers[i] - powers[i + 1]);
+  }
+  return out;
+}
+
+void normalise(const LayerNorm& norm, const std::int16_t* x, std::int16_t* out, const Kernels& kernels) {
+  const std::size_t channels = padded(norm.channels);
+  const Moments moments = kernels.moments(x, norm.parameters, channels);
+  const auto count = static_cast<std::int64_t>(norm.channels);
+  const std::int64_t squares = count * moments.squares - moments.sum * moments.sum + norm.epsilon;
+  const auto all = static_cast<double>(count);
+  const auto mean = static_cast<float>(static_cast<double>(moments.sum) / all);
+  const auto rate = static_cast<float>(all / std::sqrt(static_cast<double>(squares)));
+  kernels.level(x, norm.parameters, channels, mean, rate, out);
+}
+
+void attend(const WindowAttention& w, const TailLines& powers, const Source& x, const Target& out, Rows rows,
+            const Tools& tools) {
+  const std::size_t p = w.size, above = (p - w.offset) % p;  // as if so many rows and columns lay in front of the map
+  const std::size_t first = (rows.first + above) / p, last = (rows.last + above + p - 1) / p;
+  const std::size_t across = (x.width + above + p - 1) / p;
+  const Sizes sizes(w);
+  parallel_for((last - first) * across, tools.team, [&](std::size_t job) {
+    const std::size_t top = (first + job / across) * p, left = job % across * p;  // of that larger map
+    Tokens at;
+    for (std::size_t t = 0; t < w.tokens(); ++t) {
+      const std::size_t row = top + t / p - above, column = left + t % p - above;  // below zero: wrapped to large
+      if (row >= x.height || column >= x.width) continue;
+      at.row[at.count] = row;
+      at.column[at.count] = column;
+      at.token[at.count++] = t;
+    }
+    std::int16_t* words = kept<std::int16_t>(sizes.words());
+    std::int16_t *queries = words, *keys = queries + sizes.rows * sizes.depth + kHalfPanel, *values = keys + sizes.keys;
+    std::int16_t *weights = values + sizes.values, *outputs = weights + sizes.rows * sizes.columns;
+    std::int32_t* sums = kept<std::int32_t>(sizes.ints());
+    std::int32_t present[256] = {};
+    float inverse[256];
+    const std::int32_t zeros[kPanel] = {};
+    const std::int32_t* start[256];
+    for (std::size_t i = 0; i < at.count; ++i) present[at.token[i]] = -1;
+    const bool whole = at.count == w.columns;
+    const std::size_t channels = w.channels();
+    std::memset(keys, 0, sizes.keys * sizeof *keys);
+    std::memset(values, 0, sizes.values * sizeof *values);
+    for (std::size_t h = 0; h < w.heads; ++h) {
+      for (std::size_t i = 0; i < at.count; ++i) {
+        const std::int16_t* from = x.at(at.row[i], at.column[i]) + h * w.dims;
+        const std::size_t token = at.token[i];
+        std::int16_t* query = queries + i * sizes.depth;
+        std::copy_n(from, w.dims, query);
+        if (w.dims % 2 != 0) query[w.dims] = 0;
+        // Packed as matrices (packed.hpp): keys by pairs of dimensions, values by pairs of tokens.
+        std::int16_t* key = keys + token / kPanel * kPanel * sizes.depth + 2 * (token % kPanel);
+        for (std::size_t d = 0; d < w.dims; ++d) key[d / 2 * 2 * kPanel + d % 2] = from[channels + d];
+        std::int16_t* value = values + token / 2 * 2 * kPanel + token % 2;
+        for (std::size_t d = 0; d < w.dims; ++d) {
+          value[d / kPanel * kPanel * sizes.columns + 2 * (d % kPanel)] = from[2 * channels + d];
+        }
+        start[i] = &w.bias[(h * w.tokens() + token) * w.columns];
+      }
+      tools.kernels.multiply_wide(
+          {queries, sizes.depth, at.count, keys, sizes.depth, sizes.columns, start, sums, sizes.columns});
+      tools.kernels.weigh(
+          {sums, at.count, sizes.columns, whole ? nullptr : present, w.sharpness[h], w.most, weights, inverse}, powers);
+      std::fill_n(start, at.count, zeros);
+      for (std::size_t d = 0; d < sizes.dims; d += kPanel) {
+        tools.kernels.multiply_wide(
+            {weights, sizes.columns, at.count, values + d * sizes.columns, sizes.columns, kPanel, start, sums, kPanel});
+        tools.kernels.means(sums, inverse, at.count, &w.factors[h * w.dims + d], w.limit, outputs + h * w.dims + d,
+                            sizes.channels);
+      }
+    }
+    // A head's last panel goes beyond it: into the next one, which comes later, or into padding.
+    const std::size_t used = padded(channels);
+    for (std::size_t i = 0; i < at.count; ++i) {
+      std::int16_t* to = out.at(at.row[i], at.column[i]);
+      std::copy_n(outputs + i * sizes.channels, used, to);
+      std::fill(to + channels, to + used, std::int16_t{0});
+    }
+  });
+}
+
+std::uint64_t scratch_of(const WindowAttention& windows) {
+  const Sizes sizes(windows);
+  return 2 * std::uint64_t{sizes.words()} + 4 * std::uint64_t{sizes.ints()};
+}
+
+}  // namespace fastlic::nn

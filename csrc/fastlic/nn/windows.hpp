@@ -1,0 +1,67 @@
+// Steps of Swin-like networks: layer norm over the channels of a position, and attention within windows. The arithmetic
+// is that of fastlic/integers/windows.py.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "fastlic/nn/convolve.hpp"
+#include "fastlic/nn/kernels.hpp"
+#include "fastlic/nn/layer.hpp"
+#include "fastlic/nn/reader.hpp"
+
+namespace fastlic::nn {
+
+// (x - mean) / sqrt(variance + epsilon), times a factor, and a bias.
+struct LayerNorm {
+  std::size_t channels = 0;
+  std::int64_t epsilon = 0;  // C^2 times it, in squares of the unit of sums
+  LevelParameters parameters;
+};
+
+// Attention of the positions of a window to each other, from queries, keys and values of 3 C channels.
+struct WindowAttention {
+  std::size_t size = 1, offset = 0;  // windows of size x size begin at offset + k size
+  std::size_t heads = 1, dims = 1;   // channels of each head
+  std::size_t columns = 0;           // keys of a window, in whole panels
+  Buffer<std::int32_t> bias;         // [heads][size^2 queries][columns]
+  Buffer<float> sharpness;           // [heads]
+  Buffer<float> factors;             // [C and one panel more]
+  std::int32_t most = 0;             // what a sum of weights may be
+  float limit = 0;
+
+  std::size_t tokens() const noexcept { return size * size; }
+  std::size_t channels() const noexcept { return heads * dims; }
+};
+
+// `numbers` are those of the step; `input` is the largest magnitude of what it reads, `output` becomes that of what it
+// gives. Faults are std::invalid_argument.
+LayerNorm read_layer_norm(const ArrayReader& arrays, const std::string& name, std::span<const std::uint8_t> numbers,
+                          std::size_t channels, std::int32_t input, std::int32_t& output);
+WindowAttention read_windows(const ArrayReader& arrays, const std::string& name, std::span<const std::uint8_t> numbers,
+                             std::size_t channels, std::int32_t input, std::int32_t& output);
+
+// 2^14 times 2^-t for t = 0, 1/64, ..., 1, as lines: name.powers.
+TailLines read_powers(const ArrayReader& arrays, const std::string& name);
+
+// One position.
+void normalise(const LayerNorm& norm, const std::int16_t* x, std::int16_t* out, const Kernels& kernels);
+
+// Whole rows of windows, cut where the map ends.
+void attend(const WindowAttention& windows, const TailLines& powers, const Source& x, const Target& out, Rows rows,
+            const Tools& tools);
+
+// Bytes that a thread keeps while it works on windows, at most.
+std::uint64_t scratch_of(const WindowAttention& windows);
+
+// The first row of the window that has this row, and the first one behind it, which may be beyond the map.
+inline std::size_t window_start(const WindowAttention& windows, std::size_t row) {
+  return row < windows.offset ? 0 : (row - windows.offset) / windows.size * windows.size + windows.offset;
+}
+inline std::size_t window_end(const WindowAttention& windows, std::size_t row) {
+  return row < windows.offset ? windows.offset : window_start(windows, row) + windows.size;
+}
+
+}  // namespace fastlic::nn

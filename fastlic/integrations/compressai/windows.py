@@ -1,0 +1,294 @@
+"""Blocks with attention within windows, of whatever class: recognised by what they hold, and proven by trial.
+
+WACNN, TCM and CompressAI's versions of both name their parts alike, or nearly so, but their classes are the models' own
+and cut maps into windows in lines of their own. So a block is read by its attributes, and the reading is believed only
+if it computes what the block does: on random maps of two sizes, to 1e-4 of the largest value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from fastlic.integers.functions import Curve
+from fastlic.integers.graph import Gate, Graph, LayerNorm, Sum, WindowAttention
+from fastlic.integers.stages import Stage, stage_of
+
+# Maps that a reading is tried on, in windows.
+_TRIALS = ((2, 3), (3, 2))
+_TOLERANCE = 1e-4
+
+
+def recognise(graph: Graph, module: Any, x: int, name: str) -> int | None:
+    """Add what a block with windows makes of value x.
+
+    Returns:
+        The number of its output; None: the module is no such block.
+
+    Raises:
+        ValueError: it looks like one, but does not compute what such a block does, or holds what has no integer form.
+    """
+    found = _reading(module)
+    if found is None:
+        return None
+    _prove(module, found, name)
+    return found.read(graph, module, x, name)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How to read a block, and what to try it on: its channels, and the side of its windows."""
+
+    read: Callable[[Graph, Any, int, str], int]
+    channels: int
+    size: int
+
+
+def _reading(module: Any) -> _Reading | None:
+    block = _block(getattr(module, "trans_block", None))
+    if (
+        block is not None
+        and _holds(module, nn.Conv2d, "conv1_1", "conv1_2")
+        and _holds(module, nn.Module, "conv_block")
+    ):
+        return _Reading(_mixed, module.conv1_1.in_channels, block.attention.size)
+    gated = _holds(module, nn.Sequential, "conv_a", "conv_b")
+    inner = _reading(getattr(module, "non_local_block", None)) if gated else None
+    if inner is not None:
+        first = getattr(module, "in_conv", None)
+        channels = first.in_channels if isinstance(first, nn.Conv2d) else inner.channels
+        return _Reading(_gated, channels, inner.size)
+    if gated and len(module.conv_b) and _residual_attention(module.conv_b[0]) is not None:
+        own = _residual_attention(module.conv_b[0])
+        assert own is not None
+        return _Reading(_gated, own.qkv.in_features, own.size)
+    first, second = (_block(getattr(module, part, None)) for part in ("block_1", "block_2"))
+    if first is not None and second is not None:
+        return _Reading(_pair, first.attention.qkv.in_features, first.attention.size)
+    own = _residual_attention(module)
+    return None if own is None else _Reading(_beside, own.qkv.in_features, own.size)
+
+
+@torch.no_grad()
+def _prove(module: nn.Module, found: _Reading, name: str) -> None:
+    """Raise ValueError unless the block computes what was read of it."""
+    graph = Graph()
+    found.read(graph, module, 0, name)
+    weight = next(module.parameters())
+    for high, wide in _TRIALS:
+        generator = torch.Generator().manual_seed(high)
+        x = torch.randn(1, found.channels, high * found.size, wide * found.size, generator=generator).to(weight)
+        try:
+            want = module(x.clone())
+        except Exception as error:  # a forward may do anything with what it takes for its input
+            raise ValueError(f"{name} is a {type(module).__name__}, which does not run on a map: {error}") from error
+        got = graph.run(x)
+        same = isinstance(want, Tensor) and want.shape == got.shape
+        if not same or bool((got - want).abs().max() > _TOLERANCE * want.abs().max()):
+            raise ValueError(
+                f"{name} is a {type(module).__name__}, which has the parts of a block with windows but does not "
+                "compute what such a block does: it has no integer form"
+            )
+
+
+# ---- what blocks hold
+
+
+@dataclass(frozen=True)
+class _Attention:
+    """Attention within windows, from a linear layer over channels to others.
+
+    Attributes:
+        bias: [heads, 2 size - 1, 2 size - 1].
+        after: linear layers behind it, in their order.
+    """
+
+    qkv: nn.Linear
+    size: int
+    offset: int
+    heads: int
+    scale: float
+    bias: Tensor
+    after: tuple[nn.Linear, ...]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A transformer's block: two norms, attention, two linear layers with a GELU between them."""
+
+    norms: tuple[nn.LayerNorm, nn.LayerNorm]
+    attention: _Attention
+    mlp: tuple[nn.Linear, nn.Linear]
+    past: nn.Linear | None  # what the way past the second part takes
+
+
+def _holds(module: Any, kind: type, *names: str) -> bool:
+    return all(isinstance(getattr(module, name, None), kind) for name in names)
+
+
+def _one_of(module: Any, kind: type, *names: str) -> Any:
+    """The first attribute of that kind under one of these names, or None."""
+    return next((own for own in (getattr(module, name, None) for name in names) if isinstance(own, kind)), None)
+
+
+def _attention(module: Any) -> _Attention | None:
+    """Attention as it is, or wrapped in what shifts its windows."""
+    inner = _attention(module.attn) if _holds(module, nn.Module, "attn") else None
+    if inner is not None:
+        after = _one_of(module, nn.Linear, "output_proj")
+        return replace(
+            inner, offset=_offset(module, inner), after=inner.after if after is None else (*inner.after, after)
+        )
+    qkv, proj = _one_of(module, nn.Linear, "qkv", "embedding_layer"), _one_of(module, nn.Linear, "proj", "linear")
+    bias = _one_of(module, Tensor, "relative_position_bias_table", "relative_position_params")
+    if qkv is None or proj is None or bias is None or qkv.out_features != 3 * qkv.in_features:
+        return None
+    table = bias.detach()
+    if table.ndim == 2:  # [(2 p - 1)^2, heads]
+        side = round(len(table) ** 0.5)
+        if side * side != len(table):
+            return None
+        table = table.T.reshape(-1, side, side)
+    heads, side, other = table.shape if table.ndim == 3 else (0, 0, 0)
+    if heads < 1 or side != other or side % 2 == 0 or qkv.in_features % heads:
+        return None
+    scale = getattr(module, "scale", (qkv.in_features // heads) ** -0.5)
+    if not isinstance(scale, (int, float)):
+        return None
+    own = _Attention(qkv, (side + 1) // 2, 0, heads, float(scale), table.contiguous(), (proj,))
+    return replace(own, offset=_offset(module, own))
+
+
+def _offset(module: Any, attention: _Attention) -> int:
+    """Where its windows begin: ``shift_size``, or half a window where its ``type`` says that they are shifted."""
+    shift = getattr(module, "shift_size", None)
+    if isinstance(shift, (tuple, list)) and len(set(shift)) == 1:
+        shift = shift[0]
+    if isinstance(shift, int):
+        return shift % attention.size
+    return attention.size // 2 if getattr(module, "type", None) == "SW" else attention.offset
+
+
+def _block(module: Any) -> _Block | None:
+    norms = tuple(_one_of(module, nn.LayerNorm, f"norm{k}", f"ln{k}") for k in (1, 2))
+    own = next((a for a in map(_attention, (getattr(module, n, None) for n in ("msa", "attn"))) if a is not None), None)
+    mlp = getattr(module, "mlp", None)
+    leaves = [m for m in mlp.modules() if not any(True for _ in m.children())] if isinstance(mlp, nn.Module) else []
+    kinds = [leaf for leaf in leaves if not isinstance(leaf, (nn.Dropout, nn.Identity))]
+    good = [type(leaf) for leaf in kinds] == [nn.Linear, nn.GELU, nn.Linear]
+    if own is None or None in norms or not good or kinds[1].approximate != "none":  # type: ignore[union-attr]
+        return None
+    past = _one_of(module, nn.Linear, "residual_proj")
+    return _Block(norms, replace(own, offset=_offset(module, own)), (kinds[0], kinds[2]), past)  # type: ignore[arg-type]
+
+
+def _residual_attention(module: Any) -> _Attention | None:
+    """Of a block that adds attention to its input, and does nothing else."""
+    norms = any(isinstance(child, nn.LayerNorm) for child in module.children()) if isinstance(module, nn.Module) else 1
+    return None if norms else _attention(module)
+
+
+# ---- what they are made of
+
+
+def _linear(graph: Graph, layer: nn.Linear, x: int, name: str, **how: Any) -> int:
+    stage = Stage.of(layer, name, **how)
+    return graph.add(replace(stage, weight=stage.weight[:, :, None, None]), x)
+
+
+def _attend(graph: Graph, own: _Attention, x: int, name: str) -> int:
+    qkv = graph.hold(_linear(graph, own.qkv, x, f"{name}.qkv"))
+    out = graph.add(WindowAttention(own.size, own.offset, own.heads, own.scale, own.bias), qkv)
+    stages = [Stage.of(layer, f"{name}.proj") for layer in own.after]
+    weight, bias = stages[0].weight, stages[0].bias
+    for stage in stages[1:]:  # nothing stands between them: they are one
+        weight, bias = stage.weight @ weight, stage.weight @ bias + stage.bias
+    return graph.hold(graph.add(Stage(f"{name}.proj", weight[:, :, None, None], bias), out))
+
+
+def _norm(graph: Graph, module: nn.LayerNorm, x: int) -> int:
+    ones = torch.ones(module.normalized_shape)
+    weight = ones if module.weight is None else module.weight.detach()
+    bias = 0 * ones if module.bias is None else module.bias.detach()
+    return graph.add(LayerNorm(weight, bias, module.eps), x)
+
+
+def _transformer(graph: Graph, own: _Block, x: int, name: str) -> int:
+    x = graph.hold(x)
+    y = graph.add(Sum(), _attend(graph, own.attention, _norm(graph, own.norms[0], x), f"{name}.attention"), x)
+    inner = _linear(graph, own.mlp[0], _norm(graph, own.norms[1], graph.hold(y)), f"{name}.mlp.0", curve=Curve.GELU)
+    inner = graph.hold(_linear(graph, own.mlp[1], inner, f"{name}.mlp.1"))
+    past = y if own.past is None else graph.hold(_linear(graph, own.past, y, f"{name}.residual_proj"))
+    return graph.add(Sum(), inner, past)
+
+
+def _known(module: Any) -> _Block:
+    own = _block(module)
+    assert own is not None
+    return own
+
+
+def _pair(graph: Graph, module: Any, x: int, name: str) -> int:
+    for part in ("block_1", "block_2"):
+        x = _transformer(graph, _known(getattr(module, part)), x, f"{name}.{part}")
+    return x
+
+
+def _beside(graph: Graph, module: Any, x: int, name: str) -> int:
+    own = _residual_attention(module)
+    assert own is not None
+    return graph.add(Sum(), _attend(graph, own, graph.hold(x), f"{name}.attn"), x)
+
+
+def _mixed(graph: Graph, module: Any, x: int, name: str) -> int:
+    """A layer whose outputs go to a convolutional block and a transformer's, and one over both of theirs."""
+    first, last = stage_of(module.conv1_1, f"{name}.conv1_1"), stage_of(module.conv1_2, f"{name}.conv1_2")
+    own = _known(module.trans_block)
+    channels = len(first.bias) - own.attention.qkv.in_features
+    x = graph.hold(x)
+
+    def layer(stage: Stage, reads: int, **parts: Any) -> int:
+        return graph.hold(graph.add(replace(stage, **{key: part.contiguous() for key, part in parts.items()}), reads))
+
+    one = layer(first, x, weight=first.weight[:channels], bias=first.bias[:channels])
+    one = graph.add(Sum(), graph.hold(graph.trace(module.conv_block, one, f"{name}.conv_block")), one)
+    two = layer(first, x, weight=first.weight[channels:], bias=first.bias[channels:])
+    two = _transformer(graph, own, two, f"{name}.trans_block")
+    one = layer(last, one, weight=last.weight[:, :channels])
+    two = layer(last, two, weight=last.weight[:, channels:], bias=torch.zeros_like(last.bias))
+    return graph.add(Sum(), graph.add(Sum(), one, two), x)
+
+
+def _gated(graph: Graph, module: Any, x: int, name: str) -> int:
+    """One branch times the logistic function of another, beside the input; perhaps between two layers."""
+    if _holds(module, nn.Conv2d, "in_conv"):
+        x = graph.trace(module.in_conv, x, f"{name}.in_conv")
+    other = graph.hold(x)
+    if _holds(module, nn.Module, "non_local_block"):
+        inner = _reading(module.non_local_block)
+        assert inner is not None
+        other = graph.hold(inner.read(graph, module.non_local_block, x, f"{name}.non_local_block"))
+    main = graph.hold(_units(graph, module.conv_a, x, f"{name}.conv_a"))
+    gate = graph.hold(_units(graph, module.conv_b, other, f"{name}.conv_b"))
+    out = graph.add(Sum(), graph.add(Gate(), main, gate), x)
+    return graph.trace(module.out_conv, out, f"{name}.out_conv") if _holds(module, nn.Conv2d, "out_conv") else out
+
+
+def _units(graph: Graph, sequence: nn.Sequential, x: int, name: str) -> int:
+    """A branch: residual units of classes that are the block's own, attention, layers."""
+    for key, module in sequence._modules.items():
+        path = f"{name}.{key}"
+        act = _one_of(module, nn.Module, "relu", "act")
+        if _residual_attention(module) is not None:
+            x = _beside(graph, module, x, path)
+        elif act is not None and _holds(module, nn.Sequential, "conv"):
+            inner = graph.hold(graph.trace(module.conv, graph.hold(x), f"{path}.conv"))  # type: ignore[union-attr]
+            x = graph.trace(act, graph.add(Sum(), inner, x), f"{path}.act")
+        else:
+            x = graph.trace(module, x, path)
+    return x
