@@ -51,7 +51,11 @@ class _Reading:
 
 def _reading(module: Any) -> _Reading | None:
     block = _block(getattr(module, "trans_block", None))
-    if block is not None and _holds(module, nn.Conv2d, "conv1_1", "conv1_2") and _holds(module, nn.Module, "conv_block"):
+    if (
+        block is not None
+        and _holds(module, nn.Conv2d, "conv1_1", "conv1_2")
+        and _holds(module, nn.Module, "conv_block")
+    ):
         return _Reading(_mixed, module.conv1_1.in_channels, block.attention.size)
     gated = _holds(module, nn.Sequential, "conv_a", "conv_b")
     inner = _reading(getattr(module, "non_local_block", None)) if gated else None
@@ -248,7 +252,7 @@ def _mixed(graph: Graph, module: Any, x: int, name: str) -> int:
     channels = len(first.bias) - own.attention.qkv.in_features
     x = graph.hold(x)
 
-    def layer(stage: Stage, reads: int, **parts: Tensor) -> int:
+    def layer(stage: Stage, reads: int, **parts: Any) -> int:
         return graph.hold(graph.add(replace(stage, **{key: part.contiguous() for key, part in parts.items()}), reads))
 
     one = layer(first, x, weight=first.weight[:channels], bias=first.bias[:channels])
