@@ -223,6 +223,65 @@ class Drawn {
     values_.push_back({a.channels, bits, a.size});
   }
 
+  void factors(const std::string& name, std::size_t count, bool negative, unsigned how) {
+    std::vector<std::int32_t> multiplier(count);
+    std::vector<std::uint8_t> shift(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      multiplier[i] = static_cast<std::int32_t>(random_.up_to((1 << 24) - 1, how % 4));
+      if (!negative) multiplier[i] = std::abs(multiplier[i]);
+      shift[i] = static_cast<std::uint8_t>(how & 16 ? random_.between(0, 62) : random_.between(18, 40));
+    }
+    put(name + ".multiplier", multiplier);
+    put(name + ".shift", shift);
+  }
+
+  void layer_norm(const std::string& name, std::size_t from) {
+    const Value x = values_[from];
+    const unsigned how = byte(), input_bits = std::min(x.bits + how / 64, 16u), bits = 2 + byte() % 15;
+    std::vector<std::int16_t> weight(x.channels);
+    std::vector<std::int32_t> bias(x.channels);
+    for (std::size_t c = 0; c < x.channels; ++c) {
+      weight[c] = static_cast<std::int16_t>(std::abs(random_.up_to(32767, how / 4 % 4)));
+      bias[c] = static_cast<std::int32_t>(random_.up_to((1 << 24) - 1, how / 8 % 4)) >> (how & 1 ? 0 : 10);
+    }
+    put(name + ".weight", Type::int16, {x.channels}, weight);
+    put(name + ".bias", bias);
+    put(name + ".epsilon",
+        std::vector<std::int32_t>{how & 2 ? 1 : static_cast<std::int32_t>(random_.between(1, kInt32)),
+                                  static_cast<std::int32_t>(random_.between(0, how & 2 ? 0 : 30))});
+    factors(name + ".scale", x.channels, false, how);
+    factors(name, x.channels, true, how >> 2);
+    numbers(name, {5, static_cast<std::uint8_t>(input_bits), static_cast<std::uint8_t>(bits)},
+            {static_cast<std::int32_t>(from)});
+    values_.push_back({x.channels, bits, x.size});
+  }
+
+  // False, and nothing drawn, where the value is none of queries, keys and values.
+  bool windows(const std::string& name, std::size_t from) {
+    const Value x = values_[from];
+    const std::int64_t limit = largest(x.bits), channels = static_cast<std::int64_t>(x.channels / 3);
+    const unsigned how = byte();
+    std::int64_t heads = 1 + how / 4 % 4;
+    while (channels % heads != 0) --heads;
+    const std::int64_t room = (1 << 30) - 1 - channels / heads * limit * limit;
+    if (x.channels % 3 != 0 || room < 0) return false;
+    const unsigned size = how % 4 == 3 ? 7 : 1 + how % 4, bits = 2 + byte() % 15;
+    std::vector<std::int32_t> bias(static_cast<std::size_t>(heads) * (2 * size - 1) * (2 * size - 1));
+    for (auto& own : bias) own = static_cast<std::int32_t>(random_.up_to(how & 64 ? room : room >> 8, how / 16 % 4));
+    put(name + ".bias", Type::int32, {static_cast<std::size_t>(heads), bias.size() / static_cast<std::size_t>(heads)},
+        bias);
+    factors(name + ".sharpness", static_cast<std::size_t>(heads), false, how);
+    factors(name, static_cast<std::size_t>(channels), false, how >> 3);
+    std::vector<std::int32_t> powers(65);
+    for (int i = 0; i < 65; ++i) powers[static_cast<std::size_t>(i)] = 16384 - 128 * i;
+    put("n.powers", powers);
+    const auto small = [](auto v) { return static_cast<std::uint8_t>(v); };
+    numbers(name, {6, small(size), small(how / 8 % size), small(heads), small(x.bits), small(bits)},
+            {static_cast<std::int32_t>(from)});
+    values_.push_back({x.channels / 3, bits, x.size});
+    return true;
+  }
+
   void step(bool last) {
     const std::string name = "n." + std::to_string(values_.size() - 1);
     const unsigned what = byte();
@@ -249,6 +308,11 @@ class Drawn {
         curve(what & 8);
         numbers(name, {4, static_cast<std::uint8_t>(what / 8 % 2)}, {at});
         return values_.push_back(x);
+      case 4:
+        return layer_norm(name, from);
+      case 5:
+        if (windows(name, from)) return;
+        break;
       default:
         break;
     }

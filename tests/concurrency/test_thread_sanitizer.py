@@ -20,7 +20,8 @@ from fastlic.codec.codec import Codec
 from fastlic.entropy.code_context import IntegerCodeContext
 from fastlic.integers.functions import Curve
 from fastlic.integers.layer import HALVED, PLAIN, TRANSPOSED
-from fastlic.integers.network import GateStep, Network, Shape
+from fastlic.integers.network import GateStep, Network
+from fastlic.integers.shapes import Shape
 from fastlic.models import MLICPlusPlus
 from fastlic.models.mcquic.context import CodeContext
 
@@ -78,16 +79,22 @@ def run(threads: Path, *arguments: str) -> None:
 def tree() -> Network:
     """Steps of every kind, over halves that are doubled again, from latents to pixels."""
     draw, inputs = Draw(np.random.default_rng(1)), Shape(5, 14)
-    half = draw.layer(inputs, 17, HALVED, 5, curve=Curve.SILU)
-    norm = draw.norm(half.shape(inputs))
-    x = norm.shape(half.shape(inputs))
+    first = draw.layer(inputs, 24, PLAIN, 1, 12)
+    level = draw.layer_norm(first.shape(inputs))
+    wide = draw.layer(level.shape(first.shape(inputs)), 24, PLAIN, 1, 12)
+    windows = draw.windows(Shape(24, 12), [2])
+    own = windows.shape(Shape(24, 12))
+    half = draw.layer(own, 17, HALVED, 5, curve=Curve.SILU)
+    norm = draw.norm(half.shape(own))
+    x = norm.shape(half.shape(own))
     inner = draw.layer(x, 17, PLAIN, 3, 14, wide=True, reflect=True)
     joined = draw.sum(x, inner.shape(x))
     y = joined.shape(x, inner.shape(x))
     gated = GateStep(draw.exponents(17))
     last = draw.layer(gated.shape(y, inner.shape(x)), 3, TRANSPOSED, 5, 9, rectified=True)
     entry = draw.requantiser(5, 14, np.full(5, 20000.0))
-    return Network((half, norm, inner, joined, gated, last), ((0,), (1,), (2,), (2, 3), (4, 3), (5,)), entry)
+    steps = (first, level, wide, windows, half, norm, inner, joined, gated, last)
+    return Network(steps, ((0,), (1,), (2,), (3,), (4,), (5,), (6,), (6, 7), (8, 7), (9,)), entry)
 
 
 @pytest.fixture(scope="module")

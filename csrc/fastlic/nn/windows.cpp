@@ -48,14 +48,15 @@ T* kept(std::size_t size) {
 
 // Sizes of what a thread keeps, in numbers.
 struct Sizes {
-  std::size_t rows, columns, depth, dims, keys, values, channels;
+  std::size_t rows, columns, depth, dims, keys, tokens, values, channels;
   explicit Sizes(const WindowAttention& w)
       : rows(w.tokens()),
         columns(w.columns),
         depth(w.dims + w.dims % 2),
         dims(padded(w.dims)),
         keys(depth * columns),
-        values(columns * dims),
+        tokens(rows + rows % 2),
+        values(tokens * dims),
         channels(padded(w.channels()) + kPanel) {}
 
   // queries, keys, values, weights, outputs
@@ -212,7 +213,7 @@ void attend(const WindowAttention& w, const TailLines& powers, const Source& x, 
         for (std::size_t d = 0; d < w.dims; ++d) key[d / 2 * 2 * kPanel + d % 2] = from[channels + d];
         std::int16_t* value = values + token / 2 * 2 * kPanel + token % 2;
         for (std::size_t d = 0; d < w.dims; ++d) {
-          value[d / kPanel * kPanel * sizes.columns + 2 * (d % kPanel)] = from[2 * channels + d];
+          value[d / kPanel * kPanel * sizes.tokens + 2 * (d % kPanel)] = from[2 * channels + d];
         }
         start[i] = &w.bias[(h * w.tokens() + token) * w.columns];
       }
@@ -223,7 +224,7 @@ void attend(const WindowAttention& w, const TailLines& powers, const Source& x, 
       std::fill_n(start, at.count, zeros);
       for (std::size_t d = 0; d < sizes.dims; d += kPanel) {
         tools.kernels.multiply_wide(
-            {weights, sizes.columns, at.count, values + d * sizes.columns, sizes.columns, kPanel, start, sums, kPanel});
+            {weights, sizes.columns, at.count, values + d * sizes.tokens, sizes.tokens, kPanel, start, sums, kPanel});
         tools.kernels.means(sums, inverse, at.count, &w.factors[h * w.dims + d], w.limit, outputs + h * w.dims + d,
                             sizes.channels);
       }
