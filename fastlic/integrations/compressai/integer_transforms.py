@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.codec.calibration import default_calibration
-from fastlic.codec.images import as_batch
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.forks import held_off
@@ -35,6 +34,7 @@ from fastlic.integrations.compressai.integers import (
     Calibration,
     _copy,
     digest_of,
+    fitted,
     read_arrays,
     same_tensors,
 )
@@ -152,11 +152,13 @@ class Converter:
         model: with ``g_a``.
         calibration: images, or the path of a conversion that holds transforms.
         of_magnitude: whether h_a reads magnitudes.
+        stride: images have sides that are multiples of it.
     """
 
     model: Any
     calibration: Calibration
     of_magnitude: bool = False
+    stride: int = IMAGE_STRIDE
     _latents: list[Tensor] = field(default_factory=list)
 
     def convert(self, name: str, module: nn.Module) -> IntegerTransform:
@@ -218,11 +220,9 @@ class Converter:
 
     def _images(self) -> Iterator[Tensor]:
         assert not isinstance(self.calibration, (str, Path))
-        given = _photos() if self.calibration is None else [as_batch(image)[0] for image in self.calibration]
+        given = _photos() if self.calibration is None else self.calibration
         for image in (*given, _colours()):
-            x = image[None].float().cpu()
-            pad = (0, -x.shape[-1] % IMAGE_STRIDE, 0, -x.shape[-2] % IMAGE_STRIDE)
-            yield F.pad(x, pad, mode="replicate")
+            yield fitted(image, self.stride)
 
 
 def check_reading(found: Tensor, expected: Tensor, name: str) -> None:

@@ -84,7 +84,11 @@ class VariableParts:
 
 @dataclass(frozen=True)
 class Parts:
-    """The modules of a model that make up its entropy path. ``weights`` are what conversion depends on."""
+    """The modules of a model that make up its entropy path. ``weights`` are what conversion depends on.
+
+    Attributes:
+        stride: calibration images have sides that are multiples of it.
+    """
 
     h_a: Any
     h_s: Any
@@ -94,6 +98,7 @@ class Parts:
     of_magnitude: bool = False
     scales_alone: bool = False
     variable: VariableParts | None = None
+    stride: int = IMAGE_STRIDE
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -202,17 +207,24 @@ def _context(conv: Any) -> MaskedConv2d:
     return own
 
 
+def fitted(image: Tensor, stride: int) -> Tensor:
+    """An image [3, H, W] as float32 [1, 3, H, W] with sides that are multiples of ``stride``.
+
+    It is padded up to multiples of 64, cut down to those of more: windows of attention want a quarter of them whole.
+    """
+    x = as_batch(image)[:1].float().cpu()
+    if stride > IMAGE_STRIDE:
+        height, width = (max(side // stride, 1) * stride for side in x.shape[2:])
+        x = x[..., :height, :width]
+    return F.pad(x, (0, -x.shape[-1] % stride, 0, -x.shape[-2] % stride), mode="replicate")
+
+
 @torch.no_grad()
-def calibration_latents(g_a: nn.Module, images: Sequence[Tensor]) -> list[Tensor]:
-    """What the analysis transform makes of images [3, H, W], padded to multiples of 64: [1, M, h, w] each."""
-    reference = next(g_a.parameters())
-    latents = []
-    for image in images:
-        x = as_batch(image)[:1].float()
-        pad = (0, -x.shape[-1] % IMAGE_STRIDE, 0, -x.shape[-2] % IMAGE_STRIDE)
-        x = F.pad(x, pad, mode="replicate").to(reference.device, reference.dtype)
-        latents.append(g_a(x).float().cpu().contiguous())
-    return latents
+def calibration_latents(g_a: nn.Module, images: Sequence[Tensor], stride: int = IMAGE_STRIDE) -> list[Tensor]:
+    """What the analysis transform makes of images [3, H, W], ``fitted`` to ``stride``: [1, M, h, w] each."""
+    like = next(g_a.parameters())
+    given = (fitted(image, stride).to(like.device, like.dtype) for image in images)
+    return [g_a(x).float().cpu().contiguous() for x in given]
 
 
 def check_sizes(y: Tensor, z: Tensor) -> None:
@@ -249,7 +261,7 @@ class IntegerCoder:
             return cls(read(Path(calibration), parts, parts.kind), settings, digest)
         images = default_calibration() if calibration is None else calibration
         try:
-            return cls(parts.convert(calibration_latents(g_a, images)), settings, digest)
+            return cls(parts.convert(calibration_latents(g_a, images, parts.stride)), settings, digest)
         except RuntimeError as error:  # shapes that do not fit each other
             raise ValueError(f"the networks do not run on calibration images: {error}") from error
 

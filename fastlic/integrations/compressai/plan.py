@@ -39,7 +39,7 @@ from fastlic.integrations.compressai.entropy_models import (
 )
 from fastlic.integrations.compressai.groups import GroupsCoder, IntegerGroupsHyperprior, group_parts, serves
 from fastlic.integrations.compressai.integer_transforms import Converter, FastIntegerTransform, IntegerTransform
-from fastlic.integrations.compressai.integers import Calibration, IntegerCoder, Parts
+from fastlic.integrations.compressai.integers import IMAGE_STRIDE, Calibration, IntegerCoder, Parts
 from fastlic.integrations.compressai.latent_codecs import (
     FastChannelGroupsLatentCodec,
     FastCheckerboardLatentCodec,
@@ -57,7 +57,7 @@ from fastlic.integrations.compressai.native_models import (
 )
 from fastlic.integrations.compressai.raster import FastRaster, FastRasterLatentCodec, FastRasterVbr
 from fastlic.integrations.compressai.settings import Settings
-from fastlic.integrations.compressai.slices import SliceParts, check_loop, looks_sliced, slice_parts
+from fastlic.integrations.compressai.slices import STRIDE, SliceParts, check_loop, looks_sliced, slice_parts
 from fastlic.integrations.compressai.transforms import FastConvolution, FastGDN, FastTransform, FastTransposed
 
 
@@ -221,7 +221,7 @@ _KINDS: dict[type, tuple[str, str, tuple[type, ...]]] = {
 def _integer_transforms(model: Any, settings: Settings, calibration: Calibration, analysed: bool) -> Iterator[Step]:
     """g_a, h_a and g_s as integers; those that have no integer form as with exact transforms, and why."""
     magnitudes = isinstance(model, ScaleHyperprior) and not isinstance(model, MeanScaleHyperprior)
-    converter = Converter(model, calibration, magnitudes)
+    converter = Converter(model, calibration, magnitudes, STRIDE if looks_sliced(model) else IMAGE_STRIDE)
     for name, module in model.named_modules():
         kind = name.rpartition(".")[2]
         if name not in ("g_a", "g_s") and not (kind == "h_a" and hasattr(model, "g_a")):

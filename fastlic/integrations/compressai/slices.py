@@ -34,8 +34,8 @@ _NAMES = {
     "scale_support": ("atten_scale", "scale_NAF_transforms"),
 }
 _OPTIONAL = ("residue", "mean_support", "scale_support")
-# Height and width of the photo's part that is coded to try a reading out.
-_TRIAL = 256
+# Sides that all of these models take: windows of eight positions stand on maps of an eighth, of four on hyper latents.
+STRIDE = 256
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def slice_parts(model: Any) -> SliceParts:
     most = getattr(model, "max_support_slices", -1)
     most = count if not isinstance(most, int) or most < 0 else most
     reads = tuple(tuple(range(min(k, most))) for k in range(count))
-    return SliceParts(named["h_a"], None, named["bottleneck"], named=named, reads=reads)
+    return SliceParts(named["h_a"], None, named["bottleneck"], named=named, reads=reads, stride=STRIDE)
 
 
 @torch.no_grad()
@@ -114,7 +114,7 @@ def check_loop(model: Any, parts: SliceParts) -> None:
     twin: Any = _copy(model)
     own = slice_parts(twin)
     networks = own.slice_networks()
-    x = default_calibration()[0][None, :, :_TRIAL, :_TRIAL].float()
+    x = default_calibration()[0][None, :, :STRIDE, :STRIDE].float()
     seen: list[Tensor] = []
     hook = twin.g_s.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     try:
