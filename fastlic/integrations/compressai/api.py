@@ -128,9 +128,9 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def _stride(model: Any) -> int:
     """Image pixels by row and column of z, or of y where there is no z."""
-    from compressai.latent_codecs import HyperLatentCodec
+    from compressai.latent_codecs import HyperLatentCodec, HyperpriorLatentCodec
 
-    hyper = any(isinstance(module, HyperLatentCodec) for module in model.modules())
+    hyper = any(isinstance(module, (HyperLatentCodec, HyperpriorLatentCodec)) for module in model.modules())
     return int(getattr(model, "downsampling_factor", 64 if hyper else 16))
 
 
