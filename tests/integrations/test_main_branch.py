@@ -255,8 +255,10 @@ def test_streams_shapes_and_pixels_are_those_of_the_plain_model(kind, made, fast
     assert torch.equal(plain(model, x)[1], x_hat)
 
 
-@pytest.mark.parametrize("format", ["compressai", "native"])
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "raster"])
+@pytest.mark.parametrize(
+    ("kind", "format"),
+    [*((kind, "compressai") for kind in KINDS if kind != "raster"), *((k, "native") for k in FLOATS)],
+)
 def test_an_encoder_decodes_nothing(kind, format, fast, branch, monkeypatch):
     model, _ = fast(kind, format)
     expected = model.compress(image())
@@ -334,6 +336,24 @@ def test_a_wrong_shape_is_refused_in_words(kind, format, fast):
             model.decompress(strings, out["shape"])
     listed = {"y": list(y), "z": list(z)}  # as files of JSON have it
     assert model.decompress(out["strings"], listed)["x_hat"].shape[2:] == (64, 64)
+
+
+def test_a_codec_that_has_hyper_parameters_in_its_contexts_is_not_taken_for_elics(made, branch):
+    """Versions on the way to the branch have the same class do both, by an argument."""
+    codec = made("groups").latent_codec.y
+    codec.channel_context["y0"] = conv(14, 14)
+    side = side_context(branch)._get_ctx_params
+
+    class SideInContext(branch.ChannelGroupsLatentCodec):
+        _get_ctx_params = side
+
+    codec.__class__ = SideInContext
+    with pytest.raises(ValueError, match="group 0"):
+        branch.module("groups")._channel_groups(codec, 14)
+    del codec.channel_context["y0"]
+    SideInContext._get_ctx_params = lambda self, k, own, y: own if k == 0 else side(self, k, own, y)
+    with pytest.raises(ValueError, match="reads the hyper latent's parameters too"):
+        branch.module("groups")._channel_groups(codec, 14)
 
 
 def test_which_earlier_groups_a_context_reads_is_tried_out(made, branch):

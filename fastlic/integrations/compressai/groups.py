@@ -158,10 +158,14 @@ def context_reads(codec: Any, k: int, features: int) -> list[int]:
 
     def read(*parts: Tensor) -> Tensor:
         seen.clear()
-        side, earlier = parts[0], list(parts[1:])
-        contexts = {f"y{k}": lambda x: seen.append(x) or x}  # type: ignore[func-returns-value]
-        stand_in = _StandIn(codec, contexts)
-        stand_in._get_ctx_params(k, side, earlier + [None] * (len(codec.groups) - k))
+        side, *earlier = parts
+
+        def context(x: Tensor) -> Tensor:
+            seen.append(x)
+            return x
+
+        later = [None] * (len(codec.groups) - k)
+        _StandIn(codec, {f"y{k}": context})._get_ctx_params(k, side, [*earlier, *later])
         (x,) = seen
         return x
 
@@ -169,17 +173,26 @@ def context_reads(codec: Any, k: int, features: int) -> list[int]:
 
 
 def params_of(codec: Any, k: int, made: int, features: int) -> list[int]:
-    """Which channels of (what its channel context made, hyper parameters, earlier groups) the codec of group k gets."""
+    """Which channels of (what its channel context made, hyper parameters, earlier groups) the codec of group k gets.
+
+    Raises:
+        ValueError: it gets something else; or a context is asked for and ``made`` is 0.
+    """
 
     def merge(*parts: Tensor) -> Tensor:
-        side, earlier = (parts[0], parts[1:]) if k == 0 else (parts[1], parts[2:])
-        contexts = {} if k == 0 else {f"y{k}": lambda x: parts[0]}
-        stand_in = _StandIn(codec, contexts)
-        out: Tensor = stand_in._get_ctx_params(k, side, [*earlier, *[None] * (len(codec.groups) - k)])
+        own, side, *earlier = parts if made else (None, *parts)
+
+        def context(_x: Tensor) -> Any:
+            if own is None:
+                raise ValueError("a network makes them, which reads the hyper latent's parameters too")
+            return own
+
+        later = [None] * (len(codec.groups) - k)
+        out: Tensor = _StandIn(codec, {f"y{k}": context})._get_ctx_params(k, side, [*earlier, *later])
         return out
 
-    sizes = [features] if k == 0 else [made, features, *codec.groups[:k]]
-    return _merged(merge, sizes, f"the parameters of group {k}")
+    sizes = [features, *codec.groups[:k]]
+    return _merged(merge, [made, *sizes] if made else sizes, f"the parameters of group {k}")
 
 
 def _channel_groups(codec: Any, features: int) -> list[GroupNetworks]:
