@@ -381,9 +381,12 @@ def test_h_a_is_converted_with_the_transforms(made, branch):
     model.g_a = nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2), nn.ReLU(), nn.Conv2d(8, 24, 5, 4, 2))
     report = branch.accelerate(model, transforms="integer", calibration=[image(1)[0]])
     served = {row.part: row for row in report.rows if row.part.startswith("transform")}
-    assert "transform latent_codec.h_a" in served
+    assert served["transform latent_codec.h_a"].by == "integers"
     out = model.compress(image())
     assert model.decompress(out["strings"], out["shape"])["x_hat"].shape == image().shape
+    model.g_a.insert(1, Whole())  # has no integer form: h_a alone then decides over bytes
+    report = branch.accelerate(model, "compressai", transforms="integer", calibration=[image(1)[0]])
+    assert "of latents by integers" in report.guarantee and "byte for byte" not in report.guarantee
 
 
 # ---- the real thing

@@ -162,7 +162,7 @@ def _update(model: Any) -> bool:
 
 def _guarantee(steps: list[Any], format: Format) -> str:
     integers = {step.name for step in steps if step.transform is not None}
-    streams = _of_streams(steps, format, "g_a" in integers)
+    streams = _of_streams(steps, format, bool(integers - {"g_s"}))  # h_a's latents are coded as well
     if "g_s" not in integers:
         return streams
     return f"{streams}; pixels from latents as integers, the same on any machine that holds this conversion"
