@@ -114,6 +114,8 @@ def _latents(*maps: np.ndarray | Tensor | None) -> Latents:
 def _encode_fused(
     engine: Callable[[LatentModel], Any], model: LatentModel, targets: Targets, threads: int
 ) -> list[Coded]:
+    if engine is ENGINES["cpp"] and (own := model.on_engines(threads)) is not None:
+        return _encode_reference(own, targets, threads)
     return [(sections, _latents(*maps)) for sections, *maps in engine(model).encode_many(targets, threads)]
 
 
@@ -124,6 +126,8 @@ def _decode_fused(
     threads: int,
     groups: int | None,
 ) -> list[Latents]:
+    if engine is ENGINES["cpp"] and (own := model.on_engines(threads)) is not None:
+        return _decode_reference(own, streams, threads, groups)
     return [_latents(*maps) for maps in engine(model).decode_many(streams, threads, groups)]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.entropy.coded import coded_by_channel
+from fastlic.entropy.coded import code, coded_by_channel, joined
 from fastlic.entropy.passes import LatentModel
 from fastlic.entropy.rate import coded_bits
 from fastlic.integers.fixed import fixed_point
@@ -44,6 +44,10 @@ def coded_symbols(
         z, y: int64 latents [N, h/4, w/4] and [M, h, w] in units of 2^-6.
         zones: of y by scale index (fastlic.entropy.zones).
     """
+    if (own := model.on_engines(torch.get_num_threads())) is not None:
+        medians = torch.from_numpy(model.z_median.astype(np.int64))[:, None, None]
+        passes, _ = code(own.schedule(*y.shape[1:]), z - medians, y, zones)
+        return joined(part for part in passes if part[0])
     return model.engine.symbols(Target(z, y, zones), torch.get_num_threads())
 
 

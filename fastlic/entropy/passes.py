@@ -166,6 +166,10 @@ class LatentModel(ABC):
         """The fused C++ twin of this model, validated and packed at first use."""
         return LatentEngine(self.kind, self.to_arrays(), self.z_tables, self.y_tables)
 
+    def on_engines(self, threads: int) -> LatentModel | None:
+        """This model for the plain drivers, with each network on an engine; None where one engine fuses all of it."""
+        return None
+
     @property
     def device_engine(self) -> DeviceEngine:
         """Its twin in Triton kernels on the current GPU.

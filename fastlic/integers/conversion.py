@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -187,12 +188,34 @@ def convert(
         steps.append(converter.step(len(graph.operations), np.array([PIXEL_UNIT]), PIXEL_BITS, 0.0))
     else:
         bits = LATENT_BITS if bare and outputs is not None else ACTIVATIONS
-        own = ranges.scale(str(len(graph.operations)), bits=bits) if outputs is None else np.atleast_1d(outputs)
+        cells = last.kind.cells if isinstance(last, Stage) else 1
+        seen = ranges.scale(str(len(graph.operations)), bits=bits).reshape(-1, cells).max(1)
+        own = seen if outputs is None else np.atleast_1d(outputs)
         steps.append(converter.step(len(graph.operations), own, bits))
     network = Network(tuple(steps), tuple(graph.reads), entry)
     shapes = zip(converter.units, network.shapes, strict=True)
     units = tuple(np.broadcast_to(unit, shape.channels).astype(np.float32) for unit, shape in shapes)
     return replace(network, units=units)
+
+
+# Widths of activations that ``nearest`` tries: wide ones are finer, but leave the weights of a large layer fewer bits.
+WIDTHS = (12, 13, 14)
+# Of ranges beyond what calibration saw: what is outside is clipped, and shows.
+MARGIN = 3.0
+
+
+def nearest(graph: Graph, ranges: Ranges, error: Callable[[Network], float], **ends: Any) -> tuple[Network, int]:
+    """Of several widths of activations that network which comes nearest to the floats, and its bits.
+
+    Args:
+        error: of a network, the less the better.
+        ends: what ``convert`` takes besides.
+
+    Raises:
+        ValueError: as ``convert`` does.
+    """
+    tried = ((convert(graph, ranges, Precision(bits=bits, margin=MARGIN), **ends), bits) for bits in WIDTHS)
+    return min(tried, key=lambda made: error(made[0]))
 
 
 def norm_step(norm: Norm, inputs: np.ndarray, outputs: np.ndarray, input_bits: int, bits: int) -> NormStep:

@@ -87,6 +87,7 @@ class Graph:
 
     operations: list[Operation] = field(default_factory=list)
     reads: list[tuple[int, ...]] = field(default_factory=list)
+    traced: bool = False  # whether a part was read off a forward, which has to be compared with it
     _held: set[int] = field(default_factory=set)
 
     @classmethod
@@ -103,9 +104,11 @@ class Graph:
     def trace(self, module: Any, x: int, name: str) -> int:
         """Add what ``module`` makes of value x; returns the number of its output."""
         found = TRACES.get(type(module))  # not of a base class: a subclass may compute anything
-        if found is None:
-            raise ValueError(f"{name} is a {type(module).__name__}, which has no integer form")
-        return found(self, module, x, name)
+        if found is not None:
+            return found(self, module, x, name)
+        from fastlic.integers.traced import traced
+
+        return traced(self, module, x, name)
 
     def add(self, operation: Operation, *reads: int) -> int:
         """Returns the number of the operation's output."""
@@ -123,6 +126,17 @@ class Graph:
         stage = self.operations[x - 1] if x > 0 else None
         alone = isinstance(stage, Stage) and x == len(self.operations) and x not in self._held
         return stage if alone and isinstance(stage, Stage) and stage.slope == 1 and stage.curve is None else None
+
+    def channels(self, x: int) -> int | None:
+        """Of value x; None for the input, of which nothing is known."""
+        while x > 0:
+            operation = self.operations[x - 1]
+            if isinstance(operation, Stage):
+                return len(operation.bias) // operation.kind.cells
+            if isinstance(operation, Norm):
+                return len(operation.beta)
+            x = self.reads[x - 1][0]
+        return None
 
     def amend(self, x: int, **changes: Any) -> int:
         """Change the layer that makes x."""

@@ -22,7 +22,7 @@ from fastlic.codec.images import as_batch
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.forks import held_off
-from fastlic.integers.conversion import LATENT_UNIT, Precision, convert
+from fastlic.integers.conversion import LATENT_UNIT, nearest
 from fastlic.integers.fixed import fixed_point
 from fastlic.integers.graph import Graph
 from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, Network
@@ -43,11 +43,6 @@ from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import versions
 from fastlic.models.inference import servable
 from fastlic.ops.transforms import TransformEngine
-
-# Widths of activations that are tried: wide ones are finer, but leave the weights of a large layer fewer bits.
-_WIDTHS = (12, 13, 14)
-# Of ranges beyond what calibration saw: what is outside is clipped, and shows.
-_MARGIN = 3.0
 
 
 @dataclass
@@ -174,11 +169,12 @@ class Converter:
         """
         if own := [path for path, inner in module.named_modules() if "forward" in vars(inner)]:
             raise ValueError(f"{'.'.join([name, own[0]]).rstrip('.')} has a forward of its own")
-        graph = Graph.of(_copy(module), name)
+        twin = _copy(module)
+        graph = Graph.of(twin, name)
         if isinstance(self.calibration, (str, Path)):
             return _read(Path(self.calibration), name, module, graph)
         try:
-            return self._converted(name, module, graph)
+            return self._converted(name, twin, graph)
         except RuntimeError as error:  # shapes that do not fit each other
             raise ValueError(f"it does not run on calibration images: {error}") from error
 
@@ -187,29 +183,24 @@ class Converter:
         kind = name.rpartition(".")[2]
         inputs, ranges = list(self._inputs(kind)), Ranges()
         outputs = [graph.run(x, ranges) for x in inputs]
+        if graph.traced:
+            check_reading(outputs[0], module(inputs[0]), name)
         if kind == "g_a":
             self._latents = outputs
         graph.end(outputs[0].shape[1])  # an exit, whose own unit is given
-        made, least = None, float("inf")
-        for bits in _WIDTHS:
-            network = convert(
-                graph,
-                ranges,
-                Precision(bits=bits, margin=_MARGIN, learned=False),
-                finest=None if kind == "g_a" else np.full(inputs[0].shape[1], LATENT_UNIT),
-                pixels_out=kind == "g_s",
-            )
-            images = "the demonstration photo" if self.calibration is None else f"images given, {len(inputs) - 1},"
-            origin = f"{bits} bits, ranges of {images} and strong colours"
+        images = "the demonstration photo" if self.calibration is None else f"images given, {len(inputs) - 1},"
+
+        def transform(network: Network, bits: int = 0) -> IntegerTransform:
             arrays = {key: array for key, array in network.to_arrays(_PREFIX).items() if key != f"{_PREFIX}.units"}
-            own = IntegerTransform(name, arrays, digest_of(module.parameters()), origin)
-            found = own(inputs[0], Settings("native"))
+            origin = f"{bits} bits, ranges of {images} and strong colours"
+            return IntegerTransform(name, arrays, digest_of(module.parameters()), origin)
+
+        def error(network: Network) -> float:
             expected = outputs[0].clamp(0, 1) if kind == "g_s" else outputs[0]
-            error = float((found - expected).square().mean())
-            if made is None or error < least:
-                made, least = own, error
-        assert made is not None
-        return made
+            return float((transform(network)(inputs[0], Settings("native")) - expected).square().mean())
+
+        finest = None if kind == "g_a" else np.full(inputs[0].shape[1], LATENT_UNIT)
+        return transform(*nearest(graph, ranges, error, finest=finest, pixels_out=kind == "g_s"))
 
     def _inputs(self, kind: str) -> Iterator[Tensor]:
         """What calibration brings to a transform: float32 [1, C, h, w] each."""
@@ -232,6 +223,12 @@ class Converter:
             x = image[None].float().cpu()
             pad = (0, -x.shape[-1] % IMAGE_STRIDE, 0, -x.shape[-2] % IMAGE_STRIDE)
             yield F.pad(x, pad, mode="replicate")
+
+
+def check_reading(found: Tensor, expected: Tensor, name: str) -> None:
+    """Raise ValueError unless a graph gives what its module gives."""
+    if found.shape != expected.shape or bool((found - expected).abs().max() > 1e-4 * expected.abs().max()):
+        raise ValueError(f"what was read of {name} does not compute what it computes")
 
 
 def _photos() -> list[Tensor]:

@@ -111,14 +111,7 @@ class Parts:
         Raises:
             ValueError: a part is of a kind that has no integer form.
         """
-        if self.bottleneck.filters != (3, 3, 3, 3):
-            raise ValueError(f"the entropy bottleneck has filters {self.bottleneck.filters}")
-        bottleneck = EntropyBottleneck(self.bottleneck.channels).eval()
-        state = {_bottleneck_key(k): v.detach().float().cpu() for k, v in self.bottleneck.state_dict().items()}
-        state = {k: v for k, v in state.items() if not k.startswith("_")}
-        missing, unknown = bottleneck.load_state_dict(state, strict=False)
-        if unknown or any(not name.startswith("_") for name in missing):
-            raise ValueError(f"the entropy bottleneck lacks {missing} and has {unknown} in their place")
+        bottleneck = self.density()
         h_a, h_s = _copy(self.h_a), _sequence(self.h_s, "h_s")
         context = None if self.context is None else _context(self.context)
         head = None if self.head is None else _sequence(self.head, "entropy_parameters")
@@ -128,6 +121,18 @@ class Parts:
             return z
 
         return EntropyNetworks(hyper_analysis, h_s, bottleneck, context, head, self.scales_alone)
+
+    def density(self) -> EntropyBottleneck:
+        """A copy of z's bottleneck as fastlic's own. Raises ValueError: it is of another kind."""
+        if self.bottleneck.filters != (3, 3, 3, 3):
+            raise ValueError(f"the entropy bottleneck has filters {self.bottleneck.filters}")
+        bottleneck = EntropyBottleneck(self.bottleneck.channels).eval()
+        state = {_bottleneck_key(k): v.detach().float().cpu() for k, v in self.bottleneck.state_dict().items()}
+        state = {k: v for k, v in state.items() if not k.startswith("_")}
+        missing, unknown = bottleneck.load_state_dict(state, strict=False)
+        if unknown or any(not name.startswith("_") for name in missing):
+            raise ValueError(f"the entropy bottleneck lacks {missing} and has {unknown} in their place")
+        return bottleneck
 
     @property
     def kind(self) -> Any:

@@ -11,11 +11,12 @@ from fastlic.forks import held_off
 from fastlic.integrations.compressai.claims import hyper_shape, in_words, lists_of_strings, whole_numbers
 from fastlic.integrations.compressai.integers import CodingRate, IntegerCoder, Parts, VariableParts
 from fastlic.integrations.compressai.layout import hyper_branch, hyper_key, shape_of
+from fastlic.integrations.compressai.slices import looks_sliced, slice_parts
 from fastlic.integrations.compressai.swap import state_of
 
 
 def model_parts(model: Any) -> Parts:
-    """The entropy path of a model of compressai.models.google, .waseda or .vbr.
+    """The entropy path of a model of compressai.models.google, .waseda or .vbr, or of channel slices.
 
     Raises:
         ValueError: it is set to code in a way that the integer path does not know.
@@ -23,6 +24,8 @@ def model_parts(model: Any) -> Parts:
     from compressai.models import JointAutoregressiveHierarchicalPriors, MeanScaleHyperprior
     from compressai.models.vbr import ScaleHyperpriorVbr
 
+    if looks_sliced(model):
+        return slice_parts(model)
     contextual = isinstance(model, JointAutoregressiveHierarchicalPriors)
     means = isinstance(model, MeanScaleHyperprior)
     return Parts(

@@ -62,6 +62,7 @@ from fastlic.integrations.compressai.native_models import (
 )
 from fastlic.integrations.compressai.raster import FastRaster, FastRasterLatentCodec, FastRasterVbr
 from fastlic.integrations.compressai.settings import Settings
+from fastlic.integrations.compressai.slices import SliceParts, check_loop, looks_sliced, slice_parts
 from fastlic.integrations.compressai.transforms import FastConvolution, FastGDN, FastTransform, FastTransposed
 
 
@@ -330,6 +331,9 @@ def _integers(
                 parts, front, kind = group_parts(module), (IntegerGroupsHyperprior,), GroupsCoder
             else:
                 parts, front = codec_parts(module), (IntegerHyperprior,)
+        elif module is model and _codes(module) and looks_sliced(module):
+            parts, g_a, front = slice_parts(module), module.g_a, (IntegerModel,)  # type: ignore[assignment]
+            check_loop(module, parts)  # type: ignore[arg-type]
         else:
             return None
         coder = kind.convert(parts, g_a, calibration, settings)
@@ -338,7 +342,9 @@ def _integers(
         raise
     except ValueError as error:
         return Step(name, module, part, "", f"floats, as it has no integer form: {error}")
-    if kind is GroupsCoder:
+    if isinstance(parts, SliceParts):
+        by = f"integers, {len(parts.reads)} slices"
+    elif kind is GroupsCoder:
         by = "integers, board engine"
     else:
         by = "integers, wavefront engine" if coder.integers.context is not None else "integers, one-pass engine"

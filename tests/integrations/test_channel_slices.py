@@ -1,0 +1,111 @@
+"""Channel-slice models with loops of their own, on integers: the same latents everywhere, of whatever class."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+import fastlic
+from fastlic.errors import CorruptStreamError, ModelMismatchError
+from fastlic.ops import instruction_set, instruction_sets
+
+from .conftest import image
+from .sliced import sliced
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "supports"])
+def made(request):
+    """(the plain model, its twin on integers, the report)"""
+    plain = sliced(supports=request.param)
+    model = copy.deepcopy(plain)
+    return plain, model, fastlic.accelerate(model, calibration=[image(1)[0]], transforms="integer")
+
+
+def test_the_loop_is_recognised_and_runs_on_integers(made):
+    rows = {row.part: row for row in made[2].rows}
+    assert rows["entropy path"].by == "integers, 3 slices"
+    assert all(rows[f"transform {name}"].by == "integers" for name in ("g_a", "h_a", "g_s"))
+    assert made[2].guarantee.startswith("decodes to the same latents on any machine")
+
+
+@torch.no_grad()
+def test_pictures_and_sizes_are_nearly_those_of_the_loop(made):
+    plain, model, _ = made
+    x = image(2, 128, 192)
+    coded, single = model.compress(x), [plain.compress(item[None]) for item in x]
+    assert set(coded) == {"strings", "shape"} and coded["shape"] == single[0]["shape"]
+    found = model.decompress(coded["strings"], coded["shape"])["x_hat"]
+    for k, theirs in enumerate(single):
+        expected = plain.decompress(theirs["strings"], theirs["shape"])["x_hat"]
+        assert (found[k] - expected[0]).square().mean().sqrt() < 0.01
+        assert len(coded["strings"][0][k]) < 1.05 * len(theirs["strings"][0][0]) + 16
+
+
+@torch.no_grad()
+def test_streams_and_latents_are_the_same_on_every_instruction_set_thread_count_and_reference(made):
+    model, x = made[1], image(1, 64, 128)
+    coded = model.compress(x)
+    pixels = model.decompress(coded["strings"], coded["shape"])["x_hat"]
+    threads = torch.get_num_threads()
+    for own in instruction_sets():
+        with instruction_set(own):
+            torch.set_num_threads(3 if own == "scalar" else threads)
+            try:
+                assert model.compress(x)["strings"] == coded["strings"]
+                assert torch.equal(model.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
+            finally:
+                torch.set_num_threads(threads)
+    twin = copy.deepcopy(made[0])
+    fastlic.accelerate(twin, calibration=[image(1)[0]], transforms="integer", backend="reference")
+    assert twin.compress(x)["strings"] == coded["strings"]
+    assert torch.equal(twin.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
+
+
+def test_a_saved_conversion_decodes_elsewhere_and_of_other_weights_is_refused(made, tmp_path):
+    plain, model, report = made
+    report.save(tmp_path / "slices.safetensors")
+    coded = model.compress(image(1, 64, 64))
+    elsewhere = copy.deepcopy(plain)
+    fastlic.accelerate(elsewhere, calibration=tmp_path / "slices.safetensors", transforms="integer")
+    pixels = model.decompress(coded["strings"], coded["shape"])["x_hat"]
+    assert torch.equal(elsewhere.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
+    again = pickle.loads(pickle.dumps(elsewhere))
+    assert torch.equal(again.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
+    other = copy.deepcopy(plain)
+    other.cc_mean_transforms[1][0].weight.data *= 1.5
+    with pytest.raises(ModelMismatchError, match="other weights"):
+        fastlic.accelerate(other, calibration=tmp_path / "slices.safetensors")
+
+
+@torch.no_grad()
+def test_damage_and_changed_weights_are_errors(made):
+    model = copy.deepcopy(made[1])
+    coded = model.compress(image(1, 64, 64))
+    y, z = coded["strings"]
+    broken = bytearray(y[0])
+    broken[-1] ^= 4
+    with pytest.raises(CorruptStreamError):
+        model.decompress([[bytes(broken)], z], coded["shape"])
+    model.lrp_transforms[0][0].weight.mul_(1.5)
+    with pytest.raises(ModelMismatchError, match="entropy model changed"):
+        model.decompress(coded["strings"], coded["shape"])
+
+
+def test_a_loop_that_computes_something_else_stays_with_floats_and_the_report_says_why():
+    class Halved(type(sliced())):  # type: ignore[misc]
+        def _loop(self, z_hat, code):
+            return super()._loop(z_hat, code) * 0.5
+
+    model = sliced()
+    model.__class__ = Halved
+    plain = copy.deepcopy(model)
+    report = fastlic.accelerate(model, calibration=[image(1)[0]])
+    (row,) = (row for row in report.rows if row.part == "entropy path")
+    assert not row.replaced and "something else than the usual one" in row.note
+    x = image(1, 64, 64)
+    coded, theirs = model.compress(x), plain.compress(x)
+    expected = plain.decompress(theirs["strings"], theirs["shape"])["x_hat"]
+    torch.testing.assert_close(model.decompress(coded["strings"], coded["shape"])["x_hat"], expected, rtol=0, atol=0.02)
