@@ -188,39 +188,51 @@ _REBUILT = (
     ChannelGroupsLatentCodec,
     MultiContextCheckerboardLatentCodec,
 )
+
+
+def _put(own: dict[str, Any]) -> None:
+    for name, cls in own.items():
+        if cls is not None:
+            setattr(installed, name, cls)
+        elif hasattr(installed, name):
+            delattr(installed, name)
+
+
+_NAMES = tuple(cls.__name__ for cls in _REBUILT)
+_BEFORE = {name: vars(installed).get(name) for name in _NAMES}
 _OURS = "fastlic.integrations.compressai"
 
 
 @contextmanager
-def codecs() -> Iterator[SimpleNamespace]:
+def codecs(rebuilt: tuple[str, ...] = _NAMES) -> Iterator[SimpleNamespace]:
     """The branch's latent codecs by name, ``accelerate`` for them, and ``module`` of the integration by name.
 
     Where they are rebuilt, CompressAI has them in place of its own meanwhile, and the integration is imported anew:
     which classes it serves is settled when it is imported.
+
+    Args:
+        rebuilt: which; the others stay 1.2.8's.
     """
 
     def module(name: str) -> Any:
         return importlib.import_module(f"{_OURS}.{name}")
 
-    names = [cls.__name__ for cls in _REBUILT]
     if REAL:
-        own = {name: getattr(installed, name) for name in names}
+        own = {name: getattr(installed, name) for name in _NAMES}
         yield SimpleNamespace(**own, accelerate=module("api").accelerate, module=module)
         return
     import fastlic.integrations
 
-    before = {name: vars(installed).get(name) for name in names}
+    before = {name: vars(installed).get(name) for name in _NAMES}
+    own = {cls.__name__: cls if cls.__name__ in rebuilt else _BEFORE[cls.__name__] for cls in _REBUILT}
     parent, ours = vars(fastlic.integrations).get("compressai"), {}
     for name in [name for name in sys.modules if name == _OURS or name.startswith(f"{_OURS}.")]:
         ours[name] = sys.modules.pop(name)
-    for cls in _REBUILT:
-        setattr(installed, cls.__name__, cls)
+    _put(own)
     try:
-        own = {cls.__name__: cls for cls in _REBUILT}
         yield SimpleNamespace(**own, accelerate=module("api").accelerate, module=module)
     finally:
-        for name, cls in before.items():
-            setattr(installed, name, cls) if cls is not None else delattr(installed, name)
+        _put(before)
         for name in [name for name in sys.modules if name == _OURS or name.startswith(f"{_OURS}.")]:
             del sys.modules[name]
         sys.modules.update(ours)

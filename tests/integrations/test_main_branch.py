@@ -375,6 +375,21 @@ def test_which_earlier_groups_a_context_reads_is_tried_out(made, branch):
         groups.context_reads(codec, 1, 2)
 
 
+@pytest.mark.skipif(main_branch.REAL, reason="of 1.2.8 with parts of the branch")
+def test_versions_on_the_way_to_the_branch_are_served_by_what_they_have():
+    """The branch had z's codec and h_a in their new places before shapes had channels."""
+    with main_branch.codecs(rebuilt=("HyperpriorLatentCodec",)) as found:
+        model, x = model_of("board", found), image(1, 64, 64)
+        theirs, x_hat = plain(model, x)
+        assert theirs["shape"] == {"y": (24, 4, 4), "z": (1, 1)}
+        for format in ("compressai", "native"):
+            report = found.accelerate(model, format, calibration=[x[0]])
+            ours = model.compress(x)
+            assert ours["shape"] == theirs["shape"] and (ours["strings"] == theirs["strings"]) == (format != "native")
+            assert model.decompress(ours["strings"], ours["shape"])["x_hat"].shape == x_hat.shape
+        assert "board engine" in str(report)
+
+
 def test_h_a_is_converted_with_the_transforms(made, branch):
     model = made("slices")
     model.latent_codec.h_a = nn.Sequential(nn.Conv2d(24, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1))

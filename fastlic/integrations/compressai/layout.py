@@ -71,6 +71,6 @@ def shape_of(latent: Tensor) -> torch.Size:
     return latent.shape[1:] if shapes_name_channels() else latent.shape[2:]
 
 
-def expected_shape(channels: int, size: Sequence[int]) -> tuple[int, ...]:
+def expected_shape(channels: int, size: Sequence[int]) -> torch.Size:
     """The same of a latent that is not there yet; ``size``: its rows and columns."""
-    return (channels, *size) if shapes_name_channels() else tuple(size)
+    return torch.Size((channels, *size) if shapes_name_channels() else size)
