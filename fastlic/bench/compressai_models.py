@@ -71,15 +71,17 @@ def lively(name: str, size: int | None = None) -> Any:
     y_spread = y.std((0, 2, 3))
     model.g_a = Given(y)
 
+    from fastlic.integrations.compressai.layout import hyper_branch
+
     codec = getattr(model, "latent_codec", None)
-    hyper = codec["hyper"] if codec is not None else model
+    hyper: Any = hyper_branch(codec) if codec is not None else model
     if not hasattr(hyper, "h_a"):
         logistic(model.entropy_bottleneck, y_spread)
     else:
         last = _convolutions(hyper.h_a)[-1]
         z_spread = spreads(last.out_channels, 1) / 2
         rescale([(last, torch.zeros_like(z_spread), z_spread)], run)
-        logistic(hyper.entropy_bottleneck, z_spread)
+        logistic(hyper.bottleneck if codec is not None else hyper.entropy_bottleneck, z_spread)
         rescale(_heads(model, y_spread), run)
     model.g_a, model.g_s = transforms
     model.update(force=True)

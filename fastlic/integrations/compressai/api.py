@@ -128,9 +128,9 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def _stride(model: Any) -> int:
     """Image pixels by row and column of z, or of y where there is no z."""
-    from compressai.latent_codecs import HyperLatentCodec
+    from compressai.latent_codecs import HyperLatentCodec, HyperpriorLatentCodec
 
-    hyper = any(isinstance(module, HyperLatentCodec) for module in model.modules())
+    hyper = any(isinstance(module, (HyperLatentCodec, HyperpriorLatentCodec)) for module in model.modules())
     return int(getattr(model, "downsampling_factor", 64 if hyper else 16))
 
 
@@ -162,7 +162,7 @@ def _update(model: Any) -> bool:
 
 def _guarantee(steps: list[Any], format: Format) -> str:
     integers = {step.name for step in steps if step.transform is not None}
-    streams = _of_streams(steps, format, "g_a" in integers)
+    streams = _of_streams(steps, format, bool(integers - {"g_s"}))  # h_a's latents are coded as well
     if "g_s" not in integers:
         return streams
     return f"{streams}; pixels from latents as integers, the same on any machine that holds this conversion"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastlic import config
 from fastlic.errors import CorruptStreamError, memory_errors
+from fastlic.integrations.compressai.layout import hyper_channels, hyper_key, shapes_name_channels
 from fastlic.integrations.compressai.native_tables import native_tables
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import state_of
@@ -37,17 +38,22 @@ def whole_numbers(shape: Any, count: int | None = 2, name: str = "shape") -> tup
     return numbers
 
 
-def hyper_shape(shape: Any) -> tuple[int, ...]:
-    """Rows and columns of the hyper latent from what a HyperpriorLatentCodec's ``compress`` calls the shape.
+def hyper_shape(codec: Any, shape: Any) -> tuple[int, ...]:
+    """Rows and columns of the hyper latent from what the ``compress`` of a HyperpriorLatentCodec calls the shape.
 
     Raises:
-        ValueError: it is nothing of that kind.
+        ValueError: it is nothing of that kind, or names other channels than z has.
     """
-    if not isinstance(shape, Mapping) or not {"y", "hyper"} <= set(shape):
-        raise ValueError(
-            f"shape must be {{'y': ..., 'hyper': (rows, columns)}}, as compress returned it; got {shape!r:.200}"
-        )
-    return whole_numbers(shape["hyper"], 2, "shape['hyper']")
+    key, channels = hyper_key(codec), hyper_channels(codec)
+    named = shapes_name_channels()
+    if not isinstance(shape, Mapping) or not {"y", key} <= set(shape):
+        form = "(channels, rows, columns)" if named else "(rows, columns)"
+        raise ValueError(f"shape must be {{'y': ..., '{key}': {form}}}, as compress returned it; got {shape!r:.200}")
+    name = f"shape['{key}']"
+    numbers = whole_numbers(shape[key], 3 if named else 2, name)
+    if named and channels is not None and numbers[0] != channels:
+        raise ValueError(f"{name} is {shape[key]!r:.200}, but the hyper latent has {channels} channels")
+    return numbers[-2:]
 
 
 def lists_of_strings(strings: Any, count: int | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -12,7 +13,6 @@ from compressai.latent_codecs import (
     ChannelGroupsLatentCodec,
     CheckerboardLatentCodec,
     GaussianConditionalLatentCodec,
-    HyperLatentCodec,
 )
 from torch import Tensor
 
@@ -30,6 +30,12 @@ from fastlic.integrations.compressai.integers import (
     Parts,
     _sequence,
     check_sizes,
+)
+from fastlic.integrations.compressai.layout import (
+    expected_shape,
+    hyper_branch,
+    hyper_key,
+    shapes_name_channels,
 )
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.ops.latents import HYPER_STRIDE, Target
@@ -65,7 +71,8 @@ class GroupParts(Parts):
         if isinstance(self.codec, ChannelGroupsLatentCodec):
             groups = _channel_groups(self.codec, features)
         else:
-            groups = [_group(self.codec, None, Group(_latent_channels(self.codec), None), features, _concatenate)]
+            group = Group(_latent_channels(self.codec), None)
+            groups = [_group(self.codec, None, group, features, range(features))]
         return Networks(_plain_sequence(self.h_a) or common.hyper_analysis, common.h_s, common.bottleneck, groups)
 
 
@@ -75,10 +82,7 @@ def group_parts(codec: Any) -> GroupParts:
     Raises:
         ValueError: it is built in a way that this path does not know.
     """
-    hyper, y = codec.latent_codec["hyper"], codec.latent_codec["y"]
-    if type(hyper) is not HyperLatentCodec:
-        raise ValueError(f"its hyper codec is a {type(hyper).__name__}")
-    return GroupParts(hyper.h_a, hyper.h_s, hyper.entropy_bottleneck, codec=y)
+    return GroupParts(*hyper_branch(codec), codec=codec.latent_codec["y"])
 
 
 def serves(codec: Any) -> bool:
@@ -87,10 +91,6 @@ def serves(codec: Any) -> bool:
 
 
 # ---- reading CompressAI's modules
-
-
-def _concatenate(*parts: Tensor) -> Tensor:
-    return torch.cat(parts, dim=1)
 
 
 def _merged(merge: Callable[..., Tensor], sizes: Sequence[int], name: str) -> list[int]:
@@ -113,7 +113,7 @@ def _merged(merge: Callable[..., Tensor], sizes: Sequence[int], name: str) -> li
         fits = torch.equal(outputs[0][0, :, 0, 0], first[chosen]) and torch.equal(
             outputs[1][0, :, 0, 0], second[chosen]
         )
-    except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{name} cannot be tried out: {error}") from error
     if not fits:
         raise ValueError(f"{name} does more than to concatenate")
@@ -135,6 +135,66 @@ def _reordered(network: nn.Sequential, chosen: Sequence[int], inputs: int, name:
     return network
 
 
+class _StandIn:
+    """Channel groups with other channel contexts, for their methods to be tried out on."""
+
+    def __init__(self, codec: Any, channel_context: Any) -> None:
+        self.__dict__.update(_codec=codec, channel_context=channel_context)
+
+    def __getattr__(self, name: str) -> Any:
+        own = None if name in vars(self._codec) else getattr(type(self._codec), name, None)
+        return MethodType(own, self) if isinstance(own, FunctionType) else getattr(self._codec, name)
+
+
+def context_reads(codec: Any, k: int, features: int) -> list[int]:
+    """Which channels of (hyper parameters, earlier groups), in that order, the channel context of group ``k`` reads.
+
+    Main-branch models choose earlier groups (``support_slices``), or have the hyper parameters among them.
+
+    Raises:
+        ValueError: it has none, or does more than to choose and order channels.
+    """
+    seen: list[Tensor] = []
+
+    def read(*parts: Tensor) -> Tensor:
+        seen.clear()
+        side, *earlier = parts
+
+        def context(x: Tensor) -> Tensor:
+            seen.append(x)
+            return x
+
+        later = [None] * (len(codec.groups) - k)
+        _StandIn(codec, {f"y{k}": context})._get_ctx_params(k, side, [*earlier, *later])
+        (x,) = seen
+        return x
+
+    return _merged(read, [features, *codec.groups[:k]], f"the channel context of group {k}")
+
+
+def params_of(codec: Any, k: int, made: int, features: int) -> list[int]:
+    """Which channels of (what its channel context made, hyper parameters, earlier groups) the codec of group k gets.
+
+    Raises:
+        ValueError: it gets something else; or a context is asked for and ``made`` is 0.
+    """
+
+    def merge(*parts: Tensor) -> Tensor:
+        own, side, *earlier = parts if made else (None, *parts)
+
+        def context(_x: Tensor) -> Any:
+            if own is None:
+                raise ValueError("a network makes them, which reads the hyper latent's parameters too")
+            return own
+
+        later = [None] * (len(codec.groups) - k)
+        out: Tensor = _StandIn(codec, {f"y{k}": context})._get_ctx_params(k, side, [*earlier, *later])
+        return out
+
+    sizes = [features, *codec.groups[:k]]
+    return _merged(merge, [made, *sizes] if made else sizes, f"the parameters of group {k}")
+
+
 def _channel_groups(codec: Any, features: int) -> list[GroupNetworks]:
     _check_own(codec, ("compress", "decompress", "_get_ctx_params"))
     out: list[GroupNetworks] = []
@@ -142,26 +202,35 @@ def _channel_groups(codec: Any, features: int) -> list[GroupNetworks]:
     for k, channels in enumerate(sizes):
         own = codec.latent_codec[f"y{k}"]
         if k == 0:
-            out.append(_group(own, None, Group(channels, None), features, _concatenate))
+            out.append(_group(own, None, Group(channels, None), features, params_of(codec, 0, 0, features)))
             continue
         name = f"channel_context of group {k}"
-        chosen = _merged(codec.merge_y, sizes[:k], f"merge_y for group {k}")
+        chosen = [c - features for c in context_reads(codec, k, features)]
+        if min(chosen, default=0) < 0:
+            raise ValueError(f"{name} reads the hyper latent's parameters too")
         owners = [i for i, size in enumerate(sizes[:k]) for _ in range(size)]
         reads = tuple(sorted({owners[c] for c in chosen}))
         kept = [c for c, owner in enumerate(owners) if owner in reads]
         place = {c: i for i, c in enumerate(kept)}
         network = _sequence(codec.channel_context[f"y{k}"], name)
         network = _reordered(network, [place[c] for c in chosen], len(kept), name)
-        out.append(_group(own, network, Group(channels, None, reads), features, codec.merge_params))
+        made = _outputs(network)
+        params = params_of(codec, k, made, features)
+        if max(params, default=0) >= made + features:
+            raise ValueError(f"the parameters of group {k} are earlier groups themselves, too")
+        out.append(_group(own, network, Group(channels, None, reads), features, params))
     return out
 
 
 def _group(
-    codec: Any, channel: nn.Sequential | None, group: Group, features: int, merge_params: Callable[..., Tensor]
+    codec: Any, channel: nn.Sequential | None, group: Group, features: int, params: Sequence[int]
 ) -> GroupNetworks:
-    """One group's codec: a checkerboard, or a Gaussian codec that codes all positions at once."""
+    """One group's codec: a checkerboard, or a Gaussian codec that codes all positions at once.
+
+    Args:
+        params: which channels of (channel context, hyper parameters) it gets.
+    """
     known = [features] if channel is None else [_outputs(channel), features]
-    params = _merged(merge_params, known, "merge_params") if channel is not None else list(range(features))
     if type(codec) is CheckerboardLatentCodec:
         _check_own(codec, ("compress", "decompress", "embed", "unembed", "_mask_all"))
         context = _context(codec.context_prediction, group.channels)
@@ -174,7 +243,7 @@ def _group(
         gaussian = codec.latent_codec["y"]
         group = replace(group, parity=_PARITY[codec.anchor_parity])
     else:
-        context, chosen, networks, gaussian = None, params, [], codec
+        context, chosen, networks, gaussian = None, list(params), [], codec
     if type(gaussian) is not GaussianConditionalLatentCodec:
         raise ValueError(f"a {type(gaussian).__name__} codes a group")
     _check_own(gaussian, ("compress", "decompress", "_chunk"))
@@ -324,7 +393,10 @@ class IntegerGroupsHyperprior:
         parts = group_parts(codec)
         coder.check(parts)
         strings, y_hat, size = coder.encode_passes(y, parts.h_a)
-        shape = {"y": _shape(coder.integers, parts.codec, y.shape[2:4]), "hyper": size}
+        shape = {
+            "y": _shape(coder.integers, parts.codec, y),
+            hyper_key(codec): expected_shape(parts.bottleneck.channels, size),
+        }
         return {"strings": strings, "shape": shape, "y_hat": y_hat.to(y.device, y.dtype)}
 
     def decompress(self, strings: Any, shape: Any, **kwargs: Any) -> dict[str, Tensor]:
@@ -332,14 +404,17 @@ class IntegerGroupsHyperprior:
         coder: GroupsCoder = state_of(codec).coder
         parts = group_parts(codec)
         coder.check(parts)
-        rows, columns = hyper_shape(shape)
+        rows, columns = hyper_shape(codec, shape)
         lists_of_strings(strings)
         y_hat = coder.decode_passes(strings, rows, columns)
         like = next(parts.h_s.parameters())
         return {"y_hat": y_hat.to(like.device, like.dtype)}
 
 
-def _shape(integers: IntegerGroups, codec: Any, size: torch.Size) -> Any:
+def _shape(integers: IntegerGroups, codec: Any, y: Tensor) -> Any:
     """What CompressAI's codecs tell of y."""
+    if shapes_name_channels():
+        return y.shape[1:]
+    size = y.shape[2:4]
     shapes = [size if group.parity is None else torch.Size([group.channels, *size]) for group in integers.groups]
     return shapes if isinstance(codec, ChannelGroupsLatentCodec) else shapes[0]

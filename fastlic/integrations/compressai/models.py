@@ -8,6 +8,7 @@ import torch
 
 from fastlic.forks import held_off
 from fastlic.integrations.compressai.claims import in_words, whole_numbers
+from fastlic.integrations.compressai.entropy_models import keeping
 
 
 class FastModel:
@@ -17,12 +18,14 @@ class FastModel:
     @held_off
     @torch.no_grad()
     def compress(self, *args: Any, **kwargs: Any) -> Any:
-        return super().compress(*args, **kwargs)  # type: ignore[misc]
+        with keeping():
+            return super().compress(*args, **kwargs)  # type: ignore[misc]
 
     @in_words
     @held_off
     @torch.no_grad()
     def decompress(self, *args: Any, **kwargs: Any) -> Any:
-        if hasattr(type(self), "downsampling_factor"):  # CompressAI's own models: strings, shape and, of some, a rate
+        # CompressAI's own models: strings, shape and, of some, a rate. Latent codecs look at shapes themselves.
+        if hasattr(type(self), "downsampling_factor") and not hasattr(self, "latent_codec"):
             whole_numbers(kwargs.get("shape", args[1] if len(args) > 1 else None))
         return super().decompress(*args, **kwargs)  # type: ignore[misc]

@@ -10,6 +10,7 @@ from torch import Tensor
 from fastlic.forks import held_off
 from fastlic.integrations.compressai.claims import hyper_shape, in_words, lists_of_strings, whole_numbers
 from fastlic.integrations.compressai.integers import CodingRate, IntegerCoder, Parts, VariableParts
+from fastlic.integrations.compressai.layout import hyper_branch, hyper_key, shape_of
 from fastlic.integrations.compressai.slices import looks_sliced, slice_parts
 from fastlic.integrations.compressai.swap import state_of
 
@@ -135,16 +136,14 @@ def codec_parts(codec: Any) -> Parts:
     Raises:
         ValueError: it is built in a way that the integer path does not know.
     """
-    from compressai.latent_codecs import GaussianConditionalLatentCodec, HyperLatentCodec, RasterScanLatentCodec
+    from compressai.latent_codecs import GaussianConditionalLatentCodec, RasterScanLatentCodec
 
-    hyper, y = codec.latent_codec["hyper"], codec.latent_codec["y"]
-    if type(hyper) is not HyperLatentCodec:
-        raise ValueError(f"its hyper codec is a {type(hyper).__name__}")
+    hyper, y = hyper_branch(codec), codec.latent_codec["y"]
     if type(y) is RasterScanLatentCodec and "merge" not in vars(y):
-        return Parts(hyper.h_a, hyper.h_s, hyper.entropy_bottleneck, y.context_prediction, y.entropy_parameters)
+        return Parts(*hyper, y.context_prediction, y.entropy_parameters)
     if type(y) is GaussianConditionalLatentCodec and isinstance(y.entropy_parameters, torch.nn.Identity):
         if y.chunks == ("scales", "means"):
-            return Parts(hyper.h_a, hyper.h_s, hyper.entropy_bottleneck)
+            return Parts(*hyper)
         raise ValueError(f"its parameters come as {', '.join(y.chunks)}")
     raise ValueError(f"its latent codec is a {type(y).__name__}")
 
@@ -159,7 +158,7 @@ class IntegerHyperprior:
         coder.check(parts)
         z = parts.h_a(y)
         y_strings, z_strings, y_hat = coder.encode(y, z)
-        shape = {"y": y.shape[2:4], "hyper": z.shape[-2:]}
+        shape = {"y": shape_of(y), hyper_key(codec): shape_of(z)}
         return {"strings": [y_strings, z_strings], "shape": shape, "y_hat": y_hat.to(y.device, y.dtype)}
 
     def decompress(self, strings: Any, shape: Any, **kwargs: Any) -> dict[str, Tensor]:
@@ -167,7 +166,7 @@ class IntegerHyperprior:
         coder: IntegerCoder = state_of(codec).coder
         parts = codec_parts(codec)
         coder.check(parts)
-        rows, columns = hyper_shape(shape)
+        rows, columns = hyper_shape(codec, shape)
         lists_of_strings(strings, 2)  # of y and of z
         y_hat = coder.decode(strings[0], strings[1], rows, columns)
         like = next(parts.h_s.parameters())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch.nn as nn
+from compressai import latent_codecs
 from compressai.entropy_models import (
     EntropyBottleneck,
     EntropyBottleneckVbr,
@@ -18,6 +19,7 @@ from compressai.entropy_models import (
 from compressai.latent_codecs import (
     ChannelGroupsLatentCodec,
     CheckerboardLatentCodec,
+    EntropyBottleneckLatentCodec,
     GaussianConditionalLatentCodec,
     HyperpriorLatentCodec,
     RasterScanLatentCodec,
@@ -41,10 +43,13 @@ from fastlic.integrations.compressai.groups import GroupsCoder, IntegerGroupsHyp
 from fastlic.integrations.compressai.integer_transforms import Converter, FastIntegerTransform, IntegerTransform
 from fastlic.integrations.compressai.integers import IMAGE_STRIDE, Calibration, IntegerCoder, Parts
 from fastlic.integrations.compressai.latent_codecs import (
+    FastBottleneckLatentCodec,
     FastChannelGroupsLatentCodec,
     FastCheckerboardLatentCodec,
+    FastContextsLatentCodec,
     FastGaussianLatentCodec,
     FastHyperpriorLatentCodec,
+    GaussianBehind,
 )
 from fastlic.integrations.compressai.mixture import FastGaussianMixture
 from fastlic.integrations.compressai.models import FastModel
@@ -63,7 +68,10 @@ from fastlic.integrations.compressai.transforms import FastConvolution, FastGDN,
 
 @dataclass(frozen=True)
 class Patch:
-    """Serves instances of ``base`` whose ``methods`` are still those of ``owner`` (default: ``base``)."""
+    """Serves instances of ``base`` whose ``methods`` are still its own.
+
+    Subclasses with methods of their own get ``behind`` in place of ``front``, if there is such: behind those methods.
+    """
 
     part: str
     base: type
@@ -72,6 +80,7 @@ class Patch:
     front: tuple[type, ...] = ()
     back: tuple[type, ...] = ()
     note: str = ""
+    behind: tuple[type, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,7 @@ class Step:
 
 _RASTER = "CompressAI's floats position by position, array coder"
 _CHECKED = "as before, sizes checked"
+_KEPT = "keeps its symbols, no decoding while encoding"
 # The first that fits a module serves it, so special classes come before general ones.
 PATCHES = (
     Patch(
@@ -121,6 +131,11 @@ PATCHES = (
         ("compress", "decompress", "embed", "unembed"),
         (FastCheckerboardLatentCodec,),
     ),
+    *(  # of CompressAI's main branch
+        Patch("checkerboard of many contexts", base, _CHECKED, ("decompress",), (FastContextsLatentCodec,))
+        for base in [getattr(latent_codecs, "MultiContextCheckerboardLatentCodec", None)]
+        if base is not None
+    ),
     Patch(
         "Gaussian mixture",
         GaussianMixtureConditional,
@@ -132,9 +147,17 @@ PATCHES = (
     Patch(
         "Gaussian latent codec",
         GaussianConditionalLatentCodec,
-        "keeps its symbols, no decoding while encoding",
-        ("compress", "_chunk"),
+        _KEPT,
+        ("compress", "decompress"),
         (FastGaussianLatentCodec,),
+        behind=(GaussianBehind,),
+    ),
+    Patch(
+        "bottleneck latent codec",
+        EntropyBottleneckLatentCodec,
+        _KEPT,
+        ("compress", "decompress"),
+        (FastBottleneckLatentCodec,),
     ),
     Patch(
         "Gaussian entropy model",
@@ -298,7 +321,9 @@ def _integers(
                 raise ValueError(f"{type(module).__name__} has its own compress or decompress")
             parts, g_a = model_parts(module), module.g_a
             front = (IntegerVariableModel if variable else IntegerModel,)
-        elif isinstance(module, HyperpriorLatentCodec) and hasattr(model, "g_a"):
+        elif isinstance(module, HyperpriorLatentCodec):
+            if not hasattr(model, "g_a"):
+                raise ValueError("the model has no g_a, whose latents ranges are measured on")
             if overridden(module, Patch(part, HyperpriorLatentCodec, "", ("compress", "decompress"))):
                 raise ValueError(f"{type(module).__name__} has its own compress or decompress")
             g_a = model.g_a
@@ -330,7 +355,11 @@ def _patched(name: str, module: nn.Module) -> Step | None:
     for patch in PATCHES:
         if not isinstance(module, patch.base):
             continue
-        if changed := overridden(module, patch):
+        changed = overridden(module, patch)
+        if changed and patch.behind and not set(patch.methods) & set(vars(module)):
+            note = f"behind {type(module).__name__}'s own {', '.join(changed)}"
+            return Step(name, module, patch.part, patch.by, note, (), patch.behind)
+        if changed:
             return Step(name, module, patch.part, "", f"{type(module).__name__} has its own {', '.join(changed)}")
         return Step(name, module, patch.part, patch.by, patch.note, patch.front, patch.back)
     return None

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fastlic.integrations.compressai import coder
 from fastlic.integrations.compressai.claims import check_like, lists_of_strings
+from fastlic.integrations.compressai.layout import expected_shape, shape_of
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import coding_tables
@@ -134,14 +135,14 @@ class FastRasterLatentCodec:
             padded = F.pad(item, (pad, pad, pad, pad))
             strings.append(encode_raster(networks, padded, params, y.shape[2], y.shape[3]))
             latents.append(F.pad(padded, (-pad, -pad, -pad, -pad)))
-        return {"strings": [strings], "shape": y.shape[2:4], "y_hat": torch.cat(latents)}
+        return {"strings": [strings], "shape": shape_of(y), "y_hat": torch.cat(latents)}
 
     def decompress(self, strings: Any, shape: Any, ctx_params: Tensor, **kwargs: Any) -> dict[str, Any]:
         codec: Any = self
         networks = self._networks()
         lists_of_strings(strings, 1)
         (streams,) = strings
-        check_like(shape, ctx_params.shape[2:])
+        check_like(shape, expected_shape(codec.context_prediction.in_channels, ctx_params.shape[2:]))
         height, width = ctx_params.shape[2:]
         if len(streams) != len(ctx_params):
             raise ValueError(f"{len(streams)} strings for a batch of {len(ctx_params)}")
