@@ -36,6 +36,7 @@ INTEGERS = {
     "groups": "board engine",
     "raster": "wavefront engine",
     "gaussian": "one-pass engine",
+    "heads": "integers, 3 slices",
 }
 FLOATS = ("slices", "contexts")
 GROUPS = (6, 10, 8)
@@ -74,6 +75,25 @@ class Head(nn.Module):
         return torch.cat([self.scale_cc(torch.cat([scales, earlier], 1)), self.mean_cc(support), support], 1)
 
 
+class NamedHead(Head):
+    """The same with the names that the branch's own heads have, and a network before the two."""
+
+    emit_mean_support = "pre"
+
+    def __init__(self, latent: int, earlier: int, own: int) -> None:
+        super().__init__(latent, earlier, own)
+        self.side_split = latent
+        self.mean_support_transform, self.scale_support_transform = (
+            conv(latent + earlier, latent + earlier, 1) for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        means, scales, earlier = x.tensor_split([self.latent, 2 * self.latent], 1)
+        support = torch.cat([means, earlier], 1)
+        scales = self.scale_cc(self.scale_support_transform(torch.cat([scales, earlier], 1)))
+        return torch.cat([scales, self.mean_cc(self.mean_support_transform(support)), support], 1)
+
+
 class Whole(nn.Module):
     """A slice's context that is all there is before it."""
 
@@ -98,7 +118,7 @@ def refined(codecs: Any) -> Any:
     class _Refined(codecs.GaussianConditionalLatentCodec):
         def __init__(self, lrp_transform: nn.Module, trail: int) -> None:
             super().__init__(quantizer="ste")
-            self.lrp_transform, self.trail = lrp_transform, trail
+            self.lrp_transform, self.lrp_scale, self.trail = lrp_transform, 0.5, trail
 
         def _more(self, out: Any, support: Tensor) -> Any:
             residual = self.lrp_transform(torch.cat([support, out["y_hat"]], 1))
@@ -145,8 +165,9 @@ def codec_of_y(kind: str, codecs: Any) -> tuple[Any, int]:
         contexts = {f"y{k}": network(sizes[0], 12, 5) for k in (1, 2)}
         return codecs.ChannelGroupsLatentCodec(leaves, contexts, groups=sizes, support_slices=before), features
     earlier = [sum(sizes[i] for i in own) for own in before]
-    if kind == "slices":
-        contexts = {f"y{k}": Head(latent, earlier[k], c) for k, c in enumerate(sizes)}
+    if kind in ("slices", "heads"):
+        head = NamedHead if kind == "heads" else Head
+        contexts = {f"y{k}": head(latent, earlier[k], c) for k, c in enumerate(sizes)}
         leaves = {
             f"y{k}": refined(codecs)(network(latent + earlier[k] + c, c), latent + earlier[k])
             for k, c in enumerate(sizes)
@@ -179,7 +200,7 @@ def model_of(kind: str, codecs: Any) -> Any:
                 return
             y, features = codec_of_y(kind, codecs)
             z = codecs.EntropyBottleneckLatentCodec(EntropyBottleneck(8), quantizer="ste")
-            h_s = Halves(8, features // 2) if kind in FLOATS else upwards(8, features)
+            h_s = Halves(8, features // 2) if kind in (*FLOATS, "heads") else upwards(8, features)
             self.latent_codec = codecs.HyperpriorLatentCodec({"y": y, "z": z}, h_a=nn.Conv2d(24, 8, 5, 4, 2), h_s=h_s)
 
     torch.manual_seed(2)

@@ -39,12 +39,14 @@ class SliceNetworks:
         bottleneck: the density of z.
         slices: channels, and what is read of earlier slices.
         graphs: by the names of ``IntegerChannelSlices.networks``.
+        supported: as there.
     """
 
     hyper_analysis: Callable[[Tensor], Tensor]
     bottleneck: EntropyBottleneck
     slices: tuple[Slice, ...]
     graphs: dict[str, Graph]
+    supported: bool = True
 
     def decoded(self, y: Tensor, run: Callable[[str, Tensor], Tensor]) -> Tensor:
         """What a decoder gets of y [1, M, h, w], rounded to the nearest, in floats.
@@ -59,6 +61,7 @@ class SliceNetworks:
             zip(self.slices, y.split([own.channels for own in self.slices], 1), strict=True)
         ):
             known = [torch.cat([feature, *(out[k] for k in own.reads)], 1) for feature in features]
+            bare = known[0]
             for i, name in enumerate(FEATURES):
                 if (support := f"{name}_support.{index}") in self.graphs:
                     known[i] = run(support, known[i])
@@ -66,7 +69,8 @@ class SliceNetworks:
             run(f"scale.{index}", known[1])
             latent = torch.round(target - means) + means
             if (name := f"residue.{index}") in self.graphs:
-                latent = latent + torch.tanh(run(name, torch.cat([known[0], latent], 1))) / 2
+                beside = known[0] if self.supported else bare
+                latent = latent + torch.tanh(run(name, torch.cat([beside, latent], 1))) / 2
             out.append(latent)
         return torch.cat(out, 1)
 
@@ -115,7 +119,11 @@ def convert_slices(networks: SliceNetworks, latents: Sequence[Tensor]) -> Intege
             outputs=_EXITS.get(name.partition(".")[0]),
         )
     integers = IntegerChannelSlices(
-        slices=networks.slices, tables=Tables.make(), networks=made, **plain_tables(networks.bottleneck)
+        slices=networks.slices,
+        tables=Tables.make(),
+        networks=made,
+        supported=networks.supported,
+        **plain_tables(networks.bottleneck),
     ).checked()
     each = ((y, None) for y in latents)
     return replace(
@@ -131,13 +139,13 @@ def _in_order(networks: SliceNetworks, made: dict[str, Network]) -> Iterator[tup
         earlier = np.full(sum(networks.slices[k].channels for k in own.reads), UNIT_LATENT)
         latent = np.full(own.channels, UNIT_LATENT)
         for name in FEATURES:
-            known = np.concatenate([_units(made[f"hyper.{name}"]), earlier])
+            bare = known = np.concatenate([_units(made[f"hyper.{name}"]), earlier])
             if (support := f"{name}_support.{index}") in networks.graphs:
                 yield support, known
                 known = _units(made[support])
             yield f"{name}.{index}", known
             if name == "mean" and f"residue.{index}" in networks.graphs:
-                yield f"residue.{index}", np.concatenate([known, latent])
+                yield f"residue.{index}", np.concatenate([known if networks.supported else bare, latent])
 
 
 def _units(network: Network) -> np.ndarray:

@@ -6,7 +6,8 @@ transform of integers (fastlic.integers.network) over a whole map:
     hyper.mean, hyper.scale                z to features, [F, h, w] each
     mean_support.k, scale_support.k        what slice k knows, brought into form; where a model has them
     mean.k, scale.k                        from what slice k knows to means and scales
-    residue.k                              from what its means know, and its own latent, to what tanh makes a residue of
+    residue.k                              from what its means know and its own latent to the argument of tanh, half of
+                                           which is added to the latent
 
 What slice k knows are features and, behind them, the latents of earlier slices. Maps are int32; between two networks
 they count the units that calibration chose for features, 2^-6 for latents and means, 2^-10 for scales.
@@ -60,6 +61,7 @@ class IntegerChannelSlices(LatentModel):
         thresholds: int32 [63] in units of 2^-10.
         tables: tanh.
         networks: by the names above.
+        supported: whether residues read what support networks make, or what these read.
         threads: with how many networks run on their engines; 0: as the plain reference.
     """
 
@@ -70,6 +72,7 @@ class IntegerChannelSlices(LatentModel):
     thresholds: np.ndarray
     tables: Tables
     networks: Mapping[str, Network]
+    supported: bool = True
     threads: int = 0
 
     @property
@@ -119,16 +122,16 @@ class IntegerChannelSlices(LatentModel):
         for index, own in enumerate(self.slices):
             channels = (self.known_channels(index), self.known_channels(index + 1))
             earlier = [decoded[k] for k in own.reads]
+            bare = [torch.cat([feature, *earlier]) for feature in features]
             mean_known, scale_known = (
-                self._supported(f"{name}_support.{index}", torch.cat([feature, *earlier]))
-                for name, feature in zip(FEATURES, features, strict=True)
+                self._supported(f"{name}_support.{index}", known) for name, known in zip(FEATURES, bare, strict=True)
             )
             means = self.run(f"mean.{index}", mean_known).flatten(1).T
             scales = self.run(f"scale.{index}", scale_known).flatten(1).T
             coded = yield Pass(1, torch.arange(height * width), channels, self.scale_indexes(scales), means)
             latent = reconstruct(coded, means).T.reshape(own.channels, height, width)
             if (name := f"residue.{index}") in self.networks:
-                argument = self.run(name, torch.cat([mean_known, latent]))
+                argument = self.run(name, torch.cat([mean_known if self.supported else bare[0], latent]))
                 latent = latent + self.tables.residue(argument.clamp(-_REACH, _REACH))
             symbols[slice(*channels)] = coded.T.reshape(latent.shape)
             y[slice(*channels)] = latent
@@ -156,6 +159,7 @@ class IntegerChannelSlices(LatentModel):
             arrays |= {f"{_PREFIX}{key}": array for key, array in own.items()}
         return arrays | {
             "slices.channels": np.array([own.channels for own in self.slices], np.int32),
+            "slices.supported": np.array([self.supported], np.uint8),
             "z.median": self.z_median,
             "y.thresholds": self.thresholds,
             "tables.tanh": self.tables.tanh,
@@ -183,6 +187,7 @@ class IntegerChannelSlices(LatentModel):
                 thresholds=arrays["y.thresholds"],
                 tables=Tables(none, none, arrays["tables.tanh"]),
                 networks={name: Network.from_arrays(own, name) for name in names},
+                supported=bool(arrays["slices.supported"].all()),
             ).checked()
         except KeyError as error:
             raise ValueError(f"these are no integers of channel slices: {error} is missing") from error
@@ -212,13 +217,14 @@ class IntegerChannelSlices(LatentModel):
             if any(not 0 <= r < k for r in own.reads):
                 raise ValueError(f"slice {k} reads slices before it, not {list(own.reads)}")
             for name, count in zip(FEATURES, features, strict=True):
-                known = count + sum(self.slices[r].channels for r in own.reads)
+                bare = known = count + sum(self.slices[r].channels for r in own.reads)
                 if (support := f"{name}_support.{k}") in shapes:
                     known = outputs(support, known)
                 if outputs(f"{name}.{k}", known) != own.channels:
                     raise ValueError(f"the network {name}.{k} has another number of outputs than its slice")
                 residue = f"residue.{k}" if name == "mean" else ""
-                if residue in shapes and outputs(residue, known + own.channels) != own.channels:
+                beside = known if self.supported else bare
+                if residue in shapes and outputs(residue, beside + own.channels) != own.channels:
                     raise ValueError(f"the network {residue} has another number of outputs than its slice")
         return self
 

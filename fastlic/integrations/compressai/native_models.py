@@ -11,7 +11,7 @@ from fastlic.forks import held_off
 from fastlic.integrations.compressai.claims import hyper_shape, in_words, lists_of_strings, whole_numbers
 from fastlic.integrations.compressai.integers import CodingRate, IntegerCoder, Parts, VariableParts
 from fastlic.integrations.compressai.layout import hyper_branch, hyper_key, shape_of
-from fastlic.integrations.compressai.slices import looks_sliced, slice_parts
+from fastlic.integrations.compressai.slices import codec_slice_parts, codes_slices, looks_sliced, slice_parts
 from fastlic.integrations.compressai.swap import state_of
 
 
@@ -139,6 +139,8 @@ def codec_parts(codec: Any) -> Parts:
     from compressai.latent_codecs import GaussianConditionalLatentCodec, RasterScanLatentCodec
 
     hyper, y = hyper_branch(codec), codec.latent_codec["y"]
+    if codes_slices(y):
+        return codec_slice_parts(codec)
     if type(y) is RasterScanLatentCodec and "merge" not in vars(y):
         return Parts(*hyper, y.context_prediction, y.entropy_parameters)
     if type(y) is GaussianConditionalLatentCodec and isinstance(y.entropy_parameters, torch.nn.Identity):
@@ -169,5 +171,5 @@ class IntegerHyperprior:
         rows, columns = hyper_shape(codec, shape)
         lists_of_strings(strings, 2)  # of y and of z
         y_hat = coder.decode(strings[0], strings[1], rows, columns)
-        like = next(parts.h_s.parameters())
+        like = next(parts.h_a.parameters())
         return {"y_hat": y_hat.to(like.device, like.dtype)}

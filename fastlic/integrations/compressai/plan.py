@@ -62,7 +62,15 @@ from fastlic.integrations.compressai.native_models import (
 )
 from fastlic.integrations.compressai.raster import FastRaster, FastRasterLatentCodec, FastRasterVbr
 from fastlic.integrations.compressai.settings import Settings
-from fastlic.integrations.compressai.slices import STRIDE, SliceParts, check_loop, looks_sliced, slice_parts
+from fastlic.integrations.compressai.slices import (
+    STRIDE,
+    SliceParts,
+    check_codec,
+    check_loop,
+    codes_slices,
+    looks_sliced,
+    slice_parts,
+)
 from fastlic.integrations.compressai.transforms import FastConvolution, FastGDN, FastTransform, FastTransposed
 
 
@@ -244,7 +252,7 @@ _KINDS: dict[type, tuple[str, str, tuple[type, ...]]] = {
 def _integer_transforms(model: Any, settings: Settings, calibration: Calibration, analysed: bool) -> Iterator[Step]:
     """g_a, h_a and g_s as integers; those that have no integer form as with exact transforms, and why."""
     magnitudes = isinstance(model, ScaleHyperprior) and not isinstance(model, MeanScaleHyperprior)
-    converter = Converter(model, calibration, magnitudes, STRIDE if looks_sliced(model) else IMAGE_STRIDE)
+    converter = Converter(model, calibration, magnitudes, STRIDE if _sliced(model) else IMAGE_STRIDE)
     for name, module in model.named_modules():
         kind = name.rpartition(".")[2]
         if name not in ("g_a", "g_s") and not (kind == "h_a" and hasattr(model, "g_a")):
@@ -293,6 +301,11 @@ def _transforms(model: Any, settings: Settings, names: tuple[str, ...]) -> Itera
             yield from layers
 
 
+def _sliced(model: Any) -> bool:
+    codec = getattr(getattr(model, "latent_codec", None), "latent_codec", {})
+    return looks_sliced(model) or ("y" in codec and codes_slices(codec["y"]))
+
+
 def _within(path: str, name: str) -> bool:
     return path == name or path.startswith(f"{name}.")
 
@@ -331,6 +344,8 @@ def _integers(
                 parts, front, kind = group_parts(module), (IntegerGroupsHyperprior,), GroupsCoder
             else:
                 parts, front = codec_parts(module), (IntegerHyperprior,)
+                if isinstance(parts, SliceParts):
+                    check_codec(module, model.g_a)  # type: ignore[arg-type]
         elif module is model and _codes(module) and looks_sliced(module):
             parts, g_a, front = slice_parts(module), module.g_a, (IntegerModel,)  # type: ignore[assignment]
             check_loop(module, parts)  # type: ignore[arg-type]
@@ -343,7 +358,7 @@ def _integers(
     except ValueError as error:
         return Step(name, module, part, "", f"floats, as it has no integer form: {error}")
     if isinstance(parts, SliceParts):
-        by = f"integers, {len(parts.reads)} slices"
+        by = f"integers, {len(parts.named['mean'])} slices"
     elif kind is GroupsCoder:
         by = "integers, board engine"
     else:

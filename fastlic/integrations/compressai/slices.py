@@ -1,25 +1,30 @@
-"""Models that code their latent slice by slice of its channels in loops of their own: WACNN, STF, TCM and their kind.
+"""Models that code their latent slice by slice of its channels: WACNN, TCM and their kind, forks and CompressAI's own.
 
-They share no class, but names of attributes and what their loops compute. A model is recognised by its names, and then
-tried: it codes a part of a photo, and what its decoder gets has to be what the reading of it computes.
+Forks share no class, but names of attributes and what their loops compute; CompressAI's main branch has the same
+networks in latent codecs. Either is recognised by its names, and then tried: it codes a part of a photo, and what its
+decoder gets has to be what the reading of it computes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 import torch.nn as nn
+from compressai.latent_codecs import ChannelGroupsLatentCodec
 from torch import Tensor
 
 from fastlic.codec.calibration import default_calibration
 from fastlic.entropy.channel_slices.convert import SliceNetworks, convert_slices
-from fastlic.entropy.channel_slices.model import IntegerChannelSlices, Slice
+from fastlic.entropy.channel_slices.model import FEATURES, IntegerChannelSlices, Slice
 from fastlic.integers.graph import Graph
 from fastlic.integrations.compressai import traces  # noqa: F401  (adds CompressAI's layers to the table)
+from fastlic.integrations.compressai.groups import context_reads, params_of
 from fastlic.integrations.compressai.integers import Parts, _copy
+from fastlic.integrations.compressai.layout import hyper_branch
 
 # Names by what they are of; a list of one network for each slice, but for the first four.
 _NAMES = {
@@ -44,11 +49,23 @@ class SliceParts(Parts):
 
     Attributes:
         named: networks, or lists of them, by what they are of.
-        reads: of each slice the earlier ones whose latents its networks read.
+        read: gives of each slice the earlier ones whose latents its networks read.
+        supported: whether residues read what support networks make, or what these read.
     """
 
     named: Any = None
-    reads: tuple[tuple[int, ...], ...] = ()
+    read: Any = None
+    supported: bool = True
+
+    @property
+    def reads(self) -> tuple[tuple[int, ...], ...]:
+        out: tuple[tuple[int, ...], ...] = self.read()
+        return out
+
+    @property
+    def count(self) -> int:
+        """How many slices there are."""
+        return len(self.named["mean"])
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -73,12 +90,13 @@ class SliceParts(Parts):
                 graphs[name] = Graph.of(_copy(module), name)
             elif name not in ("h_a", "bottleneck"):
                 graphs |= {f"{name}.{k}": Graph.of(_copy(own), f"{name}.{k}") for k, own in enumerate(module)}
-        counts = [graphs[f"mean.{k}"].channels(len(graphs[f"mean.{k}"].operations)) for k in range(len(self.reads))]
+        counts = [
+            graphs[f"mean.{k}"].channels(len(graphs[f"mean.{k}"].operations)) for k in range(len(self.named["mean"]))
+        ]
         if None in counts:
             raise ValueError("the mean of a slice comes from no layer")
         slices = tuple(Slice(count or 0, reads) for count, reads in zip(counts, self.reads, strict=True))
-        bottleneck = self.density()
-        return SliceNetworks(_copy(self.h_a), bottleneck, slices, graphs)
+        return SliceNetworks(_copy(self.h_a), self.density(), slices, graphs, self.supported)
 
 
 def looks_sliced(model: Any) -> bool:
@@ -104,8 +122,99 @@ def slice_parts(model: Any) -> SliceParts:
         raise ValueError("its slices have not one network each")
     most = getattr(model, "max_support_slices", -1)
     most = count if not isinstance(most, int) or most < 0 else most
-    reads = tuple(tuple(range(min(k, most))) for k in range(count))
-    return SliceParts(named["h_a"], None, named["bottleneck"], named=named, reads=reads, stride=STRIDE)
+    return SliceParts(
+        named["h_a"],
+        None,
+        named["bottleneck"],
+        named=named,
+        read=lambda: tuple(tuple(range(min(k, most))) for k in range(count)),
+        stride=STRIDE,
+    )
+
+
+# ---- CompressAI's main branch: channel groups of one network for means, one for scales, and residues
+
+_HEAD = ("mean_cc", "scale_cc", "mean_support_transform", "scale_support_transform", "emit_mean_support", "side_split")
+
+
+def codes_slices(codec: Any) -> bool:
+    """Whether a latent codec of y is such channel groups: their contexts read the hyper latent's features, too."""
+    if not isinstance(codec, ChannelGroupsLatentCodec):
+        return False
+    heads = list(getattr(codec, "channel_context", {}).values())
+    return len(heads) == len(codec.groups) and all(hasattr(head, name) for head in heads for name in _HEAD)
+
+
+def codec_slice_parts(codec: Any) -> SliceParts:
+    """The entropy path of a HyperpriorLatentCodec around channel groups that ``codes_slices``.
+
+    Raises:
+        ValueError: it is built in a way that this path does not know.
+    """
+    branch, y = hyper_branch(codec), codec.latent_codec["y"]
+    heads = [y.channel_context[f"y{k}"] for k in range(len(y.groups))]
+    leaves = [y.latent_codec[f"y{k}"] for k in range(len(y.groups))]
+    means, scales = (getattr(branch.h_s, name, None) for name in ("h_mean_s", "h_scale_s"))
+    if not isinstance(means, nn.Module) or not isinstance(scales, nn.Module):
+        raise ValueError(f"its hyper synthesis is a {type(branch.h_s).__name__}, not one for means and one for scales")
+    residues = [getattr(leaf, "lrp_transform", None) for leaf in leaves]
+    if any(not isinstance(own, nn.Module) or leaf.lrp_scale != 0.5 for own, leaf in zip(residues, leaves, strict=True)):
+        raise ValueError("its slices have no residues of half a tanh")
+    named: dict[str, Any] = {"h_a": branch.h_a, "hyper.mean": means, "hyper.scale": scales}
+    named |= {"bottleneck": branch.bottleneck, "mean": [head.mean_cc for head in heads]}
+    named |= {"scale": [head.scale_cc for head in heads], "residue": residues}
+    for name in FEATURES:
+        supports = [getattr(head, f"{name}_support_transform") for head in heads]
+        if not all(isinstance(own, nn.Identity) for own in supports):
+            named[f"{name}_support"] = supports
+    features = 2 * sum(y.groups)
+    return SliceParts(
+        branch.h_a,
+        None,
+        branch.bottleneck,
+        named={name: own if isinstance(own, nn.Module) else nn.ModuleList(own) for name, own in named.items()},
+        read=lambda: tuple(_groups_read(y, k, features) for k in range(len(heads))),
+        supported=heads[0].emit_mean_support != "pre" and heads[0].emit_mean_support is not True,
+        stride=STRIDE,
+    )
+
+
+def _groups_read(y: Any, k: int, features: int) -> tuple[int, ...]:
+    """Earlier groups that group ``k`` reads, tried out."""
+    chosen = context_reads(y, k, features)
+    if chosen[:features] != list(range(features)) or params_of(y, k, 1, features) != [0]:
+        raise ValueError("a slice's context does not begin with the features of the hyper latent")
+    rest, reads = [c - features for c in chosen[features:]], []
+    starts = list(accumulate(y.groups, initial=0))
+    while rest:
+        i = starts.index(rest[0]) if rest[0] in starts else len(starts)
+        if i >= k or rest[: y.groups[i]] != list(range(starts[i], starts[i + 1])):
+            raise ValueError("a slice reads parts of an earlier one")
+        reads.append(i)
+        rest = rest[y.groups[i] :]
+    return tuple(reads)
+
+
+# ---- trials
+
+
+def _same_latents(found: Tensor, expected: Tensor) -> bool:
+    """Halves may fall to either side, and move what follows."""
+    return found.shape == expected.shape and float(((found - expected).abs() > 1e-2).float().mean()) <= 0.01
+
+
+@torch.no_grad()
+def check_codec(codec: Any, g_a: nn.Module) -> None:
+    """Raise ValueError unless the latent codec's own ``compress`` does what the reading of it does."""
+    twin: Any = _copy(codec)
+    networks = codec_slice_parts(twin).slice_networks()
+    y = _copy(g_a)(default_calibration()[0][None, :, :STRIDE, :STRIDE].float())
+    try:
+        expected = twin.compress(y)["y_hat"]
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        raise ValueError(f"its own compress does not run on a latent of {list(y.shape)}: {error}") from error
+    if not _same_latents(networks.decoded(y, lambda name, given: networks.graphs[name].run(given)), expected):
+        raise ValueError("its slices are coded in another way than the usual one")
 
 
 @torch.no_grad()
@@ -127,8 +236,7 @@ def check_loop(model: Any, parts: SliceParts) -> None:
     if set(coded) != {"strings", "shape"} or set(decoded) != {"x_hat"} or len(coded["strings"]) != 2 or len(seen) != 1:
         raise ValueError("its compress and decompress give more than strings, a shape and a picture")
     found = networks.decoded(twin.g_a(x), lambda name, given: networks.graphs[name].run(given))
-    if found.shape != seen[0].shape or not torch.equal(decoded["x_hat"], twin.g_s(seen[0]).clamp(0, 1)):
+    if not torch.equal(decoded["x_hat"], twin.g_s(seen[0]).clamp(0, 1)):
         raise ValueError("its decompress does more than to run g_s on the latent")
-    # Halves may fall to either side, and move what follows.
-    if float(((found - seen[0]).abs() > 1e-2).float().mean()) > 0.01:
+    if not _same_latents(found, seen[0]):
         raise ValueError("its loop over the slices computes something else than the usual one")
