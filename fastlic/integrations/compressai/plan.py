@@ -46,6 +46,7 @@ from fastlic.integrations.compressai.latent_codecs import (
     FastGaussianLatentCodec,
     FastHyperpriorLatentCodec,
 )
+from fastlic.integrations.compressai.loops import FastBaseLoops, FastLoops, loops_of
 from fastlic.integrations.compressai.mixture import FastGaussianMixture
 from fastlic.integrations.compressai.models import FastModel
 from fastlic.integrations.compressai.native_models import (
@@ -173,10 +174,11 @@ def plan(model: nn.Module, settings: Settings, calibration: Calibration) -> Iter
     Raises:
         ModelMismatchError: ``calibration`` is the saved conversion of other weights.
     """
-    analysed = False  # whether the entropy path computes hyper latents itself
-    for step in _entropy(model, settings, calibration):
-        yield step
-        analysed = analysed or getattr(getattr(step.coder, "integers", None), "analyses", False)
+    entropy = list(_entropy(model, settings, calibration))
+    yield from entropy
+    yield from _loops(model, settings, entropy)
+    # Whether the entropy path computes hyper latents itself.
+    analysed = any(getattr(getattr(step.coder, "integers", None), "analyses", False) for step in entropy)
     if settings.transforms == "exact":
         yield from _transforms(model, settings, ("g_a", "g_s"))
     else:
@@ -205,6 +207,27 @@ def _entropy(model: nn.Module, settings: Settings, calibration: Calibration) -> 
             step = Step(name, module, "model", "no gradients recorded", "", (FastModel,))
         if step is not None:
             yield replace(step, note=step.note or (refused.note if refused is not None else ""))
+
+
+LOOPS = "own loops"
+_CODED = "CompressAI's bytes in both formats"
+
+
+def _loops(model: nn.Module, settings: Settings, entropy: list[Step]) -> Iterator[Step]:
+    """Modules whose own methods call compressai.ans, but for what ``entropy`` replaces as a whole or by name."""
+    whole = [f"{step.name}." if step.name else "" for step in entropy if step.coder is not None and step.replaces]
+    for name, module in model.named_modules():
+        if any(f"{name}.".startswith(prefix) for prefix in whole):
+            continue
+        fronts = [cls for step in entropy if step.module is module for cls in step.front if cls is not FastModel]
+        found = loops_of(module, {method for cls in fronts for method in vars(cls)})
+        if found.made and settings.backend == "reference":
+            yield Step(name, module, LOOPS, "", f"backend 'reference' has none: {', '.join(found.made)}")
+        elif found.made:
+            note = f"{', '.join(found.made)}: {_CODED}"
+            yield Step(name, module, LOOPS, "array coder for compressai.ans", note, (FastLoops,), (FastBaseLoops,))
+        if found.left:
+            yield Step(name, module, LOOPS, "", f"compressai.ans as before: {'; '.join(found.left)}")
 
 
 TRANSFORM = "transform"  # how the parts of such steps begin
