@@ -1,4 +1,4 @@
-"""Models with loops of their own around compressai.ans: fastlic's coder in them, the same bytes, no other model changed."""
+"""Models with loops of their own around compressai.ans: our coder in them, the same bytes, no other model changed."""
 
 from __future__ import annotations
 
