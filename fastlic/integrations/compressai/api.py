@@ -134,7 +134,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def _stride(model: Any) -> int:
     """Image pixels by row and column of z, or of y where there is no z."""
-    from compressai.latent_codecs import HyperLatentCodec
+    from fastlic.integrations.compressai.theirs import HyperLatentCodec
 
     hyper = any(isinstance(module, HyperLatentCodec) for module in model.modules())
     return int(getattr(model, "downsampling_factor", 64 if hyper else 16))
@@ -143,13 +143,13 @@ def _stride(model: Any) -> int:
 @torch.no_grad()
 def _update(model: Any) -> bool:
     """Build the coding tables where they are missing, as CompressAI's ``update()`` does."""
-    from compressai.entropy_models import (
+    from fastlic.integrations.compressai.theirs import (
         EntropyBottleneck,
         EntropyBottleneckVbr,
         GaussianConditional,
         GaussianMixtureConditional,
+        get_scale_table,
     )
-    from compressai.models.base import get_scale_table
 
     updated = False
     for module in model.modules():
@@ -167,7 +167,7 @@ def _update(model: Any) -> bool:
 
 
 def _is_gaussian(module: nn.Module) -> bool:
-    from compressai.entropy_models import GaussianConditional
+    from fastlic.integrations.compressai.theirs import GaussianConditional
 
     return isinstance(module, GaussianConditional)
 

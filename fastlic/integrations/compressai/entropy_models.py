@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from compressai.entropy_models import EntropyModel, EntropyModelVbr
 from torch import Tensor
 
 from fastlic.integrations.compressai import coder
@@ -17,6 +16,7 @@ from fastlic.integrations.compressai.claims import check_bottleneck
 from fastlic.integrations.compressai.native_tables import native_bounds
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import cached
+from fastlic.integrations.compressai.theirs import COMPRESS, DECOMPRESS, TYPED, EntropyModel, EntropyModelVbr
 from fastlic.ops.float_symbols import ScaleSearch
 
 
@@ -42,7 +42,10 @@ def check_decoder_arguments(strings: Any, indexes: Tensor, means: Tensor | None)
 
 
 class FastEntropyModel(EntropyModel):
-    """``compress`` and ``decompress`` of every entropy model, and the decoder's view of what was just coded."""
+    """``compress`` and ``decompress`` of every entropy model, and the decoder's view of what was just coded.
+
+    Arguments are those of the CompressAI that is imported, in its order.
+    """
 
     def compress_and_keep(
         self, inputs: Tensor, indexes: Tensor, means: Tensor | None = None
@@ -53,20 +56,18 @@ class FastEntropyModel(EntropyModel):
         strings = coder.encode(self, symbols, indexes)
         return strings, self.dequantize(symbols, means)
 
-    def compress(self, inputs: Tensor, indexes: Tensor, means: Tensor | None = None) -> list[bytes]:
+    def compress(self, inputs: Tensor, indexes: Tensor, *args: Any, **kwargs: Any) -> list[bytes]:
+        means = COMPRESS.bind(self, inputs, indexes, *args, **kwargs).arguments.get("means")
         check_encoder_arguments(inputs, indexes)
         return coder.encode(self, coder.quantised(inputs, means), indexes)
 
-    def decompress(
-        self,
-        strings: list[bytes],
-        indexes: Tensor,
-        dtype: torch.dtype = torch.float,
-        means: Tensor | None = None,
-    ) -> Tensor:
+    def decompress(self, strings: list[bytes], indexes: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        given = DECOMPRESS.bind(self, strings, indexes, *args, **kwargs).arguments
+        means = given.get("means")
         check_decoder_arguments(strings, indexes, means)
         symbols = coder.decode(self, strings, indexes)
-        output: Tensor = self.dequantize(symbols, means, dtype)
+        typed = (given.get("dtype", torch.float),) if TYPED else ()
+        output: Tensor = self.dequantize(symbols, means, *typed)
         return output
 
 

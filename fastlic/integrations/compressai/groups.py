@@ -8,12 +8,6 @@ from typing import Any
 
 import torch
 import torch.nn as nn
-from compressai.latent_codecs import (
-    ChannelGroupsLatentCodec,
-    CheckerboardLatentCodec,
-    GaussianConditionalLatentCodec,
-    HyperLatentCodec,
-)
 from torch import Tensor
 
 from fastlic import config
@@ -32,6 +26,12 @@ from fastlic.integrations.compressai.integers import (
     check_sizes,
 )
 from fastlic.integrations.compressai.swap import state_of
+from fastlic.integrations.compressai.theirs import (
+    ChannelGroupsLatentCodec,
+    CheckerboardLatentCodec,
+    GaussianConditionalLatentCodec,
+    HyperLatentCodec,
+)
 from fastlic.ops.latents import HYPER_STRIDE, Target
 
 _PARITY = {"even": 0, "odd": 1}

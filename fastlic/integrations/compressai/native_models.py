@@ -19,8 +19,11 @@ def model_parts(model: Any) -> Parts:
     Raises:
         ValueError: it is set to code in a way that the integer path does not know.
     """
-    from compressai.models import JointAutoregressiveHierarchicalPriors, MeanScaleHyperprior
-    from compressai.models.vbr import ScaleHyperpriorVbr
+    from fastlic.integrations.compressai.theirs import (
+        JointAutoregressiveHierarchicalPriors,
+        MeanScaleHyperprior,
+        ScaleHyperpriorVbr,
+    )
 
     contextual = isinstance(model, JointAutoregressiveHierarchicalPriors)
     means = isinstance(model, MeanScaleHyperprior)
@@ -132,7 +135,11 @@ def codec_parts(codec: Any) -> Parts:
     Raises:
         ValueError: it is built in a way that the integer path does not know.
     """
-    from compressai.latent_codecs import GaussianConditionalLatentCodec, HyperLatentCodec, RasterScanLatentCodec
+    from fastlic.integrations.compressai.theirs import (
+        GaussianConditionalLatentCodec,
+        HyperLatentCodec,
+        RasterScanLatentCodec,
+    )
 
     hyper, y = codec.latent_codec["hyper"], codec.latent_codec["y"]
     if type(hyper) is not HyperLatentCodec:

@@ -7,28 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch.nn as nn
-from compressai.entropy_models import (
-    EntropyBottleneck,
-    EntropyBottleneckVbr,
-    EntropyModel,
-    EntropyModelVbr,
-    GaussianConditional,
-    GaussianMixtureConditional,
-)
-from compressai.latent_codecs import (
-    ChannelGroupsLatentCodec,
-    CheckerboardLatentCodec,
-    GaussianConditionalLatentCodec,
-    HyperpriorLatentCodec,
-    RasterScanLatentCodec,
-)
-from compressai.layers import GDN
-from compressai.models import JointAutoregressiveHierarchicalPriors, MeanScaleHyperprior, ScaleHyperprior
-from compressai.models.vbr import (
-    JointAutoregressiveHierarchicalPriorsVbr,
-    MeanScaleHyperpriorVbr,
-    ScaleHyperpriorVbr,
-)
 
 from fastlic.errors import CodecFileError
 from fastlic.integrations.compressai.entropy_models import (
@@ -58,6 +36,27 @@ from fastlic.integrations.compressai.native_models import (
 )
 from fastlic.integrations.compressai.raster import FastRaster, FastRasterLatentCodec, FastRasterVbr
 from fastlic.integrations.compressai.settings import Settings
+from fastlic.integrations.compressai.theirs import (
+    GDN,
+    ChannelGroupsLatentCodec,
+    CheckerboardLatentCodec,
+    EntropyBottleneck,
+    EntropyBottleneckVbr,
+    EntropyModel,
+    EntropyModelVbr,
+    GaussianConditional,
+    GaussianConditionalLatentCodec,
+    GaussianMixtureConditional,
+    HyperpriorLatentCodec,
+    JointAutoregressiveHierarchicalPriors,
+    JointAutoregressiveHierarchicalPriorsVbr,
+    MeanScaleHyperprior,
+    MeanScaleHyperpriorVbr,
+    RasterScanLatentCodec,
+    ScaleHyperprior,
+    ScaleHyperpriorVbr,
+    unknown_arguments,
+)
 from fastlic.integrations.compressai.transforms import FastConvolution, FastGDN, FastTransform, FastTransposed
 
 
@@ -164,7 +163,9 @@ def overridden(module: nn.Module, patch: Patch) -> list[str]:
     """Methods that a subclass, or the instance itself, has replaced with its own."""
     own = vars(module)
     return [
-        name for name in patch.methods if name in own or getattr(type(module), name) is not getattr(patch.base, name)
+        name
+        for name in patch.methods
+        if name in own or getattr(type(module), name, None) is not getattr(patch.base, name, None)
     ]
 
 
@@ -312,7 +313,7 @@ def _integers(
         if isinstance(module, ScaleHyperprior):
             variable = isinstance(module, ScaleHyperpriorVbr)
             own = {type(module).compress, type(module).decompress} - {
-                getattr(cls, method)
+                getattr(cls, method, None)
                 for cls in (_STOCK_VARIABLE if variable else _STOCK)
                 for method in ("compress", "decompress")
             }
@@ -349,6 +350,8 @@ def _patched(name: str, module: nn.Module) -> Step | None:
             continue
         if changed := overridden(module, patch):
             return Step(name, module, patch.part, "", f"{type(module).__name__} has its own {', '.join(changed)}")
+        if patch.back and (arguments := unknown_arguments()):
+            return Step(name, module, patch.part, "", f"its compress and decompress have arguments more: {arguments}")
         return Step(name, module, patch.part, patch.by, patch.note, patch.front, patch.back)
     return None
 

@@ -29,11 +29,11 @@ def register_entropy_coder() -> None:
     """
     try:
         import compressai
-        from compressai.entropy_models import EntropyModel, EntropyModelVbr, GaussianConditional
         from compressai.entropy_models.entropy_models import _EntropyCoder
     except ImportError as error:
         raise BackendUnavailable(INSTALL.format(reason=error)) from error
     from fastlic.integrations.compressai.entropy_models import FastEntropyModel, FastEntropyModelVbr, FastGaussian
+    from fastlic.integrations.compressai.theirs import EntropyModel, EntropyModelVbr, GaussianConditional
 
     if NAME in compressai.available_entropy_coders():
         return
@@ -52,7 +52,7 @@ def register_entropy_coder() -> None:
         (EntropyModelVbr, FastEntropyModelVbr, ("compress", "decompress")),
         (GaussianConditional, FastGaussian, ("build_indexes",)),
     ):
-        for method in methods:
+        for method in methods if hasattr(theirs, methods[0]) else ():  # CompressAI of old has no variable rate
             setattr(theirs, method, _either(theirs, method, getattr(ours, method)))
     compressai.available_entropy_coders().append(NAME)
 

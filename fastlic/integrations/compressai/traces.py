@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from compressai.layers import GDN, AttentionBlock, ResidualBlock, ResidualBlockUpsample, ResidualBlockWithStride
-from compressai.models.sensetime import ResidualBottleneckBlock
-
 from fastlic.integers.graph import TRACES, Gate, Graph, Sum, norm, residue
+from fastlic.integrations.compressai.theirs import (
+    GDN,
+    AttentionBlock,
+    ResidualBlock,
+    ResidualBlockUpsample,
+    ResidualBlockWithStride,
+    ResidualBottleneckBlock,
+)
 
 
 def _attention(graph: Graph, module: Any, x: int, name: str) -> int:
