@@ -90,6 +90,29 @@ void decode_many(const std::vector<py::buffer>& data, const Array<Index>& indexe
   });
 }
 
+class PyEncoder {
+ public:
+  template <typename Index>
+  void put(const Array<std::int32_t>& symbols, const Array<Index>& indexes, const Tables& tables) {
+    const Exclusive exclusive(busy_);
+    Call call;
+    const auto s = call.in(symbols, "symbols");
+    const auto i = call.in(indexes, "indexes");
+    require_equal(s.size(), i.size(), "symbols and indexes");
+    const auto unlocked = call.unlock();
+    encoder_.put(s.data(), i.data(), s.size(), *tables);
+  }
+
+  py::bytes finish() {
+    const Exclusive exclusive(busy_);
+    return to_bytes(encoder_.finish());
+  }
+
+ private:
+  CompressAiEncoder encoder_;
+  std::atomic_flag busy_;
+};
+
 class PyDecoder {
  public:
   PyDecoder(const py::buffer& data, Tables tables)
@@ -98,9 +121,10 @@ class PyDecoder {
         decoder_(byte_view(info_, "data").data(), byte_view(info_, "data").size()) {}
 
   template <typename Index>
-  void decode(const Array<Index>& indexes, Array<std::int32_t> out) {
+  void decode(const Array<Index>& indexes, Array<std::int32_t> out, const Tables& tables) {
+    const CompressAiTables& own = tables ? *tables : *tables_;
     decode_next(busy_, info_, indexes, out,
-                [&](const auto* i, auto* o, std::size_t n) { decoder_.decode(i, o, n, *tables_); });
+                [&](const auto* i, auto* o, std::size_t n) { decoder_.decode(i, o, n, own); });
   }
 
   void finish() {
@@ -116,14 +140,17 @@ class PyDecoder {
 };
 
 template <typename Index>
-void bind_index_type(py::module_& module, py::class_<PyDecoder>& decoder) {
+void bind_index_type(py::module_& module, py::class_<PyEncoder>& encoder, py::class_<PyDecoder>& decoder) {
   module.def("compressai_encode", &encode<Index>, py::arg("symbols").noconvert(), py::arg("indexes").noconvert(),
              py::arg("tables").none(false));
   module.def("compressai_encode_many", &encode_many<Index>, py::arg("symbols").noconvert(),
              py::arg("indexes").noconvert(), py::arg("tables").none(false), py::arg("threads") = 0);
   module.def("compressai_decode_many", &decode_many<Index>, py::arg("data"), py::arg("indexes").noconvert(),
              py::arg("out").noconvert(), py::arg("tables").none(false), py::arg("threads") = 0);
-  decoder.def("decode", &PyDecoder::decode<Index>, py::arg("indexes").noconvert(), py::arg("out").noconvert());
+  encoder.def("put", &PyEncoder::put<Index>, py::arg("symbols").noconvert(), py::arg("indexes").noconvert(),
+              py::arg("tables").none(false));
+  decoder.def("decode", &PyDecoder::decode<Index>, py::arg("indexes").noconvert(), py::arg("out").noconvert(),
+              py::arg("tables") = py::none());
 }
 
 }  // namespace
@@ -139,11 +166,13 @@ FASTLIC_BINDINGS(compressai_rans) {
            py::arg("quantized_cdf").noconvert(), py::arg("lengths").noconvert(), py::arg("offsets").noconvert())
       .def_property_readonly("rows", [](const CompressAiTables& tables) { return tables.rows().size(); });
 
+  py::class_<PyEncoder> encoder(module, "CompressAiEncoder");
+  encoder.def(py::init<>()).def("finish", &PyEncoder::finish);
   py::class_<PyDecoder> decoder(module, "CompressAiDecoder");
   decoder.def(py::init<const py::buffer&, Tables>(), py::arg("data"), py::arg("tables").none(false))
       .def("finish", &PyDecoder::finish);
-  bind_index_type<std::uint8_t>(module, decoder);
-  bind_index_type<std::int32_t>(module, decoder);
+  bind_index_type<std::uint8_t>(module, encoder, decoder);
+  bind_index_type<std::int32_t>(module, encoder, decoder);
 }
 
 }  // namespace fastlic::bindings::of_compressai_rans

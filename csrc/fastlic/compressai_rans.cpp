@@ -34,50 +34,15 @@ const CompressAiTables::Row& row_of(const Index* index, std::span<const Compress
   return rows[static_cast<std::size_t>(row)];
 }
 
-class Encoder {
- public:
-  explicit Encoder(std::size_t count) : words_(count / 4 + 4096) {}
-
-  template <typename Index>
-  void encode_block(const std::int32_t* symbols, const Index* indexes, std::size_t count,
-                    const CompressAiTables& tables) {
-    // A slot and ten nibbles are 56 bits: at most two words.
-    words_.reserve(count * 8 + 8);
-    Rans64Encoder out{state_, words_.next()};
-    // For all the compiler knows, the bytes written are part of the tables: it would read these again each time.
-    const std::span<const CompressAiTables::Row> rows = tables.rows();
-    const CompressAiTables::EncodeRecord* const records = tables.records();
-    for (std::size_t i = count; i-- > 0;) {
-      const CompressAiTables::Row& row = row_of(&indexes[i], rows);
-      const auto value = static_cast<std::uint64_t>(std::int64_t{load_once(&symbols[i])} - row.offset);
-      auto slot = static_cast<std::uint32_t>(value);
-      if (value >= row.escape) [[unlikely]] {
-        slot = row.escape;
-        out = put_escape(out, static_cast<std::int64_t>(value), row.escape);
-      }
-      const CompressAiTables::EncodeRecord& record = records[row.begin + slot];
-      out.put(record.start, record.frequency, record.reciprocal, kPrecision);
-    }
-    state_ = out.state;
-    words_.written_down_to(out.next);
-  }
-
-  std::vector<std::uint8_t> finish() const { return rans64_stream(state_, words_); }
-
- private:
-  [[gnu::noinline]] static Rans64Encoder put_escape(Rans64Encoder out, std::int64_t value, std::uint32_t escape) {
-    const std::uint64_t raw = value < 0 ? 2 * static_cast<std::uint64_t>(-value) - 1
-                                        : 2 * static_cast<std::uint64_t>(value - std::int64_t{escape});
-    const unsigned nibbles = (static_cast<unsigned>(std::bit_width(raw)) + kNibbleBits - 1) / kNibbleBits;
-    for (unsigned n = nibbles; n-- > 0;) out.put_bits(raw >> (kNibbleBits * n) & 15u, kNibbleBits);
-    static_assert(kMaxNibbles < 15, "the count fits one nibble");
-    out.put_bits(nibbles, kNibbleBits);
-    return out;
-  }
-
-  WordBuffer words_;
-  std::uint64_t state_ = kState64Low;
-};
+[[gnu::noinline]] Rans64Encoder put_escape(Rans64Encoder out, std::int64_t value, std::uint32_t escape) {
+  const std::uint64_t raw = value < 0 ? 2 * static_cast<std::uint64_t>(-value) - 1
+                                      : 2 * static_cast<std::uint64_t>(value - std::int64_t{escape});
+  const unsigned nibbles = (static_cast<unsigned>(std::bit_width(raw)) + kNibbleBits - 1) / kNibbleBits;
+  for (unsigned n = nibbles; n-- > 0;) out.put_bits(raw >> (kNibbleBits * n) & 15u, kNibbleBits);
+  static_assert(kMaxNibbles < 15, "the count fits one nibble");
+  out.put_bits(nibbles, kNibbleBits);
+  return out;
+}
 
 }  // namespace
 
@@ -137,15 +102,48 @@ void CompressAiTables::add_row(std::span<const std::int32_t> cdf, std::int32_t o
 }
 
 template <typename Index>
-std::vector<std::uint8_t> compressai_encode(const std::int32_t* symbols, const Index* indexes, std::size_t count,
-                                            const CompressAiTables& tables) {
+void CompressAiEncoder::put_block(const std::int32_t* symbols, const Index* indexes, std::size_t count,
+                                  const CompressAiTables& tables) {
+  // A slot and ten nibbles are 56 bits: at most two words.
+  words_.reserve(count * 8 + 8);
+  Rans64Encoder out{state_, words_.next()};
+  // For all the compiler knows, the bytes written are part of the tables: it would read these again each time.
+  const std::span<const CompressAiTables::Row> rows = tables.rows();
+  const CompressAiTables::EncodeRecord* const records = tables.records();
+  for (std::size_t i = count; i-- > 0;) {
+    const CompressAiTables::Row& row = row_of(&indexes[i], rows);
+    const auto value = static_cast<std::uint64_t>(std::int64_t{load_once(&symbols[i])} - row.offset);
+    auto slot = static_cast<std::uint32_t>(value);
+    if (value >= row.escape) [[unlikely]] {
+      slot = row.escape;
+      out = put_escape(out, static_cast<std::int64_t>(value), row.escape);
+    }
+    const CompressAiTables::EncodeRecord& record = records[row.begin + slot];
+    out.put(record.start, record.frequency, record.reciprocal, kPrecision);
+  }
+  state_ = out.state;
+  words_.written_down_to(out.next);
+}
+
+template <typename Index>
+void CompressAiEncoder::put(const std::int32_t* symbols, const Index* indexes, std::size_t count,
+                            const CompressAiTables& tables) {
   constexpr std::size_t kBlock = 8192;
-  Encoder encoder(count);
   for (std::size_t end = count; end > 0;) {
     const std::size_t begin = (end - 1) / kBlock * kBlock;
-    encoder.encode_block(symbols + begin, indexes + begin, end - begin, tables);
+    put_block(symbols + begin, indexes + begin, end - begin, tables);
     end = begin;
   }
+}
+
+template void CompressAiEncoder::put(const std::int32_t*, const std::uint8_t*, std::size_t, const CompressAiTables&);
+template void CompressAiEncoder::put(const std::int32_t*, const std::int32_t*, std::size_t, const CompressAiTables&);
+
+template <typename Index>
+std::vector<std::uint8_t> compressai_encode(const std::int32_t* symbols, const Index* indexes, std::size_t count,
+                                            const CompressAiTables& tables) {
+  CompressAiEncoder encoder(count);
+  encoder.put(symbols, indexes, count, tables);
   return encoder.finish();
 }
 

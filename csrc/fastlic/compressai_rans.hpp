@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "fastlic/rans64.hpp"
+#include "fastlic/word_buffer.hpp"
 
 namespace fastlic {
 
@@ -67,6 +68,25 @@ class CompressAiTables {
 template <typename Index>
 std::vector<std::uint8_t> compressai_encode(const std::int32_t* symbols, const Index* indexes, std::size_t count,
                                             const CompressAiTables& tables);
+
+// A stream made from its end: the last piece is put first, and each has tables of its own.
+class CompressAiEncoder {
+ public:
+  explicit CompressAiEncoder(std::size_t count = 0) : words_(count / 4 + 4096) {}
+
+  // Throws std::invalid_argument for an index that names no row: what was put then is of no use.
+  template <typename Index>
+  void put(const std::int32_t* symbols, const Index* indexes, std::size_t count, const CompressAiTables& tables);
+
+  std::vector<std::uint8_t> finish() const { return rans64_stream(state_, words_); }
+
+ private:
+  template <typename Index>
+  void put_block(const std::int32_t* symbols, const Index* indexes, std::size_t count, const CompressAiTables& tables);
+
+  WordBuffer words_;
+  std::uint64_t state_ = kState64Low;
+};
 
 // A stream and where decoding stands. Bytes and tables must outlive it.
 class CompressAiDecoder {

@@ -67,7 +67,12 @@ def _native_decoder(data: Bytes, tables: CompressAiTables) -> _native.CompressAi
     return _native.CompressAiDecoder(data, tables.native)
 
 
+def _native_encoder() -> _native.CompressAiEncoder:
+    return _native.CompressAiEncoder()
+
+
 ENCODE: dict[str, Callable[..., bytes]] = {"reference": reference.encode_with_indexes, "cpp": _native_encode}
+ENCODER: dict[str, Callable[..., Any]] = {"reference": reference.CompressAiEncoder, "cpp": _native_encoder}
 DECODER: dict[str, Callable[..., Any]] = {"reference": reference.CompressAiDecoder, "cpp": _native_decoder}
 
 
@@ -102,18 +107,50 @@ def encode_with_indexes(symbols: Any, indexes: Any, tables: CompressAiTables, *,
     return arguments.implementation(ENCODE, backend)(s.reshape(-1), i.reshape(-1), tables)
 
 
+class CompressAiEncoder:
+    """A stream of pieces with tables of their own, the last piece first: rANS codes from the end.
+
+    encoder.put(second, indexes, tables)
+    encoder.put(first, indexes, tables)
+    data = encoder.finish()  # what decodes to the first piece, and then to the second
+    """
+
+    def __init__(self, *, backend: Backend = "cpp") -> None:
+        self._cpp = backend == "cpp"
+        self._encoder = arguments.implementation(ENCODER, backend)()
+
+    def put(self, symbols: Any, indexes: Any, tables: CompressAiTables) -> None:
+        """Code integers [...] and indexes of their rows, in one shape, before all that was put so far.
+
+        Raises:
+            ValueError: other shapes, a symbol beyond int32, or an index of no row: nothing is put.
+        """
+        s, i = _symbols(symbols), _indexes(indexes, tables)
+        _same_shape(s, i)
+        if i.size and not (i.min() >= 0 and i.max() < tables.rows):
+            raise ValueError(f"indexes must lie in 0..{tables.rows - 1}, got {i.min()}..{i.max()}")
+        self._encoder.put(s.reshape(-1), i.reshape(-1), tables.native if self._cpp else tables)
+
+    def finish(self) -> bytes:
+        """The stream of what was put."""
+        data: bytes = self._encoder.finish()
+        return data
+
+
 class CompressAiDecoder:
     """``set_stream`` and ``decode_stream`` of CompressAI: pieces of one stream, with reads that know its end."""
 
     def __init__(self, data: Bytes, tables: CompressAiTables, *, backend: Backend = "cpp") -> None:
         self._tables = arguments.instance("tables", tables, CompressAiTables)
+        self._cpp = backend == "cpp"
         self._decoder = arguments.implementation(DECODER, backend)(data, tables)
 
-    def decode(self, indexes: Any) -> NDArray[np.int32]:
-        """The next symbols, one for each index, in its shape."""
-        i = _indexes(indexes, self._tables)
+    def decode(self, indexes: Any, tables: CompressAiTables | None = None) -> NDArray[np.int32]:
+        """The next symbols, one for each index, in its shape; ``tables``: this piece's, if it has others."""
+        own = self._tables if tables is None else arguments.instance("tables", tables, CompressAiTables)
+        i = _indexes(indexes, own)
         out = np.empty(i.shape, dtype=np.int32)
-        self._decoder.decode(i.reshape(-1), out.reshape(-1))
+        self._decoder.decode(i.reshape(-1), out.reshape(-1), own.native if self._cpp else own)
         return out
 
     def finish(self) -> None:

@@ -97,7 +97,8 @@ def rans_decoder(dtype: Any = I32) -> Call:
 def compressai_decoder(dtype: Any = U8) -> Call:
     data = bytearray(compressai_stream())
     decoder = _native.CompressAiDecoder(data, compressai().native)
-    return Call(decoder.decode, {"indexes": indexes(dtype), "out": np.zeros(N, I32)}, ("out",), data)
+    given = {"indexes": indexes(dtype), "out": np.zeros(N, I32), "tables": compressai().native}
+    return Call(decoder.decode, given, ("out",), data)
 
 
 def mixture_decoder() -> Call:
@@ -185,6 +186,12 @@ NATIVE: dict[str, Callable[[], Call]] = {
         },
         ("out",),
     ),
+    "CompressAiEncoder": lambda: Call(_native.CompressAiEncoder, {}),
+    "CompressAiEncoder.put": lambda: Call(
+        _native.CompressAiEncoder().put,
+        {"symbols": symbols(), "indexes": indexes(), "tables": compressai().native},
+    ),
+    "CompressAiEncoder.finish": lambda: Call(_native.CompressAiEncoder().finish, {}),
     "CompressAiDecoder": lambda: Call(
         _native.CompressAiDecoder, {"data": compressai_stream(), "tables": compressai().native}
     ),
@@ -302,6 +309,10 @@ NATIVE |= {
         NATIVE["rans_encode"]().run, NATIVE["rans_encode"]().arguments | {"symbols": symbols(np.int16)}
     ),
     "RansDecoder.decode (int16)": lambda: rans_decoder(np.int16),
+    "CompressAiEncoder.put (int32)": lambda: Call(
+        _native.CompressAiEncoder().put,
+        {"symbols": symbols(), "indexes": indexes(I32), "tables": compressai().native},
+    ),
     "CompressAiDecoder.decode (int32)": lambda: compressai_decoder(I32),
     "Transform (pixels)": lambda: Call(_native.Transform, {"arrays": pixel_arrays(), "name": "p"}),
     "Transform.run (pixels)": lambda: Call(

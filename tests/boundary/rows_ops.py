@@ -282,11 +282,18 @@ OPS: dict[str, Callable[[], Call]] = {
         compressai_rans.encode_with_indexes,
         {"symbols": symbols(), "indexes": indexes(), "tables": compressai(), "backend": "cpp"},
     ),
+    "compressai_rans.CompressAiEncoder": lambda: Call(compressai_rans.CompressAiEncoder, {"backend": "cpp"}),
+    "compressai_rans.CompressAiEncoder.put": lambda: Call(
+        compressai_rans.CompressAiEncoder().put,
+        {"symbols": symbols(), "indexes": indexes(), "tables": compressai()},
+    ),
+    "compressai_rans.CompressAiEncoder.finish": lambda: Call(compressai_rans.CompressAiEncoder().finish, {}),
     "compressai_rans.CompressAiDecoder": lambda: Call(
         compressai_rans.CompressAiDecoder, {"data": compressai_stream(), "tables": compressai(), "backend": "cpp"}
     ),
     "compressai_rans.CompressAiDecoder.decode": lambda: Call(
-        compressai_rans.CompressAiDecoder(compressai_stream(), compressai()).decode, {"indexes": indexes()}
+        compressai_rans.CompressAiDecoder(compressai_stream(), compressai()).decode,
+        {"indexes": indexes(), "tables": compressai()},
     ),
     "compressai_rans.CompressAiDecoder.finish": lambda: decoded(
         compressai_rans.CompressAiDecoder(compressai_stream(), compressai()), indexes()

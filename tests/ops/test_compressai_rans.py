@@ -14,6 +14,7 @@ from fastlic.bench.peers import compressai_ans
 from fastlic.errors import CorruptStreamError
 from fastlic.ops.compressai_rans import (
     CompressAiDecoder,
+    CompressAiEncoder,
     CompressAiTables,
     decode_many_with_indexes,
     decode_with_indexes,
@@ -114,6 +115,33 @@ def test_decoding_in_pieces_equals_decoding_at_once(tables):
     pieces = [decoder.decode(part) for part in np.split(indexes, [1, 1, 200, 899])]
     decoder.finish()
     assert np.array_equal(np.concatenate(pieces), symbols)
+
+
+def test_pieces_with_tables_of_their_own_make_one_stream_of_the_real_coder(ans):
+    rng = np.random.default_rng(7)
+    raws = [random_tables(rng, rows=rows) for rows in (3, 9, 3)]
+    pieces = [(*random_symbols(rng, raw, count), raw) for raw, count in zip(raws, (40, 0, 700), strict=True)]
+    theirs = ans.BufferedRansEncoder()
+    for symbols, indexes, raw in pieces:
+        theirs.encode_with_indexes(symbols.tolist(), indexes.tolist(), *(part.tolist() for part in raw))
+    data = theirs.flush()
+    for backend in ("cpp", "reference"):
+        encoder = CompressAiEncoder(backend=backend)
+        for symbols, indexes, raw in reversed(pieces):
+            encoder.put(symbols, indexes, CompressAiTables(*raw))
+        assert encoder.finish() == data
+        decoder = CompressAiDecoder(data, CompressAiTables(*raws[0]), backend=backend)
+        for symbols, indexes, raw in pieces:
+            assert np.array_equal(decoder.decode(indexes, CompressAiTables(*raw)), symbols)
+        decoder.finish()
+
+
+def test_a_refused_piece_is_not_put(tables):
+    encoder = CompressAiEncoder()
+    for bad in (np.array([0, 99], np.uint8), np.array([0, -1], np.int32), np.array([0], np.uint8)):
+        with pytest.raises(ValueError, match="indexes"):
+            encoder.put(np.zeros(2, np.int32), bad, tables)
+    assert encoder.finish() == encode_with_indexes([], [], tables)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -70,7 +70,7 @@ def accelerate(
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
     model = unwrap(model)
     try:
-        from fastlic.integrations.compressai.plan import TRANSFORM, plan
+        from fastlic.integrations.compressai.plan import LOOPS, TRANSFORM, plan
     except ImportError as error:
         raise BackendUnavailable(INSTALL.format(reason=error)) from error
 
@@ -84,16 +84,22 @@ def accelerate(
             "accelerate serves models of compressai.zoo, compressai.models and what is built from its entropy models "
             "and latent codecs"
         )
-    # What a raster loop codes stays CompressAI's stream even in format "native".
+    # What a raster loop codes stays CompressAI's stream even in format "native", and so does what loops of the model's
+    # own code: all indexes below such a loop are CompressAI's, as nothing says which of them it takes.
     loops = {id(step.module.gaussian_conditional) for step in steps if step.replaces and step.part.startswith("raster")}
+    loops |= {
+        id(module) for step in steps if step.part == LOOPS for module in step.module.modules() if _is_gaussian(module)
+    }
     as_theirs = replace(settings, format="compressai")
-    coders = []
+    second = {id(step.module): step for step in steps if step.part == LOOPS and step.replaces}
     for step in steps:
-        if step.replaces:
+        if step.replaces and not swap.is_specialised(step.module):
             own = as_theirs if id(step.module) in loops else settings
-            swap.specialise(step.module, step.front, step.back, State(own, coder=step.coder, transform=step.transform))
-        if step.coder is not None:
-            coders.append(step.coder)
+            front, back = step.front, step.back
+            if step.part != LOOPS and id(step.module) in second:  # a module with two steps
+                front, back = (*front, *second[id(step.module)].front), (*second[id(step.module)].back, *back)
+            swap.specialise(step.module, front, back, State(own, coder=step.coder, transform=step.transform))
+    coders = [step.coder for step in steps if step.coder is not None]
     guarantee, made = _guarantee(steps, format), [step.transform for step in steps if step.transform is not None]
     return Report(type(model).__name__, format, guarantee, _rows(steps), updated, coders, made)
 
@@ -128,7 +134,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def _stride(model: Any) -> int:
     """Image pixels by row and column of z, or of y where there is no z."""
-    from compressai.latent_codecs import HyperLatentCodec, HyperpriorLatentCodec
+    from fastlic.integrations.compressai.theirs import HyperLatentCodec, HyperpriorLatentCodec
 
     hyper = any(isinstance(module, (HyperLatentCodec, HyperpriorLatentCodec)) for module in model.modules())
     return int(getattr(model, "downsampling_factor", 64 if hyper else 16))
@@ -137,13 +143,13 @@ def _stride(model: Any) -> int:
 @torch.no_grad()
 def _update(model: Any) -> bool:
     """Build the coding tables where they are missing, as CompressAI's ``update()`` does."""
-    from compressai.entropy_models import (
+    from fastlic.integrations.compressai.theirs import (
         EntropyBottleneck,
         EntropyBottleneckVbr,
         GaussianConditional,
         GaussianMixtureConditional,
+        get_scale_table,
     )
-    from compressai.models.base import get_scale_table
 
     updated = False
     for module in model.modules():
@@ -160,6 +166,12 @@ def _update(model: Any) -> bool:
     return updated
 
 
+def _is_gaussian(module: nn.Module) -> bool:
+    from fastlic.integrations.compressai.theirs import GaussianConditional
+
+    return isinstance(module, GaussianConditional)
+
+
 def _guarantee(steps: list[Any], format: Format) -> str:
     integers = {step.name for step in steps if step.transform is not None}
     streams = _of_streams(steps, format, bool(integers - {"g_s"}))  # h_a's latents are coded as well
@@ -169,9 +181,12 @@ def _guarantee(steps: list[Any], format: Format) -> str:
 
 
 def _of_streams(steps: list[Any], format: Format, analysed: bool) -> str:
+    from fastlic.integrations.compressai.plan import LOOPS
+
     parts = {step.part for step in steps if step.replaces}
     raster = any(part.startswith("raster") for part in parts)
-    theirs = raster or "Gaussian mixture" in parts  # in both formats
+    loops = any(step.part == LOOPS for step in steps)  # replaced or not: they code by CompressAI's rules
+    theirs = raster or loops or "Gaussian mixture" in parts  # in both formats
     if format == "compressai":
         if theirs:
             return "CompressAI's streams, which like its own decode only where every float comes out the same"

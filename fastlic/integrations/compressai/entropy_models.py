@@ -12,7 +12,6 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
-from compressai.entropy_models import EntropyModel, EntropyModelVbr
 from torch import Tensor
 
 from fastlic.integrations.compressai import coder
@@ -20,6 +19,7 @@ from fastlic.integrations.compressai.claims import check_bottleneck
 from fastlic.integrations.compressai.native_tables import native_bounds
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import cached
+from fastlic.integrations.compressai.theirs import COMPRESS, DECOMPRESS, TYPED, EntropyModel, EntropyModelVbr
 from fastlic.ops.float_symbols import ScaleSearch
 
 
@@ -97,22 +97,23 @@ def _decode(module: Any, strings: Sequence[bytes], indexes: Tensor) -> Tensor:
 
 
 class FastEntropyModel(EntropyModel):
-    """``compress`` and ``decompress`` of every entropy model."""
+    """``compress`` and ``decompress`` of every entropy model.
 
-    def compress(self, inputs: Tensor, indexes: Tensor, means: Tensor | None = None) -> list[bytes]:
+    Arguments are those of the CompressAI that is imported, in its order.
+    """
+
+    def compress(self, inputs: Tensor, indexes: Tensor, *args: Any, **kwargs: Any) -> list[bytes]:
+        means = COMPRESS.bind(self, inputs, indexes, *args, **kwargs).arguments.get("means")
         check_encoder_arguments(inputs, indexes)
         return _encode(self, coder.quantised(inputs, means), indexes)
 
-    def decompress(
-        self,
-        strings: list[bytes],
-        indexes: Tensor,
-        dtype: torch.dtype = torch.float,
-        means: Tensor | None = None,
-    ) -> Tensor:
+    def decompress(self, strings: list[bytes], indexes: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        given = DECOMPRESS.bind(self, strings, indexes, *args, **kwargs).arguments
+        means = given.get("means")
         check_decoder_arguments(strings, indexes, means)
         symbols = _decode(self, strings, indexes)
-        output: Tensor = self.dequantize(symbols, means, dtype)
+        typed = (given.get("dtype", torch.float),) if TYPED else ()
+        output: Tensor = self.dequantize(symbols, means, *typed)
         return output
 
 

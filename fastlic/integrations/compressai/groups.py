@@ -9,11 +9,6 @@ from typing import Any
 
 import torch
 import torch.nn as nn
-from compressai.latent_codecs import (
-    ChannelGroupsLatentCodec,
-    CheckerboardLatentCodec,
-    GaussianConditionalLatentCodec,
-)
 from torch import Tensor
 
 from fastlic import config
@@ -38,6 +33,11 @@ from fastlic.integrations.compressai.layout import (
     shapes_name_channels,
 )
 from fastlic.integrations.compressai.swap import state_of
+from fastlic.integrations.compressai.theirs import (
+    ChannelGroupsLatentCodec,
+    CheckerboardLatentCodec,
+    GaussianConditionalLatentCodec,
+)
 from fastlic.ops.latents import HYPER_STRIDE, Target
 
 _PARITY = {"even": 0, "odd": 1}

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch.nn as nn
-from compressai.latent_codecs import GaussianConditionalLatentCodec
 from torch import Tensor
 
 from fastlic.integrations.compressai.claims import check_like, hyper_shape, lists_of_strings, whole_numbers
 from fastlic.integrations.compressai.entropy_models import keeping
 from fastlic.integrations.compressai.layout import expected_shape, shapes_name_channels
+from fastlic.integrations.compressai.theirs import GaussianConditionalLatentCodec
 
 
 class _Keeping:

@@ -18,8 +18,9 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
-from compressai.latent_codecs import EntropyBottleneckLatentCodec, HyperLatentCodec
 from torch import Tensor
+
+from fastlic.integrations.compressai.theirs import EntropyBottleneckLatentCodec, HyperLatentCodec
 
 
 class HyperBranch(NamedTuple):
@@ -62,6 +63,8 @@ def shapes_name_channels() -> bool:
     def same(latent: Any, *_: Any) -> Any:
         return latent
 
+    if not hasattr(EntropyBottleneckLatentCodec, "compress"):  # a CompressAI without latent codecs
+        return False
     codec: Any = SimpleNamespace(entropy_bottleneck=SimpleNamespace(compress=same, decompress=same))
     return len(EntropyBottleneckLatentCodec.compress(codec, torch.zeros(1, 1, 1, 1))["shape"]) > 2
 

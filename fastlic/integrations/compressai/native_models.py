@@ -21,8 +21,11 @@ def model_parts(model: Any) -> Parts:
     Raises:
         ValueError: it is set to code in a way that the integer path does not know.
     """
-    from compressai.models import JointAutoregressiveHierarchicalPriors, MeanScaleHyperprior
-    from compressai.models.vbr import ScaleHyperpriorVbr
+    from fastlic.integrations.compressai.theirs import (
+        JointAutoregressiveHierarchicalPriors,
+        MeanScaleHyperprior,
+        ScaleHyperpriorVbr,
+    )
 
     if looks_sliced(model):
         return slice_parts(model)
@@ -136,7 +139,7 @@ def codec_parts(codec: Any) -> Parts:
     Raises:
         ValueError: it is built in a way that the integer path does not know.
     """
-    from compressai.latent_codecs import GaussianConditionalLatentCodec, RasterScanLatentCodec
+    from fastlic.integrations.compressai.theirs import GaussianConditionalLatentCodec, RasterScanLatentCodec
 
     hyper, y = hyper_branch(codec), codec.latent_codec["y"]
     if codes_slices(y):

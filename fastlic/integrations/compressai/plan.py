@@ -7,30 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch.nn as nn
-from compressai import latent_codecs
-from compressai.entropy_models import (
-    EntropyBottleneck,
-    EntropyBottleneckVbr,
-    EntropyModel,
-    EntropyModelVbr,
-    GaussianConditional,
-    GaussianMixtureConditional,
-)
-from compressai.latent_codecs import (
-    ChannelGroupsLatentCodec,
-    CheckerboardLatentCodec,
-    EntropyBottleneckLatentCodec,
-    GaussianConditionalLatentCodec,
-    HyperpriorLatentCodec,
-    RasterScanLatentCodec,
-)
-from compressai.layers import GDN
-from compressai.models import JointAutoregressiveHierarchicalPriors, MeanScaleHyperprior, ScaleHyperprior
-from compressai.models.vbr import (
-    JointAutoregressiveHierarchicalPriorsVbr,
-    MeanScaleHyperpriorVbr,
-    ScaleHyperpriorVbr,
-)
 
 from fastlic.errors import CodecFileError
 from fastlic.integrations.compressai.entropy_models import (
@@ -51,6 +27,7 @@ from fastlic.integrations.compressai.latent_codecs import (
     FastHyperpriorLatentCodec,
     GaussianBehind,
 )
+from fastlic.integrations.compressai.loops import FastBaseLoops, FastLoops, loops_of
 from fastlic.integrations.compressai.mixture import FastGaussianMixture
 from fastlic.integrations.compressai.models import FastModel
 from fastlic.integrations.compressai.native_models import (
@@ -70,6 +47,29 @@ from fastlic.integrations.compressai.slices import (
     codes_slices,
     looks_sliced,
     slice_parts,
+)
+from fastlic.integrations.compressai.theirs import (
+    GDN,
+    ChannelGroupsLatentCodec,
+    CheckerboardLatentCodec,
+    EntropyBottleneck,
+    EntropyBottleneckLatentCodec,
+    EntropyBottleneckVbr,
+    EntropyModel,
+    EntropyModelVbr,
+    GaussianConditional,
+    GaussianConditionalLatentCodec,
+    GaussianMixtureConditional,
+    HyperpriorLatentCodec,
+    JointAutoregressiveHierarchicalPriors,
+    JointAutoregressiveHierarchicalPriorsVbr,
+    MeanScaleHyperprior,
+    MeanScaleHyperpriorVbr,
+    MultiContextCheckerboardLatentCodec,
+    RasterScanLatentCodec,
+    ScaleHyperprior,
+    ScaleHyperpriorVbr,
+    unknown_arguments,
 )
 from fastlic.integrations.compressai.transforms import FastConvolution, FastGDN, FastTransform, FastTransposed
 
@@ -139,10 +139,12 @@ PATCHES = (
         ("compress", "decompress", "embed", "unembed"),
         (FastCheckerboardLatentCodec,),
     ),
-    *(  # of CompressAI's main branch
-        Patch("checkerboard of many contexts", base, _CHECKED, ("decompress",), (FastContextsLatentCodec,))
-        for base in [getattr(latent_codecs, "MultiContextCheckerboardLatentCodec", None)]
-        if base is not None
+    Patch(
+        "checkerboard of many contexts",
+        MultiContextCheckerboardLatentCodec,
+        _CHECKED,
+        ("decompress",),
+        (FastContextsLatentCodec,),
     ),
     Patch(
         "Gaussian mixture",
@@ -195,7 +197,9 @@ def overridden(module: nn.Module, patch: Patch) -> list[str]:
     """Methods that a subclass, or the instance itself, has replaced with its own."""
     own = vars(module)
     return [
-        name for name in patch.methods if name in own or getattr(type(module), name) is not getattr(patch.base, name)
+        name
+        for name in patch.methods
+        if name in own or getattr(type(module), name, None) is not getattr(patch.base, name, None)
     ]
 
 
@@ -205,10 +209,11 @@ def plan(model: nn.Module, settings: Settings, calibration: Calibration) -> Iter
     Raises:
         ModelMismatchError: ``calibration`` is the saved conversion of other weights.
     """
-    analysed = False  # whether the entropy path computes hyper latents itself
-    for step in _entropy(model, settings, calibration):
-        yield step
-        analysed = analysed or getattr(getattr(step.coder, "integers", None), "analyses", False)
+    entropy = list(_entropy(model, settings, calibration))
+    yield from entropy
+    yield from _loops(model, settings, entropy)
+    # Whether the entropy path computes hyper latents itself.
+    analysed = any(getattr(getattr(step.coder, "integers", None), "analyses", False) for step in entropy)
     if settings.transforms == "exact":
         yield from _transforms(model, settings, ("g_a", "g_s"))
     else:
@@ -237,6 +242,27 @@ def _entropy(model: nn.Module, settings: Settings, calibration: Calibration) -> 
             step = Step(name, module, "model", "no gradients recorded", "", (FastModel,))
         if step is not None:
             yield replace(step, note=step.note or (refused.note if refused is not None else ""))
+
+
+LOOPS = "own loops"
+_CODED = "CompressAI's bytes in both formats"
+
+
+def _loops(model: nn.Module, settings: Settings, entropy: list[Step]) -> Iterator[Step]:
+    """Modules whose own methods call compressai.ans, but for what ``entropy`` replaces as a whole or by name."""
+    whole = [f"{step.name}." if step.name else "" for step in entropy if step.coder is not None and step.replaces]
+    for name, module in model.named_modules():
+        if any(f"{name}.".startswith(prefix) for prefix in whole):
+            continue
+        fronts = [cls for step in entropy if step.module is module for cls in step.front if cls is not FastModel]
+        found = loops_of(module, {method for cls in fronts for method in vars(cls)})
+        if found.made and settings.backend == "reference":
+            yield Step(name, module, LOOPS, "", f"backend 'reference' has none: {', '.join(found.made)}")
+        elif found.made:
+            note = f"{', '.join(found.made)}: {_CODED}"
+            yield Step(name, module, LOOPS, "array coder for compressai.ans", note, (FastLoops,), (FastBaseLoops,))
+        if found.left:
+            yield Step(name, module, LOOPS, "", f"compressai.ans as before: {'; '.join(found.left)}")
 
 
 TRANSFORM = "transform"  # how the parts of such steps begin
@@ -326,7 +352,7 @@ def _integers(
         if isinstance(module, ScaleHyperprior):
             variable = isinstance(module, ScaleHyperpriorVbr)
             own = {type(module).compress, type(module).decompress} - {
-                getattr(cls, method)
+                getattr(cls, method, None)
                 for cls in (_STOCK_VARIABLE if variable else _STOCK)
                 for method in ("compress", "decompress")
             }
@@ -376,6 +402,8 @@ def _patched(name: str, module: nn.Module) -> Step | None:
             return Step(name, module, patch.part, patch.by, note, (), patch.behind)
         if changed:
             return Step(name, module, patch.part, "", f"{type(module).__name__} has its own {', '.join(changed)}")
+        if patch.back and (arguments := unknown_arguments()):
+            return Step(name, module, patch.part, "", f"its compress and decompress have arguments more: {arguments}")
         return Step(name, module, patch.part, patch.by, patch.note, patch.front, patch.back)
     return None
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from compressai.ops import quantize_ste
 from torch import Tensor
 
 from fastlic.integrations.compressai import coder
@@ -23,6 +22,7 @@ from fastlic.integrations.compressai.layout import expected_shape, shape_of
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import coding_tables
+from fastlic.integrations.compressai.theirs import quantize_ste
 from fastlic.ops.compressai_rans import CompressAiDecoder, encode_with_indexes
 
 Merge = Callable[..., Tensor]

@@ -8,48 +8,15 @@ arrays. For everything else (native streams, context models, transforms) there i
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from fastlic.errors import BackendUnavailable
+from fastlic.integrations.compressai.ans import RansDecoder, RansEncoder
 from fastlic.integrations.compressai.settings import INSTALL, Settings, State
 from fastlic.integrations.compressai.swap import is_specialised, set_state, state_of
-from fastlic.ops.compressai_rans import CompressAiTables, decode_with_indexes, encode_with_indexes
 
 NAME = "fastlic"
-
-
-class ListCoder:
-    """The two methods of ``compressai.ans``, for callers that have lists."""
-
-    def encode_with_indexes(
-        self,
-        symbols: Sequence[int],
-        indexes: Sequence[int],
-        cdfs: Sequence[Sequence[int]],
-        sizes: Sequence[int],
-        offsets: Sequence[int],
-    ) -> bytes:
-        tables = _tables(cdfs, sizes, offsets)
-        return encode_with_indexes(np.asarray(symbols, np.int32), np.asarray(indexes, np.int32), tables)
-
-    def decode_with_indexes(
-        self,
-        encoded: bytes,
-        indexes: Sequence[int],
-        cdfs: Sequence[Sequence[int]],
-        sizes: Sequence[int],
-        offsets: Sequence[int],
-    ) -> list[int]:
-        decoded = decode_with_indexes(encoded, np.asarray(indexes, np.int32), _tables(cdfs, sizes, offsets))
-        values: list[int] = decoded.tolist()
-        return values
-
-
-def _tables(cdfs: Sequence[Sequence[int]], sizes: Sequence[int], offsets: Sequence[int]) -> CompressAiTables:
-    return CompressAiTables(np.asarray(cdfs, np.int32), np.asarray(sizes, np.int32), np.asarray(offsets, np.int32))
 
 
 def register_entropy_coder() -> None:
@@ -62,11 +29,11 @@ def register_entropy_coder() -> None:
     """
     try:
         import compressai
-        from compressai.entropy_models import EntropyModel, EntropyModelVbr, GaussianConditional
         from compressai.entropy_models.entropy_models import _EntropyCoder
     except ImportError as error:
         raise BackendUnavailable(INSTALL.format(reason=error)) from error
     from fastlic.integrations.compressai.entropy_models import FastEntropyModel, FastEntropyModelVbr, FastGaussian
+    from fastlic.integrations.compressai.theirs import EntropyModel, EntropyModelVbr, GaussianConditional
 
     if NAME in compressai.available_entropy_coders():
         return
@@ -77,7 +44,7 @@ def register_entropy_coder() -> None:
         if method != NAME:
             construct(self, method)
             return
-        self.name, self._encoder, self._decoder = NAME, ListCoder(), ListCoder()
+        self.name, self._encoder, self._decoder = NAME, RansEncoder(), RansDecoder()
 
     _EntropyCoder.__init__ = init
     for theirs, ours, methods in (
@@ -85,7 +52,7 @@ def register_entropy_coder() -> None:
         (EntropyModelVbr, FastEntropyModelVbr, ("compress", "decompress")),
         (GaussianConditional, FastGaussian, ("build_indexes",)),
     ):
-        for method in methods:
+        for method in methods if hasattr(theirs, methods[0]) else ():  # CompressAI of old has no variable rate
             setattr(theirs, method, _either(theirs, method, getattr(ours, method)))
     compressai.available_entropy_coders().append(NAME)
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import torch.nn as nn
-from compressai.latent_codecs import ChannelGroupsLatentCodec
 from torch import Tensor
 
 from fastlic.codec.calibration import default_calibration
@@ -25,6 +24,7 @@ from fastlic.integrations.compressai import traces  # noqa: F401  (adds Compress
 from fastlic.integrations.compressai.groups import context_reads, params_of
 from fastlic.integrations.compressai.integers import Parts, _copy
 from fastlic.integrations.compressai.layout import hyper_branch
+from fastlic.integrations.compressai.theirs import ChannelGroupsLatentCodec
 
 # Names by what they are of; a list of one network for each slice, but for the first four.
 _NAMES = {

@@ -44,9 +44,14 @@ def _rebuild(original: type, front: tuple[type, ...], back: tuple[type, ...]) ->
 def _specialised(original: type, front: tuple[type, ...], back: tuple[type, ...]) -> type:
     key = (original, front, back)
     if key not in _CLASSES:
+        # Some stand for classes that depend on the original; pickles name them, and those are made where they are read.
+        first, last = (
+            [own for cls in part for own in (cls.made_for(original) if hasattr(cls, "made_for") else [cls])]
+            for part in (front, back)
+        )
         _CLASSES[key] = type(
             original.__name__,
-            (*front, original, *back),
+            (*first, original, *last),
             {
                 "__module__": original.__module__,
                 "__qualname__": original.__qualname__,

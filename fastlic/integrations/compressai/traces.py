@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from compressai.layers import GDN, ResidualBlock, ResidualBlockUpsample, ResidualBlockWithStride
-from compressai.models.sensetime import ResidualBottleneckBlock
-
 from fastlic.integers.graph import RECOGNISERS, TRACES, norm, residue
+from fastlic.integrations.compressai.theirs import (
+    GDN,
+    ResidualBlock,
+    ResidualBlockUpsample,
+    ResidualBlockWithStride,
+    ResidualBottleneckBlock,
+)
 from fastlic.integrations.compressai.windows import recognise
 
 TRACES.update(

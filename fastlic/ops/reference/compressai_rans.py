@@ -17,7 +17,26 @@ MAX_NIBBLES = 9  # of the zig-zag value of any int32 symbol
 
 
 def encode_with_indexes(symbols: NDArray[np.int32], indexes: NDArray[Any], tables: Any) -> bytes:
-    operations: list[tuple[int, int, int]] = []  # start, frequency, bits
+    encoder = CompressAiEncoder()
+    encoder.put(symbols, indexes, tables)
+    return encoder.finish()
+
+
+class CompressAiEncoder:
+    """Same face as the fast encoder."""
+
+    def __init__(self) -> None:
+        self.operations: list[tuple[int, int, int]] = []
+
+    def put(self, symbols: NDArray[np.int32], indexes: NDArray[Any], tables: Any) -> None:
+        self.operations = _operations(symbols, indexes, tables) + self.operations
+
+    def finish(self) -> bytes:
+        return _replayed(self.operations)
+
+
+def _operations(symbols: NDArray[np.int32], indexes: NDArray[Any], tables: Any) -> list[tuple[int, int, int]]:
+    operations = []  # start, frequency, bits
     for symbol, index in zip(symbols.tolist(), indexes.tolist(), strict=True):
         row = tables.quantized_cdf[index]
         escape = int(tables.lengths[index]) - 2
@@ -29,7 +48,10 @@ def encode_with_indexes(symbols: NDArray[np.int32], indexes: NDArray[Any], table
             nibbles = (raw.bit_length() + NIBBLE_BITS - 1) // NIBBLE_BITS
             for nibble in [nibbles, *(raw >> NIBBLE_BITS * n & 15 for n in range(nibbles))]:
                 operations.append((nibble, 1, NIBBLE_BITS))
+    return operations
 
+
+def _replayed(operations: list[tuple[int, int, int]]) -> bytes:
     x, words = STATE_LOW, []
     for start, frequency, bits in reversed(operations):
         if x >= frequency << (63 - bits):
@@ -66,9 +88,9 @@ class CompressAiDecoder:
         self._refill()
         return value
 
-    def _symbol(self, index: int) -> int:
-        length = int(self.tables.lengths[index])
-        row = self.tables.quantized_cdf[index][:length]
+    def _symbol(self, index: int, tables: Any) -> int:
+        length = int(tables.lengths[index])
+        row = tables.quantized_cdf[index][:length]
         code = self.state & 0xFFFF
         slot = bisect_right(row, code) - 1
         start, frequency = int(row[slot]), int(row[slot + 1] - row[slot])
@@ -80,16 +102,17 @@ class CompressAiDecoder:
                 raise CorruptStreamError("an escape is longer than any symbol needs")
             raw = sum(self._nibble() << NIBBLE_BITS * n for n in range(nibbles))
             slot = -(raw >> 1) - 1 if raw & 1 else (raw >> 1) + length - 2
-        symbol = slot + int(self.tables.offsets[index])
+        symbol = slot + int(tables.offsets[index])
         if not -(1 << 31) <= symbol < 1 << 31:
             raise CorruptStreamError("a symbol does not fit int32")
         return symbol
 
-    def decode(self, indexes: NDArray[Any], out: NDArray[np.int32]) -> None:
+    def decode(self, indexes: NDArray[Any], out: NDArray[np.int32], tables: Any = None) -> None:
+        own = self.tables if tables is None else tables
         for i, index in enumerate(indexes.tolist()):
-            if not 0 <= index < len(self.tables.lengths):
+            if not 0 <= index < len(own.lengths):
                 raise ValueError(f"index {index} names no row")
-            out[i] = self._symbol(index)
+            out[i] = self._symbol(index, own)
 
     def finish(self) -> None:
         if self.position != len(self.data) or self.state != STATE_LOW:
