@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <tuple>
 #include <vector>
 
 #include "fastlic/attention/kernels.hpp"
@@ -157,6 +158,44 @@ void layers() {
     kernels.mix(x.data(), &x[n], w.data(), &w[n], n, 11, 8191, each[3].data());
     for (const auto& some : each) out.insert(out.end(), some.begin(), some.end());
     return out;
+  });
+  same("layer norms and weights of windows", [&](Isa isa) {
+    const nn::Kernels& kernels = nn::kernels(isa);
+    constexpr std::size_t rows = 3;
+    const auto x = numbers<std::int16_t>(n, -8191, 8191);
+    nn::LevelParameters level;
+    level.up = 2;
+    level.limit = 8191;
+    level.weight = numbers<std::int16_t>(n, 0, 32767);
+    nn::TailLines powers;
+    for (std::size_t i = 0; i < nn::kTailLines; ++i) {
+      powers.start[i] = static_cast<std::uint16_t>(16384 - 128 * i);
+      powers.fall[i] = 128;
+    }
+    const auto floats = [](std::size_t count, int exponent) {
+      Buffer<float> out;
+      for (std::size_t i = 0; i < count; ++i)
+        out.push_back(std::ldexp(static_cast<float>(number(1, 1 << 24)), exponent));
+      return out;
+    };
+    level.scale = floats(n, -23);
+    level.factor = floats(n, -16);
+    level.bias = floats(n, -14);
+    Buffer<std::int16_t> out(n), weights(rows * n), means(rows * n);
+    const nn::Moments moments = kernels.moments(x.data(), level, n);
+    kernels.level(x.data(), level, n, 30.0f, 1e-3f, out.data());
+    const auto scores = numbers<std::int32_t>(rows * n, -(1 << 30) + 1, (1 << 30) - 1);
+    auto present = numbers<std::int32_t>(n, -1, 0);
+    present[5] = -1;
+    Buffer<float> inverse(2 * rows);
+    const float sharpness = std::ldexp(1.0f, static_cast<int>(number(-24, 0)));
+    const auto most = static_cast<std::int32_t>(number(1 << 15, 1 << 20));
+    kernels.weigh({scores.data(), rows, n, nullptr, sharpness, most, weights.data(), inverse.data()}, powers);
+    out.insert(out.end(), weights.begin(), weights.end());
+    kernels.weigh({scores.data(), rows, n, present.data(), sharpness, most, weights.data(), &inverse[rows]}, powers);
+    kernels.means(scores.data(), inverse.data(), rows, level.factor.data(), 8191, means.data(), n);
+    for (const auto* some : {&weights, &means}) out.insert(out.end(), some->begin(), some->end());
+    return std::tuple(moments.sum, moments.squares, out, inverse);
   });
   same("scale indexes", [&](Isa isa) {
     nn::Thresholds thresholds;

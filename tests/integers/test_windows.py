@@ -360,7 +360,7 @@ ARRAYS = arrays_of_a_block()
 OWN = sorted(k for k in ARRAYS if k.startswith(("m.1.", "m.3.")) or k == "m.powers")
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_damaged_arrays_are_refused_or_make_a_network_that_runs_in_bounds(data):
     key = data.draw(st.sampled_from(OWN))
