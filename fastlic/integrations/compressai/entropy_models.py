@@ -16,7 +16,7 @@ from fastlic.integrations.compressai import coder
 from fastlic.integrations.compressai.claims import check_bottleneck
 from fastlic.integrations.compressai.native_tables import native_bounds
 from fastlic.integrations.compressai.swap import state_of
-from fastlic.integrations.compressai.tables import cached
+from fastlic.integrations.compressai.tables import LoadsTables, cached
 from fastlic.ops.float_symbols import ScaleSearch
 
 
@@ -41,7 +41,7 @@ def check_decoder_arguments(strings: Any, indexes: Tensor, means: Tensor | None)
         raise ValueError(f"means {list(means.shape)} do not fit indexes {list(indexes.shape)}")
 
 
-class FastEntropyModel(EntropyModel):
+class FastEntropyModel(LoadsTables, EntropyModel):
     """``compress`` and ``decompress`` of every entropy model, and the decoder's view of what was just coded."""
 
     def compress_and_keep(
@@ -79,7 +79,7 @@ class FastBottleneck:
         return output
 
 
-class FastEntropyModelVbr(EntropyModelVbr):
+class FastEntropyModelVbr(LoadsTables, EntropyModelVbr):
     """The same for the bottleneck with a quantisation step ``qs``."""
 
     def compress(

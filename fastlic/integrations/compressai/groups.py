@@ -32,6 +32,7 @@ from fastlic.integrations.compressai.integers import (
     check_sizes,
 )
 from fastlic.integrations.compressai.swap import state_of
+from fastlic.integrations.compressai.tables import LoadsTables
 from fastlic.ops.latents import HYPER_STRIDE, Target
 
 _PARITY = {"even": 0, "odd": 1}
@@ -315,7 +316,7 @@ def _floats(decoded: Sequence[Latents], like: Tensor) -> Tensor:
     return maps[0][None] if len(maps) == 1 else torch.stack(maps)
 
 
-class IntegerGroupsHyperprior:
+class IntegerGroupsHyperprior(LoadsTables):
     """``compress`` and ``decompress`` of HyperpriorLatentCodec around a checkerboard or channel groups."""
 
     def compress(self, y: Tensor) -> dict[str, Any]:

@@ -36,11 +36,10 @@ from fastlic.integrations.compressai.integers import (
     _copy,
     digest_of,
     read_arrays,
-    same_tensors,
 )
 from fastlic.integrations.compressai.settings import Settings
+from fastlic.integrations.compressai.snapshot import Snapshot
 from fastlic.integrations.compressai.swap import state_of
-from fastlic.integrations.compressai.tables import versions
 from fastlic.models.inference import servable
 from fastlic.ops.transforms import TransformEngine
 
@@ -57,8 +56,9 @@ class IntegerTransform:
     Attributes:
         name: path of the module in its model; the last part, g_a, h_a or g_s, says what goes in and out.
         arrays: of the network, under the prefix "n".
-        digest: of the weights that they were made of.
+        digest: of the weights that they were made of, at half precision, as files have it.
         origin: on what ranges were measured, in words.
+        snapshot: tells every change of the weights.
     """
 
     name: str
@@ -66,6 +66,7 @@ class IntegerTransform:
     digest: int
     origin: str
     cache: Cache = field(default_factory=Cache)
+    snapshot: Snapshot | None = None
 
     @property
     def kind(self) -> str:
@@ -93,16 +94,19 @@ class IntegerTransform:
 
     def check(self, module: nn.Module) -> None:
         """Raise ModelMismatchError if the weights are no longer those that were converted."""
-        tensors = tuple(module.parameters())
-        seen = (tensors, versions(tensors))
-        if same_tensors(self.cache.values.get("weights"), seen):
-            return
-        if digest_of(tensors) != self.digest:
+        if self.snapshot is None and digest_of(module.parameters()) == self.digest:  # pickled by an older fastlic
+            self.watch(module)
+        changed = "all of them" if self.snapshot is None else self.snapshot.change([(self.name, module)])
+        if changed:
             raise ModelMismatchError(
-                f"the weights of {self.name} changed after fastlic.accelerate(model, transforms='integer'): call it "
-                "again, so that they are converted anew, or fastlic.restore(model)"
+                f"the weights of {self.name} changed after fastlic.accelerate(model, transforms='integer') "
+                f"({changed}): call it again, so that they are converted anew, or fastlic.restore(model)"
             )
-        self.cache.values["weights"] = seen
+
+    def watch(self, module: nn.Module) -> IntegerTransform:
+        """From now on tell changes of ``module``; returns itself."""
+        self.snapshot = Snapshot.of([(self.name, module)], (self.name,))
+        return self
 
     def __call__(self, x: Tensor, settings: Settings) -> Tensor:
         """float32 [B, C, h, w] on the CPU to float32 [B, C', h', w'].
@@ -137,7 +141,8 @@ class FastIntegerTransform:
     @held_off
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         module: Any = self
-        served = not (args or kwargs or module.training) and servable(x, next(module.parameters()))
+        weight = next(module.parameters(), None)  # replicas of DataParallel have none of their own
+        served = not (args or kwargs or module.training) and weight is not None and servable(x, weight)
         if not served or not len(x):
             return super().forward(x, *args, **kwargs)  # type: ignore[misc]
         state = state_of(module)
@@ -174,7 +179,7 @@ class Converter:
         """
         if own := [path for path, inner in module.named_modules() if "forward" in vars(inner)]:
             raise ValueError(f"{'.'.join([name, own[0]]).rstrip('.')} has a forward of its own")
-        graph = Graph.of(_copy(module), name)
+        graph = Graph.of(_copy(module, name), name)
         if isinstance(self.calibration, (str, Path)):
             return _read(Path(self.calibration), name, module, graph)
         try:
@@ -217,7 +222,7 @@ class Converter:
             yield from self._images()
             return
         if not self._latents:
-            g_a = _copy(self.model.g_a)
+            g_a = _copy(self.model.g_a, "g_a")
             self._latents = [g_a(x) for x in self._images()]
         for y in self._latents:
             if kind == "h_a":

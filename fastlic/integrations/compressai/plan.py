@@ -86,6 +86,7 @@ class Step:
     back: tuple[type, ...] = ()
     coder: IntegerCoder | None = None
     transform: IntegerTransform | None = None
+    silent: tuple[nn.Module, ...] = ()  # whose forward hooks do not run any more
 
     @property
     def replaces(self) -> bool:
@@ -230,7 +231,7 @@ def _integer_transforms(model: Any, settings: Settings, calibration: Calibration
             yield Step(name, module, part, "", "the entropy path has its integers")
             continue
         try:
-            made = converter.convert(name, module)
+            made = converter.convert(name, module).watch(module)
         except CodecFileError:  # what was asked for by name
             raise
         except ValueError as error:
@@ -241,7 +242,8 @@ def _integer_transforms(model: Any, settings: Settings, calibration: Calibration
             yield from exact[1:]
             continue
         note = f"conversion {made.fingerprint().hex()}, {made.origin}"
-        yield Step(name, module, part, "integers", note, (FastIntegerTransform,), transform=made)
+        silent = made.snapshot.silent([(name, module)]) if made.snapshot else ()
+        yield Step(name, module, part, "integers", note, (FastIntegerTransform,), transform=made, silent=silent)
 
 
 def _transforms(model: Any, settings: Settings, names: tuple[str, ...]) -> Iterator[Step]:
@@ -317,7 +319,9 @@ def _integers(
         by = "integers, board engine"
     else:
         by = "integers, wavefront engine" if coder.integers.context is not None else "integers, one-pass engine"
-    return Step(name, module, part, by, f"conversion {coder.integers.fingerprint().hex()}", front, (), coder)
+    note = f"conversion {coder.integers.fingerprint().hex()}"
+    silent = coder.snapshot.silent(parts.named) if coder.snapshot else ()
+    return Step(name, module, part, by, note, front, (), coder, silent=silent)
 
 
 def _patched(name: str, module: nn.Module) -> Step | None:
