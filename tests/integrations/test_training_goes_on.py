@@ -254,7 +254,14 @@ def test_training_after_accelerate_and_accelerate_again_is_as_if_it_had_been_pla
 
 
 def test_other_activations_are_noticed_as_other_weights_are(made):
-    for change in (lambda m: m.h_s.__setitem__(1, nn.ReLU()), lambda m: setattr(m.h_s[1], "negative_slope", 0.3)):
+    def own_forward(model):
+        model.h_s[1].forward = torch.tanh
+
+    for change in (
+        lambda m: m.h_s.__setitem__(1, nn.ReLU()),
+        lambda m: setattr(m.h_s[1], "negative_slope", 0.3),
+        own_forward,
+    ):
         model = made()
         change(model)
         with pytest.raises(ModelMismatchError, match=r"\(h_s\.1\)"):
@@ -485,6 +492,18 @@ def test_replicas_of_data_parallel_run_their_floats(made):
             assert replica(y).shape == (1, 3, 64, 64)
 
 
+def test_averaged_models_are_looked_through_and_accelerated_ones_stay_so(made, serve):
+    averaged = torch.optim.swa_utils.AveragedModel(build("mbt2018-mean"))
+    assert serve(averaged).model == "MeanScaleHyperprior"
+    model = made()
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    assert averaged.module.compress(X)["strings"] == model.compress(X)["strings"]
+    flip_last_bit(model.h_s[0].weight)
+    averaged.update_parameters(model)
+    with pytest.raises(ModelMismatchError):
+        averaged.module.compress(X)
+
+
 # ---- compilers
 
 
@@ -503,8 +522,15 @@ def test_accelerated_models_can_be_compiled_and_compute_what_they_did(transforms
     model = made(transforms=transforms)
     compiled = torch.compile(model, backend="eager")
     torch.testing.assert_close(compiled(X)["x_hat"], model(X)["x_hat"])
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(X)["x_hat"], model(X)["x_hat"])
+        if transforms == "integer":
+            assert torch.equal(compiled(X)["x_hat"], model(X)["x_hat"])  # integers there too
     out = compiled.compress(X)
     assert out["strings"] == model.compress(X)["strings"]
+    assert torch.compile(model.compress, backend="eager")(X)["strings"] == out["strings"]
+    pixels = torch.compile(model.decompress, backend="eager")(out["strings"], out["shape"])["x_hat"]
+    assert torch.equal(pixels, model.decompress(out["strings"], out["shape"])["x_hat"])
     flip_last_bit(model.h_s[0].weight)
     with pytest.raises(ModelMismatchError):
         compiled.compress(X)
@@ -677,6 +703,16 @@ def test_training_mode_codes_the_same_latents_and_runs_transforms_in_floats(tran
     coded = model.compress(X)
     model.eval().decompress(coded["strings"], coded["shape"])
     assert model.compress(X)["strings"] == out["strings"]
+
+
+def test_a_forward_of_ones_own_on_a_network_stays_with_floats():
+    model = build("bmshj2018-hyperprior")
+    forward = model.h_s.forward
+    model.h_s.forward = lambda z: 2 * forward(z)
+    report = fastlic.accelerate(model, calibration=CALIBRATION)
+    assert "h_s has a forward of its own" in next(row.note for row in report.rows if row.part == "entropy path")
+    out = model.compress(X)
+    model.decompress(out["strings"], out["shape"])
 
 
 def test_gradients_switched_off_and_on_change_nothing(made):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from fastlic.errors import BackendUnavailable
 from fastlic.forks import held_off
@@ -41,7 +42,8 @@ def accelerate(
     """Make ``compress`` and ``decompress`` of a live CompressAI model fast; weights, state dict and API stay.
 
     Args:
-        model: any module of CompressAI's classes, or one built from them; a DataParallel wrapper is looked through.
+        model: any module of CompressAI's classes, or one built from them. DataParallel, AveragedModel and what
+            torch.compile returns are looked through.
         format: "native" for fastlic's own streams, "compressai" for streams that plain CompressAI reads and writes.
         calibration: for what is converted to integers (entropy networks in format "native", transforms if asked for):
             images [3, H, W] in [0, 1] to measure ranges on (default: the package's demonstration photo), or the path
@@ -56,8 +58,8 @@ def accelerate(
 
     Raises:
         BackendUnavailable: CompressAI cannot be imported.
-        TypeError: nothing in the model is known; it is left as it was.
-        ValueError: an argument is none of those above.
+        TypeError: nothing in the model is known, or it is a program of torch.jit; it is left as it was.
+        ValueError: an argument is none of those above, or the model is on the meta device.
         ModelMismatchError: ``calibration`` is a conversion of other weights.
         CodecFileError: ``calibration`` is a file that is damaged or no conversion.
     """
@@ -128,9 +130,9 @@ def accelerated(
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The module inside DataParallel, DistributedDataParallel and torch.compile."""
+    """The module inside DataParallel, DistributedDataParallel, AveragedModel and torch.compile."""
     while True:
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)):
             model = model.module
         elif is_compiled(model):
             model = model._orig_mod  # type: ignore[assignment]

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from fastlic import config
+from fastlic.eager import uncompiled
 from fastlic.errors import CorruptStreamError, memory_errors
 from fastlic.integrations.compressai.native_tables import native_tables
 from fastlic.integrations.compressai.settings import Settings
@@ -115,7 +116,7 @@ def _cheapest(module: Any, native: bool) -> float:
 
 def in_words(method: Callable[..., Any]) -> Callable[..., Any]:
     """A model's ``compress`` or ``decompress``, of the modules that were accelerated, whose memory errors are ours and
-    say how large the images are.
+    say how large the images are. Inside of ``torch.compile`` it runs as outside.
     """
 
     @functools.wraps(method)
@@ -129,4 +130,4 @@ def in_words(method: Callable[..., Any]) -> Callable[..., Any]:
         with memory_errors(task):
             return method(self, *args, **kwargs)
 
-    return run
+    return uncompiled(run)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.images import as_batch
+from fastlic.eager import uncompiled
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.forks import held_off
@@ -138,17 +139,26 @@ _PREFIX = "n"
 class FastIntegerTransform:
     """A g_a, h_a or g_s whose floats a network of integers stands in for."""
 
-    @held_off
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         module: Any = self
-        weight = next(module.parameters(), None)  # replicas of DataParallel have none of their own
-        served = not (args or kwargs or module.training) and weight is not None and servable(x, weight)
-        if not served or not len(x):
-            return super().forward(x, *args, **kwargs)  # type: ignore[misc]
-        state = state_of(module)
-        integers: IntegerTransform = state.transform
-        integers.check(module)
-        return integers(x, state.settings)
+        if not (args or kwargs or module.training or torch.is_grad_enabled()):
+            out = _by_integers(module, x)
+            if out is not None:
+                return out
+        return super().forward(x, *args, **kwargs)  # type: ignore[misc]
+
+
+@uncompiled  # which would take the floats, and other numbers with them
+@held_off
+def _by_integers(module: nn.Module, x: Any) -> Tensor | None:
+    """None where the module's floats are to run."""
+    weight = next(module.parameters(), None)  # replicas of DataParallel have none of their own
+    if weight is None or not servable(x, weight) or not len(x):
+        return None
+    state = state_of(module)
+    integers: IntegerTransform = state.transform
+    integers.check(module)
+    return integers(x, state.settings)
 
 
 # ---- conversion

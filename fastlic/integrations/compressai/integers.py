@@ -207,6 +207,8 @@ def _sequence(module: nn.Module, name: str) -> nn.Sequential:
         return nn.Sequential(twin)
     if not isinstance(twin, nn.Sequential):
         raise ValueError(f"{name} is a {type(module).__name__}, not a sequence of layers")
+    if own := [path for path, layer in module.named_modules(prefix=name) if "forward" in vars(layer)]:
+        raise ValueError(f"{own[0]} has a forward of its own")
     return twin
 
 

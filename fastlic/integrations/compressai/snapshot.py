@@ -22,7 +22,7 @@ from fastlic.integrations.compressai.swap import Cache, is_specialised, original
 from fastlic.ops.rans import crc32c
 
 Named = Sequence[tuple[str, nn.Module | Tensor]]
-# Of layers without weights, what decides over their outputs.
+# Beside weights, what decides over the outputs of layers.
 _SETTINGS = ("negative_slope", "approximate", "upscale_factor")
 
 
@@ -43,11 +43,13 @@ class Snapshot:
         kinds: of every module, in order.
         marks: of every parameter and buffer, by path.
         firing: patterns of paths of modules that are still called; the forward hooks of all others do not run.
+        hooked: paths of those others that have hooks, of which somebody was told.
     """
 
     kinds: tuple[str, ...]
     marks: dict[str, Mark]
     firing: tuple[str, ...] = ()
+    hooked: set[str] = field(default_factory=set)
     cache: Cache = field(default_factory=Cache)
 
     @classmethod
@@ -56,7 +58,7 @@ class Snapshot:
         seen = _Seen.of(named)
         own = cls(tuple(seen.kinds), {path: _mark(tensor) for path, tensor in seen.tensors}, tuple(firing))
         own.cache.values["bytes"] = content([tensor for _, tensor in seen.tensors])
-        own.cache.values["hooked"] = own._hooked(seen)
+        own.hooked |= own._hooked(seen)
         return own
 
     def silent(self, named: Named) -> tuple[nn.Module, ...]:
@@ -79,9 +81,8 @@ class Snapshot:
         precision. Hooks that came later and do not run are a UserWarning, once.
         """
         seen = _Seen.of(named)
-        known = self.cache.values.setdefault("hooked", set())
-        if new := self._hooked(seen) - known:
-            known |= new
+        if new := self._hooked(seen) - self.hooked:
+            self.hooked |= new
             warnings.warn(
                 f"forward hooks on {', '.join(sorted(new))} do not run: since fastlic.accelerate(model) integers "
                 "stand in for these modules",
@@ -108,7 +109,7 @@ def check_places(model: nn.Module, places: Sequence[str]) -> None:
             be of another kind.
         ValueError: the model is on the meta device.
     """
-    if any(parameter.is_meta for parameter in model.parameters()):
+    if getattr(next(model.parameters(), None), "is_meta", False):
         raise ValueError(f"the {type(model).__name__} is on the meta device, where weights have no values")
     gone = []
     for path in places:
@@ -142,6 +143,7 @@ class _Seen(NamedTuple):
                 own = vars(module)
                 kind = original(type(module))
                 settings = [f" {own[key]}" for key in _SETTINGS if key in own]
+                settings += [" with a forward of its own"] if "forward" in own else []
                 seen.kinds.append(f"{path}: {kind.__module__}.{kind.__qualname__}{''.join(settings)}")
                 if module._forward_hooks or module._forward_pre_hooks:
                     seen.hooked.append(path)
@@ -185,10 +187,10 @@ def content(tensors: Sequence[Tensor]) -> list[Any]:
     for number, tensor in enumerate(tensors):
         tensor = tensor.detach()
         about = (tensor.dtype, tensor.device, tensor.shape, tensor.stride())
-        if tensor.is_meta:
-            raise ValueError("weights on the meta device have no values")
-        if tensor.device.type == "cpu":
+        if tensor.is_cpu:
             out.append((*about, _bytes_sum(_dense(tensor))))
+        elif tensor.is_meta:
+            raise ValueError("weights on the meta device have no values")
         else:
             elsewhere[number] = device_sum(_dense(tensor))
             out.append(about)
@@ -210,10 +212,9 @@ def _dense(tensor: Tensor) -> Tensor:
 
 def _bytes_sum(tensor: Tensor) -> int:
     """CRC-32C of a contiguous tensor on the CPU."""
-    flat = tensor.reshape(-1)
-    if tensor.dtype == torch.bfloat16:  # which numpy does not have
-        flat = flat.view(torch.int16)
-    return crc32c(flat.numpy().view(np.uint8))
+    if tensor.dtype != torch.float32:  # numpy has not all of them
+        tensor = tensor.reshape(-1).view(torch.uint8)
+    return crc32c(tensor.numpy().reshape(-1).view(np.uint8))
 
 
 def device_sum(tensor: Tensor) -> Tensor:
