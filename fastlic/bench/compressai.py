@@ -21,6 +21,7 @@ import copy
 import math
 import statistics
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -70,7 +71,9 @@ class Stopwatch:
         self.spent = dict.fromkeys(self.spent, 0.0)
         self._open.clear()
         start = self._clock()
-        result = call(*arguments)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "forward hooks on .* do not run")  # where there are integers
+            result = call(*arguments)
         return Split(self._clock() - start, self.spent["transforms"], self.spent["networks"]), result
 
 

@@ -114,6 +114,15 @@ def test_crc32c_known_answers():
     assert crc32c(b"6789", crc32c(b"12345")) == crc32c(b"123456789")
 
 
+def test_crc32c_of_long_data_is_that_of_its_pieces():
+    data = np.random.RandomState(4).randint(0, 256, 700_001).astype(np.uint8)
+    for start, end in ((0, 700_001), (3, 196_608 + 3), (1, 196_607), (5, 13_000), (7, 7 + 768), (0, 767)):
+        crc = 0
+        for place in range(start, end, 601):  # too short for blocks that are summed side by side
+            crc = crc32c(data[place : min(place + 601, end)], crc)
+        assert crc32c(data[start:end]) == crc
+
+
 def test_truncated_stream_is_reported_not_decoded(tables, isa):
     symbols, indexes = gaussian_symbols(700, seed=5)
     for lanes in (1, 16):

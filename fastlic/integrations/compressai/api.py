@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from fastlic.errors import BackendUnavailable
 from fastlic.forks import held_off
@@ -27,6 +28,7 @@ from fastlic.integrations.compressai.settings import (
     State,
     Transforms,
 )
+from fastlic.integrations.compressai.swap import is_compiled
 
 
 @held_off
@@ -40,7 +42,8 @@ def accelerate(
     """Make ``compress`` and ``decompress`` of a live CompressAI model fast; weights, state dict and API stay.
 
     Args:
-        model: any module of CompressAI's classes, or one built from them; a DataParallel wrapper is looked through.
+        model: any module of CompressAI's classes, or one built from them. DataParallel, AveragedModel and what
+            torch.compile returns are looked through.
         format: "native" for fastlic's own streams, "compressai" for streams that plain CompressAI reads and writes.
         calibration: for what is converted to integers (entropy networks in format "native", transforms if asked for):
             images [3, H, W] in [0, 1] to measure ranges on (default: the package's demonstration photo), or the path
@@ -55,8 +58,8 @@ def accelerate(
 
     Raises:
         BackendUnavailable: CompressAI cannot be imported.
-        TypeError: nothing in the model is known; it is left as it was.
-        ValueError: an argument is none of those above.
+        TypeError: nothing in the model is known, or it is a program of torch.jit; it is left as it was.
+        ValueError: an argument is none of those above, or the model is on the meta device.
         ModelMismatchError: ``calibration`` is a conversion of other weights.
         CodecFileError: ``calibration`` is a file that is damaged or no conversion.
     """
@@ -69,21 +72,22 @@ def accelerate(
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
     model = unwrap(model)
+    _check_live(model)
     try:
         from fastlic.integrations.compressai.plan import LOOPS, TRANSFORM, plan
     except ImportError as error:
         raise BackendUnavailable(INSTALL.format(reason=error)) from error
 
-    restore(model)
-    updated = _update(model)
-    settings = Settings(format, backend, _stride(model), transforms)
-    steps = list(plan(model, settings, calibration))
-    if not any(step.replaces for step in steps if not step.part.startswith(("model", TRANSFORM))):
-        raise TypeError(
-            f"{type(model).__name__} holds nothing of CompressAI that fastlic knows: it is left as it was. "
-            "accelerate serves models of compressai.zoo, compressai.models and what is built from its entropy models "
-            "and latent codecs"
-        )
+    with swap.undone(model):
+        updated = _update(model)
+        settings = Settings(format, backend, _stride(model), transforms)
+        steps = list(plan(model, settings, calibration))
+        if not any(step.replaces for step in steps if not step.part.startswith(("model", TRANSFORM))):
+            raise TypeError(
+                f"{type(model).__name__} holds nothing of CompressAI that fastlic knows: it is left as it was. "
+                "accelerate serves models of compressai.zoo, compressai.models and what is built from its entropy "
+                "models and latent codecs"
+            )
     # What a raster loop codes stays CompressAI's stream even in format "native", and so does what loops of the model's
     # own code: all indexes below such a loop are CompressAI's, as nothing says which of them it takes.
     loops = {id(step.module.gaussian_conditional) for step in steps if step.replaces and step.part.startswith("raster")}
@@ -92,16 +96,22 @@ def accelerate(
     }
     as_theirs = replace(settings, format="compressai")
     second = {id(step.module): step for step in steps if step.part == LOOPS and step.replaces}
+    # Where another module than accelerate's would change streams or pixels in kind. Raster loops ask for its tables.
+    kept = [step for step in steps if step.replaces and not step.part.startswith(TRANSFORM)]
+    kept = kept if format == "native" or loops else []
+    places = [step.name for step in (*kept, *(step for step in steps if step.transform is not None))]
     for step in steps:
         if step.replaces and not swap.is_specialised(step.module):
             own = as_theirs if id(step.module) in loops else settings
             front, back = step.front, step.back
             if step.part != LOOPS and id(step.module) in second:  # a module with two steps
                 front, back = (*front, *second[id(step.module)].front), (*second[id(step.module)].back, *back)
-            swap.specialise(step.module, front, back, State(own, coder=step.coder, transform=step.transform))
+            state = State(own, coder=step.coder, transform=step.transform, places=_below(step.name, places))
+            swap.specialise(step.module, front, back, state)
     coders = [step.coder for step in steps if step.coder is not None]
     guarantee, made = _guarantee(steps, format), [step.transform for step in steps if step.transform is not None]
-    return Report(type(model).__name__, format, guarantee, _rows(steps), updated, coders, made)
+    rows = _rows(steps) + _hooks(model, steps)
+    return Report(type(model).__name__, format, guarantee, rows, updated, coders, made)
 
 
 def restore(model: nn.Module) -> bool:
@@ -126,10 +136,46 @@ def accelerated(
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The module inside DataParallel and DistributedDataParallel."""
-    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        model = model.module
-    return model
+    """The module inside DataParallel, DistributedDataParallel, AveragedModel and torch.compile."""
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)):
+            model = model.module
+        elif is_compiled(model):
+            model = model._orig_mod  # type: ignore[assignment]
+        else:
+            return model
+
+
+def _check_live(model: nn.Module) -> None:
+    """Raises TypeError for a program of torch.jit, ValueError for weights on the meta device."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            f"expected a model of Python classes, got a {type(model).__name__} of torch.jit: accelerate the model "
+            "that was scripted or traced"
+        )
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise ValueError(
+                f"{name} is on the meta device, where weights have no values: load them (model.to_empty(device='cpu'), "
+                "then load_state_dict) before accelerate"
+            )
+
+
+def _below(name: str, paths: Iterable[str]) -> tuple[str, ...]:
+    prefix = f"{name}." if name else ""
+    return tuple(path[len(prefix) :] for path in paths if path.startswith(prefix) and path != name)
+
+
+def _hooks(model: nn.Module, steps: list[Any]) -> list[Row]:
+    """A row that names the modules whose forward hooks do not run any more."""
+    silent = {id(module) for step in steps for module in step.silent}
+    names = tuple(
+        name
+        for name, module in model.named_modules()
+        if id(module) in silent and (module._forward_hooks or module._forward_pre_hooks)
+    )
+    note = "integers stand in for these modules, which compress and decompress do not call"
+    return [Row("forward hooks", names, "do not run", note)] if names else []
 
 
 def _stride(model: Any) -> int:

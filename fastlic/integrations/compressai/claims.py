@@ -12,10 +12,12 @@ import numpy as np
 from torch import Tensor
 
 from fastlic import config
+from fastlic.eager import uncompiled
 from fastlic.errors import CorruptStreamError, memory_errors
 from fastlic.integrations.compressai.layout import hyper_channels, hyper_key, shapes_name_channels
 from fastlic.integrations.compressai.native_tables import native_tables
 from fastlic.integrations.compressai.settings import Settings
+from fastlic.integrations.compressai.snapshot import check_places
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import cached
 
@@ -119,10 +121,13 @@ def _cheapest(module: Any, native: bool) -> float:
 
 
 def in_words(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A model's ``compress`` or ``decompress`` whose memory errors are ours and say how large the images are."""
+    """A model's ``compress`` or ``decompress``, of the modules that were accelerated, whose memory errors are ours and
+    say how large the images are. Inside of ``torch.compile`` it runs as outside.
+    """
 
     @functools.wraps(method)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        check_places(self, getattr(state_of(self, None), "places", ()))
         given = [*args, *kwargs.values()]
         if images := [tuple(x.shape) for x in given if isinstance(x, Tensor) and x.dim() > 1]:
             task = f"compressing images of {images[0]}"
@@ -131,4 +136,4 @@ def in_words(method: Callable[..., Any]) -> Callable[..., Any]:
         with memory_errors(task):
             return method(self, *args, **kwargs)
 
-    return run
+    return uncompiled(run)

@@ -18,7 +18,7 @@ from fastlic.integrations.compressai import coder
 from fastlic.integrations.compressai.claims import check_bottleneck
 from fastlic.integrations.compressai.native_tables import native_bounds
 from fastlic.integrations.compressai.swap import state_of
-from fastlic.integrations.compressai.tables import cached
+from fastlic.integrations.compressai.tables import LoadsTables, cached
 from fastlic.integrations.compressai.theirs import COMPRESS, DECOMPRESS, TYPED, EntropyModel, EntropyModelVbr
 from fastlic.ops.float_symbols import ScaleSearch
 
@@ -96,7 +96,7 @@ def _decode(module: Any, strings: Sequence[bytes], indexes: Tensor) -> Tensor:
     return coder.decode(module, strings, indexes)
 
 
-class FastEntropyModel(EntropyModel):
+class FastEntropyModel(LoadsTables, EntropyModel):
     """``compress`` and ``decompress`` of every entropy model.
 
     Arguments are those of the CompressAI that is imported, in its order.
@@ -126,7 +126,7 @@ class FastBottleneck:
         return output
 
 
-class FastEntropyModelVbr(EntropyModelVbr):
+class FastEntropyModelVbr(LoadsTables, EntropyModelVbr):
     """The same for the bottleneck with a quantisation step ``qs``."""
 
     def compress(

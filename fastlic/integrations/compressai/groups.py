@@ -33,6 +33,7 @@ from fastlic.integrations.compressai.layout import (
     shapes_name_channels,
 )
 from fastlic.integrations.compressai.swap import state_of
+from fastlic.integrations.compressai.tables import LoadsTables
 from fastlic.integrations.compressai.theirs import (
     ChannelGroupsLatentCodec,
     CheckerboardLatentCodec,
@@ -384,7 +385,7 @@ def _floats(decoded: Sequence[Latents], like: Tensor) -> Tensor:
     return maps[0][None] if len(maps) == 1 else torch.stack(maps)
 
 
-class IntegerGroupsHyperprior:
+class IntegerGroupsHyperprior(LoadsTables):
     """``compress`` and ``decompress`` of HyperpriorLatentCodec around a checkerboard or channel groups."""
 
     def compress(self, y: Tensor) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.codec.calibration import default_calibration
+from fastlic.eager import uncompiled
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.forks import held_off
@@ -36,11 +37,10 @@ from fastlic.integrations.compressai.integers import (
     digest_of,
     fitted,
     read_arrays,
-    same_tensors,
 )
 from fastlic.integrations.compressai.settings import Settings
+from fastlic.integrations.compressai.snapshot import Snapshot
 from fastlic.integrations.compressai.swap import state_of
-from fastlic.integrations.compressai.tables import versions
 from fastlic.models.inference import servable
 from fastlic.ops.transforms import TransformEngine
 
@@ -52,8 +52,9 @@ class IntegerTransform:
     Attributes:
         name: path of the module in its model; the last part, g_a, h_a or g_s, says what goes in and out.
         arrays: of the network, under the prefix "n".
-        digest: of the weights that they were made of.
+        digest: of the weights that they were made of, at half precision, as files have it.
         origin: on what ranges were measured, in words.
+        snapshot: tells every change of the weights.
     """
 
     name: str
@@ -61,6 +62,7 @@ class IntegerTransform:
     digest: int
     origin: str
     cache: Cache = field(default_factory=Cache)
+    snapshot: Snapshot | None = None
 
     @property
     def kind(self) -> str:
@@ -88,16 +90,19 @@ class IntegerTransform:
 
     def check(self, module: nn.Module) -> None:
         """Raise ModelMismatchError if the weights are no longer those that were converted."""
-        tensors = tuple(module.parameters())
-        seen = (tensors, versions(tensors))
-        if same_tensors(self.cache.values.get("weights"), seen):
-            return
-        if digest_of(tensors) != self.digest:
+        if self.snapshot is None and digest_of(module.parameters()) == self.digest:  # pickled by an older fastlic
+            self.watch(module)
+        changed = "all of them" if self.snapshot is None else self.snapshot.change([(self.name, module)])
+        if changed:
             raise ModelMismatchError(
-                f"the weights of {self.name} changed after fastlic.accelerate(model, transforms='integer'): call it "
-                "again, so that they are converted anew, or fastlic.restore(model)"
+                f"the weights of {self.name} changed after fastlic.accelerate(model, transforms='integer') "
+                f"({changed}): call it again, so that they are converted anew, or fastlic.restore(model)"
             )
-        self.cache.values["weights"] = seen
+
+    def watch(self, module: nn.Module) -> IntegerTransform:
+        """From now on tell changes of ``module``; returns itself."""
+        self.snapshot = Snapshot.of([(self.name, module)], (self.name,))
+        return self
 
     def __call__(self, x: Tensor, settings: Settings) -> Tensor:
         """float32 [B, C, h, w] on the CPU to float32 [B, C', h', w'].
@@ -129,16 +134,26 @@ _PREFIX = "n"
 class FastIntegerTransform:
     """A g_a, h_a or g_s whose floats a network of integers stands in for."""
 
-    @held_off
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         module: Any = self
-        served = not (args or kwargs or module.training) and servable(x, next(module.parameters()))
-        if not served or not len(x):
-            return super().forward(x, *args, **kwargs)  # type: ignore[misc]
-        state = state_of(module)
-        integers: IntegerTransform = state.transform
-        integers.check(module)
-        return integers(x, state.settings)
+        if not (args or kwargs or module.training or torch.is_grad_enabled()):
+            out = _by_integers(module, x)
+            if out is not None:
+                return out
+        return super().forward(x, *args, **kwargs)  # type: ignore[misc]
+
+
+@uncompiled  # which would take the floats, and other numbers with them
+@held_off
+def _by_integers(module: nn.Module, x: Any) -> Tensor | None:
+    """None where the module's floats are to run."""
+    weight = next(module.parameters(), None)  # replicas of DataParallel have none of their own
+    if weight is None or not servable(x, weight) or not len(x):
+        return None
+    state = state_of(module)
+    integers: IntegerTransform = state.transform
+    integers.check(module)
+    return integers(x, state.settings)
 
 
 # ---- conversion
@@ -171,7 +186,7 @@ class Converter:
         """
         if own := [path for path, inner in module.named_modules() if "forward" in vars(inner)]:
             raise ValueError(f"{'.'.join([name, own[0]]).rstrip('.')} has a forward of its own")
-        twin = _copy(module)
+        twin = _copy(module, name)
         graph = Graph.of(twin, name)
         if isinstance(self.calibration, (str, Path)):
             return _read(Path(self.calibration), name, module, graph)
@@ -210,7 +225,7 @@ class Converter:
             yield from self._images()
             return
         if not self._latents:
-            g_a = _copy(self.model.g_a)
+            g_a = _copy(self.model.g_a, "g_a")
             self._latents = [g_a(x) for x in self._images()]
         for y in self._latents:
             if kind == "h_a":

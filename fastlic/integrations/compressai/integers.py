@@ -14,6 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from safetensors.numpy import save as serialised
 from torch import Tensor
+from typing_extensions import Self
 
 from fastlic import config
 from fastlic.codec import drivers
@@ -30,8 +31,8 @@ from fastlic.files import write_whole
 from fastlic.integers.fixed import MEAN_BITS
 from fastlic.integrations.compressai import native_stream
 from fastlic.integrations.compressai.settings import Settings
+from fastlic.integrations.compressai.snapshot import Named, Snapshot
 from fastlic.integrations.compressai.swap import Cache
-from fastlic.integrations.compressai.tables import versions
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.layers import CONTEXT_KERNEL, MaskedConv2d
 from fastlic.models.state_files import read_tensors
@@ -82,6 +83,17 @@ class VariableParts:
         return VariableNetworks(networks, tuple(gains.tolist()), steps, shift, _sequence(self.offsets, "QuantABCD"))
 
 
+_NAMES = {
+    "bottleneck": "entropy_bottleneck",
+    "context": "context_prediction",
+    "head": "entropy_parameters",
+    "codec": "y",
+    "offsets": "QuantABCD",
+    "shift": "scale_to_context",
+    "hyper_step": "gayn2zqstep",
+}
+
+
 @dataclass(frozen=True)
 class Parts:
     """The modules of a model that make up its entropy path. ``weights`` are what conversion depends on.
@@ -110,6 +122,14 @@ class Parts:
         own = [] if self.variable is None else [self.variable.gains]
         return own + [parameter for module in self.modules for parameter in module.parameters()]
 
+    @property
+    def named(self) -> Named:
+        """All of them under the names that CompressAI's models have for them."""
+        fields = {**({} if self.variable is None else vars(self.variable)), **vars(self)}
+        names = {id(value): _NAMES.get(key, key) for key, value in fields.items()}
+        own: list[Any] = [] if self.variable is None else [("Gain", self.variable.gains)]
+        return own + [(names.get(id(module), type(module).__name__), module) for module in self.modules]
+
     def networks(self) -> EntropyNetworks:
         """Copies on the CPU in float32, as conversion takes them.
 
@@ -117,7 +137,7 @@ class Parts:
             ValueError: a part is of a kind that has no integer form.
         """
         bottleneck = self.density()
-        h_a, h_s = _copy(self.h_a), _sequence(self.h_s, "h_s")
+        h_a, h_s = _copy(self.h_a, "h_a"), _sequence(self.h_s, "h_s")
         context = None if self.context is None else _context(self.context)
         head = None if self.head is None else _sequence(self.head, "entropy_parameters")
 
@@ -165,13 +185,6 @@ def digest_of(parameters: Iterable[Tensor]) -> int:
     return crc
 
 
-def same_tensors(known: Any, seen: tuple[tuple[Tensor, ...], tuple[int, ...]]) -> bool:
-    """Whether ``seen`` are the tensors, and the versions of them, that are ``known`` (or None)."""
-    if known is None or known[1] != seen[1]:
-        return False
-    return all(a is b for a, b in zip(known[0], seen[0], strict=True))
-
-
 def _bottleneck_key(key: str) -> str:
     """EntropyBottleneckVbr's names of its parameters (_matrix0) as EntropyBottleneck's (matrices.0)."""
     for old, new in (("_matrix", "matrices."), ("_bias", "biases."), ("_factor", "factors.")):
@@ -180,18 +193,32 @@ def _bottleneck_key(key: str) -> str:
     return key
 
 
-def _copy(module: nn.Module) -> nn.Module:
+def _copy(module: nn.Module, name: str = "") -> nn.Module:
+    """A copy on the CPU in float32, without hooks: they are not converted either.
+
+    Raises:
+        ValueError: a layer's weight is made by a hook at each call (weight_norm, spectral_norm and prune of
+            torch.nn.utils), so that what it holds now may be an old one.
+    """
     import copy
 
-    return copy.deepcopy(module).float().cpu().eval()
+    memo: dict[int, Any] = {}
+    for path, layer in module.named_modules(prefix=name):
+        if computed := {"weight", "bias"} & set(vars(layer)):
+            raise ValueError(f"a hook makes the {' and '.join(sorted(computed))} of {path or type(layer).__name__}")
+        for hooks in (layer._forward_hooks, layer._forward_pre_hooks):
+            memo[id(hooks)] = type(hooks)()
+    return copy.deepcopy(module, memo).float().cpu().eval()
 
 
 def _sequence(module: nn.Module, name: str) -> nn.Sequential:
-    twin = _copy(module)
+    twin = _copy(module, name)
     if isinstance(twin, (nn.Conv2d, nn.ConvTranspose2d)):
         return nn.Sequential(twin)
     if not isinstance(twin, nn.Sequential):
         raise ValueError(f"{name} is a {type(module).__name__}, not a sequence of layers")
+    if own := [path for path, layer in module.named_modules(prefix=name) if "forward" in vars(layer)]:
+        raise ValueError(f"{own[0]} has a forward of its own")
     return twin
 
 
@@ -240,13 +267,15 @@ def check_sizes(y: Tensor, z: Tensor) -> None:
 class IntegerCoder:
     """The converted entropy path of one model, and who codes with it.
 
-    Pickles and copies carry the conversion along; ``digest`` is that of the weights it was made from.
+    Pickles and copies carry the conversion along; ``digest`` is that of the weights it was made from, at half
+    precision, as files have it, ``snapshot`` tells every change of them.
     """
 
     integers: IntegerEntropyModel | VariableRateModel
     settings: Settings
     digest: int
     cache: Cache = field(default_factory=Cache)
+    snapshot: Snapshot | None = None
 
     @classmethod
     def convert(cls, parts: Parts, g_a: nn.Module, calibration: Calibration, settings: Settings) -> IntegerCoder:
@@ -258,25 +287,29 @@ class IntegerCoder:
         """
         digest = parts.digest()
         if isinstance(calibration, (str, Path)):
-            return cls(read(Path(calibration), parts, parts.kind), settings, digest)
+            return cls(read(Path(calibration), parts, parts.kind), settings, digest)._watching(parts)
         images = default_calibration() if calibration is None else calibration
         try:
-            return cls(parts.convert(calibration_latents(g_a, images, parts.stride)), settings, digest)
+            return cls(parts.convert(calibration_latents(g_a, images, parts.stride)), settings, digest)._watching(parts)
         except RuntimeError as error:  # shapes that do not fit each other
             raise ValueError(f"the networks do not run on calibration images: {error}") from error
 
     def check(self, parts: Parts) -> None:
         """Raise ModelMismatchError if the model's weights are no longer those that were converted."""
-        tensors = tuple(parts.weights)
-        seen = (tensors, versions(tensors))
-        if same_tensors(self.cache.values.get("weights"), seen):
-            return
-        if parts.digest() != self.digest:
+        if self.snapshot is None and parts.digest() == self.digest:  # pickled by an older fastlic
+            self._watching(parts)
+        changed = "all of them" if self.snapshot is None else self.snapshot.change(parts.named)
+        if changed:
             raise ModelMismatchError(
-                "the weights of the entropy model changed after fastlic.accelerate(model): call it again, so that "
-                "they are converted anew"
+                f"the weights of the entropy model changed after fastlic.accelerate(model) ({changed}): call it again, "
+                "so that they are converted anew, or fastlic.restore(model)"
             )
-        self.cache.values["weights"] = seen
+
+    def _watching(self, parts: Parts) -> Self:
+        # A network that the integers do not analyse with is called as before.
+        calls_h_a = not getattr(self.integers, "analyses", True)
+        self.snapshot = Snapshot.of(parts.named, ("h_a", "h_a.*") if calls_h_a else ())
+        return self
 
     @property
     def _fingerprint(self) -> bytes:

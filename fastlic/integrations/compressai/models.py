@@ -9,9 +9,10 @@ import torch
 from fastlic.forks import held_off
 from fastlic.integrations.compressai.claims import in_words, whole_numbers
 from fastlic.integrations.compressai.entropy_models import keeping
+from fastlic.integrations.compressai.tables import LoadsTables
 
 
-class FastModel:
+class FastModel(LoadsTables):
     """``compress`` and ``decompress`` without autograd: CompressAI leaves that to its callers."""
 
     @in_words

@@ -13,6 +13,7 @@ from fastlic.integrations.compressai.integers import CodingRate, IntegerCoder, P
 from fastlic.integrations.compressai.layout import hyper_branch, hyper_key, shape_of
 from fastlic.integrations.compressai.slices import codec_slice_parts, codes_slices, looks_sliced, slice_parts
 from fastlic.integrations.compressai.swap import state_of
+from fastlic.integrations.compressai.tables import LoadsTables
 
 
 def model_parts(model: Any) -> Parts:
@@ -51,7 +52,7 @@ def _variable_parts(model: Any) -> VariableParts:
     return VariableParts(model.Gain, model.QuantABCD, shift, step, least)
 
 
-class IntegerModel:
+class IntegerModel(LoadsTables):
     """``compress`` and ``decompress`` of ScaleHyperprior, MeanScaleHyperprior and the raster models built on them."""
 
     @in_words
@@ -88,7 +89,7 @@ def _synthesis(
     return {"x_hat": model.g_s(y_hat.to(like.device, like.dtype)).clamp_(0, 1)}
 
 
-class IntegerVariableModel:
+class IntegerVariableModel(LoadsTables):
     """The same of the models of variable rate, whose calls also name the rate; stage 1 codes without any."""
 
     @in_words
@@ -153,7 +154,7 @@ def codec_parts(codec: Any) -> Parts:
     raise ValueError(f"its latent codec is a {type(y).__name__}")
 
 
-class IntegerHyperprior:
+class IntegerHyperprior(LoadsTables):
     """``compress`` and ``decompress`` of HyperpriorLatentCodec around raster-scan and Gaussian latent codecs."""
 
     def compress(self, y: Tensor) -> dict[str, Any]:

@@ -104,6 +104,7 @@ class Step:
     back: tuple[type, ...] = ()
     coder: IntegerCoder | None = None
     transform: IntegerTransform | None = None
+    silent: tuple[nn.Module, ...] = ()  # whose forward hooks do not run any more
 
     @property
     def replaces(self) -> bool:
@@ -288,7 +289,7 @@ def _integer_transforms(model: Any, settings: Settings, calibration: Calibration
             yield Step(name, module, part, "", "the entropy path has its integers")
             continue
         try:
-            made = converter.convert(name, module)
+            made = converter.convert(name, module).watch(module)
         except CodecFileError:  # what was asked for by name
             raise
         except ValueError as error:
@@ -299,7 +300,8 @@ def _integer_transforms(model: Any, settings: Settings, calibration: Calibration
             yield from exact[1:]
             continue
         note = f"conversion {made.fingerprint().hex()}, {made.origin}"
-        yield Step(name, module, part, "integers", note, (FastIntegerTransform,), transform=made)
+        silent = made.snapshot.silent([(name, module)]) if made.snapshot else ()
+        yield Step(name, module, part, "integers", note, (FastIntegerTransform,), transform=made, silent=silent)
 
 
 def _transforms(model: Any, settings: Settings, names: tuple[str, ...]) -> Iterator[Step]:
@@ -384,12 +386,14 @@ def _integers(
     except ValueError as error:
         return Step(name, module, part, "", f"floats, as it has no integer form: {error}")
     if isinstance(parts, SliceParts):
-        by = f"integers, {len(parts.named['mean'])} slices"
+        by = f"integers, {parts.count} slices"
     elif kind is GroupsCoder:
         by = "integers, board engine"
     else:
         by = "integers, wavefront engine" if coder.integers.context is not None else "integers, one-pass engine"
-    return Step(name, module, part, by, f"conversion {coder.integers.fingerprint().hex()}", front, (), coder)
+    note = f"conversion {coder.integers.fingerprint().hex()}"
+    silent = coder.snapshot.silent(parts.named) if coder.snapshot else ()
+    return Step(name, module, part, by, note, front, (), coder, silent=silent)
 
 
 def _patched(name: str, module: nn.Module) -> Step | None:

@@ -42,3 +42,4 @@ class State:
     cache: Cache = field(default_factory=Cache)
     coder: Any = None  # an IntegerCoder, for what is coded by one
     transform: Any = None  # an IntegerTransform, for what is computed by one
+    places: tuple[str, ...] = ()  # below it, what only code right as long as no other module is put there

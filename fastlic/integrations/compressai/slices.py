@@ -24,6 +24,7 @@ from fastlic.integrations.compressai import traces  # noqa: F401  (adds Compress
 from fastlic.integrations.compressai.groups import context_reads, params_of
 from fastlic.integrations.compressai.integers import Parts, _copy
 from fastlic.integrations.compressai.layout import hyper_branch
+from fastlic.integrations.compressai.snapshot import Named
 from fastlic.integrations.compressai.theirs import ChannelGroupsLatentCodec
 
 # Names by what they are of; a list of one network for each slice, but for the first four.
@@ -48,12 +49,14 @@ class SliceParts(Parts):
     """The entropy path of such a model.
 
     Attributes:
-        named: networks, or lists of them, by what they are of.
+        roles: networks, or lists of them, by what they are of.
+        labels: what the model calls them, where it has one name for them.
         read: gives of each slice the earlier ones whose latents its networks read.
         supported: whether residues read what support networks make, or what these read.
     """
 
-    named: Any = None
+    roles: Any = None
+    labels: Any = None
     read: Any = None
     supported: bool = True
 
@@ -65,11 +68,16 @@ class SliceParts(Parts):
     @property
     def count(self) -> int:
         """How many slices there are."""
-        return len(self.named["mean"])
+        return len(self.roles["mean"])
 
     @property
     def modules(self) -> list[nn.Module]:
-        return [module for name, module in self.named.items() if name != "h_a"]
+        return [module for name, module in self.roles.items() if name != "h_a"]
+
+    @property
+    def named(self) -> Named:
+        labels = self.labels or {}
+        return [(labels.get(role, role), module) for role, module in self.roles.items() if role != "h_a"]
 
     @property
     def kind(self) -> Any:
@@ -85,13 +93,13 @@ class SliceParts(Parts):
             ValueError: a part is of a kind that has no integer form.
         """
         graphs: dict[str, Graph] = {}
-        for name, module in self.named.items():
+        for name, module in self.roles.items():
             if name.startswith("hyper."):
                 graphs[name] = Graph.of(_copy(module), name)
             elif name not in ("h_a", "bottleneck"):
                 graphs |= {f"{name}.{k}": Graph.of(_copy(own), f"{name}.{k}") for k, own in enumerate(module)}
         counts = [
-            graphs[f"mean.{k}"].channels(len(graphs[f"mean.{k}"].operations)) for k in range(len(self.named["mean"]))
+            graphs[f"mean.{k}"].channels(len(graphs[f"mean.{k}"].operations)) for k in range(len(self.roles["mean"]))
         ]
         if None in counts:
             raise ValueError("the mean of a slice comes from no layer")
@@ -101,12 +109,12 @@ class SliceParts(Parts):
 
 def looks_sliced(model: Any) -> bool:
     """Whether a module has the attributes of such a model."""
-    return all(_found(model, names) is not None for name, names in _NAMES.items() if name not in _OPTIONAL)
+    return all(_found(model, names) for role, names in _NAMES.items() if role not in _OPTIONAL)
 
 
-def _found(model: Any, names: Sequence[str]) -> Any:
-    own = (getattr(model, name, None) for name in names)
-    return next((module for module in own if isinstance(module, nn.Module)), None)
+def _found(model: Any, names: Sequence[str]) -> str:
+    """The first of these names that a module has; "" if there is none."""
+    return next((name for name in names if isinstance(getattr(model, name, None), nn.Module)), "")
 
 
 def slice_parts(model: Any) -> SliceParts:
@@ -115,18 +123,20 @@ def slice_parts(model: Any) -> SliceParts:
     Raises:
         ValueError: its lists are not of one length.
     """
-    named = {name: module for name, names in _NAMES.items() if (module := _found(model, names)) is not None}
-    lists = [module for name, module in named.items() if isinstance(module, nn.ModuleList)]
-    count = len(named["mean"]) if isinstance(named["mean"], nn.ModuleList) else 0
+    labels = {role: own for role, names in _NAMES.items() if (own := _found(model, names))}
+    roles = {role: getattr(model, own) for role, own in labels.items()}
+    lists = [module for name, module in roles.items() if isinstance(module, nn.ModuleList)]
+    count = len(roles["mean"]) if isinstance(roles["mean"], nn.ModuleList) else 0
     if not count or any(len(own) != count for own in lists):
         raise ValueError("its slices have not one network each")
     most = getattr(model, "max_support_slices", -1)
     most = count if not isinstance(most, int) or most < 0 else most
     return SliceParts(
-        named["h_a"],
+        roles["h_a"],
         None,
-        named["bottleneck"],
-        named=named,
+        roles["bottleneck"],
+        roles=roles,
+        labels=labels,
         read=lambda: tuple(tuple(range(min(k, most))) for k in range(count)),
         stride=STRIDE,
     )
@@ -160,19 +170,19 @@ def codec_slice_parts(codec: Any) -> SliceParts:
     residues = [getattr(leaf, "lrp_transform", None) for leaf in leaves]
     if any(not isinstance(own, nn.Module) or leaf.lrp_scale != 0.5 for own, leaf in zip(residues, leaves, strict=True)):
         raise ValueError("its slices have no residues of half a tanh")
-    named: dict[str, Any] = {"h_a": branch.h_a, "hyper.mean": means, "hyper.scale": scales}
-    named |= {"bottleneck": branch.bottleneck, "mean": [head.mean_cc for head in heads]}
-    named |= {"scale": [head.scale_cc for head in heads], "residue": residues}
+    roles: dict[str, Any] = {"h_a": branch.h_a, "hyper.mean": means, "hyper.scale": scales}
+    roles |= {"bottleneck": branch.bottleneck, "mean": [head.mean_cc for head in heads]}
+    roles |= {"scale": [head.scale_cc for head in heads], "residue": residues}
     for name in FEATURES:
         supports = [getattr(head, f"{name}_support_transform") for head in heads]
         if not all(isinstance(own, nn.Identity) for own in supports):
-            named[f"{name}_support"] = supports
+            roles[f"{name}_support"] = supports
     features = 2 * sum(y.groups)
     return SliceParts(
         branch.h_a,
         None,
         branch.bottleneck,
-        named={name: own if isinstance(own, nn.Module) else nn.ModuleList(own) for name, own in named.items()},
+        roles={name: own if isinstance(own, nn.Module) else nn.ModuleList(own) for name, own in roles.items()},
         read=lambda: tuple(_groups_read(y, k, features) for k in range(len(heads))),
         supported=heads[0].emit_mean_support != "pre" and heads[0].emit_mean_support is not True,
         stride=STRIDE,
