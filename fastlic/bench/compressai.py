@@ -12,6 +12,8 @@ Each of their runs is split by the clock: inside g_a or g_s, inside the other ne
 Weights are random and rescaled (fastlic.bench.compressai_models). ``--bytes`` compares the sizes of native streams with
 CompressAI's own on photographs, for fastlic's trained weights as CompressAI's mbt2018, or for the models named;
 ``--psnr`` those and the pictures of exact and of integer transforms.
+
+``--factory FILE.py:FUNCTION`` measures models of your own, with the weights that the function gives them.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastlic.bench.compressai_models import MODELS, lively, trained
+from fastlic.bench.compressai_models import MODELS, lively, of_factory, trained
 from fastlic.bench.lifelike import photo
 from fastlic.bench.report import about, markdown, parser, progress
 from fastlic.bench.runner import CLOCKS, Clock, Runs
@@ -109,9 +111,22 @@ def measure(
     name: str, image: Tensor, seconds: float, least: int, size: int | None = None, clock: Clock = "wall"
 ) -> Result:
     """Runs in turns until ``seconds`` are spent, but each way of each model at least ``least`` times."""
-    plain = lively(name, size)
+    return measured(name, lively(name, size), image, seconds, least, clock)
+
+
+def measured(
+    name: str,
+    plain: Any,
+    image: Tensor,
+    seconds: float,
+    least: int,
+    clock: Clock = "wall",
+    keys: tuple[str, ...] = (*FORMATS, INTEGER),
+    first: int = 64,
+) -> Result:
+    """The same of a live model, ``first`` being the edge of the image that first calls get."""
     models, what, setup = {"plain": plain}, {}, {}
-    for key in (*FORMATS, INTEGER):
+    for key in keys:
         models[key] = copy.deepcopy(plain)
         start = CLOCKS[clock]()
         format, transforms = ("native", "integer") if key == INTEGER else (key, "exact")
@@ -120,7 +135,7 @@ def measure(
         what[key] = _summary([row for row in report.replaced if not row.part.startswith(("transform", "model"))])
     watches = {key: Stopwatch(model, CLOCKS[clock]) for key, model in models.items()}
     times: dict[tuple[str, str], list[Split]] = {(key, way): [] for key in models for way in WAYS}
-    small = image[:, :, :64, :64].contiguous()
+    small = image[:, :, :first, :first].contiguous()
     for model in models.values():  # first calls make tables
         with torch.no_grad():
             coded = model.compress(small)
@@ -158,6 +173,20 @@ def integer_table(results: list[Result]) -> str:
     keys = ("native", INTEGER)
     rows = [
         [r.name, *(_speeds(r, way, keys, part) for part in ("whole", "transform") for way in reversed(WAYS))]
+        for r in results
+    ]
+    return markdown(head, rows)
+
+
+def factory_table(results: list[Result]) -> str:
+    """Of models of one's own: what is accelerated, the whole, and the whole without g_a and g_s."""
+    head = ["model", "accelerated", "decompress: plain, native, compressai", "compress"]
+    head += ["decompress without g_s", "compress without g_a"]
+    rows = [
+        [
+            *(r.name, " / ".join(dict.fromkeys(r.what.values()))),
+            *(_speeds(r, way, FORMATS, part) for part in ("whole", "entropy") for way in reversed(WAYS)),
+        ]
         for r in results
     ]
     return markdown(head, rows)
@@ -247,6 +276,8 @@ def _pictures(exact: Any, files: list[Path]) -> list[str]:
 def parse(arguments: list[str]) -> argparse.Namespace:
     of = parser("fastlic.bench.compressai", __doc__)
     of.add_argument("models", nargs="*", metavar="MODEL", help=f"default: all of {', '.join(MODELS)}")
+    of.add_argument("--factory", nargs="+", default=[], metavar="FILE.py:FUNCTION",
+                    help="functions that give models of your own: only these are measured")  # fmt: skip
     of.add_argument("--seconds", type=float, default=12.0, help="time for each model (default: 12)")
     of.add_argument("--least", type=int, default=2, help="runs of even the slowest (default: 2)")
     of.add_argument("--threads", type=int, default=0, help="torch's threads (default: as many as torch chooses)")
@@ -266,21 +297,31 @@ def main(arguments: list[str] | None = None) -> int:
     clock: Clock = "thread" if options.cpu else "wall"
     if options.threads or options.cpu:
         torch.set_num_threads(1 if options.cpu else options.threads)
-    results = []
+    results, own = [], []
     image = photo()[None].contiguous()
-    names = [] if options.bytes or options.psnr else options.models or list(MODELS)
+    names = [] if options.bytes or options.psnr or options.factory else options.models or list(MODELS)
     try:
+        for number, where in enumerate(options.factory, 1):
+            progress(f"{where} ({number} of {len(options.factory)}) ...")
+            name, model = of_factory(where)
+            # Windows of attention may not fit less than 256.
+            own.append(measured(name, model, image, options.seconds, options.least, clock, FORMATS, 256))
         for number, name in enumerate(names, 1):
             progress(f"{name} ({number} of {len(names)}) ...")
             results.append(measure(name, image, options.seconds, options.least, clock=clock))
     except ImportError as error:
         print(f"CompressAI cannot be imported ({error}): nothing to measure", file=sys.stderr)
         return 2
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     finally:
         progress()
     print(about())
     shown = "CPU time of one thread" if options.cpu else f"wall time of {torch.get_num_threads()} threads"
     print(f"512x768, {shown}, medians; decompress first in every cell\n")
+    if own:
+        print(factory_table(own))
     if results:
         print(f"{support_table(results)}\n\n{figures_table(results)}")
         print(f'\n"native", exact and integer transforms\n\n{integer_table(results)}')

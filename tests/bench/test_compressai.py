@@ -55,6 +55,26 @@ def test_models_are_chosen_by_name(capsys):
     assert "mbt2018" in capsys.readouterr().err
 
 
+def test_models_of_a_file_of_ones_own_are_measured(tmp_path, capsys):
+    (tmp_path / "beside.py").write_text("SIZES = (8, 12)\n")
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import beside\nfrom compressai.models import MeanScaleHyperprior\n"
+        "def small():\n    model = MeanScaleHyperprior(*beside.SIZES)\n    model.update(force=True)\n    return model\n"
+        "def none():\n    return 3\n"
+    )
+    assert bench.main(["--factory", f"{file}:small", "--least", "1", "--seconds", "0"]) == 0
+    *_, row = capsys.readouterr().out.strip().splitlines()
+    assert row.startswith("| small | ") and len(re.findall(r"\d\.\dx", row)) == 8 and "one-pass engine" in row
+    for where, words in (
+        (f"{file}:none", "gave int"),
+        (f"{file}:more", "no function more"),
+        ("a.py:b", "no such file"),
+    ):
+        assert bench.main(["--factory", where]) == 2
+        assert words in capsys.readouterr().err
+
+
 def test_bytes_are_compared_on_a_folder(photos, capsys):
     assert bench.main(["mbt2018-mean", "--bytes", str(photos), "--images", "1"]) == 0
     *_, row = capsys.readouterr().out.strip().splitlines()
