@@ -13,6 +13,7 @@ from fastlic.errors import CorruptStreamError, ModelMismatchError
 from fastlic.ops import instruction_set, instruction_sets
 
 from .conftest import image
+from .grouped import grouped
 from .sliced import sliced
 
 
@@ -109,3 +110,36 @@ def test_a_loop_that_computes_something_else_stays_with_floats_and_the_report_sa
     coded, theirs = model.compress(x), plain.compress(x)
     expected = plain.decompress(theirs["strings"], theirs["shape"])["x_hat"]
     torch.testing.assert_close(model.decompress(coded["strings"], coded["shape"])["x_hat"], expected, rtol=0, atol=0.02)
+
+
+def test_checkerboards_in_a_loop_run_on_the_board_engine_and_keep_the_shape_of_their_results():
+    plain = grouped()
+    model = copy.deepcopy(plain)
+    report = fastlic.accelerate(model, calibration=[image(1)[0]])
+    assert next(row for row in report.rows if row.part == "entropy path").by == "integers, board engine"
+    x = image(2, 64, 128)
+    with torch.no_grad():
+        theirs = plain.compress(x)
+        expected = plain.decompress(theirs["strings"], theirs["shape"])["x_hat"]
+    coded = model.compress(x)
+    assert [[len(part) for part in group] for group in coded["strings"][0]] == [[2, 2]] * 3
+    assert coded["shape"] == theirs["shape"] and coded.keys() == theirs.keys()
+    assert (model.decompress(coded["strings"], coded["shape"])["x_hat"] - expected).square().mean().sqrt() < 0.01
+    with pytest.raises(ValueError, match="3 groups, got 2"):
+        model.decompress([coded["strings"][0][:2], coded["strings"][1]], coded["shape"])
+    with pytest.raises(ValueError, match="pair of lists"):
+        model.decompress([coded["strings"][1], coded["strings"][1]], coded["shape"])
+    with pytest.raises(CorruptStreamError):
+        model.decompress(theirs["strings"], theirs["shape"])
+
+
+def test_another_order_of_means_and_scales_is_noticed():
+    class Turned(type(grouped())):  # type: ignore[misc]
+        def _loop(self, z_hat, code):
+            return super()._loop(z_hat, lambda k, turn, here, indexes, means: code(k, turn, here, indexes, -means))
+
+    model = grouped()
+    model.__class__ = Turned
+    report = fastlic.accelerate(model, calibration=[image(1)[0]])
+    (row,) = (row for row in report.rows if row.part == "entropy path")
+    assert not row.replaced and "something else than the usual one" in row.note

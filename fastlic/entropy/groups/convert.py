@@ -97,33 +97,48 @@ def _calibrate(
     analysis = _analysis(networks)
     for y in latents:
         ranges.run(analysis, y)
-        hyper = ranges.run(h_s, ranges.see("z", networks.bottleneck(networks.hyper_analysis(y))[0]))
-        rows, columns = y.shape[2:]
-        colour = (torch.arange(rows)[:, None] + torch.arange(columns)) % 2
-        decoded: list[Tensor] = []
-        first = 0
-        for own in groups:
-            target = y[:, first : first + own.group.channels]
-            first += own.group.channels
-            known = [hyper]
-            if own.channel:
-                known.insert(0, ranges.run(own.channel, torch.cat([decoded[k] for k in own.group.reads], 1)))
-            y_hat = torch.zeros_like(target)
-            if own.context is None:
-                means = ranges.run(own.parameters, torch.cat(known, 1)).chunk(2, 1)[1]
-                y_hat = torch.round(target - means) + means
-            else:
-                assert own.group.parity is not None
-                context = torch.zeros(1, len(own.context.bias), rows, columns)
-                for turn in range(2):
-                    if turn == 1:
-                        context = ranges.run([own.context], y_hat)
-                    means = ranges.run(own.parameters, torch.cat([context, *known], 1)).chunk(2, 1)[1]
-                    here = (colour == (own.group.parity + turn) % 2).to(y.dtype)
-                    y_hat = y_hat + (torch.round(target - means) + means) * here
-            decoded.append(y_hat)
-        ranges.see("y", torch.cat(decoded, 1))
+        ranges.see("y", _decoded(networks, h_s, groups, y, ranges))
     return ranges
+
+
+def decoded(networks: Networks, y: Tensor) -> Tensor:
+    """What a decoder gets of y [1, M, h, w], rounded to the nearest, in floats.
+
+    Raises:
+        ValueError: a layer without integer form.
+    """
+    groups = [_Stages.of(i, own) for i, own in enumerate(networks.groups)]
+    return _decoded(networks, _plain(stages_of(networks.h_s, "hyper")), groups, y, Ranges())
+
+
+def _decoded(networks: Networks, h_s: Sequence[Stage], groups: Sequence[_Stages], y: Tensor, ranges: Ranges) -> Tensor:
+    """The same; ``ranges`` see what sets units on the way."""
+    hyper = ranges.run(h_s, ranges.see("z", networks.bottleneck(networks.hyper_analysis(y))[0]))
+    rows, columns = y.shape[2:]
+    colour = (torch.arange(rows)[:, None] + torch.arange(columns)) % 2
+    out: list[Tensor] = []
+    first = 0
+    for own in groups:
+        target = y[:, first : first + own.group.channels]
+        first += own.group.channels
+        known = [hyper]
+        if own.channel:
+            known.insert(0, ranges.run(own.channel, torch.cat([out[k] for k in own.group.reads], 1)))
+        y_hat = torch.zeros_like(target)
+        if own.context is None:
+            means = ranges.run(own.parameters, torch.cat(known, 1)).chunk(2, 1)[1]
+            y_hat = torch.round(target - means) + means
+        else:
+            assert own.group.parity is not None
+            context = torch.zeros(1, len(own.context.bias), rows, columns)
+            for turn in range(2):
+                if turn == 1:
+                    context = ranges.run([own.context], y_hat)
+                means = ranges.run(own.parameters, torch.cat([context, *known], 1)).chunk(2, 1)[1]
+                here = (colour == (own.group.parity + turn) % 2).to(y.dtype)
+                y_hat = y_hat + (torch.round(target - means) + means) * here
+        out.append(y_hat)
+    return torch.cat(out, 1)
 
 
 def _analysis(networks: Networks) -> list[Stage]:

@@ -27,6 +27,12 @@ from fastlic.integrations.compressai.latent_codecs import (
     FastHyperpriorLatentCodec,
     GaussianBehind,
 )
+from fastlic.integrations.compressai.looped_groups import (
+    IntegerLoopedGroups,
+    check_grouped_loop,
+    looks_grouped,
+    looped_group_parts,
+)
 from fastlic.integrations.compressai.loops import FastBaseLoops, FastLoops, loops_of
 from fastlic.integrations.compressai.mixture import FastGaussianMixture
 from fastlic.integrations.compressai.models import FastModel
@@ -374,6 +380,10 @@ def _integers(
                 parts, front = codec_parts(module), (IntegerHyperprior,)
                 if isinstance(parts, SliceParts):
                     check_codec(module, model.g_a)  # type: ignore[arg-type]
+        elif module is model and _codes(module) and looks_grouped(module):
+            parts, g_a, kind = looped_group_parts(module), module.g_a, GroupsCoder  # type: ignore[assignment]
+            front = (IntegerLoopedGroups,)
+            check_grouped_loop(module)
         elif module is model and _codes(module) and looks_sliced(module):
             parts, g_a, front = slice_parts(module), module.g_a, (IntegerModel,)  # type: ignore[assignment]
             check_loop(module, parts)  # type: ignore[arg-type]

@@ -208,8 +208,8 @@ def _groups_read(y: Any, k: int, features: int) -> tuple[int, ...]:
 # ---- trials
 
 
-def _same_latents(found: Tensor, expected: Tensor) -> bool:
-    """Halves may fall to either side, and move what follows."""
+def same_latents(found: Tensor, expected: Tensor) -> bool:
+    """Whether two latents are one but for halves, which may fall to either side and move what follows."""
     return found.shape == expected.shape and float(((found - expected).abs() > 1e-2).float().mean()) <= 0.01
 
 
@@ -223,7 +223,7 @@ def check_codec(codec: Any, g_a: nn.Module) -> None:
         expected = twin.compress(y)["y_hat"]
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise ValueError(f"its own compress does not run on a latent of {list(y.shape)}: {error}") from error
-    if not _same_latents(networks.decoded(y, lambda name, given: networks.graphs[name].run(given)), expected):
+    if not same_latents(networks.decoded(y, lambda name, given: networks.graphs[name].run(given)), expected):
         raise ValueError("its slices are coded in another way than the usual one")
 
 
@@ -248,5 +248,5 @@ def check_loop(model: Any, parts: SliceParts) -> None:
     found = networks.decoded(twin.g_a(x), lambda name, given: networks.graphs[name].run(given))
     if not torch.equal(decoded["x_hat"], twin.g_s(seen[0]).clamp(0, 1)):
         raise ValueError("its decompress does more than to run g_s on the latent")
-    if not _same_latents(found, seen[0]):
+    if not same_latents(found, seen[0]):
         raise ValueError("its loop over the slices computes something else than the usual one")
