@@ -406,32 +406,40 @@ FASTLIC_INLINE v::Words halved(v::Words distance, const v::WordTable& start, con
   return v::multiply_rounded(-along, power);
 }
 
+// Distances of a row's scores from its highest one.
+template <bool kAll>
+FASTLIC_INLINE void distances(const Weighing& job, const std::int32_t* scores, std::int16_t* out) {
+  const v::Floats sharpness = v::all<v::Floats>(job.sharpness), far = v::all<v::Floats>(32767.0f);
+  v::Ints highest = v::all<v::Ints>(std::numeric_limits<std::int32_t>::min());
+  for (std::size_t k = 0; k < job.columns; k += v::kLanes) {
+    const v::Ints score = v::load(scores + k);
+    if constexpr (kAll) {
+      highest = v::most(highest, score);
+    } else {
+      highest = v::load(job.present + k) != 0 ? v::most(highest, score) : highest;
+    }
+  }
+  const v::Ints top = v::all<v::Ints>(v::highest(highest));
+  const auto at = [&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t k) {
+    v::Ints below = top - v::load(scores + k);
+    if constexpr (!kAll) below &= v::load(job.present + k);
+    return v::nearest(v::least(v::to_floats(below) * sharpness, far));
+  };
+  for (std::size_t k = 0; k < job.columns; k += v::kWordLanes) v::store_pair(at(k), at(k + v::kLanes), out + k);
+}
+
 template <bool kAll>
 FASTLIC_INLINE void weigh_rows(const Weighing& job, const TailLines& powers) {
   const v::WordTable start{powers.start.data()}, falls{powers.fall.data()};
-  const v::Floats sharpness = v::all<v::Floats>(job.sharpness), far = v::all<v::Floats>(32767.0f);
   const std::size_t columns = job.columns;
+  // In a loop of its own: reading a row right behind the two stores that wrote it would wait for them.
   for (std::size_t r = 0; r < job.rows; ++r) {
-    const std::int32_t* scores = job.scores + r * columns;
+    distances<kAll>(job, job.scores + r * columns, job.weights + r * columns);
+  }
+  for (std::size_t r = 0; r < job.rows; ++r) {
     std::int16_t* weights = job.weights + r * columns;
-    v::Ints highest = v::all<v::Ints>(std::numeric_limits<std::int32_t>::min());
-    for (std::size_t k = 0; k < columns; k += v::kLanes) {
-      const v::Ints score = v::load(scores + k);
-      if constexpr (kAll) {
-        highest = v::most(highest, score);
-      } else {
-        highest = v::load(job.present + k) != 0 ? v::most(highest, score) : highest;
-      }
-    }
-    const v::Ints top = v::all<v::Ints>(v::highest(highest));
-    const auto distance = [&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t k) {
-      v::Ints below = top - v::load(scores + k);
-      if constexpr (!kAll) below &= v::load(job.present + k);
-      return v::nearest(v::least(v::to_floats(below) * sharpness, far));
-    };
     v::Ints total = {};
     for (std::size_t k = 0; k < columns; k += v::kWordLanes) {
-      v::store_pair(distance(k), distance(k + v::kLanes), weights + k);
       v::store(halved(v::load(weights + k), start, falls), weights + k);
       if constexpr (!kAll) {
         v::store_pair(v::load_wide(weights + k) & v::load(job.present + k),

@@ -69,8 +69,35 @@ struct Sizes {
 struct Tokens {
   std::size_t count = 0;  // in the map
   std::size_t row[256], column[256];
-  std::size_t token[256];  // of each its number in a whole window
+  std::size_t token[256];         // of each its number in a whole window
+  const std::int16_t* from[257];  // of each of a whole window; zeros of those that are none of the map's, and behind
 };
+
+// Keys of a head as a matrix (packed.hpp), by pairs of dimensions; the tokens' channels begin at `first`.
+void pack_keys(const Tokens& at, std::size_t tokens, std::size_t first, std::size_t dims, std::size_t depth,
+               std::int16_t* keys) {
+  for (std::size_t t = 0; t < tokens; ++t) {
+    const std::int16_t* from = at.from[t] + first;
+    std::int16_t* key = keys + t / kPanel * kPanel * depth + 2 * (t % kPanel);
+    for (std::size_t d = 0; d + 1 < dims; d += 2) std::memcpy(key + d * kPanel, from + d, 2 * sizeof *key);
+    if (dims % 2 != 0) key[(dims - 1) * kPanel] = from[dims - 1];
+  }
+}
+
+// Values, by pairs of tokens.
+void pack_values(const Tokens& at, std::size_t tokens, std::size_t first, std::size_t dims, std::int16_t* values) {
+  for (std::size_t panel = 0; panel < dims; panel += kPanel) {
+    const std::size_t count = std::min(kPanel, dims - panel);
+    for (std::size_t t = 0; t < tokens; t += 2) {
+      const std::int16_t *a = at.from[t] + first + panel, *b = at.from[t + 1] + first + panel;
+      std::int16_t* to = values + panel * tokens + t * kPanel;
+      for (std::size_t d = 0; d < count; ++d) {
+        to[2 * d] = a[d];
+        to[2 * d + 1] = b[d];
+      }
+    }
+  }
+}
 
 }  // namespace
 
@@ -178,45 +205,44 @@ void attend(const WindowAttention& w, const TailLines& powers, const Source& x, 
   const std::size_t first = (rows.first + above) / p, last = (rows.last + above + p - 1) / p;
   const std::size_t across = (x.width + above + p - 1) / p;
   const Sizes sizes(w);
+  const Buffer<std::int16_t> zeros_of_tokens(x.stride);
   parallel_for((last - first) * across, tools.team, [&](std::size_t job) {
     const std::size_t top = (first + job / across) * p, left = job % across * p;  // of that larger map
     Tokens at;
+    std::int32_t present[256] = {};
     for (std::size_t t = 0; t < w.tokens(); ++t) {
       const std::size_t row = top + t / p - above, column = left + t % p - above;  // below zero: wrapped to large
+      at.from[t] = zeros_of_tokens.data();
       if (row >= x.height || column >= x.width) continue;
+      at.from[t] = x.at(row, column);
       at.row[at.count] = row;
       at.column[at.count] = column;
       at.token[at.count++] = t;
+      present[t] = -1;
     }
+    at.from[w.tokens()] = zeros_of_tokens.data();
     std::int16_t* words = kept<std::int16_t>(sizes.words());
     std::int16_t *queries = words, *keys = queries + sizes.rows * sizes.depth + kHalfPanel, *values = keys + sizes.keys;
     std::int16_t *weights = values + sizes.values, *outputs = weights + sizes.rows * sizes.columns;
     std::int32_t* sums = kept<std::int32_t>(sizes.ints());
-    std::int32_t present[256] = {};
     float inverse[256];
     const std::int32_t zeros[kPanel] = {};
     const std::int32_t* start[256];
-    for (std::size_t i = 0; i < at.count; ++i) present[at.token[i]] = -1;
     const bool whole = at.count == w.columns;
     const std::size_t channels = w.channels();
+    // What stays between the heads: columns of no token, and of no dimension.
     std::memset(keys, 0, sizes.keys * sizeof *keys);
     std::memset(values, 0, sizes.values * sizeof *values);
     for (std::size_t h = 0; h < w.heads; ++h) {
       for (std::size_t i = 0; i < at.count; ++i) {
-        const std::int16_t* from = x.at(at.row[i], at.column[i]) + h * w.dims;
         const std::size_t token = at.token[i];
         std::int16_t* query = queries + i * sizes.depth;
-        std::copy_n(from, w.dims, query);
+        std::copy_n(at.from[token] + h * w.dims, w.dims, query);
         if (w.dims % 2 != 0) query[w.dims] = 0;
-        // Packed as matrices (packed.hpp): keys by pairs of dimensions, values by pairs of tokens.
-        std::int16_t* key = keys + token / kPanel * kPanel * sizes.depth + 2 * (token % kPanel);
-        for (std::size_t d = 0; d < w.dims; ++d) key[d / 2 * 2 * kPanel + d % 2] = from[channels + d];
-        std::int16_t* value = values + token / 2 * 2 * kPanel + token % 2;
-        for (std::size_t d = 0; d < w.dims; ++d) {
-          value[d / kPanel * kPanel * sizes.tokens + 2 * (d % kPanel)] = from[2 * channels + d];
-        }
         start[i] = &w.bias[(h * w.tokens() + token) * w.columns];
       }
+      pack_keys(at, w.tokens(), channels + h * w.dims, w.dims, sizes.depth, keys);
+      pack_values(at, sizes.tokens, 2 * channels + h * w.dims, w.dims, values);
       tools.kernels.multiply_wide(
           {queries, sizes.depth, at.count, keys, sizes.depth, sizes.columns, start, sums, sizes.columns});
       tools.kernels.weigh(
