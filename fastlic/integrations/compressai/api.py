@@ -46,9 +46,12 @@ def accelerate(
             images [3, H, W] in [0, 1] to measure ranges on (default: the package's demonstration photo), or the path
             of a conversion that ``report.save`` wrote, so that other machines decode with the very same integers.
         backend: "auto" or "cpp", or "reference" for the plain Python coder.
-        transforms: "exact" for g_a and g_s in floats, CompressAI's numbers to 1e-5. "integer" for networks of
-            integers: pixels in and out have 8 bits, latents count 2^-6, and both are the same on every machine that
-            holds the same conversion. The encoder and the decoder of an image must both have them for that.
+        transforms: "exact" for g_a and g_s in floats, CompressAI's numbers to 1e-5. "fast" for bfloat16 where the CPU
+            has AVX512-BF16 or AMX, and on GPUs: pictures and the choice of symbols change a little, the report says by
+            how much, and whether both ends of a stream have it makes no difference to its latents. "integer" for
+            networks of integers: pixels in and out have 8 bits, latents count 2^-6, and both are the same on every
+            machine that holds the same conversion. The encoder and the decoder of an image must both have them for
+            that.
 
     Returns:
         a report, printable as a table, of what was replaced by what, and what was not and why.
@@ -70,7 +73,8 @@ def accelerate(
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
     model = unwrap(model)
     try:
-        from fastlic.integrations.compressai.plan import TRANSFORM, plan
+        from fastlic.integrations.compressai.bfloat16 import compare
+        from fastlic.integrations.compressai.plan import BFLOAT16, TRANSFORM, plan
     except ImportError as error:
         raise BackendUnavailable(INSTALL.format(reason=error)) from error
 
@@ -94,6 +98,9 @@ def accelerate(
             swap.specialise(step.module, step.front, step.back, State(own, coder=step.coder, transform=step.transform))
         if step.coder is not None:
             coders.append(step.coder)
+    if any(step.by == BFLOAT16 for step in steps):
+        found = compare(model, settings, calibration)
+        steps = [replace(step, note=found) if step.by == BFLOAT16 else step for step in steps]
     guarantee, made = _guarantee(steps, format), [step.transform for step in steps if step.transform is not None]
     return Report(type(model).__name__, format, guarantee, _rows(steps), updated, coders, made)
 
@@ -162,21 +169,23 @@ def _update(model: Any) -> bool:
 
 def _guarantee(steps: list[Any], format: Format) -> str:
     integers = {step.name for step in steps if step.transform is not None}
-    streams = _of_streams(steps, format, "g_a" in integers)
+    halved = {step.name for step in steps if step.by.startswith("bfloat16")}
+    analysis = "integers" if "g_a" in integers else "bfloat16" if "g_a" in halved else ""
+    streams = _of_streams(steps, format, analysis)
     if "g_s" not in integers:
         return streams
     return f"{streams}; pixels from latents as integers, the same on any machine that holds this conversion"
 
 
-def _of_streams(steps: list[Any], format: Format, analysed: bool) -> str:
+def _of_streams(steps: list[Any], format: Format, analysis: str) -> str:
     parts = {step.part for step in steps if step.replaces}
     raster = any(part.startswith("raster") for part in parts)
     theirs = raster or "Gaussian mixture" in parts  # in both formats
     if format == "compressai":
         if theirs:
             return "CompressAI's streams, which like its own decode only where every float comes out the same"
-        if analysed:
-            return "CompressAI's streams, of latents by integers; they decode where its floats come out the same"
+        if analysis:
+            return f"CompressAI's streams, of latents by {analysis}; they decode where its floats come out the same"
         return "CompressAI's streams, byte for byte; they decode where its floats come out the same"
     if "entropy path" in parts:
         return "decodes to the same latents on any machine that holds this conversion"

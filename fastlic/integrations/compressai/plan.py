@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 import torch.nn as nn
 from compressai.entropy_models import (
     EntropyBottleneck,
@@ -31,6 +32,7 @@ from compressai.models.vbr import (
 )
 
 from fastlic.errors import CodecFileError
+from fastlic.integrations.compressai.bfloat16 import why_not
 from fastlic.integrations.compressai.entropy_models import (
     FastBottleneck,
     FastEntropyModel,
@@ -177,7 +179,7 @@ def plan(model: nn.Module, settings: Settings, calibration: Calibration) -> Iter
     for step in _entropy(model, settings, calibration):
         yield step
         analysed = analysed or getattr(getattr(step.coder, "integers", None), "analyses", False)
-    if settings.transforms == "exact":
+    if settings.transforms != "integer":
         yield from _transforms(model, settings, ("g_a", "g_s"))
     else:
         yield from _integer_transforms(model, settings, calibration, analysed)
@@ -208,6 +210,7 @@ def _entropy(model: nn.Module, settings: Settings, calibration: Calibration) -> 
 
 
 TRANSFORM = "transform"  # how the parts of such steps begin
+BFLOAT16 = "bfloat16, ends float32"
 # Exact types: a subclass has its reasons.
 _WHERE = "float32 on the CPU; else as before"
 _KINDS: dict[type, tuple[str, str, tuple[type, ...]]] = {
@@ -251,7 +254,10 @@ def _transforms(model: Any, settings: Settings, names: tuple[str, ...]) -> Itera
         if not isinstance(transform, nn.Module):
             continue
         part = f"{TRANSFORM} {name}"
-        if name == "g_a" and settings.format == "compressai":
+        fast, refused = settings.transforms == "fast", ""
+        if fast and (refused := why_not(next(transform.parameters(), torch.empty(0)))):
+            fast = False
+        if name == "g_a" and settings.format == "compressai" and not fast:
             yield Step(name, transform, part, "", "last bits of the latent decide over symbols, and so over bytes")
             continue
         inside = {id(module) for module in transform.modules()}
@@ -265,7 +271,8 @@ def _transforms(model: Any, settings: Settings, names: tuple[str, ...]) -> Itera
             if type(module) in _KINDS and "forward" not in vars(module)
         ]
         if layers:
-            yield Step(name, transform, part, "channels-last", _WHERE, (FastTransform,))
+            by, note = (BFLOAT16, "") if fast else ("channels-last", refused or _WHERE)
+            yield Step(name, transform, part, by, note, (FastTransform,))
             yield from layers
 
 
