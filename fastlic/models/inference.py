@@ -23,10 +23,14 @@ _FEW = 4
 
 
 def servable(x: Any, weight: Tensor) -> bool:
-    """Whether a layer with this weight may take the fast way for this input."""
+    """Whether a layer with this weight may take the fast way for this map."""
+    return servable_numbers(x, weight) and x.dim() == 4
+
+
+def servable_numbers(x: Any, weight: Tensor) -> bool:
+    """The same of inputs of any shape."""
     return (
         type(x) is Tensor  # nor one of those that trace and compile
-        and x.dim() == 4
         and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_grad_enabled()

@@ -61,12 +61,12 @@ def serves(module: nn.Module, x: Any) -> bool:
     )
 
 
-def inside(layer: nn.Module, x: Any) -> bool:
-    """Whether a layer of a transform that runs in bfloat16 gets a map on the CPU."""
+def inside(layer: nn.Module, x: Any, dims: int = 4) -> bool:
+    """Whether a layer of a transform that runs in bfloat16 gets a tensor of so many dimensions on the CPU."""
     return (
         type(x) is Tensor
         and state_of(layer).settings.transforms == "fast"
-        and x.dim() == 4
+        and x.dim() == dims
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
         and torch.is_autocast_enabled("cpu")

@@ -58,6 +58,7 @@ from fastlic.integrations.compressai.native_models import (
     model_parts,
 )
 from fastlic.integrations.compressai.raster import FastRaster, FastRasterLatentCodec, FastRasterVbr
+from fastlic.integrations.compressai.recognised import recognised
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.transforms import FastConvolution, FastGDN, FastTransform, FastTransposed
 
@@ -270,6 +271,9 @@ def _transforms(model: Any, settings: Settings, names: tuple[str, ...]) -> Itera
             for path, module in transform.named_modules(prefix=name)
             if type(module) in _KINDS and "forward" not in vars(module)
         ]
+        for path, module in transform.named_modules(prefix=name):
+            if type(module) not in _KINDS and (found := recognised(module)):
+                layers.append(Step(path, module, part, found[0], _WHERE, found[1]))
         if layers:
             by, note = (BFLOAT16, "") if fast else ("channels-last", refused or _WHERE)
             yield Step(name, transform, part, by, note, (FastTransform,))
