@@ -58,7 +58,7 @@ def test_either_end_may_have_it(name, format, model_of):
         assert torch.equal(*latents)
         assert pictures[1].dtype == torch.float32 and pictures[1].is_contiguous()
         assert not torch.equal(*pictures)
-        torch.testing.assert_close(pictures[1], pictures[0], atol=0.05, rtol=0)
+        torch.testing.assert_close(pictures[1], pictures[0], atol=0.1, rtol=0)
 
 
 def test_compressai_reads_its_own_streams_of_latents_in_bfloat16(model_of):
@@ -68,7 +68,7 @@ def test_compressai_reads_its_own_streams_of_latents_in_bfloat16(model_of):
     out = fast.compress(image())
     with torch.no_grad():
         theirs = plain.decompress(out["strings"], out["shape"])["x_hat"]
-    torch.testing.assert_close(fast.decompress(out["strings"], out["shape"])["x_hat"], theirs, atol=0.05, rtol=0)
+    torch.testing.assert_close(fast.decompress(out["strings"], out["shape"])["x_hat"], theirs, atol=0.1, rtol=0)
 
 
 def test_the_report_says_what_it_does_to_a_picture(model_of):

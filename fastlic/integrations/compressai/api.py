@@ -169,7 +169,7 @@ def _update(model: Any) -> bool:
 
 def _guarantee(steps: list[Any], format: Format) -> str:
     integers = {step.name for step in steps if step.transform is not None}
-    halved = {step.name for step in steps if step.by.startswith("bfloat16")}
+    halved = {step.part.rpartition(" ")[2] for step in steps if step.by.startswith("bfloat16")}
     analysis = "integers" if "g_a" in integers else "bfloat16" if "g_a" in halved else ""
     streams = _of_streams(steps, format, analysis)
     if "g_s" not in integers:

@@ -96,7 +96,7 @@ def _resizes(layer: nn.Module) -> bool:
 
 @torch.no_grad()
 def compare(model: Any, settings: Settings, calibration: Calibration) -> str:
-    """PSNR of a picture through g_a, rounding and g_s in bfloat16 beside that in float32, in words.
+    """PSNR of a picture through the model's ``forward`` in bfloat16 beside that in float32, in words.
 
     ``settings`` are those that the model's modules hold.
     """
@@ -107,11 +107,11 @@ def compare(model: Any, settings: Settings, calibration: Calibration) -> str:
     modes = [(module, module.training) for module in model.modules()]
     chosen, pictures = settings.transforms, []
     try:
-        x = F.pad(image[None].to(next(model.g_a.parameters()).device, torch.float32), pad, mode="replicate")
+        x = F.pad(image[None].to(next(model.parameters()).device, torch.float32), pad, mode="replicate")
         model.eval()
         for settings.transforms in ("exact", "fast"):
-            pictures.append(model.g_s(model.g_a(x).round()).clamp(0, 1))
-    except (AttributeError, TypeError, RuntimeError, StopIteration) as error:  # transforms that are called otherwise
+            pictures.append(model(x)["x_hat"].clamp(0, 1))
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:  # a model that is called otherwise
         return f"pictures could not be compared: {error!r:.100}"
     finally:
         settings.transforms = chosen

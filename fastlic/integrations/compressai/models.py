@@ -8,6 +8,7 @@ import torch
 
 from fastlic.forks import held_off
 from fastlic.integrations.compressai.claims import in_words, whole_numbers
+from fastlic.integrations.compressai.heap import kept
 
 
 class FastModel:
@@ -17,7 +18,8 @@ class FastModel:
     @held_off
     @torch.no_grad()
     def compress(self, *args: Any, **kwargs: Any) -> Any:
-        return super().compress(*args, **kwargs)  # type: ignore[misc]
+        with kept():
+            return super().compress(*args, **kwargs)  # type: ignore[misc]
 
     @in_words
     @held_off
@@ -25,4 +27,5 @@ class FastModel:
     def decompress(self, *args: Any, **kwargs: Any) -> Any:
         if hasattr(type(self), "downsampling_factor"):  # CompressAI's own models: strings, shape and, of some, a rate
             whole_numbers(kwargs.get("shape", args[1] if len(args) > 1 else None))
-        return super().decompress(*args, **kwargs)  # type: ignore[misc]
+        with kept():
+            return super().decompress(*args, **kwargs)  # type: ignore[misc]

@@ -27,10 +27,12 @@ _LARGE = 2**17
 class FastTransform:
     """A whole transform: between its layers maps are channels-last, outside they are as the caller had them."""
 
+    _halves = True  # where bfloat16 is asked for
+
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         layer: Any = self
         with _memory(x):
-            if state_of(layer).settings.transforms == "fast" and bfloat16.serves(layer, x):
+            if self._halves and state_of(layer).settings.transforms == "fast" and bfloat16.serves(layer, x):
                 out = self._half(x, *args, **kwargs)
             else:
                 out = super().forward(x, *args, **kwargs)  # type: ignore[misc]
@@ -43,7 +45,17 @@ class FastTransform:
             return bfloat16.run_layers(layer, x)
         with torch.autocast(x.device.type, torch.bfloat16):
             out = super().forward(x, *args, **kwargs)  # type: ignore[misc]
-        return out.float() if type(out) is Tensor and out.dtype is torch.bfloat16 else out
+        return tuple(map(_floats, out)) if type(out) is tuple else _floats(out)
+
+
+class FastEnd(FastTransform):
+    """The part of a transform that ends at pixels or latents: float32 whatever the rest is."""
+
+    _halves = False
+
+
+def _floats(out: Any) -> Any:
+    return out.float() if type(out) is Tensor and out.dtype is torch.bfloat16 else out
 
 
 def _memory(x: Any) -> AbstractContextManager[None]:
@@ -91,4 +103,5 @@ class FastGDN:
             result: Tensor = super().forward(x)  # type: ignore[misc]
             return result
         beta, gamma = layer.beta_reparam(layer.beta), layer.gamma_reparam(layer.gamma)
-        return gdn(x.float(), beta, gamma, layer.inverse)
+        found = gdn(x.float(), beta, gamma, layer.inverse)
+        return found.to(torch.bfloat16) if half else found
