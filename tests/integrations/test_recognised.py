@@ -20,6 +20,9 @@ from fastlic.integrations.compressai.recognised import (
 
 from .conftest import image
 
+entropy_models = pytest.importorskip("compressai.entropy_models")
+compressai_models = pytest.importorskip("compressai.models")
+
 
 def relative(side: int) -> Tensor:
     """[P^2, P^2, 2]: rows and columns between two places, from 0."""
@@ -174,3 +177,69 @@ def test_and_come_near_them_in_bfloat16(models, monkeypatch):
         expected, found = plain.g_s(y), fast.g_s(y)
     assert found.dtype == torch.float32 and not torch.equal(found, expected)
     assert (found - expected).abs().max() <= 0.05 * expected.abs().max()
+
+
+class Stage(nn.Module):
+    def __init__(self, channels: int, layer: nn.Module) -> None:
+        super().__init__()
+        self.windows, self.layer = CutWindows(channels, 2, 2), layer
+
+    def forward(self, x: Tensor, height: int, width: int) -> tuple[Tensor, int, int]:
+        rows = (x + self.windows(x.reshape(-1, 4, x.shape[-1])).reshape(x.shape)).unflatten(1, (height, width))
+        out = self.layer(rows.permute(0, 3, 1, 2))
+        return out.flatten(2).mT, *out.shape[2:]
+
+
+class Stages(compressai_models.CompressionModel):
+    """As STF has it: neither g_a nor g_s, but stages that it calls one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch_embed = nn.Conv2d(3, 8, 2, 2)
+        self.layers = nn.ModuleList([Stage(8, nn.Conv2d(8, 12, 2, 2)), Stage(12, nn.Conv2d(12, 16, 2, 2))])
+        self.syn_layers = nn.ModuleList([Stage(16, nn.ConvTranspose2d(16, 8, 2, 2))])
+        self.end_conv = nn.Sequential(nn.Conv2d(8, 3 * 16, 1), nn.PixelShuffle(4))
+        self.entropy_bottleneck = entropy_models.EntropyBottleneck(16)
+
+    def analyse(self, x: Tensor) -> Tensor:
+        x = self.patch_embed(x)
+        rows, height, width = x.flatten(2).mT, *x.shape[2:]
+        for layer in self.layers:
+            rows, height, width = layer(rows, height, width)
+        return rows.mT.unflatten(2, (height, width))
+
+    def synthesise(self, y: Tensor) -> Tensor:
+        rows, height, width = y.flatten(2).mT, *y.shape[2:]
+        for layer in self.syn_layers:
+            rows, height, width = layer(rows, height, width)
+        return self.end_conv(rows.mT.unflatten(2, (height, width)))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y_hat, _ = self.entropy_bottleneck(self.analyse(x))
+        return {"x_hat": self.synthesise(y_hat)}
+
+    def compress(self, x: Tensor) -> dict[str, object]:
+        y = 20 * self.analyse(x)
+        return {"strings": [self.entropy_bottleneck.compress(y)], "shape": y.shape[2:]}
+
+    def decompress(self, strings: list[list[bytes]], shape: tuple[int, ...]) -> dict[str, Tensor]:
+        return {"x_hat": self.synthesise(self.entropy_bottleneck.decompress(strings[0], shape) / 20)}
+
+
+def test_stages_of_transformers_are_transforms_too(monkeypatch):
+    monkeypatch.setattr(bfloat16, "supported", lambda device: device.type == "cpu")
+    torch.manual_seed(2)
+    plain = Stages().eval()
+    plain.update()
+    exact, fast = copy.deepcopy(plain), copy.deepcopy(plain)
+    fastlic.accelerate(exact)
+    report = fastlic.accelerate(fast, transforms="fast", calibration=[image(1)[0]])
+    assert {row.part for row in report.rows if row.by.startswith("bfloat16")} == {"transform g_a", "transform g_s"}
+    with torch.no_grad():
+        expected = plain.analyse(image())
+        assert (exact.analyse(image()) - expected).abs().max() <= 1e-5 * expected.abs().max()
+        for encoder in (exact, fast):
+            out = encoder.compress(image())
+            near, far = (model.decompress(**out)["x_hat"] for model in (exact, fast))
+            assert far.dtype == torch.float32
+            torch.testing.assert_close(far, near, atol=0.05 * float(near.abs().max()), rtol=0)
