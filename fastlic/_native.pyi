@@ -211,6 +211,17 @@ def gdn(
     inverse: bool,
     threads: int = 0,
 ) -> None: ...
+def float_attention(
+    qkv: NDArray[np.float32],
+    out: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    mask: NDArray[np.float32],
+    side: int,
+    shift: int,
+    scale: float,
+    apart: float,
+    threads: int = 0,
+) -> None: ...
 
 class Codec:
     def __init__(self, data: Any) -> None: ...

@@ -1,7 +1,7 @@
 """``python -m fastlic.bench.compressai [MODEL ...]``: CompressAI models, plain and accelerated, as Markdown tables.
 
-A plain model and its accelerated copies, formats "native" and "compressai" and "native" with integer transforms, take
-turns on one 512x768 image.
+A plain model and its accelerated copies, formats "native" and "compressai" and "native" with fast and integer
+transforms, take turns on one 512x768 image.
 Each of their runs is split by the clock: inside g_a or g_s, inside the other networks, and the rest. So for each way
 
     whole         plain / accelerated, time of compress or decompress
@@ -42,7 +42,7 @@ from fastlic.integrations.compressai import Row, accelerate
 
 WAYS = ("compress", "decompress")
 FORMATS = ("native", "compressai")
-INTEGER = "integer"  # format "native" with transforms="integer"
+FAST, INTEGER = "fast", "integer"  # format "native" with these transforms
 _TRANSFORMS = ("g_a", "g_s")
 _NETWORKS = ("h_a", "h_s", "entropy_parameters", "context_prediction", "channel_context")
 CHECKPOINT = Path("checkpoints/jahp_float16.safetensors")
@@ -101,7 +101,7 @@ class Result:
     what: dict[str, str]  # by format: what is accelerated
     times: dict[tuple[str, str], list[Split]]  # by ("plain" or format, way)
     raster: bool
-    setup: dict[str, float]  # seconds of accelerate(model), "native" and with integer transforms
+    setup: dict[str, float]  # seconds of accelerate(model), "native" with each of the transforms
 
     def median(self, key: str, way: str, part: str = "whole") -> float:
         return statistics.median(getattr(split, part) for split in self.times[key, way])
@@ -121,7 +121,7 @@ def measured(
     seconds: float,
     least: int,
     clock: Clock = "wall",
-    keys: tuple[str, ...] = (*FORMATS, INTEGER),
+    keys: tuple[str, ...] = (*FORMATS, FAST, INTEGER),
     first: int = 64,
 ) -> Result:
     """The same of a live model, ``first`` being the edge of the image that first calls get."""
@@ -129,7 +129,7 @@ def measured(
     for key in keys:
         models[key] = copy.deepcopy(plain)
         start = CLOCKS[clock]()
-        format, transforms = ("native", "integer") if key == INTEGER else (key, "exact")
+        format, transforms = ("native", key) if key in (FAST, INTEGER) else (key, "exact")
         report = accelerate(models[key], format, transforms=transforms)  # type: ignore[arg-type]
         setup[key] = CLOCKS[clock]() - start
         what[key] = _summary([row for row in report.replaced if not row.part.startswith(("transform", "model"))])
@@ -168,9 +168,10 @@ def support_table(results: list[Result]) -> str:
 
 
 def integer_table(results: list[Result]) -> str:
-    """The same of exact and of integer transforms, and the transforms themselves."""
-    head = ["model", "decompress: plain, exact, integer", "compress", "g_s: plain, exact, integer", "g_a"]
-    keys = ("native", INTEGER)
+    """The same of exact, fast and integer transforms, and the transforms themselves."""
+    ways = "plain, exact, fast, integer"
+    head = ["model", f"decompress: {ways}", "compress", f"g_s: {ways}", "g_a"]
+    keys = ("native", FAST, INTEGER)
     rows = [
         [r.name, *(_speeds(r, way, keys, part) for part in ("whole", "transform") for way in reversed(WAYS))]
         for r in results
@@ -324,8 +325,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(factory_table(own))
     if results:
         print(f"{support_table(results)}\n\n{figures_table(results)}")
-        print(f'\n"native", exact and integer transforms\n\n{integer_table(results)}')
-        for key, call in (("native", "accelerate(model)"), (INTEGER, 'accelerate(model, transforms="integer")')):
+        print(f'\n"native", exact, fast and integer transforms\n\n{integer_table(results)}')
+        calls = {key: f'accelerate(model, transforms="{key}")' for key in (FAST, INTEGER)}
+        for key, call in {"native": "accelerate(model)", **calls}.items():
             setup = ", ".join(f"{result.name} {result.setup[key]:.1f} s" for result in results)
             print(f"\n{call} itself, once for a model: {setup}")
     if options.bytes or options.psnr:

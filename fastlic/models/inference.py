@@ -9,6 +9,7 @@ notice. Results agree with the plain form to 1e-5 of the largest value, not to t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,10 +23,14 @@ _FEW = 4
 
 
 def servable(x: Any, weight: Tensor) -> bool:
-    """Whether a layer with this weight may take the fast way for this input."""
+    """Whether a layer with this weight may take the fast way for this map."""
+    return servable_numbers(x, weight) and x.dim() == 4
+
+
+def servable_numbers(x: Any, weight: Tensor) -> bool:
+    """The same of inputs of any shape."""
     return (
         type(x) is Tensor  # nor one of those that trace and compile
-        and x.dim() == 4
         and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_grad_enabled()
@@ -44,6 +49,24 @@ class Gelu(nn.GELU):
             if rows.is_contiguous():
                 return super().forward(rows).permute(0, 3, 1, 2)
         return super().forward(input)
+
+
+def convolved(x: Tensor, layer: nn.Conv2d, forward: Callable[[Tensor], Tensor]) -> Tensor:
+    """``forward`` of ``layer`` on a map that is ``servable``, channels-last.
+
+    1x1 layers go to oneDNN by name: with one thread torch would unfold the map for a product of matrices, which takes
+    1.1 to 1.8 times as long.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    alone = layer.kernel_size == layer.stride == layer.dilation == (1, 1) and layer.groups == 1
+    if not alone or layer.padding not in ((0, 0), "same", "valid") or not x.numel() or not _onednn():
+        return forward(x)
+    return torch.mkldnn_convolution(x, layer.weight, layer.bias, (0, 0), (1, 1), (1, 1), 1)
+
+
+def _onednn() -> bool:
+    own = torch.backends.mkldnn
+    return bool(own.is_available() and own.enabled) and torch.get_num_threads() == 1
 
 
 def doubles_to_few(layer: nn.ConvTranspose2d) -> bool:

@@ -27,6 +27,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
                   "unpack_container"),
     "device_engine": ("DeviceEngine",),
     "divisive": ("gdn",),
+    "float_attention": ("window_attention",),
     "float_symbols": ("ScaleSearch", "round_differences"),
     "gaussian": ("decode_gaussian", "encode_gaussian"),
     "latents": ("LatentEngine", "Target"),

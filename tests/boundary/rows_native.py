@@ -118,6 +118,13 @@ def gdn_arrays() -> dict[str, Any]:
     return {"x": x, "out": np.zeros_like(x), "beta": np.ones(5, F32), "gamma": gamma, "inverse": False, "threads": 1}
 
 
+def attention_arrays() -> dict[str, Any]:
+    rng = np.random.default_rng(8)
+    qkv, bias = rng.normal(size=(2, 4, 6, 18)).astype(F32), rng.normal(size=(3, 4, 4)).astype(F32)
+    arrays = {"qkv": qkv, "out": np.zeros((2, 4, 6, 6), F32), "bias": bias, "mask": np.zeros((6, 4, 4), F32)}
+    return {**arrays, "side": 2, "shift": 1, "scale": 0.5, "apart": -100.0, "threads": 1}
+
+
 NATIVE: dict[str, Callable[[], Call]] = {
     "crc32c": lambda: Call(_native.crc32c, {"data": rans_stream(), "crc": 0}),
     "container_parse": lambda: Call(_native.container_parse, {"data": image_file()}),
@@ -289,6 +296,7 @@ NATIVE: dict[str, Callable[[], Call]] = {
         ("out",),
     ),
     "gdn": lambda: Call(_native.gdn, gdn_arrays(), ("out",)),
+    "float_attention": lambda: Call(_native.float_attention, attention_arrays(), ("out",)),
     "Codec": lambda: Call(_native.Codec, {"data": pixel_codec()}),
     "Codec.decode": lambda: Call(
         _native.Codec(pixel_codec()).decode,

@@ -73,6 +73,7 @@ from fastlic.ops import (
     container,
     device_engine,
     divisive,
+    float_attention,
     float_symbols,
     gaussian,
     mixture,
@@ -362,6 +363,13 @@ OPS: dict[str, Callable[[], Call]] = {
         {
             **{"x": torch.ones(1, 5, 3, 4), "beta": torch.ones(5), "gamma": torch.ones(5, 5)},
             **{"inverse": False, "threads": 2, "backend": "cpp"},
+        },
+    ),
+    "float_attention.window_attention": lambda: Call(
+        float_attention.window_attention,
+        {
+            **{"qkv": torch.ones(1, 4, 6, 18), "bias": torch.ones(3, 4, 4), "mask": torch.ones(6, 4, 4)},
+            **{"shift": 1, "scale": 0.5, "apart": -100.0, "threads": 2, "backend": "cpp"},
         },
     ),
     "latents.LatentEngine": lambda: Call(engines.LatentEngine, {"kind": "wavefront", **ops_arrays("jahp")}),

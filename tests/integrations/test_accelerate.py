@@ -191,7 +191,7 @@ def test_what_cannot_be_served_is_refused_and_left_alone():
         fastlic.accelerate("mbt2018")
 
 
-@pytest.mark.parametrize(("argument", "value"), [("format", "zip"), ("backend", "cuda"), ("transforms", "fast")])
+@pytest.mark.parametrize(("argument", "value"), [("format", "zip"), ("backend", "cuda"), ("transforms", "quick")])
 def test_wrong_arguments_are_named(argument, value, model_of):
     with pytest.raises(ValueError, match=f"{argument} must be .*{value}"):
         fastlic.accelerate(model_of("mbt2018-mean"), **{argument: value})

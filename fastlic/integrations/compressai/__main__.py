@@ -4,10 +4,10 @@
 
 is ``python -m compressai.utils.eval_model`` with the same arguments, and these before the tool's own:
 
-    --format {native,compressai}    as fastlic.accelerate takes it (default: native)
-    --calibration FILE              a conversion that report.save wrote
-    --transforms {exact,integer}    as fastlic.accelerate takes it (default: exact)
-    --threads N                     CompressAI's tool runs on one (default: 1)
+    --format {native,compressai}       as fastlic.accelerate takes it (default: native)
+    --calibration FILE                 a conversion that report.save wrote
+    --transforms {exact,fast,integer}  as fastlic.accelerate takes it (default: exact)
+    --threads N                        CompressAI's tool runs on one (default: 1)
 """
 
 from __future__ import annotations

@@ -49,9 +49,12 @@ def accelerate(
             images [3, H, W] in [0, 1] to measure ranges on (default: the package's demonstration photo), or the path
             of a conversion that ``report.save`` wrote, so that other machines decode with the very same integers.
         backend: "auto" or "cpp", or "reference" for the plain Python coder.
-        transforms: "exact" for g_a and g_s in floats, CompressAI's numbers to 1e-5. "integer" for networks of
-            integers: pixels in and out have 8 bits, latents count 2^-6, and both are the same on every machine that
-            holds the same conversion. The encoder and the decoder of an image must both have them for that.
+        transforms: "exact" for g_a and g_s in floats, CompressAI's numbers to 1e-5. "fast" for bfloat16 where the CPU
+            has AVX512-BF16 or AMX, and on GPUs: pictures and the choice of symbols change a little, the report says by
+            how much, and whether both ends of a stream have it makes no difference to its latents. "integer" for
+            networks of integers: pixels in and out have 8 bits, latents count 2^-6, and both are the same on every
+            machine that holds the same conversion. The encoder and the decoder of an image must both have them for
+            that.
 
     Returns:
         a report, printable as a table, of what was replaced by what, and what was not and why.
@@ -74,7 +77,8 @@ def accelerate(
     model = unwrap(model)
     _check_live(model)
     try:
-        from fastlic.integrations.compressai.plan import LOOPS, TRANSFORM, plan
+        from fastlic.integrations.compressai.bfloat16 import compare
+        from fastlic.integrations.compressai.plan import BFLOAT16, LOOPS, TRANSFORM, plan
     except ImportError as error:
         raise BackendUnavailable(INSTALL.format(reason=error)) from error
 
@@ -109,6 +113,9 @@ def accelerate(
             state = State(own, coder=step.coder, transform=step.transform, places=_below(step.name, places))
             swap.specialise(step.module, front, back, state)
     coders = [step.coder for step in steps if step.coder is not None]
+    if any(step.by == BFLOAT16 for step in steps):
+        found = compare(model, settings, calibration)
+        steps = [replace(step, note=found) if step.by == BFLOAT16 else step for step in steps]
     guarantee, made = _guarantee(steps, format), [step.transform for step in steps if step.transform is not None]
     rows = _rows(steps) + _hooks(model, steps)
     return Report(type(model).__name__, format, guarantee, rows, updated, coders, made)
@@ -220,13 +227,16 @@ def _is_gaussian(module: nn.Module) -> bool:
 
 def _guarantee(steps: list[Any], format: Format) -> str:
     integers = {step.name for step in steps if step.transform is not None}
-    streams = _of_streams(steps, format, bool(integers - {"g_s"}))  # h_a's latents are coded as well
+    halved = {step.part.rpartition(" ")[2] for step in steps if step.by.startswith("bfloat16")}
+    # h_a's latents are coded as well.
+    analysis = "integers" if integers - {"g_s"} else "bfloat16" if "g_a" in halved else ""
+    streams = _of_streams(steps, format, analysis)
     if "g_s" not in integers:
         return streams
     return f"{streams}; pixels from latents as integers, the same on any machine that holds this conversion"
 
 
-def _of_streams(steps: list[Any], format: Format, analysed: bool) -> str:
+def _of_streams(steps: list[Any], format: Format, analysis: str) -> str:
     from fastlic.integrations.compressai.plan import LOOPS
 
     parts = {step.part for step in steps if step.replaces}
@@ -236,8 +246,8 @@ def _of_streams(steps: list[Any], format: Format, analysed: bool) -> str:
     if format == "compressai":
         if theirs:
             return "CompressAI's streams, which like its own decode only where every float comes out the same"
-        if analysed:
-            return "CompressAI's streams, of latents by integers; they decode where its floats come out the same"
+        if analysis:
+            return f"CompressAI's streams, of latents by {analysis}; they decode where its floats come out the same"
         return "CompressAI's streams, byte for byte; they decode where its floats come out the same"
     if "entropy path" in parts:
         return "decodes to the same latents on any machine that holds this conversion"

@@ -9,6 +9,7 @@ import torch
 from fastlic.forks import held_off
 from fastlic.integrations.compressai.claims import in_words, whole_numbers
 from fastlic.integrations.compressai.entropy_models import keeping
+from fastlic.integrations.compressai.heap import kept
 from fastlic.integrations.compressai.tables import LoadsTables
 
 
@@ -19,7 +20,7 @@ class FastModel(LoadsTables):
     @held_off
     @torch.no_grad()
     def compress(self, *args: Any, **kwargs: Any) -> Any:
-        with keeping():
+        with kept(), keeping():
             return super().compress(*args, **kwargs)  # type: ignore[misc]
 
     @in_words
@@ -29,4 +30,5 @@ class FastModel(LoadsTables):
         # CompressAI's own models: strings, shape and, of some, a rate. Latent codecs look at shapes themselves.
         if hasattr(type(self), "downsampling_factor") and not hasattr(self, "latent_codec"):
             whole_numbers(kwargs.get("shape", args[1] if len(args) > 1 else None))
-        return super().decompress(*args, **kwargs)  # type: ignore[misc]
+        with kept():
+            return super().decompress(*args, **kwargs)  # type: ignore[misc]

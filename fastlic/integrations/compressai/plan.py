@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 import torch.nn as nn
 
 from fastlic.errors import CodecFileError
+from fastlic.integrations.compressai.bfloat16 import why_not
 from fastlic.integrations.compressai.entropy_models import (
     FastBottleneck,
     FastEntropyModel,
@@ -44,6 +46,7 @@ from fastlic.integrations.compressai.native_models import (
     model_parts,
 )
 from fastlic.integrations.compressai.raster import FastRaster, FastRasterLatentCodec, FastRasterVbr
+from fastlic.integrations.compressai.recognised import recognised
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.slices import (
     STRIDE,
@@ -77,7 +80,7 @@ from fastlic.integrations.compressai.theirs import (
     ScaleHyperpriorVbr,
     unknown_arguments,
 )
-from fastlic.integrations.compressai.transforms import FastConvolution, FastGDN, FastTransform, FastTransposed
+from fastlic.integrations.compressai.transforms import FastConvolution, FastEnd, FastGDN, FastTransform, FastTransposed
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ def plan(model: nn.Module, settings: Settings, calibration: Calibration) -> Iter
     yield from _loops(model, settings, entropy)
     # Whether the entropy path computes hyper latents itself.
     analysed = any(getattr(getattr(step.coder, "integers", None), "analyses", False) for step in entropy)
-    if settings.transforms == "exact":
+    if settings.transforms != "integer":
         yield from _transforms(model, settings, ("g_a", "g_s"))
     else:
         yield from _integer_transforms(model, settings, calibration, analysed)
@@ -273,6 +276,7 @@ def _loops(model: nn.Module, settings: Settings, entropy: list[Step]) -> Iterato
 
 
 TRANSFORM = "transform"  # how the parts of such steps begin
+BFLOAT16 = "bfloat16, ends float32"
 # Exact types: a subclass has its reasons.
 _WHERE = "float32 on the CPU; else as before"
 _KINDS: dict[type, tuple[str, str, tuple[type, ...]]] = {
@@ -312,32 +316,56 @@ def _integer_transforms(model: Any, settings: Settings, calibration: Calibration
 
 def _transforms(model: Any, settings: Settings, names: tuple[str, ...]) -> Iterator[Step]:
     """The layers of g_a and g_s, as far as last bits there do not decide over symbols."""
-    for name in names:
-        transform = getattr(model, name, None)
-        if not isinstance(transform, nn.Module):
+    for name, path, transform, ends in _networks(model):
+        if name not in names:
             continue
         part = f"{TRANSFORM} {name}"
-        if name == "g_a" and settings.format == "compressai":
-            yield Step(name, transform, part, "", "last bits of the latent decide over symbols, and so over bytes")
+        fast, refused = settings.transforms == "fast" and not ends, ""
+        if settings.transforms == "fast" and (refused := why_not(next(transform.parameters(), torch.empty(0)))):
+            fast = False
+        if name == "g_a" and settings.format == "compressai" and (settings.transforms != "fast" or refused):
+            yield Step(path, transform, part, "", "last bits of the latent decide over symbols, and so over bytes")
             continue
         inside = {id(module) for module in transform.modules()}
-        shared = {id(m) for path, m in model.named_modules(remove_duplicate=False) if not _within(path, name)} & inside
+        shared = {id(m) for at, m in model.named_modules(remove_duplicate=False) if not _within(at, path)} & inside
         if shared or "forward" in vars(transform) or type(transform) in _KINDS:
-            yield Step(name, transform, part, "", "other parts of the model use it too, or it is no network of layers")
+            yield Step(path, transform, part, "", "other parts of the model use it too, or it is no network of layers")
             continue
-        layers = [
-            Step(path, module, part, *_KINDS[type(module)])
-            for path, module in transform.named_modules(prefix=name)
-            if type(module) in _KINDS and "forward" not in vars(module)
-        ]
+        layers = []
+        for at, module in transform.named_modules(prefix=path):
+            if type(module) in _KINDS:
+                if "forward" not in vars(module):
+                    layers.append(Step(at, module, part, *_KINDS[type(module)]))
+            elif at != path and (found := recognised(module)):
+                layers.append(Step(at, module, part, found[0], _WHERE, found[1]))
         if layers:
-            yield Step(name, transform, part, "channels-last", _WHERE, (FastTransform,))
+            by, note = (BFLOAT16, "") if fast else ("channels-last", refused or _WHERE)
+            yield Step(path, transform, part, by, note, (FastEnd if ends else FastTransform,))
             yield from layers
 
 
 def _sliced(model: Any) -> bool:
     codec = getattr(getattr(model, "latent_codec", None), "latent_codec", {})
     return looks_sliced(model) or ("y" in codec and codes_slices(codec["y"]))
+
+
+def _networks(model: Any) -> Iterator[tuple[str, str, nn.Module, bool]]:
+    """Which transform, path, module of what makes up g_a and g_s, and whether it is to stay float32 whole."""
+    for name in ("g_a", "g_s"):
+        if isinstance(module := getattr(model, name, None), nn.Module):
+            yield name, name, module, False
+    # STF has no modules of these names: patches and stages of transformers, called one by one.
+    children = dict(model.named_children())
+    if not {"g_a", "g_s"} & children.keys() and set(_STAGES) <= children.keys():
+        yield "g_a", "patch_embed", model.patch_embed, True
+        for name, list_name in (("g_a", "layers"), ("g_s", "syn_layers")):
+            stages = list(getattr(model, list_name).children())
+            for i, module in enumerate(stages):
+                yield name, f"{list_name}.{i}", module, name == "g_a" and i == len(stages) - 1
+        yield "g_s", "end_conv", model.end_conv, False
+
+
+_STAGES = ("patch_embed", "layers", "syn_layers", "end_conv")
 
 
 def _within(path: str, name: str) -> bool:

@@ -11,10 +11,10 @@ from fastlic.integrations.compressai.swap import Cache
 
 Format = Literal["native", "compressai"]
 Backend = Literal["auto", "cpp", "reference"]
-Transforms = Literal["exact", "integer"]
+Transforms = Literal["exact", "fast", "integer"]
 FORMATS = ("native", "compressai")
 BACKENDS = ("auto", "cpp", "reference")
-TRANSFORMS = ("exact", "integer")
+TRANSFORMS = ("exact", "fast", "integer")
 INSTALL = (
     "fastlic.accelerate serves models of CompressAI, which is not installed or cannot be imported ({reason}). "
     "Install it beside the torch you have with:  pip install --no-deps compressai==1.2.8  and then its requirements "
