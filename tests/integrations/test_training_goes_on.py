@@ -15,9 +15,12 @@ from torch.nn.utils import parametrizations, prune, weight_norm
 import fastlic
 from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.integrations.compressai import snapshot
+from fastlic.integrations.compressai.groups import group_parts
+from fastlic.integrations.compressai.native_models import model_parts
 from fastlic.integrations.compressai.swap import is_specialised, state_of
 
 from .conftest import BUILDERS, build, image
+from .sliced import sliced
 
 CALIBRATION = [image(1)[0]]
 X = image(1, 64, 64)
@@ -185,9 +188,6 @@ def test_the_last_bit_of_every_weight_that_integers_are_made_of_counts(name, mad
     coders = [(state_of(m).coder, m) for m in model.modules() if is_specialised(m) and state_of(m).coder]
     transforms = [(state_of(m).transform, m) for m in model.modules() if is_specialised(m) and state_of(m).transform]
     (coder, owner), seen = coders[0], 0
-    from fastlic.integrations.compressai.groups import group_parts
-    from fastlic.integrations.compressai.native_models import model_parts
-
     parts = model_parts(model) if owner is model else group_parts(owner)
 
     def check():
@@ -205,6 +205,23 @@ def test_the_last_bit_of_every_weight_that_integers_are_made_of_counts(name, mad
         seen += 1
     check()
     assert seen == len(list(model.parameters()))
+
+
+@pytest.mark.slow
+def test_the_last_bit_of_every_weight_of_channel_slices_counts():
+    model = sliced(supports=True)
+    fastlic.accelerate(model, calibration=CALIBRATION, transforms="integer")
+    strings = model.compress(X)["strings"]
+    coder, parts = state_of(model).coder, model_parts(model)
+    transforms = [(state_of(own).transform, own) for own in (model.g_a, model.h_a, model.g_s)]
+    for parameter in model.parameters():
+        flip_last_bit(parameter)
+        with pytest.raises(ModelMismatchError, match=r"changed after fastlic\.accelerate"):
+            coder.check(parts)
+            for transform, module in transforms:
+                transform.check(module)
+        flip_last_bit(parameter)
+    assert model.compress(X)["strings"] == strings
 
 
 def test_averaged_weights_swapped_in_and_out_are_an_error_and_then_none(made):
@@ -477,19 +494,17 @@ def test_models_on_the_meta_device_are_refused(made):
                 model.decompress(out["strings"], out["shape"])
 
 
-def test_replicas_of_data_parallel_run_their_floats(made):
+def test_transforms_without_weights_of_their_own_run_their_floats(made):
     model = made(transforms="integer")
-    replica = model.g_s._replicate_for_data_parallel()  # as it is before its weights are put in
-    replica._parameters, replica._modules = {}, dict(model.g_s._modules)
-    for key, child in model.g_s._modules.items():
-        replica._modules[key] = child._replicate_for_data_parallel()
-        for name, parameter in child._parameters.items():
-            replica._modules[key]._parameters.pop(name, None)
-            setattr(replica._modules[key], name, parameter.detach())
+    y = torch.round(4 * torch.randn(1, 12, 4, 4))
+    for module in model.g_s.modules():  # as in replicas of DataParallel
+        for name, parameter in list(module._parameters.items()):
+            del module._parameters[name]
+            setattr(module, name, parameter.detach())
+    assert not list(model.g_s.parameters())
+    plain = build("mbt2018-mean")
     with torch.no_grad():
-        y = torch.round(4 * torch.randn(1, 12, 4, 4))
-        if not list(replica.parameters()):
-            assert replica(y).shape == (1, 3, 64, 64)
+        assert torch.equal(model.g_s(y), plain.g_s(y))
 
 
 def test_averaged_models_are_looked_through_and_accelerated_ones_stay_so(made, serve):
@@ -514,6 +529,25 @@ def test_compiled_models_are_looked_through(made, serve):
     assert report.model == "MeanScaleHyperprior" and "integers" in report.replaced[0].by
     assert compiled.compress(X)["strings"] == made().compress(X)["strings"]
     assert fastlic.restore(compiled) and not fastlic.restore(plain)
+
+
+@pytest.mark.slow
+def test_compiled_networks_are_converted_and_compiled_transforms_named(made, serve):
+    model = build("mbt2018-mean")
+    model.h_s = torch.compile(model.h_s, backend="eager")
+    assert "integers" in serve(model).replaced[0].by
+    assert model.compress(X)["strings"] == made().compress(X)["strings"]
+    flip_last_bit(model.h_s._orig_mod[0].weight)
+    with pytest.raises(ModelMismatchError, match="h_s"):
+        model.compress(X)
+    model = build("mbt2018-mean")
+    model.g_s = torch.compile(model.g_s, backend="eager")
+    for transforms in ("exact", "integer"):
+        report = fastlic.accelerate(model, calibration=CALIBRATION, transforms=transforms)
+        (row,) = (row for row in report.rows if row.part == "transform g_s")
+        assert "compiled: accelerate first" in row.note and not row.replaced
+        out = model.compress(X)
+        model.decompress(out["strings"], out["shape"])
 
 
 @pytest.mark.slow

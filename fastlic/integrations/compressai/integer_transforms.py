@@ -40,7 +40,7 @@ from fastlic.integrations.compressai.integers import (
 )
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.snapshot import Snapshot
-from fastlic.integrations.compressai.swap import state_of
+from fastlic.integrations.compressai.swap import is_compiled, state_of
 from fastlic.models.inference import servable
 from fastlic.ops.transforms import TransformEngine
 
@@ -184,6 +184,8 @@ class Converter:
             CodecFileError: a file that is damaged, or holds no integers of this transform.
             ModelMismatchError: a file of other weights.
         """
+        if is_compiled(module):
+            raise ValueError(f"{name} is compiled: accelerate first, then torch.compile")
         if own := [path for path, inner in module.named_modules() if "forward" in vars(inner)]:
             raise ValueError(f"{'.'.join([name, own[0]]).rstrip('.')} has a forward of its own")
         twin = _copy(module, name)

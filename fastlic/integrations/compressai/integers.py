@@ -32,7 +32,7 @@ from fastlic.integers.fixed import MEAN_BITS
 from fastlic.integrations.compressai import native_stream
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.snapshot import Named, Snapshot
-from fastlic.integrations.compressai.swap import Cache
+from fastlic.integrations.compressai.swap import Cache, is_compiled
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.layers import CONTEXT_KERNEL, MaskedConv2d
 from fastlic.models.state_files import read_tensors
@@ -202,6 +202,8 @@ def _copy(module: nn.Module, name: str = "") -> nn.Module:
     """
     import copy
 
+    if is_compiled(module):
+        module = module._orig_mod  # type: ignore[assignment]
     memo: dict[int, Any] = {}
     for path, layer in module.named_modules(prefix=name):
         if computed := {"weight", "bias"} & set(vars(layer)):
@@ -213,6 +215,8 @@ def _copy(module: nn.Module, name: str = "") -> nn.Module:
 
 def _sequence(module: nn.Module, name: str) -> nn.Sequential:
     twin = _copy(module, name)
+    if is_compiled(module):
+        module = module._orig_mod  # type: ignore[assignment]
     if isinstance(twin, (nn.Conv2d, nn.ConvTranspose2d)):
         return nn.Sequential(twin)
     if not isinstance(twin, nn.Sequential):

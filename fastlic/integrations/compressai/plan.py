@@ -57,6 +57,7 @@ from fastlic.integrations.compressai.slices import (
     looks_sliced,
     slice_parts,
 )
+from fastlic.integrations.compressai.swap import is_compiled
 from fastlic.integrations.compressai.theirs import (
     GDN,
     ChannelGroupsLatentCodec,
@@ -325,6 +326,9 @@ def _transforms(model: Any, settings: Settings, names: tuple[str, ...]) -> Itera
             fast = False
         if name == "g_a" and settings.format == "compressai" and (settings.transforms != "fast" or refused):
             yield Step(path, transform, part, "", "last bits of the latent decide over symbols, and so over bytes")
+            continue
+        if is_compiled(transform):
+            yield Step(name, transform, part, "", "it is compiled: accelerate first, then torch.compile")
             continue
         inside = {id(module) for module in transform.modules()}
         shared = {id(m) for at, m in model.named_modules(remove_duplicate=False) if not _within(at, path)} & inside
