@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -248,7 +248,9 @@ WIDTHS = (12, 13, 14)
 MARGIN = 3.0
 
 
-def nearest(graph: Graph, ranges: Ranges, error: Callable[[Network], float], **ends: Any) -> tuple[Network, int]:
+def nearest(
+    graph: Graph, ranges: Ranges, error: Callable[[Network], float], ends: Mapping[str, Any]
+) -> tuple[Network, int]:
     """Of several widths of activations that network which comes nearest to the floats, and its bits.
 
     Args:

@@ -28,6 +28,8 @@ from values_library import (
     picture,
     requantiser,
     seen,
+    slice_networks,
+    slices,
     target,
 )
 
@@ -51,6 +53,8 @@ from fastlic.entropy import (
     zones,
 )
 from fastlic.entropy import calibration as entropy_calibration
+from fastlic.entropy.channel_slices import convert as slices_convert
+from fastlic.entropy.channel_slices import model as slices_model
 from fastlic.entropy.groups import convert as groups_convert
 from fastlic.entropy.groups import model as groups_model
 from fastlic.entropy.groups import schedule as groups_schedule
@@ -230,6 +234,34 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     ),
     "fitting.symbols_of": lambda: Call(fitting.symbols_of, {"model": integers("jahp"), "target": target("jahp")}),
     "float_path.float_path": lambda: Call(float_path.float_path, float_path_arguments()),
+    "channel_slices.convert.convert_slices": lambda: Call(
+        slices_convert.convert_slices, {"networks": slice_networks(), "latents": float_latents()}
+    ),
+    "channel_slices.convert.SliceNetworks.decoded": lambda: Call(
+        slice_networks().decoded,
+        {"y": float_latents()[0], "run": lambda name, x: slice_networks().graphs[name].run(x)},
+    ),
+    "channel_slices.model.IntegerChannelSlices.known_channels": lambda: Call(slices().known_channels, {"groups": 1}),
+    "channel_slices.model.IntegerChannelSlices.on_engines": lambda: Call(slices().on_engines, {"threads": 1}),
+    "channel_slices.model.IntegerChannelSlices.run": lambda: Call(slices().run, {"name": "mean.0", "x": maps(6)}),
+    "channel_slices.model.IntegerChannelSlices.run (engines)": lambda: Call(
+        slices().on_engines(1).run, {"name": "mean.0", "x": maps(6)}
+    ),
+    "channel_slices.model.IntegerChannelSlices.schedule": lambda: Call(
+        taken(slices().schedule), {"height": H, "width": W}
+    ),
+    "channel_slices.model.IntegerChannelSlices.scale_indexes": lambda: Call(
+        slices().scale_indexes, {"scales": maps(3)}
+    ),
+    "channel_slices.model.IntegerChannelSlices.to_arrays": lambda: Call(slices().to_arrays, {}),
+    "channel_slices.model.IntegerChannelSlices.from_arrays": lambda: Call(
+        slices_model.IntegerChannelSlices.from_arrays, {"arrays": slices().to_arrays()}
+    ),
+    "channel_slices.model.IntegerChannelSlices.checked": lambda: Call(slices().checked, {}),
+    "channel_slices.model.IntegerChannelSlices.fingerprint": lambda: Call(slices().fingerprint, {}),
+    "groups.convert.decoded": lambda: Call(
+        groups_convert.decoded, {"networks": group_networks(), "y": float_latents()[0]}
+    ),
     "groups.convert.convert_groups": lambda: Call(
         groups_convert.convert_groups, {"networks": group_networks(), "latents": float_latents()}
     ),
@@ -317,6 +349,7 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "passes.LatentModel.to_arrays": lambda: Call(integers("jahp").to_arrays, {}),
     "passes.LatentModel.counts": lambda: Call(integers("jahp").counts, {"height": H, "width": W}),
     "passes.LatentModel.known_channels": lambda: Call(integers("jahp").known_channels, {"groups": 1}),
+    "passes.LatentModel.on_engines": lambda: Call(integers("jahp").on_engines, {"threads": 1}),
     "passes.LatentModel.hyper_analysis": lambda: Call(integers("groups").hyper_analysis, {"y": maps(10, 4, 8)}),
     "rate.bits_of": lambda: Call(rate.bits_of, {"probabilities": torch.full((3,), 0.5)}),
     "rate.float_bits": lambda: Call(rate.float_bits, {"model": jahp(), "latents": jahp_latents()}),

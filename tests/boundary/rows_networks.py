@@ -51,6 +51,7 @@ from fastlic.integers import (
     network,
     ranges,
     shapes,
+    traced,
     transforms,
     vq,
     windows,
@@ -104,6 +105,13 @@ NETWORKS: dict[str, Callable[[], Call]] = {
             **{"finest": None, "pixels_out": False, "inputs": 1.0, "outputs": np.full(3, 0.01)},
         },
     ),
+    "conversion.nearest": lambda: Call(
+        conversion.nearest,
+        {
+            **{"graph": float_graph(), "ranges": float_ranges(), "error": lambda network: 1.0},
+            **{"ends": {"finest": None, "pixels_out": False, "inputs": 1.0, "outputs": np.full(3, 0.01)}},
+        },
+    ),
     "conversion.norm_step": lambda: Call(
         conversion.norm_step,
         {"norm": float_norm(), "inputs": doubles(), "outputs": doubles(), "input_bits": 14, "bits": 14},
@@ -150,6 +158,8 @@ NETWORKS: dict[str, Callable[[], Call]] = {
         lambda operation, reads: own_graph().add(operation, reads), {"operation": graph.Sum(), "reads": 1}
     ),
     "graph.Graph.hold": lambda: Call(own_graph().hold, {"x": 1}),
+    "graph.Graph.channels": lambda: Call(own_graph().channels, {"x": 1}),
+    "traced.traced": lambda: Call(traced.traced, {"graph": own_graph(), "module": module(), "x": 3, "name": "t"}),
     "graph.Graph.bare": lambda: Call(own_graph().bare, {"x": 1}),
     "graph.Graph.amend": lambda: Call(own_graph().amend, {"x": 1, "slope": 0.5}),
     "graph.Graph.run": lambda: Call(own_graph().run, {"x": floats(), "ranges": float_ranges(), "learn": False}),

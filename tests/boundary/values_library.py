@@ -21,10 +21,13 @@ from fastlic.entropy import (
     convert,
     model,
 )
+from fastlic.entropy.channel_slices import convert as slices_convert
+from fastlic.entropy.channel_slices import model as slices_model
 from fastlic.entropy.groups import convert as groups_convert
 from fastlic.entropy.groups import model as groups_model
 from fastlic.entropy.mlic import model as mlic_model
 from fastlic.integers import fixed, ranges
+from fastlic.integers.graph import Graph
 from fastlic.models import JAHP, MLICPlusPlus
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.mlic import Sizes
@@ -115,6 +118,26 @@ def group_networks() -> groups_convert.Networks:
     h_s = nn.Sequential(nn.ConvTranspose2d(4, 5, 5, 2, 2, 1), nn.LeakyReLU(), nn.ConvTranspose2d(5, 4, 3, 2, 1, 1))
     h_a = nn.Sequential(nn.Conv2d(6, 4, 5, 2, 2), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1))
     return groups_convert.Networks(h_a, h_s, bottleneck(), [own])
+
+
+def slice_networks() -> slices_convert.SliceNetworks:
+    torch.manual_seed(3)
+    h_a = nn.Sequential(nn.Conv2d(6, 4, 5, 2, 2), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1))
+
+    def upwards() -> nn.Sequential:
+        return nn.Sequential(nn.ConvTranspose2d(4, 5, 5, 2, 2, 1), nn.GELU(), nn.ConvTranspose2d(5, 6, 3, 2, 1, 1))
+
+    graphs = {f"hyper.{name}": Graph.of(upwards(), name) for name in ("mean", "scale")}
+    for k, known in enumerate((6, 9)):
+        for name, inputs in (("mean", known), ("scale", known), ("residue", known + 3)):
+            graphs[f"{name}.{k}"] = Graph.of(nn.Conv2d(inputs, 3, 3, padding=1), f"{name}.{k}")
+    own = (slices_model.Slice(3), slices_model.Slice(3, (0,)))
+    return slices_convert.SliceNetworks(h_a, bottleneck(), own, graphs)
+
+
+@cache
+def slices() -> slices_model.IntegerChannelSlices:
+    return slices_convert.convert_slices(slice_networks(), float_latents())
 
 
 def requantiser() -> fixed.Requantiser:

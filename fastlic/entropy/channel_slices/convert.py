@@ -109,15 +109,13 @@ def convert_slices(networks: SliceNetworks, latents: Sequence[Tensor]) -> Intege
         graph = networks.graphs[name]
         x, out = seen.first[name]
         graph.end(out.shape[1])
-        made[name], _ = nearest(
-            graph,
-            seen.ranges[name],
-            partial(_error, name, x, out, inputs),
-            finest=np.broadcast_to(inputs, x.shape[1]).astype(np.float64),
-            pixels_out=False,
-            inputs=inputs,
-            outputs=_EXITS.get(name.partition(".")[0]),
-        )
+        ends = {
+            "finest": np.broadcast_to(inputs, x.shape[1]).astype(np.float64),
+            "pixels_out": False,
+            "inputs": inputs,
+            "outputs": _EXITS.get(name.partition(".")[0]),
+        }
+        made[name], _ = nearest(graph, seen.ranges[name], partial(_error, name, x, out, inputs), ends)
     integers = IntegerChannelSlices(
         slices=networks.slices,
         tables=Tables.make(),

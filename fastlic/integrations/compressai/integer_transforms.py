@@ -219,7 +219,7 @@ class Converter:
             return float((transform(network)(inputs[0], Settings("native")) - expected).square().mean())
 
         finest = None if kind == "g_a" else np.full(inputs[0].shape[1], LATENT_UNIT)
-        return transform(*nearest(graph, ranges, error, finest=finest, pixels_out=kind == "g_s"))
+        return transform(*nearest(graph, ranges, error, {"finest": finest, "pixels_out": kind == "g_s"}))
 
     def _inputs(self, kind: str) -> Iterator[Tensor]:
         """What calibration brings to a transform: float32 [1, C, h, w] each."""
