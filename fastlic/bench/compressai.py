@@ -181,12 +181,15 @@ def integer_table(results: list[Result]) -> str:
 
 def factory_table(results: list[Result]) -> str:
     """Of models of one's own: what is accelerated, the whole, and the whole without g_a and g_s."""
-    head = ["model", "accelerated", "decompress: plain, native, compressai", "compress"]
-    head += ["decompress without g_s", "compress without g_a"]
+    ways = "plain, compressai, native, fast, integer"
+    head = ["model", "accelerated", f"decompress: {ways}", "compress"]
+    head += ["decompress without g_s: plain, native", "compress without g_a"]
+    keys = ("compressai", "native", FAST, INTEGER)
     rows = [
         [
             *(r.name, " / ".join(dict.fromkeys(r.what.values()))),
-            *(_speeds(r, way, FORMATS, part) for part in ("whole", "entropy") for way in reversed(WAYS)),
+            *(_speeds(r, way, keys) for way in reversed(WAYS)),
+            *(_speeds(r, way, ("native",), "entropy") for way in reversed(WAYS)),
         ]
         for r in results
     ]
@@ -306,7 +309,7 @@ def main(arguments: list[str] | None = None) -> int:
             progress(f"{where} ({number} of {len(options.factory)}) ...")
             name, model = of_factory(where)
             # Windows of attention may not fit less than 256.
-            own.append(measured(name, model, image, options.seconds, options.least, clock, FORMATS, 256))
+            own.append(measured(name, model, image, options.seconds, options.least, clock, first=256))
         for number, name in enumerate(names, 1):
             progress(f"{name} ({number} of {len(names)}) ...")
             results.append(measure(name, image, options.seconds, options.least, clock=clock))
