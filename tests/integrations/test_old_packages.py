@@ -71,8 +71,14 @@ def old(monkeypatch) -> Callable[..., Any]:
     return made
 
 
-@pytest.mark.parametrize("name", ["bmshj2018-factorized", "mbt2018-mean", "mbt2018"])
-@pytest.mark.parametrize("format", ["native", "compressai"])
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        *(("bmshj2018-factorized", "native"), ("bmshj2018-factorized", "compressai")),
+        *(("mbt2018-mean", "native"), ("mbt2018-mean", "compressai"), ("mbt2018", "compressai")),
+        pytest.param("mbt2018", "native", marks=pytest.mark.slow),
+    ],
+)
 def test_models_of_an_old_package_are_served(old, name, format):
     model, x = build(name), image(1, 64, 64)
     integration = old()
