@@ -80,6 +80,13 @@ def test_the_report_says_what_it_does_to_a_picture(model_of):
     assert "dB between both pictures" in str(report)
 
 
+def test_comparing_pictures_touches_no_weight_of_the_entropy_path(model_of):
+    fast = model_of("mbt2018")
+    before = {name: value.clone() for name, value in fast.state_dict().items()}
+    fastlic.accelerate(fast, "compressai", calibration=[image(1)[0]], transforms="fast")
+    assert all(torch.equal(value, before[name]) for name, value in fast.state_dict().items())
+
+
 def test_processors_without_it_stay_exact_and_the_report_says_so(monkeypatch, model_of):
     monkeypatch.setattr(bfloat16, "supported", lambda device: False)
     exact, fast = accelerated(model_of("mbt2018-mean"), "exact"), model_of("mbt2018-mean")
