@@ -17,6 +17,8 @@ from fastlic.integrations.compressai.recognised import (
     FastWindows,
     recognised,
 )
+from fastlic.integrations.compressai.settings import Settings, State
+from fastlic.integrations.compressai.swap import specialise
 
 from .conftest import image
 
@@ -116,6 +118,21 @@ def test_known_structures_are_served_whatever_they_are_called():
     for kind in ("W", "SW"):
         assert recognised(RolledWindows(12, 3, 4, kind))[1] == (FastRolledWindows,)
     assert recognised(ChannelNorm(5))[1] == (FastChannelNorm,)
+
+
+def test_calls_and_hooks_that_the_replacement_does_not_know_go_to_the_module():
+    torch.manual_seed(4)
+    module, seen = CutWindows(12, 3, 4).eval(), []
+    x, mask = torch.randn(4, 16, 12), torch.randn(2, 16, 16)
+    with torch.no_grad():
+        expected = module(x, mask)
+        specialise(module, (FastWindows,), (), State(Settings("native")))
+        torch.testing.assert_close(module(x, mask=mask), expected)
+        module.softmax.register_forward_hook(lambda *_: seen.append(1))
+        assert torch.equal(module(x, mask), expected)
+        assert seen
+        with pytest.raises(TypeError, match="unexpected keyword"):
+            module(x, other=mask)
 
 
 def test_what_computes_something_else_is_left_alone():

@@ -28,17 +28,21 @@ _CLOSE = 1e-5
 def _serves(layer: Any, x: Any, dims: int, weight: Tensor) -> bool:
     if layer.training or type(x) is not Tensor or x.dim() != dims:
         return False
+    if any(own._forward_hooks or own._forward_pre_hooks for own in layer.children() if type(own) is not nn.Linear):
+        return False  # of a softmax or a dropout that ours does not call
     return servable_numbers(x, weight) or (weight.dtype == torch.float32 and bfloat16.inside(layer, x, dims))
 
 
 class FastWindows:
     """Swin's attention of windows [B, P^2, C], whose caller rolls and cuts: ``qkv``, ``proj``, a table of biases."""
 
-    def forward(self, x: Any, mask: Any = None) -> Any:
+    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         layer: Any = self
         table = layer.relative_position_bias_table
-        if not _serves(layer, x, 3, table) or not (mask is None or type(mask) is Tensor):
-            return super().forward(x, mask)  # type: ignore[misc]
+        mask = args[0] if args else kwargs.get("mask")
+        known = len(args) + len(kwargs) <= 1 and kwargs.keys() <= {"mask"} and (mask is None or type(mask) is Tensor)
+        if not known or not _serves(layer, x, 3, table):
+            return super().forward(x, *args, **kwargs)  # type: ignore[misc]
         side = layer.window_size[0]
         bias = table[layer.relative_position_index.flatten()].unflatten(0, (side**2, side**2)).permute(2, 0, 1)
         maps = layer.qkv(x).float().unflatten(1, (side, side))
@@ -66,11 +70,11 @@ class FastWindows:
 class FastRolledWindows:
     """Attention of whole maps [B, H, W, C] that rolls and cuts: TCM's ``embedding_layer`` and ``linear``."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         layer: Any = self
         table, side = layer.relative_position_params, layer.window_size
-        if not _serves(layer, x, 4, table) or x.shape[1] % side or x.shape[2] % side:
-            return super().forward(x)  # type: ignore[misc]
+        if args or kwargs or not _serves(layer, x, 4, table) or x.shape[1] % side or x.shape[2] % side:
+            return super().forward(x, *args, **kwargs)  # type: ignore[misc]
         place = torch.arange(side)
         apart = place[:, None] - place + side - 1
         rows, columns = apart[:, None, :, None], apart[None, :, None, :]
@@ -99,10 +103,10 @@ class FastRolledWindows:
 class FastChannelNorm:
     """Layer normalisation over the channels of maps [B, C, H, W]: ``weight``, ``bias`` and ``eps``."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         layer: Any = self
-        if not _serves(layer, x, 4, layer.weight):
-            return super().forward(x)  # type: ignore[misc]
+        if args or kwargs or not _serves(layer, x, 4, layer.weight):
+            return super().forward(x, *args, **kwargs)  # type: ignore[misc]
         rows = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         return F.layer_norm(rows, layer.weight.shape, layer.weight, layer.bias, layer.eps).permute(0, 3, 1, 2)
 
@@ -141,17 +145,17 @@ def recognised(module: nn.Module) -> tuple[str, tuple[type, ...]] | None:
 def _tried(module: nn.Module, kind: Any) -> bool:
     with torch.random.fork_rng(devices=[]), torch.autocast("cpu", enabled=False):
         torch.manual_seed(0)
-        own = copy.deepcopy(module).float().cpu().eval()
-        for parameter in own.parameters():
-            parameter.data = torch.randn(parameter.shape) / max(parameter.shape[-1], 1) ** 0.5
-        ours = copy.deepcopy(own)
-        specialise(ours, (kind,), (), State(Settings("native")))
         try:
+            own = copy.deepcopy(module).float().cpu().eval()
+            for parameter in own.parameters():
+                parameter.data = torch.randn(parameter.shape) / max(parameter.shape[-1], 1) ** 0.5
+            ours = copy.deepcopy(own)
+            specialise(ours, (kind,), (), State(Settings("native")))
             for given in kind.inputs(own):
                 expected, found = own(*given), ours(*given)
-                if found.shape != expected.shape or not (
-                    (found - expected).abs().max() <= _CLOSE * expected.abs().max()
-                ):
+                if found.shape != expected.shape:
+                    return False
+                if not (found - expected).abs().max() <= _CLOSE * expected.abs().max():
                     return False
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):  # called otherwise, or other shapes
             return False

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from fastlic.integrations.compressai import bfloat16
 from fastlic.integrations.compressai.heap import kept
-from fastlic.integrations.compressai.swap import state_of
 from fastlic.models.inference import convolved, doubled, doubles_to_few, servable
 from fastlic.ops.divisive import gdn
 
@@ -32,7 +31,7 @@ class FastTransform:
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         layer: Any = self
         with _memory(x):
-            if self._halves and state_of(layer).settings.transforms == "fast" and bfloat16.serves(layer, x):
+            if self._halves and bfloat16.serves(layer, x):
                 out = self._half(x, *args, **kwargs)
             else:
                 out = super().forward(x, *args, **kwargs)  # type: ignore[misc]
