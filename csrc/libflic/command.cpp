@@ -59,7 +59,7 @@ struct Arguments {
   std::optional<std::string> codec;
   std::optional<double> quality;
   bool strip = false;
-  flic_options options{sizeof(flic_options), FLIC_RGB, 0, 0, 89'478'485, 0, nullptr};
+  flic_options options{sizeof(flic_options), FLIC_RGB, 0, 0, 89'478'485, 0, nullptr, nullptr, nullptr};
 };
 
 // ---- arguments
