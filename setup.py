@@ -6,8 +6,9 @@ and the C++ sources are compiled in parallel, incrementally and with header depe
 Files that share headers are compiled as one (`units`), for most of the time of small ones goes into pybind11's and the
 standard library's headers. Kernels and coders stay alone.
 
-FASTLIC_SANITIZE=address,undefined builds the core with those sanitizers (reinstall without it afterwards). The bindings
-are left as they are: their templates would take most of the time, and they touch no memory by themselves.
+FASTLIC_SANITIZE=address,undefined builds the core with those sanitizers (reinstall without it afterwards), in a folder
+of its own, whose core.a the fuzz targets may be linked of. The bindings are left as they are, the same objects: their
+templates would take most of the time, and they touch no memory by themselves.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ from setuptools.command.bdist_wheel import bdist_wheel
 
 ROOT = Path(__file__).resolve().parent
 SANITIZE = os.environ.get("FASTLIC_SANITIZE", "")
-SANITIZE_ARGS = [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+# Of the core alone, after those of both.
+SANITIZE_ARGS = [
+    *(f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
+    *("-U_FORTIFY_SOURCE", "-O1", "-g"),
+]
+SANITIZED = "sanitize-" + SANITIZE.replace(",", "-")  # the folder
 # Bindings check arguments and convert; the kernels' -O3 would double what they take to compile.
 BINDINGS_ARGS = ["-O1"]
 # GCC 12 warns about its own AVX-512 headers, whose "undefined" vectors are read on purpose.
@@ -47,11 +53,11 @@ class NinjaBuildExt(build_ext):
                 "fastlic's kernels are written in GCC's and clang's vectors, which cl.exe lacks: on Windows, install "
                 "in WSL (docs/install.md)"
             )
-        tag = f"{sys.implementation.cache_tag}-{self.plat_name}" + ("-sanitize" if SANITIZE else "")
-        build_dir = ROOT / "build" / tag
+        build_dir = ROOT / "build" / f"{sys.implementation.cache_tag}-{self.plat_name}"
         build_dir.mkdir(parents=True, exist_ok=True)
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
-        self._write_rules(ext, build_dir / "build.ninja", target.name)
+        output = f"{SANITIZED}/{target.name}" if SANITIZE else target.name
+        self._write_rules(ext, build_dir / "build.ninja", output)
 
         command = [str(Path(ninja.BIN_DIR) / "ninja"), "-C", str(build_dir)]
         subprocess.run(command, check=True)
@@ -59,7 +65,7 @@ class NinjaBuildExt(build_ext):
         # Rename over the old module: a process that has it mapped keeps its copy; a rewrite in place would crash it.
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = target.with_name(f".{target.name}.{os.getpid()}")
-        staged.write_bytes((build_dir / target.name).read_bytes())
+        staged.write_bytes((build_dir / output).read_bytes())
         staged.chmod(0o755)
         staged.replace(target)
 
@@ -68,6 +74,7 @@ class NinjaBuildExt(build_ext):
         include = [str(headers(path.parent)) if Path(d) == Path(pybind11.get_include()) else d for d in include]
         compile_ = [*self.compiler.compiler_so_cxx, *ext.extra_compile_args, *(f"-I{d}" for d in include)]
         link = [*self.compiler.linker_so_cxx, *ext.extra_link_args]
+        own = f"{SANITIZED}/" if SANITIZE else ""
         database, objects = [], {"core": [], "bindings": []}
         with path.open("w") as file:
             writer = Writer(file, width=10_000)
@@ -81,7 +88,8 @@ class NinjaBuildExt(build_ext):
                 part = "bindings" if name.startswith("csrc/bindings") else "core"
                 flags = BINDINGS_ARGS if part == "bindings" else SANITIZE_ARGS if SANITIZE else []
                 source = ROOT / sources[0] if len(sources) == 1 else unit_file(path.parent, name, sources)
-                objects[part] += writer.build(f"{name}.o", "cxx", str(source), variables={"flags": shlex.join(flags)})
+                to = f"{own}{name}.o" if part == "core" else f"{name}.o"
+                objects[part] += writer.build(to, "cxx", str(source), variables={"flags": shlex.join(flags)})
                 database += [
                     {
                         "directory": str(path.parent),
@@ -92,7 +100,7 @@ class NinjaBuildExt(build_ext):
                 ]
             # The core before the bindings: of an inline function that both have, the linker takes the first.
             writer.build(output, "link", objects["core"] + objects["bindings"])
-            writer.build("core.a", "archive", objects["core"])
+            writer.build(f"{own}core.a", "archive", objects["core"])
         (path.parent / "compile_commands.json").write_text(json.dumps(database, indent=1))
 
 
@@ -218,15 +226,9 @@ def bill_of_materials(version: str) -> dict[str, object]:
 def native_extension() -> Pybind11Extension:
     # -ffp-contract=off: floating-point results may not depend on which instruction set has fused multiply-add.
     # -fno-math-errno: rounding to integers is one instruction in place of a library call.
-    compile_args = ["-O3", "-Wall", "-Wextra", "-ffp-contract=off", "-fno-math-errno", *QUIET]
-    link_args = ["-pthread"]
-    if SANITIZE:
-        compile_args += ["-U_FORTIFY_SOURCE", "-O1", "-g"]
-        link_args += [f"-fsanitize={SANITIZE}"]
-    else:
-        more_compile_args, more_link_args = hardening(get_platform())
-        compile_args += more_compile_args
-        link_args += more_link_args
+    more_compile_args, more_link_args = hardening(get_platform())
+    compile_args = ["-O3", "-Wall", "-Wextra", "-ffp-contract=off", "-fno-math-errno", *QUIET, *more_compile_args]
+    link_args = ["-pthread", *more_link_args, *([f"-fsanitize={SANITIZE}"] if SANITIZE else [])]
     sources = [*ROOT.glob("csrc/fastlic/**/*.cpp"), *ROOT.glob("csrc/bindings/**/*.cpp")]
     return Pybind11Extension(
         "fastlic._native",

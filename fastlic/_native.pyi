@@ -1,6 +1,6 @@
 """Types of the C++ extension module. Call it through fastlic.ops, which checks arguments."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -225,7 +225,15 @@ def float_attention(
 
 class Codec:
     def __init__(self, data: Any) -> None: ...
-    def decode(self, data: Any, parts: int, threads: int, max_pixels: int, channels: int = 0) -> NDArray[np.uint8]: ...
+    def decode(
+        self,
+        data: Any,
+        parts: int,
+        threads: int,
+        max_pixels: int,
+        channels: int = 0,
+        progress: Callable[[float], object] | None = None,
+    ) -> NDArray[np.uint8]: ...
     def encode(
         self,
         pixels: NDArray[np.uint8],
@@ -233,6 +241,7 @@ class Codec:
         threads: int,
         max_pixels: int,
         metadata: Sequence[tuple[int, Any]] = (),
+        progress: Callable[[float], object] | None = None,
     ) -> bytes: ...
     @property
     def name(self) -> str: ...

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,7 @@ def compress(
     threads: int = 0,
     max_pixels: int | None = None,
     metadata: container.Metadata | None = None,
+    progress: Callable[[float], object] | None = None,
 ) -> bytes:
     """Compress an image.
 
@@ -95,6 +97,9 @@ def compress(
         effort: 0; higher ones take ``fastlic.compress``.
         threads: how many to use; 0: one per core.
         max_pixels, metadata: as of ``fastlic.compress``.
+        progress: called now and then, about how much of the time is over, from 0 to 1, by the thread that calls; not at
+            all by a short call. What it raises ends the call, and so does Ctrl-C. A target begins at 0 again for each
+            quality that it tries.
 
     Raises:
         TypeError, ValueError: no such image, model or quality.
@@ -112,6 +117,7 @@ def compress(
         raise ValueError(f"codec {codec.name!r} has one fixed rate, which {goal.kind} cannot change")
     level = quality_of(quality, codec.qualities) if codec.qualities else 0  # of one rate
     count, most = _threads(threads), _limit(max_pixels)
+    _check_progress(progress)
     with memory_errors("an image of this size"):
         pixels, own = picture_of(x, max_pixels)
     attached = (own if metadata is None else metadata).attachments
@@ -119,7 +125,7 @@ def compress(
         colours = pixels[:, :, :3] if pixels.shape[2] > 2 else np.broadcast_to(pixels[:, :, :1], (*pixels.shape[:2], 3))
 
         def encode(quality: float) -> bytes:
-            return codec.encode(pixels, round(quality * container.QUALITY_STEPS), count, most, attached)
+            return codec.encode(pixels, round(quality * container.QUALITY_STEPS), count, most, attached, progress)
 
         def psnr_of(data: bytes) -> float:
             return psnr(colours, codec.decode(data, 0, count, most, 3))
@@ -138,6 +144,7 @@ def decompress(
     threads: int = 0,
     max_pixels: int | None = None,
     channels: int | None = None,
+    progress: Callable[[float], object] | None = None,
 ) -> NDArray[np.uint8]:
     """Decompress ``.flic`` bytes.
 
@@ -147,6 +154,7 @@ def decompress(
         parts: a preview of so many parts (levels of McQuic, slices of MLIC); 0: all.
         threads, max_pixels: as of ``compress``.
         channels: 1 for grey, 3 for RGB, 2 and 4 with alpha; default: those of the image that was compressed.
+        progress: as of ``compress``.
 
     Returns:
         uint8 [H, W, channels], [H, W] of one channel.
@@ -163,6 +171,7 @@ def decompress(
     if isinstance(parts, bool) or not isinstance(parts, int) or not 0 <= parts < 1 << 16:
         raise ValueError(f"parts must be a whole number, 0 for all, got {parts!r}")
     container.check_channels(channels)
+    _check_progress(progress)
     if model is None:
         wanted = header.fingerprint.hex()
         model = shipped_with(wanted, header.version) or (shipped_reading(wanted) if header.version > 1 else None)
@@ -174,12 +183,17 @@ def decompress(
         )
     codec = model if isinstance(model, Codec) else load(model)
     with memory_errors(f"an image of {header.height} x {header.width} (height x width)"):
-        x = codec.decode(data, parts, _threads(threads), _limit(max_pixels), channels or 0)
+        x = codec.decode(data, parts, _threads(threads), _limit(max_pixels), channels or 0, progress)
     return x[:, :, 0] if x.shape[2] == 1 else x
 
 
 def _limit(max_pixels: int | None) -> int:
     return min(config.max_pixels(max_pixels), 1 << 62)  # of 64 bits in the core
+
+
+def _check_progress(progress: object) -> None:
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress must be callable, or None, got {type(progress).__name__}")
 
 
 def _threads(count: int) -> int:

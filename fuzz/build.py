@@ -5,7 +5,9 @@ With clang++ they are libFuzzer programs, with any other compiler (CXX=g++) stan
     OUT/rans_decode -runs=100000 OUT/corpus/rans_decode      (after: python fuzz/seeds.py unpack OUT/corpus)
 
 CXXFLAGS are added to the compiler's: -O1 builds in half the time. Where LIB_FUZZING_ENGINE is set, that is what targets
-are linked with, and the sanitizers are those of CXXFLAGS alone: OSS-Fuzz builds so (oss-fuzz/build.sh).
+are linked with, and the sanitizers are those of CXXFLAGS alone: OSS-Fuzz builds so (oss-fuzz/build.sh). FUZZ_CORE names
+an archive of the core that is built with the sanitizers already, as FASTLIC_SANITIZE=address,undefined leaves one
+(setup.py): then the targets alone are compiled.
 """
 
 from __future__ import annotations
@@ -49,14 +51,15 @@ def build(out: Path, targets: list[str]) -> None:
         compile_ = f"{compiler} {FLAGS} {QUIET} {core} -I{CSRC} -I{COMMON} -I{out.resolve()}"
         writer.rule("cxx", f"{compile_} -MMD -MF $out.d -c $in -o $out", deps="gcc", depfile="$out.d")
         writer.rule("link", f"{compiler} $in {link} -o $out -pthread")
-        sources = sorted((CSRC / "fastlic").rglob("*.cpp"))
+        archive = os.environ.get("FUZZ_CORE")
+        sources = [] if archive else sorted((CSRC / "fastlic").rglob("*.cpp"))
         if not libfuzzer:
             sources.append(COMMON / "standalone.cpp")
         names = ["_".join(source.relative_to(FUZZ.parent).with_suffix(".o").parts) for source in sources]
         objects = [writer.build(n, "cxx", str(source))[0] for n, source in zip(names, sources, strict=True)]
         for target in targets:
             main = writer.build(f"fuzz_{target}.o", "cxx", str(FUZZ / "targets" / f"{target}.cpp"))
-            writer.build(target, "link", [*objects, *main])
+            writer.build(target, "link", [*main, *objects, *([str(Path(archive).resolve())] if archive else [])])
     subprocess.run([str(Path(ninja.BIN_DIR) / "ninja"), "-C", str(out), "-j", os.environ.get("JOBS", "2")], check=True)
 
 

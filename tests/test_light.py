@@ -13,6 +13,7 @@ import torch
 import fastlic
 from fastlic import light
 from fastlic.codec import container
+from fastlic.codec.calibration import PHOTO
 from fastlic.codec.cards import cards
 from fastlic.codec.image_files import read_image
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, PixelLimitError
@@ -148,3 +149,42 @@ def test_shipped_weights_are_held_against_their_cards(monkeypatch):
     monkeypatch.setattr(light, "cards", lambda: cards)
     with pytest.raises(CodecFileError, match="its SHA-256 is not 0000"):
         light.load("jahp")
+
+
+@pytest.fixture(scope="module")
+def large() -> np.ndarray:
+    """Long enough for the core to tell how far it is: about 1 MP."""
+    return np.tile(read_image(PHOTO).array, (2, 2, 1))[:800, :1200]
+
+
+@pytest.mark.parametrize(("name", "rows"), [("jahp", 800), ("mcquic", 256), ("mlic++", 256)])
+def test_progress_is_told_in_shares_that_rise_to_the_whole_and_changes_no_bit(name, rows, large):
+    large, shares = large[:rows], list[float]()
+    data = light.compress(large, name, threads=1, progress=shares.append)
+    coded = len(shares)
+    pixels = light.decompress(data, threads=1, progress=shares.append)
+    for each in (shares[:coded], shares[coded:]):
+        assert each and each == sorted(each) and each[0] >= 0 and each[-1] <= 1
+    assert len(shares) > 3 and shares[0] < 0.5
+    assert light.compress(large, name) == data and np.array_equal(light.decompress(data), pixels)
+
+
+def test_what_progress_raises_ends_the_call_and_the_next_one_goes_on(large):
+    def stop(share: float) -> None:
+        raise RuntimeError(f"at {share:.3f}")
+
+    large = large[:400]
+    data = light.compress(large)
+    for call in (light.compress, light.decompress):
+        with pytest.raises(RuntimeError, match=r"at 0\."):
+            call(large if call is light.compress else data, threads=2, progress=stop)
+    inner: list[int] = []
+    assert light.compress(large, progress=lambda _: inner.append(len(light.compress(large[:16])))) == data
+    assert len(set(inner)) == 1
+
+
+@pytest.mark.parametrize("call", [light.compress, light.decompress])
+def test_progress_that_cannot_be_called_is_refused(call, large):
+    given = large[:16] if call is light.compress else light.compress(large[:16])
+    with pytest.raises(TypeError, match="progress must be callable, or None, got int"):
+        call(given, progress=1)

@@ -11,6 +11,7 @@
 #include "arrays.hpp"
 #include "attached.hpp"
 #include "fastlic/codec/packing.hpp"
+#include "fastlic/progress.hpp"
 #include "registry.hpp"
 
 namespace fastlic::bindings::of_codec {
@@ -101,9 +102,21 @@ std::shared_ptr<Codec> open(const py::buffer& data) {
   return std::make_shared<Codec>(bytes);
 }
 
+// Calls `told`, a function of a share, or None, from the thread that waits for the core. Signals have their say as
+// well: Ctrl-C ends the call.
+std::function<void(double)> teller(const py::object& told) {
+  if (told.is_none()) return {};
+  if (PyCallable_Check(told.ptr()) == 0) throw py::type_error("progress must be callable, or None");
+  return [&told](double share) {
+    const py::gil_scoped_acquire locked;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    told(share);
+  };
+}
+
 // channels: 0: as many as the image has.
 Pixels decode(const Codec& self, const py::buffer& data, unsigned parts, Threads threads, std::uint64_t max_pixels,
-              unsigned channels) {
+              unsigned channels, const py::object& progress) {
   if (channels > 4) throw py::value_error("channels must be 0 to 4");
   const py::buffer_info info = data.request();
   // Its own copy: the owner may write to it meanwhile.
@@ -115,13 +128,14 @@ Pixels decode(const Codec& self, const py::buffer& data, unsigned parts, Threads
   if (channels == 0) channels = header.channels;
   Pixels out({std::size_t{header.height}, std::size_t{header.width}, std::size_t{channels}});
   std::uint8_t* to = out.mutable_data();
+  const Progress watched(teller(progress));
   const auto unlocked = Call().unlock();
   self.decode(stream, threads.count, channels, to, std::size_t{channels} * header.width);
   return out;
 }
 
 py::bytes encode(const Codec& self, const Pixels& pixels, unsigned quality, Threads threads, std::uint64_t max_pixels,
-                 const py::sequence& metadata) {
+                 const py::sequence& metadata, const py::object& progress) {
   if (pixels.ndim() != 3 || pixels.shape(2) < 1 || pixels.shape(2) > 4) {
     throw py::value_error("pixels must be uint8 [height, width, 1 to 4]");
   }
@@ -133,6 +147,7 @@ py::bytes encode(const Codec& self, const Pixels& pixels, unsigned quality, Thre
   std::optional<plane::View<const std::uint8_t>> alpha;
   if (channels % 2 == 0) alpha = {data + channels - 1, height, width, channels * width, channels};
   const Attached attached(call, metadata, "metadata");
+  const Progress watched(teller(progress));
   return encoded(call,
                  [&] { return self.encode(image, quality, threads.count, {max_pixels}, alpha, attached.views()); });
 }
@@ -147,9 +162,9 @@ FASTLIC_BINDINGS(codec) {
   py::class_<Codec, std::shared_ptr<Codec>>(module, "Codec")
       .def(py::init(&open), py::arg("data"))
       .def("decode", &decode, py::arg("data"), py::arg("parts"), py::arg("threads"), py::arg("max_pixels"),
-           py::arg("channels") = 0u)
+           py::arg("channels") = 0u, py::arg("progress") = py::none())
       .def("encode", &encode, py::arg("pixels").noconvert(), py::arg("quality"), py::arg("threads"),
-           py::arg("max_pixels"), py::arg("metadata") = py::tuple())
+           py::arg("max_pixels"), py::arg("metadata") = py::tuple(), py::arg("progress") = py::none())
       .def_property_readonly("name", &Codec::name)
       .def_property_readonly("family", &Codec::family)
       .def_property_readonly("fingerprint", [](const Codec& self) { return to_bytes(self.fingerprint()); })

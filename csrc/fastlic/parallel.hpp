@@ -99,6 +99,9 @@ class Team {
     for (std::thread& helper : helpers_) helper.join();
   }
 
+  // Threads at work in a round, at most.
+  std::size_t size() const noexcept { return helpers_.size() + 1; }
+
   // As parallel_for.
   template <typename Job>
   void run(std::size_t jobs, const Job& job) {

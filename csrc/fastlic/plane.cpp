@@ -185,6 +185,12 @@ class Rows {
 
 }  // namespace
 
+std::uint64_t memory(std::size_t height, std::size_t width, bool encode) {
+  // Noise takes somewhat more than its own bytes.
+  const std::uint64_t area = std::uint64_t{height} * width, coded = area + area / 4;
+  return sizeof(Samples<Encoder>) + 3 * std::uint64_t{width} + (encode ? 3 * coded : 0);
+}
+
 std::vector<std::uint8_t> encode(const View<const std::uint8_t>& samples) {
   Encoder encoder;
   Samples<Encoder> coder(encoder);

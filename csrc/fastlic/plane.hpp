@@ -24,4 +24,8 @@ std::vector<std::uint8_t> encode(const View<const std::uint8_t>& samples);
 // somebody encoded. Memory beside the samples: three rows.
 void decode(std::span<const std::uint8_t> data, const View<std::uint8_t>& samples);
 
+// About the bytes that either takes at most beside the samples; of an encoder with the coded ones, twice while they
+// grow and once more in the stream.
+std::uint64_t memory(std::size_t height, std::size_t width, bool encode);
+
 }  // namespace fastlic::plane

@@ -59,7 +59,7 @@ struct Arguments {
   std::optional<std::string> codec;
   std::optional<double> quality;
   bool strip = false;
-  flic_options options{sizeof(flic_options), FLIC_RGB, 0, 0, 89'478'485, 0, nullptr};
+  flic_options options{sizeof(flic_options), FLIC_RGB, 0, 0, 89'478'485, 0, nullptr, nullptr, nullptr};
 };
 
 // ---- arguments
@@ -425,12 +425,14 @@ int encode(Arguments& arguments) {
   const std::string &from = arguments.files[0], &to = arguments.files[1];
   flic_options& options = arguments.options;
   Image image;
+  Notes notes;
   try {
-    image = read_image(read_whole(from), options.max_pixels);
+    image = read_image(read_whole(from), options.max_pixels, notes);
   } catch (const Failure& failure) {
     const std::string fault = failure.what();
     throw Failure(fault.starts_with(from + ": ") ? fault : from + ": " + fault);
   }
+  for (const std::string& note : notes) std::fprintf(stderr, "flic: %s: %s\n", from.c_str(), note.c_str());
   const Codec codec = codec_named(arguments.codec.value_or("jahp"));
   flic_error error;
   flic_codec_info info;

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <new>
 #include <optional>
@@ -18,6 +19,7 @@
 #include "fastlic/codec/codec.hpp"
 #include "fastlic/errors.hpp"
 #include "fastlic/parallel.hpp"
+#include "fastlic/progress.hpp"
 #ifdef FLIC_EMBEDDED
 #include "libflic/embedded.hpp"
 #endif
@@ -41,6 +43,16 @@ struct Unreadable : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+struct Stopped {};
+
+// What a program wants to hear, as the core tells it.
+std::function<void(double)> teller(const flic_options& options) {
+  if (options.progress == nullptr) return {};
+  return [tell = options.progress, user = options.user](double share) {
+    if (tell(user, share) != 0) throw Stopped();
+  };
+}
+
 flic_status say(flic_error* error, flic_status status, const char* message) {
   if (error != nullptr) {
     error->status = status;
@@ -62,6 +74,8 @@ flic_status guarded(flic_error* error, flic_status misuse, const Work& work) noe
   try {
     work();
     return say(error, FLIC_OK, "");
+  } catch (const Stopped&) {
+    return say(error, FLIC_STOPPED, "stopped by progress of the options");
   } catch (const Unreadable& e) {
     return say(error, FLIC_IO, e.what());
   } catch (const fastlic::UnsupportedVersion& e) {
@@ -282,6 +296,7 @@ flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, 
     require(capacity >= last && (capacity - last) / stride >= rows - 1,
             "capacity must be " + std::to_string(rows) + " rows of " + std::to_string(stride) + " bytes, got " +
                 std::to_string(capacity) + " bytes");
+    const fastlic::Progress watched(teller(own));
     codec->codec.decode(stream, own.threads, channels_of(own.format), pixels, stride);
   });
 }
@@ -301,6 +316,7 @@ flic_status flic_encode(const flic_codec* codec, const uint8_t* pixels, uint32_t
     const Pixels image{pixels, height, width, stride, channels, channels < 3 ? std::size_t{0} : 1};
     std::optional<fastlic::plane::View<const std::uint8_t>> alpha;
     if (channels % 2 == 0) alpha = {pixels + channels - 1, height, width, stride, channels};
+    const fastlic::Progress watched(teller(own));
     const auto stream =
         codec->codec.encode(image, sixteenths, own.threads, limits_of(own), alpha, attachments_of(own.metadata));
     auto* out = static_cast<uint8_t*>(std::malloc(stream.size()));

@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 #define FLIC_VERSION_MAJOR 1
-#define FLIC_VERSION_MINOR 0
+#define FLIC_VERSION_MINOR 1
 #define FLIC_VERSION_PATCH 0
 
 /* major * 10000 + minor * 100 + patch of the library that runs. */
@@ -50,7 +50,8 @@ typedef enum flic_status {
   FLIC_LIMIT = 6,            /* more pixels or memory than the caller allows */
   FLIC_OUT_OF_MEMORY = 7,
   FLIC_IO = 8, /* a file cannot be read */
-  FLIC_INTERNAL = 9
+  FLIC_INTERNAL = 9,
+  FLIC_STOPPED = 10 /* `progress` of the options said so */
 } flic_status;
 
 typedef struct flic_error {
@@ -139,12 +140,18 @@ typedef struct flic_options {
   uint64_t max_pixels; /* width x height of an image; 0: 89478485 */
   uint64_t max_memory; /* bytes that a call may take beside the caller's, by flic_memory_needed; 0: any */
   const flic_metadata* metadata; /* encode: what to store; NULL: nothing */
+  /* Since 1.1. Called a few times a second, about how much of the time is over, 0 to 1, by the thread that calls; a
+   * short call calls it never. Any answer but 0 ends the call with FLIC_STOPPED. NULL: nobody asks. */
+  int (*progress)(void* user, double share);
+  void* user;
 } flic_options;
 
-#define FLIC_OPTIONS_INIT {sizeof(flic_options), FLIC_RGB, 1, 0, 0, 0, NULL}
+#define FLIC_OPTIONS_INIT {sizeof(flic_options), FLIC_RGB, 1, 0, 0, 0, NULL, NULL, NULL}
 
 /* An upper estimate of the bytes that decoding (or, if `encode`, encoding) an image of that size takes with so many
- * threads, without the codec and the caller's pixels; 2^64 - 1 for no codec, or an image that there cannot be. */
+ * threads, without the codec and the caller's pixels; 2^64 - 1 for no codec, or an image that there cannot be. Metadata
+ * take twice their bytes beside it to encode, alpha up to 4 bytes a pixel and 100 kB; to decode, alpha takes 100 kB and
+ * 3 bytes per column. */
 FLIC_API uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, uint32_t height, uint32_t threads,
                                      int encode);
 

@@ -91,6 +91,7 @@ Image read_pnm(Input data, std::uint64_t max_pixels) {
 struct Png {
   png_structp png = nullptr;
   png_infop info = nullptr;
+  bool lost_profile = false;
   bool writes = false;
   Input data;         // read
   Bytes out, pixels;  // written; read
@@ -112,7 +113,10 @@ void on_error(png_structp png, png_const_charp message) {
   static_cast<Png*>(png_get_error_ptr(png))->fault = message;
   png_longjmp(png, 1);
 }
-void on_warning(png_structp, png_const_charp) {}
+// libpng leaves out profiles that are none of these pixels, and says so here.
+void on_warning(png_structp png, png_const_charp message) {
+  if (std::string_view(message).starts_with("iCCP")) static_cast<Png*>(png_get_error_ptr(png))->lost_profile = true;
+}
 
 void read_data(png_structp png, png_bytep to, std::size_t size) {
   Png& own = *static_cast<Png*>(png_get_io_ptr(png));
@@ -181,7 +185,49 @@ PngMetadata metadata_of(const Png& own) {
   return out;
 }
 
-Image read_png(Input data, std::uint64_t max_pixels) {
+// Where EXIF has its orientation, the low byte first or not; the byte, or null: none, or damaged.
+std::uint8_t* orientation_of(Bytes& exif) {
+  if (exif.size() < 8 || exif[0] != exif[1] || (exif[0] != 'I' && exif[0] != 'M')) return nullptr;
+  const bool little = exif[0] == 'I';
+  const auto number = [&](std::size_t at, std::size_t size) {
+    std::size_t value = 0;
+    for (std::size_t i = 0; i < size; ++i) value = value << 8 | exif[little ? at + size - 1 - i : at + i];
+    return value;
+  };
+  constexpr std::size_t kEntry = 12, kOrientation = 0x0112, kShort = 3;
+  const std::size_t directory = number(4, 4);
+  if (directory > exif.size() - 2) return nullptr;
+  const std::size_t count = number(directory, 2);
+  for (std::size_t i = 0, at = directory + 2; i < count && at + kEntry <= exif.size(); ++i, at += kEntry) {
+    if (number(at, 2) != kOrientation) continue;
+    if (number(at + 2, 2) != kShort || number(at + 4, 4) != 1) return nullptr;
+    const std::size_t value = number(at + 8, 2);
+    return value >= 1 && value <= 8 ? &exif[little ? at + 8 : at + 9] : nullptr;
+  }
+  return nullptr;
+}
+
+// As EXIF numbers them: mirrored (2, 4), turned (3, 6, 8), both (5, 7).
+void turn(Image& image, unsigned orientation) {
+  const bool swaps = orientation >= 5;
+  const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+  const bool from_below = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+  const std::size_t height = image.height, width = image.width, channels = image.channels;
+  const Bytes given = std::move(image.pixels);
+  image.pixels = Bytes(given.size());
+  if (swaps) std::swap(image.height, image.width);
+  std::uint8_t* out = image.pixels.data();
+  for (std::size_t y = 0; y < image.height; ++y) {
+    for (std::size_t x = 0; x < image.width; ++x, out += channels) {
+      const std::size_t row = swaps ? x : y, column = swaps ? y : x;
+      const std::size_t from =
+          (from_below ? height - 1 - row : row) * width + (from_right ? width - 1 - column : column);
+      std::copy_n(&given[from * channels], channels, out);
+    }
+  }
+}
+
+Image read_png(Input data, std::uint64_t max_pixels, Notes& notes) {
   Png own;
   own.data = data;
   own.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &own, &on_error, &on_warning);
@@ -203,6 +249,9 @@ Image read_png(Input data, std::uint64_t max_pixels) {
   // The space that a profile is of stands at byte 16: that of a grey palette's colours is RGB.
   const std::string_view space = image.channels < 3 ? "GRAY" : "RGB ";
   if (image.icc_profile.size() < 20 || std::memcmp(&image.icc_profile[16], space.data(), 4) != 0) {
+    if (!image.icc_profile.empty() || own.lost_profile) {
+      notes.push_back("colour profile not kept: it is not of these pixels");
+    }
     image.icc_profile.clear();
   }
   const auto opaque = [&] {
@@ -218,6 +267,11 @@ Image read_png(Input data, std::uint64_t max_pixels) {
     --image.channels;
   }
   image.pixels = std::move(own.pixels);
+  if (std::uint8_t* orientation = orientation_of(image.exif); orientation != nullptr && *orientation > 1) {
+    turn(image, *orientation);
+    *orientation = 1;
+    notes.push_back("turned upright (EXIF)");
+  }
   return image;
 }
 
@@ -293,11 +347,11 @@ bool has_png() noexcept {
 #endif
 }
 
-Image read_image(Input data, std::uint64_t max_pixels) {
+Image read_image(Input data, std::uint64_t max_pixels, [[maybe_unused]] Notes& notes) {
   if (begins_with(data, "P6") || begins_with(data, "P5")) return read_pnm(data, max_pixels);
   if (begins_with(data, "\x89PNG\r\n\x1a\n")) {
 #ifdef FLIC_PNG
-    return read_png(data, max_pixels);
+    return read_png(data, max_pixels, notes);
 #else
     throw Failure("this flic was built without libpng: convert the PNG to PPM first");
 #endif

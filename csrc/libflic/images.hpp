@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "files.hpp"
 
@@ -18,9 +19,13 @@ struct Image {
 
 bool has_png() noexcept;
 
+// What read_image did to an image on the way, a short phrase each.
+using Notes = std::vector<std::string>;
+
 // Throws Failure for what is no such image, is damaged, has more than 8 bits per sample, or has more than max_pixels:
-// those are not read. Alpha that is opaque throughout is left out.
-Image read_image(std::span<const std::uint8_t> data, std::uint64_t max_pixels);
+// those are not read. Alpha that is opaque throughout is left out. A PNG whose EXIF says so is turned upright, which
+// its EXIF says from then on, and a profile of other colours than its pixels' goes: both are noted.
+Image read_image(std::span<const std::uint8_t> data, std::uint64_t max_pixels, Notes& notes);
 
 // PPM and PGM have one or three channels, and no metadata.
 enum class Format { ppm, pgm, png };

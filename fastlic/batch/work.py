@@ -233,12 +233,17 @@ class _Work:
             }
         )
 
-    def _check_failures(self) -> None:
-        """Before an output takes its name: most images failed for one reason, which is the settings' or the disk's."""
+    def _check_failures(self, of: int | None = None) -> None:
+        """Before an output takes its name: most images failed for one reason, which is the settings' or the disk's.
+
+        Args:
+            of: images of the whole shard; None: all of them have been tried.
+        """
         failed = [row for row in self.rows if row["error_message"] is not None]
-        if len(failed) > self.settings.max_failed * len(self.rows):
+        count = len(self.rows) if of is None else of
+        if len(failed) > self.settings.max_failed * count:
             raise ValueError(
-                f"{len(failed)} of {len(self.rows)} images failed, the first one, {failed[0]['source']}, by "
+                f"{len(failed)} of {count} images failed, the first one, {failed[0]['source']}, by "
                 f"{failed[0]['error_message']}; --max-failed allows more"
             )
 
@@ -268,11 +273,12 @@ class _Work:
     def _files(self) -> None:
         for path, target, size, row in self._encoded():
             self._note(target.removesuffix(SUFFIX), path, size, row)
-            if row["flic"] is not None:
-                with self._written(target) as file:
-                    file.write(row["flic"])
-                self.outputs[target] = len(row["flic"])
-        self._check_failures()
+            if row["flic"] is None:  # no further file takes its name once too many failed
+                self._check_failures(of=len(self.shard.sources))
+                continue
+            with self._written(target) as file:
+                file.write(row["flic"])
+            self.outputs[target] = len(row["flic"])
 
     def _tar(self) -> None:
         name = f"{self.shard.name}.tar"

@@ -28,6 +28,8 @@ from fastlic.codec.image_files import find_images, read_image
 
 
 class _Options(ctypes.Structure):
+    """The fields that are set here: ``struct_size`` says that there are no more."""
+
     _fields_ = [
         ("struct_size", ctypes.c_size_t),
         ("format", ctypes.c_uint32),

@@ -33,10 +33,11 @@ def _part(context: click.Context, parameter: click.Parameter, value: str) -> tup
 @click.option(
     "-j",
     "--jobs",
-    type=click.IntRange(1, 1024),
+    type=click.IntRange(0, 1024),
     default=1,
     show_default=True,
-    help="Images at a time, each on one thread, unless fastlic --threads says more.",
+    metavar="N",
+    help="Images at a time, 0 for one per core; each on one thread, unless fastlic --threads says more.",
 )
 @options.quality
 @options.model
@@ -91,7 +92,7 @@ def batch(
         max_pixels=max_pixels,
         threads=options.threads() or 1,
     )
-    settings = Settings(compressor, to, column, jobs, max_failed, force)
+    settings = Settings(compressor, to, column, jobs or options.cores(), max_failed, force)
     outcomes = []
     with tqdm(unit="shard", disable=None, leave=False) as bar:
         for outcome in run(source, target, settings, part=shard, size=shard_size, check=check):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastlic.cli import options
+from fastlic.cli.progress import shares
 from fastlic.errors import CodecFileError, ModelMismatchError
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ class Coder:
         threads: int = 0,  # of a call; 0: one per core
         max_pixels: int | None = None,
         needs_torch: bool = False,  # for .mcq files and efforts
+        quiet: bool = False,  # shows nothing while an image takes long
     ) -> None:
+        self._quiet = quiet
         self._model, self._device, self._threads, self._max_pixels = model, device, threads, max_pixels
         self._light: light.Codec | None = None
         self._whole: fastlic.Codec | None = None
@@ -75,14 +78,16 @@ class Coder:
         if self._light is not None and not as_mcq:
             from fastlic import light
 
-            return light.compress(
-                picture.array,
-                self._light,
-                threads=self._threads,
-                max_pixels=self._max_pixels,
-                metadata=picture.metadata,
-                **wish,
-            )
+            with shares("compressing", self._quiet) as progress:
+                return light.compress(
+                    picture.array,
+                    self._light,
+                    threads=self._threads,
+                    max_pixels=self._max_pixels,
+                    metadata=picture.metadata,
+                    progress=progress,
+                    **wish,
+                )
         attached = {} if as_mcq else {"metadata": picture.metadata}
         x = picture.pixels.to(self._device)
         with shown_steps(wish.get("effort", 0)):
@@ -90,13 +95,16 @@ class Coder:
         assert isinstance(data, bytes)  # one image in, one stream out
         return data
 
-    def decompress(self, data: bytes, is_mcq: bool = False) -> np.ndarray:
-        """Pixels uint8 [H, W, C], C as of the image that was compressed."""
+    def decompress(self, data: bytes, is_mcq: bool = False, step: str = "decompressing") -> np.ndarray:
+        """Pixels uint8 [H, W, C], C as of the image that was compressed; ``step``: what a terminal calls it."""
         if self._device == "cpu" and not is_mcq and (self._model is None or self._light is not None):
             from fastlic import light
 
             try:
-                x = light.decompress(data, self._light, threads=self._threads, max_pixels=self._max_pixels)
+                with shares(step, self._quiet) as progress:
+                    x = light.decompress(
+                        data, self._light, threads=self._threads, max_pixels=self._max_pixels, progress=progress
+                    )
                 return x if x.ndim == 3 else x[:, :, None]
             except (CodecFileError, ModelMismatchError):  # float transforms, or whoever knows more codecs has to say
                 pass

@@ -74,6 +74,7 @@ def compress(
         threads=jobs.threads(request, plan),
         max_pixels=max_pixels,
         needs_torch=effort > 0 or some_mcq,
+        quiet=request.quiet,
     )
     target = options.chosen_target(quality, target_bpp, target_bytes, target_psnr)
     wish = coder.wish(quality, target, effort)
@@ -91,7 +92,7 @@ def compress(
         watch.lap("compressing")
         psnr = None
         if check:
-            psnr = light.psnr(picture.array, coder.decompress(data, as_mcq(job)))
+            psnr = light.psnr(picture.array, coder.decompress(data, as_mcq(job), "verifying"))
             watch.lap("verifying")
         height, width = picture.array.shape[:2]
         notes = (*picture.notes, f"quality {peek(data).quality:g}") if target else picture.notes

@@ -8,6 +8,7 @@ import click
 
 from fastlic.cli import files, jobs, options
 from fastlic.cli.coder import Coder, is_mcq
+from fastlic.cli.progress import written
 from fastlic.cli.words import DASH
 
 
@@ -48,7 +49,7 @@ def decompress(
         target_suffix=suffix,
         check_output=lambda path: format_of(image_suffix(path)),
     )
-    coder = Coder(model, device, threads=jobs.threads(request, plan), max_pixels=max_pixels)
+    coder = Coder(model, device, threads=jobs.threads(request, plan), max_pixels=max_pixels, quiet=request.quiet)
 
     def work(job: files.Job, watch: jobs.Watch) -> jobs.Done:
         data = files.contents(job.source)
@@ -57,7 +58,8 @@ def decompress(
         watch.lap("decompressing")
         metadata = Metadata() if strip or is_mcq(job.source) else read_metadata(data)
         own = image_suffix(job.target)
-        image = encode_image(pixels, own, metadata)
+        with written("encoding", request.quiet):
+            image = encode_image(pixels, own, metadata)
         lost = metadata and not keeps_metadata(own)
         notes = (f"colour profile, EXIF and XMP not kept: {own} has no place for them",) if lost else ()
         watch.lap("encoding")

@@ -130,8 +130,7 @@ class _Gate:
 
 
 def _workers(request: Request, plan: Plan) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(min(request.jobs or cores, sum(not job.skip for job in plan.jobs)), 1)
+    return max(min(request.jobs or options.cores(), sum(not job.skip for job in plan.jobs)), 1)
 
 
 def threads(request: Request, plan: Plan) -> int:

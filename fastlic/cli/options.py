@@ -84,6 +84,11 @@ def files(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def threads() -> int | None:
     """What ``fastlic --threads`` says for the command that is running."""
     return click.get_current_context().find_root().params.get("threads")

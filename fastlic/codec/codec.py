@@ -123,6 +123,13 @@ class Codec:
         made = coder.from_model(model.float().cpu().eval(), images)
         self._setup(made if context is None else made.with_context(context, images), name)
 
+    @classmethod
+    def _of(cls, coder: FamilyCoder[Any, Any], name: str | None, reads: tuple[bytes, ...] = ()) -> Codec:
+        """A codec of a coder that is made already."""
+        codec = cls.__new__(cls)
+        codec._setup(coder, name, reads)
+        return codec
+
     def _setup(self, coder: FamilyCoder[Any, Any], name: str | None, reads: tuple[bytes, ...] = ()) -> None:
         self.name: str = name or coder.family
         self._coder = coder
@@ -186,9 +193,7 @@ class Codec:
                 learned=True)`` makes the most (docs/transforms.md).
         """
         images = None if calibration is None else [as_batch(x)[0].cpu() for x in calibration]
-        codec = type(self).__new__(type(self))
-        codec._setup(self._coder.with_pixels(images, precision), self.name, (self.fingerprint, *self.reads))
-        return codec
+        return self._of(self._coder.with_pixels(images, precision), self.name, (self.fingerprint, *self.reads))
 
     # ---- storage
 
@@ -220,9 +225,7 @@ class Codec:
             raise CodecFileError(f"{path} does not fit its own description: {error} is missing") from error
         except MALFORMED as error:
             raise CodecFileError(f"{path} does not fit its own description: {error}") from error
-        codec = cls.__new__(cls)
-        codec._setup(coder, stored.name, stored.reads)
-        return codec
+        return cls._of(coder, stored.name, stored.reads)
 
     @checked
     def save(

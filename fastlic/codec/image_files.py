@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +47,10 @@ EXIF_MARK = b"Exif\0\0"  # what JPEG and Pillow have before the TIFF header
 # By channels: Pillow's mode, and the colour space that a profile of such pixels names at its byte 16.
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 PROFILE_SPACES = {1: b"GRAY", 2: b"GRAY", 3: b"RGB ", 4: b"RGB "}
+
+
+# Told how many bytes encode_image has written, each time that it writes some. A command sets it to show how far it is.
+WATCH: ContextVar[Callable[[int], object] | None] = ContextVar("WATCH", default=None)
 
 
 @dataclass(frozen=True)
@@ -197,7 +202,7 @@ def encode_image(pixels: np.ndarray, suffix: str, metadata: Metadata | None = No
             are damaged or too long for it.
     """
     name = format_of(suffix)
-    out = io.BytesIO()
+    out = _Watched()
     suffix = suffix.lower()
     given = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] not in MODES or 0 in given.shape:
@@ -216,6 +221,19 @@ def encode_image(pixels: np.ndarray, suffix: str, metadata: Metadata | None = No
             raise
         raise ValueError(f"{suffix} cannot hold this image with its metadata: {error}") from error
     return out.getvalue()
+
+
+class _Watched(io.BytesIO):
+    """Tells ``WATCH`` of what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._see = WATCH.get()
+
+    def write(self, data: Any) -> int:
+        if self._see is not None:
+            self._see(len(data))
+        return super().write(data)
 
 
 @checked

@@ -194,9 +194,7 @@ def _beside(model: Any, images: Sequence[Tensor], name: str, other: Codec) -> Co
             raise ValueError(f"{key} of {other!r} is no weight of the run's model")
         if restored.ndim == 4 and (restored - trained).square().mean() > _NEAR**2 * trained.square().mean():
             raise ValueError(f"the transforms of {other!r} are others than the run's: {key} differs")
-    codec = Codec.__new__(Codec)
-    codec._setup(kind(model, kind.convert(model, images), True, other.pixels), name)
-    return codec
+    return Codec._of(kind(model, kind.convert(model, images), True, other.pixels), name)
 
 
 def write_card(path: Path, codec: Codec, checkpoint: Path, notes: dict[str, Any], results: Any = None) -> None:

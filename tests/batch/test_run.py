@@ -311,3 +311,16 @@ def test_a_task_that_is_killed_leaves_only_whole_shards_and_the_next_run_ends_it
     assert done[0] == "complete" and done[-1] == "written"
     keys = [row["path"] for path in sorted(out.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
     assert keys == [path.relative_to(crops).with_suffix(".flic").as_posix() for path in find_images(crops)]
+
+
+def test_files_take_no_names_once_too_many_images_of_a_folder_failed(photos, tmp_path):
+    folder, out = tmp_path / "some", tmp_path / "out"
+    folder.mkdir()
+    for index in range(6):  # all but two: the fourth failure of six is one too many
+        good = (photos / "chelsea.png").read_bytes()
+        (folder / f"{index}.png").write_bytes(good if index in (1, 5) else b"no image")
+    (outcome,) = run(folder, out, Settings())
+    assert outcome.state == "failed" and "4 of 6 images failed" in (outcome.error or "")
+    assert [path.name for path in out.rglob("*.flic")] == ["1.flic"]
+    (outcome,) = run(folder, out, Settings(max_failed=0.7))
+    assert (outcome.state, outcome.images, outcome.failed) == ("written", 6, 4)

@@ -312,13 +312,14 @@ CODEC: dict[str, Callable[[], Call]] = {
         {
             **{"x": values.rows_of_pixels(), "model": PIXEL_CODEC, "quality": 1.5, **NO_TARGET, "effort": 0},
             **{"threads": 2, "max_pixels": 1 << 20, "metadata": fastlic.Metadata(exif=b"MM")},
+            "progress": None,
         },
     ),
     "light.decompress": lambda: Call(
         light.decompress,
         {
             **{"data": values.pixel_stream(), "model": PIXEL_CODEC, "parts": 0},
-            **{"threads": 2, "max_pixels": 1 << 20, "channels": 4},
+            **{"threads": 2, "max_pixels": 1 << 20, "channels": 4, "progress": None},
         },
     ),
     "packing.pack": lambda: Call(packing.pack, {"arrays": {"a": weights(), "b": np.arange(5)}, "kind": "int8"}),

@@ -300,11 +300,14 @@ NATIVE: dict[str, Callable[[], Call]] = {
     "Codec": lambda: Call(_native.Codec, {"data": pixel_codec()}),
     "Codec.decode": lambda: Call(
         _native.Codec(pixel_codec()).decode,
-        {"data": pixel_stream(), "parts": 0, "threads": 2, "max_pixels": 1 << 20, "channels": 4},
+        {"data": pixel_stream(), "parts": 0, "threads": 2, "max_pixels": 1 << 20, "channels": 4, "progress": print},
     ),
     "Codec.encode": lambda: Call(
         _native.Codec(pixel_codec()).encode,
-        {"pixels": rows_of_pixels(), "quality": 20, "threads": 2, "max_pixels": 1 << 20, "metadata": [(2, b"icc")]},
+        {
+            **{"pixels": rows_of_pixels(), "quality": 20, "threads": 2, "max_pixels": 1 << 20},
+            **{"metadata": [(2, b"icc")], "progress": print},
+        },
     ),
     "read_codec_file": lambda: Call(_native.read_codec_file, {"data": pixel_codec()}),
     "unpack": lambda: Call(_native.unpack, packed_parts()),

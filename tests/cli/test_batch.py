@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -82,3 +83,14 @@ def test_a_missing_package_is_told_with_what_to_install(name, fastlic_command, f
     monkeypatch.setitem(sys.modules, name, None)
     done = fastlic_command("batch", folder, tmp_path / "out", "--to", "tar")
     assert done.code == 1 and 'pip install "fastlic[batch]"' in done.err
+
+
+def test_no_number_of_jobs_is_one_per_core_as_for_other_commands(fastlic_command, monkeypatch, tmp_path):
+    from fastlic import batch
+
+    seen, cores = [], len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    monkeypatch.setattr(batch, "run", lambda source, target, settings, **_: seen.append(settings.jobs) or [])
+    for jobs in ("0", "3"):
+        assert fastlic_command("batch", tmp_path, tmp_path / "out", "-m", TINY, "--jobs", jobs).code == 0
+    assert fastlic_command("batch", tmp_path, tmp_path / "out", "-m", TINY, "--jobs", -1).code == 2
+    assert seen == [cores, 3]

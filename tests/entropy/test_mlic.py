@@ -107,8 +107,8 @@ def context_errors(name: str, seed: int) -> dict[str, float]:
 @pytest.mark.parametrize("name", FAMILY)
 def test_every_context_is_close_to_the_float_one(name):
     """Errors far below what the entropy parameters make of them. A random attention now and then divides by next to
-    nothing, and which one does depends on how a torch draws: of nine models the median counts."""
-    models = [context_errors(name, seed) for seed in range(5, 14)]
+    nothing, and which one does depends on how a torch draws: of five models the median counts."""
+    models = [context_errors(name, seed) for seed in range(5, 10)]
     for context in models[0]:
         assert statistics.median(errors[context] for errors in models) < 0.1, context
 

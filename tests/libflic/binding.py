@@ -7,7 +7,7 @@ from ctypes import POINTER, byref, c_char, c_char_p, c_double, c_int, c_size_t, 
 from pathlib import Path
 from typing import Any
 
-OK, ARGUMENT, STREAM, CODEC, UNSUPPORTED, WRONG_CODEC, LIMIT, MEMORY, IO, INTERNAL = range(10)
+OK, ARGUMENT, STREAM, CODEC, UNSUPPORTED, WRONG_CODEC, LIMIT, MEMORY, IO, INTERNAL, STOPPED = range(11)
 RGB, RGBA, GREY, GREY_ALPHA = range(4)
 CHANNELS = {RGB: 3, RGBA: 4, GREY: 1, GREY_ALPHA: 2}
 
@@ -49,6 +49,9 @@ class Info(ctypes.Structure):
     ]
 
 
+PROGRESS = ctypes.CFUNCTYPE(c_int, c_void_p, c_double)
+
+
 class Options(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -58,12 +61,14 @@ class Options(ctypes.Structure):
         ("max_pixels", c_uint64),
         ("max_memory", c_uint64),
         ("metadata", POINTER(Metadata)),
+        ("progress", PROGRESS),
+        ("user", c_void_p),
     ]
 
 
 def options(**own: Any) -> Options:
     """FLIC_OPTIONS_INIT, and what differs from it."""
-    out = Options(ctypes.sizeof(Options), RGB, 1, 0, 0, 0, None)
+    out = Options(ctypes.sizeof(Options), RGB, 1, 0, 0, 0, None, PROGRESS(), None)
     for name, value in own.items():
         setattr(out, name, value)
     return out

@@ -237,6 +237,41 @@ def test_png_keeps_transparency_and_metadata_both_ways(flic, photo, png, tmp_pat
     assert packed.read_bytes() == light.compress(planes, TINY)
 
 
+@pytest.mark.parametrize("order", ["II", "MM"])
+def test_images_are_turned_upright_as_python_turns_them_and_what_is_not_kept_is_told(
+    built, png, photo, tmp_path, order
+):
+    if not png:
+        pytest.skip("flic was built without libpng")
+    source, packed = tmp_path / "x.png", tmp_path / "x.flic"
+    environment = {**os.environ, "FLIC_WEIGHTS": str(WEIGHTS)}
+
+    def told() -> str:
+        command = [built / "flic", "encode", source, packed, "--codec", TINY]
+        return subprocess.run(command, capture_output=True, env=environment, check=True).stderr.decode()
+
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif.endian = "<" if order == "II" else ">"
+        exif[0x010E], exif[0x0112] = "a cat", orientation
+        Image.fromarray(photo[:30, :50]).save(source, exif=exif)
+        upright = read_image(source)
+        note = "" if orientation == 1 else f"flic: {source}: turned upright (EXIF)\n"
+        assert told() == note and ("turned upright (EXIF)" in upright.notes) == bool(note)
+        found = light.decompress(packed.read_bytes(), TINY)
+        assert np.array_equal(found, light.decompress(light.compress(upright.array, TINY), TINY)), orientation
+        kept = Image.Exif()
+        kept.load(b"Exif\0\0" + fastlic.read_metadata(packed.read_bytes()).exif)
+        assert dict(kept) == {0x010E: "a cat", 0x0112: 1}
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    Image.fromarray(photo[:30, :50]).save(source, icc_profile=profile)
+    assert told() == f"flic: {source}: colour profile not kept: it is not of these pixels\n"
+    assert not fastlic.read_metadata(packed.read_bytes())
+    for damaged in (b"", b"II", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff\x01\x12", b"II*\0\x06\0\0\0"):
+        Image.fromarray(photo[:30, :50]).save(source, exif=b"Exif\0\0" + damaged)
+        assert told() == ""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
 def test_files_take_their_name_when_they_are_whole_and_keep_their_permissions(flic, photo, tmp_path):
     source, target, link = tmp_path / "x.flic", tmp_path / "x.ppm", tmp_path / "link.ppm"

@@ -172,6 +172,36 @@ def test_headers_are_read_of_the_first_bytes_and_models_have_names(library, jahp
     assert (info.family, info.qualities, info.previews) == (b"jahp", 8, 0)
 
 
+def test_progress_is_told_and_stops_a_call(library):
+    jahp = library.open(WEIGHTS / "jahp.safetensors")
+    pixels = np.tile(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8), (8, 12, 1)).tobytes()
+    shares: list[float] = []
+    hear = binding.PROGRESS(lambda user, share: shares.append(share) or 0)
+    data = jahp.encode(pixels, 768, 512, 4.0, progress=hear)
+    assert shares and shares == sorted(shares) and shares[-1] <= 1
+    stop = binding.PROGRESS(lambda user, share: user or 0)
+    assert jahp.encode(pixels, 768, 512, 4.0, progress=stop) == data == jahp.encode(pixels, 768, 512, 4.0)
+    assert "stopped" in refusal(binding.STOPPED, jahp.encode, pixels, 768, 512, 4.0, progress=stop, user=7)
+    assert "stopped" in refusal(binding.STOPPED, jahp.decode, data, progress=stop, user=7)
+    assert jahp.decode(data, progress=stop) == jahp.decode(data)
+
+
+def test_limits_of_memory_count_alpha_and_metadata(library, jahp):
+    pixels, sides = bytes(64 * 48 * 4), (64, 48, 4.0)
+    opaque = jahp.memory(*sides[:2], 1, True)
+    assert jahp.encode(pixels, *sides, max_memory=opaque)
+    assert "bytes of memory" in refusal(binding.LIMIT, jahp.encode, pixels, *sides, max_memory=opaque, format=RGBA)
+    with_alpha = jahp.encode(pixels, *sides, max_memory=opaque + 4 * 64 * 48 + 100_000, format=RGBA)
+    profile = b"p" * 1000
+    given = binding.Metadata(binding.Bytes(ctypes.cast(profile, c_void_p), len(profile)))
+    own = {"metadata": ctypes.pointer(given)}
+    assert refusal(binding.LIMIT, jahp.encode, pixels, *sides, max_memory=opaque + 1999, **own)
+    assert jahp.encode(pixels, *sides, max_memory=opaque + 2000, **own)
+    to_decode = jahp.memory(*sides[:2], 1, False)
+    assert refusal(binding.LIMIT, jahp.decode, with_alpha, format=RGBA, max_memory=to_decode)
+    assert jahp.decode(with_alpha, format=RGBA, max_memory=to_decode + 100_000 + 3 * 64)
+
+
 def test_the_version_is_that_of_the_header_file(library):
     words = dict(
         line.split()[1:3] for line in (ROOT / "csrc/libflic/flic.h").read_text().splitlines() if "FLIC_VERSION_" in line

@@ -115,7 +115,8 @@ Codec::Stream Codec::check(Input data, unsigned parts, unsigned threads, const L
                                           std::to_string(parts));
   }
   const MapSize image{header.height, header.width};
-  check_size(image, threads, false, limits);
+  check_size(image, threads, false, limits,
+             header.has_alpha() ? plane::memory(header.height, header.width, false) : std::uint64_t{0});
   const std::size_t wanted = coder_->sections(parts), all = coder_->sections(0);
   if (layout.lengths.size() != all) {
     throw CorruptStream("this model's streams have " + std::to_string(all) + " sections, this one has " +
@@ -169,7 +170,10 @@ std::vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, 
     throw std::invalid_argument("codec '" + name_ + "' " +
                                 (most == "0" ? "has one fixed rate: quality 0" : "serves qualities 1 to " + most));
   }
-  check_size({pixels.height, pixels.width}, threads, true, limits);
+  std::uint64_t more = alpha ? plane::memory(pixels.height, pixels.width, true) : std::uint64_t{0};
+  for (const container::Attachment& own : metadata)
+    more += 2 * std::uint64_t{own.bytes.size()};  // in the stream, twice
+  check_size({pixels.height, pixels.width}, threads, true, limits, more);
   const std::vector<Section> sections = coder_->encode(pixels, quality, threads);
   const std::vector<std::span<const std::uint8_t>> views(sections.begin(), sections.end());
   container::Header header{};
@@ -195,7 +199,7 @@ bool Codec::serves(unsigned quality) const noexcept {
   return qualities == 0 ? quality == 0 : quality >= kQualitySteps && quality <= kQualitySteps * qualities;
 }
 
-void Codec::check_size(MapSize image, unsigned threads, bool encode, const Limits& limits) const {
+void Codec::check_size(MapSize image, unsigned threads, bool encode, const Limits& limits, std::uint64_t more) const {
   const std::string size = std::to_string(image.height) + " x " + std::to_string(image.width) + " (height x width)";
   const MapSize padded = coder_->padded(image);
   const auto area = [](MapSize own) { return std::uint64_t{own.height} * own.width; };
@@ -208,7 +212,8 @@ void Codec::check_size(MapSize image, unsigned threads, bool encode, const Limit
                     " pixels allowed");
   }
   if (limits.memory == 0) return;
-  const std::uint64_t needed = coder_->memory(image, thread_count(threads, static_cast<std::size_t>(-1)), encode);
+  const std::uint64_t needed =
+      more + coder_->memory(image, thread_count(threads, static_cast<std::size_t>(-1)), encode);
   if (needed > limits.memory) {
     throw OverLimit("an image of " + size + " takes up to " + std::to_string(needed) +
                     " bytes of memory, more than the " + std::to_string(limits.memory) + " allowed");

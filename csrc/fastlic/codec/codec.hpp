@@ -25,7 +25,7 @@ struct OverLimit : std::runtime_error {
 
 struct Limits {
   std::uint64_t pixels = 89'478'485;  // of an image; what padding makes of it may be twice that, or 65,536
-  std::uint64_t memory = 0;           // by Coder::memory; 0: any
+  std::uint64_t memory = 0;           // by Coder::memory, and what alpha and metadata take beside; 0: any
 };
 
 // Safe to share between threads.
@@ -64,7 +64,8 @@ class Codec {
                                    std::span<const container::Attachment> metadata = {}) const;
 
  private:
-  void check_size(MapSize image, unsigned threads, bool encode, const Limits& limits) const;
+  // `more`: bytes that attachments take.
+  void check_size(MapSize image, unsigned threads, bool encode, const Limits& limits, std::uint64_t more) const;
   bool serves(unsigned quality) const noexcept;
 
   std::string name_, family_;

@@ -11,6 +11,7 @@
 #include "fastlic/latents/engine.hpp"
 #include "fastlic/nn/reading.hpp"
 #include "fastlic/parallel.hpp"
+#include "fastlic/progress.hpp"
 
 namespace fastlic::codec {
 namespace {
@@ -87,6 +88,7 @@ class Gaussian final : public Coder {
       for (std::size_t i = 0; i < to; ++i) out[i] = std::min(i, count - 1);
       return out;
     };
+    expect(size, threads, true);
     Map y;
     std::vector<std::int32_t> z;
     {
@@ -118,6 +120,7 @@ class Gaussian final : public Coder {
               const TakeRow& take) const override {
     const latents::Size size = latent_size(image);
     const latents::Model& model = engine_.model();
+    expect(size, threads, false);
     Map y{std::vector<std::int32_t>(size.positions() * model.latent_channels),
           {size.height, size.width},
           model.latent_channels};
@@ -205,6 +208,21 @@ class Gaussian final : public Coder {
     const std::size_t columns = slices_ ? 2 : 1;  // boards are whole pairs of columns wide
     const auto up = [](std::size_t a, std::size_t b) { return (a + b - 1) / b; };
     return {up(image.height, kStride), columns * up(image.width, columns * kStride)};
+  }
+
+  void expect(latents::Size size, unsigned threads, bool encode) const {
+    if (!Progress::watched()) return;
+    const auto count = thread_count(threads, static_cast<std::size_t>(-1));
+    const MapSize latents{size.height, size.width};
+    double work = 0;
+    if (encode) {
+      work += nn::work_of(g_a_.network, {kStride * size.height, kStride * size.width});
+      work +=
+          nn::work_of(h_a_.network, {nn::kHyperStride * size.hyper_height(), nn::kHyperStride * size.hyper_width()});
+    } else {
+      work += nn::work_of(g_s_.network, latents);
+    }
+    Progress::expect(work / count + engine_.work(size, count));
   }
 
   // y, or its magnitudes, as h_a reads it: rows and columns repeated up to multiples of 4.

@@ -13,6 +13,7 @@
 #include "fastlic/isa.hpp"
 #include "fastlic/nn/reading.hpp"
 #include "fastlic/parallel.hpp"
+#include "fastlic/progress.hpp"
 
 namespace fastlic::codec {
 namespace {
@@ -156,6 +157,7 @@ class McQuic final : public Coder {
 
   std::vector<Section> encode(const Pixels& pixels, unsigned quality, unsigned threads) const override {
     const MapSize whole = padded({pixels.height, pixels.width});
+    const double by_context = expect(whole, threads, true);
     std::vector<Codes> codes;
     std::vector<MapSize> sizes;
     {
@@ -167,6 +169,7 @@ class McQuic final : public Coder {
                                           reflected(pixels.width, whole.width), team);
         const Map heads = run_map(network("head", level), z, team);
         codes.push_back(nearest(levels_[level], heads, quality, threads));
+        Progress::done(search_work(level, z.size) / static_cast<double>(team.size()));
         sizes.push_back(z.size);
         if (level + 1 == levels_.size()) break;
         x = run_map(network("rest", level), z, team);
@@ -182,6 +185,7 @@ class McQuic final : public Coder {
     for (std::size_t level = levels_.size(); level-- > 0;) {
       if (level == 0 && context_) {
         out.push_back(context_->encode(codes[0].data(), {sizes[0].height, sizes[0].width}));
+        Progress::done(by_context);
       } else {
         const auto groups = group_of(levels_[level], sizes[level]);
         out.push_back(levels_[level].tables->encode(codes[level].data(), groups.data(), groups.size()));
@@ -209,10 +213,12 @@ class McQuic final : public Coder {
     const std::size_t given = this->sections(parts);
     const MapSize whole = padded(image), finest = size_of(0, whole);
     nn::require_addresses(finest.height, finest.width, levels_[0].channels(), sizeof(std::int32_t));  // the largest map
+    const double by_context = expect(whole, threads, false);
     std::vector<Codes> codes;  // the deepest first
     for (std::size_t depth = 0; depth < given; ++depth) {
       const std::size_t level = levels_.size() - 1 - depth;
       codes.push_back(decode_level(level, sections[depth], size_of(level, whole)));
+      if (level == 0) Progress::done(by_context);
     }
     Team team(threads);
     std::optional<Map> x;
@@ -291,6 +297,36 @@ class McQuic final : public Coder {
   std::size_t padded_side(std::size_t side) const noexcept {
     const std::size_t stride = std::size_t{8} << levels_.size();
     return std::max((side + stride - 1) / stride * stride, 2 * stride);
+  }
+
+  // What the context's codes take of it, on one thread.
+  double expect(MapSize whole, unsigned threads, bool encode) const {
+    if (!Progress::watched()) return 0;
+    constexpr double kContext = 0.2;  // of all else on one thread, as measured
+    double work = 0;
+    for (std::size_t level = 0; level < levels_.size(); ++level) {
+      const MapSize size = size_of(level, whole), finer = level > 0 ? size_of(level - 1, whole) : whole;
+      const auto add = [&](const char* part, MapSize input) {
+        work += nn::work_of(network(part, level).network, input);
+      };
+      if (encode) {
+        add("down", finer);
+        add("head", size);
+        work += search_work(level, size);
+      } else {
+        add("words", size);
+        add("up", size);
+      }
+      if (level + 1 < levels_.size()) add(encode ? "rest" : "side", size);
+    }
+    const double by_context = context_ ? kContext * work : 0;
+    Progress::expect(by_context + work / thread_count(threads, static_cast<std::size_t>(-1)));
+    return by_context;
+  }
+  // As multiply-adds of integers, which floats take twice the time of.
+  double search_work(std::size_t level, MapSize size) const {
+    const Level& own = levels_[level];
+    return 2.0 * static_cast<double>(own.m * own.k * own.d) * static_cast<double>(size.height * size.width);
   }
 
   static std::vector<std::uint8_t> group_of(const Level& level, MapSize size) {

@@ -4,6 +4,7 @@
 
 #include "fastlic/latents/schedules.hpp"
 #include "fastlic/parallel.hpp"
+#include "fastlic/progress.hpp"
 
 namespace fastlic::latents {
 namespace {
@@ -21,8 +22,13 @@ class Board {
 
   void all() {
     hyper();
+    Progress::done(run_.hyper_work * static_cast<double>(size_.positions()));
     for (index_ = 0; index_ < run_.model.groups.size(); ++index_) {
-      for (const Step& step : group().steps) std::visit([&](const auto& own) { take(own); }, step);
+      const double steps = static_cast<double>(run_.model.groups.size() * group().steps.size());
+      for (const Step& step : group().steps) {
+        std::visit([&](const auto& own) { take(own); }, step);
+        Progress::done(run_.work * static_cast<double>(size_.positions()) / steps);
+      }
     }
   }
 

@@ -7,6 +7,7 @@
 
 #include "fastlic/latents/schedules.hpp"
 #include "fastlic/parallel.hpp"
+#include "fastlic/progress.hpp"
 #include "fastlic/rans.hpp"
 
 namespace fastlic::latents {
@@ -107,11 +108,48 @@ class DecoderSource final : public SymbolSource {
   Buffer<std::uint8_t> indexes_;
 };
 
+// Multiply-adds of hyper synthesis for a position of y.
+double hyper_work_of(const Model& model, std::size_t threads) {
+  double work = 0, positions = 1;  // of y that one of a layer's output stands for
+  for (auto layer = model.hyper.rbegin(); layer != model.hyper.rend(); ++layer) {
+    work += nn::work_of(*layer, 1) * positions;
+    positions /= static_cast<double>(layer->up * layer->up);
+  }
+  return work / static_cast<double>(threads);
+}
+
+// About those of all passes, and what else takes as long. A wavefront has one thread.
+double work_of(const Model& model, std::size_t threads) {
+  constexpr double kSymbol = 300;  // measured: a symbol takes as long
+  double work = kSymbol * static_cast<double>(model.latent_channels);
+  if (model.wavefront) {
+    work += nn::work_of(model.wavefront->context, 1) + nn::work_of(model.wavefront->share, 1);
+    for (const Layer& layer : model.wavefront->parameters) work += nn::work_of(layer, 1);
+    return work;
+  }
+  // Of attention is counted what its groups have in common.
+  const auto add = [&](const Stack& stack) {
+    for (const Layer& layer : stack) work += nn::work_of(layer, 1);
+  };
+  for (const Group& group : model.groups) {
+    for (const Step& step : group.steps) {
+      if (const auto* context = std::get_if<Context>(&step)) add(context->stack);
+      if (const auto* code = std::get_if<Code>(&step)) add(code->parameters);
+      if (const auto* residual = std::get_if<Residual>(&step)) add(residual->stack);
+    }
+  }
+  return work / static_cast<double>(threads);
+}
+
 void run(const Model& model, Size size, SymbolSource& source, const Outputs& out, const attention::Tools& tools) {
   nn::Plane x;
   const nn::Target input = x.shape(size.hyper_height(), size.hyper_width(), model.hyper_channels());
   nn::hyper_input(out.z, model.z_median, model.z_input, input, tools);
-  const Run run{model, size, source, out, tools};
+  Run run{model, size, source, out, tools};
+  if (Progress::watched()) {
+    run.hyper_work = hyper_work_of(model, tools.team.size());
+    run.work = work_of(model, tools.team.size());
+  }
   model.wavefront ? run_wavefront(run, x.source()) : run_board(run, x.source());
 }
 
@@ -256,6 +294,10 @@ void Engine::decode(Sections sections, Size size, std::size_t groups, const Outp
   decode_hyper(sections[0], size.hyper_positions(), model_.hyper_channels(), *model_.z_tables, out.z);
   run(model_, size, source, out, tools);
   if (groups >= std::max<std::size_t>(model_.groups.size(), 1)) source.close();
+}
+
+double Engine::work(Size size, std::size_t threads) const {
+  return (hyper_work_of(model_, threads) + work_of(model_, threads)) * static_cast<double>(size.positions());
 }
 
 std::uint64_t Engine::memory(Size size, unsigned threads, bool encode) const {

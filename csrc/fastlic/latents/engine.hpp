@@ -61,6 +61,9 @@ class Engine {
   // CorruptStream unless the sections hold exactly these latents. Call check_sizes before reserving the outputs.
   void decode(Sections sections, Size size, std::size_t groups, const Outputs& out, unsigned threads) const;
 
+  // What a run by so many threads tells Progress.
+  double work(Size size, std::size_t threads) const;
+
   // About the bytes that a run takes at most, without sections and outputs.
   std::uint64_t memory(Size size, unsigned threads, bool encode) const;
 

@@ -33,6 +33,8 @@ struct Run {
   SymbolSource& source;
   const Outputs& out;
   const attention::Tools& tools;
+  // Of a position of y, as Progress counts it: hyper synthesis, and all passes.
+  double hyper_work = 0, work = 0;
 
   // head: [n][stride], scales then means of the pass. Leaves its latents in out.y, and its symbols where they are
   // asked.

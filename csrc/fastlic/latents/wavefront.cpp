@@ -5,6 +5,7 @@
 
 #include "fastlic/latents/schedules.hpp"
 #include "fastlic/parallel.hpp"
+#include "fastlic/progress.hpp"
 
 namespace fastlic::latents {
 namespace {
@@ -93,7 +94,9 @@ class Steps {
     for (std::size_t t = 0; t < width_ + 3 * (height_ - 1); ++t) {
       const std::size_t first = t < width_ ? 0 : (t - width_) / 3 + 1;
       const std::size_t last = std::min(height_ - 1, t / 3);
-      if (first <= last) step(t, first, last - first + 1);
+      if (first > last) continue;
+      step(t, first, last - first + 1);
+      Progress::done(run_.work * static_cast<double>(last - first + 1));
     }
   }
 
@@ -179,6 +182,7 @@ void run_wavefront(const Run& run, const nn::Source& hyper_input) {
   nn::Plane features, scratch[2];
   nn::run(run.model.hyper, hyper_input, features.shape(run.size.height, run.size.width, run.model.hyper.back().outputs),
           scratch, run.tools);
+  Progress::done(run.hyper_work * static_cast<double>(run.size.positions()));
   Steps(run, features.source()).all();
 }
 

@@ -339,6 +339,19 @@ std::uint64_t scratch_of(const Layer& layer) {
   return kTile * (layer.columns() * sizeof(std::int32_t) + depth * sizeof(std::int16_t)) + kPanel;
 }
 
+double work_of(const Layer& layer, std::size_t outputs) {
+  const auto size = [](const auto& matrix) { return static_cast<double>(matrix.depth * matrix.columns); };
+  double work = 0;  // of a position before sizes are multiplied
+  for (const Part& part : layer.parts) {
+    work += size(part.weights) + 2 * size(part.wide);
+    // Multiplied once for 2 x 2 positions.
+    for (const auto& component : part.strips) {
+      for (const Strip& strip : component) work += 2 * size(strip.weights) / 4;
+    }
+  }
+  return work * static_cast<double>(outputs) / static_cast<double>(layer.up * layer.up);
+}
+
 void convolve(const Layer& layer, const Source& x, const Target& out, const Tools& tools, Rows rows) {
   convolve_any(layer, x, out, rows, tools);
 }

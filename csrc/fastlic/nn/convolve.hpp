@@ -73,6 +73,9 @@ void convolve(const Layer& layer, const Source& x, const Head& out, const Tools&
 // Bytes that a thread keeps while it works on a layer, at most.
 std::uint64_t scratch_of(const Layer& layer);
 
+// About the multiply-adds of a layer that gives so many positions, those of 16 bits counted twice: for Progress.
+double work_of(const Layer& layer, std::size_t outputs);
+
 // All layers of a stack, the last one into `out`.
 void run(const Stack& stack, Source x, const Target& out, Plane (&scratch)[2], const Tools& tools);
 void run(const Stack& stack, Source x, const Head& out, Plane (&scratch)[2], const Tools& tools);

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "fastlic/progress.hpp"
+
 namespace fastlic::nn {
 namespace {
 
@@ -379,6 +381,9 @@ class Runner {
     }
   }
 
+  // What all rows take, told as rows are fed.
+  void expect(double work) { work_ = work; }
+
   // Room for all that another of the same sizes noted.
   void reserve_for(const Runner& dry) {
     for (std::size_t v = 0; v < maps_.size(); ++v) maps_[v].reserve_for(dry.maps_[v]);
@@ -440,7 +445,9 @@ class Runner {
     const Rows rows{maps_[0].end(), end};
     if (rows.first >= rows.last) return;
     maps_[0].extend(end, dry());
-    if (!dry()) ends_->feed(rows, maps_[0].view());
+    if (dry()) return;
+    ends_->feed(rows, maps_[0].view());
+    Progress::done(work_ * static_cast<double>(rows.last - rows.first) / static_cast<double>(sizes_[0].height));
   }
 
   void make(std::size_t s, std::size_t end) {
@@ -506,6 +513,7 @@ class Runner {
   std::vector<Window<std::int16_t>> maps_;
   std::vector<Window<std::int32_t>> wide_;  // the output, if that is no activations
   std::vector<std::vector<std::ptrdiff_t>> readers_;
+  double work_ = 0;
 };
 
 // Rows of the input whose part of all maps together suits a cache of the second level; the smallest map gets two at
@@ -570,6 +578,21 @@ std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads)
   return runner.memory() + threads * scratch;
 }
 
+double work_of(const Network& network, MapSize input) {
+  const std::vector<MapSize> sizes = sizes_of(network, input);
+  double work = 0;
+  for (std::size_t s = 0; s < network.steps.size(); ++s) {
+    const std::size_t positions = sizes[s + 1].height * sizes[s + 1].width;
+    // Activations are rounded, written and read, which costs about as much as so many products of each.
+    constexpr double kEach = 24;
+    work += kEach * static_cast<double>(positions * padded(network.values[s + 1].channels));
+    const Step& step = network.steps[s];
+    if (const Layer* layer = layer_of(step)) work += work_of(*layer, positions);
+    if (const Gdn* gdn = std::get_if<Gdn>(&step.op)) work += work_of(gdn->norms, positions);
+  }
+  return work;
+}
+
 void run(const Network& network, MapSize input, std::size_t band, const Ends& ends, Isa isa, Team& team) {
   const Tools tools{kernels(isa), network.gelu, team, &network.silu};
   const std::vector<MapSize> sizes = sizes_of(network, input);
@@ -581,6 +604,7 @@ void run(const Network& network, MapSize input, std::size_t band, const Ends& en
   Runner dry(network, input, nullptr, nullptr), runner(network, input, &ends, &tools);
   dry.run(own);
   runner.reserve_for(dry);
+  if (Progress::watched()) runner.expect(work_of(network, input) / team.size());
   runner.run(own);
 }
 

@@ -82,6 +82,9 @@ MapSize output_size(const Network& network, MapSize input);
 // About the bytes that `run` takes at most, by bands that suit the caches, with so many threads; asks as output_size.
 std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads);
 
+// About its multiply-adds, as Progress counts them; asks as output_size.
+double work_of(const Network& network, MapSize input);
+
 // `feed` writes rows of the input, whose rows in memory are `stride` apart; `take` gets rows of the output:
 // activations, or numbers of up to 32 bits if the network ends wide. Both are called with consecutive rows, from the
 // first to the last.
