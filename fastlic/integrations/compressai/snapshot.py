@@ -152,8 +152,16 @@ class _Seen(NamedTuple):
                 for key, tensor in (*module._parameters.items(), *buffers.items()):
                     if tensor is not None and id(tensor) not in met:
                         met.add(id(tensor))
-                        seen.tensors.append((f"{path}.{key}", tensor))
+                        seen.tensors.append((f"{path}.{key}", _as_used(module, key, tensor)))
         return seen
+
+
+def _as_used(module: nn.Module, key: str, tensor: Tensor) -> Tensor:
+    """A masked convolution's weight without what its mask hides: CompressAI's set that to 0 at each call."""
+    mask = module._buffers.get("mask")
+    if key != "weight" or mask is None or mask.shape != tensor.shape or tensor.is_meta:
+        return tensor
+    return tensor.detach() * mask.to(tensor)
 
 
 def _below(module: nn.Module, path: str, met: set[int]) -> Iterator[tuple[str, nn.Module]]:
