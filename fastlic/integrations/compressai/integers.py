@@ -31,7 +31,7 @@ from fastlic.files import write_whole
 from fastlic.integers.fixed import MEAN_BITS
 from fastlic.integrations.compressai import native_stream
 from fastlic.integrations.compressai.settings import Settings
-from fastlic.integrations.compressai.snapshot import Named, Snapshot
+from fastlic.integrations.compressai.snapshot import Named, Snapshot, as_used
 from fastlic.integrations.compressai.swap import Cache, is_compiled
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.layers import CONTEXT_KERNEL, MaskedConv2d
@@ -120,7 +120,9 @@ class Parts:
     @property
     def weights(self) -> list[Tensor]:
         own = [] if self.variable is None else [self.variable.gains]
-        return own + [parameter for module in self.modules for parameter in module.parameters()]
+        layers = {id(layer): layer for module in self.modules for layer in module.modules()}
+        given = ((layer, key, own) for layer in layers.values() for key, own in layer._parameters.items())
+        return own + [as_used(layer, key, parameter) for layer, key, parameter in given if parameter is not None]
 
     @property
     def named(self) -> Named:

@@ -152,11 +152,11 @@ class _Seen(NamedTuple):
                 for key, tensor in (*module._parameters.items(), *buffers.items()):
                     if tensor is not None and id(tensor) not in met:
                         met.add(id(tensor))
-                        seen.tensors.append((f"{path}.{key}", _as_used(module, key, tensor)))
+                        seen.tensors.append((f"{path}.{key}", as_used(module, key, tensor)))
         return seen
 
 
-def _as_used(module: nn.Module, key: str, tensor: Tensor) -> Tensor:
+def as_used(module: nn.Module, key: str, tensor: Tensor) -> Tensor:
     """A masked convolution's weight without what its mask hides: CompressAI's set that to 0 at each call."""
     mask = module._buffers.get("mask")
     if key != "weight" or mask is None or mask.shape != tensor.shape or tensor.is_meta:
