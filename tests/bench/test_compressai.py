@@ -65,7 +65,7 @@ def test_models_of_a_file_of_ones_own_are_measured(tmp_path, capsys):
     )
     assert bench.main(["--factory", f"{file}:small", "--least", "1", "--seconds", "0"]) == 0
     *_, row = capsys.readouterr().out.strip().splitlines()
-    assert row.startswith("| small | ") and len(re.findall(r"\d\.\dx", row)) == 8 and "one-pass engine" in row
+    assert row.startswith("| small | ") and len(re.findall(r"\d\.\dx", row)) == 10 and "one-pass engine" in row
     for where, words in (
         (f"{file}:none", "gave int"),
         (f"{file}:more", "no function more"),
