@@ -41,8 +41,8 @@ _BOTH = """
     progress._DELAY = 0
     tqdm.tqdm = functools.partial(tqdm.tqdm, mininterval=0)
     for command in (["compress", sys.argv[1], "a.flic"], ["decompress", "a.flic", "a.png"]):
-        command += ["--threads", "1"]  # many would be done before there is anything to tell
-        sys.argv[1:] = [*command, *sys.argv[2:]] if command[0] == "compress" else command
+        # Many threads would be done before there is anything to tell.
+        sys.argv[1:] = ["--threads", "1", *command, *(sys.argv[2:] if command[0] == "compress" else [])]
         try:
             main()
         except SystemExit as stop:
@@ -84,7 +84,7 @@ def test_a_signal_within_one_large_image_ends_it_at_once_and_leaves_no_file(
 
     monkeypatch.setattr(light, command, signalled)
     source, target = (large, "b.flic") if command == "compress" else (large.with_suffix(".flic"), "b.png")
-    result = fastlic_command(command, source, target, "--quiet", "--threads", "1")
+    result = fastlic_command("--threads", "1", command, source, target, "--quiet")
     assert result.code == 128 + number and len(told) == 1
     assert result.err.strip() == ("interrupted" if number == signal.SIGINT else "terminated")
     assert list(tmp_path.iterdir()) == []
