@@ -136,10 +136,9 @@ def measured(
     watches = {key: Stopwatch(model, CLOCKS[clock]) for key, model in models.items()}
     times: dict[tuple[str, str], list[Split]] = {(key, way): [] for key in models for way in WAYS}
     small = image[:, :, :first, :first].contiguous()
-    for model in models.values():  # first calls make tables
-        with torch.no_grad():
-            coded = model.compress(small)
-            model.decompress(coded["strings"], coded["shape"])
+    for watch, model in zip(watches.values(), models.values(), strict=True):  # first calls make tables
+        _, coded = watch.run(model.compress, small)
+        watch.run(model.decompress, coded["strings"], coded["shape"])
     spent, rounds = 0.0, 0
     while rounds < least or (spent < seconds and rounds < 25):
         for key, model in models.items():
@@ -329,9 +328,10 @@ def main(arguments: list[str] | None = None) -> int:
     if results:
         print(f"{support_table(results)}\n\n{figures_table(results)}")
         print(f'\n"native", exact, fast and integer transforms\n\n{integer_table(results)}')
+    if own or results:
         calls = {key: f'accelerate(model, transforms="{key}")' for key in (FAST, INTEGER)}
         for key, call in {"native": "accelerate(model)", **calls}.items():
-            setup = ", ".join(f"{result.name} {result.setup[key]:.1f} s" for result in results)
+            setup = ", ".join(f"{result.name} {result.setup[key]:.1f} s" for result in own + results)
             print(f"\n{call} itself, once for a model: {setup}")
     if options.bytes or options.psnr:
         made: Runs = {f"quality {q}": partial(trained, options.checkpoint, q) for q in (1, 3, 5, 8)}

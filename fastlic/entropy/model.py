@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from fastlic.entropy.arrays import reading, tables_of
-from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.passes import LatentModel, Schedule
 from fastlic.entropy.wavefront import wavefront_schedule
 from fastlic.forks import cached_property
@@ -111,11 +110,6 @@ class IntegerEntropyModel(LatentModel):
             x = layer(x)
         return x[:, :height, :width]
 
-    def scale_indexes(self, scales: Tensor) -> Tensor:
-        """Fixed-point scales int64 -> scale indexes uint8, same shape."""
-        thresholds = torch.from_numpy(self.thresholds.astype(np.int64)).to(scales.device)
-        return torch.searchsorted(thresholds, scales.contiguous()).to(torch.uint8)
-
     def reconstruct(self, symbols: Tensor, means: Tensor, indexes: Tensor) -> Tensor:
         """The latent in units of 2^-6 from int64 symbols, their fixed-point means and uint8 scale indexes."""
         if self.offsets is not None:
@@ -165,7 +159,3 @@ class IntegerEntropyModel(LatentModel):
                 thresholds=arrays["y.thresholds"],
                 offsets=arrays.get("y.offsets"),
             )
-
-    def fingerprint(self) -> bytes:
-        """What names these integers in a stream: fastlic.entropy.fingerprint."""
-        return of_arrays(self.to_arrays())

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.entropy.fingerprint import of_arrays
 from fastlic.errors import BackendUnavailable
 from fastlic.forks import cached_property
 from fastlic.ops.device_engine import DeviceEngine
@@ -103,6 +104,7 @@ class LatentModel(ABC):
         kind: which engine runs it.
         z_tables, y_tables: the coder's tables, by channel for z and by scale index for y.
         z_median: int32 [N] in units of 2^-6.
+        thresholds: int32 [63] in units of 2^-10, between scale indexes.
         hyper_channels, latent_channels: N and M, of z and y.
     """
 
@@ -116,6 +118,8 @@ class LatentModel(ABC):
         def y_tables(self) -> CdfTables: ...
         @property
         def z_median(self) -> np.ndarray: ...
+        @property
+        def thresholds(self) -> np.ndarray: ...
         @property
         def hyper_channels(self) -> int: ...
         @property
@@ -137,6 +141,19 @@ class LatentModel(ABC):
         Raises:
             ValueError: an array is missing or of no use; ``engine`` checks the rest.
         """
+
+    def scale_indexes(self, scales: Tensor) -> Tensor:
+        """Fixed-point scales int64 -> scale indexes uint8, same shape."""
+        thresholds = torch.from_numpy(self.thresholds.astype(np.int64)).to(scales.device)
+        return torch.searchsorted(thresholds, scales.contiguous()).to(torch.uint8)
+
+    @cached_property
+    def _fingerprint(self) -> bytes:
+        return of_arrays(self.to_arrays())
+
+    def fingerprint(self) -> bytes:
+        """8 bytes that name these integers in every stream: fastlic.entropy.fingerprint."""
+        return self._fingerprint
 
     @property
     def sections(self) -> int:

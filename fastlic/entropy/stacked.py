@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from fastlic.entropy.arrays import names_of, tables_of
-from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.passes import LatentModel
-from fastlic.forks import cached_property
 from fastlic.integers.fixed import Requantiser, reconstruct
 from fastlic.integers.functions import Tables
 from fastlic.integers.layer import Layer
@@ -81,11 +79,3 @@ class StackedModel(LatentModel):
                 for name in names_of(arrays, "requantisers", "multiplier")
             },
         }
-
-    @cached_property
-    def _fingerprint(self) -> bytes:
-        return of_arrays(self.to_arrays())
-
-    def fingerprint(self) -> bytes:
-        """8 bytes that name these integers in every stream."""
-        return self._fingerprint

@@ -250,15 +250,11 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "channel_slices.model.IntegerChannelSlices.schedule": lambda: Call(
         taken(slices().schedule), {"height": H, "width": W}
     ),
-    "channel_slices.model.IntegerChannelSlices.scale_indexes": lambda: Call(
-        slices().scale_indexes, {"scales": maps(3)}
-    ),
     "channel_slices.model.IntegerChannelSlices.to_arrays": lambda: Call(slices().to_arrays, {}),
     "channel_slices.model.IntegerChannelSlices.from_arrays": lambda: Call(
         slices_model.IntegerChannelSlices.from_arrays, {"arrays": slices().to_arrays()}
     ),
     "channel_slices.model.IntegerChannelSlices.checked": lambda: Call(slices().checked, {}),
-    "channel_slices.model.IntegerChannelSlices.fingerprint": lambda: Call(slices().fingerprint, {}),
     "groups.convert.decoded": lambda: Call(
         groups_convert.decoded, {"networks": group_networks(), "y": float_latents()[0]}
     ),
@@ -279,7 +275,6 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "groups.model.IntegerGroups.parameters": lambda: Call(
         integers("groups").parameters, {"index": 1, "joined": joined("groups", "parameters.1.0")}
     ),
-    "groups.model.IntegerGroups.scale_indexes": lambda: Call(integers("groups").scale_indexes, {"scales": maps(3)}),
     "groups.model.IntegerGroups.to_arrays": lambda: Call(integers("groups").to_arrays, {}),
     "groups.model.IntegerGroups.from_arrays": lambda: Call(
         groups_model.IntegerGroups.from_arrays, {"arrays": dict(arrays_of("groups"))}
@@ -308,7 +303,6 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "mlic.model.IntegerMLIC.residue": lambda: Call(
         integers(MLIC).residue, {"which": "a", "index": 1, "joined": joined(MLIC, "residual.a.1.0")}
     ),
-    "mlic.model.IntegerMLIC.scale_indexes": lambda: Call(integers(MLIC).scale_indexes, {"scales": maps(3)}),
     "mlic.model.IntegerMLIC.to_arrays": lambda: Call(integers(MLIC).to_arrays, {}),
     "mlic.model.IntegerMLIC.from_arrays": lambda: Call(
         mlic_model.IntegerMLIC.from_arrays, {"arrays": dict(arrays_of(MLIC))}
@@ -325,7 +319,6 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "model.IntegerEntropyModel.hyper_features": lambda: Call(
         integers("jahp").hyper_features, {"z": longs("jahp")["z"], "height": H, "width": W}
     ),
-    "model.IntegerEntropyModel.scale_indexes": lambda: Call(integers("jahp").scale_indexes, {"scales": maps(3)}),
     "model.IntegerEntropyModel.reconstruct": lambda: Call(
         dataclasses.replace(integers("jahp"), offsets=np.arange(64, dtype=I32)).reconstruct,
         {"symbols": maps(3), "means": maps(3), "indexes": torch.ones(3, H, W, dtype=torch.uint8)},
@@ -334,7 +327,6 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "model.IntegerEntropyModel.from_arrays": lambda: Call(
         model.IntegerEntropyModel.from_arrays, {"arrays": dict(arrays_of("jahp"))}
     ),
-    "model.IntegerEntropyModel.fingerprint": lambda: Call(integers("jahp").fingerprint, {}),
     "model.IntegerEntropyModel.schedule": lambda: Call(taken(integers("jahp").schedule), {"height": H, "width": W}),
     "passes.Latents.named": lambda: Call(jahp_latents().named, {}),
     "passes.drive": lambda: Call(
@@ -349,6 +341,9 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "passes.LatentModel.to_arrays": lambda: Call(integers("jahp").to_arrays, {}),
     "passes.LatentModel.counts": lambda: Call(integers("jahp").counts, {"height": H, "width": W}),
     "passes.LatentModel.known_channels": lambda: Call(integers("jahp").known_channels, {"groups": 1}),
+    "passes.LatentModel.scale_indexes": lambda: Call(integers("groups").scale_indexes, {"scales": maps(3)}),
+    "passes.LatentModel.scale_indexes (slices)": lambda: Call(integers(MLIC).scale_indexes, {"scales": maps(3)}),
+    "passes.LatentModel.fingerprint": lambda: Call(integers("jahp").fingerprint, {}),
     "passes.LatentModel.on_engines": lambda: Call(integers("jahp").on_engines, {"threads": 1}),
     "passes.LatentModel.hyper_analysis": lambda: Call(integers("groups").hyper_analysis, {"y": maps(10, 4, 8)}),
     "rate.bits_of": lambda: Call(rate.bits_of, {"probabilities": torch.full((3,), 0.5)}),
@@ -377,7 +372,6 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "stacked.StackedModel.fields_of": lambda: Call(
         stacked.StackedModel.fields_of, {"arrays": dict(arrays_of("groups"))}
     ),
-    "stacked.StackedModel.fingerprint": lambda: Call(integers("groups").fingerprint, {}),
     "variable.evaluate": lambda: Call(
         variable.evaluate, {"layers": variable_model().offsets, "inputs": [np.ones(4), np.ones(4)]}
     ),

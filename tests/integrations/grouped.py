@@ -6,13 +6,11 @@ from typing import Any
 
 import torch
 import torch.nn as nn
-from compressai.entropy_models import EntropyBottleneck, GaussianConditional
-from compressai.models import CompressionModel
-from compressai.models.base import get_scale_table
 from compressai.models.utils import conv, deconv
 from torch import Tensor
 
 from .conftest import image, spread
+from .sliced import Looped
 
 
 class Masked(nn.Conv2d):
@@ -32,11 +30,11 @@ def _stack(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(conv(inputs, 10, kernel, 1), nn.ReLU(), conv(10, outputs, kernel, 1))
 
 
-class Grouped(CompressionModel):
+class Grouped(Looped):
     """Three groups of four, four and eight channels."""
 
     def __init__(self, n: int = 8) -> None:
-        super().__init__()
+        super().__init__(n)
         self.groups = [0, 4, 4, 8]
         own, m = self.groups[1:], sum(self.groups)
         self.g_a = nn.Sequential(conv(3, n), nn.ReLU(), conv(n, n), nn.ReLU(), conv(n, n), nn.ReLU(), conv(n, m))
@@ -48,12 +46,6 @@ class Grouped(CompressionModel):
         self.ParamAggregation = nn.ModuleList(
             _stack(2 * m + 2 * c * (2 if k else 1), 2 * c, 1) for k, c in enumerate(own)
         )
-        self.entropy_bottleneck = EntropyBottleneck(n)
-        self.gaussian_conditional = GaussianConditional(None)
-
-    def update(self, scale_table: Any = None, force: bool = False) -> bool:
-        table = get_scale_table() if scale_table is None else scale_table
-        return bool(self.gaussian_conditional.update_scale_table(table, force=force)) | super().update(force=force)
 
     def _loop(self, z_hat: Tensor, code: Any) -> Tensor:
         features = self.h_s(z_hat)

@@ -38,11 +38,24 @@ def _stack(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(conv(inputs, 10, 3, 1), nn.GELU(), conv(10, outputs, 3, 1))
 
 
-class Sliced(CompressionModel):
+class Looped(CompressionModel):
+    """The entropy models of a model with a loop of its own."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.entropy_bottleneck = EntropyBottleneck(n)
+        self.gaussian_conditional = GaussianConditional(None)
+
+    def update(self, scale_table: Any = None, force: bool = False) -> bool:
+        table = get_scale_table() if scale_table is None else scale_table
+        return bool(self.gaussian_conditional.update_scale_table(table, force=force)) | super().update(force=force)
+
+
+class Sliced(Looped):
     """Three slices of four channels, of which each reads the first two that there are."""
 
     def __init__(self, n: int = 8, slices: int = 3, width: int = 4, supports: bool = False) -> None:
-        super().__init__()
+        super().__init__(n)
         m, self.max_support_slices, self.width = slices * width, 2, width
         self.g_a = nn.Sequential(conv(3, n), GDN(n), conv(n, n), Block(n), conv(n, n), conv(n, m))
         self.g_s = nn.Sequential(deconv(m, n), Block(n), deconv(n, n), GDN(n, inverse=True), deconv(n, n), deconv(n, 3))
@@ -56,12 +69,6 @@ class Sliced(CompressionModel):
         if supports:
             self.atten_mean = nn.ModuleList(Block(count) for count in known)
             self.atten_scale = nn.ModuleList(Block(count) for count in known)
-        self.entropy_bottleneck = EntropyBottleneck(n)
-        self.gaussian_conditional = GaussianConditional(None)
-
-    def update(self, scale_table: Any = None, force: bool = False) -> bool:
-        table = get_scale_table() if scale_table is None else scale_table
-        return bool(self.gaussian_conditional.update_scale_table(table, force=force)) | super().update(force=force)
 
     def _loop(self, z_hat: Tensor, code: Any) -> Tensor:
         features = self.h_mean_s(z_hat), self.h_scale_s(z_hat)

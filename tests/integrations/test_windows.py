@@ -287,7 +287,7 @@ class After(Pair):
         return F.layer_norm(super().forward(x), x.shape[1:])
 
 
-class Elsewhere(Gated):
+class Elsewhere(Pair):
     """Whose forward wants two maps."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:

@@ -6,16 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastlic import _native
 from fastlic.ops import window_attention
-
-
-@pytest.fixture(params=_native.supported_isas())
-def isa(request):
-    before = _native.get_isa()
-    _native.set_isa(request.param)
-    yield request.param
-    _native.set_isa(before)
 
 
 def arguments(side, heads, depth, windows=(3, 2), batch=2):

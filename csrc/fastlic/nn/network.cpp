@@ -82,11 +82,18 @@ class NetworkReader {
       default:
         step.op = read_windows(arrays_, own, numbers, x.channels, x.limit, out.limit);
         out.channels = x.channels / 3;
-        if (!has_powers_) network_.powers = read_powers(arrays_, name_ + ".powers");
+        if (!has_powers_) network_.powers = powers(name_ + ".powers");
         has_powers_ = true;
     }
     network_.steps.push_back(std::move(step));
     network_.values.push_back(out);
+  }
+
+  // 2^14 times 2^-t for t = 0, 1/64, ..., 1, as lines. The largest weight of a softmax is never 0.
+  TailLines powers(const std::string& name) const {
+    TailLines out = read_.tail_lines(name);
+    require(out.start[0] == 1 << (kTailBits - 1), name, "must be 65 numbers that fall from 16384 to 0 or more");
+    return out;
   }
 
   Layer layer(const std::string& own, bool last, unsigned reflect, std::size_t from, Value& out) {

@@ -175,19 +175,6 @@ WindowAttention read_windows(const ArrayReader& arrays, const std::string& name,
   return out;
 }
 
-TailLines read_powers(const ArrayReader& arrays, const std::string& name) {
-  const auto powers = arrays.int32s(name);
-  require(powers.size() == kTailLines + 1 && powers.front() == 1 << (kTailBits - 1) && powers.back() >= 0 &&
-              std::is_sorted(powers.rbegin(), powers.rend()),
-          name, "must be 65 numbers that fall from 16384 to 0 or more");
-  TailLines out;
-  for (std::size_t i = 0; i < kTailLines; ++i) {
-    out.start[i] = static_cast<std::uint16_t>(powers[i]);
-    out.fall[i] = static_cast<std::uint16_t>(powers[i] - powers[i + 1]);
-  }
-  return out;
-}
-
 void normalise(const LayerNorm& norm, const std::int16_t* x, std::int16_t* out, const Kernels& kernels) {
   const std::size_t channels = padded(norm.channels);
   const Moments moments = kernels.moments(x, norm.parameters, channels);

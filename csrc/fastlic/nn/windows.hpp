@@ -43,9 +43,6 @@ LayerNorm read_layer_norm(const ArrayReader& arrays, const std::string& name, st
 WindowAttention read_windows(const ArrayReader& arrays, const std::string& name, std::span<const std::uint8_t> numbers,
                              std::size_t channels, std::int32_t input, std::int32_t& output);
 
-// 2^14 times 2^-t for t = 0, 1/64, ..., 1, as lines: name.powers.
-TailLines read_powers(const ArrayReader& arrays, const std::string& name);
-
 // One position.
 void normalise(const LayerNorm& norm, const std::int16_t* x, std::int16_t* out, const Kernels& kernels);
 

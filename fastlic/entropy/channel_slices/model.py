@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from fastlic.entropy.arrays import below, tables_of
-from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.passes import LatentModel, Latents, Pass, Schedule, hyper_pass
 from fastlic.forks import cached_property
 from fastlic.integers.fixed import reconstruct
@@ -141,12 +140,6 @@ class IntegerChannelSlices(LatentModel):
     def _supported(self, name: str, known: Tensor) -> Tensor:
         return self.run(name, known) if name in self.networks else known
 
-    def scale_indexes(self, scales: Tensor) -> Tensor:
-        """Fixed-point scales int64 -> scale indexes uint8, same shape."""
-        return torch.searchsorted(torch.from_numpy(self.thresholds.astype(np.int64)), scales.contiguous()).to(
-            torch.uint8
-        )
-
     # ---- storage
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -227,11 +220,3 @@ class IntegerChannelSlices(LatentModel):
                 if residue in shapes and outputs(residue, beside + own.channels) != own.channels:
                     raise ValueError(f"the network {residue} has another number of outputs than its slice")
         return self
-
-    @cached_property
-    def _fingerprint(self) -> bytes:
-        return of_arrays(self.to_arrays())
-
-    def fingerprint(self) -> bytes:
-        """8 bytes that name these integers."""
-        return self._fingerprint

@@ -145,11 +145,6 @@ class IntegerGroups(StackedModel):
         scales, means = self.stack(f"parameters.{index}", joined).chunk(2)
         return scales, means
 
-    def scale_indexes(self, scales: Tensor) -> Tensor:
-        """Fixed-point scales int64 -> scale indexes uint8, same shape."""
-        thresholds = torch.from_numpy(self.thresholds.astype(np.int64)).to(scales.device)
-        return torch.searchsorted(thresholds, scales.contiguous()).to(torch.uint8)
-
     # ---- storage
 
     def to_arrays(self) -> dict[str, np.ndarray]:

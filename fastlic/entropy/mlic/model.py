@@ -77,6 +77,11 @@ class IntegerMLIC(StackedModel):
         return self.numbers["z.median"]
 
     @property
+    def thresholds(self) -> np.ndarray:
+        """int32 [63] in units of 2^-10."""
+        return self.numbers["y.thresholds"]
+
+    @property
     def hyper_channels(self) -> int:
         """N, channels of z."""
         return len(self.z_median)
@@ -272,11 +277,6 @@ class IntegerMLIC(StackedModel):
     def residue(self, which: str, index: int, joined: Tensor) -> Tensor:
         """What rounding took away, in units of 2^-6 [C, h, w], from [hyper means, slices, current]."""
         return self.tables.residue(self.stack(f"residual.{which}.{index}", joined))
-
-    def scale_indexes(self, scales: Tensor) -> Tensor:
-        """Fixed-point scales int64 -> scale indexes uint8, same shape."""
-        thresholds = torch.from_numpy(self.numbers["y.thresholds"].astype(np.int64)).to(scales.device)
-        return torch.searchsorted(thresholds, scales.contiguous()).to(torch.uint8)
 
     # ---- storage
 

@@ -15,14 +15,13 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.codec.calibration import default_calibration
 from fastlic.entropy.groups.convert import GroupNetworks, Networks, decoded
 from fastlic.entropy.groups.model import Group
 from fastlic.forks import held_off
 from fastlic.integrations.compressai.claims import in_words, whole_numbers
 from fastlic.integrations.compressai.groups import GroupParts, GroupsCoder, _context, _plain_sequence, _scales_first
 from fastlic.integrations.compressai.integers import _copy, _sequence
-from fastlic.integrations.compressai.slices import STRIDE, same_latents
+from fastlic.integrations.compressai.slices import same_latents, tried
 from fastlic.integrations.compressai.snapshot import Named
 from fastlic.integrations.compressai.swap import state_of
 
@@ -92,23 +91,11 @@ def check_grouped_loop(model: Any) -> None:
     """Raise ValueError unless the model's own ``compress`` and ``decompress`` do what the reading of it does."""
     twin: Any = _copy(model)
     networks = looped_group_parts(twin).group_networks()
-    x = default_calibration()[0][None, :, :STRIDE, :STRIDE].float()
-    seen: list[Tensor] = []
-    hook = twin.g_s.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
-    try:
-        coded = twin.compress(x)
-        out = twin.decompress(coded["strings"], coded["shape"])
-        nested = [len(group) for group in coded["strings"][0]]
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
-        raise ValueError(f"its own compress and decompress do not run on {list(x.shape)}: {error}") from error
-    finally:
-        hook.remove()
-    known = {"strings", "shape", "time"}, {"x_hat", "time"}
-    if set(coded) - known[0] or set(out) - known[1] or nested != [2] * len(_sizes(twin)) or len(seen) != 1:
-        raise ValueError("its compress and decompress give more than strings, a shape, a picture and times")
-    if not torch.equal(out["x_hat"], twin.g_s(seen[0]).clamp(0, 1)):
-        raise ValueError("its decompress does more than to run g_s on the latent")
-    if not same_latents(decoded(networks, twin.g_a(x)), seen[0]):
+    trial = tried(twin, ("time",))
+    nested = trial.coded["strings"][0]
+    if not isinstance(nested, (list, tuple)) or [len(group) for group in nested] != [2] * len(_sizes(twin)):
+        raise ValueError("its strings are not two for each group")
+    if not same_latents(decoded(networks, trial.y), trial.latent):
         raise ValueError("its loop over the groups computes something else than the usual one")
 
 

@@ -418,7 +418,7 @@ def _integers(
             check_grouped_loop(module)
         elif module is model and _codes(module) and looks_sliced(module):
             parts, g_a, front = slice_parts(module), module.g_a, (IntegerModel,)  # type: ignore[assignment]
-            check_loop(module, parts)  # type: ignore[arg-type]
+            check_loop(module)
         else:
             return None
         coder = kind.convert(parts, g_a, calibration, settings)

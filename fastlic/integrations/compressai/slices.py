@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn as nn
@@ -227,26 +227,54 @@ def check_codec(codec: Any, g_a: nn.Module) -> None:
         raise ValueError("its slices are coded in another way than the usual one")
 
 
-@torch.no_grad()
-def check_loop(model: Any, parts: SliceParts) -> None:
-    """Raise ValueError unless the model's own ``compress`` and ``decompress`` do what the reading of it does."""
-    twin: Any = _copy(model)
-    own = slice_parts(twin)
-    networks = own.slice_networks()
+class Trial(NamedTuple):
+    """What a model with a loop of its own makes of a part of the demonstration photo.
+
+    Attributes:
+        coded, decoded: by its own ``compress`` and ``decompress``.
+        y: [1, M, h, w], by its g_a.
+        latent: of the same shape, what its ``decompress`` gives to g_s.
+    """
+
+    coded: dict[str, Any]
+    decoded: dict[str, Any]
+    y: Tensor
+    latent: Tensor
+
+
+def tried(twin: Any, extra: Sequence[str] = ()) -> Trial:
+    """A copy of such a model, tried out.
+
+    Args:
+        extra: what its results may have beside "strings" and "shape", and "x_hat".
+
+    Raises:
+        ValueError: it does not run, gives more, or does more to the picture than g_s.
+    """
     x = default_calibration()[0][None, :, :STRIDE, :STRIDE].float()
     seen: list[Tensor] = []
     hook = twin.g_s.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     try:
         coded = twin.compress(x)
         decoded = twin.decompress(coded["strings"], coded["shape"])
-    except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise ValueError(f"its own compress and decompress do not run on {list(x.shape)}: {error}") from error
     finally:
         hook.remove()
-    if set(coded) != {"strings", "shape"} or set(decoded) != {"x_hat"} or len(coded["strings"]) != 2 or len(seen) != 1:
+    more = set(coded) - {"strings", "shape", *extra} | set(decoded) - {"x_hat", *extra}
+    if more or len(coded["strings"]) != 2 or len(seen) != 1:
         raise ValueError("its compress and decompress give more than strings, a shape and a picture")
-    found = networks.decoded(twin.g_a(x), lambda name, given: networks.graphs[name].run(given))
     if not torch.equal(decoded["x_hat"], twin.g_s(seen[0]).clamp(0, 1)):
         raise ValueError("its decompress does more than to run g_s on the latent")
-    if not same_latents(found, seen[0]):
+    return Trial(coded, decoded, twin.g_a(x), seen[0])
+
+
+@torch.no_grad()
+def check_loop(model: Any) -> None:
+    """Raise ValueError unless the model's own ``compress`` and ``decompress`` do what the reading of it does."""
+    twin: Any = _copy(model)
+    networks = slice_parts(twin).slice_networks()
+    trial = tried(twin)
+    found = networks.decoded(trial.y, lambda name, given: networks.graphs[name].run(given))
+    if not same_latents(found, trial.latent):
         raise ValueError("its loop over the slices computes something else than the usual one")

@@ -16,7 +16,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from fastlic.integers.functions import Curve
-from fastlic.integers.graph import Gate, Graph, LayerNorm, Sum, WindowAttention
+from fastlic.integers.graph import Graph, LayerNorm, Sum, WindowAttention
 from fastlic.integers.stages import Stage, stage_of
 
 # Maps that a reading is tried on, in windows.
@@ -57,16 +57,6 @@ def _reading(module: Any) -> _Reading | None:
         and _holds(module, nn.Module, "conv_block")
     ):
         return _Reading(_mixed, module.conv1_1.in_channels, block.attention.size)
-    gated = _holds(module, nn.Sequential, "conv_a", "conv_b")
-    inner = _reading(getattr(module, "non_local_block", None)) if gated else None
-    if inner is not None:
-        first = getattr(module, "in_conv", None)
-        channels = first.in_channels if isinstance(first, nn.Conv2d) else inner.channels
-        return _Reading(_gated, channels, inner.size)
-    if gated and len(module.conv_b) and _residual_attention(module.conv_b[0]) is not None:
-        own = _residual_attention(module.conv_b[0])
-        assert own is not None
-        return _Reading(_gated, own.qkv.in_features, own.size)
     first, second = (_block(getattr(module, part, None)) for part in ("block_1", "block_2"))
     if first is not None and second is not None:
         return _Reading(_pair, first.attention.qkv.in_features, first.attention.size)
@@ -262,33 +252,3 @@ def _mixed(graph: Graph, module: Any, x: int, name: str) -> int:
     one = layer(last, one, weight=last.weight[:, :channels])
     two = layer(last, two, weight=last.weight[:, channels:], bias=torch.zeros_like(last.bias))
     return graph.add(Sum(), graph.add(Sum(), one, two), x)
-
-
-def _gated(graph: Graph, module: Any, x: int, name: str) -> int:
-    """One branch times the logistic function of another, beside the input; perhaps between two layers."""
-    if _holds(module, nn.Conv2d, "in_conv"):
-        x = graph.trace(module.in_conv, x, f"{name}.in_conv")
-    other = graph.hold(x)
-    if _holds(module, nn.Module, "non_local_block"):
-        inner = _reading(module.non_local_block)
-        assert inner is not None
-        other = graph.hold(inner.read(graph, module.non_local_block, x, f"{name}.non_local_block"))
-    main = graph.hold(_units(graph, module.conv_a, x, f"{name}.conv_a"))
-    gate = graph.hold(_units(graph, module.conv_b, other, f"{name}.conv_b"))
-    out = graph.add(Sum(), graph.add(Gate(), main, gate), x)
-    return graph.trace(module.out_conv, out, f"{name}.out_conv") if _holds(module, nn.Conv2d, "out_conv") else out
-
-
-def _units(graph: Graph, sequence: nn.Sequential, x: int, name: str) -> int:
-    """A branch: residual units of classes that are the block's own, attention, layers."""
-    for key, module in sequence._modules.items():
-        path = f"{name}.{key}"
-        act = _one_of(module, nn.Module, "relu", "act")
-        if _residual_attention(module) is not None:
-            x = _beside(graph, module, x, path)
-        elif act is not None and _holds(module, nn.Sequential, "conv"):
-            inner = graph.hold(graph.trace(module.conv, graph.hold(x), f"{path}.conv"))  # type: ignore[union-attr]
-            x = graph.trace(act, graph.add(Sum(), inner, x), f"{path}.act")
-        else:
-            x = graph.trace(module, x, path)
-    return x
