@@ -1,1 +1,1 @@
-"""The integer entropy path of channel slices: WACNN, STF, TCM and the models of their kind."""
+"""The integer entropy path of channel slices: WACNN, TCM and models of their kind."""

@@ -231,13 +231,12 @@ class Trial(NamedTuple):
     """What a model with a loop of its own makes of a part of the demonstration photo.
 
     Attributes:
-        coded, decoded: by its own ``compress`` and ``decompress``.
+        coded: by its own ``compress``.
         y: [1, M, h, w], by its g_a.
         latent: of the same shape, what its ``decompress`` gives to g_s.
     """
 
     coded: dict[str, Any]
-    decoded: dict[str, Any]
     y: Tensor
     latent: Tensor
 
@@ -266,7 +265,7 @@ def tried(twin: Any, extra: Sequence[str] = ()) -> Trial:
         raise ValueError("its compress and decompress give more than strings, a shape and a picture")
     if not torch.equal(decoded["x_hat"], twin.g_s(seen[0]).clamp(0, 1)):
         raise ValueError("its decompress does more than to run g_s on the latent")
-    return Trial(coded, decoded, twin.g_a(x), seen[0])
+    return Trial(coded, twin.g_a(x), seen[0])
 
 
 @torch.no_grad()
