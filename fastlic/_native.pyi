@@ -271,7 +271,7 @@ def unpack(
     bytes: int,
     shapes: list[tuple[int, ...]],
     data: Any,
-    low: Any,
     classes: NDArray[np.int8],
+    windows: NDArray[np.int16],
     tables: NDArray[np.int16],
-) -> NDArray[np.int16]: ...
+) -> list[NDArray[Any]]: ...

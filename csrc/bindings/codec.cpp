@@ -70,28 +70,37 @@ py::tuple read_codec_file(const py::buffer& data) {
                         dictionary(file.transforms), reads);
 }
 
-// Values of all arrays one after the other, int16, or as narrow as they are.
-py::array unpack(unsigned bytes, const std::vector<std::vector<std::size_t>>& shapes, const py::buffer& data,
-                 const py::buffer& low, const Array<std::int8_t>& classes, const Array<std::int16_t>& tables) {
+// Arrays of int8 or int16, as many bytes as a value has.
+py::list unpack(unsigned bytes, const std::vector<std::vector<std::size_t>>& shapes, const py::buffer& data,
+                const Array<std::int8_t>& classes, const Array<std::int16_t>& windows,
+                const Array<std::int16_t>& tables) {
   if (bytes != 1 && bytes != 2) throw py::value_error("bytes must be 1 or 2, of a value");
-  if (tables.ndim() != 2) throw py::value_error("tables must be [tables, symbols]");
-  const py::buffer_info data_info = data.request(), low_info = low.request();
+  if (windows.ndim() != 2) throw py::value_error("windows must be [tables, 3]");
+  const py::buffer_info info = data.request();
   Call call;
   codec::Packed packed;
   packed.bytes = bytes;
   packed.shapes = shapes;
-  packed.data = call.bytes(data_info, "data");
-  packed.low = call.bytes(low_info, "low");
+  packed.data = call.bytes(info, "data");
   packed.classes = call.in(classes, "classes");
-  packed.tables = static_cast<std::size_t>(tables.shape(0));
-  const std::vector<std::int16_t> frequencies = copied(tables);
-  packed.frequencies = {reinterpret_cast<const std::uint8_t*>(frequencies.data()), 2 * frequencies.size()};
-  std::vector<std::int16_t> values;
+  packed.rows = static_cast<std::size_t>(windows.shape(0));
+  const std::vector<std::int16_t> own = copied(windows), frequencies = copied(tables);
+  const auto view = [](const std::vector<std::int16_t>& from) {
+    return std::span{reinterpret_cast<const std::uint8_t*>(from.data()), 2 * from.size()};
+  };
+  packed.windows = view(own);
+  packed.tables = view(frequencies);
+  std::vector<nn::Buffer<std::uint8_t>> values;
   {
     const auto unlocked = call.unlock();
     values = codec::unpack(packed);
   }
-  return py::array_t<std::int16_t>(static_cast<py::ssize_t>(values.size()), values.data());
+  py::list arrays;
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    arrays.append(bytes == 1 ? array_of<std::int8_t>(shapes[i], values[i].data())
+                             : array_of<std::int16_t>(shapes[i], values[i].data()));
+  }
+  return arrays;
 }
 
 std::shared_ptr<Codec> open(const py::buffer& data) {
@@ -157,8 +166,8 @@ py::bytes encode(const Codec& self, const Pixels& pixels, unsigned quality, Thre
 FASTLIC_BINDINGS(codec) {
   py::register_exception_translator(&translate);
   module.def("read_codec_file", &read_codec_file, py::arg("data"));
-  module.def("unpack", &unpack, py::arg("bytes"), py::arg("shapes"), py::arg("data"), py::arg("low"),
-             py::arg("classes").noconvert(), py::arg("tables").noconvert());
+  module.def("unpack", &unpack, py::arg("bytes"), py::arg("shapes"), py::arg("data"), py::arg("classes").noconvert(),
+             py::arg("windows").noconvert(), py::arg("tables").noconvert());
   py::class_<Codec, std::shared_ptr<Codec>>(module, "Codec")
       .def(py::init(&open), py::arg("data"))
       .def("decode", &decode, py::arg("data"), py::arg("parts"), py::arg("threads"), py::arg("max_pixels"),

@@ -57,7 +57,7 @@ class SideReader {
  public:
   SideReader() = default;
 
-  // The stack that ends with data[size - 1] and may reach down to data[floor], never below.
+  // The stack that ends with data[size - 1] and may reach down to data[floor], never below; floor >= 3.
   SideReader(const std::uint8_t* data, std::size_t size, std::size_t floor) : data_(data), floor_bits_(8 * floor) {
     const unsigned last = size > floor ? load_once(&data[size - 1]) : 0;
     if (last == 0) throw CorruptStream("the side stream has no end mark");
@@ -69,13 +69,11 @@ class SideReader {
     if (bits == 0) return 0;  // also without a side stream, where there is nothing to read
     if (position_ - floor_bits_ < bits) throw CorruptStream("the side stream is exhausted");
     position_ -= bits;
-    const std::uint64_t byte = position_ / 8;
-    // At most 7 + 16 bits from here up, so three bytes; those above the first exist because the bits were in the
-    // stream.
-    std::uint32_t window = data_[byte];
-    const unsigned shift = position_ % 8;
-    if (shift + bits > 8) window |= std::uint32_t{data_[byte + 1]} << 8;
-    if (shift + bits > 16) window |= std::uint32_t{data_[byte + 2]} << 16;
+    // In the four bytes that end with the last of these bits: 7 + 16 of 32 are needed, and the floor leaves room below.
+    const std::uint64_t last = (position_ + bits - 1) / 8;
+    std::uint32_t window;
+    std::memcpy(&window, data_ + (last - 3), sizeof window);
+    const auto shift = static_cast<unsigned>(position_ - 8 * (last - 3));
     return (window >> shift) & ((1u << bits) - 1);
   }
 

@@ -2,9 +2,8 @@
 
 A weight's magnitude follows its output channel, its input channel and its place in the kernel. So an array has a class
 of its own and one for each index of each axis, in half octaves of mean magnitude. A value's table is the sum of its
-classes; all arrays share the tables. Tables have a symbol for each int8. Of int16, small values have one each, and of
-larger ones four a power of two: what is below is close to uniform and follows as plain bits. docs/format.md has what
-the file holds.
+classes; all arrays of a type share the tables. The coder is that of latents, with tables of measured frequencies.
+docs/format.md has what the file holds.
 """
 
 from __future__ import annotations
@@ -12,25 +11,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
 from fastlic.arguments import check_fields, checked
-from fastlic.ops.categorical import categorical_tables, encode_categorical
 from fastlic.ops.codec_file import unpack_weights
+from fastlic.ops.rans import rans_encode
+from fastlic.ops.tables import CdfTables, pmf_tables
 
 Kind = Literal["int8", "int16"]
 
 LEAST = 1024  # values of an array that is worth packing
 MOST_PER_BYTE = 16  # values that a coded byte may stand for; bounds what a damaged file makes a reader allocate
-PARTS = ("data", "low", "classes", "tables")  # of what is packed, under these names in a file
-# log2 of the symbols a power of two; tables: half octaves of mean magnitude, from 2**-3 on
-_FINE = {"int8": 7, "int16": 2}
-_TABLES = {"int8": 24, "int16": 40}
+PARTS = ("data", "classes", "windows", "tables")  # of what is packed, under these names in a file
+_TABLES = {"int8": 24, "int16": 40}  # half octaves of mean magnitude, from 2**-3 on
 _LEAST_SLICE = 32  # values whose class is worth a byte
-_PRECISION = 15  # 256 frequencies of at least 1 that sum to 2**15 fit int16
+_RAW_COST = 0.02  # bits a value that quicker reading is worth
+_LANES = 64  # so that reading is as quick as it can be; 256 bytes
 _LOWEST = -6  # half octaves of the first table
 _FLOOR = 2.0**-6  # mean magnitude of a slice of zeros, whose logarithm must be finite
 
@@ -41,51 +39,23 @@ class Packed:
 
     kind:     their type
     shapes:   name -> shape, in the order of coding
-    data:     uint8 [bytes], a categorical stream (docs/stream.md, 4) of the values' symbols
-    low:      uint8 [bytes], the bits below the symbols; of int8 there are none
+    data:     uint8 [bytes], a stream of the values (docs/stream.md, 2)
     classes:  int8 [n], of each array: its own class, then those of each index of the axes that have classes
-    tables:   int16 [tables, symbols], frequencies of the symbols, 256 or 112, which sum to 2**15 in each row
+    windows:  int16 [tables, 3], of each table: first slot, raw bits, slots
+    tables:   int16 [n], frequencies of each table's slots and of its escape, which sum to 2**12
     """
 
     kind: Kind
     shapes: dict[str, tuple[int, ...]]
     data: np.ndarray
-    low: np.ndarray
     classes: np.ndarray
+    windows: np.ndarray
     tables: np.ndarray
 
     @property
     def nbytes(self) -> int:
         """Bytes of all parts."""
-        return self.data.nbytes + self.low.nbytes + self.classes.nbytes + self.tables.nbytes
-
-
-@dataclass(frozen=True, eq=False)
-class _Alphabet:
-    """Symbols of the values of a type: those of v < 0 come before those of ~v.
-
-    starts:  int8 or int16 [symbols], the value whose low bits are 0
-    bits:    uint8 [symbols], low bits
-    """
-
-    starts: np.ndarray
-    bits: np.ndarray
-
-    def split(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Symbols int32 [n] of values [n], and their low bits as bytes."""
-        symbols = np.searchsorted(self.starts, values, side="right").astype(np.int32) - 1
-        return symbols, _write_low(values - self.starts[symbols].astype(np.int32), self.bits[symbols])
-
-
-@lru_cache(maxsize=2)
-def _alphabet(kind: Kind) -> _Alphabet:
-    fine = _FINE[kind]
-    symbols = np.arange((8 * np.dtype(kind).itemsize - fine) << fine)
-    bits = np.maximum((symbols >> fine) - 1, 0)
-    starts = (symbols - (bits << fine)) << bits
-    ends = starts + (1 << bits) - 1
-    both = np.concatenate([~ends[::-1], starts]), np.concatenate([bits[::-1], bits])
-    return _Alphabet(both[0].astype(kind), both[1].astype(np.uint8))
+        return sum(getattr(self, part).nbytes for part in PARTS)
 
 
 def _axes(shape: tuple[int, ...]) -> list[int]:
@@ -130,10 +100,14 @@ def _rows(shapes: Iterable[tuple[int, ...]], classes: np.ndarray, tables: int) -
     return np.concatenate(rows)
 
 
-def _write_low(low: np.ndarray, bits: np.ndarray) -> np.ndarray:
-    """Low bits [n], ``bits`` [n] of each, as bytes: the lowest bit of every value that has one, then the next."""
-    planes = [(low[bits > plane] >> plane & 1).astype(np.uint8) for plane in range(bits.max(initial=0))]
-    return np.packbits(np.concatenate([np.zeros(0, np.uint8), *planes]), bitorder="little")
+def _tables(values: np.ndarray, rows: np.ndarray) -> CdfTables:
+    """Tables for values int8 or int16 [n] of rows [n]."""
+    pmfs, offsets = [], []
+    for row in range(int(rows.max()) + 1):
+        own = values[rows == row].astype(np.int32)
+        offsets.append(int(own.min(initial=0)))
+        pmfs.append(np.bincount(own - offsets[-1]) / own.size if own.size else [1.0])  # a table that no value has
+    return pmf_tables(pmfs, offsets, raw_cost=_RAW_COST)
 
 
 @checked
@@ -162,23 +136,18 @@ def pack(arrays: Mapping[str, np.ndarray], kind: Kind = "int8") -> Packed | None
     rows -= lowest
     for found in classes:
         found[0] -= lowest
-    alphabet = _alphabet(kind)
-    size = alphabet.bits.size
     values = np.concatenate([v.reshape(-1) for v in chosen.values()])
-    symbols, low = alphabet.split(values)
-    counts = np.bincount(rows.astype(np.int32) * size + symbols, minlength=size * (int(rows.max()) + 1))
-    counts = counts.reshape(-1, size)
-    counts[counts.sum(axis=1) == 0] = 1  # a table that no value has
-    tables = categorical_tables(list(counts), _PRECISION)
-    data = np.frombuffer(encode_categorical(symbols, rows, tables), np.uint8)
-    frequencies = np.diff(tables.cdf.reshape(-1, size + 1), axis=1).astype(np.int16)
-    packed = Packed(kind, shapes, data, low, np.concatenate(classes), frequencies)
+    tables = _tables(values, rows)
+    data = np.frombuffer(rans_encode(values.astype(np.int16), rows, tables, lanes=_LANES), np.uint8)
+    windows = np.stack([tables.offsets, tables.shifts, tables.lengths - 2], axis=1).astype(np.int16)
+    frequencies = np.concatenate([np.diff(tables.row(row)) for row in range(tables.rows)]).astype(np.int16)
+    packed = Packed(kind, shapes, data, np.concatenate(classes), windows, frequencies)
     return packed if packed.nbytes < values.nbytes and values.size <= MOST_PER_BYTE * data.size else None
 
 
 def _check_kind(kind: str) -> None:
-    if kind not in _FINE:
-        raise ValueError(f"arrays of {', '.join(_FINE)} can be packed, not of {kind!r:.60}")
+    if kind not in _TABLES:
+        raise ValueError(f"arrays of {', '.join(_TABLES)} can be packed, not of {kind!r:.60}")
 
 
 @checked
@@ -196,9 +165,9 @@ def unpack(packed: Packed) -> dict[str, np.ndarray]:
     _check_kind(packed.kind)
     for name, dtype, ndim in (
         ("data", "uint8", 1),
-        ("low", "uint8", 1),
         ("classes", "int8", 1),
-        ("tables", "int16", 2),
+        ("windows", "int16", 2),
+        ("tables", "int16", 1),
     ):
         part = getattr(packed, name)
         if part.dtype != dtype or part.ndim != ndim:
@@ -207,8 +176,5 @@ def unpack(packed: Packed) -> dict[str, np.ndarray]:
     if bad:
         raise ValueError(f"{bad[0]!r} has no shape of positive integers")
     parts = (np.ascontiguousarray(getattr(packed, name)) for name in PARTS)
-    values = unpack_weights(np.dtype(packed.kind).itemsize, list(packed.shapes.values()), *parts)
-    ends = np.cumsum([math.prod(shape) for shape in packed.shapes.values()])
-    # Copies: views of one array would keep all of it alive.
-    pieces = zip(packed.shapes.items(), np.split(values, ends[:-1]), strict=True)
-    return {name: piece.reshape(shape).astype(packed.kind) for (name, shape), piece in pieces}
+    arrays = unpack_weights(np.dtype(packed.kind).itemsize, list(packed.shapes.values()), *parts)
+    return dict(zip(packed.shapes, arrays, strict=True))

@@ -8,12 +8,11 @@ metadata "fastlic"          JSON: SHA-256 of the whole file (made with 64 zeros 
 
 Larger arrays may be packed (fastlic.codec.packing); the description keeps their names and shapes:
 
-packed/data, classes, tables            instead of int8 arrays
-packed16/data, low, classes, tables     instead of int16 arrays
-description["packed"], ["packed16"]     array name -> shape, in the order of coding
+packed/data, classes, windows, tables       instead of int8 arrays
+packed16/data, classes, windows, tables     instead of int16 arrays
+description["packed"], ["packed16"]         array name -> shape, in the order of coding
 
-Layout 4 is written of codecs with transforms/ arrays, layout 3 of others: it has no packed16/, and packed arrays are
-named without their "entropy/". Layouts 1 (nothing packed) and 2 (packed), which had no digest, are read.
+Layout 5 is written; layouts 1 to 4 are read (docs/format.md, "Codec files").
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ from fastlic.errors import CodecFileError
 from fastlic.files import write_whole
 from fastlic.ops.codec_file import read_codec_file
 
-_SEALED = 3  # the first layout with a digest
-_WHOLE_NAMES = 4  # the first layout with transforms/, packed16/ and whole names of packed arrays
+_LAYOUT = 5
 _METADATA_KEY = "fastlic"
 _DIGEST_KEY = "sha256"
 _NO_DIGEST = "0" * 64
@@ -64,42 +62,30 @@ def write(path: Path, stored: StoredCodec, half: bool, packed: bool) -> None:
 
     Args:
         half: float weights as float16.
-        packed: larger arrays of int8 and, beside transforms, of int16 in fewer bytes, where it pays.
+        packed: larger arrays of int8 and int16 in fewer bytes, where it pays.
 
     Raises:
         ValueError: a fingerprint in ``reads`` that has not 8 bytes, or is there twice.
     """
     check_fields(stored)
-    layout = _WHOLE_NAMES if stored.transforms else _SEALED
     arrays = {f"entropy/{k}": v for k, v in stored.integers.items()}
     arrays |= {f"transforms/{k}": v for k, v in stored.transforms.items()}
     tensors = {f"float/{k}": (v.half() if half else v.float()).contiguous() for k, v in stored.floats.items()}
     tensors |= {k: torch.from_numpy(np.array(v, order="C")) for k, v in arrays.items()}
-    description: dict[str, Any] = {"layout": layout, "name": stored.name, "family": stored.family}
+    description: dict[str, Any] = {"layout": _LAYOUT, "name": stored.name, "family": stored.family}
     description["config"] = stored.config
     if stored.reads:
         _check_reads(stored.reads)
         description["reads"] = [fingerprint.hex() for fingerprint in stored.reads]
-    for group, kind in _groups(layout).items() if packed else ():
+    for group, kind in _PACKED.items() if packed else ():
         parts = packing.pack(arrays, kind)
         if parts is None:
             continue
         for name in parts.shapes:
             del tensors[name]
-        filled = {k: getattr(parts, k) for k in packing.PARTS if getattr(parts, k).size}
-        tensors |= {f"{group}/{k}": torch.from_numpy(np.array(v)) for k, v in filled.items()}
-        description[group] = {name.removeprefix(_before(layout)): shape for name, shape in parts.shapes.items()}
+        tensors |= {f"{group}/{k}": torch.from_numpy(np.array(getattr(parts, k))) for k in packing.PARTS}
+        description[group] = parts.shapes
     write_whole(path, sealed(tensors, description))
-
-
-def _groups(layout: int) -> dict[str, packing.Kind]:
-    """Groups of packed arrays that files of a layout may have."""
-    return _PACKED if layout >= _WHOLE_NAMES else {"packed": "int8"}
-
-
-def _before(layout: int) -> str:
-    """What the description leaves out before names of packed arrays."""
-    return "" if layout >= _WHOLE_NAMES else "entropy/"
 
 
 def _check_reads(reads: tuple[bytes, ...]) -> None:

@@ -30,11 +30,11 @@ def unpack_weights(
     size: int,
     shapes: list[tuple[int, ...]],
     data: NDArray[np.uint8],
-    low: NDArray[np.uint8],
     classes: NDArray[np.int8],
+    windows: NDArray[np.int16],
     tables: NDArray[np.int16],
-) -> NDArray[np.int16]:
-    """The values of packed arrays, one array after the other.
+) -> list[NDArray[Any]]:
+    """Arrays that were packed, int8 or int16.
 
     Args:
         size: bytes of a value, 1 or 2.
@@ -44,4 +44,4 @@ def unpack_weights(
         ValueError: parts that are not valid or do not fit each other. What is reserved before is in proportion to
             ``data``.
     """
-    return _native.unpack(size, shapes, data, low, classes, tables)
+    return _native.unpack(size, shapes, data, classes, windows, tables)

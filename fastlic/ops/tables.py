@@ -163,8 +163,9 @@ def _expected_bits(p: NDArray[np.float64], lo: int, hi: int, rest: float, shift:
     return bits + float((p[:lo] * _gamma_bits(below)).sum() + (p[hi:] * _gamma_bits(above)).sum())
 
 
-def _fit_row(pmf: NDArray[np.float64], first: int, precision: int) -> _Row:
-    """The row, over shifts and windows, with the shortest expected code for a pmf on first, first + 1, ...
+def _fit_row(pmf: NDArray[np.float64], first: int, precision: int, raw_cost: float = 0.0) -> _Row:
+    """The row, over shifts and windows, with the shortest expected code for a pmf on first, first + 1, ...; one with
+    raw bits counts as longer by ``raw_cost``.
 
     A wide window wastes the one count that each of its rare slots must have; a narrow one pays for escapes; a large
     shift treats unequal neighbours as equal.
@@ -181,7 +182,7 @@ def _fit_row(pmf: NDArray[np.float64], first: int, precision: int) -> _Row:
             lo, hi = (int(kept[0]), int(kept[-1]) + 1) if kept.size else (int(p.argmax()), int(p.argmax()) + 1)
             if hi - lo > MAX_ROW_SIZE:
                 break
-            bits = _expected_bits(p, lo, hi, rest, shift, precision)
+            bits = _expected_bits(p, lo, hi, rest, shift, precision) + (raw_cost if shift else 0.0)
             best_here = min(best_here, bits)
             if best is None or bits < best[0]:
                 best = bits, lo, hi, shift, p, begin
@@ -247,14 +248,18 @@ def nearest_scale_thresholds(scales: ArrayLike) -> NDArray[np.float64]:
     return np.sqrt(sigma[:-1] * sigma[1:])
 
 
-def pmf_tables(pmfs: Sequence[ArrayLike], offsets: Sequence[int], precision: int = 12) -> CdfTables:
+def pmf_tables(
+    pmfs: Sequence[ArrayLike], offsets: Sequence[int], precision: int = 12, raw_cost: float = 0.0
+) -> CdfTables:
     """One row per probability mass function, e.g. per channel of a factorized prior.
 
     pmfs: rows of float numbers; row r gives the probabilities of ``offsets[r], offsets[r] + 1, ...``. What is missing
     to 1 is the probability of everything else, which is coded as escapes.
+    raw_cost: bits a symbol by which a row with raw bits has to be shorter than one without, which is decoded quicker.
     """
     pmfs, offsets = arguments.sequence("pmfs", pmfs), arguments.sequence("offsets", offsets)
     arguments.integer("precision", precision, 10, 12)
+    raw_cost = arguments.number("raw_cost", raw_cost)
     if len(pmfs) != len(offsets):
         raise ValueError(f"pmfs and offsets differ in length: {len(pmfs)} and {len(offsets)}")
     rows = []
@@ -262,5 +267,5 @@ def pmf_tables(pmfs: Sequence[ArrayLike], offsets: Sequence[int], precision: int
         p = arguments.array(f"pmf {r}", pmf, "fiu").astype(np.float64)
         if p.ndim != 1 or p.size == 0 or not np.isfinite(p).all() or (p < 0).any() or not 0 < p.sum() <= 1 + 1e-3:
             raise ValueError(f"pmf {r} must be non-negative numbers with a sum in (0, 1]")
-        rows.append(_fit_row(p, arguments.integer(f"offset {r}", offset, -(1 << 30), 1 << 30), precision))
+        rows.append(_fit_row(p, arguments.integer(f"offset {r}", offset, -(1 << 30), 1 << 30), precision, raw_cost))
     return _stack(rows, precision)

@@ -467,6 +467,7 @@ OPS: dict[str, Callable[[], Call]] = {
     "tables.gaussian_tables": lambda: Call(tables.gaussian_tables, {"scales": np.array([0.3, 2.0]), "precision": 12}),
     "tables.nearest_scale_thresholds": lambda: Call(tables.nearest_scale_thresholds, {"scales": np.array([0.3, 2.0])}),
     "tables.pmf_tables": lambda: Call(
-        tables.pmf_tables, {"pmfs": [np.full(9, 0.1), np.ones(1)], "offsets": [-3, 7], "precision": 12}
+        tables.pmf_tables,
+        {"pmfs": [np.full(9, 0.1), np.ones(1)], "offsets": [-3, 7], "precision": 12, "raw_cost": 0.02},
     ),
 }

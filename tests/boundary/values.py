@@ -283,5 +283,5 @@ def packed_parts() -> dict[str, Any]:
     weights = np.random.default_rng(1).normal(size=(64, 256)).round().astype(np.int8)
     own = packing.pack({"a": weights})
     assert own is not None
-    parts = {name: getattr(own, name) for name in ("data", "low", "classes", "tables")}
+    parts = {name: getattr(own, name) for name in packing.PARTS}
     return {"bytes": 1, "shapes": [(64, 256)], **parts}

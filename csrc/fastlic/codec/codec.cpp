@@ -42,9 +42,9 @@ void add(Blake2b& digest, const std::string& name, const nn::ArrayRef& array) {
 }
 
 // Of format version 1 (docs/format.md, "Fingerprints").
-Fingerprint entropy_fingerprint_of(const File& file) {
+Fingerprint entropy_fingerprint_of(const nn::Arrays& entropy) {
   Blake2b digest;
-  for (const auto& [name, array] : file.entropy) add(digest, name, array);
+  for (const auto& [name, array] : entropy) add(digest, name, array);
   return digest.finish();
 }
 
@@ -82,16 +82,25 @@ Codec::Codec(Input data) {
   name_ = file.name;
   family_ = file.family;
   reads_ = file.reads;
-  parallel_for(3, kOpeningThreads, [&](std::size_t job) {
+  parallel_for(2, kOpeningThreads, [&](std::size_t job) {
     if (job == 0) coder_ = kind == "mcquic" ? read_mcquic(file) : read_gaussian(file);
     if (job == 1) fingerprint_ = fingerprint_of(file);
-    if (job == 2) entropy_fingerprint_ = entropy_fingerprint_of(file);
   });
+  entropy_ = std::move(file.entropy);
+  for (auto& memory : file.memory) {
+    const auto refers = [&](const auto& own) { return own.second.data == memory.data(); };
+    if (std::any_of(entropy_.begin(), entropy_.end(), refers)) memory_.push_back(std::move(memory));
+  }
 }
 
-bool Codec::reads(const container::Header& header) const noexcept {
+const Fingerprint& Codec::entropy_fingerprint() const {
+  std::call_once(asked_, [&] { entropy_fingerprint_ = entropy_fingerprint_of(entropy_); });
+  return entropy_fingerprint_;
+}
+
+bool Codec::reads(const container::Header& header) const {
   const auto is = [&](const Fingerprint& own) { return own == header.fingerprint; };
-  if (header.version < 2) return is(entropy_fingerprint_);
+  if (header.version < 2) return is(entropy_fingerprint());
   return is(fingerprint_) || std::any_of(reads_.begin(), reads_.end(), is);
 }
 
@@ -102,7 +111,7 @@ Codec::Stream Codec::check(Input data, unsigned parts, unsigned threads, const L
     const char* model = container::model_name(header.model);
     throw WrongCodec("the stream needs '" + (model != nullptr ? std::string(model) : std::to_string(header.model)) +
                      "' weights with fingerprint " + hexadecimal(header.fingerprint) + "; this codec is '" + name_ +
-                     "' with " + hexadecimal(header.version < 2 ? entropy_fingerprint_ : fingerprint_));
+                     "' with " + hexadecimal(header.version < 2 ? entropy_fingerprint() : fingerprint_));
   }
   if (container::model_id(family_) != header.model) {
     throw WrongCodec("model id " + std::to_string(header.model) + " is not that of family '" + family_ + "'");

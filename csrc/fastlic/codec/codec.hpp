@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -37,10 +38,11 @@ class Codec {
   const std::string& name() const noexcept { return name_; }
   const std::string& family() const noexcept { return family_; }
   const Fingerprint& fingerprint() const noexcept { return fingerprint_; }
-  const Fingerprint& entropy_fingerprint() const noexcept { return entropy_fingerprint_; }
+  // Of format version 1, for whoever asks: computed then, and kept.
+  const Fingerprint& entropy_fingerprint() const;
   const Coder& coder() const noexcept { return *coder_; }
   // Whether it decodes the streams that name this fingerprint, its own or a predecessor's.
-  bool reads(const container::Header& header) const noexcept;
+  bool reads(const container::Header& header) const;
 
   // A stream that may be decoded: its sections and attachments are views of the bytes, which must stay as they are.
   struct Stream {
@@ -70,7 +72,11 @@ class Codec {
 
   std::string name_, family_;
   std::vector<Fingerprint> reads_;
-  Fingerprint fingerprint_, entropy_fingerprint_;
+  Fingerprint fingerprint_;
+  nn::Arrays entropy_;
+  std::vector<nn::Buffer<std::uint8_t>> memory_;  // of those
+  mutable std::once_flag asked_;
+  mutable Fingerprint entropy_fingerprint_;
   std::unique_ptr<Coder> coder_;
 };
 

@@ -4,6 +4,13 @@
 #include <bit>
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+
+#include "fastlic/isa.hpp"
+#endif
+
 namespace fastlic::codec {
 namespace {
 
@@ -34,6 +41,69 @@ std::uint32_t big_endian(const std::uint8_t* p) {
          static_cast<std::uint32_t>(p[2]) << 8 | p[3];
 }
 
+using ShaState = std::array<std::uint32_t, 8>;
+
+void add_block(ShaState& state, const std::uint8_t* data) {
+  std::array<std::uint32_t, 64> w;
+  for (unsigned i = 0; i < 16; ++i) w[i] = big_endian(data + 4 * i);
+  for (unsigned i = 16; i < 64; ++i) {
+    const std::uint32_t a = w[i - 15], b = w[i - 2];
+    w[i] = w[i - 16] + w[i - 7] + (std::rotr(a, 7) ^ std::rotr(a, 18) ^ a >> 3) +
+           (std::rotr(b, 17) ^ std::rotr(b, 19) ^ b >> 10);
+  }
+  ShaState s = state;
+  for (unsigned i = 0; i < 64; ++i) {
+    const std::uint32_t sum1 = std::rotr(s[4], 6) ^ std::rotr(s[4], 11) ^ std::rotr(s[4], 25);
+    const std::uint32_t sum0 = std::rotr(s[0], 2) ^ std::rotr(s[0], 13) ^ std::rotr(s[0], 22);
+    const std::uint32_t one = s[7] + sum1 + ((s[4] & s[5]) ^ (~s[4] & s[6])) + kSha[i] + w[i];
+    const std::uint32_t two = sum0 + ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
+    s = {one + two, s[0], s[1], s[2], s[3] + one, s[4], s[5], s[6]};
+  }
+  for (unsigned i = 0; i < 8; ++i) state[i] += s[i];
+}
+
+#if defined(__x86_64__)
+// A word of `data` after the other in each lane, and two rounds an instruction, which wants (a, b, e, f) and (c, d, g,
+// h), the first in the highest lane.
+[[gnu::target("sha,sse4.1,ssse3")]] void add_blocks(ShaState& state, const std::uint8_t* data, std::size_t count) {
+  const auto four = [&](unsigned a, unsigned b, unsigned c, unsigned d) {
+    const std::array<std::uint32_t, 4> words = {state[d], state[c], state[b], state[a]};
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(words.data()));
+  };
+  const __m128i swapped = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
+  __m128i abef = four(0, 1, 4, 5), cdgh = four(2, 3, 6, 7);
+  for (; count > 0; --count, data += 64) {
+    const __m128i abef_before = abef, cdgh_before = cdgh;
+    __m128i w[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      if (i < 4) {
+        w[i] = _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(data + 16 * i)), swapped);
+      } else {
+        const __m128i sum =
+            _mm_add_epi32(_mm_sha256msg1_epu32(w[i - 4], w[i - 3]), _mm_alignr_epi8(w[i - 1], w[i - 2], 4));
+        w[i] = _mm_sha256msg2_epu32(sum, w[i - 1]);
+      }
+      const __m128i sums = _mm_add_epi32(w[i], _mm_loadu_si128(reinterpret_cast<const __m128i*>(&kSha[4 * i])));
+      cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sums);
+      abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(sums, 0x0E));
+    }
+    abef = _mm_add_epi32(abef, abef_before);
+    cdgh = _mm_add_epi32(cdgh, cdgh_before);
+  }
+  std::array<std::uint32_t, 4> one, other;
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(one.data()), abef);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(other.data()), cdgh);
+  state = {one[3], one[2], other[3], other[2], one[1], one[0], other[1], other[0]};
+}
+
+bool has_instructions() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b >> 29 & 1) != 0 && __builtin_cpu_supports("sse4.1") &&
+         __builtin_cpu_supports("ssse3");
+}
+#endif
+
 std::uint64_t little_endian(const std::uint8_t* p) {
   std::uint64_t value = 0;
   for (int i = 7; i >= 0; --i) value = value << 8 | p[i];
@@ -56,15 +126,16 @@ void Sha256::update(Input data) {
   while (!data.empty()) {
     const std::size_t used = size_ % rest_.size();
     if (used == 0 && data.size() >= rest_.size()) {
-      block(data.data());
-      size_ += rest_.size();
-      data = data.subspan(rest_.size());
+      const std::size_t count = data.size() / rest_.size();
+      blocks(data.data(), count);
+      size_ += count * rest_.size();
+      data = data.subspan(count * rest_.size());
       continue;
     }
     const std::size_t taken = std::min(data.size(), rest_.size() - used);
     std::memcpy(&rest_[used], data.data(), taken);
     size_ += taken;
-    if (used + taken == rest_.size()) block(rest_.data());
+    if (used + taken == rest_.size()) blocks(rest_.data(), 1);
     data = data.subspan(taken);
   }
 }
@@ -80,23 +151,12 @@ std::array<std::uint8_t, 32> Sha256::finish() {
   return out;
 }
 
-void Sha256::block(const std::uint8_t* data) {
-  std::array<std::uint32_t, 64> w;
-  for (unsigned i = 0; i < 16; ++i) w[i] = big_endian(data + 4 * i);
-  for (unsigned i = 16; i < 64; ++i) {
-    const std::uint32_t a = w[i - 15], b = w[i - 2];
-    w[i] = w[i - 16] + w[i - 7] + (std::rotr(a, 7) ^ std::rotr(a, 18) ^ a >> 3) +
-           (std::rotr(b, 17) ^ std::rotr(b, 19) ^ b >> 10);
-  }
-  std::array<std::uint32_t, 8> s = state_;
-  for (unsigned i = 0; i < 64; ++i) {
-    const std::uint32_t sum1 = std::rotr(s[4], 6) ^ std::rotr(s[4], 11) ^ std::rotr(s[4], 25);
-    const std::uint32_t sum0 = std::rotr(s[0], 2) ^ std::rotr(s[0], 13) ^ std::rotr(s[0], 22);
-    const std::uint32_t one = s[7] + sum1 + ((s[4] & s[5]) ^ (~s[4] & s[6])) + kSha[i] + w[i];
-    const std::uint32_t two = sum0 + ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
-    s = {one + two, s[0], s[1], s[2], s[3] + one, s[4], s[5], s[6]};
-  }
-  for (unsigned i = 0; i < 8; ++i) state_[i] += s[i];
+void Sha256::blocks(const std::uint8_t* data, std::size_t count) {
+#if defined(__x86_64__)
+  static const bool instructions = has_instructions();
+  if (instructions && active_isa() != Isa::scalar) return add_blocks(state_, data, count);
+#endif
+  for (; count > 0; --count, data += rest_.size()) add_block(state_, data);
 }
 
 // Without a key; the length of the digest is part of the first word.

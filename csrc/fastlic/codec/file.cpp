@@ -16,7 +16,8 @@ namespace {
 
 constexpr std::uint64_t kMaxHeader = 100'000'000;  // of safetensors
 constexpr std::size_t kMaxRank = 16;
-constexpr std::uint64_t kLayouts = 4, kSealed = 3, kWholeNames = 4;  // the last, first with a digest, first with all
+// The last layout; the first with a digest, with all names whole, with packed arrays in lanes.
+constexpr std::uint64_t kLayouts = 5, kSealed = 3, kWholeNames = 4, kLanes = 5;
 constexpr std::string_view kNoDigest = "0000000000000000000000000000000000000000000000000000000000000000";
 
 [[noreturn]] void fail(const std::string& fault) { throw std::invalid_argument(fault); }
@@ -175,7 +176,7 @@ class Reader {
     }
     description_ = described(own->second);
     if (layout_ < 1 || layout_ > kLayouts) {
-      throw UnsupportedCodec("codec layout " + number_ + "; this fastlic reads layouts 1, 2, 3, 4");
+      throw UnsupportedCodec("codec layout " + number_ + "; this fastlic reads layouts 1, 2, 3, 4, 5");
     }
   }
 
@@ -292,15 +293,21 @@ class Reader {
           const char* shown = kind == "U8" ? "uint8" : kind == "I8" ? "int8" : "int16";
           fail(std::string(name) + " must be " + std::to_string(rank) + "-D " + shown);
         }
-        if (rank == 2) packed.tables = tensor.shape[0];
+        if (rank == 2) packed.rows = tensor.shape[0];
         parts.erase(found);
         return tensor.data;
       };
+      packed.categorical = layout_ < kLanes;
       packed.data = part("data", "U8", 1);
-      packed.low = part("low", "U8", 1, true);
       const Input classes = part("classes", "I8", 1);
       packed.classes = {reinterpret_cast<const std::int8_t*>(classes.data()), classes.size()};
-      packed.frequencies = part("tables", "I16", 2);
+      if (packed.categorical) {
+        packed.low = part("low", "U8", 1, true);
+        packed.tables = part("tables", "I16", 2);
+      } else {
+        packed.windows = part("windows", "I16", 2);
+        packed.tables = part("tables", "I16", 1);
+      }
       if (!parts.empty()) fail(group + "/" + parts.begin()->first + " is no part of them");
       if (listed == nullptr || listed->kind != Json::Kind::object) fail("the description has no shapes of them");
       std::vector<std::string> names;
@@ -331,21 +338,9 @@ class Reader {
   }
 
   static std::vector<Found> arrays_of(const std::vector<std::string>& names, const Packed& packed) {
-    const std::vector<std::int16_t> values = unpack(packed);
+    std::vector<nn::Buffer<std::uint8_t>> values = unpack(packed);
     std::vector<Found> out;
-    std::size_t at = 0;
-    for (std::size_t i = 0; i < names.size(); ++i) {
-      std::size_t size = 1;
-      for (const std::size_t extent : packed.shapes[i]) size *= extent;
-      Found& own = out.emplace_back(Found{names[i], packed.shapes[i], {}});
-      if (packed.bytes == 1) {
-        own.values.assign(&values[at], &values[at] + size);
-      } else {
-        const auto* bytes = reinterpret_cast<const std::uint8_t*>(&values[at]);
-        own.values.assign(bytes, bytes + 2 * size);
-      }
-      at += size;
-    }
+    for (std::size_t i = 0; i < names.size(); ++i) out.push_back({names[i], packed.shapes[i], std::move(values[i])});
     return out;
   }
 

@@ -5,20 +5,27 @@
 #include <span>
 #include <vector>
 
+#include "fastlic/nn/memory.hpp"
+
 namespace fastlic::codec {
 
 // The arrays of one type, int8 or int16, of a file. What comes from there may be damaged in any way.
 struct Packed {
   unsigned bytes = 1;                            // of a value
   std::vector<std::vector<std::size_t>> shapes;  // in the order of coding
-  std::span<const std::uint8_t> data, low;
+  std::span<const std::uint8_t> data;
   std::span<const std::int8_t> classes;
-  std::size_t tables = 0;                     // rows of
-  std::span<const std::uint8_t> frequencies;  // int16 [tables][symbols], little-endian
+  std::span<const std::uint8_t> tables;  // int16, little-endian: frequencies
+  std::size_t rows = 0;                  // tables
+  // Since layout 5, int16 [rows][3]: first slot, raw bits, slots. Before, there are as many symbols in each table, and
+  // low bits apart.
+  std::span<const std::uint8_t> windows;
+  bool categorical = false;  // layouts 2 to 4
+  std::span<const std::uint8_t> low;
 };
 
-// The values of all arrays, one after the other. Throws std::invalid_argument for parts that are not valid or do not
-// fit each other; what is reserved before stays in proportion to the bytes that came.
-std::vector<std::int16_t> unpack(const Packed& packed);
+// The values of each array, little-endian. Throws std::invalid_argument for parts that are not valid or do not fit each
+// other; what is reserved before stays in proportion to the bytes that came.
+std::vector<nn::Buffer<std::uint8_t>> unpack(const Packed& packed);
 
 }  // namespace fastlic::codec

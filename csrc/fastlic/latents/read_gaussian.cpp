@@ -20,7 +20,7 @@ Wavefront read_wavefront(const Reader& read, Model& model) {
   const nn::RawLayer context = read.raw("context", m, model.y_input.limit);
   require(context.rows == kContextTaps && context.columns == 1 && context.kind == nn::kPlain && !context.transposed,
           "context", "must be a plain layer with a 12x1 kernel");
-  for (std::size_t c = 0; c < context.outputs; ++c) out.reach.push_back(context.reach(c));
+  out.reach = context.reach;
   std::vector<nn::Tap> taps;
   for (std::size_t t = 0; t < kContextTaps; ++t) taps.push_back({{static_cast<int>(t), 0}, t, 0});
   out.context = read.matrix(context, {m}, std::move(taps), kMaxActivationBits);

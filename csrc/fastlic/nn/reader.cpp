@@ -63,11 +63,13 @@ bool fits_winograd(const RawLayer& raw, bool positive) {
   // Few inputs are not worth four transforms each.
   if (raw.rows == 1 || (halved && (raw.rows > 5 || raw.inputs < kHalfPanel))) return false;
   if (raw.input_limit > magnitude_limit(kMaxWinogradBits)) return false;
-  for (const std::int16_t weight : raw.weight) {
-    if (std::abs(weight) > kWinogradWeight) return false;
+  if (raw.wide) {
+    int most = 0;
+    for (const std::int16_t weight : raw.weight) most = std::max(most, std::abs(int{weight}));
+    if (most > kWinogradWeight) return false;
   }
   for (std::size_t out = 0; out < raw.outputs; ++out) {
-    if (raw.reach_of_positions(out, positive) > kWinogradReach) return false;
+    if (raw.reach[out] > kWinogradReach && raw.reach_of_positions(out, positive) > kWinogradReach) return false;
   }
   return true;
 }
@@ -156,19 +158,28 @@ std::array<std::vector<Strip>, kComponents> strips_of(const RawLayer& raw, const
     }
     for (std::size_t i = 0; i < lengths.size(); ++i) out[k][i].weights = WideMatrix(lengths[i], count);
   }
-  for (std::size_t in = 0; in < raw.inputs; ++in) {
-    if (place[in] == kNowhere) continue;
-    for (std::size_t c = 0; c < count; ++c) {
+  // As many outputs at once as lie next to each other in a matrix, kWeights being a part of a panel.
+  for (std::size_t c = 0; c < count; c += kWeights) {
+    const std::size_t n = std::min(kWeights, count - c);
+    for (std::size_t in = 0; in < raw.inputs; ++in) {
+      if (place[in] == kNowhere) continue;
+      const std::int16_t* all = &raw.weight[raw.index(outputs.first + c * outputs.step, in, 0, 0)];
+      const std::size_t next = raw.index(outputs.step, 0, 0, 0);
       for (std::size_t p = 0; p < pieces.size(); ++p) {
-        std::array<std::int16_t, 9> kernel{};
-        const std::int16_t* all = &raw.weight[raw.index(outputs.first + c * outputs.step, in, 0, 0)];
+        std::array<Weights, 9> kernels{};
         for (std::size_t t = 0; t < 9; ++t) {
-          if (const Tap* tap = pieces[p].taps[t]) kernel[t] = all[tap->i * raw.columns + tap->j];
+          const Tap* tap = pieces[p].taps[t];
+          if (tap == nullptr) continue;
+          const std::int16_t* from = all + tap->i * raw.columns + tap->j;
+          for (std::size_t i = 0; i < n; ++i) kernels[t][i] = from[i * next];
         }
-        const auto values = transform_kernel(kernel);
+        const auto values = transform_kernels(kernels);
         for (std::size_t k = 0; k < kComponents; ++k) {
           const Place& own = where[p][k];
-          if (own.strip != kNowhere) out[k][own.strip].weights.set(own.first + place[in], c, values[k]);
+          if (own.strip == kNowhere) continue;
+          const WideMatrix& to = out[k][own.strip].weights;
+          std::int16_t* at = to.data.data() + to.offset(own.first + place[in], c);
+          for (std::size_t i = 0; i < kWeights; ++i) at[2 * i] = values[k][i];
         }
       }
     }
@@ -217,6 +228,7 @@ RawLayer merged(const RawLayer& raw) {
       }
     }
   }
+  out.reach = out.reaches();
   return out;
 }
 
@@ -235,13 +247,21 @@ bool rectified(const Layer& layer) {
          });
 }
 
-std::int64_t RawLayer::reach(std::size_t out) const {
-  std::int64_t sum = 0;
-  for (std::size_t in = 0; in < inputs; ++in) {
-    for (std::size_t tap = 0; tap < rows * columns; ++tap)
-      sum += std::abs(int{at(out, in, tap / columns, tap % columns)});
+std::vector<std::int64_t> RawLayer::reaches() const {
+  std::vector<std::int64_t> sums(outputs);
+  const std::size_t size = rows * columns * (transposed ? 1 : inputs);  // numbers of one output that follow each other
+  constexpr std::size_t kRun = std::size_t{1} << 15;                    // whose magnitudes fit 31 bits together
+  std::size_t out = 0;
+  for (const std::int16_t* from = weight.data(); from != weight.data() + weight.size(); from += size) {
+    for (std::size_t begin = 0; begin < size; begin += kRun) {
+      std::int32_t sum = 0;
+      for (std::size_t i = begin; i < std::min(size, begin + kRun); ++i) sum += std::abs(int{from[i]});
+      sums[out] += sum;
+    }
+    out = out + 1 == outputs ? 0 : out + 1;
   }
-  return sum * input_limit;
+  for (std::int64_t& sum : sums) sum *= input_limit;
+  return sums;
 }
 
 std::int64_t RawLayer::reach_of_positions(std::size_t out, bool positive) const {
@@ -334,7 +354,8 @@ RawLayer Reader::raw(const std::string& name, std::size_t inputs, std::int32_t l
   require(raw.groups == groups && raw.inputs == inputs / groups && (!depthwise || raw.outputs == inputs), name,
           "must read " + std::to_string(inputs) + " channels in " + std::to_string(groups) + " groups");
   // Every sum of any subset of products, plus the bias, must fit int32: then so does every partial sum in any order.
-  for (std::size_t out = 0; out < raw.outputs; ++out) require_fits(name, out, raw.reach(out), raw.bias[out]);
+  raw.reach = raw.reaches();
+  for (std::size_t out = 0; out < raw.outputs; ++out) require_fits(name, out, raw.reach[out], raw.bias[out]);
   return raw;
 }
 
@@ -394,12 +415,18 @@ Part Reader::part(const RawLayer& raw, const Inputs& inputs, const Outputs& outp
   const auto place = places(inputs);
   const std::size_t depth = size_of(inputs);
   const auto fill = [&](auto& weights) {
-    for (std::size_t t = 0; t < taps.size(); ++t) {
+    using Weight = std::remove_reference_t<decltype(weights.data[0])>;
+    const std::size_t next = raw.index(outputs.step, 0, 0, 0);
+    // As many outputs at once as lie next to each other.
+    for (std::size_t c = 0; c < count; c += kPanel) {
+      const std::size_t n = std::min(kPanel, count - c);
       for (std::size_t in = 0; in < raw.inputs; ++in) {
-        for (std::size_t c = 0; c < count && place[in] != kNowhere; ++c) {
-          using Weight = std::remove_reference_t<decltype(weights.data[0])>;
-          const auto value = static_cast<Weight>(raw.at(outputs.first + c * outputs.step, in, taps[t].i, taps[t].j));
-          weights.set(t * depth + place[in], c, value);
+        if (place[in] == kNowhere) continue;
+        const std::int16_t* all = &raw.weight[raw.index(outputs.first + c * outputs.step, in, 0, 0)];
+        for (std::size_t t = 0; t < taps.size(); ++t) {
+          const std::int16_t* from = all + taps[t].i * raw.columns + taps[t].j;
+          Weight* at = weights.data.data() + weights.offset(t * depth + place[in], c);
+          for (std::size_t i = 0; i < n; ++i) at[2 * i] = static_cast<Weight>(from[i * next]);
         }
       }
     }

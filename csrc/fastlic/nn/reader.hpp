@@ -56,9 +56,11 @@ struct RawLayer {
   std::int16_t at(std::size_t out, std::size_t in, std::size_t i, std::size_t j) const {
     return weight[index(out, in, i, j)];
   }
-  // Largest magnitude of a sum of any of its products, or of those of one of the positions whose outputs a transposed
-  // kernel makes; `positive`: no input is below zero.
-  std::int64_t reach(std::size_t out) const;
+  // Of each output: largest magnitude of a sum of any of its products.
+  std::vector<std::int64_t> reach;
+  std::vector<std::int64_t> reaches() const;
+  // The same of the products of one of the positions whose outputs a transposed kernel makes; `positive`: no input is
+  // below zero.
   std::int64_t reach_of_positions(std::size_t out, bool positive) const;
 };
 

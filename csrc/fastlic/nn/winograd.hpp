@@ -25,22 +25,26 @@ constexpr std::int64_t kWinogradReach = (std::int64_t{1} << 29) - 1;
 // Weights of up to this magnitude fit int16 when transformed.
 constexpr std::int32_t kWinogradWeight = 32767 / 9;
 
-// Rows of 2G applied to both sides of a 3x3 kernel.
-inline std::array<std::int16_t, kComponents> transform_kernel(const std::array<std::int16_t, 9>& g) {
-  std::array<std::int16_t, 12> t{};
+// Of as many kernels at once, one weight each.
+using Weights = std::int16_t __attribute__((vector_size(16)));
+constexpr std::size_t kWeights = sizeof(Weights) / sizeof(std::int16_t);
+
+// Rows of 2G applied to both sides of 3x3 kernels.
+inline std::array<Weights, kComponents> transform_kernels(const std::array<Weights, 9>& g) {
+  std::array<Weights, 12> t;
   for (std::size_t j = 0; j < 3; ++j) {
-    t[j] = static_cast<std::int16_t>(2 * g[j]);
-    t[3 + j] = static_cast<std::int16_t>(g[j] + g[3 + j] + g[6 + j]);
-    t[6 + j] = static_cast<std::int16_t>(g[j] - g[3 + j] + g[6 + j]);
-    t[9 + j] = static_cast<std::int16_t>(2 * g[6 + j]);
+    t[j] = g[j] + g[j];
+    t[3 + j] = g[j] + g[3 + j] + g[6 + j];
+    t[6 + j] = g[j] - g[3 + j] + g[6 + j];
+    t[9 + j] = g[6 + j] + g[6 + j];
   }
-  std::array<std::int16_t, kComponents> out{};
+  std::array<Weights, kComponents> out;
   for (std::size_t i = 0; i < 4; ++i) {
-    const std::int16_t* row = &t[3 * i];
-    out[4 * i] = static_cast<std::int16_t>(2 * row[0]);
-    out[4 * i + 1] = static_cast<std::int16_t>(row[0] + row[1] + row[2]);
-    out[4 * i + 2] = static_cast<std::int16_t>(row[0] - row[1] + row[2]);
-    out[4 * i + 3] = static_cast<std::int16_t>(2 * row[2]);
+    const Weights* row = &t[3 * i];
+    out[4 * i] = row[0] + row[0];
+    out[4 * i + 1] = row[0] + row[1] + row[2];
+    out[4 * i + 2] = row[0] - row[1] + row[2];
+    out[4 * i + 3] = row[2] + row[2];
   }
   return out;
 }
