@@ -233,6 +233,7 @@ class Codec:
         max_pixels: int,
         channels: int = 0,
         progress: Callable[[float], object] | None = None,
+        region: tuple[int, int, int, int] | None = None,
     ) -> NDArray[np.uint8]: ...
     def encode(
         self,

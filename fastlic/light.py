@@ -145,6 +145,7 @@ def decompress(
     max_pixels: int | None = None,
     channels: int | None = None,
     progress: Callable[[float], object] | None = None,
+    region: tuple[int, int, int, int] | None = None,
 ) -> NDArray[np.uint8]:
     """Decompress ``.flic`` bytes.
 
@@ -155,9 +156,11 @@ def decompress(
         threads, max_pixels: as of ``compress``.
         channels: 1 for grey, 3 for RGB, 2 and 4 with alpha; default: those of the image that was compressed.
         progress: as of ``compress``.
+        region: left, top, width and height of a part, whose pixels are those that it has in the whole image. The
+            transform runs over that part alone; all latents are decoded.
 
     Returns:
-        uint8 [H, W, channels], [H, W] of one channel.
+        uint8 [H, W, channels], [H, W] of one channel; of a region its height and width.
 
     Raises:
         CorruptStreamError: the bytes are damaged.
@@ -172,6 +175,7 @@ def decompress(
         raise ValueError(f"parts must be a whole number, 0 for all, got {parts!r}")
     container.check_channels(channels)
     _check_progress(progress)
+    _check_region(region)
     if model is None:
         wanted = header.fingerprint.hex()
         model = shipped_with(wanted, header.version) or (shipped_reading(wanted) if header.version > 1 else None)
@@ -183,7 +187,7 @@ def decompress(
         )
     codec = model if isinstance(model, Codec) else load(model)
     with memory_errors(f"an image of {header.height} x {header.width} (height x width)"):
-        x = codec.decode(data, parts, _threads(threads), _limit(max_pixels), channels or 0, progress)
+        x = codec.decode(data, parts, _threads(threads), _limit(max_pixels), channels or 0, progress, region)
     return x[:, :, 0] if x.shape[2] == 1 else x
 
 
@@ -194,6 +198,14 @@ def _limit(max_pixels: int | None) -> int:
 def _check_progress(progress: object) -> None:
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, or None, got {type(progress).__name__}")
+
+
+def _check_region(region: object) -> None:
+    if region is None:
+        return
+    good = isinstance(region, tuple | list) and len(region) == 4
+    if not good or not all(type(n) is int and 0 <= n < 1 << 31 for n in region):  # type: ignore[attr-defined]
+        raise ValueError(f"region must be left, top, width and height in pixels, whole numbers, got {region!r:.80}")
 
 
 def _threads(count: int) -> int:

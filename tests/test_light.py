@@ -106,6 +106,53 @@ def test_neither_torch_nor_pillow_is_imported(tmp_path, photo):
     assert done.stdout.split() == ["[]", *str(photo.shape).split()], done.stderr
 
 
+def within(x: np.ndarray, region: tuple[int, int, int, int]) -> np.ndarray:
+    left, top, width, height = region
+    return x[top : top + height, left : left + width]
+
+
+@pytest.mark.parametrize("name", cards())
+def test_a_region_has_the_pixels_that_it_has_in_the_whole_image(name, photo):
+    height, width = photo.shape[:2]
+    data = light.compress(photo, name)
+    whole, rng = light.decompress(data), np.random.default_rng(7)
+    corners = [(0, 0, 1, 1), (width - 1, height - 1, 1, 1), (0, height // 2, width, 3), (0, 0, width, height)]
+    for left, top in rng.integers(0, [width, height], (6, 2)).tolist():
+        size = rng.integers(1, [width - left, height - top], endpoint=True).tolist()
+        corners.append((left, top, *size))
+    for region in corners:
+        assert np.array_equal(light.decompress(data, region=region, threads=2), within(whole, region)), region
+
+
+@pytest.mark.parametrize("name", PIXEL_CODECS)
+def test_regions_of_golden_streams_are_parts_of_the_golden_pixels(name):
+    path, data = GOLDEN / f"{name}.safetensors", (GOLDEN / f"{name}_v2.flic").read_bytes()
+    whole = light.decompress(data, path)
+    for region in ((17, 5, 20, 30), (0, 40, 9, 8), (50, 0, 7, 11)):
+        assert np.array_equal(light.decompress(data, path, region=region), within(whole, region))
+
+
+def test_regions_keep_alpha_grey_and_previews(photo):
+    alpha = np.dstack([photo, np.arange(photo[:, :, 0].size).reshape(photo.shape[:2]) % 251]).astype(np.uint8)
+    region = (31, 7, 40, 64)
+    for pixels, model, parts in ((alpha, "jahp", 0), (alpha[:, :, 0], "jahp", 0), (photo, "mcquic", 1)):
+        data = light.compress(pixels, model)
+        whole = light.decompress(data, parts=parts)
+        assert np.array_equal(light.decompress(data, parts=parts, region=region), within(whole, region))
+
+
+@pytest.mark.parametrize("region", [(0, 0, 0, 5), (0, 0, 5, 0), (290, 0, 400, 1), (0, 2**31 - 1, 1, 1)])
+def test_regions_beyond_the_image_are_refused_with_its_size(region, photo):
+    with pytest.raises(ValueError, match=f"does not lie in an image of {photo.shape[0]} x {photo.shape[1]}"):
+        light.decompress(light.compress(photo), region=region)
+
+
+@pytest.mark.parametrize("region", [(0, 0, 5), "0055", (0.0, 0, 5, 5), (-1, 0, 5, 5), (0, 0, 2**31, 1), 5])
+def test_what_is_no_region_is_refused(region, photo):
+    with pytest.raises(ValueError, match="left, top, width and height"):
+        light.decompress(light.compress(photo), region=region)
+
+
 def test_wrong_arguments_are_named(tmp_path, photo):
     data = light.compress(photo)
     with pytest.raises(TypeError, match="uint8"):

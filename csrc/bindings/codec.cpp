@@ -3,8 +3,10 @@
 
 #include <pybind11/stl.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -123,23 +125,28 @@ std::function<void(double)> teller(const py::object& told) {
   };
 }
 
+// Left, top, width and height.
+using Box = std::optional<std::array<std::uint32_t, 4>>;
+
 // channels: 0: as many as the image has.
 Pixels decode(const Codec& self, const py::buffer& data, unsigned parts, Threads threads, std::uint64_t max_pixels,
-              unsigned channels, const py::object& progress) {
+              unsigned channels, const py::object& progress, const Box& box) {
   if (channels > 4) throw py::value_error("channels must be 0 to 4");
   const py::buffer_info info = data.request();
   // Its own copy: the owner may write to it meanwhile.
   const auto view = byte_view(info, "data");
   const std::vector<std::uint8_t> bytes(view.begin(), view.end());
   const codec::Limits limits{max_pixels};
-  const Codec::Stream stream = self.check(bytes, parts, threads.count, limits);
-  const container::Header& header = stream.header;
-  if (channels == 0) channels = header.channels;
-  Pixels out({std::size_t{header.height}, std::size_t{header.width}, std::size_t{channels}});
+  std::optional<codec::Region> region;
+  if (box) region = codec::Region{(*box)[1], (*box)[0], {(*box)[3], (*box)[2]}};
+  const Codec::Stream stream = self.check(bytes, parts, threads.count, limits, region);
+  const auto [height, width] = stream.region.size;
+  if (channels == 0) channels = stream.header.channels;
+  Pixels out({height, width, std::size_t{channels}});
   std::uint8_t* to = out.mutable_data();
   const Progress watched(teller(progress));
   const auto unlocked = Call().unlock();
-  self.decode(stream, threads.count, channels, to, std::size_t{channels} * header.width);
+  self.decode(stream, threads.count, channels, to, channels * width);
   return out;
 }
 
@@ -171,7 +178,7 @@ FASTLIC_BINDINGS(codec) {
   py::class_<Codec, std::shared_ptr<Codec>>(module, "Codec")
       .def(py::init(&open), py::arg("data"))
       .def("decode", &decode, py::arg("data"), py::arg("parts"), py::arg("threads"), py::arg("max_pixels"),
-           py::arg("channels") = 0u, py::arg("progress") = py::none())
+           py::arg("channels") = 0u, py::arg("progress") = py::none(), py::arg("region") = py::none())
       .def("encode", &encode, py::arg("pixels").noconvert(), py::arg("quality"), py::arg("threads"),
            py::arg("max_pixels"), py::arg("metadata") = py::tuple(), py::arg("progress") = py::none())
       .def_property_readonly("name", &Codec::name)

@@ -101,7 +101,7 @@ Array<Out> run_on(const Transform& transform, const Array<In>& x,
   if constexpr (Map<const In>::kPixels) {
     ends.feed = [&](std::size_t row, std::int16_t* values, std::size_t stride) { from.read(row, values, stride); };
   } else {
-    ends.feed = nn::latents_feed(transform, from.data, width, isa);
+    ends.feed = nn::latents_feed(transform, from.data, width, width, isa);
   }
   nn::run(transform, size, band, ends, isa, team);
   return out;

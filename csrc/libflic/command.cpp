@@ -39,6 +39,7 @@ constexpr const char* kUsage =
     "                       jahp to encode\n"
     "      --strip          encode: leave out colour profile, EXIF and XMP\n"
     "      --parts N        decode: a preview of the first N parts of a stream (mlic++: slices, mcquic: levels)\n"
+    "      --region WxH+X+Y decode: so many columns and rows, behind X columns and Y rows, alone\n"
     "  -t, --threads N      default: one per core; pixels and bytes do not depend on it\n"
     "      --max-pixels N   refuse larger images; default 89478485\n"
     "      --max-memory N   refuse what may take more bytes beside codec and pixels; N may end with K, M or G\n"
@@ -59,7 +60,8 @@ struct Arguments {
   std::optional<std::string> codec;
   std::optional<double> quality;
   bool strip = false;
-  flic_options options{sizeof(flic_options), FLIC_RGB, 0, 0, 89'478'485, 0, nullptr, nullptr, nullptr};
+  std::optional<flic_region> region;
+  flic_options options{sizeof(flic_options), FLIC_RGB, 0, 0, 89'478'485, 0, nullptr, nullptr, nullptr, nullptr};
 };
 
 // ---- arguments
@@ -92,6 +94,17 @@ double quality_of(const std::string& text) {
     throw Usage("--quality must be a number, got '" + text + "'");
   }
   return value;
+}
+
+flic_region region_of(const std::string& text) {
+  flic_region out{};
+  int end = 0;
+  const bool good = std::sscanf(text.c_str(), "%9" SCNu32 "x%9" SCNu32 "+%9" SCNu32 "+%9" SCNu32 "%n", &out.width,
+                                &out.height, &out.left, &out.top, &end) == 4;
+  if (!good || static_cast<std::size_t>(end) != text.size() || text.find_first_of(" -") != std::string::npos) {
+    throw Usage("--region must be WxH+X+Y, such as 640x480+0+100, got '" + text + "'");
+  }
+  return out;
 }
 
 Arguments parsed(int count, char** given) {
@@ -139,6 +152,9 @@ Arguments parsed(int count, char** given) {
     } else if (own == "--parts") {
       only("decode");
       out.options.parts = static_cast<std::uint32_t>(count_of(own, take(), UINT32_MAX));
+    } else if (own == "--region") {
+      only("decode");
+      out.region = region_of(take());
     } else if (own == "-t" || own == "--threads") {
       out.options.threads = static_cast<std::uint32_t>(count_of(own, take(), UINT32_MAX));
     } else if (own == "--max-pixels") {
@@ -397,6 +413,18 @@ int decode(Arguments& arguments) {
   const Codec codec = arguments.codec ? codec_named(*arguments.codec) : codec_for(from, header);
   // PPM has no grey images, PGM no others.
   Image image{header.width, header.height, header.channels, {}, {}, {}, {}};
+  if (arguments.region) {
+    const flic_region& own = *arguments.region;
+    // As flic_decode says it, but before pixels of that size are reserved here.
+    if (std::uint64_t{own.left} + own.width > header.width || std::uint64_t{own.top} + own.height > header.height ||
+        own.width == 0 || own.height == 0) {
+      throw Failure(from + ": the region does not lie in an image of " + std::to_string(header.height) + " x " +
+                    std::to_string(header.width) + " (height x width)");
+    }
+    image.width = own.width;
+    image.height = own.height;
+    options.region = &own;
+  }
   if (format != Format::png) {
     if (header.channels % 2 == 0) std::fprintf(stderr, "flic: %s: transparency is left out: PNG has it\n", to.c_str());
     image.channels = format == Format::pgm ? 1 : 3;

@@ -128,6 +128,12 @@ Limits limits_of(const flic_options& options) {
   return limits;
 }
 
+std::optional<fastlic::codec::Region> region_of(const flic_options& options) {
+  if (options.region == nullptr) return {};
+  const flic_region& own = *options.region;
+  return fastlic::codec::Region{own.top, own.left, {own.height, own.width}};
+}
+
 unsigned channels_of(std::uint32_t format) {
   return format == FLIC_GREY ? 1 : format == FLIC_GREY_ALPHA ? 2 : format == FLIC_RGB ? 3 : 4;
 }
@@ -289,10 +295,11 @@ flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, 
     require(codec != nullptr, "codec must not be NULL");
     const flic_options own = taken(options);
     require(pixels != nullptr, "pixels must not be NULL");
-    const Codec::Stream stream = codec->codec.check(input(data, size), own.parts, own.threads, limits_of(own));
-    const std::size_t width = stream.header.width;
+    const Codec::Stream stream =
+        codec->codec.check(input(data, size), own.parts, own.threads, limits_of(own), region_of(own));
+    const std::size_t width = stream.region.size.width;
     check_rows(pixels, width, stride, own.format);
-    const std::uint64_t rows = stream.header.height, last = std::uint64_t{width} * channels_of(own.format);
+    const std::uint64_t rows = stream.region.size.height, last = std::uint64_t{width} * channels_of(own.format);
     require(capacity >= last && (capacity - last) / stride >= rows - 1,
             "capacity must be " + std::to_string(rows) + " rows of " + std::to_string(stride) + " bytes, got " +
                 std::to_string(capacity) + " bytes");
@@ -307,6 +314,7 @@ flic_status flic_encode(const flic_codec* codec, const uint8_t* pixels, uint32_t
   return guarded(error, FLIC_INVALID_ARGUMENT, [&] {
     require(codec != nullptr && data != nullptr && size != nullptr, "codec, data and size must not be NULL");
     const flic_options own = taken(options);
+    require(own.region == nullptr, "region must be NULL to encode");
     check_rows(pixels, width, stride, own.format);
     const unsigned most = codec->codec.coder().qualities();
     require(quality >= 0 && quality <= most,

@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 #define FLIC_VERSION_MAJOR 1
-#define FLIC_VERSION_MINOR 1
+#define FLIC_VERSION_MINOR 2
 #define FLIC_VERSION_PATCH 0
 
 /* major * 10000 + minor * 100 + patch of the library that runs. */
@@ -99,7 +99,7 @@ FLIC_API const char* flic_model_name(uint32_t model);
 
 typedef struct flic_codec flic_codec;
 
-/* A codec file of layout 4 (docs/format.md). The memory may be freed afterwards. Opening takes up to four threads while
+/* A codec file of layout 4 or 5 (docs/format.md). The memory may be freed afterwards. Opening takes up to four threads while
  * it lasts, where there are any. */
 FLIC_API flic_status flic_codec_open_memory(const void* data, size_t size, flic_codec** codec, flic_error* error);
 FLIC_API flic_status flic_codec_open_file(const char* path, flic_codec** codec, flic_error* error);
@@ -132,6 +132,11 @@ typedef enum flic_format {
   FLIC_GREY_ALPHA = 3 /* 2 */
 } flic_format;
 
+/* A part of an image, in pixels. */
+typedef struct flic_region {
+  uint32_t left, top, width, height;
+} flic_region;
+
 typedef struct flic_options {
   size_t struct_size;
   uint32_t format;     /* a flic_format */
@@ -144,19 +149,22 @@ typedef struct flic_options {
    * short call calls it never. Any answer but 0 ends the call with FLIC_STOPPED. NULL: nobody asks. */
   int (*progress)(void* user, double share);
   void* user;
+  /* Since 1.2. decode: this part alone, whose pixels are those that it has in the whole image. All latents are decoded,
+   * but the transform runs over no more than the part and some rows and columns around it. NULL: the whole. */
+  const flic_region* region;
 } flic_options;
 
-#define FLIC_OPTIONS_INIT {sizeof(flic_options), FLIC_RGB, 1, 0, 0, 0, NULL, NULL, NULL}
+#define FLIC_OPTIONS_INIT {sizeof(flic_options), FLIC_RGB, 1, 0, 0, 0, NULL, NULL, NULL, NULL}
 
 /* An upper estimate of the bytes that decoding (or, if `encode`, encoding) an image of that size takes with so many
  * threads, without the codec and the caller's pixels; 2^64 - 1 for no codec, or an image that there cannot be. Metadata
  * take twice their bytes beside it to encode, alpha up to 4 bytes a pixel and 100 kB; to decode, alpha takes 100 kB and
- * 3 bytes per column. */
+ * 3 bytes per column, of a region a byte per pixel of the image beside them. */
 FLIC_API uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, uint32_t height, uint32_t threads,
                                      int encode);
 
-/* Decodes into rows of header.width pixels, header.height of them, that begin `stride` bytes apart in the `capacity`
- * bytes at `pixels`. The stream's bytes must not change meanwhile. Limits are asked before anything is reserved. On
+/* Decodes into rows of header.width pixels, header.height of them, or of those of options.region, that begin `stride`
+ * bytes apart in the `capacity` bytes at `pixels`. The stream's bytes must not change meanwhile. Limits are asked before anything is reserved. On
  * failure the pixels may be partly written. options: NULL for FLIC_OPTIONS_INIT. */
 FLIC_API flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, const flic_options* options,
                                  uint8_t* pixels, size_t capacity, size_t stride, flic_error* error);

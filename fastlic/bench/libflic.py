@@ -2,8 +2,8 @@
 
 BUILD is a folder with libflic.so and flic (docs/libflic.md). Of each image: wall time of ``flic decode`` from the start
 of the process to the file written and its peak of memory; of the library alone, in a process that has it loaded, the
-time to open the codec and to decode; and of Python from its start to the pixels of ``fastlic.light``, with its peak.
-They take turns; what is printed are medians.
+time to open the codec, to decode the image, and to decode 128x128 pixels of its middle; and of Python from its start to
+the pixels of ``fastlic.light``, with its peak. They take turns; what is printed are medians.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from fastlic.codec.cards import WEIGHTS
 from fastlic.codec.image_files import find_images, read_image
 
 
-class _Options(ctypes.Structure):
-    """The fields that are set here: ``struct_size`` says that there are no more."""
+class _Region(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint32) for name in ("left", "top", "width", "height")]
 
+
+class _Options(ctypes.Structure):
     _fields_ = [
         ("struct_size", ctypes.c_size_t),
         ("format", ctypes.c_uint32),
@@ -37,6 +39,10 @@ class _Options(ctypes.Structure):
         ("parts", ctypes.c_uint32),
         ("max_pixels", ctypes.c_uint64),
         ("max_memory", ctypes.c_uint64),
+        ("metadata", ctypes.c_void_p),
+        ("progress", ctypes.c_void_p),
+        ("user", ctypes.c_void_p),
+        ("region", ctypes.POINTER(_Region)),
     ]
 
 
@@ -54,8 +60,17 @@ class Library:
     def close(self, handle: ctypes.c_void_p) -> None:
         self._c.flic_codec_close(handle)
 
-    def decode(self, handle: ctypes.c_void_p, data: bytes, pixels: Any, width: int, threads: int) -> None:
-        options = _Options(ctypes.sizeof(_Options), 0, threads, 0, 0, 0)
+    def decode(
+        self,
+        handle: ctypes.c_void_p,
+        data: bytes,
+        pixels: Any,
+        width: int,
+        threads: int,
+        region: tuple[int, int, int, int] | None = None,
+    ) -> None:
+        part = None if region is None else ctypes.pointer(_Region(*region))
+        options = _Options(ctypes.sizeof(_Options), 0, threads, 0, 0, 0, None, None, None, part)
         size, room, stride = (ctypes.c_size_t(count) for count in (len(data), len(pixels), 3 * width))
         self._check(self._c.flic_decode(handle, data, size, ctypes.byref(options), pixels, room, stride, None))
 
@@ -101,7 +116,9 @@ def measure(build: Path, model: str, image: Tensor, runs: int, threads: int, fol
     command += ["--codec", str(weights), "--threads", str(threads)]
     pixels = ctypes.create_string_buffer(image.numel())
     python = [sys.executable, "-c", _LIGHT, str(folder / "x.flic"), str(threads)]
-    columns = ("process", "open", "decode", "peak", "python", "python peak")
+    columns = ("process", "open", "decode", "region", "peak", "python", "python peak")
+    height, width = image.shape[1:]
+    middle = (width // 2 - min(width, 128) // 2, height // 2 - min(height, 128) // 2, min(width, 128), min(height, 128))
     found: dict[str, list[float]] = {name: [] for name in columns}
     for _ in range(runs + 1):
         seconds, peak = process(command)
@@ -111,8 +128,12 @@ def measure(build: Path, model: str, image: Tensor, runs: int, threads: int, fol
         began = time.perf_counter()
         library.decode(handle, data, pixels, image.shape[2], threads)
         decoded = time.perf_counter() - began
+        part = ctypes.create_string_buffer(3 * middle[2] * middle[3])
+        began = time.perf_counter()
+        library.decode(handle, data, part, middle[2], threads, middle)
+        parted = time.perf_counter() - began
         library.close(handle)
-        for name, value in zip(columns, (seconds, opened, decoded, peak, *process(python)), strict=True):
+        for name, value in zip(columns, (seconds, opened, decoded, parted, peak, *process(python)), strict=True):
             found[name].append(value)
     assert (folder / "x.ppm").read_bytes().endswith(pixels.raw)
     return {name: statistics.median(values[1:]) for name, values in found.items()}  # the first one warms caches
@@ -131,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("this system does not tell what a process took", file=sys.stderr)
         return 2
     paths = [PHOTO] if options.images is None else find_images(options.images)[: options.limit]
-    flic = ("process ms", "open ms", "decode ms", "process/decode", "peak MB")
+    flic = ("process ms", "open ms", "decode ms", "128x128 ms", "process/decode", "peak MB")
     rows: list[tuple[str, ...]] = [("image", *flic, "python ms", "peak MB")]
     with tempfile.TemporaryDirectory() as folder:
         for model in options.models:
@@ -151,7 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _row(name: str, one: dict[str, float]) -> tuple[str, ...]:
-    milliseconds = (f"{1e3 * one[key]:.1f}" for key in ("process", "open", "decode"))
+    milliseconds = (f"{1e3 * one[key]:.1f}" for key in ("process", "open", "decode", "region"))
     python = (f"{1e3 * one['python']:.1f}", f"{one['python peak'] / 1e6:.1f}")
     return (name, *milliseconds, f"{one['process'] / one['decode']:.2f}x", f"{one['peak'] / 1e6:.1f}", *python)
 

@@ -319,7 +319,7 @@ CODEC: dict[str, Callable[[], Call]] = {
         light.decompress,
         {
             **{"data": values.pixel_stream(), "model": PIXEL_CODEC, "parts": 0},
-            **{"threads": 2, "max_pixels": 1 << 20, "channels": 4, "progress": None},
+            **{"threads": 2, "max_pixels": 1 << 20, "channels": 4, "progress": None, "region": (1, 2, 3, 4)},
         },
     ),
     "packing.pack": lambda: Call(packing.pack, {"arrays": {"a": weights(), "b": np.arange(5)}, "kind": "int8"}),

@@ -300,7 +300,10 @@ NATIVE: dict[str, Callable[[], Call]] = {
     "Codec": lambda: Call(_native.Codec, {"data": pixel_codec()}),
     "Codec.decode": lambda: Call(
         _native.Codec(pixel_codec()).decode,
-        {"data": pixel_stream(), "parts": 0, "threads": 2, "max_pixels": 1 << 20, "channels": 4, "progress": print},
+        {
+            **{"data": pixel_stream(), "parts": 0, "threads": 2, "max_pixels": 1 << 20, "channels": 4},
+            **{"progress": print, "region": (1, 2, 3, 4)},
+        },
     ),
     "Codec.encode": lambda: Call(
         _native.Codec(pixel_codec()).encode,

@@ -52,6 +52,10 @@ class Info(ctypes.Structure):
 PROGRESS = ctypes.CFUNCTYPE(c_int, c_void_p, c_double)
 
 
+class Region(ctypes.Structure):
+    _fields_ = [("left", c_uint32), ("top", c_uint32), ("width", c_uint32), ("height", c_uint32)]
+
+
 class Options(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -63,12 +67,13 @@ class Options(ctypes.Structure):
         ("metadata", POINTER(Metadata)),
         ("progress", PROGRESS),
         ("user", c_void_p),
+        ("region", POINTER(Region)),
     ]
 
 
 def options(**own: Any) -> Options:
     """FLIC_OPTIONS_INIT, and what differs from it."""
-    out = Options(ctypes.sizeof(Options), RGB, 1, 0, 0, 0, None, PROGRESS(), None)
+    out = Options(ctypes.sizeof(Options), RGB, 1, 0, 0, 0, None, PROGRESS(), None, None)
     for name, value in own.items():
         setattr(out, name, value)
     return out
@@ -157,11 +162,12 @@ class Codec:
         self.library.check(self.library.c.flic_codec_get_info(self.handle, byref(info), byref(error)), error)
         return info
 
-    def decode(self, data: bytes, stride: int | None = None, **own: int) -> bytes:
+    def decode(self, data: bytes, stride: int | None = None, **own: Any) -> bytes:
         """Rows of pixels, each ``stride`` bytes long; bytes behind a row's pixels are left at 0xA5."""
         header, error, given = self.library.header(data), Error(), options(**own)
-        stride = stride or header.width * CHANNELS[given.format]
-        pixels = ctypes.create_string_buffer(b"\xa5" * (stride * header.height), stride * header.height)
+        size = given.region.contents if given.region else header
+        stride = stride or size.width * CHANNELS[given.format]
+        pixels = ctypes.create_string_buffer(b"\xa5" * (stride * size.height), stride * size.height)
         room = len(pixels)
         status = self.library.c.flic_decode(
             self.handle, data, len(data), byref(given), pixels, room, stride, byref(error)
@@ -169,7 +175,7 @@ class Codec:
         self.library.check(status, error)
         return pixels.raw
 
-    def encode(self, pixels: bytes, width: int, height: int, quality: float, stride: int = 0, **own: int) -> bytes:
+    def encode(self, pixels: bytes, width: int, height: int, quality: float, stride: int = 0, **own: Any) -> bytes:
         data, size, error, given = c_void_p(), c_size_t(), Error(), options(**own)
         stride = stride or width * CHANNELS.get(given.format, 3)
         status = self.library.c.flic_encode(

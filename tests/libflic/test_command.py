@@ -86,6 +86,15 @@ def test_pipes_previews_and_grey(flic, photo):
     assert flic("encode", "-", "-", given=ppm(grey)) == light.compress(grey)
 
 
+def test_a_region_is_a_part_of_the_picture(flic, photo, tmp_path):
+    data = flic("encode", "-", "-", given=ppm(photo))
+    part = pixels_of(flic("decode", "-", "-", "--region", "40x30+7+11", given=data))
+    assert np.array_equal(part, light.decompress(data)[11:41, 7:47])
+    (tmp_path / "x.flic").write_bytes(data)
+    flic("decode", tmp_path / "x.flic", tmp_path / "x.ppm", "--region=999999999x999999999+0+0", status=1)
+    assert not (tmp_path / "x.ppm").exists()
+
+
 def test_a_grey_output_has_one_channel(flic, photo, tmp_path):
     (tmp_path / "x.flic").write_bytes(light.compress(photo))
     flic("decode", tmp_path / "x.flic", tmp_path / "x.PGM")
@@ -151,6 +160,10 @@ def test_faults_are_one_line_with_the_path_and_the_status(flic, photo, tmp_path)
         ["decode", "a", "b.ppm", "--max-pixels=0"],
         ["decode", "a", "b.ppm", "--max-memory=99999999999G"],
         ["decode", "a", "b.ppm", "--what"],
+        ["decode", "a", "b.ppm", "--region", "40x30"],
+        ["decode", "a", "b.ppm", "--region", "40x30+7+-1"],
+        ["decode", "a", "b.ppm", "--region", "40x30+7+1+"],
+        ["encode", "a.ppm", "b", "--region", "40x30+7+1"],
     ):
         flic(*arguments, status=2)
     assert flic("--version").startswith(b"flic ")

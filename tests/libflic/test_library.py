@@ -157,6 +157,22 @@ def test_previews_read_the_first_parts_alone(name, parts, library):
     assert "0 (all) to 2, got 3" in refusal(binding.ARGUMENT, codec.decode, data, parts=3)
 
 
+def test_a_region_is_a_part_of_the_pixels_and_lies_in_the_image(jahp, photo):
+    data = stream("tiny_pixels_jahp")
+    whole = np.frombuffer(jahp.decode(data, format=RGBA), np.uint8).reshape(HEIGHT, WIDTH, 4)
+    given = binding.Region(3, 20, 40, 30)
+    part = np.frombuffer(jahp.decode(data, stride=200, format=RGBA, region=ctypes.pointer(given)), np.uint8)
+    rows = part.reshape(30, 200)
+    assert np.array_equal(rows[:, :160].reshape(30, 40, 4), whole[20:50, 3:43]) and (rows[:, 160:] == 0xA5).all()
+    for wrong in ((0, 0, WIDTH + 1, 1), (WIDTH, 0, 1, 1), (0, 0, 1, 0), (2**32 - 1, 0, 1, 1)):
+        given = binding.Region(*wrong)
+        words = refusal(binding.ARGUMENT, jahp.decode, data, region=ctypes.pointer(given))
+        assert f"does not lie in an image of {HEIGHT} x {WIDTH}" in words
+    given = binding.Region(0, 0, 8, 8)
+    words = refusal(binding.ARGUMENT, jahp.encode, photo.tobytes(), WIDTH, HEIGHT, 4.5, region=ctypes.pointer(given))
+    assert "region must be NULL" in words
+
+
 def test_headers_are_read_of_the_first_bytes_and_models_have_names(library, jahp):
     data = stream("tiny_pixels_jahp")
     header = library.header(data)

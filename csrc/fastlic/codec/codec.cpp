@@ -70,6 +70,19 @@ Fingerprint fingerprint_of(const File& file) {
   return digest.finish();
 }
 
+void check_region(const Region& region, MapSize image) {
+  const auto within = [](std::size_t first, std::size_t count, std::size_t size) {
+    return count >= 1 && count <= size && first <= size - count;
+  };
+  if (within(region.top, region.size.height, image.height) && within(region.left, region.size.width, image.width)) {
+    return;
+  }
+  const auto number = [](std::size_t value) { return std::to_string(value); };
+  throw std::invalid_argument("a region of " + number(region.size.height) + " x " + number(region.size.width) +
+                              " (height x width) at row " + number(region.top) + ", column " + number(region.left) +
+                              " does not lie in an image of " + number(image.height) + " x " + number(image.width));
+}
+
 }  // namespace
 
 Codec::Codec(Input data) {
@@ -104,7 +117,8 @@ bool Codec::reads(const container::Header& header) const {
   return is(fingerprint_) || std::any_of(reads_.begin(), reads_.end(), is);
 }
 
-Codec::Stream Codec::check(Input data, unsigned parts, unsigned threads, const Limits& limits) const {
+Codec::Stream Codec::check(Input data, unsigned parts, unsigned threads, const Limits& limits,
+                           const std::optional<Region>& region) const {
   const container::Layout layout = container::parse(data);
   const container::Header& header = layout.header;
   if (!reads(header)) {
@@ -124,8 +138,10 @@ Codec::Stream Codec::check(Input data, unsigned parts, unsigned threads, const L
                                           std::to_string(parts));
   }
   const MapSize image{header.height, header.width};
-  check_size(image, threads, false, limits,
-             header.has_alpha() ? plane::memory(header.height, header.width, false) : std::uint64_t{0});
+  if (region) check_region(*region, image);
+  std::uint64_t more = header.has_alpha() ? plane::memory(header.height, header.width, false) : 0;
+  if (header.has_alpha() && region) more += std::uint64_t{header.height} * header.width;
+  check_size(image, threads, false, limits, more);
   const std::size_t wanted = coder_->sections(parts), all = coder_->sections(0);
   if (layout.lengths.size() != all) {
     throw CorruptStream("this model's streams have " + std::to_string(all) + " sections, this one has " +
@@ -133,7 +149,7 @@ Codec::Stream Codec::check(Input data, unsigned parts, unsigned threads, const L
   }
   Stream stream{header, container::attachments(layout, data),
                 container::sections(layout, data, wanted < all ? std::optional(wanted) : std::nullopt),
-                parts == coder_->previews() ? 0 : parts};
+                parts == coder_->previews() ? 0 : parts, region.value_or(Region{0, 0, image})};
   coder_->check(stream.sections, image, stream.parts);
   return stream;
 }
@@ -142,12 +158,13 @@ void Codec::decode(const Stream& stream, unsigned threads, unsigned channels, st
                    std::size_t stride) const {
   if (channels < 1 || channels > 4) throw std::invalid_argument("channels must be 1 to 4");
   const container::Header& header = stream.header;
-  const std::size_t height = header.height, width = header.width;
+  const Region& region = stream.region;
+  const auto [height, width] = region.size;
   // An image that was grey is grey again: what its coded colours have of a tint goes.
   const bool grey = header.is_grey() || channels < 3;
   const auto take = [&](std::size_t row, const std::int16_t* rgb, std::size_t step) {
     std::uint8_t* out = pixels + row * stride;
-    for (std::size_t x = 0; x < width; ++x, rgb += step, out += channels) {
+    for (std::size_t x = 0; x < region.size.width; ++x, rgb += step, out += channels) {
       if (!grey) {
         for (int c = 0; c < 3; ++c) out[c] = static_cast<std::uint8_t>(rgb[c]);
         continue;
@@ -157,11 +174,23 @@ void Codec::decode(const Stream& stream, unsigned threads, unsigned channels, st
       if (channels > 2) out[1] = out[2] = out[0];
     }
   };
-  coder_->decode(stream.sections, {height, width}, header.quality, stream.parts, threads, take);
+  const MapSize image{header.height, header.width};
+  coder_->decode(stream.sections, image, region, header.quality, stream.parts, threads, take);
   if (channels % 2 != 0) return;
   const plane::View<std::uint8_t> alpha{pixels + channels - 1, height, width, stride, channels};
   // Kinds ascend: alpha is the first.
-  if (header.has_alpha()) return plane::decode(stream.attachments.front().bytes, alpha);
+  if (header.has_alpha() && height == image.height && width == image.width) {
+    return plane::decode(stream.attachments.front().bytes, alpha);
+  }
+  if (header.has_alpha()) {
+    std::vector<std::uint8_t> whole(image.height * image.width);
+    plane::decode(stream.attachments.front().bytes, {whole.data(), image.height, image.width, image.width, 1});
+    for (std::size_t y = 0; y < height; ++y) {
+      const std::uint8_t* from = &whole[(region.top + y) * image.width + region.left];
+      for (std::size_t x = 0; x < width; ++x) alpha.at(y, x) = from[x];
+    }
+    return;
+  }
   for (std::size_t y = 0; y < height; ++y) {
     for (std::size_t x = 0; x < width; ++x) alpha.at(y, x) = 255;
   }

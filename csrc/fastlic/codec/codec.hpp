@@ -50,13 +50,16 @@ class Codec {
     std::vector<container::Attachment> attachments;
     std::vector<std::span<const std::uint8_t>> sections;
     unsigned parts;
+    Region region;  // what is to be decoded
   };
-  // All that can be told before anything is reserved. `parts`: a preview of so many, 0: all. Throws CorruptStream,
-  // WrongCodec, OverLimit, or std::invalid_argument for parts that there are not.
-  Stream check(Input data, unsigned parts, unsigned threads, const Limits& limits) const;
-  // Into rows of pixels that begin `stride` bytes apart, as so many channels, whatever the image has: 1 grey, 3 red,
-  // green and blue; 2 and 4 with alpha, 255 where the image has none. Throws CorruptStream unless the stream holds
-  // exactly this image.
+  // All that can be told before anything is reserved. `parts`: a preview of so many, 0: all; `region`: a part of the
+  // image, none: the whole. Throws CorruptStream, WrongCodec, OverLimit, or std::invalid_argument for parts that there
+  // are not.
+  Stream check(Input data, unsigned parts, unsigned threads, const Limits& limits,
+               const std::optional<Region>& region = std::nullopt) const;
+  // Into rows of pixels of the region that begin `stride` bytes apart, as so many channels, whatever the image has: 1
+  // grey, 3 red, green and blue; 2 and 4 with alpha, 255 where the image has none. Throws CorruptStream unless the
+  // stream holds exactly this image.
   void decode(const Stream& stream, unsigned threads, unsigned channels, std::uint8_t* pixels,
               std::size_t stride) const;
   // Pixels whose channels are one (Pixels::channel = 0) are grey. `alpha`: of the same size, or none. Throws OverLimit,

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+#include <utility>
 
 #include "fastlic/bit_cast.hpp"
 #include "fastlic/isa.hpp"
@@ -69,7 +71,7 @@ std::vector<double> Gains::at(unsigned quality) const {
 }
 
 Map run_map(const nn::Transform& transform, const Map& input, Team& team) {
-  const Feed feed = nn::latents_feed(transform, input.values.data(), input.size.width, active_isa());
+  const Feed feed = nn::latents_feed(transform, input.values.data(), input.size.width, input.size.width, active_isa());
   return run_fed(transform, input.size, feed, team);
 }
 
@@ -83,13 +85,30 @@ Map run_map(const nn::Transform& transform, const Pixels& pixels, std::span<cons
   return run_fed(transform, {rows.size(), columns.size()}, feed, team);
 }
 
-void run_pixels(const nn::Transform& transform, const Map& input, std::size_t top, std::size_t left, MapSize image,
-                const TakeRow& take, Team& team) {
-  const auto rows = [&](std::size_t row, const std::int16_t* from, std::size_t stride) {
-    if (row >= top && row - top < image.height) take(row - top, from + left * stride, stride);
+Region needed_of(const nn::Network& network, MapSize input, const Region& region) {
+  const std::optional<std::size_t> margin = nn::margin_of(network);
+  if (!margin) return {0, 0, input};
+  const MapSize whole = nn::output_size(network, input);
+  const auto along = [&](std::size_t first, std::size_t count, std::size_t size, std::size_t outputs) {
+    const std::size_t times = outputs / size, from = first / times, to = (first + count + times - 1) / times;
+    return std::pair{from > *margin ? from - *margin : 0, std::min(size, to + *margin)};
   };
-  const Feed feed = nn::latents_feed(transform, input.values.data(), input.size.width, active_isa());
-  nn::run(transform, input.size, 0, {feed, rows, {}}, active_isa(), team);
+  const auto [top, bottom] = along(region.top, region.size.height, input.height, whole.height);
+  const auto [left, right] = along(region.left, region.size.width, input.width, whole.width);
+  return {top, left, {bottom - top, right - left}};
+}
+
+void run_pixels(const nn::Transform& transform, const Map& input, const Region& region, const TakeRow& take,
+                Team& team) {
+  const Region needed = needed_of(transform.network, input.size, region);
+  const std::size_t times = nn::output_size(transform.network, input.size).height / input.size.height;
+  const std::size_t top = region.top - times * needed.top, left = region.left - times * needed.left;
+  const auto rows = [&](std::size_t row, const std::int16_t* from, std::size_t stride) {
+    if (row >= top && row - top < region.size.height) take(row - top, from + left * stride, stride);
+  };
+  const std::int32_t* first = &input.values[(needed.top * input.size.width + needed.left) * input.channels];
+  const Feed feed = nn::latents_feed(transform, first, needed.size.width, input.size.width, active_isa());
+  nn::run(transform, needed.size, 0, {feed, rows, {}}, active_isa(), team);
 }
 
 }  // namespace fastlic::codec

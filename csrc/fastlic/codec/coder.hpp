@@ -29,8 +29,14 @@ struct Pixels {
   }
 };
 
-// Gets a row of an image, red, green and blue from 0 to 255, pixels `stride` numbers apart: each row once, from several
-// threads at once.
+// A part of an image.
+struct Region {
+  std::size_t top = 0, left = 0;
+  MapSize size;
+};
+
+// Gets a row of a part of an image, red, green and blue from 0 to 255, pixels `stride` numbers apart: each row once,
+// from several threads at once.
 using TakeRow = std::function<void(std::size_t row, const std::int16_t* rgb, std::size_t stride)>;
 
 constexpr unsigned kQualitySteps = 16;  // qualities are counted in sixteenths; 0: of a codec of one rate
@@ -55,8 +61,9 @@ class Coder {
   // proportion to the bytes that came.
   virtual void check(Sections sections, MapSize image, unsigned parts) const = 0;
   // Of sections that check() let pass. Throws CorruptStream unless they hold exactly this image.
-  virtual void decode(Sections sections, MapSize image, unsigned quality, unsigned parts, unsigned threads,
-                      const TakeRow& take) const = 0;
+  // `region`: the part of the image that is taken.
+  virtual void decode(Sections sections, MapSize image, const Region& region, unsigned quality, unsigned parts,
+                      unsigned threads, const TakeRow& take) const = 0;
 };
 
 // Whether pixels of a Gaussian family, or of McQuic, depend on this array among the file's transforms.
@@ -105,8 +112,10 @@ struct Map {
 Map run_map(const nn::Transform& transform, const Map& input, Team& team);
 Map run_map(const nn::Transform& transform, const Pixels& pixels, std::span<const std::size_t> rows,
             std::span<const std::size_t> columns, Team& team);
-// Pixels of a map: the size of an image, from (top, left) on.
-void run_pixels(const nn::Transform& transform, const Map& input, std::size_t top, std::size_t left, MapSize image,
-                const TakeRow& take, Team& team);
+// What of a transform's input a part of its output depends on.
+Region needed_of(const nn::Network& network, MapSize input, const Region& region);
+// A part of the pixels of a map: of what the part depends on, no more than that is run.
+void run_pixels(const nn::Transform& transform, const Map& input, const Region& region, const TakeRow& take,
+                Team& team);
 
 }  // namespace fastlic::codec

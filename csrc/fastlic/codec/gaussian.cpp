@@ -116,11 +116,11 @@ class Gaussian final : public Coder {
     engine_.check_sizes(sections, latent_size(image));
   }
 
-  void decode(Sections sections, MapSize image, unsigned quality, unsigned parts, unsigned threads,
-              const TakeRow& take) const override {
+  void decode(Sections sections, MapSize image, const Region& region, unsigned quality, unsigned parts,
+              unsigned threads, const TakeRow& take) const override {
     const latents::Size size = latent_size(image);
     const latents::Model& model = engine_.model();
-    expect(size, threads, false);
+    expect(size, threads, false, needed_of(g_s_.network, {size.height, size.width}, region).size);
     Map y{std::vector<std::int32_t>(size.positions() * model.latent_channels),
           {size.height, size.width},
           model.latent_channels};
@@ -132,7 +132,7 @@ class Gaussian final : public Coder {
     nn::Transform g_s = g_s_;
     if (inverse_) g_s.entry = nn::multiplied(*g_s.entry, inverse_->at(quality));
     Team team(threads);
-    run_pixels(g_s, y, 0, 0, image, take, team);
+    run_pixels(g_s, y, region, take, team);
   }
 
  private:
@@ -210,10 +210,10 @@ class Gaussian final : public Coder {
     return {up(image.height, kStride), columns * up(image.width, columns * kStride)};
   }
 
-  void expect(latents::Size size, unsigned threads, bool encode) const {
+  // `latents`: what g_s gets.
+  void expect(latents::Size size, unsigned threads, bool encode, MapSize latents = {}) const {
     if (!Progress::watched()) return;
     const auto count = thread_count(threads, static_cast<std::size_t>(-1));
-    const MapSize latents{size.height, size.width};
     double work = 0;
     if (encode) {
       work += nn::work_of(g_a_.network, {kStride * size.height, kStride * size.width});

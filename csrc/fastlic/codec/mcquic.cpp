@@ -208,7 +208,7 @@ class McQuic final : public Coder {
     }
   }
 
-  void decode(Sections sections, MapSize image, unsigned, unsigned parts, unsigned threads,
+  void decode(Sections sections, MapSize image, const Region& region, unsigned, unsigned parts, unsigned threads,
               const TakeRow& take) const override {
     const std::size_t given = this->sections(parts);
     const MapSize whole = padded(image), finest = size_of(0, whole);
@@ -235,8 +235,8 @@ class McQuic final : public Coder {
       if (level > 0) {
         x = run_map(network("up", level), total, team);
       } else {
-        run_pixels(network("up", 0), total, (whole.height - image.height) / 2, (whole.width - image.width) / 2, image,
-                   take, team);
+        const std::size_t top = (whole.height - image.height) / 2, left = (whole.width - image.width) / 2;
+        run_pixels(network("up", 0), total, {region.top + top, region.left + left, region.size}, take, team);
       }
     }
   }

@@ -570,6 +570,26 @@ bool ends_with_pixels(const Network& network) { return network.output().limit <=
 
 MapSize output_size(const Network& network, MapSize input) { return sizes_of(network, input).back(); }
 
+std::optional<std::size_t> margin_of(const Network& network) {
+  constexpr std::size_t kUnit = 1 << 16;  // of a row of the input
+  struct Reach {
+    std::size_t scale = 1, units = 0;
+  };
+  std::vector<Reach> reaches(1);
+  for (const Step& step : network.steps) {
+    Reach own = reaches[step.from.front()];
+    for (const std::size_t v : step.from) own.units = std::max(own.units, reaches[v].units);
+    if (std::holds_alternative<WindowAttention>(step.op)) return {};
+    if (const auto* layer = std::get_if<Layer>(&step.op)) {
+      if (layer->down > 1) return {};
+      own.units += (layer->reach * kUnit + own.scale - 1) / own.scale;
+      own.scale *= layer->up;
+    }
+    reaches.push_back(own);
+  }
+  return (reaches.back().units + kUnit - 1) / kUnit;
+}
+
 std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads) {
   const std::vector<MapSize> sizes = sizes_of(network, input);
   Runner runner(network, input, nullptr, nullptr);

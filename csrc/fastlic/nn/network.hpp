@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -81,6 +82,10 @@ MapSize output_size(const Network& network, MapSize input);
 
 // About the bytes that `run` takes at most, by bands that suit the caches, with so many threads; asks as output_size.
 std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads);
+
+// By how many rows and columns of the input, on each side, a part of the output reads more than it covers itself; none
+// where sizes are divided or windows see each other.
+std::optional<std::size_t> margin_of(const Network& network);
 
 // About its multiply-adds, as Progress counts them; asks as output_size.
 double work_of(const Network& network, MapSize input);

@@ -73,9 +73,10 @@ void run(const Transform& transform, MapSize size, std::size_t band, const RowEn
 
 std::function<void(std::size_t, std::int16_t*, std::size_t)> latents_feed(const Transform& transform,
                                                                           const std::int32_t* latents,
-                                                                          std::size_t width, Isa isa) {
-  return [&transform, latents, width, isa](std::size_t row, std::int16_t* to, std::size_t stride) {
-    enter(transform, latents + row * width * transform.entry->channels, width, to, stride, isa);
+                                                                          std::size_t width, std::size_t next,
+                                                                          Isa isa) {
+  return [&transform, latents, width, next, isa](std::size_t row, std::int16_t* to, std::size_t stride) {
+    enter(transform, latents + row * next * transform.entry->channels, width, to, stride, isa);
   };
 }
 

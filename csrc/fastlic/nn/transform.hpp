@@ -35,9 +35,9 @@ struct RowEnds {
 // A transform over a map; `band` as of the network's run.
 void run(const Transform& transform, MapSize size, std::size_t band, const RowEnds& ends, Isa isa, Team& team);
 
-// The feed of a map of latents, int32 [height][width][channels], which must outlive it.
+// The feed of a map of latents, int32 [height][width][channels], rows `next` positions apart, which must outlive it.
 std::function<void(std::size_t, std::int16_t*, std::size_t)> latents_feed(const Transform& transform,
                                                                           const std::int32_t* latents,
-                                                                          std::size_t width, Isa isa);
+                                                                          std::size_t width, std::size_t next, Isa isa);
 
 }  // namespace fastlic::nn
