@@ -243,6 +243,7 @@ class Codec:
         max_pixels: int,
         metadata: Sequence[tuple[int, Any]] = (),
         progress: Callable[[float], object] | None = None,
+        worth: float = 1.0,
     ) -> bytes: ...
     @property
     def name(self) -> str: ...

@@ -124,8 +124,9 @@ def compress(
     with memory_errors(f"an image of {pixels.shape[0]} x {pixels.shape[1]} (height x width)"):
         colours = pixels[:, :, :3] if pixels.shape[2] > 2 else np.broadcast_to(pixels[:, :, :1], (*pixels.shape[:2], 3))
 
-        def encode(quality: float) -> bytes:
-            return codec.encode(pixels, round(quality * container.QUALITY_STEPS), count, most, attached, progress)
+        def encode(quality: float, worth: float = 1.0) -> bytes:
+            sixteenths = round(quality * container.QUALITY_STEPS)
+            return codec.encode(pixels, sixteenths, count, most, attached, progress, worth)
 
         def psnr_of(data: bytes) -> float:
             return psnr(colours, codec.decode(data, 0, count, most, 3))

@@ -151,7 +151,7 @@ Pixels decode(const Codec& self, const py::buffer& data, unsigned parts, Threads
 }
 
 py::bytes encode(const Codec& self, const Pixels& pixels, unsigned quality, Threads threads, std::uint64_t max_pixels,
-                 const py::sequence& metadata, const py::object& progress) {
+                 const py::sequence& metadata, const py::object& progress, double worth) {
   if (pixels.ndim() != 3 || pixels.shape(2) < 1 || pixels.shape(2) > 4) {
     throw py::value_error("pixels must be uint8 [height, width, 1 to 4]");
   }
@@ -164,8 +164,8 @@ py::bytes encode(const Codec& self, const Pixels& pixels, unsigned quality, Thre
   if (channels % 2 == 0) alpha = {data + channels - 1, height, width, channels * width, channels};
   const Attached attached(call, metadata, "metadata");
   const Progress watched(teller(progress));
-  return encoded(call,
-                 [&] { return self.encode(image, quality, threads.count, {max_pixels}, alpha, attached.views()); });
+  return encoded(
+      call, [&] { return self.encode(image, quality, threads.count, {max_pixels}, alpha, attached.views(), worth); });
 }
 
 }  // namespace
@@ -180,7 +180,8 @@ FASTLIC_BINDINGS(codec) {
       .def("decode", &decode, py::arg("data"), py::arg("parts"), py::arg("threads"), py::arg("max_pixels"),
            py::arg("channels") = 0u, py::arg("progress") = py::none(), py::arg("region") = py::none())
       .def("encode", &encode, py::arg("pixels").noconvert(), py::arg("quality"), py::arg("threads"),
-           py::arg("max_pixels"), py::arg("metadata") = py::tuple(), py::arg("progress") = py::none())
+           py::arg("max_pixels"), py::arg("metadata") = py::tuple(), py::arg("progress") = py::none(),
+           py::arg("worth") = 1.0)
       .def_property_readonly("name", &Codec::name)
       .def_property_readonly("family", &Codec::family)
       .def_property_readonly("fingerprint", [](const Codec& self) { return to_bytes(self.fingerprint()); })

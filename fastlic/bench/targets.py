@@ -13,6 +13,7 @@ import numpy as np
 
 from fastlic import light
 from fastlic.bench import report
+from fastlic.codec.container import QUALITY_STEPS
 from fastlic.codec.image_files import find_images, read_image
 from fastlic.codec.targets import Goal, Kind, psnr, search
 
@@ -25,8 +26,8 @@ def met(codec: light.Codec, x: np.ndarray) -> list[tuple[Kind, int, float]]:
     pixels = x.shape[0] * x.shape[1]
 
     @cache
-    def encode(quality: float) -> bytes:
-        return light.compress(x, codec, quality, threads=1)
+    def encode(quality: float, worth: float = 1.0) -> bytes:
+        return codec.encode(x, round(quality * QUALITY_STEPS), 1, pixels, (), None, worth)
 
     @cache
     def psnr_of(data: bytes) -> float:

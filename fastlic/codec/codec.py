@@ -9,6 +9,7 @@ import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -319,16 +320,17 @@ class Codec:
         transforms: Transforms | None,
         metadata: Metadata | None = None,
         effort: int = 0,
+        worth: float = 1.0,
     ) -> Analysis:
-        """image [C, H, W] of what ``as_images`` gives, checked."""
+        """image [C, H, W] of what ``as_images`` gives, checked; ``worth`` as of ``FamilyCoder.analyse``."""
         own, coded = colours(image), None
         if self._by_integers(transforms):
             pixels, threads = as_pixels(own).cpu().contiguous(), torch.get_num_threads()
-            target = self._coder.analyse(pixels, header.quality, threads)
+            target = self._coder.analyse(pixels, header.quality, threads, worth)
             if effort:
                 target, coded = self._coder.refined(pixels, target, header.quality, effort, threads)
         else:
-            target = self._coder.analyse_floats(self.transforms(image.device), as_float(own), header.quality)
+            target = self._coder.analyse_floats(self.transforms(image.device), as_float(own), header.quality, worth)
         attachments = metadata.attachments if metadata else []
         if header.channels % 2 == 0:
             attachments.insert(0, (KINDS["alpha"], plane_encode(as_pixels(image[-1]).cpu().numpy())))
@@ -425,9 +427,9 @@ class Codec:
         height, width = image.shape[1:]
         pixels = as_pixels(colours(image)).cpu().numpy()
 
-        def encode(quality: float, effort: int = effort) -> bytes:
+        def encode(quality: float, worth: float = 1.0, effort: int = effort) -> bytes:
             header = self._header(height, width, quality, image.shape[0], bool(metadata))
-            return self._compress_many(image[None], header, backend, transforms, metadata, effort)[0][0]
+            return self._compress_many(image[None], header, backend, transforms, metadata, effort, worth)[0][0]
 
         def psnr_of(data: bytes) -> float:
             images = self.decompress(
@@ -437,7 +439,8 @@ class Codec:
 
         start = None
         if effort:  # that of no effort is near, and cheap to find
-            start = search(goal, lambda quality: encode(quality, 0), psnr_of, self.qualities, height * width).quality
+            quick = partial(encode, effort=0)
+            start = search(goal, quick, psnr_of, self.qualities, height * width, finer=False).quality
         return search(goal, encode, psnr_of, self.qualities, height * width, start)
 
     def _check_effort(self, effort: int, transforms: Transforms | None) -> None:
@@ -454,10 +457,11 @@ class Codec:
         transforms: Transforms | None = None,
         metadata: Metadata | None = None,
         effort: int = 0,
+        worth: float = 1.0,
     ) -> list[tuple[bytes, Any]]:
         self._reserve([(images.shape[2], images.shape[3])], images.device, transforms)
         # One image at a time, so that a batch gives each image the floats, and the bytes, that it has alone.
-        analysed = [self._analyse(image, header, transforms, metadata, effort) for image in images]
+        analysed = [self._analyse(image, header, transforms, metadata, effort, worth) for image in images]
         return self._encode(analysed, backend)
 
     def _encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, Any]]:

@@ -1,7 +1,8 @@
 """What an encoder may aim at in place of a quality: a rate, a size or a PSNR, found by a search over qualities.
 
 One search serves every way in. It knows two functions, a quality's bytes and the PSNR of bytes, and takes both for
-rising with quality: ln(bytes) and PSNR are nearly straight lines over it, so few encodes find the place.
+rising with quality: ln(bytes) and PSNR are nearly straight lines over it, so few encodes find the place. What a
+sixteenth of a quality leaves is met by dead zones: the upper of two qualities with wider ones (fastlic.entropy.zones).
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from fastlic.codec.container import QUALITY_STEPS, round_quality
 
 Kind = Literal["target_bpp", "target_bytes", "target_psnr"]
 
-# Close enough to stop: 1 % of a rate, 0.05 dB; of bytes the best that fits is wanted. A sixteenth of a quality is some
-# 2.3 % or 0.09 dB.
-_CLOSE = {"target_bpp": math.log(1.01), "target_bytes": -1.0, "target_psnr": 0.05}
+# Close enough to stop: 1 % of a rate, 0.05 dB; the last 1 % of a budget. A sixteenth of a quality is some 2.3 % or 0.09
+# dB.
+_CLOSE = {"target_bpp": math.log(1.01), "target_bytes": math.log(1.01), "target_psnr": 0.05}
+# By how much an offset falls with the logarithm of worth, roughly; how far that goes, and how many encodes.
+_GIVES = {"target_bpp": 0.1, "target_bytes": 0.1, "target_psnr": 0.4}
+_LEAST_WORTH, _FINER = math.log(0.4), 3
 # What all qualities of a codec span, roughly: where the first guess leads to the second.
 _SPANS = {"target_bpp": 2.6, "target_bytes": 2.6, "target_psnr": 10.0}
 _BEST = 200.0  # dB, in place of infinity for an image that comes back as it was
@@ -44,7 +48,7 @@ class Found(NamedTuple):
 
     Attributes:
         data: the file.
-        quality: it was made at.
+        quality: it was made at, with wider dead zones or not.
         encodes: how many it took.
     """
 
@@ -107,19 +111,22 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 @checked
 def search(
     goal: Goal,
-    encode: Callable[[float], bytes],
+    encode: Callable[[float, float], bytes],
     psnr_of: Callable[[bytes], float],
     qualities: int,
     pixels: int,
     start: float | None = None,
+    finer: bool = True,
 ) -> Found:
     """The file whose rate or PSNR is nearest to a target; for ``target_bytes`` the best that is not larger.
 
     Args:
-        encode: bytes at a quality, a multiple of 1/16 from 1 to ``qualities``.
+        encode: bytes at a quality, a multiple of 1/16 from 1 to ``qualities``, and a factor of what squared error is
+            worth, 1 or below, which codecs without dead zones do not heed.
         psnr_of: dB of a file; asked for ``target_psnr`` only.
         pixels: height x width.
         start: a quality to begin at; None: the middle one.
+        finer: whether factors below 1 are tried between two qualities that are a sixteenth apart.
 
     Raises:
         ValueError: the target is out of reach; the message says what the first and the last quality give. A
@@ -131,7 +138,7 @@ def search(
         raise ValueError(f"qualities must be a whole number from 1 to 65535, got {qualities}")
     if start is not None and not math.isfinite(start):
         raise ValueError(f"start must be a quality, got {start}")
-    found = _Search(goal, encode, psnr_of, qualities, pixels)
+    found = _Search(goal, encode, psnr_of, qualities, pixels, finer)
     return found.run(None if start is None else round(start * QUALITY_STEPS))
 
 
@@ -141,22 +148,23 @@ class _Search:
     def __init__(
         self,
         goal: Goal,
-        encode: Callable[[float], bytes],
+        encode: Callable[[float, float], bytes],
         psnr_of: Callable[[bytes], float],
         qualities: int,
         pixels: int,
+        finer: bool,
     ) -> None:
-        self.goal, self.encode, self.psnr_of, self.pixels = goal, encode, psnr_of, pixels
+        self.goal, self.encode, self.psnr_of, self.pixels, self.finer = goal, encode, psnr_of, pixels, finer
         self.first, self.last = QUALITY_STEPS, QUALITY_STEPS * qualities
         self.files: dict[int, bytes] = {}
         self.offsets: dict[int, float] = {}
+        self.encodes = 0
 
     def run(self, start: int | None) -> Found:
-        close = _CLOSE[self.goal.kind]
         place = min(max(start or (self.first + self.last) // 2, self.first), self.last)
         while True:
             offset = self.offset(place)
-            if abs(offset) <= close:
+            if self.close(offset):
                 return self.found(place)
             low = max((p for p, o in self.offsets.items() if o <= 0), default=None)
             high = min((p for p, o in self.offsets.items() if o > 0 and (low is None or p > low)), default=None)
@@ -167,9 +175,45 @@ class _Search:
                     raise ValueError(self.out_of_reach())
                 return self.found(low)
             if low is not None and high == low + 1:
-                nearer = low if self.goal.kind == "target_bytes" else min(low, high, key=lambda p: abs(self.offsets[p]))
-                return self.found(nearer)
+                return self.between(low, high)
             place = self.guess(low, high)
+
+    def close(self, offset: float) -> bool:
+        """Whether that is near enough to stop; what exceeds a budget never is."""
+        return abs(offset) <= _CLOSE[self.goal.kind] and (offset <= 0 or self.goal.kind != "target_bytes")
+
+    def between(self, low: int, high: int) -> Found:
+        """The nearest of two neighbours, and of the upper one with wider dead zones."""
+        made = [(self.offsets[place], Found(self.files[place], place / QUALITY_STEPS, 0)) for place in (low, high)]
+        aim = -_CLOSE["target_bytes"] / 2 if self.goal.kind == "target_bytes" else 0.0
+        worth, above, slope = 0.0, self.offsets[high], _GIVES[self.goal.kind]  # worth: its logarithm
+        for _ in range(_FINER if self.finer else 0):
+            further = max(worth - (above - aim) / slope, _LEAST_WORTH)
+            if further >= 0 or further == worth:
+                break
+            data = self.made(high / QUALITY_STEPS, math.exp(further))
+            offset = self.offset_of(data)
+            made.append((offset, Found(data, high / QUALITY_STEPS, 0)))
+            if self.close(offset) or data == self.files[high]:  # no dead zones
+                break
+            measured = (above - offset) / (worth - further)
+            worth, above, slope = further, offset, max(measured, slope / 4)
+        if self.goal.kind == "target_bytes":
+            offset, best = max((one for one in made if one[0] <= 0), key=lambda one: one[0])
+        else:
+            offset, best = min(made, key=lambda one: abs(one[0]))
+        return best._replace(encodes=self.encodes)
+
+    def made(self, quality: float, worth: float = 1.0) -> bytes:
+        self.encodes += 1
+        return self.encode(quality, worth)
+
+    def offset_of(self, data: bytes) -> float:
+        """How far above the target a file lies."""
+        if self.goal.kind == "target_psnr":
+            return min(self.psnr_of(data), _BEST) - self.goal.value
+        unit = self.pixels / 8 if self.goal.kind == "target_bpp" else 1
+        return math.log(len(data) / (self.goal.value * unit))
 
     def guess(self, low: int | None, high: int | None) -> int:
         """Where a line through what is known meets the target, and always a new place between its neighbours."""
@@ -188,16 +232,12 @@ class _Search:
 
     def offset(self, place: int) -> float:
         if place not in self.offsets:
-            self.files[place] = data = self.encode(place / QUALITY_STEPS)
-            if self.goal.kind == "target_psnr":
-                self.offsets[place] = min(self.psnr_of(data), _BEST) - self.goal.value
-            else:
-                unit = self.pixels / 8 if self.goal.kind == "target_bpp" else 1
-                self.offsets[place] = math.log(len(data) / (self.goal.value * unit))
+            self.files[place] = data = self.made(place / QUALITY_STEPS)
+            self.offsets[place] = self.offset_of(data)
         return self.offsets[place]
 
     def found(self, place: int) -> Found:
-        return Found(self.files[place], place / QUALITY_STEPS, len(self.files))
+        return Found(self.files[place], place / QUALITY_STEPS, self.encodes)
 
     def out_of_reach(self) -> str:
         gives = []

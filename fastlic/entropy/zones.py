@@ -17,9 +17,10 @@ from fastlic.models.density import dead_zone
 from fastlic.models.gain import Gain
 
 
-def worth_at(gain: Gain | None, quality: float | None) -> float | None:
-    """Bits that a unit of squared error is worth at a quality; None where rounding is to the nearest."""
-    return None if gain is None or quality is None else gain.worth_of(quality) or None
+def worth_at(gain: Gain | None, quality: float | None, factor: float = 1.0) -> float | None:
+    """Bits that a unit of squared error is worth at a quality, times a factor; None: rounding is to the nearest."""
+    worth = 0.0 if gain is None or quality is None else gain.worth_of(quality)
+    return worth * factor if worth else None
 
 
 def zones_for(worth: float | None) -> np.ndarray | None:

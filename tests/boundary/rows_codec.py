@@ -302,8 +302,8 @@ CODEC: dict[str, Callable[[], Call]] = {
     "targets.search": lambda: Call(
         targets.search,
         {
-            **{"goal": targets.Goal("target_bytes", 900), "encode": lambda q: bytes(int(q * 200))},
-            **{"psnr_of": lambda data: 30.0, "qualities": 8, "pixels": 900, "start": 2.0},
+            **{"goal": targets.Goal("target_bytes", 900), "encode": lambda q, worth: bytes(int(q * 200))},
+            **{"psnr_of": lambda data: 30.0, "qualities": 8, "pixels": 900, "start": 2.0, "finer": True},
         },
     ),
     "light.load": lambda: Call(light.load, {"name_or_path": PIXEL_CODEC}),

@@ -387,7 +387,7 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "wavefront.wavefront_schedule": lambda: Call(
         taken(wavefront.wavefront_schedule), {"model": integers("jahp"), "height": H, "width": W}
     ),
-    "zones.worth_at": lambda: Call(zones.worth_at, {"gain": gain(), "quality": 2.0}),
+    "zones.worth_at": lambda: Call(zones.worth_at, {"gain": gain(), "quality": 2.0, "factor": 0.5}),
     "zones.zones_for": lambda: Call(zones.zones_for, {"worth": 0.5}),
     "zones.looked_up": lambda: Call(
         zones.looked_up, {"zones": values.zones(), "indexes": torch.ones(3, dtype=torch.uint8)}

@@ -309,7 +309,7 @@ NATIVE: dict[str, Callable[[], Call]] = {
         _native.Codec(pixel_codec()).encode,
         {
             **{"pixels": rows_of_pixels(), "quality": 20, "threads": 2, "max_pixels": 1 << 20},
-            **{"metadata": [(2, b"icc")], "progress": print},
+            **{"metadata": [(2, b"icc")], "progress": print, "worth": 0.5},
         },
     ),
     "read_codec_file": lambda: Call(_native.read_codec_file, {"data": pixel_codec()}),

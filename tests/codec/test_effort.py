@@ -127,11 +127,9 @@ def test_a_codec_that_made_an_effort_can_be_pickled(part):
 
 def test_targets_are_met_with_effort(part):
     data = fastlic.compress(part, target_bytes=900, effort=3)
-    assert len(data) <= 900
-    codec, quality = fastlic.load("jahp"), fastlic.peek(data).quality
-    assert data == codec.compress(part, quality, effort=3)
-    x_hat = shown(codec, fastlic.compress(part, target_psnr=30, effort=3))
-    assert math.isclose(psnr(part.numpy(), x_hat.numpy()), 30, abs_tol=0.1)
+    assert 890 <= len(data) <= 900
+    x_hat = shown(fastlic.load("jahp"), fastlic.compress(part, target_psnr=30, effort=3))
+    assert math.isclose(psnr(part.numpy(), x_hat.numpy()), 30, abs_tol=0.05)
 
 
 def test_what_has_no_effort_says_so(part):

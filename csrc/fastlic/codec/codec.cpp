@@ -11,6 +11,7 @@ namespace fastlic::codec {
 namespace {
 
 constexpr std::uint64_t kPaddedPixels = 65'536;
+constexpr double kMostWorth = 1000;
 
 // Constructor arguments of models that a fingerprint leaves out: those that are what they are by default.
 const std::map<std::string_view, std::map<std::string_view, std::string_view>> kDefaults = {
@@ -198,7 +199,7 @@ void Codec::decode(const Stream& stream, unsigned threads, unsigned channels, st
 
 std::vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, unsigned threads, const Limits& limits,
                                         const std::optional<plane::View<const std::uint8_t>>& alpha,
-                                        std::span<const container::Attachment> metadata) const {
+                                        std::span<const container::Attachment> metadata, double worth) const {
   if (pixels.height < 1 || pixels.width < 1 || pixels.height > container::kMaxDimension ||
       pixels.width > container::kMaxDimension) {
     throw std::invalid_argument("height and width must be 1 to " + std::to_string(container::kMaxDimension));
@@ -208,11 +209,12 @@ std::vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, 
     throw std::invalid_argument("codec '" + name_ + "' " +
                                 (most == "0" ? "has one fixed rate: quality 0" : "serves qualities 1 to " + most));
   }
+  if (!(worth > 0 && worth <= kMostWorth)) throw std::invalid_argument("worth must be above 0 and at most 1000");
   std::uint64_t more = alpha ? plane::memory(pixels.height, pixels.width, true) : std::uint64_t{0};
   for (const container::Attachment& own : metadata)
     more += 2 * std::uint64_t{own.bytes.size()};  // in the stream, twice
   check_size({pixels.height, pixels.width}, threads, true, limits, more);
-  const std::vector<Section> sections = coder_->encode(pixels, quality, threads);
+  const std::vector<Section> sections = coder_->encode(pixels, quality, worth, threads);
   const std::vector<std::span<const std::uint8_t>> views(sections.begin(), sections.end());
   container::Header header{};
   std::vector<std::uint8_t> coded;

@@ -62,11 +62,12 @@ class Codec {
   // stream holds exactly this image.
   void decode(const Stream& stream, unsigned threads, unsigned channels, std::uint8_t* pixels,
               std::size_t stride) const;
-  // Pixels whose channels are one (Pixels::channel = 0) are grey. `alpha`: of the same size, or none. Throws OverLimit,
-  // or std::invalid_argument for no such quality, or attachments that are not metadata in ascending order.
+  // Pixels whose channels are one (Pixels::channel = 0) are grey. `alpha`: of the same size, or none. `worth`: as of
+  // Coder. Throws OverLimit, or std::invalid_argument for no such quality or worth, or attachments that are not
+  // metadata in ascending order.
   std::vector<std::uint8_t> encode(const Pixels& pixels, unsigned quality, unsigned threads, const Limits& limits,
                                    const std::optional<plane::View<const std::uint8_t>>& alpha = std::nullopt,
-                                   std::span<const container::Attachment> metadata = {}) const;
+                                   std::span<const container::Attachment> metadata = {}, double worth = 1) const;
 
  private:
   // `more`: bytes that attachments take.

@@ -56,7 +56,8 @@ class Coder {
   // An upper estimate of the bytes that a call takes beside pixels and streams.
   virtual std::uint64_t memory(MapSize image, unsigned threads, bool encode) const = 0;
 
-  virtual std::vector<Section> encode(const Pixels& pixels, unsigned quality, unsigned threads) const = 0;
+  // `worth`: factor of what the codec takes a unit of squared error to be worth, where it has dead zones.
+  virtual std::vector<Section> encode(const Pixels& pixels, unsigned quality, double worth, unsigned threads) const = 0;
   // Throws CorruptStream if the sections are too short for an image of that size: what decode() reserves stays in
   // proportion to the bytes that came.
   virtual void check(Sections sections, MapSize image, unsigned parts) const = 0;

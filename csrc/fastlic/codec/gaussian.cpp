@@ -81,7 +81,7 @@ class Gaussian final : public Coder {
     return bytes;
   }
 
-  std::vector<Section> encode(const Pixels& pixels, unsigned quality, unsigned threads) const override {
+  std::vector<Section> encode(const Pixels& pixels, unsigned quality, double factor, unsigned threads) const override {
     const latents::Size size = latent_size({pixels.height, pixels.width});
     const auto repeated = [](std::size_t count, std::size_t to) {
       std::vector<std::size_t> out(to);
@@ -105,7 +105,7 @@ class Gaussian final : public Coder {
     }
     std::array<std::int32_t, kLevels> zones;
     const std::optional<double> worth = worth_at(quality);
-    if (worth) zones = zones_for(*worth);
+    if (worth) zones = zones_for(*worth * factor);
     std::vector<std::int32_t> symbols(z.size()), coded(y.values.size());
     const latents::Target target{z.data(), y.values.data(), worth ? zones.data() : nullptr};
     std::vector<std::int32_t> of_y(engine_.model().residual ? coded.size() : 0);

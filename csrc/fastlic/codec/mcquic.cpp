@@ -155,7 +155,7 @@ class McQuic final : public Coder {
            (encode ? threads * kSearch + sizeof(std::size_t) * (whole.height + whole.width) : 0);
   }
 
-  std::vector<Section> encode(const Pixels& pixels, unsigned quality, unsigned threads) const override {
+  std::vector<Section> encode(const Pixels& pixels, unsigned quality, double, unsigned threads) const override {
     const MapSize whole = padded({pixels.height, pixels.width});
     const double by_context = expect(whole, threads, true);
     std::vector<Codes> codes;

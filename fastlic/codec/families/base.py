@@ -203,14 +203,15 @@ class FamilyCoder(ABC, Generic[A, L]):
         """Height and width in pixels that an image of ``size`` is coded as: what analysis and synthesis work on."""
 
     @abstractmethod
-    def analyse(self, pixels: Tensor, quality: float | None, threads: int) -> A:
+    def analyse(self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0) -> A:
         """Pixels uint8 [3, H, W], any H, W >= 1, on the CPU -> what ``encode_many`` codes, by ``self.pixels``.
 
-        Padding is the family's own business.
+        Padding is the family's own business. ``worth``: factor of what a unit of squared error is taken to be worth, in
+        families with dead zones (fastlic.entropy.zones); others do not heed it.
         """
 
     @abstractmethod
-    def analyse_floats(self, parts: Any, image: Tensor, quality: float | None) -> A:
+    def analyse_floats(self, parts: Any, image: Tensor, quality: float | None, worth: float = 1.0) -> A:
         """The same of an image [3, H, W] in [0, 1] on the device of ``parts``, by these; under ``torch.no_grad()``."""
 
     def refined(

@@ -137,13 +137,13 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
         rows, columns = self.latent_size(size)
         return LATENT_STRIDE * rows, LATENT_STRIDE * columns
 
-    def analyse(self, pixels: Tensor, quality: float | None, threads: int) -> Target:
+    def analyse(self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0) -> Target:
         assert self.pixels is not None
         gain: Any = self.transforms.gain
         y = self.pixels.analyse(padded_pixels(pixels, *self.padded(_size(pixels))), quality, threads=threads)
-        return Target(self.pixels.hyper(y, threads=threads), y, zones_for(worth_at(gain, quality)))
+        return Target(self.pixels.hyper(y, threads=threads), y, zones_for(worth_at(gain, quality, worth)))
 
-    def analyse_floats(self, parts: Transforms, image: Tensor, quality: float | None) -> Target:
+    def analyse_floats(self, parts: Transforms, image: Tensor, quality: float | None, worth: float = 1.0) -> Target:
         height, width = image.shape[1:]
         x = _pad(image[None], *self.padded((height, width))).contiguous(memory_format=torch.channels_last)
         y = parts.g_a(x)
@@ -151,7 +151,7 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
             y = y * parts.gain(torch.tensor([quality], device=y.device))
         whole = (-(-length // HYPER_STRIDE) * HYPER_STRIDE for length in y.shape[2:])
         z = parts.h_a(_pad(y.abs() if parts.hyper_of_magnitude else y, *whole))
-        return Target(z[0].cpu(), y[0].cpu(), zones_for(worth_at(parts.gain, quality)))
+        return Target(z[0].cpu(), y[0].cpu(), zones_for(worth_at(parts.gain, quality, worth)))
 
     def refined(
         self, pixels: Tensor, analysed: Target, quality: float | None, effort: int, threads: int

@@ -146,11 +146,11 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
     def padded(self, size: Size) -> Size:
         return self._padded(size[0]), self._padded(size[1])
 
-    def analyse(self, pixels: Tensor, quality: float | None, threads: int) -> Levels:
+    def analyse(self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0) -> Levels:
         assert self.pixels is not None
         return self.pixels.analyse(pixels, quality, threads=threads)
 
-    def analyse_floats(self, parts: McQuic, image: Tensor, quality: float | None) -> Levels:
+    def analyse_floats(self, parts: McQuic, image: Tensor, quality: float | None, worth: float = 1.0) -> Levels:
         x = (image[None] * 2 - 1).contiguous(memory_format=torch.channels_last)
         return [codes[0].cpu() for codes in parts.encode(x, parts.stride, parts.price(quality))]
 
