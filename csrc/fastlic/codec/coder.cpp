@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <optional>
 #include <utility>
 
@@ -73,6 +74,20 @@ std::vector<double> Gains::at(unsigned quality) const {
 Map run_map(const nn::Transform& transform, const Map& input, Team& team) {
   const Feed feed = nn::latents_feed(transform, input.values.data(), input.size.width, input.size.width, active_isa());
   return run_fed(transform, input.size, feed, team);
+}
+
+Map run_map(const nn::Transform& transform, const Map& input, MapSize size, bool magnitudes, Team& team) {
+  const std::size_t channels = input.channels;
+  const auto feed = [&](std::size_t row, std::int16_t* to, std::size_t stride) {
+    const std::int32_t* from = &input.values[std::min(row, input.size.height - 1) * input.size.width * channels];
+    std::vector<std::int32_t> own(size.width * channels);
+    for (std::size_t column = 0; column < size.width; ++column) {
+      std::copy_n(from + std::min(column, input.size.width - 1) * channels, channels, &own[column * channels]);
+    }
+    if (magnitudes) std::for_each(own.begin(), own.end(), [](std::int32_t& value) { value = std::abs(value); });
+    nn::latents_feed(transform, own.data(), size.width, size.width, active_isa())(0, to, stride);
+  };
+  return run_fed(transform, size, feed, team);
 }
 
 Map run_map(const nn::Transform& transform, const Pixels& pixels, std::span<const std::size_t> rows,

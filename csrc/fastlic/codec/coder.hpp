@@ -108,9 +108,11 @@ struct Map {
   std::size_t channels = 0;
 };
 
-// The output of a transform: of a map, and of pixels, which are repeated or reflected as `rows` and `columns` say: the
-// row and the column of the image that each of the network's input is.
+// The output of a transform: of a map; of one whose last row and column are repeated up to a size, or of its magnitudes
+// so; and of pixels, which are repeated or reflected as `rows` and `columns` say: the row and the column of the image
+// that each of the network's input is.
 Map run_map(const nn::Transform& transform, const Map& input, Team& team);
+Map run_map(const nn::Transform& transform, const Map& input, MapSize size, bool magnitudes, Team& team);
 Map run_map(const nn::Transform& transform, const Pixels& pixels, std::span<const std::size_t> rows,
             std::span<const std::size_t> columns, Team& team);
 // What of a transform's input a part of its output depends on.

@@ -70,11 +70,11 @@ class Gaussian final : public Coder {
     const MapSize latents{size.height, size.width};
     std::uint64_t bytes = engine_.memory(size, threads, encode) + kEach * (1 + threads);
     if (encode) {
-      // y as it came, in whole cells, coded, and what was coded of it.
       const MapSize cells{nn::kHyperStride * size.hyper_height(), nn::kHyperStride * size.hyper_width()};
-      bytes += (model.residual ? 4 : 3) * y + sizeof(std::int32_t) * cells.height * cells.width * model.latent_channels;
-      bytes +=
-          2 * z + nn::memory_of(g_a_.network, padded(image), threads) + nn::memory_of(h_a_.network, cells, threads);
+      // One after the other.
+      const std::uint64_t transforms =
+          std::max(nn::memory_of(g_a_.network, padded(image), threads), nn::memory_of(h_a_.network, cells, threads));
+      bytes += y + 2 * z + transforms;
     } else {
       bytes += y + z + nn::memory_of(g_s_.network, latents, threads);
     }
@@ -101,15 +101,15 @@ class Gaussian final : public Coder {
         exit = nn::multiplied(exit, forward_->at(quality));
       }
       y = run_map(g_a, pixels, rows, columns, team);
-      z = run_map(h_a_, whole_cells(y, size), team).values;
+      const MapSize cells{nn::kHyperStride * size.hyper_height(), nn::kHyperStride * size.hyper_width()};
+      z = run_map(h_a_, y, cells, of_magnitude_, team).values;
     }
     std::array<std::int32_t, kLevels> zones;
     const std::optional<double> worth = worth_at(quality);
     if (worth) zones = zones_for(*worth * factor);
-    std::vector<std::int32_t> symbols(z.size()), coded(y.values.size());
+    std::vector<std::int32_t> symbols(z.size());
     const latents::Target target{z.data(), y.values.data(), worth ? zones.data() : nullptr};
-    std::vector<std::int32_t> of_y(engine_.model().residual ? coded.size() : 0);
-    return engine_.encode(target, size, {symbols.data(), coded.data(), of_y.empty() ? nullptr : of_y.data()}, threads);
+    return engine_.encode(target, size, {symbols.data(), y.values.data()}, threads);
   }
 
   void check(Sections sections, MapSize image, unsigned) const override {
@@ -223,22 +223,6 @@ class Gaussian final : public Coder {
       work += nn::work_of(g_s_.network, latents);
     }
     Progress::expect(work / count + engine_.work(size, count));
-  }
-
-  // y, or its magnitudes, as h_a reads it: rows and columns repeated up to multiples of 4.
-  Map whole_cells(const Map& y, latents::Size size) const {
-    Map out{{}, {nn::kHyperStride * size.hyper_height(), nn::kHyperStride * size.hyper_width()}, y.channels};
-    nn::require_addresses(out.size.height, out.size.width, out.channels, sizeof(std::int32_t));
-    out.values.resize(out.size.height * out.size.width * out.channels);
-    for (std::size_t row = 0; row < out.size.height; ++row) {
-      for (std::size_t column = 0; column < out.size.width; ++column) {
-        const std::size_t from = std::min(row, size.height - 1) * size.width + std::min(column, size.width - 1);
-        std::int32_t* to = &out.values[(row * out.size.width + column) * out.channels];
-        std::copy_n(&y.values[from * y.channels], y.channels, to);
-        if (of_magnitude_) std::for_each(to, to + y.channels, [](std::int32_t& value) { value = std::abs(value); });
-      }
-    }
-    return out;
   }
 
   // Bits that a unit of squared error is worth, in single precision as weights are; none: rounded to the nearest.

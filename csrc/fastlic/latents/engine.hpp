@@ -47,7 +47,8 @@ class Engine {
   // z [hz * wz][N] of y, both in units of 2^-6; a y beyond the limit: std::invalid_argument. Needs model().analysis.
   void analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned threads) const;
 
-  // The sections of a stream, z first. std::invalid_argument for latents or zones out of range.
+  // The sections of a stream, z first. Outputs may take the place of what is to be coded: out.y == target.y.
+  // std::invalid_argument for latents or zones out of range.
   std::vector<Bytes> encode(const Target& target, Size size, const Outputs& out, unsigned threads) const;
 
   // The scale indexes and symbols of y as `encode` codes them, [h * w * M] each, pass by pass.
