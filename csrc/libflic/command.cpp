@@ -10,12 +10,18 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <new>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#if defined(__linux__) && defined(__GLIBC__)  // which the headers above define
+#include <malloc.h>
+#include <sys/mman.h>
+#endif
 
 #include "files.hpp"
 #include "flic.h"
@@ -482,7 +488,26 @@ int encode(Arguments& arguments) {
   return 0;
 }
 
+// A process that lives for one image spends a fifth of its time on page faults: its memory is one heap, the first part
+// of which asks for large pages and none of which is given back.
+void take_large_pages() {
+#if defined(__linux__) && defined(__GLIBC__)
+  constexpr std::size_t kHeap = std::size_t{64} << 20, kPage = std::size_t{2} << 20;
+  mallopt(M_ARENA_MAX, 1);
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  mallopt(M_TOP_PAD, static_cast<int>(kHeap));
+  void* grown = std::malloc(kPage);  // more than what is there
+  const auto last = reinterpret_cast<std::uintptr_t>(sbrk(0)) / kPage * kPage;
+  if (last != 0 && grown != nullptr)
+    madvise(reinterpret_cast<void*>(last - kHeap + kPage), kHeap - kPage, MADV_HUGEPAGE);
+  std::free(grown);
+  mallopt(M_TOP_PAD, static_cast<int>(kPage));
+#endif
+}
+
 int run(int count, char** given) {
+  take_large_pages();
   Arguments arguments = parsed(count, given);
   if (arguments.command == "info") return info(arguments);
   return arguments.command == "decode" ? decode(arguments) : encode(arguments);
