@@ -78,6 +78,10 @@ class Compressor:
         """The codec, opened once per process and held against the other settings."""
         return _opened(self)
 
+    def open(self) -> None:
+        """What the first call would do before its first image."""
+        self.codec()
+
     def one(self, data: Any) -> Row:
         """The new columns for one image file's bytes; never an exception because of them."""
         codec = self.codec()
@@ -124,9 +128,13 @@ class Decompressor:
         if self.suffix is not None and self.suffix.lower() not in SUFFIXES:
             raise ValueError(f"suffix must be one of {', '.join(SUFFIXES)} or None, got {self.suffix!r}")
 
-    def __call__(self, rows: Any) -> Any:
+    def open(self) -> None:
+        """What the first call would do before its first stream: open the weights that are named."""
         if self.model is not None:
             light.load(self.model)
+
+    def __call__(self, rows: Any) -> Any:
+        self.open()
         if self.suffix is None and type(rows).__module__.partition(".")[0] == "pyarrow":
             raise ValueError("a pyarrow Table holds no arrays of several sizes: name the suffix of an image format")
         return _mapped(rows, self.column, lambda values: list(map(self.one, values)), _DECOMPRESSED, self.keep)

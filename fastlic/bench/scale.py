@@ -3,10 +3,11 @@
     python -m fastlic.bench.scale                       500 photos, two workers
     python -m fastlic.bench.scale --core                images of 2 MP on one thread, which docs/scale.md reckons with
 
-The photos are crops of the demonstration photo, each at its own place, as JPEG files. Three ways compress the same
-folder in turns: `fastlic compress --jobs`, `fastlic batch --jobs`, and a pipeline of Ray Data with one actor per
-worker, read and written by Ray. Start-up counts for each: of Python for the commands, of Ray's actors for the pipeline;
-the cluster itself is up before, and what that took is told.
+The photos are crops of the demonstration photo, each at its own place, as JPEG files. The same folder is compressed in
+turns by `fastlic compress --jobs`, `fastlic batch --jobs`, and a pipeline of Ray Data of as many cores, its
+first and a later one; its rows are written as parquet files. Start-up counts for each: of Python for the commands, of
+workers and of Ray's own actors for the pipeline. The cluster itself is up before; the row "from nothing" has what that
+took, and the import of Ray, added. Packages are to be compiled, as pip does (`python -m compileall`): workers import.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def batch_command(folder: Path, out: Path, jobs: int, quality: float) -> None:
 
 
 def ray_pipeline(folder: Path, out: Path, jobs: int, quality: float) -> None:
-    cluster.apply(cluster.read(str(folder)), Compressor(quality=quality), jobs).write_parquet(str(out))
+    cluster.apply(cluster.read(str(folder)), Compressor(quality=quality)).write_parquet(str(out))
 
 
 def _run(*arguments: str) -> None:
@@ -90,7 +91,9 @@ WAYS: dict[str, Callable[[Path, Path, int, float], None]] = {
     "fastlic compress": compress_command,
     "fastlic batch": batch_command,
     "Ray Data": ray_pipeline,
+    "Ray Data, later": ray_pipeline,
 }
+FIRST, STARTED = "Ray Data", "Ray Data, from nothing"
 
 
 def _written(out: Path) -> int:
@@ -102,17 +105,20 @@ def _written(out: Path) -> int:
 
 def compare(count: int, jobs: int, runs: int, quality: float, source: Path | None) -> list[tuple[str, ...]]:
     """Rows of a table: way, seconds, images per second, ratio to the first."""
-    ray = optional("ray", "ray")
-    optional("ray.data", "ray").DataContext.get_current().enable_progress_bars = False
     began = time.perf_counter()
-    ray.init(num_cpus=jobs + 1, include_dashboard=False, log_to_driver=False)  # one more reads and writes
-    print(f"ray.init: {time.perf_counter() - began:.1f} s", file=sys.stderr)
-    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
-    try:
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary) / "photos"
-            photos(folder, count, source)
-            for run in range(runs):
+    ray = optional("ray", "ray")
+    context = optional("ray.data", "ray").DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    start = time.perf_counter() - began
+    seconds: dict[str, list[float]] = {name: [] for name in [*WAYS, STARTED]}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "photos"
+        photos(folder, count, source)
+        for run in range(runs):
+            began = time.perf_counter()
+            ray.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False, logging_level="warning")
+            up = start + time.perf_counter() - began
+            try:
                 for name, way in WAYS.items():
                     report.progress(f"{name}, run {run + 1} of {runs}")
                     out = Path(temporary) / f"{name.replace(' ', '-')}-{run}"
@@ -121,8 +127,9 @@ def compare(count: int, jobs: int, runs: int, quality: float, source: Path | Non
                     seconds[name].append(time.perf_counter() - began)
                     if (found := _written(out)) != count:
                         raise RuntimeError(f"{name} wrote {found} of {count} images")
-    finally:
-        ray.shutdown()
+            finally:
+                ray.shutdown()
+            seconds[STARTED].append(up + seconds[FIRST][-1])
     report.progress()
     middle = {name: statistics.median(values) for name, values in seconds.items()}
     first = middle["fastlic compress"]
