@@ -13,6 +13,7 @@ from fastlic.errors import optional
 
 BLOCK_BYTES = 32 << 20
 BLOCKS_PER_CORE = 8  # of a small folder: few, since each is a task and a file, and enough that cores end together
+OPENERS = 64  # processes that open the weights while Ray plans: of small clusters all, where the start counts
 ROWS = 8  # given to a callable at a time: a block of streams would be one of images twenty times as large
 
 
@@ -23,8 +24,8 @@ def read(paths: str | list[str], block_bytes: int = BLOCK_BYTES, **options: Any)
         paths: files or folders, paths or URLs.
         block_bytes: what a block may hold. It sets ``target_max_block_size`` of this driver's ``DataContext``, as
             ``read_op_min_num_blocks`` becomes eight per core, in place of Ray's 200.
-        options: of ``ray.data.read_binary_files``. With ``concurrency=n`` reading has tasks of its own, run ahead:
-            of use where files come from far away.
+        options: of ``ray.data.read_binary_files``. With ``concurrency=n`` reading has tasks of its own, which run
+            ahead: of use where files come from far away.
     """
     ray, data = optional("ray", "ray"), optional("ray.data", "ray")
     context = data.DataContext.get_current()
@@ -44,7 +45,7 @@ def apply(dataset: Any, callable: Compressor | Decompressor | None = None, worke
 
     Args:
         workers: most tasks at a time; None: as many as the cluster has cores. A number keeps tasks of reading and
-            writing apart, which take cores of their own, unless they have the same ``concurrency``.
+            writing apart, which take cores of their own.
 
     Raises:
         ValueError: no cores, or with checkpoints one: Ray's filter of checkpoints keeps one, and the tasks would wait
@@ -58,7 +59,7 @@ def apply(dataset: Any, callable: Compressor | Decompressor | None = None, worke
     if cores < least:
         raise ValueError(f"the cluster has {cores} cores, and this pipeline needs {least}: ray.init(num_cpus={least})")
     opener = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_open)
-    for _ in range(min(workers or cores, _cores(ray.available_resources()))):
+    for _ in range(min(workers or cores, _cores(ray.available_resources()), OPENERS)):
         opener.remote(callable)
     return dataset.map_batches(
         _by_rows(callable), batch_size=None, batch_format="pyarrow", compute=ray.data.TaskPoolStrategy(workers)
@@ -70,9 +71,9 @@ def _cores(resources: dict[str, float]) -> int:
 
 
 def _open(callable: Compressor | Decompressor) -> None:
-    """In a worker: import and open what its first task would wait for, which tells what is wrong with it, too."""
-    optional("ray.data", "ray")
+    """In a worker: import and open what its first task would wait for. What is wrong with it that task tells."""
     with contextlib.suppress(Exception):
+        optional("ray.data", "ray")
         callable.open()
 
 
