@@ -2,8 +2,8 @@
 
     row = fastlic.batch.Compressor(quality=4)({"bytes": path.read_bytes()})      # flic, width, height, bpp, ...
 
-``Compressor`` and ``Decompressor`` are what ``map``, ``Dataset.map_batches`` and ``mapInPandas`` call. ``run`` encodes
-folders, tars and parquet files shard by shard, what ``fastlic batch`` does. ``fastlic.batch.ray`` puts both on a
+``Compressor`` and ``Decompressor`` are what ``map``, ``Dataset.map_batches`` and ``mapInPandas`` call. ``run`` does
+so to folders, tars and parquet files shard by shard, what ``fastlic batch`` does. ``fastlic.batch.ray`` puts both on a
 cluster. docs/scale.md shows all of it.
 """
 

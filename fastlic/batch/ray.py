@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 from fastlic.batch.rows import Compressor, Decompressor, said
@@ -11,6 +12,9 @@ from fastlic.batch.work import Outcome, Settings, do, prepared
 from fastlic.errors import optional
 
 BLOCK_BYTES = 32 << 20
+BLOCKS_PER_CORE = 8  # of a small folder: few, since each is a task and a file, and enough that cores end together
+OPENERS = 64  # processes that open the weights while Ray plans: of small clusters all, where the start counts
+ROWS = 8  # given to a callable at a time: a block of streams would be one of images twenty times as large
 
 
 def read(paths: str | list[str], block_bytes: int = BLOCK_BYTES, **options: Any) -> Any:
@@ -18,35 +22,73 @@ def read(paths: str | list[str], block_bytes: int = BLOCK_BYTES, **options: Any)
 
     Args:
         paths: files or folders, paths or URLs.
-        block_bytes: what a block may hold; it sets ``DataContext.target_max_block_size`` of this driver.
-        options: of ``ray.data.read_binary_files``.
+        block_bytes: what a block may hold. It sets ``target_max_block_size`` of this driver's ``DataContext``, as
+            ``read_op_min_num_blocks`` becomes eight per core, in place of Ray's 200.
+        options: of ``ray.data.read_binary_files``. With ``concurrency=n`` reading has tasks of its own, which run
+            ahead: of use where files come from far away.
     """
-    data = optional("ray.data", "ray")
-    data.DataContext.get_current().target_max_block_size = block_bytes
+    ray, data = optional("ray", "ray"), optional("ray.data", "ray")
+    context = data.DataContext.get_current()
+    context.target_max_block_size = block_bytes
+    if not ray.is_initialized():  # as read_binary_files would
+        ray.init()
+    context.read_op_min_num_blocks = BLOCKS_PER_CORE * max(1, _cores(ray.cluster_resources()))
     return data.read_binary_files(paths, include_paths=True, **options)
 
 
 def apply(dataset: Any, callable: Compressor | Decompressor | None = None, workers: int | None = None) -> Any:
-    """``dataset`` after a :class:`Compressor`, the default, or a :class:`Decompressor`: one actor per core.
+    """``dataset`` after a :class:`Compressor`, the default, or a :class:`Decompressor`, in tasks of one core each.
+
+    Ray fuses such tasks with those that read before and write after: a task reads its files, compresses and writes. A
+    process opens the weights once; those of free cores do so at once, while Ray still plans. A task whose process is
+    killed is done again.
 
     Args:
-        workers: most actors; None: as many as the cluster has cores, but for a sixteenth, which read and write.
+        workers: most tasks at a time; None: as many as the cluster has cores. A number keeps tasks of reading and
+            writing apart, which take cores of their own.
 
     Raises:
-        ValueError: fewer cores than two, or with checkpoints four: an actor keeps one, Ray's filter of checkpoints
-            another, and reading and writing would wait for theirs for ever.
+        ValueError: no cores, or with checkpoints one: Ray's filter of checkpoints keeps one, and the tasks would wait
+            for theirs for ever.
     """
     ray = optional("ray", "ray")
     callable = callable or Compressor()
-    cores = int(ray.cluster_resources().get("CPU", 1))
-    least = 2 if ray.data.DataContext.get_current().checkpoint_config is None else 4
+    callable = replace(callable, threads=1)
+    cores = _cores(ray.cluster_resources())
+    least = 1 if ray.data.DataContext.get_current().checkpoint_config is None else 2
     if cores < least:
         raise ValueError(f"the cluster has {cores} cores, and this pipeline needs {least}: ray.init(num_cpus={least})")
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers or max(1, cores - max(1, cores // 16)))
-    settings = {**asdict(callable), "threads": 1}
+    opener = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_open)
+    for _ in range(min(workers or cores, _cores(ray.available_resources()), OPENERS)):
+        opener.remote(callable)
     return dataset.map_batches(
-        type(callable), fn_constructor_kwargs=settings, batch_size=8, batch_format="pyarrow", num_cpus=1, compute=pool
+        _by_rows(callable), batch_size=None, batch_format="pyarrow", compute=ray.data.TaskPoolStrategy(workers)
     )
+
+
+def _cores(resources: dict[str, float]) -> int:
+    return int(resources.get("CPU", 0))
+
+
+def _open(callable: Compressor | Decompressor) -> None:
+    """In a worker: import and open what its first task would wait for. What is wrong with it that task tells."""
+    with contextlib.suppress(Exception):
+        optional("ray.data", "ray")
+        callable.open()
+
+
+def _by_rows(callable: Compressor | Decompressor) -> Any:
+    """``callable`` for a whole block, some rows at a time.
+
+    A ``batch_size`` would do so as well, but has Ray gather rows of several blocks, and so read in other tasks.
+    """
+
+    def streamed(block: Any) -> Iterator[Any]:
+        for start in range(0, block.num_rows, ROWS):
+            yield callable(block.slice(start, ROWS))
+
+    streamed.__name__ = streamed.__qualname__ = type(callable).__name__  # what Ray calls the step
+    return streamed
 
 
 def checkpoint(path: str, id_column: str = "path") -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import ImageColor
@@ -20,14 +20,65 @@ from PIL import ImageColor
 import fastlic
 from fastlic import config, light
 from fastlic.codec import container
-from fastlic.codec.image_files import SUFFIXES, encode_image, read_image
+from fastlic.codec.container import SUFFIX
+from fastlic.codec.image_files import SUFFIXES, encode_image, format_of, read_image
 
 Row = dict[str, Any]
 _Many = Callable[[Iterable[Any]], list[Row]]
 
 
+class Coder:
+    """What :class:`Compressor` and :class:`Decompressor` have in common, and what shards ask them for."""
+
+    ACTION: ClassVar[str]  # "compress"
+    TAKES: ClassVar[tuple[str, ...]]  # suffixes of the files that are taken
+    NAMES: ClassVar[tuple[str, ...]]  # of the column of such files, by custom
+    COLUMN: ClassVar[str]  # that is new, of files
+    TYPES: ClassVar[Mapping[str, str]]  # of all new columns, as pyarrow calls them
+    column: str
+    keep: bool
+
+    def __call__(self, rows: Any) -> Any:
+        return self.mapped(rows, lambda values: list(map(self.one, values)))
+
+    def mapped(self, rows: Any, many: _Many) -> Any:
+        """What a call gives, by a caller's own ``many`` in place of ``one`` for each value in turn."""
+        self.open()
+        return _mapped(rows, self.column, many, self.TYPES, self.keep)
+
+    def open(self) -> None:
+        """What the first call would do before its first image: open weights, hold settings against each other."""
+        raise NotImplementedError
+
+    def one(self, data: Any) -> Row:
+        """The new columns for one file's bytes; never an exception because of them."""
+        raise NotImplementedError
+
+    def identity(self) -> dict[str, Any]:
+        """All settings that decide over outputs, as JSON has them."""
+        raise NotImplementedError
+
+    @property
+    def makes(self) -> str:
+        """Suffix of the files that are made (".flic")."""
+        raise NotImplementedError
+
+
+# Names of columns, and the types that tables have for them; arrays of numpy and pandas hold them as objects, since an
+# integer column has no None and numpy's own bytes lose their last zeros.
+_COMPRESSED = {
+    "flic": "large_binary",
+    "width": "int64",
+    "height": "int64",
+    "bpp": "float64",
+    "fingerprint": "string",
+    "error": "string",
+}
+_DECOMPRESSED = {"image": "large_binary", "width": "int64", "height": "int64", "error": "string"}
+
+
 @dataclass(frozen=True)
-class Compressor:
+class Compressor(Coder):
     """Image files to ``.flic`` bytes.
 
     Called with one row (a dict) or a batch: a dict of columns, a pandas DataFrame, a pyarrow Table or RecordBatch. The
@@ -57,29 +108,34 @@ class Compressor:
     threads: int = 1
     keep: bool = False
 
-    def __call__(self, rows: Any) -> Any:
-        return self.mapped(rows, lambda values: list(map(self.one, values)))
-
-    def mapped(self, rows: Any, many: _Many) -> Any:
-        """What a call gives, by a caller's own ``many`` in place of ``one`` for each value in turn."""
-        self.codec()
-        return _mapped(rows, self.column, many, _COMPRESSED, self.keep)
-
-    def of_column(self, column: str) -> Compressor:
-        """The same of another column."""
-        return replace(self, column=column)
-
-    @staticmethod
-    def columns() -> dict[str, str]:
-        """The new columns, and pyarrow's types of them."""
-        return dict(_COMPRESSED)
+    ACTION = "compress"
+    TAKES = SUFFIXES
+    NAMES = ("bytes", "image", "jpg", "jpeg", "png", "webp")
+    COLUMN = "flic"
+    TYPES = _COMPRESSED
 
     def codec(self) -> light.Codec:
         """The codec, opened once per process and held against the other settings."""
         return _opened(self)
 
+    def open(self) -> None:
+        self.codec()
+
+    @property
+    def makes(self) -> str:
+        return SUFFIX
+
+    def identity(self) -> dict[str, Any]:
+        codec = self.codec()
+        return {
+            "fingerprint": codec.fingerprint.hex(),
+            "quality": float(self.quality) if codec.qualities else None,
+            "background": self.background,
+            "max_pixels": self.max_pixels,
+            "keep": self.keep,
+        }
+
     def one(self, data: Any) -> Row:
-        """The new columns for one image file's bytes; never an exception because of them."""
         codec = self.codec()
         try:
             picture = read_image(io.BytesIO(_bytes(data)), self.background, self.max_pixels, channels=None)
@@ -100,7 +156,7 @@ class Compressor:
 
 
 @dataclass(frozen=True)
-class Decompressor:
+class Decompressor(Coder):
     """``.flic`` bytes to image files, or to pixels.
 
     Takes and gives what :class:`Compressor` does. New columns: ``image`` (bytes of an image file, or uint8 [H, W, C]),
@@ -120,19 +176,43 @@ class Decompressor:
     threads: int = 1
     keep: bool = False
 
+    ACTION = "decompress"
+    TAKES = (SUFFIX,)
+    NAMES = ("flic", "bytes")
+    COLUMN = "image"
+    TYPES = _DECOMPRESSED
+
     def __post_init__(self) -> None:
         if self.suffix is not None and self.suffix.lower() not in SUFFIXES:
             raise ValueError(f"suffix must be one of {', '.join(SUFFIXES)} or None, got {self.suffix!r}")
 
-    def __call__(self, rows: Any) -> Any:
+    def open(self) -> None:
         if self.model is not None:
             light.load(self.model)
+        if self.suffix is not None:
+            format_of(self.suffix)
+        config.max_pixels(self.max_pixels)
+
+    @property
+    def makes(self) -> str:
+        if self.suffix is None:
+            raise ValueError("files are no arrays: name the suffix of an image format")
+        return self.suffix
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "model": None if self.model is None else light.load(self.model).fingerprint.hex(),
+            "suffix": self.suffix,
+            "max_pixels": self.max_pixels,
+            "keep": self.keep,
+        }
+
+    def mapped(self, rows: Any, many: _Many) -> Any:
         if self.suffix is None and type(rows).__module__.partition(".")[0] == "pyarrow":
             raise ValueError("a pyarrow Table holds no arrays of several sizes: name the suffix of an image format")
-        return _mapped(rows, self.column, lambda values: list(map(self.one, values)), _DECOMPRESSED, self.keep)
+        return super().mapped(rows, many)
 
     def one(self, data: Any) -> Row:
-        """The new columns for one stream; never an exception because of it."""
         try:
             flic = _bytes(data)
             x = light.decompress(flic, self.model, threads=self.threads, max_pixels=self.max_pixels)
@@ -145,19 +225,6 @@ class Decompressor:
         except Exception as error:
             values = (None, None, None, said(error))
         return dict(zip(_DECOMPRESSED, values, strict=True))
-
-
-# Names of columns, and the types that tables have for them; arrays of numpy and pandas hold them as objects, since an
-# integer column has no None and numpy's own bytes lose their last zeros.
-_COMPRESSED = {
-    "flic": "large_binary",
-    "width": "int64",
-    "height": "int64",
-    "bpp": "float64",
-    "fingerprint": "string",
-    "error": "string",
-}
-_DECOMPRESSED = {"image": "large_binary", "width": "int64", "height": "int64", "error": "string"}
 
 
 def said(error: BaseException) -> str:

@@ -27,14 +27,18 @@ class Shard:
     digest: str  # SHA-256 of names and sizes of the sources
 
 
-def plan(source: str | os.PathLike[str], size: int = 1000) -> tuple[Any, list[Shard]]:
+def plan(
+    source: str | os.PathLike[str], size: int = 1000, takes: Sequence[str] = SUFFIXES, makes: str = SUFFIX
+) -> tuple[Any, list[Shard]]:
     """The file system of ``source``, and all its shards in order.
 
     Args:
-        source: a folder, a file or a pattern (``*``) of either image files, ``.tar`` or ``.parquet`` files; a path or
-            an fsspec URL. Folders are searched to any depth. A tar or parquet file is a shard, and image files are
-            sorted by path and cut.
-        size: image files in a shard.
+        source: a folder, a file or a pattern (``*``) of either loose files, ``.tar`` or ``.parquet`` files; a path or
+            an fsspec URL. Folders are searched to any depth. A tar or parquet file is a shard, and loose files are
+            sorted by path and cut. Parquet files that only say what became of a shard are passed over.
+        size: loose files in a shard.
+        takes: suffixes of the loose files, images by default.
+        makes: suffix of what each becomes.
 
     Raises:
         BackendUnavailable: no fsspec.
@@ -43,13 +47,13 @@ def plan(source: str | os.PathLike[str], size: int = 1000) -> tuple[Any, list[Sh
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"a shard has 1 file or more, got {size!r}")
     fs, root = located(os.fspath(source))
-    found = _found(fs, root)
+    found = _found(fs, root, takes)
     kinds = sorted({_kind(path) for path in found})
     if len(kinds) != 1:
         raise ValueError(
             f"{source} holds {' and '.join(kinds)} files: choose one kind by a pattern"
             if kinds
-            else f"{source} holds no image file ({', '.join(SUFFIXES)}), no .tar and no .parquet"
+            else f"{source} holds no image file ({', '.join(takes)}), no .tar and no .parquet"
         )
     paths = sorted(found)
     base = os.path.commonpath([path.rpartition("/")[0] for path in paths]) if root in found or "*" in root else root
@@ -64,7 +68,7 @@ def plan(source: str | os.PathLike[str], size: int = 1000) -> tuple[Any, list[Sh
     for start in range(0, len(paths), size):
         some = slice(start, start + size)
         # a.png, a.jpg and a.png.jpg are three images: where the stem is not enough, the whole name is kept.
-        targets = [(name if taken[stem := name.rpartition(".")[0]] > 1 else stem) + SUFFIX for name in names[some]]
+        targets = [(name if taken[stem := name.rpartition(".")[0]] > 1 else stem) + makes for name in names[some]]
         sizes = [(name, found[path]) for name, path in zip(names[some], paths[some], strict=True)]
         shards.append(_shard(f"{start // size:05d}", "folder", paths[some], targets, sizes))
     return fs, shards
@@ -87,7 +91,7 @@ def _kind(path: str) -> str:
     return suffix[1:] if suffix in (".tar", ".parquet") else "folder"
 
 
-def _found(fs: Any, root: str) -> dict[str, int]:
+def _found(fs: Any, root: str, takes: Sequence[str]) -> dict[str, int]:
     """Paths of all files that may be meant, and their bytes."""
     if "*" in root:
         entries = fs.glob(root, detail=True)
@@ -95,12 +99,17 @@ def _found(fs: Any, root: str) -> dict[str, int]:
         entries = {root: fs.info(root)}
     else:
         entries = fs.find(root, detail=True)
-    wanted = (*SUFFIXES, ".tar", ".parquet")
-    return {
+    wanted = (*takes, ".tar", ".parquet")
+    found = {
         path: entry["size"]
         for path, entry in entries.items()
         if entry["type"] == "file" and os.path.splitext(path)[1].lower() in wanted
     }
+    if any(_kind(path) != "parquet" for path in found):  # the status of shards, beside their outputs
+        for path in [path for path in found if f"{path.removesuffix('.parquet')}_stats.json" in entries]:
+            if path.endswith(".parquet"):
+                del found[path]
+    return found
 
 
 def _shard(

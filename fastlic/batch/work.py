@@ -1,10 +1,10 @@
 """Shards, one after the other: each is done once, complete or not there.
 
-For a shard ``00007`` the target folder holds its output (``00007.tar``, ``00007.parquet``, or a ``.flic`` for each
-image), for tars and folders ``00007.parquet`` with a row for each image, and ``00007_stats.json``: the layout of
-img2dataset. The last of them is written when the others are whole, says what they were made from and how, and makes the
-shard complete; a later run skips it. Outputs depend on sources and settings alone, so who does a shard a second time
-writes the same bytes.
+For a shard ``00007`` the target folder holds its output (``00007.tar``, ``00007.parquet``, or a file for each image),
+for tars and folders ``00007.parquet`` with a row for each image, and ``00007_stats.json``: the layout of img2dataset.
+The last of them is written when the others are whole, says what they were made from and how, and makes the shard
+complete; a later run skips it. Outputs depend on sources and settings alone, so who does a shard a second time writes
+the same bytes.
 """
 
 from __future__ import annotations
@@ -16,31 +16,29 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, TypeVar
 
 import fastlic
 from fastlic.batch.places import located, written
-from fastlic.batch.rows import Compressor, Row, said
+from fastlic.batch.rows import Coder, Compressor, Decompressor, Row, said
 from fastlic.batch.shards import KINDS, Shard, check_apart, part_of, plan
-from fastlic.codec.container import SUFFIX
-from fastlic.codec.image_files import SUFFIXES
 from fastlic.errors import optional
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_COLUMNS = ("bytes", "image", "jpg", "jpeg", "png", "webp")  # of image files in parquet files, by custom
-
 
 @dataclass(frozen=True)
 class Settings:
-    """How shards are encoded."""
+    """How shards are done: compressed, or decompressed."""
 
-    compressor: Compressor = field(default_factory=Compressor)
-    to: str | None = None  # "tar" or "parquet" for a folder's images; None: what the source is
-    column: str | None = None  # of parquet files; None: the first of "bytes", "image", "jpg", ... that is there
+    coder: Compressor | Decompressor = field(default_factory=Compressor)
+    to: str | None = None  # "tar" or "parquet" for a folder's files; None: what the source is
+    column: str | None = (
+        None  # of parquet files; None: the first by custom ("bytes", "image", ...; "flic") that is there
+    )
     jobs: int = 1  # images at a time
     max_failed: float = 0.5  # share of a shard's images; a shard with more is no shard
     force: bool = False  # do complete shards again, and replace what lies under the names of outputs
@@ -52,20 +50,11 @@ class Settings:
             raise ValueError(f"jobs must be a whole number from 1 on, got {self.jobs!r}")
         if not 0 <= self.max_failed <= 1:
             raise ValueError(f"max_failed is a share from 0 to 1, got {self.max_failed}")
+        _ = self.coder.makes  # files: arrays cannot be written
 
     def identity(self, kind: str) -> dict[str, Any]:
         """All of it that decides over outputs."""
-        compressor = self.compressor
-        codec = compressor.codec()
-        return {
-            "fingerprint": codec.fingerprint.hex(),
-            "quality": float(compressor.quality) if codec.qualities else None,
-            "background": compressor.background,
-            "max_pixels": compressor.max_pixels,
-            "keep": compressor.keep,
-            "to": self.to or kind,
-            "column": self.column,
-        }
+        return {**self.coder.identity(), "to": self.to or kind, "column": self.column}
 
 
 @dataclass(frozen=True)
@@ -76,8 +65,8 @@ class Outcome:
     state: str  # "written"; "complete": before, nothing was done; "missing": not asked for; "failed"
     images: int = 0
     failed: int = 0
-    bytes_in: int = 0  # of image files
-    bytes_out: int = 0  # of .flic streams
+    bytes_in: int = 0  # of the files taken
+    bytes_out: int = 0  # of the files made
     seconds: float = 0.0
     error: str | None = None  # of state "failed"
 
@@ -91,7 +80,7 @@ def run(
     size: int = 1000,
     check: bool = False,
 ) -> Iterator[Outcome]:
-    """Encode the shards of ``source`` that task ``part`` has to do into the folder ``target``.
+    """Do the shards of ``source`` that task ``part`` has, into the folder ``target``.
 
     A shard that cannot be done is an outcome, too; others go on.
 
@@ -119,15 +108,15 @@ def prepared(
         BackendUnavailable, ValueError: as of :func:`run`.
     """
     optional("pyarrow.parquet", "batch")
-    source_fs, shards = plan(source, size)
+    source_fs, shards = plan(source, size, settings.coder.TAKES, settings.coder.makes)
     kind = shards[0].kind
     if "tar" in (settings.to, kind):  # for those alone: it imports torch where there is one
         optional("webdataset", "batch")
     fs, root = located(os.fspath(target))
     check_apart(source_fs, shards, fs, root)
     if settings.to not in (None, kind) and kind != "folder":
-        raise ValueError(f"{kind} files become {kind} files; only images in folders have a choice")
-    settings.identity(kind)
+        raise ValueError(f"{kind} files become {kind} files; only files in folders have a choice")
+    settings.coder.open()
     return source_fs, fs, root, shards
 
 
@@ -151,7 +140,7 @@ class _Work:
 
     def __init__(self, source_fs: Any, fs: Any, root: str, shard: Shard, settings: Settings) -> None:
         self.source_fs, self.fs, self.root = source_fs, fs, root
-        self.shard, self.settings = shard, settings
+        self.shard, self.settings, self.coder = shard, settings, settings.coder
         self.stats = f"{root}/{shard.name}_stats.json"
         self.rows: list[Row] = []
         self.outputs: dict[str, int] = {}
@@ -193,7 +182,7 @@ class _Work:
         make = {"folder": self._files, "tar": self._tar, "parquet": self._parquet}[kind]
         make()
         if kind != "parquet":  # whose rows say it themselves
-            self._write_table(f"{self.shard.name}.parquet", _status_table(self.rows))
+            self._write_table(f"{self.shard.name}.parquet", _status_table(self.rows, self.coder))
         counts = self._counts()
         stats = {
             **counts,
@@ -218,18 +207,18 @@ class _Work:
         }
 
     def _note(self, key: str, source: str, size: int | None, one: Row) -> None:
-        flic, error = one["flic"], one["error"]
+        made, error = one[self.coder.COLUMN], one["error"]
         if error is not None and error.startswith(("OutOfMemoryError", "MemoryError")):
             raise ValueError(f"{source}: {error}")  # the machine's failure, not the image's: another run may do it
         self.rows.append(
             {
                 "key": key,
                 "source": source,
-                "status": "success" if error is None else "failed_to_compress",
+                "status": "success" if error is None else f"failed_to_{self.coder.ACTION}",
                 "error_message": error,
                 "original_bytes": size,
-                "bytes": None if flic is None else len(flic),
-                **{name: one[name] for name in ("width", "height", "bpp", "fingerprint")},
+                "bytes": None if made is None else len(made),
+                **{name: one[name] for name in _told(self.coder)},
             }
         )
 
@@ -259,26 +248,26 @@ class _Work:
             parquet.write_table(table, file)
         self._finished(name)
 
-    def _encoded(self) -> Iterator[tuple[str, str, int, Row]]:
-        """(source, target name, bytes, new columns) of each image file, in order."""
+    def _coded(self) -> Iterator[tuple[str, str, int, Row]]:
+        """(source, target name, bytes, new columns) of each loose file, in order."""
 
         def one(pair: tuple[str, str]) -> tuple[int, Row]:
             data = self.source_fs.cat_file(pair[0])
-            return len(data), self.settings.compressor.one(data)
+            return len(data), self.coder.one(data)
 
         pairs = zip(self.shard.sources, self.shard.targets, strict=True)
         for (path, target), (size, row) in _ahead(one, pairs, self.settings.jobs):
             yield path, target, size, row
 
     def _files(self) -> None:
-        for path, target, size, row in self._encoded():
-            self._note(target.removesuffix(SUFFIX), path, size, row)
-            if row["flic"] is None:  # no further file takes its name once too many failed
+        for path, target, size, row in self._coded():
+            self._note(target.removesuffix(self.coder.makes), path, size, row)
+            if (made := row[self.coder.COLUMN]) is None:  # no further file takes its name once too many failed
                 self._check_failures(of=len(self.shard.sources))
                 continue
             with self._written(target) as file:
-                file.write(row["flic"])
-            self.outputs[target] = len(row["flic"])
+                file.write(made)
+            self.outputs[target] = len(made)
 
     def _tar(self) -> None:
         name = f"{self.shard.name}.tar"
@@ -293,30 +282,30 @@ class _Work:
         self._finished(name)
 
     def _samples_of_images(self) -> Iterator[dict[str, Any]]:
-        for index, (path, target, size, row) in enumerate(self._encoded()):
+        for index, (path, target, size, row) in enumerate(self._coded()):
             key = f"{self.shard.name}{index:06d}"
             self._note(key, path, size, row)
-            if row["flic"] is not None:
-                about = {"path": target, **{name: row[name] for name in ("width", "height", "bpp")}}
-                yield {"__key__": key, "flic": row["flic"], "json": json.dumps(about).encode()}
+            if (made := row[self.coder.COLUMN]) is not None:
+                about = {"path": target, **{name: row[name] for name in _told(self.coder) if name != "fingerprint"}}
+                yield {"__key__": key, self.coder.makes[1:]: made, "json": json.dumps(about).encode()}
 
     def _samples_of_tar(self) -> Iterator[dict[str, Any]]:
         """Samples with each image in place of its file; those whose images all failed are left out."""
 
         def one(sample: dict[str, Any]) -> dict[str, Row]:
-            return {name: self.settings.compressor.one(data) for name, data in sample.items() if _is_image(name)}
+            return {name: self.coder.one(data) for name, data in sample.items() if _is_taken(name, self.coder)}
 
         with self.source_fs.open(self.shard.sources[0], "rb") as file:
             for sample, images in _ahead(one, samples_of(file, self.shard.sources[0]), self.settings.jobs):
                 for name, row in images.items():
                     self._note(sample["__key__"], f"{sample['__key__']}.{name}", len(sample[name]), row)
-                keep = self.settings.compressor.keep
-                out = {name: data for name, data in sample.items() if keep or name not in images}
-                for name, row in images.items():
-                    if row["flic"] is not None:
-                        short = ".".join([*name.split(".")[:-1], SUFFIX[1:]])
-                        out[name + SUFFIX if short in out else short] = row["flic"]
-                if not images or any(row["flic"] is not None for row in images.values()):
+                out = {name: data for name, data in sample.items() if self.coder.keep or name not in images}
+                made = {name: row[self.coder.COLUMN] for name, row in images.items()}
+                for name, data in made.items():
+                    if data is not None:
+                        short = ".".join([*name.split(".")[:-1], self.coder.makes[1:]])
+                        out[name + self.coder.makes if short in out else short] = data
+                if not images or any(data is not None for data in made.values()):
                     yield out
 
     def _parquet(self) -> None:
@@ -341,10 +330,10 @@ class _Work:
     def _tables_of_images(self) -> Iterator[Any]:
         pyarrow = optional("pyarrow", "batch")
         schema = pyarrow.schema(
-            [("path", pyarrow.string()), *((k, getattr(pyarrow, v)()) for k, v in Compressor.columns().items())]
+            [("path", pyarrow.string()), *((k, getattr(pyarrow, v)()) for k, v in self.coder.TYPES.items())]
         )
         rows: list[Row] = []
-        for path, target, size, row in self._encoded():
+        for path, target, size, row in self._coded():
             self._note(target, path, size, row)
             rows.append({"path": target, **row})
             if len(rows) == 64:  # a row group
@@ -357,12 +346,11 @@ class _Work:
         pyarrow, parquet = optional("pyarrow", "batch"), optional("pyarrow.parquet", "batch")
         with self.source_fs.open(self.shard.sources[0], "rb") as file:
             content = parquet.ParquetFile(file)
-            column = _image_column(content.schema_arrow, self.settings.column)
-            compressor = self.settings.compressor.of_column(column)
+            coder = replace(self.coder, column=_column_of(content.schema_arrow, self.settings.column, self.coder))
 
             def many(values: Iterable[Any]) -> list[Row]:
                 rows = []
-                for value, row in _ahead(compressor.one, values, self.settings.jobs):
+                for value, row in _ahead(coder.one, values, self.settings.jobs):
                     data = value.get("bytes") if isinstance(value, dict) else value
                     source = f"{self.shard.sources[0]}, row {len(self.rows)}"
                     self._note(str(len(self.rows)), source, len(data) if isinstance(data, bytes) else None, row)
@@ -370,7 +358,7 @@ class _Work:
                 return rows
 
             for batch in content.iter_batches(batch_size=32 * self.settings.jobs):
-                yield compressor.mapped(pyarrow.Table.from_batches([batch]), many)
+                yield coder.mapped(pyarrow.Table.from_batches([batch]), many)
 
 
 _COUNTS = ("images", "failed", "bytes_in", "bytes_out")
@@ -404,27 +392,32 @@ def samples_of(file: Any, url: str) -> Iterator[dict[str, Any]]:
         yield {name: value for name, value in sample.items() if name not in ("__url__", "__local_path__")}
 
 
-def _is_image(name: str) -> bool:
-    return not name.startswith("__") and PurePosixPath(f"x.{name}").suffix.lower() in SUFFIXES
+def _is_taken(name: str, coder: Coder) -> bool:
+    return not name.startswith("__") and PurePosixPath(f"x.{name}").suffix.lower() in coder.TAKES
 
 
-def _image_column(schema: Any, wanted: str | None) -> str:
-    for name in (wanted,) if wanted else _COLUMNS:
+def _column_of(schema: Any, wanted: str | None, coder: Coder) -> str:
+    for name in (wanted,) if wanted else coder.NAMES:
         if name in schema.names:
             kind = schema.field(name).type
             if not wanted and "binary" not in str(kind):  # a struct of bytes and path names its fields
                 continue
             return str(name)
-    raise ValueError(f"no column {wanted or 'of image files'} among {', '.join(schema.names)}: name it by --column")
+    what = wanted or f"of files to {coder.ACTION}"
+    raise ValueError(f"no column {what} among {', '.join(schema.names)}: name it by --column")
 
 
-def _status_table(rows: list[Row]) -> Any:
+def _told(coder: Coder) -> list[str]:
+    """New columns that the status has, too."""
+    return [name for name in coder.TYPES if name not in (coder.COLUMN, "error")]
+
+
+def _status_table(rows: list[Row], coder: Coder) -> Any:
     pyarrow = optional("pyarrow", "batch")
     texts, numbers = pyarrow.string(), pyarrow.int64()
     kinds = {
         **dict.fromkeys(("key", "source", "status", "error_message"), texts),
         **dict.fromkeys(("width", "height", "original_bytes", "bytes"), numbers),
-        "bpp": pyarrow.float64(),
-        "fingerprint": texts,
+        **{name: getattr(pyarrow, coder.TYPES[name])() for name in _told(coder)},
     }
     return pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(list(kinds.items())))

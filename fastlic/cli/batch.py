@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +13,7 @@ from fastlic.cli import options
 from fastlic.cli.words import say
 
 if TYPE_CHECKING:
-    from fastlic.batch import Outcome
+    from fastlic.batch import Compressor, Decompressor, Outcome
 
 _DONE = ("written", "complete")
 
@@ -39,11 +40,17 @@ def _part(context: click.Context, parameter: click.Parameter, value: str) -> tup
     metavar="N",
     help="Images at a time, 0 for one per core; each on one thread, unless fastlic --threads says more.",
 )
+@click.option("-d", "--decompress", is_flag=True, help="Make images of .flic streams.")
+@click.option("--format", "suffix", metavar="SUFFIX", help="Of images that --decompress makes.  [default: png]")
 @options.quality
-@options.model
-@click.option("--to", type=click.Choice(["tar", "parquet"]), help="Pack the images of a folder into shards.")
-@click.option("--shard-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Image files in one.")
-@click.option("--column", help="Of image files in parquet.  [default: bytes, image, jpg, jpeg, png or webp]")
+@click.option(
+    "-m", "--model", help="Shipped weights or a codec file.  [default: jahp; what the stream names if --decompress]"
+)
+@click.option("--to", type=click.Choice(["tar", "parquet"]), help="Pack the files of a folder into shards.")
+@click.option("--shard-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Files in one.")
+@click.option(
+    "--column", help="Of files in parquet.  [default: bytes, image, jpg, jpeg, png or webp; flic if --decompress]"
+)
 @options.background
 @options.max_pixels
 @click.option(
@@ -61,8 +68,10 @@ def batch(
     target: str,
     shard: tuple[int, int],
     jobs: int,
+    decompress: bool,
+    suffix: str | None,
     quality: float | None,
-    model: str,
+    model: str | None,
     to: str | None,
     shard_size: int,
     column: str | None,
@@ -75,24 +84,19 @@ def batch(
     """Compress a data set shard by shard: a folder of images, or of .tar or .parquet files, a pattern, an fsspec URL.
 
     Each tar or parquet file becomes one with .flic streams in place of the images; images of a folder become files of
-    their own, or shards (--to). A shard is complete or not there, and complete ones are skipped: run the command again,
-    or on many machines with --shard. TARGET/NAME_stats.json says what became of a shard, TARGET/NAME.parquet of each
-    image; images that failed are told there and left out. Exit code 1: a shard is not complete.
+    their own, or shards (--to). With --decompress images take the place of streams. A shard is complete or not there,
+    and complete ones are skipped: run the command again, or on many machines with --shard. TARGET/NAME_stats.json says
+    what became of a shard, TARGET/NAME.parquet of each image; images that failed are told there and left out. Exit code
+    1: a shard is not complete.
     """
     from tqdm import tqdm
 
-    from fastlic import light
-    from fastlic.batch import Compressor, Settings, run
+    from fastlic.batch import Settings, run
 
-    level = options.checked_quality(light.load(model), quality)
-    compressor = Compressor(
-        model,
-        level or fastlic.DEFAULT_QUALITY,
-        background=background,
-        max_pixels=max_pixels,
-        threads=options.threads() or 1,
-    )
-    settings = Settings(compressor, to, column, jobs or options.cores(), max_failed, force)
+    common = {"max_pixels": max_pixels, "threads": options.threads() or 1}
+    make: Callable[..., Compressor | Decompressor] = _decompressor if decompress else _compressor
+    coder = make(model, suffix, quality, background, common)
+    settings = Settings(coder, to, column, jobs or options.cores(), max_failed, force)
     outcomes = []
     with tqdm(unit="shard", disable=None, leave=False) as bar:
         for outcome in run(source, target, settings, part=shard, size=shard_size, check=check):
@@ -108,6 +112,30 @@ def batch(
     say(f"{len(done)} of {len(outcomes)} shards complete: {images:,} images, {failed:,} of them failed")
     if len(done) < len(outcomes):
         raise SystemExit(1)
+
+
+def _compressor(
+    model: str | None, suffix: str | None, quality: float | None, background: str | None, common: dict[str, Any]
+) -> Compressor:
+    from fastlic import light
+    from fastlic.batch import Compressor
+
+    if suffix is not None:
+        raise click.UsageError("--format is of images that --decompress makes")
+    model = model or fastlic.DEFAULT_MODEL
+    level = options.checked_quality(light.load(model), quality)
+    return Compressor(model, level or fastlic.DEFAULT_QUALITY, background=background, **common)
+
+
+def _decompressor(
+    model: str | None, suffix: str | None, quality: float | None, background: str | None, common: dict[str, Any]
+) -> Decompressor:
+    from fastlic.batch import Decompressor
+
+    for name, value in (("--quality", quality), ("--background", background)):
+        if value is not None:
+            raise click.UsageError(f"{name} is of images that are compressed, and --decompress takes streams")
+    return Decompressor(model, suffix=f".{(suffix or 'png').lstrip('.')}", **common)
 
 
 def _line(outcome: Outcome) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fastlic.batch import Compressor, Settings, run
+from fastlic.batch import Compressor, Decompressor, Settings, run
 
 pytest.importorskip("ray.data")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -28,8 +28,7 @@ from fastlic.batch import ray as cluster
 kind, source, target = sys.argv[1:]
 for attempt in range(3):  # a busy machine has no answer within Ray's own half minute
     try:
-        cores = 2 if kind == "shards" else 4  # as Ray counts them
-        ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
         break
     except Exception as error:
         print(error, file=sys.stderr)
@@ -37,6 +36,10 @@ for attempt in range(3):  # a busy machine has no answer within Ray's own half m
 if kind == "shards":
     for outcome in cluster.run(source, target, batch.Settings(to="parquet"), size=8):
         print(outcome.state, flush=True)
+elif kind == "there and back":
+    dataset = cluster.apply(cluster.read(source), batch.Compressor(quality=3))
+    dataset = cluster.apply(dataset, batch.Decompressor())
+    dataset.write_parquet(target + "/rows")
 else:
     cluster.checkpoint(target + "/checkpoint")
     dataset = cluster.apply(cluster.read(source, override_num_blocks=20), batch.Compressor(quality=3))
@@ -100,7 +103,7 @@ def test_a_worker_and_a_driver_are_killed_and_the_pipeline_goes_on(folder, tmp_p
     target, committed = tmp_path / "out", "checkpoint/*[0-9].parquet"
     target.mkdir()
     with driver("rows", folder, target) as process:
-        kill_one(process, target, "MapWorker", committed, 2)
+        kill_one(process, target, "ReadBinary", committed, 2)
         done = len(list(target.glob(committed)))
         while len(list(target.glob(committed))) < done + 3:  # it went on
             assert process.poll() is None, (tmp_path / "log").read_text()[-4000:]
@@ -114,6 +117,25 @@ def test_a_worker_and_a_driver_are_killed_and_the_pipeline_goes_on(folder, tmp_p
     sample = rows[len(rows) // 2]
     expected = Compressor(quality=3)({"bytes": (folder / Path(sample["path"]).name).read_bytes()})
     assert {name: sample[name] for name in expected} == expected
+
+
+def test_images_go_there_and_back_in_one_kind_of_task_and_what_failed_is_a_row(folder, tmp_path):
+    target = tmp_path / "out"
+    target.mkdir()
+    for path in sorted(folder.iterdir())[20:]:
+        path.unlink()
+    (folder / "bad.jpg").write_bytes(b"no image")
+    with driver("there and back", folder, target) as process:
+        assert process.wait(timeout=600) == 0, (tmp_path / "log").read_text()[-4000:]
+    assert "ReadBinary->MapBatches(Compressor)->MapBatches(Decompressor)->Write" in (tmp_path / "log").read_text()
+    rows = [row for path in (target / "rows").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    assert len(rows) == 21 and len(list((target / "rows").glob("*.parquet"))) <= 16
+    for row in rows:
+        if Path(row["path"]).name == "bad.jpg":
+            assert row["image"] is None and "the row holds no bytes" in row["error"]
+        else:
+            data = Compressor(quality=3)({"bytes": (folder / Path(row["path"]).name).read_bytes()})
+            assert Decompressor()(data)["image"] == row["image"]
 
 
 def test_a_worker_and_a_driver_are_killed_and_shards_are_done_once(folder, tmp_path):

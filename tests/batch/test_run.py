@@ -12,10 +12,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import fastlic
 from fastlic import light
-from fastlic.batch import Compressor, Settings, run
+from fastlic.batch import Compressor, Decompressor, Settings, run
 from fastlic.batch.shards import plan
 from fastlic.batch.work import samples_of
 from fastlic.codec.image_files import find_images, read_image
@@ -281,7 +284,7 @@ def test_sources_of_several_kinds_or_none_are_named(crops, tars, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no image file"):
         run(tmp_path / "empty", tmp_path / "out")
-    with pytest.raises(ValueError, match="only images in folders"):
+    with pytest.raises(ValueError, match="only files in folders"):
         run(f"{tars}/*.tar", tmp_path / "out", Settings(to="parquet"))
 
 
@@ -324,3 +327,78 @@ def test_files_take_no_names_once_too_many_images_of_a_folder_failed(photos, tmp
     assert [path.name for path in out.rglob("*.flic")] == ["1.flic"]
     (outcome,) = run(folder, out, Settings(max_failed=0.7))
     assert (outcome.state, outcome.images, outcome.failed) == ("written", 6, 4)
+
+
+def pixels(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image)
+
+
+@pytest.mark.parametrize("to", [None, "tar", "parquet"])
+def test_a_folder_goes_there_and_back_to_the_pixels_of_decompress(to, crops, tmp_path):
+    packed, back = tmp_path / "packed", tmp_path / "back"
+    list(run(crops, packed, Settings(to=to), size=4))
+    settings = Settings(Decompressor(), jobs=2)
+    outcomes = list(run(packed, back, settings, size=4))  # the status of shards, beside them, is no source
+    assert states(outcomes) == ["written"] * 2
+    if to is None:
+        made = {path.with_suffix("").relative_to(back).as_posix(): path.read_bytes() for path in back.rglob("*.png")}
+        given = {name.removesuffix(".flic"): data for name, data in streams(packed).items()}
+    elif to == "tar":
+        made, given = (
+            {sample["__key__"]: sample[kind] for path in sorted(folder.glob("*.tar")) for sample in samples(path)}
+            for folder, kind in ((back, "png"), (packed, "flic"))
+        )
+    else:
+        rows = [
+            {row["path"]: row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()}
+            for folder in (back, packed)
+        ]
+        assert all("flic" not in row and row["bpp"] == rows[1][name]["bpp"] for name, row in rows[0].items())
+        (bad,) = [name for name, row in rows[0].items() if row["error"]]
+        made, given = (
+            {n: r[c] for n, r in t.items() if n != bad} for t, c in zip(rows, ("image", "flic"), strict=True)
+        )
+    assert made.keys() == given.keys() and len(made) == 6
+    for name, data in made.items():
+        expected = fastlic.decompress(given[name]).permute(1, 2, 0).mul(255).round().byte()
+        assert np.array_equal(pixels(data), expected.numpy())
+    assert states(run(packed, back, settings, size=4)) == ["complete"] * 2
+
+
+def test_a_damaged_stream_is_told_and_left_out(crops, tmp_path):
+    packed, back = tmp_path / "packed", tmp_path / "back"
+    list(run(crops, packed))
+    whole = (packed / "0.flic").read_bytes()
+    (packed / "0.flic").write_bytes(whole[:-1])
+    (outcome,) = run(packed, back, Settings(Decompressor()))
+    assert (outcome.state, outcome.images, outcome.failed) == ("written", 6, 1)
+    assert not (back / "0.png").exists() and (back / "deep" / "1.png").exists()
+    (bad,) = [row for row in pq.read_table(back / "00000.parquet").to_pylist() if row["status"] != "success"]
+    assert bad["status"] == "failed_to_decompress" and "CorruptStreamError" in bad["error_message"]
+    (other,) = run(packed, back, Settings(Decompressor(suffix=".ppm")))
+    assert other.state == "failed" and "suffix .png, not .ppm" in other.error
+
+
+def test_tasks_share_the_streams_of_tars_and_everything_else_stays(tars, tmp_path):
+    packed, back = tmp_path / "packed", tmp_path / "back"
+    list(run(tars, packed))
+    settings = Settings(Decompressor(suffix=".webp"))
+    for task in range(2):
+        (outcome,) = run(f"{packed}/*.tar", back, settings, part=(task, 2))
+        assert outcome.state == "written"
+    assert states(run(packed, back, settings, check=True)) == ["complete"] * 2
+    first, second = samples(back / "000.tar"), samples(back / "001.tar")
+    assert [(s["__key__"], *sorted(set(s) - {"__key__"})) for s in first + second] == [
+        ("0/0000", "txt", "webp"),
+        ("0/0002", "cls"),
+        ("1/0000", "left.webp", "right.webp"),
+        ("1/0001", "_note", "png.webp", "webp"),
+    ]
+    given = samples(packed / "001.tar")[1]
+    assert np.array_equal(pixels(second[1]["png.webp"]), light.decompress(given["png.flic"]))
+
+
+def test_shards_are_files_and_no_arrays():
+    with pytest.raises(ValueError, match="name the suffix"):
+        Settings(Decompressor(suffix=None))

@@ -42,10 +42,13 @@ def test_the_rate_of_a_core_is_printed(capsys):
 
 
 @pytest.mark.slow
-def test_ray_is_timed_beside_the_commands_and_all_write_every_photo(capsys):
+@pytest.mark.parametrize("back", [False, True])
+def test_ray_is_timed_beside_the_commands_and_all_write_every_photo(back, capsys):
     pytest.importorskip("ray.data")
     pytest.importorskip("webdataset")
-    assert scale.main(["--photos", "12", "--runs", "1"]) == 0
-    *_, compress, batch, ray = capsys.readouterr().out.splitlines()
-    assert compress.startswith("fastlic compress") and batch.startswith("fastlic batch") and ray.startswith("Ray Data")
-    assert all(float(line.split()[-1].removesuffix("x")) > 0 for line in (compress, batch, ray))
+    assert scale.main(["--photos", "12", "--runs", "1", *["--back"] * back]) == 0
+    lines = capsys.readouterr().out.splitlines()[-5:]
+    names = [*(scale.BACK if back else scale.WAYS), scale.STARTED]
+    assert all(line.startswith(name) for line, name in zip(lines, names, strict=True))
+    rates = [float(line.split()[-1].removesuffix("x")) for line in lines]
+    assert rates[0] == 1 and min(rates) > 0 and rates[4] < rates[2]

@@ -70,6 +70,30 @@ def test_a_job_array_shares_the_shards(packages, fastlic_command, folder, tmp_pa
     assert fastlic_command("batch", folder, "out", "-m", TINY, "--shard-size", 1, "--check").code == 0
 
 
+def test_streams_become_the_images_that_decompress_makes(packages, fastlic_command, folder, tmp_path):
+    assert fastlic_command("batch", folder, "packed", "-m", TINY).code == 0
+    done = fastlic_command("batch", "packed", "back", "--decompress", "-m", TINY, "--format", "ppm")
+    assert done.code == 0 and "1 of 1 shards complete: 1 images, 0 of them failed" in done.out, done.err
+    one = fastlic_command("decompress", "packed/chelsea.flic", "one.ppm", "-m", TINY)
+    assert one.code == 0
+    assert (tmp_path / "back" / "chelsea.ppm").read_bytes() == (tmp_path / "one.ppm").read_bytes()
+    other = fastlic_command("batch", "packed", "other", "-d")
+    assert other.code == 1 and "ModelMismatchError" in other.err and "1 of 1 images failed" in other.err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("-d", "-q", 3), "--quality is of images that are compressed"),
+        (("-d", "--background", "white"), "--background is of images that are compressed"),
+        (("--format", "jpg"), "--format is of images that --decompress makes"),
+    ],
+)
+def test_options_of_the_other_direction_are_wrong_usage(options, told, fastlic_command):
+    done = fastlic_command("batch", "a", "b", *options)
+    assert done.code == 2 and told in done.err
+
+
 @pytest.mark.parametrize("task", ["2/2", "1", "-1/2", "a/b", "0/0"])
 def test_a_task_that_is_none_is_wrong_usage(task, fastlic_command):
     done = fastlic_command("batch", "a", "b", f"--shard={task}")
