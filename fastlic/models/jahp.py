@@ -34,6 +34,12 @@ class Sizes:
         """Every size, layer by layer."""
         return (*self.hyper, self.context, *self.parameters)
 
+    def products(self, n: int, m: int) -> int:
+        """Multiplications for each position of a latent of ``m`` channels, whose hyper latent has ``n``."""
+        (a, b, c), (first, second) = self.hyper, self.parameters
+        h_s = 25 * n * a // 16 + 25 * a * b // 4 + 9 * b * c  # of a 16th, a quarter and all positions
+        return h_s + 12 * m * self.context + (c + self.context) * first + first * second + second * 2 * m
+
     @classmethod
     def published(cls, m: int) -> Sizes:
         """Those of Minnen et al. for a latent of ``m`` channels."""
