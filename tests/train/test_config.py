@@ -50,7 +50,9 @@ def test_the_stage_of_narrow_entropy_networks_trains_them_alone_on_stored_latent
 
 
 @pytest.mark.parametrize("family", ["mlic", "mlic+", "mlic++"])
-@pytest.mark.parametrize("path", [path for path in STAGES if path not in (DECODER, FIRST, SLIM)], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in STAGES if path not in (DECODER, FIRST, SLIM)], ids=lambda path: path.stem
+)
 def test_every_later_stage_goes_over_the_families_it_is_for(path, family):
     merged = config.merged(config.merged(config.recipe(family), config.read(path)), {"steps": 1, "start": "random"})
     objective = build(RunConfig.from_dict(merged))
