@@ -320,7 +320,7 @@ class _Twin:
         """Of the bits of a coded latent [M, h, w] by what the context sees of it; its symbols stay.
 
         Args:
-            features: float [2M, h, w], the hyperprior's.
+            features: float [C, h, w], the hyperprior's.
         """
         seen = latent[None].clone().requires_grad_(True)
         with torch.autocast("cpu", torch.bfloat16, enabled=_has_half()):

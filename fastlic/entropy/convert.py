@@ -70,7 +70,7 @@ class EntropyNetworks:
     Attributes:
         hyper_analysis: y [1, M, h, w] -> z [1, N, h/4, w/4].
         h_s: convolutions, transposed or followed by PixelShuffle, with ReLUs, plain or leaky, between them; its outputs
-            are scales and means, or scales alone, or with a context 2M features.
+            are scales and means, or scales alone, or with a context any features.
         bottleneck: the density of z.
         context, parameters: the masked convolution and the 1x1 layers after it; None without context.
     """

@@ -38,7 +38,7 @@ class IntegerEntropyModel(LatentModel):
         z_input: from the hyper latent in units of 2^-6 to the activations that h_s reads.
         hyper: h_s, three layers; without context its last layer's outputs are (scales, means).
         y_input: from the latent in units of 2^-6 to the context's activations; None without context.
-        context: the masked convolution over its live taps, weight [2M, M, 12, 1]; None without context.
+        context: the masked convolution over its live taps, weight [C, M, 12, 1]; None without context.
         parameters: entropy-parameter layers, 1x1, over [h_s output, context output]; empty without context.
         thresholds: int32 [63] in units of 2^-10.
         offsets: int32 [64] in units of 2^-6 by scale index: by how much symbols but 0 are moved away from it when the
@@ -99,7 +99,7 @@ class IntegerEntropyModel(LatentModel):
         return DeviceEngine(self.to_arrays(), self.z_tables, self.y_tables)
 
     def hyper_features(self, z: Tensor, height: int, width: int) -> Tensor:
-        """h_s up to its last activations: z symbols int64 [N, h/4, w/4] -> int64 [2M, height, width].
+        """h_s up to its last activations: z symbols int64 [N, h/4, w/4] -> int64 [C, height, width].
 
         Outputs beyond the latent's size (z covers whole 4x4 cells) are cut off.
         """

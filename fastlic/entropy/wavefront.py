@@ -45,7 +45,7 @@ def wavefront_schedule(model: IntegerEntropyModel, height: int, width: int) -> S
         return Latents(z, y.reshape(height, width, m).permute(2, 0, 1))
 
     # The first 1x1 layer is linear, so its hyperprior half is done once for all positions (exact: integer sums).
-    of_hyper, of_context = model.parameters[0].split_inputs(2 * m)
+    of_hyper, of_context = model.parameters[0].split_inputs(len(features))
     fixed = of_hyper.accumulate(features).permute(1, 2, 0).reshape(height * width, -1)
     kernels = [layer.as_matrix() for layer in (of_context, *model.parameters[1:])]
     biases = [torch.from_numpy(layer.bias.astype(np.int64)) for layer in (model.context, *model.parameters)]

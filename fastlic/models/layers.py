@@ -155,10 +155,12 @@ def hyper_analysis(latent_channels: int, hyper_channels: int) -> nn.Sequential:
     return nn.Sequential(conv(m, n, 3, 1), nn.LeakyReLU(LEAKY_SLOPE), conv(n, n), nn.LeakyReLU(LEAKY_SLOPE), conv(n, n))
 
 
-def hyper_synthesis(latent_channels: int, hyper_channels: int) -> nn.Sequential:
-    """h_s: the hyper latent [N, C, h/4, w/4] to [N, 2M, h, w]."""
+def hyper_synthesis(
+    latent_channels: int, hyper_channels: int, sizes: tuple[int, int, int] | None = None
+) -> nn.Sequential:
+    """h_s: the hyper latent [N, C, h/4, w/4] to [N, 2M, h, w], or, given its layers' sizes, to [N, sizes[2], h, w]."""
     m, n = latent_channels, hyper_channels
-    wide = m * 3 // 2
+    a, b, c = sizes if sizes is not None else (m, m * 3 // 2, 2 * m)
     return nn.Sequential(
-        deconv(n, m), nn.LeakyReLU(LEAKY_SLOPE), deconv(m, wide), nn.LeakyReLU(LEAKY_SLOPE), conv(wide, 2 * m, 3, 1)
+        deconv(n, a), nn.LeakyReLU(LEAKY_SLOPE), deconv(a, b), nn.LeakyReLU(LEAKY_SLOPE), conv(b, c, 3, 1)
     )

@@ -260,7 +260,7 @@ class DeviceEngine:
         from fastlic.kernels.masked_context import TAPS, ContextNetwork
         from fastlic.kernels.packing import pad_thresholds
 
-        weight = self._arrays["context.weight"]  # [2M, M, 12, 1]
+        weight = self._arrays["context.weight"]  # [outputs, M, 12, 1]
         taps = weight.reshape(*weight.shape[:2], len(TAPS)).transpose(2, 1, 0).reshape(-1, weight.shape[0])
         matrices = [self._arrays[f"parameters.{i}.weight"][:, :, 0, 0].T for i in range(3)]
         hyper_inputs = len(self._arrays[f"hyper.{len(self._hyper) - 1}.bias"])

@@ -30,18 +30,18 @@ N = 7  # channels of z of groups and slices
 # ---- one masked context, or none
 
 
-def random_floats(cls: type[MeanScaleHyperprior], n: int, m: int) -> MeanScaleHyperprior:
+def random_floats(cls: type[MeanScaleHyperprior], n: int, m: int, **options: Any) -> MeanScaleHyperprior:
     """A random network whose scales cover the table and whose means matter."""
     torch.manual_seed(n * m)
-    model = cls(n, m, (8, 8, 8)).eval()
+    model = cls(n, m, (8, 8, 8), **options).eval()
     last = model.entropy_parameters[-1] if isinstance(model, JAHP) else model.h_s[-1]
     last.weight.data *= 30
     last.bias.data = torch.cat([torch.logspace(-1, 1.5, m), torch.linspace(-3, 3, m)])
     return model
 
 
-def gaussian(cls: type[MeanScaleHyperprior], n: int, m: int) -> IntegerEntropyModel:
-    return convert(random_floats(cls, n, m), [torch.rand(3, 96, 128)])
+def gaussian(cls: type[MeanScaleHyperprior], n: int, m: int, **options: Any) -> IntegerEntropyModel:
+    return convert(random_floats(cls, n, m, **options), [torch.rand(3, 96, 128)])
 
 
 def sub_pixel(cls: type[MeanScaleHyperprior], n: int, m: int) -> IntegerEntropyModel:
@@ -142,10 +142,14 @@ def slices(cls: type[MLICPlusPlus], **how: Any) -> IntegerMLIC:
 
 
 _NARROW: dict[str, Any] = {"widths": (4, 6, 8)}
+# No two alike, none of whole panels, and an odd number of the hyperprior's features.
+SLIM = {"hyper": [10, 9, 13], "context": 11, "parameters": [35, 12]}
+
 MODELS = {
     "context": lambda: gaussian(JAHP, 16, 24),
     "context, odd channels": lambda: gaussian(JAHP, 7, 33),
     "context, 64-lane channels": lambda: gaussian(JAHP, 16, 64),
+    "context, slim": lambda: gaussian(JAHP, 7, 22, sizes=SLIM),
     "no context": lambda: gaussian(MeanScaleHyperprior, 16, 24),
     "no context, odd channels": lambda: gaussian(MeanScaleHyperprior, 5, 19),
     "context, sub-pixel": lambda: sub_pixel(JAHP, 7, 33),

@@ -20,13 +20,14 @@ from fastlic.models import JAHP, MeanScaleHyperprior
 from fastlic.ops.device_engine import DeviceEngine
 from fastlic.ops.latents import Target
 
-MODELS = {"context": (JAHP, 7, 33), "no context": (MeanScaleHyperprior, 5, 19)}
+SLIM = {"hyper": [10, 9, 13], "context": 11, "parameters": [35, 12]}
+MODELS = {"context": (JAHP, 7, 33), "no context": (MeanScaleHyperprior, 5, 19), "slim": (JAHP, 7, 22, SLIM)}
 
 
-def random_model(cls, n: int, m: int) -> IntegerEntropyModel:
+def random_model(cls, n: int, m: int, sizes: dict | None = None) -> IntegerEntropyModel:
     """A converted random network whose scales cover the table and whose means matter."""
     torch.manual_seed(n * m)
-    model = cls(n, m, (8, 8, 8)).eval()
+    model = cls(n, m, (8, 8, 8), **({"sizes": sizes} if sizes else {})).eval()
     last = model.entropy_parameters[-1] if isinstance(model, JAHP) else model.h_s[-1]
     last.weight.data *= 30
     last.bias.data = torch.cat([torch.logspace(-1, 1.5, m), torch.linspace(-3, 3, m)])
@@ -68,6 +69,10 @@ def check(model: IntegerEntropyModel, height: int, width: int, driver: str, devi
 @pytest.mark.parametrize(("driver", "size"), [("persistent", (2, 2)), ("launch", (1, 2))])
 def test_bytes_and_latents_are_the_cpus(models, driver, size, device):
     check(models["context"], *size, driver, device, lanes=64)
+
+
+def test_bytes_and_latents_are_the_cpus_with_narrow_entropy_networks(models, device):
+    check(models["slim"], 2, 2, "launch", device, lanes=64)
 
 
 def test_bytes_and_latents_are_the_cpus_without_context(models, device):

@@ -16,6 +16,7 @@ from pathlib import Path
 import binding
 import numpy as np
 import pytest
+import torch
 from binding import GREY, GREY_ALPHA, RGB, RGBA, Refused
 
 import fastlic
@@ -100,6 +101,22 @@ def test_golden_photo_makes_the_golden_bytes(name, library, photo):
     quality = library.header(data).quality
     for threads in (1, 3):
         assert codec.encode(photo.tobytes(), WIDTH, HEIGHT, quality, threads=threads) == data
+
+
+def test_narrow_entropy_networks_have_the_same_bytes_and_pixels_in_c_and_in_python(library, photo, tmp_path):
+    torch.manual_seed(3)
+    sizes = {"hyper": [10, 9, 13], "context": 11, "parameters": [35, 12]}
+    codec = fastlic.Codec(fastlic.models.JAHP(8, 12, (8, 8, 8), qualities=2, sizes=sizes), name="slim")
+    codec.save(tmp_path / "slim.safetensors", half=True, training=False)
+    image = torch.from_numpy(photo.transpose(2, 0, 1).copy())
+    again, own = fastlic.load(tmp_path / "slim.safetensors"), library.open(tmp_path / "slim.safetensors")
+    assert again.config == codec.config and codec.config["sizes"] == sizes
+    assert bytes(own.info().fingerprint) == codec.fingerprint
+    data = codec.compress(image, quality=2)
+    assert own.encode(photo.tobytes(), WIDTH, HEIGHT, 2.0) == data == again.compress(image, quality=2)
+    assert light.compress(photo, tmp_path / "slim.safetensors", 2) == data
+    pixels = np.frombuffer(own.decode(data), np.uint8).reshape(HEIGHT, WIDTH, 3)
+    assert np.array_equal(pixels, codec.decompress(data, dtype=torch.uint8).numpy().transpose(1, 2, 0))
 
 
 def test_formats_and_strides_are_views_of_the_same_pixels(library, jahp, photo):

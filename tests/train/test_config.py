@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from fastlic.models.jahp import Sizes
 from fastlic.train import config
 from fastlic.train.config import RunConfig
 from fastlic.train.objectives import build
@@ -22,6 +23,7 @@ def test_every_recipe_builds_its_model(path):
 STAGES = sorted(config.RECIPES.glob("stages/*.toml"))
 DECODER = config.RECIPES / "stages/decoder.toml"
 FIRST = config.RECIPES / "stages/first.toml"
+SLIM = config.RECIPES / "stages/slim.toml"
 
 
 def test_the_stage_of_mcquics_decoder_leaves_the_codes_alone():
@@ -37,8 +39,20 @@ def test_the_stage_of_the_first_slice_trains_what_mlicpp_does_not_have():
     assert not any(merged["rates"].get(name) for name in ("g_", "h_", "lrp_", "entropy_parameters_anchor"))
 
 
+def test_the_stage_of_narrow_entropy_networks_trains_them_alone_on_stored_latents():
+    merged = config.merged(config.recipe("jahp"), config.read(SLIM))
+    objective = build(RunConfig.from_dict(config.merged(merged, {"steps": 1, "start": "random"})))
+    learning = {name.split(".")[0] for name, _ in objective.model.named_parameters()} - {"g_a", "g_s", "h_a", "gain"}
+    assert learning - {"entropy_bottleneck"} == {"h_s", "context_prediction", "entropy_parameters"}
+    assert set(merged["rates"]) == {"g_", "h_a", "gain", "entropy_bottleneck"} and not any(merged["rates"].values())
+    assert objective.distortion == "latents" and merged["stored"]
+    assert objective.model.sizes.products(64, 192) < 1.2e6 < Sizes.published(192).products(64, 192) / 2
+
+
 @pytest.mark.parametrize("family", ["mlic", "mlic+", "mlic++"])
-@pytest.mark.parametrize("path", [path for path in STAGES if path not in (DECODER, FIRST)], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in STAGES if path not in (DECODER, FIRST, SLIM)], ids=lambda path: path.stem
+)
 def test_every_later_stage_goes_over_the_families_it_is_for(path, family):
     merged = config.merged(config.merged(config.recipe(family), config.read(path)), {"steps": 1, "start": "random"})
     objective = build(RunConfig.from_dict(merged))

@@ -32,7 +32,7 @@ constexpr std::size_t kMaxGroups = 64;
 // wavefront together. Arithmetic and array names: fastlic/entropy/model.py.
 struct Wavefront {
   Layer context;                    // a matrix [12 * padded M][outputs]
-  Layer share;                      // the first parameter layer over the hyperprior's 2M features, with its bias
+  Layer share;                      // the first parameter layer over the hyperprior's features, with its bias
   Stack parameters;                 // the first one over the context's outputs only
   std::vector<std::int64_t> reach;  // largest magnitude of the context's sums of products
 };

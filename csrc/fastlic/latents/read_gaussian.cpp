@@ -12,6 +12,20 @@ using nn::kMaxWideBits;
 using nn::Reader;
 using nn::require;
 
+// Channels of the latent, of which the last layer gives scales and means.
+std::size_t latent_channels(const nn::ArrayReader& reader, const Model& model, bool contextual) {
+  if (!contextual) {
+    require(model.hyper.back().outputs % 2 == 0, "hyper", "must have an even number of outputs");
+    return model.hyper.back().outputs / 2;
+  }
+  const std::size_t layers = nn::count_layers(reader, "parameters");
+  require(layers > 0, "parameters", "has no layers");
+  const std::size_t outputs = reader.int32s("parameters." + std::to_string(layers - 1) + ".bias").size();
+  require(outputs > 0 && outputs % 2 == 0 && outputs <= 2 * nn::kMaxChannels, "parameters",
+          "must end with an even number of channels, got " + std::to_string(outputs));
+  return outputs / 2;
+}
+
 // The context reads 12 taps, which are gathered: two rows above, then two positions to the left.
 Wavefront read_wavefront(const Reader& read, Model& model) {
   const std::size_t m = model.latent_channels;
@@ -26,13 +40,11 @@ Wavefront read_wavefront(const Reader& read, Model& model) {
   out.context = read.matrix(context, {m}, std::move(taps), kMaxActivationBits);
 
   // The first layer reads the hyperprior's features and the context; each has a share of its sums.
-  const std::size_t outputs = out.context.outputs;
+  const std::size_t outputs = out.context.outputs, features = model.hyper.back().outputs;
   const std::int32_t limit = std::max(model.hyper.back().limit(), out.context.limit());
-  out.share = read.dense("parameters.0", {Block(2 * m), Block::absent(outputs)}, kMaxWideBits, limit);
-  out.parameters =
-      read.dense_stack("parameters", {Block::absent(2 * m), Block(outputs)}, {kMaxActivationBits, kMaxWideBits, limit});
-  require(out.parameters.back().outputs == 2 * m, "parameters",
-          "must end with " + std::to_string(2 * m) + " channels, got " + std::to_string(out.parameters.back().outputs));
+  out.share = read.dense("parameters.0", {Block(features), Block::absent(outputs)}, kMaxWideBits, limit);
+  out.parameters = read.dense_stack("parameters", {Block::absent(features), Block(outputs)},
+                                    {kMaxActivationBits, kMaxWideBits, limit});
   return out;
 }
 
@@ -45,8 +57,7 @@ Model read_gaussian(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z
   Model model = begin_model(read, std::move(z), std::move(y), "z.input", "hyper", kMaxActivationBits,
                             contextual ? kMaxActivationBits : kMaxWideBits);
   read_offsets(reader, model);
-  require(model.hyper.back().outputs % 2 == 0, "hyper", "must have an even number of outputs");
-  model.latent_channels = model.hyper.back().outputs / 2;
+  model.latent_channels = latent_channels(reader, model, contextual);
   if (contextual) {
     model.wavefront = read_wavefront(read, model);
   } else {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.models import FAMILIES, Hyperprior
-from fastlic.train import klt
+from fastlic.models import FAMILIES, JAHP, Hyperprior
+from fastlic.train import klt, slim
 from fastlic.train.config import RunConfig
 from fastlic.train.ms_ssim import ms_ssim
 from fastlic.train.objectives.base import Measured, Objective, Row, in_float32, psnr
@@ -73,13 +74,19 @@ class GaussianObjective(Objective):
                     in_float32([m for m in network.modules() if isinstance(m, nn.Conv2d)][-1])
 
     def start(self, tiles: Tensor) -> None:
-        """Karhunen-Loève transforms, or weights of another model wherever names and shapes agree."""
+        """Karhunen-Loève transforms, or weights of another model wherever names and shapes agree.
+
+        Narrower entropy networks than the weights' are fitted to what those compute (fastlic.train.slim).
+        """
         start = self.config.start
         sample = tiles[:: max(len(tiles) // 256, 1)][:256].float() / 255
         if start == "klt":
             klt.initialise(self.model, sample, self.lambdas.tolist())
         elif start != "random":
             missing = load_into(self.model, Path(start))
+            if (wide := slim.wider(self.model, Path(start))) is not None:
+                slim.initialise(cast(JAHP, self.model), wide, sample)
+                missing = []
             early = [name for name in missing if name.startswith("entropy_parameters_early.")]
             if early:
                 self.model.start_early()  # type: ignore[operator]
