@@ -21,6 +21,7 @@ from fastlic.models.density import SCALE_BOUND
 from fastlic.models.jahp import Sizes
 from fastlic.train.weights import read_state
 
+TILES = 96  # that layers are fitted to; 256 served no better
 _RIDGE = 1e-6  # of the mean square of a layer's inputs
 _IMAGES = 16  # whose columns of inputs are held at a time
 

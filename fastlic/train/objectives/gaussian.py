@@ -85,7 +85,8 @@ class GaussianObjective(Objective):
         elif start != "random":
             missing = load_into(self.model, Path(start))
             if (wide := slim.wider(self.model, Path(start))) is not None:
-                slim.initialise(cast(JAHP, self.model), wide, sample)
+                few = tiles[:: max(len(tiles) // slim.TILES, 1)][: slim.TILES]
+                slim.initialise(cast(JAHP, self.model), wide, few.float() / 255)
                 missing = []
             early = [name for name in missing if name.startswith("entropy_parameters_early.")]
             if early:
