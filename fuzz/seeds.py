@@ -127,6 +127,13 @@ def valid_files() -> list[bytes]:
             b"\x00" + head + b"".join(bytes([len(section) % 256]) + section[:255] for section in sections),
             b"\x20" + layout + b"".join(struct.pack("<BQ", 0, size) for size in sizes) + b"\0" + file,
         ]
+    for number in range(16):  # of version 3: every number of channels with every kind of metadata, and none
+        rng = np.random.default_rng(number)
+        channels, metadata = 1 + number % 4, ((), (2,), (3, 4), (2, 3, 4, 5, 255))[number // 4]
+        kinds = (1,) * (channels % 2 == 0) + metadata
+        attachments = [(kind, rng.bytes(int(rng.integers(0, 12)))) for kind in kinds]
+        header = (3, 1 + number % 8, 64, rng.bytes(8), 40, 300, channels)
+        seeds += [first + pack_container(header, [b"z", rng.bytes(5)], attachments) for first in (b"\x40", b"\x60")]
     return seeds
 
 
@@ -147,6 +154,7 @@ def valid_planes() -> list[bytes]:
 
 def valid_codec_streams() -> list[bytes]:
     """Inputs of ``codec_streams``: small images by each of its codecs."""
+    import fastlic
     from fastlic import light
 
     seeds = []
@@ -159,6 +167,13 @@ def valid_codec_streams() -> list[bytes]:
             stream = light.compress(x, codec, quality)
             seeds.append(bytes([64 + kind + 4 * number, number % 2 * min(codec.previews, 1)]) + stream)
             seeds.append(bytes([kind, 0]) + stream)
+        for number, channels in enumerate((1, 2, 3, 4)):  # version 3: grey, alpha, metadata
+            rng = np.random.default_rng(number)
+            x = rng.integers(0, 256, (9 + number, 12, channels)).astype(np.uint8) // (1 + 4 * number)
+            for metadata in (fastlic.Metadata(), fastlic.Metadata(b"profile", b"II*\0", b"<x/>")):
+                stream = light.compress(x, codec, 1 if codec.qualities else None, metadata=metadata)
+                if stream[4] == 3:
+                    seeds.append(bytes([64 + kind + 4 * number, 0]) + stream)
     return seeds
 
 

@@ -32,23 +32,31 @@ inline void put(std::vector<std::uint8_t>& data, std::size_t at, std::uint32_t v
 // Of a .flic file: checksums that fit what the bytes claim, as far as there are bytes.
 inline void mend(std::vector<std::uint8_t>& data) {
   if (data.size() < 16) return;
-  struct Section {
+  struct Part {  // an attachment or a section
     std::uint64_t length;
     std::size_t checksum;
   };
-  std::vector<Section> sections;
+  std::vector<Part> parts;
   std::size_t at = varint(data, varint(data, 16).end).end;
-  for (unsigned i = 0; i < data[7]; ++i) {
-    const Field length = varint(data, at);
-    sections.push_back({length.value, length.end});
-    at = length.end + 4;
+  const auto take = [&](unsigned count, std::size_t before) {
+    for (unsigned i = 0; i < count; ++i) {
+      const Field length = varint(data, at + before);
+      parts.push_back({length.value, length.end});
+      at = length.end + 4;
+    }
+  };
+  if (data[4] >= 3) {  // channels, and attachments, which begin with their kind
+    const unsigned count = at + 1 < data.size() ? data[at + 1] : 0;
+    at += 2;
+    take(count, 1);
   }
+  take(data[7], 0);
   if (at > data.size() || data.size() - at < 4) return;
   std::size_t start = at + 4;
-  for (const Section& section : sections) {
-    if (section.length > data.size() - start) break;
-    const auto length = static_cast<std::size_t>(section.length);
-    put(data, section.checksum, crc32c(data.data() + start, length));
+  for (const Part& part : parts) {
+    if (part.length > data.size() - start) break;
+    const auto length = static_cast<std::size_t>(part.length);
+    put(data, part.checksum, crc32c(data.data() + start, length));
     start += length;
   }
   put(data, at, crc32c(data.data(), at));

@@ -101,12 +101,25 @@ class Flic:
         at = self.FIXED.size
         self.height, at = _read_varint(data, at)
         self.width, at = _read_varint(data, at)
+        self.channels = 3  # these two are version 3's alone
+        self.attachments: list[tuple[int, bytes]] = []
+        kinds = []
+        if self.fixed[1] >= 3:
+            self.channels, count = data[at], data[at + 1]
+            at += 2
+            for _ in range(count):
+                length, end = _read_varint(data, at + 1)
+                kinds.append((data[at], length))
+                at = end + 4
         lengths = []
         for _ in range(self.fixed[4]):
             length, at = _read_varint(data, at)
             lengths.append(length)
             at += 4
         at += 4
+        for kind, length in kinds:
+            self.attachments.append((kind, data[at : at + length]))
+            at += length
         self.sections: list[bytes] = []
         for length in lengths:
             self.sections.append(data[at : at + length])
@@ -115,10 +128,15 @@ class Flic:
     def pack(self) -> bytes:
         head = bytearray(self.FIXED.pack(*self.fixed))
         head += _varint(self.height) + _varint(self.width)
+        attachments = self.attachments if self.fixed[1] >= 3 else []
+        if self.fixed[1] >= 3:
+            head += bytes([self.channels & 0xFF, len(attachments) & 0xFF])
+        for kind, own in attachments:
+            head += bytes([kind & 0xFF]) + _varint(len(own)) + struct.pack("<I", crc32c(own))
         for section in self.sections:
             head += _varint(len(section)) + struct.pack("<I", crc32c(section))
         head += struct.pack("<I", crc32c(bytes(head)))
-        return b"".join([head, *self.sections])
+        return b"".join([head, *(own for _, own in attachments), *self.sections])
 
 
 def of_flic(data: bytes, draw: random.Random) -> bytes:
@@ -128,7 +146,9 @@ def of_flic(data: bytes, draw: random.Random) -> bytes:
     except (struct.error, IndexError):
         return of_bytes(data, draw)
     kind = draw.randrange(16)
-    if kind == 0:
+    if file.fixed[1] == 3 and kind in (4, 5):
+        _of_version_3(file, draw)
+    elif kind == 0:
         side = draw.choice((number(draw), file.height + draw.randrange(-16, 17), draw.randrange(1, 130)))
         file.height = min(max(side, 0), (1 << 35) - 1)
     elif kind == 1:
@@ -152,6 +172,24 @@ def of_flic(data: bytes, draw: random.Random) -> bytes:
         file.sections[which] = of_bytes(file.sections[which], draw)
     out = file.pack()
     return of_bytes(out, draw) if draw.randrange(32) == 0 else out
+
+
+def _of_version_3(file: Flic, draw: random.Random) -> None:
+    """The channels, or an attachment: its bytes, its kind, one more or one less."""
+    own, change = file.attachments, draw.randrange(6)
+    if change == 0 or not own:
+        file.channels = draw.choice((1, 2, 3, 4, draw.randrange(256)))
+        return
+    which = draw.randrange(len(own))
+    kind, data = own[which]
+    if change == 1:
+        own[which] = (draw.choice((1, 2, 3, 4, 5, draw.randrange(256))), data)
+    elif change == 2:
+        del own[which]
+    elif change == 3:
+        own.insert(which + 1, (kind + draw.randrange(3), draw.randbytes(draw.randrange(20))))
+    else:
+        own[which] = (kind, of_bytes(data, draw))
 
 
 def _varint(value: int) -> bytes:

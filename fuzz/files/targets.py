@@ -26,6 +26,7 @@ import torch
 from mutate import Mutator
 from torch import Tensor
 
+import fastlic
 import fastlic.config
 from fastlic import Codec, _native
 from fastlic.codec import mcq, storage
@@ -222,6 +223,14 @@ def _flic_seeds(name: str) -> Callable[[], list[bytes]]:
                 data = own.compress(_image(height, width), quality)
                 assert isinstance(data, bytes)
                 made.append(data)
+        for channels in (1, 2, 3, 4):  # of version 3
+            metadata = fastlic.Metadata(
+                b"profile" * (channels == 3), b"II*\0" * (channels > 2), b"<x/>" * (channels > 1)
+            )
+            image = torch.cat([_image(20, 24)] * 2)[:channels]
+            data = own.compress(image, 1.0 if own.qualities else None, metadata=metadata)
+            assert isinstance(data, bytes) and data[4] == 3
+            made.append(data)
         if name == "jahp":  # of version 1
             made += [(GOLDEN / f"{stream}.flic").read_bytes() for stream in ("chelsea_q1", "one_pixel_q8")]
         return made

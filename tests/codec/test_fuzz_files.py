@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fastlic.codec import container
+from fastlic.codec.container import Metadata
 from fastlic.errors import CorruptStreamError
 
 FILES = Path(__file__).parents[2] / "fuzz" / "files"
@@ -53,9 +54,11 @@ def test_changed_files_give_a_result_or_an_error_of_ours_everywhere_alike(name, 
     fuzzed(name, RUNS, tmp_path)
 
 
-def test_mutators_repair_what_guards_a_stream(tiny_codec, photo):
-    data = tiny_codec.compress(photo, 3.0)
-    assert mutate.Flic(data).pack() == data
+@pytest.mark.parametrize("version", [2, 3])
+def test_mutators_repair_what_guards_a_stream(tiny_codec, photo, version):
+    metadata = Metadata(b"profile", b"II*\0", b"<x/>") if version == 3 else None
+    data = tiny_codec.compress(photo, 3.0, metadata=metadata)
+    assert data[4] == version and mutate.Flic(data).pack() == data
     draw, refused, same = random.Random(3), 0, 0
     for _ in range(400):
         changed = mutate.of_flic(data, draw)

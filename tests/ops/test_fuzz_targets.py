@@ -31,6 +31,22 @@ def test_every_target_keeps_seeds(target):
         assert len(seeds.namelist()) >= 20
 
 
+@pytest.mark.parametrize(("target", "before"), [("container", 1), ("codec_streams", 2)])
+def test_seeds_hold_every_kind_of_image_and_attachment(target, before):
+    from fastlic.codec.container import look
+    from fastlic.errors import CorruptStreamError
+
+    found = set()
+    with zipfile.ZipFile(FUZZ / "corpus" / f"{target}.zip") as seeds:
+        for name in seeds.namelist():
+            try:
+                own = look(seeds.read(name)[before:])
+            except CorruptStreamError:
+                continue
+            found |= {(own.version, own.channels)} | {(own.version, kind) for kind in own.attachment_bytes}
+    assert found >= {(3, kind) for kind in (1, 2, 3, 4, "alpha", "icc_profile", "exif", "xmp")} | {(2, 3)}
+
+
 def test_no_seed_is_left_of_a_target_that_is_gone():
     assert {path.stem for path in (FUZZ / "corpus").glob("*.zip")} == set(TARGETS)
 

@@ -227,6 +227,7 @@ def test_the_demo_shows_a_photo_beside_jpeg_and_a_flic_file_alone(page: Chromium
                  rows: [...$("rows").rows].map((row) => [...row.cells].map((cell) => cell.textContent)) };
     """
     begin, before = "const $ = (id) => document.getElementById(id);", len(page.errors)
+    offered = {name: (ROOT / "fastlic" / "weights" / f"{name}.safetensors").stat().st_size / 1e6 for name in SHIPPED}
     page.resize(1280, 900)
     page.open(f"{site}/flic/demo/index.html")
     found = page.evaluate(f'{begin} $("sample").click(); {wait}')
@@ -235,6 +236,21 @@ def test_the_demo_shows_a_photo_beside_jpeg_and_a_flic_file_alone(page: Chromium
     size, psnr = ({name: float(cells[i].split()[0].replace(",", "")) for name, cells in rows.items()} for i in (0, 2))
     assert found["status"] == "" and not found["alone"]
     assert size["JPEG"] <= size["flic"] and psnr["flic"] > psnr["JPEG"]
+    options = page.evaluate(f"{begin} return [...$('model').options].map((one) => [one.value, one.text]);")
+    assert {value: text for value, text in options} == {n: f"{n}, {mb:.1f} MB" for n, mb in offered.items()}
+    seen = {}
+    for name in SHIPPED:
+        other = page.evaluate(f"""
+            {begin}
+            $("result").hidden = true;
+            $("model").value = {json.dumps(name)};
+            $("model").dispatchEvent(new Event("change"));
+            {wait}
+        """)
+        assert other["status"] == "" and not other["alone"], name
+        seen[name] = other["rows"][0][1]
+    assert len(set(seen.values())) == len(SHIPPED), seen  # each with its own bytes
+    page.evaluate(f'{begin} $("result").hidden = true; $("model").value = "jahp"; $("model").onchange(); {wait}')
     found = page.evaluate(f"""
         {begin}
         const data = await (await fetch($("save").href)).arrayBuffer(), transfer = new DataTransfer();

@@ -101,15 +101,18 @@ void multiply(const GemmJob<Weight>& job) {
   constexpr auto kRows = std::make_index_sequence<v::kTileRows>();
   static constexpr auto kWhole = rows_table<Weight, v::kTileVectors>(kRows);
   static constexpr auto kHalf = rows_table<Weight, kHalves ? 1 : v::kTileVectors>(kRows);
-  // Tiles of nearly equal height: 16 rows are 8 + 8, not 14 + 2.
+  // Tiles of nearly equal height: 16 rows are 8 + 8, not 14 + 2. The first `taller` of them have a row more.
   const std::size_t blocks = (job.rows + v::kTileRows - 1) / v::kTileRows;
+  if (blocks == 0) return;
+  const std::size_t height = job.rows / blocks, taller = job.rows % blocks;
   if constexpr (v::kWideRows) {
     if (job.rows == 1 && job.columns % kPanel == 0) return multiply_single(job);
   }
   const auto with = [&](const auto& table, std::size_t column) {
-    for (std::size_t i = 0; i < blocks; ++i) {
-      const std::size_t first = job.rows * i / blocks, last = job.rows * (i + 1) / blocks;
-      table[last - first - 1](job, first, column);
+    for (std::size_t i = 0, first = 0; i < blocks; ++i) {
+      const std::size_t rows = height + (i < taller ? 1 : 0);
+      table[rows - 1](job, first, column);
+      first += rows;
     }
   };
   std::size_t column = 0;

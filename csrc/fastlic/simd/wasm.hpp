@@ -101,7 +101,7 @@ FASTLIC_INLINE Ints requantise(Ints x, Ints factor, const Wide& rounding, const 
   const v128_t low = wasm_f64x2_mul(doubles(x), doubles(factor));
   const v128_t high = wasm_f64x2_mul(high_doubles(x), high_doubles(factor));
   const v128_t largest = wasm_f64x2_pmax(wasm_f64x2_abs(low), wasm_f64x2_abs(high));
-  if (!wasm_i64x2_all_true(wasm_f64x2_lt(largest, wasm_f64x2_const_splat(0x1p52)))) [[unlikely]] {
+  if (wasm_v128_any_true(wasm_f64x2_ge(largest, wasm_f64x2_const_splat(0x1p52)))) [[unlikely]] {
     return requantise_any(x, factor, rounding, shift, limit);
   }
   const v128_t most = wasm_f64x2_splat(limit);

@@ -1,7 +1,7 @@
 // The demo: a photo through flic and, in as many bytes, through what the browser encodes by itself.
 import { load } from "../flic.js";
 
-const MODELS = ["jahp", "mlic++", "mcquic"];
+const MODELS = ["jahp", "mlic", "mlic+", "mlic++", "mcquic"];
 const MOST_PIXELS = 2_000_000; // photos are made smaller, so that the slider answers soon
 const OTHERS = [["JPEG", "image/jpeg"], ["AVIF", "image/avif"]];
 
@@ -78,8 +78,17 @@ async function pixelsOf(blob) {
 
 // ---- comparison
 
-for (const name of MODELS) $("model").add(new Option(name));
+for (const name of MODELS) $("model").add(new Option(name, name));
 $("model").onchange = compare;
+for (const option of $("model").options) { // what its weights take to fetch
+  sizeOf(weights[option.value]).then((bytes) => bytes && (option.text += `, ${(bytes / 1e6).toFixed(1)} MB`));
+}
+
+/** Bytes of a file, if the server tells them without it: its headers alone are asked for. @param {string} url */
+async function sizeOf(url) {
+  const response = await fetch(url, { method: "HEAD" }).catch(() => null);
+  return response?.ok ? Number(response.headers.get("Content-Length")) : 0;
+}
 $("quality").oninput = () => {
   $("quality-value").textContent = $("quality").value;
   compare();
@@ -124,7 +133,8 @@ async function compareOnce({ original, name }, codec) {
   }
   for (const row of rows) row.psnr = psnr(row.image, original);
   shown = Object.fromEntries([...rows.map((row) => [row.name, row.image]), ["Original", original]]);
-  $("about").textContent = `${original.width} × ${original.height}`;
+  const larger = rows.filter((row) => row.bytes > bytes.length).map((row) => `, no smaller ${row.name}`);
+  $("about").textContent = `${original.width} × ${original.height}${larger.join("")}`;
   offer(bytes, `${name}.flic`);
   fill(rows);
   choices(Object.keys(shown).filter((one) => one !== "flic"));
@@ -139,7 +149,7 @@ async function warmUp(codec, original) {
   return info;
 }
 
-/** What the browser's own encoder makes of as many bytes, or a little less; null if it has none. */
+/** What the browser's own encoder makes of as many bytes, or a little less, or its smallest; null if it has none. */
 async function sameSize(original, name, type, target) {
   const canvas = draw(original), at = (quality) => canvas.convertToBlob({ type, quality });
   let low = 0, high = 1, best = await at(0), chosen = 0;
