@@ -86,7 +86,10 @@ def test_training_goes_on_from_what_ships(name):
 def test_streams_of_the_jahp_that_had_wide_entropy_networks_give_the_pixels_that_they_gave():
     data = (Path(__file__).parents[1] / "golden" / "shipped_jahp_wide.flic").read_bytes()
     pixels = light.decompress(data)
-    assert hashlib.sha256(pixels.tobytes()).hexdigest() == "759659844140d737a56372b80e0fec0e2ff89383569ac8d4df74692a9b485d10"
+    assert (
+        hashlib.sha256(pixels.tobytes()).hexdigest()
+        == "759659844140d737a56372b80e0fec0e2ff89383569ac8d4df74692a9b485d10"
+    )
     x_hat = fastlic.decompress(data, dtype=torch.uint8)
     assert isinstance(x_hat, torch.Tensor)
     assert np.array_equal(x_hat.permute(1, 2, 0).numpy(), pixels)
