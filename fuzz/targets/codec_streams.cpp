@@ -52,11 +52,22 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         for (std::size_t c = 0; c < 3; ++c) fuzz::require(rgb[x * stride + c] >= 0 && rgb[x * stride + c] <= 255);
       }
     };
-    codec.coder().decode(checked.sections, size, header.quality, checked.parts, 1, take);
+    codec.coder().decode(checked.sections, size, checked.region, header.quality, checked.parts, 1, take);
     fuzz::require(std::all_of(rows.begin(), rows.end(), [](const auto& count) { return count == 1; }));
     const unsigned channels = 1 + kind % 4;
     std::vector<std::uint8_t> pixels(size.height * size.width * channels);
     codec.decode(checked, 1, channels, pixels.data(), size.width * channels);
+    // A part of it, where the last byte says.
+    const std::size_t where = stream.back();
+    codec::Region region{where % size.height, where / 3 % size.width, {}};
+    region.size = {1 + 7 * where % (size.height - region.top), 1 + 5 * where % (size.width - region.left)};
+    const codec::Codec::Stream part = codec.check(stream, parts, 1, kLimits, region);
+    std::vector<std::uint8_t> some(region.size.height * region.size.width * channels);
+    codec.decode(part, 1, channels, some.data(), region.size.width * channels);
+    for (std::size_t y = 0; y < region.size.height; ++y) {
+      const std::uint8_t* row = &pixels[((region.top + y) * size.width + region.left) * channels];
+      fuzz::require(std::equal(row, row + region.size.width * channels, &some[y * region.size.width * channels]));
+    }
   } catch (const CorruptStream&) {
   } catch (const codec::WrongCodec&) {
   } catch (const codec::OverLimit&) {

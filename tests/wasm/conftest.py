@@ -19,6 +19,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     missing = [tool for tool in ("em++", "ninja", "node") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed")
-    out = Path(os.environ.get("FASTLIC_WASM") or tmp_path_factory.mktemp("wasm"))
+    out = Path(os.environ.get("FASTLIC_WASM") or tmp_path_factory.mktemp("wasm")).resolve()
     subprocess.run([str(ROOT / "csrc" / "wasm" / "build.sh"), str(out)], check=True, stdout=sys.stderr)
     return out
