@@ -10,11 +10,12 @@ The core does it all, by the integers of the codec file: bytes and pixels are th
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,7 +177,7 @@ def decompress(
         raise ValueError(f"parts must be a whole number, 0 for all, got {parts!r}")
     container.check_channels(channels)
     _check_progress(progress)
-    _check_region(region)
+    part = _region(region)
     if model is None:
         wanted = header.fingerprint.hex()
         model = shipped_with(wanted, header.version) or (shipped_reading(wanted) if header.version > 1 else None)
@@ -188,7 +189,7 @@ def decompress(
         )
     codec = model if isinstance(model, Codec) else load(model)
     with memory_errors(f"an image of {header.height} x {header.width} (height x width)"):
-        x = codec.decode(data, parts, _threads(threads), _limit(max_pixels), channels or 0, progress, region)
+        x = codec.decode(data, parts, _threads(threads), _limit(max_pixels), channels or 0, progress, part)
     return x[:, :, 0] if x.shape[2] == 1 else x
 
 
@@ -201,12 +202,16 @@ def _check_progress(progress: object) -> None:
         raise TypeError(f"progress must be callable, or None, got {type(progress).__name__}")
 
 
-def _check_region(region: object) -> None:
+def _region(region: Any) -> tuple[int, int, int, int] | None:
     if region is None:
-        return
-    good = isinstance(region, tuple | list) and len(region) == 4
-    if not good or not all(type(n) is int and 0 <= n < 1 << 31 for n in region):  # type: ignore[attr-defined]
+        return None
+    try:
+        left, top, width, height = map(operator.index, region)
+    except (TypeError, ValueError):
+        left = -1
+    if left < 0 or not all(0 <= n < 1 << 31 for n in (left, top, width, height)):
         raise ValueError(f"region must be left, top, width and height in pixels, whole numbers, got {region!r:.80}")
+    return left, top, width, height
 
 
 def _threads(count: int) -> int:

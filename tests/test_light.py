@@ -147,6 +147,11 @@ def test_regions_beyond_the_image_are_refused_with_its_size(region, photo):
         light.decompress(light.compress(photo), region=region)
 
 
+def test_a_region_may_come_from_an_array(photo):
+    data, region = light.compress(photo), np.array([3, 4, 20, 30])
+    assert np.array_equal(light.decompress(data, region=region), within(light.decompress(data), (3, 4, 20, 30)))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("region", [(0, 0, 5), "0055", (0.0, 0, 5, 5), (-1, 0, 5, 5), (0, 0, 2**31, 1), 5])
 def test_what_is_no_region_is_refused(region, photo):
     with pytest.raises(ValueError, match="left, top, width and height"):

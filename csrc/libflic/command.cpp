@@ -105,9 +105,12 @@ double quality_of(const std::string& text) {
 flic_region region_of(const std::string& text) {
   flic_region out{};
   int end = 0;
+  // scanf itself takes signs and white space before a number.
+  const bool plain = text.find_first_not_of("0123456789x+") == std::string::npos && !text.starts_with('+') &&
+                     text.find("++") == std::string::npos && text.find("x+") == std::string::npos;
   const bool good = std::sscanf(text.c_str(), "%9" SCNu32 "x%9" SCNu32 "+%9" SCNu32 "+%9" SCNu32 "%n", &out.width,
                                 &out.height, &out.left, &out.top, &end) == 4;
-  if (!good || static_cast<std::size_t>(end) != text.size() || text.find_first_of(" -") != std::string::npos) {
+  if (!plain || !good || static_cast<std::size_t>(end) != text.size()) {
     throw Usage("--region must be WxH+X+Y, such as 640x480+0+100, got '" + text + "'");
   }
   return out;
@@ -493,8 +496,9 @@ int encode(Arguments& arguments) {
 void take_large_pages() {
 #if defined(__linux__) && defined(__GLIBC__)
   constexpr std::size_t kHeap = std::size_t{64} << 20, kPage = std::size_t{2} << 20;
+  // The largest that every glibc takes; without it large buffers would be mapped one by one.
+  if (mallopt(M_MMAP_THRESHOLD, static_cast<int>(4 * 1024 * 1024 * sizeof(long))) == 0) return;
   mallopt(M_ARENA_MAX, 1);
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   mallopt(M_TOP_PAD, static_cast<int>(kHeap));
   void* grown = std::malloc(kPage);  // more than what is there

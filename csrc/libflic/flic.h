@@ -99,8 +99,8 @@ FLIC_API const char* flic_model_name(uint32_t model);
 
 typedef struct flic_codec flic_codec;
 
-/* A codec file of layout 4 or 5 (docs/format.md). The memory may be freed afterwards. Opening takes up to four threads while
- * it lasts, where there are any. */
+/* A codec file of layout 4 or 5 (docs/format.md). The memory may be freed afterwards. Opening takes up to four threads
+ * while it lasts, where there are any. */
 FLIC_API flic_status flic_codec_open_memory(const void* data, size_t size, flic_codec** codec, flic_error* error);
 FLIC_API flic_status flic_codec_open_file(const char* path, flic_codec** codec, flic_error* error);
 /* Codec files that this library was built with (FLIC_EMBED), for flic_codec_open_memory: the bytes of the one at
@@ -164,8 +164,8 @@ FLIC_API uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, ui
                                      int encode);
 
 /* Decodes into rows of header.width pixels, header.height of them, or of those of options.region, that begin `stride`
- * bytes apart in the `capacity` bytes at `pixels`. The stream's bytes must not change meanwhile. Limits are asked before anything is reserved. On
- * failure the pixels may be partly written. options: NULL for FLIC_OPTIONS_INIT. */
+ * bytes apart in the `capacity` bytes at `pixels`. The stream's bytes must not change meanwhile. Limits are asked before
+ * anything is reserved. On failure the pixels may be partly written. options: NULL for FLIC_OPTIONS_INIT. */
 FLIC_API flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, const flic_options* options,
                                  uint8_t* pixels, size_t capacity, size_t stride, flic_error* error);
 

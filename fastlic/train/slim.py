@@ -18,7 +18,6 @@ from torch import Tensor
 
 from fastlic.models import JAHP
 from fastlic.models.density import SCALE_BOUND
-from fastlic.models.jahp import Sizes
 from fastlic.train.weights import read_state
 
 TILES = 96  # that layers are fitted to; 256 served no better
@@ -27,17 +26,18 @@ _IMAGES = 16  # whose columns of inputs are held at a time
 
 
 def wider(model: nn.Module, path: Path) -> JAHP | None:
-    """The JAHP of the weights at ``path``, if ``model`` is one with narrower entropy networks, else None."""
+    """The JAHP of the weights at ``path``, if ``model`` is one of its size with narrower entropy networks, else None."""
     if not isinstance(model, JAHP):
         return None
     state = {name: value.float() for name, value in read_state(path).items()}
     try:
-        sizes = Sizes.of(JAHP.infer_config(state).get("sizes"), model.M)
+        wide = JAHP.from_state_dict(state)
     except ValueError:  # of another family
         return None
-    if sizes == model.sizes or any(a < b for a, b in zip(sizes.all, model.sizes.all, strict=True)):
+    if (wide.N, wide.M, wide.qualities) != (model.N, model.M, model.qualities) or wide.sizes == model.sizes:
         return None
-    return JAHP.from_state_dict(state)
+    narrower = all(a >= b for a, b in zip(wide.sizes.all, model.sizes.all, strict=True))
+    return wide if narrower else None
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -469,6 +470,15 @@ def test_damage_to_packed_weights_of_earlier_layouts_is_reported(kind, tmp_path,
     reseal(EARLIER, tmp_path / "damaged.safetensors", damage)
     with pytest.raises(CodecFileError, match=rf"damaged\.safetensors: .*({message})"):
         storage.read(tmp_path / "damaged.safetensors")
+
+
+def test_a_file_of_layout_5_holds_what_it_held():
+    found = storage.read(GOLDEN / "layout5.safetensors")
+    assert described(GOLDEN / "layout5.safetensors")["layout"] == 5
+    digest = hashlib.sha256()
+    for name, array in sorted({**found.integers, **found.transforms}.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.astype("<i4").tobytes())
+    assert digest.hexdigest() == "42cf057f47d8cd9b29549787d83f78f2dcf6b0c68dd0200ba73cdd22e7d5fc14"
 
 
 @pytest.mark.parametrize("path", [GOLDEN / "tiny_early.safetensors", EARLIER], ids=["layout 2", "layout 4"])

@@ -163,6 +163,9 @@ def test_faults_are_one_line_with_the_path_and_the_status(flic, photo, tmp_path)
         ["decode", "a", "b.ppm", "--region", "40x30"],
         ["decode", "a", "b.ppm", "--region", "40x30+7+-1"],
         ["decode", "a", "b.ppm", "--region", "40x30+7+1+"],
+        ["decode", "a", "b.ppm", "--region", "40x30++7+1"],
+        ["decode", "a", "b.ppm", "--region", "+40x30+7+1"],
+        ["decode", "a", "b.ppm", "--region", "40x+30+7+1"],
         ["encode", "a.ppm", "b", "--region", "40x30+7+1"],
     ):
         flic(*arguments, status=2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fastlic.models import JAHP
+from fastlic.models import JAHP, MeanScaleHyperprior
 from fastlic.models.jahp import Sizes
 from fastlic.train import slim
 from fastlic.train.config import RunConfig
@@ -114,3 +114,15 @@ def test_only_narrower_models_of_its_own_family_start_so(models, tmp_path: Path)
     assert slim.wider(wide, tmp_path / "wide.pt") is None
     assert slim.wider(wide, tmp_path / "narrow.pt") is None
     assert slim.wider(torch.nn.Identity(), tmp_path / "wide.pt") is None
+
+
+def test_models_of_another_size_or_family_are_no_start_for_narrow_networks(models, tmp_path: Path):
+    narrow, wide = models
+    others = {
+        "hyper": JAHP(wide.N + 1, wide.M, wide.widths, wide.qualities),
+        "rates": JAHP(wide.N, wide.M, wide.widths, wide.qualities + 1),
+        "family": MeanScaleHyperprior(wide.N, wide.M, wide.widths, wide.qualities),
+    }
+    for name, other in others.items():
+        torch.save({"model": other.state_dict()}, tmp_path / f"{name}.pt")
+        assert slim.wider(narrow, tmp_path / f"{name}.pt") is None

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string_view>
 
 #include "fastlic/errors.hpp"
@@ -15,7 +16,7 @@ constexpr double kMostWorth = 1000;
 
 // Constructor arguments of models that a fingerprint leaves out: those that are what they are by default.
 const std::map<std::string_view, std::map<std::string_view, std::string_view>> kDefaults = {
-    {"hyperprior", {{"widths", "null"}, {"qualities", "0"}}},
+    {"hyperprior", {{"widths", "null"}, {"qualities", "0"}, {"sizes", "null"}}},
     {"mlic",
      {{"widths", "null"},
       {"qualities", "0"},
@@ -101,9 +102,10 @@ Codec::Codec(Input data) {
     if (job == 1) fingerprint_ = fingerprint_of(file);
   });
   entropy_ = std::move(file.entropy);
+  std::set<const void*> own;
+  for (const auto& [name, array] : entropy_) own.insert(array.data);
   for (auto& memory : file.memory) {
-    const auto refers = [&](const auto& own) { return own.second.data == memory.data(); };
-    if (std::any_of(entropy_.begin(), entropy_.end(), refers)) memory_.push_back(std::move(memory));
+    if (own.contains(memory.data())) memory_.push_back(std::move(memory));
   }
 }
 
