@@ -26,7 +26,7 @@ _IMAGES = 16  # whose columns of inputs are held at a time
 
 
 def wider(model: nn.Module, path: Path) -> JAHP | None:
-    """The JAHP of the weights at ``path``, if ``model`` is one of its size with narrower entropy networks, else None."""
+    """The JAHP of the weights at ``path`` if ``model`` is one of its size with narrower entropy networks, else None."""
     if not isinstance(model, JAHP):
         return None
     state = {name: value.float() for name, value in read_state(path).items()}
