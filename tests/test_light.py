@@ -205,11 +205,11 @@ def test_shipped_weights_are_held_against_their_cards(monkeypatch):
 
 @pytest.fixture(scope="module")
 def large() -> np.ndarray:
-    """Long enough for the core to tell how far it is: about 1 MP."""
-    return np.tile(read_image(PHOTO).array, (2, 2, 1))[:800, :1200]
+    """Long enough for the core to tell how far it is: about 2 MP."""
+    return np.tile(read_image(PHOTO).array, (3, 3, 1))[:1200, :1800]
 
 
-@pytest.mark.parametrize(("name", "rows"), [("jahp", 800), ("mcquic", 640), ("mlic++", 640)])
+@pytest.mark.parametrize(("name", "rows"), [("jahp", 1200), ("mcquic", 420), ("mlic++", 420)])
 def test_progress_is_told_in_shares_that_rise_to_the_whole_and_changes_no_bit(name, rows, large):
     large, shares = large[:rows], list[float]()
     data = light.compress(large, name, threads=1, progress=shares.append)

@@ -207,14 +207,14 @@ def test_headers_are_read_of_the_first_bytes_and_models_have_names(library, jahp
 
 def test_progress_is_told_and_stops_a_call(library):
     jahp = library.open(WEIGHTS / "jahp.safetensors")
-    pixels = np.tile(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8), (12, 16, 1)).tobytes()
+    pixels = np.tile(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8), (24, 16, 1)).tobytes()
     shares: list[float] = []
     hear = binding.PROGRESS(lambda user, share: shares.append(share) or 0)
-    data = jahp.encode(pixels, 1024, 768, 4.0, progress=hear)
+    data = jahp.encode(pixels, 1024, 1536, 4.0, progress=hear)
     assert shares and shares == sorted(shares) and shares[-1] <= 1
     stop = binding.PROGRESS(lambda user, share: user or 0)
-    assert jahp.encode(pixels, 1024, 768, 4.0, progress=stop) == data == jahp.encode(pixels, 1024, 768, 4.0)
-    assert "stopped" in refusal(binding.STOPPED, jahp.encode, pixels, 1024, 768, 4.0, progress=stop, user=7)
+    assert jahp.encode(pixels, 1024, 1536, 4.0, progress=stop) == data == jahp.encode(pixels, 1024, 1536, 4.0)
+    assert "stopped" in refusal(binding.STOPPED, jahp.encode, pixels, 1024, 1536, 4.0, progress=stop, user=7)
     assert "stopped" in refusal(binding.STOPPED, jahp.decode, data, progress=stop, user=7)
     assert jahp.decode(data, progress=stop) == jahp.decode(data)
 
