@@ -10,7 +10,6 @@ The core does it all, by the integers of the codec file: bytes and pixels are th
 from __future__ import annotations
 
 import hashlib
-import operator
 import os
 from collections.abc import Callable
 from functools import lru_cache
@@ -205,12 +204,11 @@ def _check_progress(progress: object) -> None:
 def _region(region: Any) -> tuple[int, int, int, int] | None:
     if region is None:
         return None
-    try:
-        left, top, width, height = map(operator.index, region)
-    except (TypeError, ValueError):
-        left = -1
-    if left < 0 or not all(0 <= n < 1 << 31 for n in (left, top, width, height)):
+    numbers = list(region) if isinstance(region, tuple | list | np.ndarray) else []
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and 0 <= n < 1 << 31 for n in numbers)
+    if len(numbers) != 4 or not whole:
         raise ValueError(f"region must be left, top, width and height in pixels, whole numbers, got {region!r:.80}")
+    left, top, width, height = map(int, numbers)
     return left, top, width, height
 
 
