@@ -33,6 +33,7 @@ from fastlic.entropy.passes import Latents
 from fastlic.entropy.wavefront import CONTEXT_TAPS
 from fastlic.integers.fixed import MEAN_BITS, SCALE_BITS, Requantiser
 from fastlic.integers.layer import Layer, convolve
+from fastlic.models import bfloat16
 from fastlic.models.density import SCALE_BOUND
 from fastlic.ops.latents import Target
 
@@ -263,17 +264,11 @@ def _error_gradient(parts: Any, latent: Tensor, error: Tensor, quality: float) -
         last = min(first + _BAND, rows)
         top, bottom = max(first - _HALO, 0), min(last + _HALO, rows)
         part = latent[None, :, top:bottom].clone().requires_grad_(True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=_has_half()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16.supported(torch.device("cpu"))):
             made = parts.g_s((part * inverse).contiguous(memory_format=torch.channels_last))
         sent = 255 * error[None, :, stride * top : stride * bottom].to(made.dtype)
         slope[:, first:last] = torch.autograd.grad(made, part, sent)[0][0, :, first - top : last - top]
     return slope
-
-
-def _has_half() -> bool:
-    """Whether the processor multiplies bfloat16, which a gradient is as good with, in less than half the time."""
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return supported is not None and bool(supported())
 
 
 class _FloatLayer:
@@ -323,7 +318,7 @@ class _Twin:
             features: float [C, h, w], the hyperprior's.
         """
         seen = latent[None].clone().requires_grad_(True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=_has_half()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16.supported(torch.device("cpu"))):
             x = torch.cat([features[None], self.context(self.y_input(seen * 2**MEAN_BITS))], 1)
             for layer in self.parameters:
                 x = layer(x)

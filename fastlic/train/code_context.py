@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fastlic.models import McQuic
+from fastlic.models import McQuic, bfloat16
 from fastlic.models.mcquic.context import CodeContext
 from fastlic.train import vq_words
 
@@ -67,14 +67,14 @@ def fit(
     context.to(device)
     rows = context.rows(codes).to(torch.int32).to(device)
     adam = torch.optim.Adam(context.parameters(), lr, betas=(0.9, 0.98), fused=True)
-    kind = torch.device(device).type
+    half = bfloat16.supported(torch.device(device))
     bar = tqdm(range(steps), desc="context", unit="step", leave=False)
     for step in bar:
         rate = lr * min((step + 1) / _WARMUP, 1) * max(1 - step / steps, _FLOOR)
         for group in adam.param_groups:
             group["lr"] = rate
         picked = torch.randint(len(rows), (positions,), generator=generator)
-        with torch.autocast(kind, torch.bfloat16):
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
             bits = context(rows[picked.to(device)].long())
         adam.zero_grad()
         bits.backward()

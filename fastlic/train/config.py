@@ -45,7 +45,7 @@ class RunConfig:
     stored: int = 0  # orientations of every tile whose latents are computed once, beside a frozen g_a; 0: none are
     ema: float = 0.999
     clip: float = 1.0
-    autocast: bool = True  # bfloat16 for convolutions
+    autocast: bool = True  # bfloat16 for convolutions where the device multiplies it faster than float32
     graph: bool = True  # on a GPU, replay each step's passes from a CUDA graph rather than launch their kernels
     seed: int = 1
     validate_every: int = 2000  # steps

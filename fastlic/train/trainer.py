@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from fastlic.files import write_whole, written_whole
 from fastlic.forks import held_off
+from fastlic.models import bfloat16
 from fastlic.models.layers import channels_last
 from fastlic.train.config import RunConfig
 from fastlic.train.data import Sampler, load_tiles, sent
@@ -67,7 +68,7 @@ class Trainer:
         self.gradients = Gradients(
             self.objective,
             [p for p in self.model.parameters() if p.requires_grad],
-            config.autocast,
+            config.autocast and bfloat16.supported(torch.device(self.device)),
             graph=config.graph and self.device.startswith("cuda"),
         )
         # A GPU is asked how its steps went now and then, and otherwise works on without waiting for the host.

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from fastlic.codec.image_files import read_image
-from fastlic.models import JAHP, MLIC, McQuic, MLICPlusPlus
+from fastlic.models import JAHP, MLIC, McQuic, MLICPlusPlus, bfloat16
 from fastlic.models.mlic import Sizes
 from fastlic.train import klt, vq, vq_words
 from fastlic.train.config import RunConfig
@@ -313,6 +313,18 @@ def test_other_distortions_train(tiles: Path, tmp_path: Path, settings):
     before = weights(trainer)
     assert all(torch.isfinite(trainer.train_step().loss) for _ in range(2))
     assert not torch.equal(weights(trainer), before)
+
+
+@pytest.mark.parametrize(("quick", "asked", "dtype"), [
+    (True, True, torch.bfloat16), (True, False, torch.float32), (False, True, torch.float32)
+])  # fmt: skip
+def test_steps_are_in_bfloat16_only_where_it_is_quicker(tiles: Path, tmp_path: Path, monkeypatch, quick, asked, dtype):
+    monkeypatch.setattr(bfloat16, "supported", lambda device: quick)
+    trainer = Trainer(small(steps=1, autocast=asked), tiles, tmp_path, device="cpu")
+    seen = []
+    trainer.model.g_a[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    trainer.train_step()
+    assert seen == [dtype]
 
 
 @pytest.mark.parametrize(("decay", "middle"), [("linear", 0.5), ("cosine", 0.5)])

@@ -18,19 +18,10 @@ from fastlic.codec.images import as_batch
 from fastlic.integrations.compressai.integers import IMAGE_STRIDE, Calibration, fitted
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import state_of
+from fastlic.models.bfloat16 import supported
 
 # Of the image on which pictures are compared, at most: four transforms run on it.
 _ROWS, _COLUMNS = 256, 384
-
-
-def supported(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 faster than float32: AVX512-BF16 or AMX, or a GPU that has it."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
-        return False
-    asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(ask is not None and ask() for ask in asks)
 
 
 def why_not(weight: Tensor) -> str:
