@@ -95,15 +95,31 @@ class Coder:
         assert isinstance(data, bytes)  # one image in, one stream out
         return data
 
-    def decompress(self, data: bytes, is_mcq: bool = False, step: str = "decompressing") -> np.ndarray:
-        """Pixels uint8 [H, W, C], C as of the image that was compressed; ``step``: what a terminal calls it."""
+    def decompress(
+        self,
+        data: bytes,
+        is_mcq: bool = False,
+        step: str = "decompressing",
+        region: tuple[int, int, int, int] | None = None,
+    ) -> np.ndarray:
+        """Pixels uint8 [H, W, C], C as of the image that was compressed.
+
+        Args:
+            step: what a terminal calls it.
+            region: left, top, width and height of the part that is wanted; none: the whole.
+        """
         if self._device == "cpu" and not is_mcq and (self._model is None or self._light is not None):
             from fastlic import light
 
             try:
                 with shares(step, self._quiet) as progress:
                     x = light.decompress(
-                        data, self._light, threads=self._threads, max_pixels=self._max_pixels, progress=progress
+                        data,
+                        self._light,
+                        threads=self._threads,
+                        max_pixels=self._max_pixels,
+                        progress=progress,
+                        region=region,
                     )
                 return x if x.ndim == 3 else x[:, :, None]
             except (CodecFileError, ModelMismatchError):  # float transforms, or whoever knows more codecs has to say
@@ -113,7 +129,7 @@ class Coder:
 
         x = coder.decompress(data, self._device, torch.uint8, max_pixels=self._max_pixels)
         assert isinstance(x, torch.Tensor)  # one stream in, one image out
-        return x.permute(1, 2, 0).cpu().numpy()
+        return _part(x.permute(1, 2, 0).cpu().numpy(), region)
 
     def _load(self) -> fastlic.Codec:
         import fastlic
@@ -135,6 +151,18 @@ class Coder:
             torch.set_num_threads(self._threads)
         codec = None if self._model is None else self._load()
         return mcq.coder_of(codec) if mcq_file else codec or fastlic
+
+
+def _part(pixels: np.ndarray, region: tuple[int, int, int, int] | None) -> np.ndarray:
+    if region is None:
+        return pixels
+    (left, top, width, height), (rows, columns) = region, pixels.shape[:2]
+    if not (width and height and left + width <= columns and top + height <= rows):
+        raise ValueError(
+            f"a region of {height} x {width} (height x width) at row {top}, column {left} does not lie in an image of "
+            f"{rows} x {columns}"
+        )
+    return pixels[top : top + height, left : left + width]
 
 
 @contextlib.contextmanager

@@ -22,11 +22,18 @@ from fastlic.cli.words import DASH
     show_default=True,
     help="Image format of derived names and of standard output: png, ppm, jpg, ...",
 )
+@options.region
 @options.strip
 @options.max_pixels
 @options.device
 def decompress(
-    request: files.Request, model: str | None, suffix: str, strip: bool, max_pixels: int | None, device: str
+    request: files.Request,
+    model: str | None,
+    suffix: str,
+    region: tuple[int, int, int, int] | None,
+    strip: bool,
+    max_pixels: int | None,
+    device: str,
 ) -> None:
     """Decompress .flic files: IN.flic OUT.png, or several inputs and folders (searched to any depth).
 
@@ -54,7 +61,7 @@ def decompress(
     def work(job: files.Job, watch: jobs.Watch) -> jobs.Done:
         data = files.contents(job.source)
         watch.lap("reading")
-        pixels = coder.decompress(data, is_mcq(job.source))
+        pixels = coder.decompress(data, is_mcq(job.source), region=region)
         watch.lap("decompressing")
         metadata = Metadata() if strip or is_mcq(job.source) else read_metadata(data)
         own = image_suffix(job.target)

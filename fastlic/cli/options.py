@@ -114,6 +114,29 @@ _TARGETS = (
     ),
     click.option("--target-psnr", type=float, metavar="DB", help="In place of a quality: PSNR over RGB."),
 )
+
+
+class _Region(click.ParamType):
+    """WxH+X+Y: left, top, width and height of a part of an image."""
+
+    name = "region"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> tuple[int, int, int, int]:
+        form = re.fullmatch(r"(\d{1,9})x(\d{1,9})\+(\d{1,9})\+(\d{1,9})", value, re.ASCII)
+        if form is None:
+            self.fail(f"must be WxH+X+Y, such as 640x480+0+100, got {value!r}", parameter, context)
+        width, height, left, top = map(int, form.groups())
+        return left, top, width, height
+
+
+region = click.option(
+    "--region",
+    type=_Region(),
+    metavar="WxH+X+Y",
+    help="Decode so many columns and rows, behind X columns and Y rows, alone.",
+)
 strip = click.option("--strip", is_flag=True, help="Leave out colour profile, EXIF and XMP, which are kept otherwise.")
 effort = click.option(
     "--effort",

@@ -37,6 +37,24 @@ def test_in_and_out_make_a_round_trip(fastlic_command, photos, tiny_codec, tiny_
     assert torch.equal(read_image(tmp_path / "back.png").pixels, x_hat)
 
 
+@pytest.mark.parametrize("model", ["jahp", "float transforms"])
+def test_a_region_has_the_pixels_of_the_whole_image(fastlic_command, photos, tiny_codec_file, tmp_path, model):
+    model = model if model == "jahp" else tiny_codec_file
+    assert fastlic_command("compress", photos / "astronaut.png", "out.flic", "-m", model).code == 0
+    assert fastlic_command("decompress", "out.flic", "whole.png", "-m", model).code == 0
+    part = fastlic_command("decompress", "out.flic", "part.png", "-m", model, "--region", "64x48+30+20")
+    assert part.code == 0 and "64x48" in part.out
+    whole = read_image(tmp_path / "whole.png").pixels
+    assert torch.equal(read_image(tmp_path / "part.png").pixels, whole[:, 20:68, 30:94])
+
+    for outside in ("282x48+30+20", "64x214+30+20", "0x48+30+20"):
+        refused = fastlic_command("decompress", "out.flic", "none.png", "-m", model, "--region", outside)
+        assert refused.code == 1 and "does not lie in an image of 233 x 311" in refused.err
+    unclear = fastlic_command("decompress", "out.flic", "none.png", "-m", model, "--region", "64x48")
+    assert unclear.code == 2 and "must be WxH+X+Y, such as 640x480+0+100, got '64x48'" in unclear.err
+    assert not (tmp_path / "none.png").exists()
+
+
 def test_the_default_quality_is_4(fastlic_command, photos, tiny_codec, tiny_codec_file, tmp_path):
     fastlic_command("compress", photos / "chelsea.png", "-o", "out.flic", "-m", tiny_codec_file)
     expected = tiny_codec.compress(read_image(photos / "chelsea.png").pixels, 4)
