@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fastlic.kernels import launch
 from fastlic.kernels.integer import (
     quantise,
     reconstruct,
@@ -27,16 +28,7 @@ from fastlic.kernels.integer import (
     scale_index,
     store_planes,
 )
-from fastlic.kernels.launch import (
-    Target,
-    Variant,
-    ceil_div,
-    check_device,
-    interpreted,
-    options,
-    small_tensor,
-    target_of,
-)
+from fastlic.kernels.launch import Target, Variant
 from fastlic.kernels.packing import MAX_SOURCES, BoardNetwork, Map, Requantiser, Source
 from fastlic.kernels.reference.checkerboard import ANCHOR, count_of, positions, size_of
 
@@ -241,7 +233,9 @@ def _run(
     images, height, width = size_of(maps, share)
     if any(m.planes.numel() >= 1 << 31 for m in maps):
         raise ValueError("maps hold less than 2^31 bytes: use smaller batches")
-    device = check_device(_network, network.thresholds, *(m.planes for m in maps), *(() if share is None else (share,)))
+    device = launch.check_device(
+        _network, network.thresholds, *(m.planes for m in maps), *(() if share is None else (share,))
+    )
     count = count_of(height, width, parity)
     shape = (images, count, network.M)
     indexes = torch.empty(shape, dtype=torch.uint8, device=device)
@@ -254,11 +248,11 @@ def _run(
     for source, given in zip(network.sources, maps, strict=True):
         places.append((source.channels, given.border, len(taps), len(source.taps)))
         taps += [r * (width + 2 * given.border) + c for r, c in source.taps]
-    layout = small_tensor(tuple(v for place in places or [(64, 0, 0, 0)] for v in place), device)
-    offsets = small_tensor((*taps, 0), device)
+    layout = launch.small_tensor(tuple(v for place in places or [(64, 0, 0, 0)] for v in place), device)
+    offsets = launch.small_tensor((*taps, 0), device)
     encode = target is not None and y is not None
-    P, N, warps, stages = _tiles(target_of(device), images * count, encode)
-    if interpreted(_network):
+    P, N, warps, stages = _tiles(launch.target_of(device), images * count, encode)
+    if launch.interpreted(_network):
         P, N = 32, 64
     scratch = torch.empty(2, images * count, 2 * widest, dtype=torch.int8, device=device)
     if scratch.numel() >= 1 << 32:
@@ -266,13 +260,13 @@ def _run(
     given_maps = [m.planes for m in maps] + [weights] * (MAX_SOURCES - len(maps))
     pitch = y.stride(2) if y is not None else 0
     none = numbers
-    _network[(ceil_div(images * count, P),)](
+    _network[(launch.ceil_div(images * count, P),)](
         *given_maps, layout, offsets, none if share is None else share.contiguous(), plan, weights, requantisers,
         exponents, gelu, network.thresholds, scratch, widest, count, images, height, width, parity, network.M,
         len(network.layers), target if encode else none, pitch, indexes, numbers, numbers, y if encode else none,
         offsets[len(taps) :],
         SOURCES=len(maps), SHARE=share is not None, GELU=network.gelu is not None, LEVELS=network.levels,
-        ENCODE=encode, P=P, N=N, K=64, **options(_network, warps, stages),
+        ENCODE=encode, P=P, N=N, K=64, **launch.options(_network, warps, stages),
     )  # fmt: skip
     return indexes, numbers
 
@@ -295,33 +289,28 @@ def encode(
     return _run(network, maps, share, parity, target, y)
 
 
-def place(
-    symbols: Tensor,
-    means: Tensor,
-    y: Tensor,
-    parity: int,
-    seen: Map | None = None,
-    requantiser: Requantiser | None = None,
-) -> None:
+def place(symbols: Tensor, means: Tensor, y: Tensor, parity: int, seen: tuple[Map, Requantiser] | None = None) -> None:
     """Write latents = symbols + means at the positions of one parity, and their activations into the map ``seen``.
 
     Args:
         symbols, means: int32 [images, n, M], means in units of 2^-6.
         y: int32 [images, h, w, M], changed in place.
-        seen, requantiser: the latent's activations as a network reads them, changed in place.
+        seen: the latent's activations as a network reads them, changed in place, and how they are made.
     """
-    check_device(_place, symbols, means, y)
+    launch.check_device(_place, symbols, means, y)
     height, width, M = y.shape[1:]
     count = count_of(height, width, parity)
     if not symbols.numel():
         return
-    C = 64 if seen is None else seen.planes.shape[-1]
-    planes, border = (y, 0) if seen is None else (seen.planes, seen.border)
-    numbers, limit = (y, 0) if requantiser is None else (requantiser.numbers, requantiser.limit)
+    C, planes, border, numbers, limit = 64, y, 0, y, 0
+    if seen is not None:
+        own, requantiser = seen
+        C, planes, border = own.planes.shape[-1], own.planes, own.border
+        numbers, limit = requantiser.numbers, requantiser.limit
     total = symbols.numel()
-    _place[(ceil_div(total, _BLOCK),)](
+    _place[(launch.ceil_div(total, _BLOCK),)](
         symbols.contiguous(), means.contiguous(), y, y.stride(2), planes, numbers, limit, border, count, total, height,
-        width, parity, M, C=C, MAP=seen is not None, BLOCK=_BLOCK, **options(_place, 4),
+        width, parity, M, C=C, MAP=seen is not None, BLOCK=_BLOCK, **launch.options(_place, 4),
     )  # fmt: skip
 
 
@@ -345,12 +334,12 @@ def variants(target: Target) -> list[Variant]:
         P, N, warps, stages = _tiles(target, count, way)
         constants = dict(SOURCES=sources, SHARE=share, GELU=gelu, LEVELS=6, ENCODE=way, P=P, N=N, K=64)
         signature = {**pointers, **dict.fromkeys(sizes, "i32"), **dict.fromkeys(constants, "constexpr")}
-        found.append(Variant(f"checkerboard {name}", _network, signature, constants, options(None, warps, stages),
-                             255, 64 * 1024, aligned))  # fmt: skip
+        found.append(Variant(f"checkerboard {name}", _network, signature, constants,
+                             launch.options(None, warps, stages), 255, 64 * 1024, aligned))  # fmt: skip
     constants = dict(C=64, MAP=True, BLOCK=_BLOCK)
     signature = {"symbols": "*i32", "means": "*i32", "y": "*i32", "seen": "*i8", "numbers": "*i32",
                  **dict.fromkeys(("y_pitch", "limit", "border", "count", "total", "height", "width", "parity", "M"),
                                  "i32"), **dict.fromkeys(constants, "constexpr")}  # fmt: skip
-    found.append(Variant("checkerboard place", _place, signature, constants, options(None, 4), 128, 4096,
+    found.append(Variant("checkerboard place", _place, signature, constants, launch.options(None, 4), 128, 4096,
                          ("symbols", "means", "seen", "numbers")))  # fmt: skip
     return found

@@ -18,17 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastlic.kernels.launch import (
-    Target,
-    Variant,
-    ceil_div,
-    check_device,
-    interpreted,
-    options,
-    power_of_two,
-    processors,
-    target_of,
-)
+from fastlic.kernels import launch
+from fastlic.kernels.launch import Target, Variant
 
 PRECISIONS = ("ieee", "tf32x3")
 MAX_WIDTH = 256
@@ -47,10 +38,15 @@ def _half_norms(codes, out, count, width, D: tl.constexpr, ROWS: tl.constexpr):
 
 @triton.jit
 def _store_answer(
-    index, rows, group, x, codes, indexes, residual, n, m, k, width, x_row, x_group, x_width,
-    D: tl.constexpr, RESIDUAL: tl.constexpr,
+    index, value, second, vectors, rows, group, x, codes, reach, indexes, close, residual, n, m, k, width,
+    x_row, x_group, x_width, D: tl.constexpr, RESIDUAL: tl.constexpr, FACTOR: tl.constexpr,
 ):  # fmt: skip
-    """indexes [n, m] and, if asked for, residual [n, m, width] = x - codeword."""
+    """indexes [n, m], close [n, m] and, if asked for, residual [n, m, width] = x - codeword. Close: rounding may have
+    decided, as the runner-up is within twice the error bound, or not a number."""
+    distance = tl.load(reach + group)
+    bound = FACTOR * (tl.sqrt(tl.sum(vectors * vectors, axis=1)) * tl.sqrt(2.0 * distance) + distance)
+    doubtful = (second - value > 2.0 * bound) == False  # noqa: E712 (a tensor)
+    tl.store(close + rows * m + group, doubtful.to(tl.int8), mask=rows < n)
     tl.store(indexes + rows * m + group, index.to(tl.int64), mask=rows < n)
     if RESIDUAL:
         dims = tl.arange(0, D)
@@ -60,13 +56,6 @@ def _store_answer(
             codes + (group * k + index.to(tl.int64))[:, None] * width + dims[None, :], mask=inside, other=0.0
         )
         tl.store(residual + (rows[:, None] * m + group) * width + dims[None, :], vector - word, mask=inside)
-
-
-@triton.jit
-def _is_close(value, second, square, reach, FACTOR: tl.constexpr):
-    """Whether rounding may have decided: the runner-up is within twice the error bound, or not a number."""
-    bound = FACTOR * (tl.sqrt(square) * tl.sqrt(2.0 * reach) + reach)
-    return (second - value > 2.0 * bound) == False  # noqa: E712 (a tensor)
 
 
 @triton.jit
@@ -117,10 +106,8 @@ def _search(
         tl.store(seconds + at, runner_up, mask=rows < n)
         tl.store(candidates + at, index, mask=rows < n)
     else:
-        doubtful = _is_close(value, runner_up, tl.sum(vectors * vectors, axis=1), tl.load(reach + group), FACTOR)
-        tl.store(close + rows * m + group, doubtful.to(tl.int8), mask=rows < n)
-        _store_answer(index, rows, group, x, codes, indexes, residual, n, m, k, width, x_row, x_group, x_width, D,
-                      RESIDUAL)  # fmt: skip
+        _store_answer(index, value, runner_up, vectors, rows, group, x, codes, reach, indexes, close, residual, n, m, k,
+                      width, x_row, x_group, x_width, D, RESIDUAL, FACTOR)  # fmt: skip
 
 
 @triton.jit
@@ -144,10 +131,8 @@ def _combine(
     dims = tl.arange(0, D)
     inside = (rows[:, None] < n) & (dims[None, :] < width)
     vectors = tl.load(x + rows[:, None] * x_row + group * x_group + dims[None, :] * x_width, mask=inside, other=0.0)
-    doubtful = _is_close(best, second, tl.sum(vectors * vectors, axis=1), tl.load(reach + group), FACTOR)
-    tl.store(close + rows * m + group, doubtful.to(tl.int8), mask=rows < n)
-    _store_answer(index, rows, group, x, codes, indexes, residual, n, m, k, width, x_row, x_group, x_width, D,
-                  RESIDUAL)  # fmt: skip
+    _store_answer(index, best, second, vectors, rows, group, x, codes, reach, indexes, close, residual, n, m, k, width,
+                  x_row, x_group, x_width, D, RESIDUAL, FACTOR)  # fmt: skip
 
 
 @triton.jit
@@ -182,7 +167,7 @@ def _exact(
 
 def _tiles(width: int, precision: str, target: Target) -> tuple[int, int, int, int]:
     """(rows, codes, warps, stages) of one program: scores, best and where take 3 registers an entry."""
-    D = max(16, power_of_two(width))
+    D = max(16, launch.power_of_two(width))
     if target.is_hip:  # 64 KiB of LDS, wavefronts of 64
         return (64, 64, 4, 1) if D <= 64 else (32, 32, 4, 1)
     if isinstance(target.arch, int) and target.arch < 90:  # operands of tensor cores stand in registers before Hopper
@@ -220,9 +205,9 @@ def nearest(
     Returns:
         int64 [n, m]; float32 [n, m, d] or None.
     """
-    device = check_device(_search, x, codebook)
-    target = target_of(device)
-    precision = precision or ("ieee" if target.is_hip or interpreted(_search) else "tf32x3")
+    device = launch.check_device(_search, x, codebook)
+    target = launch.target_of(device)
+    precision = precision or ("ieee" if target.is_hip or launch.interpreted(_search) else "tf32x3")
     if x.shape[-1] > MAX_WIDTH:
         raise ValueError(f"vectors have at most {MAX_WIDTH} channels, got {x.shape[-1]}")
     if precision not in PRECISIONS:
@@ -249,16 +234,17 @@ def _launch(
     n, m, width = x.shape
     k = codes.shape[1]
     rows, columns, warps, stages = _tiles(width, precision, target)
-    if interpreted(_search):  # fewer, larger steps: the interpreter pays per operation
-        rows, columns = min(rows, max(16, power_of_two(n))), 256
-    D = max(16, power_of_two(width))
-    row_tiles, code_tiles = ceil_div(n, rows), ceil_div(k, columns)
+    if launch.interpreted(_search):  # fewer, larger steps: the interpreter pays per operation
+        rows, columns = min(rows, max(16, launch.power_of_two(n))), 256
+    D = max(16, launch.power_of_two(width))
+    row_tiles, code_tiles = launch.ceil_div(n, rows), launch.ceil_div(k, columns)
     if splits is None:  # two programs for each multiprocessor, none with less than four tiles
-        splits = max(1, min(2 * processors(x.device) // (row_tiles * m), code_tiles // 4))
-    share = ceil_div(code_tiles, splits) * columns
-    splits = ceil_div(k, share)
+        splits = max(1, min(2 * launch.processors(x.device) // (row_tiles * m), code_tiles // 4))
+    share = launch.ceil_div(code_tiles, splits) * columns
+    splits = launch.ceil_div(k, share)
     half = torch.empty(m, k, dtype=torch.float32, device=x.device)
-    _half_norms[(ceil_div(m * k, 64),)](codes, half, m * k, width, D=D, ROWS=64, **options(_half_norms, 4))
+    four = launch.options(_half_norms, 4)
+    _half_norms[(launch.ceil_div(m * k, 64),)](codes, half, m * k, width, D=D, ROWS=64, **four)
     reach = half.amax(1)
     partial = (splits, m, n) if splits > 1 else (1,)
     values, seconds = (torch.empty(partial, dtype=torch.float32, device=x.device) for _ in range(2))
@@ -269,16 +255,16 @@ def _launch(
     _search[(row_tiles, m, splits)](
         x, codes, half, reach, values, seconds, candidates, indexes, close, remainder, *sizes, share,
         D=D, ROWS=rows, CODES=columns, EVEN=(k % columns == 0) and (width == D), SPLIT=splits > 1,
-        RESIDUAL=residual, PRECISION=precision, FACTOR=factor, **options(_search, warps, stages),
+        RESIDUAL=residual, PRECISION=precision, FACTOR=factor, **launch.options(_search, warps, stages),
     )  # fmt: skip
     if splits > 1:
-        _combine[(ceil_div(n, 32), m)](
+        _combine[(launch.ceil_div(n, 32), m)](
             x, codes, reach, values, seconds, candidates, indexes, close, remainder, *sizes, splits,
-            D=D, ROWS=32, RESIDUAL=residual, FACTOR=factor, **options(_combine, 4),
+            D=D, ROWS=32, RESIDUAL=residual, FACTOR=factor, **launch.options(_combine, 4),
         )  # fmt: skip
     _exact[(n, m)](
         x, codes, indexes, close, remainder, *sizes, D=D, CODES=256, RESIDUAL=residual,
-        **options(_exact, 4, fusion=False),
+        **launch.options(_exact, 4, fusion=False),
     )  # fmt: skip
 
 
@@ -308,12 +294,12 @@ def variants(target: Target) -> list[Variant]:
                          PRECISION=precision, FACTOR=error_factor(width, precision))  # fmt: skip
         name = f"codebook d={width}{', split' if split else ', whole'}"
         found.append(Variant(name, _search, signature((), "share", constants), constants,
-                             options(None, warps, stages), 255, 160 * 1024, aligned))  # fmt: skip
+                             launch.options(None, warps, stages), 255, 160 * 1024, aligned))  # fmt: skip
     constants = dict(D=64, ROWS=32, RESIDUAL=True, FACTOR=error_factor(64))
     found.append(Variant("codebook combine d=64", _combine, signature(("half",), "splits", constants), constants,
-                         options(None, 4), 128, 16384, aligned))  # fmt: skip
+                         launch.options(None, 4), 128, 16384, aligned))  # fmt: skip
     constants = dict(D=64, CODES=256, RESIDUAL=True)
     unused = ("half", "reach", "values", "seconds", "candidates")
     found.append(Variant("codebook float64 d=64", _exact, signature(unused, "", constants), constants,
-                         options(None, 4, fusion=False), 128, 16384, aligned))  # fmt: skip
+                         launch.options(None, 4, fusion=False), 128, 16384, aligned))  # fmt: skip
     return found

@@ -26,6 +26,8 @@ from fastlic.kernels.integer import (
 from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, options, target_of
 from fastlic.kernels.packing import MAX_ACTIVATION_BITS, Map, Requantiser, pack_matrix, padded
 
+_SIZES = ["images", "height", "width", "in_stride", "in_border", "out_height", "out_width", "out_border", "up"]
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -128,19 +130,7 @@ def _enter(values, median, numbers, out, images, height, width, M, limit, border
     store_planes(out + at[:, None] * (2 * C) + channel[None, :], C, activation, inside)
 
 
-@triton.jit(
-    do_not_specialize=[
-        "images",
-        "height",
-        "width",
-        "in_stride",
-        "in_border",
-        "out_height",
-        "out_width",
-        "out_border",
-        "up",
-    ]
-)
+@triton.jit(do_not_specialize=_SIZES)
 def _convolve(
     source, weights, phases, begins, taps, numbers, out, images, height, width, in_stride, in_border,
     out_height, out_width, out_border, up, limit,
@@ -238,24 +228,12 @@ def convolve(
 
 def variants(target: Target) -> list[Variant]:
     positions, columns, depth, warps, stages = _tiles(target)
-    names = (
-        "images",
-        "height",
-        "width",
-        "in_stride",
-        "in_border",
-        "out_height",
-        "out_width",
-        "out_border",
-        "up",
-        "limit",
-    )
     found = []
     for mode, name in enumerate(("planes", "values", "accumulators")):
         constants = dict(C=192, COLUMNS=384, P=positions, N=columns, K=depth, MODE=mode)
         signature = {"source": "*i8", "weights": "*i8", "phases": "*i32", "begins": "*i64", "taps": "*i32",
                      "numbers": "*i32", "out": "*i8" if mode == 0 else "*i32",
-                     **dict.fromkeys(names, "i32"), **dict.fromkeys(constants, "constexpr")}  # fmt: skip
+                     **dict.fromkeys((*_SIZES, "limit"), "i32"), **dict.fromkeys(constants, "constexpr")}  # fmt: skip
         found.append(Variant(f"convolution to {name}", _convolve, signature, constants, options(None, warps, stages),
                              255, 64 * 1024, ("source", "weights", "numbers", "out")))  # fmt: skip
     constants = dict(C=192, P=16)

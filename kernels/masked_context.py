@@ -25,6 +25,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fastlic.kernels import launch
 from fastlic.kernels.convolution import convolve
 from fastlic.kernels.integer import (
     accumulate,
@@ -35,17 +36,7 @@ from fastlic.kernels.integer import (
     scale_index,
     store_planes,
 )
-from fastlic.kernels.launch import (
-    Target,
-    Variant,
-    ceil_div,
-    check_device,
-    interpreted,
-    options,
-    processors,
-    small_tensor,
-    target_of,
-)
+from fastlic.kernels.launch import Target, Variant
 from fastlic.kernels.packing import TAPS, Dense, Map, Requantiser, padded
 from fastlic.kernels.rans import DeviceTables, Streams, decode_run, decode_step
 
@@ -248,7 +239,7 @@ class _Buffers:
 
 def _flat_taps(network: ContextNetwork, width: int) -> Tensor:
     stride = width + 2 * BORDER
-    return small_tensor((*(i * stride + j for i, j in TAPS), 0), network.device)
+    return launch.small_tensor((*(i * stride + j for i, j in TAPS), 0), network.device)
 
 
 def _network_arguments(network: ContextNetwork, width: int, zones: Tensor) -> tuple[Any, ...]:
@@ -273,7 +264,7 @@ def _scratch(network: ContextNetwork, rows: int) -> tuple[Tensor, Tensor, Tensor
 
 def _block(kernel: Any, columns: int) -> int:
     """Columns of a tile; the interpreter takes more, since it pays per operation."""
-    return columns if not interpreted(kernel) else 64
+    return columns if not launch.interpreted(kernel) else 64
 
 
 def hyper_share(features: Map, layer: Any) -> Tensor:
@@ -299,7 +290,7 @@ def parameters(network: ContextNetwork, seen: Map, share: Tensor, where: Tensor 
     Returns:
         uint8 and int32 [images, n, M]; means in units of 2^-6.
     """
-    device = check_device(_launch, seen.planes, share, network.thresholds)
+    device = launch.check_device(_launch, seen.planes, share, network.thresholds)
     images, height, width = len(seen.planes), seen.height, seen.width
     order = torch.arange(height * width, device=device) if where is None else where
     order = order.to(torch.int32).contiguous()
@@ -308,13 +299,13 @@ def parameters(network: ContextNetwork, seen: Map, share: Tensor, where: Tensor 
     means = torch.empty(images, n, network.M, dtype=torch.int32, device=device)
     if not images * n:
         return indexes, means
-    P = 16 if images * n <= 16 * processors(device) else _large(target_of(device))
+    P = 16 if images * n <= 16 * launch.processors(device) else _large(launch.target_of(device))
     scratch = _scratch(network, images * n)
-    _launch[(ceil_div(images * n, P),)](
+    _launch[(launch.ceil_div(images * n, P),)](
         0, n, images, n, height, width, network.M, order, seen.planes, share, share,
         *_network_arguments(network, width, share), *scratch, indexes, means, means, means,
-        **_constants(network), ENCODE=False, P=P, N=_columns(target_of(device), P), K=64,
-        **options(_launch, _warps(P), _stages(target_of(device), P)),
+        **_constants(network), ENCODE=False, P=P, N=_columns(launch.target_of(device), P), K=64,
+        **launch.options(_launch, _warps(P), _stages(launch.target_of(device), P)),
     )  # fmt: skip
     return indexes, means
 
@@ -365,7 +356,7 @@ DRIVERS = ("persistent", "launch")
 def _choose_driver(driver: str | None, device: torch.device) -> str:
     """Persistent where all programs surely run at once: cooperative launches on NVIDIA, one program interpreted."""
     if driver is None:
-        return "launch" if target_of(device).is_hip else "persistent"
+        return "launch" if launch.target_of(device).is_hip else "persistent"
     if driver not in DRIVERS:
         raise ValueError(f"driver must be one of {', '.join(DRIVERS)}, got {driver!r}")
     return driver
@@ -382,8 +373,8 @@ def _run_whole(
     constants = _constants(network)
     N = _block(_whole, 32)
     widest = max(constants[name] for name in ("CX", "C0", "C1", "MP"))
-    blocks = ceil_div(images * int(np.diff(offsets).max()), 16)
-    programs = min(processors(device), blocks * (widest // N))
+    blocks = launch.ceil_div(images * int(np.diff(offsets).max()), 16)
+    programs = min(launch.processors(device), blocks * (widest // N))
     if streams is None or tables is None:
         coder: tuple[Any, ...] = (buffers.indexes, share, on_device, share, share, 1)
     else:
@@ -394,7 +385,7 @@ def _run_whole(
         buffers.symbols,
         buffers.y, counter, *coder, **constants, ENCODE=streams is None,
         PRECISION=12 if tables is None else tables.precision, P=16, N=N, K=64,
-        **options(_whole, 4, _stages(target_of(device), 16), cooperative=True),
+        **launch.options(_whole, 4, _stages(launch.target_of(device), 16), cooperative=True),
     )  # fmt: skip
 
 
@@ -408,18 +399,18 @@ def _run_launches(
     y_input = network.y_input
     for begin, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
         count = end - begin
-        _launch[(ceil_div(images * count, 16),)](
+        _launch[(launch.ceil_div(images * count, 16),)](
             begin, count, images, positions, height, width, network.M, order, buffers.seen.planes, share, target,
             *arguments, *buffers.scratch, buffers.indexes, buffers.means, buffers.symbols, buffers.y,
             **constants, ENCODE=streams is None, P=16, N=64, K=64,
-            **options(_launch, _warps(16), _stages(target_of(device), 16)),
+            **launch.options(_launch, _warps(16), _stages(launch.target_of(device), 16)),
         )  # fmt: skip
         if streams is not None and tables is not None:
             decode_step[(images,)](
                 streams.data, streams.states, streams.cursors, tables.slots, tables.rows, tables.rows.shape[1],
                 buffers.indexes, buffers.means, order, buffers.y, buffers.seen.planes, y_input.numbers, begin, count,
                 y_input.limit, positions, height, width, network.M, PRECISION=tables.precision, C=constants["CY"],
-                **options(decode_step, 1),
+                **launch.options(decode_step, 1),
             )  # fmt: skip
 
 
@@ -441,7 +432,7 @@ def encode(
         (indexes uint8, symbols int32) [images, h * w, M] in coding order, y int32 [images, h, w, M] as the decoder
         will have it.
     """
-    device = check_device(_launch, target, share, network.thresholds)
+    device = launch.check_device(_launch, target, share, network.thresholds)
     buffers, order, offsets = _prepare(network, share, encode=True, zones=zones)
     run = _RUN[_choose_driver(driver, device)]
     run(network, share.contiguous(), target.contiguous(), buffers, order, offsets, None, None)
@@ -452,7 +443,7 @@ def decode(
     network: ContextNetwork, streams: Streams, tables: DeviceTables, share: Tensor, driver: str | None = None
 ) -> Tensor:
     """Latents from their streams: y int32 [images, h, w, M], to be trusted only after ``rans.finish``."""
-    device = check_device(_launch, share, streams.data, network.thresholds)
+    device = launch.check_device(_launch, share, streams.data, network.thresholds)
     images, height, width = share.shape[:3]
     buffers, order, offsets = _prepare(network, share, encode=False)
     run = _RUN[_choose_driver(driver, device)]
@@ -481,10 +472,10 @@ def variants(target: Target) -> list[Variant]:
     for P, way in ((16, "step, network"), (16, "step, encoder"), (_large(target), "whole latent, network")):
         constants = {**sizes, "ENCODE": "encoder" in way, "P": P, "N": _columns(target, P), "K": 64}
         found.append(Variant(f"context {way}", _launch, {**one, **dict.fromkeys(constants, "constexpr")}, constants,
-                             options(None, _warps(P), _stages(target, P)), 255, 64 * 1024, aligned))  # fmt: skip
+                             launch.options(None, _warps(P), _stages(target, P)), 255, 64 * 1024, aligned))  # fmt: skip
     for way in ("encoder", "decoder"):
         constants = {**sizes, "ENCODE": way == "encoder", "PRECISION": 12, "P": 16, "N": 32, "K": 64}
-        chosen = options(None, 4, _stages(target, 16)) | {"launch_cooperative_grid": True}
+        chosen = launch.options(None, 4, _stages(target, 16)) | {"launch_cooperative_grid": True}
         found.append(Variant(f"context persistent {way}", _whole, {**whole, **dict.fromkeys(constants, "constexpr")},
                              constants, chosen, 255, 64 * 1024, aligned))  # fmt: skip
     return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +76,30 @@ def reseal() -> Callable[[Path, Path, Damage], None]:
         target.write_bytes(storage.sealed(tensors, description))
 
     return apply
+
+
+@pytest.fixture(scope="session")
+def official_mlicpp() -> dict[str, Any]:
+    """What the official code made of a small random MLIC++ (weights of 11 MB); skips where that file is not."""
+    for folder in (os.environ.get("FASTLIC_GOLDEN"), ROOT.parent / "shared" / "golden"):
+        if folder and (file := Path(folder) / "mlicpp_small.pt").is_file():
+            stored = torch.load(file, weights_only=True)
+            state = stored["state_dict"]
+            stored["state_dict"] = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+            return stored
+    pytest.skip("the official outputs (mlicpp_small.pt) are not here; FASTLIC_GOLDEN names their folder")
+
+
+@pytest.fixture(scope="session")
+def fresh_process() -> Callable[[str], list[str]]:
+    """What a script prints, line by line, in a process of its own; one that fails fails the test."""
+
+    def run(script: str) -> list[str]:
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,6 @@ A module imports from its own layer and from layers to its right, plus ``errors`
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,14 +106,13 @@ def test_imports_to_the_right_pass(layer, source):
     assert violations(layer, source) == []
 
 
-def test_import_is_light_and_touches_no_gpu():
+def test_import_is_light_and_touches_no_gpu(fresh_process):
     script = (
         "import sys, fastlic, torch\n"
         "heavy = {'triton', 'matplotlib', 'pytorch_msssim', 'fastlic.train', 'fastlic.cli', 'fastlic.kernels'}\n"
         "print(sorted(heavy & set(sys.modules)), torch.cuda.is_initialized())\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "[] False\n"
+    assert fresh_process(script) == ["[] False"]
 
 
 def test_environment_variables_are_read_in_config_only():

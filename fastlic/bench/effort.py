@@ -6,7 +6,6 @@ a quality stays outside the times.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -64,8 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
                 points = [point(codec, x, quality, effort) for quality in options.qualities]
                 curves[effort].append(points)
                 if options.json is not None:
-                    with options.json.open("a") as file:
-                        file.write(json.dumps({"image": path.name, "effort": effort, "points": points}) + "\n")
+                    report.append_json(options.json, {"image": path.name, "effort": effort, "points": points})
                 bar.update()
     print(f"{codec.name}, {len(images)} images, qualities {options.qualities}; {report.about()}")
     base = np.array(curves[0])

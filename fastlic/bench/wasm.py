@@ -9,7 +9,6 @@ the browser, from this checkout. Sizes of files follow, as they are, by gzip -9 
 from __future__ import annotations
 
 import gzip
-import json
 import statistics
 import subprocess
 import sys
@@ -101,8 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows.append([name, f"{browser:.0f}", f"{native:.0f}", f"{ratio:.2f}x"])
         if options.json:
             line = {"model": name, "browser_ms": browser, "native_ms": native, "ratio": ratio, **report.machine()}
-            with options.json.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            report.append_json(options.json, line)
     report.progress()
     print(report.about())
     print(report.markdown(["decode 512 x 768", "Chromium, ms", "native, ms", "CPU time"], rows))

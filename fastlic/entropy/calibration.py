@@ -27,7 +27,13 @@ _WIDEST_ROW = 120
 
 
 def latents_of(model: Hyperprior, images: Sequence[Tensor]) -> Iterator[tuple[Tensor, float | None]]:
-    """The latent [1, M, h, w] of each image [3, H, W] at each quality, and what a squared error is worth there."""
+    """The latent [1, M, h, w] of each image [3, H, W] at each quality, and what a squared error is worth there.
+
+    Raises:
+        ValueError: no images.
+    """
+    if not images:
+        raise ValueError("calibration needs at least one image")
     qualities: list[float | None] = [float(q) for q in range(1, model.qualities + 1)] or [None]
     for image in images:
         pad = (-image.shape[-1] % model.stride, -image.shape[-2] % model.stride)

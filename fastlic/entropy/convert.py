@@ -189,8 +189,6 @@ def convert(model: Hyperprior, images: Sequence[Tensor]) -> IntegerEntropyModel:
     Raises:
         ValueError: no images, or weights whose accumulators could leave int32.
     """
-    if not images:
-        raise ValueError("calibration needs at least one image")
     with torch.no_grad():
         latents, worths = zip(*latents_of(model, images), strict=True)
     return convert_networks(networks_of(model), latents, worths)

@@ -6,6 +6,7 @@ requantiser each, by operations of IEEE 754 alone: every machine finds the same 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -69,8 +70,35 @@ class Gains:
         return Requantiser.from_factors(base * self.at(quality), requantiser.bits)
 
 
+class RatedTransforms(ABC):
+    """Networks of one codec that run on engines, at each of its qualities."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[Mapping[str, Network], Gains | None]:
+        """The networks by name, and what one quality has and another has not; None for one fixed rate."""
+
+    @property
+    def qualities(self) -> range:
+        """The whole ones; empty for one fixed rate."""
+        gains = self.parts[1]
+        return range(0) if gains is None else range(1, len(gains.factors) + 1)
+
+    def _check_quality(self, quality: float | None) -> None:
+        if (self.parts[1] is None) != (quality is None):
+            raise ValueError(f"qualities are {list(self.qualities) or 'none'}, got {quality}")
+
+    @cached_property
+    def _engines(self) -> Engines:
+        return Engines(self.parts[0])
+
+    def check(self) -> None:
+        """Make the engines. Raises ValueError for what they do not run."""
+        _ = self._engines
+
+
 @dataclass(frozen=True)
-class IntegerTransforms:
+class IntegerTransforms(RatedTransforms):
     """See the module.
 
     Attributes:
@@ -112,9 +140,8 @@ class IntegerTransforms:
                 raise ValueError(f"gains are [{len(self.qualities)}, {m}], got {list(gains.factors.shape)}")
 
     @property
-    def qualities(self) -> range:
-        """The whole ones; empty for one fixed rate."""
-        return range(0) if self.forward is None else range(1, len(self.forward.factors) + 1)
+    def parts(self) -> tuple[Mapping[str, Network], Gains | None]:
+        return {"g_a": self.g_a, "h_a": self.h_a, "g_s": self.g_s}, self.forward
 
     def analyse(
         self, pixels: Tensor, quality: float | None = None, *, threads: int = 1, reference: bool = False
@@ -184,24 +211,12 @@ class IntegerTransforms:
         height, width = size or (16 * latents.shape[1], 16 * latents.shape[2])
         return replace(self.g_s, entry=gained())(latents.long())[:, :height, :width].to(torch.uint8)
 
-    @cached_property
-    def _engines(self) -> Engines:
-        return Engines({"g_a": self.g_a, "h_a": self.h_a, "g_s": self.g_s})
-
-    def check(self) -> None:
-        """Make the engines. Raises ValueError for what they do not run."""
-        _ = self._engines
-
     def check_model(self, model: Any) -> None:
         """Raise ValueError unless these are of a model of that configuration."""
         own = (self.g_a.shapes[-1].channels, len(self.qualities), self.of_magnitude)
         expected = (model.M, model.qualities, getattr(model, "hyper_of_magnitude", False))
         if own != expected:
             raise ValueError(f"transforms of M, qualities, magnitudes = {own} for a model of {expected}")
-
-    def _check_quality(self, quality: float | None) -> None:
-        if (self.forward is None) != (quality is None):
-            raise ValueError(f"qualities are {list(self.qualities) or 'none'}, got {quality}")
 
     @staticmethod
     def _gained(requantiser: Requantiser | None, gains: Gains | None, quality: float | None) -> Requantiser:

@@ -26,7 +26,6 @@ from torch import Tensor
 
 from fastlic.forks import cached_property
 from fastlic.integers.conversion import Precision, convert
-from fastlic.integers.engines import Engines
 from fastlic.integers.fixed import LATENT_LIMIT
 from fastlic.integers.floats import restore
 from fastlic.integers.graph import Graph
@@ -34,7 +33,7 @@ from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, Network
 from fastlic.integers.ranges import Ranges
 from fastlic.integers.shapes import ACTIVATIONS
 from fastlic.integers.stages import Stage
-from fastlic.integers.transforms import Gains
+from fastlic.integers.transforms import Gains, RatedTransforms
 from fastlic.models import McQuic
 from fastlic.models.mcquic.padding import crop, pad
 from fastlic.models.mcquic.quantizer import lookup
@@ -119,7 +118,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class VqTransforms:
+class VqTransforms(RatedTransforms):
     """See the module.
 
     Attributes:
@@ -169,26 +168,19 @@ class VqTransforms:
         return len(self.words)
 
     @property
-    def qualities(self) -> range:
-        """The whole ones; empty for one rate."""
-        return range(0) if self.prices is None else range(1, len(self.prices.factors) + 1)
+    def parts(self) -> tuple[Mapping[str, Network], Gains | None]:
+        return self.networks, self.prices
 
     def analyse(
         self, pixels: Tensor, quality: float | None = None, *, threads: int = 1, reference: bool = False
     ) -> Codes:
         """Pixels uint8 [3, H, W] of any size -> codes of each level, the finest first.
 
-        Args:
-            threads: that the engine may use; the codes do not depend on it.
-            reference: whether to run the plain reference in place of the engine.
-
-        Raises:
-            ValueError: no such pixels or quality.
+        Other arguments and errors are those of ``IntegerTransforms.analyse``.
         """
         if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3 or 0 in pixels.shape:
             raise ValueError(f"expected uint8 [3, H, W], got {pixels.dtype} {list(pixels.shape)}")
-        if (self.prices is None) != (quality is None):
-            raise ValueError(f"qualities are {list(self.qualities) or 'none'}, got {quality}")
+        self._check_quality(quality)
         price = None if self.prices is None or quality is None else self.prices.at(quality).astype(np.float32)[0]
         stride = 8 << self.levels
         x, codes = pad(pixels.cpu(), stride, 2 * stride), []
@@ -230,14 +222,6 @@ class VqTransforms:
         if reference:
             return self.networks[name](x.long()).int()
         return self._engines.run(name, x.numpy(), threads)
-
-    @cached_property
-    def _engines(self) -> Engines:
-        return Engines(self.networks)
-
-    def check(self) -> None:
-        """Make the engines. Raises ValueError for what they do not run."""
-        _ = self._engines
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Named arrays for storage; ``from_arrays`` reads them back."""

@@ -287,7 +287,7 @@ def checkerboard_place(
     if (seen is None) != (requantiser is None):
         raise ValueError("seen and its requantiser come together")
     arguments.apart("y", y, symbols=symbols, means=means)
+    own = None
     if seen is not None:
-        arguments.instance("seen", seen, Map)
-        arguments.instance("requantiser", requantiser, Requantiser)
-    choose(PLACE, backend, y.device)(symbols, means, y, parity, seen, requantiser)
+        own = arguments.instance("seen", seen, Map), arguments.instance("requantiser", requantiser, Requantiser)
+    choose(PLACE, backend, y.device)(symbols, means, y, parity, own)

@@ -82,23 +82,17 @@ def encode(
     return scale_index(scales, network.thresholds), symbols.int()
 
 
-def place(
-    symbols: Tensor,
-    means: Tensor,
-    y: Tensor,
-    parity: int,
-    seen: Map | None = None,
-    requantiser: Requantiser | None = None,
-) -> None:
+def place(symbols: Tensor, means: Tensor, y: Tensor, parity: int, seen: tuple[Map, Requantiser] | None = None) -> None:
     """Write latents = symbols + means at the positions of one parity, and their activations into the map ``seen``."""
     at = positions(y.shape[1], y.shape[2], parity, y.device)
     rows, columns = at // y.shape[2], at % y.shape[2]
     latents = reconstruct(symbols.long(), means.long())
     y[:, rows, columns] = latents.int()
-    if seen is not None and requantiser is not None:
-        whole = F.pad(latents, (0, seen.planes.shape[-1] - y.shape[3]))
+    if seen is not None:
+        own, requantiser = seen
+        whole = F.pad(latents, (0, own.planes.shape[-1] - y.shape[3]))
         activations = requantise(whole, requantiser)
         high = (activations + 64) >> 7
-        border = seen.border
+        border = own.border
         for plane, value in enumerate((high, activations - (high << 7))):
-            seen.planes[:, rows + border, columns + border, plane] = value.to(torch.int8)
+            own.planes[:, rows + border, columns + border, plane] = value.to(torch.int8)

@@ -11,14 +11,7 @@ from fastlic.kernels.reference import integer
 def quantise_head(
     target: Tensor, head: Tensor, thresholds: Tensor, zones: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Encoder: (indexes uint8, symbols int32) [images, h * w, M] and y int32 [images, h, w, M].
-
-    Args:
-        target: int32 [images, h, w, M] in units of 2^-6.
-        head: int32 [images, h, w, 2M], scales in units of 2^-10 and means in units of 2^-6.
-        thresholds: int32, ascending, padded to 2^n - 1 numbers.
-        zones: int32 [images, 2^n]; None rounds to the nearest.
-    """
+    """Encoder: (indexes uint8, symbols int32) [images, h * w, M] and y int32 [images, h, w, M]."""
     scales, means = head.chunk(2, 3)
     indexes = integer.scale_index(scales, thresholds)
     own = None if zones is None else torch.stack([z[i.long()] for z, i in zip(zones.long(), indexes, strict=True)])

@@ -8,51 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import values
-from values import (
-    F32,
-    I32,
-    SLICES,
-    Call,
-    H,
-    N,
-    W,
-    batch,
-    categorical_streams,
-    categories,
-    cdf_arrays,
-    cdf_tables,
-    changes,
-    code_model,
-    code_stream,
-    coded,
-    codes,
-    codewords,
-    compressai,
-    compressai_batch,
-    compressai_stream,
-    encoder,
-    entropy,
-    gaussian_stream,
-    header,
-    image_file,
-    indexes,
-    latents,
-    means,
-    mixture_stream,
-    ops_arrays,
-    probabilities,
-    rans_stream,
-    rans_streams,
-    scales,
-    slots,
-    symbols,
-    target,
-    vectors,
-    words,
-    z_and_y,
-    zones,
-)
+import values as v
+from values import F32, I32, SLICES, Call, H, N, W
 from values_networks import ends as network_changes
 from values_networks import latents as network_latents
 from values_networks import network_arrays, pixel_arrays
@@ -87,11 +44,11 @@ from fastlic.ops import latents as engines
 
 @cache
 def categorical_stream() -> bytes:
-    return categorical.encode_categorical(codes(), indexes(), categories())
+    return categorical.encode_categorical(v.codes(), v.indexes(), v.categories())
 
 
 def streams(name: str) -> dict[str, Any]:
-    return {"streams": [(coded(name)[0], H, W)], "threads": 2, "groups": 2}
+    return {"streams": [(v.coded(name)[0], H, W)], "threads": 2, "groups": 2}
 
 
 @cache
@@ -172,7 +129,7 @@ def tensor(array: np.ndarray) -> torch.Tensor:
 
 
 def mixture_rows() -> np.ndarray:
-    return mixture.mixture_rows(probabilities())
+    return mixture.mixture_rows(v.probabilities())
 
 
 def decoded(decoder: Any, *arguments: Any) -> Call:
@@ -192,37 +149,37 @@ OPS: dict[str, Callable[[], Call]] = {
     "backends.backends": lambda: Call(backends.backends, {}),
     "categorical.CategoricalTables": lambda: Call(
         categorical.CategoricalTables,
-        {"cdf": categories().cdf, "lengths": categories().lengths, "precision": categories().precision},
+        {"cdf": v.categories().cdf, "lengths": v.categories().lengths, "precision": v.categories().precision},
     ),
-    "categorical.CategoricalTables.to_arrays": lambda: Call(categories().to_arrays, {}),
+    "categorical.CategoricalTables.to_arrays": lambda: Call(v.categories().to_arrays, {}),
     "categorical.CategoricalTables.from_arrays": lambda: Call(
-        categorical.CategoricalTables.from_arrays, {"arrays": categories().to_arrays()}
+        categorical.CategoricalTables.from_arrays, {"arrays": v.categories().to_arrays()}
     ),
     "categorical.categorical_tables": lambda: Call(
         categorical.categorical_tables, {"pmfs": [np.ones(3), np.ones(9)], "precision": 12}
     ),
     "categorical.encode_categorical": lambda: Call(
         categorical.encode_categorical,
-        {"symbols": codes(), "indexes": indexes(), "tables": categories(), "backend": "cpp"},
+        {"symbols": v.codes(), "indexes": v.indexes(), "tables": v.categories(), "backend": "cpp"},
     ),
     "categorical.decode_categorical": lambda: Call(
         categorical.decode_categorical,
         {
-            **{"data": categorical_stream(), "indexes": indexes(), "tables": categories()},
+            **{"data": categorical_stream(), "indexes": v.indexes(), "tables": v.categories()},
             **{"shape": (N,), "backend": "cpp"},
         },
     ),
     "categorical.encode_categorical_many": lambda: Call(
         categorical.encode_categorical_many,
         {
-            **{"symbols": batch(codes()), "indexes": batch(indexes()), "tables": categories()},
+            **{"symbols": v.batch(v.codes()), "indexes": v.batch(v.indexes()), "tables": v.categories()},
             **{"threads": 2, "backend": "cpp"},
         },
     ),
     "categorical.decode_categorical_many": lambda: Call(
         categorical.decode_categorical_many,
         {
-            **{"data": categorical_streams(), "indexes": batch(indexes()), "tables": categories()},
+            **{"data": v.categorical_streams(), "indexes": v.batch(v.indexes()), "tables": v.categories()},
             **{"threads": 2, "backend": "cpp"},
         },
     ),
@@ -249,75 +206,72 @@ OPS: dict[str, Callable[[], Call]] = {
         },
         ("y",),
     ),
-    "checksum.crc32c": lambda: Call(checksum.crc32c, {"data": rans_stream(), "crc": 0}),
+    "checksum.crc32c": lambda: Call(checksum.crc32c, {"data": v.rans_stream(), "crc": 0}),
     "code_context.pack_code_context": lambda: Call(
-        code_context.pack_code_context, {"arrays": code_model().to_arrays()}
+        code_context.pack_code_context, {"arrays": v.code_model().to_arrays()}
     ),
     "code_context.encode_codes": lambda: Call(
-        code_context.encode_codes, {"codes": words(), "context": code_model(), "backend": "cpp"}
+        code_context.encode_codes, {"codes": v.words(), "context": v.code_model(), "backend": "cpp"}
     ),
     "code_context.decode_codes": lambda: Call(
         code_context.decode_codes,
-        {"data": code_stream(), "context": code_model(), "height": 4, "width": 17, "backend": "cpp"},
+        {"data": v.code_stream(), "context": v.code_model(), "height": 4, "width": 17, "backend": "cpp"},
     ),
     "code_context.encode_codes_many": lambda: Call(
         code_context.encode_codes_many,
-        {"codes": [words(), words()], "context": code_model(), "threads": 2, "backend": "cpp"},
+        {"codes": [v.words(), v.words()], "context": v.code_model(), "threads": 2, "backend": "cpp"},
     ),
     "code_context.decode_codes_many": lambda: Call(
         code_context.decode_codes_many,
-        {"streams": [(code_stream(), 4, 17)] * 2, "context": code_model(), "threads": 2, "backend": "cpp"},
+        {"streams": [(v.code_stream(), 4, 17)] * 2, "context": v.code_model(), "threads": 2, "backend": "cpp"},
     ),
     "code_context.code_frequencies": lambda: Call(
-        code_context.code_frequencies, {"codes": words(), "context": code_model(), "backend": "cpp"}
+        code_context.code_frequencies, {"codes": v.words(), "context": v.code_model(), "backend": "cpp"}
     ),
     "codebook.codebook_nearest": lambda: Call(
         codebook.codebook_nearest,
-        {"x": tensor(vectors()), "codebook": tensor(codewords()), "backend": "auto", "threads": 2},
+        {"x": tensor(v.vectors()), "codebook": tensor(v.codewords()), "backend": "auto", "threads": 2},
     ),
-    "compressai_rans.CompressAiTables": lambda: Call(
-        compressai_rans.CompressAiTables,
-        {"quantized_cdf": compressai().quantized_cdf, "lengths": compressai().lengths, "offsets": compressai().offsets},
-    ),
+    "compressai_rans.CompressAiTables": lambda: Call(compressai_rans.CompressAiTables, v.compressai_arrays()),
     "compressai_rans.encode_with_indexes": lambda: Call(
         compressai_rans.encode_with_indexes,
-        {"symbols": symbols(), "indexes": indexes(), "tables": compressai(), "backend": "cpp"},
+        {"symbols": v.symbols(), "indexes": v.indexes(), "tables": v.compressai(), "backend": "cpp"},
     ),
     "compressai_rans.CompressAiEncoder": lambda: Call(compressai_rans.CompressAiEncoder, {"backend": "cpp"}),
     "compressai_rans.CompressAiEncoder.put": lambda: Call(
         compressai_rans.CompressAiEncoder().put,
-        {"symbols": symbols(), "indexes": indexes(), "tables": compressai()},
+        {"symbols": v.symbols(), "indexes": v.indexes(), "tables": v.compressai()},
     ),
     "compressai_rans.CompressAiEncoder.finish": lambda: Call(compressai_rans.CompressAiEncoder().finish, {}),
     "compressai_rans.CompressAiDecoder": lambda: Call(
-        compressai_rans.CompressAiDecoder, {"data": compressai_stream(), "tables": compressai(), "backend": "cpp"}
+        compressai_rans.CompressAiDecoder, {"data": v.compressai_stream(), "tables": v.compressai(), "backend": "cpp"}
     ),
     "compressai_rans.CompressAiDecoder.decode": lambda: Call(
-        compressai_rans.CompressAiDecoder(compressai_stream(), compressai()).decode,
-        {"indexes": indexes(), "tables": compressai()},
+        compressai_rans.CompressAiDecoder(v.compressai_stream(), v.compressai()).decode,
+        {"indexes": v.indexes(), "tables": v.compressai()},
     ),
     "compressai_rans.CompressAiDecoder.finish": lambda: decoded(
-        compressai_rans.CompressAiDecoder(compressai_stream(), compressai()), indexes()
+        compressai_rans.CompressAiDecoder(v.compressai_stream(), v.compressai()), v.indexes()
     ),
     "compressai_rans.decode_with_indexes": lambda: Call(
         compressai_rans.decode_with_indexes,
         {
-            **{"data": compressai_stream(), "indexes": indexes(), "tables": compressai()},
+            **{"data": v.compressai_stream(), "indexes": v.indexes(), "tables": v.compressai()},
             **{"strict": True, "backend": "cpp"},
         },
     ),
     "compressai_rans.encode_many_with_indexes": lambda: Call(
         compressai_rans.encode_many_with_indexes,
         {
-            **{"symbols": compressai_batch(symbols()), "indexes": compressai_batch(indexes())},
-            **{"tables": compressai(), "threads": 2},
+            **{"symbols": v.compressai_batch(v.symbols()), "indexes": v.compressai_batch(v.indexes())},
+            **{"tables": v.compressai(), "threads": 2},
         },
     ),
     "compressai_rans.decode_many_with_indexes": lambda: Call(
         compressai_rans.decode_many_with_indexes,
         {
-            **{"data": [compressai_stream()] * 5, "indexes": compressai_batch(indexes())},
-            **{"tables": compressai(), "threads": 2},
+            **{"data": [v.compressai_stream()] * 5, "indexes": v.compressai_batch(v.indexes())},
+            **{"tables": v.compressai(), "threads": 2},
         },
     ),
     "compressai_tables.scale_table": lambda: Call(compressai_tables.scale_table, {}),
@@ -326,35 +280,36 @@ OPS: dict[str, Callable[[], Call]] = {
         compressai_tables.compressai_gaussian_tables, {"scales": np.array([0.3, 2.0], F32)}
     ),
     "compressai_tables.bottleneck_tables": lambda: Call(compressai_tables.bottleneck_tables, {"density": Density()}),
-    "device_engine.DeviceEngine": lambda: Call(device_engine.DeviceEngine, {**ops_arrays("jahp"), "device": "cpu"}),
+    "device_engine.DeviceEngine": lambda: Call(device_engine.DeviceEngine, {**v.ops_arrays("jahp"), "device": "cpu"}),
     "float_symbols.ScaleSearch": lambda: Call(
         float_symbols.ScaleSearch, {"bounds": np.geomspace(0.1, 9, 20).astype(F32), "least": 0.11}
     ),
     "float_symbols.round_differences": lambda: Call(
-        float_symbols.round_differences, {"inputs": scales(), "means": means(), "backend": "cpp"}
+        float_symbols.round_differences, {"inputs": v.scales(), "means": v.means(), "backend": "cpp"}
     ),
     "gaussian.encode_gaussian": lambda: Call(
         gaussian.encode_gaussian,
-        {"symbols": symbols(), "mean": means(), "scale": scales(), "lanes": 16, "backend": "cpp"},
+        {"symbols": v.symbols(), "mean": v.means(), "scale": v.scales(), "lanes": 16, "backend": "cpp"},
     ),
     "gaussian.decode_gaussian": lambda: Call(
-        gaussian.decode_gaussian, {"data": gaussian_stream(), "mean": means(), "scale": scales(), "backend": "cpp"}
+        gaussian.decode_gaussian,
+        {"data": v.gaussian_stream(), "mean": v.means(), "scale": v.scales(), "backend": "cpp"},
     ),
-    "codec_file.read_codec_file": lambda: Call(codec_file.read_codec_file, {"data": values.pixel_codec()}),
+    "codec_file.read_codec_file": lambda: Call(codec_file.read_codec_file, {"data": v.pixel_codec()}),
     "codec_file.unpack_weights": lambda: Call(
         codec_file.unpack_weights,
-        {("size" if name == "bytes" else name): value for name, value in values.packed_parts().items()},
+        {("size" if name == "bytes" else name): value for name, value in v.packed_parts().items()},
     ),
-    "container.parse_container": lambda: Call(container.parse_container, {"data": image_file()}),
-    "container.unpack_container": lambda: Call(container.unpack_container, {"data": image_file(), "count": 1}),
+    "container.parse_container": lambda: Call(container.parse_container, {"data": v.image_file()}),
+    "container.unpack_container": lambda: Call(container.unpack_container, {"data": v.image_file(), "count": 1}),
     "container.pack_container": lambda: Call(
         container.pack_container,
-        {"header": (3, *tuple(header().values())[1:]), "sections": [b"one", b"two"], "attachments": [(2, b"icc")]},
+        {"header": (3, *tuple(v.header().values())[1:]), "sections": [b"one", b"two"], "attachments": [(2, b"icc")]},
     ),
-    "container.container_attachments": lambda: Call(container.container_attachments, {"data": image_file()}),
-    "plane.plane_encode": lambda: Call(plane.plane_encode, {"samples": values.plane()}),
+    "container.container_attachments": lambda: Call(container.container_attachments, {"data": v.image_file()}),
+    "plane.plane_encode": lambda: Call(plane.plane_encode, {"samples": v.plane()}),
     "plane.plane_decode": lambda: Call(
-        plane.plane_decode, {"data": plane.plane_encode(values.plane()), "height": 20, "width": 33}
+        plane.plane_decode, {"data": plane.plane_encode(v.plane()), "height": 20, "width": 33}
     ),
     "container.container_models": lambda: Call(container.container_models, {}),
     "container.container_limits": lambda: Call(container.container_limits, {}),
@@ -372,33 +327,35 @@ OPS: dict[str, Callable[[], Call]] = {
             **{"shift": 1, "scale": 0.5, "apart": -100.0, "threads": 2, "backend": "cpp"},
         },
     ),
-    "latents.LatentEngine": lambda: Call(engines.LatentEngine, {"kind": "wavefront", **ops_arrays("jahp")}),
-    "latents.LatentEngine (groups)": lambda: Call(engines.LatentEngine, {"kind": "groups", **ops_arrays("groups")}),
-    "latents.LatentEngine (slices)": lambda: Call(engines.LatentEngine, {"kind": "slices", **ops_arrays("mlic_plus")}),
-    "latents.LatentEngine.vary": lambda: Call(entropy().vary, changes()),
+    "latents.LatentEngine": lambda: Call(engines.LatentEngine, {"kind": "wavefront", **v.ops_arrays("jahp")}),
+    "latents.LatentEngine (groups)": lambda: Call(engines.LatentEngine, {"kind": "groups", **v.ops_arrays("groups")}),
+    "latents.LatentEngine (slices)": lambda: Call(
+        engines.LatentEngine, {"kind": "slices", **v.ops_arrays("mlic_plus")}
+    ),
+    "latents.LatentEngine.vary": lambda: Call(v.entropy().vary, v.changes()),
     "latents.LatentEngine.encode_many": lambda: Call(
-        entropy().encode_many, {"targets": [target("jahp")], "threads": 2}
+        v.entropy().encode_many, {"targets": [v.target("jahp")], "threads": 2}
     ),
     "latents.LatentEngine.encode_many (groups)": lambda: Call(
-        entropy("groups").encode_many, {"targets": [target("groups")], "threads": 2}
+        v.entropy("groups").encode_many, {"targets": [v.target("groups")], "threads": 2}
     ),
     "latents.LatentEngine.encode_many (its parts)": lambda: Call(
-        lambda z, y, zones: entropy().encode_many([(z, y, zones)]), {**z_and_y("jahp"), "zones": zones()}
+        lambda z, y, zones: v.entropy().encode_many([(z, y, zones)]), {**v.z_and_y("jahp"), "zones": v.zones()}
     ),
-    "latents.LatentEngine.decode_many": lambda: Call(entropy(SLICES).decode_many, streams(SLICES)),
+    "latents.LatentEngine.decode_many": lambda: Call(v.entropy(SLICES).decode_many, streams(SLICES)),
     "latents.LatentEngine.decode_many (its parts)": lambda: Call(
-        lambda sections, height, width: entropy().decode_many([(sections, height, width)]),
-        {"sections": coded("jahp")[0], "height": H, "width": W},
+        lambda sections, height, width: v.entropy().decode_many([(sections, height, width)]),
+        {"sections": v.coded("jahp")[0], "height": H, "width": W},
     ),
-    "latents.LatentEngine.symbols": lambda: Call(entropy().symbols, {"target": target("jahp"), "threads": 2}),
+    "latents.LatentEngine.symbols": lambda: Call(v.entropy().symbols, {"target": v.target("jahp"), "threads": 2}),
     "latents.LatentEngine.analyse_many": lambda: Call(
-        entropy("groups").analyse_many, {"y": [z_and_y("groups")["y"]], "threads": 2}
+        v.entropy("groups").analyse_many, {"y": [v.z_and_y("groups")["y"]], "threads": 2}
     ),
     "latents.LatentEngine.local_context": lambda: Call(
-        entropy(SLICES).local_context, {"index": 1, "latent": latents(4, H, W, False), "threads": 2}
+        v.entropy(SLICES).local_context, {"index": 1, "latent": v.latents(4, H, W, False), "threads": 2}
     ),
     "latents.LatentEngine.inter_context": lambda: Call(
-        entropy(SLICES).inter_context, {"index": 1, "decoded": latents(4, H, W, False), "threads": 2}
+        v.entropy(SLICES).inter_context, {"index": 1, "decoded": v.latents(4, H, W, False), "threads": 2}
     ),
     "transforms.TransformEngine": lambda: Call(transforms.TransformEngine, {"name": "n", "arrays": network_arrays()}),
     "transforms.TransformEngine.vary": lambda: Call(transform().vary, {"changes": network_changes()}),
@@ -408,60 +365,60 @@ OPS: dict[str, Callable[[], Call]] = {
     "transforms.TransformEngine.run (pixels)": lambda: Call(
         pixel_transform().run, {"x": network_pixels(), "size": None, "threads": 2, "band": 0}
     ),
-    "mixture.mixture_rows": lambda: Call(mixture.mixture_rows, {"probabilities": probabilities(), "backend": "cpp"}),
+    "mixture.mixture_rows": lambda: Call(mixture.mixture_rows, {"probabilities": v.probabilities(), "backend": "cpp"}),
     "mixture.MixtureEncoder": lambda: Call(mixture.MixtureEncoder, {"backend": "cpp"}),
     "mixture.MixtureEncoder.add": lambda: Call(
-        mixture.MixtureEncoder().add, {"probabilities": probabilities(), "symbols": slots()}
+        mixture.MixtureEncoder().add, {"probabilities": v.probabilities(), "symbols": v.slots()}
     ),
-    "mixture.MixtureEncoder.finish": lambda: Call(encoder().finish, {}),
-    "mixture.MixtureDecoder": lambda: Call(mixture.MixtureDecoder, {"data": mixture_stream()}),
+    "mixture.MixtureEncoder.finish": lambda: Call(v.encoder().finish, {}),
+    "mixture.MixtureDecoder": lambda: Call(mixture.MixtureDecoder, {"data": v.mixture_stream()}),
     "mixture.MixtureDecoder.decode": lambda: Call(
-        mixture.MixtureDecoder(mixture_stream()).decode, {"probabilities": probabilities()}
+        mixture.MixtureDecoder(v.mixture_stream()).decode, {"probabilities": v.probabilities()}
     ),
-    "mixture.MixtureDecoder.finish": lambda: decoded(mixture.MixtureDecoder(mixture_stream()), probabilities()),
+    "mixture.MixtureDecoder.finish": lambda: decoded(mixture.MixtureDecoder(v.mixture_stream()), v.probabilities()),
     "mixture.decode_reference": lambda: Call(
-        mixture.decode_reference, {"data": mixture_stream(), "rows": mixture_rows()}
+        mixture.decode_reference, {"data": v.mixture_stream(), "rows": mixture_rows()}
     ),
-    "rans.as_symbols": lambda: Call(rans.as_symbols, {"symbols": symbols()}),
-    "rans.as_indexes": lambda: Call(rans.as_indexes, {"indexes": indexes(), "tables": cdf_tables()}),
+    "rans.as_symbols": lambda: Call(rans.as_symbols, {"symbols": v.symbols()}),
+    "rans.as_indexes": lambda: Call(rans.as_indexes, {"indexes": v.indexes(), "tables": v.cdf_tables()}),
     "rans.rans_encode": lambda: Call(
         rans.rans_encode,
-        {"symbols": symbols(), "indexes": indexes(), "tables": cdf_tables(), "lanes": 16, "backend": "cpp"},
+        {"symbols": v.symbols(), "indexes": v.indexes(), "tables": v.cdf_tables(), "lanes": 16, "backend": "cpp"},
     ),
     "rans.RansDecoder": lambda: Call(
-        rans.RansDecoder, {"data": rans_stream(), "tables": cdf_tables(), "backend": "cpp"}
+        rans.RansDecoder, {"data": v.rans_stream(), "tables": v.cdf_tables(), "backend": "cpp"}
     ),
     "rans.RansDecoder.decode": lambda: Call(
-        rans.RansDecoder(rans_stream(), cdf_tables()).decode,
-        {"indexes": indexes(), "out": np.zeros(N, I32), "dtype": np.int32},
+        rans.RansDecoder(v.rans_stream(), v.cdf_tables()).decode,
+        {"indexes": v.indexes(), "out": np.zeros(N, I32), "dtype": np.int32},
         ("out",),
     ),
-    "rans.RansDecoder.finish": lambda: decoded(rans.RansDecoder(rans_stream(), cdf_tables()), indexes()),
+    "rans.RansDecoder.finish": lambda: decoded(rans.RansDecoder(v.rans_stream(), v.cdf_tables()), v.indexes()),
     "rans.rans_decode": lambda: Call(
         rans.rans_decode,
         {
-            **{"data": rans_stream(), "indexes": indexes(), "tables": cdf_tables()},
+            **{"data": v.rans_stream(), "indexes": v.indexes(), "tables": v.cdf_tables()},
             **{"dtype": np.int16, "backend": "cpp"},
         },
     ),
     "rans.rans_encode_many": lambda: Call(
         rans.rans_encode_many,
         {
-            **{"symbols": batch(symbols()), "indexes": batch(indexes()), "tables": cdf_tables()},
+            **{"symbols": v.batch(v.symbols()), "indexes": v.batch(v.indexes()), "tables": v.cdf_tables()},
             **{"lanes": 0, "threads": 2},
         },
     ),
     "rans.rans_decode_many": lambda: Call(
         rans.rans_decode_many,
         {
-            **{"data": rans_streams(), "indexes": batch(indexes()), "tables": cdf_tables()},
+            **{"data": v.rans_streams(), "indexes": v.batch(v.indexes()), "tables": v.cdf_tables()},
             **{"dtype": np.int32, "threads": 2},
         },
     ),
-    "tables.CdfTables": lambda: Call(tables.CdfTables, {**cdf_arrays(), "precision": 12}),
-    "tables.CdfTables.row": lambda: Call(cdf_tables().row, {"index": 1}),
-    "tables.CdfTables.to_arrays": lambda: Call(cdf_tables().to_arrays, {}),
-    "tables.CdfTables.from_arrays": lambda: Call(tables.CdfTables.from_arrays, {"arrays": cdf_tables().to_arrays()}),
+    "tables.CdfTables": lambda: Call(tables.CdfTables, {**v.cdf_arrays(), "precision": 12}),
+    "tables.CdfTables.row": lambda: Call(v.cdf_tables().row, {"index": 1}),
+    "tables.CdfTables.to_arrays": lambda: Call(v.cdf_tables().to_arrays, {}),
+    "tables.CdfTables.from_arrays": lambda: Call(tables.CdfTables.from_arrays, {"arrays": v.cdf_tables().to_arrays()}),
     "tables.normalise_pmf": lambda: Call(tables.normalise_pmf, {"pmf": np.full(9, 0.1), "precision": 12}),
     "tables.gaussian_pmf": lambda: Call(tables.gaussian_pmf, {"scale": 2.0}),
     "tables.gaussian_tables": lambda: Call(tables.gaussian_tables, {"scales": np.array([0.3, 2.0]), "precision": 12}),

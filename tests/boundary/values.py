@@ -61,6 +61,10 @@ def compressai() -> compressai_rans.CompressAiTables:
     )
 
 
+def compressai_arrays() -> dict[str, Any]:
+    return {name: getattr(compressai(), name) for name in ("quantized_cdf", "lengths", "offsets")}
+
+
 @cache
 def categories() -> categorical.CategoricalTables:
     return categorical.categorical_tables([[1, 2, 3], [5], np.ones(100)])

@@ -55,7 +55,7 @@ def test_help_and_wrong_usage_import_nothing_heavy(arguments, code, words):
     assert words in text
 
 
-def test_the_help_of_every_command_imports_nothing_heavy():
+def test_the_help_of_every_command_imports_nothing_heavy(fresh_process):
     # One process for all of them: what one imports, the next would show too.
     script = (
         "import sys\nfrom click.testing import CliRunner\nfrom fastlic.cli.main import cli\n"
@@ -64,8 +64,7 @@ def test_the_help_of_every_command_imports_nothing_heavy():
         "    assert done.exit_code == 0 and 'Usage:' in done.output, done.output\n"
         f"print(len(cli.commands), sorted(set({HEAVY!r}) & set(sys.modules)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == f"{len(cli.commands)} []\n"
+    assert fresh_process(script) == [f"{len(cli.commands)} []"]
 
 
 def test_completion_imports_nothing_heavy():
@@ -83,7 +82,7 @@ def test_a_header_is_described_without_torch(file, words):
     assert words in text and "section bytes" in text
 
 
-def test_importing_fastlic_is_light_and_every_public_name_still_works():
+def test_importing_fastlic_is_light_and_every_public_name_still_works(fresh_process):
     script = (
         "import sys, fastlic\n"
         f"print(sorted(set({HEAVY!r}) & set(sys.modules)))\n"
@@ -95,8 +94,7 @@ def test_importing_fastlic_is_light_and_every_public_name_still_works():
         "print(fastlic.ops.__name__, fastlic.codec.container.SUFFIX, fastlic.errors.FastlicError.__name__)\n"
         "try:\n    fastlic.nonesuch\nexcept AttributeError as error:\n    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [
+    assert fresh_process(script) == [
         "[]",
         "[] True True",
         "fastlic.ops .flic FastlicError",

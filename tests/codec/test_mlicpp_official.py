@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,38 +12,25 @@ from fastlic.errors import CorruptStreamError
 from fastlic.models import MLICPlusPlus
 from fastlic.ops.compressai_tables import scale_table
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture(scope="module")
-def stored() -> dict:
-    for folder in (os.environ.get("FASTLIC_GOLDEN"), ROOT.parent / "shared" / "golden"):
-        if folder and (file := Path(folder) / "mlicpp_small.pt").is_file():
-            content = torch.load(file, weights_only=True)
-            state = content["state_dict"]
-            content["state_dict"] = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-            return content
-    pytest.skip("the official outputs (mlicpp_small.pt) are not here; FASTLIC_GOLDEN names their folder")
+@pytest.mark.golden
+def test_official_strings_decode_to_the_official_image(official_mlicpp):
+    model = MLICPlusPlus.from_state_dict(official_mlicpp["state_dict"])
+    got = official.decompress(model, official_mlicpp["strings"], official_mlicpp["shape"])
+    torch.testing.assert_close(got, official_mlicpp["decompress_x_hat"], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.golden
-def test_official_strings_decode_to_the_official_image(stored):
-    model = MLICPlusPlus.from_state_dict(stored["state_dict"])
-    got = official.decompress(model, stored["strings"], stored["shape"])
-    torch.testing.assert_close(got, stored["decompress_x_hat"], rtol=1e-4, atol=1e-5)
+def test_an_official_image_encodes_to_the_official_strings(official_mlicpp):
+    model = MLICPlusPlus.from_state_dict(official_mlicpp["state_dict"])
+    out = official.compress(model, official_mlicpp["x"])
+    assert out["shape"] == tuple(official_mlicpp["shape"])
+    assert out["strings"] == official_mlicpp["strings"]
 
 
 @pytest.mark.golden
-def test_an_official_image_encodes_to_the_official_strings(stored):
-    model = MLICPlusPlus.from_state_dict(stored["state_dict"])
-    out = official.compress(model, stored["x"])
-    assert out["shape"] == tuple(stored["shape"])
-    assert out["strings"] == stored["strings"]
-
-
-@pytest.mark.golden
-def test_tables_made_here_are_the_checkpoints_own(stored):
-    model = MLICPlusPlus.from_state_dict(stored["state_dict"])
+def test_tables_made_here_are_the_checkpoints_own(official_mlicpp):
+    model = MLICPlusPlus.from_state_dict(official_mlicpp["state_dict"])
     buffers = {k: v.clone() for k, v in model.named_buffers()}
     official.update(model)
     for name in ("_quantized_cdf", "_cdf_length", "_offset"):

@@ -25,6 +25,21 @@ from fastlic.models.mlic import Sizes
 from fastlic.ops.latents import Target
 
 N = 7  # channels of z of groups and slices
+_EDGES = np.array([-(2**31), -(2**31) + 1, -1, 0, 1, 2**31 - 1], np.int64)
+_SHIFTS = np.array([1, 2, 24, 31, 32, 33, 40, 45, 61, 62], np.uint8)
+
+
+def extreme_requantisers(arrays: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A model's arrays with any valid multiplier and shift, so that clipping and rounding are exercised."""
+    arrays = dict(arrays)
+    for name, array in arrays.items():
+        if name.endswith((".multiplier", ".negative")):
+            wide = rng.integers(-(2**31), 2**31, array.shape)
+            some = np.where(rng.random(array.shape) < 0.2, rng.choice(_EDGES, array.shape), wide)
+            arrays[name] = some.astype(np.int32)
+        elif name.endswith(".shift"):
+            arrays[name] = rng.choice(_SHIFTS, array.shape)
+    return arrays
 
 
 # ---- one masked context, or none

@@ -18,6 +18,8 @@ from fastlic.models.mcquic.context import CodeContext
 from fastlic.ops.code_context import code_frequencies, decode_codes, encode_codes
 from fastlic.ops.reference.code_context import frequencies
 
+from .latent_models import extreme_requantisers
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 SUPPORTED = _native.supported_isas()
 SIZES = [(1, 1), (1, 7), (6, 1), (3, 5), (2, 31)]
@@ -82,22 +84,11 @@ def test_bytes_and_codes_equal_the_reference_at_every_size_on_every_instruction_
 def extreme(context: IntegerCodeContext, seed: int) -> IntegerCodeContext:
     """Any valid requantiser, logits at both clips, and a table with holes."""
     rng = np.random.default_rng(seed)
-    arrays = context.to_arrays()
-    edges = np.array([-(2**31), -(2**31) + 1, -1, 0, 1, 2**31 - 1], np.int64)
-    for name, array in arrays.items():
-        wide = rng.integers(-(2**31), 2**31, array.shape)
-        if name.endswith((".multiplier", ".negative")):
-            some = np.where(rng.random(array.shape) < 0.2, rng.choice(edges, array.shape), wide)
-            arrays[name] = some.astype(np.int32)
-        elif name.endswith(".shift"):
-            arrays[name] = rng.choice(np.array([1, 2, 24, 31, 32, 33, 40, 45, 61, 62], np.uint8), array.shape)
-        elif name == "words":
-            arrays[name] = rng.choice(np.array([-128, -127, 0, 127], np.int8), array.shape)
-        elif name.startswith("last.") and name.endswith(".bits"):
-            arrays[name] = np.array([21], np.uint8)
-        elif name == "table":
-            arrays[name] = np.where(rng.random(256) < 0.5, array, 0).astype(np.int32)
-            arrays[name][0] = 1 << 20
+    arrays = extreme_requantisers(context.to_arrays(), rng)
+    arrays["words"] = rng.choice(np.array([-128, -127, 0, 127], np.int8), arrays["words"].shape)
+    arrays |= {name: np.array([21], np.uint8) for name in arrays if name.startswith("last.") and name.endswith(".bits")}
+    arrays["table"] = np.where(rng.random(256) < 0.5, arrays["table"], 0).astype(np.int32)
+    arrays["table"][0] = 1 << 20
     return IntegerCodeContext.from_arrays(arrays)
 
 

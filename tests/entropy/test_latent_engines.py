@@ -20,7 +20,7 @@ from fastlic.models.mlic.checkerboard import anchors
 from fastlic.ops import latents
 from fastlic.ops.latents import LatentEngine, Target
 
-from .latent_models import MODELS, SOME, decode, encode, model_of, random_latents, same
+from .latent_models import MODELS, SOME, decode, encode, extreme_requantisers, model_of, random_latents, same
 
 SUPPORTED = _native.supported_isas()
 ANY_WIDTH = [(1, 1), (1, 6), (7, 1), (2, 3), (5, 9), (8, 16), (19, 5), (21, 50)]
@@ -128,19 +128,8 @@ def test_zones_are_one_number_from_0_to_a_million_for_each_row_of_the_table():
 
 
 def extreme(model: IntegerEntropyModel, seed: int) -> IntegerEntropyModel:
-    """The model with random requantisers: any multiplier, any shift, so that clipping and rounding are exercised."""
-    rng = np.random.default_rng(seed)
-    arrays = model.to_arrays()
-    edges = np.array([-(2**31), -(2**31) + 1, -1, 0, 1, 2**31 - 1], np.int64)
-    for name, array in arrays.items():
-        wide = rng.integers(-(2**31), 2**31, array.shape)
-        if name.endswith((".multiplier", ".negative")):
-            arrays[name] = np.where(rng.random(array.shape) < 0.2, rng.choice(edges, array.shape), wide).astype(
-                np.int32
-            )
-        elif name.endswith(".shift"):
-            arrays[name] = rng.choice(np.array([1, 2, 24, 31, 32, 33, 40, 45, 61, 62], np.uint8), array.shape)
-    return IntegerEntropyModel.from_arrays(arrays)
+    """The model with random requantisers."""
+    return IntegerEntropyModel.from_arrays(extreme_requantisers(model.to_arrays(), np.random.default_rng(seed)))
 
 
 def widened(model: IntegerEntropyModel, bits: int) -> IntegerEntropyModel:

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from fastlic import _native
 from fastlic.integers.fixed import LATENT_LIMIT, Requantiser, largest
 from fastlic.integers.functions import Curve
 from fastlic.integers.layer import HALVED, INT32, PLAIN, SHUFFLED, TRANSPOSED, Kind, Layer, phases
 from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, SumStep
 from fastlic.integers.shapes import Shape
+from fastlic.ops import instruction_set, instruction_sets
 from fastlic.ops.transforms import TransformEngine
 
 from .made_networks import WINOGRAD, Draw, chain
 
-SUPPORTED = _native.supported_isas()
+SUPPORTED = instruction_sets()
 SIZES = [(1, 1), (1, 2), (2, 1), (3, 3), (5, 4), (1, 9), (13, 1), (7, 6), (9, 11), (12, 17), (21, 5), (6, 50)]
-
-
-@contextmanager
-def instruction_set(name: str) -> Iterator[None]:
-    before = _native.get_isa()
-    _native.set_isa(name)
-    try:
-        yield
-    finally:
-        _native.set_isa(before)
 
 
 def engine_of(network: Network) -> TransformEngine:

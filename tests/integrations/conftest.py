@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 import torch
 import torch.nn as nn
 from torch import Tensor
+
+import fastlic
+from fastlic.errors import ModelMismatchError
 
 compressai_models = pytest.importorskip("compressai.models")
 vbr_models = pytest.importorskip("compressai.models.vbr")
@@ -83,6 +87,10 @@ def image(batch: int = 2, height: int = 128, width: int = 64) -> Tensor:
     return nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
 
 
+CALIBRATION = [image(1)[0]]
+X = image(1, 64, 64)
+
+
 @pytest.fixture(scope="session")
 def pristine() -> dict[str, Any]:
     """Models by name, made once: copy before changing one."""
@@ -92,7 +100,6 @@ def pristine() -> dict[str, Any]:
 @pytest.fixture
 def model_of(pristine: dict[str, Any]) -> Callable[[str], Any]:
     """A fresh copy of the model of that name."""
-    import copy
 
     def get(name: str) -> Any:
         if name not in pristine:
@@ -100,3 +107,72 @@ def model_of(pristine: dict[str, Any]) -> Callable[[str], Any]:
         return copy.deepcopy(pristine[name])
 
     return get
+
+
+@pytest.fixture(scope="session")
+def conversions() -> dict[Any, Any]:
+    """Accelerated models and their reports by name and options, made once."""
+    return {}
+
+
+@pytest.fixture
+def converted(conversions: dict[Any, Any], model_of: Callable[[str], Any]) -> Callable[..., tuple[Any, Any]]:
+    """(a fresh copy of an accelerated model, its report); copies keep their conversion."""
+
+    def get(name: str, **options: Any) -> tuple[Any, Any]:
+        key = (name, *options.items())
+        if key not in conversions:
+            model = model_of(name)
+            conversions[key] = model, fastlic.accelerate(model, calibration=CALIBRATION, **options)
+        model, report = conversions[key]
+        return copy.deepcopy(model), report
+
+    return get
+
+
+@pytest.fixture
+def native(converted: Callable[..., tuple[Any, Any]]) -> Callable[[str], Any]:
+    """A fresh copy of a model that writes fastlic's own streams."""
+    return lambda name: converted(name)[0]
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory):
+    """Accelerates a model. Models of the weights of ``build(name)`` share a saved conversion, as that is quick."""
+    folder = tmp_path_factory.mktemp("conversions")
+
+    def accelerate(model, format="native", transforms="exact", name="mbt2018-mean"):
+        if format == "compressai" and transforms == "exact":
+            return fastlic.accelerate(model, format)
+        path = folder / f"{name} {transforms}"
+        if not path.exists():
+            report = fastlic.accelerate(build(name), calibration=CALIBRATION, transforms=transforms)
+            if not report.conversions + report.transforms:
+                return fastlic.accelerate(model, format)
+            report.save(path)
+        try:
+            return fastlic.accelerate(model, format, path, transforms=transforms)
+        except ModelMismatchError:
+            return fastlic.accelerate(model, format, CALIBRATION, transforms=transforms)
+
+    return accelerate
+
+
+@pytest.fixture(scope="session")
+def served(serve):
+    """(name, format, transforms) -> an accelerated model of one's own."""
+    known = {}
+
+    def get(name="mbt2018-mean", format="native", transforms="exact"):
+        key = (name, format, transforms)
+        if key not in known:
+            known[key] = build(name)
+            serve(known[key], format, transforms, name)
+        return copy.deepcopy(known[key])
+
+    return get
+
+
+def flip_last_bit(parameter, place=-1):
+    """The smallest change there is, and one that torch is not told of."""
+    parameter.data.view(-1).view(torch.int32)[place] ^= 1

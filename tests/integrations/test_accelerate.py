@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -197,7 +195,7 @@ def test_wrong_arguments_are_named(argument, value, model_of):
         fastlic.accelerate(model_of("mbt2018-mean"), **{argument: value})
 
 
-def test_without_compressai_the_message_says_how_to_install_it():
+def test_without_compressai_the_message_says_how_to_install_it(fresh_process):
     script = (
         "import sys, torch, fastlic\n"
         "assert 'compressai' not in sys.modules and 'fastlic.integrations' not in sys.modules\n"
@@ -205,8 +203,7 @@ def test_without_compressai_the_message_says_how_to_install_it():
         "try:\n    fastlic.accelerate(torch.nn.Identity())\n"
         "except fastlic.errors.BackendUnavailable as error:\n    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "pip install" in done.stdout
+    assert "pip install" in "".join(fresh_process(script))
 
 
 def test_gradients_are_not_recorded(model_of):

@@ -19,22 +19,10 @@ from .conftest import BUILDERS, build, image
 ANALYSED = ("cheng2020-anchor-checkerboard", "elic2022-official", "elic2022-chandelier")  # by the entropy path
 
 
-@pytest.fixture(scope="module")
-def made():
-    return {}
-
-
 @pytest.fixture
-def integer(made):
+def integer(converted):
     """(a fresh copy of a model on integers, the report)"""
-
-    def get(name: str):
-        if name not in made:
-            model = build(name)
-            made[name] = model, fastlic.accelerate(model, calibration=[image(1)[0]], transforms="integer")
-        return copy.deepcopy(made[name][0]), made[name][1]
-
-    return get
+    return lambda name: converted(name, transforms="integer")
 
 
 def psnr(a, b) -> float:

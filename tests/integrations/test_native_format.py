@@ -17,25 +17,6 @@ INTEGER = ("bmshj2018-hyperprior", "mbt2018-mean", "mbt2018", "cheng2020-anchor"
 GROUPS = ("cheng2020-anchor-checkerboard", "elic2022-official", "elic2022-chandelier")  # more in test_groups.py
 
 
-@pytest.fixture(scope="module")
-def accelerated_models():
-    return {}
-
-
-@pytest.fixture
-def native(accelerated_models):
-    """A fresh copy of an accelerated model; copies keep their conversion."""
-
-    def get(name: str):
-        if name not in accelerated_models:
-            model = build(name)
-            accelerated_models[name] = model, fastlic.accelerate(model, "native", calibration=[image(1)[0]])
-        return copy.deepcopy(accelerated_models[name][0])
-
-    get.reports = accelerated_models
-    return get
-
-
 def size(out) -> int:
     return sum(len(item) for part in out["strings"] for item in part)
 
@@ -60,9 +41,8 @@ def test_round_trip_has_the_shapes_of_plain_compressai_and_its_picture(name, nat
 
 
 @pytest.mark.parametrize("name", [*INTEGER, *GROUPS])
-def test_which_models_run_on_integers(name, native):
-    native(name)
-    report = native.reports[name][1]
+def test_which_models_run_on_integers(name, converted):
+    report = converted(name)[1]
     assert any("integers" in row.by for row in report.replaced)
     assert "any machine" in report.guarantee
 
@@ -91,7 +71,7 @@ def test_streams_do_not_depend_on_threads_backend_or_batch(name, native):
     assert torch.equal(coder.decode(*fast[:2], *z.shape[2:]), fast[2])
 
 
-@pytest.mark.parametrize("name", ["bmshj2018-factorized", "mbt2018", "cheng2020-anchor-checkerboard"])
+@pytest.mark.parametrize("name", ["bmshj2018-factorized", "mbt2018", *GROUPS])
 def test_every_damaged_byte_is_reported(name, native):
     model = native(name)
     out = model.compress(image(1, 64, 64))
@@ -148,24 +128,30 @@ def test_parameters_that_came_out_differently_are_an_error_and_never_garbage():
         model.decompress(out["strings"], out["shape"])
 
 
-def test_a_saved_conversion_decodes_elsewhere(native, tmp_path):
-    model = native("mbt2018")
-    report = native.reports["mbt2018"][1]
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("mbt2018", "h_s.0"), ("elic2022-chandelier", "latent_codec.y.latent_codec.y3.entropy_parameters.0")],
+)
+def test_a_saved_conversion_decodes_elsewhere(name, part, converted, model_of, tmp_path):
+    model, report = converted(name)
     out = model.compress(image())
-    report.save(tmp_path / "mbt2018.safetensors")
-    elsewhere = build("mbt2018")
+    report.save(tmp_path / "saved.safetensors")
+    elsewhere = model_of(name)
     fastlic.accelerate(elsewhere, calibration=[torch.rand(3, 64, 64)])
     with pytest.raises(ModelMismatchError, match=r"report\.save"):
         elsewhere.decompress(out["strings"], out["shape"])
-    fastlic.accelerate(elsewhere, calibration=tmp_path / "mbt2018.safetensors")
+    fastlic.accelerate(elsewhere, calibration=tmp_path / "saved.safetensors")
     x_hat = elsewhere.decompress(out["strings"], out["shape"])["x_hat"]
     assert torch.equal(x_hat, model.decompress(out["strings"], out["shape"])["x_hat"])
-    another = build("mbt2018")
-    another.h_s[0].weight.data *= 1.5
+    another = model_of(name)
+    another.get_submodule(part).weight.data *= 1.5
     with pytest.raises(ModelMismatchError, match="other weights"):
-        fastlic.accelerate(another, calibration=tmp_path / "mbt2018.safetensors")
+        fastlic.accelerate(another, calibration=tmp_path / "saved.safetensors")
+
+
+def test_a_report_without_integers_is_not_saved(model_of, tmp_path):
     with pytest.raises(ValueError, match="no integer conversion"):
-        fastlic.accelerate(build("bmshj2018-factorized")).save(tmp_path / "none")
+        fastlic.accelerate(model_of("bmshj2018-factorized")).save(tmp_path / "none")
 
 
 def test_weights_changed_after_conversion_are_noticed(native):
@@ -207,15 +193,22 @@ def test_more_than_256_channels_are_coded_in_parts():
         model.decompress([[ours["strings"][0][0][:40], ours["strings"][0][1]]], ours["shape"])
 
 
-def test_a_hostile_shape_is_refused_before_memory_is_reserved(native):
-    model = native("mbt2018")
+@pytest.mark.parametrize("name", ["mbt2018", "elic2022-official"])
+def test_hostile_shapes_and_missing_strings_are_refused_before_memory_is_reserved(name, native):
+    model = native(name)
     out = model.compress(image(1, 64, 64))
+
+    def decompress(shape):
+        model.decompress(out["strings"], {**out["shape"], "hyper": shape} if isinstance(out["shape"], dict) else shape)
+
     for shape, error in [((10**6, 10**6), PixelLimitError), ((0, 1), ValueError), ((-1, 4), ValueError)]:
         with pytest.raises(error):
-            model.decompress(out["strings"], shape)
+            decompress(shape)
     for shape in [(2, 1), (40, 40)]:
         with pytest.raises(CorruptStreamError):
-            model.decompress(out["strings"], shape)
+            decompress(shape)
+    with pytest.raises(ValueError, match="lists of bytes"):
+        model.decompress(out["strings"][1:], out["shape"])
 
 
 def test_images_that_need_padding_are_told_so(native):

@@ -1,13 +1,6 @@
-"""The MLIC family: official outputs, official keys, and attention against loops that follow its definition.
-
-The official code's outputs on a small random model (weights of 11 MB) are looked for in the folder that FASTLIC_GOLDEN
-names; everything else needs no files.
-"""
+"""The MLIC family: official outputs, official keys, and attention against loops that follow its definition."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,24 +12,13 @@ from fastlic.models.mlic.checkerboard import anchors, even_rows, others, positio
 from fastlic.models.mlic.checkpoint import normalise
 from fastlic.models.mlic.local import LocalContext
 
-ROOT = Path(__file__).resolve().parents[2]
 FAMILY = {"mlic": MLIC, "mlic+": MLICPlus, "mlic++": MLICPlusPlus}
 SMALL = Sizes((16, 12, 8), (10, 12, 6), (12, 6), (14, 8), (16, 12, 10), (12, 8))
 
 
-def golden() -> dict:
-    for folder in (os.environ.get("FASTLIC_GOLDEN"), ROOT.parent / "shared" / "golden"):
-        if folder and (file := Path(folder) / "mlicpp_small.pt").is_file():
-            stored = torch.load(file, weights_only=True)
-            state = stored["state_dict"]
-            stored["state_dict"] = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-            return stored
-    pytest.skip("the official outputs (mlicpp_small.pt) are not here; FASTLIC_GOLDEN names their folder")
-
-
 @pytest.mark.golden
-def test_mlicpp_gives_the_official_codes_outputs():
-    stored = golden()
+def test_mlicpp_gives_the_official_codes_outputs(official_mlicpp):
+    stored = official_mlicpp
     model = MLICPlusPlus.from_state_dict(stored["state_dict"])
     with torch.no_grad():
         y = model.g_a(stored["x"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -62,7 +60,7 @@ def test_each_name_is_what_its_module_has_and_is_described(name):
     assert value.__doc__ and not value.__doc__.startswith(f"{name}("), "no docstring"
 
 
-def test_names_come_on_demand_in_a_fresh_process():
+def test_names_come_on_demand_in_a_fresh_process(fresh_process):
     script = (
         "import sys, fastlic.ops\n"
         "print(sorted({'torch', 'numpy', 'triton', 'fastlic._native'} & set(sys.modules)))\n"
@@ -74,8 +72,7 @@ def test_names_come_on_demand_in_a_fresh_process():
         "print(rans.__name__, 'triton' in sys.modules)\n"
         "try:\n    fastlic.ops.nonesuch\nexcept AttributeError as error:\n    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [
+    assert fresh_process(script) == [
         "[]",
         "True",
         "True True True",

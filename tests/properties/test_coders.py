@@ -57,18 +57,25 @@ def alike(decode: Callable[[bytes, str], np.ndarray], data: bytes) -> Any:
     return found
 
 
+def round_trip(symbols: np.ndarray, encode: Callable[[Any], bytes], decode: Callable[[bytes, Any], Any], data) -> bytes:
+    """The stream of both implementations, which comes back in both and, damaged, ends alike."""
+    stream = encode("cpp")
+    assert stream == encode("reference")
+    assert alike(decode, stream) == symbols.tobytes()
+    alike(decode, data.draw(strategies.damaged(stream)))
+    return stream
+
+
 @SETTINGS
 @given(strategies.with_indexes(strategies.cdf_tables()), LANES, st.data())
 def test_rans(case, lanes, data):
     tables, symbols, indexes = case
-    stream = rans_encode(symbols, indexes, tables, lanes=lanes)
-    assert stream == rans_encode(symbols, indexes, tables, lanes=lanes, backend="reference")
-
-    def decode(stream: bytes, backend: Any) -> np.ndarray:
-        return rans_decode(stream, indexes, tables, backend=backend)
-
-    assert alike(decode, stream) == symbols.tobytes()
-    alike(decode, data.draw(strategies.damaged(stream)))
+    stream = round_trip(
+        symbols,
+        lambda backend: rans_encode(symbols, indexes, tables, lanes=lanes, backend=backend),
+        lambda stream, backend: rans_decode(stream, indexes, tables, backend=backend),
+        data,
+    )
     decoder, at = RansDecoder(stream, tables), data.draw(st.integers(0, symbols.size))
     parts = [decoder.decode(indexes[:at]), decoder.decode(indexes[at:])]
     decoder.finish()
@@ -91,28 +98,24 @@ def test_rans_in_batches(case, items, threads):
 @given(strategies.gaussians(), LANES, st.data())
 def test_exact_gaussians(case, lanes, data):
     symbols, means, scales = case
-    stream = encode_gaussian(symbols, means, scales, lanes=lanes)
-    assert stream == encode_gaussian(symbols, means, scales, lanes=lanes, backend="reference")
-
-    def decode(stream: bytes, backend: Any) -> np.ndarray:
-        return decode_gaussian(stream, means, scales, backend=backend)
-
-    assert alike(decode, stream) == symbols.tobytes()
-    alike(decode, data.draw(strategies.damaged(stream)))
+    round_trip(
+        symbols,
+        lambda backend: encode_gaussian(symbols, means, scales, lanes=lanes, backend=backend),
+        lambda stream, backend: decode_gaussian(stream, means, scales, backend=backend),
+        data,
+    )
 
 
 @SETTINGS
 @given(strategies.categories(), st.data())
 def test_categories(case, data):
     tables, symbols, indexes = case
-    stream = encode_categorical(symbols, indexes, tables)
-    assert stream == encode_categorical(symbols, indexes, tables, backend="reference")
-
-    def decode(stream: bytes, backend: Any) -> np.ndarray:
-        return decode_categorical(stream, indexes, tables, backend=backend)
-
-    assert alike(decode, stream) == symbols.tobytes()
-    alike(decode, data.draw(strategies.damaged(stream)))
+    round_trip(
+        symbols,
+        lambda backend: encode_categorical(symbols, indexes, tables, backend=backend),
+        lambda stream, backend: decode_categorical(stream, indexes, tables, backend=backend),
+        data,
+    )
 
 
 @SETTINGS
@@ -120,14 +123,12 @@ def test_categories(case, data):
 def test_compressais_coder(case, data):
     tables, symbols, indexes = case
     symbols = np.clip(symbols, -(2**30), 2**30)  # its escapes hold differences to the window in 31 bits
-    stream = encode_with_indexes(symbols, indexes, tables)
-    assert stream == encode_with_indexes(symbols, indexes, tables, backend="reference")
-
-    def decode(stream: bytes, backend: Any) -> np.ndarray:
-        return decode_with_indexes(stream, indexes, tables, backend=backend)
-
-    assert alike(decode, stream) == symbols.tobytes()
-    alike(decode, data.draw(strategies.damaged(stream)))
+    stream = round_trip(
+        symbols,
+        lambda backend: encode_with_indexes(symbols, indexes, tables, backend=backend),
+        lambda stream, backend: decode_with_indexes(stream, indexes, tables, backend=backend),
+        data,
+    )
     many = encode_many_with_indexes(np.stack([symbols] * 3), np.stack([indexes] * 3), tables)
     assert many == [stream] * 3
     assert np.array_equal(decode_many_with_indexes(many, np.stack([indexes] * 3), tables), np.stack([symbols] * 3))

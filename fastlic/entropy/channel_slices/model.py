@@ -54,10 +54,8 @@ class IntegerChannelSlices(LatentModel):
     """Integer parameters of one model.
 
     Attributes:
+        z_tables, y_tables, z_median, thresholds: as of every ``LatentModel``.
         slices: in coding order, which is the order of the latent's channels.
-        z_tables, y_tables: the coder's tables, by channel for z and by scale index for y.
-        z_median: int32 [N] in units of 2^-6.
-        thresholds: int32 [63] in units of 2^-10.
         tables: tanh.
         networks: by the names above.
         supported: whether residues read what support networks make, or what these read.

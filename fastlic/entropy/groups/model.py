@@ -55,10 +55,8 @@ class IntegerGroups(StackedModel):
     """Integer parameters of one model.
 
     Attributes:
+        z_tables, y_tables, z_median, thresholds: as of every ``LatentModel``.
         groups: in coding order, which is the order of the latent's channels.
-        z_tables, y_tables: the coder's tables, by channel for z and by scale index for y.
-        z_median: int32 [N] in units of 2^-6.
-        thresholds: int32 [63] in units of 2^-10.
         tables: the normal distribution, for GELU.
         layers: by name; ``hyper.0``, ... is the hyper synthesis, the others see above. ``analysis.0``, ..., where there
             are any, make z of y: decoders need no such thing, encoders get bytes that depend on y alone.

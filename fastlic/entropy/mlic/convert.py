@@ -189,17 +189,7 @@ def _folded(norm: nn.LayerNorm, linear: nn.Linear, name: str, curve: Curve | Non
 
 @torch.no_grad()
 def convert(model: MLICPlusPlus, images: Sequence[Tensor]) -> IntegerMLIC:
-    """The integer entropy model of a trained model of the family.
-
-    Args:
-        model: in eval mode, on the CPU, float32.
-        images: calibration images, each [3, H, W] in [0, 1]; a handful of varied photographs suffices.
-
-    Raises:
-        ValueError: no images, or weights whose accumulators could leave int32.
-    """
-    if not images:
-        raise ValueError("calibration needs at least one image")
+    """The integer entropy model of a trained model of the family; arguments and errors as fastlic.entropy.convert's."""
     with _watched(model) as ranges:
         for y, worth in latents_of(model, images):
             z_hat = model.entropy_bottleneck(model.hyper_analysis(y))[0]

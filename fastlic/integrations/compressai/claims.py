@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fastlic import config
 from fastlic.eager import uncompiled
 from fastlic.errors import CorruptStreamError, memory_errors
+from fastlic.forks import held_off
 from fastlic.integrations.compressai.layout import hyper_channels, hyper_key, shapes_name_channels
 from fastlic.integrations.compressai.native_tables import native_tables
 from fastlic.integrations.compressai.settings import Settings
@@ -122,8 +124,10 @@ def _cheapest(module: Any, native: bool) -> float:
 
 def in_words(method: Callable[..., Any]) -> Callable[..., Any]:
     """A model's ``compress`` or ``decompress``, of the modules that were accelerated, whose memory errors are ours and
-    say how large the images are. Inside of ``torch.compile`` it runs as outside.
+    say how large the images are. It records no gradients, forks wait for it, and inside of ``torch.compile`` it runs as
+    outside.
     """
+    alone = held_off(torch.no_grad()(method))
 
     @functools.wraps(method)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -134,6 +138,6 @@ def in_words(method: Callable[..., Any]) -> Callable[..., Any]:
         else:
             task = f"decompressing latents of {(given[1] if len(given) > 1 else None)!r:.200}"
         with memory_errors(task):
-            return method(self, *args, **kwargs)
+            return alone(self, *args, **kwargs)
 
     return uncompiled(run)

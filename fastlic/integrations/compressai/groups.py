@@ -25,6 +25,7 @@ from fastlic.integrations.compressai.integers import (
     Parts,
     _sequence,
     check_sizes,
+    checked_coder,
 )
 from fastlic.integrations.compressai.layout import (
     expected_shape,
@@ -32,7 +33,6 @@ from fastlic.integrations.compressai.layout import (
     hyper_key,
     shapes_name_channels,
 )
-from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import LoadsTables
 from fastlic.integrations.compressai.theirs import (
     ChannelGroupsLatentCodec,
@@ -390,9 +390,7 @@ class IntegerGroupsHyperprior(LoadsTables):
 
     def compress(self, y: Tensor) -> dict[str, Any]:
         codec: Any = self
-        coder: GroupsCoder = state_of(codec).coder
-        parts = group_parts(codec)
-        coder.check(parts)
+        coder, parts = checked_coder(codec, group_parts)
         strings, y_hat, size = coder.encode_passes(y, parts.h_a)
         shape = {
             "y": _shape(coder.integers, parts.codec, y),
@@ -401,11 +399,8 @@ class IntegerGroupsHyperprior(LoadsTables):
         return {"strings": strings, "shape": shape, "y_hat": y_hat.to(y.device, y.dtype)}
 
     def decompress(self, strings: Any, shape: Any, **kwargs: Any) -> dict[str, Tensor]:
-        codec: Any = self
-        coder: GroupsCoder = state_of(codec).coder
-        parts = group_parts(codec)
-        coder.check(parts)
-        rows, columns = hyper_shape(codec, shape)
+        coder, parts = checked_coder(self, group_parts)
+        rows, columns = hyper_shape(self, shape)
         lists_of_strings(strings)
         y_hat = coder.decode_passes(strings, rows, columns)
         like = next(parts.h_s.parameters())

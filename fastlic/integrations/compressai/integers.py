@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from fastlic.integers.fixed import MEAN_BITS
 from fastlic.integrations.compressai import native_stream
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.snapshot import Named, Snapshot, as_used
-from fastlic.integrations.compressai.swap import Cache, is_compiled
+from fastlic.integrations.compressai.swap import Cache, is_compiled, state_of
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.layers import CONTEXT_KERNEL, MaskedConv2d
 from fastlic.models.state_files import read_tensors
@@ -42,6 +42,7 @@ from fastlic.ops.rans import crc32c
 IMAGE_STRIDE = 64  # of z
 _LATENT_STRIDE = 16
 Calibration = Sequence[Tensor] | str | Path | None
+P = TypeVar("P", bound="Parts")
 
 
 class CodingRate(NamedTuple):
@@ -389,6 +390,17 @@ class IntegerCoder:
         if isinstance(self.integers, VariableRateModel) and rate.stepped:
             return self.integers.hyper_step(rate.gain)
         return 1.0
+
+
+def checked_coder(module: Any, parts_of: Callable[[Any], P]) -> tuple[Any, P]:
+    """The coder of an accelerated module, and the parts whose weights are still those that it was made of.
+
+    Raises:
+        ModelMismatchError: they are not.
+    """
+    coder, parts = state_of(module).coder, parts_of(module)
+    coder.check(parts)
+    return coder, parts
 
 
 def _latents(decoded: Sequence[Latents], like: Tensor, rate: CodingRate | None = None) -> Tensor:

@@ -17,13 +17,11 @@ from torch import Tensor
 
 from fastlic.entropy.groups.convert import GroupNetworks, Networks, decoded
 from fastlic.entropy.groups.model import Group
-from fastlic.forks import held_off
 from fastlic.integrations.compressai.claims import in_words, whole_numbers
-from fastlic.integrations.compressai.groups import GroupParts, GroupsCoder, _context, _plain_sequence, _scales_first
-from fastlic.integrations.compressai.integers import _copy, _sequence
+from fastlic.integrations.compressai.groups import GroupParts, _context, _plain_sequence, _scales_first
+from fastlic.integrations.compressai.integers import _copy, _sequence, checked_coder
 from fastlic.integrations.compressai.slices import same_latents, tried
 from fastlic.integrations.compressai.snapshot import Named
-from fastlic.integrations.compressai.swap import state_of
 
 _MODULES = ("g_a", "g_s", "h_a", "h_s", "entropy_bottleneck", "cc_transforms", "context_prediction", "ParamAggregation")
 _PARITY = 0  # anchors are at even sums of row and column
@@ -107,12 +105,9 @@ class IntegerLoopedGroups:
     """
 
     @in_words
-    @held_off
-    @torch.no_grad()
     def compress(self, x: Tensor) -> dict[str, Any]:
         model: Any = self
-        coder: GroupsCoder = state_of(model).coder
-        coder.check(looped_group_parts(model))
+        coder, _ = checked_coder(model, looped_group_parts)
         start = time.perf_counter()
         y = model.g_a(x)
         middle = time.perf_counter()
@@ -123,12 +118,9 @@ class IntegerLoopedGroups:
         return {"strings": [nested, z_strings], "shape": size, "time": spent}
 
     @in_words
-    @held_off
-    @torch.no_grad()
     def decompress(self, strings: Any, shape: Any) -> dict[str, Any]:
         model: Any = self
-        coder: GroupsCoder = state_of(model).coder
-        coder.check(looped_group_parts(model))
+        coder, _ = checked_coder(model, looped_group_parts)
         rows, columns = whole_numbers(shape)
         y_hat = coder.decode_passes([*_passes(strings, len(_sizes(model))), strings[1]], rows, columns)
         like = next(model.g_s.parameters())

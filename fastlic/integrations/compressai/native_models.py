@@ -7,12 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastlic.forks import held_off
 from fastlic.integrations.compressai.claims import hyper_shape, in_words, lists_of_strings, whole_numbers
-from fastlic.integrations.compressai.integers import CodingRate, IntegerCoder, Parts, VariableParts
+from fastlic.integrations.compressai.integers import CodingRate, IntegerCoder, Parts, VariableParts, checked_coder
 from fastlic.integrations.compressai.layout import hyper_branch, hyper_key, shape_of
 from fastlic.integrations.compressai.slices import codec_slice_parts, codes_slices, looks_sliced, slice_parts
-from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import LoadsTables
 
 
@@ -56,35 +54,31 @@ class IntegerModel(LoadsTables):
     """``compress`` and ``decompress`` of ScaleHyperprior, MeanScaleHyperprior and the raster models built on them."""
 
     @in_words
-    @held_off
-    @torch.no_grad()
     def compress(self, x: Tensor) -> dict[str, Any]:
-        model: Any = self
-        coder: IntegerCoder = state_of(model).coder
-        parts = model_parts(model)
-        coder.check(parts)
-        y = model.g_a(x)
-        z = model.h_a(torch.abs(y) if parts.of_magnitude else y)
-        y_strings, z_strings, _ = coder.encode(y, z)
-        return {"strings": [y_strings, z_strings], "shape": z.shape[-2:]}
+        return _analysis(self, x)
 
     @in_words
-    @held_off
-    @torch.no_grad()
     def decompress(self, strings: list[list[bytes]], shape: Any) -> dict[str, Tensor]:
-        model: Any = self
-        coder: IntegerCoder = state_of(model).coder
-        coder.check(model_parts(model))
-        return _synthesis(model, coder, strings, shape)
+        return _synthesis(self, strings, shape)
 
 
-def _synthesis(
-    model: Any, coder: IntegerCoder, strings: Any, shape: Any, rate: CodingRate | None = None
-) -> dict[str, Tensor]:
+def _analysis(model: Any, x: Tensor, *rate: Any) -> dict[str, Any]:
+    """What ``compress`` returns; ``rate`` is what a call of a model of variable rate names."""
+    coder, parts = checked_coder(model, model_parts)
+    at = _coding_rate(model, coder, *rate) if rate else None
+    y = model.g_a(x)
+    z = model.h_a(torch.abs(y) if parts.of_magnitude else y)
+    y_strings, z_strings, _ = coder.encode(y, z, at)
+    return {"strings": [y_strings, z_strings], "shape": z.shape[-2:]}
+
+
+def _synthesis(model: Any, strings: Any, shape: Any, *rate: Any) -> dict[str, Tensor]:
     """What ``decompress`` returns."""
+    coder, _ = checked_coder(model, model_parts)
+    at = _coding_rate(model, coder, *rate) if rate else None
     lists_of_strings(strings, 2)  # of y and of z
     rows, columns = whole_numbers(shape)
-    y_hat = coder.decode(strings[0], strings[1], rows, columns, rate)
+    y_hat = coder.decode(strings[0], strings[1], rows, columns, at)
     like = next(model.g_s.parameters())
     return {"x_hat": model.g_s(y_hat.to(like.device, like.dtype)).clamp_(0, 1)}
 
@@ -93,30 +87,14 @@ class IntegerVariableModel(LoadsTables):
     """The same of the models of variable rate, whose calls also name the rate; stage 1 codes without any."""
 
     @in_words
-    @held_off
-    @torch.no_grad()
     def compress(self, x: Tensor, stage: int = 2, s: int = 1, inputscale: Any = 0) -> dict[str, Any]:
-        model: Any = self
-        coder: IntegerCoder = state_of(model).coder
-        parts = model_parts(model)
-        coder.check(parts)
-        rate = _coding_rate(model, coder, stage, s, inputscale)
-        y = model.g_a(x)
-        z = model.h_a(torch.abs(y) if parts.of_magnitude else y)
-        y_strings, z_strings, _ = coder.encode(y, z, rate)
-        return {"strings": [y_strings, z_strings], "shape": z.shape[-2:]}
+        return _analysis(self, x, stage, s, inputscale)
 
     @in_words
-    @held_off
-    @torch.no_grad()
     def decompress(
         self, strings: list[list[bytes]], shape: Any, stage: int = 2, s: int = 1, inputscale: Any = 0
     ) -> dict[str, Tensor]:
-        model: Any = self
-        coder: IntegerCoder = state_of(model).coder
-        coder.check(model_parts(model))
-        rate = _coding_rate(model, coder, stage, s, inputscale)
-        return _synthesis(model, coder, strings, shape, rate)
+        return _synthesis(self, strings, shape, stage, s, inputscale)
 
 
 def _coding_rate(model: Any, coder: IntegerCoder, stage: int, s: int, inputscale: Any) -> CodingRate:
@@ -159,20 +137,15 @@ class IntegerHyperprior(LoadsTables):
 
     def compress(self, y: Tensor) -> dict[str, Any]:
         codec: Any = self
-        coder: IntegerCoder = state_of(codec).coder
-        parts = codec_parts(codec)
-        coder.check(parts)
+        coder, parts = checked_coder(codec, codec_parts)
         z = parts.h_a(y)
         y_strings, z_strings, y_hat = coder.encode(y, z)
         shape = {"y": shape_of(y), hyper_key(codec): shape_of(z)}
         return {"strings": [y_strings, z_strings], "shape": shape, "y_hat": y_hat.to(y.device, y.dtype)}
 
     def decompress(self, strings: Any, shape: Any, **kwargs: Any) -> dict[str, Tensor]:
-        codec: Any = self
-        coder: IntegerCoder = state_of(codec).coder
-        parts = codec_parts(codec)
-        coder.check(parts)
-        rows, columns = hyper_shape(codec, shape)
+        coder, parts = checked_coder(self, codec_parts)
+        rows, columns = hyper_shape(self, shape)
         lists_of_strings(strings, 2)  # of y and of z
         y_hat = coder.decode(strings[0], strings[1], rows, columns)
         like = next(parts.h_a.parameters())

@@ -19,17 +19,8 @@ from fastlic.integrations.compressai import native_stream
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import cached
-from fastlic.ops.rans import (
-    CdfTables,
-    crc32c,
-    gaussian_tables,
-    nearest_scale_thresholds,
-    pmf_tables,
-    rans_decode,
-    rans_decode_many,
-    rans_encode,
-    rans_encode_many,
-)
+from fastlic.ops import rans
+from fastlic.ops.rans import CdfTables
 
 _ROWS = 256  # of one set of native tables; wider models are coded in parts
 _MISMATCH = (
@@ -49,7 +40,7 @@ class NativeTables:
     @classmethod
     def of(cls, parts: list[CdfTables]) -> NativeTables:
         content = b"".join(array.tobytes() for part in parts for array in part.to_arrays().values())
-        return cls(tuple(parts), crc32c(content))
+        return cls(tuple(parts), rans.crc32c(content))
 
 
 def native_tables(module: Any) -> NativeTables:
@@ -72,7 +63,7 @@ def native_tables(module: Any) -> NativeTables:
 @lru_cache(maxsize=16)
 def _from_scales(content: bytes) -> NativeTables:
     scales = np.frombuffer(content)
-    return NativeTables.of([gaussian_tables(scales[i : i + _ROWS]) for i in range(0, len(scales), _ROWS)])
+    return NativeTables.of([rans.gaussian_tables(scales[i : i + _ROWS]) for i in range(0, len(scales), _ROWS)])
 
 
 @lru_cache(maxsize=16)
@@ -82,7 +73,7 @@ def _from_rows(cdf: bytes, lengths: bytes, offsets: bytes) -> NativeTables:
     # The last slot is the escape: its mass is the tail's, which the native tables take from what is left of 1.
     pmfs = [np.diff(row[: n - 1]) / 65536 for row, n in zip(rows, sizes, strict=True)]
     return NativeTables.of(
-        [pmf_tables(pmfs[i : i + _ROWS], first[i : i + _ROWS].tolist()) for i in range(0, len(pmfs), _ROWS)]
+        [rans.pmf_tables(pmfs[i : i + _ROWS], first[i : i + _ROWS].tolist()) for i in range(0, len(pmfs), _ROWS)]
     )
 
 
@@ -91,7 +82,7 @@ def native_bounds(module: Any) -> Tensor:
     table = module.scale_table
 
     def make() -> Tensor:
-        return torch.from_numpy(nearest_scale_thresholds(table.detach().double().cpu().numpy())).to(table.device)
+        return torch.from_numpy(rans.nearest_scale_thresholds(table.detach().double().cpu().numpy())).to(table.device)
 
     return cached(state_of(module).cache, "bounds", (table,), make)
 
@@ -109,9 +100,9 @@ def encode(module: Any, symbols: np.ndarray, indexes: np.ndarray) -> list[bytes]
         s = [values[w] for values, w in zip(flat, wanted, strict=True)]
         i = [(row[w] & _ROWS - 1).astype(np.uint8) for row, w in zip(rows, wanted, strict=True)]
         if settings.backend == "reference":
-            streams = [rans_encode(a, b, part, backend="reference") for a, b in zip(s, i, strict=True)]
+            streams = [rans.rans_encode(a, b, part, backend="reference") for a, b in zip(s, i, strict=True)]
         else:
-            streams = rans_encode_many(s, i, part, threads=settings.threads)
+            streams = rans.rans_encode_many(s, i, part, threads=settings.threads)
         if len(tables.parts) > 1:  # several parts follow each other, each behind its length
             streams = [len(stream).to_bytes(4, "little") + stream for stream in streams]
         coded = [done + stream for done, stream in zip(coded, streams, strict=True)]
@@ -134,9 +125,9 @@ def decode(module: Any, strings: Any, indexes: np.ndarray) -> np.ndarray:
             streams, payloads = payloads, [b""] * len(payloads)
         i = [(row[w] & _ROWS - 1).astype(np.uint8) for row, w in zip(rows, wanted, strict=True)]
         if settings.backend == "reference":
-            values = [rans_decode(data, row, part, backend="reference") for data, row in zip(streams, i, strict=True)]
+            values = [rans.rans_decode(a, b, part, backend="reference") for a, b in zip(streams, i, strict=True)]
         else:
-            values = rans_decode_many(streams, i, part, threads=settings.threads)
+            values = rans.rans_decode_many(streams, i, part, threads=settings.threads)
         for target, w, decoded in zip(out, wanted, values, strict=True):
             target[w] = decoded
     if any(payloads):
@@ -162,4 +153,4 @@ def _parts(tables: NativeTables, rows: np.ndarray) -> Any:
 
 def _check(row: np.ndarray) -> int:
     little = np.ascontiguousarray(row.astype(row.dtype.newbyteorder("<"), copy=False))
-    return crc32c(little.view(np.uint8))
+    return rans.crc32c(little.view(np.uint8))
