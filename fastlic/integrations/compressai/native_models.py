@@ -12,6 +12,7 @@ from fastlic.integrations.compressai.claims import hyper_shape, in_words, lists_
 from fastlic.integrations.compressai.integers import CodingRate, IntegerCoder, Parts, VariableParts
 from fastlic.integrations.compressai.layout import hyper_branch, hyper_key, shape_of
 from fastlic.integrations.compressai.slices import codec_slice_parts, codes_slices, looks_sliced, slice_parts
+from fastlic.integrations.compressai.stages import analysis_of, synthesis_of
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import LoadsTables
 
@@ -63,7 +64,7 @@ class IntegerModel(LoadsTables):
         coder: IntegerCoder = state_of(model).coder
         parts = model_parts(model)
         coder.check(parts)
-        y = model.g_a(x)
+        y = analysis_of(model)(x)
         z = model.h_a(torch.abs(y) if parts.of_magnitude else y)
         y_strings, z_strings, _ = coder.encode(y, z)
         return {"strings": [y_strings, z_strings], "shape": z.shape[-2:]}
@@ -85,8 +86,9 @@ def _synthesis(
     lists_of_strings(strings, 2)  # of y and of z
     rows, columns = whole_numbers(shape)
     y_hat = coder.decode(strings[0], strings[1], rows, columns, rate)
-    like = next(model.g_s.parameters())
-    return {"x_hat": model.g_s(y_hat.to(like.device, like.dtype)).clamp_(0, 1)}
+    synthesis = synthesis_of(model)
+    like = next(synthesis.parameters())
+    return {"x_hat": synthesis(y_hat.to(like.device, like.dtype)).clamp_(0, 1)}
 
 
 class IntegerVariableModel(LoadsTables):
