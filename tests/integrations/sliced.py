@@ -15,7 +15,7 @@ from compressai.models.utils import conv, deconv
 from torch import Tensor
 
 from .conftest import image, spread
-from .staged import InStages, stages
+from .staged import InStages, stages, swin
 
 
 class Block(nn.Module):
@@ -132,13 +132,25 @@ class Staged(InStages, Sliced):
             setattr(self, name, own)
 
 
+class Swin(Staged):
+    """The same behind stages of Swin's blocks; slices are of eight channels, four of them."""
+
+    def __init__(self) -> None:
+        super().__init__(slices=4, width=8)
+        for name, own in swin(4).items():
+            setattr(self, name, own)
+
+
 @torch.no_grad()
 def sliced(cls: type = Sliced, **how: Any) -> Any:
     """Such a model with lively latents."""
     torch.manual_seed(5)
     model: Any = cls(**how).eval()
     x = image(1)
-    spread(model.layers if model.g_a is None else model.g_a, lambda: model.analyse(x), 3.0)
+    if cls is Swin:
+        model.layers[-1].blocks[-1].mlp[-1].weight.data *= 12
+    else:
+        spread(model.layers if model.g_a is None else model.g_a, lambda: model.analyse(x), 3.0)
     y = model.analyse(x)
     spread(model.h_a, lambda: model.h_a(y), 3.0)
     z = torch.round(model.h_a(y))

@@ -51,6 +51,95 @@ class Stage(nn.Module):
         return out.flatten(2).mT, *out.shape[2:]
 
 
+class Block(nn.Module):
+    """A transformer's block over rows, its windows rolled by ``shift_size``."""
+
+    def __init__(self, channels: int, heads: int, side: int, shift: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.attn, self.side, self.shift_size = CutWindows(channels, heads, side), side, shift
+        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
+
+    def _cut(self, x: Tensor) -> Tensor:
+        """[B, h, w, C] to [windows, places, C]."""
+        shift, side = self.shift_size, self.side
+        x = x.roll((-shift, -shift), (1, 2)).unflatten(2, (-1, side)).unflatten(1, (-1, side))
+        return x.transpose(2, 3).flatten(3, 4).flatten(0, 2)
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        shift, side = self.shift_size, self.side
+        mask = None
+        if shift:
+            parts = [(torch.arange(n) >= n - side).int() + (torch.arange(n) >= n - shift) for n in (height, width)]
+            where = (3 * parts[0][:, None] + parts[1])[None, :, :, None]
+            places = self._cut(where.roll((shift, shift), (1, 2)))[..., 0]
+            mask = torch.where(places[:, :, None] != places[:, None], -100.0, 0.0)
+        found = self.attn(self._cut(self.norm1(x).unflatten(1, (height, width))), mask)
+        found = found.unflatten(1, (side, side)).unflatten(0, (-1, height // side, width // side)).transpose(2, 3)
+        x = x + found.flatten(3, 4).flatten(1, 2).roll((shift, shift), (1, 2)).flatten(1, 2)
+        return x + self.mlp(self.norm2(x))
+
+
+class Merge(nn.Module):
+    """Four neighbours as one position."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm, self.reduction = nn.LayerNorm(4 * channels), nn.Linear(4 * channels, 2 * channels, bias=False)
+
+    def forward(self, x: Tensor, height: int, width: int) -> tuple[Tensor, int, int]:
+        x = x.unflatten(1, (height // 2, 2, width // 2, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)
+        return self.reduction(self.norm(x)).flatten(1, 2), height // 2, width // 2
+
+
+class Split(nn.Module):
+    """And back."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm, self.reduction = nn.LayerNorm(channels), nn.Linear(channels, 2 * channels, bias=False)
+
+    def forward(self, x: Tensor, height: int, width: int) -> tuple[Tensor, int, int]:
+        x = nn.functional.pixel_shuffle(self.reduction(self.norm(x)).mT.unflatten(2, (height, width)), 2)
+        return x.flatten(2).mT, 2 * height, 2 * width
+
+
+class Blocks(nn.Module):
+    """A stage as Swin has it."""
+
+    def __init__(self, channels: int, shift: int, downsample: Any) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(channels, 2, 4, shift)])
+        self.downsample = None if downsample is None else downsample(channels)
+
+    def forward(self, x: Tensor, height: int, width: int) -> tuple[Tensor, int, int]:
+        for block in self.blocks:
+            x = block(x, height, width)
+        return (x, height, width) if self.downsample is None else self.downsample(x, height, width)
+
+
+class Embedding(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.proj, self.norm = nn.Conv2d(3, channels, 2, 2), nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.proj(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def swin(channels: int) -> dict[str, nn.Module]:
+    """Stages of Swin's blocks, whose latent has eight times as many channels."""
+    steps = [(channels, 0, Merge), (2 * channels, 2, Merge), (4 * channels, 0, Merge), (8 * channels, 2, None)]
+    back = [(8 * channels, 0, Split), (4 * channels, 2, Split), (2 * channels, 0, Split), (channels, 2, None)]
+    end = [nn.Conv2d(channels, 4 * channels, 5, padding=2), nn.PixelShuffle(2), nn.Conv2d(channels, 3, 3, padding=1)]
+    return {
+        "patch_embed": Embedding(channels),
+        "layers": nn.ModuleList(Blocks(*step) for step in steps),
+        "syn_layers": nn.ModuleList(Blocks(*step) for step in back),
+        "end_conv": nn.Sequential(*end),
+    }
+
+
 class InStages:
     """The transforms of a model that holds ``stages``, as lines of its own."""
 

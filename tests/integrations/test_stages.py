@@ -15,7 +15,7 @@ from fastlic.errors import ModelMismatchError
 from fastlic.ops import instruction_set, instruction_sets
 
 from .conftest import image
-from .sliced import Staged, sliced
+from .sliced import Staged, Swin, sliced
 
 pytest.importorskip("compressai")
 
@@ -157,16 +157,88 @@ def test_other_integers_and_changed_weights_raise_and_changed_stages_are_followe
         model.decompress(coded["strings"], coded["shape"])
 
 
-def test_integer_transforms_leave_stages_to_floats_and_say_why():
+def transform_rows(report: Any) -> dict[str, list[Any]]:
+    return {name: [row for row in report.rows if row.part == f"transform {name}"] for name in ("g_a", "h_a", "g_s")}
+
+
+def test_stages_of_other_blocks_stay_floats_beside_integer_transforms_and_the_report_says_why():
     model = sliced(Staged)
-    report = fastlic.accelerate(model, calibration=[image(1)[0]], transforms="integer")
-    rows = {name: [row for row in report.rows if row.part == f"transform {name}"] for name in ("g_a", "h_a", "g_s")}
+    rows = transform_rows(fastlic.accelerate(model, calibration=[image(1)[0]], transforms="integer"))
     assert [row.by for row in rows["h_a"]] == ["integers"]
+    assert "patch_embed has no proj" in rows["g_a"][0].note and "no stage of blocks" in rows["g_s"][0].note
     for name in ("g_a", "g_s"):
-        assert "its stages are called one by one" in rows[name][0].note
-        assert {row.by for row in rows[name]} <= {"channels-last", "attention in one pass"}
+        assert {row.by for row in rows[name] if row.replaced} <= {"channels-last", "attention in one pass"}
     coded = model.compress(image(1, 64, 64))
     assert model.decompress(coded["strings"], coded["shape"])["x_hat"].shape == (1, 3, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def swin():
+    """(a plain model of Swin's blocks, its twin with integer transforms, the report)"""
+    plain = sliced(Swin)
+    model = copy.deepcopy(plain)
+    return plain, model, fastlic.accelerate(model, calibration=[image(1)[0]], transforms="integer")
+
+
+@torch.no_grad()
+def test_stages_of_swins_blocks_are_integers_near_their_floats(swin):
+    plain, model, report = swin
+    rows = transform_rows(report)
+    assert {row.by for own in rows.values() for row in own} == {"integers"}
+    assert entropy_row(report).by == "integers, 4 slices" and "pixels from latents as integers" in report.guarantee
+    x = image(2, 128, 192)
+    coded = model.compress(x)
+    found = model.decompress(coded["strings"], coded["shape"])["x_hat"]
+    assert torch.equal(found, (found * 255).round() / 255)
+    for k, item in enumerate(x):
+        theirs = plain.compress(item[None])
+        expected = plain.decompress(theirs["strings"], theirs["shape"])["x_hat"]
+        assert (found[k] - expected[0]).square().mean().sqrt() < 0.01
+        assert len(coded["strings"][0][k]) < 1.05 * len(theirs["strings"][0][0]) + 16
+
+
+@torch.no_grad()
+def test_their_streams_and_pixels_are_the_same_everywhere_and_from_a_file(swin, tmp_path):
+    plain, model, report = swin
+    x = image(1, 64, 128)
+    coded = model.compress(x)
+    pixels = model.decompress(coded["strings"], coded["shape"])["x_hat"]
+    report.save(tmp_path / "swin.safetensors")
+    elsewhere = copy.deepcopy(plain)
+    fastlic.accelerate(elsewhere, calibration=tmp_path / "swin.safetensors", transforms="integer")
+    threads = torch.get_num_threads()
+    for own in instruction_sets():
+        with instruction_set(own):
+            torch.set_num_threads(2 if own == "scalar" else threads)
+            try:
+                for each in (model, elsewhere, copy.deepcopy(model)):
+                    assert each.compress(x) == coded
+                    assert torch.equal(each.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
+            finally:
+                torch.set_num_threads(threads)
+
+
+@torch.no_grad()
+def test_weights_of_integer_stages_that_change_raise_and_restoring_gives_the_plain_model_back(swin):
+    plain, model = swin[0], copy.deepcopy(swin[1])
+    x = image(1, 64, 64)
+    coded = model.compress(x)
+    model.layers[1].blocks[0].mlp[0].weight *= 1.01
+    with pytest.raises(ModelMismatchError, match=r"g_a.*layers\.1\.blocks\.0\.mlp\.0\.weight"):
+        model.compress(x)
+    model.decompress(coded["strings"], coded["shape"])
+    model.end_conv[0].bias += 0.1
+    with pytest.raises(ModelMismatchError, match="g_s"):
+        model.decompress(coded["strings"], coded["shape"])
+    model = copy.deepcopy(swin[1])
+    assert fastlic.restore(model) and type(model.layers) is nn.ModuleList
+    assert model.compress(x) == plain.compress(x)
+
+
+@torch.no_grad()
+def test_maps_that_windows_do_not_divide_are_refused_in_words(swin):
+    with pytest.raises(ValueError, match="multiples of 4"):
+        swin[1].compress(image(1, 64, 96))
 
 
 class Scaled(Staged):

@@ -58,7 +58,7 @@ from fastlic.integrations.compressai.slices import (
     looks_sliced,
     slice_parts,
 )
-from fastlic.integrations.compressai.stages import analysis_of, has_stages
+from fastlic.integrations.compressai.stages import analysis_of, has_stages, synthesis_of
 from fastlic.integrations.compressai.swap import is_compiled
 from fastlic.integrations.compressai.theirs import (
     GDN,
@@ -230,7 +230,8 @@ def plan(model: nn.Module, settings: Settings, calibration: Calibration) -> Iter
     if settings.transforms != "integer":
         yield from _transforms(model, settings, ("g_a", "g_s"))
     else:
-        yield from _integer_transforms(model, settings, calibration, analysed)
+        own = any(step.module is model and step.coder is not None and step.replaces for step in entropy)
+        yield from _integer_transforms(model, settings, calibration, analysed, own)
 
 
 def _entropy(model: nn.Module, settings: Settings, calibration: Calibration) -> Iterator[Step]:
@@ -289,19 +290,29 @@ _KINDS: dict[type, tuple[str, str, tuple[type, ...]]] = {
 }
 
 
-def _integer_transforms(model: Any, settings: Settings, calibration: Calibration, analysed: bool) -> Iterator[Step]:
-    """g_a, h_a and g_s as integers; those that have no integer form as with exact transforms, and why."""
-    if has_stages(model):
-        for name in ("g_a", "g_s"):
-            exact = list(_transforms(model, settings, (name,)))
-            yield from _with_reason(exact, "floats, as its stages are called one by one: no network stands in for them")
+def _integer_transforms(
+    model: Any, settings: Settings, calibration: Calibration, analysed: bool, own: bool
+) -> Iterator[Step]:
+    """g_a, h_a and g_s as integers; those that have no integer form as with exact transforms, and why.
+
+    Args:
+        analysed: whether the entropy path computes hyper latents itself.
+        own: whether the model's ``compress`` and ``decompress`` are fastlic's, which run stages as one.
+    """
     magnitudes = isinstance(model, ScaleHyperprior) and not isinstance(model, MeanScaleHyperprior)
     converter = Converter(model, calibration, magnitudes, STRIDE if _sliced(model) else IMAGE_STRIDE)
-    for name, module in model.named_modules():
+    named = [(name, module, name) for name, module in model.named_modules()]
+    if has_stages(model):  # lists of stages stand for all of them: integers are kept there
+        named = [("g_a", analysis_of(model), "layers"), *named, ("g_s", synthesis_of(model), "syn_layers")]
+    for name, module, path in named:
         kind = name.rpartition(".")[2]
         if name not in ("g_a", "g_s") and not (kind == "h_a" and analysis_of(model) is not None):
             continue
         part = f"{TRANSFORM} {name}"
+        if path != name and not own:
+            reason = "floats, as the model's own methods call its stages one by one: no network stands in for them"
+            yield from _with_reason(list(_transforms(model, settings, (name,))), reason)
+            continue
         if kind == "h_a" and analysed:
             yield Step(name, module, part, "", "the entropy path has its integers")
             continue
@@ -316,7 +327,8 @@ def _integer_transforms(model: Any, settings: Settings, calibration: Calibration
             continue
         note = f"conversion {made.fingerprint().hex()}, {made.origin}"
         silent = made.snapshot.silent([(name, module)]) if made.snapshot else ()
-        yield Step(name, module, part, "integers", note, (FastIntegerTransform,), transform=made, silent=silent)
+        place = module if path == name else model.get_submodule(path)
+        yield Step(path, place, part, "integers", note, (FastIntegerTransform,), transform=made, silent=silent)
 
 
 def _with_reason(steps: list[Step], reason: str) -> Iterator[Step]:

@@ -13,6 +13,8 @@ import torch.nn as nn
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from fastlic.integrations.compressai.swap import is_specialised, specialise, state_of
+
 NAMES = ("patch_embed", "layers", "syn_layers", "end_conv")
 
 
@@ -26,14 +28,23 @@ def analysis_of(model: Any) -> Any:
     """The module from images to y of a model; None: it has none that is known."""
     if isinstance(own := getattr(model, "g_a", None), nn.Module):
         return own
-    return _Analysis(model) if has_stages(model) else None
+    return _standing(Analysis(model), model.layers) if has_stages(model) else None
 
 
 def synthesis_of(model: Any) -> Any:
     """The module from y to pictures of a model; None: it has none that is known."""
     if isinstance(own := getattr(model, "g_s", None), nn.Module):
         return own
-    return _Synthesis(model) if has_stages(model) else None
+    return _standing(Synthesis(model), model.syn_layers) if has_stages(model) else None
+
+
+def _standing(module: nn.Module, stages: nn.Module) -> nn.Module:
+    """What runs such stages as one: by the integers that ``accelerate`` left with them, if there are any."""
+    module.training = stages.training  # of this one alone: those below have their own
+    if is_specialised(stages):
+        kind: Any = type(stages)
+        specialise(module, kind._fastlic_front, kind._fastlic_back, state_of(stages))
+    return module
 
 
 def watch_synthesis(model: Any, see: Callable[[Tensor], None]) -> RemovableHandle:
@@ -53,7 +64,7 @@ def _map(rows: Tensor, height: int, width: int) -> Tensor:
     return rows.mT.unflatten(2, (height, width)).contiguous()
 
 
-class _Analysis(nn.Module):
+class Analysis(nn.Module):
     """Over the model's own modules; nothing of them is copied."""
 
     def __init__(self, model: Any) -> None:
@@ -67,7 +78,7 @@ class _Analysis(nn.Module):
         return _map(*given)
 
 
-class _Synthesis(nn.Module):
+class Synthesis(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.syn_layers, self.end_conv = model.syn_layers, model.end_conv
