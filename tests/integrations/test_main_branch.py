@@ -462,6 +462,15 @@ def test_channel_slices_between_stages_run_on_integers(made, branch, tmp_path):
         assert [part[k : k + 1] for part in ours["strings"]] == alone
 
 
+def test_integer_transforms_leave_stages_that_the_model_calls_itself_to_floats(made, branch):
+    model = staged(made)
+    report = branch.accelerate(model, calibration=[image(1, 64, 64)[0]], transforms="integer")
+    for name in ("g_a", "g_s"):
+        first = next(row for row in report.rows if row.part == f"transform {name}")
+        assert "call its stages one by one" in first.note and first.by != "integers"
+    assert "integers, 3 slices" in str(report) and "pixels" not in report.guarantee
+
+
 def test_stages_that_a_model_runs_in_another_way_keep_their_floats(made, branch):
     model, x = staged(made, Halved), image(1, 64, 64)
     report = branch.accelerate(model, calibration=[image(1)[0]])
