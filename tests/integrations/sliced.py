@@ -15,6 +15,7 @@ from compressai.models.utils import conv, deconv
 from torch import Tensor
 
 from .conftest import image, spread
+from .staged import InStages, stages, swin
 
 
 class Block(nn.Module):
@@ -86,8 +87,14 @@ class Sliced(Looped):
         own = self.gaussian_conditional
         return [own.quantized_cdf.tolist(), own.cdf_length.int().tolist(), own.offset.int().tolist()]
 
+    def analyse(self, x: Tensor) -> Tensor:
+        return self.g_a(x)
+
+    def synthesise(self, y: Tensor) -> Tensor:
+        return self.g_s(y)
+
     def compress(self, x: Tensor) -> dict[str, Any]:
-        y = self.g_a(x)
+        y = self.analyse(x)
         z = self.h_a(y)
         z_strings = self.entropy_bottleneck.compress(z)
         encoder, targets = BufferedRansEncoder(), y.split(self.width, 1)
@@ -112,17 +119,39 @@ class Sliced(Looped):
             return torch.tensor(symbols).reshape(mu.shape) + mu
 
         y_hat = self._loop(self.entropy_bottleneck.decompress(strings[1], shape), code)
-        return {"x_hat": self.g_s(y_hat).clamp_(0, 1)}
+        return {"x_hat": self.synthesise(y_hat).clamp_(0, 1)}
+
+
+class Staged(InStages, Sliced):
+    """The same entropy path behind stages, as STF has it; forks leave g_a and g_s as None."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        self.g_a = self.g_s = None
+        for name, own in stages(len(self.cc_mean_transforms) * self.width).items():
+            setattr(self, name, own)
+
+
+class Swin(Staged):
+    """The same behind stages of Swin's blocks; slices are of eight channels, four of them."""
+
+    def __init__(self) -> None:
+        super().__init__(slices=4, width=8)
+        for name, own in swin(4).items():
+            setattr(self, name, own)
 
 
 @torch.no_grad()
-def sliced(**how: Any) -> Any:
+def sliced(cls: type = Sliced, **how: Any) -> Any:
     """Such a model with lively latents."""
     torch.manual_seed(5)
-    model: Any = Sliced(**how).eval()
+    model: Any = cls(**how).eval()
     x = image(1)
-    spread(model.g_a, lambda: model.g_a(x), 3.0)
-    y = model.g_a(x)
+    if cls is Swin:
+        model.layers[-1].blocks[-1].mlp[-1].weight.data *= 12
+    else:
+        spread(model.layers if model.g_a is None else model.g_a, lambda: model.analyse(x), 3.0)
+    y = model.analyse(x)
     spread(model.h_a, lambda: model.h_a(y), 3.0)
     z = torch.round(model.h_a(y))
     for net in (model.h_mean_s, model.h_scale_s):

@@ -27,9 +27,10 @@ pytest.importorskip("compressai")
 
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.layers import CheckerboardMaskedConv2d, MaskedConv2d
-from compressai.models import SimpleVAECompressionModel
+from compressai.models import CompressionModel, SimpleVAECompressionModel
 
 from . import main_branch
+from .staged import InStages, stages
 
 INTEGERS = {
     "board": "board engine",
@@ -411,6 +412,75 @@ def test_versions_on_the_way_to_the_branch_are_served_by_what_they_have():
         assert "board engine" in str(report)
 
 
+class Staged(InStages, CompressionModel):
+    """As the branch's STF: no g_a and no g_s, and a ``compress`` that calls stages one by one."""
+
+    def __init__(self, codec: Any) -> None:
+        super().__init__()
+        for name, own in stages(24).items():
+            setattr(self, name, own)
+        self.latent_codec = codec
+
+    def compress(self, x: Tensor) -> Any:
+        return self.latent_codec.compress(self.analyse(x))
+
+    def decompress(self, strings: Any, shape: Any) -> dict[str, Tensor]:
+        y_hat = self.latent_codec.decompress(strings, shape)["y_hat"]
+        return {"x_hat": self.synthesise(y_hat).clamp_(0, 1)}
+
+
+class Halved(Staged):
+    def analyse(self, x: Tensor) -> Tensor:
+        return super().analyse(x) / 2
+
+
+@torch.no_grad()
+def staged(made: Any, cls: type = Staged) -> Any:
+    torch.manual_seed(3)
+    model = cls(made("heads").latent_codec).eval()
+    model.layers[-1].layer.weight.mul_(30)
+    return model
+
+
+def test_channel_slices_between_stages_run_on_integers(made, branch, tmp_path):
+    plain, x = staged(made), image(2, 64, 128)
+    model, elsewhere = copy.deepcopy(plain), copy.deepcopy(plain)
+    report = branch.accelerate(model, calibration=[image(1)[0]])
+    assert "integers, 3 slices" in str(report) and "any machine that holds this conversion" in report.guarantee
+    assert {row.part for row in report.replaced} >= {"entropy path", "transform g_a", "transform g_s"}
+    report.save(tmp_path / "staged.safetensors")
+    branch.accelerate(elsewhere, calibration=tmp_path / "staged.safetensors")
+    with torch.no_grad():
+        theirs = plain.compress(x)
+        ours = model.compress(x)
+        assert ours["shape"] == theirs["shape"] and sum(len(item) for part in ours["strings"] for item in part) > 300
+        x_hat = plain.decompress(theirs["strings"], theirs["shape"])["x_hat"]
+        again, there = (own.decompress(ours["strings"], ours["shape"])["x_hat"] for own in (model, elsewhere))
+    assert torch.equal(again, there) and (again - x_hat).square().mean().sqrt() < 0.02
+    for k in range(len(x)):
+        alone = model.compress(x[k : k + 1])["strings"]
+        assert [part[k : k + 1] for part in ours["strings"]] == alone
+
+
+def test_integer_transforms_leave_stages_that_the_model_calls_itself_to_floats(made, branch):
+    model = staged(made)
+    report = branch.accelerate(model, calibration=[image(1, 64, 64)[0]], transforms="integer")
+    for name in ("g_a", "g_s"):
+        first = next(row for row in report.rows if row.part == f"transform {name}")
+        assert "call its stages one by one" in first.note and first.by != "integers"
+    assert "integers, 3 slices" in str(report) and "pixels" not in report.guarantee
+
+
+def test_stages_that_a_model_runs_in_another_way_keep_their_floats(made, branch):
+    model, x = staged(made, Halved), image(1, 64, 64)
+    report = branch.accelerate(model, calibration=[image(1)[0]])
+    (row,) = (row for row in report.left if row.part == "entropy path")
+    assert "called in another way" in row.note and "ModelMismatchError" in report.guarantee
+    with torch.no_grad():
+        out = model.compress(x)
+        assert model.decompress(out["strings"], out["shape"])["x_hat"].shape == x.shape
+
+
 def test_h_a_is_converted_with_the_transforms(made, branch):
     model = made("slices")
     model.latent_codec.h_a = nn.Sequential(nn.Conv2d(24, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1))
@@ -485,7 +555,8 @@ def test_models_of_the_branch_are_served_in_both_formats(name, branch):
     again = fast.decompress(ours["strings"], ours["shape"])["x_hat"]
     assert ours["shape"] == theirs["shape"] and again.shape == x.shape
     if name not in _ON_INTEGERS:
-        torch.testing.assert_close(again, x_hat, atol=1e-5, rtol=0)
+        slices = "entropy path" in {row.part for row in report.replaced}
+        torch.testing.assert_close(again, x_hat, atol=0.05 if slices else 1e-5, rtol=0)
 
 
 @pytest.mark.skipif("FASTLIC_COMPRESSAI_MAIN" not in os.environ, reason="FASTLIC_COMPRESSAI_MAIN names no checkout")

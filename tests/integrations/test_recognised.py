@@ -21,38 +21,10 @@ from fastlic.integrations.compressai.settings import Settings, State
 from fastlic.integrations.compressai.swap import specialise
 
 from .conftest import image
+from .staged import CutWindows, InStages, relative, stages
 
 entropy_models = pytest.importorskip("compressai.entropy_models")
 compressai_models = pytest.importorskip("compressai.models")
-
-
-def relative(side: int) -> Tensor:
-    """[P^2, P^2, 2]: rows and columns between two places, from 0."""
-    place = torch.cartesian_prod(torch.arange(side), torch.arange(side))
-    return place[:, None] - place + side - 1
-
-
-class CutWindows(nn.Module):
-    """As Swin has it: windows come cut, the mask comes with them."""
-
-    def __init__(self, channels: int, heads: int, side: int, wrong: bool = False) -> None:
-        super().__init__()
-        self.window_size, self.num_heads, self.wrong = (side, side), heads, wrong
-        self.scale = (channels // heads) ** -0.5
-        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * side - 1) ** 2, heads))
-        apart = relative(side)
-        self.register_buffer("relative_position_index", apart[..., 0] * (2 * side - 1) + apart[..., 1])
-        self.qkv, self.proj = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
-        self.softmax = nn.Softmax(-1)
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        windows, places, _ = x.shape
-        q, k, v = self.qkv(x).reshape(windows, places, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
-        scores = q * self.scale @ k.mT + (bias.mT if self.wrong else bias)
-        if mask is not None:
-            scores = (scores.unflatten(0, (-1, len(mask))) + mask[:, None]).flatten(0, 1)
-        return self.proj((self.softmax(scores) @ v).transpose(1, 2).flatten(2))
 
 
 class RolledWindows(nn.Module):
@@ -196,40 +168,14 @@ def test_and_come_near_them_in_bfloat16(models, monkeypatch):
     assert (found - expected).abs().max() <= 0.05 * expected.abs().max()
 
 
-class Stage(nn.Module):
-    def __init__(self, channels: int, layer: nn.Module) -> None:
-        super().__init__()
-        self.windows, self.layer = CutWindows(channels, 2, 2), layer
-
-    def forward(self, x: Tensor, height: int, width: int) -> tuple[Tensor, int, int]:
-        rows = (x + self.windows(x.reshape(-1, 4, x.shape[-1])).reshape(x.shape)).unflatten(1, (height, width))
-        out = self.layer(rows.permute(0, 3, 1, 2))
-        return out.flatten(2).mT, *out.shape[2:]
-
-
-class Stages(compressai_models.CompressionModel):
-    """As STF has it: neither g_a nor g_s, but stages that it calls one by one."""
+class Stages(InStages, compressai_models.CompressionModel):
+    """As STF has it, but for its entropy path."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.patch_embed = nn.Conv2d(3, 8, 2, 2)
-        self.layers = nn.ModuleList([Stage(8, nn.Conv2d(8, 12, 2, 2)), Stage(12, nn.Conv2d(12, 16, 2, 2))])
-        self.syn_layers = nn.ModuleList([Stage(16, nn.ConvTranspose2d(16, 8, 2, 2))])
-        self.end_conv = nn.Sequential(nn.Conv2d(8, 3 * 16, 1), nn.PixelShuffle(4))
+        for name, own in stages(16).items():
+            setattr(self, name, own)
         self.entropy_bottleneck = entropy_models.EntropyBottleneck(16)
-
-    def analyse(self, x: Tensor) -> Tensor:
-        x = self.patch_embed(x)
-        rows, height, width = x.flatten(2).mT, *x.shape[2:]
-        for layer in self.layers:
-            rows, height, width = layer(rows, height, width)
-        return rows.mT.unflatten(2, (height, width))
-
-    def synthesise(self, y: Tensor) -> Tensor:
-        rows, height, width = y.flatten(2).mT, *y.shape[2:]
-        for layer in self.syn_layers:
-            rows, height, width = layer(rows, height, width)
-        return self.end_conv(rows.mT.unflatten(2, (height, width)))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         y_hat, _ = self.entropy_bottleneck(self.analyse(x))

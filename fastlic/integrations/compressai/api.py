@@ -226,7 +226,7 @@ def _is_gaussian(module: nn.Module) -> bool:
 
 
 def _guarantee(steps: list[Any], format: Format) -> str:
-    integers = {step.name for step in steps if step.transform is not None}
+    integers = {step.part.rpartition(" ")[2] for step in steps if step.transform is not None}
     halved = {step.part.rpartition(" ")[2] for step in steps if step.by.startswith("bfloat16")}
     # h_a's latents are coded as well.
     analysis = "integers" if integers - {"g_s"} else "bfloat16" if "g_a" in halved else ""

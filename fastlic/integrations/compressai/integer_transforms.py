@@ -40,6 +40,7 @@ from fastlic.integrations.compressai.integers import (
 )
 from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.snapshot import Snapshot
+from fastlic.integrations.compressai.stages import analysis_of
 from fastlic.integrations.compressai.swap import is_compiled, state_of
 from fastlic.models.inference import servable
 from fastlic.ops.transforms import TransformEngine
@@ -164,7 +165,7 @@ class Converter:
     """The transforms of one model to integers, in the order g_a, h_a, g_s: calibration goes through all of them.
 
     Args:
-        model: with ``g_a``.
+        model: with an analysis transform.
         calibration: images, or the path of a conversion that holds transforms.
         of_magnitude: whether h_a reads magnitudes.
         stride: images have sides that are multiples of it.
@@ -227,8 +228,8 @@ class Converter:
             yield from self._images()
             return
         if not self._latents:
-            g_a = _copy(self.model.g_a, "g_a")
-            self._latents = [g_a(x) for x in self._images()]
+            analysis = _copy(analysis_of(self.model), "g_a")
+            self._latents = [analysis(x) for x in self._images()]
         for y in self._latents:
             if kind == "h_a":
                 yield y.abs() if self.of_magnitude else y

@@ -11,6 +11,7 @@ from fastlic.integrations.compressai.claims import hyper_shape, in_words, lists_
 from fastlic.integrations.compressai.integers import CodingRate, IntegerCoder, Parts, VariableParts, checked_coder
 from fastlic.integrations.compressai.layout import hyper_branch, hyper_key, shape_of
 from fastlic.integrations.compressai.slices import codec_slice_parts, codes_slices, looks_sliced, slice_parts
+from fastlic.integrations.compressai.stages import analysis_of, synthesis_of
 from fastlic.integrations.compressai.tables import LoadsTables
 
 
@@ -66,7 +67,7 @@ def _analysis(model: Any, x: Tensor, *rate: Any) -> dict[str, Any]:
     """What ``compress`` returns; ``rate`` is what a call of a model of variable rate names."""
     coder, parts = checked_coder(model, model_parts)
     at = _coding_rate(model, coder, *rate) if rate else None
-    y = model.g_a(x)
+    y = analysis_of(model)(x)
     z = model.h_a(torch.abs(y) if parts.of_magnitude else y)
     y_strings, z_strings, _ = coder.encode(y, z, at)
     return {"strings": [y_strings, z_strings], "shape": z.shape[-2:]}
@@ -79,8 +80,9 @@ def _synthesis(model: Any, strings: Any, shape: Any, *rate: Any) -> dict[str, Te
     lists_of_strings(strings, 2)  # of y and of z
     rows, columns = whole_numbers(shape)
     y_hat = coder.decode(strings[0], strings[1], rows, columns, at)
-    like = next(model.g_s.parameters())
-    return {"x_hat": model.g_s(y_hat.to(like.device, like.dtype)).clamp_(0, 1)}
+    synthesis = synthesis_of(model)
+    like = next(synthesis.parameters())
+    return {"x_hat": synthesis(y_hat.to(like.device, like.dtype)).clamp_(0, 1)}
 
 
 class IntegerVariableModel(LoadsTables):

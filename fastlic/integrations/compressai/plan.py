@@ -53,10 +53,12 @@ from fastlic.integrations.compressai.slices import (
     SliceParts,
     check_codec,
     check_loop,
+    check_stages,
     codes_slices,
     looks_sliced,
     slice_parts,
 )
+from fastlic.integrations.compressai.stages import analysis_of, has_stages, synthesis_of
 from fastlic.integrations.compressai.swap import is_compiled
 from fastlic.integrations.compressai.theirs import (
     GDN,
@@ -228,7 +230,8 @@ def plan(model: nn.Module, settings: Settings, calibration: Calibration) -> Iter
     if settings.transforms != "integer":
         yield from _transforms(model, settings, ("g_a", "g_s"))
     else:
-        yield from _integer_transforms(model, settings, calibration, analysed)
+        own = any(step.module is model and step.coder is not None and step.replaces for step in entropy)
+        yield from _integer_transforms(model, settings, calibration, analysed, own)
 
 
 def _entropy(model: nn.Module, settings: Settings, calibration: Calibration) -> Iterator[Step]:
@@ -287,15 +290,29 @@ _KINDS: dict[type, tuple[str, str, tuple[type, ...]]] = {
 }
 
 
-def _integer_transforms(model: Any, settings: Settings, calibration: Calibration, analysed: bool) -> Iterator[Step]:
-    """g_a, h_a and g_s as integers; those that have no integer form as with exact transforms, and why."""
+def _integer_transforms(
+    model: Any, settings: Settings, calibration: Calibration, analysed: bool, own: bool
+) -> Iterator[Step]:
+    """g_a, h_a and g_s as integers; those that have no integer form as with exact transforms, and why.
+
+    Args:
+        analysed: whether the entropy path computes hyper latents itself.
+        own: whether the model's ``compress`` and ``decompress`` are fastlic's, which run stages as one.
+    """
     magnitudes = isinstance(model, ScaleHyperprior) and not isinstance(model, MeanScaleHyperprior)
     converter = Converter(model, calibration, magnitudes, STRIDE if _sliced(model) else IMAGE_STRIDE)
-    for name, module in model.named_modules():
+    named = [(name, module, name) for name, module in model.named_modules()]
+    if has_stages(model):  # lists of stages stand for all of them: integers are kept there
+        named = [("g_a", analysis_of(model), "layers"), *named, ("g_s", synthesis_of(model), "syn_layers")]
+    for name, module, path in named:
         kind = name.rpartition(".")[2]
-        if name not in ("g_a", "g_s") and not (kind == "h_a" and hasattr(model, "g_a")):
+        if name not in ("g_a", "g_s") and not (kind == "h_a" and analysis_of(model) is not None):
             continue
         part = f"{TRANSFORM} {name}"
+        if path != name and not own:
+            reason = "floats, as the model's own methods call its stages one by one: no network stands in for them"
+            yield from _with_reason(list(_transforms(model, settings, (name,))), reason)
+            continue
         if kind == "h_a" and analysed:
             yield Step(name, module, part, "", "the entropy path has its integers")
             continue
@@ -306,13 +323,18 @@ def _integer_transforms(model: Any, settings: Settings, calibration: Calibration
         except ValueError as error:
             reason = f"floats, as it has no integer form: {error}"
             exact = list(_transforms(model, settings, (name,))) if kind != "h_a" else []
-            exact = exact or [Step(name, module, part, "", "")]
-            yield replace(exact[0], note="; ".join(note for note in (reason, exact[0].note) if note))
-            yield from exact[1:]
+            yield from _with_reason(exact or [Step(name, module, part, "", "")], reason)
             continue
         note = f"conversion {made.fingerprint().hex()}, {made.origin}"
         silent = made.snapshot.silent([(name, module)]) if made.snapshot else ()
-        yield Step(name, module, part, "integers", note, (FastIntegerTransform,), transform=made, silent=silent)
+        place = module if path == name else model.get_submodule(path)
+        yield Step(path, place, part, "integers", note, (FastIntegerTransform,), transform=made, silent=silent)
+
+
+def _with_reason(steps: list[Step], reason: str) -> Iterator[Step]:
+    """These steps, the first of which says why they are no integers."""
+    for k, step in enumerate(steps):
+        yield step if k else replace(step, note="; ".join(note for note in (reason, step.note) if note))
 
 
 def _transforms(model: Any, settings: Settings, names: tuple[str, ...]) -> Iterator[Step]:
@@ -358,18 +380,13 @@ def _networks(model: Any) -> Iterator[tuple[str, str, nn.Module, bool]]:
     for name in ("g_a", "g_s"):
         if isinstance(module := getattr(model, name, None), nn.Module):
             yield name, name, module, False
-    # STF has no modules of these names: patches and stages of transformers, called one by one.
-    children = dict(model.named_children())
-    if not {"g_a", "g_s"} & children.keys() and set(_STAGES) <= children.keys():
+    if has_stages(model):
         yield "g_a", "patch_embed", model.patch_embed, True
         for name, list_name in (("g_a", "layers"), ("g_s", "syn_layers")):
             stages = list(getattr(model, list_name).children())
             for i, module in enumerate(stages):
                 yield name, f"{list_name}.{i}", module, name == "g_a" and i == len(stages) - 1
         yield "g_s", "end_conv", model.end_conv, False
-
-
-_STAGES = ("patch_embed", "layers", "syn_layers", "end_conv")
 
 
 def _within(path: str, name: str) -> bool:
@@ -401,23 +418,24 @@ def _integers(
             parts, g_a = model_parts(module), module.g_a
             front = (IntegerVariableModel if variable else IntegerModel,)
         elif isinstance(module, HyperpriorLatentCodec):
-            if not hasattr(model, "g_a"):
+            if (g_a := analysis_of(model)) is None:
                 raise ValueError("the model has no g_a, whose latents ranges are measured on")
             if overridden(module, Patch(part, HyperpriorLatentCodec, "", ("compress", "decompress"))):
                 raise ValueError(f"{type(module).__name__} has its own compress or decompress")
-            g_a = model.g_a
+            if has_stages(model):
+                check_stages(model, name)
             if serves(module.latent_codec["y"]):
                 parts, front, kind = group_parts(module), (IntegerGroupsHyperprior,), GroupsCoder
             else:
                 parts, front = codec_parts(module), (IntegerHyperprior,)
                 if isinstance(parts, SliceParts):
-                    check_codec(module, model.g_a)  # type: ignore[arg-type]
+                    check_codec(module, g_a)
         elif module is model and _codes(module) and looks_grouped(module):
             parts, g_a, kind = looped_group_parts(module), module.g_a, GroupsCoder  # type: ignore[assignment]
             front = (IntegerLoopedGroups,)
             check_grouped_loop(module)
         elif module is model and _codes(module) and looks_sliced(module):
-            parts, g_a, front = slice_parts(module), module.g_a, (IntegerModel,)  # type: ignore[assignment]
+            parts, g_a, front = slice_parts(module), analysis_of(module), (IntegerModel,)
             check_loop(module)
         else:
             return None

@@ -25,6 +25,7 @@ from fastlic.integrations.compressai.groups import context_reads, params_of
 from fastlic.integrations.compressai.integers import Parts, _copy
 from fastlic.integrations.compressai.layout import hyper_branch
 from fastlic.integrations.compressai.snapshot import Named
+from fastlic.integrations.compressai.stages import analysis_of, synthesis_of, watch_synthesis
 from fastlic.integrations.compressai.theirs import ChannelGroupsLatentCodec
 
 # Names by what they are of; a list of one network for each slice, but for the first four.
@@ -213,18 +214,45 @@ def same_latents(found: Tensor, expected: Tensor) -> bool:
     return found.shape == expected.shape and float(((found - expected).abs() > 1e-2).float().mean()) <= 0.01
 
 
+_FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
+
+
+def _photo() -> Tensor:
+    """A part of the demonstration photo, [1, 3, STRIDE, STRIDE]."""
+    return default_calibration()[0][None, :, :STRIDE, :STRIDE].float()
+
+
 @torch.no_grad()
-def check_codec(codec: Any, g_a: nn.Module) -> None:
+def check_codec(codec: Any, analysis: nn.Module) -> None:
     """Raise ValueError unless the latent codec's own ``compress`` does what the reading of it does."""
     twin: Any = _copy(codec)
     networks = codec_slice_parts(twin).slice_networks()
-    y = _copy(g_a)(default_calibration()[0][None, :, :STRIDE, :STRIDE].float())
+    y = _copy(analysis)(_photo())
     try:
         expected = twin.compress(y)["y_hat"]
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+    except _FAILURES as error:
         raise ValueError(f"its own compress does not run on a latent of {list(y.shape)}: {error}") from error
     if not same_latents(networks.decoded(y, lambda name, given: networks.graphs[name].run(given)), expected):
         raise ValueError("its slices are coded in another way than the usual one")
+
+
+@torch.no_grad()
+def check_stages(model: Any, name: str) -> None:
+    """Raise ValueError unless stages, run one by one, give what the model hands to its latent codec of that name."""
+    twin: Any = _copy(model)
+    seen: list[Tensor] = []
+    hook = hyper_branch(twin.get_submodule(name)).h_a.register_forward_pre_hook(
+        lambda own, given: seen.append(given[0])
+    )
+    try:
+        twin.compress(_photo())
+        found = analysis_of(twin)(_photo())
+    except _FAILURES as error:
+        raise ValueError(f"its stages do not run on a photo: {error}") from error
+    finally:
+        hook.remove()
+    if len(seen) != 1 or not torch.equal(found, seen[0]):
+        raise ValueError("its stages are called in another way than the usual one")
 
 
 class Trial(NamedTuple):
@@ -232,8 +260,8 @@ class Trial(NamedTuple):
 
     Attributes:
         coded: by its own ``compress``.
-        y: [1, M, h, w], by its g_a.
-        latent: of the same shape, what its ``decompress`` gives to g_s.
+        y: [1, M, h, w], by its analysis transform.
+        latent: of the same shape, what its ``decompress`` synthesises.
     """
 
     coded: dict[str, Any]
@@ -248,24 +276,28 @@ def tried(twin: Any, extra: Sequence[str] = ()) -> Trial:
         extra: what its results may have beside "strings" and "shape", and "x_hat".
 
     Raises:
-        ValueError: it does not run, gives more, or does more to the picture than g_s.
+        ValueError: it does not run, gives more, or does more to the picture than its synthesis transform.
     """
-    x = default_calibration()[0][None, :, :STRIDE, :STRIDE].float()
+    analysis, synthesis = analysis_of(twin), synthesis_of(twin)
+    if analysis is None or synthesis is None:
+        raise ValueError("it has neither g_a and g_s nor stages of the usual names")
+    x = _photo()
     seen: list[Tensor] = []
-    hook = twin.g_s.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    hook = watch_synthesis(twin, seen.append)
     try:
         coded = twin.compress(x)
         decoded = twin.decompress(coded["strings"], coded["shape"])
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        y, picture = analysis(x), synthesis(seen[0])
+    except _FAILURES as error:
         raise ValueError(f"its own compress and decompress do not run on {list(x.shape)}: {error}") from error
     finally:
         hook.remove()
     more = set(coded) - {"strings", "shape", *extra} | set(decoded) - {"x_hat", *extra}
-    if more or len(coded["strings"]) != 2 or len(seen) != 1:
+    if more or len(coded["strings"]) != 2 or len(seen) != 2:  # by itself, and here
         raise ValueError("its compress and decompress give more than strings, a shape and a picture")
-    if not torch.equal(decoded["x_hat"], twin.g_s(seen[0]).clamp(0, 1)):
-        raise ValueError("its decompress does more than to run g_s on the latent")
-    return Trial(coded, twin.g_a(x), seen[0])
+    if not torch.equal(decoded["x_hat"], picture.clamp(0, 1)):
+        raise ValueError("its decompress does more than to run its synthesis on the latent")
+    return Trial(coded, y, seen[0])
 
 
 @torch.no_grad()

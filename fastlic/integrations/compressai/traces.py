@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastlic.integers.graph import RECOGNISERS, TRACES, norm, residue
+from fastlic.integrations.compressai.stages import Analysis, Synthesis
 from fastlic.integrations.compressai.theirs import (
     GDN,
     ResidualBlock,
@@ -10,7 +11,7 @@ from fastlic.integrations.compressai.theirs import (
     ResidualBlockWithStride,
     ResidualBottleneckBlock,
 )
-from fastlic.integrations.compressai.windows import recognise
+from fastlic.integrations.compressai.windows import read_analysis, read_synthesis, recognise
 
 TRACES.update(
     {
@@ -19,6 +20,8 @@ TRACES.update(
         ResidualBlockWithStride: residue("conv1", "leaky_relu", "conv2", "gdn", skip="skip"),
         ResidualBlockUpsample: residue("subpel_conv", "leaky_relu", "conv", "igdn", skip="upsample"),
         ResidualBottleneckBlock: residue("conv1", "relu1", "conv2", "relu2", "conv3", skip="skip"),
+        Analysis: read_analysis,
+        Synthesis: read_synthesis,
     }
 )
 RECOGNISERS.append(recognise)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fastlic.integers.functions import Curve
 from fastlic.integers.graph import Graph, LayerNorm, Sum, WindowAttention
+from fastlic.integers.layer import HALVED, SHUFFLED
 from fastlic.integers.stages import Stage, stage_of
 
 # Maps that a reading is tried on, in windows.
@@ -252,3 +253,56 @@ def _mixed(graph: Graph, module: Any, x: int, name: str) -> int:
     one = layer(last, one, weight=last.weight[:, :channels])
     two = layer(last, two, weight=last.weight[:, channels:], bias=torch.zeros_like(last.bias))
     return graph.add(Sum(), graph.add(Sum(), one, two), x)
+
+
+# ---- stages of blocks that a model calls one by one, as STF has them
+
+
+def read_analysis(graph: Graph, module: Any, x: int, name: str) -> int:
+    """Of a ``stages.Analysis``: an embedding of patches and stages."""
+    embedding, graph.traced = module.patch_embed, True  # held against the module as a whole
+    if not _holds(embedding, nn.Conv2d, "proj"):
+        raise ValueError(f"{name}.patch_embed has no proj, which would be a convolution")
+    proj, norm = embedding.proj, getattr(embedding, "norm", None)
+    if (proj.kernel_size, proj.stride, proj.padding, proj.groups) != ((2, 2), (2, 2), (0, 0), 1):
+        raise ValueError(f"{name}.patch_embed.proj is a convolution of a kind that has no integer form: {proj}")
+    # The same with a 3x3 kernel around the first of the four pixels.
+    weight = torch.nn.functional.pad(proj.weight.detach(), (1, 0, 1, 0))
+    x = graph.add(replace(Stage.of(proj, f"{name}.patch_embed.proj", kind=HALVED), weight=weight), x)
+    if norm is not None:
+        x = _norm(graph, norm, x)
+    return _stages(graph, module.layers, x, f"{name}.layers")
+
+
+def read_synthesis(graph: Graph, module: Any, x: int, name: str) -> int:
+    """Of a ``stages.Synthesis``: stages and what makes pixels of the last one's map."""
+    graph.traced = True
+    x = _stages(graph, module.syn_layers, x, f"{name}.syn_layers")
+    return graph.trace(module.end_conv, x, f"{name}.end_conv")
+
+
+def _stages(graph: Graph, modules: nn.Module, x: int, name: str) -> int:
+    for key, module in modules.named_children():
+        path, blocks = f"{name}.{key}", getattr(module, "blocks", None)
+        if not isinstance(blocks, nn.ModuleList) or not len(blocks) or any(_block(own) is None for own in blocks):
+            raise ValueError(f"{path} is a {type(module).__name__}, which is no stage of blocks with windows")
+        for k, own in enumerate(blocks):
+            x = _transformer(graph, _known(own), x, f"{path}.blocks.{k}")
+        channels = _known(blocks[0]).attention.qkv.in_features
+        if (resize := getattr(module, "downsample", None)) is not None:
+            x = _resized(graph, resize, x, channels, f"{path}.downsample")
+    return x
+
+
+def _resized(graph: Graph, module: Any, x: int, channels: int, name: str) -> int:
+    """A norm and a linear layer: over four neighbours as one position, or before a shuffle that makes four of one."""
+    norm, layer = (_one_of(module, kind, own) for kind, own in ((nn.LayerNorm, "norm"), (nn.Linear, "reduction")))
+    if norm is None or layer is None or layer.in_features not in (channels, 4 * channels) or layer.out_features % 4:
+        raise ValueError(f"{name} is a {type(module).__name__}, which has no integer form")
+    if layer.in_features == channels:
+        return _linear(graph, layer, _norm(graph, norm, x), f"{name}.reduction", kind=SHUFFLED)
+    gather = torch.zeros(4, channels, channels, 3, 3)
+    for k, (column, row) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):  # Swin goes down first, then right
+        gather[k, :, :, 1 + row, 1 + column] = torch.eye(channels)
+    four = Stage(f"{name}.gather", gather.flatten(0, 1), torch.zeros(4 * channels), kind=HALVED)
+    return _linear(graph, layer, _norm(graph, norm, graph.add(four, x)), f"{name}.reduction")
