@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/parallel.hpp"
 
 namespace fastlic::nn {
@@ -11,15 +12,15 @@ namespace {
 constexpr std::int32_t kPixelLimit = 255;
 
 // Any of its arrays; reading it says which of them are missing.
-bool has_requantiser(const ArrayReader& arrays, const std::string& prefix) {
+bool has_requantiser(const ArrayReader& arrays, const String& prefix) {
   const auto has = [&](const char* name) { return arrays.has(prefix + name); };
   return has(".multiplier") || has(".negative") || has(".shift") || has(".bits");
 }
 
 }  // namespace
 
-Transform read_transform(const ArrayReader& arrays, const std::string& name) {
-  const std::string entry = name + ".entry";
+Transform read_transform(const ArrayReader& arrays, const String& name) {
+  const String entry = name + ".entry";
   Transform out;
   Value input{0, kPixelLimit};
   if (has_requantiser(arrays, entry)) {
@@ -32,8 +33,8 @@ Transform read_transform(const ArrayReader& arrays, const std::string& name) {
   return out;
 }
 
-Transform with_ends(const Transform& transform, const ArrayReader& arrays, const std::string& name) {
-  const std::string entry = name + ".entry", exit = name + ".exit";
+Transform with_ends(const Transform& transform, const ArrayReader& arrays, const String& name) {
+  const String entry = name + ".entry", exit = name + ".exit";
   Transform out = transform;
   if (has_requantiser(arrays, entry)) {
     require(transform.entry.has_value(), entry, "has no place before pixels");

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <string>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/network.hpp"
 
 namespace fastlic::nn {
@@ -16,10 +16,10 @@ struct Transform {
 };
 
 // Arrays name.entry.*, if there are any, and those of the network. Faults are std::invalid_argument.
-Transform read_transform(const ArrayReader& arrays, const std::string& name);
+Transform read_transform(const ArrayReader& arrays, const String& name);
 
 // The same weights with other requantisers at the ends, name.entry.* and name.exit.*: those of one quality.
-Transform with_ends(const Transform& transform, const ArrayReader& arrays, const std::string& name);
+Transform with_ends(const Transform& transform, const ArrayReader& arrays, const String& name);
 
 // A row of latents, int32 [width][channels], as the first value of a network with an entry.
 void enter(const Transform& transform, const std::int32_t* latents, std::size_t width, std::int16_t* out,
