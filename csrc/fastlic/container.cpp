@@ -171,12 +171,15 @@ Layout parse(Bytes data) {
   if (version >= kAttached) {
     header.channels = reader.take(1, "the channels")[0];
     const unsigned attached = reader.take(1, "the number of attachments")[0];
+    layout.attachments.reserve(attached);
     for (unsigned i = 0; i < attached; ++i) {
       const std::uint8_t kind = reader.take(1, "the kind of attachment", i)[0];
       const std::uint64_t length = reader.varint("the length of attachment", i);
       layout.attachments.push_back({kind, length, reader.u32("the checksum of attachment", i)});
     }
   }
+  layout.lengths.reserve(count);
+  layout.checksums.reserve(count);
   for (unsigned i = 0; i < count; ++i) {
     layout.lengths.push_back(reader.varint("the length of section", i));
     layout.checksums.push_back(reader.u32("the checksum of section", i));
@@ -235,6 +238,7 @@ Vector<Attachment> attachments(const Layout& layout, Bytes data) {
                         " bytes are present");
   }
   Vector<Attachment> found;
+  found.reserve(layout.attachments.size());
   std::size_t start = layout.framing;
   for (const Layout::Entry& entry : layout.attachments) {
     found.push_back({entry.kind, verified(data, start, entry.length, entry.checksum, "attachment", found.size())});

@@ -63,7 +63,7 @@ struct Layout {
   Vector<Entry> attachments;  // kinds ascend
 };
 
-// The head, its checksum verified; the sections need not be there, and nothing is allocated in proportion to what it
+// The head, its checksum verified; the sections need not be there, and no more than 10 kB are reserved, whatever it
 // claims. Throws UnsupportedVersion for a newer version, CorruptStream for all else.
 Layout parse(std::span<const std::uint8_t> data);
 

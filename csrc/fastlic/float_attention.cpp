@@ -49,7 +49,7 @@ std::size_t side_of(std::size_t place, const Windows& w, bool last_row, bool las
   return (last_row && place / w.side >= split ? 2u : 0u) + (last_column && place % w.side >= split ? 1u : 0u);
 }
 
-struct Scratch {
+struct Windowed {
   Vector<float> queries, keys, values, scores, bias;
   Vector<std::size_t> places;
 };
@@ -86,7 +86,8 @@ void float_attention(std::span<const float> qkv, std::span<float> out, std::span
   }
   // A job is a row of windows.
   parallel_for(w.images * down, threads, [&](std::size_t job) {
-    thread_local Scratch own;
+    thread_local Scratch<Windowed> kept;
+    Windowed& own = kept.values;
     own.queries.resize(std::max(own.queries.size(), std::max(count, kernel.rows) * w.depth));
     own.keys.assign(std::max(own.keys.size(), w.depth * wide), 0.0f);
     own.values.assign(std::max(own.values.size(), count * deep), 0.0f);

@@ -60,7 +60,8 @@ void gdn(std::span<const float> x, std::span<float> out, std::span<const float> 
   const GdnJob job = {packed.data(), shift.data(), channels, inverse};
   const std::size_t rows = x.size() / channels;
   parallel_for((rows + kChunk - 1) / kChunk, threads, [&](std::size_t chunk) {
-    thread_local Vector<float> squares;
+    thread_local Scratch<Vector<float>> kept;
+    Vector<float>& squares = kept.values;
     squares.resize(std::max(squares.size(), kernel.rows_per_tile * channels));
     const std::size_t first = chunk * kChunk, count = std::min(kChunk, rows - first);
     kernel.run(job, x.data() + first * channels, out.data() + first * channels, count, squares.data());

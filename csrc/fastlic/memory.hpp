@@ -1,5 +1,5 @@
-// Memory of the core. What it keeps lies in the containers below, never in those of std with std's allocator: all of
-// them ask one place.
+// Memory of the core: of operator new, or of a program that gives its own (libflic). What is kept lies in the
+// containers below, never in those of std with std's allocator: all of them ask one place.
 #pragma once
 
 #include <algorithm>
@@ -14,10 +14,34 @@
 #include <new>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace fastlic {
+
+// Functions of a program. `alignment` is a power of two, `size` a multiple of it; null: there is no memory. Threads
+// call them at once, and free what others took.
+struct Resource {
+  void* (*allocate)(void* user, std::size_t size, std::size_t alignment) = nullptr;  // null: operator new
+  void (*release)(void* user, void* block, std::size_t size) = nullptr;
+  void* user = nullptr;
+};
+
+// While one lives, what its thread takes comes from there. Blocks go back to where they came from, whoever frees them
+// and whenever: they remember it. Threads that parallel.hpp starts take from where the thread that starts them does.
+class MemoryFrom {
+ public:
+  explicit MemoryFrom(const Resource& resource) noexcept : outer_(current()) { current() = resource; }
+  ~MemoryFrom() { current() = outer_; }
+  MemoryFrom(const MemoryFrom&) = delete;
+  MemoryFrom& operator=(const MemoryFrom&) = delete;
+
+  static Resource& current() noexcept;
+
+ private:
+  Resource outer_;
+};
 
 // `alignment`: a power of two. Throws std::bad_alloc where there is no memory.
 void* take_memory(std::size_t size, std::size_t alignment);
@@ -57,11 +81,61 @@ using Dictionary = std::map<Key, Value, std::less<Key>, Allocator<std::pair<cons
 template <typename Key>
 using Set = std::set<Key, std::less<Key>, Allocator<Key>>;
 
+// What a thread keeps from call to call lies in one of these, each thread_local. drop_all() frees what all of this
+// thread hold, for no program's memory may outlive its codec; they fill again.
+class Kept {
+ public:
+  Kept() noexcept;
+  Kept(const Kept&) = delete;
+  Kept& operator=(const Kept&) = delete;
+
+  static void drop_all() noexcept;
+
+ protected:
+  ~Kept();
+
+ private:
+  virtual void drop() noexcept = 0;
+
+  Kept* next_;
+};
+
+template <typename Values>
+struct Scratch final : Kept {
+  Values values;
+
+ private:
+  void drop() noexcept override { values = Values(); }
+};
+
 // std::make_shared.
 template <typename T, typename... Arguments>
 std::shared_ptr<T> shared_of(Arguments&&... arguments) {
   return std::allocate_shared<T>(Allocator<T>(), std::forward<Arguments>(arguments)...);
 }
+
+// std::function.
+template <typename Signature>
+class Function;
+template <typename Result, typename... Arguments>
+class Function<Result(Arguments...)> {
+ public:
+  Function() = default;
+  template <typename Call>
+    requires(!std::same_as<std::remove_cvref_t<Call>, Function>)
+  Function(Call&& call)  // NOLINT: as std's
+      : own_(shared_of<std::decay_t<Call>>(std::forward<Call>(call))),
+        call_([](const void* own, Arguments... arguments) -> Result {
+          return (*static_cast<const std::decay_t<Call>*>(own))(std::forward<Arguments>(arguments)...);
+        }) {}
+
+  explicit operator bool() const noexcept { return call_ != nullptr; }
+  Result operator()(Arguments... arguments) const { return call_(own_.get(), std::forward<Arguments>(arguments)...); }
+
+ private:
+  std::shared_ptr<const void> own_;
+  Result (*call_)(const void*, Arguments...) = nullptr;
+};
 
 // Base of what std::make_unique makes.
 struct Allocated {

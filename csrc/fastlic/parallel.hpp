@@ -24,13 +24,19 @@ inline unsigned thread_count(unsigned requested, std::size_t jobs) {
   return static_cast<unsigned>(std::max<std::size_t>(1, std::min(threads, jobs)));
 }
 
-// Starts up to `count` threads that run `work`. Where no more are to be had, those that started do with it.
+// Starts up to `count` threads that run `work`, with memory from where this thread takes it. Where no more are to be
+// had, those that started do with it.
 template <typename Work>
 Vector<std::thread> start_threads(unsigned count, const Work& work) {
   Vector<std::thread> threads;
   threads.reserve(count);
   try {
-    for (unsigned t = 0; t < count; ++t) threads.emplace_back(work);
+    for (unsigned t = 0; t < count; ++t) {
+      threads.emplace_back([work, from = MemoryFrom::current()] {
+        const MemoryFrom memory(from);
+        work();
+      });
+    }
   } catch (const std::system_error&) {
   } catch (const std::bad_alloc&) {
   }

@@ -15,7 +15,7 @@
 namespace fastlic::codec {
 namespace {
 
-using Feed = std::function<void(std::size_t, std::int16_t*, std::size_t)>;
+using Feed = Function<void(std::size_t, std::int16_t*, std::size_t)>;
 
 Map run_fed(const nn::Transform& transform, MapSize size, const Feed& feed, Team& team) {
   Map out{{}, nn::output_size(transform.network, size), transform.network.output().channels};

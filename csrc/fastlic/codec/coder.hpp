@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -36,7 +35,7 @@ struct Region {
 
 // Gets a row of a part of an image, red, green and blue from 0 to 255, pixels `stride` numbers apart: each row once,
 // from several threads at once.
-using TakeRow = std::function<void(std::size_t row, const std::int16_t* rgb, std::size_t stride)>;
+using TakeRow = Function<void(std::size_t row, const std::int16_t* rgb, std::size_t stride)>;
 
 constexpr unsigned kQualitySteps = 16;  // qualities are counted in sixteenths; 0: of a codec of one rate
 

@@ -329,8 +329,10 @@ void normalise(const Gdn& gdn, const Source& x, const Target& out, Rows rows, co
   const std::int16_t* from = x.at(rows.first, 0);
   std::int16_t* to = out.at(rows.first, 0);
   for_positions(rows, x.width, tools.team, [&](std::size_t first, std::size_t count) {
-    thread_local Buffer<std::int16_t> squares;
-    thread_local Buffer<std::int32_t> sums;
+    thread_local Scratch<Buffer<std::int16_t>> kept_squares;
+    thread_local Scratch<Buffer<std::int32_t>> kept_sums;
+    auto& squares = kept_squares.values;
+    auto& sums = kept_sums.values;
     squares.resize(kPositions * channels);
     sums.resize(kPositions * columns);
     const std::int32_t* start[kPositions];

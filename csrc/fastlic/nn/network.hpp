@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <variant>
 
@@ -93,9 +92,9 @@ double work_of(const Network& network, MapSize input);
 // activations, or numbers of up to 32 bits if the network ends wide. Both are called with consecutive rows, from the
 // first to the last.
 struct Ends {
-  std::function<void(Rows, const Target&)> feed;
-  std::function<void(Rows, const Source&)> take;
-  std::function<void(Rows, const View<const std::int32_t>&)> take_wide;
+  Function<void(Rows, const Target&)> feed;
+  Function<void(Rows, const Source&)> take;
+  Function<void(Rows, const View<const std::int32_t>&)> take_wide;
 };
 
 // `band`: about so many rows of the output are made together; 0: as many as suit the caches. The outputs depend on

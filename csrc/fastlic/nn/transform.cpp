@@ -50,8 +50,10 @@ void enter(const Transform& transform, const std::int32_t* latents, std::size_t 
            std::size_t stride, Isa isa) {
   const Requantiser& entry = *transform.entry;
   const std::size_t channels = entry.channels, columns = padded(channels);
-  thread_local Buffer<std::int32_t> values;
-  thread_local Buffer<std::int16_t> activations;
+  thread_local Scratch<Buffer<std::int32_t>> kept_values;
+  thread_local Scratch<Buffer<std::int16_t>> kept_activations;
+  auto& values = kept_values.values;
+  auto& activations = kept_activations.values;
   values.assign(columns, 0);
   activations.resize(columns);
   for (std::size_t x = 0; x < width; ++x) {
@@ -72,10 +74,9 @@ void run(const Transform& transform, MapSize size, std::size_t band, const RowEn
   run(transform.network, size, band, whole, isa, team);
 }
 
-std::function<void(std::size_t, std::int16_t*, std::size_t)> latents_feed(const Transform& transform,
-                                                                          const std::int32_t* latents,
-                                                                          std::size_t width, std::size_t next,
-                                                                          Isa isa) {
+Function<void(std::size_t, std::int16_t*, std::size_t)> latents_feed(const Transform& transform,
+                                                                     const std::int32_t* latents, std::size_t width,
+                                                                     std::size_t next, Isa isa) {
   return [&transform, latents, width, next, isa](std::size_t row, std::int16_t* to, std::size_t stride) {
     enter(transform, latents + row * next * transform.entry->channels, width, to, stride, isa);
   };

@@ -42,9 +42,9 @@ void require_bits(const String& name, unsigned input_bits, unsigned bits, std::i
 
 template <typename T>
 T* kept(std::size_t size) {
-  thread_local Buffer<T> buffer;
-  if (buffer.size() < size) buffer.resize(size);
-  return buffer.data();
+  thread_local Scratch<Buffer<T>> own;
+  if (own.values.size() < size) own.values.resize(size);
+  return own.values.data();
 }
 
 // Sizes of what a thread keeps, in numbers.
