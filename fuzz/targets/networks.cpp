@@ -143,8 +143,8 @@ class Drawn {
       if ((sums[of] + std::abs(weight[i])) * limit > kInt32) weight[i] = 0;
       sums[of] += std::abs(weight[i]);
     }
-    const Vector<std::size_t> shape =
-        kind == 2 ? std::vector{x.channels, out, side, side} : std::vector{out, x.channels, side, side};
+    const std::size_t first = kind == 2 ? x.channels : out, second = kind == 2 ? out : x.channels;
+    const Vector<std::size_t> shape{first, second, side, side};
     if (wide) {
       put(name + ".weight", Type::int16, shape, weight);
     } else {
