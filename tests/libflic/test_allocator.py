@@ -65,7 +65,7 @@ def test_all_memory_is_that_of_the_allocator_and_comes_back(name, threads, progr
         own = found[way]
         assert own["blocks"] > 0 and own["taken"] > 500_000, (way, own)
         if found["outside"]:
-            assert own["outside_peak"] <= (OUTSIDE_FILE if way == "open_file" else OUTSIDE), (way, own)
+            assert own["outside"] <= (OUTSIDE_FILE if way == "open_file" else OUTSIDE), (way, own)
             if threads == 1 and not way.startswith("open"):
                 assert own["outside_blocks"] == 0, (way, own)
     assert found["header"]["outside_blocks"] == 0
