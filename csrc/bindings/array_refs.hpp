@@ -24,7 +24,7 @@ class ArrayRefs {
       }
       const std::string name = text;
       if (!py::isinstance<py::array>(value)) throw py::type_error("array '" + name + "' must be a numpy array");
-      refs_.emplace(name, ref(name, py::reinterpret_borrow<py::array>(value)));
+      refs_.emplace(String(name), ref(name, py::reinterpret_borrow<py::array>(value)));
     }
   }
 

@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "fastlic/memory.hpp"
+
 namespace fastlic::bindings {
 
 namespace py = pybind11;
@@ -146,7 +148,7 @@ py::bytes to_bytes(const Bytes& data) {
 // What encode() returns without Python's lock, as bytes.
 template <typename Encode>
 py::bytes encoded(Call& call, const Encode& encode) {
-  std::vector<std::uint8_t> out;
+  Vector<std::uint8_t> out;
   {
     const auto unlocked = call.unlock();
     out = encode();

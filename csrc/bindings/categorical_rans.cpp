@@ -23,7 +23,7 @@ py::list encode_many(const CategoricalTables& tables, const Symbols& symbols, co
     rows.push_back(call.in(indexes[i], "indexes", i));
     require_equal(s[i].size(), rows[i].size(), "symbols and indexes");
   }
-  std::vector<std::vector<std::uint8_t>> streams(s.size());
+  std::vector<Vector<std::uint8_t>> streams(s.size());
   {
     const auto unlocked = call.unlock();
     parallel_for(s.size(), threads.count,

@@ -28,7 +28,7 @@ py::list encode_many(const Context& context, const std::vector<Int32s>& codes, T
     sizes.push_back(checked_size(context, own));
     data.push_back(call.in(own, "codes", data.size()).data());
   }
-  std::vector<std::vector<std::uint8_t>> streams(codes.size());
+  std::vector<Vector<std::uint8_t>> streams(codes.size());
   {
     const auto unlocked = call.unlock();
     parallel_for(codes.size(), threads.count, [&](std::size_t i) { streams[i] = context.encode(data[i], sizes[i]); });

@@ -37,14 +37,14 @@ void translate(std::exception_ptr pointer) {
 }
 
 template <typename T>
-py::array array_of(const std::vector<std::size_t>& shape, const void* data) {
-  return py::array_t<T>(shape, static_cast<const T*>(data));
+py::array array_of(const Vector<std::size_t>& shape, const void* data) {
+  return py::array_t<T>(py::array::ShapeContainer(shape.begin(), shape.end()), static_cast<const T*>(data));
 }
 
 py::dict dictionary(const nn::Arrays& arrays) {
   py::dict out;
   for (const auto& [name, own] : arrays) {
-    const py::str key(name);
+    const py::str key(name.data(), name.size());
     switch (own.type) {
       case nn::Type::int8: out[key] = array_of<std::int8_t>(own.shape, own.data); break;
       case nn::Type::uint8: out[key] = array_of<std::uint8_t>(own.shape, own.data); break;
@@ -65,7 +65,8 @@ py::tuple read_codec_file(const py::buffer& data) {
     file = codec::read_file(bytes);
   }
   py::dict floats;
-  for (const auto& [name, own] : file.floats) floats[py::str(name)] = array_of<float>(own.shape, own.values.data());
+  for (const auto& [name, own] : file.floats)
+    floats[py::str(name.data(), name.size())] = array_of<float>(own.shape, own.values.data());
   py::list reads;
   for (const codec::Fingerprint& own : file.reads) reads.append(to_bytes(own));
   return py::make_tuple(file.name, file.family, codec::written(file.config, false), floats, dictionary(file.entropy),
@@ -73,7 +74,7 @@ py::tuple read_codec_file(const py::buffer& data) {
 }
 
 // Arrays of int8 or int16, as many bytes as a value has.
-py::list unpack(unsigned bytes, const std::vector<std::vector<std::size_t>>& shapes, const py::buffer& data,
+py::list unpack(unsigned bytes, const Vector<Vector<std::size_t>>& shapes, const py::buffer& data,
                 const Array<std::int8_t>& classes, const Array<std::int16_t>& windows,
                 const Array<std::int16_t>& tables) {
   if (bytes != 1 && bytes != 2) throw py::value_error("bytes must be 1 or 2, of a value");
@@ -92,7 +93,7 @@ py::list unpack(unsigned bytes, const std::vector<std::vector<std::size_t>>& sha
   };
   packed.windows = view(own);
   packed.tables = view(frequencies);
-  std::vector<nn::Buffer<std::uint8_t>> values;
+  Vector<nn::Buffer<std::uint8_t>> values;
   {
     const auto unlocked = call.unlock();
     values = codec::unpack(packed);

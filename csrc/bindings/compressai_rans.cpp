@@ -33,7 +33,7 @@ py::list encode_many(const Array<std::int32_t>& symbols, const Array<Index>& ind
   if (symbols.ndim() != 2) throw py::value_error("symbols must be [streams, n]");
   const auto streams = static_cast<std::size_t>(symbols.shape(0));
   const auto count = static_cast<std::size_t>(symbols.shape(1));
-  std::vector<std::vector<std::uint8_t>> out(streams);
+  std::vector<Vector<std::uint8_t>> out(streams);
   {
     const auto unlocked = call.unlock();
     parallel_for(streams, threads.count, [&](std::size_t stream) {

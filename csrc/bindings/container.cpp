@@ -22,7 +22,7 @@ py::tuple fields(const container::Header& header) {
 }
 
 template <typename T>
-py::tuple numbers(const std::vector<T>& values) {
+py::tuple numbers(const Vector<T>& values) {
   py::tuple out(values.size());
   for (std::size_t i = 0; i < values.size(); ++i) out[i] = values[i];
   return out;
@@ -78,7 +78,7 @@ Array<std::uint8_t> decode_plane(const py::buffer& data, std::size_t height, std
 py::tuple unpack(const py::buffer& data, std::optional<std::size_t> count) {
   const py::buffer_info info = data.request();
   container::Header header;
-  std::vector<Bytes> sections;
+  Vector<Bytes> sections;
   {
     Call call;
     const Bytes bytes = call.bytes(info, "data");

@@ -111,7 +111,7 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
   std::vector<Image> images;
   std::vector<Maps> maps;
   std::vector<Outputs> out;
-  std::vector<std::vector<Bytes>> sections(y.size());
+  std::vector<Vector<Bytes>> sections(y.size());
   for (std::size_t i = 0; i < y.size(); ++i) {
     images.emplace_back(engine, z[i], y[i], zones[i], call, i);
     out.push_back(maps.emplace_back(engine, images.back().size).outputs());

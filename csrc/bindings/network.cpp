@@ -23,12 +23,12 @@ using nn::MapSize;
 using nn::Network;
 using nn::Transform;
 
-std::shared_ptr<Transform> make(const py::dict& arrays, const std::string& name) {
+std::shared_ptr<Transform> make(const py::dict& arrays, const String& name) {
   const ArrayRefs refs(arrays);
   return std::make_shared<Transform>(nn::read_transform(nn::ArrayReader(refs.refs()), name));
 }
 
-std::shared_ptr<Transform> vary(const Transform& base, const py::dict& changes, const std::string& name) {
+std::shared_ptr<Transform> vary(const Transform& base, const py::dict& changes, const String& name) {
   const ArrayRefs refs(changes);
   return std::make_shared<Transform>(nn::with_ends(base, nn::ArrayReader(refs.refs()), name));
 }

@@ -34,7 +34,7 @@ py::list encode_many(const std::vector<Array<Symbol>>& symbols, const std::vecto
     require_equal(s.back().size(), rows.size(), "symbols and indexes of an item");
     i.push_back(rows.data());
   }
-  std::vector<std::vector<std::uint8_t>> out(s.size());
+  std::vector<Vector<std::uint8_t>> out(s.size());
   {
     const auto unlocked = call.unlock();
     parallel_for(s.size(), threads.count, [&](std::size_t item) {

@@ -2,17 +2,16 @@
 
 #include <algorithm>
 #include <bit>
-#include <stdexcept>
-#include <string>
 
+#include "fastlic/errors.hpp"
 #include "fastlic/load_once.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic {
 namespace {
 
 [[noreturn, gnu::cold, gnu::noinline]] void refuse_index(std::size_t index, std::size_t rows) {
-  throw std::invalid_argument("index " + std::to_string(index) + " names no row; the tables have " +
-                              std::to_string(rows));
+  throw InvalidArgument("index " + to_string(index) + " names no row; the tables have " + to_string(rows));
 }
 
 // Read, checked and used at once: others may change indexes under our hands.
@@ -24,12 +23,12 @@ std::size_t checked(const std::uint8_t* index, std::size_t rows) {
 }
 
 [[noreturn, gnu::cold, gnu::noinline]] void refuse_symbol(std::int32_t symbol, std::size_t at, std::uint32_t symbols) {
-  throw std::invalid_argument("symbol " + std::to_string(symbol) + " at " + std::to_string(at) + " is not in 0.." +
-                              std::to_string(symbols - 1));
+  throw InvalidArgument("symbol " + to_string(symbol) + " at " + to_string(at) + " is not in 0.." +
+                        to_string(symbols - 1));
 }
 
-[[noreturn]] void refuse(std::size_t row, const std::string& fault) {
-  throw std::invalid_argument("row " + std::to_string(row) + " of the tables: " + fault);
+[[noreturn]] void refuse(std::size_t row, const String& fault) {
+  throw InvalidArgument("row " + to_string(row) + " of the tables: " + fault);
 }
 
 }  // namespace
@@ -38,15 +37,15 @@ CategoricalTables::CategoricalTables(std::span<const std::int32_t> cdf, std::spa
                                      unsigned precision)
     : precision_(precision) {
   if (precision < kMinPrecision || precision > kMaxPrecision) {
-    throw std::invalid_argument("precision must be 8 to 24 bits, got " + std::to_string(precision));
+    throw InvalidArgument("precision must be 8 to 24 bits, got " + to_string(precision));
   }
   if (lengths.empty() || lengths.size() > 256) {
-    throw std::invalid_argument("tables need 1 to 256 rows, got " + std::to_string(lengths.size()));
+    throw InvalidArgument("tables need 1 to 256 rows, got " + to_string(lengths.size()));
   }
   std::size_t begin = 0;
   for (std::size_t r = 0; r < lengths.size(); ++r) {
     if (lengths[r] < 2 || lengths[r] > static_cast<std::int32_t>(kMaxSymbols) + 1) {
-      refuse(r, "it must have 1 to 65536 symbols, got " + std::to_string(std::int64_t{lengths[r]} - 1));
+      refuse(r, "it must have 1 to 65536 symbols, got " + to_string(std::int64_t{lengths[r]} - 1));
     }
     const auto length = static_cast<std::size_t>(lengths[r]);
     if (length > cdf.size() - begin) refuse(r, "the cdf array ends inside it");
@@ -54,8 +53,8 @@ CategoricalTables::CategoricalTables(std::span<const std::int32_t> cdf, std::spa
     begin += length;
   }
   if (begin != cdf.size()) {
-    throw std::invalid_argument("the cdf array holds " + std::to_string(cdf.size()) + " entries, its rows use " +
-                                std::to_string(begin));
+    throw InvalidArgument("the cdf array holds " + to_string(cdf.size()) + " entries, its rows use " +
+                          to_string(begin));
   }
 }
 
@@ -63,14 +62,14 @@ void CategoricalTables::add_row(std::span<const std::int32_t> cdf) {
   const std::size_t r = rows_.size();
   const std::uint32_t total = 1u << precision_;
   if (cdf.front() != 0 || static_cast<std::uint32_t>(cdf.back()) != total) {
-    refuse(r, "it must run from 0 to " + std::to_string(total));
+    refuse(r, "it must run from 0 to " + to_string(total));
   }
   const auto symbols = static_cast<std::uint32_t>(cdf.size() - 1);
   // Twice as many guide entries as symbols: on average a look at one or two intervals decides.
   const unsigned guide_bits = std::min(precision_, static_cast<unsigned>(std::bit_width(symbols - 1)) + 1);
   rows_.push_back({starts_.size(), guides_.size(), precision_ - guide_bits, symbols});
   for (std::uint32_t s = 0; s < symbols; ++s) {
-    if (cdf[s] >= cdf[s + 1]) refuse(r, "symbol " + std::to_string(s) + " has frequency below 1");
+    if (cdf[s] >= cdf[s + 1]) refuse(r, "symbol " + to_string(s) + " has frequency below 1");
     starts_.push_back(static_cast<std::uint32_t>(cdf[s]));
     reciprocals_.emplace_back(static_cast<std::uint32_t>(cdf[s + 1] - cdf[s]));
   }
@@ -84,8 +83,8 @@ void CategoricalTables::add_row(std::span<const std::int32_t> cdf) {
   }
 }
 
-std::vector<std::uint8_t> CategoricalTables::encode(const std::int32_t* symbols, const std::uint8_t* indexes,
-                                                    std::size_t count) const {
+Vector<std::uint8_t> CategoricalTables::encode(const std::int32_t* symbols, const std::uint8_t* indexes,
+                                               std::size_t count) const {
   constexpr std::size_t kBlock = 4096;
   WordBuffer words(4 * std::min(count, kBlock) + 64);
   std::uint64_t state = kState64Low;

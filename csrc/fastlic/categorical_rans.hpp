@@ -8,8 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/rans64.hpp"
 
 namespace fastlic {
@@ -29,7 +29,7 @@ class CategoricalTables {
 
   // std::invalid_argument for an index that names no row, or a symbol that is not in its row; CorruptStream for bytes
   // that do not hold exactly `count` symbols.
-  std::vector<std::uint8_t> encode(const std::int32_t* symbols, const std::uint8_t* indexes, std::size_t count) const;
+  Vector<std::uint8_t> encode(const std::int32_t* symbols, const std::uint8_t* indexes, std::size_t count) const;
   void decode(const std::uint8_t* data, std::size_t size, const std::uint8_t* indexes, std::int32_t* out,
               std::size_t count) const;
 
@@ -43,10 +43,10 @@ class CategoricalTables {
   void add_row(std::span<const std::int32_t> cdf);
 
   unsigned precision_;
-  std::vector<Row> rows_;
-  std::vector<std::uint32_t> starts_;  // symbols + 1 per row
-  std::vector<Reciprocal> reciprocals_;
-  std::vector<std::uint16_t> guides_;  // first symbol whose interval reaches into the entry's code points
+  Vector<Row> rows_;
+  Vector<std::uint32_t> starts_;  // symbols + 1 per row
+  Vector<Reciprocal> reciprocals_;
+  Vector<std::uint16_t> guides_;  // first symbol whose interval reaches into the entry's code points
 };
 
 }  // namespace fastlic

@@ -2,17 +2,17 @@
 
 #include <algorithm>
 #include <bit>
-#include <stdexcept>
-#include <string>
 
+#include "fastlic/errors.hpp"
 #include "fastlic/isa.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/rans_kernels.hpp"
 
 namespace fastlic {
 namespace {
 
-[[noreturn]] void refuse(std::size_t row, const std::string& fault) {
-  throw std::invalid_argument("row " + std::to_string(row) + " of the tables: " + fault);
+[[noreturn]] void refuse(std::size_t row, const String& fault) {
+  throw InvalidArgument("row " + to_string(row) + " of the tables: " + fault);
 }
 
 // The int8 of slot 0 and the base that restores t: rows near zero keep base 0 and thus the fast path.
@@ -41,13 +41,13 @@ CdfTables::CdfTables(std::span<const std::int32_t> cdf, std::span<const std::int
                      std::span<const std::int32_t> offsets, std::span<const std::uint8_t> shifts, unsigned precision)
     : precision_(precision) {
   if (precision < kMinPrecision || precision > kMaxPrecision) {
-    throw std::invalid_argument("precision must be 10, 11 or 12 bits, got " + std::to_string(precision));
+    throw InvalidArgument("precision must be 10, 11 or 12 bits, got " + to_string(precision));
   }
   const std::size_t rows = lengths.size();
   if (rows == 0 || rows > kMaxRows || offsets.size() != rows || shifts.size() != rows) {
-    throw std::invalid_argument("tables need 1 to 256 rows with one length, offset and shift each, got " +
-                                std::to_string(rows) + " lengths, " + std::to_string(offsets.size()) + " offsets, " +
-                                std::to_string(shifts.size()) + " shifts");
+    throw InvalidArgument("tables need 1 to 256 rows with one length, offset and shift each, got " + to_string(rows) +
+                          " lengths, " + to_string(offsets.size()) + " offsets, " + to_string(shifts.size()) +
+                          " shifts");
   }
   constexpr std::size_t kLine = 64 / sizeof(std::uint32_t);
   decode_storage_.resize((rows << precision) + kLine);
@@ -60,20 +60,20 @@ CdfTables::CdfTables(std::span<const std::int32_t> cdf, std::span<const std::int
   std::size_t begin = 0;
   for (std::size_t r = 0; r < rows; ++r) {
     if (lengths[r] < 3 || lengths[r] > static_cast<std::int32_t>(kMaxRowSize) + 2) {
-      refuse(r, "its length must be 3 to 257 (slots, escape, total), got " + std::to_string(lengths[r]));
+      refuse(r, "its length must be 3 to 257 (slots, escape, total), got " + to_string(lengths[r]));
     }
     const auto length = static_cast<std::size_t>(lengths[r]);
     if (length > cdf.size() - begin) refuse(r, "the cdf array ends inside it");
-    if (shifts[r] > kMaxShift) refuse(r, "its shift must be at most 16, got " + std::to_string(shifts[r]));
+    if (shifts[r] > kMaxShift) refuse(r, "its shift must be at most 16, got " + to_string(shifts[r]));
     if (offsets[r] < -kMaxOffset || offsets[r] > kMaxOffset) {
-      refuse(r, "its offset must lie within +-2^30, got " + std::to_string(offsets[r]));
+      refuse(r, "its offset must lie within +-2^30, got " + to_string(offsets[r]));
     }
     add_row(cdf.subspan(begin, length), offsets[r], shifts[r]);
     begin += length;
   }
   if (begin != cdf.size()) {
-    throw std::invalid_argument("the cdf array holds " + std::to_string(cdf.size()) + " entries, its rows use " +
-                                std::to_string(begin));
+    throw InvalidArgument("the cdf array holds " + to_string(cdf.size()) + " entries, its rows use " +
+                          to_string(begin));
   }
   first_special_ = static_cast<unsigned>(
       std::find_if(rows_.begin(), rows_.end(), [](const CdfRow& row) { return !row.plain; }) - rows_.begin());
@@ -83,11 +83,11 @@ void CdfTables::add_row(std::span<const std::int32_t> cdf, std::int32_t offset, 
   const std::size_t r = rows_.size();
   const std::int32_t total = 1 << precision_;
   if (cdf.front() != 0 || cdf.back() != total) {
-    refuse(r, "it must run from 0 to " + std::to_string(total) + ", got " + std::to_string(cdf.front()) + " to " +
-                  std::to_string(cdf.back()));
+    refuse(r, "it must run from 0 to " + to_string(total) + ", got " + to_string(cdf.front()) + " to " +
+                  to_string(cdf.back()));
   }
   for (std::size_t i = 0; i + 1 < cdf.size(); ++i) {
-    if (cdf[i] >= cdf[i + 1]) refuse(r, "slot " + std::to_string(i) + " has frequency below 1");
+    if (cdf[i] >= cdf[i + 1]) refuse(r, "slot " + to_string(i) + " has frequency below 1");
   }
   const auto size = static_cast<std::uint32_t>(cdf.size() - 2);
   const std::int32_t base = choose_base(offset, size);
@@ -126,8 +126,7 @@ unsigned CdfTables::take_indexes(const std::uint8_t* from, std::size_t count, st
 }
 
 void CdfTables::refuse_index(unsigned index) const {
-  throw std::invalid_argument("index " + std::to_string(index) + " names no row; the tables have " +
-                              std::to_string(rows()));
+  throw InvalidArgument("index " + to_string(index) + " names no row; the tables have " + to_string(rows()));
 }
 
 }  // namespace fastlic

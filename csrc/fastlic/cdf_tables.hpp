@@ -12,7 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
+
+#include "fastlic/memory.hpp"
 
 namespace fastlic {
 
@@ -77,11 +78,11 @@ class CdfTables {
   unsigned precision_;
   unsigned first_special_ = 0;
   std::uint32_t likeliest_ = 1;
-  std::vector<CdfRow> rows_;
-  std::vector<std::uint32_t> decode_storage_;
+  Vector<CdfRow> rows_;
+  Vector<std::uint32_t> decode_storage_;
   std::uint32_t* decode_ = nullptr;  // into decode_storage_, aligned to a cache line
-  std::vector<std::uint32_t> encode_;
-  std::vector<std::uint16_t> costs_;
+  Vector<std::uint32_t> encode_;
+  Vector<std::uint16_t> costs_;
 };
 
 // log2(value) in 1/256, rounded down, by repeated squaring: integer arithmetic, so every machine agrees. value >= 1.

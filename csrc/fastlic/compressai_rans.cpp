@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
-#include <stdexcept>
-#include <string>
 #include <type_traits>
 
 #include "fastlic/errors.hpp"
 #include "fastlic/load_once.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic {
 namespace {
@@ -22,8 +21,7 @@ constexpr unsigned kMaxNibbles = 9;
 // The decoder refuses bad indexes before it takes any bytes, and keeps what it reads after that within the tables.
 // Escapes are rare: their code stays out of the loops, whose states are values in registers.
 [[noreturn, gnu::cold, gnu::noinline]] void refuse_index(std::int32_t index, std::size_t rows) {
-  throw std::invalid_argument("index " + std::to_string(index) + " names no row; the tables have " +
-                              std::to_string(rows));
+  throw InvalidArgument("index " + to_string(index) + " names no row; the tables have " + to_string(rows));
 }
 
 template <typename Index>
@@ -50,32 +48,31 @@ CompressAiTables::CompressAiTables(std::span<const std::int32_t> cdf, std::size_
                                    std::span<const std::int32_t> lengths, std::span<const std::int32_t> offsets) {
   const std::size_t rows = lengths.size();
   if (rows == 0 || offsets.size() != rows || cdf.size() != rows * columns) {
-    throw std::invalid_argument("tables need a cdf of [rows, columns], lengths and offsets of [rows]; got " +
-                                std::to_string(cdf.size()) + " entries in " + std::to_string(columns) + " columns, " +
-                                std::to_string(rows) + " lengths, " + std::to_string(offsets.size()) + " offsets");
+    throw InvalidArgument("tables need a cdf of [rows, columns], lengths and offsets of [rows]; got " +
+                          to_string(cdf.size()) + " entries in " + to_string(columns) + " columns, " + to_string(rows) +
+                          " lengths, " + to_string(offsets.size()) + " offsets");
   }
   for (std::size_t r = 0; r < rows; ++r) {
     if (lengths[r] < 3 || static_cast<std::size_t>(lengths[r]) > columns) {
-      throw std::invalid_argument("row " + std::to_string(r) + " of the tables: its length " +
-                                  std::to_string(lengths[r]) + " is not in 3.." + std::to_string(columns));
+      throw InvalidArgument("row " + to_string(r) + " of the tables: its length " + to_string(lengths[r]) +
+                            " is not in 3.." + to_string(columns));
     }
     if (offsets[r] < -(1 << 30) || offsets[r] > 1 << 30) {
-      throw std::invalid_argument("row " + std::to_string(r) + " of the tables: its offset " +
-                                  std::to_string(offsets[r]) + " is not within +-2^30");
+      throw InvalidArgument("row " + to_string(r) + " of the tables: its offset " + to_string(offsets[r]) +
+                            " is not within +-2^30");
     }
     add_row(cdf.subspan(r * columns, static_cast<std::size_t>(lengths[r])), offsets[r]);
   }
 }
 
 void CompressAiTables::add_row(std::span<const std::int32_t> cdf, std::int32_t offset) {
-  const std::string name = "row " + std::to_string(rows_.size()) + " of the tables";
-  if (cdf.front() != 0 || cdf.back() != 1 << kPrecision)
-    throw std::invalid_argument(name + " must run from 0 to 65536");
+  const String name = "row " + to_string(rows_.size()) + " of the tables";
+  if (cdf.front() != 0 || cdf.back() != 1 << kPrecision) throw InvalidArgument(name + " must run from 0 to 65536");
   const std::size_t slots = cdf.size() - 1;
   const auto begin = static_cast<std::uint32_t>(records_.size());
   for (std::size_t slot = 0; slot < slots; ++slot) {
     if (cdf[slot] >= cdf[slot + 1]) {
-      throw std::invalid_argument(name + ": slot " + std::to_string(slot) + " has frequency below 1");
+      throw InvalidArgument(name + ": slot " + to_string(slot) + " has frequency below 1");
     }
     const auto frequency = static_cast<std::uint32_t>(cdf[slot + 1] - cdf[slot]);
     records_.push_back(
@@ -140,17 +137,17 @@ template void CompressAiEncoder::put(const std::int32_t*, const std::uint8_t*, s
 template void CompressAiEncoder::put(const std::int32_t*, const std::int32_t*, std::size_t, const CompressAiTables&);
 
 template <typename Index>
-std::vector<std::uint8_t> compressai_encode(const std::int32_t* symbols, const Index* indexes, std::size_t count,
-                                            const CompressAiTables& tables) {
+Vector<std::uint8_t> compressai_encode(const std::int32_t* symbols, const Index* indexes, std::size_t count,
+                                       const CompressAiTables& tables) {
   CompressAiEncoder encoder(count);
   encoder.put(symbols, indexes, count, tables);
   return encoder.finish();
 }
 
-template std::vector<std::uint8_t> compressai_encode(const std::int32_t*, const std::uint8_t*, std::size_t,
-                                                     const CompressAiTables&);
-template std::vector<std::uint8_t> compressai_encode(const std::int32_t*, const std::int32_t*, std::size_t,
-                                                     const CompressAiTables&);
+template Vector<std::uint8_t> compressai_encode(const std::int32_t*, const std::uint8_t*, std::size_t,
+                                                const CompressAiTables&);
+template Vector<std::uint8_t> compressai_encode(const std::int32_t*, const std::int32_t*, std::size_t,
+                                                const CompressAiTables&);
 
 namespace {
 

@@ -11,8 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/rans64.hpp"
 #include "fastlic/word_buffer.hpp"
 
@@ -58,16 +58,16 @@ class CompressAiTables {
  private:
   void add_row(std::span<const std::int32_t> cdf, std::int32_t offset);
 
-  std::vector<Row> rows_;
-  std::vector<EncodeRecord> records_;
-  std::vector<std::uint32_t> starts_;
-  std::vector<Bucket> buckets_;
+  Vector<Row> rows_;
+  Vector<EncodeRecord> records_;
+  Vector<std::uint32_t> starts_;
+  Vector<Bucket> buckets_;
 };
 
 // Index is std::uint8_t or std::int32_t. Throws std::invalid_argument for an index that names no row.
 template <typename Index>
-std::vector<std::uint8_t> compressai_encode(const std::int32_t* symbols, const Index* indexes, std::size_t count,
-                                            const CompressAiTables& tables);
+Vector<std::uint8_t> compressai_encode(const std::int32_t* symbols, const Index* indexes, std::size_t count,
+                                       const CompressAiTables& tables);
 
 // A stream made from its end: the last piece is put first, and each has tables of its own.
 class CompressAiEncoder {
@@ -78,7 +78,7 @@ class CompressAiEncoder {
   template <typename Index>
   void put(const std::int32_t* symbols, const Index* indexes, std::size_t count, const CompressAiTables& tables);
 
-  std::vector<std::uint8_t> finish() const { return rans64_stream(state_, words_); }
+  Vector<std::uint8_t> finish() const { return rans64_stream(state_, words_); }
 
  private:
   template <typename Index>

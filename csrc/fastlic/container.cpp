@@ -4,17 +4,15 @@
 #include <iterator>
 #include <limits>
 #include <new>
-#include <stdexcept>
-#include <string>
 
 #include "fastlic/crc32c.hpp"
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic::container {
 namespace {
 
 using Bytes = std::span<const std::uint8_t>;
-using std::to_string;
 
 constexpr std::array<std::uint8_t, 4> kMagic = {'F', 'L', 'I', 'C'};
 constexpr std::size_t kFixedBytes = 16;
@@ -68,7 +66,7 @@ class Reader {
  private:
   static constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
 
-  static std::string text(const char* what, std::size_t number) {
+  static String text(const char* what, std::size_t number) {
     return number == kNone ? what : what + (" " + to_string(number));
   }
 
@@ -77,7 +75,7 @@ class Reader {
 };
 
 // What is wrong with the values of a header, or nothing. Sides are wider here: a varint may claim more than 32 bits.
-std::string fault(unsigned version, unsigned model, std::uint64_t height, std::uint64_t width, unsigned channels) {
+String fault(unsigned version, unsigned model, std::uint64_t height, std::uint64_t width, unsigned channels) {
   if (version < 1 || version > kVersion) return "format versions are 1 to 3, got " + to_string(version);
   if (model < 1) return "a model id is a number from 1 to 255, got " + to_string(model);
   if (std::min(height, width) < 1 || std::max(height, width) > kMaxDimension) {
@@ -92,7 +90,7 @@ std::string fault(unsigned version, unsigned model, std::uint64_t height, std::u
 
 // What is wrong with attachments of these kinds, or nothing.
 template <typename Entries>
-std::string fault(const Header& header, const Entries& entries) {
+String fault(const Header& header, const Entries& entries) {
   if (entries.size() > kMaxAttachments)
     return "a container holds up to 255 attachments, got " + to_string(entries.size());
   if (!entries.empty() && header.version < kAttached) return "format versions 1 and 2 have no attachments";
@@ -126,7 +124,7 @@ void check_layout(const Layout& layout) {
       std::any_of(layout.lengths.begin(), layout.lengths.end(), long_one) ||
       std::any_of(layout.attachments.begin(), layout.attachments.end(),
                   [&](const Layout::Entry& entry) { return long_one(entry.length); })) {
-    throw std::invalid_argument("this layout is none that parse() gives");
+    throw InvalidArgument("this layout is none that parse() gives");
   }
 }
 
@@ -135,17 +133,17 @@ Bytes verified(Bytes data, std::size_t start, std::uint64_t length, std::uint32_
                std::size_t number) {
   const Bytes own = data.subspan(start, static_cast<std::size_t>(length));
   if (crc32c(own.data(), own.size()) != checksum) {
-    throw CorruptStream(std::string(what) + " " + to_string(number) + " (bytes " + to_string(start) + " to " +
+    throw CorruptStream(String(what) + " " + to_string(number) + " (bytes " + to_string(start) + " to " +
                         to_string(start + own.size()) + ") fails its checksum");
   }
   return own;
 }
 
-void put_u32(std::vector<std::uint8_t>& out, std::uint32_t value) {
+void put_u32(Vector<std::uint8_t>& out, std::uint32_t value) {
   for (unsigned shift = 0; shift < 32; shift += 8) out.push_back(static_cast<std::uint8_t>(value >> shift));
 }
 
-void put_varint(std::vector<std::uint8_t>& out, std::uint64_t value) {
+void put_varint(Vector<std::uint8_t>& out, std::uint64_t value) {
   for (; value > 0x7F; value >>= 7) out.push_back(static_cast<std::uint8_t>(value | 0x80u));
   out.push_back(static_cast<std::uint8_t>(value));
 }
@@ -163,7 +161,7 @@ Layout parse(Bytes data) {
   const unsigned version = fixed[4], model = fixed[5], count = fixed[7];
   // Before all else: another version may lay out everything after this byte in another way.
   if (version < 1 || version > kVersion) {
-    const std::string text = "format version " + to_string(version) + "; this fastlic reads versions 1 to 3";
+    const String text = "format version " + to_string(version) + "; this fastlic reads versions 1 to 3";
     if (version < 1) throw CorruptStream(text);
     throw UnsupportedVersion(text + "; a newer fastlic may read it: pip install --upgrade fastlic");
   }
@@ -173,12 +171,15 @@ Layout parse(Bytes data) {
   if (version >= kAttached) {
     header.channels = reader.take(1, "the channels")[0];
     const unsigned attached = reader.take(1, "the number of attachments")[0];
+    layout.attachments.reserve(attached);
     for (unsigned i = 0; i < attached; ++i) {
       const std::uint8_t kind = reader.take(1, "the kind of attachment", i)[0];
       const std::uint64_t length = reader.varint("the length of attachment", i);
       layout.attachments.push_back({kind, length, reader.u32("the checksum of attachment", i)});
     }
   }
+  layout.lengths.reserve(count);
+  layout.checksums.reserve(count);
   for (unsigned i = 0; i < count; ++i) {
     layout.lengths.push_back(reader.varint("the length of section", i));
     layout.checksums.push_back(reader.u32("the checksum of section", i));
@@ -189,7 +190,7 @@ Layout parse(Bytes data) {
     throw CorruptStream("the header (bytes 0 to " + to_string(head) + ") fails its checksum");
   }
   header.version = fixed[4];
-  std::string wrong = fault(version, model, height, width, header.channels);
+  String wrong = fault(version, model, height, width, header.channels);
   if (wrong.empty()) wrong = fault(header, layout.attachments);
   if (!wrong.empty()) throw CorruptStream(wrong);
   if (count < 1 || count > kMaxSections) {
@@ -205,9 +206,9 @@ Layout parse(Bytes data) {
   return layout;
 }
 
-std::vector<Bytes> sections(const Layout& layout, Bytes data, std::optional<std::size_t> count) {
+Vector<Bytes> sections(const Layout& layout, Bytes data, std::optional<std::size_t> count) {
   check_layout(layout);
-  const std::vector<std::uint64_t>& lengths = layout.lengths;
+  const Vector<std::uint64_t>& lengths = layout.lengths;
   const std::size_t wanted = std::min(count.value_or(lengths.size()), lengths.size());
   const std::uint64_t first = sum_of(layout.framing, layout.attachments);
   std::uint64_t end = first;
@@ -220,7 +221,7 @@ std::vector<Bytes> sections(const Layout& layout, Bytes data, std::optional<std:
     throw CorruptStream(to_string(data.size() - end) + " extra bytes follow the last section, which ends at " +
                         to_string(end));
   }
-  std::vector<Bytes> found;
+  Vector<Bytes> found;
   std::size_t start = static_cast<std::size_t>(first);
   for (std::size_t i = 0; i < wanted; ++i) {
     found.push_back(verified(data, start, lengths[i], layout.checksums[i], "section", i));
@@ -229,14 +230,15 @@ std::vector<Bytes> sections(const Layout& layout, Bytes data, std::optional<std:
   return found;
 }
 
-std::vector<Attachment> attachments(const Layout& layout, Bytes data) {
+Vector<Attachment> attachments(const Layout& layout, Bytes data) {
   check_layout(layout);
   const std::uint64_t end = sum_of(layout.framing, layout.attachments);
   if (data.size() < end) {
     throw CorruptStream("the attachments end at byte " + to_string(end) + ", but only " + to_string(data.size()) +
                         " bytes are present");
   }
-  std::vector<Attachment> found;
+  Vector<Attachment> found;
+  found.reserve(layout.attachments.size());
   std::size_t start = layout.framing;
   for (const Layout::Entry& entry : layout.attachments) {
     found.push_back({entry.kind, verified(data, start, entry.length, entry.checksum, "attachment", found.size())});
@@ -249,26 +251,26 @@ std::uint8_t version_of(unsigned channels, std::size_t attachments) noexcept {
   return channels == 3 && attachments == 0 ? 2 : kAttached;
 }
 
-std::vector<std::uint8_t> pack(const Header& header, std::span<const Bytes> sections,
-                               std::span<const Attachment> attachments) {
-  std::string wrong = fault(header.version, header.model, header.height, header.width, header.channels);
+Vector<std::uint8_t> pack(const Header& header, std::span<const Bytes> sections,
+                          std::span<const Attachment> attachments) {
+  String wrong = fault(header.version, header.model, header.height, header.width, header.channels);
   if (wrong.empty()) wrong = fault(header, attachments);
-  if (!wrong.empty()) throw std::invalid_argument(wrong);
+  if (!wrong.empty()) throw InvalidArgument(wrong);
   if (sections.empty() || sections.size() > kMaxSections) {
-    throw std::invalid_argument("a container holds 1 to " + to_string(kMaxSections) + " sections, got " +
-                                to_string(sections.size()));
+    throw InvalidArgument("a container holds 1 to " + to_string(kMaxSections) + " sections, got " +
+                          to_string(sections.size()));
   }
   std::uint64_t size = kFixedBytes + 2 * kVarintMaxBytes + 2 + 4;
   const auto add = [&](Bytes bytes, const char* what) {
     if (bytes.size() > kMaxSectionBytes) {
-      throw std::invalid_argument(what + (" holds at most " + to_string(kMaxSectionBytes) + " bytes, got ") +
-                                  to_string(bytes.size()));
+      throw InvalidArgument(what + (" holds at most " + to_string(kMaxSectionBytes) + " bytes, got ") +
+                            to_string(bytes.size()));
     }
     size += 1 + kVarintMaxBytes + 4 + bytes.size();
   };
   for (const Attachment& own : attachments) add(own.bytes, "an attachment");
   for (const Bytes section : sections) add(section, "a section");
-  std::vector<std::uint8_t> out;
+  Vector<std::uint8_t> out;
   if (size > out.max_size()) throw std::bad_alloc();  // sections may share memory, and a size_t may have 32 bits
   out.reserve(static_cast<std::size_t>(size));
   const auto put = [&](const auto& bytes) {

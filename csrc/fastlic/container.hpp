@@ -18,7 +18,8 @@
 #include <optional>
 #include <span>
 #include <string_view>
-#include <vector>
+
+#include "fastlic/memory.hpp"
 
 namespace fastlic::container {
 
@@ -50,8 +51,8 @@ struct Attachment {
 
 struct Layout {
   Header header;
-  std::vector<std::uint64_t> lengths;  // bytes of each section, as the head claims them
-  std::vector<std::uint32_t> checksums;
+  Vector<std::uint64_t> lengths;  // bytes of each section, as the head claims them
+  Vector<std::uint32_t> checksums;
   std::size_t framing;  // bytes of the head: all before the first attachment or section
 
   struct Entry {
@@ -59,27 +60,27 @@ struct Layout {
     std::uint64_t length;
     std::uint32_t checksum;
   };
-  std::vector<Entry> attachments;  // kinds ascend
+  Vector<Entry> attachments;  // kinds ascend
 };
 
-// The head, its checksum verified; the sections need not be there, and nothing is allocated in proportion to what it
+// The head, its checksum verified; the sections need not be there, and no more than 10 kB are reserved, whatever it
 // claims. Throws UnsupportedVersion for a newer version, CorruptStream for all else.
 Layout parse(std::span<const std::uint8_t> data);
 
 // The sections of the data that `layout` was parsed of, their checksums verified, as views of it. `count`: so many
 // leading ones alone, or all if there are fewer; what follows them may be damaged or missing. Throws CorruptStream.
-std::vector<std::span<const std::uint8_t>> sections(const Layout& layout, std::span<const std::uint8_t> data,
-                                                    std::optional<std::size_t> count = std::nullopt);
+Vector<std::span<const std::uint8_t>> sections(const Layout& layout, std::span<const std::uint8_t> data,
+                                               std::optional<std::size_t> count = std::nullopt);
 
 // The attachments, likewise; the sections need not be there.
-std::vector<Attachment> attachments(const Layout& layout, std::span<const std::uint8_t> data);
+Vector<Attachment> attachments(const Layout& layout, std::span<const std::uint8_t> data);
 
 // The version that such an image is written in.
 std::uint8_t version_of(unsigned channels, std::size_t attachments) noexcept;
 
 // Throws std::invalid_argument for what parse() would refuse, std::bad_alloc for more than memory can hold.
-std::vector<std::uint8_t> pack(const Header& header, std::span<const std::span<const std::uint8_t>> sections,
-                               std::span<const Attachment> attachments = {});
+Vector<std::uint8_t> pack(const Header& header, std::span<const std::span<const std::uint8_t>> sections,
+                          std::span<const Attachment> attachments = {});
 
 // Ids are part of the format: never renumbered, never reused. Unknown: nullptr, and 0.
 const char* model_name(unsigned id) noexcept;

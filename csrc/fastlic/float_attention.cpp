@@ -1,11 +1,10 @@
 #include "fastlic/float_attention.hpp"
 
 #include <algorithm>
-#include <stdexcept>
-#include <string>
-#include <vector>
 
+#include "fastlic/errors.hpp"
 #include "fastlic/isa.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/parallel.hpp"
 
 namespace fastlic {
@@ -50,9 +49,9 @@ std::size_t side_of(std::size_t place, const Windows& w, bool last_row, bool las
   return (last_row && place / w.side >= split ? 2u : 0u) + (last_column && place % w.side >= split ? 1u : 0u);
 }
 
-struct Scratch {
-  std::vector<float> queries, keys, values, scores, bias;
-  std::vector<std::size_t> places;
+struct Windowed {
+  Vector<float> queries, keys, values, scores, bias;
+  Vector<std::size_t> places;
 };
 
 }  // namespace
@@ -62,18 +61,17 @@ void float_attention(std::span<const float> qkv, std::span<float> out, std::span
   const std::size_t count = w.side * w.side, channels = w.heads * w.depth;
   if (w.side == 0 || w.side > 32 || channels == 0 || w.shift >= w.side || w.height % w.side != 0 ||
       w.width % w.side != 0) {
-    throw std::invalid_argument("attention: windows of " + std::to_string(w.side) + ", shifted by " +
-                                std::to_string(w.shift) + ", do not fit a map of " + std::to_string(w.height) + "x" +
-                                std::to_string(w.width) + " with " + std::to_string(channels) + " channels");
+    throw InvalidArgument("attention: windows of " + to_string(w.side) + ", shifted by " + to_string(w.shift) +
+                          ", do not fit a map of " + to_string(w.height) + "x" + to_string(w.width) + " with " +
+                          to_string(channels) + " channels");
   }
   const std::size_t pixels = w.images * w.height * w.width;
   if (qkv.size() != pixels * channels * 3 || out.size() != pixels * channels ||
       bias.size() != w.heads * count * count || mask.size() % (count * count) != 0) {
-    throw std::invalid_argument("attention: qkv of " + std::to_string(qkv.size()) + ", out of " +
-                                std::to_string(out.size()) + ", bias of " + std::to_string(bias.size()) +
-                                " and mask of " + std::to_string(mask.size()) + " numbers do not fit " +
-                                std::to_string(pixels) + " pixels, " + std::to_string(w.heads) + " heads of " +
-                                std::to_string(w.depth) + " and windows of " + std::to_string(count));
+    throw InvalidArgument("attention: qkv of " + to_string(qkv.size()) + ", out of " + to_string(out.size()) +
+                          ", bias of " + to_string(bias.size()) + " and mask of " + to_string(mask.size()) +
+                          " numbers do not fit " + to_string(pixels) + " pixels, " + to_string(w.heads) + " heads of " +
+                          to_string(w.depth) + " and windows of " + to_string(count));
   }
   const AttentionKernel& kernel = kernel_of(active_isa());
   const std::size_t wide = padded(count, 2 * kernel.lanes), deep = padded(w.depth, kernel.lanes);
@@ -82,13 +80,14 @@ void float_attention(std::span<const float> qkv, std::span<float> out, std::span
   constexpr float kNever = -std::numeric_limits<float>::infinity();
 
   // bias with its padding, once for all windows that no mask touches.
-  std::vector<float> plain(w.heads * count * wide, kNever);
+  Vector<float> plain(w.heads * count * wide, kNever);
   for (std::size_t row = 0; row < w.heads * count; ++row) {
     std::copy_n(bias.data() + row * count, count, plain.data() + row * wide);
   }
   // A job is a row of windows.
   parallel_for(w.images * down, threads, [&](std::size_t job) {
-    thread_local Scratch own;
+    thread_local Scratch<Windowed> kept;
+    Windowed& own = kept.values;
     own.queries.resize(std::max(own.queries.size(), std::max(count, kernel.rows) * w.depth));
     own.keys.assign(std::max(own.keys.size(), w.depth * wide), 0.0f);
     own.values.assign(std::max(own.values.size(), count * deep), 0.0f);

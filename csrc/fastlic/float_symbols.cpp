@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 
 #if defined(__x86_64__)
 #include <emmintrin.h>
 #endif
 
 #include "fastlic/bit_cast.hpp"
+#include "fastlic/errors.hpp"
 
 namespace fastlic {
 
@@ -17,7 +17,7 @@ ScaleSearch::ScaleSearch(std::span<const float> bounds, float least)
     : bounds_(bounds.begin(), bounds.end()), least_(least) {
   const bool comparable = std::none_of(bounds.begin(), bounds.end(), [](float b) { return std::isnan(b); });
   if (!comparable || !std::is_sorted(bounds.begin(), bounds.end()) || bounds.size() > (std::size_t{1} << 24)) {
-    throw std::invalid_argument("bounds of scales must be ascending numbers, at most 2^24");
+    throw InvalidArgument("bounds of scales must be ascending numbers, at most 2^24");
   }
   const auto below = [&](float value) {
     return static_cast<std::int32_t>(std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin());

@@ -5,7 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
+
+#include "fastlic/memory.hpp"
 
 namespace fastlic {
 
@@ -22,8 +23,8 @@ class ScaleSearch {
 
   // Sign, exponent and four bits of the mantissa: buckets narrower than neighbouring bounds of CompressAI's table.
   static constexpr unsigned kBucketShift = 19;
-  std::vector<float> bounds_;        // and infinity
-  std::vector<std::int32_t> first_;  // by bucket: bounds below all of its values
+  Vector<float> bounds_;        // and infinity
+  Vector<std::int32_t> first_;  // by bucket: bounds below all of its values
   float least_;
   bool one_step_;  // whether a bucket holds at most one bound, and no negative scale is left to search for
 };

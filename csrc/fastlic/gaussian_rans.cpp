@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <string>
 
 #include "fastlic/bit_cast.hpp"
 #include "fastlic/bit_marks.hpp"
@@ -10,6 +9,7 @@
 #include "fastlic/errors.hpp"
 #include "fastlic/gaussian_kernels.hpp"
 #include "fastlic/isa.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic {
 namespace {
@@ -67,8 +67,8 @@ using Marks = BitMarks<kBlock>;
 
 }  // namespace
 
-std::vector<std::uint8_t> gaussian_encode(const std::int32_t* symbols, const float* means, const float* scales,
-                                          std::size_t count, unsigned lanes) {
+Vector<std::uint8_t> gaussian_encode(const std::int32_t* symbols, const float* means, const float* scales,
+                                     std::size_t count, unsigned lanes) {
   const std::uint64_t expected = estimate_bytes(scales, count);
   lanes = resolve_lanes(lanes, expected);
   if (count == 0) return {};
@@ -135,7 +135,7 @@ void gaussian_decode(const std::uint8_t* data, std::size_t size, const float* me
         symbol = window.escaped_t(reader.side.pop_gamma()) * (std::int64_t{1} << window.shift) + raw;
       }
       if (symbol < std::numeric_limits<std::int32_t>::min() || symbol > std::numeric_limits<std::int32_t>::max()) {
-        throw CorruptStream("rANS stream: symbol " + std::to_string(begin + i) + " does not fit int32");
+        throw CorruptStream("rANS stream: symbol " + to_string(begin + i) + " does not fit int32");
       }
       out[begin + i] = static_cast<std::int32_t>(symbol);
     });

@@ -16,9 +16,9 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "fastlic/lane_stream.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/phi_table.hpp"
 
 namespace fastlic {
@@ -36,8 +36,8 @@ constexpr int kFirstShiftedOctave = 3;  // scales from 2^3 on send raw bits
 // A symbol clamped to this is an escape under every mean and scale, and differences still fit int32.
 constexpr std::int32_t kSymbolClamp = 1 << 29;
 
-std::vector<std::uint8_t> gaussian_encode(const std::int32_t* symbols, const float* means, const float* scales,
-                                          std::size_t count, unsigned lanes = 0);
+Vector<std::uint8_t> gaussian_encode(const std::int32_t* symbols, const float* means, const float* scales,
+                                     std::size_t count, unsigned lanes = 0);
 
 // Inverse; throws CorruptStream. NaN means count as -2^23 and NaN scales as the smallest, here and in encoding.
 void gaussian_decode(const std::uint8_t* data, std::size_t size, const float* means, const float* scales,

@@ -1,11 +1,10 @@
 #include "fastlic/gdn.hpp"
 
 #include <algorithm>
-#include <stdexcept>
-#include <string>
-#include <vector>
 
+#include "fastlic/errors.hpp"
 #include "fastlic/isa.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/parallel.hpp"
 
 namespace fastlic {
@@ -46,14 +45,13 @@ void gdn(std::span<const float> x, std::span<float> out, std::span<const float> 
          bool inverse, unsigned threads) {
   const std::size_t channels = beta.size();
   if (channels == 0 || gamma.size() != channels * channels || x.size() % channels != 0 || out.size() != x.size()) {
-    throw std::invalid_argument("gdn: " + std::to_string(channels) + " channels do not fit gamma of " +
-                                std::to_string(gamma.size()) + ", x of " + std::to_string(x.size()) + " and out of " +
-                                std::to_string(out.size()) + " numbers");
+    throw InvalidArgument("gdn: " + to_string(channels) + " channels do not fit gamma of " + to_string(gamma.size()) +
+                          ", x of " + to_string(x.size()) + " and out of " + to_string(out.size()) + " numbers");
   }
   const GdnKernel& kernel = kernel_of(active_isa());
   const std::size_t panels = (channels + kernel.panel - 1) / kernel.panel;
-  std::vector<float> packed(panels * kernel.panel * channels, 0.0f);
-  std::vector<float> shift(panels * kernel.panel, 1.0f);  // 1, so that padding divides by no zero
+  Vector<float> packed(panels * kernel.panel * channels, 0.0f);
+  Vector<float> shift(panels * kernel.panel, 1.0f);  // 1, so that padding divides by no zero
   std::copy(beta.begin(), beta.end(), shift.begin());
   for (std::size_t i = 0; i < channels; ++i) {
     float* column = packed.data() + i / kernel.panel * channels * kernel.panel + i % kernel.panel;
@@ -62,7 +60,8 @@ void gdn(std::span<const float> x, std::span<float> out, std::span<const float> 
   const GdnJob job = {packed.data(), shift.data(), channels, inverse};
   const std::size_t rows = x.size() / channels;
   parallel_for((rows + kChunk - 1) / kChunk, threads, [&](std::size_t chunk) {
-    thread_local std::vector<float> squares;
+    thread_local Scratch<Vector<float>> kept;
+    Vector<float>& squares = kept.values;
     squares.resize(std::max(squares.size(), kernel.rows_per_tile * channels));
     const std::size_t first = chunk * kChunk, count = std::min(kChunk, rows - first);
     kernel.run(job, x.data() + first * channels, out.data() + first * channels, count, squares.data());

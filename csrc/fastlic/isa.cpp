@@ -6,9 +6,9 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
-#include <stdexcept>
-#include <string>
-#include <vector>
+
+#include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic {
 namespace {
@@ -17,23 +17,32 @@ constexpr std::array<const char*, 6> kNames = {"scalar", "avx2", "avx512", "avx5
 constexpr int kUnset = -1;
 std::atomic<int> g_active{kUnset};
 
-std::string listed(const std::vector<Isa>& isas) {
-  std::string text;
-  for (const Isa isa : isas) text += (text.empty() ? "" : ", ") + std::string(isa_name(isa));
+String listed(std::span<const Isa> isas) {
+  String text;
+  for (const Isa isa : isas) text += (text.empty() ? "" : ", ") + String(isa_name(isa));
   return text;
 }
 
 Isa checked(Isa isa) {
-  const auto& supported = supported_isas();
+  const auto supported = supported_isas();
   if (std::find(supported.begin(), supported.end(), isa) == supported.end()) {
-    throw std::invalid_argument(std::string("instruction set '") + isa_name(isa) +
-                                "' was requested; this processor supports " + listed(supported));
+    throw InvalidArgument(String("instruction set '") + isa_name(isa) + "' was requested; this processor supports " +
+                          listed(supported));
   }
   return isa;
 }
 
-std::vector<Isa> detect() {
-  std::vector<Isa> isas = {Isa::scalar};
+// No Vector: it stays when a program's memory goes.
+struct Supported {
+  std::array<Isa, kNames.size()> isas{};
+  std::size_t count = 0;
+
+  void push_back(Isa isa) { isas[count++] = isa; }
+};
+
+Supported detect() {
+  Supported isas;
+  isas.push_back(Isa::scalar);
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("fma")) return isas;
@@ -60,13 +69,13 @@ Isa isa_from_name(std::string_view name) {
   for (std::size_t i = 0; i < kNames.size(); ++i) {
     if (name == kNames[i]) return static_cast<Isa>(i);
   }
-  const std::vector<Isa> all = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::neon, Isa::wasm};
-  throw std::invalid_argument("unknown instruction set '" + std::string(name) + "'; known are " + listed(all));
+  constexpr Isa all[] = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::neon, Isa::wasm};
+  throw InvalidArgument("unknown instruction set '" + String(name) + "'; known are " + listed(all));
 }
 
-const std::vector<Isa>& supported_isas() noexcept {
-  static const std::vector<Isa> isas = detect();
-  return isas;
+std::span<const Isa> supported_isas() noexcept {
+  static const Supported supported = detect();
+  return {supported.isas.data(), supported.count};
 }
 
 Isa best_isa() noexcept { return supported_isas().back(); }

@@ -1,8 +1,8 @@
 // Run-time choice of the instruction set. Every SIMD routine of the library asks active_isa() and nothing else.
 #pragma once
 
+#include <span>
 #include <string_view>
-#include <vector>
 
 namespace fastlic {
 
@@ -22,7 +22,7 @@ const char* isa_name(Isa isa) noexcept;
 Isa isa_from_name(std::string_view name);
 
 // What this processor (and operating system) can run: scalar first, the best last.
-const std::vector<Isa>& supported_isas() noexcept;
+std::span<const Isa> supported_isas() noexcept;
 
 // The best level that this processor (and operating system) can run.
 Isa best_isa() noexcept;

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <bit>
-#include <stdexcept>
-#include <string>
 
 #include "fastlic/errors.hpp"
 #include "fastlic/load_once.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic {
 namespace {
@@ -26,7 +25,7 @@ unsigned choose_lanes(std::uint64_t payload_bytes) noexcept {
 
 unsigned resolve_lanes(unsigned lanes, std::uint64_t payload_bytes) {
   if (lanes > kMaxLanes || (lanes & (lanes - 1)) != 0) {
-    throw std::invalid_argument("lanes must be 0 or a power of two up to 64, got " + std::to_string(lanes));
+    throw InvalidArgument("lanes must be 0 or a power of two up to 64, got " + to_string(lanes));
   }
   return lanes == 0 ? choose_lanes(payload_bytes) : lanes;
 }
@@ -40,20 +39,20 @@ LaneReader::LaneReader(const std::uint8_t* data, std::size_t size, StreamKind ki
   const unsigned header = load_once(&data[0]);
   const unsigned log_lanes = header & 7u;
   if (header >> kKindShift != static_cast<unsigned>(kind) || (1u << log_lanes) > kMaxLanes) {
-    throw CorruptStream("rANS stream: unknown header byte " + std::to_string(header));
+    throw CorruptStream("rANS stream: unknown header byte " + to_string(header));
   }
   lanes = 1u << log_lanes;
   const std::size_t words_begin = kHeaderBytes + 4 * std::size_t{lanes};
   if (size < words_begin) {
-    throw CorruptStream("rANS stream: " + std::to_string(size) + " bytes cannot hold the states of " +
-                        std::to_string(lanes) + " lanes");
+    throw CorruptStream("rANS stream: " + to_string(size) + " bytes cannot hold the states of " + to_string(lanes) +
+                        " lanes");
   }
   for (unsigned lane = 0; lane < lanes; ++lane) {
     const std::uint8_t* at = data + kHeaderBytes + 4 * lane;
     const std::uint32_t state =
         std::uint32_t{at[0]} | std::uint32_t{at[1]} << 8 | std::uint32_t{at[2]} << 16 | std::uint32_t{at[3]} << 24;
     if (state < kStateLow || state >= kStateHigh) {
-      throw CorruptStream("rANS stream: the state of lane " + std::to_string(lane) + " is out of range");
+      throw CorruptStream("rANS stream: the state of lane " + to_string(lane) + " is out of range");
     }
     states[lane] = state;
   }
@@ -95,8 +94,7 @@ void LaneReader::enter_tail() noexcept {
 }
 
 void LaneReader::throw_exhausted(std::uint64_t symbol) const {
-  throw CorruptStream("rANS stream: its " + std::to_string(size_) + " bytes end before symbol " +
-                      std::to_string(symbol));
+  throw CorruptStream("rANS stream: its " + to_string(size_) + " bytes end before symbol " + to_string(symbol));
 }
 
 std::size_t LaneReader::words_end() const noexcept {
@@ -108,21 +106,21 @@ void LaneReader::finish() const {
   if (size_ == 0) return;
   for (unsigned lane = 0; lane < lanes; ++lane) {
     if (states[lane] != kStateLow) {
-      throw CorruptStream("rANS stream: lane " + std::to_string(lane) + " does not end in the initial state");
+      throw CorruptStream("rANS stream: lane " + to_string(lane) + " does not end in the initial state");
     }
   }
   const bool has_side = (data_[0] & kSideFlag) != 0;
   const std::size_t end = has_side ? side.end_offset() : size_;
   if (words_end() != end || (has_side && !side.at_byte_boundary())) {
-    throw CorruptStream("rANS stream: words end at byte " + std::to_string(words_end()) + ", expected byte " +
-                        std::to_string(end));
+    throw CorruptStream("rANS stream: words end at byte " + to_string(words_end()) + ", expected byte " +
+                        to_string(end));
   }
 }
 
-std::vector<std::uint8_t> LaneWriter::finish() {
+Vector<std::uint8_t> LaneWriter::finish() {
   const bool has_side = !side.empty();
   const std::size_t state_bytes = 4 * std::size_t{lanes};
-  std::vector<std::uint8_t> out;
+  Vector<std::uint8_t> out;
   out.reserve(kHeaderBytes + state_bytes + words.size() + (has_side ? side.size_bound() : 0));
   out.push_back(static_cast<std::uint8_t>(static_cast<unsigned>(kind_) << kKindShift | (has_side ? kSideFlag : 0u) |
                                           static_cast<unsigned>(std::countr_zero(lanes))));
@@ -131,7 +129,7 @@ std::vector<std::uint8_t> LaneWriter::finish() {
   }
   out.insert(out.end(), words.begin(), words.begin() + words.size());
   if (has_side) {
-    const std::vector<std::uint8_t>& bytes = side.finish();
+    const Vector<std::uint8_t>& bytes = side.finish();
     out.insert(out.end(), bytes.begin(), bytes.end());
   }
   return out;

@@ -16,8 +16,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <vector>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/side_stream.hpp"
 #include "fastlic/word_buffer.hpp"
 
@@ -126,7 +126,7 @@ class LaneWriter {
     states.fill(kStateLow);
   }
 
-  std::vector<std::uint8_t> finish();
+  Vector<std::uint8_t> finish();
 
   static constexpr std::size_t kSlack = 64;  // SIMD loops store whole vectors: reserve that much more
   WordBuffer words;

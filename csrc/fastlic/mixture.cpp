@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
-#include <string>
 
+#include "fastlic/errors.hpp"
 #include "fastlic/load_once.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic {
 namespace {
@@ -15,13 +15,13 @@ constexpr std::int32_t kTotal = 1 << kPrecision;
 constexpr float kLimit = kTotal - 1;
 
 // Frequencies of one row from probabilities, in the very floats of CompressAI.
-void row_frequencies(const float* probabilities, std::size_t slots, std::vector<float>& scaled,
-                     std::vector<std::int32_t>& frequencies) {
+void row_frequencies(const float* probabilities, std::size_t slots, Vector<float>& scaled,
+                     Vector<std::int32_t>& frequencies) {
   const auto least = static_cast<float>(1.0 / (kTotal - 1));
   double sum = 0;  // of integers, exact
   for (std::size_t i = 0; i < slots; ++i) {
     const float p = probabilities[i];
-    if (std::isnan(p)) throw std::invalid_argument("a probability of a mixture is not a number");
+    if (std::isnan(p)) throw InvalidArgument("a probability of a mixture is not a number");
     scaled[i] = std::nearbyint(std::min(std::max(p, least), 1.0f) * kLimit);
     sum += scaled[i];
   }
@@ -39,10 +39,10 @@ void row_frequencies(const float* probabilities, std::size_t slots, std::vector<
 }  // namespace
 
 void mixture_rows(const float* probabilities, std::size_t rows, std::size_t slots, std::int32_t* cdf) {
-  if (slots < 1) throw std::invalid_argument("rows of a mixture have at least one slot");
+  if (slots < 1) throw InvalidArgument("rows of a mixture have at least one slot");
   if (rows == 0) return;  // nothing says how many slots there could be
-  std::vector<float> scaled(slots);
-  std::vector<std::int32_t> frequencies(slots);
+  Vector<float> scaled(slots);
+  Vector<std::int32_t> frequencies(slots);
   for (std::size_t r = 0; r < rows; ++r, probabilities += slots, cdf += slots + 2) {
     row_frequencies(probabilities, slots, scaled, frequencies);
     // Slots without a point get one each, all taken from the rarest slot that can spare them.
@@ -61,14 +61,14 @@ void mixture_rows(const float* probabilities, std::size_t rows, std::size_t slot
     cdf[0] = 0;
     for (std::size_t i = 0; i < slots; ++i) {
       if (frequencies[i] < 1) {
-        throw std::invalid_argument("a row of " + std::to_string(slots) +
-                                    " slots has no slot that can spare points for the others: the latent's largest "
-                                    "magnitude is too large for 16-bit rows");
+        throw InvalidArgument("a row of " + to_string(slots) +
+                              " slots has no slot that can spare points for the others: the latent's largest "
+                              "magnitude is too large for 16-bit rows");
       }
       cdf[i + 1] = end += frequencies[i];
     }
     cdf[slots + 1] = kTotal;
-    if (end >= kTotal) throw std::invalid_argument("a row of a mixture leaves no room for its escape");
+    if (end >= kTotal) throw InvalidArgument("a row of a mixture leaves no room for its escape");
   }
 }
 
@@ -77,7 +77,7 @@ void mixture_intervals(const std::int32_t* cdf, std::size_t rows, std::size_t sl
   for (std::size_t r = 0; r < rows; ++r, cdf += slots + 2) {
     const std::int32_t symbol = load_once(&symbols[r]);
     if (symbol < 0 || static_cast<std::size_t>(symbol) >= slots) {
-      throw std::invalid_argument("symbol " + std::to_string(symbol) + " is not in 0.." + std::to_string(slots - 1));
+      throw InvalidArgument("symbol " + to_string(symbol) + " is not in 0.." + to_string(slots - 1));
     }
     const auto slot = static_cast<std::size_t>(symbol);
     starts[r] = static_cast<std::uint16_t>(cdf[slot]);
@@ -85,16 +85,15 @@ void mixture_intervals(const std::int32_t* cdf, std::size_t rows, std::size_t sl
   }
 }
 
-std::vector<std::uint8_t> encode_intervals(const std::uint16_t* starts, const std::uint16_t* frequencies,
-                                           std::size_t count) {
+Vector<std::uint8_t> encode_intervals(const std::uint16_t* starts, const std::uint16_t* frequencies,
+                                      std::size_t count) {
   WordBuffer words(4 * count + 8);  // a symbol writes one word at most
   Rans64Encoder out{kState64Low, words.next()};
   for (std::size_t i = count; i-- > 0;) {
     const std::uint16_t start = load_once(&starts[i]), frequency = load_once(&frequencies[i]);
-    if (frequency == 0) throw std::invalid_argument("interval " + std::to_string(i) + " is empty");
+    if (frequency == 0) throw InvalidArgument("interval " + to_string(i) + " is empty");
     if (start + frequency > kTotal) {
-      throw std::invalid_argument("interval " + std::to_string(i) + " ends at " + std::to_string(start + frequency) +
-                                  ", beyond 65536");
+      throw InvalidArgument("interval " + to_string(i) + " ends at " + to_string(start + frequency) + ", beyond 65536");
     }
     out.put(start, frequency, Reciprocal(frequency), kPrecision);
   }

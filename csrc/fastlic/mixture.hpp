@@ -6,8 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/rans64.hpp"
 
 namespace fastlic {
@@ -22,8 +22,7 @@ void mixture_intervals(const std::int32_t* cdf, std::size_t rows, std::size_t sl
                        std::uint16_t* starts, std::uint16_t* frequencies);
 
 // Intervals of 2^16 in the order of decoding; std::invalid_argument for one that is empty or ends beyond 2^16.
-std::vector<std::uint8_t> encode_intervals(const std::uint16_t* starts, const std::uint16_t* frequencies,
-                                           std::size_t count);
+Vector<std::uint8_t> encode_intervals(const std::uint16_t* starts, const std::uint16_t* frequencies, std::size_t count);
 
 class MixtureDecoder {
  public:

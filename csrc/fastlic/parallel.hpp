@@ -11,7 +11,8 @@
 #include <new>
 #include <system_error>
 #include <thread>
-#include <vector>
+
+#include "fastlic/memory.hpp"
 
 namespace fastlic {
 
@@ -23,13 +24,19 @@ inline unsigned thread_count(unsigned requested, std::size_t jobs) {
   return static_cast<unsigned>(std::max<std::size_t>(1, std::min(threads, jobs)));
 }
 
-// Starts up to `count` threads that run `work`. Where no more are to be had, those that started do with it.
+// Starts up to `count` threads that run `work`, with memory from where this thread takes it. Where no more are to be
+// had, those that started do with it.
 template <typename Work>
-std::vector<std::thread> start_threads(unsigned count, const Work& work) {
-  std::vector<std::thread> threads;
+Vector<std::thread> start_threads(unsigned count, const Work& work) {
+  Vector<std::thread> threads;
   threads.reserve(count);
   try {
-    for (unsigned t = 0; t < count; ++t) threads.emplace_back(work);
+    for (unsigned t = 0; t < count; ++t) {
+      threads.emplace_back([work, from = MemoryFrom::current()] {
+        const MemoryFrom memory(from);
+        work();
+      });
+    }
   } catch (const std::system_error&) {
   } catch (const std::bad_alloc&) {
   }
@@ -76,7 +83,7 @@ template <typename Job>
 void parallel_for(std::size_t jobs, unsigned requested, const Job& job) {
   const unsigned threads = thread_count(requested, jobs);
   JobQueue<Job> queue(jobs, job);
-  std::vector<std::thread> helpers = start_threads(threads - 1, [&queue] { queue.work(); });
+  Vector<std::thread> helpers = start_threads(threads - 1, [&queue] { queue.work(); });
   queue.work();
   for (std::thread& helper : helpers) helper.join();
   queue.rethrow();
@@ -148,7 +155,7 @@ class Team {
   std::size_t round_ = 0;
   unsigned busy_ = 0;
   bool stop_ = false;
-  std::vector<std::thread> helpers_;
+  Vector<std::thread> helpers_;
 };
 
 template <typename Job>

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic::plane {
 namespace {
@@ -52,7 +53,7 @@ class Encoder {
   }
 
   // The number of the interval with the most zeros behind, which are left out.
-  std::vector<std::uint8_t> finish() {
+  Vector<std::uint8_t> finish() {
     low_ = (low_ + kLeastRange - 1) & ~std::uint64_t{kLeastRange - 1};
     for (int i = 0; i < 5; ++i) shift();
     while (!out_.empty() && out_.back() == 0) out_.pop_back();
@@ -75,7 +76,7 @@ class Encoder {
     low_ = (low_ & 0x00FFFFFFu) << 8;
   }
 
-  std::vector<std::uint8_t> out_;
+  Vector<std::uint8_t> out_;
   std::uint64_t low_ = 0;
   std::uint32_t range_ = 0xFFFFFFFFu;
   std::uint8_t held_ = 0;
@@ -180,7 +181,7 @@ class Rows {
 
  private:
   std::size_t width_, turn_ = 0;
-  std::vector<std::uint8_t> samples_;
+  Vector<std::uint8_t> samples_;
 };
 
 }  // namespace
@@ -191,7 +192,7 @@ std::uint64_t memory(std::size_t height, std::size_t width, bool encode) {
   return sizeof(Samples<Encoder>) + 3 * std::uint64_t{width} + (encode ? 3 * coded : 0);
 }
 
-std::vector<std::uint8_t> encode(const View<const std::uint8_t>& samples) {
+Vector<std::uint8_t> encode(const View<const std::uint8_t>& samples) {
   Encoder encoder;
   Samples<Encoder> coder(encoder);
   Rows rows(samples.width);

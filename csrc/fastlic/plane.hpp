@@ -5,7 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
+
+#include "fastlic/memory.hpp"
 
 namespace fastlic::plane {
 
@@ -18,7 +19,7 @@ struct View {
   Byte& at(std::size_t row, std::size_t column) const noexcept { return data[row * stride + column * step]; }
 };
 
-std::vector<std::uint8_t> encode(const View<const std::uint8_t>& samples);
+Vector<std::uint8_t> encode(const View<const std::uint8_t>& samples);
 
 // Throws CorruptStream for bytes that end in a zero or behind the last sample; others give samples, if not those that
 // somebody encoded. Memory beside the samples: three rows.

@@ -5,18 +5,18 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "fastlic/cdf_tables.hpp"
 #include "fastlic/lane_stream.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic {
 
 // Encodes `count` symbols; `lanes` is a power of two up to 64, or 0 to choose by the estimated size (choose_lanes).
 // Symbol is std::int16_t or std::int32_t; every value of the type survives.
 template <typename Symbol>
-std::vector<std::uint8_t> rans_encode(const Symbol* symbols, const std::uint8_t* indexes, std::size_t count,
-                                      const CdfTables& tables, unsigned lanes = 0);
+Vector<std::uint8_t> rans_encode(const Symbol* symbols, const std::uint8_t* indexes, std::size_t count,
+                                 const CdfTables& tables, unsigned lanes = 0);
 
 // Decodes a stream in pieces of any size. The pieces' symbols come out in the order in which rans_encode got them.
 //

@@ -8,10 +8,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <string>
-#include <vector>
 
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/word_buffer.hpp"
 
 namespace fastlic {
@@ -59,8 +58,8 @@ struct Rans64Encoder {
   }
 };
 
-inline std::vector<std::uint8_t> rans64_stream(std::uint64_t state, const WordBuffer& words) {
-  std::vector<std::uint8_t> out(8 + words.size());
+inline Vector<std::uint8_t> rans64_stream(std::uint64_t state, const WordBuffer& words) {
+  Vector<std::uint8_t> out(8 + words.size());
   std::memcpy(out.data(), &state, 8);
   std::copy_n(words.begin(), words.size(), out.data() + 8);
   return out;
@@ -75,7 +74,7 @@ struct Rans64Decoder {
   Rans64Decoder() = default;
   Rans64Decoder(const std::uint8_t* data, std::size_t size) {
     if (size < 8 || size % 4 != 0) {
-      throw CorruptStream("rANS stream: its size must be a multiple of 4 and at least 8, got " + std::to_string(size));
+      throw CorruptStream("rANS stream: its size must be a multiple of 4 and at least 8, got " + to_string(size));
     }
     std::memcpy(&state, data, 8);
     next = data + 8;
@@ -102,7 +101,7 @@ struct Rans64Decoder {
   // Throws unless every word was used and the state is the encoder's first.
   void finish() const {
     if (next != end || state != kState64Low) {
-      throw CorruptStream("rANS stream: " + std::to_string(end - next) +
+      throw CorruptStream("rANS stream: " + to_string(end - next) +
                           " bytes are left, or it does not end in the initial state");
     }
   }

@@ -3,7 +3,6 @@
 #include <array>
 #include <bit>
 #include <limits>
-#include <string>
 #include <type_traits>
 
 #include "fastlic/bit_marks.hpp"
@@ -81,7 +80,7 @@ void RansDecoder::complete(const CdfRow& row, Symbol& out, std::uint64_t positio
   }
   const std::int64_t symbol = t * (std::int64_t{1} << row.shift) + raw;
   if (symbol < std::numeric_limits<Symbol>::min() || symbol > std::numeric_limits<Symbol>::max()) {
-    throw CorruptStream("rANS stream: symbol " + std::to_string(position) + " does not fit the output type");
+    throw CorruptStream("rANS stream: symbol " + to_string(position) + " does not fit the output type");
   }
   out = static_cast<Symbol>(symbol);
 }

@@ -2,12 +2,11 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <stdexcept>
-#include <string>
 
 #include "fastlic/bit_marks.hpp"
 #include "fastlic/isa.hpp"
 #include "fastlic/load_once.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/rans.hpp"
 #include "fastlic/rans_kernels.hpp"
 #include "fastlic/word_buffer.hpp"
@@ -67,7 +66,7 @@ class Encoder {
         tables_(tables),
         out_(StreamKind::tables, lanes, expected) {}
 
-  std::vector<std::uint8_t> run() {
+  Vector<std::uint8_t> run() {
     for (std::size_t end = count_; end > 0;) {
       const std::size_t begin = (end - 1) / kBlock * kBlock;
       encode_block(begin, end - begin);
@@ -131,16 +130,16 @@ class Encoder {
 }  // namespace
 
 template <typename Symbol>
-std::vector<std::uint8_t> rans_encode(const Symbol* symbols, const std::uint8_t* indexes, std::size_t count,
-                                      const CdfTables& tables, unsigned lanes) {
+Vector<std::uint8_t> rans_encode(const Symbol* symbols, const std::uint8_t* indexes, std::size_t count,
+                                 const CdfTables& tables, unsigned lanes) {
   if (count == 0) return {};
   const std::uint64_t expected = estimate_bytes(symbols, indexes, count, tables);
   return Encoder<Symbol>(symbols, indexes, count, tables, resolve_lanes(lanes, expected), expected).run();
 }
 
-template std::vector<std::uint8_t> rans_encode(const std::int16_t*, const std::uint8_t*, std::size_t, const CdfTables&,
-                                               unsigned);
-template std::vector<std::uint8_t> rans_encode(const std::int32_t*, const std::uint8_t*, std::size_t, const CdfTables&,
-                                               unsigned);
+template Vector<std::uint8_t> rans_encode(const std::int16_t*, const std::uint8_t*, std::size_t, const CdfTables&,
+                                          unsigned);
+template Vector<std::uint8_t> rans_encode(const std::int32_t*, const std::uint8_t*, std::size_t, const CdfTables&,
+                                          unsigned);
 
 }  // namespace fastlic

@@ -8,10 +8,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <vector>
 
 #include "fastlic/errors.hpp"
 #include "fastlic/load_once.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic {
 
@@ -41,14 +41,14 @@ class SideWriter {
   std::size_t size_bound() const noexcept { return bytes_.size() + 2; }
 
   // Adds the mark on top of the stack and returns the finished bytes.
-  const std::vector<std::uint8_t>& finish() {
+  const Vector<std::uint8_t>& finish() {
     push(1, 1);
     if (filled_ > 0) push(0, 8 - filled_);
     return bytes_;
   }
 
  private:
-  std::vector<std::uint8_t> bytes_;
+  Vector<std::uint8_t> bytes_;
   std::uint64_t buffer_ = 0;
   unsigned filled_ = 0;
 };

@@ -14,22 +14,31 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "fastlic/codec/codec.hpp"
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/parallel.hpp"
 #include "fastlic/progress.hpp"
 #ifdef FLIC_EMBEDDED
 #include "libflic/embedded.hpp"
 #endif
 
-struct flic_codec {
+struct flic_codec : fastlic::Allocated {
+  flic_codec(fastlic::codec::Input data, const fastlic::Resource& from) : codec(data), memory(from) {}
+
   fastlic::codec::Codec codec;
+  fastlic::Resource memory;
 };
 
 namespace {
 
+using fastlic::MemoryFrom;
+using fastlic::Resource;
+using fastlic::String;
+using fastlic::to_string;
+using fastlic::Vector;
 using fastlic::codec::Codec;
 using fastlic::codec::Limits;
 using fastlic::codec::Pixels;
@@ -38,6 +47,8 @@ namespace container = fastlic::container;
 constexpr std::uint64_t kMostFile = std::uint64_t{1} << 30;  // what never ends, ends here
 // Where a codec file's JSON begins: what has no brace there, such as /dev/zero, is not read to its end.
 constexpr std::size_t kBrace = 8;
+// Before the bytes that flic_encode gives: how many flic_free frees.
+constexpr std::size_t kSizeRoom = alignof(std::max_align_t);
 
 struct Unreadable : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -101,8 +112,76 @@ flic_status guarded(flic_error* error, flic_status misuse, const Work& work) noe
   }
 }
 
-void require(bool good, const std::string& fault) {
-  if (!good) throw std::invalid_argument(fault);
+void require(bool good, std::string_view fault) {
+  if (!good) throw fastlic::InvalidArgument(fault);
+}
+
+Resource resource_of(const flic_allocator& allocator) {
+  require(allocator.allocate != nullptr && allocator.release != nullptr,
+          "allocate and release of an allocator must not be NULL");
+  return {allocator.allocate, allocator.release, allocator.user};
+}
+
+// Memory of a call. What threads keep from call to call is no program's: it goes before, and after.
+class CallMemory {
+ public:
+  explicit CallMemory(const Resource& resource) noexcept : theirs_(resource.allocate != nullptr), from_(resource) {
+    if (theirs_) fastlic::Kept::drop_all();
+  }
+  ~CallMemory() {
+    if (theirs_) fastlic::Kept::drop_all();
+  }
+  CallMemory(const CallMemory&) = delete;
+  CallMemory& operator=(const CallMemory&) = delete;
+
+ private:
+  bool theirs_;
+  MemoryFrom from_;
+};
+
+// Memory of calls that have no codec: headers take up to 16 kB.
+class StackMemory {
+ public:
+  Resource resource() noexcept {
+    return {&StackMemory::take, [](void*, void*, std::size_t) {}, this};
+  }
+
+ private:
+  static void* take(void* user, std::size_t size, std::size_t alignment) {
+    auto* own = static_cast<StackMemory*>(user);
+    const std::size_t begin = (own->used_ + alignment - 1) / alignment * alignment;
+    if (begin > sizeof own->room_ || size > sizeof own->room_ - begin) return nullptr;
+    own->used_ = begin + size;
+    return own->room_ + begin;
+  }
+
+  alignas(64) std::byte room_[std::size_t{20} << 10];
+  std::size_t used_ = 0;
+};
+
+// The part of `options` that a program knows which may be older than this.
+template <typename Options>
+Options known(const Options* options, Options own, std::size_t least, const char* fault) {
+  if (options == nullptr) return own;
+  require(options->struct_size >= least, fault);
+  std::memcpy(&own, options, std::min(options->struct_size, sizeof own));
+  own.struct_size = sizeof own;
+  return own;
+}
+
+template <typename Read>
+flic_status open_codec(const flic_open_options* options, flic_codec** codec, flic_error* error, const Read& read) {
+  flic_open_options own = FLIC_OPEN_OPTIONS_INIT;
+  Resource memory;
+  const flic_status bad = guarded(error, FLIC_INVALID_ARGUMENT, [&] {
+    own = known(options, own, offsetof(flic_open_options, allocator), "options begin with FLIC_OPEN_OPTIONS_INIT");
+    if (own.allocator != nullptr) memory = resource_of(*own.allocator);
+  });
+  if (bad != FLIC_OK) return bad;
+  return guarded(error, FLIC_CORRUPT_CODEC, [&] {
+    const CallMemory from(memory);
+    *codec = new flic_codec(read(), memory);
+  });
 }
 
 fastlic::codec::Input input(const void* data, std::size_t size) {
@@ -110,15 +189,15 @@ fastlic::codec::Input input(const void* data, std::size_t size) {
   return {static_cast<const std::uint8_t*>(data), size};
 }
 
-// Options of a program that may know fewer of them.
 flic_options taken(const flic_options* options) {
-  flic_options own = FLIC_OPTIONS_INIT;
-  if (options == nullptr) return own;
-  require(options->struct_size >= offsetof(flic_options, format), "options begin with FLIC_OPTIONS_INIT");
-  std::memcpy(&own, options, std::min(options->struct_size, sizeof own));
-  own.struct_size = sizeof own;
+  const flic_options own = known(options, flic_options FLIC_OPTIONS_INIT, offsetof(flic_options, format),
+                                 "options begin with FLIC_OPTIONS_INIT");
   require(own.format <= FLIC_GREY_ALPHA, "format must be FLIC_RGB, FLIC_RGBA, FLIC_GREY or FLIC_GREY_ALPHA");
   return own;
+}
+
+Resource memory_of(const flic_codec& codec, const flic_options& options) {
+  return options.allocator != nullptr ? resource_of(*options.allocator) : codec.memory;
 }
 
 Limits limits_of(const flic_options& options) {
@@ -141,15 +220,14 @@ unsigned channels_of(std::uint32_t format) {
 void check_rows(const void* pixels, std::size_t width, std::size_t stride, std::uint32_t format) {
   require(pixels != nullptr, "pixels must not be NULL");
   const std::uint64_t least = std::uint64_t{width} * channels_of(format);
-  require(stride >= least,
-          "stride must be at least " + std::to_string(least) + " bytes, got " + std::to_string(stride));
+  require(stride >= least, "stride must be at least " + to_string(least) + " bytes, got " + to_string(stride));
 }
 
-std::vector<container::Attachment> attachments_of(const flic_metadata* metadata) {
-  std::vector<container::Attachment> out;
+Vector<container::Attachment> attachments_of(const flic_metadata* metadata) {
+  Vector<container::Attachment> out;
   if (metadata == nullptr) return out;
   const auto add = [&](container::Kind kind, const flic_bytes& own, const char* name) {
-    require(own.data != nullptr || own.size == 0, std::string(name) + " must not be NULL");
+    require(own.data != nullptr || own.size == 0, String(name) + " must not be NULL");
     if (own.size > 0) out.push_back({kind, {static_cast<const std::uint8_t*>(own.data), own.size}});
   };
   add(container::kIccProfile, metadata->icc_profile, "icc_profile");
@@ -158,7 +236,7 @@ std::vector<container::Attachment> attachments_of(const flic_metadata* metadata)
   return out;
 }
 
-std::vector<std::uint8_t> read_file(const char* path) {
+Vector<std::uint8_t> read_file(const char* path) {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path, "rb"), &std::fclose);
   if (!file) throw Unreadable(std::string(path) + " cannot be opened: " + std::strerror(errno));
   // One byte more than a file says that it has tells that it ends there; pipes say nothing.
@@ -169,7 +247,7 @@ std::vector<std::uint8_t> read_file(const char* path) {
       room = std::max(room, static_cast<std::size_t>(end) + 1);
     std::rewind(file.get());
   }
-  std::vector<std::uint8_t> data;
+  Vector<std::uint8_t> data;
   while (true) {
     data.resize(room);
     used += std::fread(data.data() + used, 1, room - used, file.get());
@@ -191,6 +269,8 @@ uint32_t flic_version(void) { return FLIC_VERSION_MAJOR * 10000u + FLIC_VERSION_
 flic_status flic_read_header(const void* data, size_t size, flic_header* header, flic_error* error) {
   return guarded(error, FLIC_INVALID_ARGUMENT, [&] {
     require(header != nullptr, "header must not be NULL");
+    StackMemory stack;
+    const MemoryFrom from(stack.resource());
     const container::Layout layout = container::parse(input(data, size));
     flic_header own{};
     own.width = layout.header.width;
@@ -209,6 +289,8 @@ flic_status flic_read_header(const void* data, size_t size, flic_header* header,
 flic_status flic_read_metadata(const void* data, size_t size, flic_metadata* metadata, flic_error* error) {
   return guarded(error, FLIC_INVALID_ARGUMENT, [&] {
     require(metadata != nullptr, "metadata must not be NULL");
+    StackMemory stack;
+    const MemoryFrom from(stack.resource());
     const auto bytes = input(data, size);
     flic_metadata own{};
     for (const container::Attachment& attached : container::attachments(container::parse(bytes), bytes)) {
@@ -224,20 +306,27 @@ flic_status flic_read_metadata(const void* data, size_t size, flic_metadata* met
 const char* flic_model_name(uint32_t model) { return container::model_name(model); }
 
 flic_status flic_codec_open_memory(const void* data, size_t size, flic_codec** codec, flic_error* error) {
-  if (codec == nullptr) return say(error, FLIC_INVALID_ARGUMENT, "codec must not be NULL");
-  *codec = nullptr;
-  if (data == nullptr) return say(error, FLIC_INVALID_ARGUMENT, "data must not be NULL");
-  return guarded(error, FLIC_CORRUPT_CODEC, [&] { *codec = new flic_codec{Codec(input(data, size))}; });
+  return flic_codec_open_memory_with(data, size, nullptr, codec, error);
 }
 
 flic_status flic_codec_open_file(const char* path, flic_codec** codec, flic_error* error) {
+  return flic_codec_open_file_with(path, nullptr, codec, error);
+}
+
+flic_status flic_codec_open_memory_with(const void* data, size_t size, const flic_open_options* options,
+                                        flic_codec** codec, flic_error* error) {
+  if (codec == nullptr) return say(error, FLIC_INVALID_ARGUMENT, "codec must not be NULL");
+  *codec = nullptr;
+  if (data == nullptr) return say(error, FLIC_INVALID_ARGUMENT, "data must not be NULL");
+  return open_codec(options, codec, error, [&] { return input(data, size); });
+}
+
+flic_status flic_codec_open_file_with(const char* path, const flic_open_options* options, flic_codec** codec,
+                                      flic_error* error) {
   if (codec == nullptr) return say(error, FLIC_INVALID_ARGUMENT, "codec must not be NULL");
   *codec = nullptr;
   if (path == nullptr) return say(error, FLIC_INVALID_ARGUMENT, "path must not be NULL");
-  return guarded(error, FLIC_CORRUPT_CODEC, [&] {
-    const std::vector<std::uint8_t> data = read_file(path);
-    *codec = new flic_codec{Codec(data)};
-  });
+  return open_codec(options, codec, error, [&] { return read_file(path); });
 }
 
 const void* flic_embedded([[maybe_unused]] uint32_t index, const char** name, size_t* size) {
@@ -283,6 +372,7 @@ uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, uint32_t he
   if (codec == nullptr || width > container::kMaxDimension || height > container::kMaxDimension) return kNever;
   const unsigned own = fastlic::thread_count(threads, static_cast<std::size_t>(-1));
   try {
+    const CallMemory from(codec->memory);
     return codec->codec.coder().memory({std::max(height, 1u), std::max(width, 1u)}, own, encode != 0);
   } catch (const std::exception&) {
     return kNever;
@@ -294,6 +384,7 @@ flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, 
   return guarded(error, FLIC_INVALID_ARGUMENT, [&] {
     require(codec != nullptr, "codec must not be NULL");
     const flic_options own = taken(options);
+    const CallMemory from(memory_of(*codec, own));
     require(pixels != nullptr, "pixels must not be NULL");
     const Codec::Stream stream =
         codec->codec.check(input(data, size), own.parts, own.threads, limits_of(own), region_of(own));
@@ -301,8 +392,8 @@ flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, 
     check_rows(pixels, width, stride, own.format);
     const std::uint64_t rows = stream.region.size.height, last = std::uint64_t{width} * channels_of(own.format);
     require(capacity >= last && (capacity - last) / stride >= rows - 1,
-            "capacity must be " + std::to_string(rows) + " rows of " + std::to_string(stride) + " bytes, got " +
-                std::to_string(capacity) + " bytes");
+            "capacity must be " + to_string(rows) + " rows of " + to_string(stride) + " bytes, got " +
+                to_string(capacity) + " bytes");
     const fastlic::Progress watched(teller(own));
     codec->codec.decode(stream, own.threads, channels_of(own.format), pixels, stride);
   });
@@ -314,11 +405,12 @@ flic_status flic_encode(const flic_codec* codec, const uint8_t* pixels, uint32_t
   return guarded(error, FLIC_INVALID_ARGUMENT, [&] {
     require(codec != nullptr && data != nullptr && size != nullptr, "codec, data and size must not be NULL");
     const flic_options own = taken(options);
+    const CallMemory from(memory_of(*codec, own));
     require(own.region == nullptr, "region must be NULL to encode");
     check_rows(pixels, width, stride, own.format);
     const unsigned most = codec->codec.coder().qualities();
     require(quality >= 0 && quality <= most,
-            most == 0 ? "codec has one fixed rate: quality 0" : "quality must be 1 to " + std::to_string(most));
+            most == 0 ? "codec has one fixed rate: quality 0" : "quality must be 1 to " + to_string(most));
     const auto sixteenths = static_cast<unsigned>(std::nearbyint(quality * fastlic::codec::kQualitySteps));
     const std::size_t channels = channels_of(own.format);
     const Pixels image{pixels, height, width, stride, channels, channels < 3 ? std::size_t{0} : 1};
@@ -327,14 +419,21 @@ flic_status flic_encode(const flic_codec* codec, const uint8_t* pixels, uint32_t
     const fastlic::Progress watched(teller(own));
     const auto stream =
         codec->codec.encode(image, sixteenths, own.threads, limits_of(own), alpha, attachments_of(own.metadata));
-    auto* out = static_cast<uint8_t*>(std::malloc(stream.size()));
-    if (out == nullptr) throw std::bad_alloc();
-    std::copy(stream.begin(), stream.end(), out);
-    *data = out;
+    const std::size_t all = kSizeRoom + stream.size();
+    auto* block = static_cast<uint8_t*>(fastlic::take_memory(all, alignof(std::max_align_t)));
+    std::memcpy(block, &all, sizeof all);
+    std::copy(stream.begin(), stream.end(), block + kSizeRoom);
+    *data = block + kSizeRoom;
     *size = stream.size();
   });
 }
 
-void flic_free(void* data) { std::free(data); }
+void flic_free(void* data) {
+  if (data == nullptr) return;
+  auto* block = static_cast<uint8_t*>(data) - kSizeRoom;
+  std::size_t all = 0;
+  std::memcpy(&all, block, sizeof all);
+  fastlic::free_memory(block, all, alignof(std::max_align_t));
+}
 
 }  // extern "C"

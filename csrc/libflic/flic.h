@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 #define FLIC_VERSION_MAJOR 1
-#define FLIC_VERSION_MINOR 2
+#define FLIC_VERSION_MINOR 3
 #define FLIC_VERSION_PATCH 0
 
 /* major * 10000 + minor * 100 + patch of the library that runs. */
@@ -95,6 +95,18 @@ FLIC_API flic_status flic_read_metadata(const void* data, size_t size, flic_meta
 /* "jahp", "mlic++", ...; NULL for an id that this library does not know. */
 FLIC_API const char* flic_model_name(uint32_t model);
 
+/* ---- memory */
+
+/* Since 1.3. Functions of a program that give the library its memory. `alignment` is a power of two, 64 at most, and
+ * `size` a multiple of it, as aligned_alloc wants them; NULL: there is no memory, and the call ends with
+ * FLIC_OUT_OF_MEMORY. `release` gets what `allocate` gave, with the same size. Threads of the library call both at
+ * once, and release what others took. Neither may throw, nor leave by longjmp. */
+typedef struct flic_allocator {
+  void* (*allocate)(void* user, size_t size, size_t alignment);
+  void (*release)(void* user, void* block, size_t size);
+  void* user;
+} flic_allocator;
+
 /* ---- codecs: weights */
 
 typedef struct flic_codec flic_codec;
@@ -103,6 +115,22 @@ typedef struct flic_codec flic_codec;
  * while it lasts, where there are any. */
 FLIC_API flic_status flic_codec_open_memory(const void* data, size_t size, flic_codec** codec, flic_error* error);
 FLIC_API flic_status flic_codec_open_file(const char* path, flic_codec** codec, flic_error* error);
+/* Since 1.3. `allocator`: of the codec and of every call with it, copied: all that they hold comes from there, and has
+ * gone back when flic_codec_close returns, but for what flic_encode gave. Elsewhere lie exceptions on the way to an
+ * error, what the system takes for threads and, while flic_codec_open_file_with lasts, for a FILE. NULL: operator new.
+ */
+typedef struct flic_open_options {
+  size_t struct_size;
+  const flic_allocator* allocator;
+} flic_open_options;
+
+#define FLIC_OPEN_OPTIONS_INIT {sizeof(flic_open_options), NULL}
+
+/* Since 1.3. options: NULL for FLIC_OPEN_OPTIONS_INIT. */
+FLIC_API flic_status flic_codec_open_memory_with(const void* data, size_t size, const flic_open_options* options,
+                                                 flic_codec** codec, flic_error* error);
+FLIC_API flic_status flic_codec_open_file_with(const char* path, const flic_open_options* options, flic_codec** codec,
+                                               flic_error* error);
 /* Codec files that this library was built with (FLIC_EMBED), for flic_codec_open_memory: the bytes of the one at
  * `index`, from 0, its size and its name, "jahp"; NULL behind the last. */
 FLIC_API const void* flic_embedded(uint32_t index, const char** name, size_t* size);
@@ -152,9 +180,11 @@ typedef struct flic_options {
   /* Since 1.2. decode: this part alone, whose pixels are those that it has in the whole image. All latents are decoded,
    * but the transform runs over no more than the part and some rows and columns around it. NULL: the whole. */
   const flic_region* region;
+  /* Since 1.3. Of this call alone, and of the bytes that flic_encode gives. NULL: that of the codec. */
+  const flic_allocator* allocator;
 } flic_options;
 
-#define FLIC_OPTIONS_INIT {sizeof(flic_options), FLIC_RGB, 1, 0, 0, 0, NULL, NULL, NULL, NULL}
+#define FLIC_OPTIONS_INIT {sizeof(flic_options), FLIC_RGB, 1, 0, 0, 0, NULL, NULL, NULL, NULL, NULL}
 
 /* An upper estimate of the bytes that decoding (or, if `encode`, encoding) an image of that size takes with so many
  * threads, without the codec and the caller's pixels; 2^64 - 1 for no codec, or an image that there cannot be. Metadata
@@ -164,12 +194,13 @@ FLIC_API uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, ui
                                      int encode);
 
 /* Decodes into rows of header.width pixels, header.height of them, or of those of options.region, that begin `stride`
- * bytes apart in the `capacity` bytes at `pixels`. The stream's bytes must not change meanwhile. Limits are asked before
- * anything is reserved. On failure the pixels may be partly written. options: NULL for FLIC_OPTIONS_INIT. */
+ * bytes apart in the `capacity` bytes at `pixels`. The stream's bytes must not change meanwhile. Limits are asked
+ * before anything is reserved. On failure the pixels may be partly written. options: NULL for FLIC_OPTIONS_INIT. */
 FLIC_API flic_status flic_decode(const flic_codec* codec, const void* data, size_t size, const flic_options* options,
                                  uint8_t* pixels, size_t capacity, size_t stride, flic_error* error);
 
-/* Encodes to *data, *size bytes that flic_free frees. quality: as flic_codec_info says. */
+/* Encodes to *data, *size bytes that flic_free frees, before the codec is closed or after. quality: as flic_codec_info
+ * says. */
 FLIC_API flic_status flic_encode(const flic_codec* codec, const uint8_t* pixels, uint32_t width, uint32_t height,
                                  size_t stride, double quality, const flic_options* options, uint8_t** data,
                                  size_t* size, flic_error* error);

@@ -23,10 +23,10 @@ struct ModelFile {
       return value;
     };
     for (std::uint32_t left = number(); left > 0; --left) {
-      std::string name(number(), ' ');
+      String name(number(), ' ');
       file.read(name.data(), static_cast<std::streamsize>(name.size()));
       const auto type = static_cast<nn::Type>(number());
-      std::vector<std::size_t> shape(number());
+      Vector<std::size_t> shape(number());
       for (std::size_t& extent : shape) extent = number();
       nn::ArrayRef& array = arrays[name] = {type, shape, nullptr};
       auto& kept = bytes.emplace_back(array.size() * nn::bytes_of(type));
@@ -36,7 +36,7 @@ struct ModelFile {
     if (!file) throw std::runtime_error("cannot read the model");
   }
 
-  std::shared_ptr<const CdfTables> tables(const std::string& name) const {
+  std::shared_ptr<const CdfTables> tables(const String& name) const {
     const nn::ArrayReader reader(arrays);
     return std::make_shared<const CdfTables>(reader.int32s(name + ".cdf"), reader.int32s(name + ".lengths"),
                                              reader.int32s(name + ".offsets"), reader.uint8s(name + ".shifts"),

@@ -278,8 +278,8 @@ void attention_and_codes() {
 
 // encode() and decode(bytes, size, out): the same bytes, and symbols that come back.
 template <typename Encode, typename Decode>
-std::vector<std::uint8_t> both_ways(const Buffer<std::int32_t>& symbols, const Encode& encode, const Decode& decode) {
-  std::vector<std::uint8_t> data = encode();
+Vector<std::uint8_t> both_ways(const Buffer<std::int32_t>& symbols, const Encode& encode, const Decode& decode) {
+  Vector<std::uint8_t> data = encode();
   Buffer<std::int32_t> decoded(symbols.size());
   decode(data.data(), data.size(), decoded.data());
   data.push_back(decoded == symbols);

@@ -33,8 +33,8 @@
 namespace {
 
 using namespace fastlic;
-using Bytes = std::vector<std::uint8_t>;
-using Ints = std::vector<std::int32_t>;
+using Bytes = Vector<std::uint8_t>;
+using Ints = Vector<std::int32_t>;
 
 void require(bool claim, const char* what) {
   if (!claim) {

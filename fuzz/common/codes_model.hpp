@@ -6,11 +6,10 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
-#include <string>
 #include <utility>
-#include <vector>
 
 #include "fastlic/codes/context.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic::fuzz {
 
@@ -28,7 +27,7 @@ class CodesArrays {
                           [](std::size_t i) { return (512 - static_cast<int>(i)) * 2048; });
     numbers<std::uint8_t>("precision", nn::Type::uint8, {1}, [](std::size_t) { return 14; });
     for (std::size_t g = 0; g < kCodesGroups; ++g) {
-      const std::string number = std::to_string(g);
+      const String number = to_string(g);
       layer("first." + number, kCodesWidth, kCodesDepth * (5 * kCodesGroups + g), 12, 8);
       layer("second." + number, kCodesWidth, kCodesWidth, 12, 8);
       layer("last." + number, kCodesWords, kCodesWidth, 18, 7);
@@ -43,7 +42,7 @@ class CodesArrays {
   }
 
   template <typename T, typename Value>
-  void numbers(const std::string& name, nn::Type type, std::vector<std::size_t> shape, const Value& value) {
+  void numbers(const String& name, nn::Type type, Vector<std::size_t> shape, const Value& value) {
     nn::ArrayRef ref{type, std::move(shape), nullptr};
     auto& bytes = memory_.emplace_back(ref.size() * sizeof(T));
     for (std::size_t i = 0; i < ref.size(); ++i) {
@@ -54,7 +53,7 @@ class CodesArrays {
     arrays_[name] = std::move(ref);
   }
 
-  void layer(const std::string& name, std::size_t outputs, std::size_t inputs, int bits, int shift) {
+  void layer(const String& name, std::size_t outputs, std::size_t inputs, int bits, int shift) {
     const auto all = [](int value) { return [value](std::size_t) { return value; }; };
     numbers<std::int8_t>(name + ".weight", nn::Type::int8, {outputs, inputs}, [this](std::size_t) { return byte(); });
     numbers<std::int32_t>(name + ".bias", nn::Type::int32, {outputs}, [this](std::size_t) { return 50 * byte(); });
@@ -65,7 +64,7 @@ class CodesArrays {
   }
 
   std::uint64_t state_ = 1;
-  std::deque<std::vector<std::uint8_t>> memory_;
+  std::deque<Vector<std::uint8_t>> memory_;
   nn::Arrays arrays_;
 };
 

@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <vector>
 
 #include "fastlic/isa.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic::fuzz {
 
@@ -26,15 +26,15 @@ class Input {
     return value;
   }
 
-  std::vector<std::uint8_t> take_bytes(std::size_t count) {
+  Vector<std::uint8_t> take_bytes(std::size_t count) {
     const std::size_t n = count < size_ ? count : size_;
-    std::vector<std::uint8_t> bytes(data_, data_ + n);
+    Vector<std::uint8_t> bytes(data_, data_ + n);
     data_ += n;
     size_ -= n;
     return bytes;
   }
 
-  std::vector<std::uint8_t> rest() { return take_bytes(size_); }
+  Vector<std::uint8_t> rest() { return take_bytes(size_); }
   std::size_t left() const { return size_; }
 
  private:
@@ -63,7 +63,7 @@ auto on_every_isa(const Body& body) {
 template <typename Body>
 auto on_chosen_isa(std::uint8_t choice, const Body& body) {
   if (choice >= 0xE0) return on_every_isa(body);
-  const std::vector<Isa>& isas = supported_isas();
+  const auto isas = supported_isas();
   set_isa(isas[choice % isas.size()]);
   return body();
 }

@@ -6,10 +6,9 @@
 #include <cstring>
 #include <iterator>
 #include <map>
-#include <string>
 #include <utility>
-#include <vector>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/arrays.hpp"
 #include "harness.hpp"
 
@@ -27,14 +26,14 @@ class Hostile {
   // What differs from the base, as other integers around its weights.
   nn::Arrays changes() const {
     nn::Arrays out;
-    for (const std::string& name : changed_) {
+    for (const String& name : changed_) {
       if (const auto found = arrays.find(name); found != arrays.end()) out.insert(*found);
     }
     return out;
   }
 
   // Whether the coder's tables of that name are what they were.
-  bool keeps(const std::string& tables) const {
+  bool keeps(const String& tables) const {
     return std::none_of(changed_.begin(), changed_.end(), [&](const auto& name) { return name.rfind(tables, 0) == 0; });
   }
 
@@ -46,7 +45,7 @@ class Hostile {
     auto found = at(input.take<std::uint16_t>());
     const std::uint32_t where = input.take<std::uint16_t>();
     const auto value = input.take<std::int32_t>();
-    const std::string name = found->first;
+    const String name = found->first;
     changed_.push_back(name);
     nn::ArrayRef array = found->second;
     switch (kind % 8) {
@@ -96,10 +95,10 @@ class Hostile {
     return number % 16 < 14 ? number / 16 % 40 : number / 16 % 3000;
   }
 
-  void set(const std::string& name, const nn::ArrayRef& from, std::vector<std::size_t> shape, nn::Type type) {
+  void set(const String& name, const nn::ArrayRef& from, Vector<std::size_t> shape, nn::Type type) {
     nn::ArrayRef to{type, std::move(shape), nullptr};
     if (to.size() > 1 << 16) return;
-    std::vector<std::uint8_t> bytes(to.size() * nn::bytes_of(type));
+    Vector<std::uint8_t> bytes(to.size() * nn::bytes_of(type));
     const std::size_t known = from.size() * nn::bytes_of(from.type);
     for (std::size_t i = 0; known > 0 && i < bytes.size(); ++i) {
       bytes[i] = static_cast<const std::uint8_t*>(from.data)[i % known];
@@ -109,13 +108,13 @@ class Hostile {
     arrays[name] = std::move(to);
   }
 
-  void put(const std::string& name, std::size_t index, std::int32_t value) {
+  void put(const String& name, std::size_t index, std::int32_t value) {
     const std::size_t size = nn::bytes_of(arrays[name].type);
     std::memcpy(&memory_[name][index * size], &value, size);
   }
 
-  std::map<std::string, std::vector<std::uint8_t>> memory_;
-  std::vector<std::string> changed_;
+  std::map<String, Vector<std::uint8_t>> memory_;
+  Vector<String> changed_;
 };
 
 }  // namespace fastlic::fuzz

@@ -6,12 +6,11 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
-#include <string>
 #include <utility>
-#include <vector>
 
 #include "fastlic/errors.hpp"
 #include "fastlic/latents/engine.hpp"
+#include "fastlic/memory.hpp"
 #include "harness.hpp"
 
 namespace fastlic::fuzz {
@@ -19,8 +18,8 @@ namespace fastlic::fuzz {
 // Owns what ArrayRef points to, and fills it from one fixed pseudo-random sequence.
 class EngineArrays {
  public:
-  void layer(const std::string& name, std::vector<std::size_t> shape, std::size_t outputs, unsigned stride,
-             bool transposed, unsigned bits) {
+  void layer(const String& name, Vector<std::size_t> shape, std::size_t outputs, unsigned stride, bool transposed,
+             unsigned bits) {
     std::size_t size = 1;
     for (const std::size_t extent : shape) size *= extent;
     auto& weight = bytes_[name + ".weight"];
@@ -33,7 +32,7 @@ class EngineArrays {
     requantiser(name + ".requantise", outputs, bits, bits > 12 ? 32 : 38);
   }
 
-  void requantiser(const std::string& name, std::size_t channels, unsigned bits, unsigned shift) {
+  void requantiser(const String& name, std::size_t channels, unsigned bits, unsigned shift) {
     auto& multiplier = ints_[name + ".multiplier"];
     auto& negative = ints_[name + ".negative"];
     for (std::size_t i = 0; i < channels; ++i) {
@@ -42,16 +41,16 @@ class EngineArrays {
     }
     arrays[name + ".multiplier"] = {nn::Type::int32, {channels}, multiplier.data()};
     arrays[name + ".negative"] = {nn::Type::int32, {channels}, negative.data()};
-    u8(name + ".shift", std::vector<std::uint8_t>(channels, static_cast<std::uint8_t>(shift)));
+    u8(name + ".shift", Vector<std::uint8_t>(channels, static_cast<std::uint8_t>(shift)));
     u8(name + ".bits", {static_cast<std::uint8_t>(bits)});
   }
 
-  void i32(const std::string& name, std::vector<std::int32_t> values) {
+  void i32(const String& name, Vector<std::int32_t> values) {
     auto& kept = ints_[name] = std::move(values);
     arrays[name] = {nn::Type::int32, {kept.size()}, kept.data()};
   }
 
-  void u8(const std::string& name, std::vector<std::uint8_t> values) {
+  void u8(const String& name, Vector<std::uint8_t> values) {
     auto& kept = bytes_[name] = std::move(values);
     arrays[name] = {nn::Type::uint8, {kept.size()}, kept.data()};
   }
@@ -61,8 +60,8 @@ class EngineArrays {
  private:
   std::uint32_t next() { return (seed_ = seed_ * 1664525u + 1013904223u) >> 8; }
   std::uint32_t seed_ = 1;
-  std::map<std::string, std::vector<std::int32_t>> ints_;
-  std::map<std::string, std::vector<std::uint8_t>> bytes_;
+  std::map<String, Vector<std::int32_t>> ints_;
+  std::map<String, Vector<std::uint8_t>> bytes_;
 };
 
 constexpr std::size_t kHyper = 3, kLatent = 5;
@@ -84,11 +83,11 @@ inline EngineArrays engine_arrays(bool contextual) {
   }
   model.i32("y.thresholds", {150, 400, 3000});
   // Rows: two slots; narrow; wide; wide with raw bits.
-  const std::vector<std::int32_t> cdf = {0,    4095, 4096, 0,    300,  3700, 4000, 4096, 0,    700,
-                                         1400, 2700, 3300, 4000, 4096, 0,    1300, 2700, 4090, 4096};
-  const std::vector<std::int32_t> lengths = {3, 5, 7, 5}, offsets = {0, -1, -2, -1};
-  const std::vector<std::uint8_t> shifts = {0, 0, 0, 5};
-  for (const std::string name : {"z.tables", "y.tables"}) {
+  const Vector<std::int32_t> cdf = {0,    4095, 4096, 0,    300,  3700, 4000, 4096, 0,    700,
+                                    1400, 2700, 3300, 4000, 4096, 0,    1300, 2700, 4090, 4096};
+  const Vector<std::int32_t> lengths = {3, 5, 7, 5}, offsets = {0, -1, -2, -1};
+  const Vector<std::uint8_t> shifts = {0, 0, 0, 5};
+  for (const String name : {"z.tables", "y.tables"}) {
     model.i32(name + ".cdf", cdf);
     model.i32(name + ".lengths", lengths);
     model.i32(name + ".offsets", offsets);
@@ -99,7 +98,7 @@ inline EngineArrays engine_arrays(bool contextual) {
 }
 
 // The coder's tables `name` in a model's arrays.
-inline std::shared_ptr<const CdfTables> tables_of(const nn::Arrays& arrays, const std::string& name) {
+inline std::shared_ptr<const CdfTables> tables_of(const nn::Arrays& arrays, const String& name) {
   const nn::ArrayReader read(arrays);
   const auto precision = read.int32s(name + ".precision");
   return std::make_shared<const CdfTables>(read.int32s(name + ".cdf"), read.int32s(name + ".lengths"),
@@ -114,7 +113,7 @@ inline latents::Engine engine_of(Reader reader, const nn::Arrays& arrays) {
 }
 
 struct Latents {
-  std::vector<std::int32_t> z, y, symbols;
+  Vector<std::int32_t> z, y, symbols;
   bool operator==(const Latents&) const = default;
 
   Latents() = default;
@@ -135,11 +134,11 @@ struct Latents {
   }
 };
 
-using Sections = std::vector<std::vector<std::uint8_t>>;
+using Sections = Vector<Vector<std::uint8_t>>;
 
 inline void decode(const latents::Engine& engine, const Sections& sections, latents::Size size, std::size_t groups,
                    Latents& out, unsigned threads) {
-  const std::vector<std::span<const std::uint8_t>> spans(sections.begin(), sections.end());
+  const Vector<std::span<const std::uint8_t>> spans(sections.begin(), sections.end());
   engine.check_sizes(spans, size);
   out = Latents(engine, size);
   engine.decode(spans, size, groups, out.outputs(), threads);

@@ -5,8 +5,8 @@
 
 #include <span>
 #include <utility>
-#include <vector>
 
+#include "fastlic/memory.hpp"
 #include "latent_models.hpp"
 
 namespace fastlic::fuzz {
@@ -36,7 +36,7 @@ inline Sections encoded(const latents::Engine& engine, const latents::Target& ta
 // The decoded latents as an encoder's own: they code to sections that hold them.
 inline void again(const latents::Engine& engine, const Latents& from, latents::Size size) {
   const auto& medians = engine.model().z_median;
-  std::vector<std::int32_t> z(from.z.size());
+  Vector<std::int32_t> z(from.z.size());
   for (std::size_t i = 0; i < z.size(); ++i) {
     const std::int64_t value = std::int64_t{from.z[i]} * 64 + medians[i % medians.size()];
     if (value < -nn::kLatentLimit || value > nn::kLatentLimit) return;  // no encoder has such a latent
@@ -71,7 +71,7 @@ inline int decode_latents(std::span<const latents::Engine> engines, const std::u
     latents.fill(input);
     Latents seen = latents;
     // Every other height is coded with dead zones, wider for small scales.
-    std::vector<std::int32_t> zones(size.height % 2 == 0 ? 0 : engine.model().y_tables->rows());
+    Vector<std::int32_t> zones(size.height % 2 == 0 ? 0 : engine.model().y_tables->rows());
     for (std::size_t row = 0; row < zones.size(); ++row) zones[row] = static_cast<std::int32_t>(4096 / (1 + row));
     const latents::Target target{latents.z.data(), latents.y.data(), zones.empty() ? nullptr : zones.data()};
     sections = on_chosen_isa(other(choice), [&] { return encoded(engine, target, size, seen, threads); });

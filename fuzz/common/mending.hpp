@@ -4,9 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "fastlic/crc32c.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic::fuzz {
 
@@ -25,18 +25,18 @@ inline Field varint(std::span<const std::uint8_t> data, std::size_t at) {
   return {value, at};
 }
 
-inline void put(std::vector<std::uint8_t>& data, std::size_t at, std::uint32_t value) {
+inline void put(Vector<std::uint8_t>& data, std::size_t at, std::uint32_t value) {
   for (std::size_t i = 0; i < 4; ++i) data[at + i] = static_cast<std::uint8_t>(value >> 8 * i);
 }
 
 // Of a .flic file: checksums that fit what the bytes claim, as far as there are bytes.
-inline void mend(std::vector<std::uint8_t>& data) {
+inline void mend(Vector<std::uint8_t>& data) {
   if (data.size() < 16) return;
   struct Part {  // an attachment or a section
     std::uint64_t length;
     std::size_t checksum;
   };
-  std::vector<Part> parts;
+  Vector<Part> parts;
   std::size_t at = varint(data, varint(data, 16).end).end;
   const auto take = [&](unsigned count, std::size_t before) {
     for (unsigned i = 0; i < count; ++i) {

@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/arrays.hpp"
 
 namespace fastlic::fuzz::models {
@@ -20,7 +20,7 @@ struct Entry {
 
 inline nn::Arrays arrays_of(std::span<const Entry> entries) {
   nn::Arrays arrays;
-  for (const Entry& e : entries) arrays[e.name] = {e.type, std::vector(e.shape, e.shape + e.rank), e.data};
+  for (const Entry& e : entries) arrays[e.name] = {e.type, Vector<std::size_t>(e.shape, e.shape + e.rank), e.data};
   return arrays;
 }
 

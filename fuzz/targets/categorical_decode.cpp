@@ -2,15 +2,16 @@
 // them: what decodes cleanly must encode back to the same bytes.
 #include "fastlic/categorical_rans.hpp"
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "harness.hpp"
 
 namespace {
 
 const fastlic::CategoricalTables& tables() {
   static const auto instance = [] {
-    std::vector<std::int32_t> cdf = {0, 1, 2, 16384, 0, 16384};
+    fastlic::Vector<std::int32_t> cdf = {0, 1, 2, 16384, 0, 16384};
     for (std::int32_t i = 0; i <= 1000; ++i) cdf.push_back(i < 1000 ? i * 16 : 16384);
-    const std::vector<std::int32_t> lengths = {4, 2, 1001};
+    const fastlic::Vector<std::int32_t> lengths = {4, 2, 1001};
     return fastlic::CategoricalTables(cdf, lengths, 14);
   }();
   return instance;
@@ -20,7 +21,7 @@ const fastlic::CategoricalTables& tables() {
 const fastlic::CategoricalTables& packing_tables() {
   static const auto instance = [] {
     constexpr std::int32_t kRows = 67;
-    std::vector<std::int32_t> cdf;
+    fastlic::Vector<std::int32_t> cdf;
     for (std::int32_t row = 0; row < kRows; ++row) {
       cdf.push_back(0);
       for (std::int32_t symbol = 0; symbol < 255; ++symbol) {
@@ -29,7 +30,7 @@ const fastlic::CategoricalTables& packing_tables() {
       }
       cdf.push_back(1 << 14);
     }
-    return fastlic::CategoricalTables(cdf, std::vector<std::int32_t>(kRows, 257), 14);
+    return fastlic::CategoricalTables(cdf, fastlic::Vector<std::int32_t>(kRows, 257), 14);
   }();
   return instance;
 }
@@ -41,13 +42,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::Input input(data, size);
   const std::size_t number = input.take<std::uint16_t>(), count = number % 700;
   const fastlic::CategoricalTables& model = number < 32768 ? tables() : packing_tables();
-  std::vector<std::uint8_t> indexes = input.take_bytes(count / 4);
+  fastlic::Vector<std::uint8_t> indexes = input.take_bytes(count / 4);
   indexes.resize(count, static_cast<std::uint8_t>(count));
   for (std::uint8_t& index : indexes) index = static_cast<std::uint8_t>(index % model.rows());
-  std::vector<std::uint8_t> stream = input.rest();
+  fastlic::Vector<std::uint8_t> stream = input.rest();
   stream.resize(stream.size() / 4 * 4);
   if (stream.size() >= 8) stream[7] &= 0x7F;
-  std::vector<std::int32_t> symbols(count);
+  fastlic::Vector<std::int32_t> symbols(count);
   try {
     model.decode(stream.data(), stream.size(), indexes.data(), symbols.data(), count);
   } catch (const CorruptStream&) {

@@ -1,12 +1,13 @@
 // CRC-32C of arbitrary bytes, whole and in two pieces at any alignment, against its definition bit by bit.
 #include "fastlic/crc32c.hpp"
+#include "fastlic/memory.hpp"
 #include "harness.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace fastlic;
   fuzz::Input input(data, size);
   const std::size_t cut = input.take<std::uint8_t>();
-  const std::vector<std::uint8_t> bytes = input.rest();
+  const fastlic::Vector<std::uint8_t> bytes = input.rest();
   const std::size_t first = cut < bytes.size() ? cut : bytes.size();
   std::uint32_t expected = 0xFFFFFFFFu;
   for (const std::uint8_t byte : bytes) {

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "fastlic/codebook/codebook.hpp"
+#include "fastlic/memory.hpp"
 #include "harness.hpp"
 
 namespace {
@@ -12,8 +13,8 @@ namespace {
 using namespace fastlic;
 
 // Half of the inputs have floats of few bits: such words lie at equal distances.
-std::vector<float> floats(fuzz::Input& input, std::size_t count, bool coarse) {
-  std::vector<float> out(count);
+Vector<float> floats(fuzz::Input& input, std::size_t count, bool coarse) {
+  Vector<float> out(count);
   for (float& value : out) value = coarse ? static_cast<float>(input.take<std::int8_t>()) / 8 : input.take<float>();
   return out;
 }
@@ -43,14 +44,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::size_t m = kind % 3, k = input.take<std::uint8_t>(), d = input.take<std::uint8_t>() % 40;
   const std::size_t n = input.take<std::uint8_t>() % 40;
   const bool coarse = (kind & 64) == 0;
-  const std::vector<float> words = floats(input, m * k * d, coarse), x = floats(input, n * m * d, coarse);
+  const Vector<float> words = floats(input, m * k * d, coarse), x = floats(input, n * m * d, coarse);
   const auto signed_of = [](std::size_t value) { return static_cast<std::ptrdiff_t>(value); };
   // Channels last, or rows last.
   const codebook::Codebooks::Strides strides = (kind & 128) == 0
                                                    ? codebook::Codebooks::Strides{signed_of(m * d), signed_of(d), 1}
                                                    : codebook::Codebooks::Strides{1, signed_of(d * n), signed_of(n)};
-  const auto search = [&]() -> std::vector<std::int64_t> {
-    std::vector<std::int64_t> out(n * m, -1);
+  const auto search = [&]() -> Vector<std::int64_t> {
+    Vector<std::int64_t> out(n * m, -1);
     try {
       const codebook::Codebooks books(words.data(), m, k, d, active_isa());
       books.nearest(x.data(), n, strides, out.data(), kind % 16 == 0 ? 2 : 1);
@@ -60,7 +61,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return out;
   };
   const auto found = fuzz::on_every_isa(search);
-  if (found == std::vector<std::int64_t>{-1}) {
+  if (found == Vector<std::int64_t>{-1}) {
     bool finite = m > 0 && k > 0 && d > 0;
     for (const float value : words) finite = finite && std::isfinite(value);
     for (const float value : x) finite = finite && std::isfinite(value);

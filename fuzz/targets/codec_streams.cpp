@@ -4,11 +4,11 @@
 #include <atomic>
 #include <memory>
 #include <stdexcept>
-#include <vector>
 
 #include "codecs.hpp"
 #include "fastlic/codec/codec.hpp"
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "harness.hpp"
 #include "mending.hpp"
 
@@ -19,8 +19,8 @@ namespace {
 constexpr codec::Limits kLimits{1 << 14, 1 << 28};
 
 const codec::Codec& codec_of(unsigned kind) {
-  static const std::vector<std::unique_ptr<codec::Codec>> codecs = [] {
-    std::vector<std::unique_ptr<codec::Codec>> out;
+  static const Vector<std::unique_ptr<codec::Codec>> codecs = [] {
+    Vector<std::unique_ptr<codec::Codec>> out;
     for (const auto& file : fuzz::kCodecs) out.push_back(std::make_unique<codec::Codec>(file));
     return out;
   }();
@@ -33,18 +33,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::Input input(data, size);
   const unsigned kind = input.take<std::uint8_t>(), parts = input.take<std::uint8_t>() % 8;
   const codec::Codec& codec = codec_of(kind);
-  std::vector<std::uint8_t> stream = input.rest();
+  Vector<std::uint8_t> stream = input.rest();
   if (kind >= 64 && stream.size() >= 16) {
     const auto& own = stream[4] > 1 ? codec.fingerprint() : codec.entropy_fingerprint();
     std::copy(own.begin(), own.end(), stream.begin() + 8);
     fuzz::mend(stream);
   }
-  const std::vector<Isa>& isas = supported_isas();
+  const auto isas = supported_isas();
   set_isa(isas[kind / 4 % isas.size()]);
   try {
     const codec::Codec::Stream checked = codec.check(stream, parts, 1, kLimits);
     const container::Header& header = checked.header;
-    std::vector<std::atomic<int>> rows(header.height);
+    Vector<std::atomic<int>> rows(header.height);
     const nn::MapSize size{header.height, header.width};
     const auto take = [&](std::size_t row, const std::int16_t* rgb, std::size_t stride) {
       ++rows.at(row);
@@ -55,14 +55,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     codec.coder().decode(checked.sections, size, checked.region, header.quality, checked.parts, 1, take);
     fuzz::require(std::all_of(rows.begin(), rows.end(), [](const auto& count) { return count == 1; }));
     const unsigned channels = 1 + kind % 4;
-    std::vector<std::uint8_t> pixels(size.height * size.width * channels);
+    Vector<std::uint8_t> pixels(size.height * size.width * channels);
     codec.decode(checked, 1, channels, pixels.data(), size.width * channels);
     // A part of it, where the last byte says.
     const std::size_t where = stream.back();
     codec::Region region{where % size.height, where / 3 % size.width, {}};
     region.size = {1 + 7 * where % (size.height - region.top), 1 + 5 * where % (size.width - region.left)};
     const codec::Codec::Stream part = codec.check(stream, parts, 1, kLimits, region);
-    std::vector<std::uint8_t> some(region.size.height * region.size.width * channels);
+    Vector<std::uint8_t> some(region.size.height * region.size.width * channels);
     codec.decode(part, 1, channels, some.data(), region.size.width * channels);
     for (std::size_t y = 0; y < region.size.height; ++y) {
       const std::uint8_t* row = &pixels[((region.top + y) * size.width + region.left) * channels];

@@ -5,6 +5,7 @@
 
 #include "codes_model.hpp"
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "harness.hpp"
 
 namespace {
@@ -15,8 +16,8 @@ using codes::Size;
 using fuzz::kCodesGroups, fuzz::kCodesWords;
 
 // No codes where the stream is refused.
-std::vector<std::int32_t> decoded(const Context& context, const std::vector<std::uint8_t>& stream, Size size) {
-  std::vector<std::int32_t> out(kCodesGroups * size.height * size.width);
+Vector<std::int32_t> decoded(const Context& context, const Vector<std::uint8_t>& stream, Size size) {
+  Vector<std::int32_t> out(kCodesGroups * size.height * size.width);
   try {
     context.decode(stream.data(), stream.size(), size, out.data());
   } catch (const CorruptStream&) {
@@ -35,7 +36,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
   const std::uint8_t choice = std::rotr(kind, 1);
   const Size size{1 + input.take<std::uint8_t>() % 4u, 1 + input.take<std::uint8_t>() % 18u};
   const auto damage = input.take<std::uint32_t>();
-  std::vector<std::uint8_t> stream;
+  Vector<std::uint8_t> stream;
   if (kind % 2 == 0) {
     stream = input.rest();
     stream.resize(stream.size() / 4 * 4);
@@ -44,7 +45,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
     if (!codes.empty()) fuzz::require(context.encode(codes.data(), size) == stream);
     return 0;
   }
-  std::vector<std::int32_t> codes(kCodesGroups * size.height * size.width);
+  Vector<std::int32_t> codes(kCodesGroups * size.height * size.width);
   for (std::int32_t& code : codes) code = input.take<std::uint8_t>() % kCodesWords;
   stream = fuzz::on_chosen_isa(fuzz::other(choice), [&] { return context.encode(codes.data(), size); });
   fuzz::on_chosen_isa(choice, [&] {

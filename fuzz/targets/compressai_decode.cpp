@@ -5,26 +5,28 @@
 
 #include "fastlic/compressai_rans.hpp"
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "harness.hpp"
 
 namespace {
 
 const fastlic::CompressAiTables& tables() {
-  static const std::vector<std::int32_t> cdf = {0, 1, 65534, 65535, 65536, 0,     65535, 65536,
-                                                0, 0, 0,     20000, 40000, 60000, 65536};
-  static const std::vector<std::int32_t> lengths = {5, 3, 5};
-  static const std::vector<std::int32_t> offsets = {-1, 7, -100000};
+  static const fastlic::Vector<std::int32_t> cdf = {0, 1, 65534, 65535, 65536, 0,     65535, 65536,
+                                                    0, 0, 0,     20000, 40000, 60000, 65536};
+  static const fastlic::Vector<std::int32_t> lengths = {5, 3, 5};
+  static const fastlic::Vector<std::int32_t> offsets = {-1, 7, -100000};
   static const fastlic::CompressAiTables instance(cdf, 5, lengths, offsets);
   return instance;
 }
 
 template <typename Index>
-std::vector<std::int32_t> decoded_together(const std::vector<std::uint8_t>& stream, const std::vector<Index>& indexes) {
+fastlic::Vector<std::int32_t> decoded_together(const fastlic::Vector<std::uint8_t>& stream,
+                                               const fastlic::Vector<Index>& indexes) {
   using namespace fastlic;
   const std::size_t count = indexes.size();
   const CompressAiDecoder start(stream.data(), stream.size());
-  std::vector<CompressAiDecoder> decoders(4, start);
-  std::vector<std::int32_t> out(4 * count);
+  fastlic::Vector<CompressAiDecoder> decoders(4, start);
+  fastlic::Vector<std::int32_t> out(4 * count);
   CompressAiDecoder* four[4];
   const Index* four_indexes[4];
   std::int32_t* four_out[4];
@@ -39,12 +41,12 @@ std::vector<std::int32_t> decoded_together(const std::vector<std::uint8_t>& stre
 }
 
 // Whether indexes with one that is no row's are refused by everyone.
-bool refused(const std::vector<std::int32_t>& indexes) {
+bool refused(const fastlic::Vector<std::int32_t>& indexes) {
   using namespace fastlic;
-  const std::vector<std::int32_t> symbols(indexes.size());
+  const fastlic::Vector<std::int32_t> symbols(indexes.size());
   const auto stream =
-      compressai_encode(symbols.data(), std::vector<std::uint8_t>(indexes.size()).data(), indexes.size(), tables());
-  std::vector<std::int32_t> out(indexes.size());
+      compressai_encode(symbols.data(), fastlic::Vector<std::uint8_t>(indexes.size()).data(), indexes.size(), tables());
+  fastlic::Vector<std::int32_t> out(indexes.size());
   int count = 0;
   try {
     compressai_encode(symbols.data(), indexes.data(), indexes.size(), tables());
@@ -72,14 +74,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace fastlic;
   fuzz::Input input(data, size);
   const std::size_t count = input.take<std::uint16_t>() % 700;
-  std::vector<std::uint8_t> indexes = input.take_bytes(count / 4);
+  fastlic::Vector<std::uint8_t> indexes = input.take_bytes(count / 4);
   indexes.resize(count, static_cast<std::uint8_t>(count));
   for (std::uint8_t& index : indexes) index %= 3;
-  std::vector<std::uint8_t> stream = input.rest();
+  fastlic::Vector<std::uint8_t> stream = input.rest();
   stream.resize(stream.size() / 4 * 4);
   if (stream.size() >= 8) stream[7] &= 0x7F;
 
-  std::vector<std::int32_t> alone(count);
+  fastlic::Vector<std::int32_t> alone(count);
   bool clean = false;
   bool decoded = false;
   try {
@@ -91,8 +93,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   } catch (const CorruptStream&) {
   }
 
-  const std::vector<std::int32_t> wide(indexes.begin(), indexes.end());
-  std::vector<std::int32_t> together;
+  const fastlic::Vector<std::int32_t> wide(indexes.begin(), indexes.end());
+  fastlic::Vector<std::int32_t> together;
   bool all_decoded = false;
   try {
     together = decoded_together(stream, indexes);
@@ -105,7 +107,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
   if (clean) {
     const auto bytes = compressai_encode(alone.data(), indexes.data(), count, tables());
-    std::vector<std::int32_t> again(count);
+    fastlic::Vector<std::int32_t> again(count);
     CompressAiDecoder decoder(bytes.data(), bytes.size());
     decoder.decode(indexes.data(), again.data(), count, tables());
     decoder.finish();
@@ -113,7 +115,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     fuzz::require(compressai_encode(alone.data(), wide.data(), count, tables()) == bytes);
   }
   if (count > 0 && count % 8 == 1) {
-    std::vector<std::int32_t> hostile = wide;
+    fastlic::Vector<std::int32_t> hostile = wide;
     std::int32_t wrong = 3;
     std::memcpy(&wrong, data, std::min<std::size_t>(size, 4));
     hostile[static_cast<std::uint32_t>(wrong) % count] = wrong >= 0 && wrong < 3 ? -1 : wrong;

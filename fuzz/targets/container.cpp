@@ -6,6 +6,7 @@
 
 #include "fastlic/container.hpp"
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "harness.hpp"
 #include "mending.hpp"
 
@@ -33,9 +34,9 @@ void read(Bytes data) {
   try {
     const Layout layout = container::parse(data);
     fuzz::require(same(container::parse(data.first(layout.framing)), layout));
-    const std::vector<container::Attachment> attachments = container::attachments(layout, data);
-    const std::vector<Bytes> sections = container::sections(layout, data);
-    const std::vector<std::uint8_t> again = container::pack(layout.header, sections, attachments);
+    const Vector<container::Attachment> attachments = container::attachments(layout, data);
+    const Vector<Bytes> sections = container::sections(layout, data);
+    const Vector<std::uint8_t> again = container::pack(layout.header, sections, attachments);
     fuzz::require(std::equal(again.begin(), again.end(), data.begin(), data.end()));
     std::size_t end = layout.framing;
     for (const container::Attachment& own : attachments) end += own.bytes.size();
@@ -63,20 +64,20 @@ void write(fuzz::Input& input) {
   header.height = input.take<std::uint32_t>() & 0x1FFFFF;
   header.width = input.take<std::uint32_t>() & 0x1FFFFF;
   header.channels = input.take<std::uint8_t>() % 6;
-  std::vector<std::vector<std::uint8_t>> pieces(input.take<std::uint8_t>() % 5);
-  std::vector<container::Attachment> attachments;
+  Vector<Vector<std::uint8_t>> pieces(input.take<std::uint8_t>() % 5);
+  Vector<container::Attachment> attachments;
   for (auto& piece : pieces) {
     const std::uint8_t kind = input.take<std::uint8_t>() % 6;
     piece = input.take_bytes(input.take<std::uint8_t>());
     attachments.push_back({kind, piece});
   }
-  std::vector<std::vector<std::uint8_t>> sections(input.take<std::uint8_t>() % 67);
+  Vector<Vector<std::uint8_t>> sections(input.take<std::uint8_t>() % 67);
   for (auto& section : sections) section = input.take_bytes(input.take<std::uint8_t>());
-  const std::vector<Bytes> views(sections.begin(), sections.end());
+  const Vector<Bytes> views(sections.begin(), sections.end());
   try {
-    const std::vector<std::uint8_t> data = container::pack(header, views, attachments);
+    const Vector<std::uint8_t> data = container::pack(header, views, attachments);
     const Layout layout = container::parse(data);
-    const std::vector<Bytes> found = container::sections(layout, data);
+    const Vector<Bytes> found = container::sections(layout, data);
     fuzz::require(same(layout.header, header) && found.size() == views.size());
     const auto equal = [](const container::Attachment& a, const container::Attachment& b) {
       return a.kind == b.kind && std::ranges::equal(a.bytes, b.bytes);
@@ -114,7 +115,7 @@ void misuse(fuzz::Input& input) {
     const auto shift = input.take<std::uint8_t>() % 64;
     layout.attachments.push_back({1, input.take<std::uint64_t>() >> shift, 0});
   }
-  const std::vector<std::uint8_t> data = input.rest();
+  const Vector<std::uint8_t> data = input.rest();
   const auto long_one = [](const Layout::Entry& own) { return own.length >> 35 != 0; };
   const bool none = std::ranges::any_of(layout.attachments, long_one) ||
                     layout.lengths.size() != layout.checksums.size() || lengths > container::kMaxSections ||
@@ -139,7 +140,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   } else if (kind < 64) {
     misuse(input);
   } else {
-    std::vector<std::uint8_t> bytes = input.rest();
+    Vector<std::uint8_t> bytes = input.rest();
     if (kind >= 96) fuzz::mend(bytes);
     read(bytes);
   }

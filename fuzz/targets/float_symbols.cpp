@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "fastlic/float_symbols.hpp"
+#include "fastlic/memory.hpp"
 #include "harness.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -11,16 +12,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::Input input(data, size);
   const auto kind = input.take<std::uint8_t>();
   const float least = input.take<float>();
-  std::vector<float> bounds(kind % 64);
+  fastlic::Vector<float> bounds(kind % 64);
   float last = 0;
   for (float& bound : bounds) {  // any, or ascending
     bound = kind < 64 ? input.take<float>() : last + static_cast<float>(input.take<std::uint8_t>()) / 64;
     last = bound;
   }
-  std::vector<float> scales(input.left() / 4), means(scales.size());
+  fastlic::Vector<float> scales(input.left() / 4), means(scales.size());
   for (float& scale : scales) scale = input.take<float>();
   for (std::size_t i = 0; i < means.size(); ++i) means[i] = scales[means.size() - 1 - i];
-  std::vector<std::int32_t> out(scales.size());
+  fastlic::Vector<std::int32_t> out(scales.size());
   try {
     const ScaleSearch search(bounds, least);
     search(scales.data(), scales.size(), out.data());

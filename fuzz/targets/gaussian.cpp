@@ -2,6 +2,7 @@
 // the same on every instruction set.
 #include "fastlic/errors.hpp"
 #include "fastlic/gaussian_rans.hpp"
+#include "fastlic/memory.hpp"
 #include "harness.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -9,9 +10,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::Input input(data, size);
   const std::size_t count = input.take<std::uint8_t>();
   const unsigned lanes = input.take<std::uint8_t>() % 8;
-  std::vector<float> means(count);
-  std::vector<float> scales(count);
-  std::vector<std::int32_t> symbols(count);
+  fastlic::Vector<float> means(count);
+  fastlic::Vector<float> scales(count);
+  fastlic::Vector<std::int32_t> symbols(count);
   for (std::size_t i = 0; i < count; ++i) {
     means[i] = input.take<float>();
     scales[i] = input.take<float>();
@@ -21,8 +22,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       symbols[i] = static_cast<std::int32_t>(means[i]) + symbols[i] % 50;
     }
   }
-  using Symbols = std::vector<std::int32_t>;
-  const auto decode = [&](const std::vector<std::uint8_t>& bytes) -> Symbols {
+  using Symbols = fastlic::Vector<std::int32_t>;
+  const auto decode = [&](const fastlic::Vector<std::uint8_t>& bytes) -> Symbols {
     Symbols out(count);
     try {
       gaussian_decode(bytes.data(), bytes.size(), means.data(), scales.data(), out.data(), count);
@@ -36,7 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   });
   fuzz::require(fuzz::on_every_isa([&] { return decode(bytes); }) == symbols);
 
-  std::vector<std::uint8_t> noise = input.rest();
+  fastlic::Vector<std::uint8_t> noise = input.rest();
   if (!noise.empty()) noise[0] = static_cast<std::uint8_t>((noise[0] & 0x0F) | 0x10);
   fuzz::on_every_isa([&] { return decode(noise); });
   return 0;

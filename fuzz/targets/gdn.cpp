@@ -4,12 +4,13 @@
 #include <stdexcept>
 
 #include "fastlic/gdn.hpp"
+#include "fastlic/memory.hpp"
 #include "harness.hpp"
 
 namespace {
 
 // Whether two results are the same, NaNs included.
-bool same(const std::vector<float>& a, const std::vector<float>& b) {
+bool same(const fastlic::Vector<float>& a, const fastlic::Vector<float>& b) {
   return a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
@@ -23,12 +24,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::size_t extra = kind % 64 == 63 ? 1 : 0;  // sizes that do not fit
   const bool sane = (kind & 64) != 0, inverse = kind >= 128;
   const auto floats = [&](std::size_t count) {
-    std::vector<float> out(count);
+    fastlic::Vector<float> out(count);
     for (float& value : out) value = sane ? static_cast<float>(input.take<std::int8_t>()) / 16 : input.take<float>();
     return out;
   };
-  std::vector<float> beta = floats(channels), gamma = floats(channels * channels + extra);
-  const std::vector<float> x = floats(rows * channels);
+  fastlic::Vector<float> beta = floats(channels), gamma = floats(channels * channels + extra);
+  const fastlic::Vector<float> x = floats(rows * channels);
   if (sane) {
     for (float& value : beta) value = std::abs(value) + 1e-3f;
     for (float& value : gamma) value = std::abs(value);
@@ -36,7 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   bool refused = false;
   for (const Isa isa : supported_isas()) {
     set_isa(isa);
-    std::vector<float> out(x.size()), in_place = x, threaded(x.size());
+    fastlic::Vector<float> out(x.size()), in_place = x, threaded(x.size());
     try {
       gdn(x, out, beta, gamma, inverse, 1);
     } catch (const std::invalid_argument&) {

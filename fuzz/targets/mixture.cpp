@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/mixture.hpp"
 #include "harness.hpp"
 
@@ -11,8 +12,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::Input input(data, size);
   const auto kind = input.take<std::uint8_t>();
   const std::size_t rows = kind % 32, slots = input.take<std::uint8_t>();
-  std::vector<float> probabilities(rows * slots);
-  std::vector<std::int32_t> symbols(rows);
+  fastlic::Vector<float> probabilities(rows * slots);
+  fastlic::Vector<std::int32_t> symbols(rows);
   for (std::int32_t& symbol : symbols) {
     symbol = input.take<std::uint8_t>();
     if (slots > 0 && symbol != 255) symbol %= static_cast<std::int32_t>(slots);
@@ -20,9 +21,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (float& p : probabilities) {  // any float, or one between 0 and 1
     p = kind >= 128 ? input.take<float>() : static_cast<float>(input.take<std::uint8_t>()) / 255;
   }
-  std::vector<std::int32_t> cdf(rows * (slots + 2));
-  std::vector<std::uint16_t> starts(rows), frequencies(rows);
-  std::vector<std::uint8_t> stream = input.rest();
+  fastlic::Vector<std::int32_t> cdf(rows * (slots + 2));
+  fastlic::Vector<std::uint16_t> starts(rows), frequencies(rows);
+  fastlic::Vector<std::uint8_t> stream = input.rest();
   try {
     mixture_rows(probabilities.data(), rows, slots, cdf.data());
   } catch (const std::invalid_argument&) {
@@ -33,8 +34,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     fuzz::require(row[0] == 0 && row[slots + 1] == 65536);
     for (std::size_t i = 0; i <= slots; ++i) fuzz::require(row[i] < row[i + 1]);
   }
-  const auto decode = [&](const std::vector<std::uint8_t>& bytes) {
-    std::vector<std::int32_t> out(rows);
+  const auto decode = [&](const fastlic::Vector<std::uint8_t>& bytes) {
+    fastlic::Vector<std::int32_t> out(rows);
     MixtureDecoder decoder(bytes.data(), bytes.size());
     const std::size_t half = rows / 2;
     decoder.decode(cdf.data(), half, slots, out.data());
@@ -50,7 +51,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   stream.resize(stream.size() / 4 * 4);
   if (stream.size() >= 8) stream[7] &= 0x7F;
   try {
-    const std::vector<std::int32_t> decoded = decode(stream);
+    const fastlic::Vector<std::int32_t> decoded = decode(stream);
     mixture_intervals(cdf.data(), rows, slots, decoded.data(), starts.data(), frequencies.data());
     fuzz::require(encode_intervals(starts.data(), frequencies.data(), rows) == stream);
   } catch (const CorruptStream&) {

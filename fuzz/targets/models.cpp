@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "codes_model.hpp"
+#include "fastlic/memory.hpp"
 #include "hostile.hpp"
 #include "latent_models.hpp"
 #include "models.hpp"
@@ -31,7 +32,7 @@ struct Base {
 
 // `other`: with the base's tables, whatever the arrays say of them.
 latents::Engine made(fuzz::Reader reader, const Base& base, const Hostile& hostile, bool other) {
-  const auto tables = [&](const std::string& name, const std::shared_ptr<const CdfTables>& known) {
+  const auto tables = [&](const String& name, const std::shared_ptr<const CdfTables>& known) {
     return other || hostile.keeps(name) ? known : fuzz::tables_of(hostile.arrays, name);
   };
   return latents::Engine(reader(hostile.arrays, tables("z.tables", base.z), tables("y.tables", base.y)));
@@ -62,7 +63,7 @@ void run(const latents::Engine& engine, fuzz::Input& input) {
 void run_codes(const Arrays& arrays, fuzz::Input& input) {
   const codes::Context context(arrays);
   const codes::Size size{1 + input.take<std::uint8_t>() % 3u, 1 + input.take<std::uint8_t>() % 5u};
-  std::vector<std::int32_t> codes(context.model().groups * size.height * size.width), back = codes;
+  Vector<std::int32_t> codes(context.model().groups * size.height * size.width), back = codes;
   for (std::int32_t& code : codes) {
     code = input.take<std::uint8_t>() % static_cast<std::int32_t>(std::min<std::size_t>(context.model().words, 256));
   }

@@ -6,11 +6,10 @@
 #include <iterator>
 #include <map>
 #include <stdexcept>
-#include <string>
 #include <thread>
 #include <utility>
-#include <vector>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/network.hpp"
 #include "fastlic/parallel.hpp"
 #include "harness.hpp"
@@ -73,22 +72,18 @@ class Drawn {
   unsigned byte() { return input_.take<std::uint8_t>(); }
 
   template <typename T>
-  void put(const std::string& name, Type type, std::vector<std::size_t> shape, const std::vector<T>& values) {
+  void put(const String& name, Type type, Vector<std::size_t> shape, const Vector<T>& values) {
     auto& kept = memory_[name];
     kept.resize(values.size() * sizeof(T));
     if (!kept.empty()) std::memcpy(kept.data(), values.data(), kept.size());
     arrays[name] = {type, std::move(shape), kept.data()};
   }
-  void put(const std::string& name, const std::vector<std::uint8_t>& values) {
-    put(name, Type::uint8, {values.size()}, values);
-  }
-  void put(const std::string& name, const std::vector<std::int32_t>& values) {
-    put(name, Type::int32, {values.size()}, values);
-  }
+  void put(const String& name, const Vector<std::uint8_t>& values) { put(name, Type::uint8, {values.size()}, values); }
+  void put(const String& name, const Vector<std::int32_t>& values) { put(name, Type::int32, {values.size()}, values); }
 
-  void requantiser(const std::string& name, std::size_t channels, unsigned bits) {
-    std::vector<std::int32_t> multiplier(channels), negative(channels);
-    std::vector<std::uint8_t> shift(channels);
+  void requantiser(const String& name, std::size_t channels, unsigned bits) {
+    Vector<std::int32_t> multiplier(channels), negative(channels);
+    Vector<std::uint8_t> shift(channels);
     const unsigned how = byte();
     const auto any = static_cast<std::uint8_t>(1 + byte() % 62);
     for (std::size_t c = 0; c < channels; ++c) {
@@ -102,28 +97,28 @@ class Drawn {
     put(name + ".multiplier", multiplier);
     put(name + ".negative", negative);
     put(name + ".shift", shift);
-    put(name + ".bits", std::vector<std::uint8_t>{static_cast<std::uint8_t>(bits)});
+    put(name + ".bits", Vector<std::uint8_t>{static_cast<std::uint8_t>(bits)});
   }
 
-  void exponents(const std::string& name, std::size_t channels, std::size_t each) {
-    std::vector<std::uint8_t> own(channels * each);
+  void exponents(const String& name, std::size_t channels, std::size_t each) {
+    Vector<std::uint8_t> own(channels * each);
     for (std::size_t c = 0; c < own.size(); ++c)
       own[c] = c % each == 0 ? static_cast<std::uint8_t>(random_.between(0, 15)) : own[c - 1];
     put(name + ".exponents", own);
   }
 
   void curve(bool logistic) {
-    std::vector<std::int32_t> tail(65);
+    Vector<std::int32_t> tail(65);
     for (int i = 0; i < 65; ++i) tail[static_cast<std::size_t>(i)] = 16384 - (logistic ? 200 * i : 256 * i);
     put(logistic ? "n.silu" : "n.gelu", tail);
   }
 
-  void numbers(const std::string& name, const std::vector<std::uint8_t>& step, const std::vector<std::int32_t>& from) {
+  void numbers(const String& name, const Vector<std::uint8_t>& step, const Vector<std::int32_t>& from) {
     put(name + ".step", step);
     put(name + ".from", from);
   }
 
-  void layer(const std::string& name, std::size_t from, bool last) {
+  void layer(const String& name, std::size_t from, bool last) {
     const Value x = values_[from];
     const unsigned what = byte(), how = byte();
     const unsigned kind = what % 4;  // plain, halved, transposed, shuffled
@@ -139,8 +134,8 @@ class Drawn {
     const std::int64_t seen = kind == 2 && fits ? (taps + 3) / 4 + taps / 8 : taps;
     const std::int64_t each =
         std::min<std::int64_t>(room / limit / std::max<std::int64_t>(seen, 1), wide ? 32767 : 127);
-    std::vector<std::int16_t> weight(static_cast<std::size_t>(taps) * out);
-    std::vector<std::int64_t> sums(out);
+    Vector<std::int16_t> weight(static_cast<std::size_t>(taps) * out);
+    Vector<std::int64_t> sums(out);
     const unsigned pattern = how / 16 % 4;
     for (std::size_t i = 0; i < weight.size(); ++i) {
       const std::size_t of = kind == 2 ? i / (side * side) % out : i / static_cast<std::size_t>(taps);
@@ -148,28 +143,28 @@ class Drawn {
       if ((sums[of] + std::abs(weight[i])) * limit > kInt32) weight[i] = 0;
       sums[of] += std::abs(weight[i]);
     }
-    const std::vector<std::size_t> shape =
-        kind == 2 ? std::vector{x.channels, out, side, side} : std::vector{out, x.channels, side, side};
+    const std::size_t first = kind == 2 ? x.channels : out, second = kind == 2 ? out : x.channels;
+    const Vector<std::size_t> shape{first, second, side, side};
     if (wide) {
       put(name + ".weight", Type::int16, shape, weight);
     } else {
-      put(name + ".weight", Type::int8, shape, std::vector<std::int8_t>(weight.begin(), weight.end()));
+      put(name + ".weight", Type::int8, shape, Vector<std::int8_t>(weight.begin(), weight.end()));
     }
-    std::vector<std::int32_t> bias(out);
+    Vector<std::int32_t> bias(out);
     for (std::size_t c = 0; c < out; ++c) {
       bias[c] = static_cast<std::int32_t>(random_.up_to(kInt32 - sums[c] * limit, pattern)) / (how & 4 ? 1 : 1000);
     }
     put(name + ".bias", bias);
     const auto small = [](auto v) { return static_cast<std::uint8_t>(v); };
-    put(name + ".geometry", std::vector<std::uint8_t>{small(kind == 1 || kind == 2 ? 2 : 1), small(kind == 2),
-                                                      small(input_bits), small(kind == 3 ? 2 : 1)});
+    put(name + ".geometry", Vector<std::uint8_t>{small(kind == 1 || kind == 2 ? 2 : 1), small(kind == 2),
+                                                 small(input_bits), small(kind == 3 ? 2 : 1)});
     unsigned bits = 2 + byte() % 15;
     if (last && what >= 192) bits = 27;
     const unsigned bend = byte();
     if (bend < 100) {
       bits = std::min(bits, 14u);
       exponents(name, outputs, cells);
-      put(name + ".curve", std::vector<std::uint8_t>{small(bend & 1)});
+      put(name + ".curve", Vector<std::uint8_t>{small(bend & 1)});
       curve(bend & 1);
     }
     requantiser(name + ".requantise", out, bits);
@@ -177,16 +172,16 @@ class Drawn {
     values_.push_back({outputs, bits, x.size + (kind >= 2) - (kind == 1)});
   }
 
-  void gdn(const std::string& name, std::size_t from) {
+  void gdn(const String& name, std::size_t from) {
     const Value x = values_[from];
     const unsigned how = byte();
     const std::size_t c = x.channels;
     const auto channels = static_cast<std::int64_t>(c);
     const unsigned input_bits = std::max(9u, std::min(x.bits + how / 64, 16u)), bits = 2 + byte() % 15;
     const std::int64_t most = std::min<std::int64_t>((kInt32 - 1) / 32767 / channels, 32767);
-    std::vector<std::int16_t> gamma(c * c);
-    std::vector<std::int32_t> beta(c), multiplier(c);
-    std::vector<std::uint8_t> shift(c);
+    Vector<std::int16_t> gamma(c * c);
+    Vector<std::int32_t> beta(c), multiplier(c);
+    Vector<std::uint8_t> shift(c);
     for (std::size_t i = 0; i < c; ++i) {
       std::int64_t sum = 0;
       for (std::size_t j = 0; j < c; ++j) {
@@ -208,13 +203,13 @@ class Drawn {
     values_.push_back({c, bits, x.size});
   }
 
-  void mix(const std::string& name, std::size_t from, std::size_t other) {
+  void mix(const String& name, std::size_t from, std::size_t other) {
     const Value a = values_[from], b = values_[other];
     const unsigned how = byte(), shift = 1 + byte() % 30, bits = 2 + byte() % 15;
     const std::int64_t room = kInt32 - (std::int64_t{1} << (shift - 1));
     const std::int64_t most = std::min<std::int64_t>(room / (largest(a.bits) + largest(b.bits)), 32767);
     for (const char* side : {".left", ".right"}) {
-      std::vector<std::int16_t> factors(a.channels);
+      Vector<std::int16_t> factors(a.channels);
       for (auto& factor : factors) factor = static_cast<std::int16_t>(random_.up_to(most, how % 4));
       put(name + side, Type::int16, {a.channels}, factors);
     }
@@ -223,9 +218,9 @@ class Drawn {
     values_.push_back({a.channels, bits, a.size});
   }
 
-  void factors(const std::string& name, std::size_t count, bool negative, unsigned how) {
-    std::vector<std::int32_t> multiplier(count);
-    std::vector<std::uint8_t> shift(count);
+  void factors(const String& name, std::size_t count, bool negative, unsigned how) {
+    Vector<std::int32_t> multiplier(count);
+    Vector<std::uint8_t> shift(count);
     for (std::size_t i = 0; i < count; ++i) {
       multiplier[i] = static_cast<std::int32_t>(random_.up_to((1 << 24) - 1, how % 4));
       if (!negative) multiplier[i] = std::abs(multiplier[i]);
@@ -235,20 +230,19 @@ class Drawn {
     put(name + ".shift", shift);
   }
 
-  void layer_norm(const std::string& name, std::size_t from) {
+  void layer_norm(const String& name, std::size_t from) {
     const Value x = values_[from];
     const unsigned how = byte(), input_bits = std::min(x.bits + how / 64, 16u), bits = 2 + byte() % 15;
-    std::vector<std::int16_t> weight(x.channels);
-    std::vector<std::int32_t> bias(x.channels);
+    Vector<std::int16_t> weight(x.channels);
+    Vector<std::int32_t> bias(x.channels);
     for (std::size_t c = 0; c < x.channels; ++c) {
       weight[c] = static_cast<std::int16_t>(std::abs(random_.up_to(32767, how / 4 % 4)));
       bias[c] = static_cast<std::int32_t>(random_.up_to((1 << 24) - 1, how / 8 % 4)) >> (how & 1 ? 0 : 10);
     }
     put(name + ".weight", Type::int16, {x.channels}, weight);
     put(name + ".bias", bias);
-    put(name + ".epsilon",
-        std::vector<std::int32_t>{how & 2 ? 1 : static_cast<std::int32_t>(random_.between(1, kInt32)),
-                                  static_cast<std::int32_t>(random_.between(0, how & 2 ? 0 : 30))});
+    put(name + ".epsilon", Vector<std::int32_t>{how & 2 ? 1 : static_cast<std::int32_t>(random_.between(1, kInt32)),
+                                                static_cast<std::int32_t>(random_.between(0, how & 2 ? 0 : 30))});
     factors(name + ".scale", x.channels, false, how);
     factors(name, x.channels, true, how >> 2);
     numbers(name, {5, static_cast<std::uint8_t>(input_bits), static_cast<std::uint8_t>(bits)},
@@ -257,7 +251,7 @@ class Drawn {
   }
 
   // False, and nothing drawn, where the value is none of queries, keys and values.
-  bool windows(const std::string& name, std::size_t from) {
+  bool windows(const String& name, std::size_t from) {
     const Value x = values_[from];
     const std::int64_t limit = largest(x.bits), channels = static_cast<std::int64_t>(x.channels / 3);
     const unsigned how = byte();
@@ -266,13 +260,13 @@ class Drawn {
     const std::int64_t room = (1 << 30) - 1 - channels / heads * limit * limit;
     if (x.channels % 3 != 0 || room < 0) return false;
     const unsigned size = how % 4 == 3 ? 7 : 1 + how % 4, bits = 2 + byte() % 15;
-    std::vector<std::int32_t> bias(static_cast<std::size_t>(heads) * (2 * size - 1) * (2 * size - 1));
+    Vector<std::int32_t> bias(static_cast<std::size_t>(heads) * (2 * size - 1) * (2 * size - 1));
     for (auto& own : bias) own = static_cast<std::int32_t>(random_.up_to(how & 64 ? room : room >> 8, how / 16 % 4));
     put(name + ".bias", Type::int32, {static_cast<std::size_t>(heads), bias.size() / static_cast<std::size_t>(heads)},
         bias);
     factors(name + ".sharpness", static_cast<std::size_t>(heads), false, how);
     factors(name, static_cast<std::size_t>(channels), false, how >> 3);
-    std::vector<std::int32_t> powers(65);
+    Vector<std::int32_t> powers(65);
     for (int i = 0; i < 65; ++i) powers[static_cast<std::size_t>(i)] = 16384 - 128 * i;
     put("n.powers", powers);
     const auto small = [](auto v) { return static_cast<std::uint8_t>(v); };
@@ -283,7 +277,7 @@ class Drawn {
   }
 
   void step(bool last) {
-    const std::string name = "n." + std::to_string(values_.size() - 1);
+    const String name = "n." + to_string(values_.size() - 1);
     const unsigned what = byte();
     const std::size_t from = what & 64 ? byte() % values_.size() : values_.size() - 1;
     std::size_t other = byte() % values_.size();
@@ -321,9 +315,9 @@ class Drawn {
 
   fuzz::Input& input_;
   Random random_;
-  std::vector<Value> values_;
+  Vector<Value> values_;
   bool pixels_;
-  std::map<std::string, std::vector<std::uint8_t>> memory_;
+  std::map<String, Vector<std::uint8_t>> memory_;
 };
 
 // Numbers that a map may hold: of all channels at once, and in what order they are asked for does not matter.
@@ -339,11 +333,11 @@ std::int16_t number(std::uint32_t seed, std::size_t channel, std::size_t row, st
                                    static_cast<std::int32_t>(h % static_cast<std::uint64_t>(limit - least + 1)));
 }
 
-std::vector<std::int32_t> run(const nn::Network& network, MapSize size, MapSize out, std::uint32_t seed, bool pixels,
-                              std::size_t band, unsigned threads) {
+Vector<std::int32_t> run(const nn::Network& network, MapSize size, MapSize out, std::uint32_t seed, bool pixels,
+                         std::size_t band, unsigned threads) {
   const std::size_t channels = network.input().channels, outputs = network.output().channels;
   const std::int32_t limit = network.input().limit;
-  std::vector<std::int32_t> values(out.height * out.width * outputs, 0x55555555);
+  Vector<std::int32_t> values(out.height * out.width * outputs, 0x55555555);
   std::size_t fed = 0, taken = 0;
   const auto feed = [&](Rows rows, const nn::Target& map) {
     fuzz::require(rows.first == fed && rows.last <= size.height);
@@ -396,7 +390,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
   const MapSize size{1 + input.take<std::uint8_t>() % 14u, 1 + input.take<std::uint8_t>() % 14u};
   const auto seed = input.take<std::uint32_t>();
   const std::size_t band = input.take<std::uint8_t>() % 16u;
-  std::vector<std::uint8_t> changes = input.take_bytes(4 * (how / 2 % 4) * 3);
+  Vector<std::uint8_t> changes = input.take_bytes(4 * (how / 2 % 4) * 3);
   Drawn drawn(input, {channels, bits, 0}, pixels);
   const bool exits = (how & 8) != 0;
   if (exits) drawn.exit();

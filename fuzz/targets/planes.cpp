@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/plane.hpp"
 #include "harness.hpp"
 
@@ -12,7 +13,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const bool encodes = input.take<std::uint8_t>() % 2 == 0;
   const std::size_t height = input.take<std::uint8_t>() % 33, width = input.take<std::uint8_t>() % 65;
   const std::size_t step = 1 + input.take<std::uint8_t>() % 4, stride = step * width + input.take<std::uint8_t>() % 5;
-  std::vector<std::uint8_t> memory(height * stride + 1, 0xA5), again(memory);
+  fastlic::Vector<std::uint8_t> memory(height * stride + 1, 0xA5), again(memory);
   const plane::View<std::uint8_t> samples{memory.data(), height, width, stride, step};
   const plane::View<std::uint8_t> found{again.data(), height, width, stride, step};
   if (encodes) {
@@ -27,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       return 0;
     }
   }
-  const std::vector<std::uint8_t> coded = plane::encode({memory.data(), height, width, stride, step});
+  const fastlic::Vector<std::uint8_t> coded = plane::encode({memory.data(), height, width, stride, step});
   plane::decode(coded, found);
   fuzz::require(memory == again);  // samples, and what lies between them
   return 0;

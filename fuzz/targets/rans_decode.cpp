@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/rans.hpp"
 #include "harness.hpp"
 
@@ -11,11 +12,11 @@ namespace {
 
 const fastlic::CdfTables& tables() {
   // Rows: narrow, two slots, wide with raw bits, far from zero, one slot with many raw bits.
-  static const std::vector<std::int32_t> cdf = {0,    300,  3700, 4000, 4096, 0,    4095, 4096, 0,    1000, 2000,
-                                                3000, 4000, 4096, 0,    1,    4000, 4096, 0,    2048, 4096};
-  static const std::vector<std::int32_t> lengths = {5, 3, 6, 4, 3};
-  static const std::vector<std::int32_t> offsets = {-1, 0, -2, 100000, -3};
-  static const std::vector<std::uint8_t> shifts = {0, 0, 3, 1, 16};
+  static const fastlic::Vector<std::int32_t> cdf = {0,    300,  3700, 4000, 4096, 0,    4095, 4096, 0,    1000, 2000,
+                                                    3000, 4000, 4096, 0,    1,    4000, 4096, 0,    2048, 4096};
+  static const fastlic::Vector<std::int32_t> lengths = {5, 3, 6, 4, 3};
+  static const fastlic::Vector<std::int32_t> offsets = {-1, 0, -2, 100000, -3};
+  static const fastlic::Vector<std::uint8_t> shifts = {0, 0, 3, 1, 16};
   static const fastlic::CdfTables instance(cdf, lengths, offsets, shifts, 12);
   return instance;
 }
@@ -28,14 +29,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::size_t count = input.take<std::uint16_t>() % 1500;
   const std::size_t piece = 1 + input.take<std::uint8_t>();
   const unsigned lanes = 1u << input.take<std::uint8_t>() % 7;
-  std::vector<std::uint8_t> indexes = input.take_bytes(count / 4);
+  fastlic::Vector<std::uint8_t> indexes = input.take_bytes(count / 4);
   indexes.resize(count, static_cast<std::uint8_t>(count));
   for (std::uint8_t& index : indexes) index %= 5;
-  std::vector<std::uint8_t> stream = input.rest();
+  fastlic::Vector<std::uint8_t> stream = input.rest();
   if (!stream.empty()) stream[0] &= 0x0F;
 
-  const auto decode = [&]<typename Symbol>(Symbol) -> std::vector<Symbol> {
-    std::vector<Symbol> out(count);
+  const auto decode = [&]<typename Symbol>(Symbol) -> fastlic::Vector<Symbol> {
+    fastlic::Vector<Symbol> out(count);
     try {
       RansDecoder decoder(stream.data(), stream.size(), tables());
       for (std::size_t at = 0; at < count; at += piece) {
@@ -47,7 +48,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     return out;
   };
-  using Symbols = std::vector<std::int32_t>;
+  using Symbols = fastlic::Vector<std::int32_t>;
   const Symbols symbols = fuzz::on_every_isa([&] { return decode(std::int32_t{}); });
   const auto narrow = fuzz::on_every_isa([&] { return decode(std::int16_t{}); });
   using Limits = std::numeric_limits<std::int16_t>;

@@ -1,5 +1,6 @@
 // Arbitrary symbols under arbitrary valid tables survive, as int32 and as int16, with the same bytes from every
 // instruction set.
+#include "fastlic/memory.hpp"
 #include "fastlic/rans.hpp"
 #include "harness.hpp"
 
@@ -9,10 +10,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const unsigned precision = 10 + input.take<std::uint8_t>() % 3;
   const std::size_t rows = 1 + input.take<std::uint8_t>() % 4;
   const unsigned lanes = input.take<std::uint8_t>() % 8;
-  std::vector<std::int32_t> cdf;
-  std::vector<std::int32_t> lengths;
-  std::vector<std::int32_t> offsets;
-  std::vector<std::uint8_t> shifts;
+  fastlic::Vector<std::int32_t> cdf;
+  fastlic::Vector<std::int32_t> lengths;
+  fastlic::Vector<std::int32_t> offsets;
+  fastlic::Vector<std::uint8_t> shifts;
   for (std::size_t r = 0; r < rows; ++r) {
     const std::uint32_t total = 1u << precision;
     std::uint32_t slots = 2 + input.take<std::uint8_t>() % 255;
@@ -30,8 +31,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const CdfTables tables(cdf, lengths, offsets, shifts, precision);
 
-  std::vector<std::int32_t> symbols;
-  std::vector<std::uint8_t> indexes;
+  fastlic::Vector<std::int32_t> symbols;
+  fastlic::Vector<std::uint8_t> indexes;
   while (input.left() > 0) {
     const auto control = input.take<std::uint8_t>();
     const std::uint8_t index = control % rows;
@@ -45,20 +46,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto bytes =
       fuzz::on_every_isa([&] { return rans_encode(symbols.data(), indexes.data(), symbols.size(), tables, wanted); });
   fuzz::on_every_isa([&] {
-    std::vector<std::int32_t> out(symbols.size());
+    fastlic::Vector<std::int32_t> out(symbols.size());
     RansDecoder decoder(bytes.data(), bytes.size(), tables);
     decoder.decode(indexes.data(), out.data(), out.size());
     decoder.finish();
     fuzz::require(out == symbols);
     return 0;
   });
-  const std::vector<std::int16_t> narrow(symbols.begin(), symbols.end());
-  const std::vector<std::int32_t> widened(narrow.begin(), narrow.end());
+  const fastlic::Vector<std::int16_t> narrow(symbols.begin(), symbols.end());
+  const fastlic::Vector<std::int32_t> widened(narrow.begin(), narrow.end());
   const auto small =
       fuzz::on_every_isa([&] { return rans_encode(narrow.data(), indexes.data(), narrow.size(), tables, wanted); });
   fuzz::require(small == rans_encode(widened.data(), indexes.data(), widened.size(), tables, wanted));
   fuzz::on_every_isa([&] {
-    std::vector<std::int16_t> out(narrow.size());
+    fastlic::Vector<std::int16_t> out(narrow.size());
     RansDecoder decoder(small.data(), small.size(), tables);
     decoder.decode(indexes.data(), out.data(), out.size());
     decoder.finish();

@@ -5,14 +5,15 @@
 #include "fastlic/categorical_rans.hpp"
 #include "fastlic/compressai_rans.hpp"
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/rans.hpp"
 #include "harness.hpp"
 
 namespace {
 
 template <typename T>
-std::vector<T> numbers(fastlic::fuzz::Input& input, std::size_t count) {
-  std::vector<T> out(count);
+fastlic::Vector<T> numbers(fastlic::fuzz::Input& input, std::size_t count) {
+  fastlic::Vector<T> out(count);
   for (T& value : out) value = static_cast<T>(input.take<std::int16_t>());
   return out;
 }
@@ -24,8 +25,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::Input input(data, size);
   const auto kind = input.take<std::uint8_t>();
   const unsigned precision = input.take<std::uint8_t>() % 32;
-  std::vector<std::int32_t> lengths, offsets, cdf;
-  std::vector<std::uint8_t> shifts;
+  fastlic::Vector<std::int32_t> lengths, offsets, cdf;
+  fastlic::Vector<std::uint8_t> shifts;
   if (kind < 128) {
     const std::size_t rows = kind % 6;
     lengths = numbers<std::int32_t>(input, rows);
@@ -52,9 +53,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::size_t rows = lengths.size();
   // 16-bit numbers cannot say 65536, the end of CompressAI's rows.
   for (std::int32_t& value : cdf) value = value == -1 ? 65536 : value;
-  const std::vector<std::uint8_t> bytes(64, 0x5A);
-  const std::vector<std::uint8_t> indexes(64, 0);
-  std::vector<std::int32_t> out(64);
+  const fastlic::Vector<std::uint8_t> bytes(64, 0x5A);
+  const fastlic::Vector<std::uint8_t> indexes(64, 0);
+  fastlic::Vector<std::int32_t> out(64);
   try {
     const CdfTables tables(cdf, lengths, offsets, shifts, precision);
     RansDecoder decoder(bytes.data(), bytes.size(), tables);

@@ -56,6 +56,18 @@ class Region(ctypes.Structure):
     _fields_ = [("left", c_uint32), ("top", c_uint32), ("width", c_uint32), ("height", c_uint32)]
 
 
+ALLOCATE = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_size_t, c_size_t)
+RELEASE = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_size_t)
+
+
+class Allocator(ctypes.Structure):
+    _fields_ = [("allocate", ALLOCATE), ("release", RELEASE), ("user", c_void_p)]
+
+
+class OpenOptions(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t), ("allocator", POINTER(Allocator))]
+
+
 class Options(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -68,12 +80,13 @@ class Options(ctypes.Structure):
         ("progress", PROGRESS),
         ("user", c_void_p),
         ("region", POINTER(Region)),
+        ("allocator", POINTER(Allocator)),
     ]
 
 
 def options(**own: Any) -> Options:
     """FLIC_OPTIONS_INIT, and what differs from it."""
-    out = Options(ctypes.sizeof(Options), RGB, 1, 0, 0, 0, None, PROGRESS(), None, None)
+    out = Options(ctypes.sizeof(Options), RGB, 1, 0, 0, 0, None, PROGRESS(), None, None, None)
     for name, value in own.items():
         setattr(out, name, value)
     return out
@@ -95,6 +108,11 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "flic_model_name": (c_char_p, [c_uint32]),
     "flic_codec_open_memory": (c_int, [c_char_p, c_size_t, POINTER(c_void_p), POINTER(Error)]),
     "flic_codec_open_file": (c_int, [c_char_p, POINTER(c_void_p), POINTER(Error)]),
+    "flic_codec_open_memory_with": (
+        c_int,
+        [c_char_p, c_size_t, POINTER(OpenOptions), POINTER(c_void_p), POINTER(Error)],
+    ),
+    "flic_codec_open_file_with": (c_int, [c_char_p, POINTER(OpenOptions), POINTER(c_void_p), POINTER(Error)]),
     "flic_embedded": (c_void_p, [c_uint32, POINTER(c_char_p), POINTER(c_size_t)]),
     "flic_codec_close": (None, [c_void_p]),
     "flic_codec_get_info": (c_int, [c_void_p, POINTER(Info), POINTER(Error)]),

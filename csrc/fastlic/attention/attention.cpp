@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/parallel.hpp"
 
 namespace fastlic::attention {
@@ -63,7 +64,7 @@ void attend_row(const Requantiser& attended, std::int32_t* means, std::int16_t* 
   tools.kernels.requantise16(means, attended, {0, padded(attended.channels)}, out);
 }
 
-using Positions = std::vector<std::size_t>;
+using Positions = Vector<std::size_t>;
 
 // Keys normalised over positions, queries over the channels of a head.
 void attend_linear(const Attention& net, const Source& q, const Source& k, const Source& v, const Positions& to,
@@ -71,21 +72,21 @@ void attend_linear(const Attention& net, const Source& q, const Source& k, const
   const std::size_t dims = net.channels / net.heads, keys = at.size();
   const std::size_t stride = padded(dims), runs = (keys + kRun - 1) / kRun;
   // [channel of k][channel of v], in units of 2^-8 of the values'; exact in double
-  std::vector<double> context(net.heads * dims * stride);
+  Vector<double> context(net.heads * dims * stride);
   parallel_for(net.heads, tools.team, [&](std::size_t head) {
     const std::size_t first = head * dims;
-    std::vector<std::int32_t> highest(dims, -kScore - 1);
+    Vector<std::int32_t> highest(dims, -kScore - 1);
     for (const std::size_t position : at) {
       const std::int16_t* row = k.at(position) + first;
       for (std::size_t c = 0; c < dims; ++c) highest[c] = std::max<std::int32_t>(highest[c], row[c]);
     }
-    std::vector<std::int64_t> totals(dims), sums(dims * stride);
+    Vector<std::int64_t> totals(dims), sums(dims * stride);
     // One run of keys after the other: weights [channel of k][key] times values [key][channel of v].
     Buffer<std::int16_t> weights(dims * kRun);
     Buffer<std::int32_t> products(dims * stride);
     nn::WideMatrix values(kRun, dims);
-    const std::vector<std::int32_t> zeros(stride);
-    const std::vector<const std::int32_t*> start(dims, zeros.data());
+    const Vector<std::int32_t> zeros(stride);
+    const Vector<const std::int32_t*> start(dims, zeros.data());
     for (std::size_t run = 0; run < runs; ++run) {
       const std::size_t begin = run * kRun, count = std::min(kRun, keys - begin);
       if (count < kRun) std::fill(weights.begin(), weights.end(), std::int16_t{0});
@@ -112,9 +113,9 @@ void attend_linear(const Attention& net, const Source& q, const Source& k, const
   });
   constexpr std::size_t kRows = 64;
   parallel_for((to.size() + kRows - 1) / kRows, tools.team, [&](std::size_t chunk) {
-    std::vector<std::int16_t> weights(dims);
-    std::vector<std::int64_t> means(stride);
-    std::vector<std::int32_t> row(padded(net.channels));
+    Vector<std::int16_t> weights(dims);
+    Vector<std::int64_t> means(stride);
+    Vector<std::int32_t> row(padded(net.channels));
     for (std::size_t i = chunk * kRows; i < std::min(to.size(), (chunk + 1) * kRows); ++i) {
       const std::int16_t* scores = q.at(to[i]);
       for (std::size_t head = 0; head < net.heads; ++head) {
@@ -176,13 +177,13 @@ void attend_softmax(const Attention& net, const Source& q, const Source& k, cons
         values_matrix.set(j, d, v.at(at[j])[first + d]);
       }
     }
-    const std::vector<std::int32_t> zeros(std::max(columns, value_columns));
+    const Vector<std::int32_t> zeros(std::max(columns, value_columns));
     const Score score = score_of(net.score, head);
     parallel_for((to.size() + kRows - 1) / kRows, tools.team, [&](std::size_t chunk) {
       const std::size_t begin = chunk * kRows, count = std::min(kRows, to.size() - begin);
       Buffer<std::int16_t> queries(count * depth), weights(count * runs * kRun);
       Buffer<std::int32_t> scores(count * columns), sums(count * value_columns);
-      std::vector<std::int64_t> totals(count), means(count * dims);
+      Vector<std::int64_t> totals(count), means(count * dims);
       const std::int32_t* start[kRows];
       std::fill_n(start, count, zeros.data());
       for (std::size_t i = 0; i < count; ++i) {

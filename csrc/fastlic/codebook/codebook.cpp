@@ -7,10 +7,10 @@
 #include <cstring>
 #include <limits>
 #include <numeric>
-#include <stdexcept>
-#include <string>
 
 #include "fastlic/codebook/kernels.hpp"
+#include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/parallel.hpp"
 
 namespace fastlic::codebook {
@@ -137,14 +137,14 @@ float Row::keep(const float* some, std::uint32_t first, std::uint64_t close, flo
 
 Codebooks::Codebooks(const float* words, std::size_t m, std::size_t k, std::size_t d, Isa isa)
     : m_(m), k_(k), d_(d), isa_(isa) {
-  if (m == 0 || k == 0 || d == 0) throw std::invalid_argument("a codebook has at least one word of one channel");
+  if (m == 0 || k == 0 || d == 0) throw InvalidArgument("a codebook has at least one word of one channel");
   if (d > kMaxChannels || k > std::numeric_limits<std::int32_t>::max() / 2) {
-    throw std::invalid_argument("codebooks have up to " + std::to_string(kMaxChannels) + " channels and 2^30 words");
+    throw InvalidArgument("codebooks have up to " + to_string(kMaxChannels) + " channels and 2^30 words");
   }
   if (kernel(isa_).bytes && d > kMaxByteChannels) isa_ = Isa::avx512;
   words_.assign(words, words + m * k * d);
   if (!std::all_of(words_.begin(), words_.end(), [](float value) { return std::isfinite(value); })) {
-    throw std::invalid_argument("codebook holds values that are not finite (NaN or infinity)");
+    throw InvalidArgument("codebook holds values that are not finite (NaN or infinity)");
   }
   panels_ = round_up(k, kernel(isa_).words) / kernel(isa_).words;
   groups_.resize(m);
@@ -180,7 +180,7 @@ void Codebooks::pack_bytes(Group& packed, const float* words) const {
   packed.step = step_for(largest);
   packed.bytes.assign(panels_ * panel * depth * 4, 0);
   packed.offset.assign(panels_ * panel, 0);
-  std::vector<std::int8_t> bytes(depth * 4, 0);
+  Vector<std::int8_t> bytes(depth * 4, 0);
   for (std::size_t w = 0; w < k_; ++w) {
     packed.byte_error = std::max(packed.byte_error, to_bytes(words + w * d_, d_, 1, packed.step, bytes.data()));
     std::int64_t sum = 0, squares = 0;
@@ -197,7 +197,7 @@ void Codebooks::pack_bytes(Group& packed, const float* words) const {
 }
 
 void Codebooks::nearest(const float* x, std::size_t n, Strides strides, std::int64_t* out, unsigned threads) const {
-  if (n > std::numeric_limits<std::uint32_t>::max()) throw std::invalid_argument("up to 2^32 vectors are searched");
+  if (n > std::numeric_limits<std::uint32_t>::max()) throw InvalidArgument("up to 2^32 vectors are searched");
   const std::size_t chunks = round_up(n, kChunkRows) / kChunkRows;
   const auto task = [&](std::size_t group) {
     return Task{x + static_cast<std::ptrdiff_t>(group) * strides.groups,
@@ -209,7 +209,7 @@ void Codebooks::nearest(const float* x, std::size_t n, Strides strides, std::int
                 group,
                 nullptr};
   };
-  std::vector<std::vector<std::uint32_t>> unsure(m_ * chunks);
+  Vector<Vector<std::uint32_t>> unsure(m_ * chunks);
   // Group by group, so that threads scan the same words at the same time.
   parallel_for(m_ * chunks, threads, [&](std::size_t job) {
     const std::size_t first = job % chunks * kChunkRows;
@@ -222,7 +222,7 @@ void Codebooks::nearest(const float* x, std::size_t n, Strides strides, std::int
 
   // Where words lie closer together than bytes can tell, floats do, at a quarter of the speed. Comparing all such words
   // exactly would take a fortieth.
-  std::vector<std::vector<std::uint32_t>> left(m_);
+  Vector<Vector<std::uint32_t>> left(m_);
   for (std::size_t job = 0; job < unsure.size(); ++job) {
     left[job / chunks].insert(left[job / chunks].end(), unsure[job].begin(), unsure[job].end());
   }
@@ -243,11 +243,11 @@ void Codebooks::search(const Task& task, const std::uint32_t* which, std::size_t
   const Group& packed = groups_[task.group];
   const std::size_t tiles = round_up(rows, scan.rows) / scan.rows;
   const std::size_t depth = scan.bytes ? round_up(d_, 4) / 4 : d_;
-  std::vector<Row> found(tiles * scan.rows);
+  Vector<Row> found(tiles * scan.rows);
   Buffer<float> bars(tiles * scan.rows, std::numeric_limits<float>::infinity());
   Buffer<float> scale(scan.bytes ? tiles * scan.rows : 0);
   Buffer<float> values(tiles * scan.rows * depth);  // floats, or four bytes in the place of one
-  std::vector<std::int8_t> bytes(4 * depth, 0);
+  Vector<std::int8_t> bytes(4 * depth, 0);
 
   const double C = packed.largest, n_operations = 2.0 * static_cast<double>(d_) + 2;
   for (std::size_t r = 0; r < rows; ++r) {
@@ -255,8 +255,8 @@ void Codebooks::search(const Task& task, const std::uint32_t* which, std::size_t
     float* tile = &values[r / scan.rows * scan.rows * depth + r % scan.rows];
     const double length = norm(vector, d_, task.channels);
     if (!std::isfinite(length)) {
-      throw std::invalid_argument("x holds values that are not finite (NaN or infinity), in vector (" +
-                                  std::to_string(which[r]) + ", " + std::to_string(task.shown) + ")");
+      throw InvalidArgument("x holds values that are not finite (NaN or infinity), in vector (" + to_string(which[r]) +
+                            ", " + to_string(task.shown) + ")");
     }
     const double magnitude = C * C / 2 + length * C;  // no score exceeds it
     // How far a computed score may be from the true one.

@@ -11,9 +11,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "fastlic/isa.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/memory.hpp"
 
 namespace fastlic::codebook {
@@ -54,21 +54,21 @@ class Codebooks {
   void pack_bytes(Group& group, const float* words) const;
   // Some vectors of one group.
   struct Task {
-    const float* x;                      // channel 0 of the group's vector 0
-    std::ptrdiff_t rows, channels;       // strides in floats
-    std::int64_t* out;                   // of vector 0
-    std::size_t step;                    // from one vector's to the next one's
-    std::size_t group;                   // whose words are searched,
-    std::size_t shown;                   // and what messages call it
-    std::vector<std::uint32_t>* unsure;  // takes vectors that bytes cannot decide; nullptr: decide all
+    const float* x;                 // channel 0 of the group's vector 0
+    std::ptrdiff_t rows, channels;  // strides in floats
+    std::int64_t* out;              // of vector 0
+    std::size_t step;               // from one vector's to the next one's
+    std::size_t group;              // whose words are searched,
+    std::size_t shown;              // and what messages call it
+    Vector<std::uint32_t>* unsure;  // takes vectors that bytes cannot decide; nullptr: decide all
   };
   void search(const Task& task, const std::uint32_t* which, std::size_t count) const;
 
   std::size_t m_, k_, d_;
   std::size_t panels_;  // of each group
   Isa isa_;
-  std::vector<float> words_;
-  std::vector<Group> groups_;
+  Vector<float> words_;
+  Vector<Group> groups_;
 };
 
 }  // namespace fastlic::codebook

@@ -1,11 +1,11 @@
 #include "fastlic/codec/codec.hpp"
 
 #include <algorithm>
-#include <map>
-#include <set>
+#include <iterator>
 #include <string_view>
 
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/parallel.hpp"
 
 namespace fastlic::codec {
@@ -15,17 +15,14 @@ constexpr std::uint64_t kPaddedPixels = 65'536;
 constexpr double kMostWorth = 1000;
 
 // Constructor arguments of models that a fingerprint leaves out: those that are what they are by default.
-const std::map<std::string_view, std::map<std::string_view, std::string_view>> kDefaults = {
-    {"hyperprior", {{"widths", "null"}, {"qualities", "0"}, {"sizes", "null"}}},
-    {"mlic",
-     {{"widths", "null"},
-      {"qualities", "0"},
-      {"slices", "null"},
-      {"sizes", "null"},
-      {"generation", "2024"},
-      {"blocks", "0"},
-      {"early", "false"}}},
-    {"mcquic", {}},  // its defaults are tuples, which no list of a file equals
+struct Default {
+  std::string_view kind, name, value;
+};
+constexpr Default kDefaults[] = {
+    {"hyperprior", "widths", "null"}, {"hyperprior", "qualities", "0"}, {"hyperprior", "sizes", "null"},
+    {"mlic", "widths", "null"},       {"mlic", "qualities", "0"},       {"mlic", "slices", "null"},
+    {"mlic", "sizes", "null"},        {"mlic", "generation", "2024"},   {"mlic", "blocks", "0"},
+    {"mlic", "early", "false"},  // those of mcquic are tuples, which no list of a file equals
 };
 
 std::string_view kind_of(std::string_view family) {
@@ -34,12 +31,17 @@ std::string_view kind_of(std::string_view family) {
   return family == "mcquic" ? family : "";
 }
 
-void add(Blake2b& digest, const std::string& name, const nn::ArrayRef& array) {
-  constexpr std::string_view types[] = {"|i1", "|u1", "<i2", "<i4"};
-  std::string shape = "(";
-  for (std::size_t i = 0; i < array.shape.size(); ++i) shape += (i > 0 ? ", " : "") + std::to_string(array.shape[i]);
-  shape += array.shape.size() == 1 ? ",)" : ")";
-  digest.update(bytes_of(name + "|" + std::string(types[static_cast<std::size_t>(array.type)]) + "|" + shape + "|"));
+void add(Blake2b& digest, const String& name, const nn::ArrayRef& array) {
+  constexpr std::string_view types[] = {"|i1|(", "|u1|(", "<i2|(", "<i4|("};
+  const auto put = [&](std::string_view text) { digest.update(bytes_of(text)); };
+  put(name);
+  put("|");
+  put(types[static_cast<std::size_t>(array.type)]);
+  for (std::size_t i = 0; i < array.shape.size(); ++i) {
+    put(i > 0 ? ", " : "");
+    put(to_string(array.shape[i]));
+  }
+  put(array.shape.size() == 1 ? ",)|" : ")|");
   digest.update({static_cast<const std::uint8_t*>(array.data), array.size() * nn::bytes_of(array.type)});
 }
 
@@ -53,16 +55,18 @@ Fingerprint entropy_fingerprint_of(const nn::Arrays& entropy) {
 // Of format version 2.
 Fingerprint fingerprint_of(const File& file) {
   const std::string_view kind = kind_of(file.family);
-  const auto& defaults = kDefaults.at(kind);
+  const auto is_default = [&](std::string_view name, std::string_view value) {
+    return std::any_of(std::begin(kDefaults), std::end(kDefaults),
+                       [&](const Default& own) { return own.kind == kind && own.name == name && own.value == value; });
+  };
   Json config;
   config.kind = Json::Kind::object;
   for (std::size_t i = 0; i < file.config.names.size(); ++i) {
-    const auto found = defaults.find(file.config.names[i]);
-    if (found != defaults.end() && written(file.config.items[i], true) == found->second) continue;
+    if (is_default(file.config.names[i], written(file.config.items[i], true))) continue;
     config.names.push_back(file.config.names[i]);
     config.items.push_back(file.config.items[i]);
   }
-  std::map<std::string, nn::ArrayRef> arrays = file.entropy;
+  Dictionary<String, nn::ArrayRef> arrays = file.entropy;
   for (const auto& [name, array] : file.transforms) {
     if (kind == "mcquic" ? decides_mcquic(name) : decides_gaussian(name)) arrays.emplace("transforms/" + name, array);
   }
@@ -79,10 +83,10 @@ void check_region(const Region& region, MapSize image) {
   if (within(region.top, region.size.height, image.height) && within(region.left, region.size.width, image.width)) {
     return;
   }
-  const auto number = [](std::size_t value) { return std::to_string(value); };
-  throw std::invalid_argument("a region of " + number(region.size.height) + " x " + number(region.size.width) +
-                              " (height x width) at row " + number(region.top) + ", column " + number(region.left) +
-                              " does not lie in an image of " + number(image.height) + " x " + number(image.width));
+  const auto number = [](std::size_t value) { return to_string(value); };
+  throw InvalidArgument("a region of " + number(region.size.height) + " x " + number(region.size.width) +
+                        " (height x width) at row " + number(region.top) + ", column " + number(region.left) +
+                        " does not lie in an image of " + number(image.height) + " x " + number(image.width));
 }
 
 }  // namespace
@@ -102,7 +106,7 @@ Codec::Codec(Input data) {
     if (job == 1) fingerprint_ = fingerprint_of(file);
   });
   entropy_ = std::move(file.entropy);
-  std::set<const void*> own;
+  Set<const void*> own;
   for (const auto& [name, array] : entropy_) own.insert(array.data);
   for (auto& memory : file.memory) {
     if (own.contains(memory.data())) memory_.push_back(std::move(memory));
@@ -126,19 +130,18 @@ Codec::Stream Codec::check(Input data, unsigned parts, unsigned threads, const L
   const container::Header& header = layout.header;
   if (!reads(header)) {
     const char* model = container::model_name(header.model);
-    throw WrongCodec("the stream needs '" + (model != nullptr ? std::string(model) : std::to_string(header.model)) +
+    throw WrongCodec("the stream needs '" + (model != nullptr ? String(model) : to_string(header.model)) +
                      "' weights with fingerprint " + hexadecimal(header.fingerprint) + "; this codec is '" + name_ +
                      "' with " + hexadecimal(header.version < 2 ? entropy_fingerprint() : fingerprint_));
   }
   if (container::model_id(family_) != header.model) {
-    throw WrongCodec("model id " + std::to_string(header.model) + " is not that of family '" + family_ + "'");
+    throw WrongCodec("model id " + to_string(header.model) + " is not that of family '" + family_ + "'");
   }
   if (!serves(header.quality)) throw CorruptStream("the stream has a quality that its codec does not serve");
   if (parts > coder_->previews()) {
-    throw std::invalid_argument(coder_->previews() == 0
-                                    ? "codec '" + name_ + "' (" + family_ + ") has no previews"
-                                    : "parts must be 0 (all) to " + std::to_string(coder_->previews()) + ", got " +
-                                          std::to_string(parts));
+    throw InvalidArgument(coder_->previews() == 0 ? "codec '" + name_ + "' (" + family_ + ") has no previews"
+                                                  : "parts must be 0 (all) to " + to_string(coder_->previews()) +
+                                                        ", got " + to_string(parts));
   }
   const MapSize image{header.height, header.width};
   if (region) check_region(*region, image);
@@ -147,8 +150,8 @@ Codec::Stream Codec::check(Input data, unsigned parts, unsigned threads, const L
   check_size(image, threads, false, limits, more);
   const std::size_t wanted = coder_->sections(parts), all = coder_->sections(0);
   if (layout.lengths.size() != all) {
-    throw CorruptStream("this model's streams have " + std::to_string(all) + " sections, this one has " +
-                        std::to_string(layout.lengths.size()));
+    throw CorruptStream("this model's streams have " + to_string(all) + " sections, this one has " +
+                        to_string(layout.lengths.size()));
   }
   Stream stream{header, container::attachments(layout, data),
                 container::sections(layout, data, wanted < all ? std::optional(wanted) : std::nullopt),
@@ -159,7 +162,7 @@ Codec::Stream Codec::check(Input data, unsigned parts, unsigned threads, const L
 
 void Codec::decode(const Stream& stream, unsigned threads, unsigned channels, std::uint8_t* pixels,
                    std::size_t stride) const {
-  if (channels < 1 || channels > 4) throw std::invalid_argument("channels must be 1 to 4");
+  if (channels < 1 || channels > 4) throw InvalidArgument("channels must be 1 to 4");
   const container::Header& header = stream.header;
   const Region& region = stream.region;
   const auto [height, width] = region.size;
@@ -186,7 +189,7 @@ void Codec::decode(const Stream& stream, unsigned threads, unsigned channels, st
     return plane::decode(stream.attachments.front().bytes, alpha);
   }
   if (header.has_alpha()) {
-    std::vector<std::uint8_t> whole(image.height * image.width);
+    Vector<std::uint8_t> whole(image.height * image.width);
     plane::decode(stream.attachments.front().bytes, {whole.data(), image.height, image.width, image.width, 1});
     for (std::size_t y = 0; y < height; ++y) {
       const std::uint8_t* from = &whole[(region.top + y) * image.width + region.left];
@@ -199,28 +202,28 @@ void Codec::decode(const Stream& stream, unsigned threads, unsigned channels, st
   }
 }
 
-std::vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, unsigned threads, const Limits& limits,
-                                        const std::optional<plane::View<const std::uint8_t>>& alpha,
-                                        std::span<const container::Attachment> metadata, double worth) const {
+Vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, unsigned threads, const Limits& limits,
+                                   const std::optional<plane::View<const std::uint8_t>>& alpha,
+                                   std::span<const container::Attachment> metadata, double worth) const {
   if (pixels.height < 1 || pixels.width < 1 || pixels.height > container::kMaxDimension ||
       pixels.width > container::kMaxDimension) {
-    throw std::invalid_argument("height and width must be 1 to " + std::to_string(container::kMaxDimension));
+    throw InvalidArgument("height and width must be 1 to " + to_string(container::kMaxDimension));
   }
   if (!serves(quality)) {
-    const std::string most = std::to_string(coder_->qualities());
-    throw std::invalid_argument("codec '" + name_ + "' " +
-                                (most == "0" ? "has one fixed rate: quality 0" : "serves qualities 1 to " + most));
+    const String most = to_string(coder_->qualities());
+    throw InvalidArgument("codec '" + name_ + "' " +
+                          (most == "0" ? "has one fixed rate: quality 0" : "serves qualities 1 to " + most));
   }
-  if (!(worth > 0 && worth <= kMostWorth)) throw std::invalid_argument("worth must be above 0 and at most 1000");
+  if (!(worth > 0 && worth <= kMostWorth)) throw InvalidArgument("worth must be above 0 and at most 1000");
   std::uint64_t more = alpha ? plane::memory(pixels.height, pixels.width, true) : std::uint64_t{0};
   for (const container::Attachment& own : metadata)
     more += 2 * std::uint64_t{own.bytes.size()};  // in the stream, twice
   check_size({pixels.height, pixels.width}, threads, true, limits, more);
-  const std::vector<Section> sections = coder_->encode(pixels, quality, worth, threads);
-  const std::vector<std::span<const std::uint8_t>> views(sections.begin(), sections.end());
+  const Vector<Section> sections = coder_->encode(pixels, quality, worth, threads);
+  const Vector<std::span<const std::uint8_t>> views(sections.begin(), sections.end());
   container::Header header{};
-  std::vector<std::uint8_t> coded;
-  std::vector<container::Attachment> attachments;
+  Vector<std::uint8_t> coded;
+  Vector<container::Attachment> attachments;
   if (alpha) {
     coded = plane::encode(*alpha);
     attachments.push_back({container::kAlpha, coded});
@@ -242,23 +245,22 @@ bool Codec::serves(unsigned quality) const noexcept {
 }
 
 void Codec::check_size(MapSize image, unsigned threads, bool encode, const Limits& limits, std::uint64_t more) const {
-  const std::string size = std::to_string(image.height) + " x " + std::to_string(image.width) + " (height x width)";
+  const String size = to_string(image.height) + " x " + to_string(image.width) + " (height x width)";
   const MapSize padded = coder_->padded(image);
   const auto area = [](MapSize own) { return std::uint64_t{own.height} * own.width; };
   if (area(image) > limits.pixels) {
-    throw OverLimit("an image of " + size + " has more than the " + std::to_string(limits.pixels) + " pixels allowed");
+    throw OverLimit("an image of " + size + " has more than the " + to_string(limits.pixels) + " pixels allowed");
   }
   if (area(padded) > kPaddedPixels && area(padded) / 2 > limits.pixels) {
-    throw OverLimit("an image of " + size + " is so thin that it is coded as " + std::to_string(padded.height) + " x " +
-                    std::to_string(padded.width) + ", more than twice the " + std::to_string(limits.pixels) +
-                    " pixels allowed");
+    throw OverLimit("an image of " + size + " is so thin that it is coded as " + to_string(padded.height) + " x " +
+                    to_string(padded.width) + ", more than twice the " + to_string(limits.pixels) + " pixels allowed");
   }
   if (limits.memory == 0) return;
   const std::uint64_t needed =
       more + coder_->memory(image, thread_count(threads, static_cast<std::size_t>(-1)), encode);
   if (needed > limits.memory) {
-    throw OverLimit("an image of " + size + " takes up to " + std::to_string(needed) +
-                    " bytes of memory, more than the " + std::to_string(limits.memory) + " allowed");
+    throw OverLimit("an image of " + size + " takes up to " + to_string(needed) + " bytes of memory, more than the " +
+                    to_string(limits.memory) + " allowed");
   }
 }
 

@@ -5,23 +5,22 @@
 #include <mutex>
 #include <optional>
 #include <span>
-#include <stdexcept>
-#include <string>
-#include <vector>
 
 #include "fastlic/codec/coder.hpp"
 #include "fastlic/container.hpp"
+#include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/plane.hpp"
 
 namespace fastlic::codec {
 
 // The stream was made with other weights.
-struct WrongCodec : std::runtime_error {
-  using std::runtime_error::runtime_error;
+struct WrongCodec : RuntimeError {
+  using RuntimeError::RuntimeError;
 };
 // More than the caller allows.
-struct OverLimit : std::runtime_error {
-  using std::runtime_error::runtime_error;
+struct OverLimit : RuntimeError {
+  using RuntimeError::RuntimeError;
 };
 
 struct Limits {
@@ -35,8 +34,8 @@ class Codec {
   // Each fault of the file is std::invalid_argument.
   explicit Codec(Input file);
 
-  const std::string& name() const noexcept { return name_; }
-  const std::string& family() const noexcept { return family_; }
+  const String& name() const noexcept { return name_; }
+  const String& family() const noexcept { return family_; }
   const Fingerprint& fingerprint() const noexcept { return fingerprint_; }
   // Of format version 1, for whoever asks: computed then, and kept.
   const Fingerprint& entropy_fingerprint() const;
@@ -47,8 +46,8 @@ class Codec {
   // A stream that may be decoded: its sections and attachments are views of the bytes, which must stay as they are.
   struct Stream {
     container::Header header;
-    std::vector<container::Attachment> attachments;
-    std::vector<std::span<const std::uint8_t>> sections;
+    Vector<container::Attachment> attachments;
+    Vector<std::span<const std::uint8_t>> sections;
     unsigned parts;
     Region region;  // what is to be decoded
   };
@@ -65,20 +64,20 @@ class Codec {
   // Pixels whose channels are one (Pixels::channel = 0) are grey. `alpha`: of the same size, or none. `worth`: as of
   // Coder. Throws OverLimit, or std::invalid_argument for no such quality or worth, or attachments that are not
   // metadata in ascending order.
-  std::vector<std::uint8_t> encode(const Pixels& pixels, unsigned quality, unsigned threads, const Limits& limits,
-                                   const std::optional<plane::View<const std::uint8_t>>& alpha = std::nullopt,
-                                   std::span<const container::Attachment> metadata = {}, double worth = 1) const;
+  Vector<std::uint8_t> encode(const Pixels& pixels, unsigned quality, unsigned threads, const Limits& limits,
+                              const std::optional<plane::View<const std::uint8_t>>& alpha = std::nullopt,
+                              std::span<const container::Attachment> metadata = {}, double worth = 1) const;
 
  private:
   // `more`: bytes that attachments take.
   void check_size(MapSize image, unsigned threads, bool encode, const Limits& limits, std::uint64_t more) const;
   bool serves(unsigned quality) const noexcept;
 
-  std::string name_, family_;
-  std::vector<Fingerprint> reads_;
+  String name_, family_;
+  Vector<Fingerprint> reads_;
   Fingerprint fingerprint_;
   nn::Arrays entropy_;
-  std::vector<nn::Buffer<std::uint8_t>> memory_;  // of those
+  Vector<nn::Buffer<std::uint8_t>> memory_;  // of those
   mutable std::once_flag asked_;
   mutable Fingerprint entropy_fingerprint_;
   std::unique_ptr<Coder> coder_;

@@ -8,13 +8,14 @@
 
 #include "fastlic/bit_cast.hpp"
 #include "fastlic/isa.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/reading.hpp"
 #include "fastlic/parallel.hpp"
 
 namespace fastlic::codec {
 namespace {
 
-using Feed = std::function<void(std::size_t, std::int16_t*, std::size_t)>;
+using Feed = Function<void(std::size_t, std::int16_t*, std::size_t)>;
 
 Map run_fed(const nn::Transform& transform, MapSize size, const Feed& feed, Team& team) {
   Map out{{}, nn::output_size(transform.network, size), transform.network.output().channels};
@@ -31,7 +32,7 @@ Map run_fed(const nn::Transform& transform, MapSize size, const Feed& feed, Team
 
 }  // namespace
 
-void require_scale(const std::string& name, const nn::Network& network, std::size_t side, std::size_t out_side) {
+void require_scale(const String& name, const nn::Network& network, std::size_t side, std::size_t out_side) {
   bool up = false, down = false;
   for (const nn::Step& step : network.steps) {
     if (const auto* layer = std::get_if<nn::Layer>(&step.op)) {
@@ -46,10 +47,10 @@ void require_scale(const std::string& name, const nn::Network& network, std::siz
   }
 }
 
-Gains::Gains(const nn::ArrayReader& arrays, const std::string& name, std::size_t channels) : channels_(channels) {
+Gains::Gains(const nn::ArrayReader& arrays, const String& name, std::size_t channels) : channels_(channels) {
   const nn::ArrayRef& own = arrays.get(name, nn::Type::int32, 2);
   nn::require(own.shape[0] >= 1 && own.shape[0] <= 15 && own.shape[1] == channels, name,
-              "must be 1 to 15 rows of " + std::to_string(channels) + " factors");
+              "must be 1 to 15 rows of " + to_string(channels) + " factors");
   const auto* bits = static_cast<const std::int32_t*>(own.data);
   for (std::size_t i = 0; i < own.size(); ++i) {
     const float factor = bit_cast<float>(bits[i]);
@@ -58,9 +59,9 @@ Gains::Gains(const nn::ArrayReader& arrays, const std::string& name, std::size_t
   }
 }
 
-std::vector<double> Gains::at(unsigned quality) const {
+Vector<double> Gains::at(unsigned quality) const {
   const std::size_t low = quality / kQualitySteps - 1, steps = quality % kQualitySteps;
-  std::vector<double> out(channels_);
+  Vector<double> out(channels_);
   for (std::size_t c = 0; c < channels_; ++c) {
     out[c] = factors_[low * channels_ + c];
     if (steps == 0) continue;
@@ -80,7 +81,7 @@ Map run_map(const nn::Transform& transform, const Map& input, MapSize size, bool
   const std::size_t channels = input.channels;
   const auto feed = [&](std::size_t row, std::int16_t* to, std::size_t stride) {
     const std::int32_t* from = &input.values[std::min(row, input.size.height - 1) * input.size.width * channels];
-    std::vector<std::int32_t> own(size.width * channels);
+    Vector<std::int32_t> own(size.width * channels);
     for (std::size_t column = 0; column < size.width; ++column) {
       std::copy_n(from + std::min(column, input.size.width - 1) * channels, channels, &own[column * channels]);
     }

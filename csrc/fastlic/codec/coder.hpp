@@ -2,21 +2,19 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
-#include <string>
 #include <string_view>
-#include <vector>
 
 #include "fastlic/codec/file.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/network.hpp"
 #include "fastlic/nn/transform.hpp"
 
 namespace fastlic::codec {
 
 using nn::MapSize;
-using Section = std::vector<std::uint8_t>;
+using Section = Vector<std::uint8_t>;
 using Sections = std::span<const std::span<const std::uint8_t>>;
 
 // Channel c, red, green or blue, of a pixel lies at data[row * stride + column * step + c * channel].
@@ -37,11 +35,11 @@ struct Region {
 
 // Gets a row of a part of an image, red, green and blue from 0 to 255, pixels `stride` numbers apart: each row once,
 // from several threads at once.
-using TakeRow = std::function<void(std::size_t row, const std::int16_t* rgb, std::size_t stride)>;
+using TakeRow = Function<void(std::size_t row, const std::int16_t* rgb, std::size_t stride)>;
 
 constexpr unsigned kQualitySteps = 16;  // qualities are counted in sixteenths; 0: of a codec of one rate
 
-class Coder {
+class Coder : public Allocated {
  public:
   virtual ~Coder() = default;
 
@@ -57,7 +55,7 @@ class Coder {
   virtual std::uint64_t memory(MapSize image, unsigned threads, bool encode) const = 0;
 
   // `worth`: factor of what the codec takes a unit of squared error to be worth, where it has dead zones.
-  virtual std::vector<Section> encode(const Pixels& pixels, unsigned quality, double worth, unsigned threads) const = 0;
+  virtual Vector<Section> encode(const Pixels& pixels, unsigned quality, double worth, unsigned threads) const = 0;
   // Throws CorruptStream if the sections are too short for an image of that size: what decode() reserves stays in
   // proportion to the bytes that came.
   virtual void check(Sections sections, MapSize image, unsigned parts) const = 0;
@@ -87,23 +85,23 @@ constexpr std::uint64_t kEach = std::uint64_t{1} << 19;
 class Gains {
  public:
   // std::invalid_argument unless the array is [qualities, channels] of positive floats.
-  Gains(const nn::ArrayReader& arrays, const std::string& name, std::size_t channels);
+  Gains(const nn::ArrayReader& arrays, const String& name, std::size_t channels);
 
   unsigned qualities() const noexcept { return static_cast<unsigned>(factors_.size() / channels_); }
-  std::vector<double> at(unsigned quality) const;  // [channels]
+  Vector<double> at(unsigned quality) const;  // [channels]
 
  private:
   std::size_t channels_;
-  std::vector<float> factors_;
+  Vector<float> factors_;
 };
 
 // Refuses a network that does not multiply or divide sides as it should, by layers that all do the one or all the
 // other: then the sides of every map that is a whole multiple follow. `side` and `out_side`: of the smallest map.
-void require_scale(const std::string& name, const nn::Network& network, std::size_t side, std::size_t out_side);
+void require_scale(const String& name, const nn::Network& network, std::size_t side, std::size_t out_side);
 
 // A map of integers, position by position.
 struct Map {
-  std::vector<std::int32_t> values;  // [height][width][channels]
+  Vector<std::int32_t> values;  // [height][width][channels]
   MapSize size;
   std::size_t channels = 0;
 };

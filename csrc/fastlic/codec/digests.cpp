@@ -9,6 +9,7 @@
 #include <immintrin.h>
 
 #include "fastlic/isa.hpp"
+#include "fastlic/memory.hpp"
 #endif
 
 namespace fastlic::codec {
@@ -112,9 +113,9 @@ std::uint64_t little_endian(const std::uint8_t* p) {
 
 }  // namespace
 
-std::string hexadecimal(Input bytes) {
+String hexadecimal(Input bytes) {
   constexpr std::string_view digits = "0123456789abcdef";
-  std::string text;
+  String text;
   for (const std::uint8_t byte : bytes) {
     text += digits[byte >> 4];
     text += digits[byte & 15];

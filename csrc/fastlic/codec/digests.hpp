@@ -6,8 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
 #include <string_view>
+
+#include "fastlic/memory.hpp"
 
 namespace fastlic::codec {
 
@@ -15,7 +16,7 @@ using Input = std::span<const std::uint8_t>;
 inline Input bytes_of(std::string_view text) {
   return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
 }
-std::string hexadecimal(Input bytes);
+String hexadecimal(Input bytes);
 
 class Sha256 {
  public:

@@ -9,6 +9,8 @@
 
 #include "fastlic/bit_cast.hpp"
 #include "fastlic/codec/packing.hpp"
+#include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/parallel.hpp"
 
 namespace fastlic::codec {
@@ -20,11 +22,11 @@ constexpr std::size_t kMaxRank = 16;
 constexpr std::uint64_t kLayouts = 5, kSealed = 3, kWholeNames = 4, kLanes = 5;
 constexpr std::string_view kNoDigest = "0000000000000000000000000000000000000000000000000000000000000000";
 
-[[noreturn]] void fail(const std::string& fault) { throw std::invalid_argument(fault); }
+[[noreturn]] void fail(const String& fault) { throw InvalidArgument(fault); }
 
 struct Tensor {
-  std::string type;  // of safetensors
-  std::vector<std::size_t> shape;
+  String type;  // of safetensors
+  Vector<std::size_t> shape;
   Input data;
 };
 
@@ -50,8 +52,8 @@ std::size_t bytes_of_type(std::string_view type) {
 }
 
 struct Safetensors {
-  std::map<std::string, Tensor> tensors;
-  std::map<std::string, std::string> metadata;
+  Dictionary<String, Tensor> tensors;
+  Dictionary<String, String> metadata;
 
   explicit Safetensors(Input file) {
     if (file.size() < 8) fail("no readable safetensors file: it has fewer than 8 bytes");
@@ -64,13 +66,13 @@ struct Safetensors {
     try {
       header = parse_json({reinterpret_cast<const char*>(file.data()) + 8, size});
     } catch (const std::invalid_argument& error) {
-      fail(std::string("no readable safetensors file: its header is ") + error.what());
+      fail(String("no readable safetensors file: its header is ") + error.what());
     }
     if (header.kind != Json::Kind::object) fail("no readable safetensors file: its header is no JSON object");
     const Input data = file.subspan(8 + size);
-    std::vector<std::pair<std::size_t, std::size_t>> places;
+    Vector<std::pair<std::size_t, std::size_t>> places;
     for (std::size_t i = 0; i < header.names.size(); ++i) {
-      const std::string& name = header.names[i];
+      const String& name = header.names[i];
       const Json& value = header.items[i];
       if (name == "__metadata__") {
         for (std::size_t k = 0; k < value.names.size(); ++k) {
@@ -92,7 +94,7 @@ struct Safetensors {
   }
 
  private:
-  std::pair<std::size_t, std::size_t> add(const std::string& name, const Json& value, Input data) {
+  std::pair<std::size_t, std::size_t> add(const String& name, const Json& value, Input data) {
     const Json *type = value.find("dtype"), *shape = value.find("shape"), *offsets = value.find("data_offsets");
     const auto bad = [&](const char* what) {
       fail("no readable safetensors file: '" + name + "' has no valid " + what);
@@ -120,8 +122,8 @@ struct Safetensors {
 };
 
 // SHA-256 of a file as it is with zeros in the digest's place.
-std::string digest_of(Input file, const std::string& stated) {
-  const std::string before = "\\\"sha256\\\": \\\"", entry = before + stated + "\\\"";
+String digest_of(Input file, const String& stated) {
+  const String before = "\\\"sha256\\\": \\\"", entry = before + stated + "\\\"";
   const auto found = std::search(file.begin(), file.end(), entry.begin(), entry.end());
   Sha256 digest;
   if (found == file.end()) {
@@ -184,7 +186,7 @@ class Reader {
     out_.name = description_.find("name")->text;
     out_.family = description_.find("family")->text;
     out_.config = *description_.find("config");
-    std::vector<Found> narrow, wide;
+    Vector<Found> narrow, wide;
     parallel_for(layout_ >= kWholeNames ? 3 : 2, kOpeningThreads, [&](std::size_t job) {
       if (job == 0) check_digest();
       if (job == 1) narrow = unpacked("packed", 1);
@@ -200,8 +202,8 @@ class Reader {
  private:
   // An unpacked array.
   struct Found {
-    std::string name;
-    std::vector<std::size_t> shape;
+    String name;
+    Vector<std::size_t> shape;
     nn::Buffer<std::uint8_t> values;
   };
 
@@ -215,18 +217,18 @@ class Reader {
     }
   }
 
-  Json described(const std::string& text) {
+  Json described(const String& text) {
     Json description;
     try {
       description = parse_json(text);
     } catch (const std::invalid_argument& error) {
-      fail(std::string("the description is ") + error.what());
+      fail(String("the description is ") + error.what());
     }
     if (description.kind != Json::Kind::object) fail("the description is no JSON object");
     const auto require = [&](const char* name, Json::Kind kind, const char* type) {
       const Json* own = description.find(name);
       if (own == nullptr || own->kind != kind) {
-        fail(std::string("the description has no '") + name + "' of type " + type);
+        fail(String("the description has no '") + name + "' of type " + type);
       }
       return own;
     };
@@ -244,16 +246,16 @@ class Reader {
     return name.starts_with("entropy/") || (name.starts_with("transforms/") && layout_ >= kWholeNames);
   }
 
-  void add(const std::string& name, nn::Type type, std::vector<std::size_t> shape, nn::Buffer<std::uint8_t> data) {
+  void add(const String& name, nn::Type type, Vector<std::size_t> shape, nn::Buffer<std::uint8_t> data) {
     auto& memory = out_.memory.emplace_back(std::move(data));
     nn::Arrays& arrays = name.starts_with("entropy/") ? out_.entropy : out_.transforms;
-    const std::string own = name.substr(name.find('/') + 1);
+    const String own = name.substr(name.find('/') + 1);
     if (!arrays.emplace(own, nn::ArrayRef{type, std::move(shape), memory.data()}).second) {
       fail(name + " there twice");
     }
   }
 
-  void take(const std::string& name, const Tensor& tensor) {
+  void take(const String& name, const Tensor& tensor) {
     const auto refused = [&] { fail(name + " of type " + tensor.type + " has no place in a codec file"); };
     if (name.starts_with("float/")) {
       auto floats = floats_of(tensor);
@@ -271,9 +273,9 @@ class Reader {
   }
 
   // A group of packed arrays, if there is one.
-  std::vector<Found> unpacked(const std::string& group, unsigned bytes) const {
+  Vector<Found> unpacked(const String& group, unsigned bytes) const {
     const Json* listed = description_.find(group);
-    std::map<std::string, const Tensor*> parts;
+    Dictionary<String, const Tensor*> parts;
     for (const auto& [name, tensor] : file_.tensors) {
       if (name.starts_with(group + "/")) parts[name.substr(group.size() + 1)] = &tensor;
     }
@@ -291,7 +293,7 @@ class Reader {
         if (tensor.type != type || tensor.shape.size() != rank) {
           const std::string_view kind = type;
           const char* shown = kind == "U8" ? "uint8" : kind == "I8" ? "int8" : "int16";
-          fail(std::string(name) + " must be " + std::to_string(rank) + "-D " + shown);
+          fail(String(name) + " must be " + to_string(rank) + "-D " + shown);
         }
         if (rank == 2) packed.rows = tensor.shape[0];
         parts.erase(found);
@@ -310,9 +312,9 @@ class Reader {
       }
       if (!parts.empty()) fail(group + "/" + parts.begin()->first + " is no part of them");
       if (listed == nullptr || listed->kind != Json::Kind::object) fail("the description has no shapes of them");
-      std::vector<std::string> names;
+      Vector<String> names;
       for (std::size_t i = 0; i < listed->names.size(); ++i) {
-        const std::string& name = listed->names[i];
+        const String& name = listed->names[i];
         names.push_back((layout_ >= kWholeNames ? "" : "entropy/") + name);
         if (!is_array(names.back())) fail("'" + name + "' is neither in entropy/ nor in transforms/");
         packed.shapes.push_back(shape_of(name, listed->items[i]));
@@ -323,10 +325,10 @@ class Reader {
     }
   }
 
-  static std::vector<std::size_t> shape_of(const std::string& name, const Json& shape) {
+  static Vector<std::size_t> shape_of(const String& name, const Json& shape) {
     if (shape.kind != Json::Kind::array) fail("the description has no shapes of them");
-    if (shape.items.size() > kMaxRank) fail("'" + name + "' has more than " + std::to_string(kMaxRank) + " axes");
-    std::vector<std::size_t> out;
+    if (shape.items.size() > kMaxRank) fail("'" + name + "' has more than " + to_string(kMaxRank) + " axes");
+    Vector<std::size_t> out;
     for (const Json& item : shape.items) {
       const auto extent = item.count();
       if (!extent || *extent == 0) {
@@ -337,9 +339,9 @@ class Reader {
     return out;
   }
 
-  static std::vector<Found> arrays_of(const std::vector<std::string>& names, const Packed& packed) {
-    std::vector<nn::Buffer<std::uint8_t>> values = unpack(packed);
-    std::vector<Found> out;
+  static Vector<Found> arrays_of(const Vector<String>& names, const Packed& packed) {
+    Vector<nn::Buffer<std::uint8_t>> values = unpack(packed);
+    Vector<Found> out;
     for (std::size_t i = 0; i < names.size(); ++i) out.push_back({names[i], packed.shapes[i], std::move(values[i])});
     return out;
   }
@@ -353,7 +355,7 @@ class Reader {
     for (const Json& item : reads->items) {
       constexpr std::string_view digits = "0123456789abcdef";
       if (item.kind != Json::Kind::text || item.text.size() != 16 ||
-          item.text.find_first_not_of(digits) != std::string::npos) {
+          item.text.find_first_not_of(digits) != String::npos) {
         fail("'reads' must be a list of fingerprints, each 16 hexadecimal digits");
       }
       Fingerprint own{};
@@ -362,7 +364,7 @@ class Reader {
       }
       out_.reads.push_back(own);
     }
-    std::vector<Fingerprint> sorted = out_.reads;
+    Vector<Fingerprint> sorted = out_.reads;
     std::sort(sorted.begin(), sorted.end());
     if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) fail("'reads' names a fingerprint twice");
   }
@@ -370,7 +372,7 @@ class Reader {
   Safetensors file_;
   Input data_;
   Json description_;
-  std::string number_;
+  String number_;
   std::uint64_t layout_ = 0;
   File out_;
 };

@@ -1,31 +1,30 @@
 // Codec files: a safetensors file of float weights, integers and a description (docs/format.md, "Codec files").
 #pragma once
 
-#include <map>
 #include <stdexcept>
-#include <string>
-#include <vector>
 
 #include "fastlic/codec/digests.hpp"
 #include "fastlic/codec/json.hpp"
+#include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/arrays.hpp"
 #include "fastlic/nn/memory.hpp"
 
 namespace fastlic::codec {
 
 struct Floats {
-  std::vector<std::size_t> shape;
-  std::vector<float> values;
+  Vector<std::size_t> shape;
+  Vector<float> values;
 };
 
 // What a codec file holds, out of reach of whoever holds its bytes: `integers` refer to `memory`.
 struct File {
-  std::string name, family;
+  String name, family;
   Json config;
-  std::vector<Fingerprint> reads;
-  std::map<std::string, Floats> floats;  // by state-dict name
+  Vector<Fingerprint> reads;
+  Dictionary<String, Floats> floats;  // by state-dict name
   nn::Arrays entropy, transforms;
-  std::vector<nn::Buffer<std::uint8_t>> memory;
+  Vector<nn::Buffer<std::uint8_t>> memory;
 };
 
 // Threads that opening a codec takes for a moment, if they are to be had; two of them for the parts of a family.
@@ -33,8 +32,8 @@ constexpr unsigned kOpeningThreads = 4, kReadingThreads = kOpeningThreads - 2;
 
 // A codec file that is whole, but newer than this, of a family that this does not know, or with floats where this needs
 // integers.
-struct UnsupportedCodec : std::invalid_argument {
-  using std::invalid_argument::invalid_argument;
+struct UnsupportedCodec : InvalidArgument {
+  using InvalidArgument::InvalidArgument;
 };
 
 // Throws std::invalid_argument that says what is wrong: no safetensors file, no codec, a damaged one, or one of a newer

@@ -9,6 +9,7 @@
 
 #include "fastlic/codec/coder.hpp"
 #include "fastlic/latents/engine.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/reading.hpp"
 #include "fastlic/parallel.hpp"
 #include "fastlic/progress.hpp"
@@ -19,13 +20,13 @@ namespace {
 constexpr std::size_t kStride = 16;  // pixels per position of y
 constexpr std::size_t kLevels = 64;  // of the scale table
 
-std::shared_ptr<const CdfTables> tables_of(const nn::ArrayReader& arrays, const std::string& name) {
-  const std::string own = name + ".tables.";
+std::shared_ptr<const CdfTables> tables_of(const nn::ArrayReader& arrays, const String& name) {
+  const String own = name + ".tables.";
   const auto precision = arrays.int32s(own + "precision");
   nn::require(precision.size() == 1 && precision[0] >= 0, own + "precision", "must be one number");
-  return std::make_shared<CdfTables>(arrays.int32s(own + "cdf"), arrays.int32s(own + "lengths"),
-                                     arrays.int32s(own + "offsets"), arrays.uint8s(own + "shifts"),
-                                     static_cast<unsigned>(precision[0]));
+  return shared_of<CdfTables>(arrays.int32s(own + "cdf"), arrays.int32s(own + "lengths"),
+                              arrays.int32s(own + "offsets"), arrays.uint8s(own + "shifts"),
+                              static_cast<unsigned>(precision[0]));
 }
 
 // By scale index: by how much |y - mean| must pass 1/2 before a symbol of 1 pays, in units of 2^-6, where a unit of
@@ -81,16 +82,16 @@ class Gaussian final : public Coder {
     return bytes;
   }
 
-  std::vector<Section> encode(const Pixels& pixels, unsigned quality, double factor, unsigned threads) const override {
+  Vector<Section> encode(const Pixels& pixels, unsigned quality, double factor, unsigned threads) const override {
     const latents::Size size = latent_size({pixels.height, pixels.width});
     const auto repeated = [](std::size_t count, std::size_t to) {
-      std::vector<std::size_t> out(to);
+      Vector<std::size_t> out(to);
       for (std::size_t i = 0; i < to; ++i) out[i] = std::min(i, count - 1);
       return out;
     };
     expect(size, threads, true);
     Map y;
-    std::vector<std::int32_t> z;
+    Vector<std::int32_t> z;
     {
       Team team(threads);
       const auto rows = repeated(pixels.height, kStride * size.height);
@@ -107,7 +108,7 @@ class Gaussian final : public Coder {
     std::array<std::int32_t, kLevels> zones;
     const std::optional<double> worth = worth_at(quality);
     if (worth) zones = zones_for(*worth * factor);
-    std::vector<std::int32_t> symbols(z.size());
+    Vector<std::int32_t> symbols(z.size());
     const latents::Target target{z.data(), y.values.data(), worth ? zones.data() : nullptr};
     return engine_.encode(target, size, {symbols.data(), y.values.data()}, threads);
   }
@@ -121,11 +122,11 @@ class Gaussian final : public Coder {
     const latents::Size size = latent_size(image);
     const latents::Model& model = engine_.model();
     expect(size, threads, false, needed_of(g_s_.network, {size.height, size.width}, region).size);
-    Map y{std::vector<std::int32_t>(size.positions() * model.latent_channels),
+    Map y{Vector<std::int32_t>(size.positions() * model.latent_channels),
           {size.height, size.width},
           model.latent_channels};
     {
-      std::vector<std::int32_t> z(size.hyper_positions() * model.hyper_channels());
+      Vector<std::int32_t> z(size.hyper_positions() * model.hyper_channels());
       const std::size_t groups = std::max<std::size_t>(model.groups.size(), 1);
       engine_.decode(sections, size, parts == 0 ? groups : parts, {z.data(), y.values.data()}, threads);
     }
@@ -198,9 +199,9 @@ class Gaussian final : public Coder {
                                 std::size_t outputs, std::pair<std::size_t, std::size_t> sides) {
     const nn::Network& network = transform.network;
     nn::require(transform.entry.has_value() == entry, name, entry ? "must read latents" : "must read pixels");
-    nn::require(network.input().channels == inputs && network.output().channels == outputs, name,
-                "must have " + std::to_string(inputs) + " channels at its input and " + std::to_string(outputs) +
-                    " at its output");
+    nn::require(
+        network.input().channels == inputs && network.output().channels == outputs, name,
+        "must have " + to_string(inputs) + " channels at its input and " + to_string(outputs) + " at its output");
     require_scale(name, network, sides.first, sides.second);
   }
 
@@ -241,7 +242,7 @@ class Gaussian final : public Coder {
   nn::Transform g_a_, h_a_, g_s_;
   bool of_magnitude_ = false;
   std::optional<Gains> forward_, inverse_;
-  std::vector<float> worth_;
+  Vector<float> worth_;
 };
 
 }  // namespace

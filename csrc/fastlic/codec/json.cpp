@@ -4,7 +4,9 @@
 #include <cctype>
 #include <charconv>
 #include <numeric>
-#include <stdexcept>
+
+#include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic::codec {
 namespace {
@@ -27,7 +29,7 @@ class Parser {
 
  private:
   [[noreturn]] void fail(const char* what) const {
-    throw std::invalid_argument(std::string("no JSON: ") + what + " at byte " + std::to_string(at_));
+    throw InvalidArgument(String("no JSON: ") + what + " at byte " + to_string(at_));
   }
   char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
   void space() {
@@ -85,18 +87,18 @@ class Parser {
     do {
       space();
       if (peek() != '"') fail("a name is missing");
-      std::string name = text();
+      String name = text();
       expect(':', "a name is followed by :");
       out.names.push_back(std::move(name));
       out.items.push_back(value(depth + 1));
     } while (take(','));
     expect('}', "an object ends with }");
-    std::vector<std::string_view> names(out.names.begin(), out.names.end());
+    Vector<std::string_view> names(out.names.begin(), out.names.end());
     std::sort(names.begin(), names.end());
     if (std::adjacent_find(names.begin(), names.end()) != names.end()) fail("an object names something twice");
   }
 
-  std::string number() {
+  String number() {
     const std::size_t begin = at_;
     if (peek() == '-') ++at_;
     if (peek() == '0') {
@@ -113,15 +115,15 @@ class Parser {
       if (peek() == '+' || peek() == '-') ++at_;
       digits();
     }
-    return std::string(text_.substr(begin, at_ - begin));
+    return String(text_.substr(begin, at_ - begin));
   }
   void digits() {
     if (!is_digit(peek())) fail("a digit is missing");
     while (is_digit(peek())) ++at_;
   }
 
-  std::string text() {
-    std::string out;
+  String text() {
+    String out;
     ++at_;
     while (true) {
       if (at_ >= text_.size()) fail("a text does not end");
@@ -135,7 +137,7 @@ class Parser {
       }
     }
   }
-  void escape(std::string& out) {
+  void escape(String& out) {
     constexpr std::string_view from = "\"\\/bfnrt", to = "\"\\/\b\f\n\r\t";
     const char c = peek();
     ++at_;
@@ -199,7 +201,7 @@ std::uint32_t code_point(std::string_view text, std::size_t& at) {
   return code;
 }
 
-void write(const std::string& text, std::string& out) {
+void write(const String& text, String& out) {
   constexpr std::string_view from = "\"\\\b\f\n\r\t", to = "\"\\bfnrt";
   const auto escaped = [&](std::uint32_t code) {
     constexpr std::string_view digits = "0123456789abcdef";
@@ -225,7 +227,7 @@ void write(const std::string& text, std::string& out) {
   out += '"';
 }
 
-void write(const Json& value, bool in_order, std::string& out) {
+void write(const Json& value, bool in_order, String& out) {
   switch (value.kind) {
     case Json::Kind::text: write(value.text, out); return;
     case Json::Kind::array:
@@ -237,7 +239,7 @@ void write(const Json& value, bool in_order, std::string& out) {
       out += ']';
       return;
     case Json::Kind::object: {
-      std::vector<std::size_t> order(value.items.size());
+      Vector<std::size_t> order(value.items.size());
       std::iota(order.begin(), order.end(), std::size_t{0});
       if (in_order) {
         std::sort(order.begin(), order.end(), [&](auto a, auto b) { return value.names[a] < value.names[b]; });
@@ -274,8 +276,8 @@ std::optional<std::uint64_t> Json::count() const noexcept {
 
 Json parse_json(std::string_view text) { return Parser(text).whole(); }
 
-std::string written(const Json& value, bool sorted) {
-  std::string out;
+String written(const Json& value, bool sorted) {
+  String out;
   write(value, sorted, out);
   return out;
 }

@@ -3,9 +3,9 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <string_view>
-#include <vector>
+
+#include "fastlic/memory.hpp"
 
 namespace fastlic::codec {
 
@@ -13,9 +13,9 @@ struct Json {
   enum class Kind { literal, number, text, array, object };
 
   Kind kind = Kind::literal;
-  std::string text;  // of literals and numbers as they stand in the file; of texts decoded, UTF-8
-  std::vector<Json> items;
-  std::vector<std::string> names;  // of the items, if this is an object
+  String text;  // of literals and numbers as they stand in the file; of texts decoded, UTF-8
+  Vector<Json> items;
+  Vector<String> names;  // of the items, if this is an object
 
   // The item of that name; null if there is none, or if this is no object.
   const Json* find(std::string_view name) const noexcept;
@@ -28,6 +28,6 @@ Json parse_json(std::string_view text);
 
 // In one line without spaces, items sorted by name if `sorted`, texts in ASCII: as Python's json.dumps does with
 // sort_keys and separators=(",", ":"). Numbers stand as in the file.
-std::string written(const Json& value, bool sorted);
+String written(const Json& value, bool sorted);
 
 }  // namespace fastlic::codec

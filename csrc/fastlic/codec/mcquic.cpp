@@ -2,7 +2,6 @@
 // fastlic/codec/families/mcquic.py and fastlic/integers/vq.py.
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <optional>
 
 #include "fastlic/categorical_rans.hpp"
@@ -11,6 +10,7 @@
 #include "fastlic/codes/context.hpp"
 #include "fastlic/errors.hpp"
 #include "fastlic/isa.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/reading.hpp"
 #include "fastlic/parallel.hpp"
 #include "fastlic/progress.hpp"
@@ -22,13 +22,13 @@ constexpr std::size_t kMaxLevels = 8;
 constexpr std::uint64_t kSearch = std::uint64_t{1} << 17;  // bytes for a thread's search of codebooks
 constexpr int kLeastExponent = -14, kMostExponent = 40;
 
-using Codes = std::vector<std::int32_t>;  // [m][h][w]
+using Codes = Vector<std::int32_t>;  // [m][h][w]
 
 struct Level {
   // Words [m][k][d]: channel c of a word counts units of 2^-exponents[c].
   std::size_t m = 0, k = 0, d = 0;
-  std::vector<std::int16_t> words, expected;  // expected: [m * d], stands in at levels without codes
-  std::vector<float> units;                   // [m * d]
+  Vector<std::int16_t> words, expected;  // expected: [m * d], stands in at levels without codes
+  Vector<float> units;                   // [m * d]
   std::optional<codebook::Codebooks> books;
   std::optional<CategoricalTables> tables;
   double fewest_bits = 0;  // of the likeliest word
@@ -38,7 +38,7 @@ struct Level {
 
 Level read_level(const File& file, std::size_t level) {
   const nn::ArrayReader entropy(file.entropy), arrays(file.transforms);
-  const std::string own = "level." + std::to_string(level) + ".", table = "levels." + std::to_string(level) + ".";
+  const String own = "level." + to_string(level) + ".", table = "levels." + to_string(level) + ".";
   const nn::ArrayRef& words = arrays.get(own + "words", nn::Type::int16, 3);
   Level out;
   out.m = words.shape[0];
@@ -58,7 +58,7 @@ Level read_level(const File& file, std::size_t level) {
     nn::require(exponent >= kLeastExponent && exponent <= kMostExponent, own + "exponents", "must be from -14 to 40");
     out.units.push_back(std::ldexp(1.0f, -exponent));
   }
-  std::vector<float> floats(out.words.size());
+  Vector<float> floats(out.words.size());
   for (std::size_t i = 0; i < floats.size(); ++i) {
     floats[i] = static_cast<float>(out.words[i]) * out.units[i / (out.k * out.d) * out.d + i % out.d];
   }
@@ -78,8 +78,8 @@ Level read_level(const File& file, std::size_t level) {
 }
 
 // Positions 0..size-1 mirrored at the first and the last as often as needed.
-std::vector<std::size_t> reflected(std::size_t size, std::size_t whole) {
-  std::vector<std::size_t> out(whole, 0);
+Vector<std::size_t> reflected(std::size_t size, std::size_t whole) {
+  Vector<std::size_t> out(whole, 0);
   const std::size_t before = (whole - size) / 2, period = std::max<std::size_t>(2 * (size - 1), 1);
   for (std::size_t i = 0; i < whole && size > 1; ++i) {
     const std::size_t at = (i + period * (before / period + 1) - before) % period;
@@ -155,11 +155,11 @@ class McQuic final : public Coder {
            (encode ? threads * kSearch + sizeof(std::size_t) * (whole.height + whole.width) : 0);
   }
 
-  std::vector<Section> encode(const Pixels& pixels, unsigned quality, double, unsigned threads) const override {
+  Vector<Section> encode(const Pixels& pixels, unsigned quality, double, unsigned threads) const override {
     const MapSize whole = padded({pixels.height, pixels.width});
     const double by_context = expect(whole, threads, true);
-    std::vector<Codes> codes;
-    std::vector<MapSize> sizes;
+    Vector<Codes> codes;
+    Vector<MapSize> sizes;
     {
       Team team(threads);
       Map x;
@@ -181,7 +181,7 @@ class McQuic final : public Coder {
         }
       }
     }
-    std::vector<Section> out;
+    Vector<Section> out;
     for (std::size_t level = levels_.size(); level-- > 0;) {
       if (level == 0 && context_) {
         out.push_back(context_->encode(codes[0].data(), {sizes[0].height, sizes[0].width}));
@@ -202,8 +202,8 @@ class McQuic final : public Coder {
       // No code is cheaper than the likeliest one.
       if (count * (level == 0 && context_ ? context_bits_ : levels_[level].fewest_bits) >
           8.0 * static_cast<double>(bytes) + 64) {
-        throw CorruptStream("level " + std::to_string(level) + " has " + std::to_string(bytes) +
-                            " bytes, too few for " + std::to_string(static_cast<std::uint64_t>(count)) + " codes");
+        throw CorruptStream("level " + to_string(level) + " has " + to_string(bytes) + " bytes, too few for " +
+                            to_string(static_cast<std::uint64_t>(count)) + " codes");
       }
     }
   }
@@ -214,7 +214,7 @@ class McQuic final : public Coder {
     const MapSize whole = padded(image), finest = size_of(0, whole);
     nn::require_addresses(finest.height, finest.width, levels_[0].channels(), sizeof(std::int32_t));  // the largest map
     const double by_context = expect(whole, threads, false);
-    std::vector<Codes> codes;  // the deepest first
+    Vector<Codes> codes;  // the deepest first
     for (std::size_t depth = 0; depth < given; ++depth) {
       const std::size_t level = levels_.size() - 1 - depth;
       codes.push_back(decode_level(level, sections[depth], size_of(level, whole)));
@@ -244,13 +244,13 @@ class McQuic final : public Coder {
  private:
   // Levels, networks and the context, by several threads.
   void read_parts(const File& file, const nn::ArrayReader& arrays, std::size_t levels) {
-    std::vector<std::optional<Level>> read(levels);
-    std::vector<std::pair<std::string, nn::Transform>> networks;
+    Vector<std::optional<Level>> read(levels);
+    Vector<std::pair<String, nn::Transform>> networks;
     for (std::size_t level = 0; level < levels; ++level) {
       for (const char* part : {"down", "up", "head", "words", "rest", "side"}) {
         const bool between = part == std::string_view("rest") || part == std::string_view("side");
         if (between && level + 1 == levels) continue;
-        networks.emplace_back(std::string(part) + "." + std::to_string(level), nn::Transform());
+        networks.emplace_back(String(part) + "." + to_string(level), nn::Transform());
       }
     }
     nn::Arrays context;
@@ -273,20 +273,20 @@ class McQuic final : public Coder {
 
   void check(const char* part, std::size_t level, std::size_t inputs, std::size_t outputs, std::size_t side,
              std::size_t out_side) const {
-    const std::string name = std::string(part) + "." + std::to_string(level);
+    const String name = String(part) + "." + to_string(level);
     const nn::Transform& transform = network(part, level);
     const nn::Network& network = transform.network;
-    nn::require(transform.entry.has_value() == (part != std::string("down") || level > 0), name,
+    nn::require(transform.entry.has_value() == (part != String("down") || level > 0), name,
                 "must have an entry unless it reads pixels");
-    nn::require(network.input().channels == inputs && network.output().channels == outputs, name,
-                "must have " + std::to_string(inputs) + " channels at its input and " + std::to_string(outputs) +
-                    " at its output");
+    nn::require(
+        network.input().channels == inputs && network.output().channels == outputs, name,
+        "must have " + to_string(inputs) + " channels at its input and " + to_string(outputs) + " at its output");
     require_scale(name, network, side, out_side);
-    const bool wide = part == std::string("head") || part == std::string("rest");
+    const bool wide = part == String("head") || part == String("rest");
     nn::require(wide || network.output().limit <= 32767, name, "must end with activations");
   }
   const nn::Transform& network(const char* part, std::size_t level) const {
-    return networks_.at(std::string(part) + "." + std::to_string(level));
+    return networks_.at(String(part) + "." + to_string(level));
   }
 
   // Of the codes of a level, in an image that is coded as `whole`.
@@ -329,9 +329,9 @@ class McQuic final : public Coder {
     return 2.0 * static_cast<double>(own.m * own.k * own.d) * static_cast<double>(size.height * size.width);
   }
 
-  static std::vector<std::uint8_t> group_of(const Level& level, MapSize size) {
+  static Vector<std::uint8_t> group_of(const Level& level, MapSize size) {
     const std::size_t plane = size.height * size.width;
-    std::vector<std::uint8_t> out(level.m * plane);
+    Vector<std::uint8_t> out(level.m * plane);
     for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<std::uint8_t>(i / plane);
     return out;
   }
@@ -351,7 +351,7 @@ class McQuic final : public Coder {
 
   static Map words_of(const Level& level, const Codes& codes, MapSize size) {
     const std::size_t plane = size.height * size.width;
-    Map out{std::vector<std::int32_t>(plane * level.channels()), size, level.channels()};
+    Map out{Vector<std::int32_t>(plane * level.channels()), size, level.channels()};
     for (std::size_t g = 0; g < level.m; ++g) {
       for (std::size_t i = 0; i < plane; ++i) {
         const auto word = static_cast<std::size_t>(codes[g * plane + i]);
@@ -361,21 +361,21 @@ class McQuic final : public Coder {
     return out;
   }
   static Map expected(const Level& level, MapSize size) {
-    Map out{std::vector<std::int32_t>(size.height * size.width * level.channels()), size, level.channels()};
+    Map out{Vector<std::int32_t>(size.height * size.width * level.channels()), size, level.channels()};
     for (std::size_t i = 0; i < out.values.size(); ++i) out.values[i] = level.expected[i % out.channels];
     return out;
   }
 
   Codes nearest(const Level& level, const Map& heads, unsigned quality, unsigned threads) const {
     const std::size_t plane = heads.size.height * heads.size.width, channels = level.channels();
-    std::vector<float> vectors(heads.values.size());
+    Vector<float> vectors(heads.values.size());
     const std::optional<float> price =
         prices_ ? std::optional(static_cast<float>(prices_->at(quality)[0])) : std::nullopt;
     for (std::size_t i = 0; i < vectors.size(); ++i) {
       vectors[i] = static_cast<float>(heads.values[i]) * level.units[i % channels];
       if (price && i % level.d + 1 == level.d) vectors[i] *= *price;
     }
-    std::vector<std::int64_t> found(plane * level.m);
+    Vector<std::int64_t> found(plane * level.m);
     const codebook::Codebooks::Strides strides{static_cast<std::ptrdiff_t>(channels),
                                                static_cast<std::ptrdiff_t>(level.d), 1};
     level.books->nearest(vectors.data(), plane, strides, found.data(), threads);
@@ -386,8 +386,8 @@ class McQuic final : public Coder {
     return out;
   }
 
-  std::vector<Level> levels_;  // the finest first
-  std::map<std::string, nn::Transform> networks_;
+  Vector<Level> levels_;  // the finest first
+  Dictionary<String, nn::Transform> networks_;
   std::optional<Gains> prices_;
   std::optional<codes::Context> context_;
   double context_bits_ = 0;

@@ -3,16 +3,16 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/memory.hpp"
 
 namespace fastlic::codec {
 
 // The arrays of one type, int8 or int16, of a file. What comes from there may be damaged in any way.
 struct Packed {
-  unsigned bytes = 1;                            // of a value
-  std::vector<std::vector<std::size_t>> shapes;  // in the order of coding
+  unsigned bytes = 1;                  // of a value
+  Vector<Vector<std::size_t>> shapes;  // in the order of coding
   std::span<const std::uint8_t> data;
   std::span<const std::int8_t> classes;
   std::span<const std::uint8_t> tables;  // int16, little-endian: frequencies
@@ -26,6 +26,6 @@ struct Packed {
 
 // The values of each array, little-endian. Throws std::invalid_argument for parts that are not valid or do not fit each
 // other; what is reserved before stays in proportion to the bytes that came.
-std::vector<nn::Buffer<std::uint8_t>> unpack(const Packed& packed);
+Vector<nn::Buffer<std::uint8_t>> unpack(const Packed& packed);
 
 }  // namespace fastlic::codec

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <stdexcept>
-#include <string>
 
 #include "fastlic/codes/kernels.hpp"
+#include "fastlic/errors.hpp"
 #include "fastlic/load_once.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/kernels.hpp"
 #include "fastlic/rans64.hpp"
 
@@ -137,7 +137,7 @@ class Networks {
   std::size_t logits_stride() const noexcept { return logits_stride_; }
 
  private:
-  void copy_words(const std::vector<Offset>& offsets, std::size_t row, std::size_t column, std::int16_t* out) const {
+  void copy_words(const Vector<Offset>& offsets, std::size_t row, std::size_t column, std::int16_t* out) const {
     const std::size_t plane = size_.height * size_.width;
     for (const Offset& offset : offsets) {
       const std::size_t y = row + static_cast<std::size_t>(offset.row);  // wraps around where it lies outside
@@ -186,8 +186,8 @@ void for_intervals(const Model& model, const std::int32_t* codes, Size size, con
   const auto checked = [&](std::size_t i) {
     const auto word = static_cast<std::uint32_t>(load_once(&codes[i]));
     if (word >= model.words) {
-      throw std::invalid_argument("code " + std::to_string(static_cast<std::int32_t>(word)) + " at " +
-                                  std::to_string(i) + " is not in 0.." + std::to_string(model.words - 1));
+      throw InvalidArgument("code " + to_string(static_cast<std::int32_t>(word)) + " at " + to_string(i) +
+                            " is not in 0.." + to_string(model.words - 1));
     }
     return word;
   };
@@ -214,10 +214,10 @@ void for_intervals(const Model& model, const std::int32_t* codes, Size size, con
 
 }  // namespace
 
-std::vector<std::uint8_t> Context::encode(const std::int32_t* codes, Size size) const {
+Vector<std::uint8_t> Context::encode(const std::int32_t* codes, Size size) const {
   nn::require_addresses(size.height, size.width, model_.groups, sizeof(Interval));
   const std::size_t groups = model_.groups, count = groups * size.height * size.width;
-  std::vector<Interval> intervals(count);
+  Vector<Interval> intervals(count);
   for_intervals(model_, codes, size, [&](std::size_t position, std::size_t group, const Interval& interval) {
     intervals[position * groups + group] = interval;
   });

@@ -4,9 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "fastlic/codes/model.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic::codes {
 
@@ -22,7 +22,7 @@ class Context {
   const Model& model() const noexcept { return model_; }
 
   // Throws std::invalid_argument for codes that are no words.
-  std::vector<std::uint8_t> encode(const std::int32_t* codes, Size size) const;
+  Vector<std::uint8_t> encode(const std::int32_t* codes, Size size) const;
   // out[i]: the frequency that codes[i] is coded with, of 2^precision.
   void frequencies(const std::int32_t* codes, Size size, std::uint32_t* out) const;
   // Throws CorruptStream.

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
-#include <string>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/reading.hpp"
 
 namespace fastlic::codes {
@@ -18,35 +18,33 @@ using nn::Type;
 
 constexpr std::int32_t kEmbeddingLimit = 128;
 
-std::string range_text(std::size_t low, std::size_t high) {
-  return "from " + std::to_string(low) + " to " + std::to_string(high);
-}
+String range_text(std::size_t low, std::size_t high) { return "from " + to_string(low) + " to " + to_string(high); }
 
-void require_range(std::size_t value, std::size_t low, std::size_t high, const std::string& name, const char* what) {
+void require_range(std::size_t value, std::size_t low, std::size_t high, const String& name, const char* what) {
   if (value < low || value > high) {
-    refuse(name, std::string("has ") + std::to_string(value) + " " + what + ", they may be " + range_text(low, high));
+    refuse(name, String("has ") + to_string(value) + " " + what + ", they may be " + range_text(low, high));
   }
 }
 
 // A layer's arrays, checked: [outputs, inputs] weights, a bias, and sums that stay in int32.
 struct Raw {
-  std::string name;
+  String name;
   const std::int8_t* weight;
   std::size_t outputs, inputs;
   std::span<const std::int32_t> bias;
 
-  Raw(const ArrayReader& arrays, std::string name_, std::size_t inputs_, std::int32_t limit)
+  Raw(const ArrayReader& arrays, String name_, std::size_t inputs_, std::int32_t limit)
       : name(std::move(name_)), inputs(inputs_) {
     const ArrayRef& array = arrays.get(name + ".weight", Type::int8, 2);
     outputs = array.shape[0];
     if (outputs == 0 || array.shape[1] != inputs) {
       refuse(name + ".weight",
-             "has shape " + nn::shape_text(array.shape) + ", expected [any, " + std::to_string(inputs) + "]");
+             "has shape " + nn::shape_text(array.shape) + ", expected [any, " + to_string(inputs) + "]");
     }
     weight = static_cast<const std::int8_t*>(array.data);
     bias = arrays.int32s(name + ".bias");
     require(bias.size() == outputs, name + ".bias",
-            "serves " + std::to_string(bias.size()) + " outputs, expected " + std::to_string(outputs));
+            "serves " + to_string(bias.size()) + " outputs, expected " + to_string(outputs));
     for (std::size_t c = 0; c < outputs; ++c) {
       std::int64_t reach = std::abs(std::int64_t{bias[c]});
       for (std::size_t i = 0; i < inputs; ++i) reach += std::int64_t{limit} * std::abs(int{at(c, i)});
@@ -56,7 +54,7 @@ struct Raw {
   std::int8_t at(std::size_t output, std::size_t input) const { return weight[output * inputs + input]; }
 };
 
-Dense dense(const ArrayReader& arrays, const std::string& name, std::size_t inputs, std::int32_t limit, unsigned bits) {
+Dense dense(const ArrayReader& arrays, const String& name, std::size_t inputs, std::int32_t limit, unsigned bits) {
   const Raw raw(arrays, name, inputs, limit);
   require_range(raw.outputs, 1, std::max(kMaxWords, kMaxWidth), name + ".weight", "outputs");
   Dense out{PackedMatrix(inputs, raw.outputs), Buffer<std::int32_t>(padded(raw.outputs)),
@@ -70,9 +68,9 @@ Dense dense(const ArrayReader& arrays, const std::string& name, std::size_t inpu
 
 // The rows of a first layer's inputs: which of them belong to words above, and which to the same row.
 struct Split {
-  std::vector<std::size_t> above, beside;
+  Vector<std::size_t> above, beside;
 
-  Split(const std::vector<Offset>& offsets, std::size_t groups, std::size_t group, std::size_t depth) {
+  Split(const Vector<Offset>& offsets, std::size_t groups, std::size_t group, std::size_t depth) {
     std::size_t input = 0;
     for (const Offset& offset : offsets) {
       auto& side = offset.row < 0 ? above : beside;
@@ -82,17 +80,17 @@ struct Split {
   }
 };
 
-std::vector<Offset> read_offsets(const ArrayReader& arrays) {
+Vector<Offset> read_offsets(const ArrayReader& arrays) {
   const ArrayRef& array = arrays.get("offsets", Type::int8, 2);
   if (array.shape[0] == 0 || array.shape[0] > (2 * kReach + 1) * kReach + kReach || array.shape[1] != 2) {
     refuse("offsets", "has shape " + nn::shape_text(array.shape) + ", expected [1 to 144, 2]");
   }
   const auto* values = static_cast<const std::int8_t*>(array.data);
-  std::vector<Offset> offsets;
+  Vector<Offset> offsets;
   for (std::size_t i = 0; i < array.shape[0]; ++i) {
     const int row = values[2 * i], column = values[2 * i + 1];
     if (row < -kReach || std::abs(column) > kReach || row > 0 || (row == 0 && column >= 0)) {
-      refuse("offsets", "has (" + std::to_string(row) + ", " + std::to_string(column) +
+      refuse("offsets", "has (" + to_string(row) + ", " + to_string(column) +
                             "), which is not coded earlier or more than 8 positions away");
     }
     offsets.push_back({row, column});
@@ -129,10 +127,10 @@ Model::Model(const nn::Arrays& raw) {
   precision = bits[0];
   table = read_table(arrays);
 
-  const std::vector<Offset> offsets = read_offsets(arrays);
+  const Vector<Offset> offsets = read_offsets(arrays);
   for (const Offset& offset : offsets) (offset.row < 0 ? above : beside).push_back(offset);
   for (std::size_t g = 0; g < groups; ++g) {
-    const std::string number = std::to_string(g);
+    const String number = to_string(g);
     const Split split(offsets, groups, g, depth);
     const Raw first(arrays, "first." + number, split.above.size() + split.beside.size(), kEmbeddingLimit);
     require_range(first.outputs, 1, kMaxWidth, first.name + ".weight", "outputs");
@@ -158,8 +156,7 @@ Model::Model(const nn::Arrays& raw) {
             "has other outputs than group 0");
     group.last = dense(arrays, "last." + number, hidden, group.second.requantiser.limit, kMaxLogitBits);
     require(group.last.requantiser.channels == words, "last." + number + ".weight",
-            "has " + std::to_string(group.last.requantiser.channels) + " outputs, there are " + std::to_string(words) +
-                " words");
+            "has " + to_string(group.last.requantiser.channels) + " outputs, there are " + to_string(words) + " words");
     of.push_back(std::move(group));
   }
 }

@@ -4,8 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/arrays.hpp"
 #include "fastlic/nn/fixed.hpp"
 #include "fastlic/nn/packed.hpp"
@@ -49,13 +49,13 @@ struct Model {
   explicit Model(const nn::Arrays& arrays);
 
   std::size_t groups, words, depth;
-  unsigned precision;                   // frequencies sum to 2^precision
-  std::vector<Offset> above, beside;    // positions that are looked at: in earlier rows, and in the same one
-  std::vector<std::int8_t> embeddings;  // [groups][words + 1][depth]
-  std::size_t width;                    // padded, of the first layers
-  PackedMatrix of_above;                // [words of earlier rows][groups * width]
-  Buffer<std::int32_t> first_bias;      // [groups * width]
-  std::vector<Group> of;
+  unsigned precision;               // frequencies sum to 2^precision
+  Vector<Offset> above, beside;     // positions that are looked at: in earlier rows, and in the same one
+  Vector<std::int8_t> embeddings;   // [groups][words + 1][depth]
+  std::size_t width;                // padded, of the first layers
+  PackedMatrix of_above;            // [words of earlier rows][groups * width]
+  Buffer<std::int32_t> first_bias;  // [groups * width]
+  Vector<Group> of;
   Buffer<std::int32_t> table;  // [256]: 2^20 2^(-i/256)
 
   const std::int8_t* embedding(std::size_t group, std::uint32_t word) const noexcept {

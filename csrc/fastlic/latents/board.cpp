@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fastlic/latents/schedules.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/parallel.hpp"
 #include "fastlic/progress.hpp"
 
@@ -57,7 +58,7 @@ class Board {
             run_.tools);
   }
 
-  Source together(const std::vector<Context::Piece>& pieces) {
+  Source together(const Vector<Context::Piece>& pieces) {
     std::size_t width = 0;
     for (const Context::Piece& piece : pieces) width += piece.size;
     const View packed = packed_.shape(size_.height, size_.width, width);
@@ -97,7 +98,7 @@ class Board {
   }
 
   void take(const Code& step) {
-    const std::vector<std::size_t> where = step.region.list(size_.height, size_.width);
+    const Vector<std::size_t> where = step.region.list(size_.height, size_.width);
     if (where.empty()) return;  // a map of one row has no odd ones
     // Scales and means from hyper synthesis itself, from convolutions, or from 1x1 layers at some positions.
     const Stack& stack = step.parameters.empty() ? run_.model.hyper : step.parameters;
@@ -119,7 +120,7 @@ class Board {
     const Region& region = step.region;
     const std::size_t columns = stack.back().columns(), w = size_.width;
     const View from = block(step.from);
-    std::vector<std::size_t> begin;  // of each row's positions
+    Vector<std::size_t> begin;  // of each row's positions
     std::size_t sum = 0;
     for (std::size_t r = region.row; r < size_.height; sum += region.count(r, w), r += region.row_step) {
       begin.push_back(sum);
@@ -159,7 +160,7 @@ class Board {
   void take(const Residual& step) {
     const View residue = residue_.shape(size_.height, size_.width, group().channels);
     nn::run(step.stack, read(step.from), residue, scratch_, run_.tools);
-    const std::vector<std::size_t> where = Region::of(step.colour).list(size_.height, size_.width);
+    const Vector<std::size_t> where = Region::of(step.colour).list(size_.height, size_.width);
     for (const std::size_t position : where) {
       std::int32_t* latent = run_.out.y + position * run_.model.latent_channels + group().first;
       for (std::size_t k = 0; k < group().channels; ++k) {

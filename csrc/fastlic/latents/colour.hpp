@@ -2,7 +2,8 @@
 #pragma once
 
 #include <cstddef>
-#include <vector>
+
+#include "fastlic/memory.hpp"
 
 namespace fastlic::latents {
 
@@ -38,8 +39,8 @@ struct Region {
     return row_step == 1 ? colour.before(height, width) - colour.before(row, width) : rows * count(row, width);
   }
   // In raster order.
-  std::vector<std::size_t> list(std::size_t height, std::size_t width) const {
-    std::vector<std::size_t> out;
+  Vector<std::size_t> list(std::size_t height, std::size_t width) const {
+    Vector<std::size_t> out;
     for (std::size_t r = row; r < height; r += row_step) {
       for (std::size_t c = first(r); c < width; c += step()) out.push_back(r * width + c);
     }

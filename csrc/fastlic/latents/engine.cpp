@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <optional>
-#include <stdexcept>
-#include <string>
 
+#include "fastlic/errors.hpp"
 #include "fastlic/latents/schedules.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/parallel.hpp"
 #include "fastlic/progress.hpp"
 #include "fastlic/rans.hpp"
@@ -38,7 +38,7 @@ class EncoderSource final : public SymbolSource {
 
   Engine::Symbols take() { return std::move(kept_); }
 
-  void finish(const CdfTables& tables, Team& team, std::vector<Bytes>& sections) const {
+  void finish(const CdfTables& tables, Team& team, Vector<Bytes>& sections) const {
     const std::size_t first = sections.size();
     sections.resize(first + begin_.size());
     parallel_for(begin_.size(), team, [&](std::size_t i) {
@@ -52,7 +52,7 @@ class EncoderSource final : public SymbolSource {
   std::size_t channels_;
   const nn::Kernels& kernels_;
   Engine::Symbols kept_;
-  std::vector<std::size_t> begin_;  // of each section of y
+  Vector<std::size_t> begin_;  // of each section of y
   std::size_t done_ = 0;
 };
 
@@ -232,7 +232,7 @@ void Run::activate(std::size_t position, std::size_t first, std::size_t channels
 }
 
 void Engine::analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned threads) const {
-  if (model_.analysis.empty()) throw std::invalid_argument("this model has no analysis of y");
+  if (model_.analysis.empty()) throw InvalidArgument("this model has no analysis of y");
   require_room(model_, size);
   Team team(threads);
   const attention::Tools tools = tools_for(model_, team);
@@ -254,14 +254,14 @@ void Engine::analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned
   for (std::size_t p = 0; p < size.hyper_positions(); ++p) std::copy_n(&head[p * columns], n, z + p * n);
 }
 
-std::vector<Bytes> Engine::encode(const Target& target, Size size, const Outputs& out, unsigned threads) const {
+Vector<Bytes> Engine::encode(const Target& target, Size size, const Outputs& out, unsigned threads) const {
   require_room(model_, size);
   Team team(threads);
   const attention::Tools tools = tools_for(model_, team);
   check_and_round(target, size, out.z);
   EncoderSource source(target, size.positions(), model_.latent_channels, tools.kernels);
   run(model_, size, source, out, tools);
-  std::vector<Bytes> sections{encode_hyper(out.z, size.hyper_positions(), model_.hyper_channels(), *model_.z_tables)};
+  Vector<Bytes> sections{encode_hyper(out.z, size.hyper_positions(), model_.hyper_channels(), *model_.z_tables)};
   source.finish(*model_.y_tables, team, sections);
   return sections;
 }
@@ -374,17 +374,17 @@ std::uint64_t Engine::memory(Size size, unsigned threads, bool encode) const {
 void Engine::check_sizes(Sections sections, Size size) const {
   constexpr std::size_t kMaxSide = std::size_t{1} << 24;  // far beyond any image; products stay exact
   if (size.height < 1 || size.width < model_.least_width || size.height > kMaxSide || size.width > kMaxSide) {
-    throw std::invalid_argument("latents must be 1 to 2^24 positions high and " + std::to_string(model_.least_width) +
-                                " to 2^24 wide");
+    throw InvalidArgument("latents must be 1 to 2^24 positions high and " + to_string(model_.least_width) +
+                          " to 2^24 wide");
   }
   require_room(model_, size);
   if (sections.size() != model_.sections()) {
-    throw std::invalid_argument("this model has " + std::to_string(model_.sections()) + " sections, got " +
-                                std::to_string(sections.size()));
+    throw InvalidArgument("this model has " + to_string(model_.sections()) + " sections, got " +
+                          to_string(sections.size()));
   }
   const auto hyper_count = static_cast<double>(size.hyper_positions() * model_.hyper_channels());
   check_section("z", sections[0].size(), hyper_count, model_.z_fewest_bits);
-  std::vector<double> counts(sections.size());
+  Vector<double> counts(sections.size());
   if (model_.wavefront) counts[1] = static_cast<double>(size.positions() * model_.latent_channels);
   for (const Group& group : model_.groups) {
     for (const Step& step : group.steps) {

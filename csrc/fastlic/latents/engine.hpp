@@ -7,10 +7,10 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "fastlic/latents/model.hpp"
 #include "fastlic/latents/sections.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic::latents {
 
@@ -49,7 +49,7 @@ class Engine {
 
   // The sections of a stream, z first. Outputs may take the place of what is to be coded: out.y == target.y.
   // std::invalid_argument for latents or zones out of range.
-  std::vector<Bytes> encode(const Target& target, Size size, const Outputs& out, unsigned threads) const;
+  Vector<Bytes> encode(const Target& target, Size size, const Outputs& out, unsigned threads) const;
 
   // The scale indexes and symbols of y as `encode` codes them, [h * w * M] each, pass by pass.
   struct Symbols {

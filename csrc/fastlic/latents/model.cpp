@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
+
+#include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic::latents {
 namespace {
@@ -19,7 +21,7 @@ nn::Thresholds read_thresholds(const nn::ArrayReader& reader, std::size_t rows) 
   const auto values = reader.int32s("y.thresholds");
   require(std::is_sorted(values.begin(), values.end()), "y.thresholds", "must be in ascending order");
   require(values.size() < rows, "y.thresholds",
-          "choose among " + std::to_string(values.size() + 1) + " rows, the table has " + std::to_string(rows));
+          "choose among " + to_string(values.size() + 1) + " rows, the table has " + to_string(rows));
   nn::Thresholds out;
   out.count = values.size();
   std::size_t size = 1;
@@ -29,10 +31,10 @@ nn::Thresholds read_thresholds(const nn::ArrayReader& reader, std::size_t rows) 
   return out;
 }
 
-std::vector<std::int32_t> read_medians(const nn::ArrayReader& reader, const CdfTables& tables) {
+Vector<std::int32_t> read_medians(const nn::ArrayReader& reader, const CdfTables& tables) {
   const auto medians = reader.int32s("z.median");
   require(!medians.empty() && medians.size() <= tables.rows(), "z.median",
-          "has " + std::to_string(medians.size()) + " channels, the table of z " + std::to_string(tables.rows()));
+          "has " + to_string(medians.size()) + " channels, the table of z " + to_string(tables.rows()));
   return {medians.begin(), medians.end()};
 }
 
@@ -42,10 +44,10 @@ void read_offsets(const nn::ArrayReader& reader, Model& model) {
   if (!reader.has("y.offsets")) return;
   const auto values = reader.int32s("y.offsets");
   require(values.size() == model.y_tables->rows(), "y.offsets",
-          "has " + std::to_string(values.size()) + " rows, the table of y " + std::to_string(model.y_tables->rows()));
+          "has " + to_string(values.size()) + " rows, the table of y " + to_string(model.y_tables->rows()));
   for (const std::int32_t value : values) {
     require(value >= -nn::kOffsetLimit && value <= nn::kOffsetLimit, "y.offsets",
-            "must lie within +-" + std::to_string(nn::kOffsetLimit));
+            "must lie within +-" + to_string(nn::kOffsetLimit));
   }
   model.offsets.assign(values.begin(), values.end());
 }
@@ -72,7 +74,7 @@ std::size_t Model::sections() const noexcept {
 }
 
 Model begin_model(const nn::Reader& read, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y,
-                  const std::string& z_input, const std::string& hyper, unsigned bits, unsigned last_bits) {
+                  const String& z_input, const String& hyper, unsigned bits, unsigned last_bits) {
   Model model;
   take_tables(model, std::move(z), std::move(y));
   model.thresholds = read_thresholds(read.arrays(), model.y_tables->rows());
@@ -80,7 +82,7 @@ Model begin_model(const nn::Reader& read, std::shared_ptr<const CdfTables> z, st
   model.z_input = read.requantiser(z_input, model.z_median.size(), bits);
   model.hyper = read.stack(hyper, {model.z_median.size()}, {bits, last_bits, model.z_input.limit});
   require(nn::enlarges(model.hyper) == nn::kHyperStride, hyper,
-          "must enlarge its input 4 times, not " + std::to_string(nn::enlarges(model.hyper)));
+          "must enlarge its input 4 times, not " + to_string(nn::enlarges(model.hyper)));
   require(model.hyper.back().outputs <= 2 * nn::kMaxChannels, hyper, "has too many outputs");
   return model;
 }
@@ -90,23 +92,23 @@ Model vary(const Model& base, const nn::Arrays& changes, std::shared_ptr<const C
   Model model = base;
   const nn::ArrayReader reader(changes);
   const bool contextual = model.wavefront.has_value();
-  if (!contextual && !model.hyper_blocks.empty()) throw std::invalid_argument("only models of kind wavefront vary");
+  if (!contextual && !model.hyper_blocks.empty()) throw InvalidArgument("only models of kind wavefront vary");
   Stack& stack = contextual ? model.wavefront->parameters : model.hyper;
-  const std::string head = (contextual ? "parameters." : "hyper.") + std::to_string(stack.size() - 1);
-  const auto begins = [](const std::string& name, const std::string& with) { return name.rfind(with, 0) == 0; };
+  const String head = (contextual ? "parameters." : "hyper.") + to_string(stack.size() - 1);
+  const auto begins = [](const String& name, const String& with) { return name.rfind(with, 0) == 0; };
   for (const auto& [name, array] : changes) {
     const bool known = name == "z.median" || name == "y.offsets" || begins(name, "z.tables.") ||
                        begins(name, "y.tables.") || begins(name, "z.input.") || begins(name, head + ".requantise.") ||
                        (contextual && (name == "context.bias" || begins(name, "y.input.")));
     require(known, name, "cannot differ from the model that shares its weights");
   }
-  const auto rows = [](const CdfTables& tables) { return std::to_string(tables.rows()); };
+  const auto rows = [](const CdfTables& tables) { return to_string(tables.rows()); };
   require(y->rows() == base.y_tables->rows(), "y.tables",
           "has " + rows(*y) + " rows in place of " + rows(*base.y_tables));
   take_tables(model, std::move(z), std::move(y));
   require(model.z_tables->rows() >= model.z_median.size(), "z.tables",
-          "has " + rows(*model.z_tables) + " rows, there are " + std::to_string(model.z_median.size()) + " channels");
-  const auto replace = [&](Requantiser& old, const std::string& name, unsigned max_bits) {
+          "has " + rows(*model.z_tables) + " rows, there are " + to_string(model.z_median.size()) + " channels");
+  const auto replace = [&](Requantiser& old, const String& name, unsigned max_bits) {
     if (!reader.has(name + ".multiplier")) return;
     Requantiser now = nn::read_requantiser(reader, name, old.channels, max_bits);
     require(now.limit == old.limit, name + ".bits", "cannot differ from those of the model that shares its weights");
@@ -115,7 +117,7 @@ Model vary(const Model& base, const nn::Arrays& changes, std::shared_ptr<const C
   if (reader.has("z.median")) {
     const std::size_t channels = model.z_median.size();
     model.z_median = read_medians(reader, *model.z_tables);
-    require(model.z_median.size() == channels, "z.median", "must have " + std::to_string(channels) + " channels");
+    require(model.z_median.size() == channels, "z.median", "must have " + to_string(channels) + " channels");
   }
   replace(model.z_input, "z.input", nn::kMaxActivationBits);
   require(!stack.back().shuffled || !reader.has(head + ".requantise.multiplier"), head,

@@ -5,13 +5,12 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string>
 #include <variant>
-#include <vector>
 
 #include "fastlic/attention/model.hpp"
 #include "fastlic/cdf_tables.hpp"
 #include "fastlic/latents/colour.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/layer.hpp"
 #include "fastlic/nn/reader.hpp"
 
@@ -31,10 +30,10 @@ constexpr std::size_t kMaxGroups = 64;
 // A masked 5x5 context, and parameter layers behind it and the hyperprior: one position after the other, or all of one
 // wavefront together. Arithmetic and array names: fastlic/entropy/model.py.
 struct Wavefront {
-  Layer context;                    // a matrix [12 * padded M][outputs]
-  Layer share;                      // the first parameter layer over the hyperprior's features, with its bias
-  Stack parameters;                 // the first one over the context's outputs only
-  std::vector<std::int64_t> reach;  // largest magnitude of the context's sums of products
+  Layer context;               // a matrix [12 * padded M][outputs]
+  Layer share;                 // the first parameter layer over the hyperprior's features, with its bias
+  Stack parameters;            // the first one over the context's outputs only
+  Vector<std::int64_t> reach;  // largest magnitude of the context's sums of products
 };
 
 // A board model codes groups of channels one after the other, each in steps. All activations of a position that several
@@ -50,7 +49,7 @@ struct Context {
   struct Piece {
     std::size_t offset, size;
   };
-  std::vector<Piece> pieces;
+  Vector<Piece> pieces;
 };
 
 // A layer at the positions of one colour, which reads what the other colour left.
@@ -99,13 +98,13 @@ struct Group {
   std::size_t first = 0, channels = 0;  // of the latent
   std::size_t block = 0;                // of its activations
   Requantiser input;                    // from latents to activations
-  std::vector<Step> steps;
+  Vector<Step> steps;
 };
 
 struct Model {
   std::shared_ptr<const CdfTables> z_tables, y_tables;
   double z_fewest_bits = 0, y_fewest_bits = 0;  // of the cheapest symbol of any row
-  std::vector<std::int32_t> z_median;           // [N]
+  Vector<std::int32_t> z_median;                // [N]
   Requantiser z_input, y_input;
   Stack hyper;
   // From activations of y to z in units of 2^-6, for encoders only; empty where z comes from elsewhere.
@@ -119,9 +118,9 @@ struct Model {
 
   std::optional<Wavefront> wavefront;
   // On a board:
-  std::vector<Group> groups;
+  Vector<Group> groups;
   // Where the outputs of hyper synthesis go, each block of as many channels; empty where it ends with scales and means.
-  std::vector<std::size_t> hyper_blocks;
+  Vector<std::size_t> hyper_blocks;
   std::size_t row = 0;          // size of a row of memory
   std::size_t least_width = 1;  // narrower latents lack anchors
 
@@ -148,6 +147,6 @@ void read_offsets(const nn::ArrayReader& reader, Model& model);
 
 // What every reader begins with: tables, thresholds, medians, z's requantiser under its name, and hyper synthesis.
 Model begin_model(const nn::Reader& read, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y,
-                  const std::string& z_input, const std::string& hyper, unsigned bits, unsigned last_bits);
+                  const String& z_input, const String& hyper, unsigned bits, unsigned last_bits);
 
 }  // namespace fastlic::latents

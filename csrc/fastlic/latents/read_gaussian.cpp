@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "fastlic/latents/model.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic::latents {
 namespace {
@@ -20,9 +21,9 @@ std::size_t latent_channels(const nn::ArrayReader& reader, const Model& model, b
   }
   const std::size_t layers = nn::count_layers(reader, "parameters");
   require(layers > 0, "parameters", "has no layers");
-  const std::size_t outputs = reader.int32s("parameters." + std::to_string(layers - 1) + ".bias").size();
+  const std::size_t outputs = reader.int32s("parameters." + to_string(layers - 1) + ".bias").size();
   require(outputs > 0 && outputs % 2 == 0 && outputs <= 2 * nn::kMaxChannels, "parameters",
-          "must end with an even number of channels, got " + std::to_string(outputs));
+          "must end with an even number of channels, got " + to_string(outputs));
   return outputs / 2;
 }
 
@@ -35,7 +36,7 @@ Wavefront read_wavefront(const Reader& read, Model& model) {
   require(context.rows == kContextTaps && context.columns == 1 && context.kind == nn::kPlain && !context.transposed,
           "context", "must be a plain layer with a 12x1 kernel");
   out.reach = context.reach;
-  std::vector<nn::Tap> taps;
+  Vector<nn::Tap> taps;
   for (std::size_t t = 0; t < kContextTaps; ++t) taps.push_back({{static_cast<int>(t), 0}, t, 0});
   out.context = read.matrix(context, {m}, std::move(taps), kMaxActivationBits);
 

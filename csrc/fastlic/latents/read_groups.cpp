@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "fastlic/latents/model.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic::latents {
 namespace {
@@ -21,11 +22,11 @@ using nn::require;
 
 // What one group reads beside its own block.
 struct Networks {
-  std::size_t parity;              // of anchors, or 2 for no checkerboard
-  Stack channel;                   // empty for the first group
-  std::vector<std::size_t> reads;  // groups that the channel context reads
-  Layer context;                   // boards only
-  Stack parameters, informed;      // of anchors or all positions, and of the positions that know the context
+  std::size_t parity;          // of anchors, or 2 for no checkerboard
+  Stack channel;               // empty for the first group
+  Vector<std::size_t> reads;   // groups that the channel context reads
+  Layer context;               // boards only
+  Stack parameters, informed;  // of anchors or all positions, and of the positions that know the context
 
   bool board() const noexcept { return parity < 2; }
   std::size_t channel_size() const { return channel.empty() ? 0 : padded(channel.back().outputs); }
@@ -35,10 +36,10 @@ struct Networks {
 constexpr nn::Widths kGroupParameters{kActivationBits, kMaxWideBits};
 
 // Groups by channels; nothing else yet.
-std::vector<Group> read_channels(const nn::ArrayReader& reader) {
+Vector<Group> read_channels(const nn::ArrayReader& reader) {
   const auto channels = reader.int32s("groups.channels");
   require(!channels.empty() && channels.size() <= kMaxGroups, "groups.channels", "must be 1 to 64 numbers");
-  std::vector<Group> out(channels.size());
+  Vector<Group> out(channels.size());
   std::size_t first = 0;
   for (std::size_t k = 0; k < channels.size(); ++k) {
     require(channels[k] >= 1 && static_cast<std::size_t>(channels[k]) <= kMaxChannels, "groups.channels",
@@ -51,9 +52,8 @@ std::vector<Group> read_channels(const nn::ArrayReader& reader) {
   return out;
 }
 
-Stack read_channel(const Reader& read, const std::vector<Group>& groups, std::size_t k,
-                   std::vector<std::size_t>& sources) {
-  const std::string number = std::to_string(k), name = "groups.reads." + number;
+Stack read_channel(const Reader& read, const Vector<Group>& groups, std::size_t k, Vector<std::size_t>& sources) {
+  const String number = to_string(k), name = "groups.reads." + number;
   const auto reads = read.arrays().int32s(name);
   require(!reads.empty() && reads.size() <= k, name, "must name 1 to " + number + " groups");
   Inputs inputs;
@@ -65,9 +65,9 @@ Stack read_channel(const Reader& read, const std::vector<Group>& groups, std::si
   return read.same_size_stack("layers.channel." + number, inputs);
 }
 
-Networks read_networks(const Reader& read, const std::vector<Group>& groups, std::size_t k, std::size_t features,
+Networks read_networks(const Reader& read, const Vector<Group>& groups, std::size_t k, std::size_t features,
                        std::int32_t parity) {
-  const std::string number = std::to_string(k), parameters = "layers.parameters." + number;
+  const String number = to_string(k), parameters = "layers.parameters." + number;
   require(parity >= 0 && parity <= 2, "groups.parity", "must be 0, 1, or 2 for no checkerboard");
   Networks own;
   own.parity = static_cast<std::size_t>(parity);
@@ -111,7 +111,7 @@ Model read_groups(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, 
   model.y_input = read.requantiser("requantisers.y.input", model.latent_channels, kActivationBits);
   const auto parity = reader.int32s("groups.parity");
   require(parity.size() == model.groups.size(), "groups.parity", "must be one number for each of 1 to 64 groups");
-  std::vector<Networks> networks;
+  Vector<Networks> networks;
   std::size_t hyper_block = 0;
   for (std::size_t k = 0; k < model.groups.size(); ++k) {
     const Networks& own = networks.emplace_back(read_networks(read, model.groups, k, features, parity[k]));

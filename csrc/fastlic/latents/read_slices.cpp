@@ -8,6 +8,7 @@
 
 #include "fastlic/attention/attention.hpp"
 #include "fastlic/latents/model.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic::latents {
 namespace {
@@ -41,15 +42,15 @@ struct Blocks {
   std::size_t of(std::size_t i) const noexcept { return slices + i * slice; }
 };
 
-Projection read_projection(const Reader& read, const std::string& name, const Inputs& inputs, std::size_t channels,
+Projection read_projection(const Reader& read, const String& name, const Inputs& inputs, std::size_t channels,
                            unsigned bits) {
   Projection out{read.dense(name + ".0", inputs), read.depthwise(name + ".1", channels, bits)};
   require(out.mix.outputs == channels, name, "must keep its number of channels");
   return out;
 }
 
-Attention read_attention(const Reader& read, const std::string& name, const Inputs& inputs, std::size_t heads,
-                         bool linear, bool inter, std::size_t outputs) {
+Attention read_attention(const Reader& read, const String& name, const Inputs& inputs, std::size_t heads, bool linear,
+                         bool inter, std::size_t outputs) {
   Attention out;
   for (const Block& block : inputs) out.channels += block.count;
   out.heads = heads;
@@ -78,8 +79,8 @@ Attention read_attention(const Reader& read, const std::string& name, const Inpu
   return out;
 }
 
-LocalAttention read_local(const Reader& read, const std::string& name, std::size_t c, std::size_t outputs) {
-  const std::string bare = name.substr(7);
+LocalAttention read_local(const Reader& read, const String& name, std::size_t c, std::size_t outputs) {
+  const String bare = name.substr(7);
   LocalAttention out;
   require(c % kLocalHeads == 0 && c <= kLocalHeads * kMaxLocalDims && outputs <= 1024, name, "has too many channels");
   out.qkv = read.dense(name + ".qkv", {c});
@@ -110,7 +111,7 @@ LocalAttention read_local(const Reader& read, const std::string& name, std::size
   const RawLayer fusion = read.raw(name + ".fusion", c);
   require(fusion.rows == kWindow && fusion.columns == kWindow && fusion.kind == nn::kPlain, name + ".fusion",
           "must be a 5x5 layer");
-  std::vector<nn::Tap> tokens;
+  Vector<nn::Tap> tokens;
   for (std::size_t t = 0; t < kTokens; ++t) {
     tokens.push_back({{static_cast<int>(t / kWindow), static_cast<int>(t % kWindow)}, t / kWindow, t % kWindow});
   }
@@ -142,9 +143,9 @@ attention::Tables read_tables(const Reader& read) {
 
 // The blocks' sizes follow from networks that write them.
 Blocks read_blocks(const ArrayReader& reader, Family family, std::size_t count, std::size_t m, bool early) {
-  const auto outputs_of = [&](const std::string& name) { return reader.get(name + ".weight", Type::int8, 4).shape[0]; };
-  const auto outputs_of_stack = [&](const std::string& name) {
-    return outputs_of(name + "." + std::to_string(std::max<std::size_t>(nn::count_layers(reader, name), 1) - 1));
+  const auto outputs_of = [&](const String& name) { return reader.get(name + ".weight", Type::int8, 4).shape[0]; };
+  const auto outputs_of_stack = [&](const String& name) {
+    return outputs_of(name + "." + to_string(std::max<std::size_t>(nn::count_layers(reader, name), 1) - 1));
   };
   Blocks out;
   out.local_size = family == Family::mlic ? outputs_of_stack("layers.local.0") : outputs_of("layers.local.0.proj");
@@ -194,15 +195,15 @@ class SliceReader {
 
  private:
   // A stack that keeps the map's size and ends with so many channels.
-  Stack stack(const std::string& name, const Inputs& inputs, std::size_t outputs) const {
+  Stack stack(const String& name, const Inputs& inputs, std::size_t outputs) const {
     Stack out = read_.same_size_stack("layers." + name, inputs);
-    require(out.back().outputs == outputs, name, "must have " + std::to_string(outputs) + " outputs");
+    require(out.back().outputs == outputs, name, "must have " + to_string(outputs) + " outputs");
     return out;
   }
 
   // What earlier slices tell.
-  void before(std::size_t i, std::vector<Step>& steps) const {
-    const std::string number = std::to_string(i);
+  void before(std::size_t i, Vector<Step>& steps) const {
+    const String number = to_string(i);
     const Inputs decoded(i, c_);
     steps.push_back(
         Context{stack("channel." + number, decoded, blocks_.channel_size), blocks_.slices, blocks_.channel, {}});
@@ -224,7 +225,7 @@ class SliceReader {
 
   // What the slice's anchors tell about its other positions.
   void near(std::size_t i, Group& out) const {
-    const std::string number = std::to_string(i);
+    const String number = to_string(i);
     if (family_ == Family::mlic) {
       out.steps.push_back(Context{stack("local." + number, {c_}, blocks_.local_size), out.block, blocks_.local, {}});
     } else {
@@ -238,7 +239,7 @@ class SliceReader {
   }
 
   // Of anchors ("a."), which read from the inter context on, or of the others ("n."), which read local contexts too.
-  Stack parameters(const std::string& kind, std::size_t i) const {
+  Stack parameters(const String& kind, std::size_t i) const {
     // The first slice has nothing between its local context and the hyperprior.
     const auto known_later = [&](std::size_t channels) { return i > 0 ? Block(channels) : Block::skipped(channels); };
     Inputs joined;
@@ -250,17 +251,17 @@ class SliceReader {
     joined.push_back(known_later(blocks_.channel_size));
     joined.emplace_back(m_);
     joined.emplace_back(m_);
-    const std::string name = "parameters." + kind + std::to_string(i);
+    const String name = "parameters." + kind + to_string(i);
     Stack out = read_.dense_stack("layers." + name, joined, kParameters);
     require(out.back().outputs == 2 * c_ && out.back().curve.empty(), name, "must end with 2 x slice");
     return out;
   }
 
   // Residual prediction reads [hyper means, slices, current], which lie side by side.
-  Residual residual(const std::string& kind, std::size_t i, Colour colour) const {
+  Residual residual(const String& kind, std::size_t i, Colour colour) const {
     Inputs known{m_};
     known.insert(known.end(), i + 1, c_);
-    const std::string name = "residual." + kind + std::to_string(i);
+    const String name = "residual." + kind + to_string(i);
     Residual out{stack(name, known, c_), blocks_.means, colour};
     require(out.stack.back().curve.empty(), name, "must end with the slice's channels");
     return out;

@@ -1,10 +1,9 @@
 #include "fastlic/latents/sections.hpp"
 
 #include <algorithm>
-#include <stdexcept>
-#include <string>
 
 #include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/fixed.hpp"
 #include "fastlic/rans.hpp"
 
@@ -39,23 +38,22 @@ void check_latents(const std::int32_t* values, std::size_t count) {
     largest = std::max(largest, values[i]);
   }
   if (smallest < -kLatentLimit || largest > kLatentLimit) {
-    throw std::invalid_argument("latents must lie within +-" + std::to_string(kLatentLimit) + " units of 2^-6");
+    throw InvalidArgument("latents must lie within +-" + to_string(kLatentLimit) + " units of 2^-6");
   }
 }
 
 void check_zones(std::span<const std::int32_t> zones) {
   for (const std::int32_t zone : zones) {
     if (zone < 0 || zone > kOffsetLimit) {
-      throw std::invalid_argument("zones must be from 0 to " + std::to_string(kOffsetLimit) + ", got " +
-                                  std::to_string(zone));
+      throw InvalidArgument("zones must be from 0 to " + to_string(kOffsetLimit) + ", got " + to_string(zone));
     }
   }
 }
 
 void check_section(const char* name, std::size_t bytes, double count, double fewest_bits) {
   if (count * fewest_bits > 8.0 * static_cast<double>(bytes) + 64) {
-    throw CorruptStream(std::string("section ") + name + " has " + std::to_string(bytes) + " bytes, too few for " +
-                        std::to_string(static_cast<std::uint64_t>(count)) + " symbols");
+    throw CorruptStream(String("section ") + name + " has " + to_string(bytes) + " bytes, too few for " +
+                        to_string(static_cast<std::uint64_t>(count)) + " symbols");
   }
 }
 

@@ -3,14 +3,14 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "fastlic/cdf_tables.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/fixed.hpp"
 
 namespace fastlic::latents {
 
-using Bytes = std::vector<std::uint8_t>;
+using Bytes = Vector<std::uint8_t>;
 
 // Throws std::invalid_argument unless all lie within +-kLatentLimit.
 void check_latents(const std::int32_t* values, std::size_t count);

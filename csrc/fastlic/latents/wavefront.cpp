@@ -1,9 +1,9 @@
 // The wavefront: all positions of equal column + 3 row together, the passes of fastlic/entropy/wavefront.py.
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
 #include "fastlic/latents/schedules.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/parallel.hpp"
 #include "fastlic/progress.hpp"
 
@@ -66,7 +66,7 @@ class HyperShare {
   const ShareWindow window_;
   const nn::Tools& tools_;
   Buffer<std::int32_t> values_;
-  std::vector<std::size_t> begin_;  // rows that begin a tile
+  Vector<std::size_t> begin_;  // rows that begin a tile
 };
 
 // All positions of one wavefront are coded together.

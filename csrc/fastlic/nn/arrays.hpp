@@ -3,10 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <span>
-#include <string>
-#include <vector>
+
+#include "fastlic/memory.hpp"
 
 namespace fastlic::nn {
 
@@ -16,7 +15,7 @@ constexpr std::size_t bytes_of(Type type) noexcept { return type == Type::int32 
 
 struct ArrayRef {
   Type type;
-  std::vector<std::size_t> shape;
+  Vector<std::size_t> shape;
   const void* data;  // C-contiguous, native byte order; read only while the model is parsed
 
   std::size_t size() const noexcept {
@@ -26,22 +25,22 @@ struct ArrayRef {
   }
 };
 
-using Arrays = std::map<std::string, ArrayRef>;
+using Arrays = Dictionary<String, ArrayRef>;
 
 // Looks arrays up and checks type and rank; every fault is std::invalid_argument that names the array.
 class ArrayReader {
  public:
   explicit ArrayReader(const Arrays& arrays) : arrays_(arrays) {}
 
-  bool has(const std::string& name) const { return arrays_.count(name) != 0; }
-  bool has(const std::string& name, Type type) const {
+  bool has(const String& name) const { return arrays_.count(name) != 0; }
+  bool has(const String& name, Type type) const {
     const auto found = arrays_.find(name);
     return found != arrays_.end() && found->second.type == type;
   }
-  const ArrayRef& get(const std::string& name, Type type, std::size_t rank) const;
-  std::span<const std::int32_t> int32s(const std::string& name) const;
-  std::span<const std::int16_t> int16s(const std::string& name) const;
-  std::span<const std::uint8_t> uint8s(const std::string& name) const;
+  const ArrayRef& get(const String& name, Type type, std::size_t rank) const;
+  std::span<const std::int32_t> int32s(const String& name) const;
+  std::span<const std::int16_t> int16s(const String& name) const;
+  std::span<const std::uint8_t> uint8s(const String& name) const;
 
  private:
   const Arrays& arrays_;

@@ -13,9 +13,9 @@ constexpr std::size_t kTile = 48;
 // At least `size` values that stay with the thread from call to call; one buffer per type.
 template <typename T>
 T* scratch(std::size_t size) {
-  thread_local Buffer<T> buffer;
-  if (buffer.size() < size) buffer.resize(size);
-  return buffer.data();
+  thread_local Scratch<Buffer<T>> own;
+  if (own.values.size() < size) own.values.resize(size);
+  return own.values.data();
 }
 
 void finish(const Layer& layer, const Requantiser& requantiser, const std::int32_t* sums, Channels channels,

@@ -3,8 +3,8 @@
 
 #include <array>
 #include <cstdint>
-#include <vector>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/fixed.hpp"
 #include "fastlic/nn/packed.hpp"
 #include "fastlic/nn/winograd.hpp"
@@ -44,11 +44,11 @@ struct Strip {
 // Output positions (up * u + row, up * v + column) of a layer that multiplies sizes by `up`.
 struct Part {
   std::size_t row = 0, column = 0;
-  std::vector<Offset> taps;
-  PackedMatrix weights;                                // [taps * depth][outputs]; empty where the others are used
-  WideMatrix wide;                                     // the same of more than 8 bits
-  std::array<std::vector<Strip>, kComponents> strips;  // by component of Winograd's transform
-  Buffer<std::int32_t> bias;                           // [padded outputs]
+  Vector<Offset> taps;
+  PackedMatrix weights;                           // [taps * depth][outputs]; empty where the others are used
+  WideMatrix wide;                                // the same of more than 8 bits
+  std::array<Vector<Strip>, kComponents> strips;  // by component of Winograd's transform
+  Buffer<std::int32_t> bias;                      // [padded outputs]
   Requantiser requantiser;
 };
 
@@ -63,7 +63,7 @@ struct Layer {
   // A layer that divides sizes by 2 reads four interleaved maps, each as a layer that keeps sizes does.
   std::size_t phases = 1;
   std::size_t reach = 0;  // rows above and below that outputs of a row read, before sizes are multiplied
-  std::vector<Part> parts;
+  Vector<Part> parts;
   bool shuffled = false;      // whether each part has requantisers of its own
   bool merged = false;        // one part has the outputs of all four positions, one position after the other
   bool reflect = false;       // the map goes on beyond its edges by reflection, not by zeros
@@ -80,7 +80,7 @@ struct Layer {
   std::int32_t limit() const noexcept { return parts[0].requantiser.limit; }
 };
 
-using Stack = std::vector<Layer>;
+using Stack = Vector<Layer>;
 
 // Depthwise 3x3: one tap after the other, channels innermost.
 struct Depthwise {

@@ -5,29 +5,12 @@
 #include <cstdint>
 #include <memory>
 #include <new>
-#include <vector>
+
+#include "fastlic/memory.hpp"
 
 namespace fastlic::nn {
 
 constexpr std::size_t kLine = 64;
-
-template <typename T>
-struct LineAllocator {
-  using value_type = T;
-  LineAllocator() = default;
-  template <typename U>
-  LineAllocator(const LineAllocator<U>&) noexcept {}  // NOLINT: the standard asks for this conversion
-
-  T* allocate(std::size_t n) {
-    if (n > PTRDIFF_MAX / sizeof(T)) throw std::bad_array_new_length();
-    return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{kLine}));
-  }
-  void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, std::align_val_t{kLine}); }
-  template <typename U>
-  bool operator==(const LineAllocator<U>&) const noexcept {
-    return true;
-  }
-};
 
 // std::bad_alloc unless [height][width][channels] numbers of so many bytes have addresses. With 64 bits all have that
 // limits elsewhere let through; with 32 a product of sizes might wrap around, and too little be reserved.
@@ -39,7 +22,7 @@ inline void require_addresses(std::size_t height, std::size_t width, std::size_t
 }
 
 template <typename T>
-using Buffer = std::vector<T, LineAllocator<T>>;
+using Buffer = std::vector<T, Allocator<T, kLine>>;
 
 // Values that never change once a model is packed: copies share them, so models that differ in requantisers and biases
 // only hold one set of weights.
@@ -47,7 +30,7 @@ template <typename T>
 class Shared {
  public:
   Shared() = default;
-  explicit Shared(std::size_t size) : values_(std::make_shared<Buffer<T>>(size)) {}
+  explicit Shared(std::size_t size) : values_(shared_of<Buffer<T>>(size)) {}
 
   T* data() const noexcept { return values_ ? values_->data() : nullptr; }
   T& operator[](std::size_t i) const noexcept { return data()[i]; }

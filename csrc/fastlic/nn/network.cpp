@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 #include "fastlic/progress.hpp"
 
 namespace fastlic::nn {
@@ -27,15 +29,14 @@ Overloaded(F...) -> Overloaded<F...>;
 
 class NetworkReader {
  public:
-  NetworkReader(const ArrayReader& arrays, const std::string& name)
-      : arrays_(arrays), read_(arrays, true), name_(name) {}
+  NetworkReader(const ArrayReader& arrays, const String& name) : arrays_(arrays), read_(arrays, true), name_(name) {}
 
   Network read(Value input) {
     std::size_t count = 0;
     while (arrays_.has(prefix(count) + ".step")) ++count;
     require(count > 0, prefix(0) + ".step", "is missing");
     require(count <= kMaxSteps, name_, "has more than 1024 steps");
-    const std::string first = prefix(0);
+    const String first = prefix(0);
     const auto codes = arrays_.uint8s(first + ".step");
     require(input.channels <= kMaxChannels, name_ + ".entry", "serves more than 16384 channels");
     require(input.channels > 0 || (!codes.empty() && codes[0] == kLayer), first + ".step", "must be a layer");
@@ -45,18 +46,18 @@ class NetworkReader {
   }
 
  private:
-  std::string prefix(std::size_t i) const { return name_ + "." + std::to_string(i); }
+  String prefix(std::size_t i) const { return name_ + "." + to_string(i); }
 
   void step(std::size_t i, bool last) {
-    const std::string own = prefix(i);
+    const String own = prefix(i);
     const auto numbers = arrays_.uint8s(own + ".step");
     const auto from = arrays_.int32s(own + ".from");
     require(!numbers.empty() && numbers[0] <= kWindows, own + ".step", "names no kind of step");
     const int op = numbers[0];
     constexpr std::size_t kNumbers[] = {2, 4, 3, 1, 2, 3, 6}, kInputs[] = {1, 1, 2, 2, 1, 1, 1};
     require(numbers.size() == kNumbers[op], own + ".step",
-            "must be " + std::to_string(kNumbers[op]) + " numbers for this kind of step");
-    require(from.size() == kInputs[op], own + ".from", "must name " + std::to_string(kInputs[op]) + " values");
+            "must be " + to_string(kNumbers[op]) + " numbers for this kind of step");
+    require(from.size() == kInputs[op], own + ".from", "must name " + to_string(kInputs[op]) + " values");
     Step step;
     for (const std::int32_t value : from) {
       require(value >= 0 && static_cast<std::size_t>(value) <= i, own + ".from", "must name values made before");
@@ -90,13 +91,13 @@ class NetworkReader {
   }
 
   // 2^14 times 2^-t for t = 0, 1/64, ..., 1, as lines. The largest weight of a softmax is never 0.
-  TailLines powers(const std::string& name) const {
+  TailLines powers(const String& name) const {
     TailLines out = read_.tail_lines(name);
     require(out.start[0] == 1 << (kTailBits - 1), name, "must be 65 numbers that fall from 16384 to 0 or more");
     return out;
   }
 
-  Layer layer(const std::string& own, bool last, unsigned reflect, std::size_t from, Value& out) {
+  Layer layer(const String& own, bool last, unsigned reflect, std::size_t from, Value& out) {
     const ArrayRef& weight =
         arrays_.get(own + ".weight", arrays_.has(own + ".weight", Type::int16) ? Type::int16 : Type::int8, 4);
     const auto geometry = arrays_.uint8s(own + ".geometry");
@@ -125,7 +126,7 @@ class NetworkReader {
     return made_by != nullptr && rectified(*made_by);
   }
 
-  Gdn gdn(const std::string& own, std::span<const std::uint8_t> numbers, const Value& x, Value& out) {
+  Gdn gdn(const String& own, std::span<const std::uint8_t> numbers, const Value& x, Value& out) {
     const std::size_t channels = x.channels;
     const ArrayRef& gamma = arrays_.get(own + ".gamma", Type::int16, 2);
     const auto* weights = static_cast<const std::int16_t*>(gamma.data);
@@ -169,7 +170,7 @@ class NetworkReader {
     return gdn;
   }
 
-  Mix mix(const std::string& own, std::span<const std::uint8_t> numbers, const Value& a, const Value& b, Value& out) {
+  Mix mix(const String& own, std::span<const std::uint8_t> numbers, const Value& a, const Value& b, Value& out) {
     const auto left = arrays_.int16s(own + ".left"), right = arrays_.int16s(own + ".right");
     require(left.size() == a.channels && right.size() == a.channels, own + ".left",
             "and right must be one per channel");
@@ -191,7 +192,7 @@ class NetworkReader {
     return mix;
   }
 
-  Curve curve(const std::string& own, const Value& x, bool logistic) {
+  Curve curve(const String& own, const Value& x, bool logistic) {
     Curve curve = read_.curve(own, x.channels, 1, x.limit, logistic);
     note(curve);
     return curve;
@@ -207,7 +208,7 @@ class NetworkReader {
 
   const ArrayReader& arrays_;
   Reader read_;
-  std::string name_;
+  String name_;
   Network network_;
   bool has_gelu_ = false, has_silu_ = false, has_powers_ = false;
 };
@@ -217,32 +218,32 @@ class NetworkReader {
 const Layer* layer_of(const Step& step) { return std::get_if<Layer>(&step.op); }
 const WindowAttention* windows_of(const Step& step) { return std::get_if<WindowAttention>(&step.op); }
 
-std::string text_of(MapSize size) { return std::to_string(size.height) + " x " + std::to_string(size.width); }
+String text_of(MapSize size) { return to_string(size.height) + " x " + to_string(size.width); }
 
 void require_fits_memory(MapSize size) {
   if (size.height > kMaxPositions || size.width > kMaxPositions / std::max<std::size_t>(size.height, 1)) {
-    throw std::invalid_argument("a network of integers would make a map of " + text_of(size));
+    throw InvalidArgument("a network of integers would make a map of " + text_of(size));
   }
 }
 
-MapSize size_after(const Step& step, const std::vector<MapSize>& sizes) {
+MapSize size_after(const Step& step, const Vector<MapSize>& sizes) {
   const MapSize x = sizes[step.from[0]];
   for (const std::size_t value : step.from) {
     if (sizes[value].height != x.height || sizes[value].width != x.width) {
-      throw std::invalid_argument("a network of integers joins maps of different sizes: pad its input");
+      throw InvalidArgument("a network of integers joins maps of different sizes: pad its input");
     }
   }
   const WindowAttention* windows = windows_of(step);
   if (windows != nullptr && (x.height % windows->size != 0 || x.width % windows->size != 0)) {
-    const std::string side = std::to_string(windows->size);
-    throw std::invalid_argument("windows of " + side + " x " + side + " need a map whose sides are multiples of " +
-                                side + ", it is " + text_of(x));
+    const String side = to_string(windows->size);
+    throw InvalidArgument("windows of " + side + " x " + side + " need a map whose sides are multiples of " + side +
+                          ", it is " + text_of(x));
   }
   const Layer* layer = layer_of(step);
   if (layer == nullptr) return x;
   if (layer->reflect && std::min(x.height, x.width) <= layer->reflected) {
-    throw std::invalid_argument("a layer of integers reflects " + std::to_string(layer->reflected) +
-                                " rows and columns, its map is " + text_of(x));
+    throw InvalidArgument("a layer of integers reflects " + to_string(layer->reflected) +
+                          " rows and columns, its map is " + text_of(x));
   }
   const auto scaled = [&](std::size_t length) { return (length * layer->up + layer->down - 1) / layer->down; };
   const MapSize out{scaled(x.height), scaled(x.width)};
@@ -250,9 +251,9 @@ MapSize size_after(const Step& step, const std::vector<MapSize>& sizes) {
   return out;
 }
 
-std::vector<MapSize> sizes_of(const Network& network, MapSize input) {
+Vector<MapSize> sizes_of(const Network& network, MapSize input) {
   require_fits_memory(input);
-  std::vector<MapSize> sizes{input};
+  Vector<MapSize> sizes{input};
   for (const Step& step : network.steps) sizes.push_back(size_after(step, sizes));
   return sizes;
 }
@@ -328,8 +329,10 @@ void normalise(const Gdn& gdn, const Source& x, const Target& out, Rows rows, co
   const std::int16_t* from = x.at(rows.first, 0);
   std::int16_t* to = out.at(rows.first, 0);
   for_positions(rows, x.width, tools.team, [&](std::size_t first, std::size_t count) {
-    thread_local Buffer<std::int16_t> squares;
-    thread_local Buffer<std::int32_t> sums;
+    thread_local Scratch<Buffer<std::int16_t>> kept_squares;
+    thread_local Scratch<Buffer<std::int32_t>> kept_sums;
+    auto& squares = kept_squares.values;
+    auto& sums = kept_sums.values;
     squares.resize(kPositions * channels);
     sums.resize(kPositions * columns);
     const std::int32_t* start[kPositions];
@@ -515,17 +518,17 @@ class Runner {
   const Network& network_;
   const Ends* ends_;
   const Tools* tools_;
-  std::vector<MapSize> sizes_;
+  Vector<MapSize> sizes_;
   std::size_t last_;
-  std::vector<Window<std::int16_t>> maps_;
-  std::vector<Window<std::int32_t>> wide_;  // the output, if that is no activations
-  std::vector<std::vector<std::ptrdiff_t>> readers_;
+  Vector<Window<std::int16_t>> maps_;
+  Vector<Window<std::int32_t>> wide_;  // the output, if that is no activations
+  Vector<Vector<std::ptrdiff_t>> readers_;
   double work_ = 0;
 };
 
 // Rows of the input whose part of all maps together suits a cache of the second level; the smallest map gets two at
 // least.
-std::size_t usual_band(const Network& network, const std::vector<MapSize>& sizes) {
+std::size_t usual_band(const Network& network, const Vector<MapSize>& sizes) {
   constexpr double kBytes = 1 << 20;
   const auto height = static_cast<double>(std::max<std::size_t>(sizes.front().height, 1));
   double bytes = 0;
@@ -541,18 +544,18 @@ std::size_t usual_band(const Network& network, const std::vector<MapSize>& sizes
 
 }  // namespace
 
-Network read_network(const ArrayReader& arrays, const std::string& name, Value input) {
+Network read_network(const ArrayReader& arrays, const String& name, Value input) {
   return NetworkReader(arrays, name).read(input);
 }
 
-Requantiser& exit_of(Network& network, const std::string& name) {
+Requantiser& exit_of(Network& network, const String& name) {
   Layer* layer = std::get_if<Layer>(&network.steps.back().op);
   require(layer != nullptr && layer->parts.size() == 1 && !layer->merged && layer->curve.empty(), name,
           "must follow a plain layer");
   return layer->parts[0].requantiser;
 }
 
-Network with_exit(const Network& network, const ArrayReader& arrays, const std::string& prefix) {
+Network with_exit(const Network& network, const ArrayReader& arrays, const String& prefix) {
   Network out = network;
   Requantiser& old = exit_of(out, prefix);
   Requantiser exit = read_requantiser(arrays, prefix, old.channels, kMaxWideBits);
@@ -575,7 +578,7 @@ std::optional<std::size_t> margin_of(const Network& network) {
   struct Reach {
     std::size_t scale = 1, units = 0;
   };
-  std::vector<Reach> reaches(1);
+  Vector<Reach> reaches(1);
   for (const Step& step : network.steps) {
     Reach own = reaches[step.from.front()];
     for (const std::size_t v : step.from) own.units = std::max(own.units, reaches[v].units);
@@ -591,7 +594,7 @@ std::optional<std::size_t> margin_of(const Network& network) {
 }
 
 std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads) {
-  const std::vector<MapSize> sizes = sizes_of(network, input);
+  const Vector<MapSize> sizes = sizes_of(network, input);
   Runner runner(network, input, nullptr, nullptr);
   runner.run(usual_band(network, sizes));
   std::uint64_t scratch = 0;
@@ -606,7 +609,7 @@ std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads)
 }
 
 double work_of(const Network& network, MapSize input) {
-  const std::vector<MapSize> sizes = sizes_of(network, input);
+  const Vector<MapSize> sizes = sizes_of(network, input);
   double work = 0;
   for (std::size_t s = 0; s < network.steps.size(); ++s) {
     const std::size_t positions = sizes[s + 1].height * sizes[s + 1].width;
@@ -622,7 +625,7 @@ double work_of(const Network& network, MapSize input) {
 
 void run(const Network& network, MapSize input, std::size_t band, const Ends& ends, Isa isa, Team& team) {
   const Tools tools{kernels(isa), network.gelu, team, &network.silu};
-  const std::vector<MapSize> sizes = sizes_of(network, input);
+  const Vector<MapSize> sizes = sizes_of(network, input);
   const std::size_t outputs = std::max<std::size_t>(sizes.back().height, 1);
   const std::size_t rows = std::min(band, outputs);  // no band is more than all
   const auto share = static_cast<std::size_t>((std::uint64_t{rows} * input.height + outputs - 1) / outputs);

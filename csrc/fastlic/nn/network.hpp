@@ -4,12 +4,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <optional>
-#include <string>
 #include <variant>
-#include <vector>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/convolve.hpp"
 #include "fastlic/nn/layer.hpp"
 #include "fastlic/nn/reader.hpp"
@@ -38,7 +36,7 @@ struct Gate {
 
 struct Step {
   std::variant<Layer, Gdn, Mix, Gate, Curve, LayerNorm, WindowAttention> op;
-  std::vector<std::size_t> from;  // values that it reads: 0 is the input, k the output of step k - 1
+  Vector<std::size_t> from;  // values that it reads: 0 is the input, k the output of step k - 1
 };
 
 struct Value {
@@ -47,8 +45,8 @@ struct Value {
 };
 
 struct Network {
-  std::vector<Step> steps;
-  std::vector<Value> values;  // one more than steps
+  Vector<Step> steps;
+  Vector<Value> values;  // one more than steps
   TailLines gelu, silu, powers;
 
   const Value& input() const noexcept { return values.front(); }
@@ -59,14 +57,14 @@ struct Network {
 
 // Arrays name.0.step, ...; of the input may be known how many channels it has, or 0: then a layer must come first.
 // Faults are std::invalid_argument.
-Network read_network(const ArrayReader& arrays, const std::string& name, Value input);
+Network read_network(const ArrayReader& arrays, const String& name, Value input);
 
 // The requantiser behind its last layer. std::invalid_argument unless that is one of its own: `name` is for the
 // message.
-Requantiser& exit_of(Network& network, const std::string& name);
+Requantiser& exit_of(Network& network, const String& name);
 
 // The same with another requantiser of as many bits behind its last layer.
-Network with_exit(const Network& network, const ArrayReader& arrays, const std::string& prefix);
+Network with_exit(const Network& network, const ArrayReader& arrays, const String& prefix);
 
 // Whether outputs are those of a layer that gives no negative numbers; whether they are such of 8 bits, too.
 bool never_negative(const Network& network);
@@ -94,9 +92,9 @@ double work_of(const Network& network, MapSize input);
 // activations, or numbers of up to 32 bits if the network ends wide. Both are called with consecutive rows, from the
 // first to the last.
 struct Ends {
-  std::function<void(Rows, const Target&)> feed;
-  std::function<void(Rows, const Source&)> take;
-  std::function<void(Rows, const View<const std::int32_t>&)> take_wide;
+  Function<void(Rows, const Target&)> feed;
+  Function<void(Rows, const Source&)> take;
+  Function<void(Rows, const View<const std::int32_t>&)> take_wide;
 };
 
 // `band`: about so many rows of the output are made together; 0: as many as suit the caches. The outputs depend on

@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <limits>
 
+#include "fastlic/memory.hpp"
+
 namespace fastlic::nn {
 namespace {
 
@@ -26,8 +28,8 @@ std::size_t size_of(const Inputs& inputs) {
 }
 
 // Where in a row each input lies.
-std::vector<std::size_t> places(const Inputs& inputs) {
-  std::vector<std::size_t> out;
+Vector<std::size_t> places(const Inputs& inputs) {
+  Vector<std::size_t> out;
   std::size_t begin = 0;
   for (const Block& block : inputs) {
     for (std::size_t c = 0; c < block.count; ++c) out.push_back(block.size == 0 ? kNowhere : begin + c);
@@ -37,12 +39,12 @@ std::vector<std::size_t> places(const Inputs& inputs) {
 }
 
 // Taps of the outputs (up * u + row, up * v + column), as distances from (u, v).
-std::vector<Tap> taps_of(const RawLayer& raw, int row, int column) {
+Vector<Tap> taps_of(const RawLayer& raw, int row, int column) {
   // A convolution (padding k/2) gathers from out + i - k/2. A transposed one of stride s adds input u to outputs
   // s * u + i - k/2, so output o = s * u' + p gathers, over taps i of the right residue, from u' + (p + k/2 - i) / s.
   const int half = static_cast<int>(raw.rows / 2), stride = static_cast<int>(raw.up);
   const int phase[2] = {row, column};
-  std::vector<Tap> taps;
+  Vector<Tap> taps;
   for (std::size_t i = 0; i < raw.rows; ++i) {
     for (std::size_t j = 0; j < raw.columns; ++j) {
       int from[2] = {static_cast<int>(i) - half, static_cast<int>(j) - half};
@@ -75,7 +77,7 @@ bool fits_winograd(const RawLayer& raw, bool positive) {
 }
 
 // The largest distance of a tap.
-std::size_t reach_of(const std::vector<Tap>& taps) {
+std::size_t reach_of(const Vector<Tap>& taps) {
   int reach = 0;
   for (const Tap& tap : taps) reach = std::max({reach, std::abs(tap.offset.row), std::abs(tap.offset.column)});
   return static_cast<std::size_t>(reach);
@@ -97,8 +99,8 @@ struct PhasedTap {
   std::size_t phase = 0;
 };
 
-std::vector<PhasedTap> phased(const std::vector<Tap>& taps, std::size_t phases) {
-  std::vector<PhasedTap> out;
+Vector<PhasedTap> phased(const Vector<Tap>& taps, std::size_t phases) {
+  Vector<PhasedTap> out;
   for (const Tap& tap : taps) {
     PhasedTap own{tap, 0};
     if (phases > 1) {
@@ -127,25 +129,25 @@ struct Piece {
   }
 };
 
-std::array<std::vector<Strip>, kComponents> strips_of(const RawLayer& raw, const std::vector<PhasedTap>& taps,
-                                                      const Inputs& inputs, const Reader::Outputs& outputs,
-                                                      std::size_t count, std::size_t splits, std::size_t phases) {
+std::array<Vector<Strip>, kComponents> strips_of(const RawLayer& raw, const Vector<PhasedTap>& taps,
+                                                 const Inputs& inputs, const Reader::Outputs& outputs,
+                                                 std::size_t count, std::size_t splits, std::size_t phases) {
   // By row, then as their inputs lie in memory.
   const std::size_t size = size_of(inputs), across = splits * phases;
-  std::vector<Piece> pieces(splits * across);
+  Vector<Piece> pieces(splits * across);
   for (const PhasedTap& own : taps) {
     const Split row(own.tap.offset.row, splits), column(own.tap.offset.column, splits);
     Piece& piece = pieces[row.piece * across + column.piece * phases + own.phase];
     piece.taps[3 * row.position + column.position] = &own.tap;
   }
-  std::array<std::vector<Strip>, kComponents> out;
+  std::array<Vector<Strip>, kComponents> out;
   const auto place = places(inputs);
   struct Place {
     std::size_t strip = kNowhere, first = 0;  // in its strip
   };
-  std::vector<std::array<Place, kComponents>> where(pieces.size());
+  Vector<std::array<Place, kComponents>> where(pieces.size());
   for (std::size_t k = 0; k < kComponents; ++k) {
-    std::vector<std::size_t> lengths;
+    Vector<std::size_t> lengths;
     for (std::size_t p = 0; p < pieces.size(); ++p) {
       if (!pieces[p].feeds(k)) continue;
       const bool follows = p % across > 0 && where[p - 1][k].strip != kNowhere;
@@ -188,9 +190,9 @@ std::array<std::vector<Strip>, kComponents> strips_of(const RawLayer& raw, const
 }
 
 // Which output of a layer that doubles sizes each output of its merged form is: position by position.
-std::vector<std::size_t> merged_outputs(const RawLayer& raw) {
+Vector<std::size_t> merged_outputs(const RawLayer& raw) {
   const std::size_t cells = raw.up * raw.up, each = raw.kind == kShuffled ? raw.outputs / cells : raw.outputs;
-  std::vector<std::size_t> out;
+  Vector<std::size_t> out;
   for (std::size_t p = 0; p < cells; ++p) {
     for (std::size_t c = 0; c < each; ++c) out.push_back(raw.kind == kShuffled ? c * cells + p : c);
   }
@@ -202,7 +204,7 @@ RawLayer merged(const RawLayer& raw) {
   RawLayer out = raw;
   const auto outputs = merged_outputs(raw);
   const std::size_t cells = raw.up * raw.up, each = outputs.size() / cells;
-  std::vector<std::vector<Tap>> taps;
+  Vector<Vector<Tap>> taps;
   std::size_t reach = 0;
   for (std::size_t p = 0; p < cells; ++p) {
     taps.push_back(taps_of(raw, static_cast<int>(p / raw.up), static_cast<int>(p % raw.up)));
@@ -247,8 +249,8 @@ bool rectified(const Layer& layer) {
          });
 }
 
-std::vector<std::int64_t> RawLayer::reaches() const {
-  std::vector<std::int64_t> sums(outputs);
+Vector<std::int64_t> RawLayer::reaches() const {
+  Vector<std::int64_t> sums(outputs);
   const std::size_t size = rows * columns * (transposed ? 1 : inputs);  // numbers of one output that follow each other
   constexpr std::size_t kRun = std::size_t{1} << 15;                    // whose magnitudes fit 31 bits together
   std::size_t out = 0;
@@ -266,8 +268,8 @@ std::vector<std::int64_t> RawLayer::reaches() const {
 
 std::int64_t RawLayer::reach_of_positions(std::size_t out, bool positive) const {
   const std::size_t step = transposed ? up : 1;  // taps so far apart serve the same position
-  std::vector<std::int64_t> above(step * step), below(step * step);
-  std::vector<std::size_t> position;
+  Vector<std::int64_t> above(step * step), below(step * step);
+  Vector<std::size_t> position;
   for (std::size_t tap = 0; tap < rows * columns; ++tap) {
     position.push_back(tap / columns % step * step + tap % columns % step);
   }
@@ -285,14 +287,14 @@ std::int64_t RawLayer::reach_of_positions(std::size_t out, bool positive) const 
   return most * input_limit;
 }
 
-void require_fits(const std::string& name, std::size_t channel, std::int64_t reach, std::int32_t bias) {
+void require_fits(const String& name, std::size_t channel, std::int64_t reach, std::int32_t bias) {
   const std::int64_t worst = reach + std::abs(std::int64_t{bias});
   require(worst <= std::numeric_limits<std::int32_t>::max(), name,
-          "can overflow: channel " + std::to_string(channel) + " reaches " + std::to_string(worst));
+          "can overflow: channel " + to_string(channel) + " reaches " + to_string(worst));
 }
 
 void Reader::geometry(RawLayer& raw) const {
-  const std::string name = raw.name + ".geometry";
+  const String name = raw.name + ".geometry";
   if (!arrays_.has(name, Type::uint8)) {
     const auto numbers = arrays_.int32s(name);
     require(numbers.size() == 2 && numbers[0] >= kPlain && numbers[0] <= kHalved && numbers[1] >= 1, name,
@@ -321,7 +323,7 @@ void Reader::geometry(RawLayer& raw) const {
   raw.input_limit = magnitude_limit(numbers[2]);
 }
 
-RawLayer Reader::raw(const std::string& name, std::size_t inputs, std::int32_t limit, bool depthwise) const {
+RawLayer Reader::raw(const String& name, std::size_t inputs, std::int32_t limit, bool depthwise) const {
   RawLayer raw;
   raw.name = name;
   raw.wide = transforms_ && arrays_.has(name + ".weight", Type::int16);
@@ -335,7 +337,7 @@ RawLayer Reader::raw(const std::string& name, std::size_t inputs, std::int32_t l
   }
   geometry(raw);
   const auto bits_of = [](std::int32_t magnitude) {
-    return std::to_string(1 + std::bit_width(static_cast<std::uint32_t>(magnitude)));
+    return to_string(1 + std::bit_width(static_cast<std::uint32_t>(magnitude)));
   };
   require(limit <= raw.input_limit, name,
           "accepts " + bits_of(raw.input_limit) + "-bit activations, its input has " + bits_of(limit) + " bits");
@@ -352,14 +354,14 @@ RawLayer Reader::raw(const std::string& name, std::size_t inputs, std::int32_t l
           name + ".bias", "must have one number per output channel");
   const std::size_t groups = depthwise ? inputs : 1;
   require(raw.groups == groups && raw.inputs == inputs / groups && (!depthwise || raw.outputs == inputs), name,
-          "must read " + std::to_string(inputs) + " channels in " + std::to_string(groups) + " groups");
+          "must read " + to_string(inputs) + " channels in " + to_string(groups) + " groups");
   // Every sum of any subset of products, plus the bias, must fit int32: then so does every partial sum in any order.
   raw.reach = raw.reaches();
   for (std::size_t out = 0; out < raw.outputs; ++out) require_fits(name, out, raw.reach[out], raw.bias[out]);
   return raw;
 }
 
-Curve Reader::curve(const std::string& name, std::size_t channels, std::size_t step, std::int32_t limit,
+Curve Reader::curve(const String& name, std::size_t channels, std::size_t step, std::int32_t limit,
                     bool logistic) const {
   Curve out;
   out.logistic = logistic;
@@ -400,7 +402,7 @@ Curve Reader::layer_curve(const RawLayer& raw, std::size_t step, std::int32_t li
   return curve(raw.name, raw.outputs / step, step, limit, logistic);
 }
 
-Part Reader::part(const RawLayer& raw, const Inputs& inputs, const Outputs& outputs, std::vector<Tap> taps,
+Part Reader::part(const RawLayer& raw, const Inputs& inputs, const Outputs& outputs, Vector<Tap> taps,
                   const Requantiser& all) const {
   // Taps next to each other in a row lie next to each other in memory.
   std::sort(taps.begin(), taps.end(), [](const Tap& a, const Tap& b) {
@@ -443,8 +445,7 @@ Part Reader::part(const RawLayer& raw, const Inputs& inputs, const Outputs& outp
   return part;
 }
 
-Layer Reader::layer(const std::string& name, const Inputs& inputs, unsigned bits, std::int32_t limit,
-                    bool positive) const {
+Layer Reader::layer(const String& name, const Inputs& inputs, unsigned bits, std::int32_t limit, bool positive) const {
   const RawLayer raw = this->raw(name, channels_of(inputs), limit);
   require_square(raw);
   return layer(raw, inputs, bits, positive);
@@ -469,12 +470,12 @@ Layer Reader::layer(const RawLayer& raw, const Inputs& inputs, unsigned bits, bo
   const bool fits = fits_winograd(own, positive);
   layer.phases = fits && layer.down == 2 ? 4 : 1;
   const std::size_t positions = layer.merged ? 1 : layer.up * layer.up;
-  std::vector<std::vector<PhasedTap>> taps;
+  Vector<Vector<PhasedTap>> taps;
   for (std::size_t p = 0; p < positions; ++p) {
     const auto all = layer.merged ? taps_of(own, 0, 0)
                                   : taps_of(raw, static_cast<int>(p / layer.up), static_cast<int>(p % layer.up));
     taps.push_back(phased(all, layer.phases));
-    std::vector<Tap> offsets;
+    Vector<Tap> offsets;
     for (const PhasedTap& tap : taps.back()) offsets.push_back(tap.tap);
     if (fits) layer.splits = std::max(layer.splits, reach_of(offsets));
   }
@@ -486,7 +487,7 @@ Layer Reader::layer(const RawLayer& raw, const Inputs& inputs, unsigned bits, bo
   }
   for (std::size_t p = 0; p < positions; ++p) {
     const Outputs outputs{raw.kind == kShuffled && !layer.merged ? p : 0, layer.merged ? 1 : step};
-    std::vector<Tap> direct;
+    Vector<Tap> direct;
     for (const PhasedTap& tap : taps[p]) direct.push_back(tap.tap);
     if (layer.splits > 0) direct.clear();
     Part out = part(own, inputs, outputs, direct, all);
@@ -503,13 +504,13 @@ Layer Reader::layer(const RawLayer& raw, const Inputs& inputs, unsigned bits, bo
   return layer;
 }
 
-Layer Reader::dense(const std::string& name, const Inputs& inputs, unsigned bits, std::int32_t limit) const {
+Layer Reader::dense(const String& name, const Inputs& inputs, unsigned bits, std::int32_t limit) const {
   Layer out = layer(name, inputs, bits, limit);
   require(keeps_size({out}) && out.parts[0].taps.size() == 1, name, "must be a 1x1 layer");
   return out;
 }
 
-Layer Reader::matrix(const RawLayer& raw, const Inputs& inputs, std::vector<Tap> taps, unsigned bits) const {
+Layer Reader::matrix(const RawLayer& raw, const Inputs& inputs, Vector<Tap> taps, unsigned bits) const {
   Layer out;
   out.outputs = raw.outputs;
   out.depth = taps.size() * size_of(inputs);
@@ -518,11 +519,11 @@ Layer Reader::matrix(const RawLayer& raw, const Inputs& inputs, std::vector<Tap>
   return out;
 }
 
-Layer Reader::board(const std::string& name, const Inputs& inputs) const {
+Layer Reader::board(const String& name, const Inputs& inputs) const {
   const RawLayer raw = this->raw(name, channels_of(inputs));
   require_square(raw);
   require(raw.kind == kPlain && raw.rows > 1, name, "must be a plain layer of 3x3 or more");
-  std::vector<Tap> taps = taps_of(raw, 0, 0);
+  Vector<Tap> taps = taps_of(raw, 0, 0);
   std::erase_if(taps, [](const Tap& tap) { return (tap.offset.row + tap.offset.column) % 2 == 0; });
   Layer layer;
   layer.depth = size_of(inputs);
@@ -533,7 +534,7 @@ Layer Reader::board(const std::string& name, const Inputs& inputs) const {
   return layer;
 }
 
-Depthwise Reader::depthwise(const std::string& name, std::size_t channels, unsigned bits) const {
+Depthwise Reader::depthwise(const String& name, std::size_t channels, unsigned bits) const {
   const RawLayer raw = this->raw(name, channels, kActivation, true);
   require(raw.rows == 3 && raw.columns == 3 && raw.kind == kPlain, name, "must be a 3x3 layer");
   Depthwise out;
@@ -549,26 +550,26 @@ Depthwise Reader::depthwise(const std::string& name, std::size_t channels, unsig
   return out;
 }
 
-Stack Reader::stack(const std::string& name, Inputs inputs, Widths widths) const {
+Stack Reader::stack(const String& name, Inputs inputs, Widths widths) const {
   const std::size_t count = count_layers(arrays_, name);
   require(count > 0, name + ".0.geometry", "is missing");
   Stack out;
   for (std::size_t i = 0; i < count; ++i) {
     const unsigned bits = i + 1 == count ? widths.last : widths.inner;
     const std::int32_t limit = i == 0 ? widths.input : out.back().limit();
-    out.push_back(layer(name + "." + std::to_string(i), inputs, bits, limit, i > 0 && rectified(out.back())));
+    out.push_back(layer(name + "." + to_string(i), inputs, bits, limit, i > 0 && rectified(out.back())));
     inputs = {out.back().outputs};
   }
   return out;
 }
 
-Stack Reader::same_size_stack(const std::string& name, const Inputs& inputs, Widths widths) const {
+Stack Reader::same_size_stack(const String& name, const Inputs& inputs, Widths widths) const {
   Stack out = stack(name, inputs, widths);
   require(keeps_size(out), name, "must keep its size");
   return out;
 }
 
-Stack Reader::dense_stack(const std::string& name, const Inputs& inputs, Widths widths) const {
+Stack Reader::dense_stack(const String& name, const Inputs& inputs, Widths widths) const {
   Stack out = stack(name, inputs, widths);
   require(keeps_size(out), name, "must be 1x1 layers");
   for (const Layer& layer : out) require(layer.parts[0].taps.size() == 1, name, "must be 1x1 layers");
@@ -581,7 +582,7 @@ std::size_t enlarges(const Stack& stack) {
   return up;
 }
 
-TailLines Reader::tail_lines(const std::string& name) const {
+TailLines Reader::tail_lines(const String& name) const {
   const auto tail = arrays_.int32s(name);
   require(tail.size() == kTailLines + 1 && tail.front() <= 1 << (kTailBits - 1) && tail.back() >= 0 &&
               std::is_sorted(tail.rbegin(), tail.rend()),

@@ -3,9 +3,8 @@
 #pragma once
 
 #include <span>
-#include <string>
-#include <vector>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/layer.hpp"
 #include "fastlic/nn/reading.hpp"
 
@@ -30,7 +29,7 @@ struct Block {
   Block(std::size_t c, std::size_t s) : count(c), size(s) {}
 };
 
-using Inputs = std::vector<Block>;
+using Inputs = Vector<Block>;
 
 // Bits of a stack's outputs, those of its last layer apart, and the largest magnitude of what its first layer reads.
 struct Widths {
@@ -39,15 +38,15 @@ struct Widths {
 };
 
 struct RawLayer {
-  std::string name;
-  std::vector<std::int16_t> weight;
+  String name;
+  Vector<std::int16_t> weight;
   bool wide = false;                                                       // whether weights have more than 8 bits
   std::size_t outputs = 0, inputs = 0, rows = 0, columns = 0, groups = 0;  // rows and columns of the kernel
   int kind = kPlain;
   bool transposed = false, reflect = false;
   std::size_t up = 1;  // what sizes are multiplied by
   std::int32_t input_limit = kActivation;
-  std::vector<std::int32_t> bias;
+  Vector<std::int32_t> bias;
 
   std::size_t index(std::size_t out, std::size_t in, std::size_t i, std::size_t j) const {
     const std::size_t plane = transposed ? in * outputs + out : out * inputs + in;
@@ -57,8 +56,8 @@ struct RawLayer {
     return weight[index(out, in, i, j)];
   }
   // Of each output: largest magnitude of a sum of any of its products.
-  std::vector<std::int64_t> reach;
-  std::vector<std::int64_t> reaches() const;
+  Vector<std::int64_t> reach;
+  Vector<std::int64_t> reaches() const;
   // The same of the products of one of the positions whose outputs a transposed kernel makes; `positive`: no input is
   // below zero.
   std::int64_t reach_of_positions(std::size_t out, bool positive) const;
@@ -68,7 +67,7 @@ struct RawLayer {
 void require_square(const RawLayer& raw);
 
 // Refuses a layer whose sums of products, of at most `reach`, could leave int32 together with this bias.
-void require_fits(const std::string& name, std::size_t channel, std::int64_t reach, std::int32_t bias);
+void require_fits(const String& name, std::size_t channel, std::int64_t reach, std::int32_t bias);
 
 // One tap of a part and where it stands in the stored kernel.
 struct Tap {
@@ -83,47 +82,46 @@ class Reader {
 
   const ArrayReader& arrays() const noexcept { return arrays_; }
 
-  Requantiser requantiser(const std::string& prefix, std::size_t channels, unsigned bits) const {
+  Requantiser requantiser(const String& prefix, std::size_t channels, unsigned bits) const {
     return read_requantiser(arrays_, prefix, channels, bits);
   }
 
   // Geometry is int32 (kind, groups), or uint8 (stride, transposed, bits of inputs, and 2 if outputs are shuffled).
   // limit: largest magnitude of an input, which sums are proven for.
-  RawLayer raw(const std::string& name, std::size_t inputs, std::int32_t limit = kActivation,
-               bool depthwise = false) const;
+  RawLayer raw(const String& name, std::size_t inputs, std::int32_t limit = kActivation, bool depthwise = false) const;
 
   // Output channels first, first + step, ... of a kernel as one part.
   struct Outputs {
     std::size_t first = 0, step = 1;
   };
   // `all`: the requantiser of all of its outputs.
-  Part part(const RawLayer& raw, const Inputs& inputs, const Outputs& outputs, std::vector<Tap> taps,
+  Part part(const RawLayer& raw, const Inputs& inputs, const Outputs& outputs, Vector<Tap> taps,
             const Requantiser& all) const;
 
   // Any layer with an odd square kernel; the last of a network may be wider than an activation. `positive`: no input
   // is below zero, which lets more layers use Winograd's transform.
-  Layer layer(const std::string& name, const Inputs& inputs, unsigned bits = kActivationBits,
+  Layer layer(const String& name, const Inputs& inputs, unsigned bits = kActivationBits,
               std::int32_t limit = kActivation, bool positive = false) const;
   // The same of a kernel at hand; `narrow`: one that doubles sizes to few channels may be merged.
   Layer layer(const RawLayer& raw, const Inputs& inputs, unsigned bits, bool positive, bool narrow = false) const;
   // A 1x1 layer.
-  Layer dense(const std::string& name, const Inputs& inputs, unsigned bits = kActivationBits,
+  Layer dense(const String& name, const Inputs& inputs, unsigned bits = kActivationBits,
               std::int32_t limit = kActivation) const;
   // A layer before which the inputs of all taps are gathered into one row: a matrix [taps * inputs][outputs].
-  Layer matrix(const RawLayer& raw, const Inputs& inputs, std::vector<Tap> taps, unsigned bits) const;
+  Layer matrix(const RawLayer& raw, const Inputs& inputs, Vector<Tap> taps, unsigned bits) const;
   // A plain layer's taps at odd distances: all that one colour of a checkerboard sees of the other.
-  Layer board(const std::string& name, const Inputs& inputs) const;
-  Depthwise depthwise(const std::string& name, std::size_t channels, unsigned bits) const;
+  Layer board(const String& name, const Inputs& inputs) const;
+  Depthwise depthwise(const String& name, std::size_t channels, unsigned bits) const;
   // Layers name.0, name.1, ...
-  Stack stack(const std::string& name, Inputs inputs, Widths widths = {}) const;
+  Stack stack(const String& name, Inputs inputs, Widths widths = {}) const;
   // The same, of layers that keep the map's size.
-  Stack same_size_stack(const std::string& name, const Inputs& inputs, Widths widths = {}) const;
+  Stack same_size_stack(const String& name, const Inputs& inputs, Widths widths = {}) const;
   // The same without convolutions.
-  Stack dense_stack(const std::string& name, const Inputs& inputs, Widths widths) const;
+  Stack dense_stack(const String& name, const Inputs& inputs, Widths widths) const;
 
-  TailLines tail_lines(const std::string& name = "tables.tail") const;
+  TailLines tail_lines(const String& name = "tables.tail") const;
   // name.exponents, `step` of them for each of `channels`; of activations of up to `limit`.
-  Curve curve(const std::string& name, std::size_t channels, std::size_t step, std::int32_t limit,
+  Curve curve(const String& name, std::size_t channels, std::size_t step, std::int32_t limit,
               bool logistic = false) const;
 
  private:

@@ -2,17 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
+
+#include "fastlic/errors.hpp"
+#include "fastlic/memory.hpp"
 
 namespace fastlic::nn {
 
-void refuse(const std::string& name, const std::string& fault) {
-  throw std::invalid_argument("integer model: '" + name + "' " + fault);
+void refuse(const String& name, const String& fault) {
+  throw InvalidArgument("integer model: '" + name + "' " + fault);
 }
 
-std::string shape_text(const std::vector<std::size_t>& shape) {
-  std::string text = "[";
-  for (const std::size_t extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
+String shape_text(const Vector<std::size_t>& shape) {
+  String text = "[";
+  for (const std::size_t extent : shape) text += (text.size() > 1 ? ", " : "") + to_string(extent);
   return text + "]";
 }
 
@@ -32,22 +34,20 @@ Requantiser blank(std::size_t channels, std::int32_t limit) {
 
 }  // namespace
 
-Requantiser read_requantiser(const ArrayReader& reader, const std::string& prefix, std::size_t channels,
-                             unsigned max_bits) {
+Requantiser read_requantiser(const ArrayReader& reader, const String& prefix, std::size_t channels, unsigned max_bits) {
   const auto multiplier = reader.int32s(prefix + ".multiplier");
   const auto negative = reader.int32s(prefix + ".negative");
   const auto shift = reader.uint8s(prefix + ".shift");
   const auto bits = reader.uint8s(prefix + ".bits");
   for (const std::size_t size : {multiplier.size(), negative.size(), shift.size()}) {
-    require(size == channels, prefix,
-            "serves " + std::to_string(size) + " channels, expected " + std::to_string(channels));
+    require(size == channels, prefix, "serves " + to_string(size) + " channels, expected " + to_string(channels));
   }
   require(bits.size() == 1 && bits[0] >= 2 && bits[0] <= max_bits, prefix + ".bits",
-          "must be one number from 2 to " + std::to_string(max_bits));
+          "must be one number from 2 to " + to_string(max_bits));
   Requantiser out = blank(channels, magnitude_limit(bits[0]));
   for (std::size_t c = 0; c < channels; ++c) {
     require(shift[c] >= kMinShift && shift[c] <= kMaxShift, prefix + ".shift",
-            "must be from 1 to 62, got " + std::to_string(shift[c]) + " for channel " + std::to_string(c));
+            "must be from 1 to 62, got " + to_string(shift[c]) + " for channel " + to_string(c));
     out.multiplier[c] = multiplier[c];
     out.negative[c] = negative[c];
     out.shift[c] = shift[c];
@@ -61,11 +61,11 @@ Requantiser multiplied(const Requantiser& by, std::span<const double> factors) {
   Requantiser out = blank(by.channels, by.limit);
   for (std::size_t c = 0; c < by.channels; ++c) {
     const double factor = std::ldexp(by.multiplier[c], -static_cast<int>(by.shift[c])) * factors[c];
-    if (!(std::isfinite(factor) && factor > 0)) throw std::invalid_argument("requantisation factors must be positive");
+    if (!(std::isfinite(factor) && factor > 0)) throw InvalidArgument("requantisation factors must be positive");
     int exponent = 0;
     std::frexp(factor, &exponent);  // factor = m * 2^exponent with m in [1/2, 1)
     const int shift = std::min(kMultiplierBits - exponent, static_cast<int>(kMaxShift));
-    if (shift < static_cast<int>(kMinShift)) throw std::invalid_argument("a requantisation factor is too large");
+    if (shift < static_cast<int>(kMinShift)) throw InvalidArgument("a requantisation factor is too large");
     const double scaled = std::nearbyint(std::ldexp(factor, shift));
     out.multiplier[c] = static_cast<std::int32_t>(std::min(scaled, std::ldexp(1.0, kMultiplierBits) - 1));
     out.negative[c] = static_cast<std::int32_t>(scaled);
@@ -76,12 +76,12 @@ Requantiser multiplied(const Requantiser& by, std::span<const double> factors) {
 }
 
 Requantiser selected(const Requantiser& all, std::size_t first, std::size_t count, std::size_t step) {
-  std::vector<std::size_t> channels;
+  Vector<std::size_t> channels;
   for (std::size_t k = 0; k < count; ++k) channels.push_back(first + k * step);
   return selected(all, channels);
 }
 
-Requantiser selected(const Requantiser& all, const std::vector<std::size_t>& channels) {
+Requantiser selected(const Requantiser& all, const Vector<std::size_t>& channels) {
   Requantiser out = blank(channels.size(), all.limit);
   for (std::size_t k = 0; k < channels.size(); ++k) {
     const std::size_t c = channels[k];
@@ -93,13 +93,13 @@ Requantiser selected(const Requantiser& all, const std::vector<std::size_t>& cha
   return out;
 }
 
-std::size_t count_layers(const ArrayReader& reader, const std::string& name) {
+std::size_t count_layers(const ArrayReader& reader, const String& name) {
   std::size_t count = 0;
-  while (reader.has(name + "." + std::to_string(count) + ".geometry")) ++count;
+  while (reader.has(name + "." + to_string(count) + ".geometry")) ++count;
   return count;
 }
 
-const ArrayRef& ArrayReader::get(const std::string& name, Type type, std::size_t rank) const {
+const ArrayRef& ArrayReader::get(const String& name, Type type, std::size_t rank) const {
   const auto found = arrays_.find(name);
   if (found == arrays_.end()) refuse(name, "is missing");
   require(found->second.type == type, name, "has the wrong type");
@@ -107,17 +107,17 @@ const ArrayRef& ArrayReader::get(const std::string& name, Type type, std::size_t
   return found->second;
 }
 
-std::span<const std::int32_t> ArrayReader::int32s(const std::string& name) const {
+std::span<const std::int32_t> ArrayReader::int32s(const String& name) const {
   const ArrayRef& array = get(name, Type::int32, 1);
   return {static_cast<const std::int32_t*>(array.data), array.size()};
 }
 
-std::span<const std::int16_t> ArrayReader::int16s(const std::string& name) const {
+std::span<const std::int16_t> ArrayReader::int16s(const String& name) const {
   const ArrayRef& array = get(name, Type::int16, 1);
   return {static_cast<const std::int16_t*>(array.data), array.size()};
 }
 
-std::span<const std::uint8_t> ArrayReader::uint8s(const std::string& name) const {
+std::span<const std::uint8_t> ArrayReader::uint8s(const String& name) const {
   const ArrayRef& array = get(name, Type::uint8, 1);
   return {static_cast<const std::uint8_t*>(array.data), array.size()};
 }

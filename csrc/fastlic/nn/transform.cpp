@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/parallel.hpp"
 
 namespace fastlic::nn {
@@ -11,15 +12,15 @@ namespace {
 constexpr std::int32_t kPixelLimit = 255;
 
 // Any of its arrays; reading it says which of them are missing.
-bool has_requantiser(const ArrayReader& arrays, const std::string& prefix) {
+bool has_requantiser(const ArrayReader& arrays, const String& prefix) {
   const auto has = [&](const char* name) { return arrays.has(prefix + name); };
   return has(".multiplier") || has(".negative") || has(".shift") || has(".bits");
 }
 
 }  // namespace
 
-Transform read_transform(const ArrayReader& arrays, const std::string& name) {
-  const std::string entry = name + ".entry";
+Transform read_transform(const ArrayReader& arrays, const String& name) {
+  const String entry = name + ".entry";
   Transform out;
   Value input{0, kPixelLimit};
   if (has_requantiser(arrays, entry)) {
@@ -32,8 +33,8 @@ Transform read_transform(const ArrayReader& arrays, const std::string& name) {
   return out;
 }
 
-Transform with_ends(const Transform& transform, const ArrayReader& arrays, const std::string& name) {
-  const std::string entry = name + ".entry", exit = name + ".exit";
+Transform with_ends(const Transform& transform, const ArrayReader& arrays, const String& name) {
+  const String entry = name + ".entry", exit = name + ".exit";
   Transform out = transform;
   if (has_requantiser(arrays, entry)) {
     require(transform.entry.has_value(), entry, "has no place before pixels");
@@ -49,8 +50,10 @@ void enter(const Transform& transform, const std::int32_t* latents, std::size_t 
            std::size_t stride, Isa isa) {
   const Requantiser& entry = *transform.entry;
   const std::size_t channels = entry.channels, columns = padded(channels);
-  thread_local Buffer<std::int32_t> values;
-  thread_local Buffer<std::int16_t> activations;
+  thread_local Scratch<Buffer<std::int32_t>> kept_values;
+  thread_local Scratch<Buffer<std::int16_t>> kept_activations;
+  auto& values = kept_values.values;
+  auto& activations = kept_activations.values;
   values.assign(columns, 0);
   activations.resize(columns);
   for (std::size_t x = 0; x < width; ++x) {
@@ -71,10 +74,9 @@ void run(const Transform& transform, MapSize size, std::size_t band, const RowEn
   run(transform.network, size, band, whole, isa, team);
 }
 
-std::function<void(std::size_t, std::int16_t*, std::size_t)> latents_feed(const Transform& transform,
-                                                                          const std::int32_t* latents,
-                                                                          std::size_t width, std::size_t next,
-                                                                          Isa isa) {
+Function<void(std::size_t, std::int16_t*, std::size_t)> latents_feed(const Transform& transform,
+                                                                     const std::int32_t* latents, std::size_t width,
+                                                                     std::size_t next, Isa isa) {
   return [&transform, latents, width, next, isa](std::size_t row, std::int16_t* to, std::size_t stride) {
     enter(transform, latents + row * next * transform.entry->channels, width, to, stride, isa);
   };

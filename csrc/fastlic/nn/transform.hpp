@@ -2,10 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
-#include <string>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/network.hpp"
 
 namespace fastlic::nn {
@@ -16,10 +15,10 @@ struct Transform {
 };
 
 // Arrays name.entry.*, if there are any, and those of the network. Faults are std::invalid_argument.
-Transform read_transform(const ArrayReader& arrays, const std::string& name);
+Transform read_transform(const ArrayReader& arrays, const String& name);
 
 // The same weights with other requantisers at the ends, name.entry.* and name.exit.*: those of one quality.
-Transform with_ends(const Transform& transform, const ArrayReader& arrays, const std::string& name);
+Transform with_ends(const Transform& transform, const ArrayReader& arrays, const String& name);
 
 // A row of latents, int32 [width][channels], as the first value of a network with an entry.
 void enter(const Transform& transform, const std::int32_t* latents, std::size_t width, std::int16_t* out,
@@ -27,17 +26,17 @@ void enter(const Transform& transform, const std::int32_t* latents, std::size_t 
 
 // One row at a time, its positions `stride` apart. Rows of a band are fed and taken by several threads at once.
 struct RowEnds {
-  std::function<void(std::size_t row, std::int16_t* to, std::size_t stride)> feed;
-  std::function<void(std::size_t row, const std::int16_t* from, std::size_t stride)> take;
-  std::function<void(std::size_t row, const std::int32_t* from, std::size_t stride)> take_wide;
+  Function<void(std::size_t row, std::int16_t* to, std::size_t stride)> feed;
+  Function<void(std::size_t row, const std::int16_t* from, std::size_t stride)> take;
+  Function<void(std::size_t row, const std::int32_t* from, std::size_t stride)> take_wide;
 };
 
 // A transform over a map; `band` as of the network's run.
 void run(const Transform& transform, MapSize size, std::size_t band, const RowEnds& ends, Isa isa, Team& team);
 
 // The feed of a map of latents, int32 [height][width][channels], rows `next` positions apart, which must outlive it.
-std::function<void(std::size_t, std::int16_t*, std::size_t)> latents_feed(const Transform& transform,
-                                                                          const std::int32_t* latents,
-                                                                          std::size_t width, std::size_t next, Isa isa);
+Function<void(std::size_t, std::int16_t*, std::size_t)> latents_feed(const Transform& transform,
+                                                                     const std::int32_t* latents, std::size_t width,
+                                                                     std::size_t next, Isa isa);
 
 }  // namespace fastlic::nn

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/parallel.hpp"
 
 namespace fastlic::nn {
@@ -17,12 +18,12 @@ constexpr int kBiasBits = 8;
 constexpr std::int32_t kFactorLimit = 1 << 24;
 
 // Numbers of float32, name.multiplier and name.shift; `more` zeros behind them.
-Buffer<float> read_factors(const ArrayReader& arrays, const std::string& name, std::size_t count, std::size_t more,
+Buffer<float> read_factors(const ArrayReader& arrays, const String& name, std::size_t count, std::size_t more,
                            bool negative = false) {
   const auto multiplier = arrays.int32s(name + ".multiplier");
   const auto shift = arrays.uint8s(name + ".shift");
   require(multiplier.size() == count && shift.size() == count, name + ".multiplier",
-          "and shift must be " + std::to_string(count) + " numbers");
+          "and shift must be " + to_string(count) + " numbers");
   Buffer<float> out(count + more);
   for (std::size_t i = 0; i < count; ++i) {
     require(multiplier[i] < kFactorLimit && multiplier[i] > (negative ? -kFactorLimit : -1), name + ".multiplier",
@@ -33,7 +34,7 @@ Buffer<float> read_factors(const ArrayReader& arrays, const std::string& name, s
   return out;
 }
 
-void require_bits(const std::string& name, unsigned input_bits, unsigned bits, std::int32_t input) {
+void require_bits(const String& name, unsigned input_bits, unsigned bits, std::int32_t input) {
   const auto good = [](unsigned of) { return of >= 2 && of <= kMaxActivationBits; };
   require(good(input_bits) && good(bits), name, "must have 2 to 16 bits of inputs and outputs");
   require(input <= magnitude_limit(input_bits), name, "accepts fewer bits than its input has");
@@ -41,9 +42,9 @@ void require_bits(const std::string& name, unsigned input_bits, unsigned bits, s
 
 template <typename T>
 T* kept(std::size_t size) {
-  thread_local Buffer<T> buffer;
-  if (buffer.size() < size) buffer.resize(size);
-  return buffer.data();
+  thread_local Scratch<Buffer<T>> own;
+  if (own.values.size() < size) own.values.resize(size);
+  return own.values.data();
 }
 
 // Sizes of what a thread keeps, in numbers.
@@ -101,7 +102,7 @@ void pack_values(const Tokens& at, std::size_t tokens, std::size_t first, std::s
 
 }  // namespace
 
-LayerNorm read_layer_norm(const ArrayReader& arrays, const std::string& name, std::span<const std::uint8_t> numbers,
+LayerNorm read_layer_norm(const ArrayReader& arrays, const String& name, std::span<const std::uint8_t> numbers,
                           std::size_t channels, std::int32_t input, std::int32_t& output) {
   require_bits(name + ".step", numbers[1], numbers[2], input);
   const auto weight = arrays.int16s(name + ".weight");
@@ -131,7 +132,7 @@ LayerNorm read_layer_norm(const ArrayReader& arrays, const std::string& name, st
   return out;
 }
 
-WindowAttention read_windows(const ArrayReader& arrays, const std::string& name, std::span<const std::uint8_t> numbers,
+WindowAttention read_windows(const ArrayReader& arrays, const String& name, std::span<const std::uint8_t> numbers,
                              std::size_t channels, std::int32_t input, std::int32_t& output) {
   WindowAttention out;
   out.size = numbers[1];

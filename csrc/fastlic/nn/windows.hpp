@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
 
+#include "fastlic/memory.hpp"
 #include "fastlic/nn/convolve.hpp"
 #include "fastlic/nn/kernels.hpp"
 #include "fastlic/nn/layer.hpp"
@@ -38,9 +38,9 @@ struct WindowAttention {
 
 // `numbers` are those of the step; `input` is the largest magnitude of what it reads, `output` becomes that of what it
 // gives. Faults are std::invalid_argument.
-LayerNorm read_layer_norm(const ArrayReader& arrays, const std::string& name, std::span<const std::uint8_t> numbers,
+LayerNorm read_layer_norm(const ArrayReader& arrays, const String& name, std::span<const std::uint8_t> numbers,
                           std::size_t channels, std::int32_t input, std::int32_t& output);
-WindowAttention read_windows(const ArrayReader& arrays, const std::string& name, std::span<const std::uint8_t> numbers,
+WindowAttention read_windows(const ArrayReader& arrays, const String& name, std::span<const std::uint8_t> numbers,
                              std::size_t channels, std::int32_t input, std::int32_t& output);
 
 // One position.
