@@ -229,7 +229,7 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
                                          begun ? again.data() : start.data(), own, kPanel});
             begun = true;
           }
-          if (!begun) std::fill_n(own, rows * kPanel, 0);
+          if (!begun && panel == 0) std::fill_n(own, rows * kPanel, 0);  // which no later panel writes
         }
         const auto each_corner = [&](std::size_t i, const auto& visit) {
           if (i % line >= wide) return;
