@@ -24,6 +24,7 @@ STAGES = sorted(config.RECIPES.glob("stages/*.toml"))
 DECODER = config.RECIPES / "stages/decoder.toml"
 FIRST = config.RECIPES / "stages/first.toml"
 SLIM = config.RECIPES / "stages/slim.toml"
+MS_SSIM = config.RECIPES / "stages/ms-ssim.toml"
 
 
 def test_the_stage_of_mcquics_decoder_leaves_the_codes_alone():
@@ -49,9 +50,17 @@ def test_the_stage_of_narrow_entropy_networks_trains_them_alone_on_stored_latent
     assert objective.model.sizes.products(64, 192) < 1.2e6 < Sizes.published(192).products(64, 192) / 2
 
 
+def test_the_stage_for_ms_ssim_trains_all_of_the_narrow_model():
+    merged = config.merged(config.recipe("jahp"), config.read(MS_SSIM))
+    run = RunConfig.from_dict(config.merged(merged, {"steps": 1, "start": "random"}))
+    objective = build(run)
+    assert run.metric == "ms-ssim" and run.model["sizes"] == config.read(SLIM)["model"]["sizes"]
+    assert objective.distortion == "pixels" and not run.stored and not run.rates
+
+
 @pytest.mark.parametrize("family", ["mlic", "mlic+", "mlic++"])
 @pytest.mark.parametrize(
-    "path", [path for path in STAGES if path not in (DECODER, FIRST, SLIM)], ids=lambda path: path.stem
+    "path", [path for path in STAGES if path not in (DECODER, FIRST, SLIM, MS_SSIM)], ids=lambda path: path.stem
 )
 def test_every_later_stage_goes_over_the_families_it_is_for(path, family):
     merged = config.merged(config.merged(config.recipe(family), config.read(path)), {"steps": 1, "start": "random"})

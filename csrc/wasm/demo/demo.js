@@ -1,7 +1,7 @@
 // The demo: a photo through flic and, in as many bytes, through what the browser encodes by itself.
 import { load } from "../flic.js";
 
-const MODELS = ["jahp", "jahp-wide", "mlic", "mlic+", "mlic++", "mcquic"];
+const MODELS = ["jahp", "jahp-ms-ssim", "jahp-wide", "mlic", "mlic+", "mlic++", "mcquic"];
 const MOST_PIXELS = 2_000_000; // photos are made smaller, so that the slider answers soon
 const OTHERS = [["JPEG", "image/jpeg"], ["AVIF", "image/avif"]];
 
