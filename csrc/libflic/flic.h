@@ -117,8 +117,8 @@ FLIC_API flic_status flic_codec_open_memory(const void* data, size_t size, flic_
 FLIC_API flic_status flic_codec_open_file(const char* path, flic_codec** codec, flic_error* error);
 /* Since 1.3. `allocator`: of the codec and of every call with it, copied: all that they hold comes from there, and has
  * gone back when flic_codec_close returns, but for what flic_encode gave. Elsewhere lie exceptions on the way to an
- * error, what the system takes for threads and, while flic_codec_open_file_with lasts, for a FILE. NULL: operator new.
- */
+ * error, what the system takes for threads, for the first call of one among them, and, while flic_codec_open_file_with
+ * lasts, for a FILE. NULL: operator new. */
 typedef struct flic_open_options {
   size_t struct_size;
   const flic_allocator* allocator;

@@ -40,9 +40,9 @@ def decompress(
     Without an output name, IN.png is written beside IN.flic. McQuic's .mcq files are read too, given their weights:
     --model NAME or FILE. A dash is standard input, a .flic, or standard output, where lines for the user go to stderr.
     """
-    from fastlic.codec.container import SUFFIX, Metadata, read_metadata
+    from fastlic.codec import mcq_file
+    from fastlic.codec.container import SUFFIX, Metadata, peek, read_metadata
     from fastlic.codec.image_files import encode_image, format_of, keeps_metadata
-    from fastlic.codec.mcq_file import SUFFIX as MCQ
 
     suffix = f".{suffix.lstrip('.')}"
 
@@ -51,8 +51,8 @@ def decompress(
 
     plan = files.plan(
         request,
-        names_output=lambda path: path.suffix.lower() not in (SUFFIX, MCQ) and not path.is_dir(),
-        suffixes=[SUFFIX, MCQ],
+        names_output=lambda path: path.suffix.lower() not in (SUFFIX, mcq_file.SUFFIX) and not path.is_dir(),
+        suffixes=[SUFFIX, mcq_file.SUFFIX],
         target_suffix=suffix,
         check_output=lambda path: format_of(image_suffix(path)),
     )
@@ -71,6 +71,9 @@ def decompress(
         notes = (f"colour profile, EXIF and XMP not kept: {own} has no place for them",) if lost else ()
         watch.lap("encoding")
         height, width = pixels.shape[:2]
-        return jobs.Done(image, height, width, len(data), notes=notes)
+        whole = (mcq_file.parse(data) if is_mcq(job.source) else peek(data)) if region else None
+        return jobs.Done(
+            image, height, width, len(data), notes=notes, stream_pixels=whole.height * whole.width if whole else None
+        )
 
     jobs.run(plan, request, "decompressed", work)

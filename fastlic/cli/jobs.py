@@ -58,6 +58,7 @@ class Done:
     stream_bytes: int  # of the .flic or .mcq
     psnr: float | None = None  # dB
     notes: tuple[str, ...] = ()
+    stream_pixels: int | None = None  # of the image that the stream holds; None: height x width
 
 
 Work = Callable[[Job, Watch], Done]
@@ -89,7 +90,7 @@ class _Outcome:
     @property
     def bpp(self) -> float:
         assert self.done is not None
-        return 8 * self.done.stream_bytes / (self.done.height * self.done.width)
+        return 8 * self.done.stream_bytes / (self.done.stream_pixels or self.done.height * self.done.width)
 
     def facts(self) -> dict[str, Any]:
         """The line in JSON; docs/command-line.md lists its keys."""

@@ -8,7 +8,7 @@ import torch
 def supported(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 faster than float32: AVX512-BF16 or AMX, or a GPU that has it.
 
-    Other processors have it emulated, which takes eight times as long as float32 in a training step.
+    Other processors have it emulated, which takes some seven times as long as float32 in a training step.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -42,8 +43,10 @@ def test_a_region_has_the_pixels_of_the_whole_image(fastlic_command, photos, tin
     model = model if model == "jahp" else tiny_codec_file
     assert fastlic_command("compress", photos / "astronaut.png", "out.flic", "-m", model).code == 0
     assert fastlic_command("decompress", "out.flic", "whole.png", "-m", model).code == 0
-    part = fastlic_command("decompress", "out.flic", "part.png", "-m", model, "--region", "64x48+30+20")
-    assert part.code == 0 and "64x48" in part.out
+    part = fastlic_command("decompress", "out.flic", "part.png", "-m", model, "--region", "64x48+30+20", "--json")
+    told = json.loads(part.out)
+    assert part.code == 0 and (told["width"], told["height"]) == (64, 48)
+    assert told["bpp"] == pytest.approx(8 * (tmp_path / "out.flic").stat().st_size / (311 * 233), abs=1e-6)
     whole = read_image(tmp_path / "whole.png").pixels
     assert torch.equal(read_image(tmp_path / "part.png").pixels, whole[:, 20:68, 30:94])
 

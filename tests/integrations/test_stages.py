@@ -292,8 +292,18 @@ def test_stages_that_are_run_in_another_way_keep_their_floats_and_the_report_say
     torch.testing.assert_close(found, expected, rtol=0, atol=0.02)
 
 
-def test_a_sliced_model_whose_stages_are_no_stages_is_refused_in_words():
+@pytest.mark.parametrize("transforms", ["exact", "integer"])
+def test_a_sliced_model_whose_stages_are_no_stages_is_refused_in_words(transforms):
     model = sliced(Staged)
     model.layers[1] = nn.Sequential(nn.Conv2d(12, 12, 3))
-    report = fastlic.accelerate(model, calibration=[image(1)[0]])
+    report = fastlic.accelerate(model, calibration=[image(1)[0]], transforms=transforms)
     assert not entropy_row(report).replaced and "do not run" in entropy_row(report).note
+    h_a = [row for row in report.rows if row.part == "transform h_a"]
+    assert not any(row.replaced for row in h_a) and len(h_a) == (transforms == "integer")
+    assert all("do not run" in row.note for row in h_a)
+
+
+def test_hyper_analysis_stays_float_behind_stages_that_are_run_in_another_way():
+    report = fastlic.accelerate(sliced(Scaled), calibration=[image(1)[0]], transforms="integer")
+    (row,) = (row for row in report.rows if row.part == "transform h_a")
+    assert not row.replaced and "its stages are called in another way than the usual one" in row.note

@@ -29,6 +29,7 @@ from fastlic.integrations.compressai.latent_codecs import (
     FastHyperpriorLatentCodec,
     GaussianBehind,
 )
+from fastlic.integrations.compressai.layout import hyper_branch
 from fastlic.integrations.compressai.looped_groups import (
     IntegerLoopedGroups,
     check_grouped_loop,
@@ -317,6 +318,8 @@ def _integer_transforms(
             yield Step(name, module, part, "", "the entropy path has its integers")
             continue
         try:
+            if kind == "h_a" and has_stages(model) and not own:  # nothing has held its stages against the model yet
+                check_stages(model, module)
             made = converter.convert(name, module).watch(module)
         except CodecFileError:  # what was asked for by name
             raise
@@ -423,7 +426,7 @@ def _integers(
             if overridden(module, Patch(part, HyperpriorLatentCodec, "", ("compress", "decompress"))):
                 raise ValueError(f"{type(module).__name__} has its own compress or decompress")
             if has_stages(model):
-                check_stages(model, name)
+                check_stages(model, hyper_branch(module).h_a)
             if serves(module.latent_codec["y"]):
                 parts, front, kind = group_parts(module), (IntegerGroupsHyperprior,), GroupsCoder
             else:

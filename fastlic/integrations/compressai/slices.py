@@ -237,13 +237,12 @@ def check_codec(codec: Any, analysis: nn.Module) -> None:
 
 
 @torch.no_grad()
-def check_stages(model: Any, name: str) -> None:
-    """Raise ValueError unless stages, run one by one, give what the model hands to its latent codec of that name."""
+def check_stages(model: Any, h_a: nn.Module) -> None:
+    """Raise ValueError unless stages, run one by one, give what the model hands to this hyper analysis of its own."""
     twin: Any = _copy(model)
     seen: list[Tensor] = []
-    hook = hyper_branch(twin.get_submodule(name)).h_a.register_forward_pre_hook(
-        lambda own, given: seen.append(given[0])
-    )
+    (name,) = (name for name, module in model.named_modules() if module is h_a)
+    hook = twin.get_submodule(name).register_forward_pre_hook(lambda own, given: seen.append(given[0]))
     try:
         twin.compress(_photo())
         found = analysis_of(twin)(_photo())

@@ -21,7 +21,9 @@ NAMES = ("patch_embed", "layers", "syn_layers", "end_conv")
 def has_stages(model: Any) -> bool:
     """Whether a module has such stages, and neither g_a nor g_s: forks have these as None."""
     children = dict(model.named_children())
-    return not {"g_a", "g_s"} & children.keys() and set(NAMES) <= children.keys()
+    if {"g_a", "g_s"} & children.keys() or not set(NAMES) <= children.keys():
+        return False
+    return all(any(True for _ in children[name].children()) for name in ("layers", "syn_layers"))
 
 
 def analysis_of(model: Any) -> Any:
