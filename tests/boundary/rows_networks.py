@@ -257,7 +257,7 @@ NETWORKS: dict[str, Callable[[], Call]] = {
             "reference": False,
         },
     ),
-    "transforms.IntegerTransforms.check": lambda: Call(whole().check, {}),
+    "transforms.RatedTransforms.check": lambda: Call(whole().check, {}),
     "transforms.IntegerTransforms.check_model": lambda: Call(whole().check_model, {"model": jahp()}),
     "transforms.IntegerTransforms.deciding": lambda: Call(whole().deciding, {}),
     "transforms.IntegerTransforms.restore": lambda: Call(whole().restore, {"model": Transforms(jahp())}),
@@ -278,7 +278,6 @@ NETWORKS: dict[str, Callable[[], Call]] = {
     "vq.VqTransforms.synthesise": lambda: Call(
         vq_transforms().synthesise, {"codes": codes(), "size": (60, 50), "threads": 2, "reference": False}
     ),
-    "vq.VqTransforms.check": lambda: Call(vq_transforms().check, {}),
     "vq.VqTransforms.check_model": lambda: Call(vq_transforms().check_model, {"model": quantiser()}),
     "vq.VqTransforms.deciding": lambda: Call(vq_transforms().deciding, {}),
     "vq.VqTransforms.restore": lambda: Call(vq_transforms().restore, {"model": quantiser()}),
