@@ -71,9 +71,7 @@ def decompress(
         notes = (f"colour profile, EXIF and XMP not kept: {own} has no place for them",) if lost else ()
         watch.lap("encoding")
         height, width = pixels.shape[:2]
-        whole = (mcq_file.parse(data) if is_mcq(job.source) else peek(data)) if region else None
-        return jobs.Done(
-            image, height, width, len(data), notes=notes, stream_pixels=whole.height * whole.width if whole else None
-        )
+        whole = mcq_file.parse(data) if is_mcq(job.source) else peek(data)
+        return jobs.Done(image, height, width, len(data), notes=notes, stream_pixels=whole.height * whole.width)
 
     jobs.run(plan, request, "decompressed", work)

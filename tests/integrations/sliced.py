@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.nn as nn
 from compressai.ans import BufferedRansEncoder, RansDecoder
@@ -13,6 +16,9 @@ from compressai.models import CompressionModel
 from compressai.models.base import get_scale_table
 from compressai.models.utils import conv, deconv
 from torch import Tensor
+
+import fastlic
+from fastlic.errors import ModelMismatchError
 
 from .conftest import image, spread
 from .staged import InStages, stages, swin
@@ -160,3 +166,23 @@ def sliced(cls: type = Sliced, **how: Any) -> Any:
         net[-1].bias.data += 2
     model.update(force=True)
     return model
+
+
+@torch.no_grad()
+def check_near(plain: Any, model: Any, x: Tensor) -> None:
+    """Pictures and sizes of several images at once by ``model`` are nearly those of single ones by ``plain``."""
+    coded, single = model.compress(x), [plain.compress(item[None]) for item in x]
+    assert coded.keys() == single[0].keys() == {"strings", "shape"} and coded["shape"] == single[0]["shape"]
+    found = model.decompress(coded["strings"], coded["shape"])["x_hat"]
+    for k, theirs in enumerate(single):
+        expected = plain.decompress(theirs["strings"], theirs["shape"])["x_hat"]
+        assert (found[k] - expected[0]).square().mean().sqrt() < 0.01
+        assert len(coded["strings"][0][k]) < 1.05 * len(theirs["strings"][0][0]) + 16
+
+
+def check_other_weights_are_refused(plain: Any, conversion: Path) -> None:
+    """A conversion that was saved is none of a model of which one weight differs."""
+    other = copy.deepcopy(plain)
+    other.cc_mean_transforms[1][0].weight.data *= 1.5
+    with pytest.raises(ModelMismatchError, match="other weights"):
+        fastlic.accelerate(other, calibration=conversion)

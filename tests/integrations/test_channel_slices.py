@@ -14,7 +14,7 @@ from fastlic.ops import instruction_set, instruction_sets
 
 from .conftest import image
 from .grouped import grouped
-from .sliced import sliced
+from .sliced import check_near, check_other_weights_are_refused, sliced
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "supports"])
@@ -32,17 +32,8 @@ def test_the_loop_is_recognised_and_runs_on_integers(made):
     assert made[2].guarantee.startswith("decodes to the same latents on any machine")
 
 
-@torch.no_grad()
 def test_pictures_and_sizes_are_nearly_those_of_the_loop(made):
-    plain, model, _ = made
-    x = image(2, 128, 192)
-    coded, single = model.compress(x), [plain.compress(item[None]) for item in x]
-    assert set(coded) == {"strings", "shape"} and coded["shape"] == single[0]["shape"]
-    found = model.decompress(coded["strings"], coded["shape"])["x_hat"]
-    for k, theirs in enumerate(single):
-        expected = plain.decompress(theirs["strings"], theirs["shape"])["x_hat"]
-        assert (found[k] - expected[0]).square().mean().sqrt() < 0.01
-        assert len(coded["strings"][0][k]) < 1.05 * len(theirs["strings"][0][0]) + 16
+    check_near(made[0], made[1], image(2, 128, 192))
 
 
 @torch.no_grad()
@@ -75,10 +66,7 @@ def test_a_saved_conversion_decodes_elsewhere_and_of_other_weights_is_refused(ma
     assert torch.equal(elsewhere.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
     again = pickle.loads(pickle.dumps(elsewhere))
     assert torch.equal(again.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
-    other = copy.deepcopy(plain)
-    other.cc_mean_transforms[1][0].weight.data *= 1.5
-    with pytest.raises(ModelMismatchError, match="other weights"):
-        fastlic.accelerate(other, calibration=tmp_path / "slices.safetensors")
+    check_other_weights_are_refused(plain, tmp_path / "slices.safetensors")
 
 
 @torch.no_grad()

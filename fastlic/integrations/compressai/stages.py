@@ -1,7 +1,8 @@
 """Where a model's transforms are: its g_a and g_s, or stages of transformers that it calls one by one, as STF does.
 
-Of such stages this makes modules that run them as the model's own methods do: what these compute is held against the
-model before it is believed.
+STF: Zou, Song and Zhang, "The Devil Is in the Details: Window-based Attention for Image Compression", CVPR 2022. Of its
+stages this makes one module from images [B, 3, H, W] to latents [B, M, H/16, W/16], and one back, which run them as the
+model's own methods do: what they compute is held against the model before it is believed.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ class Analysis(nn.Module):
 
 
 class Synthesis(nn.Module):
+    """The same from latents to images."""
+
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.syn_layers, self.end_conv = model.syn_layers, model.end_conv
