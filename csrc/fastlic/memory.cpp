@@ -54,8 +54,8 @@ void free_memory(void* block, std::size_t size, std::size_t alignment) noexcept 
   std::memcpy(&origin, static_cast<std::byte*>(block) - sizeof origin, sizeof origin);
   void* taken = static_cast<std::byte*>(block) - unit;
   if (origin.release != nullptr) return origin.release(origin.user, taken, all);
-  if (is_usual(unit)) return ::operator delete(taken, all);
-  ::operator delete(taken, all, std::align_val_t{unit});
+  if (is_usual(unit)) return ::operator delete(taken);  // without the size, which clang 14 does not take by itself
+  ::operator delete(taken, std::align_val_t{unit});
 }
 
 Kept::Kept() noexcept : next_(kept()) { kept() = this; }
