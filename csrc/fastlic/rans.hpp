@@ -44,8 +44,6 @@ class RansDecoder {
   bool decode_words(const std::uint8_t* indexes, Symbol* out, std::size_t count);
   template <typename Symbol>
   void apply_side(const std::uint8_t* indexes, Symbol* out, std::size_t count, bool escaped);
-  template <typename Symbol>
-  void complete(const CdfRow& row, Symbol& out, std::uint64_t position);
 
   const CdfTables* tables_;
   LaneReader reader_;

@@ -65,24 +65,27 @@ void RansDecoder::apply_side(const std::uint8_t* indexes, Symbol* out, std::size
       kernels.mark_escapes32(out, count, marks.words.data());
     }
   }
-  marks.for_each(count, [&](std::size_t i) { complete(tables_->row(indexes[i]), out[i], decoded_ + i); });
-}
-
-template <typename Symbol>
-void RansDecoder::complete(const CdfRow& row, Symbol& out, std::uint64_t position) {
-  if (row.plain && out != kEscapeValue) return;
-  const std::int64_t raw = row.shift == 0 ? 0 : reader_.side.pop(row.shift);
-  std::int64_t t = std::int64_t{out} + row.base;
-  if (out == kEscapeValue) {
-    const std::uint64_t code = reader_.side.pop_gamma();
-    const auto distance = static_cast<std::int64_t>(code >> 1);
-    t = (code & 1u) != 0 ? row.offset - 1 - distance : std::int64_t{row.offset} + row.size + distance;
-  }
-  const std::int64_t symbol = t * (std::int64_t{1} << row.shift) + raw;
-  if (symbol < std::numeric_limits<Symbol>::min() || symbol > std::numeric_limits<Symbol>::max()) {
-    throw CorruptStream("rANS stream: symbol " + to_string(position) + " does not fit the output type");
-  }
-  out = static_cast<Symbol>(symbol);
+  SideReader side = reader_.side;  // a copy of our own, which no store through `out` can change
+  marks.for_each(count, [&](std::size_t i) {
+    const CdfRow& row = tables_->row(indexes[i]);
+    const std::int64_t value = out[i];
+    std::int64_t symbol;
+    if (value != kEscapeValue) {
+      symbol = (value + row.base) * (std::int64_t{1} << row.shift) + side.pop(row.shift);
+    } else {
+      const std::int64_t raw = side.pop(row.shift);
+      const std::uint64_t code = side.pop_gamma();
+      const auto distance = static_cast<std::int64_t>(code >> 1);
+      const std::int64_t t =
+          (code & 1u) != 0 ? row.offset - 1 - distance : std::int64_t{row.offset} + row.size + distance;
+      symbol = t * (std::int64_t{1} << row.shift) + raw;
+    }
+    if (symbol != static_cast<Symbol>(symbol)) {
+      throw CorruptStream("rANS stream: symbol " + to_string(decoded_ + i) + " does not fit the output type");
+    }
+    out[i] = static_cast<Symbol>(symbol);
+  });
+  reader_.side = side;
 }
 
 template <typename Symbol>

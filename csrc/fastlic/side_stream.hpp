@@ -66,13 +66,13 @@ class SideReader {
 
   // Pops `bits` (0..16).
   std::uint32_t pop(unsigned bits) {
-    if (bits == 0) return 0;  // also without a side stream, where there is nothing to read
     if (position_ - floor_bits_ < bits) throw CorruptStream("the side stream is exhausted");
-    position_ -= bits;
-    // In the four bytes that end with the last of these bits: 7 + 16 of 32 are needed, and the floor leaves room below.
-    const std::uint64_t last = (position_ + bits - 1) / 8;
+    if (bits == 0) return 0;  // also without a side stream, where there is nothing to read
+    // In the four bytes that end with the first of these bits: 7 + 16 of 32 are needed, the floor leaves room below.
+    const std::uint64_t last = (position_ - 1) / 8;
     std::uint32_t window;
     std::memcpy(&window, data_ + (last - 3), sizeof window);
+    position_ -= bits;
     const auto shift = static_cast<unsigned>(position_ - 8 * (last - 3));
     return (window >> shift) & ((1u << bits) - 1);
   }

@@ -67,7 +67,8 @@ struct Arguments {
   std::optional<double> quality;
   bool strip = false;
   std::optional<flic_region> region;
-  flic_options options{sizeof(flic_options), FLIC_RGB, 0, 0, 89'478'485, 0, nullptr, nullptr, nullptr, nullptr};
+  flic_options options{sizeof(flic_options), FLIC_RGB, 0,       0,       89'478'485, 0,
+                       nullptr,              nullptr,  nullptr, nullptr, nullptr};
 };
 
 // ---- arguments
@@ -210,11 +211,13 @@ struct Place {
   const void* data = nullptr;
   std::size_t size = 0;
 
-  Codec open() const {
+  Codec open(bool decode_only) const {
+    flic_open_options options = FLIC_OPEN_OPTIONS_INIT;
+    options.decode_only = decode_only ? 1 : 0;
     flic_codec* codec = nullptr;
     flic_error error;
-    const flic_status status = data != nullptr ? flic_codec_open_memory(data, size, &codec, &error)
-                                               : flic_codec_open_file(path.c_str(), &codec, &error);
+    const flic_status status = data != nullptr ? flic_codec_open_memory_with(data, size, &options, &codec, &error)
+                                               : flic_codec_open_file_with(path.c_str(), &options, &codec, &error);
     if (status == FLIC_IO) throw Failure(error.message);  // has the path
     check(path, status, error);
     return Codec(codec);
@@ -287,14 +290,15 @@ std::string looked_in() {
 }
 
 // A path, or the name of a codec at hand.
-Codec codec_named(const std::string& name) {
-  if (name.find('/') != std::string::npos || name.ends_with(".safetensors")) return Place{name, name}.open();
+Codec codec_named(const std::string& name, bool decode_only) {
+  if (name.find('/') != std::string::npos || name.ends_with(".safetensors")) return Place{name, name}.open(decode_only);
   for (const Place& place : places()) {
-    if (place.name == name) return place.open();
+    if (place.name == name) return place.open(decode_only);
   }
   throw Failure("no codec '" + name + "' at hand: looked for " + name + ".safetensors in " + looked_in());
 }
 
+// For decoding.
 Codec codec_for(const std::string& path, const flic_header& header) {
   const char* known = flic_model_name(header.model);
   const std::string family = known != nullptr ? known : "";
@@ -305,7 +309,7 @@ Codec codec_for(const std::string& path, const flic_header& header) {
   for (const Place& place : all) {
     if (place.is_of_another(family)) continue;
     try {
-      Codec codec = place.open();
+      Codec codec = place.open(true);
       if (flic_codec_reads(codec.get(), &header) == 1) return codec;
     } catch (const Failure& failure) {
       faults += std::string("; ") + failure.what();
@@ -419,7 +423,7 @@ int decode(Arguments& arguments) {
     throw Failure(from + ": an image of " + std::to_string(header.height) + " x " + std::to_string(header.width) +
                   " (height x width) has more than the " + std::to_string(options.max_pixels) + " pixels allowed");
   }
-  const Codec codec = arguments.codec ? codec_named(*arguments.codec) : codec_for(from, header);
+  const Codec codec = arguments.codec ? codec_named(*arguments.codec, true) : codec_for(from, header);
   // PPM has no grey images, PGM no others.
   Image image{header.width, header.height, header.channels, {}, {}, {}, {}};
   if (arguments.region) {
@@ -470,7 +474,7 @@ int encode(Arguments& arguments) {
     throw Failure(fault.starts_with(from + ": ") ? fault : from + ": " + fault);
   }
   for (const std::string& note : notes) std::fprintf(stderr, "flic: %s: %s\n", from.c_str(), note.c_str());
-  const Codec codec = codec_named(arguments.codec.value_or("jahp"));
+  const Codec codec = codec_named(arguments.codec.value_or("jahp"), false);
   flic_error error;
   flic_codec_info info;
   check(from, flic_codec_get_info(codec.get(), &info, &error), error);

@@ -26,7 +26,8 @@
 #endif
 
 struct flic_codec : fastlic::Allocated {
-  flic_codec(fastlic::codec::Input data, const fastlic::Resource& from) : codec(data), memory(from) {}
+  flic_codec(fastlic::codec::Input data, fastlic::codec::Use use, const fastlic::Resource& from)
+      : codec(data, use), memory(from) {}
 
   fastlic::codec::Codec codec;
   fastlic::Resource memory;
@@ -175,12 +176,14 @@ flic_status open_codec(const flic_open_options* options, flic_codec** codec, fli
   Resource memory;
   const flic_status bad = guarded(error, FLIC_INVALID_ARGUMENT, [&] {
     own = known(options, own, offsetof(flic_open_options, allocator), "options begin with FLIC_OPEN_OPTIONS_INIT");
+    require(own.reserved == 0, "reserved must be 0");
     if (own.allocator != nullptr) memory = resource_of(*own.allocator);
   });
   if (bad != FLIC_OK) return bad;
   return guarded(error, FLIC_CORRUPT_CODEC, [&] {
     const CallMemory from(memory);
-    *codec = new flic_codec(read(), memory);
+    const auto use = own.decode_only != 0 ? fastlic::codec::Use::decoding : fastlic::codec::Use::everything;
+    *codec = new flic_codec(read(), use, memory);
   });
 }
 
@@ -370,6 +373,7 @@ int flic_codec_reads(const flic_codec* codec, const flic_header* header) {
 uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, uint32_t height, uint32_t threads, int encode) {
   constexpr auto kNever = static_cast<std::uint64_t>(-1);  // more than any memory
   if (codec == nullptr || width > container::kMaxDimension || height > container::kMaxDimension) return kNever;
+  if (encode != 0 && codec->codec.use() == fastlic::codec::Use::decoding) return kNever;
   const unsigned own = fastlic::thread_count(threads, static_cast<std::size_t>(-1));
   try {
     const CallMemory from(codec->memory);

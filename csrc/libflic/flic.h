@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 #define FLIC_VERSION_MAJOR 1
-#define FLIC_VERSION_MINOR 3
+#define FLIC_VERSION_MINOR 4
 #define FLIC_VERSION_PATCH 0
 
 /* major * 10000 + minor * 100 + patch of the library that runs. */
@@ -118,13 +118,17 @@ FLIC_API flic_status flic_codec_open_file(const char* path, flic_codec** codec, 
 /* Since 1.3. `allocator`: of the codec and of every call with it, copied: all that they hold comes from there, and has
  * gone back when flic_codec_close returns, but for what flic_encode gave. Elsewhere lie exceptions on the way to an
  * error, what the system takes for threads, for the first call of one among them, and, while flic_codec_open_file_with
- * lasts, for a FILE. NULL: operator new. */
+ * lasts, for a FILE. NULL: operator new.
+ * Since 1.4. `decode_only`: not 0 for a codec that decodes alone. It opens faster and is smaller: what encoding needs
+ * beside is not made of the file, nor looked at. flic_encode says FLIC_INVALID_ARGUMENT. */
 typedef struct flic_open_options {
   size_t struct_size;
   const flic_allocator* allocator;
+  uint32_t decode_only;
+  uint32_t reserved; /* 0 */
 } flic_open_options;
 
-#define FLIC_OPEN_OPTIONS_INIT {sizeof(flic_open_options), NULL}
+#define FLIC_OPEN_OPTIONS_INIT {sizeof(flic_open_options), NULL, 0, 0}
 
 /* Since 1.3. options: NULL for FLIC_OPEN_OPTIONS_INIT. */
 FLIC_API flic_status flic_codec_open_memory_with(const void* data, size_t size, const flic_open_options* options,
@@ -187,9 +191,9 @@ typedef struct flic_options {
 #define FLIC_OPTIONS_INIT {sizeof(flic_options), FLIC_RGB, 1, 0, 0, 0, NULL, NULL, NULL, NULL, NULL}
 
 /* An upper estimate of the bytes that decoding (or, if `encode`, encoding) an image of that size takes with so many
- * threads, without the codec and the caller's pixels; 2^64 - 1 for no codec, or an image that there cannot be. Metadata
- * take twice their bytes beside it to encode, alpha up to 4 bytes a pixel and 100 kB; to decode, alpha takes 100 kB and
- * 3 bytes per column, of a region a byte per pixel of the image beside them. */
+ * threads, without the codec and the caller's pixels; 2^64 - 1 for no codec, or what it cannot do. Metadata take twice
+ * their bytes beside it to encode, alpha up to 4 bytes a pixel and 100 kB; to decode, alpha takes 100 kB and 3 bytes per
+ * column, of a region a byte per pixel of the image beside them. */
 FLIC_API uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, uint32_t height, uint32_t threads,
                                      int encode);
 

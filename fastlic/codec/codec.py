@@ -246,8 +246,12 @@ class Codec:
         """
         floats = self._coder.floats(training)
         integers = self.entropy.to_arrays()
-        pixels = {} if self._coder.pixels is None else self._coder.pixels.to_arrays()
-        stored = storage.StoredCodec(self.name, self.family, self.config, floats, integers, pixels, self.reads)
+        own = self._coder.pixels
+        pixels, deciding = ({}, {}) if own is None else (own.to_arrays(), own.deciding())
+        encoding = frozenset(pixels) - frozenset(deciding)
+        stored = storage.StoredCodec(
+            self.name, self.family, self.config, floats, integers, pixels, self.reads, encoding
+        )
         storage.write(Path(path), stored, half, half if packed is None else packed)
 
     # ---- transforms

@@ -9,7 +9,7 @@ docs/format.md has what the file holds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -111,12 +111,13 @@ def _tables(values: np.ndarray, rows: np.ndarray) -> CdfTables:
 
 
 @checked
-def pack(arrays: Mapping[str, np.ndarray], kind: Kind = "int8") -> Packed | None:
+def pack(arrays: Mapping[str, np.ndarray], kind: Kind = "int8", last: Collection[str] = frozenset()) -> Packed | None:
     """Code the arrays of one type that have at least ``LEAST`` values.
 
     Args:
         arrays: any; those of other types, and small ones, are left alone.
         kind: the type, ``int8`` or ``int16``.
+        last: names of arrays that are coded behind the others: those that a decoder does without.
 
     Returns:
         What ``unpack`` takes, or None: nothing is gained, or a byte would stand for more values than ``unpack`` accepts
@@ -126,7 +127,8 @@ def pack(arrays: Mapping[str, np.ndarray], kind: Kind = "int8") -> Packed | None
         ValueError: another type.
     """
     _check_kind(kind)
-    chosen = {k: v for k, v in sorted(arrays.items()) if v.dtype == kind and v.size >= LEAST}
+    ordered = sorted(arrays.items(), key=lambda item: (item[0] in last, item[0]))
+    chosen = {k: v for k, v in ordered if v.dtype == kind and v.size >= LEAST}
     if not chosen:
         return None
     shapes = {k: v.shape for k, v in chosen.items()}

@@ -54,6 +54,7 @@ class StoredCodec:
     integers: dict[str, np.ndarray]
     transforms: dict[str, np.ndarray] = field(default_factory=dict)  # int8, uint8, int16 or int32
     reads: tuple[bytes, ...] = ()  # fingerprints of other codecs whose streams this one decodes
+    encoding: frozenset[str] = frozenset()  # transforms that no decoder needs: packed ones are coded last
 
 
 @checked
@@ -78,7 +79,7 @@ def write(path: Path, stored: StoredCodec, half: bool, packed: bool) -> None:
         _check_reads(stored.reads)
         description["reads"] = [fingerprint.hex() for fingerprint in stored.reads]
     for group, kind in _PACKED.items() if packed else ():
-        parts = packing.pack(arrays, kind)
+        parts = packing.pack(arrays, kind, last={f"transforms/{k}" for k in stored.encoding})
         if parts is None:
             continue
         for name in parts.shapes:

@@ -65,7 +65,12 @@ class Allocator(ctypes.Structure):
 
 
 class OpenOptions(ctypes.Structure):
-    _fields_ = [("struct_size", c_size_t), ("allocator", POINTER(Allocator))]
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("allocator", POINTER(Allocator)),
+        ("decode_only", c_uint32),
+        ("reserved", c_uint32),
+    ]
 
 
 class Options(ctypes.Structure):
@@ -163,6 +168,17 @@ class Library:
             status = self.c.flic_codec_open_memory(source, len(source), byref(codec), byref(error))
         else:
             status = self.c.flic_codec_open_file(str(source).encode(), byref(codec), byref(error))
+        assert bool(codec) == (status == OK)
+        self.check(status, error)
+        return Codec(self, codec)
+
+    def open_with(self, path: str | Path, allocator: Any = None, decode_only: int = 0, **own: int) -> Codec:
+        """By FLIC_OPEN_OPTIONS_INIT, and what differs from it."""
+        codec, error = c_void_p(), Error()
+        given = OpenOptions(ctypes.sizeof(OpenOptions), allocator, decode_only, 0)
+        for name, value in own.items():
+            setattr(given, name, value)
+        status = self.c.flic_codec_open_file_with(str(path).encode(), byref(given), byref(codec), byref(error))
         assert bool(codec) == (status == OK)
         self.check(status, error)
         return Codec(self, codec)

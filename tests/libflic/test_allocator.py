@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from ctypes import byref, c_size_t, c_void_p
+from ctypes import c_size_t, c_void_p
 from pathlib import Path
 
 import binding
@@ -88,7 +88,7 @@ def test_an_allocation_that_fails_in_a_shipped_codec_is_told(name, program):
 
 def test_an_allocator_in_python_counts_to_zero_and_pixels_stay_the_golden_ones(library):
     """As a program of another language has it: pixels are those of the default, blocks come back with their size."""
-    c, blocks = library.c, {}
+    blocks = {}
     libc = ctypes.CDLL(None)
     libc.aligned_alloc.restype, libc.aligned_alloc.argtypes = c_void_p, [c_size_t, c_size_t]
     libc.free.argtypes = [c_void_p]
@@ -107,32 +107,31 @@ def test_an_allocator_in_python_counts_to_zero_and_pixels_stay_the_golden_ones(l
     path = GOLDEN / "tiny_pixels_jahp.safetensors"
     data = (GOLDEN / "tiny_pixels_jahp_v2.flic").read_bytes()
     allocator = binding.Allocator(allocate, release, 77)
-    given = binding.OpenOptions(ctypes.sizeof(binding.OpenOptions), ctypes.pointer(allocator))
-    codec, error = c_void_p(), binding.Error()
-    status = c.flic_codec_open_file_with(str(path).encode(), byref(given), byref(codec), byref(error))
-    library.check(status, error)
-    own = binding.Codec(library, codec)
-    assert blocks
+    own = library.open_with(path, ctypes.pointer(allocator))
+    whole = sum(blocks.values())
     assert own.decode(data, threads=2) == light.decompress(data, path).tobytes() == library.open(path).decode(data)
+    del own
+    assert whole and not blocks
+    own = library.open_with(path, ctypes.pointer(allocator), decode_only=1)
+    assert sum(blocks.values()) < whole
     del own
     assert not blocks
 
 
 def test_allocators_and_options_that_are_none_are_refused(library):
-    codec, error = c_void_p(), binding.Error()
-    path = str(GOLDEN / "tiny_pixels_jahp.safetensors").encode()
+    path = GOLDEN / "tiny_pixels_jahp.safetensors"
     half = ctypes.pointer(binding.Allocator(binding.ALLOCATE(lambda *_: None), binding.RELEASE(), None))
-    size = ctypes.sizeof(binding.OpenOptions)
     for given, words in (
-        (binding.OpenOptions(size, half), "release"),
-        (binding.OpenOptions(0, None), "FLIC_OPEN_OPTIONS_INIT"),
+        ({"allocator": half}, "release"),
+        ({"struct_size": 0}, "FLIC_OPEN_OPTIONS_INIT"),
+        ({"reserved": 1}, "reserved must be 0"),
     ):
-        status = library.c.flic_codec_open_file_with(path, byref(given), byref(codec), byref(error))
-        assert status == error.status == binding.ARGUMENT and words in error.message.decode() and not codec
-    given = binding.OpenOptions(ctypes.sizeof(c_size_t), half)  # an older program's: not read
-    status = library.c.flic_codec_open_file_with(path, byref(given), byref(codec), byref(error))
-    library.check(status, error)
-    own = binding.Codec(library, codec)
+        with pytest.raises(binding.Refused, match=words) as caught:
+            library.open_with(path, **given)
+        assert caught.value.status == binding.ARGUMENT
+    # Older programs' options, of which no more is read.
+    own = library.open_with(path, half, struct_size=ctypes.sizeof(c_size_t))
+    assert library.open_with(path, decode_only=1, reserved=9, struct_size=2 * ctypes.sizeof(c_void_p))
     data = (GOLDEN / "tiny_pixels_jahp_v2.flic").read_bytes()
     with pytest.raises(binding.Refused, match="release") as caught:
         own.decode(data, allocator=half)

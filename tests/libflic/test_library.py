@@ -21,7 +21,7 @@ from binding import GREY, GREY_ALPHA, RGB, RGBA, Refused
 
 import fastlic
 from fastlic import light
-from fastlic.codec import container
+from fastlic.codec import container, storage
 from fastlic.codec.image_files import read_image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -290,6 +290,35 @@ def test_a_short_stream_cannot_claim_a_large_image(jahp):
     with pytest.raises(Refused) as caught:
         _claims(jahp, 9000, 9000)
     assert caught.value.status == binding.STREAM
+
+
+@pytest.mark.parametrize("name", PIXELS)
+def test_a_codec_for_decoding_alone_has_the_same_pixels_and_refuses_to_encode(name, library, photo):
+    path, data = GOLDEN / f"{name}.safetensors", stream(name)
+    whole, own = library.open(path), library.open_with(path, decode_only=1)
+    for field, _ in binding.Info._fields_:
+        one, other = getattr(whole.info(), field), getattr(own.info(), field)
+        assert one == other if isinstance(one, bytes | int) else bytes(one) == bytes(other)
+    assert own.decode(data) == own.decode(data, threads=3) == whole.decode(data)
+    region = ctypes.pointer(binding.Region(9, 20, 50, 33))
+    assert own.decode(data, region=region) == whole.decode(data, region=region)
+    if whole.info().previews:
+        assert own.decode(data, parts=1) == whole.decode(data, parts=1)
+    assert own.memory(WIDTH, HEIGHT, 2, False) == whole.memory(WIDTH, HEIGHT, 2, False)
+    assert own.memory(WIDTH, HEIGHT, 2, True) == 2**64 - 1
+    quality = library.header(data).quality
+    words = refusal(binding.ARGUMENT, own.encode, photo.tobytes(), WIDTH, HEIGHT, quality)
+    assert "was opened for decoding alone" in words
+
+
+@pytest.mark.parametrize("name", ["jahp", "mlic+", "mcquic"])
+def test_weights_decode_without_what_encoding_reads_wherever_that_lies_in_the_file(name, library, photo, tmp_path):
+    found = storage.read(WEIGHTS / f"{name}.safetensors")
+    storage.write(tmp_path / "mixed.safetensors", found, half=True, packed=True)  # in the order of names
+    data = light.compress(photo, name)
+    expected = light.decompress(data, name).tobytes()
+    for path in (WEIGHTS / f"{name}.safetensors", tmp_path / "mixed.safetensors"):
+        assert library.open_with(path, decode_only=1).decode(data) == expected
 
 
 def test_codec_files_that_are_none_are_refused_in_words(library, tmp_path):

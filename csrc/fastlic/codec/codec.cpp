@@ -91,8 +91,16 @@ void check_region(const Region& region, MapSize image) {
 
 }  // namespace
 
-Codec::Codec(Input data) {
-  File file = read_file(data);
+bool is_of_encoding(std::string_view family, std::string_view array) {
+  constexpr std::string_view folder = "transforms/";
+  if (!array.starts_with(folder)) return false;
+  array.remove_prefix(folder.size());
+  const std::string_view kind = kind_of(family);
+  return !kind.empty() && (kind == "mcquic" ? encodes_mcquic(array) : encodes_gaussian(array));
+}
+
+Codec::Codec(Input data, Use use) : use_(use) {
+  File file = read_file(data, use);
   const std::string_view kind = kind_of(file.family);
   if (kind.empty()) throw UnsupportedCodec("holds a '" + file.family + "' codec, which this fastlic does not know");
   if (file.transforms.empty()) {
@@ -102,7 +110,7 @@ Codec::Codec(Input data) {
   family_ = file.family;
   reads_ = file.reads;
   parallel_for(2, kOpeningThreads, [&](std::size_t job) {
-    if (job == 0) coder_ = kind == "mcquic" ? read_mcquic(file) : read_gaussian(file);
+    if (job == 0) coder_ = kind == "mcquic" ? read_mcquic(file, use) : read_gaussian(file, use);
     if (job == 1) fingerprint_ = fingerprint_of(file);
   });
   entropy_ = std::move(file.entropy);
@@ -205,6 +213,7 @@ void Codec::decode(const Stream& stream, unsigned threads, unsigned channels, st
 Vector<std::uint8_t> Codec::encode(const Pixels& pixels, unsigned quality, unsigned threads, const Limits& limits,
                                    const std::optional<plane::View<const std::uint8_t>>& alpha,
                                    std::span<const container::Attachment> metadata, double worth) const {
+  if (use_ == Use::decoding) throw InvalidArgument("codec '" + name_ + "' was opened for decoding alone");
   if (pixels.height < 1 || pixels.width < 1 || pixels.height > container::kMaxDimension ||
       pixels.width > container::kMaxDimension) {
     throw InvalidArgument("height and width must be 1 to " + to_string(container::kMaxDimension));

@@ -32,7 +32,7 @@ struct Limits {
 class Codec {
  public:
   // Each fault of the file is std::invalid_argument.
-  explicit Codec(Input file);
+  explicit Codec(Input file, Use use = Use::everything);
 
   const String& name() const noexcept { return name_; }
   const String& family() const noexcept { return family_; }
@@ -40,6 +40,7 @@ class Codec {
   // Of format version 1, for whoever asks: computed then, and kept.
   const Fingerprint& entropy_fingerprint() const;
   const Coder& coder() const noexcept { return *coder_; }
+  Use use() const noexcept { return use_; }
   // Whether it decodes the streams that name this fingerprint, its own or a predecessor's.
   bool reads(const container::Header& header) const;
 
@@ -62,8 +63,8 @@ class Codec {
   void decode(const Stream& stream, unsigned threads, unsigned channels, std::uint8_t* pixels,
               std::size_t stride) const;
   // Pixels whose channels are one (Pixels::channel = 0) are grey. `alpha`: of the same size, or none. `worth`: as of
-  // Coder. Throws OverLimit, or std::invalid_argument for no such quality or worth, or attachments that are not
-  // metadata in ascending order.
+  // Coder. Throws OverLimit, or std::invalid_argument of a codec for decoding, for no such quality or worth, or
+  // attachments that are not metadata in ascending order.
   Vector<std::uint8_t> encode(const Pixels& pixels, unsigned quality, unsigned threads, const Limits& limits,
                               const std::optional<plane::View<const std::uint8_t>>& alpha = std::nullopt,
                               std::span<const container::Attachment> metadata = {}, double worth = 1) const;
@@ -73,6 +74,7 @@ class Codec {
   void check_size(MapSize image, unsigned threads, bool encode, const Limits& limits, std::uint64_t more) const;
   bool serves(unsigned quality) const noexcept;
 
+  Use use_;
   String name_, family_;
   Vector<Fingerprint> reads_;
   Fingerprint fingerprint_;

@@ -68,12 +68,17 @@ class Coder : public Allocated {
 // Whether pixels of a Gaussian family, or of McQuic, depend on this array among the file's transforms.
 bool decides_gaussian(std::string_view array);
 bool decides_mcquic(std::string_view array);
+// Whether encoding alone reads it.
+bool encodes_gaussian(std::string_view array);
+bool encodes_mcquic(std::string_view array);
+// The same of any array of a file, by its whole name; of a family that is not known, none is.
+bool is_of_encoding(std::string_view family, std::string_view array);
 
 // Each fault is std::invalid_argument that says what is wrong.
 // Scale and mean-scale hyperpriors, JAHP, and the MLIC family.
-std::unique_ptr<Coder> read_gaussian(const File& file);
+std::unique_ptr<Coder> read_gaussian(const File& file, Use use);
 // McQuic.
-std::unique_ptr<Coder> read_mcquic(const File& file);
+std::unique_ptr<Coder> read_mcquic(const File& file, Use use);
 
 // ---- what both need
 

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "fastlic/bit_cast.hpp"
+#include "fastlic/codec/coder.hpp"
 #include "fastlic/codec/packing.hpp"
 #include "fastlic/errors.hpp"
 #include "fastlic/memory.hpp"
@@ -171,7 +172,7 @@ std::optional<nn::Type> integer_type(std::string_view type) {
 
 class Reader {
  public:
-  explicit Reader(Input data) : file_(data), data_(data) {
+  Reader(Input data, Use use) : file_(data), data_(data), use_(use) {
     const auto own = file_.metadata.find("fastlic");
     if (own == file_.metadata.end()) {
       fail("tensors, but no fastlic codec; build one with fastlic.Codec(model).save(path)");
@@ -272,7 +273,7 @@ class Reader {
     if (!packed) add(name, *type, tensor.shape, {tensor.data.begin(), tensor.data.end()});
   }
 
-  // A group of packed arrays, if there is one.
+  // A group of packed arrays, if there is one: those up to the last that is of use.
   Vector<Found> unpacked(const String& group, unsigned bytes) const {
     const Json* listed = description_.find(group);
     Dictionary<String, const Tensor*> parts;
@@ -300,6 +301,7 @@ class Reader {
         return tensor.data;
       };
       packed.categorical = layout_ < kLanes;
+      packed.wanted = 0;
       packed.data = part("data", "U8", 1);
       const Input classes = part("classes", "I8", 1);
       packed.classes = {reinterpret_cast<const std::int8_t*>(classes.data()), classes.size()};
@@ -318,6 +320,7 @@ class Reader {
         names.push_back((layout_ >= kWholeNames ? "" : "entropy/") + name);
         if (!is_array(names.back())) fail("'" + name + "' is neither in entropy/ nor in transforms/");
         packed.shapes.push_back(shape_of(name, listed->items[i]));
+        if (use_ == Use::everything || !is_of_encoding(out_.family, names.back())) packed.wanted = i + 1;
       }
       return arrays_of(names, packed);
     } catch (const std::invalid_argument& error) {
@@ -342,7 +345,7 @@ class Reader {
   static Vector<Found> arrays_of(const Vector<String>& names, const Packed& packed) {
     Vector<nn::Buffer<std::uint8_t>> values = unpack(packed);
     Vector<Found> out;
-    for (std::size_t i = 0; i < names.size(); ++i) out.push_back({names[i], packed.shapes[i], std::move(values[i])});
+    for (std::size_t i = 0; i < values.size(); ++i) out.push_back({names[i], packed.shapes[i], std::move(values[i])});
     return out;
   }
 
@@ -371,6 +374,7 @@ class Reader {
 
   Safetensors file_;
   Input data_;
+  Use use_;
   Json description_;
   String number_;
   std::uint64_t layout_ = 0;
@@ -379,6 +383,6 @@ class Reader {
 
 }  // namespace
 
-File read_file(Input data) { return Reader(data).whole(); }
+File read_file(Input data, Use use) { return Reader(data, use).whole(); }
 
 }  // namespace fastlic::codec

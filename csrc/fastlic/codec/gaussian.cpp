@@ -51,7 +51,7 @@ std::array<std::int32_t, kLevels> zones_for(double worth) {
 
 class Gaussian final : public Coder {
  public:
-  explicit Gaussian(const File& file) : Gaussian(file, Parts(file)) {}
+  Gaussian(const File& file, Use use) : Gaussian(file, use, Parts(file, use)) {}
 
   unsigned qualities() const noexcept override { return forward_ ? forward_->qualities() : 0; }
   unsigned previews() const noexcept override {
@@ -137,24 +137,24 @@ class Gaussian final : public Coder {
   }
 
  private:
-  // What a file holds, read by several threads.
+  // What a file holds, read by several threads; g_a and h_a as their arrays say, or empty for decoding.
   struct Parts {
     bool slices;
     std::optional<latents::Model> model;
     nn::Transform g_a, h_a, g_s;
 
-    explicit Parts(const File& file) : slices(file.family.starts_with("mlic")) {
+    Parts(const File& file, Use use) : slices(file.family.starts_with("mlic")) {
       const nn::ArrayReader arrays(file.transforms);
-      parallel_for(4, kReadingThreads, [&](std::size_t job) {
+      parallel_for(use == Use::everything ? 4 : 2, kReadingThreads, [&](std::size_t job) {
         if (job == 0) model = model_of(file, slices);
-        if (job == 1) g_a = nn::read_transform(arrays, "g_a");
-        if (job == 2) h_a = nn::read_transform(arrays, "h_a");
-        if (job == 3) g_s = nn::read_transform(arrays, "g_s");
+        if (job == 1) g_s = nn::read_transform(arrays, "g_s");
+        if (job == 2) g_a = nn::read_transform(arrays, "g_a");
+        if (job == 3) h_a = nn::read_transform(arrays, "h_a");
       });
     }
   };
 
-  Gaussian(const File& file, Parts parts)
+  Gaussian(const File& file, Use use, Parts parts)
       : slices_(parts.slices),
         engine_(std::move(*parts.model)),
         g_a_(std::move(parts.g_a)),
@@ -162,11 +162,13 @@ class Gaussian final : public Coder {
         g_s_(std::move(parts.g_s)) {
     const nn::ArrayReader arrays(file.transforms);
     const std::size_t m = engine_.model().latent_channels;
-    const auto magnitude = arrays.uint8s("h_a.magnitude");
-    nn::require(magnitude.size() == 1 && magnitude[0] <= 1, "h_a.magnitude", "must be 0 or 1");
-    of_magnitude_ = magnitude[0] == 1;
-    require_transform("g_a", g_a_, false, 3, m, {kStride, 1});
-    require_transform("h_a", h_a_, true, m, engine_.model().hyper_channels(), {nn::kHyperStride, 1});
+    if (use == Use::everything) {
+      const auto magnitude = arrays.uint8s("h_a.magnitude");
+      nn::require(magnitude.size() == 1 && magnitude[0] <= 1, "h_a.magnitude", "must be 0 or 1");
+      of_magnitude_ = magnitude[0] == 1;
+      require_transform("g_a", g_a_, false, 3, m, {kStride, 1});
+      require_transform("h_a", h_a_, true, m, engine_.model().hyper_channels(), {nn::kHyperStride, 1});
+    }
     require_transform("g_s", g_s_, true, m, 3, {1, kStride});
     nn::require(nn::ends_with_pixels(g_s_.network), "g_s", "must end with pixels");
     if (arrays.has("gain.forward") || arrays.has("gain.inverse")) {
@@ -183,7 +185,7 @@ class Gaussian final : public Coder {
     nn::require(!zones || engine_.model().y_tables->rows() == kLevels, "gain.worth",
                 "stands beside other than 64 scales");
     for (unsigned q = kQualitySteps; q <= kQualitySteps * qualities(); ++q) {  // whatever there may be, there is
-      nn::multiplied(nn::exit_of(g_a_.network, "g_a"), forward_->at(q));
+      if (use == Use::everything) nn::multiplied(nn::exit_of(g_a_.network, "g_a"), forward_->at(q));
       nn::multiplied(*g_s_.entry, inverse_->at(q));
     }
   }
@@ -251,6 +253,8 @@ bool decides_gaussian(std::string_view array) {
   return (array.starts_with("g_s.") && array != "g_s.units") || array == "gain.inverse";
 }
 
-std::unique_ptr<Coder> read_gaussian(const File& file) { return std::make_unique<Gaussian>(file); }
+bool encodes_gaussian(std::string_view array) { return array.starts_with("g_a.") || array.starts_with("h_a."); }
+
+std::unique_ptr<Coder> read_gaussian(const File& file, Use use) { return std::make_unique<Gaussian>(file, use); }
 
 }  // namespace fastlic::codec

@@ -29,14 +29,14 @@ struct Level {
   std::size_t m = 0, k = 0, d = 0;
   Vector<std::int16_t> words, expected;  // expected: [m * d], stands in at levels without codes
   Vector<float> units;                   // [m * d]
-  std::optional<codebook::Codebooks> books;
+  std::optional<codebook::Codebooks> books;  // none for decoding
   std::optional<CategoricalTables> tables;
   double fewest_bits = 0;  // of the likeliest word
 
   std::size_t channels() const noexcept { return m * d; }
 };
 
-Level read_level(const File& file, std::size_t level) {
+Level read_level(const File& file, Use use, std::size_t level) {
   const nn::ArrayReader entropy(file.entropy), arrays(file.transforms);
   const String own = "level." + to_string(level) + ".", table = "levels." + to_string(level) + ".";
   const nn::ArrayRef& words = arrays.get(own + "words", nn::Type::int16, 3);
@@ -58,11 +58,13 @@ Level read_level(const File& file, std::size_t level) {
     nn::require(exponent >= kLeastExponent && exponent <= kMostExponent, own + "exponents", "must be from -14 to 40");
     out.units.push_back(std::ldexp(1.0f, -exponent));
   }
-  Vector<float> floats(out.words.size());
-  for (std::size_t i = 0; i < floats.size(); ++i) {
-    floats[i] = static_cast<float>(out.words[i]) * out.units[i / (out.k * out.d) * out.d + i % out.d];
+  if (use == Use::everything) {
+    Vector<float> floats(out.words.size());
+    for (std::size_t i = 0; i < floats.size(); ++i) {
+      floats[i] = static_cast<float>(out.words[i]) * out.units[i / (out.k * out.d) * out.d + i % out.d];
+    }
+    out.books.emplace(floats.data(), out.m, out.k, out.d, active_isa());
   }
-  out.books.emplace(floats.data(), out.m, out.k, out.d, active_isa());
   const auto cdf = entropy.int32s(table + "cdf"), lengths = entropy.int32s(table + "lengths");
   const auto precision = entropy.int32s(table + "precision");
   nn::require(precision.size() == 1 && precision[0] >= 0, table + "precision", "must be one number");
@@ -90,11 +92,11 @@ Vector<std::size_t> reflected(std::size_t size, std::size_t whole) {
 
 class McQuic final : public Coder {
  public:
-  explicit McQuic(const File& file) {
+  McQuic(const File& file, Use use) {
     const nn::ArrayReader arrays(file.transforms);
     const auto count = arrays.uint8s("levels");
     nn::require(count.size() == 1 && count[0] >= 1 && count[0] <= kMaxLevels, "levels", "must be one number, 1 to 8");
-    read_parts(file, arrays, count[0]);
+    read_parts(file, use, arrays, count[0]);
     const std::size_t channels = levels_[0].channels();
     for (const Level& own : levels_) {
       nn::require(own.channels() == channels && own.m == levels_[0].m, "words",
@@ -103,13 +105,13 @@ class McQuic final : public Coder {
     for (std::size_t level = 0; level < levels_.size(); ++level) {
       const bool finest = level == 0, deepest = level + 1 == levels_.size();
       const std::size_t side = std::size_t{1} << (levels_.size() - level), up = finest ? 16 : 2;  // of the least image
-      check("down", level, finest ? 3 : channels, channels, up * side, side);
       check("up", level, channels, finest ? 3 : channels, side, side * up);
-      check("head", level, channels, channels, side, side);
       check("words", level, channels, channels, side, side);
-      if (deepest) continue;
-      check("rest", level, channels, channels, side, side);
-      check("side", level, channels, channels, side, side);
+      if (!deepest) check("side", level, channels, channels, side, side);
+      if (use == Use::decoding) continue;
+      check("down", level, finest ? 3 : channels, channels, up * side, side);
+      check("head", level, channels, channels, side, side);
+      if (!deepest) check("rest", level, channels, channels, side, side);
     }
     const nn::Network& last = network("up", 0).network;
     nn::require(nn::ends_with_pixels(last), "up.0", "must end with pixels");
@@ -243,15 +245,19 @@ class McQuic final : public Coder {
 
  private:
   // Levels, networks and the context, by several threads.
-  void read_parts(const File& file, const nn::ArrayReader& arrays, std::size_t levels) {
+  void read_parts(const File& file, Use use, const nn::ArrayReader& arrays, std::size_t levels) {
     Vector<std::optional<Level>> read(levels);
     Vector<std::pair<String, nn::Transform>> networks;
     for (std::size_t level = 0; level < levels; ++level) {
-      for (const char* part : {"down", "up", "head", "words", "rest", "side"}) {
-        const bool between = part == std::string_view("rest") || part == std::string_view("side");
-        if (between && level + 1 == levels) continue;
+      const auto add = [&](const char* part) {
         networks.emplace_back(String(part) + "." + to_string(level), nn::Transform());
-      }
+      };
+      const bool deepest = level + 1 == levels;
+      for (const char* part : {"up", "words"}) add(part);
+      if (!deepest) add("side");
+      if (use == Use::decoding) continue;
+      for (const char* part : {"down", "head"}) add(part);
+      if (!deepest) add("rest");
     }
     nn::Arrays context;
     for (const auto& [name, array] : file.entropy) {
@@ -259,7 +265,7 @@ class McQuic final : public Coder {
     }
     parallel_for(levels + networks.size() + 1, kReadingThreads, [&](std::size_t job) {
       if (job < levels) {
-        read[job] = read_level(file, job);
+        read[job] = read_level(file, use, job);
       } else if (job < levels + networks.size()) {
         auto& [name, transform] = networks[job - levels];
         transform = nn::read_transform(arrays, name);
@@ -402,6 +408,10 @@ bool decides_mcquic(std::string_view array) {
   return false;
 }
 
-std::unique_ptr<Coder> read_mcquic(const File& file) { return std::make_unique<McQuic>(file); }
+bool encodes_mcquic(std::string_view array) {
+  return array.starts_with("down.") || array.starts_with("head.") || array.starts_with("rest.");
+}
+
+std::unique_ptr<Coder> read_mcquic(const File& file, Use use) { return std::make_unique<McQuic>(file, use); }
 
 }  // namespace fastlic::codec

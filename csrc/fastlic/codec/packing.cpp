@@ -131,7 +131,7 @@ void decode(const Packed& packed, const std::uint8_t* rows, Vector<nn::Buffer<st
     }
     rows += size;
   }
-  decoder.finish();
+  if (arrays.size() == packed.shapes.size()) decoder.finish();  // else some are not wanted
 }
 
 // ---- Layouts 2 to 4
@@ -211,6 +211,10 @@ Vector<nn::Buffer<std::uint8_t>> unpack(const Packed& packed) {
   require(packed.classes.size() == wanted,
           "the shapes need " + to_string(wanted) + " classes, there are " + to_string(packed.classes.size()));
   require(packed.rows >= 1 && packed.rows <= kMaxTables, "tables must be 1 to 256 rows");
+  // A categorical stream is decoded as a whole.
+  if (!packed.categorical && packed.wanted < sizes.size()) {
+    for (; sizes.size() > packed.wanted; sizes.pop_back()) size -= sizes.back();
+  }
   Vector<std::uint8_t> rows(size);
   std::span<const std::int8_t> classes = packed.classes;
   for (std::size_t i = 0, begin = 0; i < sizes.size(); begin += sizes[i], ++i) {

@@ -22,9 +22,10 @@ struct Packed {
   std::span<const std::uint8_t> windows;
   bool categorical = false;  // layouts 2 to 4
   std::span<const std::uint8_t> low;
+  std::size_t wanted = static_cast<std::size_t>(-1);  // so many arrays, the first ones, are unpacked
 };
 
-// The values of each array, little-endian. Throws std::invalid_argument for parts that are not valid or do not fit each
+// The values of each array that is wanted, little-endian. Throws std::invalid_argument for parts that are not valid or do not fit each
 // other; what is reserved before stays in proportion to the bytes that came.
 Vector<nn::Buffer<std::uint8_t>> unpack(const Packed& packed);
 
