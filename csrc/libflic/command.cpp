@@ -67,8 +67,8 @@ struct Arguments {
   std::optional<double> quality;
   bool strip = false;
   std::optional<flic_region> region;
-  flic_options options{sizeof(flic_options), FLIC_RGB, 0,       0,       89'478'485, 0,
-                       nullptr,              nullptr,  nullptr, nullptr, nullptr};
+  flic_options options{
+      sizeof(flic_options), FLIC_RGB, 0, 0, 89'478'485, 0, nullptr, nullptr, nullptr, nullptr, nullptr};
 };
 
 // ---- arguments

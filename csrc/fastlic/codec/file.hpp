@@ -17,8 +17,8 @@ struct Floats {
   Vector<float> values;
 };
 
-// What a codec is opened for. Decoding alone leaves out what encoding needs beside it: the analysis transforms, which are
-// neither laid out nor looked at, and the search of codebooks.
+// What a codec is opened for. Decoding alone leaves out what encoding needs beside it: the analysis transforms, which
+// are neither laid out nor looked at, and the search of codebooks.
 enum class Use { everything, decoding };
 
 // What a codec file holds, out of reach of whoever holds its bytes: `integers` refer to `memory`.
@@ -41,8 +41,8 @@ struct UnsupportedCodec : InvalidArgument {
 };
 
 // Throws std::invalid_argument that says what is wrong: no safetensors file, no codec, a damaged one, or one of a newer
-// layout. What is reserved stays in proportion to the bytes that came. For decoding, arrays that encoding alone reads may
-// be left out: packed ones behind all others of their group.
+// layout. What is reserved stays in proportion to the bytes that came. For decoding, arrays that encoding alone reads
+// may be left out: packed ones behind all others of their group.
 File read_file(Input data, Use use = Use::everything);
 
 }  // namespace fastlic::codec

@@ -27,8 +27,8 @@ using Codes = Vector<std::int32_t>;  // [m][h][w]
 struct Level {
   // Words [m][k][d]: channel c of a word counts units of 2^-exponents[c].
   std::size_t m = 0, k = 0, d = 0;
-  Vector<std::int16_t> words, expected;  // expected: [m * d], stands in at levels without codes
-  Vector<float> units;                   // [m * d]
+  Vector<std::int16_t> words, expected;      // expected: [m * d], stands in at levels without codes
+  Vector<float> units;                       // [m * d]
   std::optional<codebook::Codebooks> books;  // none for decoding
   std::optional<CategoricalTables> tables;
   double fewest_bits = 0;  // of the likeliest word

@@ -25,8 +25,8 @@ struct Packed {
   std::size_t wanted = static_cast<std::size_t>(-1);  // so many arrays, the first ones, are unpacked
 };
 
-// The values of each array that is wanted, little-endian. Throws std::invalid_argument for parts that are not valid or do not fit each
-// other; what is reserved before stays in proportion to the bytes that came.
+// The values of each array that is wanted, little-endian. Throws std::invalid_argument for parts that are not valid or
+// do not fit each other; what is reserved before stays in proportion to the bytes that came.
 Vector<nn::Buffer<std::uint8_t>> unpack(const Packed& packed);
 
 }  // namespace fastlic::codec
