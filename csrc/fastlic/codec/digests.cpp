@@ -194,17 +194,17 @@ void Blake2b::block(bool last) {
   v[12] ^= size_;
   if (last) v[14] = ~v[14];
   const auto mix = [&](unsigned a, unsigned b, unsigned c, unsigned d, std::uint64_t x, std::uint64_t y)
-      __attribute__((always_inline)) {
-    v[a] += v[b] + x;
-    v[d] = std::rotr(v[d] ^ v[a], 32);
-    v[c] += v[d];
-    v[b] = std::rotr(v[b] ^ v[c], 24);
-    v[a] += v[b] + y;
-    v[d] = std::rotr(v[d] ^ v[a], 16);
-    v[c] += v[d];
-    v[b] = std::rotr(v[b] ^ v[c], 63);
-  };
-    // Unrolled: places in `m` are constants then.
+                       __attribute__((always_inline)) {
+                         v[a] += v[b] + x;
+                         v[d] = std::rotr(v[d] ^ v[a], 32);
+                         v[c] += v[d];
+                         v[b] = std::rotr(v[b] ^ v[c], 24);
+                         v[a] += v[b] + y;
+                         v[d] = std::rotr(v[d] ^ v[a], 16);
+                         v[c] += v[d];
+                         v[b] = std::rotr(v[b] ^ v[c], 63);
+                       };
+  // Unrolled: places in `m` are constants then.
 #pragma GCC unroll 12
   for (unsigned round = 0; round < 12; ++round) {
     const std::uint8_t* s = kOrder[round % 10];
