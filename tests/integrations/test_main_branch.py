@@ -29,7 +29,7 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.layers import CheckerboardMaskedConv2d, MaskedConv2d
 from compressai.models import CompressionModel, SimpleVAECompressionModel
 
-from . import main_branch
+from . import main_branch, many_contexts
 from .staged import InStages, stages
 
 INTEGERS = {
@@ -38,6 +38,7 @@ INTEGERS = {
     "raster": "wavefront engine",
     "gaussian": "one-pass engine",
     "heads": "integers, 3 slices",
+    **{variant: f"integers, 3 slices of {variant.upper()}" for variant in many_contexts.VARIANTS},
 }
 FLOATS = ("slices", "contexts")
 GROUPS = (6, 10, 8)
@@ -198,6 +199,9 @@ def model_of(kind: str, codecs: Any) -> Any:
             self.g_s = nn.Sequential(nn.ConvTranspose2d(24, 8, 4, 4), nn.ReLU(), nn.ConvTranspose2d(8, 3, 4, 4))
             if kind == "bottleneck":
                 self.latent_codec = codecs.EntropyBottleneckLatentCodec(EntropyBottleneck(24))
+                return
+            if kind in many_contexts.VARIANTS:
+                self.latent_codec = many_contexts.latent_codec(kind, codecs)
                 return
             y, features = codec_of_y(kind, codecs)
             z = codecs.EntropyBottleneckLatentCodec(EntropyBottleneck(8), quantizer="ste")
