@@ -1,4 +1,4 @@
-"""The latent codec of CompressAI's main branch around MLIC's contexts, built small: what its modules hold and compute.
+"""Models of CompressAI's main branch around MLIC's contexts, built small: what their modules hold and compute.
 
 Written from the family's description (docs/mlic.md) on the interface of main_branch.py, apart from fastlic's modules:
 these tests hold the two against each other. Slices have eight channels, and heads and hidden layers are as few.
@@ -12,7 +12,10 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from compressai.entropy_models import EntropyBottleneck
+from compressai.models import SimpleVAECompressionModel
 from torch import Tensor
+
+from .conftest import image
 
 VARIANTS = ("mlic", "mlic+", "mlic++")
 LATENT, OWN, SLICES, HYPER = 24, 8, 3, 8
@@ -222,3 +225,32 @@ def latent_codec(variant: str, codecs: Any) -> Any:
     z = codecs.EntropyBottleneckLatentCodec(EntropyBottleneck(HYPER), quantizer="ste")
     h_a = nn.Conv2d(LATENT, HYPER, 5, 4, 2)
     return codecs.HyperpriorLatentCodec({"y": y, "z": z}, h_a=h_a, h_s=merged("increase", gelus(*layers)))
+
+
+@torch.no_grad()
+def contextual(variant: str, codecs: Any) -> Any:
+    """A model with transforms of two layers, whose contexts matter and whose scales follow its latent."""
+
+    class Contextual(SimpleVAECompressionModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.g_a = nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2), nn.ReLU(), nn.Conv2d(8, LATENT, 5, 4, 2))
+            self.g_s = nn.Sequential(nn.ConvTranspose2d(LATENT, 8, 4, 4), nn.ReLU(), nn.ConvTranspose2d(8, 3, 4, 4))
+            self.latent_codec = latent_codec(variant, codecs)
+
+    torch.manual_seed(2)
+    model = Contextual().eval()
+    model.g_a[2].weight.mul_(30)
+    own, y = model.latent_codec, model.g_a(image(1))
+    own.h_a.weight.mul_(4)
+    own.h_s.increase[-1].weight.mul_(6)
+    deviations = y.std((0, 2, 3)).split(OWN)
+    for k in range(SLICES):
+        leaf = own.y.latent_codec[f"y{k}"]
+        for network in (leaf.entropy_parameters_anchor, leaf.entropy_parameters_nonanchor):
+            network.fusion[-1].weight.mul_(6)
+            network.fusion[-1].bias[:OWN] = deviations[k]
+        for network in (leaf.lrp_anchor, leaf.lrp_nonanchor):
+            network.lrp_transform[-1].weight.mul_(6)
+    model.update()
+    return model

@@ -195,9 +195,7 @@ def convert(model: MLICPlusPlus, images: Sequence[Tensor]) -> IntegerMLIC:
 
 
 @torch.no_grad()
-def convert_latents(
-    model: MLICPlusPlus, latents: Sequence[Tensor], worths: Sequence[float | None] = ()
-) -> IntegerMLIC:
+def convert_latents(model: MLICPlusPlus, latents: Sequence[Tensor], worths: Sequence[float | None] = ()) -> IntegerMLIC:
     """The same of a model whose analysis and synthesis transforms are somebody else's.
 
     Args:

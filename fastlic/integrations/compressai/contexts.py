@@ -21,7 +21,7 @@ from fastlic.entropy.mlic.convert import convert_latents
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.integrations.compressai.integers import Parts, _copy
 from fastlic.integrations.compressai.layout import hyper_branch
-from fastlic.integrations.compressai.slices import check_coded
+from fastlic.integrations.compressai.slices import FAILURES, check_coded
 from fastlic.integrations.compressai.theirs import (
     ChannelGroupsLatentCodec,
     GaussianConditionalLatentCodec,
@@ -102,18 +102,22 @@ class ContextParts(Parts):
 
 
 def _weights(module: nn.Module, name: str) -> dict[str, Tensor]:
-    """The state dict of a copy on the CPU in float32, with parametrized weights as they are computed.
+    """What the state dict of a copy on the CPU in float32 holds, with parametrized weights as they are computed.
 
     Raises:
         ValueError: a hook or an instance decides over what the module computes.
     """
     if own := [path for path, layer in module.named_modules(prefix=name) if "forward" in vars(layer)]:
         raise ValueError(f"{own[0]} has a forward of its own")
-    twin = _copy(module, name)
-    for layer in list(twin.modules()):
-        for weight in list(getattr(layer, "parametrizations", ())) if parametrize.is_parametrized(layer) else ():
-            parametrize.remove_parametrizations(layer, weight)
-    return {f"{name}.{key}": value for key, value in twin.state_dict().items()}
+    out: dict[str, Tensor] = {}
+    for path, layer in _copy(module, name).named_modules(prefix=name):
+        if ".parametrizations" in path:
+            continue
+        computed = layer.parametrizations if parametrize.is_parametrized(layer) else ()
+        for key in (*layer._parameters, *layer._buffers, *computed):  # type: ignore[misc]
+            if isinstance(value := getattr(layer, key), Tensor) and key not in layer._non_persistent_buffers_set:
+                out[f"{path}.{key}"] = value.detach()
+    return out
 
 
 def _slices(codec: Any) -> list[tuple[Any, Any]]:
@@ -157,7 +161,11 @@ def recognise_contexts(codec: Any, analysis: nn.Module) -> ContextParts:
     for family in families:
         parts = replace(parts, family=family)
         network = parts.network()
-        if not (other := _first_other(network, twin.latent_codec["y"])):
+        try:
+            other = _first_other(network, twin.latent_codec["y"])
+        except FAILURES as error:
+            raise ValueError(f"its contexts do not run on random latents: {error}") from error
+        if not other:
             break
     if other:
         raise ValueError(f"the {other} computes something else than that of {' and '.join(map(str.upper, families))}")
