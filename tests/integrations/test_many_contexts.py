@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn as nn
+from torch import Tensor
 from torch.nn.utils import parametrize
 
+from fastlic.entropy.fitting import coded_symbols
+from fastlic.entropy.rate import coded_bits
+from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError
+from fastlic.integers.fixed import SCALE_BITS, fixed_point
 from fastlic.ops import instruction_set, instruction_sets
+from fastlic.ops.tables import gaussian_tables
 
 from .conftest import image
 from .many_contexts import LATENT, VARIANTS, contextual, conv
@@ -60,6 +66,33 @@ def test_the_family_is_told_apart_and_pictures_and_sizes_stay_near_those_of_the_
     assert sizes[0] < 1.02 * sizes[1] + 32
     off = (out["y_hat"] - expected["y_hat"]).abs() > 0.25
     assert off.float().mean() < 0.02
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_parameters_as_integers_cost_next_to_nothing_under_the_same_tables(variant, plain, served, monkeypatch):
+    model, theirs = served(variant)[0], plain(variant).latent_codec
+    y = model.g_a(image(1, 256, 256))
+    z, codec = model.latent_codec.h_a(y), vars(model.latent_codec)["_fastlic"].coder.integers
+    scales, symbols = [], []
+    for own in (leaf.y.gaussian_conditional for leaf in theirs.y.latent_codec.values()):
+
+        def build(given: Tensor, before: Any = own.build_indexes) -> Tensor:
+            scales.append(given.flatten())
+            return before(given)
+
+        def code(inputs: Tensor, indexes: Tensor, means: Tensor, before: Any = own.compress) -> Any:
+            symbols.append((inputs - means).round().flatten().int())
+            return before(inputs, indexes, means)
+
+        monkeypatch.setattr(own, "build_indexes", build)
+        monkeypatch.setattr(own, "compress", code)
+    theirs.compress(y)
+    tables, thresholds = gaussian_tables(scale_levels()), torch.from_numpy(scale_thresholds(scale_levels()))
+    indexes = torch.searchsorted(thresholds, (torch.cat(scales) * 2**SCALE_BITS).round().int()).to(torch.uint8)
+    floats = coded_bits(tables, indexes.numpy(), torch.cat(symbols).numpy())
+    integers = coded_bits(tables, *coded_symbols(codec, fixed_point(z[0]), fixed_point(y[0])))
+    assert floats > 8000 and integers < 1.002 * floats
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -131,7 +164,7 @@ def test_damage_and_changed_weights_are_errors_and_other_precisions_are_none(var
 
 
 class Doubled(nn.Module):
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+    def forward(self, weight: Tensor) -> Tensor:
         return 2 * weight
 
 

@@ -127,8 +127,10 @@ def _slices(codec: Any) -> list[tuple[Any, Any]]:
 
 def codes_contexts(codec: Any) -> bool:
     """Whether a latent codec of y is channel groups of checkerboards whose contexts have the family's names."""
-    names = [f"y{k}" for k in range(len(getattr(codec, "groups", ())))]
-    if not isinstance(codec, ChannelGroupsLatentCodec) or [*codec.channel_context] != names != [*codec.latent_codec]:
+    if not isinstance(codec, ChannelGroupsLatentCodec):
+        return False
+    names = {f"y{k}" for k in range(len(codec.groups))}
+    if set(codec.channel_context) != names or set(codec.latent_codec) != names:
         return False
     return all(
         isinstance(leaf, MultiContextCheckerboardLatentCodec) and all(hasattr(own, n) for n in _OF_CONTEXT.values())
