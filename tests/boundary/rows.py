@@ -21,7 +21,8 @@ MAY_BE_ABSENT = {"backends.require_triton", "device_engine.DeviceEngine"}
 EVERY = {
     **dict.fromkeys(("codec.Codec", "codec.Codec (with a context)", "mlic.model.IntegerMLIC.from_arrays"), 24),
     **dict.fromkeys(("convert.convert", "convert.convert_networks", "convert.quantise_networks"), 12),
-    **dict.fromkeys(("mlic.convert.convert", "groups.convert.convert_groups", "convert_variable.convert_variable"), 12),
+    **dict.fromkeys(("mlic.convert.convert", "mlic.convert.convert_latents", "groups.convert.convert_groups"), 12),
+    **dict.fromkeys(("convert_variable.convert_variable",), 12),
     **dict.fromkeys(("code_context.IntegerCodeContext.from_float", "fitting.choose_tables"), 6),
     **dict.fromkeys(("fastlic.compress (by name)", "mcq.McqCoder"), 8),
     **dict.fromkeys(("vq.convert_vq", "vq.VqTransforms.from_arrays"), 24),

@@ -283,6 +283,10 @@ ENTROPY: dict[str, Callable[[], Call]] = {
         taken(groups_schedule.groups_schedule), {"model": integers("groups"), "height": H, "width": W}
     ),
     "mlic.convert.convert": lambda: Call(mlic_convert.convert, {"model": mlic(), "images": [picture()]}),
+    "mlic.convert.convert_latents": lambda: Call(
+        mlic_convert.convert_latents,
+        {"model": mlic(), "latents": [mlic().g_a(picture()[None]).detach()], "worths": [0.5]},
+    ),
     "mlic.model.IntegerMLIC.latent_input": lambda: Call(integers(MLIC).latent_input, {"index": 1, "latent": maps(4)}),
     "mlic.model.IntegerMLIC.channel": lambda: Call(integers(MLIC).channel, {"index": 1, "decoded": maps(4)}),
     "mlic.model.IntegerMLIC.early_context": lambda: Call(integers("mlic_early").early_context, {"current": maps(4)}),

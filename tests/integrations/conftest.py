@@ -176,3 +176,12 @@ def served(serve):
 def flip_last_bit(parameter, place=-1):
     """The smallest change there is, and one that torch is not told of."""
     parameter.data.view(-1).view(torch.int32)[place] ^= 1
+
+
+@pytest.fixture(scope="module")
+def branch():
+    """The latent codecs of CompressAI's main branch, and the integration that serves them (main_branch.codecs)."""
+    from . import main_branch
+
+    with main_branch.codecs() as found:
+        yield found

@@ -122,7 +122,10 @@ class ChannelGroupsLatentCodec(installed.LatentCodec):
 
 
 class MultiContextCheckerboardLatentCodec(installed.LatentCodec):
-    """Two passes, each with a network of its own; what the second pass adds to the first one's latent comes after."""
+    """Two passes, each with a network of its own; what the second pass adds to the first one's latent comes after.
+
+    Contexts that are None are left out: spatial ones read the latent so far, the intra-channel one parameters as well.
+    """
 
     def __init__(
         self,
@@ -132,14 +135,23 @@ class MultiContextCheckerboardLatentCodec(installed.LatentCodec):
         spatial_context_nonanchor: nn.Module,
         lrp_anchor: nn.Module,
         lrp_nonanchor: nn.Module,
+        spatial_context_anchor: Any = None,
+        intra_channel_context_nonanchor: Any = None,
+        selective_predictor: Any = None,
+        lrp_input_builder: Any = None,
+        lrp_activation: Any = torch.tanh,
         lrp_scale: float = 0.5,
         anchor_parity: str = "even",
     ) -> None:
         super().__init__()
         self.entropy_parameters_anchor = entropy_parameters_anchor
         self.entropy_parameters_nonanchor = entropy_parameters_nonanchor
+        self.spatial_context_anchor = spatial_context_anchor
         self.spatial_context_nonanchor = spatial_context_nonanchor
-        self.lrp_anchor, self.lrp_nonanchor, self.lrp_scale = lrp_anchor, lrp_nonanchor, lrp_scale
+        self.intra_channel_context_nonanchor = intra_channel_context_nonanchor
+        self.selective_predictor, self.lrp_input_builder = selective_predictor, lrp_input_builder
+        self.lrp_anchor, self.lrp_nonanchor = lrp_anchor, lrp_nonanchor
+        self.lrp_activation, self.lrp_scale = lrp_activation, lrp_scale
         self.anchor_parity = anchor_parity
         self.y = GaussianConditionalLatentCodec()
         self.latent_codec = {"y": self.y}
@@ -148,16 +160,24 @@ class MultiContextCheckerboardLatentCodec(installed.LatentCodec):
         odd = (torch.arange(rows)[:, None] + torch.arange(columns)) % 2
         return odd == (step if self.anchor_parity == "even" else 1 - step)
 
+    def _known(self, step: int, side: Tensor, y_hat: Tensor) -> list[Tensor]:
+        spatial = self.spatial_context_nonanchor if step else self.spatial_context_anchor
+        known = [side] if spatial is None else [spatial(y_hat), side]
+        if step and self.intra_channel_context_nonanchor is not None:
+            known.append(self.intra_channel_context_nonanchor(side, y_hat))
+        return known
+
     def _run(self, code: Any, side: Tensor, images: int, channels: int) -> Tensor:
         rows, columns = side.shape[2:]
         y_hat = side.new_zeros((images, channels, rows, columns))
         networks = (self.entropy_parameters_anchor, self.lrp_anchor)
         networks = networks, (self.entropy_parameters_nonanchor, self.lrp_nonanchor)
         for step, (parameters, lrp) in enumerate(networks):
-            known = [self.spatial_context_nonanchor(y_hat), side] if step else [side]
-            own, params = self._own(step, rows, columns), parameters(torch.cat(known, 1))
+            own, params = self._own(step, rows, columns), parameters(torch.cat(self._known(step, side, y_hat), 1))
             y_hat[:, :, own] = code(step, own, params[:, :, own].unflatten(2, (rows, columns // 2))).flatten(2)
-            more = self.lrp_scale * torch.tanh(lrp(torch.cat([side, y_hat], 1)))
+            build = self.lrp_input_builder or (lambda side, _params, y_hat: torch.cat([side, y_hat], 1))
+            more = lrp(build(side, params, y_hat))
+            more = self.lrp_scale * (more if self.lrp_activation is None else self.lrp_activation(more))
             y_hat[:, :, own] += more[:, :, own]
         return y_hat
 

@@ -190,8 +190,27 @@ def _folded(norm: nn.LayerNorm, linear: nn.Linear, name: str, curve: Curve | Non
 @torch.no_grad()
 def convert(model: MLICPlusPlus, images: Sequence[Tensor]) -> IntegerMLIC:
     """The integer entropy model of a trained model of the family; arguments and errors as fastlic.entropy.convert's."""
+    latents, worths = zip(*latents_of(model, images), strict=True)
+    return convert_latents(model, latents, worths)
+
+
+@torch.no_grad()
+def convert_latents(model: MLICPlusPlus, latents: Sequence[Tensor], worths: Sequence[float | None] = ()) -> IntegerMLIC:
+    """The same of a model whose analysis and synthesis transforms are somebody else's.
+
+    Args:
+        model: in eval mode, on the CPU, float32; g_a and g_s are not used.
+        latents: [1, M, h, w] each, h and w multiples of 4; before rounding.
+        worths: of each latent, what a unit of squared error is worth in bits (fastlic.entropy.zones); none: nothing.
+
+    Raises:
+        ValueError: no latents, or weights whose accumulators could leave int32.
+    """
+    if not latents:
+        raise ValueError("calibration needs at least one image")
+    given = list(zip(latents, worths or [None] * len(latents), strict=True))
     with _watched(model) as ranges:
-        for y, worth in latents_of(model, images):
+        for y, worth in given:
             z_hat = model.entropy_bottleneck(model.hyper_analysis(y))[0]
             ranges.see("z", z_hat)
             ranges.see("y", model.code_latent(y, z_hat, worth)[0])
@@ -241,5 +260,5 @@ def convert(model: MLICPlusPlus, images: Sequence[Tensor]) -> IntegerMLIC:
         numbers={"z.median": median, "y.thresholds": tables.pop("thresholds"), **numbers},
         **tables,
     )
-    coded = coded_latents(integers, model.hyper_analysis, latents_of(model, images))
+    coded = coded_latents(integers, model.hyper_analysis, given)
     return replace(integers, y_tables=fit_tables(scale_levels(), coded))

@@ -503,6 +503,9 @@ def _check_fits(integers: Any, parts: Parts) -> None:
     sizes, own = (base.latent_channels, base.hyper_channels), (latent, parts.bottleneck.channels)
     if sizes != own:
         raise ValueError(f"latents of {sizes} channels for a model of {own}")
+    family = getattr(parts, "family", None)  # of models that have the same weights
+    if getattr(base, "family", None) != family:
+        raise ValueError(f"integers of {base.family} for a model of {family}")
     if isinstance(base, IntegerEntropyModel) and (base.context is None) != (parts.context is None):
         raise ValueError(f"{'no' if base.context is None else 'a'} context, unlike this model")
     if variable and parts.variable is not None and len(integers.gains) != parts.variable.gains.numel():

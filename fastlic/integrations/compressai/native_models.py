@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastlic.integrations.compressai.claims import hyper_shape, in_words, lists_of_strings, whole_numbers
+from fastlic.integrations.compressai.contexts import codes_contexts, context_parts
 from fastlic.integrations.compressai.integers import CodingRate, IntegerCoder, Parts, VariableParts, checked_coder
 from fastlic.integrations.compressai.layout import hyper_branch, hyper_key, shape_of
 from fastlic.integrations.compressai.slices import codec_slice_parts, codes_slices, looks_sliced, slice_parts
@@ -125,6 +126,8 @@ def codec_parts(codec: Any) -> Parts:
     hyper, y = hyper_branch(codec), codec.latent_codec["y"]
     if codes_slices(y):
         return codec_slice_parts(codec)
+    if codes_contexts(y):
+        return context_parts(codec)
     if type(y) is RasterScanLatentCodec and "merge" not in vars(y):
         return Parts(*hyper, y.context_prediction, y.entropy_parameters)
     if type(y) is GaussianConditionalLatentCodec and isinstance(y.entropy_parameters, torch.nn.Identity):

@@ -11,6 +11,7 @@ import torch.nn as nn
 
 from fastlic.errors import CodecFileError
 from fastlic.integrations.compressai.bfloat16 import why_not
+from fastlic.integrations.compressai.contexts import ContextParts, recognise_contexts
 from fastlic.integrations.compressai.entropy_models import (
     FastBottleneck,
     FastEntropyModel,
@@ -433,6 +434,8 @@ def _integers(
                 parts, front = codec_parts(module), (IntegerHyperprior,)
                 if isinstance(parts, SliceParts):
                     check_codec(module, g_a)
+                elif isinstance(parts, ContextParts):
+                    parts = recognise_contexts(module, g_a)
         elif module is model and _codes(module) and looks_grouped(module):
             parts, g_a, kind = looped_group_parts(module), module.g_a, GroupsCoder  # type: ignore[assignment]
             front = (IntegerLoopedGroups,)
@@ -450,6 +453,8 @@ def _integers(
         return Step(name, module, part, "", f"floats, as it has no integer form: {error}")
     if isinstance(parts, SliceParts):
         by = f"integers, {parts.count} slices"
+    elif isinstance(parts, ContextParts):
+        by = f"integers, {parts.slices} slices of {parts.family.upper()}"
     elif kind is GroupsCoder:
         by = "integers, board engine"
     else:

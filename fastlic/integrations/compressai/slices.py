@@ -7,7 +7,7 @@ decoder gets has to be what the reading of it computes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -214,7 +214,7 @@ def same_latents(found: Tensor, expected: Tensor) -> bool:
     return found.shape == expected.shape and float(((found - expected).abs() > 1e-2).float().mean()) <= 0.01
 
 
-_FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
+FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
 
 
 def _photo() -> Tensor:
@@ -227,12 +227,21 @@ def check_codec(codec: Any, analysis: nn.Module) -> None:
     """Raise ValueError unless the latent codec's own ``compress`` does what the reading of it does."""
     twin: Any = _copy(codec)
     networks = codec_slice_parts(twin).slice_networks()
+
+    def decoded(y: Tensor) -> Tensor:
+        return networks.decoded(y, lambda name, given: networks.graphs[name].run(given))
+
+    check_coded(twin, analysis, decoded)
+
+
+def check_coded(twin: Any, analysis: nn.Module, decoded: Callable[[Tensor], Tensor]) -> None:
+    """Raise ValueError unless a latent codec's ``compress`` makes of a photo what ``decoded`` makes of its latent."""
     y = _copy(analysis)(_photo())
     try:
         expected = twin.compress(y)["y_hat"]
-    except _FAILURES as error:
+    except FAILURES as error:
         raise ValueError(f"its own compress does not run on a latent of {list(y.shape)}: {error}") from error
-    if not same_latents(networks.decoded(y, lambda name, given: networks.graphs[name].run(given)), expected):
+    if not same_latents(decoded(y), expected):
         raise ValueError("its slices are coded in another way than the usual one")
 
 
@@ -246,7 +255,7 @@ def check_stages(model: Any, h_a: nn.Module) -> None:
     try:
         twin.compress(_photo())
         found = analysis_of(twin)(_photo())
-    except _FAILURES as error:
+    except FAILURES as error:
         raise ValueError(f"its stages do not run on a photo: {error}") from error
     finally:
         hook.remove()
@@ -287,7 +296,7 @@ def tried(twin: Any, extra: Sequence[str] = ()) -> Trial:
         coded = twin.compress(x)
         decoded = twin.decompress(coded["strings"], coded["shape"])
         y, picture = analysis(x), synthesis(seen[0])
-    except _FAILURES as error:
+    except FAILURES as error:
         raise ValueError(f"its own compress and decompress do not run on {list(x.shape)}: {error}") from error
     finally:
         hook.remove()

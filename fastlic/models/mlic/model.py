@@ -37,6 +37,8 @@ from fastlic.models.mlic.local import LocalContext, StackedLocalContext
 from fastlic.models.state_files import MALFORMED, read_checkpoint
 
 SLICE_CHANNELS = 32
+_EARLY = "early_context.fushion.0.weight"  # of models with that context
+_OLD = "lrp_anchor.0.lrp_transform.6.weight"  # of the checkpoints of 2023
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,38 @@ class Sizes:
         if unknown:
             raise ValueError(f"sizes know {', '.join(field.name for field in fields(cls))}; got {', '.join(unknown)}")
         return cls(**{name: tuple(value) for name, value in given.items()})
+
+    @classmethod
+    def inferred(cls, state: Mapping[str, Tensor], slices: int) -> Sizes:
+        """Read off the shapes of the entropy model's weights; defaults for what a model of so many slices lacks.
+
+        Raises:
+            ValueError: a key that every such model has is missing.
+        """
+        default, found = cls(), dict[str, tuple[int, ...]]()
+        if slices > 1 or _EARLY in state:
+            source = "channel_context.1" if slices > 1 else "early_context"
+            found["channel"] = tuple(_width(state, f"{source}.fushion.{i}.weight") for i in (0, 2, 4))
+        if slices > 1:
+            found["intra"] = tuple(_width(state, f"global_intra_context.1.mlp.{i}.weight") for i in (0, 4))
+        if "global_inter_context.1.skip.weight" in state:
+            parts = ("reprojection", "mlp.0", "mlp.4")
+            found["inter"] = tuple(_width(state, f"global_inter_context.1.{part}.weight") for part in parts)
+        if "local_context.0.proj.weight" in state:
+            found["local"] = tuple(_width(state, f"local_context.0.{name}.weight") for name in ("mlp.fc1", "proj"))
+        else:
+            found["local"] = (default.local[0], _width(state, "local_context.0.4.weight"))
+        if _OLD not in state:
+            found["residual"] = tuple(_width(state, f"lrp_anchor.0.lrp_transform.{i}.weight") for i in (0, 2))
+        found["parameters"] = tuple(_width(state, f"entropy_parameters_anchor.0.fusion.{i}.weight") for i in (0, 2, 4))
+        return replace(default, **found)  # type: ignore[arg-type]
+
+
+def _width(state: Mapping[str, Tensor], key: str) -> int:
+    """Outputs of a layer of a state dict."""
+    if key not in state:
+        raise ValueError(f"not a state dict of this model: {key} missing; got {len(state)} keys")
+    return state[key].shape[0]
 
 
 # Beside narrow transforms: some 3 million parameters where the published sizes have 60.
@@ -222,52 +256,19 @@ class MLICPlusPlus(Hyperprior):
         Raises:
             ValueError: a key that every such model has is missing.
         """
-
-        def width(key: str) -> int:
-            if key not in state:
-                raise ValueError(f"not a state dict of this model: {key} missing; got {len(state)} keys")
-            return state[key].shape[0]
-
         slices = sum(k.startswith("lrp_anchor.") and k.endswith("lrp_transform.0.weight") for k in state)
-        default = Sizes()
-        early = "early_context.fushion.0.weight" in state
-        channel: tuple[int, ...] = default.channel
-        intra: tuple[int, ...] = default.intra
-        if slices > 1 or early:
-            source = "channel_context.1" if slices > 1 else "early_context"
-            channel = tuple(width(f"{source}.fushion.{i}.weight") for i in (0, 2, 4))
-        if slices > 1:
-            intra = tuple(width(f"global_intra_context.1.mlp.{i}.weight") for i in (0, 4))
-        inter: tuple[int, ...] = default.inter
-        if "global_inter_context.1.skip.weight" in state:
-            parts = ("reprojection", "mlp.0", "mlp.4")
-            inter = tuple(width(f"global_inter_context.1.{part}.weight") for part in parts)
-        if "local_context.0.proj.weight" in state:
-            local = tuple(width(f"local_context.0.{name}.weight") for name in ("mlp.fc1", "proj"))
-        else:
-            local = (default.local[0], width("local_context.0.4.weight"))
-        old = "lrp_anchor.0.lrp_transform.6.weight" in state
-        residual = default.residual if old else tuple(width(f"lrp_anchor.0.lrp_transform.{i}.weight") for i in (0, 2))
-        parameters = tuple(width(f"entropy_parameters_anchor.0.fusion.{i}.weight") for i in (0, 2, 4))
         narrow = "g_a.0.weight" in state
         gain = state.get("gain.log_gain")
         return {
-            "N": width("h_a.0.weight" if narrow else "h_a.reduction.0.weight"),
-            "M": width("g_a.6.weight" if narrow else "g_a.analysis_transform.6.weight"),
-            "widths": tuple(width(f"g_a.{i}.weight") for i in (0, 2, 4)) if narrow else None,
+            "N": _width(state, "h_a.0.weight" if narrow else "h_a.reduction.0.weight"),
+            "M": _width(state, "g_a.6.weight" if narrow else "g_a.analysis_transform.6.weight"),
+            "widths": tuple(_width(state, f"g_a.{i}.weight") for i in (0, 2, 4)) if narrow else None,
             "qualities": 0 if gain is None else gain.shape[0],
             "slices": slices,
-            "sizes": {
-                "channel": channel,
-                "inter": inter,
-                "intra": intra,
-                "local": local,
-                "parameters": parameters,
-                "residual": residual,
-            },
-            "generation": 2023 if old else 2024,
+            "sizes": asdict(Sizes.inferred(state, slices)),
+            "generation": 2023 if _OLD in state else 2024,
             "blocks": sum(k.startswith("g_a.1.blocks.") and k.endswith(".conv1.weight") for k in state),
-            "early": early,
+            "early": _EARLY in state,
         }
 
     @classmethod
