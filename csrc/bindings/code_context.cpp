@@ -57,6 +57,33 @@ void decode_many(const Context& context, const std::vector<py::buffer>& data, st
                [&](std::size_t i) { context.decode(streams[i].data(), streams[i].size(), sizes[i], codes[i]); });
 }
 
+Int32s choose(const Context& context, const Array<float>& vectors, const Array<float>& words,
+              const Array<float>& prices) {
+  const codes::Model& model = context.model();
+  const auto groups = static_cast<py::ssize_t>(model.groups), count = static_cast<py::ssize_t>(model.words);
+  if (vectors.ndim() != 4 || vectors.shape(2) != groups) {
+    throw py::value_error("vectors must be [height, width, " + std::to_string(groups) + ", channels]");
+  }
+  const py::ssize_t height = vectors.shape(0), width = vectors.shape(1), channels = vectors.shape(3);
+  if (words.ndim() != 3 || words.shape(0) != groups || words.shape(1) != count || words.shape(2) != channels) {
+    throw py::value_error("words must be [" + std::to_string(groups) + ", " + std::to_string(count) +
+                          ", channels], with the vectors' channels");
+  }
+  if (prices.ndim() != 3 || prices.shape(0) != height || prices.shape(1) != width || prices.shape(2) != groups) {
+    throw py::value_error("prices must be [height, width, groups] of the vectors");
+  }
+  Int32s result({groups, height, width});
+  Call call;
+  const codes::Costs costs = {call.in(vectors, "vectors").data(), call.in(words, "words").data(),
+                              call.in(prices, "prices").data(), static_cast<std::size_t>(channels)};
+  std::int32_t* out = result.mutable_data();
+  {
+    const auto unlocked = call.unlock();
+    context.choose(costs, {static_cast<std::size_t>(height), static_cast<std::size_t>(width)}, out);
+  }
+  return result;
+}
+
 }  // namespace
 
 FASTLIC_BINDINGS(code_context) {
@@ -65,6 +92,8 @@ FASTLIC_BINDINGS(code_context) {
            py::arg("arrays"))
       .def("encode_many", &encode_many, py::arg("codes").noconvert(), py::arg("threads"))
       .def("decode_many", &decode_many, py::arg("data"), py::arg("out").noconvert(), py::arg("threads"))
+      .def("choose", &choose, py::arg("vectors").noconvert(), py::arg("words").noconvert(),
+           py::arg("prices").noconvert())
       .def(
           "frequencies",
           [](const Context& self, const Int32s& codes) {

@@ -1,4 +1,4 @@
-"""``python -m fastlic.bench.effort FOLDER``: bytes at equal PSNR and time of efforts, on the images of a folder.
+"""``python -m fastlic.bench.effort FOLDER``: bytes at equal quality and time of efforts, on the images of a folder.
 
 Real bytes, pixels of real decoding, BD-rates against effort 0, CPU time of one thread. What a codec measures once for
 a quality stays outside the times.
@@ -6,6 +6,7 @@ a quality stays outside the times.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -21,23 +22,37 @@ from fastlic.codec.codec import Codec
 from fastlic.codec.image_files import find_images, read_image
 from fastlic.codec.targets import psnr
 from fastlic.evaluate.bd_rate import bd_rate
+from fastlic.evaluate.metrics import MS_SSIM_MIN_SIDE, ms_ssim
 
-Point = tuple[float, float, float]  # bits per pixel, dB, seconds
+Point = tuple[float, ...]  # bits per pixel, dB of PSNR, seconds, perhaps dB of MS-SSIM
 
 
-def point(codec: Codec, x: Tensor, quality: float, effort: int) -> Point:
-    """One image [3, H, W] uint8, compressed and decompressed."""
+def point(codec: Codec, x: Tensor, quality: float, effort: int, structure: bool = False) -> Point:
+    """One image [3, H, W] uint8, compressed and decompressed; ``structure``: whether MS-SSIM is measured."""
     codec.compress(x[:, :32, :32], quality, effort=effort)
     began = time.process_time()
     data = codec.compress(x, quality, effort=effort)
     seconds = time.process_time() - began
     assert isinstance(data, bytes)  # of one image
     shown = codec.decompress([data], dtype=torch.uint8)[0]
-    return 8 * len(data) / (x.shape[1] * x.shape[2]), psnr(x.numpy(), shown.numpy()), seconds
+    own = (8 * len(data) / (x.shape[1] * x.shape[2]), psnr(x.numpy(), shown.numpy()), seconds)
+    if not structure:
+        return own
+    similarity = ms_ssim(x, shown)
+    if similarity is None:
+        raise ValueError(f"MS-SSIM needs {MS_SSIM_MIN_SIDE} pixels a side, got {list(x.shape)}")
+    return *own, -10 * math.log10(1 - similarity)
 
 
-def _curve(points: NDArray[np.float64]) -> list[tuple[float, float]]:
-    return [(rate, quality) for rate, quality, _ in points.tolist()]
+def _saved(base: NDArray[np.float64], own: NDArray[np.float64], column: int) -> list[str]:
+    """Bytes at equal quality, which is in ``column`` of points [images, qualities, columns]; of single images, too."""
+
+    def rate(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+        anchor, test = ([(p[0], p[column]) for p in points.tolist()] for points in (a, b))
+        return bd_rate(anchor, test)
+
+    single = [rate(a, b) for a, b in zip(base, own, strict=True)]
+    return [f"{rate(base.mean(0), own.mean(0)):+.1f} %", f"{min(single):+.1f} to {max(single):+.1f} %"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="jahp", metavar="NAME")
     parser.add_argument("--efforts", nargs="+", type=int, default=[1, 3, 6, 7, 8, 9], metavar="N")
     parser.add_argument("--qualities", nargs="+", type=float, default=[2, 5, 8], metavar="Q")
+    parser.add_argument("--ms-ssim", action="store_true", help="compare bytes at equal MS-SSIM, too")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line per image and effort")
     options = parser.parse_args(arguments)
@@ -60,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
             x = read_image(path).pixels
             for effort in efforts:
                 bar.set_postfix_str(f"{path.name} effort {effort}")
-                points = [point(codec, x, quality, effort) for quality in options.qualities]
+                points = [point(codec, x, quality, effort, options.ms_ssim) for quality in options.qualities]
                 curves[effort].append(points)
                 if options.json is not None:
                     report.append_json(options.json, {"image": path.name, "effort": effort, "points": points})
@@ -70,11 +86,12 @@ def main(arguments: list[str] | None = None) -> int:
     rows = []
     for effort in efforts[1:]:
         own = np.array(curves[effort])
-        averaged = bd_rate(_curve(base.mean(0)), _curve(own.mean(0)))
-        single = [bd_rate(_curve(a), _curve(b)) for a, b in zip(base, own, strict=True)]
         ratio = own[..., 2].sum() / base[..., 2].sum()
-        rows.append([str(effort), f"{averaged:+.1f} %", f"{min(single):+.1f} to {max(single):+.1f} %", f"{ratio:.1f}x"])
-    print(report.markdown(["effort", "bytes at equal PSNR", "of single images", "CPU time"], rows))
+        saved = [cell for column in (1, 3)[: 1 + options.ms_ssim] for cell in _saved(base, own, column)]
+        rows.append([str(effort), *saved, f"{ratio:.1f}x"])
+    titles = [f"bytes at equal {name}" for name in ("PSNR", "MS-SSIM")[: 1 + options.ms_ssim]]
+    heads = [cell for title in titles for cell in (title, "of single images")]
+    print(report.markdown(["effort", *heads, "CPU time"], rows))
     return 0
 
 

@@ -143,7 +143,8 @@ effort = click.option(
     type=click.IntRange(0, 9),
     default=0,
     show_default=True,
-    help="Smaller files for more time: 1 = 2 and 3 = 4 = 5 by integers; 6 to 9 by gradients, seconds to minutes.",
+    help="Smaller files for more time: 1 = 2 and 3 = 4 = 5 by integers; 6 to 9 by gradients, seconds to minutes; of "
+    "mcquic by integers, all equal.",
 )
 
 

@@ -1,6 +1,7 @@
-"""Effort: what an encoder of a Gaussian family does beyond one pass, for smaller files of the same format.
+"""Effort: what an encoder does beyond one pass, for smaller files of the same format.
 
-The latent that g_a gives is a good guess of what to code and no more. Two tools move it, in turns with real coding:
+Of Gaussian families: the latent that g_a gives is a good guess of what to code and no more. Two tools move it, in turns
+with real coding:
 
 - A return: what g_s makes of the coded latent goes through g_a once more, and by what came back otherwise the latent is
   moved the other way. Integers alone, so files are the same on every machine.
@@ -11,10 +12,16 @@ The latent that g_a gives is a good guess of what to code and no more. Two tools
 
 Dead zones round as ever (fastlic.entropy.zones). What counts is 8 bytes + price x squared error, of real bytes and of
 the pixels that a decoder shows; the best of all that were coded is kept, level 0 among them.
+
+Of McQuic with a context (fastlic.entropy.code_context): words of the finest level are chosen by their squared distance
+and their bits under the context, in coding order, where an encoder without effort takes those of a table; and returns
+move the vectors that words are chosen for. Deeper levels follow from the new words. Integers, and floats that are one
+operation of IEEE 754 each, so files are the same on every machine.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -25,16 +32,17 @@ import torch
 from torch import Tensor
 
 from fastlic.arguments import checked
-from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.images import padded_pixels
+from fastlic.entropy.codes import CodeTables
 from fastlic.entropy.model import IntegerEntropyModel
-from fastlic.entropy.passes import Latents
 from fastlic.entropy.wavefront import CONTEXT_TAPS
 from fastlic.integers.fixed import MEAN_BITS, SCALE_BITS, Requantiser
 from fastlic.integers.layer import Layer, convolve
 from fastlic.models import bfloat16
 from fastlic.models.density import SCALE_BOUND
+from fastlic.models.mcquic.quantizer import BIT
+from fastlic.ops.code_context import choose_codes
 from fastlic.ops.latents import Target
 
 EFFORTS = 9
@@ -48,11 +56,13 @@ class Level:
         checked: whether the result is compared with what there was before, and the best kept.
         descents: how many.
         context: whether they heed what the context sees.
+        returns: how many, of McQuic.
     """
 
     checked: bool = True
     descents: int = 0
     context: bool = True
+    returns: int = 1
 
 
 LEVELS = (
@@ -62,12 +72,13 @@ LEVELS = (
     Level(),
     Level(),
     Level(),
-    Level(descents=2, context=False),
-    Level(descents=4),
-    Level(descents=8),
-    Level(descents=16),
+    Level(descents=2, context=False, returns=3),
+    Level(descents=4, returns=3),
+    Level(descents=8, returns=3),
+    Level(descents=16, returns=3),
 )
 
+_RETURNED = 0.5  # of what words and what comes back of them differ by, in the first return of McQuic
 _SHARE = 0.4  # of the way to where values would best lie, at first
 _SHORTER = 0.6  # what becomes of it where that led too far: neighbours move as well
 _REACH = 1.0  # how far that may be in one direction: errors are no parabolas for long
@@ -89,12 +100,12 @@ class Coded(NamedTuple):
     Attributes:
         target: what was coded.
         sections: its bytes.
-        latents: as the decoder will see them.
+        latents: as the decoder will see them; of McQuic the target itself.
     """
 
-    target: Target
+    target: Any
     sections: list[bytes]
-    latents: Latents
+    latents: Any
 
     @property
     def bits(self) -> int:
@@ -115,55 +126,73 @@ class _Worth(NamedTuple):
 
 
 @checked
-def refined(coder: Any, pixels: Tensor, target: Target, quality: float, effort: int, threads: int) -> Coded:
+def refined(coder: Any, pixels: Tensor, target: Any, quality: float, effort: int, threads: int) -> Coded:
     """What an image is coded as at an effort.
 
     Args:
-        coder: a GaussianCoder with integer transforms and qualities.
+        coder: a GaussianCoder with integer transforms and qualities, or a McQuicCoder that has a context, too.
         pixels: uint8 [3, H, W].
         target: of ``coder.analyse``.
         effort: 1 to 9.
         threads: of the engines; torch has its own.
     """
     if not callable(getattr(coder, "analyse", None)):
-        raise TypeError(f"coder must be that of a Gaussian family, got {type(coder).__name__}")
+        raise TypeError(f"coder must be that of a family, got {type(coder).__name__}")
     level = LEVELS[effort]
     if level is None:
         raise ValueError(f"an effort that does something is from 1 to {EFFORTS}, got {effort}")
-    return _Refiner(coder, pixels, quality, threads, level).run(target)
+    return _refiner_of(coder)(coder, pixels, quality, threads, level).run(target)
 
 
-class _Refiner:
+def _refiner_of(coder: Any) -> type[_Refiner]:
+    return _OfWords if isinstance(coder.entropy, CodeTables) else _OfGaussians
+
+
+class _Refiner(ABC):
+    """Tries of one image, from what was coded and what a decoder shows of it."""
+
     def __init__(self, coder: Any, pixels: Tensor, quality: float, threads: int, level: Level) -> None:
         self.coder, self.quality, self.threads, self.level = coder, quality, threads, level
         self.height, self.width = pixels.shape[1:]  # what counts: no decoder shows the padding
-        self.pixels = padded_pixels(pixels, *coder.padded((self.height, self.width)))
-        self.done, self.steps = 0, 1 + level.descents
-        self.features: Tensor | None = None
+        self.pixels = pixels
+        self.done, self.steps = 0, 1 + self.tries
 
-    def run(self, target: Target) -> Coded:
-        level = self.level
+    @property
+    @abstractmethod
+    def tries(self) -> int:
+        """How many there are behind the first return."""
+
+    @abstractmethod
+    def returned(self, coded: Coded, shown: Tensor) -> Any:
+        """The target of the first return."""
+
+    @abstractmethod
+    def goal(self, coded: Coded, shown: Tensor) -> Any:
+        """Where all would best lie, as one coding tells."""
+
+    @abstractmethod
+    def toward(self, goal: Any, share: float, coded: Coded) -> Any:
+        """The target a share of the way there."""
+
+    def run(self, target: Any) -> Coded:
         before = self.code(target)
         shown = self.shown(before.latents)
-        returned = self.coder.pixels.analyse(shown, self.quality, threads=self.threads)
-        there = self.code(target._replace(y=target.y.int() + before.latents.y - returned))
+        there = self.code(self.returned(before, shown))
         self.tell()
-        if not level.checked:
+        if not self.level.checked:
             return there
-        worth = _worth(self.coder, self.quality, self.threads, curved=level.descents > 0)
-        best, least = before, self.cost(before, shown, worth.price)
+        price = _worth(self.coder, self.quality, self.threads, curved=self.curved).price
+        best, least = before, self.cost(before, shown, price)
         again = self.shown(there.latents)
-        if (cost := self.cost(there, again, worth.price)) < least:
+        if (cost := self.cost(there, again, price)) < least:
             best, least, shown = there, cost, again
         share, goal = _SHARE, None  # what was tried without gain is tried again nearer, by the same gradient
-        for _ in range(level.descents):
-            latent = best.target.y.float() / 2**MEAN_BITS
+        for _ in range(self.tries):
             if goal is None:
-                goal = self.best_places(best, shown, worth)
-            moved = latent + share * (goal - latent)
-            there = self.code(target._replace(y=(moved * 2**MEAN_BITS).round().int()))
+                goal = self.goal(best, shown)
+            there = self.code(self.toward(goal, share, best))
             again = self.shown(there.latents)
-            if (cost := self.cost(there, again, worth.price)) < least:
+            if (cost := self.cost(there, again, price)) < least:
                 best, least, shown, goal = there, cost, again, None
             else:
                 share *= _SHORTER
@@ -175,13 +204,14 @@ class _Refiner:
         if (watch := WATCH.get()) is not None:
             watch(self.done, self.steps)
 
-    def code(self, target: Target) -> Coded:
-        ((sections, latents),) = drivers.encode_many(self.coder.entropy, [target], "auto", self.threads)
+    def code(self, target: Any) -> Coded:
+        ((sections, latents),) = self.coder.encode_many([target], "auto", self.threads)
         return Coded(target, sections, latents)
 
-    def shown(self, latents: Latents) -> Tensor:
-        """uint8, the pixels that a decoder shows."""
-        shown: Tensor = self.coder.pixels.synthesise(latents.y, self.quality, threads=self.threads)
+    def shown(self, latents: Any) -> Tensor:
+        """uint8, the pixels that a decoder shows, of the padding too where it is on the right and below."""
+        size = (self.pixels.shape[1], self.pixels.shape[2])
+        shown: Tensor = self.coder.synthesise(latents, self.quality, size, {}, self.threads)
         return shown
 
     def cost(self, coded: Coded, shown: Tensor, price: float) -> float:
@@ -189,9 +219,41 @@ class _Refiner:
         counted = (slice(None), slice(self.height), slice(self.width))
         return coded.bits + price * squared_error(shown[counted], self.pixels[counted])
 
+    @property
+    def curved(self) -> bool:
+        """Whether curvatures are needed."""
+        return False
+
+
+class _OfGaussians(_Refiner):
+    def __init__(self, coder: Any, pixels: Tensor, quality: float, threads: int, level: Level) -> None:
+        super().__init__(coder, pixels, quality, threads, level)
+        self.pixels = padded_pixels(pixels, *coder.padded((self.height, self.width)))
+        self.features: Tensor | None = None
+
+    @property
+    def tries(self) -> int:
+        return self.level.descents
+
+    @property
+    def curved(self) -> bool:
+        return self.level.descents > 0
+
+    def returned(self, coded: Coded, shown: Tensor) -> Target:
+        returned = self.coder.pixels.analyse(shown, self.quality, threads=self.threads)
+        target: Target = coded.target
+        return target._replace(y=target.y.int() + coded.latents.y - returned)
+
+    def toward(self, goal: Tensor, share: float, coded: Coded) -> Target:
+        target: Target = coded.target
+        latent = target.y.float() / 2**MEAN_BITS
+        moved = latent + share * (goal - latent)
+        return target._replace(y=(moved * 2**MEAN_BITS).round().int())
+
     @torch.enable_grad()
-    def best_places(self, coded: Coded, shown: Tensor, worth: _Worth) -> Tensor:
+    def goal(self, coded: Coded, shown: Tensor) -> Tensor:
         """float32 [M, h, w]: where each value of the coded latent would best lie while the others stay."""
+        worth = _worth(self.coder, self.quality, self.threads, curved=True)
         assert worth.curvature is not None
         latent = coded.latents.y.float() / 2**MEAN_BITS
         error = 2 * (shown.float() - self.pixels.float())
@@ -202,6 +264,39 @@ class _Refiner:
                 self.features = self.coder.entropy.hyper_features(coded.latents.z.long(), *latent.shape[1:]).float()
             slope = slope + twin.gradient(latent, self.features) / worth.price
         return latent - (slope / worth.curvature).clamp_(-_REACH, _REACH)
+
+
+class _OfWords(_Refiner):
+    """Of McQuic: words of the finest level are chosen by their bits under the context, for vectors that returns move.
+
+    Vectors are float32, but all that is done with them is one operation of IEEE 754 at a time.
+    """
+
+    def __init__(self, coder: Any, pixels: Tensor, quality: float, threads: int, level: Level) -> None:
+        super().__init__(coder, pixels, quality, threads, level)
+        self.vectors, self.rest = coder.pixels.finest(pixels, quality, threads=threads)
+        # The last channel holds what a bit costs; a negative price would ask for the dearest words.
+        self.prices = np.maximum(np.float32(-2 * BIT) * self.vectors[..., -1], np.float32(0))
+        self.words = np.ascontiguousarray(coder.pixels.words[0].floats.numpy()[..., :-1])
+
+    @property
+    def tries(self) -> int:
+        return self.level.returns - 1
+
+    def returned(self, coded: Coded, shown: Tensor) -> list[Tensor]:
+        return self.toward(self.goal(coded, shown), _RETURNED, coded)
+
+    def goal(self, coded: Coded, shown: Tensor) -> np.ndarray:
+        """float32 [h, w, m, d - 1]: by how much words that were coded differ from what comes back of them."""
+        back, _ = self.coder.pixels.finest(shown, self.quality, threads=self.threads)
+        rows = coded.latents[0].permute(1, 2, 0).numpy()
+        own: np.ndarray = self.words[np.arange(len(self.words)), rows]
+        return own - back[..., :-1]
+
+    def toward(self, goal: np.ndarray, share: float, coded: Coded) -> list[Tensor]:
+        moved = self.vectors[..., :-1] + np.float32(share) * goal
+        finest = torch.from_numpy(choose_codes(moved, self.words, self.prices, self.coder.entropy.context)).long()
+        return [finest, *self.coder.pixels.below(finest, self.rest, self.quality, threads=self.threads)]
 
 
 @checked
@@ -223,13 +318,13 @@ def _worth(coder: Any, quality: float, threads: int, curved: bool) -> _Worth:
         if worth is None:
             points = []
             for near in (max(quality - _NEIGHBOUR, 1.0), min(quality + _NEIGHBOUR, float(coder.qualities))):
-                one = _Refiner(coder, pixels, near, threads, Level())
+                one = _refiner_of(coder)(coder, pixels, near, threads, Level())
                 coded = one.code(coder.analyse(pixels, near, threads))
                 points.append((coded.bits, squared_error(one.shown(coded.latents), pixels)))
             (fewer, worse), (more, better) = points
             worth = _Worth(max(more - fewer, 1) / max(worse - better, 1), None)
         if curved:
-            one = _Refiner(coder, pixels, quality, threads, Level())
+            one = _OfGaussians(coder, pixels, quality, threads, Level())
             latents = one.code(coder.analyse(pixels, quality, threads)).latents
             curvature = _curvature(coder.transforms, latents.y, pixels, quality)
             scale = np.interp(quality, (1, max(coder.qualities, 2)), _CURVED)

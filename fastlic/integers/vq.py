@@ -92,8 +92,8 @@ class Words:
         m, _, d = self.words.shape
         return torch.from_numpy((self.words * self.units.reshape(m, 1, d)).astype(np.float32))
 
-    def nearest(self, heads: Tensor, price: np.float32 | None, threads: int, reference: bool) -> Tensor:
-        """int32 [m * d, h, w] -> the nearest words' indexes, int64 [m, h, w].
+    def vectors(self, heads: Tensor, price: np.float32 | None = None) -> np.ndarray:
+        """int32 [m * d, h, w] -> what is searched, float32 [h, w, m, d].
 
         Args:
             price: factor on the last channel of each group.
@@ -101,12 +101,19 @@ class Words:
         m, _, d = self.words.shape
         _, h, w = heads.shape
         # Heads beyond 2^24, which calibration never saw, are rounded as IEEE 754 says.
-        vectors = heads.permute(1, 2, 0).numpy().astype(np.float32) * self.units.astype(np.float32)
-        vectors = vectors.reshape(h * w, m, d)
+        vectors: np.ndarray = heads.permute(1, 2, 0).numpy().astype(np.float32) * self.units.astype(np.float32)
+        vectors = vectors.reshape(h, w, m, d)
         if price is not None:
-            vectors[:, :, d - 1] *= price
+            vectors[..., d - 1] *= price
+        return vectors
+
+    def nearest(self, heads: Tensor, price: np.float32 | None, threads: int, reference: bool) -> Tensor:
+        """int32 [m * d, h, w] -> the nearest words' indexes, int64 [m, h, w]; ``price`` as of ``vectors``."""
+        m, _, d = self.words.shape
+        _, h, w = heads.shape
+        vectors = torch.from_numpy(self.vectors(heads, price)).view(h * w, m, d)
         backend: Any = "reference" if reference else "auto"
-        codes = codebook_nearest(torch.from_numpy(vectors), self.floats, backend=backend, threads=threads)
+        codes = codebook_nearest(vectors, self.floats, backend=backend, threads=threads)
         return codes.T.reshape(m, h, w)
 
     def of(self, codes: Tensor) -> Tensor:
@@ -178,19 +185,46 @@ class VqTransforms(RatedTransforms):
 
         Other arguments and errors are those of ``IntegerTransforms.analyse``.
         """
+        self._check_quality(quality)
+        return self._codes(0, self._padded(pixels), quality, threads, reference)
+
+    def finest(self, pixels: Tensor, quality: float | None = None, *, threads: int = 1) -> tuple[np.ndarray, Tensor]:
+        """Pixels, as of ``analyse``, -> the vectors that level 0 is searched with, float32 [h, w, m, d], and what its
+        words are taken from, int32 [m * d, h, w]; of a single level no such thing, [0]."""
+        self._check_quality(quality)
+        z = self._run("down.0", self._padded(pixels), threads, False)
+        vectors = self.words[0].vectors(self._run("head.0", z, threads, False), self._price(quality))
+        rest = self._run("rest.0", z, threads, False) if self.levels > 1 else torch.zeros(0, dtype=torch.int32)
+        return vectors, rest
+
+    def below(self, finest: Tensor, rest: Tensor, quality: float | None = None, *, threads: int = 1) -> Codes:
+        """Codes of the levels below level 0, from its own, int64 [m, h, w], and the second of what ``finest`` gave."""
+        self._check_quality(quality)
+        if self.levels == 1:
+            return []
+        return self._codes(1, self._left(rest, 0, finest), quality, threads, False)
+
+    def _padded(self, pixels: Tensor) -> Tensor:
         if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3 or 0 in pixels.shape:
             raise ValueError(f"expected uint8 [3, H, W], got {pixels.dtype} {list(pixels.shape)}")
-        self._check_quality(quality)
-        price = None if self.prices is None or quality is None else self.prices.at(quality).astype(np.float32)[0]
         stride = 8 << self.levels
-        x, codes = pad(pixels.cpu(), stride, 2 * stride), []
-        for level, words in enumerate(self.words):
+        return pad(pixels.cpu(), stride, 2 * stride)
+
+    def _price(self, quality: float | None) -> np.float32 | None:
+        return None if self.prices is None or quality is None else self.prices.at(quality).astype(np.float32)[0]
+
+    def _left(self, rest: Tensor, level: int, codes: Tensor) -> Tensor:
+        return (rest - self.words[level].of(codes)).clamp_(-LATENT_LIMIT, LATENT_LIMIT)
+
+    def _codes(self, first: int, x: Tensor, quality: float | None, threads: int, reference: bool) -> Codes:
+        """Of levels from ``first`` on; x: what the first of them codes."""
+        price, codes = self._price(quality), []
+        for level in range(first, self.levels):
             z = self._run(f"down.{level}", x, threads, reference)
             heads = self._run(f"head.{level}", z, threads, reference)
-            codes.append(words.nearest(heads, price, threads, reference))
+            codes.append(self.words[level].nearest(heads, price, threads, reference))
             if level + 1 < self.levels:
-                rest = self._run(f"rest.{level}", z, threads, reference)
-                x = (rest - words.of(codes[-1])).clamp_(-LATENT_LIMIT, LATENT_LIMIT)
+                x = self._left(self._run(f"rest.{level}", z, threads, reference), level, codes[-1])
         return codes
 
     def synthesise(

@@ -20,6 +20,7 @@ from fastlic.ops.reference import code_context as reference
 
 Backend = Literal["reference", "cpp"]
 Codes = NDArray[np.int32]
+Floats = NDArray[np.float32]
 
 
 Packed = _native.CodeContext
@@ -78,6 +79,13 @@ FREQUENCIES: dict[str, Callable[..., NDArray[np.uint32]]] = {
     "reference": reference.code_frequencies,
     "cpp": _native_frequencies,
 }
+
+
+def _choose_native(vectors: Floats, words: Floats, prices: Floats, context: Context) -> Codes:
+    return context.native.choose(vectors, words, prices)
+
+
+CHOOSE: dict[str, Callable[..., Codes]] = {"reference": reference.choose, "cpp": _choose_native}
 
 
 def _checked_context(context: Context) -> Context:
@@ -150,4 +158,42 @@ def decode_codes(data: Bytes, context: Context, height: int, width: int, *, back
 def code_frequencies(codes: Any, context: Context, *, backend: Backend = "cpp") -> NDArray[np.uint32]:
     """uint32 [m, h, w]: the frequency, of 2^precision, that each of these codes is coded with."""
     found: NDArray[np.uint32] = arguments.implementation(FREQUENCIES, backend)(_checked(codes, context), context)
+    return found
+
+
+def _floats(name: str, value: Any, expected: str, shape: tuple[int | None, ...]) -> Floats:
+    array = arguments.array(name, value, "f")
+    fits = array.ndim == len(shape) and all(n in (None, own) for n, own in zip(shape, array.shape, strict=True))
+    if array.dtype != np.float32 or not fits:
+        raise ValueError(f"{name} must be float32 {expected}, got {array.dtype} {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds values that are not finite (NaN or infinity)")
+    return np.ascontiguousarray(array)
+
+
+def choose_codes(vectors: Any, words: Any, prices: Any, context: Context, *, backend: Backend = "cpp") -> Codes:
+    """Codes that stand for vectors at few bits: in coding order the word of least cost, given those chosen before it.
+
+    The cost of a word is its squared distance to the vector, terms taken and summed in float64 in channel order, plus
+    the price times the bits that it takes more than the likeliest word; bits are differences of logits, whole 2^-8. Of
+    words of equal cost the lowest index is taken. The answer does not depend on the backend or the machine.
+
+    Args:
+        vectors: float32 [h, w, m, d].
+        words: float32 [m, k, d], those of the context's codes.
+        prices: float32 [h, w, m], what a bit costs in squared distance.
+
+    Returns:
+        int32 [m, h, w].
+
+    Raises:
+        TypeError, ValueError: types or shapes that do not fit, or values that are not finite.
+    """
+    _checked_context(context)
+    book = _floats("words", words, f"[{context.m}, {context.k}, d]", (context.m, context.k, None))
+    depth = book.shape[2]
+    own = _floats("vectors", vectors, f"[h, w, {context.m}, {depth}]", (None, None, context.m, depth))
+    height, width = own.shape[:2]
+    paid = _floats("prices", prices, f"[{height}, {width}, {context.m}]", (height, width, context.m))
+    found: Codes = arguments.implementation(CHOOSE, backend)(own, book, paid, context)
     return found

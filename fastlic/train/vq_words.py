@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from fastlic.models import McQuic
-from fastlic.models.mcquic.quantizer import lookup, split_groups
+from fastlic.models.mcquic.quantizer import BIT, lookup, split_groups
 
-BIT = 2.0**-10  # in the last channel of a word, for each bit of its information
 _ITERATIONS = 8
 _BLOCK_VECTORS = 1024
 _LEAST_PRICE = 0.1  # which an estimate may undercut, and an error must not weigh without bounds

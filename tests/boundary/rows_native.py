@@ -242,6 +242,7 @@ NATIVE: dict[str, Callable[[], Call]] = {
     "CodeContext.encode_many": lambda: Call(
         v.code_model().native.encode_many, {"codes": [v.words(), v.words()], "threads": 2}
     ),
+    "CodeContext.choose": lambda: Call(v.code_model().native.choose, v.code_costs()),
     "CodeContext.frequencies": lambda: Call(v.code_model().native.frequencies, {"codes": v.words()}),
     "CodeContext.decode_many": lambda: Call(
         v.code_model().native.decode_many,

@@ -275,6 +275,11 @@ NETWORKS: dict[str, Callable[[], Call]] = {
     "vq.VqTransforms.analyse": lambda: Call(
         vq_transforms().analyse, {"pixels": image(), "quality": 1.5, "threads": 2, "reference": False}
     ),
+    "vq.VqTransforms.finest": lambda: Call(vq_transforms().finest, {"pixels": image(), "quality": 1.5, "threads": 2}),
+    "vq.VqTransforms.below": lambda: Call(
+        vq_transforms().below,
+        {"finest": codes()[0], "rest": vq_transforms().finest(image(), 1.5)[1], "quality": 1.5, "threads": 2},
+    ),
     "vq.VqTransforms.synthesise": lambda: Call(
         vq_transforms().synthesise, {"codes": codes(), "size": (60, 50), "threads": 2, "reference": False}
     ),

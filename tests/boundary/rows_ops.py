@@ -228,6 +228,9 @@ OPS: dict[str, Callable[[], Call]] = {
     "code_context.code_frequencies": lambda: Call(
         code_context.code_frequencies, {"codes": v.words(), "context": v.code_model(), "backend": "cpp"}
     ),
+    "code_context.choose_codes": lambda: Call(
+        code_context.choose_codes, {**v.code_costs(), "context": v.code_model(), "backend": "cpp"}
+    ),
     "codebook.codebook_nearest": lambda: Call(
         codebook.codebook_nearest,
         {"x": tensor(v.vectors()), "codebook": tensor(v.codewords()), "backend": "auto", "threads": 2},

@@ -225,6 +225,12 @@ def code_stream() -> bytes:
     return code_context.encode_codes(words(), code_model())
 
 
+def code_costs() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(6)
+    shapes = {"vectors": (4, 17, 2, 6), "words": (2, 3, 6), "prices": (4, 17, 2)}
+    return {name: rng.random(shape).astype(F32) for name, shape in shapes.items()}
+
+
 def ops_arrays(name: str) -> dict[str, Any]:
     return {"arrays": dict(arrays_of(name)), "z_tables": tables_of(name, "z"), "y_tables": tables_of(name, "y")}
 

@@ -20,6 +20,7 @@ from fastlic.codec import effort as module
 from fastlic.codec.calibration import PHOTO
 from fastlic.codec.image_files import encode_image, read_image
 from fastlic.codec.targets import psnr
+from fastlic.models import McQuic
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -42,7 +43,13 @@ def shown(codec, data):
 
 
 @pytest.mark.parametrize(
-    ("name", "efforts"), [("jahp", range(1, 9)), ("mlic++", (1, 6)), pytest.param("jahp", (9,), marks=pytest.mark.slow)]
+    ("name", "efforts"),
+    [
+        ("jahp", range(1, 9)),
+        ("mlic++", (1, 6)),
+        ("mcquic", (3, 6)),
+        pytest.param("jahp", (9,), marks=pytest.mark.slow),
+    ],
 )
 def test_every_effort_decodes_and_costs_no_more_than_none(name, efforts, part):
     codec, quality = fastlic.load(name), 5.0
@@ -75,11 +82,28 @@ def test_the_same_pixels_make_the_same_file_again(effort, part):
     assert codec.compress(both, 3, effort=effort)[0] == codec.compress(part, 3, effort=effort)
 
 
-def test_efforts_of_integers_do_not_depend_on_threads(part):
-    codec = fastlic.load("jahp")
-    one = codec.compress(part, 4, effort=5)
+@pytest.mark.parametrize(("name", "effort"), [("jahp", 5), ("mcquic", 9)])
+def test_efforts_of_integers_do_not_depend_on_threads(name, effort, part):
+    codec = fastlic.load(name)
+    one = codec.compress(part, 4, effort=effort)
     torch.set_num_threads(2)
-    assert codec.compress(part, 4, effort=5) == one
+    assert codec.compress(part, 4, effort=effort) == one
+
+
+def test_mcquic_takes_words_that_cost_fewer_bits_under_the_context(part):
+    codec = fastlic.load("mcquic")
+    plain, chosen = (codec.compress(part, 2, effort=effort) for effort in (0, 1))
+    assert len(chosen) < 0.97 * len(plain)
+    errors = [module.squared_error(shown(codec, data), part) for data in (plain, chosen)]
+    assert errors[1] < 1.02 * errors[0]
+    finest = [codec.decode_latents(data)["codes_0"] for data in (plain, chosen)]
+    assert not torch.equal(*finest)
+
+
+def test_efforts_that_share_a_row_of_the_table_are_equal(part):
+    codec = fastlic.load("mcquic")
+    files = [codec.compress(part, 3, effort=effort) for effort in range(1, 10)]
+    assert files[0] == files[1] and len({*files[2:5]}) == 1 and len({*files[5:]}) == 1
 
 
 def test_floats_in_0_to_1_are_the_pixels_they_round_to(part):
@@ -141,8 +165,12 @@ def test_what_has_no_effort_says_so(part):
         light.compress(x, effort=3)
     with pytest.raises(ValueError, match="float transforms have effort 0 alone"):
         fastlic.compress(part, effort=3, transforms="float")
-    with pytest.raises(ValueError, match="codecs of family 'mcquic' have effort 0 alone"):
+    with pytest.raises(ValueError, match="a McQuic codec without a context has effort 0 alone, got 1"):
         fastlic.Codec.load(GOLDEN / "tiny_pixels_mcquic.safetensors").compress(part, 2, effort=1)
+    torch.manual_seed(0)
+    one_rate = fastlic.Codec(McQuic(4, 2, [12, 6]).eval(), calibration=[part / 255])
+    with pytest.raises(ValueError, match="a McQuic codec of one fixed rate has effort 0 alone, got 1"):
+        one_rate.compress(part, effort=1)
 
 
 @pytest.mark.parametrize("name", ["jahp", "mlicpp", "scale", "official"])
@@ -179,3 +207,15 @@ def test_the_bench_compares_efforts(part, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1].startswith("| 1 | ")
     lines = [json.loads(line) for line in (tmp_path / "a.json").read_text().splitlines()]
     assert [line["effort"] for line in lines] == [0, 1]
+
+
+def test_the_bench_compares_structure_too(tmp_path, capsys):
+    pytest.importorskip("pytorch_msssim")
+    (tmp_path / "a.png").write_bytes(
+        encode_image(read_image(PHOTO).pixels[:, :161, :161].permute(1, 2, 0).numpy(), ".png")
+    )
+    options = ["--model", "mcquic", "--efforts", "1", "--qualities", "3", "6", "--ms-ssim"]
+    assert main([str(tmp_path), *options]) == 0
+    heads, _, row = (line.split("|") for line in capsys.readouterr().out.splitlines()[-3:])
+    assert [head.strip() for head in heads[2:5:2]] == ["bytes at equal PSNR", "bytes at equal MS-SSIM"]
+    assert row[4].strip().endswith("%")

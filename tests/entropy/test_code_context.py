@@ -15,7 +15,8 @@ from fastlic.entropy.code_context import IntegerCodeContext
 from fastlic.entropy.codes import CodeTables
 from fastlic.errors import CorruptStreamError
 from fastlic.models.mcquic.context import CodeContext
-from fastlic.ops.code_context import code_frequencies, decode_codes, encode_codes
+from fastlic.ops.code_context import choose_codes, code_frequencies, decode_codes, encode_codes
+from fastlic.ops.codebook import codebook_nearest
 from fastlic.ops.reference.code_context import frequencies
 
 from .latent_models import extreme_requantisers
@@ -122,6 +123,62 @@ def test_what_lies_outside_of_the_image_is_word_k_and_only_neighbours_matter():
             expected = nats.gather(1, rows[:, group - 2, None])[:, 0].exp().reshape(4, 5).numpy()
             found = code_frequencies(codes, integers)[group] / (1 << integers.precision)
             assert np.abs(found - expected).max() < 0.02
+
+
+# ---- choosing
+
+
+def costs(context: IntegerCodeContext, height: int, width: int, depth: int) -> list[np.ndarray]:
+    """Vectors, words and prices, of which some are 0 and some so dear that distances count for nothing."""
+    rng = np.random.default_rng(height * 10 + depth)
+    vectors = rng.normal(size=(height, width, context.m, depth)).astype(np.float32)
+    words = rng.normal(size=(context.m, context.k, depth)).astype(np.float32)
+    prices = rng.choice(np.array([0, 0.01, 0.3, 1e9], np.float32), (height, width, context.m))
+    return [vectors, words, prices]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_chosen_codes_are_the_reference_s_on_every_instruction_set(contexts, name):
+    for context in (contexts[name], extreme(contexts[name], 7)):
+        for height, width, depth in ((1, 1, 1), (3, 5, 7), (2, 17, 8)):
+            own = costs(context, height, width, depth)
+            expected = choose_codes(*own, context, backend="reference")
+            assert expected.shape == (context.m, height, width) and expected.dtype == np.int32
+            for isa in SUPPORTED:
+                _native.set_isa(isa)
+                assert np.array_equal(choose_codes(*own, context), expected), isa
+
+
+def test_bits_without_a_price_choose_the_nearest_and_dear_ones_the_likeliest_word(contexts):
+    context = contexts["five groups"]
+    vectors, words, prices = costs(context, 4, 6, 7)
+    free = choose_codes(vectors, words, prices * 0, context)
+    nearest = codebook_nearest(torch.from_numpy(vectors).reshape(24, 5, 7), torch.from_numpy(words))
+    assert np.array_equal(free, nearest.T.reshape(5, 4, 6))
+    dear = choose_codes(vectors, words, prices * 0 + np.float32(1e9), context)
+    bits = [-np.log2(code_frequencies(codes, context) / (1 << context.precision)) for codes in (dear, free)]
+    assert bits[0].sum() < 0.75 * bits[1].sum() and bits[0].max() <= np.log2(context.k)
+
+
+def test_of_words_of_equal_cost_the_first_is_chosen(contexts):
+    context = contexts["odd everything"]
+    vectors, words, prices = costs(context, 2, 3, 4)
+    assert not choose_codes(vectors, words[:, :1].repeat(3, 1), prices * 0, context).any()
+
+
+def test_costs_that_do_not_fit_are_refused(contexts):
+    context = contexts["odd everything"]
+    vectors, words, prices = costs(context, 2, 3, 4)
+    with pytest.raises(ValueError, match=r"vectors must be float32 \[h, w, 2, 4\], got float32 \[2, 3, 1, 4\]"):
+        choose_codes(vectors[:, :, :1], words, prices, context)
+    with pytest.raises(ValueError, match=r"words must be float32 \[2, 3, d\], got float64"):
+        choose_codes(vectors, words.astype(np.float64), prices, context)
+    with pytest.raises(ValueError, match=r"prices must be float32 \[2, 3, 2\], got float32 \[3, 3, 2\]"):
+        choose_codes(vectors, words, prices.repeat(2, 0)[:3], context)
+    with pytest.raises(ValueError, match="prices holds values that are not finite"):
+        choose_codes(vectors, words, prices + np.float32(np.inf), context)
+    with pytest.raises(TypeError, match="context must be an IntegerCodeContext"):
+        choose_codes(vectors, words, prices, None)
 
 
 # ---- frequencies

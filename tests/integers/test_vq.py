@@ -12,6 +12,7 @@ from torch import Tensor
 from fastlic.integers.vq import VqTransforms, Words, convert_vq
 from fastlic.models import McQuic
 from fastlic.ops import backends
+from fastlic.ops.codebook import codebook_nearest
 
 PRICES = [3.0, 1.0, 0.5]
 
@@ -87,6 +88,24 @@ def test_a_price_acts_on_the_last_channel_and_is_geometric_between_qualities(mad
     nearest = torch.from_numpy(distances.argmin(-1)).T.reshape(2, 6, 5)
     assert torch.equal(words.nearest(heads, np.float32(0.5), 1, False), nearest)
     assert not torch.equal(words.nearest(heads, None, 1, False), nearest)
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_levels_below_follow_from_any_finest_codes(model: McQuic, made: VqTransforms, image: Tensor, levels: int):
+    if levels == 1:
+        torch.manual_seed(0)
+        single = McQuic(8, 2, [32], PRICES).eval()
+        made = convert_vq(single, [image.float() / 255], shares(single))
+    codes = made.analyse(image, 1.5)
+    vectors, rest = made.finest(image, 1.5, threads=2)
+    _, h, w = codes[0].shape
+    assert vectors.shape == (h, w, 2, 4) and vectors.dtype == np.float32
+    nearest = codebook_nearest(torch.from_numpy(vectors).view(h * w, 2, 4), made.words[0].floats)
+    assert torch.equal(nearest.T.reshape(2, h, w), codes[0])
+    assert same(made.below(codes[0], rest, 1.5), codes[1:])
+    if levels == 2:
+        others = made.below(codes[0].flip(1), rest, 1.5)
+        assert not same(others, codes[1:]) and same(made.below(codes[0].flip(1), rest, 1.5, threads=2), others)
 
 
 def test_arrays_are_read_back_and_pixels_depend_on_none_but_the_deciding(made: VqTransforms, image: Tensor):

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "fastlic/codes/kernels.hpp"
 #include "fastlic/errors.hpp"
@@ -212,6 +213,51 @@ void for_intervals(const Model& model, const std::int32_t* codes, Size size, con
   }
 }
 
+// word = choose(position, group, logits) of every code in coding order, where each is known to those behind it.
+template <typename Choose>
+void one_by_one(const Model& model, Size size, std::int32_t* out, const Choose& choose) {
+  const std::size_t plane = size.height * size.width;
+  Networks networks(model, out, size);
+  for (std::size_t position = 0, seen = 0, first = 0; position < plane; ++position) {
+    const std::size_t row = position / size.width, column = position % size.width;
+    if (position == seen) {
+      const std::size_t count = std::min(kBatch, size.width - column);
+      networks.look_above(row, column, count);
+      first = position;
+      seen += count;
+    }
+    const std::size_t at = position - first;
+    networks.look_beside(row, column, at);
+    for (std::size_t group = 0; group < model.groups; ++group) {
+      const auto word = static_cast<std::uint32_t>(choose(position, group, networks.logits(group, at, 1)));
+      out[group * plane + position] = static_cast<std::int32_t>(word);
+      networks.know(at, group, word);
+    }
+  }
+}
+
+// The word of least cost. words: [count][channels]; logits: [count].
+std::size_t cheapest(const float* vector, const float* words, double price, const std::int32_t* logits,
+                     std::size_t count, std::size_t channels) {
+  const std::int32_t peak = *std::max_element(logits, logits + count);
+  const double unit = price / (1 << kLogitFraction);
+  double least = std::numeric_limits<double>::infinity();
+  std::size_t best = 0;
+  for (std::size_t word = 0; word < count; ++word, words += channels) {
+    double distance = 0;
+    for (std::size_t i = 0; i < channels; ++i) {
+      const double difference = static_cast<double>(vector[i]) - static_cast<double>(words[i]);
+      distance += difference * difference;
+    }
+    const double cost = distance + unit * (peak - logits[word]);
+    if (cost < least) {
+      least = cost;
+      best = word;
+    }
+  }
+  return best;
+}
+
 }  // namespace
 
 Vector<std::uint8_t> Context::encode(const std::int32_t* codes, Size size) const {
@@ -241,30 +287,26 @@ void Context::frequencies(const std::int32_t* codes, Size size, std::uint32_t* o
 void Context::decode(const std::uint8_t* data, std::size_t bytes, Size size, std::int32_t* out) const {
   nn::require_addresses(size.height, size.width, model_.groups, sizeof(*out));
   Rans64Decoder in(data, bytes);
-  const std::size_t plane = size.height * size.width;
-  Networks networks(model_, out, size);
   Shares shares(model_, kernels(active_isa()));
-  for (std::size_t position = 0, seen = 0, first = 0; position < plane; ++position) {
-    const std::size_t row = position / size.width, column = position % size.width;
-    if (position == seen) {
-      const std::size_t count = std::min(kBatch, size.width - column);
-      networks.look_above(row, column, count);
-      first = position;
-      seen += count;
-    }
-    const std::size_t at = position - first;
-    networks.look_beside(row, column, at);
-    for (std::size_t group = 0; group < model_.groups; ++group) {
-      shares.take(networks.logits(group, at, 1));
-      const std::uint64_t code = in.code(model_.precision);
-      Interval interval;
-      const auto word = static_cast<std::uint32_t>(shares.find(static_cast<std::uint32_t>(code), interval));
-      in.take(code - interval.start, interval.frequency, model_.precision);
-      out[group * plane + position] = static_cast<std::int32_t>(word);
-      networks.know(at, group, word);
-    }
-  }
+  one_by_one(model_, size, out, [&](std::size_t, std::size_t, const std::int32_t* logits) {
+    shares.take(logits);
+    const std::uint64_t code = in.code(model_.precision);
+    Interval interval;
+    const std::size_t word = shares.find(static_cast<std::uint32_t>(code), interval);
+    in.take(code - interval.start, interval.frequency, model_.precision);
+    return word;
+  });
   in.finish();
+}
+
+void Context::choose(const Costs& costs, Size size, std::int32_t* out) const {
+  nn::require_addresses(size.height, size.width, model_.groups, sizeof(*out));
+  const std::size_t groups = model_.groups, words = model_.words, channels = costs.channels;
+  one_by_one(model_, size, out, [&](std::size_t position, std::size_t group, const std::int32_t* logits) {
+    const std::size_t place = position * groups + group;
+    return cheapest(costs.vectors + place * channels, costs.words + group * words * channels, costs.prices[place],
+                    logits, words, channels);
+  });
 }
 
 }  // namespace fastlic::codes

@@ -14,6 +14,15 @@ struct Size {
   std::size_t height, width;
 };
 
+// What words cost: the squared distance to a vector, its terms taken and summed in double in channel order, and a price
+// times the bits of a word.
+struct Costs {
+  const float* vectors;  // [height][width][groups][channels]
+  const float* words;    // [groups][words][channels]
+  const float* prices;   // [height][width][groups]
+  std::size_t channels;
+};
+
 // Safe to share between threads. Codes are [groups][height][width].
 class Context {
  public:
@@ -25,6 +34,9 @@ class Context {
   Vector<std::uint8_t> encode(const std::int32_t* codes, Size size) const;
   // out[i]: the frequency that codes[i] is coded with, of 2^precision.
   void frequencies(const std::int32_t* codes, Size size, std::uint32_t* out) const;
+  // Codes in coding order: at each place the word of least cost, given the words chosen before it. Bits count from
+  // those of the likeliest word, in whole 2^-8 as logits do. Of equals the lowest index.
+  void choose(const Costs& costs, Size size, std::int32_t* out) const;
   // Throws CorruptStream.
   void decode(const std::uint8_t* data, std::size_t bytes, Size size, std::int32_t* out) const;
 

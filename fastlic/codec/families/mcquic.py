@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from fastlic.codec.calibration import default_calibration
+from fastlic.codec.effort import refined as effort_of
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
 from fastlic.codec.storage import StoredCodec
 from fastlic.entropy.code_context import IntegerCodeContext
@@ -153,6 +154,15 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
     def analyse_floats(self, parts: McQuic, image: Tensor, quality: float | None, worth: float = 1.0) -> Levels:
         x = (image[None] * 2 - 1).contiguous(memory_format=torch.channels_last)
         return [codes[0].cpu() for codes in parts.encode(x, parts.stride, parts.price(quality))]
+
+    def refined(
+        self, pixels: Tensor, analysed: Levels, quality: float | None, effort: int, threads: int
+    ) -> tuple[Levels, tuple[list[bytes], Levels]]:
+        if quality is None or self.entropy.context is None:
+            lacks = "of one fixed rate" if quality is None else "without a context"
+            raise ValueError(f"a McQuic codec {lacks} has effort 0 alone, got {effort}")
+        coded = effort_of(self, pixels, analysed, quality, effort, threads)
+        return coded.target, (coded.sections, coded.latents)
 
     def encode_many(
         self, analysed: Sequence[Levels], backend: Backend, threads: int

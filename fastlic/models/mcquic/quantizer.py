@@ -26,6 +26,9 @@ from fastlic.models.mcquic.layers import (
 )
 from fastlic.ops.codebook import codebook_nearest
 
+# Of entropy-constrained codebooks (fastlic.train.vq_words) the last channel of a word is so much for each bit of its
+# information, that of a vector -price / (2 BIT).
+BIT = 2.0**-10
 DEAD = 1e-6  # codewords used less often than this count as dead
 
 

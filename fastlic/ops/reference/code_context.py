@@ -13,6 +13,7 @@ from fastlic.errors import CorruptStreamError
 
 Codes = NDArray[np.int32]  # [m, h, w]
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
 
 _LOW = 1 << 31
 _PRODUCT_BITS = 52
@@ -69,6 +70,20 @@ def intervals(codes: Codes, context: Any) -> list[tuple[int, int]]:
         word = codes[g, y, x]
         found.append((int(every[:word].sum()), int(every[word])))
     return found
+
+
+def choose(vectors: Floats, words: Floats, prices: Floats, context: Any) -> Codes:
+    networks, k = Networks(context), words.shape[1]
+    out = np.zeros((len(words), *vectors.shape[:2]), np.int32)
+    for g, y, x in places(out):
+        logits = networks.logits(out, y, x, g)
+        distances = np.zeros(k)
+        for channel, value in enumerate(vectors[y, x, g].tolist()):
+            differences = value - words[g, :, channel].astype(np.float64)
+            distances += differences * differences
+        costs = distances + float(prices[y, x, g]) / 256 * (logits.max() - logits)
+        out[g, y, x] = costs.argmin()  # the first of the least
+    return out
 
 
 def encode(codes: Codes, context: Any) -> bytes:
