@@ -35,7 +35,7 @@ SANITIZE = os.environ.get("FASTLIC_SANITIZE", "")
 # Of the core alone, after those of both.
 SANITIZE_ARGS = [
     *(f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
-    *("-U_FORTIFY_SOURCE", "-O1", "-g"),
+    *("-U_FORTIFY_SOURCE", "-O1", "-g1"),  # lines of stacks are all that a report needs
 ]
 SANITIZED = "sanitize-" + SANITIZE.replace(",", "-")  # the folder
 # Bindings check arguments and convert; the kernels' -O3 would double what they take to compile.
