@@ -25,7 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -141,7 +141,10 @@ def refined(coder: Any, pixels: Tensor, target: Any, quality: float, effort: int
     level = LEVELS[effort]
     if level is None:
         raise ValueError(f"an effort that does something is from 1 to {EFFORTS}, got {effort}")
-    return _refiner_of(coder)(coder, pixels, quality, threads, level).run(target)
+    kind = _refiner_of(coder)
+    if not isinstance(target, kind.target):
+        raise TypeError(f"target must be what coder.analyse gave, got {type(target).__name__}")
+    return kind(coder, pixels, quality, threads, level).run(target)
 
 
 def _refiner_of(coder: Any) -> type[_Refiner]:
@@ -149,7 +152,13 @@ def _refiner_of(coder: Any) -> type[_Refiner]:
 
 
 class _Refiner(ABC):
-    """Tries of one image, from what was coded and what a decoder shows of it."""
+    """Tries of one image, from what was coded and what a decoder shows of it.
+
+    Class attributes:
+        target: class of what is coded.
+    """
+
+    target: ClassVar[type]
 
     def __init__(self, coder: Any, pixels: Tensor, quality: float, threads: int, level: Level) -> None:
         self.coder, self.quality, self.threads, self.level = coder, quality, threads, level
@@ -226,6 +235,8 @@ class _Refiner(ABC):
 
 
 class _OfGaussians(_Refiner):
+    target = Target
+
     def __init__(self, coder: Any, pixels: Tensor, quality: float, threads: int, level: Level) -> None:
         super().__init__(coder, pixels, quality, threads, level)
         self.pixels = padded_pixels(pixels, *coder.padded((self.height, self.width)))
@@ -271,6 +282,8 @@ class _OfWords(_Refiner):
 
     Vectors are float32, but all that is done with them is one operation of IEEE 754 at a time.
     """
+
+    target = list
 
     def __init__(self, coder: Any, pixels: Tensor, quality: float, threads: int, level: Level) -> None:
         super().__init__(coder, pixels, quality, threads, level)

@@ -292,6 +292,7 @@ NETWORKS: dict[str, Callable[[], Call]] = {
         vq.Words,
         {"words": words().words, "exponents": words().exponents, "expected": words().expected},
     ),
+    "vq.Words.vectors": lambda: Call(words().vectors, {"heads": maps(8).int(), "price": np.float32(0.5)}),
     "vq.Words.nearest": lambda: Call(
         words().nearest,
         {
