@@ -9,7 +9,7 @@ docs/format.md has what the file holds.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -111,7 +111,7 @@ def _tables(values: np.ndarray, rows: np.ndarray) -> CdfTables:
 
 
 @checked
-def pack(arrays: Mapping[str, np.ndarray], kind: Kind = "int8", last: Collection[str] = frozenset()) -> Packed | None:
+def pack(arrays: Mapping[str, np.ndarray], kind: Kind = "int8", last: Set[str] = frozenset()) -> Packed | None:
     """Code the arrays of one type that have at least ``LEAST`` values.
 
     Args:

@@ -322,9 +322,11 @@ CODEC: dict[str, Callable[[], Call]] = {
             **{"threads": 2, "max_pixels": 1 << 20, "channels": 4, "progress": None, "region": (1, 2, 3, 4)},
         },
     ),
-    "packing.pack": lambda: Call(packing.pack, {"arrays": {"a": weights(), "b": np.arange(5)}, "kind": "int8"}),
+    "packing.pack": lambda: Call(
+        packing.pack, {"arrays": {"a": weights(), "b": np.arange(5)}, "kind": "int8", "last": {"a"}}
+    ),
     "packing.pack (of int16)": lambda: Call(
-        packing.pack, {"arrays": {"a": weights().astype(np.int16)}, "kind": "int16"}
+        packing.pack, {"arrays": {"a": weights().astype(np.int16)}, "kind": "int16", "last": set()}
     ),
     "packing.unpack": lambda: Call(packing.unpack, {"packed": packing.pack({"a": weights()})}),
     "packing.unpack (its parts)": lambda: Call(
