@@ -68,18 +68,14 @@ void RansDecoder::apply_side(const std::uint8_t* indexes, Symbol* out, std::size
   SideReader side = reader_.side;  // a copy of our own, which no store through `out` can change
   marks.for_each(count, [&](std::size_t i) {
     const CdfRow& row = tables_->row(indexes[i]);
-    const std::int64_t value = out[i];
-    std::int64_t symbol;
-    if (value != kEscapeValue) {
-      symbol = (value + row.base) * (std::int64_t{1} << row.shift) + side.pop(row.shift);
-    } else {
-      const std::int64_t raw = side.pop(row.shift);
+    const std::int64_t raw = side.pop(row.shift);
+    std::int64_t t = std::int64_t{out[i]} + row.base;
+    if (out[i] == kEscapeValue) {
       const std::uint64_t code = side.pop_gamma();
       const auto distance = static_cast<std::int64_t>(code >> 1);
-      const std::int64_t t =
-          (code & 1u) != 0 ? row.offset - 1 - distance : std::int64_t{row.offset} + row.size + distance;
-      symbol = t * (std::int64_t{1} << row.shift) + raw;
+      t = (code & 1u) != 0 ? row.offset - 1 - distance : std::int64_t{row.offset} + row.size + distance;
     }
+    const std::int64_t symbol = t * (std::int64_t{1} << row.shift) + raw;
     if (symbol != static_cast<Symbol>(symbol)) {
       throw CorruptStream("rANS stream: symbol " + to_string(decoded_ + i) + " does not fit the output type");
     }

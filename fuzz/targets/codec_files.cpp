@@ -43,6 +43,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Vector<std::uint8_t> file = input.rest();
   if (kind >= 32) mend(file);
   try {
+    const codec::Codec decoder(file, codec::Use::decoding);  // may take what the other refuses
+  } catch (const std::invalid_argument&) {
+  }
+  try {
     const codec::Codec codec(file);
     if (codec.coder().memory({17, 20}, 1, true) > kLimits.memory) return 0;
     Vector<std::uint8_t> image(3 * 17 * 20);
@@ -52,6 +56,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         fuzz::on_every_isa([&] { return codec.encode({image.data(), 17, 20, 60}, quality, 1, kLimits); });
     const auto pixels = fuzz::on_every_isa([&] { return pixels_of(codec, stream); });
     fuzz::require(pixels.size() == image.size());
+    fuzz::require(pixels_of(codec::Codec(file, codec::Use::decoding), stream) == pixels);
   } catch (const std::invalid_argument&) {
   }
   return 0;

@@ -12,7 +12,7 @@ import torch.nn as nn
 from torch import Tensor
 
 import fastlic
-from fastlic.errors import ModelMismatchError
+from fastlic.errors import CorruptStreamError, ModelMismatchError
 
 compressai_models = pytest.importorskip("compressai.models")
 vbr_models = pytest.importorskip("compressai.models.vbr")
@@ -171,6 +171,29 @@ def served(serve):
         return copy.deepcopy(known[key])
 
     return get
+
+
+def kept(make):
+    """``make`` of each key once; whoever asks gets a copy of their own."""
+    known = {}
+
+    def get(*key):
+        if key not in known:
+            known[key] = make(*key)
+        return copy.deepcopy(known[key])
+
+    return get
+
+
+def check_damage_is_an_error(model):
+    """A changed bit of y's string is told, not decoded."""
+    out = model.compress(image(1, 64, 64))
+    y, z = out["strings"]
+    broken = bytearray(y[0])
+    broken[-1] ^= 4
+    with pytest.raises(CorruptStreamError):
+        model.decompress([[bytes(broken)], z], out["shape"])
+    return out
 
 
 def flip_last_bit(parameter, place=-1):

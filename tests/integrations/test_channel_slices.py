@@ -12,7 +12,7 @@ import fastlic
 from fastlic.errors import CorruptStreamError, ModelMismatchError
 from fastlic.ops import instruction_set, instruction_sets
 
-from .conftest import image
+from .conftest import check_damage_is_an_error, image
 from .grouped import grouped
 from .sliced import check_near, check_other_weights_are_refused, sliced
 
@@ -72,12 +72,7 @@ def test_a_saved_conversion_decodes_elsewhere_and_of_other_weights_is_refused(ma
 @torch.no_grad()
 def test_damage_and_changed_weights_are_errors(made):
     model = copy.deepcopy(made[1])
-    coded = model.compress(image(1, 64, 64))
-    y, z = coded["strings"]
-    broken = bytearray(y[0])
-    broken[-1] ^= 4
-    with pytest.raises(CorruptStreamError):
-        model.decompress([[bytes(broken)], z], coded["shape"])
+    coded = check_damage_is_an_error(model)
     model.lrp_transforms[0][0].weight.mul_(1.5)
     with pytest.raises(ModelMismatchError, match="entropy model changed"):
         model.decompress(coded["strings"], coded["shape"])

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fastlic.errors import CorruptStreamError, ModelMismatchError, PixelLimitError
 
-from .conftest import image
+from .conftest import image, kept
 
 pytest.importorskip("compressai")
 
@@ -227,29 +227,18 @@ def model_of(kind: str, codecs: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def made(branch):
-    known: dict[str, Any] = {}
-
-    def get(kind: str) -> Any:
-        if kind not in known:
-            known[kind] = model_of(kind, branch)
-        return copy.deepcopy(known[kind])
-
-    return get
+    return kept(lambda kind: model_of(kind, branch))
 
 
 @pytest.fixture(scope="module")
 def fast(made, branch):
     """(an accelerated model of that kind, its report)"""
-    known: dict[Any, Any] = {}
 
-    def get(kind: str, format: str = "native") -> Any:
-        if (kind, format) not in known:
-            model = made(kind)
-            known[kind, format] = model, branch.accelerate(model, format, calibration=[image(1, 64, 64)[0]])
-        model, report = known[kind, format]
-        return copy.deepcopy(model), report
+    def make(kind: str, format: str = "native") -> Any:
+        model = made(kind)
+        return model, branch.accelerate(model, format, calibration=[image(1, 64, 64)[0]])
 
-    return get
+    return kept(make)
 
 
 @torch.no_grad()

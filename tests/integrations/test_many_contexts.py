@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from typing import Any
 
@@ -15,40 +14,29 @@ from torch.nn.utils import parametrize
 from fastlic.entropy.fitting import coded_symbols
 from fastlic.entropy.rate import coded_bits
 from fastlic.entropy.scales import scale_levels, scale_thresholds
-from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError
+from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.integers.fixed import SCALE_BITS, fixed_point
 from fastlic.ops import instruction_set, instruction_sets
 from fastlic.ops.tables import gaussian_tables
 
-from .conftest import image
+from .conftest import check_damage_is_an_error, image, kept
 from .many_contexts import LATENT, VARIANTS, contextual, conv
 
 
 @pytest.fixture(scope="module")
 def plain(branch):
-    known: dict[str, Any] = {}
-
-    def get(variant: str) -> Any:
-        if variant not in known:
-            known[variant] = contextual(variant, branch)
-        return copy.deepcopy(known[variant])
-
-    return get
+    return kept(lambda variant: contextual(variant, branch))
 
 
 @pytest.fixture(scope="module")
 def served(plain, branch):
     """(an accelerated model, its report)"""
-    known: dict[str, Any] = {}
 
-    def get(variant: str) -> Any:
-        if variant not in known:
-            model = plain(variant)
-            known[variant] = model, branch.accelerate(model, calibration=[image(1)[0]])
-        model, report = known[variant]
-        return copy.deepcopy(model), report
+    def make(variant: str) -> Any:
+        model = plain(variant)
+        return model, branch.accelerate(model, calibration=[image(1)[0]])
 
-    return get
+    return kept(make)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -146,12 +134,7 @@ def test_a_saved_conversion_decodes_elsewhere_and_of_other_weights_or_families_i
 @torch.no_grad()
 def test_damage_and_changed_weights_are_errors_and_other_precisions_are_none(variant, served):
     model, _ = served(variant)
-    out = model.compress(image(1, 64, 64))
-    y, z = out["strings"]
-    broken = bytearray(y[0])
-    broken[-1] ^= 4
-    with pytest.raises(CorruptStreamError):
-        model.decompress([[bytes(broken)], z], out["shape"])
+    out = check_damage_is_an_error(model)
     assert model.double().compress(image(1, 64, 64).double())["strings"] == out["strings"]
     layer = model.float().latent_codec.y.latent_codec.y1.intra_channel_context_nonanchor.keys[0]
     before = layer.weight.clone()
