@@ -90,7 +90,13 @@ def hyper_size(height: int, width: int) -> tuple[int, int]:
 
 
 def hyper_pass(channels: int, height: int, width: int) -> Generator[Pass, Tensor, Tensor]:
-    """The pass that every schedule begins with: z int64 [channels, hz, wz] of a latent of height x width."""
+    """The pass that every schedule begins with: z int64 [channels, hz, wz] of a latent of height x width.
+
+    Raises:
+        ValueError: other than 1 to 256 channels, each of which has a row of z's tables.
+    """
+    if not 1 <= channels <= 256:
+        raise ValueError(f"z has 1 to 256 channels, a row of its tables each, got {channels}")
     rows, columns = hyper_size(height, width)
     by_channel = torch.arange(channels, dtype=torch.uint8).expand(rows * columns, channels)
     answer = yield Pass(0, torch.arange(rows * columns), (0, channels), by_channel, None)
