@@ -426,6 +426,18 @@ def test_the_compiler_is_told_to_leave_alone_what_makes_and_reads_streams():
     assert [call for call in calls if not getattr(call, "_torchdynamo_disable", False)] == []
 
 
+@pytest.mark.parametrize("name", ["jahp", "mcquic"])
+def test_nobody_who_does_not_compile_waits_for_the_compiler(name, fresh_process):
+    path = Path(__file__).parent / "golden" / f"tiny_pixels_{name}.safetensors"
+    script = (
+        "import sys, torch\nfrom fastlic import Codec\n"
+        f"codec = Codec.load({str(path)!r})\n"
+        "codec.decompress(codec.compress(torch.zeros(3, 40, 50, dtype=torch.uint8)))\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    assert fresh_process(script) == ["False"]
+
+
 @pytest.mark.slow
 def test_a_compiled_caller_gets_the_bytes_and_pixels_of_a_plain_one(tmp_path):
     done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)

@@ -54,12 +54,16 @@ NEAREST: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 }
 
 
-@torch.library.custom_op("fastlic::codebook_nearest", mutates_args=())
+# Not ``torch.library.custom_op``, whose calls load torch's compiler: three seconds at a process's first search.
+torch.library.define("fastlic::codebook_nearest", "(Tensor x, Tensor codebook, str backend, int threads) -> Tensor")
+
+
+@torch.library.impl("fastlic::codebook_nearest", "CompositeExplicitAutograd")
 def _op(x: Tensor, codebook: Tensor, backend: str, threads: int) -> Tensor:
     return choose(NEAREST, backend, x.device)(x, codebook, threads or torch.get_num_threads())
 
 
-@_op.register_fake
+@torch.library.register_fake("fastlic::codebook_nearest")
 def _(x, codebook, backend, threads):  # type: ignore[no-untyped-def]
     return x.new_empty((x.shape[0], x.shape[1]), dtype=torch.int64)
 
@@ -104,5 +108,5 @@ def codebook_nearest(x: Tensor, codebook: Tensor, *, backend: Backend = "auto", 
     _check(x, codebook)
     threads = min(arguments.integer("threads", threads, 0), 1 << 16)
     arguments.implementation({"auto": None, **NEAREST}, backend)
-    codes: Tensor = _op(x.detach(), codebook.detach(), backend, threads)
+    codes: Tensor = torch.ops.fastlic.codebook_nearest(x.detach(), codebook.detach(), backend, threads)
     return codes
