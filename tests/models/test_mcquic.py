@@ -194,7 +194,8 @@ def test_a_published_file_and_a_training_checkpoint_load(model: McQuic, tmp_path
     torch.save({"trainer": {"_model": training, "_step": 3}, "config": {}}, tmp_path / "last.ckpt")
     for loaded in (published, load_published(tmp_path / "last.ckpt")):
         assert loaded.config == model.config
-        assert all(torch.equal(loaded.state_dict()[name], value) for name, value in state.items())
+        found = loaded.state_dict()
+        assert all(torch.equal(found[name], value) for name, value in state.items())
 
 
 class Payload:

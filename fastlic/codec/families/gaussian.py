@@ -115,7 +115,8 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
         made = IntegerTransforms.from_arrays(stored.transforms) if stored.transforms else None
         model = build(model_class, stored.config, floats, sizes_of(stored.integers) + sizes_of(stored.transforms))
         missing, _ = model.load_state_dict(floats, strict=False)
-        absent = [key for key in missing if key not in dict(model.named_buffers())]
+        buffers = dict(model.named_buffers())
+        absent = [key for key in missing if key not in buffers]
         transforms = [key for key in absent if key.startswith(("g_a.", "g_s.", "h_a.", "gain."))]
         if made is not None:
             made.check_model(model)
