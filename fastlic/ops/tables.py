@@ -7,6 +7,7 @@ the machine that exports a model. The integers are then stored with the weights 
 
 from __future__ import annotations
 
+import functools
 import heapq
 import math
 from collections.abc import Mapping, Sequence
@@ -176,12 +177,15 @@ def _fit_row(pmf: NDArray[np.float64], first: int, precision: int, raw_cost: flo
         begin = first >> shift
         bins = ((first + np.arange(pmf.size)) >> shift) - begin
         p = np.bincount(bins, weights=pmf).astype(np.float64)
-        best_here = math.inf
+        best_here, tried = math.inf, (-1, -1)
         for threshold_bits in range(precision - 3, precision + 12):
             kept = np.flatnonzero(p >= 2.0**-threshold_bits)
             lo, hi = (int(kept[0]), int(kept[-1]) + 1) if kept.size else (int(p.argmax()), int(p.argmax()) + 1)
+            if (lo, hi) == tried:
+                continue
             if hi - lo > MAX_ROW_SIZE:
                 break
+            tried = lo, hi
             bits = _expected_bits(p, lo, hi, rest, shift, precision) + (raw_cost if shift else 0.0)
             best_here = min(best_here, bits)
             if best is None or bits < best[0]:
@@ -234,12 +238,13 @@ def gaussian_tables(scales: ArrayLike, precision: int = 12) -> CdfTables:
     (:func:`nearest_scale_thresholds`): that costs 0.09 % with CompressAI's 64 levels, where rounding up costs 0.32 %.
     """
     sigma = _positive("scales", scales, 1)
-    arguments.integer("precision", precision, 10, 12)
-    rows = []
-    for scale in sigma:
-        pmf, first = gaussian_pmf(float(scale))
-        rows.append(_fit_row(pmf, first, precision))
-    return _stack(rows, precision)
+    bits = arguments.integer("precision", precision, 10, 12)
+    return _stack([_gaussian_row(scale, bits) for scale in sigma.tolist()], bits)
+
+
+@functools.lru_cache(maxsize=1024)  # fitting and calibration ask for those of the same levels, time and again
+def _gaussian_row(scale: float, precision: int) -> _Row:
+    return _fit_row(*gaussian_pmf(scale), precision)
 
 
 def nearest_scale_thresholds(scales: ArrayLike) -> NDArray[np.float64]:
