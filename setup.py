@@ -35,8 +35,10 @@ SANITIZE = os.environ.get("FASTLIC_SANITIZE", "")
 # Of the core alone, after those of both.
 SANITIZE_ARGS = [
     *(f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
-    *("-U_FORTIFY_SOURCE", "-O1", "-g1"),  # lines of stacks are all that a report needs
+    *("-U_FORTIFY_SOURCE", "-g1"),  # lines of stacks are all that a report needs
 ]
+# Kernels and coders are what calls spend their time in; of the rest the compiler does.
+SANITIZED_ALONE, SANITIZED_UNIT = "-O1", "-Og"
 SANITIZED = "sanitize-" + SANITIZE.replace(",", "-")  # the folder
 # Bindings check arguments and convert; the kernels' -O3 would double what they take to compile.
 BINDINGS_ARGS = ["-O1"]
@@ -86,7 +88,9 @@ class NinjaBuildExt(build_ext):
             # Bindings first: they take longest.
             for name, sources in units(ext.sources).items():
                 part = "bindings" if name.startswith("csrc/bindings") else "core"
-                flags = BINDINGS_ARGS if part == "bindings" else SANITIZE_ARGS if SANITIZE else []
+                flags = BINDINGS_ARGS if part == "bindings" else []
+                if part == "core" and SANITIZE:
+                    flags = [*SANITIZE_ARGS, SANITIZED_ALONE if len(sources) == 1 else SANITIZED_UNIT]
                 source = ROOT / sources[0] if len(sources) == 1 else unit_file(path.parent, name, sources)
                 to = f"{own}{name}.o" if part == "core" else f"{name}.o"
                 objects[part] += writer.build(to, "cxx", str(source), variables={"flags": shlex.join(flags)})

@@ -58,7 +58,7 @@ def build(tmp_path_factory) -> Path:
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
     out = tmp_path_factory.mktemp("fuzz")
-    environment = {**os.environ, "CXX": compiler, "CXXFLAGS": "-O1"}
+    environment = {**os.environ, "CXX": compiler, "CXXFLAGS": "-Og -g1"}
     if LIBFUZZER:
         environment.pop("FUZZ_CORE", None)  # whose core does not tell libFuzzer where it has been
     command = [sys.executable, str(FUZZ / "build.py"), str(out)]
