@@ -9,7 +9,7 @@ Each of their runs is split by the clock: inside g_a or g_s, inside the other ne
     coder part    the same without any network; for models whose parameters come from parallel passes
     against g     the whole, accelerated, in units of plain CompressAI's own g_a or g_s
 
-Weights are random and rescaled (fastlic.bench.compressai_models). ``--bytes`` compares the sizes of native streams with
+Weights are random and rescaled (fastlic.lifelike.compressai). ``--bytes`` compares the sizes of native streams with
 CompressAI's own on photographs, for fastlic's trained weights as CompressAI's mbt2018, or for the models named;
 ``--psnr`` those and the pictures of exact and of integer transforms.
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import math
 import statistics
 import sys
@@ -34,12 +35,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastlic.bench.compressai_models import MODELS, lively, of_factory, trained
-from fastlic.bench.lifelike import photo
 from fastlic.bench.report import about, markdown, parser, progress
 from fastlic.bench.runner import CLOCKS, Clock, Runs
 from fastlic.codec.image_files import find_images, read_image
 from fastlic.integrations.compressai import Row, accelerate
+from fastlic.lifelike.compressai import MODELS, lively, trained
+from fastlic.lifelike.models import photo
 
 WAYS = ("compress", "decompress")
 FORMATS = ("native", "compressai")
@@ -270,6 +271,35 @@ def _coded(plain: Any, images: list[Tensor], **how: Any) -> tuple[int, float]:
 
 def _growth(before: int, now: int) -> str:
     return f"{100 * (now / before - 1):+.2f} %"
+
+
+def of_factory(where: str) -> tuple[str, Any]:
+    """``FILE.py:FUNCTION`` as a name and the model that the function gives, in eval mode.
+
+    The file runs as a module, and may import what lies beside it.
+
+    Raises:
+        ValueError: there is no such file, function or model.
+        ImportError: something that the file imports is missing.
+    """
+    path, _, name = where.rpartition(":")
+    file = Path(path)
+    if not file.is_file() or not name:
+        raise ValueError(f"expected FILE.py:FUNCTION, got {where!r}: there is no such file")
+    sys.path.insert(0, str(file.resolve().parent))
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module  # pickles and copies look for classes there
+    spec.loader.exec_module(module)
+    make = getattr(module, name, None)
+    if not callable(make):
+        raise ValueError(f"{path} has no function {name}")
+    model = make()
+    if not isinstance(model, torch.nn.Module):
+        raise ValueError(f"{where} gave {type(model).__name__}, no torch.nn.Module")
+    return name, model.eval()
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -10,9 +10,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from fastlic import Codec
-from fastlic.bench.lifelike import small_mlic
 from fastlic.codec import container
 from fastlic.inspect import codes, packing, rates, same_bits
+from fastlic.lifelike.models import small_mlic
 from fastlic.models import JAHP, McQuic, MLICPlusPlus
 from fastlic.models.mcquic import save_published
 from fastlic.models.mcquic.context import CodeContext

@@ -1,6 +1,6 @@
 """The entropy engine: JAHP at 512x768, stream to latents and back.
 
-Weights are random with the statistics of trained ones (fastlic.bench.lifelike); CPU time of one thread.
+Weights are random with the statistics of trained ones (fastlic.lifelike.models); CPU time of one thread.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch
 
 from fastlic import _native
 from fastlic.bench import peers
-from fastlic.bench.lifelike import lifelike, photo
 from fastlic.bench.runner import Case, Runs, Wanted, offered
 from fastlic.codec import Codec, drivers
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.integers.fixed import fixed_point
+from fastlic.lifelike.models import lifelike, photo
 from fastlic.models import JAHP, MeanScaleHyperprior
 from fastlic.ops.backends import instruction_set
 from fastlic.ops.latents import Target

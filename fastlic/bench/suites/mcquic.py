@@ -24,11 +24,11 @@ from torch import Tensor
 
 import fastlic
 from fastlic.bench import peers
-from fastlic.bench.lifelike import photo
 from fastlic.bench.memory import peak
 from fastlic.bench.runner import WAYS, Case, Run, Runs, Wanted, chosen, clock_of_torch, one_thread
 from fastlic.codec import Codec
 from fastlic.inspect.codes import all_distances, as_map
+from fastlic.lifelike.models import photo
 from fastlic.models import McQuic
 from fastlic.models.mcquic.quantizer import lookup, split_groups
 from fastlic.ops.categorical import categorical_tables, decode_categorical, encode_categorical

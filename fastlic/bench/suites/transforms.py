@@ -17,10 +17,10 @@ from torch import Tensor
 
 import fastlic
 from fastlic import _native
-from fastlic.bench.lifelike import photo
 from fastlic.bench.runner import Case, Run, Runs, Wanted, offered, one_thread
 from fastlic.codec import Codec
 from fastlic.integers.network import LayerStep, Network, NormStep
+from fastlic.lifelike.models import photo
 from fastlic.ops.backends import instruction_set
 
 WAYS = ("compress", "decompress")
