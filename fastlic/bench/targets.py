@@ -13,8 +13,8 @@ import numpy as np
 
 from fastlic import light
 from fastlic.bench import report
+from fastlic.bench.photos import images
 from fastlic.codec.container import QUALITY_STEPS
-from fastlic.codec.image_files import find_images, read_image
 from fastlic.codec.targets import Goal, Kind, psnr, search
 
 _SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -53,9 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     options = parser.parse_args(arguments)
     codec, found = light.load(options.model), []
-    for path in find_images(options.folder)[: options.limit]:
-        report.progress(path.name)
-        found += met(codec, np.ascontiguousarray(read_image(path).array))
+    for name, x in images(options.folder, options.limit):
+        report.progress(name)
+        found += met(codec, x.permute(1, 2, 0).contiguous().numpy())
     report.progress()
     rows = []
     for kind in _KINDS:

@@ -20,7 +20,7 @@ def test_ray_is_timed_beside_the_commands_and_all_write_every_photo(back, capsys
     pytest.importorskip("webdataset")
     assert scale.main(["--photos", "12", "--runs", "1", *["--back"] * back]) == 0
     lines = capsys.readouterr().out.splitlines()[-5:]
-    names = [*(scale.BACK if back else scale.WAYS), scale.STARTED]
+    names = [*(scale.BACK if back else scale.WAYS), scale.FIRST, scale.LATER, scale.STARTED]
     assert all(line.startswith(name) for line, name in zip(lines, names, strict=True))
     rates = [float(line.split()[-1].removesuffix("x")) for line in lines]
     assert rates[0] == 1 and min(rates) > 0 and rates[4] < rates[2]
