@@ -10,17 +10,20 @@ import torch
 pytest.importorskip("compressai.models")
 
 from fastlic.bench import compressai as bench
+from fastlic.lifelike.compressai import lively
 
 
 def test_tables_hold_a_row_for_each_model_and_the_parts_add_up():
     x = torch.rand(1, 3, 64, 128)
-    results = [bench.measure(name, x, 0.0, 1, size=16) for name in ("mbt2018", "elic2022-official")]
+    results = [bench.measure(name, lively(name, 16), x, 0.0, 1) for name in ("mbt2018", "elic2022-official")]
     for result in results:
-        for split in (split for runs in result.times.values() for split in runs):
-            assert 0 < split.transform < split.whole
-            assert 0 < split.coder <= split.entropy < split.whole
-    support, figures = bench.support_table(results), bench.figures_table(results)
-    for table in (support, figures, bench.integer_table(results)):
+        for key in ("plain", *bench.COPIES):
+            for way in bench.WAYS:
+                whole, *parts = (result.median(key, way, part) for part in ("whole", "transform", "coder", "entropy"))
+                assert 0 < parts[0] < whole
+                assert 0 < parts[1] <= parts[2] < whole
+    support, figures, integer = (bench.table(results, part) for part in (bench.SUPPORT, bench.PARTS, bench.INTEGER))
+    for table in (support, figures, integer):
         rows = table.splitlines()
         assert len(rows) == 4 and len({row.count("|") for row in rows}) == 1
     assert "wavefront" in support and "position by position" in support
