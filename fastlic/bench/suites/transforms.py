@@ -18,6 +18,7 @@ from torch import Tensor
 import fastlic
 from fastlic import _native
 from fastlic.bench.runner import Case, Run, Runs, Wanted, offered, one_thread
+from fastlic.bench.suites.engine import layer_products, roofline
 from fastlic.codec import Codec
 from fastlic.integers.network import LayerStep, Network, NormStep
 from fastlic.lifelike.models import photo
@@ -50,24 +51,18 @@ def quality_of(codec: Codec) -> float | None:
     return QUALITY if codec.qualities else None
 
 
-def products(network: Network, positions: int) -> int:
-    """Multiplications that the engine does on a map of so many positions: 49 for 100 of a 5x5 kernel of stride 2, and 4
-    for 9 of a 3x3 one, as Winograd's transform has it."""
+def products(network: Network, positions: int) -> float:
+    """Multiplications that the engine does on a map of so many positions."""
     at, total = [float(positions)], 0.0
     for step, reads in zip(network.steps, network.reads, strict=True):
-        here = at[reads[0]]
+        own, here = 0.0, at[reads[0]]
         if isinstance(step, LayerStep):
-            kind, kernel = step.layer.kind, step.layer.weight.shape[-1]
-            out = here * kind.cells * (4 if kind.transposed else 0.25 if kind.stride == 2 else 1)
-            share = {3: 4 / 9, 5: 49 / 100 if kind.stride == 2 else 16 / 25}.get(kernel, 1)
-            few = kind.stride == 2 and not kind.transposed and step.layer.weight.shape[1] < 16
-            each = step.layer.weight.size / (4 if kind.transposed else kind.cells)
-            total += out * each * (1 if few else share)
-            here = out
+            own, here = layer_products(step.layer, here)
         elif isinstance(step, NormStep):
-            total += here * step.gamma.size
+            own = here * step.gamma.size
+        total += own
         at.append(here)
-    return int(total)
+    return total
 
 
 def network_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
@@ -87,15 +82,11 @@ def network_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
             "g_a": partial(integers.analyse, pixels(), quality),
             "g_s": partial(integers.synthesise, y, quality),
         }
-        with instruction_set(isa):
-            rate = _native.peak_products()
         for way, name in names.items():
             x = floats[way].contiguous(memory_format=torch.channels_last)
-            network = getattr(integers, way)
-            work = products(network, 512 * 768 if way == "g_a" else y[0].numel())
-            more: dict[str, Any] = {"roofline": rate / work, "bound": "multiply-adds in registers"} if rate else {}
+            limit = roofline(isa, products(getattr(integers, way), 512 * 768 if way == "g_a" else y[0].numel()))
             other: Run = one_thread()(partial(getattr(parts, way), x))
-            yield Case(name, instruction_set(isa)(one_thread()(runs[way])), 1, "image", other, "floats", **more)
+            yield Case(name, instruction_set(isa)(one_thread()(runs[way])), 1, "image", other, "floats", **limit)
 
 
 def image_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
