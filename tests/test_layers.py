@@ -27,6 +27,7 @@ MAY_IMPORT["pillow"] = {"pillow", *MAY_IMPORT["light"]}
 MAY_IMPORT["batch"] = {"batch", "light"} | MAY_IMPORT["light"]
 MAY_IMPORT["evaluate"] |= {"light"}
 MAY_IMPORT["integrations"] |= {"light"}
+MAY_IMPORT["inspect"] |= {"light"}
 MAY_IMPORT["cli"] = {"cli", "pillow", "train", "inspect", "bench", "batch", "light", *ORDER}
 MAY_IMPORT["ops"] |= {"kernels", "_native"}
 MAY_IMPORT["bench"] |= {"inspect", "lifelike", "batch", "light", "kernels", "_native"}

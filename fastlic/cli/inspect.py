@@ -188,6 +188,32 @@ def codes(model: str, folder: Path, limit: int | None) -> None:
 
 
 @inspect.command()
+@click.argument("model")
+@_folder
+@_limit
+def targets(model: str, folder: Path, limit: int | None) -> None:
+    """Tell how near MODEL meets targets on the images in FOLDER, and in how many encodes, as a Markdown table.
+
+    Of each image five targets of each kind, evenly spaced from what quality 1 gives to what the last one does.
+    """
+    import numpy as np
+
+    from fastlic import light
+    from fastlic.inspect.targets import KINDS, met
+
+    codec = light.load(model)
+    found = [
+        each for image in _images(folder, limit) for each in met(codec, image.permute(1, 2, 0).contiguous().numpy())
+    ]
+    say("| target | encodes, median and worst | off by, median and worst |")
+    say("|---" * 3 + "|")
+    for kind in KINDS:
+        encodes, off = (np.array(column) for column in zip(*[f[1:] for f in found if f[0] == kind], strict=True))
+        shown = [f"{v:.3f} dB" if kind == "target_psnr" else f"{v:.2%}" for v in (np.median(abs(off)), abs(off).max())]
+        say(f"| {kind} | {np.median(encodes):g}, {encodes.max()} | {', '.join(shown)} |")
+
+
+@inspect.command()
 @click.argument("models", nargs=-1)
 def packing(models: tuple[str, ...]) -> None:
     """Tell what packing saves of MODELS' files, and what it costs to read them, as a Markdown table.
