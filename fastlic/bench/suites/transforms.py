@@ -5,14 +5,12 @@ One thread, CPU time where nothing else is told. The image is the demonstration 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import AvifImagePlugin, Image, features
+from PIL import AvifImagePlugin, features
 from torch import Tensor
 
 import fastlic
@@ -20,6 +18,7 @@ from fastlic import _native
 from fastlic.bench.runner import Case, Run, Runs, Wanted, offered, one_thread
 from fastlic.bench.suites.engine import layer_products, roofline
 from fastlic.codec import Codec
+from fastlic.evaluate.peers import Peer
 from fastlic.integers.network import LayerStep, Network, NormStep
 from fastlic.lifelike.models import photo
 from fastlic.ops.backends import instruction_set
@@ -27,8 +26,9 @@ from fastlic.ops.backends import instruction_set
 WAYS = ("compress", "decompress")
 QUALITY = 4.0
 _MEGAPIXELS = 512 * 768 / 1e6
-# What Pillow is told: one thread, unlike fastlic.evaluate.peers, whose files are measured by their rate.
-_PEERS: dict[str, dict[str, Any]] = {"AVIF": {"speed": 6, "max_threads": 1}, "WebP": {"method": 6}}
+# One thread, unlike the peers of fastlic.evaluate, whose files are measured by their rate.
+_QUALITIES = tuple(range(5, 96, 5))
+_PEERS = Peer("AVIF", _QUALITIES, {"speed": 6, "max_threads": 1}), Peer("WebP", _QUALITIES, {"method": 6})
 
 
 def cases(wanted: Wanted) -> Iterator[Case]:
@@ -107,35 +107,15 @@ def _call(codec: Codec, way: str) -> tuple[Any, ...]:
 
 def peer_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
     """Whole images, beside the formats that Pillow writes, at about the same number of bytes."""
-    choices = [(model, peer) for model in models for peer in _PEERS]
-    for (model, peer), names in offered(wanted, choices, "{way} of {} 512x768 vs {}", WAYS):
-        codec = codec_of(model)
-        size = len(codec.compress(pixels(), quality_of(codec)))
-        if (found := _nearest(peer, size)) is None:
-            continue
-        quality, data = found
-        others: Runs = {"compress": partial(_encoded, peer, quality), "decompress": partial(_decoded, data)}
-        note = f"{size} bytes, {peer} {len(data)} at quality {quality}"
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    choices = [(model, peer.name, peer) for model in models for peer in _PEERS if features.check(peer.name.lower())]
+    for (model, _, peer), names in offered(wanted, choices, "{way} of {} 512x768 vs {}", WAYS):
+        codec, x = codec_of(model), pixels()
+        size = len(codec.compress(x, quality_of(codec)))
+        files = {quality: peer.compress(x, quality) for quality in peer.qualities}
+        quality, data = min(files.items(), key=lambda one: abs(len(one[1]) - size))
+        others: Runs = {"compress": partial(peer.compress, x, quality), "decompress": partial(peer.decompress, data)}
+        note = f"{size} bytes, {peer.name} {len(data)} at quality {quality}"
         for way, name in names.items():
             call, *given = _call(codec, way)
-            yield Case(name, one_thread()(partial(call, *given)), _MEGAPIXELS, "MP", others[way], peer, note=note)
-
-
-def _encoded(peer: str, quality: int) -> bytes:
-    out = io.BytesIO()
-    image = Image.fromarray(pixels().permute(1, 2, 0).contiguous().numpy())
-    image.save(out, peer, quality=quality, **_PEERS[peer])
-    return out.getvalue()
-
-
-def _decoded(data: bytes) -> Any:
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _nearest(peer: str, size: int) -> tuple[int, bytes] | None:
-    """Quality and bytes of the file nearest in size, or None: this Pillow does not write such."""
-    if not features.check(peer.lower()):
-        return None
-    return min(((q, _encoded(peer, q)) for q in range(5, 96, 5)), key=lambda one: abs(len(one[1]) - size))
+            yield Case(name, one_thread()(partial(call, *given)), _MEGAPIXELS, "MP", others[way], peer.name, note=note)
