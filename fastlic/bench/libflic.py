@@ -45,23 +45,23 @@ class _Options(ctypes.Structure):
 
 
 class Library:
-    """What of flic.h is timed, with one thread."""
+    """What of flic.h is timed, with one codec and one thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, codec: Path) -> None:
         self._c: Any = ctypes.CDLL(str(path))
+        self._codec, self._handle = os.fsencode(codec), ctypes.c_void_p()
 
-    def open(self, codec: Path) -> ctypes.c_void_p:
-        handle = ctypes.c_void_p()
-        self._check(self._c.flic_codec_open_file(os.fsencode(codec), ctypes.byref(handle), None))
-        return handle
+    def open(self) -> None:
+        self._check(self._c.flic_codec_open_file(self._codec, ctypes.byref(self._handle), None))
 
-    def close(self, handle: ctypes.c_void_p) -> None:
-        self._c.flic_codec_close(handle)
+    def close(self) -> None:
+        self._c.flic_codec_close(self._handle)
+        self._handle = ctypes.c_void_p()
 
-    def decode(self, handle: ctypes.c_void_p, data: bytes, pixels: Any, region: _Region) -> None:
-        options = _Options(ctypes.sizeof(_Options), threads=1, region=ctypes.pointer(region))
-        size, room, stride = (ctypes.c_size_t(count) for count in (len(data), len(pixels), 3 * region.width))
-        self._check(self._c.flic_decode(handle, data, size, ctypes.byref(options), pixels, room, stride, None))
+    def decode(self, data: bytes, pixels: Any, width: int, region: _Region | None = None) -> None:
+        options = _Options(ctypes.sizeof(_Options), threads=1, region=ctypes.pointer(region) if region else None)
+        size, room, stride = (ctypes.c_size_t(count) for count in (len(data), len(pixels), 3 * width))
+        self._check(self._c.flic_decode(self._handle, data, size, ctypes.byref(options), pixels, room, stride, None))
 
     @staticmethod
     def _check(status: int) -> None:
@@ -79,7 +79,8 @@ light.decompress(open(sys.argv[1], "rb").read(), threads=1)
 
 def measure(build: Path, model: str, image: Tensor, runs: int, folder: Path) -> Figures:
     """Medians, by column; the image is [3, H, W] uint8."""
-    library, weights = Library(build / "libflic.so"), WEIGHTS / f"{model}.safetensors"
+    weights = WEIGHTS / f"{model}.safetensors"
+    library = Library(build / "libflic.so", weights)
     data = fastlic.compress(image, model)
     assert isinstance(data, bytes)  # one image in, one stream out
     stream, shown = folder / "x.flic", folder / "x.ppm"
@@ -87,26 +88,26 @@ def measure(build: Path, model: str, image: Tensor, runs: int, folder: Path) -> 
     command = [str(build / "flic"), "decode", str(stream), str(shown), "--codec", str(weights), "--threads", "1"]
     height, width = image.shape[1:]
     across, down = min(width, 128), min(height, 128)
-    whole = _Region(0, 0, width, height)
     middle = _Region(width // 2 - across // 2, height // 2 - down // 2, across, down)
-    pixels = ctypes.create_string_buffer(image.numel())
-    handles = [library.open(weights)]
-
-    def loaded() -> Figures:
-        library.close(handles.pop())
-        opened = timed("open", lambda: handles.append(library.open(weights)))()
-        decoded = timed("decode", lambda: library.decode(handles[0], data, pixels, whole))()
-        part = ctypes.create_string_buffer(3 * across * down)
-        return opened | decoded | timed("region", lambda: library.decode(handles[0], data, part, middle))()
+    pixels, part = (ctypes.create_string_buffer(size) for size in (image.numel(), 3 * across * down))
 
     def started(name: str, command: list[str]) -> Figures:
         seconds, peak = process(command)
         return {name: seconds, f"{name} peak": peak}
 
-    python = [sys.executable, "-c", _LIGHT, str(stream)]
-    parts: list[Part] = [partial(started, "process", command), loaded, partial(started, "python", python)]
+    def opened() -> Figures:
+        library.close()
+        return timed("open", library.open)()
+
+    parts: list[Part] = [
+        partial(started, "process", command),
+        opened,
+        timed("decode", partial(library.decode, data, pixels, width)),
+        timed("region", partial(library.decode, data, part, across, middle)),
+        partial(started, "python", [sys.executable, "-c", _LIGHT, str(stream)]),
+    ]
     found = medians(parts, runs, unmeasured=1)  # which warms caches
-    library.close(handles.pop())
+    library.close()
     assert shown.read_bytes().endswith(pixels.raw)
     return found
 
