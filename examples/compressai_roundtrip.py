@@ -38,7 +38,7 @@ def lap(what: str) -> None:
 
 
 if options.random:
-    from fastlic.bench.compressai_models import lively
+    from fastlic.lifelike.compressai import lively
 
     model = lively("mbt2018")
 else:

@@ -21,10 +21,10 @@ def make() -> dict[str, dict[str, np.ndarray]]:
     import torch
     import torch.nn as nn
 
-    from fastlic.bench.lifelike import enliven, logistic, photo
     from fastlic.entropy.groups.convert import GroupNetworks, Networks, convert_groups
     from fastlic.entropy.groups.model import Group
     from fastlic.entropy.mlic.convert import convert
+    from fastlic.lifelike.models import enliven, logistic, photo
     from fastlic.models import MLIC, MLICPlus, MLICPlusPlus
     from fastlic.models.density import EntropyBottleneck
     from fastlic.models.mlic import Sizes

@@ -4,9 +4,9 @@
 
 A module imports from its own layer and from layers to its right, plus ``errors``, ``config``, ``files``, ``forks``,
 ``eager`` and ``arguments``. ``api`` is the package itself (``import fastlic``, and behind it ``fastlic/api.py``).
-``train``, ``inspect`` and ``bench`` stand beside ``cli``: they import like it, and only it imports them. ``light`` is
-``api`` without torch, ``pillow`` that in Pillow, ``batch`` stands on it. Only ``ops`` touches ``kernels`` and
-``_native``; ``bench`` times them without the layer in between.
+``train``, ``inspect`` and ``bench`` stand beside ``cli``: they import like it, and only it imports them; ``lifelike``
+beside ``bench``, which alone imports it. ``light`` is ``api`` without torch, ``pillow`` that in Pillow, ``batch``
+stands on it. Only ``ops`` touches ``kernels`` and ``_native``; ``bench`` times them without the layer in between.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ PACKAGE = Path(__file__).resolve().parents[1] / "fastlic"
 
 ORDER = ["integrations", "evaluate", "api", "codec", "entropy", "integers", "models", "ops"]
 MAY_IMPORT = {layer: set(ORDER[i:]) for i, layer in enumerate(ORDER)}
-MAY_IMPORT |= {layer: {layer, *ORDER} for layer in ("train", "inspect", "bench")}
+MAY_IMPORT |= {layer: {layer, *ORDER} for layer in ("train", "inspect", "lifelike", "bench")}
 MAY_IMPORT["light"] = MAY_IMPORT["codec"] | {"api"}
 MAY_IMPORT["pillow"] = {"pillow", *MAY_IMPORT["light"]}
 MAY_IMPORT["batch"] = {"batch", "light"} | MAY_IMPORT["light"]
 MAY_IMPORT["evaluate"] |= {"light"}
 MAY_IMPORT["integrations"] |= {"light"}
+MAY_IMPORT["inspect"] |= {"light"}
 MAY_IMPORT["cli"] = {"cli", "pillow", "train", "inspect", "bench", "batch", "light", *ORDER}
 MAY_IMPORT["ops"] |= {"kernels", "_native"}
-MAY_IMPORT["bench"] |= {"inspect", "batch", "light", "kernels", "_native"}
+MAY_IMPORT["bench"] |= {"inspect", "lifelike", "batch", "light", "kernels", "_native"}
 MAY_IMPORT["kernels"] = {"kernels"}
 COMMON = {"errors", "config", "files", "forks", "arguments", "eager"}
 MAY_IMPORT |= {layer: set() for layer in COMMON}

@@ -64,7 +64,7 @@ def test_without_triton_all_but_the_kernels_work_and_errors_name_the_extra():
         sys.modules["triton"] = None
         import torch, fastlic
         from fastlic.ops import codebook_nearest
-        for package in "ops codec entropy integers models evaluate train inspect bench cli".split():
+        for package in "ops codec entropy integers models evaluate train inspect lifelike bench cli".split():
             folder = importlib.import_module(f"fastlic.{package}").__path__
             for module in pkgutil.walk_packages(folder, f"fastlic.{package}."):
                 if not module.name.endswith("__main__"):

@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         report.progress(f"{case.name} ...")
         results.append(measure(case, options.seconds))
         if options.json:  # at once: a case that hangs costs only itself
-            report.write_json(results[-1:], options.json)
+            report.write_json(results[-1], options.json)
     report.progress()
     if not results:
         print("no case matches", file=sys.stderr)

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,11 @@ def served(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
+def _description(details: dict[str, Any]) -> str:
+    """Of what a page threw."""
+    return details.get("exception", {}).get("description") or details["text"]
+
+
 class Chromium:
     """One page of one browser. ``patience``: seconds after which an answer is no longer awaited."""
 
@@ -76,10 +81,10 @@ class Chromium:
         os.close(back)
         self._buffer = b""
         self._id = 0
-        self._session: str | None = None
+        self._session: dict[str, str] = {}
         target = next(t for t in self._call("Target.getTargets")["targetInfos"] if t["type"] == "page")
         attached = self._call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-        self._session = attached["sessionId"]
+        self._session = {"sessionId": attached["sessionId"]}
         for domain in ("Page", "Runtime", "Log"):
             self._call(f"{domain}.enable")
 
@@ -106,62 +111,47 @@ class Chromium:
         os.close(self._from)
         self._profile.cleanup()
 
-    def _message(self, until: float) -> dict[str, Any]:
-        while b"\0" not in self._buffer:
-            if not select.select([self._from], [], [], max(until - time.monotonic(), 0))[0]:
-                raise TimeoutError(f"chromium gave no answer in {self.patience:g} s; page errors: {self.errors}")
-            piece = os.read(self._from, 1 << 16)
-            if not piece:
-                raise RuntimeError("chromium has ended")
-            self._buffer += piece
-        message, _, self._buffer = self._buffer.partition(b"\0")
-        return json.loads(message)
-
-    def _note(self, message: dict[str, Any]) -> None:
-        params = message.get("params", {})
-        if message.get("method") == "Runtime.exceptionThrown":
-            details = params["exceptionDetails"]
-            self.errors.append(details.get("exception", {}).get("description") or details["text"])
-        elif message.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
-            self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}".strip())
+    def _message(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The next message that is wanted; errors of the page are noted on the way."""
+        until = time.monotonic() + self.patience
+        while True:
+            while b"\0" not in self._buffer:
+                if not select.select([self._from], [], [], max(until - time.monotonic(), 0))[0]:
+                    raise TimeoutError(f"chromium gave no answer in {self.patience:g} s; page errors: {self.errors}")
+                piece = os.read(self._from, 1 << 16)
+                if not piece:
+                    raise RuntimeError("chromium has ended")
+                self._buffer += piece
+            text, _, self._buffer = self._buffer.partition(b"\0")
+            message = json.loads(text)
+            params = message.get("params", {})
+            if message.get("method") == "Runtime.exceptionThrown":
+                self.errors.append(_description(params["exceptionDetails"]))
+            elif message.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
+                self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}".strip())
+            if wanted(message):
+                return message
 
     def _call(self, method: str, **params: Any) -> dict[str, Any]:
         self._id += 1
-        own = self._id
-        command: dict[str, Any] = {"id": own, "method": method, "params": params}
-        if self._session is not None:
-            command["sessionId"] = self._session
+        command = {"id": self._id, "method": method, "params": params, **self._session}
         os.write(self._to, json.dumps(command).encode() + b"\0")
-        until = time.monotonic() + self.patience
-        while True:
-            message = self._message(until)
-            self._note(message)
-            if message.get("id") == own:
-                if "error" in message:
-                    raise RuntimeError(f"{method}: {message['error']['message']}")
-                return message["result"]
+        message = self._message(lambda message: message.get("id") == self._id)
+        if "error" in message:
+            raise RuntimeError(f"{method}: {message['error']['message']}")
+        return message["result"]
 
     def open(self, url: str) -> None:
         """Waits until the page has loaded."""
         self._call("Page.navigate", url=url)
-        until = time.monotonic() + self.patience
-        while True:
-            message = self._message(until)
-            self._note(message)
-            if message.get("method") == "Page.loadEventFired":
-                return
+        self._message(lambda message: message.get("method") == "Page.loadEventFired")
 
     def evaluate(self, script: str) -> Any:
         """What an async function with this body returns; a RuntimeError if it throws."""
-        answer = self._call(
-            "Runtime.evaluate",
-            expression=f"(async () => {{ {script} }})()",
-            awaitPromise=True,
-            returnByValue=True,
-        )
+        body = f"(async () => {{ {script} }})()"
+        answer = self._call("Runtime.evaluate", expression=body, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in answer:
-            details = answer["exceptionDetails"]
-            raise RuntimeError(details.get("exception", {}).get("description") or details["text"])
+            raise RuntimeError(_description(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
     def cpu_seconds(self) -> float:

@@ -9,7 +9,7 @@ Each of their runs is split by the clock: inside g_a or g_s, inside the other ne
     coder part    the same without any network; for models whose parameters come from parallel passes
     against g     the whole, accelerated, in units of plain CompressAI's own g_a or g_s
 
-Weights are random and rescaled (fastlic.bench.compressai_models). ``--bytes`` compares the sizes of native streams with
+Weights are random and rescaled (fastlic.lifelike.compressai). ``--bytes`` compares the sizes of native streams with
 CompressAI's own on photographs, for fastlic's trained weights as CompressAI's mbt2018, or for the models named;
 ``--psnr`` those and the pictures of exact and of integer transforms.
 
@@ -20,30 +20,35 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
-import statistics
+import importlib.util
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastlic.bench.compressai_models import MODELS, lively, of_factory, trained
-from fastlic.bench.lifelike import photo
+from fastlic.bench.photos import images
 from fastlic.bench.report import about, markdown, parser, progress
-from fastlic.bench.runner import CLOCKS, Clock, Runs
-from fastlic.codec.image_files import find_images, read_image
+from fastlic.bench.runner import CLOCKS, Clock, Figures, Runs, medians
+from fastlic.evaluate import psnr
 from fastlic.integrations.compressai import Row, accelerate
+from fastlic.lifelike.compressai import MODELS, lively, trained
+from fastlic.lifelike.models import photo
 
-WAYS = ("compress", "decompress")
-FORMATS = ("native", "compressai")
-FAST, INTEGER = "fast", "integer"  # format "native" with these transforms
+WAYS = ("decompress", "compress")  # in the order of tables
+# Key of a copy: format and transforms of ``accelerate``.
+COPIES = {
+    "native": ("native", "exact"),
+    "compressai": ("compressai", "exact"),
+    "fast": ("native", "fast"),
+    "integer": ("native", "integer"),
+}
 _TRANSFORMS = ("g_a", "g_s")
 _NETWORKS = ("h_a", "h_s", "entropy_parameters", "context_prediction", "channel_context")
 CHECKPOINT = Path("checkpoints/jahp_float16.safetensors")
@@ -70,86 +75,62 @@ class Stopwatch:
         self.spent[kind] += self._clock() - self._open.pop()
 
     @torch.no_grad()
-    def run(self, call: Callable[..., Any], *arguments: Any) -> tuple[Split, Any]:
+    def run(self, label: str, call: Callable[..., Any], *arguments: Any) -> tuple[Figures, Any]:
+        """Seconds of a call by "LABEL PART", and its result."""
         self.spent = dict.fromkeys(self.spent, 0.0)
         self._open.clear()
         start = self._clock()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "forward hooks on .* do not run")  # where there are integers
             result = call(*arguments)
-        return Split(self._clock() - start, self.spent["transforms"], self.spent["networks"]), result
-
-
-class Split(NamedTuple):
-    """Seconds of one run: all of it, inside g_a or g_s, inside the other networks."""
-
-    whole: float
-    transform: float
-    networks: float
-
-    @property
-    def entropy(self) -> float:
-        return self.whole - self.transform
-
-    @property
-    def coder(self) -> float:
-        return self.entropy - self.networks
+        whole, transform = self._clock() - start, self.spent["transforms"]
+        entropy = whole - transform
+        parts = {"whole": whole, "transform": transform, "entropy": entropy, "coder": entropy - self.spent["networks"]}
+        return {f"{label} {part}": seconds for part, seconds in parts.items()}, result
 
 
 @dataclass
 class Result:
     name: str
-    what: dict[str, str]  # by format: what is accelerated
-    times: dict[tuple[str, str], list[Split]]  # by ("plain" or format, way)
-    raster: bool
-    setup: dict[str, float]  # seconds of accelerate(model), "native" with each of the transforms
+    what: dict[str, str]  # by copy: what is accelerated
+    seconds: Figures  # medians, by "plain" or copy, way and part
+    setup: Figures  # seconds of accelerate(model), by copy
+
+    @property
+    def raster(self) -> bool:
+        return "raster" in self.what["compressai"] or "position" in self.what["compressai"]
 
     def median(self, key: str, way: str, part: str = "whole") -> float:
-        return statistics.median(getattr(split, part) for split in self.times[key, way])
+        return self.seconds[f"{key} {way} {part}"]
 
 
 def measure(
-    name: str, image: Tensor, seconds: float, least: int, size: int | None = None, clock: Clock = "wall"
+    name: str, plain: Any, image: Tensor, seconds: float, least: int, clock: Clock = "wall", first: int = 64
 ) -> Result:
-    """Runs in turns until ``seconds`` are spent, but each way of each model at least ``least`` times."""
-    return measured(name, lively(name, size), image, seconds, least, clock)
+    """Runs a live model and its copies in turns until ``seconds`` are spent, but each at least ``least`` times.
 
-
-def measured(
-    name: str,
-    plain: Any,
-    image: Tensor,
-    seconds: float,
-    least: int,
-    clock: Clock = "wall",
-    keys: tuple[str, ...] = (*FORMATS, FAST, INTEGER),
-    first: int = 64,
-) -> Result:
-    """The same of a live model, ``first`` being the edge of the image that first calls get."""
-    models, what, setup = {"plain": plain}, {}, {}
-    for key in keys:
+    Args:
+        first: edge of the image that first calls get.
+    """
+    models, what = {"plain": plain}, {}
+    setup: Figures = {}
+    for key, (format, transforms) in COPIES.items():
         models[key] = copy.deepcopy(plain)
         start = CLOCKS[clock]()
-        format, transforms = ("native", key) if key in (FAST, INTEGER) else (key, "exact")
         report = accelerate(models[key], format, transforms=transforms)  # type: ignore[arg-type]
         setup[key] = CLOCKS[clock]() - start
         what[key] = _summary([row for row in report.replaced if not row.part.startswith(("transform", "model"))])
     watches = {key: Stopwatch(model, CLOCKS[clock]) for key, model in models.items()}
-    times: dict[tuple[str, str], list[Split]] = {(key, way): [] for key in models for way in WAYS}
-    small = image[:, :, :first, :first].contiguous()
-    for watch, model in zip(watches.values(), models.values(), strict=True):  # first calls make tables
-        _, coded = watch.run(model.compress, small)
-        watch.run(model.decompress, coded["strings"], coded["shape"])
-    spent, rounds = 0.0, 0
-    while rounds < least or (spent < seconds and rounds < 25):
-        for key, model in models.items():
-            compressing, coded = watches[key].run(model.compress, image)
-            decompressing, _ = watches[key].run(model.decompress, coded["strings"], coded["shape"])
-            for way, split in zip(WAYS, (compressing, decompressing), strict=True):
-                times[key, way].append(split)
-                spent += split.whole
-        rounds += 1
-    return Result(name, what, times, "raster" in what["compressai"] or "position" in what["compressai"], setup)
+
+    def both_ways(key: str, x: Tensor) -> Figures:
+        watch, model = watches[key], models[key]
+        compressing, coded = watch.run(f"{key} compress", model.compress, x)
+        return compressing | watch.run(f"{key} decompress", model.decompress, coded["strings"], coded["shape"])[0]
+
+    for key in models:  # first calls make tables
+        both_ways(key, image[:, :, :first, :first].contiguous())
+    found = medians([partial(both_ways, key, image) for key in models], least, seconds=seconds)
+    return Result(name, what, found, setup)
 
 
 def _summary(rows: list[Row]) -> str:
@@ -158,118 +139,153 @@ def _summary(rows: list[Row]) -> str:
     return "; ".join(item for item in by if not any(other != item and other.startswith(item) for other in by))
 
 
-def support_table(results: list[Result]) -> str:
-    """Model, formats, what is accelerated, and what it brings."""
-    head = ["model", '`"native"`', '`"compressai"`', "decompress: plain, native, compressai", "compress"]
-    rows = [
-        [r.name, *(r.what[format] for format in FORMATS), *(_speeds(r, way) for way in reversed(WAYS))] for r in results
-    ]
-    return markdown(head, rows)
+# ---- tables
 
 
-def integer_table(results: list[Result]) -> str:
-    """The same of exact, fast and integer transforms, and the transforms themselves."""
-    ways = "plain, exact, fast, integer"
-    head = ["model", f"decompress: {ways}", "compress", f"g_s: {ways}", "g_a"]
-    keys = ("native", FAST, INTEGER)
-    rows = [
-        [r.name, *(_speeds(r, way, keys, part) for part in ("whole", "transform") for way in reversed(WAYS))]
-        for r in results
-    ]
-    return markdown(head, rows)
+Cell = Callable[[Result], str]
+Columns = dict[str, Cell]  # by head
 
 
-def factory_table(results: list[Result]) -> str:
-    """Of models of one's own: what is accelerated, the whole, and the whole without g_a and g_s."""
-    ways = "plain, compressai, native, fast, integer"
-    head = ["model", "accelerated", f"decompress: {ways}", "compress"]
-    head += ["decompress without g_s: plain, native", "compress without g_a"]
-    keys = ("compressai", "native", FAST, INTEGER)
-    rows = [
-        [
-            *(r.name, " / ".join(dict.fromkeys(r.what.values()))),
-            *(_speeds(r, way, keys) for way in reversed(WAYS)),
-            *(_speeds(r, way, ("native",), "entropy") for way in reversed(WAYS)),
-        ]
-        for r in results
-    ]
-    return markdown(head, rows)
+def table(results: list[Result], columns: Columns) -> str:
+    return markdown(["model", *columns], [[r.name, *(cell(r) for cell in columns.values())] for r in results])
 
 
-def _speeds(result: Result, way: str, keys: tuple[str, ...] = FORMATS, part: str = "whole") -> str:
-    plain, *ours = (result.median(key, way, part) for key in ("plain", *keys))
-    return f"{_time(plain)}, " + ", ".join(f"{_time(own)} ({plain / own:.1f}x)" for own in ours)
+def _speeds(way: str, keys: tuple[str, ...], part: str = "whole") -> Cell:
+    """The plain model's time, and that of copies, with how many times as fast they are."""
+
+    def cell(result: Result) -> str:
+        plain, *ours = (result.median(key, way, part) for key in ("plain", *keys))
+        return f"{_time(plain)}, " + ", ".join(f"{_time(own)} ({plain / own:.1f}x)" for own in ours)
+
+    return cell
 
 
 def _time(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds < 9.95 else f"{seconds:.1f} s"
 
 
-def figures_table(results: list[Result]) -> str:
-    """The parts: decompress and compress in each cell."""
-    head = ["model", "g_s, g_a", "native: entropy part", "native: whole against g_s, g_a"]
-    head += ["compressai: entropy part", "compressai: coder part"]
-    rows = []
-    for r in results:
-        cells: list[list[str]] = []
-        for way in reversed(WAYS):
-            transform, entropy, coder = (r.median("plain", way, part) for part in ("transform", "entropy", "coder"))
-            own = r.median("native", way, "entropy")
-            cells.append([
-                f"{transform / r.median('native', way, 'transform'):.2f}x",
-                f"{entropy / own:.0f}x ({1e3 * entropy:.0f} ms -> {1e3 * own:.0f} ms)",
-                f"{r.median('native', way) / transform:.2f}",
-                f"{entropy / r.median('compressai', way, 'entropy'):.1f}x",
-                "" if r.raster else f"{coder / r.median('compressai', way, 'coder'):.1f}x",
-            ])  # fmt: skip
-        rows.append([r.name, *(", ".join(filter(None, pair)) for pair in zip(*cells, strict=True))])
-    return markdown(head, rows)
+def _both(text: Callable[[Result, str], str]) -> Cell:
+    """Decompress and compress in one cell."""
+    return lambda result: ", ".join(filter(None, (text(result, way) for way in WAYS)))
+
+
+def _ratio(result: Result, way: str, key: str, part: str, digits: int) -> str:
+    return f"{result.median('plain', way, part) / result.median(key, way, part):.{digits}f}x"
+
+
+def _entropy(result: Result, way: str) -> str:
+    before, now = (1e3 * result.median(key, way, "entropy") for key in ("plain", "native"))
+    return f"{before / now:.0f}x ({before:.0f} ms -> {now:.0f} ms)"
+
+
+def _against(result: Result, way: str) -> str:
+    return f"{result.median('native', way) / result.median('plain', way, 'transform'):.2f}"
+
+
+_FORMATS, _TRANSFORMED = ("native", "compressai"), ("native", "fast", "integer")
+SUPPORT: Columns = {
+    '`"native"`': lambda r: r.what["native"],
+    '`"compressai"`': lambda r: r.what["compressai"],
+    "decompress: plain, native, compressai": _speeds("decompress", _FORMATS),
+    "compress": _speeds("compress", _FORMATS),
+}
+PARTS: Columns = {
+    "g_s, g_a": _both(lambda r, way: _ratio(r, way, "native", "transform", 2)),
+    "native: entropy part": _both(_entropy),
+    "native: whole against g_s, g_a": _both(_against),
+    "compressai: entropy part": _both(lambda r, way: _ratio(r, way, "compressai", "entropy", 1)),
+    "compressai: coder part": _both(lambda r, way: "" if r.raster else _ratio(r, way, "compressai", "coder", 1)),
+}
+INTEGER: Columns = {
+    "decompress: plain, exact, fast, integer": _speeds("decompress", _TRANSFORMED),
+    "compress": _speeds("compress", _TRANSFORMED),
+    "g_s: plain, exact, fast, integer": _speeds("decompress", _TRANSFORMED, "transform"),
+    "g_a": _speeds("compress", _TRANSFORMED, "transform"),
+}
+OWN: Columns = {  # of models of one's own
+    "accelerated": lambda r: " / ".join(dict.fromkeys(r.what.values())),
+    "decompress: plain, compressai, native, fast, integer": _speeds("decompress", ("compressai", *_TRANSFORMED)),
+    "compress": _speeds("compress", ("compressai", *_TRANSFORMED)),
+    "decompress without g_s: plain, native": _speeds("decompress", ("native",), "entropy"),
+    "compress without g_a": _speeds("compress", ("native",), "entropy"),
+}
+
+
+# ---- bytes and pictures
 
 
 def photographs(folder: Path, limit: int) -> list[Tensor]:
     """The first images of a folder, each [1, 3, 64 h, 64 w] in [0, 1], repeated at their edges."""
-    images = (read_image(file).pixels.float()[None] / 255 for file in find_images(folder)[:limit])
-    return [F.pad(x, (0, -x.shape[-1] % 64, 0, -x.shape[-2] % 64), mode="replicate") for x in images]
+    found = (x.float()[None] / 255 for _, x in images(folder, limit))
+    return [F.pad(x, (0, -x.shape[-1] % 64, 0, -x.shape[-2] % 64), mode="replicate") for x in found]
 
 
 def bytes_table(models: Runs, title: str, images: list[Tensor]) -> str:
     """Growth of native streams against CompressAI's own; ``models`` by name of the row."""
     rows = []
     for name, make in models.items():
-        plain = make()
         # "compressai": the same bytes as plain CompressAI's, in less time
-        (theirs, _), (ours, _) = (_coded(plain, images, format=format) for format in ("compressai", "native"))
+        (theirs, _), (ours, _) = _coded(make(), images, "compressai", "native")
         rows.append([name, f"{theirs:,} bytes", f"{ours:,} bytes", _growth(theirs, ours)])
-    return markdown([f"{title}, {len(images)} images", "CompressAI", "native", ""], rows)
+    return markdown([title, "CompressAI", "native", ""], rows)
 
 
 def psnr_table(models: Runs, title: str, images: list[Tensor]) -> str:
     """Pictures and bytes of exact and of integer transforms, both of 8 bits."""
     rows = []
     for name, make in models.items():
-        plain = make()
-        (a, exact), (b, integer) = (_coded(plain, images, transforms=how) for how in ("exact", INTEGER))
+        (a, exact), (b, integer) = _coded(make(), images, "native", "integer")
         pictures = (f"{exact:.3f} dB", f"{integer:.3f} dB", f"{integer - exact:+.3f} dB")
         rows.append([name, *pictures, f"{a:,}", f"{b:,}", _growth(a, b)])
-    head = [f"{title}, {len(images)} images", "PSNR exact", "integer", "", "bytes exact", "integer", ""]
-    return markdown(head, rows)
+    return markdown([title, "PSNR exact", "integer", "", "bytes exact", "integer", ""], rows)
 
 
 @torch.no_grad()
-def _coded(plain: Any, images: list[Tensor], **how: Any) -> tuple[int, float]:
+def _coded(plain: Any, images: list[Tensor], *copies: str) -> list[tuple[int, float]]:
     """Bytes of all images, and the mean PSNR of what comes back in 8 bits; calibrated on the demonstration photo."""
-    model, size, quality = copy.deepcopy(plain), 0, 0.0
-    accelerate(model, **how)
-    for x in images:
-        coded = model.compress(x)
-        size += sum(len(item) for part in coded["strings"] for item in part)
-        found = (model.decompress(coded["strings"], coded["shape"])["x_hat"] * 255).round() / 255
-        quality += -10 * math.log10(float((found - x).double().square().mean())) / len(images)
-    return size, quality
+    found = []
+    for format, transforms in (COPIES[key] for key in copies):
+        model, size, quality = copy.deepcopy(plain), 0, 0.0
+        accelerate(model, format, transforms=transforms)  # type: ignore[arg-type]
+        for x in images:
+            coded = model.compress(x)
+            size += sum(len(item) for part in coded["strings"] for item in part)
+            back = model.decompress(coded["strings"], coded["shape"])["x_hat"]
+            quality += psnr(*((255 * y).round().clamp(0, 255).to(torch.uint8) for y in (x, back))) / len(images)
+        found.append((size, quality))
+    return found
 
 
 def _growth(before: int, now: int) -> str:
     return f"{100 * (now / before - 1):+.2f} %"
+
+
+# ---- the command
+
+
+def of_factory(where: str) -> tuple[str, Any]:
+    """``FILE.py:FUNCTION`` as a name and the model that the function gives, in eval mode.
+
+    The file runs as a module, and may import what lies beside it.
+
+    Raises:
+        ValueError: there is no such file, function or model.
+        ImportError: something that the file imports is missing.
+    """
+    path, _, name = where.rpartition(":")
+    file = Path(path)
+    spec = importlib.util.spec_from_file_location(file.stem, file) if file.is_file() and name else None
+    if spec is None or spec.loader is None:
+        raise ValueError(f"expected FILE.py:FUNCTION, got {where!r}: there is no such file of Python")
+    sys.path.insert(0, str(file.resolve().parent))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module  # pickles and copies look for classes there
+    spec.loader.exec_module(module)
+    if not callable(make := getattr(module, name, None)):
+        raise ValueError(f"{path} has no function {name}")
+    if not isinstance(model := make(), torch.nn.Module):
+        raise ValueError(f"{where} gave {type(model).__name__}, no torch.nn.Module")
+    return name, model.eval()
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -284,7 +300,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     of.add_argument("--bytes", type=Path, metavar="FOLDER", help="compare sizes on the images of this folder")
     of.add_argument("--psnr", type=Path, metavar="FOLDER", help="compare pictures of exact and integer transforms")
     of.add_argument("--images", type=int, default=4, help="how many of the folder (default: 4)")
-    of.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="of jahp (default: %(default)s)")
     return of.parse_args(arguments)
 
 
@@ -296,18 +311,15 @@ def main(arguments: list[str] | None = None) -> int:
     clock: Clock = "thread" if options.cpu else "wall"
     if options.threads or options.cpu:
         torch.set_num_threads(1 if options.cpu else options.threads)
-    results, own = [], []
-    image = photo()[None].contiguous()
     names = [] if options.bytes or options.psnr or options.factory else options.models or list(MODELS)
+    # Windows of attention may not fit less than 256.
+    made = [(where, partial(of_factory, where), 256) for where in options.factory]
+    made += [(name, partial(_live, name), 64) for name in names]
+    results, image = [], photo()[None].contiguous()
     try:
-        for number, where in enumerate(options.factory, 1):
-            progress(f"{where} ({number} of {len(options.factory)}) ...")
-            name, model = of_factory(where)
-            # Windows of attention may not fit less than 256.
-            own.append(measured(name, model, image, options.seconds, options.least, clock, first=256))
-        for number, name in enumerate(names, 1):
-            progress(f"{name} ({number} of {len(names)}) ...")
-            results.append(measure(name, image, options.seconds, options.least, clock=clock))
+        for number, (shown, make, first) in enumerate(made, 1):
+            progress(f"{shown} ({number} of {len(made)}) ...")
+            results.append(measure(*make(), image, options.seconds, options.least, clock, first))
     except ImportError as error:
         print(f"CompressAI cannot be imported ({error}): nothing to measure", file=sys.stderr)
         return 2
@@ -319,24 +331,27 @@ def main(arguments: list[str] | None = None) -> int:
     print(about())
     shown = "CPU time of one thread" if options.cpu else f"wall time of {torch.get_num_threads()} threads"
     print(f"512x768, {shown}, medians; decompress first in every cell\n")
-    if own:
-        print(factory_table(own))
+    if options.factory:
+        print(table(results, OWN))
+    elif results:
+        print(f"{table(results, SUPPORT)}\n\n{table(results, PARTS)}")
+        print(f'\n"native", exact, fast and integer transforms\n\n{table(results, INTEGER)}')
     if results:
-        print(f"{support_table(results)}\n\n{figures_table(results)}")
-        print(f'\n"native", exact, fast and integer transforms\n\n{integer_table(results)}')
-    if own or results:
-        calls = {key: f'accelerate(model, transforms="{key}")' for key in (FAST, INTEGER)}
-        for key, call in {"native": "accelerate(model)", **calls}.items():
-            setup = ", ".join(f"{result.name} {result.setup[key]:.1f} s" for result in own + results)
-            print(f"\n{call} itself, once for a model: {setup}")
-    if options.bytes or options.psnr:
-        made: Runs = {f"quality {q}": partial(trained, options.checkpoint, q) for q in (1, 3, 5, 8)}
-        named: Runs = {name: partial(lively, name) for name in options.models}
-        title = "rescaled random weights" if named else "mbt2018 of trained weights"
-        for table, folder in ((bytes_table, options.bytes), (psnr_table, options.psnr)):
-            if folder:
-                print("\n" + table(named or made, title, photographs(folder, options.images)))
+        for key, given in (("native", ""), ("fast", ', transforms="fast"'), ("integer", ', transforms="integer"')):
+            setup = ", ".join(f"{result.name} {result.setup[key]:.1f} s" for result in results)
+            print(f"\naccelerate(model{given}) itself, once for a model: {setup}")
+    coded: Runs = {name: partial(lively, name) for name in options.models}
+    title = "rescaled random weights" if coded else "mbt2018 of trained weights"
+    coded = coded or {f"quality {q}": partial(trained, CHECKPOINT, q) for q in (1, 3, 5, 8)}
+    for compare, folder in ((bytes_table, options.bytes), (psnr_table, options.psnr)):
+        if folder:
+            photographed = photographs(folder, options.images)
+            print("\n" + compare(coded, f"{title}, {len(photographed)} images", photographed))
     return 0
+
+
+def _live(name: str) -> tuple[str, Any]:
+    return name, lively(name)
 
 
 if __name__ == "__main__":

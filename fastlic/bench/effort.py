@@ -18,9 +18,9 @@ from torch import Tensor
 
 import fastlic
 from fastlic.bench import report
+from fastlic.bench.photos import images
 from fastlic.codec.codec import Codec
-from fastlic.codec.image_files import find_images, read_image
-from fastlic.codec.targets import psnr
+from fastlic.evaluate import psnr
 from fastlic.evaluate.bd_rate import bd_rate
 from fastlic.evaluate.metrics import MS_SSIM_MIN_SIDE, ms_ssim
 
@@ -35,7 +35,7 @@ def point(codec: Codec, x: Tensor, quality: float, effort: int, structure: bool 
     seconds = time.process_time() - began
     assert isinstance(data, bytes)  # of one image
     shown = codec.decompress([data], dtype=torch.uint8)[0]
-    own = (8 * len(data) / (x.shape[1] * x.shape[2]), psnr(x.numpy(), shown.numpy()), seconds)
+    own = (8 * len(data) / (x.shape[1] * x.shape[2]), psnr(x, shown), seconds)
     if not structure:
         return own
     similarity = ms_ssim(x, shown)
@@ -56,8 +56,6 @@ def _saved(base: NDArray[np.float64], own: NDArray[np.float64], column: int) -> 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    from tqdm import tqdm
-
     parser = report.parser("fastlic.bench.effort", __doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="jahp", metavar="NAME")
@@ -65,32 +63,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--qualities", nargs="+", type=float, default=[2, 5, 8], metavar="Q")
     parser.add_argument("--ms-ssim", action="store_true", help="compare bytes at equal MS-SSIM, too")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line per image and effort")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     codec, efforts = fastlic.load(options.model), [0, *(e for e in options.efforts if e)]
-    images = find_images(options.folder)[: options.limit]
     curves: dict[int, list[list[Point]]] = {effort: [] for effort in efforts}
-    with tqdm(total=len(images) * len(efforts), unit="curve", disable=None, leave=False) as bar:
-        for path in images:
-            x = read_image(path).pixels
-            for effort in efforts:
-                bar.set_postfix_str(f"{path.name} effort {effort}")
-                points = [point(codec, x, quality, effort, options.ms_ssim) for quality in options.qualities]
-                curves[effort].append(points)
-                if options.json is not None:
-                    report.append_json(options.json, {"image": path.name, "effort": effort, "points": points})
-                bar.update()
-    print(f"{codec.name}, {len(images)} images, qualities {options.qualities}; {report.about()}")
+    for name, x in images(options.folder, options.limit):
+        for effort, curve in curves.items():
+            report.progress(f"{name} effort {effort}")
+            curve.append([point(codec, x, quality, effort, options.ms_ssim) for quality in options.qualities])
+    report.progress()
     base = np.array(curves[0])
+    print(f"{codec.name}, {len(base)} images, qualities {options.qualities}; {report.about()}")
+    measures = {"PSNR": 1, "MS-SSIM": 3} if options.ms_ssim else {"PSNR": 1}
     rows = []
     for effort in efforts[1:]:
         own = np.array(curves[effort])
-        ratio = own[..., 2].sum() / base[..., 2].sum()
-        saved = [cell for column in (1, 3)[: 1 + options.ms_ssim] for cell in _saved(base, own, column)]
-        rows.append([str(effort), *saved, f"{ratio:.1f}x"])
-    titles = [f"bytes at equal {name}" for name in ("PSNR", "MS-SSIM")[: 1 + options.ms_ssim]]
-    heads = [cell for title in titles for cell in (title, "of single images")]
+        saved = [cell for column in measures.values() for cell in _saved(base, own, column)]
+        rows.append([str(effort), *saved, f"{own[..., 2].sum() / base[..., 2].sum():.1f}x"])
+    heads = [cell for name in measures for cell in (f"bytes at equal {name}", "of single images")]
     print(report.markdown(["effort", *heads, "CPU time"], rows))
     return 0
 

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,9 @@ from torch import Tensor
 
 import fastlic
 from fastlic.bench import report
-from fastlic.codec.calibration import PHOTO
+from fastlic.bench.photos import images
+from fastlic.bench.runner import Figures, Part, medians, process, timed
 from fastlic.codec.cards import WEIGHTS
-from fastlic.codec.image_files import find_images, read_image
 
 
 class _Region(ctypes.Structure):
@@ -47,32 +45,23 @@ class _Options(ctypes.Structure):
 
 
 class Library:
-    """What of flic.h is timed."""
+    """What of flic.h is timed, with one codec and one thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, codec: Path) -> None:
         self._c: Any = ctypes.CDLL(str(path))
+        self._codec, self._handle = os.fsencode(codec), ctypes.c_void_p()
 
-    def open(self, codec: Path) -> ctypes.c_void_p:
-        handle = ctypes.c_void_p()
-        self._check(self._c.flic_codec_open_file(os.fsencode(codec), ctypes.byref(handle), None))
-        return handle
+    def open(self) -> None:
+        self._check(self._c.flic_codec_open_file(self._codec, ctypes.byref(self._handle), None))
 
-    def close(self, handle: ctypes.c_void_p) -> None:
-        self._c.flic_codec_close(handle)
+    def close(self) -> None:
+        self._c.flic_codec_close(self._handle)
+        self._handle = ctypes.c_void_p()
 
-    def decode(
-        self,
-        handle: ctypes.c_void_p,
-        data: bytes,
-        pixels: Any,
-        width: int,
-        threads: int,
-        region: tuple[int, int, int, int] | None = None,
-    ) -> None:
-        part = None if region is None else ctypes.pointer(_Region(*region))
-        options = _Options(ctypes.sizeof(_Options), 0, threads, 0, 0, 0, None, None, None, part)
+    def decode(self, data: bytes, pixels: Any, width: int, region: _Region | None = None) -> None:
+        options = _Options(ctypes.sizeof(_Options), threads=1, region=ctypes.pointer(region) if region else None)
         size, room, stride = (ctypes.c_size_t(count) for count in (len(data), len(pixels), 3 * width))
-        self._check(self._c.flic_decode(handle, data, size, ctypes.byref(options), pixels, room, stride, None))
+        self._check(self._c.flic_decode(self._handle, data, size, ctypes.byref(options), pixels, room, stride, None))
 
     @staticmethod
     def _check(status: int) -> None:
@@ -80,63 +69,47 @@ class Library:
             raise RuntimeError(f"libflic says {status}")
 
 
-# Started by a small process: a fork counts what its parent had in memory.
-_START = """
-import os, sys, time
-began = time.perf_counter()
-child = os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:])
-_, status, usage = os.wait4(child, 0)
-print(time.perf_counter() - began, usage.ru_maxrss << 10)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-
-
 # Python's own way to the pixels of a file, without torch.
 _LIGHT = """
 import sys
 from fastlic import light
-light.decompress(open(sys.argv[1], "rb").read(), threads=int(sys.argv[2]))
+light.decompress(open(sys.argv[1], "rb").read(), threads=1)
 """
 
 
-def process(command: list[str]) -> tuple[float, int]:
-    """Seconds from start to end of a process, and its peak of memory in bytes."""
-    start = [sys.executable, "-I", "-S", "-c", _START, *command]
-    seconds, peak = subprocess.run(start, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
-    return float(seconds), int(peak)
-
-
-def measure(build: Path, model: str, image: Tensor, runs: int, threads: int, folder: Path) -> dict[str, float]:
+def measure(build: Path, model: str, image: Tensor, runs: int, folder: Path) -> Figures:
     """Medians, by column; the image is [3, H, W] uint8."""
-    library, weights = Library(build / "libflic.so"), WEIGHTS / f"{model}.safetensors"
+    weights = WEIGHTS / f"{model}.safetensors"
+    library = Library(build / "libflic.so", weights)
     data = fastlic.compress(image, model)
     assert isinstance(data, bytes)  # one image in, one stream out
-    (folder / "x.flic").write_bytes(data)
-    command = [str(build / "flic"), "decode", str(folder / "x.flic"), str(folder / "x.ppm")]
-    command += ["--codec", str(weights), "--threads", str(threads)]
-    pixels = ctypes.create_string_buffer(image.numel())
-    python = [sys.executable, "-c", _LIGHT, str(folder / "x.flic"), str(threads)]
-    columns = ("process", "open", "decode", "region", "peak", "python", "python peak")
+    stream, shown = folder / "x.flic", folder / "x.ppm"
+    stream.write_bytes(data)
+    command = [str(build / "flic"), "decode", str(stream), str(shown), "--codec", str(weights), "--threads", "1"]
     height, width = image.shape[1:]
-    middle = (width // 2 - min(width, 128) // 2, height // 2 - min(height, 128) // 2, min(width, 128), min(height, 128))
-    found: dict[str, list[float]] = {name: [] for name in columns}
-    for _ in range(runs + 1):
+    across, down = min(width, 128), min(height, 128)
+    middle = _Region(width // 2 - across // 2, height // 2 - down // 2, across, down)
+    pixels, part = (ctypes.create_string_buffer(size) for size in (image.numel(), 3 * across * down))
+
+    def started(name: str, command: list[str]) -> Figures:
         seconds, peak = process(command)
-        began = time.perf_counter()
-        handle = library.open(weights)
-        opened = time.perf_counter() - began
-        began = time.perf_counter()
-        library.decode(handle, data, pixels, image.shape[2], threads)
-        decoded = time.perf_counter() - began
-        part = ctypes.create_string_buffer(3 * middle[2] * middle[3])
-        began = time.perf_counter()
-        library.decode(handle, data, part, middle[2], threads, middle)
-        parted = time.perf_counter() - began
-        library.close(handle)
-        for name, value in zip(columns, (seconds, opened, decoded, parted, peak, *process(python)), strict=True):
-            found[name].append(value)
-    assert (folder / "x.ppm").read_bytes().endswith(pixels.raw)
-    return {name: statistics.median(values[1:]) for name, values in found.items()}  # the first one warms caches
+        return {name: seconds, f"{name} peak": peak}
+
+    def opened() -> Figures:
+        library.close()
+        return timed("open", library.open)()
+
+    parts: list[Part] = [
+        partial(started, "process", command),
+        opened,
+        timed("decode", partial(library.decode, data, pixels, width)),
+        timed("region", partial(library.decode, data, part, across, middle)),
+        partial(started, "python", [sys.executable, "-c", _LIGHT, str(stream)]),
+    ]
+    found = medians(parts, runs, unmeasured=1)  # which warms caches
+    library.close()
+    assert shown.read_bytes().endswith(pixels.raw)
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -146,35 +119,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="default: the demonstration photo")
     parser.add_argument("--limit", type=int, default=24, metavar="N", help="images of FOLDER (default: 24)")
     parser.add_argument("--runs", type=int, default=9, help="of each image (default: 9)")
-    parser.add_argument("--threads", type=int, default=1, help="default: 1")
     options = parser.parse_args(arguments)
-    if not hasattr(os, "wait4"):
-        print("this system does not tell what a process took", file=sys.stderr)
-        return 2
-    paths = [PHOTO] if options.images is None else find_images(options.images)[: options.limit]
     flic = ("process ms", "open ms", "decode ms", "128x128 ms", "process/decode", "peak MB")
     rows: list[tuple[str, ...]] = [("image", *flic, "python ms", "peak MB")]
     with tempfile.TemporaryDirectory() as folder:
         for model in options.models:
             results = []
-            for path in paths:
-                image = read_image(path).pixels
-                one = measure(options.build.resolve(), model, image, options.runs, options.threads, Path(folder))
-                results.append(one)
-                rows.append(_row(f"{model} {path.name} {image.shape[1]}x{image.shape[2]}", one))
+            for name, image in images(options.images, options.limit):
+                results.append(measure(options.build.resolve(), model, image, options.runs, Path(folder)))
+                rows.append(_row(f"{model} {name} {image.shape[1]}x{image.shape[2]}", results[-1]))
                 report.progress(rows[-1][0])
-            if len(paths) > 1:
-                middle = {name: statistics.median(one[name] for one in results) for name in results[0]}
-                rows.append(_row(f"{model}, median of {len(paths)}", middle))
+            if len(results) > 1:
+                middle = medians([partial(dict, one) for one in results], 1)
+                rows.append(_row(f"{model}, median of {len(results)}", middle))
     report.progress()
     print(report.about(), *report.columns(rows), sep="\n")
     return 0
 
 
-def _row(name: str, one: dict[str, float]) -> tuple[str, ...]:
+def _row(name: str, one: Figures) -> tuple[str, ...]:
     milliseconds = (f"{1e3 * one[key]:.1f}" for key in ("process", "open", "decode", "region"))
     python = (f"{1e3 * one['python']:.1f}", f"{one['python peak'] / 1e6:.1f}")
-    return (name, *milliseconds, f"{one['process'] / one['decode']:.2f}x", f"{one['peak'] / 1e6:.1f}", *python)
+    return (name, *milliseconds, f"{one['process'] / one['decode']:.2f}x", f"{one['process peak'] / 1e6:.1f}", *python)
 
 
 if __name__ == "__main__":

@@ -91,12 +91,7 @@ def table(results: list[Measurement]) -> str:
     return "\n".join(lines)
 
 
-def write_json(results: list[Measurement], path: Path) -> None:
+def write_json(result: Measurement, path: Path) -> None:
     """One line per case, appended: runs of different days and machines live in one file."""
-    where = machine()
-    append_json(path, *({**asdict(result), "machine": where} for result in results))
-
-
-def append_json(path: Path, *lines: dict[str, Any]) -> None:
     with path.open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+        file.write(json.dumps({**asdict(result), "machine": machine()}) + "\n")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -18,9 +20,16 @@ Runs = dict[str, Run]  # by way
 Wanted = Callable[[str], bool]
 Key = TypeVar("Key")
 Choice = TypeVar("Choice", bound=tuple[Any, ...])
-Clock = Literal["thread", "wall"]
+Clock = Literal["thread", "process", "wall"]
 WAYS = ("encode", "decode")
-CLOCKS: dict[str, Callable[[], float]] = {"thread": time.thread_time, "wall": time.perf_counter}
+CLOCKS: dict[str, Callable[[], float]] = {
+    "thread": time.thread_time,
+    "process": time.process_time,
+    "wall": time.perf_counter,
+}
+MOST_ROUNDS = 25
+Figures = dict[str, float]
+Part = Callable[[], Figures]
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,53 @@ def one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+def timed(name: str, run: Run, clock: Clock = "wall") -> Part:
+    """A part for ``medians``: the seconds that ``run`` takes."""
+
+    def part() -> Figures:
+        began = CLOCKS[clock]()
+        run()
+        return {name: CLOCKS[clock]() - began}
+
+    return part
+
+
+def medians(parts: Sequence[Part], rounds: int, unmeasured: int = 0, seconds: float = 0) -> Figures:
+    """Medians of all the figures that ``parts`` give, taking turns.
+
+    Args:
+        rounds: how often each is called, after ``unmeasured`` rounds.
+        seconds: and on until so long has passed, at most MOST_ROUNDS times.
+    """
+    found: dict[str, list[float]] = {}
+    done, end = -unmeasured, time.perf_counter() + seconds
+    while done < rounds or (done < MOST_ROUNDS and time.perf_counter() < end):
+        for part in parts:
+            for name, value in part().items():
+                found.setdefault(name, []).append(value)
+        done += 1
+    return {name: statistics.median(values[unmeasured:]) for name, values in found.items()}
+
+
+# Started by a small process: a fork counts what its parent had in memory. What the command prints is dropped.
+_START = """
+import os, sys, time
+began = time.perf_counter()
+silent = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=silent)
+_, status, usage = os.wait4(child, 0)
+print(time.perf_counter() - began, usage.ru_maxrss << 10)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def process(command: list[str]) -> tuple[float, int]:
+    """Seconds from start to end of a process, and its peak of memory in bytes."""
+    start = [sys.executable, "-I", "-S", "-c", _START, *command]
+    seconds, peak = subprocess.run(start, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    return float(seconds), int(peak)
 
 
 def measure(case: Case, budget: float = 1.0, least: int = 5, most: int = 200) -> Measurement:

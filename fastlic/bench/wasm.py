@@ -9,11 +9,11 @@ the browser, from this checkout. Sizes of files follow, as they are, by gzip -9 
 from __future__ import annotations
 
 import gzip
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,9 +22,9 @@ import fastlic
 from fastlic import Codec
 from fastlic.bench import report
 from fastlic.bench.chromium import Chromium, served
-from fastlic.codec.calibration import PHOTO
+from fastlic.bench.photos import tiled
+from fastlic.bench.runner import medians, timed
 from fastlic.codec.cards import cards
-from fastlic.codec.image_files import read_image
 
 ROOT = Path(fastlic.__file__).resolve().parents[1]
 SIZE = (512, 768)
@@ -38,19 +38,11 @@ _BROTLI = "process.stdout.write(zlib.brotliCompressSync(fs.readFileSync(0)))"  #
 _DECODE = "const begin = performance.now(); await flic.decode(data); return performance.now() - begin;"
 
 
-def photo() -> torch.Tensor:
-    """The demonstration photo and its mirror images, side by side, cut to SIZE."""
-    image = read_image(PHOTO).pixels
-    wide = torch.cat([image, image.flip(2)], 2)
-    return torch.cat([wide, wide.flip(1)], 1)[:, : SIZE[0], : SIZE[1]].contiguous()
-
-
 def times(name: str, built: Path, rounds: int) -> tuple[float, float, float]:
     """Milliseconds in the browser and natively, and the ratio of CPU times."""
     codec: Codec = fastlic.load(name)
-    data = codec.compress(photo(), 4 if codec.qualities else None)
+    data = codec.compress(tiled(*SIZE))
     assert isinstance(data, bytes)
-    browser, native, cpu = [], [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder)
         (site / "index.html").write_text("<!doctype html><title>bench</title>")
@@ -60,16 +52,13 @@ def times(name: str, built: Path, rounds: int) -> tuple[float, float, float]:
         with served(site) as url, Chromium() as page:
             page.open(f"{url}/index.html")
             page.evaluate(_OPEN % name)
-            codec.decompress(data, dtype=torch.uint8)
-            before = page.cpu_seconds()
-            for _ in range(rounds):
-                browser.append(page.evaluate(_DECODE))
-                begin, cpu_begin = time.perf_counter(), time.thread_time()
-                codec.decompress(data, dtype=torch.uint8)
-                native.append(1e3 * (time.perf_counter() - begin))
-                cpu += time.thread_time() - cpu_begin
-            ratio = (page.cpu_seconds() - before) / cpu
-    return statistics.median(browser), statistics.median(native), ratio
+            decode = partial(codec.decompress, data, dtype=torch.uint8)
+            decode()
+            browser, native = page.cpu_seconds(), time.thread_time()
+            parts = [lambda: {"browser": page.evaluate(_DECODE)}, timed("native", decode)]
+            found = medians(parts, rounds)
+            ratio = (page.cpu_seconds() - browser) / (time.thread_time() - native)
+    return found["browser"], 1e3 * found["native"], ratio
 
 
 def sizes(built: Path) -> list[list[str]]:
@@ -89,7 +78,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--models", nargs="+", default=sorted(cards()), metavar="NAME")
     parser.add_argument("--built", type=Path, default=ROOT / "build" / "wasm", help="folder of the build, kept")
     parser.add_argument("--rounds", type=int, default=15, help="decodings of each side (default: 15)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line per model")
     options = parser.parse_args(arguments)
     subprocess.run([str(ROOT / "csrc" / "wasm" / "build.sh"), str(options.built)], check=True, stdout=2)
     torch.set_num_threads(1)
@@ -98,9 +86,6 @@ def main(arguments: list[str] | None = None) -> int:
         report.progress(f"{name} ...")
         browser, native, ratio = times(name, options.built.resolve(), options.rounds)
         rows.append([name, f"{browser:.0f}", f"{native:.0f}", f"{ratio:.2f}x"])
-        if options.json:
-            line = {"model": name, "browser_ms": browser, "native_ms": native, "ratio": ratio, **report.machine()}
-            report.append_json(options.json, line)
     report.progress()
     print(report.about())
     print(report.markdown(["decode 512 x 768", "Chromium, ms", "native, ms", "CPU time"], rows))

@@ -31,11 +31,22 @@ def inspect() -> None:
     """Analyse codecs, and what they code of a folder of images."""
 
 
+def _of_images(function: Callable[..., None]) -> click.Command:
+    """A command over MODEL and the images in FOLDER."""
+    return inspect.command()(click.argument("model")(_folder(_limit(function))))
+
+
 def _images(folder: Path, limit: int | None = None) -> list[Tensor]:
     """uint8 [3, H, W] of each."""
     from fastlic.codec.image_files import find_images, read_image
 
     return [read_image(path).pixels for path in find_images(folder)[:limit]]
+
+
+def _head(*titles: str) -> None:
+    """Of a Markdown table."""
+    say(f"| {' | '.join(titles)} |")
+    say("|---" * len(titles) + "|")
 
 
 def _levels(codec: fastlic.Codec, qualities: list[float] | None) -> list[float | None]:
@@ -158,10 +169,7 @@ def same_bits(model: str, folder: Path, batches: tuple[int, ...], limit: int | N
         raise SystemExit(1)
 
 
-@inspect.command()
-@click.argument("model")
-@_folder
-@_limit
+@_of_images
 def codes(model: str, folder: Path, limit: int | None) -> None:
     """Repeat every codebook search of MODEL, a McQuic, in float64 on the images in FOLDER.
 
@@ -187,6 +195,28 @@ def codes(model: str, folder: Path, limit: int | None) -> None:
         raise SystemExit(1)
 
 
+@_of_images
+def targets(model: str, folder: Path, limit: int | None) -> None:
+    """Tell how near MODEL meets targets on the images in FOLDER, and in how many encodes, as a Markdown table.
+
+    Of each image five targets of each kind, evenly spaced from what quality 1 gives to what the last one does.
+    """
+    import numpy as np
+
+    from fastlic import light
+    from fastlic.inspect.targets import KINDS, met
+
+    codec = light.load(model)
+    found = [
+        each for image in _images(folder, limit) for each in met(codec, image.permute(1, 2, 0).contiguous().numpy())
+    ]
+    _head("target", "encodes, median and worst", "off by, median and worst")
+    for kind in KINDS:
+        encodes, off = (np.array(column) for column in zip(*[f[1:] for f in found if f[0] == kind], strict=True))
+        shown = [f"{v:.3f} dB" if kind == "target_psnr" else f"{v:.2%}" for v in (np.median(abs(off)), abs(off).max())]
+        say(f"| {kind} | {np.median(encodes):g}, {encodes.max()} | {', '.join(shown)} |")
+
+
 @inspect.command()
 @click.argument("models", nargs=-1)
 def packing(models: tuple[str, ...]) -> None:
@@ -197,15 +227,8 @@ def packing(models: tuple[str, ...]) -> None:
     from fastlic.codec.cards import cards
     from fastlic.inspect.packing import packed
 
-    titles = (
-        "codec",
-        "int8: values, bits each",
-        "int16: values, bits each",
-        "file, plain and packed",
-        "read, plain and packed",
-    )
-    say(f"| {' | '.join(titles)} |")
-    say("|---" * len(titles) + "|")
+    values = ("int8: values, bits each", "int16: values, bits each")
+    _head("codec", *values, "file, plain and packed", "read, plain and packed")
     for name in models or cards():
         found = packed(fastlic.load(name))
         files = ", ".join(f"{size / 1e6:.2f}" for size in found.files)

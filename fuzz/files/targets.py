@@ -427,8 +427,8 @@ def _strings_run(data: bytes) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _official_model() -> Any:
-    from fastlic.bench.lifelike import small_mlic
     from fastlic.codec import mlicpp_official
+    from fastlic.lifelike.models import small_mlic
     from fastlic.models import MLICPlusPlus
 
     model = small_mlic(MLICPlusPlus, qualities=0)

@@ -59,6 +59,6 @@ def test_rooflines_are_measured_for_each_instruction_set(isa, monkeypatch):
     model = Codec.load(GOLDEN / "tiny_jahp.safetensors").entropy
     seen = []
     monkeypatch.setattr(_native, "peak_products", lambda: seen.append(_native.get_isa()) or 0.0)
-    assert engine.roofline(isa, model, 16, 16) == {} and seen == [isa]
+    assert engine.roofline(isa, 1.0) == {} and seen == [isa]
     monkeypatch.setattr(_native, "peak_products", lambda: 6.0 * engine.products(model, 16, 16))
-    assert engine.roofline(isa, model, 16, 16)["roofline"] == pytest.approx(6)
+    assert engine.roofline(isa, engine.products(model, 16, 16))["roofline"] == pytest.approx(6)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,37 +10,20 @@ import torch
 pytest.importorskip("compressai.models")
 
 from fastlic.bench import compressai as bench
-from fastlic.bench.compressai_models import MODELS, lively, trained
-
-CHECKPOINT = Path(__file__).resolve().parents[2] / bench.CHECKPOINT
-
-
-def test_every_image_model_is_there():
-    from compressai.registry import MODELS as registry
-
-    others = {"ssf2020", "hrtzxf2022-pcc-rec", "sfu2023-pcc-rec-pointnet", "sfu2024-pcc-rec-pointnet2-ssg"}
-    assert set(MODELS) == set(registry) - others
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_random_models_are_alive(name):
-    model, x = lively(name, 16), torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        y = model.g_a(x)
-        out = model.compress(x)
-    assert y.std() > 0.2
-    assert sum(len(part[0]) for part in out["strings"]) > 60
+from fastlic.lifelike.compressai import lively
 
 
 def test_tables_hold_a_row_for_each_model_and_the_parts_add_up():
     x = torch.rand(1, 3, 64, 128)
-    results = [bench.measure(name, x, 0.0, 1, size=16) for name in ("mbt2018", "elic2022-official")]
+    results = [bench.measure(name, lively(name, 16), x, 0.0, 1) for name in ("mbt2018", "elic2022-official")]
     for result in results:
-        for split in (split for runs in result.times.values() for split in runs):
-            assert 0 < split.transform < split.whole
-            assert 0 < split.coder <= split.entropy < split.whole
-    support, figures = bench.support_table(results), bench.figures_table(results)
-    for table in (support, figures, bench.integer_table(results)):
+        for key in ("plain", *bench.COPIES):
+            for way in bench.WAYS:
+                whole, *parts = (result.median(key, way, part) for part in ("whole", "transform", "coder", "entropy"))
+                assert 0 < parts[0] < whole
+                assert 0 < parts[1] <= parts[2] < whole
+    support, figures, integer = (bench.table(results, part) for part in (bench.SUPPORT, bench.PARTS, bench.INTEGER))
+    for table in (support, figures, integer):
         rows = table.splitlines()
         assert len(rows) == 4 and len({row.count("|") for row in rows}) == 1
     assert "wavefront" in support and "position by position" in support
@@ -96,20 +78,3 @@ def test_without_compressai_there_is_nothing_to_measure_and_no_traceback(fresh_p
         "with contextlib.redirect_stderr(io.StringIO()) as said:\n    assert main(['mbt2018']) == 2\n"
         "assert 'cannot be imported' in said.getvalue()\n"
     )
-
-
-@pytest.mark.skipif(not CHECKPOINT.exists(), reason="needs the repository's checkpoint")
-def test_trained_weights_become_a_model_of_compressai():
-    from safetensors.torch import load_file
-
-    from fastlic.models import JAHP
-
-    state = {name: tensor.float() for name, tensor in load_file(CHECKPOINT).items()}
-    own, model = JAHP.from_state_dict(state), trained(CHECKPOINT, 3)
-    x = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        gain, inverse = own.gains(3.0, 1)
-        y = own.g_a(x) * gain
-        torch.testing.assert_close(model.g_a(x), y, rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(model.g_s(y), own.g_s(y * inverse), rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(model.h_a(y), own.hyper_analysis(y), rtol=1e-3, atol=1e-3)

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from fastlic.bench import memory
-from fastlic.bench.lifelike import photo
 from fastlic.bench.runner import measure
 from fastlic.bench.suites import mlic
 from fastlic.codec import mlicpp_official
+from fastlic.lifelike.models import photo
 
 N, M, SIZE = 8, 64, (64, 128)
 

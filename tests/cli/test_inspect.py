@@ -10,9 +10,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from fastlic import Codec
-from fastlic.bench.lifelike import small_mlic
 from fastlic.codec import container
 from fastlic.inspect import codes, packing, rates, same_bits
+from fastlic.lifelike.models import small_mlic
 from fastlic.models import JAHP, McQuic, MLICPlusPlus
 from fastlic.models.mcquic import save_published
 from fastlic.models.mcquic.context import CodeContext
@@ -174,7 +174,15 @@ def test_the_table_holds_what_was_packed(fastlic_command):
     assert f"| {columns} |" in done.out.splitlines()[-1]
 
 
-@pytest.mark.parametrize("what", ["growth", "bits", "same-bits", "codes"])
+def test_every_kind_of_target_has_its_row(noise, fastlic_command):
+    done = fastlic_command("inspect", "targets", "jahp", noise, "--limit", 1)
+    assert done.code == 0
+    rows = [row.split(" | ") for row in done.out.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| target_bytes", "| target_bpp", "| target_psnr"]
+    assert all(float(row[1].split(", ")[0]) >= 2 for row in rows)
+
+
+@pytest.mark.parametrize("what", ["growth", "bits", "same-bits", "codes", "targets"])
 def test_a_folder_without_images_and_a_missing_model_are_errors(what, fastlic_command, tiny_codec, tmp_path):
     tiny_codec.save(tmp_path / "model.safetensors")
     save_published(McQuic(8, 2, [40, 20]), tmp_path / "x.mcquic")

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import fastlic
-from fastlic.bench.lifelike import photo, small_mlic
 from fastlic.codec.families.mlic import MlicCoder
 from fastlic.codec.storage import StoredCodec
 from fastlic.entropy.passes import Latents
 from fastlic.entropy.rate import table_bits
 from fastlic.errors import CorruptStreamError, ModelMismatchError
+from fastlic.lifelike.models import photo, small_mlic
 from fastlic.models import MLIC, MLICPlus, MLICPlusPlus
 
 FAMILY = {

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fastlic.bench.lifelike import photo, small_mlic
 from fastlic.codec import mlicpp_official as official
 from fastlic.errors import CorruptStreamError
+from fastlic.lifelike.models import photo, small_mlic
 from fastlic.models import MLICPlusPlus
 from fastlic.ops.compressai_tables import scale_table
 

@@ -10,9 +10,8 @@ import torch
 
 import fastlic
 from fastlic import light
-from fastlic.bench.targets import main
 from fastlic.codec.calibration import PHOTO
-from fastlic.codec.image_files import encode_image, read_image
+from fastlic.codec.image_files import read_image
 from fastlic.codec.targets import Goal, goal_of, psnr, quality_of, search
 
 
@@ -159,13 +158,6 @@ def test_codecs_of_one_rate_have_no_targets(part, monkeypatch):
     monkeypatch.setattr(type(codec), "qualities", 0)
     with pytest.raises(ValueError, match="one fixed rate, which target_bytes cannot change"):
         codec.compress(torch.from_numpy(part).permute(2, 0, 1), target_bytes=500)
-
-
-def test_the_bench_says_how_near_targets_are_met(part, tmp_path, capsys):
-    (tmp_path / "a.png").write_bytes(encode_image(part, ".png"))
-    assert main([str(tmp_path)]) == 0
-    table = capsys.readouterr().out.splitlines()
-    assert [row.split(" | ")[0] for row in table[2:]] == ["| target_bytes", "| target_bpp", "| target_psnr"]
 
 
 def test_a_quality_is_kept_in_sixteenths_and_defaults_to_four_or_the_last():

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn as nn
 
-from fastlic.bench.lifelike import enliven, logistic, photo
 from fastlic.codec import drivers
 from fastlic.entropy.convert import convert
 from fastlic.entropy.groups.convert import GroupNetworks, Networks, convert_groups
@@ -19,6 +18,7 @@ from fastlic.entropy.mlic.convert import convert as convert_mlic
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.passes import LatentModel, Latents, hyper_size
+from fastlic.lifelike.models import enliven, logistic, photo
 from fastlic.models import JAHP, MLIC, MeanScaleHyperprior, MLICPlus, MLICPlusPlus
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.mlic import Sizes

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from fastlic.bench.lifelike import photo, small_mlic
 from fastlic.entropy.calibration import latents_of
 from fastlic.entropy.mlic import convert as conversion
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.mlic.schedule import mlic_schedule
 from fastlic.integers.ranges import Ranges
+from fastlic.lifelike.models import photo, small_mlic
 from fastlic.models import MLIC, MLICPlus, MLICPlusPlus
 from fastlic.models.mlic.attention import linear_attention
 from fastlic.models.mlic.checkerboard import anchors, even_rows

@@ -16,7 +16,7 @@ import pytest
 from building import KEPT, OBJECTS, ROOT, WEIGHTS, run
 
 from fastlic import light
-from fastlic.bench.libflic import process
+from fastlic.bench.runner import process
 from fastlic.codec.image_files import read_image
 
 GOLDEN = ROOT / "tests" / "golden"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fastlic import _native
-from fastlic.bench.latents import gaussian_bits
 from fastlic.errors import CorruptStreamError
+from fastlic.lifelike.latents import gaussian_bits
 from fastlic.ops.gaussian import decode_gaussian, encode_gaussian
 from fastlic.ops.reference.gaussian import LIMIT, TOTAL, Row, upper_tail
 

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from fastlic.bench import board
 from fastlic.bench.gpu_timing import fastest, repeated, synchronise
-from fastlic.bench.lifelike import spreads
 from fastlic.bench.peers import compressai_loops
 from fastlic.bench.runner import Case, Run, Runs, Wanted, clock_of_torch, offered
 from fastlic.entropy.passes import hyper_size
 from fastlic.entropy.scales import scale_levels, scale_thresholds
+from fastlic.lifelike.models import spreads
 from fastlic.ops.codebook import codebook_nearest
 from fastlic.ops.latents import Target
 

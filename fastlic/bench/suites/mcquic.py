@@ -2,10 +2,9 @@
 
 The peer of the search is McQuic's own formulation in torch: all distances as |x|^2 + |word|^2 - 2 x.word, then argmin.
 The peer of the coder is CompressAI's, whose source McQuic's is: decoding scans a table from its start; that of the code
-context is the coder without it. Whole images run
-through the published size, channel 128 and m 2, with random weights and words drawn with the spread of what they
-quantise. Beside them runs every convolution of the same pass, GDN's included, on inputs of the same shapes that lie
-ready, padded, in the same memory format, and nothing else.
+context is the coder without it. Whole images run through the published size, channel 128 and m 2, of lifelike weights
+(fastlic.lifelike.models). Beside them runs every convolution of the same pass, GDN's included, on inputs of the same
+shapes that lie ready, padded, in the same memory format, and nothing else.
 """
 
 from __future__ import annotations
@@ -24,12 +23,11 @@ from torch import Tensor
 
 import fastlic
 from fastlic.bench import peers
-from fastlic.bench.lifelike import photo
 from fastlic.bench.memory import peak
 from fastlic.bench.runner import WAYS, Case, Run, Runs, Wanted, chosen, clock_of_torch, one_thread
 from fastlic.codec import Codec
 from fastlic.inspect.codes import all_distances, as_map
-from fastlic.models import McQuic
+from fastlic.lifelike.models import lifelike_mcquic, photo
 from fastlic.models.mcquic.quantizer import lookup, split_groups
 from fastlic.ops.categorical import categorical_tables, decode_categorical, encode_categorical
 from fastlic.ops.codebook import codebook_nearest
@@ -55,7 +53,9 @@ def cases(
         yield memory_case(name)
     labels = {way: f"{way} {height}x{width}, c={channel} m={m}" for way in ("compress", "decompress")}
     if names := chosen(wanted, labels):
-        yield from image_cases(*whole(channel, m, k or tuple(words for words, _ in LEVELS), height, width), names)
+        image = photo()[:, :height, :width].contiguous()
+        model = lifelike_mcquic(channel, m, k or tuple(words for words, _ in LEVELS), image)
+        yield from image_cases(Codec(model), image, names)
 
 
 # ---- search
@@ -160,29 +160,6 @@ def drawn(rng: np.random.Generator, share: NDArray[np.float64], count: int) -> N
 
 
 # ---- whole images
-
-
-@torch.no_grad()
-def whole(channel: int, m: int, k: tuple[int, ...], height: int, width: int) -> tuple[Codec, Tensor]:
-    """A codec of that size and the demonstration photo [3, height, width]."""
-    torch.manual_seed(0)
-    model = McQuic(channel, m, list(k)).eval()
-    image = photo()[:, :height, :width].contiguous()
-    for encoder in model._quantizer.encoders:
-        encoder._quantizationHead.register_forward_hook(
-            lambda _module, _inputs, head, book=encoder._quantizer._codebook: spread(book, head)
-        )
-    model.encode(image[None] * 2 - 1)
-    for encoder in model._quantizer.encoders:
-        encoder._quantizationHead._forward_hooks.clear()
-    return Codec(model), image
-
-
-def spread(book: Tensor, head: Tensor) -> None:
-    """Draw the words [m, k, d] from normal distributions with the means and deviations of the head [1, m * d, h, w]."""
-    m, _, d = book.shape
-    channels = head[0].flatten(1).reshape(m, 1, d, -1)
-    book.copy_(channels.mean(-1) + channels.std(-1) * torch.randn(book.shape))
 
 
 def image_cases(codec: Codec, image: Tensor, chosen: dict[str, str]) -> Iterator[Case]:

@@ -1,6 +1,6 @@
 """The MLIC family at its published size, 83.5 million parameters: beside the official formulation in plain torch.
 
-Weights are random and lifelike (fastlic.bench.lifelike): alive in every part, of untypical rate. The official
+Weights are random and lifelike (fastlic.lifelike.models): alive in every part, of untypical rate. The official
 formulation is that of ``fastlic.codec.mlicpp_official``, which codes the official code's streams: networks at all
 positions, local windows unfolded. One thread throughout, CPU time of it.
 """
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from fastlic.bench import memory
-from fastlic.bench.lifelike import Given, lifelike_mlic, photo
 from fastlic.bench.runner import Case, Run, Wanted, chosen, one_thread
 from fastlic.codec import drivers, mlicpp_official
 from fastlic.entropy.mlic.convert import convert
 from fastlic.entropy.mlic.model import IntegerMLIC
 from fastlic.entropy.passes import Latents
+from fastlic.lifelike.models import Given, lifelike_mlic, photo
 from fastlic.models import MLICPlus, MLICPlusPlus
 from fastlic.models.layers import channels_last
 from fastlic.models.mlic.checkerboard import anchors

@@ -1,6 +1,6 @@
 """Entropy coders: the native format, CompressAI's, exact Gaussians, categorical tables.
 
-Symbols follow the distribution of trained models' latents (fastlic.bench.latents). Times are CPU time of one thread.
+Symbols follow the distribution of trained models' latents (fastlic.lifelike.latents). Times are CPU time of one thread.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from fastlic import _native
 from fastlic.bench import peers
-from fastlic.bench.latents import SCALES, drawn, gaussian_bits, realistic_latents
 from fastlic.bench.runner import Case, Run, Runs, Wanted, chosen, offered
+from fastlic.lifelike.latents import SCALES, drawn, gaussian_bits, realistic_latents
 from fastlic.ops import compressai_tables
 from fastlic.ops.backends import instruction_set
 from fastlic.ops.categorical import categorical_tables

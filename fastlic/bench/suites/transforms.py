@@ -5,29 +5,30 @@ One thread, CPU time where nothing else is told. The image is the demonstration 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import AvifImagePlugin, Image, features
+from PIL import AvifImagePlugin, features
 from torch import Tensor
 
 import fastlic
 from fastlic import _native
-from fastlic.bench.lifelike import photo
 from fastlic.bench.runner import Case, Run, Runs, Wanted, offered, one_thread
+from fastlic.bench.suites.engine import layer_products, roofline
 from fastlic.codec import Codec
+from fastlic.evaluate.peers import Peer
 from fastlic.integers.network import LayerStep, Network, NormStep
+from fastlic.lifelike.models import photo
 from fastlic.ops.backends import instruction_set
 
 WAYS = ("compress", "decompress")
 QUALITY = 4.0
 _MEGAPIXELS = 512 * 768 / 1e6
-# What Pillow is told: one thread, unlike fastlic.evaluate.peers, whose files are measured by their rate.
-_PEERS: dict[str, dict[str, Any]] = {"AVIF": {"speed": 6, "max_threads": 1}, "WebP": {"method": 6}}
+# One thread, unlike the peers of fastlic.evaluate, whose files are measured by their rate.
+_QUALITIES = tuple(range(5, 96, 5))
+_PEERS = Peer("AVIF", _QUALITIES, {"speed": 6, "max_threads": 1}), Peer("WebP", _QUALITIES, {"method": 6})
 
 
 def cases(wanted: Wanted) -> Iterator[Case]:
@@ -50,24 +51,18 @@ def quality_of(codec: Codec) -> float | None:
     return QUALITY if codec.qualities else None
 
 
-def products(network: Network, positions: int) -> int:
-    """Multiplications that the engine does on a map of so many positions: 49 for 100 of a 5x5 kernel of stride 2, and 4
-    for 9 of a 3x3 one, as Winograd's transform has it."""
+def products(network: Network, positions: int) -> float:
+    """Multiplications that the engine does on a map of so many positions."""
     at, total = [float(positions)], 0.0
     for step, reads in zip(network.steps, network.reads, strict=True):
-        here = at[reads[0]]
+        own, here = 0.0, at[reads[0]]
         if isinstance(step, LayerStep):
-            kind, kernel = step.layer.kind, step.layer.weight.shape[-1]
-            out = here * kind.cells * (4 if kind.transposed else 0.25 if kind.stride == 2 else 1)
-            share = {3: 4 / 9, 5: 49 / 100 if kind.stride == 2 else 16 / 25}.get(kernel, 1)
-            few = kind.stride == 2 and not kind.transposed and step.layer.weight.shape[1] < 16
-            each = step.layer.weight.size / (4 if kind.transposed else kind.cells)
-            total += out * each * (1 if few else share)
-            here = out
+            own, here = layer_products(step.layer, here)
         elif isinstance(step, NormStep):
-            total += here * step.gamma.size
+            own = here * step.gamma.size
+        total += own
         at.append(here)
-    return int(total)
+    return total
 
 
 def network_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
@@ -87,15 +82,11 @@ def network_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
             "g_a": partial(integers.analyse, pixels(), quality),
             "g_s": partial(integers.synthesise, y, quality),
         }
-        with instruction_set(isa):
-            rate = _native.peak_products()
         for way, name in names.items():
             x = floats[way].contiguous(memory_format=torch.channels_last)
-            network = getattr(integers, way)
-            work = products(network, 512 * 768 if way == "g_a" else y[0].numel())
-            more: dict[str, Any] = {"roofline": rate / work, "bound": "multiply-adds in registers"} if rate else {}
+            limit = roofline(isa, products(getattr(integers, way), 512 * 768 if way == "g_a" else y[0].numel()))
             other: Run = one_thread()(partial(getattr(parts, way), x))
-            yield Case(name, instruction_set(isa)(one_thread()(runs[way])), 1, "image", other, "floats", **more)
+            yield Case(name, instruction_set(isa)(one_thread()(runs[way])), 1, "image", other, "floats", **limit)
 
 
 def image_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
@@ -116,35 +107,15 @@ def _call(codec: Codec, way: str) -> tuple[Any, ...]:
 
 def peer_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
     """Whole images, beside the formats that Pillow writes, at about the same number of bytes."""
-    choices = [(model, peer) for model in models for peer in _PEERS]
-    for (model, peer), names in offered(wanted, choices, "{way} of {} 512x768 vs {}", WAYS):
-        codec = codec_of(model)
-        size = len(codec.compress(pixels(), quality_of(codec)))
-        if (found := _nearest(peer, size)) is None:
-            continue
-        quality, data = found
-        others: Runs = {"compress": partial(_encoded, peer, quality), "decompress": partial(_decoded, data)}
-        note = f"{size} bytes, {peer} {len(data)} at quality {quality}"
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    choices = [(model, peer.name, peer) for model in models for peer in _PEERS if features.check(peer.name.lower())]
+    for (model, _, peer), names in offered(wanted, choices, "{way} of {} 512x768 vs {}", WAYS):
+        codec, x = codec_of(model), pixels()
+        size = len(codec.compress(x, quality_of(codec)))
+        files = {quality: peer.compress(x, quality) for quality in peer.qualities}
+        quality, data = min(files.items(), key=lambda one: abs(len(one[1]) - size))
+        others: Runs = {"compress": partial(peer.compress, x, quality), "decompress": partial(peer.decompress, data)}
+        note = f"{size} bytes, {peer.name} {len(data)} at quality {quality}"
         for way, name in names.items():
             call, *given = _call(codec, way)
-            yield Case(name, one_thread()(partial(call, *given)), _MEGAPIXELS, "MP", others[way], peer, note=note)
-
-
-def _encoded(peer: str, quality: int) -> bytes:
-    out = io.BytesIO()
-    image = Image.fromarray(pixels().permute(1, 2, 0).contiguous().numpy())
-    image.save(out, peer, quality=quality, **_PEERS[peer])
-    return out.getvalue()
-
-
-def _decoded(data: bytes) -> Any:
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _nearest(peer: str, size: int) -> tuple[int, bytes] | None:
-    """Quality and bytes of the file nearest in size, or None: this Pillow does not write such."""
-    if not features.check(peer.lower()):
-        return None
-    return min(((q, _encoded(peer, q)) for q in range(5, 96, 5)), key=lambda one: abs(len(one[1]) - size))
+            yield Case(name, one_thread()(partial(call, *given)), _MEGAPIXELS, "MP", others[way], peer.name, note=note)

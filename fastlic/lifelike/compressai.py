@@ -1,13 +1,11 @@
 """CompressAI's image models at the sizes of their quality 3, with random weights that behave like trained ones.
 
-As in fastlic.bench.lifelike: latent channels get the spreads of trained models, and predicted scales and means follow
-them. For times and for byte ratios of two coders of the same symbols, never for quality.
+As in fastlic.lifelike.models: latent channels get the spreads of trained models, and predicted scales and means follow
+them. For times and for byte ratios of two coders of the same symbols. ``trained`` has fastlic's own weights.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.bench.lifelike import Given, Wish, logistic, photo, rescale, spreads
+from fastlic.lifelike.models import Given, Wish, logistic, photo, rescale, spreads
 
 # Name to (class, arguments), as compressai.zoo builds quality 3; those without weights there as their defaults say.
 MODELS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -43,35 +41,6 @@ def _convolutions(network: nn.Module) -> list[Any]:
     return [m for m in network.children() if isinstance(m, kinds)] or [
         m for m in network.modules() if isinstance(m, kinds)
     ]
-
-
-def of_factory(where: str) -> tuple[str, Any]:
-    """``FILE.py:FUNCTION`` as a name and the model that the function gives, in eval mode.
-
-    The file runs as a module, and may import what lies beside it.
-
-    Raises:
-        ValueError: there is no such file, function or model.
-        ImportError: something that the file imports is missing.
-    """
-    path, _, name = where.rpartition(":")
-    file = Path(path)
-    if not file.is_file() or not name:
-        raise ValueError(f"expected FILE.py:FUNCTION, got {where!r}: there is no such file")
-    sys.path.insert(0, str(file.resolve().parent))
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module  # pickles and copies look for classes there
-    spec.loader.exec_module(module)
-    make = getattr(module, name, None)
-    if not callable(make):
-        raise ValueError(f"{path} has no function {name}")
-    model = make()
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"{where} gave {type(model).__name__}, no torch.nn.Module")
-    return name, model.eval()
 
 
 @torch.no_grad()

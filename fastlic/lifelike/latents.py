@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastlic.bench.lifelike import draw_spreads
 from fastlic.entropy.scales import scale_levels
+from fastlic.lifelike.models import draw_spreads
 from fastlic.ops.tables import nearest_scale_thresholds
 
 SCALES = scale_levels()  # CompressAI's scale levels, which the field has kept
@@ -33,7 +33,7 @@ class Latents:
 
 
 def realistic_latents(count: int, seed: int = 0) -> Latents:
-    """Scales of ``lifelike.draw_spreads``: 75 % zeros, 1.09 bits a symbol."""
+    """Scales of ``models.draw_spreads``: 75 % zeros, 1.09 bits a symbol."""
     rng = np.random.default_rng(seed)
     return drawn(draw_spreads(count, rng), rng)
 

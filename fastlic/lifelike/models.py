@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastlic.codec.calibration import default_calibration
-from fastlic.models import JAHP, MeanScaleHyperprior, MLICPlusPlus
+from fastlic.models import JAHP, McQuic, MeanScaleHyperprior, MLICPlusPlus
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.mlic import Sizes
 
@@ -187,4 +187,25 @@ def small_mlic(cls: type[MLICPlusPlus] = MLICPlusPlus, qualities: int = 2, seed:
     sizes = Sizes((16, 12, 8), (10, 12, 6), (12, 6), (14, 8), (16, 12, 10), (12, 8))
     model = cls(8, 32, (4, 6, 8), qualities, slices=2, sizes=sizes, **rest).eval()
     enliven(model, photo()[None, :, 128:256, 256:448], torch.linspace(0.2, 3, 32), torch.linspace(0.3, 2, 8))
+    return model
+
+
+@torch.no_grad()
+def lifelike_mcquic(channel: int, m: int, k: tuple[int, ...], image: Tensor, seed: int = 0) -> McQuic:
+    """A model of that size whose words are drawn with the spread of what they quantise of ``image`` [3, H, W]."""
+    torch.manual_seed(seed)
+    model = McQuic(channel, m, list(k)).eval()
+
+    def spread(_module: nn.Module, _inputs: object, head: Tensor, book: Tensor) -> None:
+        """Of the words [m, k, d]; the head is [1, m * d, h, w]."""
+        channels = head[0].flatten(1).reshape(book.shape[0], 1, book.shape[2], -1)
+        book.copy_(channels.mean(-1) + channels.std(-1) * torch.randn(book.shape))
+
+    hooks = [
+        encoder._quantizationHead.register_forward_hook(partial(spread, book=encoder._quantizer._codebook))
+        for encoder in model._quantizer.encoders
+    ]
+    model.encode(image[None] * 2 - 1)
+    for hook in hooks:
+        hook.remove()
     return model
