@@ -5,6 +5,7 @@ Channels are padded to multiples of 64, the depth of one tensor-core product, wi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,19 +16,51 @@ from torch import Tensor
 
 PAD = 64
 MAX_ACTIVATION_BITS = 14  # two int8 planes of 7 bits
+PLANE_BITS = 7
+SQUARE_BITS = 8  # of the planes of GDN's squares and weights
 MAX_SOURCES = 5  # maps that one network reads
 # Rows and columns from a position to what the causal 5x5 context sees.
 TAPS = tuple((i - 2, j - 2) for i in range(5) for j in range(5) if (i, j) < (2, 2))
 
 
-def padded(channels: int) -> int:
+def padded(channels: int, pad: int = PAD) -> int:
     """Channels of a map, a multiple of 64."""
-    return -(-channels // PAD) * PAD
+    return -(-channels // pad) * pad
+
+
+def planes_of(bits: int) -> int:
+    """Planes that activations of so many bits are stored in."""
+    return 2 if bits <= MAX_ACTIVATION_BITS else 3
+
+
+def digits(values: np.ndarray, bits: int, planes: int) -> list[np.ndarray]:
+    """int8 planes of base 2^bits, the lowest first, all but the highest balanced around zero.
+
+    Raises:
+        ValueError: numbers that so many planes do not hold.
+    """
+    left, out = values.astype(np.int64), []
+    for _ in range(planes - 1):
+        above = (left + (1 << (bits - 1))) >> bits
+        out.append(left - (above << bits))
+        left = above
+    if left.size and (left.min() < -128 or left.max() > 127):
+        raise ValueError(f"{planes} planes of {bits} bits do not hold numbers of {values.min()} to {values.max()}")
+    return [plane.astype(np.int8) for plane in (*out, left)]
+
+
+def planes_of_weights(weight: np.ndarray) -> int:
+    """The fewest planes of ``PLANE_BITS`` that hold these integers, of at most 16 bits."""
+    low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
+    if low >= -128 and high <= 127:
+        return 1
+    half = 1 << (PLANE_BITS - 1)
+    return 2 if (low + half) >> PLANE_BITS >= -128 and (high + half) >> PLANE_BITS <= 127 else 3
 
 
 @dataclass(frozen=True)
 class Requantiser:
-    """A layer's ``numbers`` int32 [4, columns] on the device, and the largest magnitude that it lets through."""
+    """A layer's ``numbers`` int32 [4 or 5, columns] on the device, and the largest magnitude that it lets through."""
 
     numbers: Tensor
     limit: int
@@ -41,14 +74,25 @@ class Requantiser:
         bits: int,
         device: Any,
         bias: np.ndarray | None = None,
+        exponents: np.ndarray | None = None,
+        cells: int = 1,
+        pad: int = PAD,
     ) -> Requantiser:
-        """From arrays per channel; padding multiplies by zero, so it stays zero."""
-        numbers = np.zeros((4, padded(len(multiplier))), np.int32)
-        numbers[3] = 1
-        for row, array in enumerate((bias, multiplier, negative, shift)):
+        """From arrays per channel; padding multiplies by zero, so it stays zero.
+
+        Args:
+            exponents: of the curve that follows.
+            cells: of a pixel shuffle, whose channels stand side by side: ``numbers`` are [cells, 4 or 5, columns].
+            pad: columns are a multiple of so many.
+        """
+        rows = (bias, multiplier, negative, shift, *(() if exponents is None else (exponents,)))
+        count = len(multiplier) // cells
+        numbers = np.zeros((cells, len(rows), padded(count, pad)), np.int32)
+        numbers[:, 3] = 1
+        for row, array in enumerate(rows):
             if array is not None:
-                numbers[row, : len(array)] = array
-        return cls(torch.from_numpy(numbers).to(device), (1 << (bits - 1)) - 1)
+                numbers[:, row, :count] = array.reshape(count, cells).T
+        return cls(torch.from_numpy(numbers if cells > 1 else numbers[0]).to(device), (1 << (bits - 1)) - 1)
 
 
 @dataclass(frozen=True)
@@ -70,12 +114,17 @@ def pad_thresholds(thresholds: np.ndarray, device: Any) -> Tensor:
     return torch.from_numpy(full).to(device)
 
 
-def pack_matrix(matrix: np.ndarray, taps: int) -> np.ndarray:
+def pack_matrix(matrix: np.ndarray, taps: int, pad: int = PAD) -> np.ndarray:
     """int8 [taps * inputs, outputs], tap by tap -> [padded outputs, taps * padded inputs]."""
     inputs, outputs = matrix.shape[0] // taps, matrix.shape[1]
-    out = np.zeros((padded(outputs), taps, padded(inputs)), np.int8)
+    out = np.zeros((padded(outputs, pad), taps, padded(inputs)), np.int8)
     out[:outputs, :, :inputs] = matrix.reshape(taps, inputs, outputs).transpose(2, 0, 1)
     return out.reshape(out.shape[0], -1)
+
+
+def pack_planes(matrix: np.ndarray, taps: int, bits: int, planes: int, pad: int = PAD) -> np.ndarray:
+    """int8 or int16, shaped as for ``pack_matrix`` -> int8 [padded outputs, planes, taps * padded inputs]."""
+    return np.stack([pack_matrix(plane, taps, pad) for plane in digits(matrix, bits, planes)], 1)
 
 
 def pad_halves(array: np.ndarray, half: int) -> np.ndarray:
@@ -88,7 +137,8 @@ def pad_halves(array: np.ndarray, half: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Map:
-    """Activations as planes: int8 [images, height + 2 border, width + 2 border, 2, C], border and padding zero."""
+    """Activations as 2 or 3 planes: int8 [images, height + 2 border, width + 2 border, planes, C], border and padding
+    zero."""
 
     planes: Tensor
     height: int
@@ -96,9 +146,19 @@ class Map:
     border: int
 
     @classmethod
-    def zeros(cls, images: int, height: int, width: int, channels: int, border: int, device: Any) -> Map:
-        shape = (images, height + 2 * border, width + 2 * border, 2, padded(channels))
+    def zeros(
+        cls, images: int, height: int, width: int, channels: int, border: int, device: Any, planes: int = 2
+    ) -> Map:
+        """Raises ValueError for 2^31 bytes and more, beyond which kernels do not count."""
+        shape = (images, height + 2 * border, width + 2 * border, planes, padded(channels))
+        if (size := math.prod(shape)) >= 1 << 31:
+            raise ValueError(f"maps hold less than 2^31 bytes, this one {size}: use smaller batches or images")
         return cls(torch.zeros(shape, dtype=torch.int8, device=device), height, width, border)
+
+    @property
+    def count(self) -> int:
+        """Planes."""
+        return self.planes.shape[3]
 
 
 def as_map(values: Tensor, border: int) -> Map:

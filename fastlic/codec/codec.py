@@ -319,26 +319,44 @@ class Codec:
     @torch.no_grad()
     def _analyse(
         self,
-        image: Tensor,
+        images: Tensor,
         header: container.Header,
         transforms: Transforms | None,
         metadata: Metadata | None = None,
         effort: int = 0,
         worth: float = 1.0,
-    ) -> Analysis:
-        """image [C, H, W] of what ``as_images`` gives, checked; ``worth`` as of ``FamilyCoder.analyse``."""
-        own, coded = colours(image), None
+        backend: Backend = "auto",
+    ) -> list[Analysis]:
+        """images [B, C, H, W] of what ``as_images`` gives, checked; ``worth`` as of ``FamilyCoder.analyse``."""
         if self._by_integers(transforms):
-            pixels, threads = as_pixels(own).cpu().contiguous(), torch.get_num_threads()
-            target = self._coder.analyse(pixels, header.quality, threads, worth)
-            if effort:
-                target, coded = self._coder.refined(pixels, target, header.quality, effort, threads)
+            found = self._analyse_integers(images, header.quality, effort, worth, backend)
         else:
-            target = self._coder.analyse_floats(self.transforms(image.device), as_float(own), header.quality, worth)
-        attachments = metadata.attachments if metadata else []
-        if header.channels % 2 == 0:
-            attachments.insert(0, (KINDS["alpha"], plane_encode(as_pixels(image[-1]).cpu().numpy())))
-        return Analysis(target, header, tuple(attachments), coded)
+            # One image at a time, so that a batch gives each image the floats, and the bytes, that it has alone.
+            parts, quality = self.transforms(images.device), header.quality
+            found = [
+                (self._coder.analyse_floats(parts, as_float(colours(image)), quality, worth), None) for image in images
+            ]
+        made = []
+        for image, (target, coded) in zip(images, found, strict=True):
+            attachments = metadata.attachments if metadata else []
+            if header.channels % 2 == 0:
+                attachments.insert(0, (KINDS["alpha"], plane_encode(as_pixels(image[-1]).cpu().numpy())))
+            made.append(Analysis(target, header, tuple(attachments), coded))
+        return made
+
+    def _analyse_integers(
+        self, images: Tensor, quality: float | None, effort: int, worth: float, backend: Backend
+    ) -> list[tuple[Any, Any]]:
+        threads = torch.get_num_threads()
+        pixels = torch.stack([as_pixels(colours(image)) for image in images])
+        if not effort:
+            targets = self._coder.analyse_many(pixels, quality, threads, worth, backend)
+            return [(target, None) for target in targets]
+        pixels = pixels.cpu()  # efforts are the CPU's
+        return [
+            self._coder.refined(one, self._coder.analyse(one, quality, threads, worth), quality, effort, threads)
+            for one in pixels
+        ]
 
     # ---- coding
 
@@ -365,7 +383,8 @@ class Codec:
                 an array uint8 [H, W, C] or [H, W], as an image of Pillow's, as the path of an image file or as a binary
                 file that holds one: these upright as EXIF says (``fastlic.codec.image_files.read_image``).
             quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None: 4, or the rate of a codec that has one.
-            backend: who codes the latents; the bytes do not depend on it.
+            backend: who codes the latents; the bytes do not depend on it. ``"triton"``, of models whose latents it
+                codes, runs integer transforms on a GPU too (docs/gpu.md).
             target_bpp, target_bytes, target_psnr: one of them in place of a quality, for each image of a batch: the
                 quality is searched whose file has nearest to so many bits per pixel, at most so many bytes, or nearest
                 to so many dB over RGB (docs/effort.md).
@@ -465,9 +484,7 @@ class Codec:
         worth: float = 1.0,
     ) -> list[tuple[bytes, Any]]:
         self._reserve([(images.shape[2], images.shape[3])], images.device, transforms)
-        # One image at a time, so that a batch gives each image the floats, and the bytes, that it has alone.
-        analysed = [self._analyse(image, header, transforms, metadata, effort, worth) for image in images]
-        return self._encode(analysed, backend)
+        return self._encode(self._analyse(images, header, transforms, metadata, effort, worth, backend), backend)
 
     def _encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, Any]]:
         left = [one.target for one in analysed if one.coded is None]
@@ -510,7 +527,8 @@ class Codec:
         max_pixels: int | None = None,
         device: str | torch.device = "cpu",
         transforms: Transforms | None = None,
-    ) -> Iterator[tuple[Any, _Read]]:
+    ) -> Iterator[tuple[list[Any], list[_Read]]]:
+        """Latents and what was read, of as many streams as go through a stage together."""
         preview = preview or {}
         # Every stream is read, checked and held to the limit before the first is decoded.
         read = [self._read(data, preview, max_pixels) for data in streams]
@@ -518,8 +536,7 @@ class Codec:
         for part in _together(sizes):
             sized = [(one.sections, size) for one, size in zip(read[part], sizes[part], strict=True)]
             self._reserve(sizes[part], device, transforms)
-            latents = self._coder.decode_many(sized, backend, torch.get_num_threads(), preview)
-            yield from zip(latents, read[part], strict=True)
+            yield self._coder.decode_many(sized, backend, torch.get_num_threads(), preview), read[part]
 
     @undisturbed
     @torch.no_grad()
@@ -542,7 +559,7 @@ class Codec:
                 such.
             device: where the result lies, and where float transforms run.
             dtype: torch.uint8 in 0..255, or floating point: those pixels divided by 255.
-            backend: who decodes the latents; the result does not depend on it.
+            backend: who decodes the latents, as of ``compress``; the result does not depend on it.
             max_pixels: largest height x width of an image, which its header claims, of previews too; default:
                 89,478,485, or ``FASTLIC_MAX_PIXELS``. A pixel takes some 30 bytes of memory while it is decoded, with
                 float transforms up to 300 (docs/limits.md): allow strangers' streams what the process has.
@@ -567,24 +584,47 @@ class Codec:
         images: list[Tensor] = []
         heads = [container.peek(stream) for stream in streams]
         with memory_errors(f"decompressing {_words([(head.height, head.width) for head in heads])}"):
-            by_integers, to = self._by_integers(transforms), as_device(device)
-            parts = None if by_integers else self.transforms(to)
-            threads = torch.get_num_threads()
+            to = as_device(device)
             for latents, read in self._decode_many(streams, backend, part, max_pixels, to, transforms):
-                header, size = read.header, (read.header.height, read.header.width)
-                with held_off:
-                    if by_integers:
-                        image = self._coder.synthesise(latents, header.quality, size, part, threads)
-                    else:
-                        image = self._coder.synthesise_floats(parts, latents, header.quality, size, part)
-                count = header.channels if channels is None else channels
-                alpha = None
-                if read.alpha is not None and count % 2 == 0:
-                    alpha = torch.from_numpy(plane_decode(read.alpha, *size)).to(image.device)
-                # Divided before they move: a GPU's quotients may differ in the last bit.
-                grey = header.channels < 3
-                images.append(with_channels(image, count, grey=grey, alpha=alpha, dtype=dtype).to(to).contiguous())
+                for image, one in zip(
+                    self._synthesise(latents, read, part, transforms, to, backend), read, strict=True
+                ):
+                    header, size = one.header, (one.header.height, one.header.width)
+                    count = header.channels if channels is None else channels
+                    alpha = None
+                    if one.alpha is not None and count % 2 == 0:
+                        alpha = torch.from_numpy(plane_decode(one.alpha, *size)).to(image.device)
+                    grey = header.channels < 3
+                    whole = with_channels(image, count, grey=grey, alpha=alpha, dtype=dtype)
+                    images.append(whole.to(to).contiguous())
         return images[0] if single else images
+
+    def _synthesise(
+        self,
+        latents: Sequence[Any],
+        read: Sequence[_Read],
+        preview: Mapping[str, int],
+        transforms: Transforms | None,
+        device: torch.device,
+        backend: Backend,
+    ) -> Iterator[Tensor]:
+        """Images of three channels: pixels, those of one quality and size together; or what floats give, each alone."""
+        wanted = [(one.header.quality, (one.header.height, one.header.width)) for one in read]
+        if not self._by_integers(transforms):
+            for own, (quality, size) in zip(latents, wanted, strict=True):
+                with held_off:
+                    image = self._coder.synthesise_floats(self.transforms(device), own, quality, size, preview)
+                yield image
+            return
+        made: dict[int, Tensor] = {}
+        for quality, size in dict.fromkeys(wanted):
+            members = [i for i, own in enumerate(wanted) if own == (quality, size)]
+            with held_off:
+                images = self._coder.synthesise_many(
+                    [latents[i] for i in members], quality, size, preview, torch.get_num_threads(), backend
+                )
+            made |= zip(members, images, strict=True)
+        yield from (made[i] for i in range(len(read)))
 
     # ---- looking inside
 
@@ -606,7 +646,7 @@ class Codec:
         check_range(batch)
         header = self._header(*size, self._quality(quality), batch.shape[1])
         self._reserve([size], batch.device, transforms)
-        return self._analyse(batch[0], header, transforms)
+        return self._analyse(batch, header, transforms)[0]
 
     @undisturbed
     @checked
@@ -669,7 +709,7 @@ class Codec:
         A list of streams, decoded together on torch's threads, gives a list.
         """
         streams = [data] if isinstance(data, _SINGLE) else list(data)
-        named = [self._coder.named(latents) for latents, _ in self._decode_many(streams)]
+        named = [self._coder.named(one) for latents, _ in self._decode_many(streams) for one in latents]
         return named[0] if isinstance(data, _SINGLE) else named
 
     @undisturbed

@@ -33,12 +33,12 @@ from torch import Tensor
 
 from fastlic.arguments import checked
 from fastlic.codec.calibration import default_calibration
-from fastlic.codec.images import padded_pixels
 from fastlic.entropy.codes import CodeTables
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.wavefront import CONTEXT_TAPS
 from fastlic.integers.fixed import MEAN_BITS, SCALE_BITS, Requantiser
 from fastlic.integers.layer import Layer, convolve
+from fastlic.integers.transforms import extended
 from fastlic.models import bfloat16
 from fastlic.models.density import SCALE_BOUND
 from fastlic.models.mcquic.quantizer import BIT
@@ -239,7 +239,7 @@ class _OfGaussians(_Refiner):
 
     def __init__(self, coder: Any, pixels: Tensor, quality: float, threads: int, level: Level) -> None:
         super().__init__(coder, pixels, quality, threads, level)
-        self.pixels = padded_pixels(pixels, *coder.padded((self.height, self.width)))
+        self.pixels = extended(pixels, *coder.padded((self.height, self.width)))
         self.features: Tensor | None = None
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -132,15 +131,6 @@ def with_channels(image: Tensor, channels: int, *, grey: bool, alpha: Tensor | N
 
 
 @checked
-def padded_pixels(pixels: Tensor, height: int, width: int) -> Tensor:
-    """uint8 [3, H, W] with its last row and column repeated up to that size."""
-    down, right = height - pixels.shape[1], width - pixels.shape[2]
-    if not down and not right:
-        return pixels
-    return torch.from_numpy(np.pad(pixels.numpy(), ((0, 0), (0, down), (0, right)), mode="edge"))
-
-
-@checked
 def as_batch(x: object) -> Tensor:
     """``x`` as float32 [B, 3, H, W] in [0, 1] on its own device.
 
@@ -164,6 +154,10 @@ def check_dtype(dtype: torch.dtype) -> None:
 def to_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Pixels uint8, or a reconstruction (any range) clipped to [0, 1], converted; uint8 means 0..255, rounded."""
     if x.dtype == torch.uint8:
-        return x if dtype == torch.uint8 else x.to(torch.float32).div_(255).to(dtype)
+        if dtype == torch.uint8:
+            return x
+        if x.device.type != "cpu":  # a GPU's quotients may differ in the last bit
+            return to_dtype(torch.arange(256, dtype=torch.uint8), dtype).to(x.device)[x.int()]
+        return x.to(torch.float32).div_(255).to(dtype)
     x = x.clamp(0, 1)
     return x.mul_(255).round_().to(torch.uint8) if dtype == torch.uint8 else x.to(dtype)

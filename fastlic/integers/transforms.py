@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fastlic.forks import cached_property
 from fastlic.integers.conversion import LATENT_UNIT, Precision, calibrated, convert
-from fastlic.integers.engines import Engines
+from fastlic.integers.engines import Engines, Way
 from fastlic.integers.fixed import Requantiser
 from fastlic.integers.floats import restore
 from fastlic.integers.graph import Graph
@@ -96,6 +96,10 @@ class RatedTransforms(ABC):
         """Make the engines. Raises ValueError for what they do not run."""
         _ = self._engines
 
+    def way(self, backend: str) -> Way:
+        """Which engines a codec's ``backend`` means: see ``Engines.way``."""
+        return self._engines.way(backend)
+
 
 @dataclass(frozen=True)
 class IntegerTransforms(RatedTransforms):
@@ -144,46 +148,58 @@ class IntegerTransforms(RatedTransforms):
         return {"g_a": self.g_a, "h_a": self.h_a, "g_s": self.g_s}, self.forward
 
     def analyse(
-        self, pixels: Tensor, quality: float | None = None, *, threads: int = 1, reference: bool = False
+        self,
+        pixels: Tensor,
+        quality: float | None = None,
+        *,
+        threads: int = 1,
+        backend: Literal["reference", "cpp", "triton"] = "cpp",
     ) -> Tensor:
         """Pixels uint8 [3, 16h, 16w] -> latents int32 [M, h, w] in units of 2^-6, gained.
 
         Args:
             threads: that the engine may use; the integers do not depend on it.
-            reference: whether to run the plain reference in place of the engine.
+            backend: the plain reference; the engine; or ``triton``, which takes images of one size together, [B, 3,
+                16h, 16w] on any device, and gives [B, M, h, w] on its own.
 
         Raises:
             ValueError: no such pixels or quality.
+            BackendUnavailable: no device.
         """
-        if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[1] % 16 or pixels.shape[2] % 16:
-            raise ValueError(f"expected uint8 [3, 16h, 16w], got {pixels.dtype} {list(pixels.shape)}")
+        together = _together(backend)
+        if pixels.dtype != torch.uint8 or pixels.ndim != 3 + together or pixels.shape[-2] % 16 or pixels.shape[-1] % 16:
+            sizes = "[B, 3, 16h, 16w]" if together else "[3, 16h, 16w]"
+            raise ValueError(f"expected uint8 {sizes}, got {pixels.dtype} {list(pixels.shape)}")
         self._check_quality(quality)
 
         def gained() -> Requantiser:
             return self._gained(self.g_a.exit, self.forward, quality)
 
-        if not reference:
-            x = pixels.cpu().numpy()
-            return self._engines.run("g_a", x, threads, quality=quality, changes=lambda: gained().to_arrays("g_a.exit"))
+        def changes() -> dict[str, np.ndarray]:
+            return gained().to_arrays("g_a.exit")
+
+        if backend != "reference":
+            x = pixels if together else pixels.cpu()
+            return self._engines.run("g_a", x, threads, quality=quality, changes=changes, way=backend)
         last = self.g_a.steps[-1]
         assert isinstance(last, LayerStep)
         step = LayerStep(replace(last.layer, requantiser=gained()))
         return replace(self.g_a, steps=(*self.g_a.steps[:-1], step))(pixels.long()).int()
 
-    def hyper(self, latents: Tensor, *, threads: int = 1, reference: bool = False) -> Tensor:
+    def hyper(
+        self, latents: Tensor, *, threads: int = 1, backend: Literal["reference", "cpp", "triton"] = "cpp"
+    ) -> Tensor:
         """Latents [M, h, w] in units of 2^-6 -> hyper latents int32 [C, h', w'] in the same, not rounded yet.
 
-        Rows and columns are repeated up to multiples of 4. Other arguments as for ``analyse``.
+        Rows and columns are repeated up to multiples of 4. Other arguments, and batches, as for ``analyse``.
         """
-        rows, columns = (-n % 4 for n in latents.shape[1:])
-        whole = latents.int().numpy()
-        if rows or columns:
-            whole = np.pad(whole, ((0, 0), (0, rows), (0, columns)), mode="edge")
+        together, (rows, columns) = _together(backend), (-n % 4 for n in latents.shape[-2:])
+        whole = extended(latents.int(), latents.shape[-2] + rows, latents.shape[-1] + columns)
         if self.of_magnitude:
-            whole = np.abs(whole)
-        if reference:
-            return self.h_a(torch.from_numpy(whole).long()).int()
-        return self._engines.run("h_a", whole, threads)
+            whole = whole.abs()
+        if backend == "reference":
+            return self.h_a(whole.long()).int()
+        return self._engines.run("h_a", whole if together else whole.cpu(), threads, way=backend)
 
     def synthesise(
         self,
@@ -192,22 +208,25 @@ class IntegerTransforms(RatedTransforms):
         size: tuple[int, int] | None = None,
         *,
         threads: int = 1,
-        reference: bool = False,
+        backend: Literal["reference", "cpp", "triton"] = "cpp",
     ) -> Tensor:
         """Latents [M, h, w] in units of 2^-6, gained -> pixels uint8 [3, 16h, 16w].
 
         Args:
             size: height and width of the pixels that are wanted, from the left and top; None: all.
-            threads, reference: as for ``analyse``.
+            threads, backend: as for ``analyse``, batches too.
         """
         self._check_quality(quality)
 
         def gained() -> Requantiser:
             return self._gained(self.g_s.entry, self.inverse, quality)
 
-        if not reference:
-            x, changes = latents.int().numpy(), lambda: gained().to_arrays("g_s.entry")
-            return self._engines.run("g_s", x, threads, size=size, quality=quality, changes=changes)
+        def changes() -> dict[str, np.ndarray]:
+            return gained().to_arrays("g_s.entry")
+
+        if backend != "reference":
+            x = latents.int() if _together(backend) else latents.int().cpu()
+            return self._engines.run("g_s", x, threads, size=size, quality=quality, changes=changes, way=backend)
         height, width = size or (16 * latents.shape[1], 16 * latents.shape[2])
         return replace(self.g_s, entry=gained())(latents.long())[:, :height, :width].to(torch.uint8)
 
@@ -272,6 +291,25 @@ class IntegerTransforms(RatedTransforms):
         if magnitude.shape != (1,) or magnitude[0] not in (0, 1):
             raise ValueError(f"h_a.magnitude is 0 or 1, got {magnitude}")
         return cls(g_a, h_a, g_s, forward, inverse, bool(magnitude[0]))
+
+
+def extended(x: Tensor, height: int, width: int) -> Tensor:
+    """Maps [..., h, w] with their last row and column repeated up to that size."""
+    rows, columns = x.shape[-2:]
+    if (rows, columns) == (height, width):
+        return x
+    out = x.new_empty(*x.shape[:-2], height, width)
+    out[..., :rows, :columns] = x
+    out[..., :rows, columns:] = x[..., -1:]
+    out[..., rows:, :] = out[..., rows - 1 : rows, :]
+    return out
+
+
+def _together(backend: str) -> bool:
+    """Whether maps of one size go through it together; ValueError if there is no such backend."""
+    if backend not in ("reference", "cpp", "triton"):
+        raise ValueError(f"backend must be reference, cpp or triton, got {backend!r}")
+    return backend == "triton"
 
 
 def convert_transforms(

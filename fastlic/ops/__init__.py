@@ -26,6 +26,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "container": ("container_attachments", "container_limits", "container_models", "pack_container", "parse_container",
                   "unpack_container"),
     "device_engine": ("DeviceEngine",),
+    "device_transform": ("DeviceTransform", "device_transform_lacks"),
     "divisive": ("gdn",),
     "float_attention": ("window_attention",),
     "float_symbols": ("ScaleSearch", "round_differences"),

@@ -118,6 +118,17 @@ def sequence(name: str, value: Any) -> list[Any]:
     return list(value)
 
 
+def size(name: str, value: Any, most: int) -> tuple[int, int] | None:
+    """``value`` as a height and a width, each from 1 to ``most``, or None."""
+    if value is None:
+        return None
+    sides = sequence(name, value)
+    if len(sides) != 2:
+        raise ValueError(f"{name} must be a height and a width, got {value}")
+    height, width = (integer(name, side, 1, most) for side in sides)
+    return height, width
+
+
 def implementation(table: dict[str, Any], backend: Any) -> Any:
     """What ``backend`` names in a dispatch table."""
     if not isinstance(backend, str) or backend not in table:

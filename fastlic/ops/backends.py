@@ -96,7 +96,8 @@ def choose(table: Mapping[str, Implementation], backend: str, device: torch.devi
 
 
 def backends() -> dict[str, Any]:
-    """{"instruction_set", "best_instruction_set", "cuda", "triton"}: names, or sentences that say what is missing."""
+    """{"instruction_set", "best_instruction_set", "cuda", "triton", "transforms"}: names, or sentences that say what is
+    missing, and what runs transforms of integers."""
     built = torch.version.cuda
     if built is None:
         cuda = "unavailable: this torch is built for the CPU only"
@@ -111,4 +112,5 @@ def backends() -> dict[str, Any]:
         "best_instruction_set": _native.best_isa(),
         "cuda": cuda,
         "triton": triton,
+        "transforms": "cpp" if lacks is not None else "cpp; triton if it is asked for by name (untimed on GPUs)",
     }

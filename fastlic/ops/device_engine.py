@@ -58,8 +58,6 @@ class DeviceEngine:
         self._z_input = self._requantiser("z.input")
         count = sum(name.startswith("hyper.") and name.endswith(".geometry") for name in arrays)
         self._hyper = [self._layer(f"hyper.{i}") for i in range(count)]
-        geometries = [arrays[f"hyper.{i}.geometry"] for i in range(count)]
-        self._shuffles = [int(g[3]) if len(g) > 3 else 1 for g in geometries]
         self.hyper_channels = len(self._median)
         self._contextual = "context.weight" in arrays
         last = "parameters.2" if self._contextual else f"hyper.{count - 1}"
@@ -178,7 +176,7 @@ class DeviceEngine:
     def _enter(self, symbols: Tensor) -> Map:
         from fastlic.kernels import convolution
 
-        return convolution.enter(symbols, self._median, self._z_input, self._hyper[0].reach)
+        return convolution.enter(symbols, self._median, self._z_input, self._hyper[0].border)
 
     def _features(self, symbols: Tensor, height: int, width: int) -> Map:
         """Hyper synthesis up to its last activations, without border."""
@@ -194,8 +192,6 @@ class DeviceEngine:
         x = self._enter(symbols)
         for i in range(len(self._hyper) - 1):
             x = self._apply(x, i, height, width)
-        if self._shuffles[-1] > 1:
-            raise ValueError("the device engine has no sub-pixel convolution as last layer of a model without context")
         head = convolution.convolve(x, self._hyper[-1], "values", (height, width))
         assert isinstance(head, Tensor)
         return head[..., : 2 * self.latent_channels]
@@ -203,18 +199,12 @@ class DeviceEngine:
     def _apply(self, x: Map, i: int, height: int, width: int) -> Map:
         """Layer i of hyper synthesis; the last one's result is cut to height x width and has no border."""
         from fastlic.kernels import convolution
-        from fastlic.kernels.packing import as_map
 
-        layer, last = self._hyper[i], i == len(self._hyper) - 1
-        border = 0 if last else self._hyper[i + 1].reach
-        if self._shuffles[i] == 1:
-            out = convolution.convolve(x, layer, "planes", (height, width) if last else None, border)
-            assert not isinstance(out, Tensor)
-            return out
-        values = convolution.convolve(x, layer, "values")
-        assert isinstance(values, Tensor)
-        cells = F.pixel_shuffle(values[..., : layer.outputs].permute(0, 3, 1, 2), self._shuffles[i]).permute(0, 2, 3, 1)
-        return as_map(cells[:, :height, :width] if last else cells, border)
+        last = i == len(self._hyper) - 1
+        border = 0 if last else self._hyper[i + 1].border
+        out = convolution.convolve(x, self._hyper[i], "planes", (height, width) if last else None, border)
+        assert not isinstance(out, Tensor)
+        return out
 
     def _stack(self, maps: Sequence[Tensor]) -> Tensor:
         return torch.stack([t.to(self.device, torch.int32) for t in maps]).permute(0, 2, 3, 1).contiguous()
@@ -224,7 +214,9 @@ class DeviceEngine:
 
         return DeviceTables.of(tables.cdf, tables.lengths, tables.offsets, tables.shifts, tables.precision, self.device)
 
-    def _requantiser(self, name: str, bias: NDArray[Any] | None = None, pad_half: bool = False) -> Requantiser:
+    def _requantiser(
+        self, name: str, bias: NDArray[Any] | None = None, pad_half: bool = False, cells: int = 1
+    ) -> Requantiser:
         from fastlic.kernels.packing import Requantiser, pad_halves, padded
 
         fields = [self._arrays[f"{name}.{part}"] for part in ("multiplier", "negative", "shift")]
@@ -234,29 +226,38 @@ class DeviceEngine:
             fields, bias = halves, None if bias is None else pad_halves(bias, padded(len(bias) // 2))
         multiplier, negative, shift = fields
         bits = int(self._arrays[f"{name}.bits"][0])
-        return Requantiser.of(multiplier, negative, shift, bits, self.device, bias)
+        return Requantiser.of(multiplier, negative, shift, bits, self.device, bias, cells=cells)
 
-    def _layer(self, name: str) -> Layer:
+    def _numbers(self, name: str) -> tuple[int, int, int]:
+        """Stride, 1 if transposed, and shuffle of a layer, whose activations kernels can hold."""
+        from fastlic.kernels.packing import MAX_ACTIVATION_BITS
+
+        stride, transposed, bits, *shuffle = (int(v) for v in self._arrays[f"{name}.geometry"])
+        if bits > MAX_ACTIVATION_BITS:
+            raise ValueError(f"kernels read activations of up to {MAX_ACTIVATION_BITS} bits, {name} has {bits}")
+        return stride, transposed, (*shuffle, 1)[0]
+
+    def _layer(self, name: str, inputs: slice = slice(None)) -> Layer:
+        """A layer, or the part of it that reads some of its inputs."""
         from fastlic.kernels.convolution import pack_layer
 
-        stride, transposed, bits, *_ = (int(v) for v in self._arrays[f"{name}.geometry"])
-        requantiser = self._requantiser(f"{name}.requantise", self._arrays[f"{name}.bias"])
-        return pack_layer(self._arrays[f"{name}.weight"], stride, bool(transposed), bits, requantiser, self.device)
+        stride, transposed, shuffle = self._numbers(name)
+        requantiser = self._requantiser(f"{name}.requantise", self._arrays[f"{name}.bias"], cells=shuffle**2)
+        weight = self._arrays[f"{name}.weight"]
+        weight = weight[inputs] if transposed else weight[:, inputs]
+        return pack_layer(weight, stride, bool(transposed), requantiser, self.device, shuffle=shuffle)
 
     def _dense(self, matrix: NDArray[Any], taps: int, name: str, pad_half: bool = False) -> Dense:
         """matrix: int8 [taps * inputs, outputs]; requantiser and bias of layer ``name``."""
-        from fastlic.kernels.packing import MAX_ACTIVATION_BITS, Dense, pack_matrix, pad_halves, padded
+        from fastlic.kernels.packing import Dense, pack_matrix, pad_halves, padded
 
-        bits = int(self._arrays[f"{name}.geometry"][2])
-        if bits > MAX_ACTIVATION_BITS:
-            raise ValueError(f"kernels read activations of up to {MAX_ACTIVATION_BITS} bits, {name} has {bits}")
+        self._numbers(name)
         if pad_half:
             matrix = pad_halves(matrix.T, padded(matrix.shape[1] // 2)).T
         weights = torch.from_numpy(pack_matrix(matrix, taps)).to(self.device)
         return Dense(weights, self._requantiser(f"{name}.requantise", self._arrays[f"{name}.bias"], pad_half))
 
     def _make_context(self) -> None:
-        from fastlic.kernels.convolution import pack_layer
         from fastlic.kernels.masked_context import TAPS, ContextNetwork
         from fastlic.kernels.packing import pad_thresholds
 
@@ -276,10 +277,7 @@ class DeviceEngine:
             M=self.latent_channels,
         )
         # The first parameter layer is linear: the hyperprior's half, with the bias, is done once for all positions.
-        requantiser = self._requantiser("parameters.0.requantise", self._arrays["parameters.0.bias"])
-        bits = int(self._arrays["parameters.0.geometry"][2])
-        of_hyper = self._arrays["parameters.0.weight"][:, :hyper_inputs]
-        self._of_hyper = pack_layer(of_hyper, 1, False, bits, requantiser, self.device)
+        self._of_hyper = self._layer("parameters.0", slice(hyper_inputs))
 
 
 def _by_shape(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:

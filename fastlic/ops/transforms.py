@@ -8,7 +8,7 @@ They compute exactly what ``fastlic.integers.network`` does, whatever the instru
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fastlic import _native
 from fastlic.ops import _arguments as arguments
 
-_MAX_SIDE = (1 << 40) - 1  # of the core; no map is that large
+MAX_SIDE = (1 << 40) - 1  # of the core; no map is that large
 
 
 class TransformEngine:
@@ -57,8 +57,8 @@ class TransformEngine:
         new._native = self._native.vary(own, self._name)
         return new
 
-    def __reduce__(self) -> tuple[Any, ...]:  # the C++ object is rebuilt, not pickled
-        return _rebuilt, (self._name, self._arrays)
+    def __reduce__(self) -> tuple[Any, ...]:  # the C++ object is _rebuilt, not pickled
+        return _rebuilt, (type(self), self._name, self._arrays)
 
     def run(
         self, x: NDArray[Any], size: tuple[int, int] | None = None, threads: int = 1, band: int = 0
@@ -82,19 +82,17 @@ class TransformEngine:
         if given.ndim != 3:
             raise ValueError(f"x must be [C, h, w], got {list(given.shape)}")
         array = np.ascontiguousarray(given if given.dtype == np.uint8 else given.transpose(1, 2, 0))
-        cut = None
-        if size is not None:
-            sides = arguments.sequence("size", size)
-            if len(sides) != 2:
-                raise ValueError(f"size must be a height and a width, got {size}")
-            height, width = (arguments.integer("size", side, 1, _MAX_SIDE) for side in sides)
-            cut = (height, width)
-        rows = arguments.integer("band", band, 0, _MAX_SIDE)
-        out: NDArray[Any] = self._native.run(array, cut, arguments.threads(threads), rows)
+        rows = arguments.integer("band", band, 0, MAX_SIDE)
+        out: NDArray[Any] = self._native.run(
+            array, arguments.size("size", size, MAX_SIDE), arguments.threads(threads), rows
+        )
         return out if out.dtype == np.uint8 else out.transpose(2, 0, 1)
 
 
-def _rebuilt(name: str, arrays: Mapping[str, NDArray[Any]]) -> TransformEngine:
+def _rebuilt(
+    make: Callable[[str, Mapping[str, NDArray[Any]]], Any], name: str, arrays: Mapping[str, NDArray[Any]]
+) -> Any:
+    """What ``make`` made of a network's arrays, and ``vary`` of that, as these tell."""
     changes = {key: array for key, array in arrays.items() if key.startswith(f"{name}.exit.")}
-    engine = TransformEngine(name, {key: array for key, array in arrays.items() if key not in changes})
+    engine = make(name, {key: array for key, array in arrays.items() if key not in changes})
     return engine.vary(changes) if changes else engine

@@ -166,7 +166,7 @@ def _setting(isa: str | None = None, threads: int | None = None) -> Iterator[Non
 def _latents(own: Codec, data: bytes, backend: Any) -> Any:
     """Arrays of latents, or the class of the error."""
     try:
-        ((decoded, read),) = own._decode_many([data], backend)
+        (((decoded,), (read,)),) = own._decode_many([data], backend)
     except (FastlicError, ValueError) as error:
         return type(error)
     named = own._coder.named(decoded)

@@ -19,7 +19,10 @@ import fastlic.light
 import fastlic.ops
 from fastlic import _native
 
-NEED_A_DEVICE = {"device_engine.DeviceEngine.encode_many", "device_engine.DeviceEngine.decode_many"}
+NEED_A_DEVICE = {
+    *("device_engine.DeviceEngine.encode_many", "device_engine.DeviceEngine.decode_many"),
+    *("device_transform.DeviceTransform.run", "device_transform.DeviceTransform.vary"),
+}
 
 
 def native_entries() -> Iterator[tuple[str, set[str]]]:

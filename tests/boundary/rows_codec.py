@@ -268,7 +268,6 @@ CODEC: dict[str, Callable[[], Call]] = {
         images.with_channels,
         {"image": image(), "channels": 2, "grey": False, "alpha": image()[0], "dtype": torch.float32},
     ),
-    "images.padded_pixels": lambda: Call(images.padded_pixels, {"pixels": image(), "height": 32, "width": 48}),
     "images.check_dtype": lambda: Call(images.check_dtype, {"dtype": torch.uint8}),
     "images.to_dtype": lambda: Call(images.to_dtype, {"x": picture(), "dtype": torch.uint8}),
     "mcq_file.parse": lambda: Call(mcq.parse, {"data": mcq_data()}),

@@ -173,9 +173,11 @@ NETWORKS: dict[str, Callable[[], Call]] = {
         engines.Engines({"n": every_step()}).run,
         {
             **{"name": "n", "x": latents(), "threads": 2, "size": (9, 7), "quality": 1.5},
-            "changes": network_changes,
+            **{"changes": network_changes, "way": "cpp"},
         },
     ),
+    "engines.Engines.lacks": lambda: Call(engines.Engines({"n": every_step()}).lacks, {}),
+    "engines.Engines.way": lambda: Call(engines.Engines({"n": every_step()}).way, {"backend": "triton"}),
     "graph.Graph.from_pixels": lambda: Call(reflecting().from_pixels, {}),
     "graph.Graph.to_pixels": lambda: Call(reflecting().to_pixels, {}),
     "layer.phases": lambda: Call(layer.phases, {"kind": layer.TRANSPOSED, "kernel": 5}),
@@ -245,19 +247,21 @@ NETWORKS: dict[str, Callable[[], Call]] = {
         },
     ),
     "transforms.IntegerTransforms.analyse": lambda: Call(
-        whole().analyse, {"pixels": pixels(), "quality": 1.5, "threads": 2, "reference": False}
+        whole().analyse, {"pixels": pixels(), "quality": 1.5, "threads": 2, "backend": "cpp"}
     ),
     "transforms.IntegerTransforms.hyper": lambda: Call(
-        whole().hyper, {"latents": torch.from_numpy(y()), "threads": 2, "reference": False}
+        whole().hyper, {"latents": torch.from_numpy(y()), "threads": 2, "backend": "cpp"}
     ),
     "transforms.IntegerTransforms.synthesise": lambda: Call(
         whole().synthesise,
         {
             **{"latents": torch.from_numpy(y()), "quality": 1.5, "size": (30, 61), "threads": 2},
-            "reference": False,
+            "backend": "cpp",
         },
     ),
     "transforms.RatedTransforms.check": lambda: Call(whole().check, {}),
+    "transforms.RatedTransforms.way": lambda: Call(whole().way, {"backend": "auto"}),
+    "transforms.extended": lambda: Call(transforms.extended, {"x": pixels(), "height": 70, "width": 90}),
     "transforms.IntegerTransforms.check_model": lambda: Call(whole().check_model, {"model": jahp()}),
     "transforms.IntegerTransforms.deciding": lambda: Call(whole().deciding, {}),
     "transforms.IntegerTransforms.restore": lambda: Call(whole().restore, {"model": Transforms(jahp())}),

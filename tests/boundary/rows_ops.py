@@ -29,6 +29,7 @@ from fastlic.ops import (
     compressai_tables,
     container,
     device_engine,
+    device_transform,
     divisive,
     float_attention,
     float_symbols,
@@ -284,6 +285,12 @@ OPS: dict[str, Callable[[], Call]] = {
     ),
     "compressai_tables.bottleneck_tables": lambda: Call(compressai_tables.bottleneck_tables, {"density": Density()}),
     "device_engine.DeviceEngine": lambda: Call(device_engine.DeviceEngine, {**v.ops_arrays("jahp"), "device": "cpu"}),
+    "device_transform.DeviceTransform": lambda: Call(
+        device_transform.DeviceTransform, {"name": "n", "arrays": network_arrays(), "device": "cpu"}
+    ),
+    "device_transform.device_transform_lacks": lambda: Call(
+        device_transform.device_transform_lacks, {"name": "n", "arrays": network_arrays()}
+    ),
     "float_symbols.ScaleSearch": lambda: Call(
         float_symbols.ScaleSearch, {"bounds": np.geomspace(0.1, 9, 20).astype(F32), "least": 0.11}
     ),

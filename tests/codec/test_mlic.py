@@ -72,7 +72,7 @@ def test_previews_read_the_first_slices(backend):
         codec.decompress(data, slices=3)
     with pytest.raises(ValueError, match=r"previews by slices=1\.\.2"):
         codec.decompress(data, levels=1)
-    decoded = next(codec._decode_many([data], backend, {"slices": 1}))[0]
+    decoded = next(codec._decode_many([data], backend, {"slices": 1}))[0][0]
     assert torch.equal(decoded.symbols[:16], codec.decode_latents(data)["symbols"][:16])
     assert not decoded.symbols[16:].any()
 

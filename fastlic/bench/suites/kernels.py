@@ -50,7 +50,8 @@ def normal(*shape: int) -> Tensor:
 def cases(wanted: Wanted) -> Iterator[Case]:
     parts = [codebook_cases]
     if on_gpu():
-        parts += [quantise_cases, context_cases, checkerboard_cases, convolution_cases, rans_cases, decode_cases]
+        parts += [quantise_cases, context_cases, checkerboard_cases, convolution_cases, transform_cases]
+        parts += [rans_cases, decode_cases]
     for part in parts:
         try:
             for case in part(wanted):
@@ -297,6 +298,38 @@ def convolution_cases(wanted: Wanted) -> Iterator[Case]:
         traffic = 2.0 * x.numel() + weight.numel() + 16.0 * layer.outputs * rows * columns
         peers: Runs = {"float64": partial(twin, torch.float64), "float32": partial(twin, torch.float32)}
         yield from compared(names, run, operations, traffic, "int8", peers, note)
+
+
+def transform_cases(wanted: Wanted) -> Iterator[Case]:
+    """g_a and g_s of ``jahp``, pixels to latents and back, on the device: beside torch's floats there, and beside the
+    CPU's engine, whose numbers they are."""
+    choices = ((part, size, *LATENTS[size]) for size in LATENTS for part in ("g_a", "g_s"))
+    for (part, _, height, width), names in offered(
+        wanted, choices, "transform {} of jahp {} vs {way}", ("float", "C++")
+    ):
+        from fastlic.bench.suites.transforms import QUALITY, codec_of
+
+        codec = codec_of("jahp")
+        integers, modules = codec.pixels, codec.transforms(device())
+        generator = torch.Generator().manual_seed(1)
+        pixels = torch.randint(0, 256, (3, 16 * height, 16 * width), generator=generator, dtype=torch.uint8)
+        given = pixels if part == "g_a" else integers.analyse(pixels, QUALITY, threads=torch.get_num_threads())
+        call = integers.analyse if part == "g_a" else integers.synthesise
+        x, threads = given[None].to(device()), torch.get_num_threads()
+        floats = (x.float() / (255 if part == "g_a" else 64)).contiguous(memory_format=torch.channels_last)
+        run = partial(call, x, QUALITY, backend="triton")
+        peers: Runs = {"float": partial(_without_gradients, getattr(modules, part), floats),
+                       "C++": partial(call, given, QUALITY, threads=threads)}  # fmt: skip
+        note = same([run()[0]], [peers["C++"]()])
+        for peer, name in names.items():
+            other = waiting(peers[peer]) if peer == "float" else peers[peer]
+            yield Case(name, waiting(run), 1, "image", other, peer, clock="wall", note=note)
+
+
+@torch.no_grad()
+def _without_gradients(module: Any, x: Tensor) -> Tensor:
+    found: Tensor = module(x)
+    return found
 
 
 # ---- streams

@@ -31,7 +31,7 @@ from fastlic.entropy.fingerprint import of_codec
 from fastlic.integers.conversion import Precision
 from fastlic.models.layers import channels_last
 
-Backend = Literal["auto", "reference", "cpp"]
+Backend = Literal["auto", "reference", "cpp", "triton"]
 Sections = Sequence[bytes]
 Size = tuple[int, int]  # height, width in pixels
 Preview = Mapping[str, int]  # what a caller asked for, e.g. {"levels": 1}; empty: the whole image
@@ -210,6 +210,13 @@ class FamilyCoder(ABC, Generic[A, L]):
         families with dead zones (fastlic.entropy.zones); others do not heed it.
         """
 
+    def analyse_many(
+        self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0, backend: Backend = "auto"
+    ) -> list[A]:
+        """The same of images of one size, uint8 [B, 3, H, W] on any device: together where ``backend`` runs transforms
+        on a device (``Engines.way``), one after the other elsewhere."""
+        return [self.analyse(one.cpu().contiguous(), quality, threads, worth) for one in pixels]
+
     @abstractmethod
     def analyse_floats(self, parts: Any, image: Tensor, quality: float | None, worth: float = 1.0) -> A:
         """The same of an image [3, H, W] in [0, 1] on the device of ``parts``, by these; under ``torch.no_grad()``."""
@@ -248,6 +255,18 @@ class FamilyCoder(ABC, Generic[A, L]):
     @abstractmethod
     def synthesise(self, latents: L, quality: float | None, size: Size, preview: Preview, threads: int) -> Tensor:
         """Pixels uint8 [3, H, W] by ``self.pixels``; they depend on nothing but the arguments."""
+
+    def synthesise_many(
+        self,
+        latents: Sequence[L],
+        quality: float | None,
+        size: Size,
+        preview: Preview,
+        threads: int,
+        backend: Backend = "auto",
+    ) -> list[Tensor]:
+        """The same of images of one quality and size, as ``analyse_many``; where pixels are made, they stay."""
+        return [self.synthesise(one, quality, size, preview, threads) for one in latents]
 
     @abstractmethod
     def synthesise_floats(self, parts: Any, latents: L, quality: float | None, size: Size, preview: Preview) -> Tensor:

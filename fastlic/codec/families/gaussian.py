@@ -21,15 +21,15 @@ from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.effort import refined as effort_of
 from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
-from fastlic.codec.images import padded_pixels
 from fastlic.codec.storage import StoredCodec
 from fastlic.entropy.fitting import symbols_of
 from fastlic.entropy.passes import LatentModel, Latents
 from fastlic.entropy.rate import table_bits
 from fastlic.entropy.zones import worth_at, zones_for
 from fastlic.integers.conversion import Precision
+from fastlic.integers.engines import Way
 from fastlic.integers.fixed import MEAN_BITS
-from fastlic.integers.transforms import IntegerTransforms, convert_transforms
+from fastlic.integers.transforms import IntegerTransforms, convert_transforms, extended
 from fastlic.models.sizes import build, check_config
 from fastlic.ops.latents import HYPER_STRIDE, Target
 
@@ -139,10 +139,27 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
         return LATENT_STRIDE * rows, LATENT_STRIDE * columns
 
     def analyse(self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0) -> Target:
+        return Target(*self._analysed(pixels.cpu(), quality, threads, "cpp"), self._zones(quality, worth))
+
+    def analyse_many(
+        self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0, backend: Backend = "auto"
+    ) -> list[Target]:
         assert self.pixels is not None
+        if (way := self.pixels.way(backend)) == "cpp":
+            return super().analyse_many(pixels, quality, threads, worth)
+        zones = self._zones(quality, worth)
+        return [Target(z, y, zones) for z, y in zip(*self._analysed(pixels, quality, threads, way), strict=True)]
+
+    def _analysed(self, pixels: Tensor, quality: float | None, threads: int, way: Way) -> tuple[Tensor, Tensor]:
+        """z and y of what the way's transforms take."""
+        assert self.pixels is not None
+        whole = extended(pixels, *self.padded(_size(pixels)))
+        y = self.pixels.analyse(whole, quality, threads=threads, backend=way)
+        return self.pixels.hyper(y, threads=threads, backend=way), y
+
+    def _zones(self, quality: float | None, worth: float) -> np.ndarray | None:
         gain: Any = self.transforms.gain
-        y = self.pixels.analyse(padded_pixels(pixels, *self.padded(_size(pixels))), quality, threads=threads)
-        return Target(self.pixels.hyper(y, threads=threads), y, zones_for(worth_at(gain, quality, worth)))
+        return zones_for(worth_at(gain, quality, worth))
 
     def analyse_floats(self, parts: Transforms, image: Tensor, quality: float | None, worth: float = 1.0) -> Target:
         height, width = image.shape[1:]
@@ -175,7 +192,22 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
 
     def synthesise(self, latents: Latents, quality: float | None, size: Size, preview: Preview, threads: int) -> Tensor:
         assert self.pixels is not None
-        return self.pixels.synthesise(latents.y.cpu(), quality, size, threads=threads)
+        return self.pixels.synthesise(latents.y, quality, size, threads=threads)
+
+    def synthesise_many(
+        self,
+        latents: Sequence[Latents],
+        quality: float | None,
+        size: Size,
+        preview: Preview,
+        threads: int,
+        backend: Backend = "auto",
+    ) -> list[Tensor]:
+        assert self.pixels is not None
+        if (way := self.pixels.way(backend)) == "cpp":
+            return super().synthesise_many(latents, quality, size, preview, threads)
+        y = torch.stack([own.y for own in latents])
+        return list(self.pixels.synthesise(y, quality, size, threads=threads, backend=way))
 
     def synthesise_floats(
         self, parts: Transforms, latents: Latents, quality: float | None, size: Size, preview: Preview

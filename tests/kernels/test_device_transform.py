@@ -1,0 +1,274 @@
+"""Transforms on the device: the plain reference's integers, step by step, in whole networks, and through a codec."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+import fastlic
+from fastlic.bench.lifelike import small_mlic
+from fastlic.codec import Codec
+from fastlic.errors import BackendUnavailable
+from fastlic.integers.engines import Engines
+from fastlic.integers.fixed import Requantiser
+from fastlic.integers.functions import CURVE_BITS, Curve
+from fastlic.integers.layer import HALVED, PLAIN, SHUFFLED, TRANSPOSED
+from fastlic.integers.network import CurveStep, GateStep, Network
+from fastlic.integers.shapes import Shape
+from fastlic.kernels.packing import PLANE_BITS, digits, planes_of_weights
+from fastlic.models import MLIC
+from fastlic.ops.device_transform import DeviceTransform, device_transform_lacks
+from fastlic.ops.transforms import TransformEngine
+
+from ..integers.made_networks import Draw, chain
+
+
+def require_same(network: Network, draw: Draw, height: int, width: int, device: torch.device, images: int = 1) -> None:
+    """The device's numbers are the plain reference's, and of the engine's type; or both refuse."""
+    arrays = network.to_arrays("n")
+    transform = DeviceTransform("n", arrays, device)
+    x = torch.stack([draw.input(network, height, width) for _ in range(images)])
+    given = x.to(torch.uint8 if network.entry is None else torch.int32)
+    try:
+        want = torch.stack([network(one) for one in x])
+    except ValueError as error:
+        assert "reflected" in str(error)
+        with pytest.raises(ValueError, match="reflected"):
+            transform.run(given)
+        return
+    found = transform.run(given)
+    of_cpu = TransformEngine("n", arrays).run(given[0].numpy())
+    assert found.device.type == device.type and str(found.dtype) == f"torch.{of_cpu.dtype}"
+    assert found.shape == want.shape
+    assert int((found.cpu().long() != want).sum()) == 0
+
+
+def entry(draw: Draw, channels: int, bits: int) -> Requantiser:
+    return draw.requantiser(channels, bits, np.full(channels, 20000.0))
+
+
+# Kind, side, inputs, outputs; bits of the activations, whether numbers stand at their limits; the map.
+LAYERS = {
+    "plain 1x1": (PLAIN, 1, 70, 5, 16, True, (3, 4)),
+    "plain 3x3": (PLAIN, 3, 3, 66, 14, False, (6, 7)),
+    "plain 3x3, reflected": (PLAIN, 3, 5, 20, 14, True, (2, 5)),
+    "plain 9x9": (PLAIN, 9, 2, 3, 9, False, (4, 11)),
+    "stride 2, 5x5": (HALVED, 5, 7, 17, 16, False, (1, 1)),
+    "stride 2, 3x3, reflected": (HALVED, 3, 7, 3, 16, True, (5, 6)),
+    "stride 2, 1x1": (HALVED, 1, 3, 4, 9, False, (5, 4)),
+    "transposed 5x5": (TRANSPOSED, 5, 66, 3, 14, True, (3, 2)),
+    "transposed 3x3": (TRANSPOSED, 3, 4, 20, 16, False, (2, 5)),
+    "transposed 1x1": (TRANSPOSED, 1, 4, 3, 9, True, (1, 3)),
+    "shuffle 3x3": (SHUFFLED, 3, 5, 18, 14, True, (3, 2)),
+    "shuffle 3x3, reflected": (SHUFFLED, 3, 2, 3, 9, False, (4, 3)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_of_every_kind_are_the_reference(name, device):
+    kind, side, inputs, outputs, bits, extreme, size = LAYERS[name]
+    draw = Draw(np.random.default_rng([side, inputs, bits]), extreme)
+    curve = (None, Curve.GELU, Curve.SILU)[inputs % 3]
+    step = draw.layer(
+        Shape(inputs, bits), outputs, kind, side, 14 if curve else 16, wide=bits > 9, fits=bits == 9,
+        reflect="reflected" in name, curve=curve,
+    )  # fmt: skip
+    require_same(chain([step], entry(draw, inputs, bits)), draw, *size, device)
+
+
+def test_weights_of_every_width_are_planes_that_hold_them():
+    """The fewest planes, and sums of products that are those of the weights."""
+    for weight, planes in ((-128, 1), (127, 1), (128, 2), (-16448, 2), (16319, 2), (16320, 3), (-32768, 3), (32767, 3)):
+        own = np.array([0, weight], np.int16)
+        assert planes_of_weights(own) == planes
+        assert (
+            sum(int(plane[1]) << (PLANE_BITS * k) for k, plane in enumerate(digits(own, PLANE_BITS, planes))) == weight
+        )
+    with pytest.raises(ValueError, match="2 planes of 7 bits"):
+        digits(np.array([16320]), PLANE_BITS, 2)
+
+
+@pytest.mark.parametrize("kind", [PLAIN, HALVED, TRANSPOSED, SHUFFLED])
+def test_pixels_are_read_by_layers_of_every_kind(kind, device):
+    draw = Draw(np.random.default_rng(3))
+    for reflect in (False, not kind.transposed):
+        first = draw.layer(Shape(3, 9), 8, kind, 3, 14, reflect=reflect)
+        last = draw.layer(Shape(8, 14), 3, PLAIN, 3, 9, rectified=True)
+        require_same(chain([first, last]), draw, 5, 4, device, images=3)
+
+
+@pytest.mark.parametrize("extreme", [False, True])
+@pytest.mark.parametrize("bits", [9, 14, 16])
+def test_norms_and_what_stands_between_layers_are_the_reference(bits, extreme, device):
+    for seed in range(2):
+        draw = Draw(np.random.default_rng([seed, bits]), extreme)
+        x = Shape((3, 70)[seed], bits)
+        norm = draw.norm(x)
+        made = norm.shape(x)
+        total = draw.sum(x, made)
+        steps = [norm, total]
+        reads = [(0,), (0, 1)]
+        if total.bits <= CURVE_BITS:
+            exponents = draw.exponents(x.channels)
+            steps += [CurveStep(Curve.numbered(seed % 2), exponents), GateStep(exponents)]
+            reads += [(2,), (1, 3)]
+        network = Network(tuple(steps), tuple(reads), entry(draw, x.channels, bits))
+        require_same(network, draw, 3, 5, device, images=2)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 20))])
+def test_any_network_gives_the_reference_integers(seed, device):
+    done = 0
+    for turn in range(20):
+        rng = np.random.default_rng([seed, turn])
+        draw = Draw(rng, extreme=seed % 2 == 1)
+        last = ("pixels", "latents", "activations")[seed % 3]
+        network = draw.network(int(rng.integers(0, 6)), latents=bool(rng.integers(2)), last=last)
+        if device_transform_lacks("n", network.to_arrays("n")) is None:
+            require_same(network, draw, *((1, 1), (3, 4), (5, 2))[turn % 3], device)
+            done += 1
+        if done == 2:
+            return
+    raise AssertionError("too few networks have nothing but steps with kernels")
+
+
+def test_a_step_without_kernel_is_named(device):
+    draw = Draw(np.random.default_rng(1))
+    first = draw.layer(Shape(3, 9), 6, PLAIN, 3, 9)
+    for step, name in ((draw.layer_norm(Shape(6, 9)), "layer norm"), (draw.windows(Shape(6, 9)), "windows")):
+        arrays = chain([first, step]).to_arrays("n")
+        assert name in str(device_transform_lacks("n", arrays))
+        with pytest.raises(ValueError, match=rf"step 1 of 'n' is .*{name}"):
+            DeviceTransform("n", arrays, device)
+
+
+def test_ends_are_varied_and_travel(device):
+    """Other requantisers at both ends, over the same weights; pickled, too."""
+    draw = Draw(np.random.default_rng(5))
+    last = draw.layer(Shape(9, 14), 3, HALVED, 3, 9, rectified=True)
+    network = chain([draw.layer(Shape(4, 14), 9, PLAIN, 3, 14), last], entry(draw, 4, 14))
+    arrays, x = network.to_arrays("n"), draw.input(network, 3, 4)[None].int()
+    transform, engine = DeviceTransform("n", arrays, device), TransformEngine("n", arrays)
+    exit_ = draw.requantiser(3, 9, np.full(3, 3e5))
+    exit_ = Requantiser(np.abs(exit_.multiplier), np.zeros(3, np.int32), exit_.shift, 9)
+    changes = entry(draw, 4, 14).to_arrays("n.entry") | exit_.to_arrays("n.exit")
+    varied = transform.vary(changes)
+    for device_side, cpu_side in ((transform, engine), (varied, engine.vary(changes))):
+        want = cpu_side.run(x[0].numpy(), (2, 1))
+        for own in (device_side, pickle.loads(pickle.dumps(device_side))):
+            assert np.array_equal(own.run(x, (2, 1))[0].cpu().numpy(), want)
+    with pytest.raises(ValueError, match="ends"):
+        transform.vary({"n.0.bias": arrays["n.0.bias"]})
+
+
+def test_arguments_that_do_not_fit_are_refused_in_words(device):
+    draw = Draw(np.random.default_rng(2))
+    network = chain([draw.layer(Shape(3, 9), 2, HALVED, 3, 14), draw.layer(Shape(2, 14), 2)])
+    transform = DeviceTransform("n", network.to_arrays("n"), device)
+    for x in (torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 0, 4).byte()):
+        with pytest.raises(ValueError, match=r"x must be torch.uint8 \[B, 3, h, w\]"):
+            transform.run(x)
+    with pytest.raises(ValueError, match="2 x 3"):
+        transform.run(torch.zeros(1, 3, 4, 5, dtype=torch.uint8), (3, 3))
+
+
+@pytest.fixture
+def batches(monkeypatch) -> list[int]:
+    """Sizes of the batches that go through networks on the device, one after the other."""
+    seen: list[int] = []
+    run = DeviceTransform.run
+
+    def counted(self, x, size=None):
+        seen.append(len(x))
+        return run(self, x, size)
+
+    monkeypatch.setattr(DeviceTransform, "run", counted)
+    return seen
+
+
+def test_files_and_pixels_of_a_codec_are_the_cpus(codec, photo, device, batches):
+    """A batch goes through every network together; images of two sizes and qualities do not."""
+    batch = torch.stack([photo[:, :15, :13], photo[:, 30:45, 40:53]])
+    data = codec.compress(batch, 2.5, backend="cpp")
+    assert codec.compress(batch.to(device), 2.5, backend="triton") == data
+    assert batches == [2, 2]  # g_a, h_a
+    streams = [*data, codec.compress(photo[:, :3, :16], 8)]
+    images = codec.decompress(streams, device, torch.uint8, backend="triton")
+    assert batches == [2, 2, 2, 1]
+    for own, want in zip(images, codec.decompress(streams, dtype=torch.uint8, backend="cpp"), strict=True):
+        assert own.device.type == device.type and torch.equal(own.cpu(), want)
+
+
+def test_the_backend_chosen_without_a_name_is_the_cpus(codec, photo, batches):
+    data = codec.compress(photo[:, :16, :16], 3)
+    codec.decompress(data)
+    assert batches == [] and codec.pixels.way("auto") == codec.pixels.way("cpp") == "cpp"
+    assert codec.pixels.way("triton") == "triton"
+
+
+def test_a_network_with_a_step_without_kernel_stays_on_the_cpu():
+    draw = Draw(np.random.default_rng(1))
+    first = draw.layer(Shape(3, 9), 6, PLAIN, 3, 9)
+    engines = Engines({"n": chain([first]), "m": chain([first, draw.layer_norm(Shape(6, 9))])})
+    assert "layer norm" in str(engines.lacks()) and engines.way("triton") == "cpp"
+
+
+def test_transforms_of_mlic_have_kernels_and_its_entropy_models_have_none(photo, device):
+    codec = Codec(small_mlic(MLIC), [photo[:, :96, :128]])
+    x = photo[:, :32, :32].contiguous()
+    y = codec.pixels.analyse(x, 1.5)
+    assert torch.equal(codec.pixels.analyse(x[None], 1.5, backend="triton")[0].cpu(), y)
+    pixels = codec.pixels.synthesise(y[None, :, :1], 1.5, (15, 31), backend="triton")
+    assert torch.equal(pixels[0].cpu(), codec.pixels.synthesise(y[:, :1], 1.5, (15, 31)))
+    with pytest.raises(BackendUnavailable, match="no kernels for models of kind"):
+        codec.compress(x, backend="triton")
+
+
+@pytest.mark.parametrize("name", ["mlic++", "mcquic"])
+def test_every_step_of_shipped_transforms_has_a_kernel(name):
+    for part, network in fastlic.load(name).pixels.parts[0].items():
+        assert device_transform_lacks(part, network.to_arrays(part)) is None
+
+
+def require_same_as_the_engine(
+    name: str, image: tuple[int, int], latents: tuple[int, int], device: torch.device
+) -> None:
+    """Of every network of a shipped codec."""
+    for part, network in fastlic.load(name).pixels.parts[0].items():
+        arrays, generator = network.to_arrays(part), torch.Generator().manual_seed(1)
+        shape = (2, network.shapes[0].channels, *(image if network.entry is None else latents))
+        x = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        x = x if network.entry is None else (x.int() - 128) * 9
+        found, engine = DeviceTransform(part, arrays, device).run(x), TransformEngine(part, arrays)
+        for own, given in zip(found, x, strict=True):
+            assert np.array_equal(own.cpu().numpy(), engine.run(given.numpy(), threads=2)), part
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["jahp", "mlic++", "mcquic"])
+def test_shipped_transforms_are_the_cpus(name, device):
+    require_same_as_the_engine(name, (48, 64), (4, 4), device)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["jahp", "mlic++", "mcquic"])
+def test_shipped_transforms_of_whole_images_on_a_gpu_are_the_cpus(name):
+    require_same_as_the_engine(name, (512, 768), (32, 48), torch.device("cuda"))
+
+
+@pytest.mark.gpu
+def test_a_shipped_codec_on_a_gpu_gives_the_cpus_files_and_pixels(photo):
+    codec = fastlic.load("jahp")
+    batch = torch.stack([photo, photo.flip(1), photo.flip(2)])
+    data = codec.compress(batch.cuda(), 4, backend="triton")
+    assert data == codec.compress(batch, 4)
+    floats = codec.decompress(data[0], "cuda", backend="triton")
+    assert torch.equal(floats.cpu(), codec.decompress(data[0]))
+    images = codec.decompress(data, "cuda", torch.uint8, backend="triton")
+    assert all(
+        torch.equal(own.cpu(), want)
+        for own, want in zip(images, codec.decompress(data, dtype=torch.uint8), strict=True)
+    )
