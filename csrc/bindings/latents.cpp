@@ -230,7 +230,7 @@ Int16s local_context(const Engine& engine, std::size_t group, const Int32s& late
 Int16s inter_context(const Engine& engine, std::size_t group, const Int32s& decoded, Threads threads) {
   const auto& net = step_of<latents::InterContext>(engine, group, "attention over earlier ones").net;
   const std::size_t channels = engine.model().groups[group].channels, block = nn::padded(channels);
-  return context_of(engine, decoded, group * channels, net.mlp.out.columns(), threads,
+  return context_of(engine, decoded, group * channels, nn::padded(net.query.output().channels), threads,
                     [&](const auto& values, const auto& out, auto& work, const auto& tools) {
                       nn::Buffer<std::int16_t> rows(values.size() / channels * block);
                       for (std::size_t i = 0; i < values.size(); ++i) {
@@ -240,7 +240,7 @@ Int16s inter_context(const Engine& engine, std::size_t group, const Int32s& deco
                         rows[i / channels * block + i % channels] = static_cast<std::int16_t>(values[i]);
                       }
                       const nn::Source source{rows.data(), group * block, out.height, out.width};
-                      attention::inter_context(net, engine.model().linear, source, out, work, tools);
+                      attention::inter_context(net, engine.model().linear, source, out, std::nullopt, work, tools);
                     });
 }
 
