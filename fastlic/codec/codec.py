@@ -412,7 +412,7 @@ class Codec:
                 streams = [
                     stream
                     for part in _together([size] * len(batch))
-                    for stream, _ in self._compress_many(batch[part], header, backend, transforms, metadata, effort)
+                    for stream in self._compress_many(batch[part], header, backend, transforms, metadata, effort)
                 ]
         return streams if x.ndim == 4 else streams[0]
 
@@ -434,7 +434,7 @@ class Codec:
 
         def encode(quality: float, worth: float = 1.0, effort: int = effort) -> bytes:
             header = self._header(height, width, quality, image.shape[0], bool(metadata))
-            return self._compress_many(image[None], header, backend, transforms, metadata, effort, worth)[0][0]
+            return self._compress_many(image[None], header, backend, transforms, metadata, effort, worth)[0]
 
         def psnr_of(data: bytes) -> float:
             images = self.decompress(
@@ -463,11 +463,14 @@ class Codec:
         metadata: Metadata | None = None,
         effort: int = 0,
         worth: float = 1.0,
-    ) -> list[tuple[bytes, Any]]:
+    ) -> list[bytes]:
         self._reserve([(images.shape[2], images.shape[3])], images.device, transforms)
         # One image at a time, so that a batch gives each image the floats, and the bytes, that it has alone.
         analysed = [self._analyse(image, header, transforms, metadata, effort, worth) for image in images]
-        return self._encode(analysed, backend)
+        left = [one.target for one in analysed if one.coded is None]
+        coded = iter(self._coder.sections_many(left, backend, torch.get_num_threads()) if left else ())
+        pairs = [(one, one.coded[0] if one.coded else next(coded)) for one in analysed]
+        return [container.pack(one.header, sections, one.attachments) for one, sections in pairs]
 
     def _encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, Any]]:
         left = [one.target for one in analysed if one.coded is None]
@@ -510,6 +513,7 @@ class Codec:
         max_pixels: int | None = None,
         device: str | torch.device = "cpu",
         transforms: Transforms | None = None,
+        pixels_only: bool = False,
     ) -> Iterator[tuple[Any, _Read]]:
         preview = preview or {}
         # Every stream is read, checked and held to the limit before the first is decoded.
@@ -518,7 +522,7 @@ class Codec:
         for part in _together(sizes):
             sized = [(one.sections, size) for one, size in zip(read[part], sizes[part], strict=True)]
             self._reserve(sizes[part], device, transforms)
-            latents = self._coder.decode_many(sized, backend, torch.get_num_threads(), preview)
+            latents = self._coder.decode_many(sized, backend, torch.get_num_threads(), preview, pixels_only)
             yield from zip(latents, read[part], strict=True)
 
     @undisturbed
@@ -570,7 +574,7 @@ class Codec:
             by_integers, to = self._by_integers(transforms), as_device(device)
             parts = None if by_integers else self.transforms(to)
             threads = torch.get_num_threads()
-            for latents, read in self._decode_many(streams, backend, part, max_pixels, to, transforms):
+            for latents, read in self._decode_many(streams, backend, part, max_pixels, to, transforms, True):
                 header, size = read.header, (read.header.height, read.header.width)
                 with held_off:
                     if by_integers:
