@@ -177,8 +177,9 @@ class IntegerTransforms(RatedTransforms):
         """
         rows, columns = (-n % 4 for n in latents.shape[1:])
         whole = latents.int().numpy()
-        if rows or columns:
-            whole = np.pad(whole, ((0, 0), (0, rows), (0, columns)), mode="edge")
+        if rows or columns:  # with channels last, as engines read them: one copy
+            last = np.pad(whole.transpose(1, 2, 0), ((0, rows), (0, columns), (0, 0)), mode="edge")
+            whole = last.transpose(2, 0, 1)
         if self.of_magnitude:
             whole = np.abs(whole)
         if reference:
