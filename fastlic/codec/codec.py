@@ -548,7 +548,7 @@ class Codec:
             dtype: torch.uint8 in 0..255, or floating point: those pixels divided by 255.
             backend: who decodes the latents; the result does not depend on it.
             max_pixels: largest height x width of an image, which its header claims, of previews too; default:
-                89,478,485, or ``FASTLIC_MAX_PIXELS``. A pixel takes some 30 bytes of memory while it is decoded, with
+                89,478,485, or ``FASTLIC_MAX_PIXELS``. A pixel takes some 10 bytes of memory while it is decoded, with
                 float transforms up to 300 (docs/limits.md): allow strangers' streams what the process has.
             transforms: ``"integer"`` gives the same pixels on every machine, and is the default where the codec has
                 them. ``"float"`` runs torch's networks on ``device``, whose pixels may differ in the last bits.
