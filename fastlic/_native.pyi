@@ -154,10 +154,11 @@ class LatentEngine:
         z: list[NDArray[np.int32]],
         y: list[NDArray[np.int32]],
         zones: list[NDArray[np.int32] | None],
+        latents: bool,
         threads: int,
-    ) -> list[tuple[list[bytes], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32] | None]]: ...
+    ) -> list[tuple[list[bytes], NDArray[np.int32], NDArray[np.int32] | None, NDArray[np.int32] | None]]: ...
     def decode_many(
-        self, streams: list[list[Any]], sizes: list[tuple[int, int]], groups: int, threads: int
+        self, streams: list[list[Any]], sizes: list[tuple[int, int]], groups: int, symbols: bool, threads: int
     ) -> list[_Maps]: ...
     def analyse_many(self, y: list[NDArray[np.int32]], threads: int) -> list[NDArray[np.int32]]: ...
     def symbols(

@@ -45,18 +45,20 @@ std::shared_ptr<Engine> vary(const Engine& base, const py::dict& changes, Tables
 
 // ---- what Python hands over and gets back
 
-// One image's latents on their way out.
+// One image's latents on their way out, as far as they are asked for.
 struct Maps {
-  Int32s z, y;
-  std::optional<Int32s> symbols;  // where y is more than its symbols and their means
+  Int32s z;
+  std::optional<Int32s> y, symbols;  // symbols: where y is more than these and their means
 
-  Maps(const Engine& engine, Size size)
-      : z({size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()}),
-        y({size.height, size.width, engine.model().latent_channels}) {
-    if (engine.model().residual)
-      symbols.emplace(std::vector<std::size_t>{size.height, size.width, engine.model().latent_channels});
+  Maps(const Engine& engine, Size size, bool latents, bool with_symbols)
+      : z({size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()}) {
+    const std::vector<std::size_t> shape = {size.height, size.width, engine.model().latent_channels};
+    if (latents) y.emplace(shape);
+    if (with_symbols && engine.model().residual) symbols.emplace(shape);
   }
-  Outputs outputs() { return {z.mutable_data(), y.mutable_data(), symbols ? symbols->mutable_data() : nullptr}; }
+  Outputs outputs() {
+    return {z.mutable_data(), y ? y->mutable_data() : nullptr, symbols ? symbols->mutable_data() : nullptr};
+  }
 };
 
 // The size of y, [height, width, M].
@@ -104,7 +106,7 @@ void for_images(Call& call, std::size_t images, Threads threads, Function f) {
 }
 
 py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const std::vector<Int32s>& y,
-                     const std::vector<std::optional<Int32s>>& zones, Threads threads) {
+                     const std::vector<std::optional<Int32s>>& zones, bool latents, Threads threads) {
   require_equal(z.size(), y.size(), "lists z and y");
   require_equal(zones.size(), y.size(), "lists zones and y");
   Call call;
@@ -114,7 +116,7 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
   std::vector<Vector<Bytes>> sections(y.size());
   for (std::size_t i = 0; i < y.size(); ++i) {
     images.emplace_back(engine, z[i], y[i], zones[i], call, i);
-    out.push_back(maps.emplace_back(engine, images.back().size).outputs());
+    out.push_back(maps.emplace_back(engine, images.back().size, latents, latents).outputs());
   }
   for_images(call, images.size(), threads, [&](std::size_t i, unsigned inner) {
     sections[i] = engine.encode(images[i].target, images[i].size, out[i], inner);
@@ -130,7 +132,7 @@ py::list encode_many(const Engine& engine, const std::vector<Int32s>& z, const s
 
 py::list decode_many(const Engine& engine, const std::vector<std::vector<py::buffer>>& streams,
                      const std::vector<std::pair<std::size_t, std::size_t>>& sizes, std::size_t groups,
-                     Threads threads) {
+                     bool with_symbols, Threads threads) {
   require_equal(streams.size(), sizes.size(), "lists of streams and sizes");
   Call call;
   std::vector<std::vector<py::buffer_info>> buffers(streams.size());  // Python lends the bytes as long as they live
@@ -142,7 +144,7 @@ py::list decode_many(const Engine& engine, const std::vector<std::vector<py::buf
     for (const py::buffer& section : streams[i]) buffers[i].push_back(section.request());
     for (const py::buffer_info& info : buffers[i]) sections[i].push_back(call.bytes(info, "streams", i));
     engine.check_sizes(sections[i], size(i));  // before outputs of that size are reserved
-    out.push_back(maps.emplace_back(engine, size(i)).outputs());
+    out.push_back(maps.emplace_back(engine, size(i), true, with_symbols).outputs());
   }
   for_images(call, streams.size(), threads,
              [&](std::size_t i, unsigned inner) { engine.decode(sections[i], size(i), groups, out[i], inner); });
@@ -230,7 +232,7 @@ Int16s local_context(const Engine& engine, std::size_t group, const Int32s& late
 Int16s inter_context(const Engine& engine, std::size_t group, const Int32s& decoded, Threads threads) {
   const auto& net = step_of<latents::InterContext>(engine, group, "attention over earlier ones").net;
   const std::size_t channels = engine.model().groups[group].channels, block = nn::padded(channels);
-  return context_of(engine, decoded, group * channels, net.mlp.out.columns(), threads,
+  return context_of(engine, decoded, group * channels, nn::padded(net.query.output().channels), threads,
                     [&](const auto& values, const auto& out, auto& work, const auto& tools) {
                       nn::Buffer<std::int16_t> rows(values.size() / channels * block);
                       for (std::size_t i = 0; i < values.size(); ++i) {
@@ -240,7 +242,7 @@ Int16s inter_context(const Engine& engine, std::size_t group, const Int32s& deco
                         rows[i / channels * block + i % channels] = static_cast<std::int16_t>(values[i]);
                       }
                       const nn::Source source{rows.data(), group * block, out.height, out.width};
-                      attention::inter_context(net, engine.model().linear, source, out, work, tools);
+                      attention::inter_context(net, engine.model().linear, source, out, std::nullopt, work, tools);
                     });
 }
 
@@ -252,8 +254,9 @@ FASTLIC_BINDINGS(latents) {
            py::arg("y_tables").none(false))
       .def("vary", &vary, py::arg("changes"), py::arg("z_tables").none(false), py::arg("y_tables").none(false))
       .def("encode_many", &encode_many, py::arg("z").noconvert(), py::arg("y").noconvert(),
-           py::arg("zones").noconvert(), py::arg("threads"))
-      .def("decode_many", &decode_many, py::arg("streams"), py::arg("sizes"), py::arg("groups"), py::arg("threads"))
+           py::arg("zones").noconvert(), py::arg("latents"), py::arg("threads"))
+      .def("decode_many", &decode_many, py::arg("streams"), py::arg("sizes"), py::arg("groups"), py::arg("symbols"),
+           py::arg("threads"))
       .def("analyse_many", &analyse_many, py::arg("y").noconvert(), py::arg("threads"))
       .def("symbols", &symbols, py::arg("z").noconvert(), py::arg("y").noconvert(), py::arg("zones").noconvert(),
            py::arg("threads"))

@@ -84,7 +84,7 @@ void run_engine(Reader reader, const char* path, latents::Size size) {
     const bool varies = model.wavefront.has_value();
     const latents::Engine own(varies ? latents::vary(model, {}, model.z_tables, model.y_tables) : model);
     Ints analysed = z, z_coded(z.size()), y_coded(y.size()), z_seen(z.size()), y_seen(y.size()), symbols(y.size());
-    if (!model.analysis.empty()) own.analyse(y.data(), size, analysed.data(), threads);
+    if (!model.analysis.steps.empty()) own.analyse(y.data(), size, analysed.data(), threads);
     const auto coded =
         own.encode({analysed.data(), y.data()}, size, {z_coded.data(), y_coded.data(), symbols.data()}, threads);
     const std::vector<std::span<const std::uint8_t>> sections(coded.begin(), coded.end());

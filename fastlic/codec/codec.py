@@ -431,7 +431,7 @@ class Codec:
                 streams = [
                     stream
                     for part in _together([size] * len(batch))
-                    for stream, _ in self._compress_many(batch[part], header, backend, transforms, metadata, effort)
+                    for stream in self._compress_many(batch[part], header, backend, transforms, metadata, effort)
                 ]
         return streams if x.ndim == 4 else streams[0]
 
@@ -453,7 +453,7 @@ class Codec:
 
         def encode(quality: float, worth: float = 1.0, effort: int = effort) -> bytes:
             header = self._header(height, width, quality, image.shape[0], bool(metadata))
-            return self._compress_many(image[None], header, backend, transforms, metadata, effort, worth)[0][0]
+            return self._compress_many(image[None], header, backend, transforms, metadata, effort, worth)[0]
 
         def psnr_of(data: bytes) -> float:
             images = self.decompress(
@@ -482,9 +482,13 @@ class Codec:
         metadata: Metadata | None = None,
         effort: int = 0,
         worth: float = 1.0,
-    ) -> list[tuple[bytes, Any]]:
+    ) -> list[bytes]:
         self._reserve([(images.shape[2], images.shape[3])], images.device, transforms)
-        return self._encode(self._analyse(images, header, transforms, metadata, effort, worth, backend), backend)
+        analysed = self._analyse(images, header, transforms, metadata, effort, worth, backend)
+        left = [one.target for one in analysed if one.coded is None]
+        coded = iter(self._coder.sections_many(left, backend, torch.get_num_threads()) if left else ())
+        pairs = [(one, one.coded[0] if one.coded else next(coded)) for one in analysed]
+        return [container.pack(one.header, sections, one.attachments) for one, sections in pairs]
 
     def _encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, Any]]:
         left = [one.target for one in analysed if one.coded is None]
@@ -527,6 +531,7 @@ class Codec:
         max_pixels: int | None = None,
         device: str | torch.device = "cpu",
         transforms: Transforms | None = None,
+        pixels_only: bool = False,
     ) -> Iterator[tuple[list[Any], list[_Read]]]:
         """Latents and what was read, of as many streams as go through a stage together."""
         preview = preview or {}
@@ -536,7 +541,8 @@ class Codec:
         for part in _together(sizes):
             sized = [(one.sections, size) for one, size in zip(read[part], sizes[part], strict=True)]
             self._reserve(sizes[part], device, transforms)
-            yield self._coder.decode_many(sized, backend, torch.get_num_threads(), preview), read[part]
+            latents = self._coder.decode_many(sized, backend, torch.get_num_threads(), preview, pixels_only)
+            yield latents, read[part]
 
     @undisturbed
     @torch.no_grad()
@@ -561,7 +567,7 @@ class Codec:
             dtype: torch.uint8 in 0..255, or floating point: those pixels divided by 255.
             backend: who decodes the latents, as of ``compress``; the result does not depend on it.
             max_pixels: largest height x width of an image, which its header claims, of previews too; default:
-                89,478,485, or ``FASTLIC_MAX_PIXELS``. A pixel takes some 30 bytes of memory while it is decoded, with
+                89,478,485, or ``FASTLIC_MAX_PIXELS``. A pixel takes some 10 bytes of memory while it is decoded, with
                 float transforms up to 300 (docs/limits.md): allow strangers' streams what the process has.
             transforms: ``"integer"`` gives the same pixels on every machine, and is the default where the codec has
                 them. ``"float"`` runs torch's networks on ``device``, whose pixels may differ in the last bits.
@@ -585,7 +591,7 @@ class Codec:
         heads = [container.peek(stream) for stream in streams]
         with memory_errors(f"decompressing {_words([(head.height, head.width) for head in heads])}"):
             to = as_device(device)
-            for latents, read in self._decode_many(streams, backend, part, max_pixels, to, transforms):
+            for latents, read in self._decode_many(streams, backend, part, max_pixels, to, transforms, True):
                 for image, one in zip(
                     self._synthesise(latents, read, part, transforms, to, backend), read, strict=True
                 ):

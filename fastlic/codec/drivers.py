@@ -102,7 +102,9 @@ def _decode_one(model: LatentModel, stream: Stream, groups: int | None) -> Laten
     return latents
 
 
-def _decode_reference(model: LatentModel, streams: Sequence[Stream], threads: int, groups: int | None) -> list[Latents]:
+def _decode_reference(
+    model: LatentModel, streams: Sequence[Stream], threads: int, groups: int | None, symbols: bool
+) -> list[Latents]:
     return [_decode_one(model, stream, groups) for stream in streams]
 
 
@@ -119,15 +121,27 @@ def _encode_fused(
     return [(sections, _latents(*maps)) for sections, *maps in engine(model).encode_many(targets, threads)]
 
 
+def _sections_fused(
+    engine: Callable[[LatentModel], Any], model: LatentModel, targets: Targets, threads: int
+) -> list[list[bytes]]:
+    if engine is ENGINES["cpp"] and model.on_engines(threads) is None:
+        sections: list[list[bytes]] = engine(model).sections_many(targets, threads)
+        return sections
+    return [sections for sections, _ in _encode_fused(engine, model, targets, threads)]
+
+
 def _decode_fused(
     engine: Callable[[LatentModel], Any],
     model: LatentModel,
     streams: Sequence[Stream],
     threads: int,
     groups: int | None,
+    symbols: bool,
 ) -> list[Latents]:
-    if engine is ENGINES["cpp"] and (own := model.on_engines(threads)) is not None:
-        return _decode_reference(own, streams, threads, groups)
+    if engine is ENGINES["cpp"]:
+        if (own := model.on_engines(threads)) is not None:
+            return _decode_reference(own, streams, threads, groups, symbols)
+        return [_latents(*maps) for maps in model.engine.decode_many(streams, threads, groups, symbols=symbols)]
     return [_latents(*maps) for maps in engine(model).decode_many(streams, threads, groups)]
 
 
@@ -135,6 +149,10 @@ ENGINES = {"cpp": attrgetter("engine"), "triton": attrgetter("device_engine")}
 ENCODE: dict[str, Callable[..., list[Coded]]] = {
     "reference": _encode_reference,
     **{name: partial(_encode_fused, engine) for name, engine in ENGINES.items()},
+}
+SECTIONS: dict[str, Callable[..., list[list[bytes]]]] = {
+    "reference": lambda model, targets, threads: [coded[0] for coded in _encode_reference(model, targets, threads)],
+    **{name: partial(_sections_fused, engine) for name, engine in ENGINES.items()},
 }
 DECODE: dict[str, Callable[..., list[Latents]]] = {
     "reference": _decode_reference,
@@ -162,9 +180,23 @@ def encode_many(model: LatentModel, targets: Targets, backend: Backend = "auto",
         ValueError: values that are not finite or not of the model's shape, or an unknown backend.
         BackendUnavailable: it exists, but not here or not for this kind of model.
     """
-    implementation = backends.choose(ENCODE, backend, _CPU)
-    fixed = [Target(fixed_point(z, torch.int32), fixed_point(y, torch.int32), zones) for z, y, zones in targets]
-    return implementation(model, fixed, threads)
+    return backends.choose(ENCODE, backend, _CPU)(model, _fixed(targets), threads)
+
+
+@checked
+def sections_many(
+    model: LatentModel, targets: Targets, backend: Backend = "auto", threads: int = 1
+) -> list[list[bytes]]:
+    """What ``encode_many`` gives but for the latents, which the fused engine has no memory for then.
+
+    Raises:
+        ValueError, BackendUnavailable: as for ``encode_many``.
+    """
+    return backends.choose(SECTIONS, backend, _CPU)(model, _fixed(targets), threads)
+
+
+def _fixed(targets: Targets) -> list[Target]:
+    return [Target(fixed_point(z, torch.int32), fixed_point(y, torch.int32), zones) for z, y, zones in targets]
 
 
 @checked
@@ -174,11 +206,14 @@ def decode_many(
     backend: Backend = "auto",
     threads: int = 1,
     groups: int | None = None,
+    *,
+    symbols: bool = True,
 ) -> list[Latents]:
     """Latents of several images from their sections and the sizes of their y; threads as for ``encode_many``.
 
     Args:
         groups: read only the first groups or slices; the rest is what the model predicts for them.
+        symbols: False: nobody asks for those of y, which take as much memory as y.
 
     Raises:
         CorruptStreamError: the sections do not hold exactly these latents.
@@ -189,7 +224,7 @@ def decode_many(
             raise CorruptStreamError(
                 f"this model's streams have {model.sections} sections, this one has {len(sections)}"
             )
-    return backends.choose(DECODE, backend, _CPU)(model, streams, threads, groups)
+    return backends.choose(DECODE, backend, _CPU)(model, streams, threads, groups, symbols)
 
 
 @checked

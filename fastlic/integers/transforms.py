@@ -294,11 +294,14 @@ class IntegerTransforms(RatedTransforms):
 
 
 def extended(x: Tensor, height: int, width: int) -> Tensor:
-    """Maps [..., h, w] with their last row and column repeated up to that size."""
-    rows, columns = x.shape[-2:]
+    """Maps [..., C, h, w] with their last row and column repeated up to that size; channels that lay last do so."""
+    channels, rows, columns = x.shape[-3:]
     if (rows, columns) == (height, width):
         return x
-    out = x.new_empty(*x.shape[:-2], height, width)
+    sides = (height, width, channels) if x.stride(-3) == 1 else (channels, height, width)
+    out = x.new_empty(*x.shape[:-3], *sides)
+    if x.stride(-3) == 1:
+        out = out.movedim(-1, -3)
     out[..., :rows, :columns] = x
     out[..., :rows, columns:] = x[..., -1:]
     out[..., rows:, :] = out[..., rows - 1 : rows, :]

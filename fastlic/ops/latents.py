@@ -100,16 +100,22 @@ class LatentEngine:
         Args:
             threads: one image on each; a single image may use them all.
         """
-        checked = [self._checked(target) for target in arguments.sequence("targets", targets)]
-        z, y, zones = (list(column) for column in zip(*checked, strict=True)) if checked else ([], [], [])
-        coded = self._native.encode_many(z, y, zones, arguments.threads(threads))
+        coded = self._native.encode_many(*self._columns(targets), True, arguments.threads(threads))
         return [(sections, *_channels_first(*maps)) for sections, *maps in coded]  # type: ignore[arg-type]
 
-    def decode_many(self, streams: Sequence[Stream], threads: int = 1, groups: int | None = None) -> list[Maps]:
+    def sections_many(self, targets: Sequence[Target], threads: int = 1) -> list[list[bytes]]:
+        """The sections that ``encode_many`` gives, without memory for latents; arguments are those."""
+        coded = self._native.encode_many(*self._columns(targets), False, arguments.threads(threads))
+        return [sections for sections, *_ in coded]
+
+    def decode_many(
+        self, streams: Sequence[Stream], threads: int = 1, groups: int | None = None, *, symbols: bool = True
+    ) -> list[Maps]:
         """(z symbols, y, symbols of y) of each image.
 
         Args:
             groups: read only that many groups or slices; the symbols of the others are taken for 0. None: all.
+            symbols: whether those of y are given, where they are.
 
         Raises:
             CorruptStreamError: the sections do not hold exactly these latents.
@@ -124,7 +130,9 @@ class LatentEngine:
         count = arguments.integer("groups", self._native.groups if groups is None else groups, 0, 1 << 16)
         return [
             _channels_first(*maps)
-            for maps in self._native.decode_many(sections, sizes, count, arguments.threads(threads))
+            for maps in self._native.decode_many(
+                sections, sizes, count, arguments.instance("symbols", symbols, bool), arguments.threads(threads)
+            )
         ]
 
     def analyse_many(self, y: Sequence[Any], threads: int = 1) -> list[Ints]:
@@ -160,6 +168,11 @@ class LatentEngine:
         return self._native.inter_context(at, _channels_last("decoded", decoded), arguments.threads(threads)).transpose(
             2, 0, 1
         )
+
+    def _columns(self, targets: Sequence[Target]) -> tuple[list[Any], list[Any], list[Any]]:
+        checked = [self._checked(target) for target in arguments.sequence("targets", targets)]
+        z, y, zones = ([one[i] for one in checked] for i in range(3))
+        return z, y, zones
 
     def _checked(self, target: Target) -> tuple[Ints, Ints, Ints | None]:
         if not isinstance(target, tuple) or len(target) != 3:

@@ -110,7 +110,7 @@ def to_refine() -> dict[str, Any]:
 
 
 def driven(name: str) -> dict[str, Any]:
-    own = {"streams": [(as_coded(name)[0], H, W)], "groups": None}
+    own = {"streams": [(as_coded(name)[0], H, W)], "groups": None, "symbols": True}
     return {"model": integers(name), **own, "backend": "auto", "threads": 2}
 
 
@@ -232,6 +232,7 @@ CODEC: dict[str, Callable[[], Call]] = {
         lambda z, y, zones: drivers.encode_many(integers("jahp"), [(z, y, zones)], "reference"),
         target("jahp")._asdict(),
     ),
+    "drivers.sections_many": lambda: Call(drivers.sections_many, driver("jahp")),
     "drivers.decode_many": lambda: Call(drivers.decode_many, driven("jahp")),
     "drivers.decode_many (reference)": lambda: Call(drivers.decode_many, {**driven("jahp"), "backend": "reference"}),
     "drivers.decode_many (groups)": lambda: Call(drivers.decode_many, driven("groups")),

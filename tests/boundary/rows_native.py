@@ -25,12 +25,12 @@ def listed(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def native_target(name: str) -> dict[str, Any]:
     own = listed({**v.z_and_y(name, True), "zones": v.zones() if name == "jahp" else None})
-    return {**own, "threads": 2}
+    return {**own, "latents": True, "threads": 2}
 
 
 def native_stream(name: str) -> dict[str, Any]:
     own = {"streams": [v.coded(name)[0]], "sizes": [(H, W)]}
-    return {**own, "groups": v.entropy(name)._native.groups, "threads": 2}
+    return {**own, "groups": v.entropy(name)._native.groups, "symbols": True, "threads": 2}
 
 
 def engine_arrays(name: str) -> dict[str, Any]:

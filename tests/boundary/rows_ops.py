@@ -49,7 +49,7 @@ def categorical_stream() -> bytes:
 
 
 def streams(name: str) -> dict[str, Any]:
-    return {"streams": [(v.coded(name)[0], H, W)], "threads": 2, "groups": 2}
+    return {"streams": [(v.coded(name)[0], H, W)], "threads": 2, "groups": 2, "symbols": True}
 
 
 @cache
@@ -351,6 +351,9 @@ OPS: dict[str, Callable[[], Call]] = {
     ),
     "latents.LatentEngine.encode_many (its parts)": lambda: Call(
         lambda z, y, zones: v.entropy().encode_many([(z, y, zones)]), {**v.z_and_y("jahp"), "zones": v.zones()}
+    ),
+    "latents.LatentEngine.sections_many": lambda: Call(
+        v.entropy().sections_many, {"targets": [v.target("jahp")], "threads": 2}
     ),
     "latents.LatentEngine.decode_many": lambda: Call(v.entropy(SLICES).decode_many, streams(SLICES)),
     "latents.LatentEngine.decode_many (its parts)": lambda: Call(

@@ -28,7 +28,7 @@ def _refuse_work(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(*arguments: object, **named: object) -> None:
         raise Worked
 
-    for name in ("analyse", "encode_many", "decode_many", "synthesise"):
+    for name in ("analyse", "encode_many", "sections_many", "decode_many", "synthesise"):
         monkeypatch.setattr(codec._coder, name, work, raising=True)
 
 
@@ -132,7 +132,7 @@ def test_a_batch_is_worked_on_in_parts_with_the_bytes_and_pixels_of_the_whole(co
     streams = codec.compress(batch, 4)
     images = codec.decompress(streams)
     held: list[int] = []
-    for name in ("encode_many", "decode_many"):
+    for name in ("sections_many", "decode_many"):
         real = getattr(codec._coder, name)
 
         def counted(items, *rest, real=real):

@@ -82,6 +82,30 @@ def test_a_map_too_large_to_keep_its_share_of_the_hyperprior_equals_the_referenc
         assert same(found, latents)
 
 
+@pytest.mark.parametrize("name", ["groups", "mlic++, early"])
+def test_a_map_of_many_bands_equals_the_reference(name):
+    model, size = model_of(name), (1500, 6)  # bands have a megabyte, and the smallest network takes a kilobyte a row
+    pair = random_latents(model, *size)
+    sections, latents = encode(model, *pair, "reference")
+    for threads in (1, 2):
+        got, seen = drivers.encode_many(model, [Target(*pair)], "cpp", threads)[0]
+        assert got == sections and same(seen, latents)
+        assert same(drivers.decode_many(model, [(sections, *size)], "cpp", threads)[0], latents)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+@pytest.mark.parametrize("name", SOME)
+def test_who_asks_for_less_gets_the_same_of_it(name, backend):
+    model = model_of(name)
+    targets = [Target(*random_latents(model, 9, 10)), Target(*random_latents(model, 5, 6, 1e4))]
+    coded = drivers.encode_many(model, targets, backend)
+    assert drivers.sections_many(model, targets, backend) == [sections for sections, _ in coded]
+    for size, (sections, seen) in zip([(9, 10), (5, 6)], coded, strict=True):
+        got = drivers.decode_many(model, [(sections, *size)], backend, symbols=False)[0]
+        assert torch.equal(got.y, seen.y) and torch.equal(got.z, seen.z)
+        assert backend == "reference" or got.symbols is None
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("name", SOME)

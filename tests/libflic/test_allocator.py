@@ -71,6 +71,16 @@ def test_all_memory_is_that_of_the_allocator_and_comes_back(name, threads, progr
     assert found["header"]["outside_blocks"] == 0
 
 
+@pytest.mark.parametrize(("name", "most"), [("mlic++", {"decode": 11.0, "encode": 13.0})])
+def test_a_megapixel_takes_so_many_megabytes(name, most, program):
+    """Beside the pixels: what the peak grows by with the height of a narrow image, of which bands are small."""
+    heights = (8192, 16384)
+    small, large = (told(program, "use", WEIGHTS / f"{name}.safetensors", 64, height, 1) for height in heights)
+    pixels = 64 * (heights[1] - heights[0])
+    for way, bound in most.items():
+        assert bound / 2 < (large[way]["taken"] - small[way]["taken"]) / pixels < bound, way
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name == "tiny_pixels_jahp" else pytest.mark.slow) for name in TINY]

@@ -478,6 +478,13 @@ def test_the_memory_that_is_promised_is_enough_and_not_four_times_too_much(name,
     assert [row for row in rows if not row[3] <= row[2] <= 4 * row[3]] == []
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_hundred_megapixels_take_less_than_two_gigabytes(name, library):
+    codec, side = library.open(WEIGHTS / f"{name}.safetensors"), 10_000
+    for encode in (False, True):
+        assert codec.memory(side, side, 2, encode) + 3 * side * side < 2e9
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_kodak_has_the_same_bytes_and_pixels_in_c_and_in_python(name, library, kodak):

@@ -66,74 +66,131 @@ void attend_row(const Requantiser& attended, std::int32_t* means, std::int16_t* 
 
 using Positions = Vector<std::size_t>;
 
-// Keys normalised over positions, queries over the channels of a head.
-void attend_linear(const Attention& net, const Source& q, const Source& k, const Source& v, const Positions& to,
-                   const Positions& at, const Target& out, const Tools& tools) {
-  const std::size_t dims = net.channels / net.heads, keys = at.size();
-  const std::size_t stride = padded(dims), runs = (keys + kRun - 1) / kRun;
-  // [channel of k][channel of v], in units of 2^-8 of the values'; exact in double
-  Vector<double> context(net.heads * dims * stride);
-  parallel_for(net.heads, tools.team, [&](std::size_t head) {
-    const std::size_t first = head * dims;
-    Vector<std::int32_t> highest(dims, -kScore - 1);
-    for (const std::size_t position : at) {
-      const std::int16_t* row = k.at(position) + first;
-      for (std::size_t c = 0; c < dims; ++c) highest[c] = std::max<std::int32_t>(highest[c], row[c]);
-    }
-    Vector<std::int64_t> totals(dims), sums(dims * stride);
-    // One run of keys after the other: weights [channel of k][key] times values [key][channel of v].
-    Buffer<std::int16_t> weights(dims * kRun);
-    Buffer<std::int32_t> products(dims * stride);
-    nn::WideMatrix values(kRun, dims);
-    const Vector<std::int32_t> zeros(stride);
-    const Vector<const std::int32_t*> start(dims, zeros.data());
-    for (std::size_t run = 0; run < runs; ++run) {
-      const std::size_t begin = run * kRun, count = std::min(kRun, keys - begin);
-      if (count < kRun) std::fill(weights.begin(), weights.end(), std::int16_t{0});
-      for (std::size_t i = 0; i < count; ++i) {
-        const std::int16_t* row = k.at(at[begin + i]) + first;
-        const std::int16_t* value = v.at(at[begin + i]) + first;
-        for (std::size_t c = 0; c < dims; ++c) {
-          const std::int32_t weight = exp_of(tools.tables, highest[c] - row[c]);
-          weights[c * kRun + i] = static_cast<std::int16_t>(weight);
-          totals[c] += weight;
-          values.set(i, c, value[c]);
+// Which positions ask, which are asked about, and of what map.
+struct Question {
+  latents::Region to, at;
+  nn::MapSize size;
+
+  Positions queries(nn::Rows rows) const { return to.list(rows.first, rows.last, size.width); }
+  Positions keys(nn::Rows rows) const { return at.list(rows.first, rows.last, size.width); }
+  std::size_t key_count() const { return at.positions(size.height, size.width); }
+};
+
+// Keys normalised over positions, queries over the channels of a head. Weights are relative to the highest scores, so
+// all keys come before the first value.
+class Linear {
+ public:
+  // keys: of each key in raster order, `stride` apart.
+  Linear(const Attention& net, const Question& question, std::int16_t* keys, std::size_t stride, const Tools& tools)
+      : net_(net),
+        question_(question),
+        tools_(tools),
+        dims_(net.channels / net.heads),
+        stride_(padded(dims_)),
+        kept_(keys),
+        kept_stride_(stride),
+        highest_(net.channels, -kScore - 1),
+        totals_(net.channels),
+        sums_(net.channels * stride_),
+        context_(net.channels * stride_) {}
+
+  void keys(nn::Rows rows, const Source& k) {
+    const Positions at = question_.keys(rows);
+    parallel_for(net_.heads, tools_.team, [&](std::size_t head) {
+      const std::size_t first = head * dims_;
+      std::int32_t* highest = &highest_[first];
+      std::int16_t* kept = kept_ + keys_ * kept_stride_ + first;
+      for (const std::size_t position : at) {
+        const std::int16_t* row = k.at(position) + first;
+        for (std::size_t c = 0; c < dims_; ++c) highest[c] = std::max<std::int32_t>(highest[c], row[c]);
+        std::copy_n(row, dims_, kept);
+        kept += kept_stride_;
+      }
+    });
+    keys_ += at.size();
+  }
+
+  void values(nn::Rows rows, const Source& v) {
+    const Positions at = question_.keys(rows);
+    const std::size_t runs = (at.size() + kRun - 1) / kRun;
+    parallel_for(net_.heads, tools_.team, [&](std::size_t head) {
+      const std::size_t first = head * dims_;
+      const std::int32_t* highest = &highest_[first];
+      const std::int16_t* kept = kept_ + values_ * kept_stride_ + first;
+      std::int64_t *totals = &totals_[first], *sums = &sums_[first * stride_];
+      // One run of keys after the other: weights [channel of k][key] times values [key][channel of v].
+      Buffer<std::int16_t> weights(dims_ * kRun);
+      Buffer<std::int32_t> products(dims_ * stride_);
+      nn::WideMatrix values(kRun, dims_);
+      const Vector<std::int32_t> zeros(stride_);
+      const Vector<const std::int32_t*> start(dims_, zeros.data());
+      for (std::size_t run = 0; run < runs; ++run) {
+        const std::size_t begin = run * kRun, count = std::min(kRun, at.size() - begin);
+        if (count < kRun) std::fill(weights.begin(), weights.end(), std::int16_t{0});
+        for (std::size_t i = 0; i < count; ++i) {
+          const std::int16_t* row = kept + (begin + i) * kept_stride_;
+          const std::int16_t* value = v.at(at[begin + i]) + first;
+          for (std::size_t c = 0; c < dims_; ++c) {
+            const std::int32_t weight = exp_of(tools_.tables, highest[c] - row[c]);
+            weights[c * kRun + i] = static_cast<std::int16_t>(weight);
+            totals[c] += weight;
+            values.set(i, c, value[c]);
+          }
         }
+        tools_.kernels.multiply_wide(
+            {weights.data(), kRun, dims_, values.data.data(), kRun, stride_, start.data(), products.data(), stride_});
+        for (std::size_t n = 0; n < products.size(); ++n) sums[n] += products[n];
       }
-      tools.kernels.multiply_wide(
-          {weights.data(), kRun, dims, values.data.data(), kRun, stride, start.data(), products.data(), stride});
-      for (std::size_t n = 0; n < products.size(); ++n) sums[n] += products[n];
-    }
-    for (std::size_t c = 0; c < dims; ++c) {
-      for (std::size_t d = 0; d < dims; ++d) {
-        const std::int64_t mean = floor_divide(sums[c * stride + d] * (2 << kValueBits) + totals[c], 2 * totals[c]);
-        context[(head * dims + c) * stride + d] = static_cast<double>(mean);
+    });
+    values_ += at.size();
+  }
+
+  // In units of 2^-8 of the values'; exact in double.
+  void finish() {
+    for (std::size_t c = 0; c < net_.channels; ++c) {
+      for (std::size_t n = c * stride_; n < c * stride_ + dims_; ++n) {
+        context_[n] = static_cast<double>(floor_divide(sums_[n] * (2 << kValueBits) + totals_[c], 2 * totals_[c]));
       }
     }
-  });
-  constexpr std::size_t kRows = 64;
-  parallel_for((to.size() + kRows - 1) / kRows, tools.team, [&](std::size_t chunk) {
-    Vector<std::int16_t> weights(dims);
-    Vector<std::int64_t> means(stride);
-    Vector<std::int32_t> row(padded(net.channels));
-    for (std::size_t i = chunk * kRows; i < std::min(to.size(), (chunk + 1) * kRows); ++i) {
-      const std::int16_t* scores = q.at(to[i]);
-      for (std::size_t head = 0; head < net.heads; ++head) {
-        const std::int16_t* own = scores + head * dims;
-        const std::int32_t highest = *std::max_element(own, own + dims);
-        std::int64_t total = 0;
-        for (std::size_t c = 0; c < dims; ++c) {
-          const std::int32_t weight = exp_of(tools.tables, highest - own[c]);
-          weights[c] = static_cast<std::int16_t>(weight);
-          total += weight;
+  }
+
+  void queries(nn::Rows rows, const Source& q, const Target& out) const {
+    const Positions to = question_.queries(rows);
+    constexpr std::size_t kRows = 64;
+    parallel_for((to.size() + kRows - 1) / kRows, tools_.team, [&](std::size_t chunk) {
+      Vector<std::int16_t> weights(dims_);
+      Vector<std::int64_t> means(stride_);
+      Vector<std::int32_t> row(padded(net_.channels));
+      for (std::size_t i = chunk * kRows; i < std::min(to.size(), (chunk + 1) * kRows); ++i) {
+        const std::int16_t* scores = q.at(to[i]);
+        for (std::size_t head = 0; head < net_.heads; ++head) {
+          const std::int16_t* own = scores + head * dims_;
+          const std::int32_t highest = *std::max_element(own, own + dims_);
+          std::int64_t total = 0;
+          for (std::size_t c = 0; c < dims_; ++c) {
+            const std::int32_t weight = exp_of(tools_.tables, highest - own[c]);
+            weights[c] = static_cast<std::int16_t>(weight);
+            total += weight;
+          }
+          tools_.own.apply(weights.data(), &context_[head * dims_ * stride_], dims_, total, means.data());
+          for (std::size_t d = 0; d < dims_; ++d) row[head * dims_ + d] = static_cast<std::int32_t>(means[d]);
         }
-        tools.own.apply(weights.data(), &context[head * dims * stride], dims, total, means.data());
-        for (std::size_t d = 0; d < dims; ++d) row[head * dims + d] = static_cast<std::int32_t>(means[d]);
+        attend_row(net_.attended, row.data(), out.at(to[i]), tools_);
       }
-      attend_row(net.attended, row.data(), out.at(to[i]), tools);
-    }
-  });
-}
+    });
+  }
+
+ private:
+  const Attention& net_;
+  const Question& question_;
+  const Tools& tools_;
+  std::size_t dims_, stride_;
+  std::int16_t* kept_;
+  std::size_t kept_stride_, keys_ = 0, values_ = 0;
+  Vector<std::int32_t> highest_;        // of each channel of keys
+  Vector<std::int64_t> totals_, sums_;  // [channel of k], and times [channel of v]
+  Vector<double> context_;              // the same
+};
 
 Score score_of(const Requantiser& requantiser, std::size_t head) {
   return {requantiser.multiplier[head], requantiser.negative[head], requantiser.shift[head], requantiser.limit};
@@ -158,147 +215,193 @@ bool leave_out_near(std::size_t position, std::size_t keys, std::size_t height, 
   return true;
 }
 
-// Weights exp(q k): blocks of queries see all keys, a block of scores is all that is ever held. `width` is that of the
-// map if keys near a query are left out, else 0.
-void attend_softmax(const Attention& net, const Source& q, const Source& k, const Source& v, const Positions& to,
-                    const Positions& at, std::size_t width, const Target& out, const Tools& tools) {
-  const std::size_t dims = net.channels / net.heads, keys = at.size(), columns = padded(keys);
-  const std::size_t depth = dims + dims % 2;
-  constexpr std::size_t kRows = 14;           // one block of the multiplication
-  constexpr std::size_t kSoftened = 1 << 15;  // weights whose sum surely fits int32
-  const std::size_t height = out.height;
-  const std::size_t value_columns = padded(dims), runs = (keys + kRun - 1) / kRun;
-  for (std::size_t head = 0; head < net.heads; ++head) {
-    const std::size_t first = head * dims;
-    nn::WideMatrix keys_matrix(depth, keys), values_matrix(runs * kRun, dims);
-    for (std::size_t j = 0; j < keys; ++j) {
-      for (std::size_t d = 0; d < dims; ++d) {
-        keys_matrix.set(d, j, k.at(at[j])[first + d]);
-        values_matrix.set(j, d, v.at(at[j])[first + d]);
-      }
+// Weights exp(q k): blocks of queries see all keys, a block of scores is all that is ever held. `masked`: keys near a
+// query are left out.
+class Softmax {
+ public:
+  Softmax(const Attention& net, const Question& question, bool masked, const Tools& tools)
+      : net_(net),
+        question_(question),
+        tools_(tools),
+        masked_(masked),
+        dims_(net.channels / net.heads),
+        depth_(dims_ + dims_ % 2),
+        count_(question.key_count()),
+        runs_((count_ + kRun - 1) / kRun) {
+    for (std::size_t head = 0; head < net.heads; ++head) {
+      keys_.emplace_back(depth_, count_);
+      values_.emplace_back(runs_ * kRun, dims_);
     }
+  }
+
+  void keys(nn::Rows rows, const Source& k) {
+    seen_ = pack(rows, k, seen_, [&](std::size_t head, std::size_t j, std::size_t d, std::int16_t value) {
+      keys_[head].set(d, j, value);
+    });
+  }
+
+  void values(nn::Rows rows, const Source& v) {
+    known_ = pack(rows, v, known_, [&](std::size_t head, std::size_t j, std::size_t d, std::int16_t value) {
+      values_[head].set(j, d, value);
+    });
+  }
+
+  void finish() {}
+
+  void queries(nn::Rows rows, const Source& q, const Target& out) const {
+    const Positions to = question_.queries(rows);
+    constexpr std::size_t kRows = 14;           // one block of the multiplication
+    constexpr std::size_t kSoftened = 1 << 15;  // weights whose sum surely fits int32
+    const std::size_t columns = padded(count_), value_columns = padded(dims_), size = runs_ * kRun;
     const Vector<std::int32_t> zeros(std::max(columns, value_columns));
-    const Score score = score_of(net.score, head);
-    parallel_for((to.size() + kRows - 1) / kRows, tools.team, [&](std::size_t chunk) {
-      const std::size_t begin = chunk * kRows, count = std::min(kRows, to.size() - begin);
-      Buffer<std::int16_t> queries(count * depth), weights(count * runs * kRun);
-      Buffer<std::int32_t> scores(count * columns), sums(count * value_columns);
-      Vector<std::int64_t> totals(count), means(count * dims);
-      const std::int32_t* start[kRows];
-      std::fill_n(start, count, zeros.data());
-      for (std::size_t i = 0; i < count; ++i) {
-        std::memcpy(&queries[i * depth], q.at(to[begin + i]) + first, dims * sizeof queries[0]);
-      }
-      tools.kernels.multiply_wide(
-          {queries.data(), depth, count, keys_matrix.data.data(), depth, columns, start, scores.data(), columns});
-      for (std::size_t i = 0; i < count; ++i) {
-        std::int32_t* row = &scores[i * columns];
-        std::int32_t highest = tools.own.score(row, columns, score);
-        const bool masked = width != 0 && leave_out_near(to[begin + i], at.size(), height, width, row);
-        // What is left out, or behind the last key, is too far below any score to weigh anything.
-        std::fill(row + keys, row + columns, kLeftOut);
-        if (masked || columns != keys) highest = *std::max_element(row, row + keys);
-        for (std::size_t first_key = 0; first_key < columns; first_key += kSoftened) {
-          totals[i] += tools.own.soften(row + first_key, std::min(kSoftened, columns - first_key), highest,
-                                        tools.tables, &weights[i * runs * kRun + first_key]);
+    for (std::size_t head = 0; head < net_.heads; ++head) {
+      const std::size_t first = head * dims_;
+      const Score score = score_of(net_.score, head);
+      parallel_for((to.size() + kRows - 1) / kRows, tools_.team, [&](std::size_t chunk) {
+        const std::size_t begin = chunk * kRows, count = std::min(kRows, to.size() - begin);
+        Buffer<std::int16_t> queries(count * depth_), weights(count * size);
+        Buffer<std::int32_t> scores(count * columns), sums(count * value_columns);
+        Vector<std::int64_t> totals(count), means(count * dims_);
+        const std::int32_t* start[kRows];
+        std::fill_n(start, count, zeros.data());
+        for (std::size_t i = 0; i < count; ++i) {
+          std::memcpy(&queries[i * depth_], q.at(to[begin + i]) + first, dims_ * sizeof queries[0]);
         }
-      }
-      for (std::size_t run = 0; run < runs; ++run) {
-        // A run of the packed values is not contiguous over panels; each panel's piece is.
-        for (std::size_t panel = 0; panel < value_columns; panel += kPanel) {
-          tools.kernels.multiply_wide({&weights[run * kRun], runs * kRun, count,
-                                       &values_matrix.data[values_matrix.offset(run * kRun, panel)], kRun, kPanel,
-                                       start, sums.data(), kPanel});
-          for (std::size_t i = 0; i < count; ++i) {
-            for (std::size_t d = panel; d < std::min(dims, panel + kPanel); ++d) {
-              means[i * dims + d] += sums[i * kPanel + d - panel];
+        tools_.kernels.multiply_wide(
+            {queries.data(), depth_, count, keys_[head].data.data(), depth_, columns, start, scores.data(), columns});
+        for (std::size_t i = 0; i < count; ++i) {
+          std::int32_t* row = &scores[i * columns];
+          std::int32_t highest = tools_.own.score(row, columns, score);
+          const bool left_out =
+              masked_ && leave_out_near(to[begin + i], count_, question_.size.height, question_.size.width, row);
+          // What is left out, or behind the last key, is too far below any score to weigh anything.
+          std::fill(row + count_, row + columns, kLeftOut);
+          if (left_out || columns != count_) highest = *std::max_element(row, row + count_);
+          for (std::size_t key = 0; key < columns; key += kSoftened) {
+            totals[i] += tools_.own.soften(row + key, std::min(kSoftened, columns - key), highest, tools_.tables,
+                                           &weights[i * size + key]);
+          }
+        }
+        for (std::size_t run = 0; run < runs_; ++run) {
+          // A run of the packed values is not contiguous over panels; each panel's piece is.
+          for (std::size_t panel = 0; panel < value_columns; panel += kPanel) {
+            tools_.kernels.multiply_wide({&weights[run * kRun], size, count,
+                                          &values_[head].data[values_[head].offset(run * kRun, panel)], kRun, kPanel,
+                                          start, sums.data(), kPanel});
+            for (std::size_t i = 0; i < count; ++i) {
+              for (std::size_t d = panel; d < std::min(dims_, panel + kPanel); ++d) {
+                means[i * dims_ + d] += sums[i * kPanel + d - panel];
+              }
             }
           }
         }
-      }
-      for (std::size_t i = 0; i < count; ++i) {
-        // Heads share a row: each writes its own channels of the means, requantised once all are there.
-        std::int16_t* to_row = out.at(to[begin + i]) + first;
-        for (std::size_t d = 0; d < dims; ++d) {
-          const std::int64_t mean = floor_divide(means[i * dims + d] * (2 << kValueBits) + totals[i], 2 * totals[i]);
-          const Requantiser& r = net.attended;
-          const std::int64_t scaled =
-              (mean * (mean >= 0 ? r.multiplier[first + d] : r.negative[first + d]) + r.rounding[first + d]) >>
-              r.shift[first + d];
-          to_row[d] = static_cast<std::int16_t>(std::clamp<std::int64_t>(scaled, -r.limit, r.limit));
+        for (std::size_t i = 0; i < count; ++i) {
+          // Heads share a row: each writes its own channels.
+          std::int16_t* to_row = out.at(to[begin + i]) + first;
+          for (std::size_t d = 0; d < dims_; ++d) {
+            const std::int64_t mean = floor_divide(means[i * dims_ + d] * (2 << kValueBits) + totals[i], 2 * totals[i]);
+            const Requantiser& r = net_.attended;
+            const std::int64_t scaled =
+                (mean * (mean >= 0 ? r.multiplier[first + d] : r.negative[first + d]) + r.rounding[first + d]) >>
+                r.shift[first + d];
+            to_row[d] = static_cast<std::int16_t>(std::clamp<std::int64_t>(scaled, -r.limit, r.limit));
+          }
+        }
+      });
+    }
+  }
+
+ private:
+  // set(head, key, channel of the head, value) for keys from `first` on; returns the next one.
+  template <typename Set>
+  std::size_t pack(nn::Rows rows, const Source& from, std::size_t first, const Set& set) {
+    for (const std::size_t position : question_.keys(rows)) {
+      const std::int16_t* row = from.at(position);
+      for (std::size_t c = 0; c < net_.channels; ++c) set(c / dims_, first, c % dims_, row[c]);
+      ++first;
+    }
+    return first;
+  }
+
+  const Attention& net_;
+  const Question& question_;
+  const Tools& tools_;
+  bool masked_;
+  std::size_t dims_, depth_, count_, runs_;
+  Vector<nn::WideMatrix> keys_, values_;  // of each head
+  std::size_t seen_ = 0, known_ = 0;
+};
+
+// Keys, values, and queries with all that follows them, which give `out`.
+template <typename Kind>
+void attend(const Attention& net, Kind kind, const Question& question, nn::Ends key, nn::Ends value, nn::Ends query,
+            const Target& out, const Tools& tools) {
+  key.take = [&](nn::Rows rows, const Source& k) { kind.keys(rows, k); };
+  nn::run(net.key, question.size, key, tools);
+  value.take = [&](nn::Rows rows, const Source& v) { kind.values(rows, v); };
+  nn::run(net.value, question.size, value, tools);
+  kind.finish();
+  query.make = [&](nn::Rows rows, const Source& q, const Target& attended) {
+    std::int16_t* begin = attended.at(rows.first, 0);  // zero where nobody asks, and behind the last channel
+    std::fill_n(begin, (rows.last - rows.first) * attended.width * attended.stride, std::int16_t{0});
+    kind.queries(rows, q, attended);
+  };
+  query.to = out;
+  nn::run(net.query, question.size, query, tools);
+}
+
+void attend(const Attention& net, bool linear, bool masked, const Question& question, nn::Ends key, nn::Ends value,
+            nn::Ends query, const Target& out, const std::optional<Target>& room, Workspace& work, const Tools& tools) {
+  if (linear) {
+    const std::size_t stride = room ? room->stride : net.channels;
+    std::int16_t* keys = room ? room->data : work.kept(question.key_count() * stride);
+    attend(net, Linear(net, question, keys, stride, tools), question, std::move(key), std::move(value),
+           std::move(query), out, tools);
+  } else {
+    attend(net, Softmax(net, question, masked, tools), question, std::move(key), std::move(value), std::move(query),
+           out, tools);
+  }
+}
+
+nn::Ends whole(const Source& x) {
+  nn::Ends ends;
+  ends.from = x;
+  return ends;
+}
+
+// A map with one colour's positions, the others zero.
+nn::Ends coloured(const Source& x, latents::Colour colour, const Tools& tools) {
+  nn::Ends ends;
+  ends.feed = [x, colour, &tools](nn::Rows rows, const Target& to) {
+    parallel_for(rows.last - rows.first, tools.team, [&](std::size_t i) {
+      const std::size_t r = rows.first + i;
+      for (std::size_t c = 0; c < to.width; ++c) {
+        if (c % 2 == colour.first(r)) {
+          std::copy_n(x.at(r, c), to.stride, to.at(r, c));
+        } else {
+          std::fill_n(to.at(r, c), to.stride, std::int16_t{0});
         }
       }
     });
-  }
-}
-
-void project(const Projection& net, const Source& x, Plane& mixed, Plane& out, const Tools& tools) {
-  convolve(net.mix, x, mixed.shape(x.height, x.width, net.mix.outputs), tools);
-  convolve(net.spread, mixed.source(), out.shape(x.height, x.width, net.spread.channels), tools);
-}
-
-// What follows attention: projection, MLP, and the way past it.
-void tail(const Attention& net, const Source& attended, const Target& out, Workspace& work, const Tools& tools) {
-  const std::size_t h = attended.height, w = attended.width;
-  const Target projected = work.projected.shape(h, w, net.reprojection.outputs);
-  convolve(net.reprojection, attended, projected, tools);
-  convolve(net.mlp.in, as_source(projected), work.hidden.shape(h, w, net.mlp.in.outputs), tools);
-  convolve(net.mlp.spread, work.hidden.source(), work.spread.shape(h, w, net.mlp.spread.channels), tools);
-  const std::size_t columns = net.mlp.out.columns();
-  const Target sum = work.sum.shape(h, w, net.mlp.out.outputs);
-  convolve(net.mlp.out, work.spread.source(), sum, tools);
-  const bool inter = net.skip.outputs != 0;
-  const Target skipped = work.hidden.shape(h, w, net.mlp.out.outputs);
-  if (inter) convolve(net.skip, as_source(projected), skipped, tools);
-  Buffer<std::int32_t> wide(columns);
-  for (std::size_t p = 0; p < attended.positions(); ++p) {
-    if (!inter) {
-      for (std::size_t c = 0; c < columns; ++c) wide[c] = projected.at(p)[c];
-      tools.kernels.requantise16(wide.data(), net.residual, {0, columns}, skipped.at(p));
-    }
-    const std::int16_t *a = sum.at(p), *b = skipped.at(p);
-    std::int16_t* to = out.at(p);
-    for (std::size_t c = 0; c < columns; ++c) {
-      to[c] = static_cast<std::int16_t>(std::clamp(a[c] + b[c], -kActivation, kActivation));
-    }
-  }
+  };
+  return ends;
 }
 
 }  // namespace
 
-void inter_context(const Attention& net, bool linear, const Source& decoded, const Target& out, Workspace& work,
-                   const Tools& tools) {
-  project(net.query, decoded, work.mixed, work.query, tools);
-  project(net.key, decoded, work.mixed, work.key, tools);
-  project(net.value, decoded, work.mixed, work.value, tools);
-  const Target attended = work.attended.shape(decoded.height, decoded.width, net.channels);
-  std::fill_n(attended.data, attended.positions() * attended.stride, std::int16_t{0});
-  const Positions all = latents::Region{}.list(decoded.height, decoded.width);
-  const Source q = work.query.source(), k = work.key.source(), v = work.value.source();
-  if (linear) {
-    attend_linear(net, q, k, v, all, all, attended, tools);
-  } else {
-    attend_softmax(net, q, k, v, all, all, 0, attended, tools);
-  }
-  tail(net, as_source(attended), out, work, tools);
+void inter_context(const Attention& net, bool linear, const Source& decoded, const Target& out,
+                   const std::optional<Target>& room, Workspace& work, const Tools& tools) {
+  const Question all{{}, {}, {decoded.height, decoded.width}};
+  attend(net, linear, false, all, whole(decoded), whole(decoded), whole(decoded), out, room, work, tools);
 }
 
-void intra_context(const Attention& net, bool linear, const Source& previous_others, const Source& previous_anchors,
-                   const Source& current_anchors, const Target& out, Workspace& work, const Tools& tools) {
-  project(net.query, previous_others, work.mixed, work.query, tools);
-  project(net.key, previous_anchors, work.mixed, work.key, tools);
-  project(net.value, current_anchors, work.mixed, work.value, tools);
-  const std::size_t h = previous_others.height, w = previous_others.width;
-  const Target attended = work.attended.shape(h, w, net.channels);
-  std::fill_n(attended.data, attended.positions() * attended.stride, std::int16_t{0});
-  const Positions to = latents::Region::of(kAnchors.other()).list(h, w), at = latents::Region::of(kAnchors).list(h, w);
-  const Source q = work.query.source(), k = work.key.source(), v = work.value.source();
-  if (linear) {
-    attend_linear(net, q, k, v, to, at, attended, tools);
-  } else {
-    attend_softmax(net, q, k, v, to, at, w, attended, tools);
-  }
-  tail(net, as_source(attended), out, work, tools);
+void intra_context(const Attention& net, bool linear, const Source& previous, const Source& current, const Target& out,
+                   Workspace& work, const Tools& tools) {
+  const latents::Colour others = kAnchors.other();
+  const Question question{
+      latents::Region::of(others), latents::Region::of(kAnchors), {previous.height, previous.width}};
+  attend(net, linear, true, question, coloured(previous, kAnchors, tools), whole(current),
+         coloured(previous, others, tools), out, std::nullopt, work, tools);
 }
 
 void local_context(const LocalAttention& net, const Latents& latent, const Target& out, Workspace& work,
@@ -308,7 +411,9 @@ void local_context(const LocalAttention& net, const Latents& latent, const Targe
   // Queries, keys and values of every anchor, head by head: channels enter the heads interleaved. Everything else is
   // zero before the layer norm and after it: one row serves all of it.
   const std::size_t stride = (dims + 15) / 16 * 16, row_size = kLocalHeads * 3 * stride;
-  const Target qkv = work.mixed.shape(h, w, row_size);
+  const std::size_t line = (w + 1) / 2;  // at least the anchors of a row
+  std::int16_t* const kept = work.kept(h * line * row_size);
+  const auto qkv = [&](std::size_t y, std::size_t x) { return kept + (y * line + x / 2) * row_size; };
   Buffer<std::int16_t> common(row_size), none(row_size);
   const auto arrange = [&](const std::int16_t* from, std::int16_t* to) {
     for (std::size_t head = 0; head < kLocalHeads; ++head) {
@@ -330,7 +435,7 @@ void local_context(const LocalAttention& net, const Latents& latent, const Targe
         normalise(latent.data + (r * w + first + 2 * i) * latent.stride, c, net.epsilon[0], &normal[i * block]);
       }
       apply(net.qkv, normal.data(), block, count, mixed.data(), wide, tools);
-      for (std::size_t i = 0; i < count; ++i) arrange(&mixed[i * wide], qkv.at(r, first + 2 * i));
+      for (std::size_t i = 0; i < count; ++i) arrange(&mixed[i * wide], qkv(r, first + 2 * i));
     }
   }
   const std::size_t outputs = net.proj.outputs, columns = net.proj.columns();
@@ -346,7 +451,7 @@ void local_context(const LocalAttention& net, const Latents& latent, const Targe
       for (std::size_t t = 0; t < kTokens; ++t) {
         const std::size_t y = r + t / kWindow - kWindow / 2, x = column + t % kWindow - kWindow / 2;  // wrap to large
         const bool inside = y < h && x < w, anchor = inside && (y + x) % 2 == 1;
-        tokens[t] = anchor ? qkv.at(y, x) : inside ? common.data() : none.data();
+        tokens[t] = anchor ? qkv(y, x) : inside ? common.data() : none.data();
         if (anchor) anchors |= 1u << t;
       }
       // Channels leave the heads one after the other; what a head writes behind its own, the next one overwrites.

@@ -5,10 +5,10 @@
 #include "fastlic/attention/model.hpp"
 #include "fastlic/latents/colour.hpp"
 #include "fastlic/nn/convolve.hpp"
+#include "fastlic/nn/network.hpp"
 
 namespace fastlic::attention {
 
-using nn::Plane;
 using nn::Source;
 using nn::Target;
 
@@ -24,20 +24,30 @@ inline Tools tools_for(Isa isa, const Tables& tables, Team& team) {
 
 constexpr latents::Colour kAnchors{1};
 
-// Memory of one run, shared by all slices.
-struct Workspace {
-  Plane stack[2];
-  Plane mixed, query, key, value, attended, projected, hidden, spread, sum;
+// What a run keeps for each position of the map in the course of one context; all slices share it.
+class Workspace {
+ public:
+  // Room for so many numbers; what was there is lost.
+  std::int16_t* kept(std::size_t size) {
+    if (kept_.size() < size) {
+      kept_ = {};  // before there is more
+      kept_ = Buffer<std::int16_t>(size);
+    }
+    return kept_.data();
+  }
+
+ private:
+  Buffer<std::int16_t> kept_;
 };
 
-// Attention over all earlier slices.
-void inter_context(const Attention& net, bool linear, const Source& decoded, const Target& out, Workspace& work,
-                   const Tools& tools);
+// Attention over all earlier slices. `room`: a map of as many channels where keys may lie until `out` is written.
+void inter_context(const Attention& net, bool linear, const Source& decoded, const Target& out,
+                   const std::optional<Target>& room, Workspace& work, const Tools& tools);
 
 // Attention inside a slice: others of the previous slice ask its anchors about the current one's.
-// previous_others, previous_anchors: the previous slice with the other parity zeroed.
-void intra_context(const Attention& net, bool linear, const Source& previous_others, const Source& previous_anchors,
-                   const Source& current_anchors, const Target& out, Workspace& work, const Tools& tools);
+// current: of positions that are no anchors all is zero.
+void intra_context(const Attention& net, bool linear, const Source& previous, const Source& current, const Target& out,
+                   Workspace& work, const Tools& tools);
 
 // A group's channels of a latent in units of 2^-6, position by position, `stride` apart.
 struct Latents {

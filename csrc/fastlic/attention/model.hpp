@@ -6,11 +6,11 @@
 #include <cstdint>
 
 #include "fastlic/nn/layer.hpp"
+#include "fastlic/nn/network.hpp"
 
 namespace fastlic::attention {
 
 using nn::Buffer;
-using nn::Depthwise;
 using nn::kActivation;
 using nn::kPanel;
 using nn::Layer;
@@ -38,26 +38,12 @@ struct Tables {
   Buffer<std::int8_t> tanh;  // [4096]
 };
 
-struct Projection {
-  Layer mix;
-  Depthwise spread;
-};
-
-struct Mlp {
-  Layer in;
-  Depthwise spread;
-  Layer out;
-};
-
 struct Attention {
   std::size_t channels = 0, heads = 0;
-  Projection query, key, value;
+  nn::Network key, value;
+  nn::Network query;  // with attention itself, a step Outside, and all that follows it
   Requantiser score;  // per head; softmax attention only
   Requantiser attended;
-  Layer reprojection;
-  Mlp mlp;
-  Layer skip;            // inter
-  Requantiser residual;  // intra
 };
 
 struct LocalAttention {

@@ -1,6 +1,7 @@
 // Positions of a map that are coded together: one colour of a checkerboard, or all of them.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 
 #include "fastlic/memory.hpp"
@@ -30,6 +31,10 @@ struct Region {
   static Region of(Colour colour, std::size_t row = 0, std::size_t row_step = 1) {
     return {colour, false, row, row_step};
   }
+  // Its first row that is not above `from`.
+  std::size_t begin(std::size_t from) const noexcept {
+    return row + (std::max(from, row) - row + row_step - 1) / row_step * row_step;
+  }
   std::size_t first(std::size_t r) const noexcept { return all ? 0 : colour.first(r); }
   std::size_t count(std::size_t r, std::size_t width) const noexcept { return all ? width : colour.count(r, width); }
   std::size_t step() const noexcept { return all ? 1 : 2; }
@@ -38,10 +43,10 @@ struct Region {
     if (all) return rows * width;
     return row_step == 1 ? colour.before(height, width) - colour.before(row, width) : rows * count(row, width);
   }
-  // In raster order.
-  Vector<std::size_t> list(std::size_t height, std::size_t width) const {
+  // Of rows from `from` on and above `to`, in raster order.
+  Vector<std::size_t> list(std::size_t from, std::size_t to, std::size_t width) const {
     Vector<std::size_t> out;
-    for (std::size_t r = row; r < height; r += row_step) {
+    for (std::size_t r = begin(from); r < to; r += row_step) {
       for (std::size_t c = first(r); c < width; c += step()) out.push_back(r * width + c);
     }
     return out;

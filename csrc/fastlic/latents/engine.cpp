@@ -20,39 +20,66 @@ class EncoderSource final : public SymbolSource {
       : target_(target),
         channels_(channels),
         kernels_(kernels),
-        kept_{Buffer<std::uint8_t>(positions * channels), Buffer<std::int32_t>(positions * channels)} {}
+        indexes_(positions * channels),
+        narrow_(positions * channels) {}
 
-  std::uint8_t* indexes(std::size_t) override { return kept_.indexes.data() + done_; }
+  std::uint8_t* indexes(std::size_t) override { return indexes_.data() + done_; }
 
   const std::int32_t* symbols(const Pass& pass, const std::int32_t* means, std::size_t means_stride) override {
     if (pass.section > begin_.size()) begin_.push_back(done_);
-    std::int32_t* out = kept_.symbols.data() + done_;
+    const std::size_t count = pass.where.size() * pass.channels;
+    if (pass_.size() < count) pass_.resize(count);
     for (std::size_t i = 0; i < pass.where.size(); ++i) {
       nn::quantise_row(kernels_, target_.y + pass.where[i] * channels_ + pass.first, means + i * means_stride,
-                       kept_.indexes.data() + done_ + i * pass.channels, target_.zones, pass.channels,
-                       out + i * pass.channels);
+                       indexes_.data() + done_ + i * pass.channels, target_.zones, pass.channels,
+                       pass_.data() + i * pass.channels);
     }
-    done_ += pass.where.size() * pass.channels;
-    return out;
+    keep(count);
+    done_ += count;
+    return pass_.data();
   }
 
-  Engine::Symbols take() { return std::move(kept_); }
+  Engine::Symbols take() {
+    if (wide_.empty()) widen();
+    return {std::move(indexes_), std::move(wide_)};
+  }
 
   void finish(const CdfTables& tables, Team& team, Vector<Bytes>& sections) const {
     const std::size_t first = sections.size();
     sections.resize(first + begin_.size());
     parallel_for(begin_.size(), team, [&](std::size_t i) {
-      const std::size_t begin = begin_[i], end = i + 1 < begin_.size() ? begin_[i + 1] : done_;
-      sections[first + i] = rans_encode(&kept_.symbols[begin], &kept_.indexes[begin], end - begin, tables);
+      const std::size_t begin = begin_[i], count = (i + 1 < begin_.size() ? begin_[i + 1] : done_) - begin;
+      const std::uint8_t* indexes = &indexes_[begin];
+      sections[first + i] = wide_.empty() ? rans_encode(&narrow_[begin], indexes, count, tables)
+                                          : rans_encode(&wide_[begin], indexes, count, tables);
     });
   }
 
  private:
+  void keep(std::size_t count) {
+    std::uint32_t beyond = 0;
+    for (std::size_t i = 0; i < count; ++i) beyond |= (static_cast<std::uint32_t>(pass_[i]) + (1u << 15)) >> 16;
+    if (beyond != 0 && wide_.empty()) widen();
+    if (wide_.empty()) {
+      for (std::size_t i = 0; i < count; ++i) narrow_[done_ + i] = static_cast<std::int16_t>(pass_[i]);
+    } else {
+      std::copy_n(pass_.data(), count, &wide_[done_]);
+    }
+  }
+
+  void widen() {
+    wide_ = Buffer<std::int32_t>(narrow_.begin(), narrow_.end());
+    narrow_ = {};
+  }
+
   const Target& target_;
   std::size_t channels_;
   const nn::Kernels& kernels_;
-  Engine::Symbols kept_;
-  Vector<std::size_t> begin_;  // of each section of y
+  Buffer<std::uint8_t> indexes_;
+  Buffer<std::int32_t> pass_;    // symbols of the pass in flight
+  Buffer<std::int16_t> narrow_;  // of all, as far as all fit
+  Buffer<std::int32_t> wide_;    // or else
+  Vector<std::size_t> begin_;    // of each section of y
   std::size_t done_ = 0;
 };
 
@@ -111,9 +138,10 @@ class DecoderSource final : public SymbolSource {
 // Multiply-adds of hyper synthesis for a position of y.
 double hyper_work_of(const Model& model, std::size_t threads) {
   double work = 0, positions = 1;  // of y that one of a layer's output stands for
-  for (auto layer = model.hyper.rbegin(); layer != model.hyper.rend(); ++layer) {
-    work += nn::work_of(*layer, 1) * positions;
-    positions /= static_cast<double>(layer->up * layer->up);
+  for (std::size_t i = model.hyper.steps.size(); i-- > 0;) {
+    const Layer& layer = model.hyper.layer(i);
+    work += nn::work_of(layer, 1) * positions;
+    positions /= static_cast<double>(layer.up * layer.up);
   }
   return work / static_cast<double>(threads);
 }
@@ -128,66 +156,27 @@ double work_of(const Model& model, std::size_t threads) {
     return work;
   }
   // Of attention is counted what its groups have in common.
-  const auto add = [&](const Stack& stack) {
-    for (const Layer& layer : stack) work += nn::work_of(layer, 1);
+  const auto add = [&](const nn::Network& network) {
+    for (std::size_t i = 0; i < network.steps.size(); ++i) work += nn::work_of(network.layer(i), 1);
   };
   for (const Group& group : model.groups) {
     for (const Step& step : group.steps) {
-      if (const auto* context = std::get_if<Context>(&step)) add(context->stack);
+      if (const auto* context = std::get_if<Context>(&step)) add(context->network);
       if (const auto* code = std::get_if<Code>(&step)) add(code->parameters);
-      if (const auto* residual = std::get_if<Residual>(&step)) add(residual->stack);
+      if (const auto* residual = std::get_if<Residual>(&step)) add(residual->network);
     }
   }
   return work / static_cast<double>(threads);
 }
 
 void run(const Model& model, Size size, SymbolSource& source, const Outputs& out, const attention::Tools& tools) {
-  nn::Plane x;
-  const nn::Target input = x.shape(size.hyper_height(), size.hyper_width(), model.hyper_channels());
-  nn::hyper_input(out.z, model.z_median, model.z_input, input, tools);
   Run run{model, size, source, out, tools};
   if (Progress::watched()) {
     run.hyper_work = hyper_work_of(model, tools.team.size());
     run.work = work_of(model, tools.team.size());
   }
-  model.wavefront ? run_wavefront(run, x.source()) : run_board(run, x.source());
+  model.wavefront ? run_wavefront(run) : run_board(run);
 }
-
-// ---- what memory() adds up
-
-// Activations of a map.
-std::uint64_t map_bytes(std::size_t positions, std::size_t channels) {
-  return sizeof(std::int16_t) * std::uint64_t{positions} * padded(channels);
-}
-
-struct Needs {
-  std::uint64_t shared = 0;   // maps
-  std::uint64_t scratch = 0;  // of a thread
-
-  // All maps of a stack, as if none took the place of another.
-  void add(const Stack& stack, Size size) {
-    std::size_t height = size.height, width = size.width;
-    for (const Layer& layer : stack) {
-      height = (height * layer.up + layer.down - 1) / layer.down;
-      width = (width * layer.up + layer.down - 1) / layer.down;
-      shared += map_bytes(height * width, layer.outputs);
-      scratch = std::max(scratch, nn::scratch_of(layer));
-    }
-  }
-};
-
-// Planes of attention that all groups share: what the widest of them asks for.
-struct Planes {
-  std::size_t wide = 0, narrow = 0;
-
-  void take(const Attention& net) {
-    narrow = std::max({narrow, padded(net.channels), padded(net.reprojection.outputs), padded(net.mlp.out.outputs)});
-    for (const auto* projection : {&net.query, &net.key, &net.value}) {
-      narrow = std::max({narrow, padded(projection->mix.outputs), padded(projection->spread.channels)});
-    }
-    wide = std::max({wide, padded(net.mlp.in.outputs), padded(net.mlp.spread.channels)});
-  }
-};
 
 // The largest things that a run has for each position: a row of memory, means and scales, what attention asks.
 void require_room(const Model& model, Size size) {
@@ -202,8 +191,15 @@ attention::Tools tools_for(const Model& model, Team& team) {
 
 }  // namespace
 
-void Run::code(const Pass& pass, const std::int32_t* head, std::size_t stride) const {
-  const std::size_t c = pass.channels, m = model.latent_channels;
+void Run::hyper(nn::Ends ends) const {
+  ends.feed = [this](nn::Rows rows, const nn::Target& to) {
+    nn::hyper_input(out.z, model.z_median, model.z_input, to, rows, tools);
+  };
+  nn::run(model.hyper, size.hyper(), ends, tools);
+}
+
+void Run::code(const Pass& pass, const std::int32_t* head, std::size_t stride, const Latents& to) const {
+  const std::size_t c = pass.channels;
   const nn::Kernels& kernels = tools.kernels;
   std::uint8_t* indexes = source.indexes(pass.where.size() * c);
   each_run(pass.where.size(), tools.team, [&](std::size_t first, std::size_t last) {
@@ -213,45 +209,46 @@ void Run::code(const Pass& pass, const std::int32_t* head, std::size_t stride) c
   const std::int32_t* symbols = source.symbols(pass, means, stride);
   each_run(pass.where.size(), tools.team, [&](std::size_t first, std::size_t last) {
     for (std::size_t i = first; i < last; ++i) {
-      const std::size_t place = pass.where[i] * m + pass.first;
       if (model.offsets.empty()) {
-        kernels.reconstruct(symbols + i * c, means + i * stride, c, out.y + place);
+        kernels.reconstruct(symbols + i * c, means + i * stride, c, to.at(pass, i));
       } else {
         kernels.reconstruct_offset(symbols + i * c, means + i * stride, indexes + i * c, model.offsets.data(), c,
-                                   out.y + place);
+                                   to.at(pass, i));
       }
-      if (out.symbols != nullptr) std::copy_n(symbols + i * c, c, out.symbols + place);
+      if (out.symbols == nullptr) continue;
+      std::copy_n(symbols + i * c, c, out.symbols + pass.where[i] * model.latent_channels + pass.first);
     }
   });
 }
 
-void Run::activate(std::size_t position, std::size_t first, std::size_t channels, const Requantiser& input,
+void Run::activate(const std::int32_t* latents, std::size_t channels, const Requantiser& input,
                    Buffer<std::int32_t>& wide, std::int16_t* activations) const {
-  std::copy_n(out.y + position * model.latent_channels + first, channels, wide.data());
+  std::copy_n(latents, channels, wide.data());
   tools.kernels.requantise16(wide.data(), input, {0, wide.size()}, activations);
 }
 
 void Engine::analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned threads) const {
-  if (model_.analysis.empty()) throw InvalidArgument("this model has no analysis of y");
+  if (model_.analysis.steps.empty()) throw InvalidArgument("this model has no analysis of y");
   require_room(model_, size);
   Team team(threads);
   const attention::Tools tools = tools_for(model_, team);
   const std::size_t n = model_.hyper_channels(), m = model_.latent_channels;
   check_latents(y, size.positions() * m);
-  nn::Plane x, scratch[2];
-  const nn::Target input = x.shape(size.height, size.width, m);
-  parallel_for(size.height, team, [&](std::size_t row) {
-    Buffer<std::int32_t> latent(input.stride);
-    for (std::size_t column = 0; column < size.width; ++column) {
-      std::copy_n(y + (row * size.width + column) * m, m, latent.data());
-      tools.kernels.requantise16(latent.data(), model_.y_input, {0, input.stride}, input.at(row, column));
-    }
-  });
-  const std::size_t columns = model_.analysis.back().columns();
-  Buffer<std::int32_t> head(size.hyper_positions() * columns);
-  nn::run(model_.analysis, x.source(), nn::Head{head.data(), columns, size.hyper_height(), size.hyper_width()}, scratch,
-          tools);
-  for (std::size_t p = 0; p < size.hyper_positions(); ++p) std::copy_n(&head[p * columns], n, z + p * n);
+  nn::Ends ends;
+  ends.feed = [&](nn::Rows rows, const nn::Target& to) {
+    parallel_for(rows.last - rows.first, team, [&](std::size_t i) {
+      Buffer<std::int32_t> latent(to.stride);
+      for (std::size_t p = (rows.first + i) * size.width; p < (rows.first + i + 1) * size.width; ++p) {
+        std::copy_n(y + p * m, m, latent.data());
+        tools.kernels.requantise16(latent.data(), model_.y_input, {0, to.stride}, to.at(p));
+      }
+    });
+  };
+  ends.take_wide = [&](nn::Rows rows, const nn::View<const std::int32_t>& from) {
+    for (std::size_t p = rows.first * from.width; p < rows.last * from.width; ++p)
+      std::copy_n(from.at(p), n, z + p * n);
+  };
+  nn::run(model_.analysis, size.map(), ends, tools);
 }
 
 Vector<Bytes> Engine::encode(const Target& target, Size size, const Outputs& out, unsigned threads) const {
@@ -271,10 +268,9 @@ Engine::Symbols Engine::symbols(const Target& target, Size size, unsigned thread
   Team team(threads);
   const attention::Tools tools = tools_for(model_, team);
   Buffer<std::int32_t> z(size.hyper_positions() * model_.hyper_channels());
-  Buffer<std::int32_t> y(size.positions() * model_.latent_channels);
   check_and_round(target, size, z.data());
   EncoderSource source(target, size.positions(), model_.latent_channels, tools.kernels);
-  run(model_, size, source, {z.data(), y.data()}, tools);
+  run(model_, size, source, {z.data(), nullptr}, tools);
   return source.take();
 }
 
@@ -303,72 +299,70 @@ double Engine::work(Size size, std::size_t threads) const {
 std::uint64_t Engine::memory(Size size, unsigned threads, bool encode) const {
   const std::size_t m = model_.latent_channels, positions = size.positions();
   constexpr std::uint64_t kWide = sizeof(std::int32_t);
-  Needs needs;
-  needs.shared += map_bytes(size.hyper_positions(), model_.hyper_channels());
-  needs.add(model_.hyper, {size.hyper_height(), size.hyper_width()});
-  std::uint64_t coded = positions * m;  // symbols and indexes that are there together
+  const auto map_bytes = [](std::size_t count, std::size_t channels) {
+    return sizeof(std::int16_t) * std::uint64_t{count} * padded(channels);
+  };
+  // Networks run one after the other: the largest alone counts.
+  std::uint64_t shared = 0, running = 0, scratch = 0;
+  nn::Ends in_place;
+  in_place.from.emplace();
+  const auto take = [&](const nn::Network& network, const nn::Ends* ends) {
+    if (!network.steps.empty()) running = std::max(running, nn::memory_of(network, size.map(), threads, ends));
+  };
+  running = nn::memory_of(model_.hyper, size.hyper(), threads);
+  std::size_t coded = positions * m;  // symbols of a pass
   if (model_.wavefront) {
     const Wavefront& net = *model_.wavefront;
     const std::size_t batch = std::min(size.height, (size.width + 2) / 3);
     std::size_t widest = net.context.columns();
     for (const Layer& layer : net.parameters) widest = std::max(widest, layer.columns());
     const ShareWindow window = share_window(model_, size);
-    needs.shared += map_bytes(positions, model_.hyper.back().outputs);
-    needs.shared += kWide * window.rows * window.columns * net.share.columns();
-    needs.shared += map_bytes((size.height + 2) * (size.width + 4), m);
-    needs.shared += batch * (2 * net.context.depth + 6 * widest + 16);
-    if (!encode) coded = batch * m;
+    shared += map_bytes(positions, model_.hyper.output().channels);
+    shared += kWide * window.rows * window.columns * net.share.columns();
+    shared += map_bytes((size.height + 2) * (size.width + 4), m);
+    shared += batch * (2 * net.context.depth + 6 * widest + 16);
+    coded = batch * m;
   }
-  Planes planes;
-  std::size_t packed = model_.hyper_blocks.size() > 1 ? padded(model_.hyper.back().outputs) : 0, head = 0, block = 0;
-  Needs stacks;  // they share two planes: the largest alone counts
-  const auto take = [&](const Stack& stack) {
-    Needs own;
-    own.add(stack, size);
-    stacks.shared = std::max(stacks.shared, own.shared);
-    stacks.scratch = std::max(stacks.scratch, own.scratch);
-  };
+  std::size_t head = 0, kept = 0, block = 0;
   for (const Group& group : model_.groups) {
     block = std::max(block, padded(group.channels));
     for (const Step& step : group.steps) {
       if (const auto* context = std::get_if<Context>(&step)) {
-        std::size_t width = 0;
-        for (const Context::Piece& piece : context->pieces) width += piece.size;
-        packed = std::max(packed, padded(width));
-        take(context->stack);
+        take(context->network, context->pieces.empty() ? &in_place : nullptr);
       } else if (const auto* code = std::get_if<Code>(&step)) {
-        const Stack& stack = code->parameters.empty() ? model_.hyper : code->parameters;
-        head = std::max(head, stack.back().columns());
-        take(code->parameters);
+        head = std::max(head, padded(2 * group.channels));
+        take(code->parameters, &in_place);
       } else if (const auto* residual = std::get_if<Residual>(&step)) {
-        take(residual->stack);
+        take(residual->network, &in_place);
       } else if (const auto* board = std::get_if<BoardContext>(&step)) {
-        stacks.scratch = std::max(stacks.scratch, nn::scratch_of(board->layer));
+        scratch = std::max(scratch, nn::scratch_of(board->layer));
       } else if (const auto* inter = std::get_if<InterContext>(&step)) {
-        planes.take(inter->net);
+        for (const auto* own : {&inter->net.key, &inter->net.value, &inter->net.query}) take(*own, &in_place);
+        if (!model_.linear || inter->net.channels > inter->size) kept = std::max(kept, inter->net.channels);
       } else if (const auto* intra = std::get_if<IntraContext>(&step)) {
-        planes.take(intra->net);
+        for (const auto* own : {&intra->net.key, &intra->net.value, &intra->net.query}) take(*own, nullptr);
+        kept = std::max(kept, intra->net.channels);
       } else if (const auto* local = std::get_if<LocalContext>(&step)) {
-        planes.narrow = std::max(planes.narrow, 3 * padded(group.channels) + 96);
+        kept = std::max(kept, (3 * padded(group.channels) + 96) / 2);
         const std::uint64_t columns = local->net.fusion.columns() + 3 * local->net.proj.columns() +
                                       local->net.mlp_in.columns() + attention::kTokens * padded(group.channels);
-        stacks.scratch = std::max<std::uint64_t>(stacks.scratch, (size.width / 2 + 1) * 2 * columns);
+        scratch = std::max<std::uint64_t>(scratch, (size.width / 2 + 1) * 2 * columns);
       }
     }
   }
   if (!model_.groups.empty()) {
-    needs.shared +=
-        2 * std::uint64_t{positions} * (model_.row + packed + 3 * block + 7 * planes.narrow + 2 * planes.wide);
-    needs.shared += positions * (kWide * head + sizeof(std::size_t));
-    if (!encode) coded = positions * block;
+    shared += sizeof(std::int16_t) * std::uint64_t{positions} * (model_.row + kept);
+    const std::uint64_t pass = std::min(positions, pass_rows(size, head) * size.width);
+    shared += pass * (kWide * head + sizeof(std::size_t));
+    coded = pass * block;
   }
-  // Attention that compares all positions with all others holds a few rows of scores, and keys and values by head.
-  if (planes.narrow > 0 && !model_.linear) {
-    needs.shared += positions * (sizeof(std::int16_t) * planes.narrow + 2 * kWide);
-    stacks.scratch += 14 * (kWide + sizeof(std::int16_t)) * std::uint64_t{positions};
+  // Attention that compares all positions with all others holds values as well as keys, and a few rows of scores.
+  if (kept > 0 && !model_.linear) {
+    shared += sizeof(std::int16_t) * std::uint64_t{positions} * 2 * padded(kept);
+    scratch += 14 * (kWide + sizeof(std::int16_t)) * std::uint64_t{positions};
   }
-  needs.shared += stacks.shared + coded * (kWide + 1);
-  return needs.shared + threads * std::max(needs.scratch, stacks.scratch);
+  if (encode) shared += (sizeof(std::int16_t) + 1) * std::uint64_t{positions} * m;
+  return shared + running + coded * (kWide + 1) + threads * scratch;
 }
 
 void Engine::check_sizes(Sections sections, Size size) const {

@@ -18,6 +18,8 @@ struct Size {
   std::size_t height, width;  // of y
   std::size_t hyper_height() const noexcept { return (height + nn::kHyperStride - 1) / nn::kHyperStride; }
   std::size_t hyper_width() const noexcept { return (width + nn::kHyperStride - 1) / nn::kHyperStride; }
+  nn::MapSize map() const noexcept { return {height, width}; }
+  nn::MapSize hyper() const noexcept { return {hyper_height(), hyper_width()}; }
   std::size_t positions() const noexcept { return height * width; }
   std::size_t hyper_positions() const noexcept { return hyper_height() * hyper_width(); }
 };
@@ -30,7 +32,8 @@ struct Target {
   const std::int32_t* zones = nullptr;
 };
 
-// What a run leaves: z's symbols, the latent y in units of 2^-6, and the symbols of y, or null where nobody asks.
+// What a run leaves: z's symbols, the latent y in units of 2^-6, and the symbols of y; of the last two null where
+// nobody asks.
 struct Outputs {
   std::int32_t *z, *y;
   std::int32_t* symbols = nullptr;
@@ -65,7 +68,8 @@ class Engine {
   // What a run by so many threads tells Progress.
   double work(Size size, std::size_t threads) const;
 
-  // About the bytes that a run takes at most, without sections and outputs.
+  // About the bytes that a run takes at most, without sections and outputs, which are asked; as long as symbols have 16
+  // bits.
   std::uint64_t memory(Size size, unsigned threads, bool encode) const;
 
   // No symbol is cheaper than the likeliest slot of any row, so a short section cannot claim a huge image: what is

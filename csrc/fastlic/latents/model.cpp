@@ -80,10 +80,11 @@ Model begin_model(const nn::Reader& read, std::shared_ptr<const CdfTables> z, st
   model.thresholds = read_thresholds(read.arrays(), model.y_tables->rows());
   model.z_median = read_medians(read.arrays(), *model.z_tables);
   model.z_input = read.requantiser(z_input, model.z_median.size(), bits);
-  model.hyper = read.stack(hyper, {model.z_median.size()}, {bits, last_bits, model.z_input.limit});
-  require(nn::enlarges(model.hyper) == nn::kHyperStride, hyper,
-          "must enlarge its input 4 times, not " + to_string(nn::enlarges(model.hyper)));
-  require(model.hyper.back().outputs <= 2 * nn::kMaxChannels, hyper, "has too many outputs");
+  const Stack stack = read.stack(hyper, {model.z_median.size()}, {bits, last_bits, model.z_input.limit});
+  require(nn::enlarges(stack) == nn::kHyperStride, hyper,
+          "must enlarge its input 4 times, not " + to_string(nn::enlarges(stack)));
+  require(stack.back().outputs <= 2 * nn::kMaxChannels, hyper, "has too many outputs");
+  model.hyper = nn::network_of(stack, last_bits > nn::kMaxActivationBits);
   return model;
 }
 
@@ -93,8 +94,9 @@ Model vary(const Model& base, const nn::Arrays& changes, std::shared_ptr<const C
   const nn::ArrayReader reader(changes);
   const bool contextual = model.wavefront.has_value();
   if (!contextual && !model.hyper_blocks.empty()) throw InvalidArgument("only models of kind wavefront vary");
-  Stack& stack = contextual ? model.wavefront->parameters : model.hyper;
-  const String head = (contextual ? "parameters." : "hyper.") + to_string(stack.size() - 1);
+  Layer& last = contextual ? model.wavefront->parameters.back() : std::get<Layer>(model.hyper.steps.back().op);
+  const std::size_t number = (contextual ? model.wavefront->parameters.size() : model.hyper.steps.size()) - 1;
+  const String head = (contextual ? "parameters." : "hyper.") + to_string(number);
   const auto begins = [](const String& name, const String& with) { return name.rfind(with, 0) == 0; };
   for (const auto& [name, array] : changes) {
     const bool known = name == "z.median" || name == "y.offsets" || begins(name, "z.tables.") ||
@@ -120,9 +122,8 @@ Model vary(const Model& base, const nn::Arrays& changes, std::shared_ptr<const C
     require(model.z_median.size() == channels, "z.median", "must have " + to_string(channels) + " channels");
   }
   replace(model.z_input, "z.input", nn::kMaxActivationBits);
-  require(!stack.back().shuffled || !reader.has(head + ".requantise.multiplier"), head,
-          "is shuffled and cannot differ");
-  for (nn::Part& part : stack.back().parts) replace(part.requantiser, head + ".requantise", nn::kMaxWideBits);
+  require(!last.shuffled || !reader.has(head + ".requantise.multiplier"), head, "is shuffled and cannot differ");
+  for (nn::Part& part : last.parts) replace(part.requantiser, head + ".requantise", nn::kMaxWideBits);
   read_offsets(reader, model);
   if (!contextual) return model;
   replace(model.y_input, "y.input", nn::kMaxActivationBits);

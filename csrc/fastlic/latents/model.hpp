@@ -40,12 +40,11 @@ struct Wavefront {
 // networks read lie in one row of memory, in blocks padded to whole panels, so that every network reads a contiguous
 // piece of it. `from` and `to` are where blocks begin in such a row.
 
-// A stack over the whole map.
+// A network over the whole map.
 struct Context {
-  Stack stack;
+  nn::Network network;
   std::size_t from, to;
-  // Blocks that do not lie side by side: they are copied together before the stack reads them. Empty: it reads at
-  // `from`.
+  // Blocks that do not lie side by side: they are copied together for the network. Empty: it reads at `from`.
   struct Piece {
     std::size_t offset, size;
   };
@@ -59,10 +58,12 @@ struct BoardContext {
   Colour colour;
 };
 
-// Attention over all earlier groups, from the block at `from` on.
+// Attention over all earlier groups, from the block at `from` on. What lies from `room` on, `size` of it, is written
+// after it, and may keep what it works with.
 struct InterContext {
   Attention net;
   std::size_t from, to;
+  std::size_t room = 0, size = 0;
 };
 
 // Attention inside a group: others of the previous group ask its anchors about the anchors of the one in flight.
@@ -80,14 +81,14 @@ struct LocalContext {
 // Scales and means of a region, then its symbols.
 struct Code {
   Region region;
-  Stack parameters;  // empty: hyper synthesis ends with them
+  nn::Network parameters;  // 1x1 layers, but for all positions; empty: hyper synthesis ends with them
   std::size_t from;
   std::size_t section;  // of the stream; z is section 0
 };
 
 // What is added to the latents of one colour behind their symbols.
 struct Residual {
-  Stack stack;
+  nn::Network network;
   std::size_t from;
   Colour colour;
 };
@@ -106,9 +107,9 @@ struct Model {
   double z_fewest_bits = 0, y_fewest_bits = 0;  // of the cheapest symbol of any row
   Vector<std::int32_t> z_median;                // [N]
   Requantiser z_input, y_input;
-  Stack hyper;
+  nn::Network hyper;
   // From activations of y to z in units of 2^-6, for encoders only; empty where z comes from elsewhere.
-  Stack analysis;
+  nn::Network analysis;
   nn::Thresholds thresholds;
   Buffer<std::int32_t> offsets;  // [rows of y's table]: how far symbols but 0 lie from their middle; or empty
   attention::Tables tables;

@@ -16,8 +16,8 @@ using nn::require;
 // Channels of the latent, of which the last layer gives scales and means.
 std::size_t latent_channels(const nn::ArrayReader& reader, const Model& model, bool contextual) {
   if (!contextual) {
-    require(model.hyper.back().outputs % 2 == 0, "hyper", "must have an even number of outputs");
-    return model.hyper.back().outputs / 2;
+    require(model.hyper.output().channels % 2 == 0, "hyper", "must have an even number of outputs");
+    return model.hyper.output().channels / 2;
   }
   const std::size_t layers = nn::count_layers(reader, "parameters");
   require(layers > 0, "parameters", "has no layers");
@@ -41,8 +41,8 @@ Wavefront read_wavefront(const Reader& read, Model& model) {
   out.context = read.matrix(context, {m}, std::move(taps), kMaxActivationBits);
 
   // The first layer reads the hyperprior's features and the context; each has a share of its sums.
-  const std::size_t outputs = out.context.outputs, features = model.hyper.back().outputs;
-  const std::int32_t limit = std::max(model.hyper.back().limit(), out.context.limit());
+  const std::size_t outputs = out.context.outputs, features = model.hyper.output().channels;
+  const std::int32_t limit = std::max(model.hyper.output().limit, out.context.limit());
   out.share = read.dense("parameters.0", {Block(features), Block::absent(outputs)}, kMaxWideBits, limit);
   out.parameters = read.dense_stack("parameters", {Block::absent(features), Block(outputs)},
                                     {kMaxActivationBits, kMaxWideBits, limit});
@@ -67,9 +67,9 @@ Model read_gaussian(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z
     all.steps.push_back(Code{Region{}, {}, 0, 1});
     model.groups.push_back(std::move(all));
   }
-  for (const Stack* stack : {&model.hyper, contextual ? &model.wavefront->parameters : &model.hyper}) {
-    for (const Layer& layer : *stack) require(layer.curve.empty(), "exponents", "have no place in such models");
-  }
+  const auto plain = [](const Layer& own) { require(own.curve.empty(), "exponents", "have no place in such models"); };
+  for (std::size_t i = 0; i < model.hyper.steps.size(); ++i) plain(model.hyper.layer(i));
+  if (contextual) std::for_each(model.wavefront->parameters.begin(), model.wavefront->parameters.end(), plain);
   return model;
 }
 

@@ -102,7 +102,7 @@ Model read_groups(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, 
                             kActivationBits);
   model.least_width = 2;
   model.tables.tail = read.tail_lines();
-  const std::size_t features = model.hyper.back().outputs;
+  const std::size_t features = model.hyper.output().channels;
   require(features <= kMaxChannels, "layers.hyper", "has too many outputs");
 
   model.groups = read_channels(reader);
@@ -132,7 +132,7 @@ Model read_groups(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, 
     const std::size_t channel_block = hyper_block - own.channel_size();
     const std::size_t context_block = channel_block - own.context_size();
     if (!own.channel.empty()) {
-      Context channel{std::move(own.channel), model.groups[own.reads.front()].block, channel_block, {}};
+      Context channel{nn::network_of(own.channel), model.groups[own.reads.front()].block, channel_block, {}};
       bool packed = false;
       for (std::size_t i = 0; i < own.reads.size(); ++i) {
         const Group& from = model.groups[own.reads[i]];
@@ -143,23 +143,25 @@ Model read_groups(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, 
       group.steps.push_back(std::move(channel));
     }
     if (!own.board()) {
-      group.steps.push_back(Code{Region{}, std::move(own.parameters), channel_block, section++});
+      group.steps.push_back(Code{Region{}, nn::network_of(own.parameters, true), channel_block, section++});
       continue;
     }
     const Colour anchors{own.parity};
-    group.steps.push_back(Code{Region::of(anchors), std::move(own.parameters), channel_block, section++});
+    group.steps.push_back(Code{Region::of(anchors), nn::network_of(own.parameters, true), channel_block, section++});
     // Positions that are not coded yet are zero: no odd tap of the others' context reaches them anyway.
     group.steps.push_back(BoardContext{std::move(own.context), group.block, context_block, anchors.other()});
-    group.steps.push_back(Code{Region::of(anchors.other()), std::move(own.informed), context_block, section++});
+    group.steps.push_back(
+        Code{Region::of(anchors.other()), nn::network_of(own.informed, true), context_block, section++});
   }
 
   if (nn::count_layers(reader, "layers.analysis") == 0) return model;
-  model.analysis = read.stack("layers.analysis", {model.latent_channels}, kGroupParameters);
+  const Stack analysis = read.stack("layers.analysis", {model.latent_channels}, kGroupParameters);
   std::size_t down = 1;
-  for (const Layer& layer : model.analysis) down = layer.up == 1 ? down * layer.down : 0;
+  for (const Layer& layer : analysis) down = layer.up == 1 ? down * layer.down : 0;
   require(down == nn::kHyperStride, "analysis", "must make its input 4 times smaller");
-  require(model.analysis.back().outputs == model.z_median.size() && model.analysis.back().curve.empty(), "analysis",
+  require(analysis.back().outputs == model.z_median.size() && analysis.back().curve.empty(), "analysis",
           "must end with the channels of z");
+  model.analysis = nn::network_of(analysis, true);
   return model;
 }
 

@@ -42,11 +42,18 @@ struct Blocks {
   std::size_t of(std::size_t i) const noexcept { return slices + i * slice; }
 };
 
-Projection read_projection(const Reader& read, const String& name, const Inputs& inputs, std::size_t channels,
-                           unsigned bits) {
-  Projection out{read.dense(name + ".0", inputs), read.depthwise(name + ".1", channels, bits)};
-  require(out.mix.outputs == channels, name, "must keep its number of channels");
+nn::Network read_projection(const Reader& read, const String& name, const Inputs& inputs, std::size_t channels,
+                            unsigned bits) {
+  nn::Network out = nn::network_of({read.dense(name + ".0", inputs)});
+  require(out.output().channels == channels, name, "must keep its number of channels");
+  out.add(read.depthwise(name + ".1", channels, bits), {1}, {channels, nn::magnitude_limit(bits)});
   return out;
+}
+
+// a + b, as activations.
+nn::Mix sum_of(std::size_t channels) {
+  const Buffer<std::int16_t> twice(padded(channels), 2);
+  return {twice, twice, 1, kActivation};
 }
 
 Attention read_attention(const Reader& read, const String& name, const Inputs& inputs, std::size_t heads, bool linear,
@@ -62,20 +69,31 @@ Attention read_attention(const Reader& read, const String& name, const Inputs& i
   if (!linear) out.score = read.requantiser("requantisers." + name.substr(7) + ".score", heads, kSumBits);
   out.attended = read.requantiser("requantisers." + name.substr(7) + ".attended", out.channels, kActivationBits);
   require(out.attended.limit == kActivation, name, "must attend with 12 bits");
-  out.reprojection = read.layer(name + ".reprojection", {out.channels});
-  const std::size_t projected = out.reprojection.outputs;
-  out.mlp.in = read.dense(name + ".mlp.0", {projected});
-  out.mlp.spread = read.depthwise(name + ".mlp.1", out.mlp.in.outputs, kActivationBits);
-  out.mlp.out = read.dense(name + ".mlp.2", {out.mlp.in.outputs}, kSumBits);
-  require(nn::keeps_size({out.reprojection}) && out.mlp.out.outputs == outputs, name,
-          "has the wrong number of outputs");
+  // What follows attention: projection, MLP, and the way past it.
+  nn::Network& all = out.query;
+  const auto add = [&](Layer layer, std::size_t from) {
+    const nn::Value value{layer.outputs, layer.limit()};
+    return all.add(std::move(layer), {from}, value);
+  };
+  const std::size_t attended = all.add(nn::Outside{}, {all.steps.size()}, {out.channels, kActivation});
+  Layer reprojection = read.layer(name + ".reprojection", {out.channels});
+  require(nn::keeps_size({reprojection}), name, "has the wrong number of outputs");
+  const std::size_t past = add(std::move(reprojection), attended), projected = all.output().channels;
+  const std::size_t in = add(read.dense(name + ".mlp.0", {projected}), past), hidden = all.output().channels;
+  const std::size_t spread =
+      all.add(read.depthwise(name + ".mlp.1", hidden, kActivationBits), {in}, {hidden, kActivation});
+  const std::size_t mlp = add(read.dense(name + ".mlp.2", {hidden}, kSumBits), spread);
+  require(all.output().channels == outputs, name, "has the wrong number of outputs");
+  std::size_t skip = 0;
   if (inter) {
-    out.skip = read.dense(name + ".skip", {projected}, kSumBits);
-    require(out.skip.outputs == outputs, name, "has the wrong number of outputs");
+    skip = add(read.dense(name + ".skip", {projected}, kSumBits), past);
+    require(all.output().channels == outputs, name, "has the wrong number of outputs");
   } else {
     require(projected == outputs, name, "has the wrong number of outputs");
-    out.residual = read.requantiser("requantisers." + name.substr(7) + ".residual", outputs, kSumBits);
+    Requantiser residual = read.requantiser("requantisers." + name.substr(7) + ".residual", outputs, kSumBits);
+    skip = all.add(nn::Rescale{std::move(residual)}, {past}, {outputs, kScore});
   }
+  all.add(sum_of(outputs), {mlp, skip}, {outputs, kActivation});
   return out;
 }
 
@@ -201,33 +219,39 @@ class SliceReader {
     return out;
   }
 
+  static Context context_of(const Stack& stack, std::size_t from, std::size_t to) {
+    return {nn::network_of(stack), from, to, {}};
+  }
+
   // What earlier slices tell.
   void before(std::size_t i, Vector<Step>& steps) const {
     const String number = to_string(i);
     const Inputs decoded(i, c_);
+    if (family_ != Family::mlic) {
+      // All contexts of this slice come after it.
+      steps.push_back(InterContext{
+          read_attention(read_, "layers.inter." + number, decoded, i, model_.linear, true, blocks_.inter_size),
+          blocks_.slices, blocks_.inter, blocks_.local, blocks_.hyper - blocks_.local});
+    }
     steps.push_back(
-        Context{stack("channel." + number, decoded, blocks_.channel_size), blocks_.slices, blocks_.channel, {}});
-    if (family_ == Family::mlic) return;
-    steps.push_back(InterContext{
-        read_attention(read_, "layers.inter." + number, decoded, i, model_.linear, true, blocks_.inter_size),
-        blocks_.slices, blocks_.inter});
+        context_of(stack("channel." + number, decoded, blocks_.channel_size), blocks_.slices, blocks_.channel));
   }
 
   // Anchors in even rows first; what they tell about those in odd rows takes the block of the channel context.
   void anchors_in_two_passes(Group& out) const {
     out.steps.push_back(Code{Region::of(kAnchors, 0, 2), parameters("a.", 0), blocks_.inter, 1});
-    out.steps.push_back(Context{stack("early", {c_}, blocks_.channel_size), out.block, blocks_.channel, {}});
+    out.steps.push_back(context_of(stack("early", {c_}, blocks_.channel_size), out.block, blocks_.channel));
     Stack refined = read_.dense_stack("layers.parameters.e.0", {blocks_.channel_size, m_, m_}, kParameters);
     require(refined.back().outputs == 2 * c_ && refined.back().curve.empty(), "parameters.e.0",
             "must end with 2 x slice");
-    out.steps.push_back(Code{Region::of(kAnchors, 1, 2), std::move(refined), blocks_.channel, 1});
+    out.steps.push_back(Code{Region::of(kAnchors, 1, 2), nn::network_of(refined, true), blocks_.channel, 1});
   }
 
   // What the slice's anchors tell about its other positions.
   void near(std::size_t i, Group& out) const {
     const String number = to_string(i);
     if (family_ == Family::mlic) {
-      out.steps.push_back(Context{stack("local." + number, {c_}, blocks_.local_size), out.block, blocks_.local, {}});
+      out.steps.push_back(context_of(stack("local." + number, {c_}, blocks_.local_size), out.block, blocks_.local));
     } else {
       out.steps.push_back(
           LocalContext{read_local(read_, "layers.local." + number, c_, blocks_.local_size), blocks_.local});
@@ -239,7 +263,7 @@ class SliceReader {
   }
 
   // Of anchors ("a."), which read from the inter context on, or of the others ("n."), which read local contexts too.
-  Stack parameters(const String& kind, std::size_t i) const {
+  nn::Network parameters(const String& kind, std::size_t i) const {
     // The first slice has nothing between its local context and the hyperprior.
     const auto known_later = [&](std::size_t channels) { return i > 0 ? Block(channels) : Block::skipped(channels); };
     Inputs joined;
@@ -254,7 +278,7 @@ class SliceReader {
     const String name = "parameters." + kind + to_string(i);
     Stack out = read_.dense_stack("layers." + name, joined, kParameters);
     require(out.back().outputs == 2 * c_ && out.back().curve.empty(), name, "must end with 2 x slice");
-    return out;
+    return nn::network_of(out, true);
   }
 
   // Residual prediction reads [hyper means, slices, current], which lie side by side.
@@ -262,9 +286,9 @@ class SliceReader {
     Inputs known{m_};
     known.insert(known.end(), i + 1, c_);
     const String name = "residual." + kind + to_string(i);
-    Residual out{stack(name, known, c_), blocks_.means, colour};
-    require(out.stack.back().curve.empty(), name, "must end with the slice's channels");
-    return out;
+    const Stack own = stack(name, known, c_);
+    require(own.back().curve.empty(), name, "must end with the slice's channels");
+    return {nn::network_of(own), blocks_.means, colour};
   }
 
   const Reader& read_;
@@ -291,8 +315,8 @@ Model read_slices(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, 
   model.residual = true;
   model.tables = read_tables(read);
   model.linear = family == Family::mlic_plus_plus;
-  const std::size_t m = model.hyper.back().outputs / 2;
-  require(model.hyper.back().outputs == 2 * m && m % count == 0 && m <= kMaxChannels, "hyper",
+  const std::size_t m = model.hyper.output().channels / 2;
+  require(model.hyper.output().channels == 2 * m && m % count == 0 && m <= kMaxChannels, "hyper",
           "must have two outputs per channel of the latent");
   model.latent_channels = m;
   model.y_input = read.requantiser("requantisers.y.input", m, kActivationBits);

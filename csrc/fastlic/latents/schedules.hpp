@@ -26,6 +26,17 @@ class SymbolSource {
   virtual const std::int32_t* symbols(const Pass& pass, const std::int32_t* means, std::size_t means_stride) = 0;
 };
 
+// Where latents of a pass are left, `stride` apart: each at its position, or one behind the other.
+struct Latents {
+  std::int32_t* data;
+  std::size_t stride;
+  bool dense = false;
+
+  std::int32_t* at(const Pass& pass, std::size_t i) const noexcept {
+    return data + (dense ? i : pass.where[i]) * stride;
+  }
+};
+
 // One image on its way: what both schedules work with.
 struct Run {
   const Model& model;
@@ -36,14 +47,15 @@ struct Run {
   // Of a position of y, as Progress counts it: hyper synthesis, and all passes.
   double hyper_work = 0, work = 0;
 
-  // head: [n][stride], scales then means of the pass. Leaves its latents in out.y, and its symbols where they are
-  // asked.
-  void code(const Pass& pass, const std::int32_t* head, std::size_t stride) const;
+  // Hyper synthesis, from z's symbols to where `ends` says.
+  void hyper(nn::Ends ends) const;
 
-  // From latents of channels [first, first + channels) at one position of y to activations; `wide`: padded channels,
-  // zero behind them.
-  void activate(std::size_t position, std::size_t first, std::size_t channels, const Requantiser& input,
-                Buffer<std::int32_t>& wide, std::int16_t* activations) const;
+  // head: [n][stride], scales then means of the pass. Leaves its latents in `to`, and its symbols where they are asked.
+  void code(const Pass& pass, const std::int32_t* head, std::size_t stride, const Latents& to) const;
+
+  // From the latents of some channels at one position to activations; `wide`: padded channels, zero behind them.
+  void activate(const std::int32_t* latents, std::size_t channels, const Requantiser& input, Buffer<std::int32_t>& wide,
+                std::int16_t* activations) const;
 };
 
 // For how many positions a wavefront keeps the hyperprior's share of its first parameter layer: all of a small map, of
@@ -54,8 +66,14 @@ struct ShareWindow {
 };
 ShareWindow share_window(const Model& model, Size size);
 
-void run_wavefront(const Run& run, const nn::Source& hyper_input);
-void run_board(const Run& run, const nn::Source& hyper_input);
+// Rows of a board that are coded together, `columns` numbers for each position: as many as suit the caches.
+inline std::size_t pass_rows(Size size, std::size_t columns) {
+  constexpr std::size_t kBytes = std::size_t{1} << 20;
+  return std::max<std::size_t>(kBytes / (sizeof(std::int32_t) * columns * size.width) / 4 * 4, 4);
+}
+
+void run_wavefront(const Run& run);
+void run_board(const Run& run);
 
 // job(first, last) for runs of 0..count, each on one thread.
 template <typename Job>

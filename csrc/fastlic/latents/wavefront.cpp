@@ -81,6 +81,7 @@ class Steps {
         share_(net_.share, features, share_window(run.model, run.size), run.tools),
         gathered_(batch_ * net_.context.depth),
         latent_(padded(run.model.latent_channels)),
+        dense_(run.out.y != nullptr ? 0 : batch_ * run.model.latent_channels),
         sums_(batch_ * widest()),
         activations_(batch_ * widest()),
         start_(batch_),
@@ -127,10 +128,13 @@ class Steps {
       std::int32_t* row = &sums_[i * columns];
       run_.tools.kernels.requantise32(row, last.parts[0].requantiser, {0, columns}, row);
     }
-    run_.code({{where_.data(), n}, 0, m}, sums_.data(), columns);
+    const Pass pass{{where_.data(), n}, 0, m};
+    const Latents latents = run_.out.y != nullptr ? Latents{run_.out.y, m} : Latents{dense_.data(), m, true};
+    run_.code(pass, sums_.data(), columns, latents);
     for (std::size_t i = 0; i < n; ++i) {
       const std::size_t row = first_row + i, column = t - 3 * row;
-      run_.activate(where_[i], 0, m, run_.model.y_input, latent_, seen_.target().at(row + kReach, column + kReach));
+      run_.activate(latents.at(pass, i), m, run_.model.y_input, latent_,
+                    seen_.target().at(row + kReach, column + kReach));
     }
   }
 
@@ -163,6 +167,7 @@ class Steps {
   nn::Plane seen_;  // activations of the latent so far, inside a border of zeros
   Buffer<std::int16_t> gathered_;
   Buffer<std::int32_t> latent_;  // one row, its padding stays zero
+  Buffer<std::int32_t> dense_;   // latents of the step in flight, where nobody asks for all of them
   Buffer<std::int32_t> sums_;
   Buffer<std::int16_t> activations_;
   Buffer<const std::int32_t*> start_;
@@ -178,10 +183,11 @@ ShareWindow share_window(const Model& model, Size size) {
   return {std::min(size.height, (size.width + 2) / 3), std::min(size.width, ShareWindow::kTile)};
 }
 
-void run_wavefront(const Run& run, const nn::Source& hyper_input) {
-  nn::Plane features, scratch[2];
-  nn::run(run.model.hyper, hyper_input, features.shape(run.size.height, run.size.width, run.model.hyper.back().outputs),
-          scratch, run.tools);
+void run_wavefront(const Run& run) {
+  nn::Plane features;
+  nn::Ends ends;
+  ends.to = features.shape(run.size.height, run.size.width, run.model.hyper.output().channels);
+  run.hyper(std::move(ends));
   Progress::done(run.hyper_work * static_cast<double>(run.size.positions()));
   Steps(run, features.source()).all();
 }

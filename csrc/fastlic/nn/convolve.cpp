@@ -313,18 +313,6 @@ void convolve_any(const Layer& layer, const Source& x, const View<T>& out, Rows 
   }
 }
 
-template <typename T>
-void run_any(const Stack& stack, Source x, const View<T>& out, Plane (&scratch)[2], const Tools& tools) {
-  for (std::size_t i = 0; i + 1 < stack.size(); ++i) {
-    Plane& plane = scratch[i % 2];
-    const std::size_t up = stack[i].up, down = stack[i].down;
-    const std::size_t height = (x.height * up + down - 1) / down, width = (x.width * up + down - 1) / down;
-    convolve(stack[i], x, plane.shape(height, width, stack[i].outputs), tools);
-    x = plane.source();
-  }
-  convolve(stack.back(), x, out, tools);
-}
-
 }  // namespace
 
 std::uint64_t scratch_of(const Layer& layer) {
@@ -360,14 +348,6 @@ void convolve(const Layer& layer, const Source& x, const Head& out, const Tools&
   convolve_any(layer, x, out, rows, tools);
 }
 
-void run(const Stack& stack, Source x, const Target& out, Plane (&scratch)[2], const Tools& tools) {
-  run_any(stack, x, out, scratch, tools);
-}
-
-void run(const Stack& stack, Source x, const Head& out, Plane (&scratch)[2], const Tools& tools) {
-  run_any(stack, x, out, scratch, tools);
-}
-
 void convolve_at(const Layer& layer, const Source& x, std::span<const std::size_t> where, const Target& out,
                  const Tools& tools) {
   multiply_taps(
@@ -379,10 +359,11 @@ void convolve_at(const Layer& layer, const Source& x, std::span<const std::size_
       tools);
 }
 
-void convolve(const Depthwise& layer, const Source& x, const Target& out, const Tools& tools) {
+void convolve(const Depthwise& layer, const Source& x, const Target& out, const Tools& tools, Rows rows) {
   const std::size_t channels = padded(layer.channels);
   const Buffer<std::int16_t> outside(channels);
-  parallel_for(x.height, tools.team, [&](std::size_t row) {
+  parallel_for(rows.last - rows.first, tools.team, [&](std::size_t i) {
+    const std::size_t row = rows.first + i;
     std::int32_t* sums = scratch<std::int32_t>(channels);
     for (std::size_t column = 0; column < x.width; ++column) {
       const std::int16_t* taps[9];
@@ -413,10 +394,10 @@ void apply_head(const Layer& layer, const std::int16_t* a, std::size_t a_stride,
 }
 
 void hyper_input(const std::int32_t* z, std::span<const std::int32_t> medians, const Requantiser& requantiser,
-                 const Target& out, const Tools& tools) {
+                 const Target& out, Rows rows, const Tools& tools) {
   const std::size_t n = medians.size();
   Buffer<std::int32_t> latent(padded(n));
-  for (std::size_t p = 0; p < out.positions(); ++p) {
+  for (std::size_t p = rows.first * out.width; p < rows.last * out.width; ++p) {
     for (std::size_t c = 0; c < n; ++c) {
       const std::int64_t value = std::int64_t{z[p * n + c]} * (1 << kMeanBits) + medians[c];
       latent[c] = static_cast<std::int32_t>(std::clamp<std::int64_t>(value, -kLatentLimit, kLatentLimit));

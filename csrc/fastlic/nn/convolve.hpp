@@ -34,7 +34,7 @@ struct View {
   std::size_t first = 0, count = static_cast<std::size_t>(-1);
 
   T* at(std::size_t row, std::size_t column) const noexcept { return data + ((row - first) * width + column) * stride; }
-  T* at(std::size_t position) const noexcept { return data + position * stride; }  // of a whole map
+  T* at(std::size_t position) const noexcept { return data + (position - first * width) * stride; }
   std::size_t positions() const noexcept { return height * width; }
   // Whether it is in memory; numbers below zero wrap to large ones.
   bool has(std::size_t row, std::size_t column) const noexcept {
@@ -76,16 +76,12 @@ std::uint64_t scratch_of(const Layer& layer);
 // About the multiply-adds of a layer that gives so many positions, those of 16 bits counted twice: for Progress.
 double work_of(const Layer& layer, std::size_t outputs);
 
-// All layers of a stack, the last one into `out`.
-void run(const Stack& stack, Source x, const Target& out, Plane (&scratch)[2], const Tools& tools);
-void run(const Stack& stack, Source x, const Head& out, Plane (&scratch)[2], const Tools& tools);
-
 // A layer that keeps sizes, tap by tap, at some positions only.
 void convolve_at(const Layer& layer, const Source& x, std::span<const std::size_t> where, const Target& out,
                  const Tools& tools);
 
 // Depthwise 3x3.
-void convolve(const Depthwise& layer, const Source& x, const Target& out, const Tools& tools);
+void convolve(const Depthwise& layer, const Source& x, const Target& out, const Tools& tools, Rows rows);
 
 // A 1x1 layer on `rows` rows `a_stride` apart: activations, or fixed-point numbers of the head.
 void apply(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std::size_t rows, std::int16_t* out,
@@ -93,8 +89,8 @@ void apply(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std:
 void apply_head(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std::size_t rows, std::int32_t* out,
                 const Tools& tools);
 
-// z symbols [positions of out][medians], any int32 -> the activations that hyper synthesis reads.
+// z symbols [positions of out][medians], any int32 -> the activations that hyper synthesis reads, of some rows.
 void hyper_input(const std::int32_t* z, std::span<const std::int32_t> medians, const Requantiser& requantiser,
-                 const Target& out, const Tools& tools);
+                 const Target& out, Rows rows, const Tools& tools);
 
 }  // namespace fastlic::nn

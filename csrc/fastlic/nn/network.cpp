@@ -16,7 +16,7 @@ constexpr std::size_t kMaxSteps = 1 << 10;
 // it is what an image may have, and bands of rows are looked at one by one.
 constexpr std::size_t kMaxPositions = std::size_t{1} << (sizeof(std::size_t) < 8 ? 28 : 40);
 constexpr std::size_t kPositions = 48;  // that a step other than a layer works on together
-enum Op { kLayer, kGdn, kMix, kGate, kCurve, kLayerNorm, kWindows };
+enum Code { kLayer, kGdn, kMix, kGate, kCurve, kLayerNorm, kWindows };
 
 template <typename... F>
 struct Overloaded : F... {
@@ -216,6 +216,7 @@ class NetworkReader {
 // ---- sizes and rows
 
 const Layer* layer_of(const Step& step) { return std::get_if<Layer>(&step.op); }
+const Depthwise* depthwise_of(const Step& step) { return std::get_if<Depthwise>(&step.op); }
 const WindowAttention* windows_of(const Step& step) { return std::get_if<WindowAttention>(&step.op); }
 
 String text_of(MapSize size) { return to_string(size.height) + " x " + to_string(size.width); }
@@ -265,7 +266,10 @@ Rows read_by(const Step& step, Rows rows) {
     return {window_start(*windows, rows.first), window_end(*windows, rows.last - 1)};
   }
   const Layer* layer = layer_of(step);
-  if (layer == nullptr) return rows;
+  if (layer == nullptr) {
+    const std::size_t reach = depthwise_of(step) != nullptr ? 1 : 0;
+    return {rows.first - std::min(reach, rows.first), rows.last + reach};
+  }
   const std::size_t reach = layer->reach;
   const std::size_t first = layer->down * rows.first / layer->up,
                     last = (layer->down * (rows.last - 1)) / layer->up + 1;
@@ -292,6 +296,8 @@ class Window {
     if (!dry && data_.size() < needed) data_.resize(needed);
     end_ = end;
   }
+  // Rows up to `end` lie elsewhere.
+  void pass(std::size_t end) noexcept { first_ = end_ = end; }
   void drop_below(std::size_t row_number, bool dry = false) {
     const std::size_t first = std::min(row_number, end_);
     if (first <= first_) return;
@@ -354,9 +360,15 @@ void normalise(const Gdn& gdn, const Source& x, const Target& out, Rows rows, co
 
 class Runner {
  public:
-  // Without ends and tools it only goes through the motions: what memory() needs.
+  // Without tools it only goes through the motions: what memory() needs.
   Runner(const Network& network, MapSize input, const Ends* ends, const Tools* tools)
       : network_(network), ends_(ends), tools_(tools), sizes_(sizes_of(network, input)), last_(network.steps.size()) {
+    if (ends != nullptr) {
+      from_ = ends->from;
+      to_ = ends->to;
+      if (to_) sizes_.back() = {to_->height, to_->width};
+      if (ends->size) sizes_.back() = *ends->size;
+    }
     for (std::size_t v = 0; v < sizes_.size(); ++v) {
       const std::size_t channels = network.values[v].channels;
       const bool wide = v == last_ && network.ends_wide();
@@ -366,6 +378,7 @@ class Runner {
       maps_.emplace_back(image ? channels : padded(channels), wide ? MapSize{} : sizes_[v]);
     }
     if (network.ends_wide()) wide_.emplace_back(padded(network.output().channels), sizes_[last_]);
+    if (from_) maps_[0].pass(input.height);
     readers_.resize(sizes_.size());
     for (const Step& step : network.steps) {
       for (const std::size_t v : step.from) readers_[v].push_back(&step - network.steps.data());
@@ -433,6 +446,7 @@ class Runner {
       return given < windows->offset ? 0 : window_start(*windows, given);
     }
     const Layer* layer = layer_of(step);
+    if (depthwise_of(step) != nullptr) return given - std::min<std::size_t>(given, 1);
     if (layer == nullptr) return given;
     if (given <= layer->reach) return 0;
     const std::size_t middle = given - layer->reach;  // rows that have all rows around them
@@ -440,6 +454,8 @@ class Runner {
     const std::size_t tile = layer->splits > 0 ? 2 * layer->up : 1;  // whole ones: none is made twice
     return std::min(rows / tile * tile, sizes_[s + 1].height);
   }
+
+  Source source_of(std::size_t value) const { return value == 0 && from_ ? *from_ : maps_[value].source(); }
 
   std::size_t still_needed(std::size_t value) const {
     std::size_t first = end_of(value);
@@ -468,15 +484,16 @@ class Runner {
     if (last && !wide_.empty()) {
       wide_[0].extend(end, dry());
       if (dry()) return;
-      convolve(std::get<Layer>(step.op), maps_[step.from[0]].source(), wide_[0].view(), *tools_, rows);
+      convolve(std::get<Layer>(step.op), source_of(step.from[0]), wide_[0].view(), *tools_, rows);
       return ends_->take_wide(rows, wide_[0].source());
     }
     Window<std::int16_t>& map = maps_[s + 1];
-    map.extend(end, dry());
+    const bool placed = last && to_;
+    placed ? map.pass(end) : map.extend(end, dry());
     if (dry()) return;
     const Tools& tools = *tools_;
-    const Target out = map.view();
-    const Source x = maps_[step.from[0]].source(), y = maps_[step.from.back()].source();
+    const Target out = placed ? *to_ : map.view();
+    const Source x = source_of(step.from[0]), y = source_of(step.from.back());
     const std::size_t channels = padded(network_.values[s + 1].channels);
     const auto each = [&](const auto& f) {
       const std::int16_t *a = x.at(rows.first, 0), *b = y.at(rows.first, 0);
@@ -510,13 +527,29 @@ class Runner {
                      });
                    },
                    [&](const WindowAttention& windows) { attend(windows, network_.powers, x, out, rows, tools); },
+                   [&](const Depthwise& layer) { convolve(layer, x, out, tools, rows); },
+                   [&](const Rescale& rescale) {
+                     each([&](const std::int16_t* a, const std::int16_t*, std::int16_t* to) {
+                       rescaled(rescale.requantiser, a, channels, to, tools);
+                     });
+                   },
+                   [&](const Outside&) { ends_->make(rows, x, out); },
                },
                step.op);
-    if (last) ends_->take(rows, map.source());
+    if (last && !placed) ends_->take(rows, map.source());
+  }
+
+  static void rescaled(const Requantiser& requantiser, const std::int16_t* from, std::size_t channels, std::int16_t* to,
+                       const Tools& tools) {
+    thread_local Scratch<Buffer<std::int32_t>> kept;
+    kept.values.assign(from, from + channels);
+    tools.kernels.requantise16(kept.values.data(), requantiser, {0, channels}, to);
   }
 
   const Network& network_;
   const Ends* ends_;
+  std::optional<Source> from_;
+  std::optional<Target> to_;
   const Tools* tools_;
   Vector<MapSize> sizes_;
   std::size_t last_;
@@ -528,14 +561,15 @@ class Runner {
 
 // Rows of the input whose part of all maps together suits a cache of the second level; the smallest map gets two at
 // least.
-std::size_t usual_band(const Network& network, const Vector<MapSize>& sizes) {
+std::size_t usual_band(const Network& network, const Vector<MapSize>& sizes, const Ends* ends) {
   constexpr double kBytes = 1 << 20;
   const auto height = static_cast<double>(std::max<std::size_t>(sizes.front().height, 1));
   double bytes = 0;
   std::size_t least = sizes.front().height;
   for (std::size_t v = 0; v < sizes.size(); ++v) {
     const auto positions = static_cast<double>(sizes[v].height * sizes[v].width);
-    bytes += 2.0 * positions * static_cast<double>(padded(network.values[v].channels));
+    if (v > 0 || ends == nullptr || !ends->from)
+      bytes += 2.0 * positions * static_cast<double>(padded(network.values[v].channels));
     least = std::min(least, sizes[v].height);
   }
   const std::size_t down = sizes.front().height / std::max<std::size_t>(least, 1);
@@ -543,6 +577,22 @@ std::size_t usual_band(const Network& network, const Vector<MapSize>& sizes) {
 }
 
 }  // namespace
+
+std::size_t Network::add(Op op, Vector<std::size_t> from, Value value) {
+  steps.push_back({std::move(op), std::move(from)});
+  values.push_back(value);
+  return steps.size();
+}
+
+Network network_of(const Stack& stack, bool head) {
+  Network out;
+  if (stack.empty()) return out;
+  out.values.push_back({stack.front().depth, 0});
+  for (const Layer& layer : stack) out.add(layer, {out.steps.size()}, {layer.outputs, layer.limit()});
+  Value& last = out.values.back();
+  if (head) last.limit = std::max(last.limit, std::int32_t{1} << 15);
+  return out;
+}
 
 Network read_network(const ArrayReader& arrays, const String& name, Value input) {
   return NetworkReader(arrays, name).read(input);
@@ -593,10 +643,10 @@ std::optional<std::size_t> margin_of(const Network& network) {
   return (reaches.back().units + kUnit - 1) / kUnit;
 }
 
-std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads) {
+std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads, const Ends* ends) {
   const Vector<MapSize> sizes = sizes_of(network, input);
-  Runner runner(network, input, nullptr, nullptr);
-  runner.run(usual_band(network, sizes));
+  Runner runner(network, input, ends, nullptr);
+  runner.run(usual_band(network, sizes, ends));
   std::uint64_t scratch = 0;
   for (const Step& step : network.steps) {
     if (const Layer* layer = layer_of(step)) scratch = std::max(scratch, scratch_of(*layer));
@@ -629,13 +679,21 @@ void run(const Network& network, MapSize input, std::size_t band, const Ends& en
   const std::size_t outputs = std::max<std::size_t>(sizes.back().height, 1);
   const std::size_t rows = std::min(band, outputs);  // no band is more than all
   const auto share = static_cast<std::size_t>((std::uint64_t{rows} * input.height + outputs - 1) / outputs);
-  const std::size_t own = std::max<std::size_t>(band > 0 ? share : usual_band(network, sizes), 1);
+  const std::size_t own = std::max<std::size_t>(band > 0 ? share : usual_band(network, sizes, &ends), 1);
   // What maps need is known beforehand: none moves while it grows.
-  Runner dry(network, input, nullptr, nullptr), runner(network, input, &ends, &tools);
+  Runner dry(network, input, &ends, nullptr), runner(network, input, &ends, &tools);
   dry.run(own);
   runner.reserve_for(dry);
   if (Progress::watched()) runner.expect(work_of(network, input) / team.size());
   runner.run(own);
+}
+
+void run(const Network& network, MapSize input, const Ends& ends, const Tools& tools) {
+  const std::size_t band = usual_band(network, sizes_of(network, input), &ends);
+  Runner dry(network, input, &ends, nullptr), runner(network, input, &ends, &tools);
+  dry.run(band);
+  runner.reserve_for(dry);
+  runner.run(band);
 }
 
 }  // namespace fastlic::nn

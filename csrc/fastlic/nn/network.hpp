@@ -34,8 +34,18 @@ struct Gate {
   Curve curve;
 };
 
+// The same activations in other units. Files have no such step, nor the next one.
+struct Rescale {
+  Requantiser requantiser;
+};
+
+// A map that whoever runs the network makes of another one: Ends::make.
+struct Outside {};
+
+using Op = std::variant<Layer, Gdn, Mix, Gate, Curve, LayerNorm, WindowAttention, Depthwise, Rescale, Outside>;
+
 struct Step {
-  std::variant<Layer, Gdn, Mix, Gate, Curve, LayerNorm, WindowAttention> op;
+  Op op;
   Vector<std::size_t> from;  // values that it reads: 0 is the input, k the output of step k - 1
 };
 
@@ -53,7 +63,14 @@ struct Network {
   const Value& output() const noexcept { return values.back(); }
   // Whether its last step is a layer whose outputs may exceed int16.
   bool ends_wide() const noexcept { return output().limit > 32767; }
+  // Of a network of nothing but layers.
+  const Layer& layer(std::size_t step) const { return std::get<Layer>(steps[step].op); }
+  // One step more, of these values to a new one, whose number is returned.
+  std::size_t add(Op op, Vector<std::size_t> from, Value value);
 };
+
+// Layers one after the other. `head`: they end with numbers of up to 32 bits, however small.
+Network network_of(const Stack& stack, bool head = false);
 
 // Arrays name.0.step, ...; of the input may be known how many channels it has, or 0: then a layer must come first.
 // Faults are std::invalid_argument.
@@ -78,8 +95,11 @@ struct MapSize {
 // or joined though their sizes differ, are std::invalid_argument.
 MapSize output_size(const Network& network, MapSize input);
 
+struct Ends;
+
 // About the bytes that `run` takes at most, by bands that suit the caches, with so many threads; asks as output_size.
-std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads);
+// Of `ends` is looked at where maps lie.
+std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads, const Ends* ends = nullptr);
 
 // By how many rows and columns of the input, on each side, a part of the output reads more than it covers itself; none
 // where sizes are divided or windows see each other.
@@ -95,10 +115,19 @@ struct Ends {
   Function<void(Rows, const Target&)> feed;
   Function<void(Rows, const Source&)> take;
   Function<void(Rows, const View<const std::int32_t>&)> take_wide;
+  // The map of a step Outside, of the one that it reads.
+  Function<void(Rows, const Source&, const Target&)> make = {};
+  // Whole maps in memory, in place of `feed` and of `take`.
+  std::optional<Source> from = {};
+  std::optional<Target> to = {};
+  // Of the output, where it is smaller than what the network makes: the rest is cut off.
+  std::optional<MapSize> size = {};
 };
 
 // `band`: about so many rows of the output are made together; 0: as many as suit the caches. The outputs depend on
 // neither that nor the threads.
 void run(const Network& network, MapSize input, std::size_t band, const Ends& ends, Isa isa, Team& team);
+// As a part of something larger, which has tools and itself tells Progress.
+void run(const Network& network, MapSize input, const Ends& ends, const Tools& tools);
 
 }  // namespace fastlic::nn

@@ -239,13 +239,23 @@ class FamilyCoder(ABC, Generic[A, L]):
             ValueError: an unknown backend.
         """
 
+    def sections_many(self, analysed: Sequence[A], backend: Backend, threads: int) -> list[list[bytes]]:
+        """The sections that ``encode_many`` gives, in no more memory."""
+        return [sections for sections, _ in self.encode_many(analysed, backend, threads)]
+
     @abstractmethod
     def decode_many(
-        self, streams: Sequence[tuple[Sections, Size]], backend: Backend, threads: int, preview: Preview
+        self,
+        streams: Sequence[tuple[Sections, Size]],
+        backend: Backend,
+        threads: int,
+        preview: Preview,
+        pixels_only: bool = False,
     ) -> list[L]:
         """Latents of each image from its sections and its size.
 
-        With a ``preview`` only the first ``sections_needed(preview)`` sections are given.
+        With a ``preview`` only the first ``sections_needed(preview)`` sections are given. With ``pixels_only`` they go
+        to ``synthesise`` or ``synthesise_floats`` and nowhere else.
 
         Raises:
             CorruptStreamError: the sections do not hold exactly these latents. Memory that is allocated before that is

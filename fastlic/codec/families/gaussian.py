@@ -184,11 +184,20 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
     ) -> list[tuple[list[bytes], Latents]]:
         return drivers.encode_many(self.entropy, analysed, backend, threads)
 
+    def sections_many(self, analysed: Sequence[Target], backend: Backend, threads: int) -> list[list[bytes]]:
+        return drivers.sections_many(self.entropy, analysed, backend, threads)
+
     def decode_many(
-        self, streams: Sequence[tuple[Sections, Size]], backend: Backend, threads: int, preview: Preview
+        self,
+        streams: Sequence[tuple[Sections, Size]],
+        backend: Backend,
+        threads: int,
+        preview: Preview,
+        pixels_only: bool = False,
     ) -> list[Latents]:
         sized = [(sections, *self.latent_size(size)) for sections, size in streams]
-        return drivers.decode_many(self.entropy, sized, backend, threads, preview.get("slices"))
+        groups = preview.get("slices")
+        return drivers.decode_many(self.entropy, sized, backend, threads, groups, symbols=not pixels_only)
 
     def synthesise(self, latents: Latents, quality: float | None, size: Size, preview: Preview, threads: int) -> Tensor:
         assert self.pixels is not None

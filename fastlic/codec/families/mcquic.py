@@ -176,7 +176,12 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         return [([own[i] for own in sections], codes) for i, codes in enumerate(analysed)]
 
     def decode_many(
-        self, streams: Sequence[tuple[Sections, Size]], backend: Backend, threads: int, preview: Preview
+        self,
+        streams: Sequence[tuple[Sections, Size]],
+        backend: Backend,
+        threads: int,
+        preview: Preview,
+        pixels_only: bool = False,
     ) -> list[Levels]:
         way = backends.choose(_WAYS, backend, torch.device("cpu"))
         sizes = [(self._padded(height), self._padded(width)) for _, (height, width) in streams]
