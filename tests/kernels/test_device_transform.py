@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import fastlic
-from fastlic.bench.lifelike import small_mlic
 from fastlic.codec import Codec
 from fastlic.errors import BackendUnavailable
 from fastlic.integers.engines import Engines
@@ -19,6 +18,7 @@ from fastlic.integers.layer import HALVED, PLAIN, SHUFFLED, TRANSPOSED
 from fastlic.integers.network import CurveStep, GateStep, Network
 from fastlic.integers.shapes import Shape
 from fastlic.kernels.packing import PLANE_BITS, digits, planes_of_weights
+from fastlic.lifelike.models import small_mlic
 from fastlic.models import MLIC
 from fastlic.ops.device_transform import DeviceTransform, device_transform_lacks
 from fastlic.ops.transforms import TransformEngine
