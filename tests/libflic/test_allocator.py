@@ -74,7 +74,7 @@ def test_all_memory_is_that_of_the_allocator_and_comes_back(name, threads, progr
 @pytest.mark.parametrize(("name", "most"), [("mlic++", {"decode": 11.0, "encode": 13.0})])
 def test_a_megapixel_takes_so_many_megabytes(name, most, program):
     """Beside the pixels: what the peak grows by with the height of a narrow image, of which bands are small."""
-    heights = (2048, 6144)
+    heights = (4096, 8192)
     small, large = (told(program, "use", WEIGHTS / f"{name}.safetensors", 64, height, 1) for height in heights)
     pixels = 64 * (heights[1] - heights[0])
     for way, bound in most.items():
