@@ -1,9 +1,9 @@
 """Peak memory of one call, as the operating system sees it: what a process needs beyond what it held before.
 
 ``python -m fastlic.bench.memory`` prints what the shipped models take: for each size and direction a process of its own
-that compresses the demonstration photo, laid out to that size, or decompresses the result to uint8, quality 4. MB a
-megapixel is what the peak grew by over a process that has done the same with a small image; the whole process is at its
-highest in the other column.
+that compresses squares of the demonstration photo, side by side up to about that size, or decompresses the result to
+uint8, quality 4. MB a megapixel is what the peak grew by over a process that has done the same with a small image; the
+whole process is at its highest in the other column.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ way, name, side, path = sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.arg
 codec, photo = fastlic.load(name), read_image(PHOTO).pixels[:, :256, :256]
 codec.decompress(codec.compress(photo, 4), dtype=torch.uint8)
 if way == "compress":
-    image = photo.repeat(1, -(-side // 256), -(-side // 256))[:, :side, :side].contiguous()
+    image = photo.repeat(1, side // 256, side // 256)  # without a copy, which would be counted as held before
     before = peak()
     path.write_bytes(codec.compress(image, 4))
 else:
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name in options.models:
             for megapixels in options.megapixels:
-                side = round((megapixels * 1e6) ** 0.5)
+                side = max(round((megapixels * 1e6) ** 0.5 / 256), 1) * 256
                 cells = []
                 for way in ("compress", "decompress"):
                     command = [sys.executable, "-c", _RUN, way, name, str(side), str(Path(folder) / "image.flic")]
