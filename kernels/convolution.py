@@ -10,7 +10,7 @@ accumulators or pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -104,10 +104,6 @@ class Layer:
     def border(self) -> int:
         """What the map that it reads must have."""
         return 0 if self.reflect else self.reach
-
-    def requantised(self, requantiser: Requantiser) -> Layer:
-        """The same with other numbers."""
-        return replace(self, requantiser=requantiser)
 
 
 def pack_layer(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -485,14 +485,21 @@ class Codec:
     ) -> list[bytes]:
         self._reserve([(images.shape[2], images.shape[3])], images.device, transforms)
         analysed = self._analyse(images, header, transforms, metadata, effort, worth, backend)
-        left = [one.target for one in analysed if one.coded is None]
-        coded = iter(self._coder.sections_many(left, backend, torch.get_num_threads()) if left else ())
-        pairs = [(one, one.coded[0] if one.coded else next(coded)) for one in analysed]
-        return [container.pack(one.header, sections, one.attachments) for one, sections in pairs]
+
+        def sections(targets: list[Any], backend: Backend, threads: int) -> list[tuple[list[bytes], None]]:
+            return [(own, None) for own in self._coder.sections_many(targets, backend, threads)]
+
+        return [data for data, _ in self._packed(analysed, backend, sections)]
 
     def _encode(self, analysed: Sequence[Analysis], backend: Backend = "auto") -> list[tuple[bytes, Any]]:
+        return self._packed(analysed, backend, self._coder.encode_many)
+
+    def _packed(
+        self, analysed: Sequence[Analysis], backend: Backend, encode: Callable[..., Any]
+    ) -> list[tuple[bytes, Any]]:
+        """Each stream and what ``encode`` gives beside its sections; what an effort has coded is not coded again."""
         left = [one.target for one in analysed if one.coded is None]
-        coded = iter(self._coder.encode_many(left, backend, torch.get_num_threads()) if left else ())
+        coded = iter(encode(left, backend, torch.get_num_threads()) if left else ())
         pairs = [(one, one.coded or next(coded)) for one in analysed]
         return [(container.pack(one.header, sections, one.attachments), seen) for one, (sections, seen) in pairs]
 

@@ -54,7 +54,7 @@ NEAREST: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 }
 
 
-# Not ``torch.library.custom_op``, whose calls load torch's compiler: three seconds at a process's first search.
+# Not ``torch.library.custom_op``: its first call in a process loads torch's compiler, though nobody compiles.
 torch.library.define("fastlic::codebook_nearest", "(Tensor x, Tensor codebook, str backend, int threads) -> Tensor")
 
 
