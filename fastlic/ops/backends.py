@@ -72,6 +72,11 @@ def require_triton() -> None:
         raise BackendUnavailable(f"backend 'triton' is unavailable: {reason}")
 
 
+def triton_device() -> torch.device:
+    """Where kernels run unless another device is named: the current GPU, or the CPU in Triton's interpreter."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def choose(table: Mapping[str, Implementation], backend: str, device: torch.device) -> Implementation:
     """The implementation that ``backend`` names, or that suits tensors on ``device`` for ``auto``.
 
