@@ -101,8 +101,8 @@ def choose(table: Mapping[str, Implementation], backend: str, device: torch.devi
 
 
 def backends() -> dict[str, Any]:
-    """{"instruction_set", "best_instruction_set", "cuda", "triton", "transforms"}: names, or sentences that say what is
-    missing, and what runs transforms of integers."""
+    """{"instruction_set", "best_instruction_set", "cuda", "triton", "transforms", "codes"}: names, or sentences that
+    say what is missing, and what runs transforms of integers and McQuic's coder."""
     built = torch.version.cuda
     if built is None:
         cuda = "unavailable: this torch is built for the CPU only"
@@ -118,4 +118,5 @@ def backends() -> dict[str, Any]:
         "cuda": cuda,
         "triton": triton,
         "transforms": "cpp" if lacks is not None else "cpp; triton if it is asked for by name (untimed on GPUs)",
+        "codes": "cpp, of McQuic: each waits for the one before it, which keeps them off GPUs",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -117,6 +118,14 @@ def test_arrays_are_read_back_and_pixels_depend_on_none_but_the_deciding(made: V
     deciding = made.deciding()
     assert not any(name.startswith(("down.", "head.", "rest.", "prices")) for name in deciding)
     assert {"up.0.0.weight", "side.0.0.weight", "words.1.0.weight", "level.0.words"} < deciding.keys()
+
+
+def test_copies_of_words_on_devices_do_not_travel(made: VqTransforms):
+    own = replace(made.words[0])
+    assert own._on(torch.device("meta"), "words").shape == own.words.shape
+    assert own._on(torch.device("meta"), "words") is own._on(torch.device("meta"), "words")
+    again = pickle.loads(pickle.dumps(own))
+    assert not again._kept and np.array_equal(again.words, own.words)
 
 
 def test_floats_are_restored_to_what_integers_stand_for(made: VqTransforms, model: McQuic, image: Tensor):
