@@ -97,7 +97,7 @@ class Words:
         return torch.from_numpy((self.words * self.units.reshape(m, 1, d)).astype(np.float32))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies have none on GPUs, which another process may not have."""
+        """Nothing that may be on a GPU, which another process may not have."""
         return {name: value for name, value in vars(self).items() if name != "_kept"}
 
     @cached_property
@@ -105,13 +105,11 @@ class Words:
         return {}
 
     def _on(self, device: torch.device, name: Literal["words", "units", "floats", "expected"]) -> Tensor:
-        """One of these attributes, units as float32; copies on GPUs are kept."""
-        own = getattr(self, name)
-        x = own if isinstance(own, Tensor) else torch.from_numpy(own.astype(np.float32) if name == "units" else own)
-        if device.type == "cpu":
-            return x
+        """One of these attributes there, units as float32; each is moved once."""
         if (name, device) not in self._kept:
-            self._kept[name, device] = x.to(device)
+            own = getattr(self, name)
+            own = own.astype(np.float32) if name == "units" else own
+            self._kept[name, device] = torch.as_tensor(own, device=device)
         return self._kept[name, device]
 
     def vectors(self, heads: Tensor, price: np.float32 | None = None) -> Tensor:
