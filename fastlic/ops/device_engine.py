@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastlic.errors import CorruptStreamError
-from fastlic.ops.backends import require_triton, triton_device
+from fastlic.ops.backends import require_triton
 from fastlic.ops.latents import HYPER_STRIDE, Stream, Target
 from fastlic.ops.tables import CdfTables
 
@@ -50,7 +50,7 @@ class DeviceEngine:
         require_triton()
         if "y.offsets" in arrays:
             raise ValueError("the device engine knows no reconstruction offsets")
-        self.device = torch.device(device or triton_device())
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._arrays = arrays
         self._fewest = _fewest_bits(z_tables), _fewest_bits(y_tables)
         self._z_tables, self._y_tables = self._tables(z_tables), self._tables(y_tables)
