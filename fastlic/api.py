@@ -14,6 +14,7 @@ from fastlic import config
 from fastlic.codec import container
 from fastlic.codec.cards import cards
 from fastlic.codec.codec import Codec, Transforms
+from fastlic.codec.families import Backend
 from fastlic.codec.registry import for_stream, load
 from fastlic.codec.sources import Picturable, Stream, model_and_quality, streams_of
 from fastlic.models.defaults import undisturbed
@@ -31,6 +32,7 @@ def compress(
     effort: int = 0,
     max_pixels: int | None = None,
     transforms: Transforms | None = None,
+    backend: Backend = "auto",
     metadata: container.Metadata | None = None,
 ) -> bytes | list[bytes]:
     """Compress an image with shipped weights; see :meth:`Codec.compress`.
@@ -47,6 +49,7 @@ def compress(
         max_pixels: largest height x width; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
         transforms: ``"integer"``, the default where the weights have them: the same bytes on every machine; or
             ``"float"``.
+        backend: of :meth:`Codec.compress`; ``"triton"`` runs on a GPU (docs/gpu.md). The bytes do not depend on it.
         metadata: colour profile, EXIF and XMP to keep in the stream; None: those of an image of Pillow's or of a file.
             :func:`fastlic.read_metadata` gives them back.
     """
@@ -56,6 +59,7 @@ def compress(
     return codec.compress(
         x,
         level,
+        backend,
         target_bpp=target_bpp,
         target_bytes=target_bytes,
         target_psnr=target_psnr,
@@ -74,6 +78,7 @@ def decompress(
     *,
     max_pixels: int | None = None,
     transforms: Transforms | None = None,
+    backend: Backend = "auto",
     channels: int | None = None,
     **preview: int | None,
 ) -> Tensor | list[Tensor]:
@@ -87,6 +92,7 @@ def decompress(
             ``FASTLIC_MAX_PIXELS``. :func:`fastlic.peek` tells the size beforehand.
         transforms: ``"integer"``, the default where the weights have them: the same pixels on every machine; or
             ``"float"``, on ``device``.
+        backend: as of :func:`compress`.
         channels: C, 1 for grey, 3 for RGB, 2 and 4 with alpha; default: those of the image that was compressed.
         preview: a coarser image from the stream's first sections, for models whose codec has it: ``levels=1``. See
             :meth:`Codec.decompress`.
@@ -103,12 +109,21 @@ def decompress(
         head = container.peek(item)
         config.check_pixels(head.height, head.width, max_pixels)
     codecs = [for_stream(item) for item in streams]
-    images: list[Any] = [
-        codec.decompress(
-            item, device, dtype, "auto", max_pixels=max_pixels, transforms=transforms, channels=channels, **preview
+    images: list[Any] = [None] * len(streams)
+    for codec in dict.fromkeys(codecs):  # streams of one codec together
+        members = [i for i, own in enumerate(codecs) if own is codec]
+        made: Any = codec.decompress(
+            [streams[i] for i in members],
+            device,
+            dtype,
+            backend,
+            max_pixels=max_pixels,
+            transforms=transforms,
+            channels=channels,
+            **preview,
         )
-        for codec, item in zip(codecs, streams, strict=True)
-    ]
+        for i, image in zip(members, made, strict=True):
+            images[i] = image
     return images[0] if single else images
 
 

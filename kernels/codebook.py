@@ -269,7 +269,7 @@ def _launch(
 
 
 def variants(target: Target) -> list[Variant]:
-    """McQuic's two shapes and the widest of the common ones, with and without splits."""
+    """McQuic's two shapes, that of the weights that ship and the widest of the common ones, with and without splits."""
     pointers = {"x": "*fp32", "codes": "*fp32", "half": "*fp32", "reach": "*fp32", "values": "*fp32",
                 "seconds": "*fp32", "candidates": "*i32", "indexes": "*i64", "close": "*i8",
                 "residual": "*fp32"}  # fmt: skip
@@ -284,13 +284,14 @@ def variants(target: Target) -> list[Variant]:
     for width, split, precision in (
         (64, True, "tf32x3"),
         (16, True, "tf32x3"),
+        (8, True, "tf32x3"),
         (64, False, "ieee"),
         (128, True, "ieee"),
     ):
         if target.is_hip and precision != "ieee":
             precision = "ieee"
         rows, columns, warps, stages = _tiles(width, precision, target)
-        constants = dict(D=max(16, width), ROWS=rows, CODES=columns, EVEN=True, SPLIT=split, RESIDUAL=not split,
+        constants = dict(D=max(16, width), ROWS=rows, CODES=columns, EVEN=width >= 16, SPLIT=split, RESIDUAL=not split,
                          PRECISION=precision, FACTOR=error_factor(width, precision))  # fmt: skip
         name = f"codebook d={width}{', split' if split else ', whole'}"
         found.append(Variant(name, _search, signature((), "share", constants), constants,

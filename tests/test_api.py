@@ -103,6 +103,23 @@ def test_a_list_may_mix_them_and_gives_a_list(tiny, data, tmp_path):
     assert fastlic.decompress([]) == []
 
 
+def test_streams_of_one_codec_are_decoded_together_and_come_back_in_their_order(tiny, x, data, monkeypatch):
+    other = fastlic.load(GOLDEN / "tiny_pixels_mcquic.safetensors")
+    streams = [data, other.compress(x), fastlic.compress(255 - x, tiny, backend="reference")]
+    together = []
+    decompress = fastlic.Codec.decompress
+
+    def seen(self, data, device, dtype, backend, **options):
+        together.append((self.fingerprint, len(data), backend))
+        return decompress(self, data, device, dtype, backend, **options)
+
+    monkeypatch.setattr(fastlic.Codec, "decompress", seen)
+    images = fastlic.decompress(streams, backend="reference")
+    assert together == [(tiny.fingerprint, 2, "reference"), (other.fingerprint, 1, "reference")]
+    for image, codec, own in zip(images, (tiny, other, tiny), streams, strict=True):
+        assert torch.equal(image, decompress(codec, own))
+
+
 class Trickle:
     """What a pipe or a server gives: never all that is asked for."""
 

@@ -384,7 +384,7 @@ class Codec:
                 file that holds one: these upright as EXIF says (``fastlic.codec.image_files.read_image``).
             quality: 1 to ``qualities``, fractions allowed (kept to 1/16); None: 4, or the rate of a codec that has one.
             backend: who codes the latents; the bytes do not depend on it. ``"triton"``, of models whose latents it
-                codes, runs integer transforms on a GPU too (docs/gpu.md).
+                codes and of McQuic, runs integer transforms on a GPU too (docs/gpu.md).
             target_bpp, target_bytes, target_psnr: one of them in place of a quality, for each image of a batch: the
                 quality is searched whose file has nearest to so many bits per pixel, at most so many bytes, or nearest
                 to so many dB over RGB (docs/effort.md).

@@ -52,6 +52,11 @@ class Engines:
 
         ``triton`` if that was asked for by name, and every step has a kernel; otherwise ``cpp``. So ``auto`` is the
         CPU wherever the image is: nobody has timed transforms on a GPU yet.
+
+        Of McQuic all but the coder runs there: its transforms, the search and the look-up of words. Its codes, some
+        kilobytes, go over to the CPU under every backend. The frequencies of each wait for the one decoded before it,
+        in raster order and under one state: a chain of thousands of small networks, of which a GPU would run one at a
+        time.
         """
         return "triton" if backend == "triton" and self.lacks() is None else "cpp"
 

@@ -100,6 +100,13 @@ class RatedTransforms(ABC):
         """Which engines a codec's ``backend`` means: see ``Engines.way``."""
         return self._engines.way(backend)
 
+    @staticmethod
+    def _together(backend: str) -> bool:
+        """Whether maps of one size go through it together; ValueError if there is no such backend."""
+        if backend not in ("reference", "cpp", "triton"):
+            raise ValueError(f"backend must be reference, cpp or triton, got {backend!r}")
+        return backend == "triton"
+
 
 @dataclass(frozen=True)
 class IntegerTransforms(RatedTransforms):
@@ -166,7 +173,7 @@ class IntegerTransforms(RatedTransforms):
             ValueError: no such pixels or quality.
             BackendUnavailable: no device.
         """
-        together = _together(backend)
+        together = self._together(backend)
         if pixels.dtype != torch.uint8 or pixels.ndim != 3 + together or pixels.shape[-2] % 16 or pixels.shape[-1] % 16:
             sizes = "[B, 3, 16h, 16w]" if together else "[3, 16h, 16w]"
             raise ValueError(f"expected uint8 {sizes}, got {pixels.dtype} {list(pixels.shape)}")
@@ -193,7 +200,7 @@ class IntegerTransforms(RatedTransforms):
 
         Rows and columns are repeated up to multiples of 4. Other arguments, and batches, as for ``analyse``.
         """
-        together, (rows, columns) = _together(backend), (-n % 4 for n in latents.shape[-2:])
+        together, (rows, columns) = self._together(backend), (-n % 4 for n in latents.shape[-2:])
         whole = extended(latents.int(), latents.shape[-2] + rows, latents.shape[-1] + columns)
         if self.of_magnitude:
             whole = whole.abs()
@@ -225,7 +232,7 @@ class IntegerTransforms(RatedTransforms):
             return gained().to_arrays("g_s.entry")
 
         if backend != "reference":
-            x = latents.int() if _together(backend) else latents.int().cpu()
+            x = latents.int() if self._together(backend) else latents.int().cpu()
             return self._engines.run("g_s", x, threads, size=size, quality=quality, changes=changes, way=backend)
         height, width = size or (16 * latents.shape[1], 16 * latents.shape[2])
         return replace(self.g_s, entry=gained())(latents.long())[:, :height, :width].to(torch.uint8)
@@ -306,13 +313,6 @@ def extended(x: Tensor, height: int, width: int) -> Tensor:
     out[..., :rows, columns:] = x[..., -1:]
     out[..., rows:, :] = out[..., rows - 1 : rows, :]
     return out
-
-
-def _together(backend: str) -> bool:
-    """Whether maps of one size go through it together; ValueError if there is no such backend."""
-    if backend not in ("reference", "cpp", "triton"):
-        raise ValueError(f"backend must be reference, cpp or triton, got {backend!r}")
-    return backend == "triton"
 
 
 def convert_transforms(

@@ -17,15 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn as nn
 from torch import Tensor
 
+from fastlic.errors import BackendUnavailable
 from fastlic.forks import cached_property
 from fastlic.integers.conversion import Precision, convert
+from fastlic.integers.engines import Way
 from fastlic.integers.fixed import LATENT_LIMIT
 from fastlic.integers.floats import restore
 from fastlic.integers.graph import Graph
@@ -37,9 +39,11 @@ from fastlic.integers.transforms import Gains, RatedTransforms
 from fastlic.models import McQuic
 from fastlic.models.mcquic.padding import crop, pad
 from fastlic.models.mcquic.quantizer import lookup
+from fastlic.ops.backends import triton_device
 from fastlic.ops.codebook import codebook_nearest
 
-Codes = list[Tensor]  # int64 [m, h, w], finest first; of a preview the deepest few
+Backend = Literal["reference", "cpp", "triton"]
+Codes = list[Tensor]  # int64 [m, h, w], finest first; of a preview the deepest few. Of a batch [B, m, h, w]
 
 # Nothing is gained by rounding weights for what calibration sees: words lose far more. What is clipped costs more than
 # what is rounded: over 40 held-out tiles of 256x256 the shipped weights lost 0.005 dB in the mean and 0.04 dB at worst
@@ -92,36 +96,55 @@ class Words:
         m, _, d = self.words.shape
         return torch.from_numpy((self.words * self.units.reshape(m, 1, d)).astype(np.float32))
 
-    def vectors(self, heads: Tensor, price: np.float32 | None = None) -> np.ndarray:
-        """int32 [m * d, h, w] -> what is searched, float32 [h, w, m, d].
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing that may be on a GPU, which another process may not have."""
+        return {name: value for name, value in vars(self).items() if name != "_kept"}
+
+    @cached_property
+    def _kept(self) -> dict[tuple[str, torch.device], Tensor]:
+        return {}
+
+    def _on(self, device: torch.device, name: Literal["words", "units", "floats", "expected"]) -> Tensor:
+        """One of these attributes there, units as float32; each is moved once."""
+        if (name, device) not in self._kept:
+            own = getattr(self, name)
+            own = own.astype(np.float32) if name == "units" else own
+            self._kept[name, device] = torch.as_tensor(own, device=device)
+        return self._kept[name, device]
+
+    def vectors(self, heads: Tensor, price: np.float32 | None = None) -> Tensor:
+        """int32 [..., m * d, h, w] -> what is searched, float32 [..., h, w, m, d] on the same device.
 
         Args:
             price: factor on the last channel of each group.
         """
         m, _, d = self.words.shape
-        _, h, w = heads.shape
         # Heads beyond 2^24, which calibration never saw, are rounded as IEEE 754 says.
-        vectors: np.ndarray = heads.permute(1, 2, 0).numpy().astype(np.float32) * self.units.astype(np.float32)
-        vectors = vectors.reshape(h, w, m, d)
+        vectors = (heads.movedim(-3, -1).float() * self._on(heads.device, "units")).unflatten(-1, (m, d))
         if price is not None:
-            vectors[..., d - 1] *= price
+            vectors[..., d - 1] *= float(price)
         return vectors
 
-    def nearest(self, heads: Tensor, price: np.float32 | None, threads: int, reference: bool) -> Tensor:
-        """int32 [m * d, h, w] -> the nearest words' indexes, int64 [m, h, w]; ``price`` as of ``vectors``."""
-        m, _, d = self.words.shape
-        _, h, w = heads.shape
-        vectors = torch.from_numpy(self.vectors(heads, price)).view(h * w, m, d)
-        backend: Any = "reference" if reference else "auto"
-        codes = codebook_nearest(vectors, self.floats, backend=backend, threads=threads)
-        return codes.T.reshape(m, h, w)
+    def nearest(self, heads: Tensor, price: np.float32 | None, threads: int, backend: Backend) -> Tensor:
+        """int32 [..., m * d, h, w] -> the nearest words' indexes, int64 [..., m, h, w], on the same device.
+
+        Args:
+            price: as of ``vectors``.
+            threads, backend: as of ``codebook_nearest``.
+        """
+        vectors = self.vectors(heads, price)
+        words = self._on(heads.device, "floats")
+        codes = codebook_nearest(vectors.flatten(0, -3), words, backend=backend, threads=threads)
+        return codes.view(vectors.shape[:-1]).movedim(-1, -3)
 
     def of(self, codes: Tensor) -> Tensor:
-        """int64 [m, h, w] -> words int32 [m * d, h, w]."""
-        m, k, d = self.words.shape
-        rows = codes.permute(1, 2, 0) + torch.arange(0, m * k, k)
-        found = torch.from_numpy(self.words).reshape(m * k, d).index_select(0, rows.flatten())
-        return found.view(*codes.shape[1:], m * d).permute(2, 0, 1).int()
+        """int64 [..., m, h, w] -> words int32 [..., m * d, h, w] on the same device."""
+        words = lookup(self._on(codes.device, "words"), codes if codes.ndim == 4 else codes[None]).int()
+        return words if codes.ndim == 4 else words[0]
+
+    def expectation(self, like: Tensor) -> Tensor:
+        """What stands in for words [..., m * d, h, w] of that many positions, on that device."""
+        return self._on(like.device, "expected").int()[:, None, None].expand(like.shape)
 
 
 @dataclass(frozen=True)
@@ -178,23 +201,35 @@ class VqTransforms(RatedTransforms):
     def parts(self) -> tuple[Mapping[str, Network], Gains | None]:
         return self.networks, self.prices
 
+    def way(self, backend: str) -> Way:
+        """As of other transforms. Nothing else of these codecs runs on a device, so where ``triton`` was asked for by
+        name, what has no kernel is an error.
+
+        Raises:
+            BackendUnavailable: it names the step.
+        """
+        way = super().way(backend)
+        if backend == "triton" and way != "triton":
+            raise BackendUnavailable(f"backend 'triton' is unavailable: {self._engines.lacks()}")
+        return way
+
     def analyse(
-        self, pixels: Tensor, quality: float | None = None, *, threads: int = 1, reference: bool = False
+        self, pixels: Tensor, quality: float | None = None, *, threads: int = 1, backend: Backend = "cpp"
     ) -> Codes:
         """Pixels uint8 [3, H, W] of any size -> codes of each level, the finest first.
 
-        Other arguments and errors are those of ``IntegerTransforms.analyse``.
+        Other arguments, batches and errors are those of ``IntegerTransforms.analyse``.
         """
         self._check_quality(quality)
-        return self._codes(0, self._padded(pixels), quality, threads, reference)
+        return self._codes(0, self._padded(pixels, backend), quality, threads, backend)
 
     def finest(self, pixels: Tensor, quality: float | None = None, *, threads: int = 1) -> tuple[np.ndarray, Tensor]:
         """Pixels, as of ``analyse``, -> the vectors that level 0 is searched with, float32 [h, w, m, d], and what its
         words are taken from, int32 [m * d, h, w]; of a single level no such thing, [0]."""
         self._check_quality(quality)
-        z = self._run("down.0", self._padded(pixels), threads, False)
-        vectors = self.words[0].vectors(self._run("head.0", z, threads, False), self._price(quality))
-        rest = self._run("rest.0", z, threads, False) if self.levels > 1 else torch.zeros(0, dtype=torch.int32)
+        z = self._run("down.0", self._padded(pixels, "cpp"), threads, "cpp")
+        vectors = self.words[0].vectors(self._run("head.0", z, threads, "cpp"), self._price(quality)).numpy()
+        rest = self._run("rest.0", z, threads, "cpp") if self.levels > 1 else torch.zeros(0, dtype=torch.int32)
         return vectors, rest
 
     def below(self, finest: Tensor, rest: Tensor, quality: float | None = None, *, threads: int = 1) -> Codes:
@@ -202,13 +237,15 @@ class VqTransforms(RatedTransforms):
         self._check_quality(quality)
         if self.levels == 1:
             return []
-        return self._codes(1, self._left(rest, 0, finest), quality, threads, False)
+        return self._codes(1, self._left(rest, 0, finest), quality, threads, "cpp")
 
-    def _padded(self, pixels: Tensor) -> Tensor:
-        if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3 or 0 in pixels.shape:
-            raise ValueError(f"expected uint8 [3, H, W], got {pixels.dtype} {list(pixels.shape)}")
+    def _padded(self, pixels: Tensor, backend: Backend) -> Tensor:
+        batched = self._together(backend)
+        if pixels.dtype != torch.uint8 or pixels.ndim != 3 + batched or pixels.shape[-3] != 3 or 0 in pixels.shape:
+            sizes = "[B, 3, H, W]" if batched else "[3, H, W]"
+            raise ValueError(f"expected uint8 {sizes}, got {pixels.dtype} {list(pixels.shape)}")
         stride = 8 << self.levels
-        return pad(pixels.cpu(), stride, 2 * stride)
+        return pad(pixels.to(_device(backend)), stride, 2 * stride)
 
     def _price(self, quality: float | None) -> np.float32 | None:
         return None if self.prices is None or quality is None else self.prices.at(quality).astype(np.float32)[0]
@@ -216,46 +253,50 @@ class VqTransforms(RatedTransforms):
     def _left(self, rest: Tensor, level: int, codes: Tensor) -> Tensor:
         return (rest - self.words[level].of(codes)).clamp_(-LATENT_LIMIT, LATENT_LIMIT)
 
-    def _codes(self, first: int, x: Tensor, quality: float | None, threads: int, reference: bool) -> Codes:
+    def _codes(self, first: int, x: Tensor, quality: float | None, threads: int, backend: Backend) -> Codes:
         """Of levels from ``first`` on; x: what the first of them codes."""
         price, codes = self._price(quality), []
         for level in range(first, self.levels):
-            z = self._run(f"down.{level}", x, threads, reference)
-            heads = self._run(f"head.{level}", z, threads, reference)
-            codes.append(self.words[level].nearest(heads, price, threads, reference))
+            z = self._run(f"down.{level}", x, threads, backend)
+            heads = self._run(f"head.{level}", z, threads, backend)
+            codes.append(self.words[level].nearest(heads, price, threads, backend))
             if level + 1 < self.levels:
-                x = self._left(self._run(f"rest.{level}", z, threads, reference), level, codes[-1])
+                x = self._left(self._run(f"rest.{level}", z, threads, backend), level, codes[-1])
         return codes
 
     def synthesise(
-        self, codes: Sequence[Tensor], size: tuple[int, int], *, threads: int = 1, reference: bool = False
+        self, codes: Sequence[Tensor], size: tuple[int, int], *, threads: int = 1, backend: Backend = "cpp"
     ) -> Tensor:
         """Codes int64 [m, h, w] of all levels, or of the deepest few -> pixels uint8 [3, H, W].
 
         Args:
             size: height and width of the image, which was padded on all sides.
-            threads, reference: as for ``analyse``.
+            threads, backend: as for ``analyse``, batches too.
         """
         missing, x = self.levels - len(codes), None
+        batched = self._together(backend)
         for level in reversed(range(self.levels)):
             own = self.words[level]
             if level >= missing:
-                words = own.of(codes[level - missing])
+                of_level = codes[level - missing]
+                if of_level.ndim != 3 + batched:
+                    sizes = "[B, m, h, w]" if batched else "[m, h, w]"
+                    raise ValueError(f"expected codes {sizes}, got {list(of_level.shape)}")
+                words = own.of(of_level.to(_device(backend)))
             else:
                 assert x is not None
-                expected = torch.from_numpy(own.expected.astype(np.int32))
-                words = expected[:, None, None].expand(-1, *x.shape[1:])
-            total = self._run(f"words.{level}", words, threads, reference)
+                words = own.expectation(x)
+            total = self._run(f"words.{level}", words, threads, backend)
             if x is not None:
-                total = total + self._run(f"side.{level}", x, threads, reference)
-            x = self._run(f"up.{level}", total, threads, reference)
+                total = total + self._run(f"side.{level}", x, threads, backend)
+            x = self._run(f"up.{level}", total, threads, backend)
         assert x is not None
         return crop(x, *size).to(torch.uint8).contiguous()
 
-    def _run(self, name: str, x: Tensor, threads: int, reference: bool) -> Tensor:
-        if reference:
+    def _run(self, name: str, x: Tensor, threads: int, backend: Backend) -> Tensor:
+        if backend == "reference":
             return self.networks[name](x.long()).int()
-        return self._engines.run(name, x.numpy(), threads)
+        return self._engines.run(name, x, threads, way=backend)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Named arrays for storage; ``from_arrays`` reads them back."""
@@ -315,6 +356,10 @@ class VqTransforms(RatedTransforms):
         words = tuple(Words(*(arrays[f"level.{level}.{part}"] for part in parts)) for level in range(levels))
         prices = Gains(arrays["prices"].view(np.float32)) if "prices" in arrays else None
         return cls(networks, words, prices)
+
+
+def _device(backend: Backend) -> torch.device:
+    return triton_device() if backend == "triton" else torch.device("cpu")
 
 
 def _names(levels: int) -> list[str]:

@@ -72,6 +72,11 @@ def require_triton() -> None:
         raise BackendUnavailable(f"backend 'triton' is unavailable: {reason}")
 
 
+def triton_device() -> torch.device:
+    """Where kernels run unless another device is named: the current GPU, or the CPU in Triton's interpreter."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def choose(table: Mapping[str, Implementation], backend: str, device: torch.device) -> Implementation:
     """The implementation that ``backend`` names, or that suits tensors on ``device`` for ``auto``.
 
@@ -96,8 +101,8 @@ def choose(table: Mapping[str, Implementation], backend: str, device: torch.devi
 
 
 def backends() -> dict[str, Any]:
-    """{"instruction_set", "best_instruction_set", "cuda", "triton", "transforms"}: names, or sentences that say what is
-    missing, and what runs transforms of integers."""
+    """{"instruction_set", "best_instruction_set", "cuda", "triton", "transforms", "codes"}: names, or sentences that
+    say what is missing, and what runs transforms of integers and McQuic's coder."""
     built = torch.version.cuda
     if built is None:
         cuda = "unavailable: this torch is built for the CPU only"
@@ -113,4 +118,5 @@ def backends() -> dict[str, Any]:
         "cuda": cuda,
         "triton": triton,
         "transforms": "cpp" if lacks is not None else "cpp; triton if it is asked for by name (untimed on GPUs)",
+        "codes": "cpp, of McQuic: each waits for the one before it, which keeps them off GPUs",
     }

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastlic.ops import _arguments as arguments
-from fastlic.ops.backends import require_triton
+from fastlic.ops.backends import require_triton, triton_device
 from fastlic.ops.transforms import MAX_SIDE, TransformEngine, _rebuilt
 
 if TYPE_CHECKING:  # triton is loaded when a device transform is made, not before
@@ -82,7 +82,7 @@ class DeviceTransform:
             raise ValueError(lacks)
         require_triton()
         self._cpu = TransformEngine(name, arrays)  # checks every array
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device or triton_device())
         self._name = name
         self._arrays = {key: array for key, array in arrays.items() if key.startswith(f"{name}.")}
         self._tails: dict[str, Tensor] = {}

@@ -132,14 +132,14 @@ CODEC: dict[str, Callable[[], Call]] = {
         {
             **{"x": image(), "model": codec(), "quality": 4.0, "max_pixels": 10_000, "transforms": "float"},
             **{**NO_TARGET, "effort": 0},
-            "metadata": fastlic.Metadata(exif=b"MM"),
+            **{"metadata": fastlic.Metadata(exif=b"MM"), "backend": "cpp"},
         },
     ),
     "fastlic.compress (by name)": lambda: Call(
         fastlic.compress,
         {
             **{"x": image(2), "model": str(codec_file()), "quality": None, "max_pixels": 10_000, "transforms": "float"},
-            **{**NO_TARGET, "target_bytes": 900, "effort": 0},
+            **{**NO_TARGET, "target_bytes": 900, "effort": 0, "backend": "auto"},
         },
     ),
     "fastlic.decompress": lambda: Call(
@@ -151,6 +151,7 @@ CODEC: dict[str, Callable[[], Call]] = {
             "max_pixels": 10_000,
             "levels": None,
             "transforms": "float",
+            "backend": "cpp",
             "channels": 4,
         },
     ),

@@ -276,8 +276,9 @@ NETWORKS: dict[str, Callable[[], Call]] = {
             "prices": vq_transforms().prices,
         },
     ),
+    "vq.VqTransforms.way": lambda: Call(vq_transforms().way, {"backend": "auto"}),
     "vq.VqTransforms.analyse": lambda: Call(
-        vq_transforms().analyse, {"pixels": image(), "quality": 1.5, "threads": 2, "reference": False}
+        vq_transforms().analyse, {"pixels": image(), "quality": 1.5, "threads": 2, "backend": "cpp"}
     ),
     "vq.VqTransforms.finest": lambda: Call(vq_transforms().finest, {"pixels": image(), "quality": 1.5, "threads": 2}),
     "vq.VqTransforms.below": lambda: Call(
@@ -285,7 +286,7 @@ NETWORKS: dict[str, Callable[[], Call]] = {
         {"finest": codes()[0], "rest": vq_transforms().finest(image(), 1.5)[1], "quality": 1.5, "threads": 2},
     ),
     "vq.VqTransforms.synthesise": lambda: Call(
-        vq_transforms().synthesise, {"codes": codes(), "size": (60, 50), "threads": 2, "reference": False}
+        vq_transforms().synthesise, {"codes": codes(), "size": (60, 50), "threads": 2, "backend": "cpp"}
     ),
     "vq.VqTransforms.check_model": lambda: Call(vq_transforms().check_model, {"model": quantiser()}),
     "vq.VqTransforms.deciding": lambda: Call(vq_transforms().deciding, {}),
@@ -300,9 +301,10 @@ NETWORKS: dict[str, Callable[[], Call]] = {
     "vq.Words.nearest": lambda: Call(
         words().nearest,
         {
-            **{"heads": maps(8).int(), "price": np.float32(0.5), "threads": 2, "reference": False},
+            **{"heads": maps(8).int(), "price": np.float32(0.5), "threads": 2, "backend": "cpp"},
         },
     ),
+    "vq.Words.expectation": lambda: Call(words().expectation, {"like": maps(8).int()}),
     "vq.Words.of": lambda: Call(words().of, {"codes": codes()[0]}),
     "windows.LayerNormStep.from_arrays": lambda: Call(
         windows.LayerNormStep.from_arrays,

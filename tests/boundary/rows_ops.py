@@ -144,6 +144,7 @@ OPS: dict[str, Callable[[], Call]] = {
     "backends.triton_package_lacks": lambda: Call(backends.triton_package_lacks, {}),
     "backends.triton_lacks": lambda: Call(backends.triton_lacks, {}),
     "backends.require_triton": lambda: Call(backends.require_triton, {}),
+    "backends.triton_device": lambda: Call(backends.triton_device, {}),
     "backends.choose": lambda: Call(
         backends.choose, {"table": {"cpp": int, "reference": str}, "backend": "auto", "device": torch.device("cpu")}
     ),

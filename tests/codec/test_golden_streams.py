@@ -108,7 +108,7 @@ def test_golden_pixels_are_those_of_the_plain_reference(name: str):
     codec, data = load(stream.codec), (GOLDEN / f"{name}.flic").read_bytes()
     latents, size = codec.decode_latents(data), pixels(stream).shape[1:]
     if codec.family == "mcquic":
-        decoded = codec.pixels.synthesise([latents[k] for k in sorted(latents)], size, reference=True)
+        decoded = codec.pixels.synthesise([latents[k] for k in sorted(latents)], size, backend="reference")
     else:
         decoded = codec.pixels.synthesise(latents["y"], stream.quality, size, backend="reference")
     assert pixel_digest(decoded) == expected(stream.codec)["pixels"][name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -48,10 +49,10 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 @pytest.mark.parametrize("size", [(1, 1), (33, 5), (80, 100)])
 def test_the_engine_gives_the_references_codes_and_pixels(made: VqTransforms, image: Tensor, size: tuple[int, int]):
     x = image[:, : size[0], : size[1]]
-    codes = made.analyse(x, 1.5, reference=True)
+    codes = made.analyse(x, 1.5, backend="reference")
     assert same(made.analyse(x, 1.5), codes) and same(made.analyse(x, 1.5, threads=2), codes)
     for seen in (codes, codes[1:]):
-        pixels = made.synthesise(seen, size, reference=True)
+        pixels = made.synthesise(seen, size, backend="reference")
         assert pixels.shape == x.shape and pixels.dtype == torch.uint8
         assert torch.equal(made.synthesise(seen, size), pixels)
         assert torch.equal(made.synthesise(seen, size, threads=2), pixels)
@@ -86,8 +87,8 @@ def test_a_price_acts_on_the_last_channel_and_is_geometric_between_qualities(mad
     vectors[:, :, 3] *= np.float32(0.5)
     distances = ((vectors[:, :, None].astype(np.float64) - words.floats.numpy().astype(np.float64)) ** 2).sum(-1)
     nearest = torch.from_numpy(distances.argmin(-1)).T.reshape(2, 6, 5)
-    assert torch.equal(words.nearest(heads, np.float32(0.5), 1, False), nearest)
-    assert not torch.equal(words.nearest(heads, None, 1, False), nearest)
+    assert torch.equal(words.nearest(heads, np.float32(0.5), 1, "cpp"), nearest)
+    assert not torch.equal(words.nearest(heads, None, 1, "cpp"), nearest)
 
 
 @pytest.mark.parametrize("levels", [1, 2])
@@ -117,6 +118,14 @@ def test_arrays_are_read_back_and_pixels_depend_on_none_but_the_deciding(made: V
     deciding = made.deciding()
     assert not any(name.startswith(("down.", "head.", "rest.", "prices")) for name in deciding)
     assert {"up.0.0.weight", "side.0.0.weight", "words.1.0.weight", "level.0.words"} < deciding.keys()
+
+
+def test_copies_of_words_on_devices_do_not_travel(made: VqTransforms):
+    own = replace(made.words[0])
+    assert own._on(torch.device("meta"), "words").shape == own.words.shape
+    assert own._on(torch.device("meta"), "words") is own._on(torch.device("meta"), "words")
+    again = pickle.loads(pickle.dumps(own))
+    assert not again._kept and np.array_equal(again.words, own.words)
 
 
 def test_floats_are_restored_to_what_integers_stand_for(made: VqTransforms, model: McQuic, image: Tensor):

@@ -30,3 +30,19 @@ def device() -> torch.device:
     if not launch.interpreted(rans._decode):
         pytest.skip("kernels were imported without the interpreter: TRITON_INTERPRET=1 python -m pytest tests/kernels")
     return torch.device("cpu")
+
+
+@pytest.fixture
+def batches(monkeypatch) -> list[int]:
+    """Sizes of the batches that go through networks on the device, one after the other."""
+    from fastlic.ops.device_transform import DeviceTransform
+
+    seen: list[int] = []
+    run = DeviceTransform.run
+
+    def counted(self, x, size=None):
+        seen.append(len(x))
+        return run(self, x, size)
+
+    monkeypatch.setattr(DeviceTransform, "run", counted)
+    return seen

@@ -175,20 +175,6 @@ def test_arguments_that_do_not_fit_are_refused_in_words(device):
         transform.run(torch.zeros(1, 3, 4, 5, dtype=torch.uint8), (3, 3))
 
 
-@pytest.fixture
-def batches(monkeypatch) -> list[int]:
-    """Sizes of the batches that go through networks on the device, one after the other."""
-    seen: list[int] = []
-    run = DeviceTransform.run
-
-    def counted(self, x, size=None):
-        seen.append(len(x))
-        return run(self, x, size)
-
-    monkeypatch.setattr(DeviceTransform, "run", counted)
-    return seen
-
-
 def test_files_and_pixels_of_a_codec_are_the_cpus(codec, photo, device, batches):
     """A batch goes through every network together; images of two sizes and qualities do not."""
     batch = torch.stack([photo[:, :15, :13], photo[:, 30:45, 40:53]])

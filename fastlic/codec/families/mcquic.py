@@ -30,7 +30,8 @@ from fastlic.ops import backends
 
 Levels = list[Tensor]  # int64 [m, h, w] on the CPU, finest first; of a preview the deepest few
 
-_WAYS: dict[str, Any] = {"reference": "reference", "cpp": "cpp"}
+# Who codes codes: on a device nothing does (``Engines.way``).
+_WAYS: dict[str, Any] = {"reference": "reference", "cpp": "cpp", "triton": "cpp"}
 _ALIAS = "_dequantizer._codebook"
 # What only training reads: the frequencies are in the tables, and no code depends on the temperatures.
 _TRAINING_ONLY = ("*._freqEMA.*", "*._temperature")
@@ -151,6 +152,15 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         assert self.pixels is not None
         return self.pixels.analyse(pixels, quality, threads=threads)
 
+    def analyse_many(
+        self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0, backend: Backend = "auto"
+    ) -> list[Levels]:
+        assert self.pixels is not None
+        if (way := self.pixels.way(backend)) == "cpp":
+            return super().analyse_many(pixels, quality, threads, worth)
+        levels = self.pixels.analyse(pixels, quality, threads=threads, backend=way)
+        return [list(own) for own in zip(*(codes.cpu() for codes in levels), strict=True)]
+
     def analyse_floats(self, parts: McQuic, image: Tensor, quality: float | None, worth: float = 1.0) -> Levels:
         x = (image[None] * 2 - 1).contiguous(memory_format=torch.channels_last)
         return [codes[0].cpu() for codes in parts.encode(x, parts.stride, parts.price(quality))]
@@ -200,6 +210,21 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
     def synthesise(self, latents: Levels, quality: float | None, size: Size, preview: Preview, threads: int) -> Tensor:
         assert self.pixels is not None
         return self.pixels.synthesise(latents, size, threads=threads)
+
+    def synthesise_many(
+        self,
+        latents: Sequence[Levels],
+        quality: float | None,
+        size: Size,
+        preview: Preview,
+        threads: int,
+        backend: Backend = "auto",
+    ) -> list[Tensor]:
+        assert self.pixels is not None
+        if (way := self.pixels.way(backend)) == "cpp":
+            return super().synthesise_many(latents, quality, size, preview, threads)
+        levels = [torch.stack(codes) for codes in zip(*latents, strict=True)]
+        return list(self.pixels.synthesise(levels, size, threads=threads, backend=way))
 
     def synthesise_floats(
         self, parts: McQuic, latents: Levels, quality: float | None, size: Size, preview: Preview
