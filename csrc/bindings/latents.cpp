@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -61,27 +62,35 @@ struct Maps {
   }
 };
 
-// The size of y, [height, width, M].
-Size size_of(const Engine& engine, const Int32s& y, std::size_t least_width) {
-  if (y.ndim() != 3) throw py::value_error("y must be [height, width, channels]");
-  const Size size{static_cast<std::size_t>(y.shape(0)), static_cast<std::size_t>(y.shape(1))};
-  if (size.height < 1 || size.width < least_width) {
-    throw py::value_error("y must be at least 1 high and " + std::to_string(least_width) + " wide");
-  }
-  require_equal(static_cast<std::size_t>(y.shape(2)), engine.model().latent_channels, "channels of y and M");
-  return size;
+std::string channels_first(const std::array<std::size_t, 3>& shape) {
+  return "[" + std::to_string(shape[2]) + ", " + std::to_string(shape[0]) + ", " + std::to_string(shape[1]) + "]";
 }
 
-// One image to encode; z must be [ceil(height / 4), ceil(width / 4), N].
+// Refuses a map [height, width, channels] unless `good`; in words, as callers have them, channels come first.
+template <class Good>
+std::array<std::size_t, 3> shape_of(const Int32s& map, const char* name, const std::string& wanted, Good good) {
+  if (map.ndim() != 3) throw py::value_error(std::string(name) + " must be [height, width, channels]");
+  const auto at = [&](int axis) { return static_cast<std::size_t>(map.shape(axis)); };
+  const std::array shape{at(0), at(1), at(2)};
+  if (good(shape)) return shape;
+  throw py::value_error(std::string(name) + " must be " + wanted + ", got " + channels_first(shape));
+}
+
+Size size_of(const Engine& engine, const Int32s& y, std::size_t least_width) {
+  const std::size_t m = engine.model().latent_channels;
+  const auto [height, width, _] =
+      shape_of(y, "y", "[" + std::to_string(m) + ", h, w], h at least 1 and w at least " + std::to_string(least_width),
+               [&](const auto& shape) { return shape[0] >= 1 && shape[1] >= least_width && shape[2] == m; });
+  return {height, width};
+}
+
+// One image to encode.
 struct Image {
   Image(const Engine& engine, const Int32s& z, const Int32s& y, const std::optional<Int32s>& rounding, Call& call,
         std::size_t item)
       : size(size_of(engine, y, engine.model().least_width)) {
-    const std::size_t shape[3] = {size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()};
-    if (z.ndim() != 3) throw py::value_error("z must be [height, width, channels]");
-    for (int axis = 0; axis < 3; ++axis) {
-      require_equal(static_cast<std::size_t>(z.shape(axis)), shape[axis], "z and its size by y");
-    }
+    const std::array wanted{size.hyper_height(), size.hyper_width(), engine.model().hyper_channels()};
+    shape_of(z, "z", channels_first(wanted) + " for this y", [&](const auto& shape) { return shape == wanted; });
     if (rounding) {
       require_equal(static_cast<std::size_t>(rounding->size()), engine.model().y_tables->rows(),
                     "zones and rows of tables");
@@ -153,7 +162,7 @@ py::list decode_many(const Engine& engine, const std::vector<std::vector<py::buf
   return result;
 }
 
-py::list analyse_many(const Engine& engine, const std::vector<Int32s>& y, Threads threads) {
+std::vector<Int32s> analyse_many(const Engine& engine, const std::vector<Int32s>& y, Threads threads) {
   Call call;
   std::vector<Size> sizes;
   std::vector<const std::int32_t*> from;
@@ -167,9 +176,7 @@ py::list analyse_many(const Engine& engine, const std::vector<Int32s>& y, Thread
   }
   for_images(call, y.size(), threads,
              [&](std::size_t i, unsigned inner) { engine.analyse(from[i], sizes[i], to[i], inner); });
-  py::list result;
-  for (const Int32s& map : z) result.append(map);
-  return result;
+  return z;
 }
 
 py::tuple symbols(const Engine& engine, const Int32s& z, const Int32s& y, const std::optional<Int32s>& zones,
@@ -201,12 +208,9 @@ const Step& step_of(const Engine& engine, std::size_t group, const char* what) {
 template <class Function>
 Int16s context_of(const Engine& engine, const Int32s& map, std::size_t channels, std::size_t columns, Threads threads,
                   Function f) {
-  if (map.ndim() != 3 || map.shape(0) < 1 || map.shape(1) < 1) {
-    throw py::value_error("maps must be [height, width, channels], of at least one position");
-  }
-  require_equal(static_cast<std::size_t>(map.shape(2)), channels, "channels of the map and of what reads it");
+  const auto [h, w, _] = shape_of(map, "maps", "[" + std::to_string(channels) + ", h, w], of at least one position",
+                                  [&](const auto& shape) { return shape[0] * shape[1] > 0 && shape[2] == channels; });
   const std::vector<std::int32_t> values = copied(map);  // read several times
-  const auto h = static_cast<std::size_t>(map.shape(0)), w = static_cast<std::size_t>(map.shape(1));
   Int16s out({h, w, columns});
   std::fill_n(out.mutable_data(), out.size(), std::int16_t{0});  // what is not written stays so
   const nn::Target target{out.mutable_data(), columns, h, w};
@@ -262,12 +266,8 @@ FASTLIC_BINDINGS(latents) {
            py::arg("threads"))
       .def("local_context", &local_context, py::arg("slice"), py::arg("latent").noconvert(), py::arg("threads"))
       .def("inter_context", &inter_context, py::arg("slice"), py::arg("decoded").noconvert(), py::arg("threads"))
-      .def_property_readonly("hyper_channels", [](const Engine& e) { return e.model().hyper_channels(); })
-      .def_property_readonly("latent_channels", [](const Engine& e) { return e.model().latent_channels; })
-      .def_property_readonly("sections", [](const Engine& e) { return e.model().sections(); })
       .def_property_readonly("groups",
-                             [](const Engine& e) { return std::max<std::size_t>(e.model().groups.size(), 1); })
-      .def_property_readonly("least_width", [](const Engine& e) { return e.model().least_width; });
+                             [](const Engine& e) { return std::max<std::size_t>(e.model().groups.size(), 1); });
 }
 
 }  // namespace fastlic::bindings::of_latents

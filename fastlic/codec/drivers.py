@@ -8,10 +8,9 @@ leaves the latents on its device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -23,12 +22,12 @@ from fastlic.entropy.passes import LatentModel, Latents, Pass, drive
 from fastlic.errors import CorruptStreamError
 from fastlic.integers.fixed import MEAN_BITS, fixed_point
 from fastlic.ops import backends
-from fastlic.ops.latents import Target
+from fastlic.ops.latents import Bytes, Stream, Target
 from fastlic.ops.rans import CdfTables, RansDecoder, rans_encode
 
+Result = TypeVar("Result")
 Backend = Literal["auto", "reference", "cpp", "triton"]
 Coded = tuple[list[bytes], Latents]
-Stream = tuple[Sequence[bytes], int, int]  # sections, and the height and width of y
 Targets = Sequence[tuple[Tensor, Tensor, np.ndarray | None]]  # fastlic.ops.latents.Target
 
 
@@ -63,7 +62,7 @@ def fewest_bits(tables: CdfTables) -> float:
 
 
 @checked
-def check_sizes(model: LatentModel, sections: Sequence[bytes], height: int, width: int) -> None:
+def check_sizes(model: LatentModel, sections: Sequence[Bytes], height: int, width: int) -> None:
     """No symbol is cheaper than the likeliest slot of any row, so a short section cannot claim a huge image.
 
     What is allocated stays in proportion to the bytes that came.
@@ -102,67 +101,51 @@ def _decode_one(model: LatentModel, stream: Stream, groups: int | None) -> Laten
     return latents
 
 
-def _decode_reference(
-    model: LatentModel, streams: Sequence[Stream], threads: int, groups: int | None, symbols: bool
-) -> list[Latents]:
-    return [_decode_one(model, stream, groups) for stream in streams]
-
-
 def _latents(*maps: np.ndarray | Tensor | None) -> Latents:
     """What an engine gave."""
     return Latents(*(torch.from_numpy(own) if isinstance(own, np.ndarray) else own for own in maps))  # type: ignore[arg-type]
 
 
-def _encode_fused(
-    engine: Callable[[LatentModel], Any], model: LatentModel, targets: Targets, threads: int
-) -> list[Coded]:
-    if engine is ENGINES["cpp"] and (own := model.on_engines(threads)) is not None:
-        return _encode_reference(own, targets, threads)
-    return [(sections, _latents(*maps)) for sections, *maps in engine(model).encode_many(targets, threads)]
+def _coded(coded: Iterable[Sequence[Any]]) -> list[Coded]:
+    return [(sections, _latents(*maps)) for sections, *maps in coded]
 
 
-def _sections_fused(
-    engine: Callable[[LatentModel], Any], model: LatentModel, targets: Targets, threads: int
-) -> list[list[bytes]]:
-    if engine is ENGINES["cpp"] and model.on_engines(threads) is None:
-        sections: list[list[bytes]] = engine(model).sections_many(targets, threads)
-        return sections
-    return [sections for sections, _ in _encode_fused(engine, model, targets, threads)]
+def _sections(encode: Callable[..., list[Coded]], *arguments: Any) -> list[list[bytes]]:
+    return [sections for sections, _ in encode(*arguments)]
 
 
-def _decode_fused(
-    engine: Callable[[LatentModel], Any],
-    model: LatentModel,
-    streams: Sequence[Stream],
-    threads: int,
-    groups: int | None,
-    symbols: bool,
-) -> list[Latents]:
-    if engine is ENGINES["cpp"]:
-        if (own := model.on_engines(threads)) is not None:
-            return _decode_reference(own, streams, threads, groups, symbols)
-        return [_latents(*maps) for maps in model.engine.decode_many(streams, threads, groups, symbols=symbols)]
-    return [_latents(*maps) for maps in engine(model).decode_many(streams, threads, groups)]
-
-
-ENGINES = {"cpp": attrgetter("engine"), "triton": attrgetter("device_engine")}
 ENCODE: dict[str, Callable[..., list[Coded]]] = {
     "reference": _encode_reference,
-    **{name: partial(_encode_fused, engine) for name, engine in ENGINES.items()},
+    "cpp": lambda model, targets, threads: _coded(model.engine.encode_many(targets, threads)),
+    "triton": lambda model, targets, threads: _coded(model.device_engine.encode_many(targets, threads)),
 }
 SECTIONS: dict[str, Callable[..., list[list[bytes]]]] = {
-    "reference": lambda model, targets, threads: [coded[0] for coded in _encode_reference(model, targets, threads)],
-    **{name: partial(_sections_fused, engine) for name, engine in ENGINES.items()},
+    **{name: partial(_sections, encode) for name, encode in ENCODE.items()},
+    "cpp": lambda model, targets, threads: model.engine.sections_many(targets, threads),
 }
 DECODE: dict[str, Callable[..., list[Latents]]] = {
-    "reference": _decode_reference,
-    **{name: partial(_decode_fused, engine) for name, engine in ENGINES.items()},
+    "reference": lambda model, streams, threads, groups, symbols: [
+        _decode_one(model, stream, groups) for stream in streams
+    ],
+    "cpp": lambda model, streams, threads, groups, symbols: [
+        _latents(*maps) for maps in model.engine.decode_many(streams, threads, groups, symbols=symbols)
+    ],
+    "triton": lambda model, streams, threads, groups, symbols: [
+        _latents(*maps) for maps in model.device_engine.decode_many(streams, threads, groups)
+    ],
 }
 ANALYSE: dict[str, Callable[..., list[Any]]] = {
     "reference": lambda model, latents, threads: [model.hyper_analysis(y.long()) for y in latents],
     "cpp": lambda model, latents, threads: [torch.from_numpy(z) for z in model.engine.analyse_many(latents, threads)],
 }
-_CPU = torch.device("cpu")  # where targets are
+
+
+def _run(table: dict[str, Callable[..., Result]], backend: Backend, model: LatentModel, x: Any, *more: Any) -> Result:
+    """What the backend makes of x; ``more``: threads first."""
+    chosen = backends.choose(table, backend, torch.device("cpu"))  # where targets are
+    if chosen is table["cpp"] and (own := model.on_engines(more[0])) is not None:
+        return table["reference"](own, x, *more)
+    return chosen(model, x, *more)
 
 
 @checked
@@ -180,7 +163,7 @@ def encode_many(model: LatentModel, targets: Targets, backend: Backend = "auto",
         ValueError: values that are not finite or not of the model's shape, or an unknown backend.
         BackendUnavailable: it exists, but not here or not for this kind of model.
     """
-    return backends.choose(ENCODE, backend, _CPU)(model, _fixed(targets), threads)
+    return _run(ENCODE, backend, model, _fixed(targets), threads)
 
 
 @checked
@@ -192,7 +175,7 @@ def sections_many(
     Raises:
         ValueError, BackendUnavailable: as for ``encode_many``.
     """
-    return backends.choose(SECTIONS, backend, _CPU)(model, _fixed(targets), threads)
+    return _run(SECTIONS, backend, model, _fixed(targets), threads)
 
 
 def _fixed(targets: Targets) -> list[Target]:
@@ -224,7 +207,7 @@ def decode_many(
             raise CorruptStreamError(
                 f"this model's streams have {model.sections} sections, this one has {len(sections)}"
             )
-    return backends.choose(DECODE, backend, _CPU)(model, streams, threads, groups, symbols)
+    return _run(DECODE, backend, model, streams, threads, groups, symbols)
 
 
 @checked
@@ -239,5 +222,5 @@ def analyse_many(
     if not model.analyses:
         raise ValueError("this model has no integers for hyper analysis")
     fixed = [fixed_point(y, torch.int32) for y in latents]
-    z = backends.choose(ANALYSE, backend, _CPU)(model, fixed, threads)
+    z = _run(ANALYSE, backend, model, fixed, threads)
     return [Target(own.float() * 2.0**-MEAN_BITS, y) for own, y in zip(z, latents, strict=True)]

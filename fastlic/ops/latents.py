@@ -10,7 +10,7 @@ same bytes, same latents, whatever the instruction set, thread count and batch. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -128,12 +128,9 @@ class LatentEngine:
             height, width = (arguments.integer(n, v, 1) for n, v in zip(("height", "width"), stream[1:], strict=True))
             sizes.append((height, width))
         count = arguments.integer("groups", self._native.groups if groups is None else groups, 0, 1 << 16)
-        return [
-            _channels_first(*maps)
-            for maps in self._native.decode_many(
-                sections, sizes, count, arguments.instance("symbols", symbols, bool), arguments.threads(threads)
-            )
-        ]
+        wanted = arguments.instance("symbols", symbols, bool)
+        maps = self._native.decode_many(sections, sizes, count, wanted, arguments.threads(threads))
+        return [_channels_first(*own) for own in maps]
 
     def analyse_many(self, y: Sequence[Any], threads: int = 1) -> list[Ints]:
         """z [N, ceil(h/4), ceil(w/4)] of each y [M, h, w], both integers in units of 2^-6.
@@ -154,20 +151,14 @@ class LatentEngine:
         Only positions that are no anchors mean anything; channels are padded to whole panels of 32. For timing and
         comparison.
         """
-        at = arguments.integer("index", index, 0, 1 << 16)
-        return self._native.local_context(at, _channels_last("latent", latent), arguments.threads(threads)).transpose(
-            2, 0, 1
-        )
+        return _context(self._native.local_context, index, _channels_last("latent", latent), threads)
 
     def inter_context(self, index: int, decoded: Any, threads: int = 1) -> NDArray[np.int16]:
         """Attention over the slices before ``index``, activations [C * index, h, w]: activations [outputs, h, w].
 
         Channels are padded to whole panels of 32. For timing and comparison.
         """
-        at = arguments.integer("index", index, 0, 1 << 16)
-        return self._native.inter_context(at, _channels_last("decoded", decoded), arguments.threads(threads)).transpose(
-            2, 0, 1
-        )
+        return _context(self._native.inter_context, index, _channels_last("decoded", decoded), threads)
 
     def _columns(self, targets: Sequence[Target]) -> tuple[list[Any], list[Any], list[Any]]:
         checked = [self._checked(target) for target in arguments.sequence("targets", targets)]
@@ -177,15 +168,9 @@ class LatentEngine:
     def _checked(self, target: Target) -> tuple[Ints, Ints, Ints | None]:
         if not isinstance(target, tuple) or len(target) != 3:
             raise TypeError(f"targets must be (z, y, zones), got {type(target).__name__}")
-        z, y = _channels_last("z", target[0]), _channels_last("y", target[1])
-        (height, width, channels), own = y.shape, self._native
-        if channels != own.latent_channels or height < 1 or width < own.least_width:
-            wanted = f"[{own.latent_channels}, h, w], h at least 1 and w at least {own.least_width}"
-            raise ValueError(f"y must be {wanted}, got {[channels, height, width]}")
-        expected = [own.hyper_channels, -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)]
-        if [z.shape[2], *z.shape[:2]] != expected:
-            raise ValueError(f"z must be {expected} for this y, got {[z.shape[2], *z.shape[:2]]}")
-        return z, y, None if target[2] is None else as_symbols(target[2]).astype(np.int32, copy=False)
+        z, y, zones = target
+        own = None if zones is None else as_symbols(zones).astype(np.int32, copy=False)
+        return _channels_last("z", z), _channels_last("y", y), own
 
 
 def _tables(name: str, tables: CdfTables | None, arrays: Mapping[str, NDArray[Any]]) -> CdfTables:
@@ -204,6 +189,11 @@ def _channels_last(name: str, x: Any) -> Ints:
     if array.dtype != np.int32 and last.size and (last.max() > LATENT_LIMIT or last.min() < -LATENT_LIMIT):
         raise ValueError(f"{name} must lie within +-{LATENT_LIMIT}, got {last.min()}..{last.max()}")
     return last.astype(np.int32, copy=False)
+
+
+def _context(of: Callable[..., NDArray[np.int16]], index: int, x: Ints, threads: int) -> NDArray[np.int16]:
+    at = arguments.integer("index", index, 0, 1 << 16)
+    return of(at, x, arguments.threads(threads)).transpose(2, 0, 1)
 
 
 def _channels_first(z: Ints, y: Ints, symbols: Ints | None) -> Maps:

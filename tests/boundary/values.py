@@ -188,8 +188,9 @@ def latents(channels: int, height: int, width: int, last: bool) -> np.ndarray:
 
 
 def z_and_y(name: str, last: bool = False) -> dict[str, Any]:
-    own = entropy(name)._native
-    return {"z": latents(own.hyper_channels, 1, 2, last), "y": latents(own.latent_channels, H, W, last)}
+    arrays = arrays_of(name)
+    m = next(array.size for key, array in arrays.items() if key.endswith("y.input.multiplier"))
+    return {"z": latents(arrays["z.median"].size, 1, 2, last), "y": latents(m, H, W, last)}
 
 
 def target(name: str) -> engines.Target:

@@ -59,11 +59,6 @@ std::int32_t exp_of(const Tables& tables, std::int64_t distance) {
   return tables.exp[static_cast<std::size_t>(std::min<std::int64_t>(distance, tables.last))];
 }
 
-// Requantises a row of means [channels] that came as int32, padded with zeros.
-void attend_row(const Requantiser& attended, std::int32_t* means, std::int16_t* out, const Tools& tools) {
-  tools.kernels.requantise16(means, attended, {0, padded(attended.channels)}, out);
-}
-
 using Positions = Vector<std::size_t>;
 
 // Which positions ask, which are asked about, and of what map.
@@ -175,7 +170,7 @@ class Linear {
           tools_.own.apply(weights.data(), &context_[head * dims_ * stride_], dims_, total, means.data());
           for (std::size_t d = 0; d < dims_; ++d) row[head * dims_ + d] = static_cast<std::int32_t>(means[d]);
         }
-        attend_row(net_.attended, row.data(), out.at(to[i]), tools_);
+        tools_.kernels.requantise16(row.data(), net_.attended, {0, row.size()}, out.at(to[i]));
       }
     });
   }
@@ -333,34 +328,25 @@ class Softmax {
 };
 
 // Keys, values, and queries with all that follows them, which give `out`.
-template <typename Kind>
-void attend(const Attention& net, Kind kind, const Question& question, nn::Ends key, nn::Ends value, nn::Ends query,
-            const Target& out, const Tools& tools) {
-  key.take = [&](nn::Rows rows, const Source& k) { kind.keys(rows, k); };
-  nn::run(net.key, question.size, key, tools);
-  value.take = [&](nn::Rows rows, const Source& v) { kind.values(rows, v); };
-  nn::run(net.value, question.size, value, tools);
-  kind.finish();
-  query.make = [&](nn::Rows rows, const Source& q, const Target& attended) {
-    std::int16_t* begin = attended.at(rows.first, 0);  // zero where nobody asks, and behind the last channel
-    std::fill_n(begin, (rows.last - rows.first) * attended.width * attended.stride, std::int16_t{0});
-    kind.queries(rows, q, attended);
-  };
-  query.to = out;
-  nn::run(net.query, question.size, query, tools);
-}
-
 void attend(const Attention& net, bool linear, bool masked, const Question& question, nn::Ends key, nn::Ends value,
             nn::Ends query, const Target& out, const std::optional<Target>& room, Workspace& work, const Tools& tools) {
-  if (linear) {
-    const std::size_t stride = room ? room->stride : net.channels;
-    std::int16_t* keys = room ? room->data : work.kept(question.key_count() * stride);
-    attend(net, Linear(net, question, keys, stride, tools), question, std::move(key), std::move(value),
-           std::move(query), out, tools);
-  } else {
-    attend(net, Softmax(net, question, masked, tools), question, std::move(key), std::move(value), std::move(query),
-           out, tools);
-  }
+  const auto with = [&](auto kind) {
+    key.take = [&](nn::Rows rows, const Source& k) { kind.keys(rows, k); };
+    nn::run(net.key, question.size, key, tools);
+    value.take = [&](nn::Rows rows, const Source& v) { kind.values(rows, v); };
+    nn::run(net.value, question.size, value, tools);
+    kind.finish();
+    query.make = [&](nn::Rows rows, const Source& q, const Target& attended) {
+      std::int16_t* begin = attended.at(rows.first, 0);  // zero where nobody asks, and behind the last channel
+      std::fill_n(begin, (rows.last - rows.first) * attended.width * attended.stride, std::int16_t{0});
+      kind.queries(rows, q, attended);
+    };
+    query.to = out;
+    nn::run(net.query, question.size, query, tools);
+  };
+  if (!linear) return with(Softmax(net, question, masked, tools));
+  const std::size_t stride = room ? room->stride : net.channels;
+  with(Linear(net, question, room ? room->data : work.kept(question.key_count() * stride), stride, tools));
 }
 
 nn::Ends whole(const Source& x) {

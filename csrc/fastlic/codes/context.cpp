@@ -125,11 +125,11 @@ class Networks {
     multiply(&beside_[at * beside_stride_], beside_stride_, count, g.beside, sums_.data());
     requantise(g.requantiser, model_.width, count, first_.data());
     dense(first_.data(), model_.width, count, g.second);
-    requantise(g.second.requantiser, second_columns_, count, second_.data());
+    requantise(g.second.parts[0].requantiser, second_columns_, count, second_.data());
     dense(second_.data(), second_columns_, count, g.last);
     for (std::size_t i = 0; i < count; ++i) {
       std::int32_t* row = &sums_[i * logits_stride_];
-      engine_.requantise32(row, g.last.requantiser, {0, logits_stride_}, row);
+      engine_.requantise32(row, g.last.parts[0].requantiser, {0, logits_stride_}, row);
       std::fill(row + model_.words, row + logits_stride_, kNever);
     }
     return sums_.data();
@@ -159,9 +159,9 @@ class Networks {
     engine_.multiply(nn::job_of(a, stride, count, weights, start_.data(), out));
   }
 
-  void dense(const std::int16_t* a, std::size_t stride, std::size_t count, const Dense& layer) {
-    std::fill_n(start_.begin(), count, layer.bias.data());
-    multiply(a, stride, count, layer.weights, sums_.data());
+  void dense(const std::int16_t* a, std::size_t stride, std::size_t count, const Layer& layer) {
+    std::fill_n(start_.begin(), count, layer.parts[0].bias.data());
+    multiply(a, stride, count, layer.parts[0].weights, sums_.data());
   }
 
   void requantise(const Requantiser& requantiser, std::size_t columns, std::size_t count, std::int16_t* out) const {

@@ -2,19 +2,14 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <limits>
 
 #include "fastlic/memory.hpp"
-#include "fastlic/nn/reading.hpp"
+#include "fastlic/nn/reader.hpp"
 
 namespace fastlic::codes {
 namespace {
 
-using nn::ArrayReader;
-using nn::ArrayRef;
-using nn::refuse;
-using nn::require;
-using nn::Type;
+using namespace nn;
 
 constexpr std::int32_t kEmbeddingLimit = 128;
 
@@ -26,44 +21,10 @@ void require_range(std::size_t value, std::size_t low, std::size_t high, const S
   }
 }
 
-// A layer's arrays, checked: [outputs, inputs] weights, a bias, and sums that stay in int32.
-struct Raw {
-  String name;
-  const std::int8_t* weight;
-  std::size_t outputs, inputs;
-  std::span<const std::int32_t> bias;
-
-  Raw(const ArrayReader& arrays, String name_, std::size_t inputs_, std::int32_t limit)
-      : name(std::move(name_)), inputs(inputs_) {
-    const ArrayRef& array = arrays.get(name + ".weight", Type::int8, 2);
-    outputs = array.shape[0];
-    if (outputs == 0 || array.shape[1] != inputs) {
-      refuse(name + ".weight",
-             "has shape " + nn::shape_text(array.shape) + ", expected [any, " + to_string(inputs) + "]");
-    }
-    weight = static_cast<const std::int8_t*>(array.data);
-    bias = arrays.int32s(name + ".bias");
-    require(bias.size() == outputs, name + ".bias",
-            "serves " + to_string(bias.size()) + " outputs, expected " + to_string(outputs));
-    for (std::size_t c = 0; c < outputs; ++c) {
-      std::int64_t reach = std::abs(std::int64_t{bias[c]});
-      for (std::size_t i = 0; i < inputs; ++i) reach += std::int64_t{limit} * std::abs(int{at(c, i)});
-      require(reach <= std::numeric_limits<std::int32_t>::max(), name, "could overflow its accumulators");
-    }
-  }
-  std::int8_t at(std::size_t output, std::size_t input) const { return weight[output * inputs + input]; }
-};
-
-Dense dense(const ArrayReader& arrays, const String& name, std::size_t inputs, std::int32_t limit, unsigned bits) {
-  const Raw raw(arrays, name, inputs, limit);
+Layer dense(const Reader& read, const String& name, std::size_t inputs, std::int32_t limit, unsigned bits) {
+  const RawLayer raw = read.flat(name, inputs, limit);
   require_range(raw.outputs, 1, std::max(kMaxWords, kMaxWidth), name + ".weight", "outputs");
-  Dense out{PackedMatrix(inputs, raw.outputs), Buffer<std::int32_t>(padded(raw.outputs)),
-            nn::read_requantiser(arrays, name + ".requantise", raw.outputs, bits)};
-  std::copy(raw.bias.begin(), raw.bias.end(), out.bias.begin());
-  for (std::size_t c = 0; c < raw.outputs; ++c) {
-    for (std::size_t i = 0; i < inputs; ++i) out.weights.set(i, c, raw.at(c, i));
-  }
-  return out;
+  return read.matrix(raw, {Block::exact(inputs)}, {{{0, 0}, 0, 0}}, bits);
 }
 
 // The rows of a first layer's inputs: which of them belong to words above, and which to the same row.
@@ -83,7 +44,7 @@ struct Split {
 Vector<Offset> read_offsets(const ArrayReader& arrays) {
   const ArrayRef& array = arrays.get("offsets", Type::int8, 2);
   if (array.shape[0] == 0 || array.shape[0] > (2 * kReach + 1) * kReach + kReach || array.shape[1] != 2) {
-    refuse("offsets", "has shape " + nn::shape_text(array.shape) + ", expected [1 to 144, 2]");
+    refuse("offsets", "has shape " + shape_text(array.shape) + ", expected [1 to 144, 2]");
   }
   const auto* values = static_cast<const std::int8_t*>(array.data);
   Vector<Offset> offsets;
@@ -112,6 +73,7 @@ Buffer<std::int32_t> read_table(const ArrayReader& arrays) {
 
 Model::Model(const nn::Arrays& raw) {
   const ArrayReader arrays(raw);
+  const Reader read(arrays);
   const ArrayRef& array = arrays.get("words", Type::int8, 3);
   groups = array.shape[0];
   words = array.shape[1] - 1;
@@ -132,7 +94,7 @@ Model::Model(const nn::Arrays& raw) {
   for (std::size_t g = 0; g < groups; ++g) {
     const String number = to_string(g);
     const Split split(offsets, groups, g, depth);
-    const Raw first(arrays, "first." + number, split.above.size() + split.beside.size(), kEmbeddingLimit);
+    const RawLayer first = read.flat("first." + number, split.above.size() + split.beside.size(), kEmbeddingLimit);
     require_range(first.outputs, 1, kMaxWidth, first.name + ".weight", "outputs");
     if (g == 0) {
       width = padded(first.outputs);
@@ -142,21 +104,24 @@ Model::Model(const nn::Arrays& raw) {
     require(padded(first.outputs) == width, first.name + ".weight", "has other outputs than group 0");
     std::copy(first.bias.begin(), first.bias.end(), &first_bias[g * width]);
     Group group{PackedMatrix(split.beside.size(), first.outputs),
-                nn::read_requantiser(arrays, first.name + ".requantise", first.outputs, kActivationBits),
+                read_requantiser(arrays, first.name + ".requantise", first.outputs, kActivationBits),
                 {},
                 {}};
+    const auto weight = [&](std::size_t out, std::size_t in) {
+      return static_cast<std::int8_t>(first.at(out, in, 0, 0));
+    };
     for (std::size_t c = 0; c < first.outputs; ++c) {
-      for (std::size_t i = 0; i < split.above.size(); ++i) of_above.set(i, g * width + c, first.at(c, split.above[i]));
-      for (std::size_t i = 0; i < split.beside.size(); ++i) group.beside.set(i, c, first.at(c, split.beside[i]));
+      for (std::size_t i = 0; i < split.above.size(); ++i) of_above.set(i, g * width + c, weight(c, split.above[i]));
+      for (std::size_t i = 0; i < split.beside.size(); ++i) group.beside.set(i, c, weight(c, split.beside[i]));
     }
-    group.second = dense(arrays, "second." + number, first.outputs, group.requantiser.limit, kActivationBits);
-    const std::size_t hidden = group.second.requantiser.channels;
+    group.second = dense(read, "second." + number, first.outputs, group.requantiser.limit, kActivationBits);
+    const std::size_t hidden = group.second.outputs;
     require_range(hidden, 1, kMaxWidth, "second." + number + ".weight", "outputs");
     require(padded(hidden) == (g == 0 ? padded(hidden) : of[0].second.columns()), "second." + number + ".weight",
             "has other outputs than group 0");
-    group.last = dense(arrays, "last." + number, hidden, group.second.requantiser.limit, kMaxLogitBits);
-    require(group.last.requantiser.channels == words, "last." + number + ".weight",
-            "has " + to_string(group.last.requantiser.channels) + " outputs, there are " + to_string(words) + " words");
+    group.last = dense(read, "last." + number, hidden, group.second.limit(), kMaxLogitBits);
+    require(group.last.outputs == words, "last." + number + ".weight",
+            "has " + to_string(group.last.outputs) + " outputs, there are " + to_string(words) + " words");
     of.push_back(std::move(group));
   }
 }

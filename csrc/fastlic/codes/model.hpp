@@ -8,12 +8,13 @@
 #include "fastlic/memory.hpp"
 #include "fastlic/nn/arrays.hpp"
 #include "fastlic/nn/fixed.hpp"
-#include "fastlic/nn/packed.hpp"
+#include "fastlic/nn/layer.hpp"
 
 namespace fastlic::codes {
 
 using nn::Buffer;
 using nn::kPanel;
+using nn::Layer;
 using nn::Offset;
 using nn::PackedMatrix;
 using nn::padded;
@@ -30,19 +31,11 @@ constexpr unsigned kWeightBits = 20;         // the likeliest word weighs 2^20,
 constexpr unsigned kProductBits = 52;        // and products of weights with the rate are at most 2^52
 constexpr std::int32_t kNever = -(1 << 26);  // logit of what is no word: it weighs nothing
 
-struct Dense {
-  PackedMatrix weights;
-  Buffer<std::int32_t> bias;  // [padded outputs]
-  Requantiser requantiser;
-
-  std::size_t columns() const noexcept { return weights.columns; }
-};
-
 // Layers of one group. The first one's products with words of earlier rows are taken for all groups at once.
 struct Group {
   PackedMatrix beside;  // [words of the same row, then of earlier groups][width]
   Requantiser requantiser;
-  Dense second, last;
+  Layer second, last;
 };
 
 struct Model {

@@ -27,7 +27,7 @@ class Board {
 
   void all() {
     hyper();
-    Progress::done(run_.hyper_work * static_cast<double>(size_.positions()));
+    Progress::done(run_.hyper_work);
     for (index_ = 0; index_ < run_.model.groups.size(); ++index_) {
       const double steps = static_cast<double>(run_.model.groups.size() * group().steps.size());
       for (const Step& step : group().steps) {
@@ -170,7 +170,7 @@ class Board {
           a = to.data();
           stride = wide;
         }
-        apply_head(network.layer(last), a, stride, count, &head_[lines[k].begin * columns], run_.tools);
+        apply(network.layer(last), a, stride, count, &head_[lines[k].begin * columns], columns, run_.tools);
       }
     });
   }
@@ -180,10 +180,9 @@ class Board {
     if (run_.model.row == 0) return;
     const View to = block(group().block);
     each_run(where.size(), run_.tools.team, [&](std::size_t first, std::size_t last) {
-      Buffer<std::int32_t> wide(padded(group().channels));
       for (std::size_t i = first; i < last; ++i) {
         const std::int32_t* from = latents().data + where[i] * latents().stride;
-        run_.activate(from, group().channels, group().input, wide, to.at(where[i]));
+        nn::activate(from, group().input, to.at(where[i]), run_.tools.kernels);
       }
     });
   }

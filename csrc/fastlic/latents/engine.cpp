@@ -30,9 +30,9 @@ class EncoderSource final : public SymbolSource {
     const std::size_t count = pass.where.size() * pass.channels;
     if (pass_.size() < count) pass_.resize(count);
     for (std::size_t i = 0; i < pass.where.size(); ++i) {
-      nn::quantise_row(kernels_, target_.y + pass.where[i] * channels_ + pass.first, means + i * means_stride,
-                       indexes_.data() + done_ + i * pass.channels, target_.zones, pass.channels,
-                       pass_.data() + i * pass.channels);
+      kernels_.quantise(target_.y + pass.where[i] * channels_ + pass.first, means + i * means_stride,
+                        indexes_.data() + done_ + i * pass.channels, target_.zones, pass.channels,
+                        pass_.data() + i * pass.channels);
     }
     keep(count);
     done_ += count;
@@ -135,18 +135,12 @@ class DecoderSource final : public SymbolSource {
   Buffer<std::uint8_t> indexes_;
 };
 
-// Multiply-adds of hyper synthesis for a position of y.
-double hyper_work_of(const Model& model, std::size_t threads) {
-  double work = 0, positions = 1;  // of y that one of a layer's output stands for
-  for (std::size_t i = model.hyper.steps.size(); i-- > 0;) {
-    const Layer& layer = model.hyper.layer(i);
-    work += nn::work_of(layer, 1) * positions;
-    positions /= static_cast<double>(layer.up * layer.up);
-  }
-  return work / static_cast<double>(threads);
+// Multiply-adds of hyper synthesis.
+double hyper_work_of(const Model& model, Size size, std::size_t threads) {
+  return nn::work_of(model.hyper, size.hyper()) / static_cast<double>(threads);
 }
 
-// About those of all passes, and what else takes as long. A wavefront has one thread.
+// About those of all passes for a position of y, and what else takes as long. A wavefront has one thread.
 double work_of(const Model& model, std::size_t threads) {
   constexpr double kSymbol = 300;  // measured: a symbol takes as long
   double work = kSymbol * static_cast<double>(model.latent_channels);
@@ -172,7 +166,7 @@ double work_of(const Model& model, std::size_t threads) {
 void run(const Model& model, Size size, SymbolSource& source, const Outputs& out, const attention::Tools& tools) {
   Run run{model, size, source, out, tools};
   if (Progress::watched()) {
-    run.hyper_work = hyper_work_of(model, tools.team.size());
+    run.hyper_work = hyper_work_of(model, size, tools.team.size());
     run.work = work_of(model, tools.team.size());
   }
   model.wavefront ? run_wavefront(run) : run_board(run);
@@ -207,24 +201,14 @@ void Run::code(const Pass& pass, const std::int32_t* head, std::size_t stride, c
   });
   const std::int32_t* means = head + c;
   const std::int32_t* symbols = source.symbols(pass, means, stride);
+  const std::int32_t* offsets = model.offsets.empty() ? nullptr : model.offsets.data();
   each_run(pass.where.size(), tools.team, [&](std::size_t first, std::size_t last) {
     for (std::size_t i = first; i < last; ++i) {
-      if (model.offsets.empty()) {
-        kernels.reconstruct(symbols + i * c, means + i * stride, c, to.at(pass, i));
-      } else {
-        kernels.reconstruct_offset(symbols + i * c, means + i * stride, indexes + i * c, model.offsets.data(), c,
-                                   to.at(pass, i));
-      }
+      kernels.reconstruct(symbols + i * c, means + i * stride, indexes + i * c, offsets, c, to.at(pass, i));
       if (out.symbols == nullptr) continue;
       std::copy_n(symbols + i * c, c, out.symbols + pass.where[i] * model.latent_channels + pass.first);
     }
   });
-}
-
-void Run::activate(const std::int32_t* latents, std::size_t channels, const Requantiser& input,
-                   Buffer<std::int32_t>& wide, std::int16_t* activations) const {
-  std::copy_n(latents, channels, wide.data());
-  tools.kernels.requantise16(wide.data(), input, {0, wide.size()}, activations);
 }
 
 void Engine::analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned threads) const {
@@ -237,10 +221,8 @@ void Engine::analyse(const std::int32_t* y, Size size, std::int32_t* z, unsigned
   nn::Ends ends;
   ends.feed = [&](nn::Rows rows, const nn::Target& to) {
     parallel_for(rows.last - rows.first, team, [&](std::size_t i) {
-      Buffer<std::int32_t> latent(to.stride);
       for (std::size_t p = (rows.first + i) * size.width; p < (rows.first + i + 1) * size.width; ++p) {
-        std::copy_n(y + p * m, m, latent.data());
-        tools.kernels.requantise16(latent.data(), model_.y_input, {0, to.stride}, to.at(p));
+        nn::activate(y + p * m, model_.y_input, to.at(p), tools.kernels);
       }
     });
   };
@@ -293,7 +275,7 @@ void Engine::decode(Sections sections, Size size, std::size_t groups, const Outp
 }
 
 double Engine::work(Size size, std::size_t threads) const {
-  return (hyper_work_of(model_, threads) + work_of(model_, threads)) * static_cast<double>(size.positions());
+  return hyper_work_of(model_, size, threads) + work_of(model_, threads) * static_cast<double>(size.positions());
 }
 
 std::uint64_t Engine::memory(Size size, unsigned threads, bool encode) const {

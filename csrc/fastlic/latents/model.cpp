@@ -17,6 +17,13 @@ double fewest_bits(const CdfTables& tables) {
   return tables.precision() - std::log2(static_cast<double>(tables.likeliest()));
 }
 
+void take_tables(Model& model, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y) {
+  model.z_tables = std::move(z);
+  model.y_tables = std::move(y);
+  model.z_fewest_bits = fewest_bits(*model.z_tables);
+  model.y_fewest_bits = fewest_bits(*model.y_tables);
+}
+
 nn::Thresholds read_thresholds(const nn::ArrayReader& reader, std::size_t rows) {
   const auto values = reader.int32s("y.thresholds");
   require(std::is_sorted(values.begin(), values.end()), "y.thresholds", "must be in ascending order");
@@ -51,17 +58,6 @@ void read_offsets(const nn::ArrayReader& reader, Model& model) {
   }
   model.offsets.assign(values.begin(), values.end());
 }
-
-namespace {
-
-void take_tables(Model& model, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y) {
-  model.z_tables = std::move(z);
-  model.y_tables = std::move(y);
-  model.z_fewest_bits = fewest_bits(*model.z_tables);
-  model.y_fewest_bits = fewest_bits(*model.y_tables);
-}
-
-}  // namespace
 
 std::size_t Model::sections() const noexcept {
   std::size_t last = 1;

@@ -7,22 +7,18 @@
 namespace fastlic::latents {
 namespace {
 
-using nn::Block;
-using nn::kMaxActivationBits;
-using nn::kMaxWideBits;
-using nn::Reader;
-using nn::require;
+using namespace nn;
 
 // Channels of the latent, of which the last layer gives scales and means.
-std::size_t latent_channels(const nn::ArrayReader& reader, const Model& model, bool contextual) {
+std::size_t latent_channels(const ArrayReader& reader, const Model& model, bool contextual) {
   if (!contextual) {
     require(model.hyper.output().channels % 2 == 0, "hyper", "must have an even number of outputs");
     return model.hyper.output().channels / 2;
   }
-  const std::size_t layers = nn::count_layers(reader, "parameters");
+  const std::size_t layers = count_layers(reader, "parameters");
   require(layers > 0, "parameters", "has no layers");
   const std::size_t outputs = reader.int32s("parameters." + to_string(layers - 1) + ".bias").size();
-  require(outputs > 0 && outputs % 2 == 0 && outputs <= 2 * nn::kMaxChannels, "parameters",
+  require(outputs > 0 && outputs % 2 == 0 && outputs <= 2 * kMaxChannels, "parameters",
           "must end with an even number of channels, got " + to_string(outputs));
   return outputs / 2;
 }
@@ -32,11 +28,11 @@ Wavefront read_wavefront(const Reader& read, Model& model) {
   const std::size_t m = model.latent_channels;
   model.y_input = read.requantiser("y.input", m, kMaxActivationBits);
   Wavefront out;
-  const nn::RawLayer context = read.raw("context", m, model.y_input.limit);
-  require(context.rows == kContextTaps && context.columns == 1 && context.kind == nn::kPlain && !context.transposed,
+  const RawLayer context = read.raw("context", m, model.y_input.limit);
+  require(context.rows == kContextTaps && context.columns == 1 && context.kind == kPlain && !context.transposed,
           "context", "must be a plain layer with a 12x1 kernel");
   out.reach = context.reach;
-  Vector<nn::Tap> taps;
+  Vector<Tap> taps;
   for (std::size_t t = 0; t < kContextTaps; ++t) taps.push_back({{static_cast<int>(t), 0}, t, 0});
   out.context = read.matrix(context, {m}, std::move(taps), kMaxActivationBits);
 
@@ -52,7 +48,7 @@ Wavefront read_wavefront(const Reader& read, Model& model) {
 }  // namespace
 
 Model read_gaussian(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y) {
-  const nn::ArrayReader reader(arrays);
+  const ArrayReader reader(arrays);
   const Reader read(reader);
   const bool contextual = reader.has("context.weight");
   Model model = begin_model(read, std::move(z), std::move(y), "z.input", "hyper", kMaxActivationBits,

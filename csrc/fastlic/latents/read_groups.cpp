@@ -12,13 +12,7 @@
 namespace fastlic::latents {
 namespace {
 
-using nn::Block;
-using nn::Inputs;
-using nn::kActivationBits;
-using nn::kMaxChannels;
-using nn::kMaxWideBits;
-using nn::Reader;
-using nn::require;
+using namespace nn;
 
 // What one group reads beside its own block.
 struct Networks {
@@ -33,10 +27,10 @@ struct Networks {
   std::size_t context_size() const { return board() ? padded(context.outputs) : 0; }
 };
 
-constexpr nn::Widths kGroupParameters{kActivationBits, kMaxWideBits};
+constexpr Widths kGroupParameters{kActivationBits, kMaxWideBits};
 
 // Groups by channels; nothing else yet.
-Vector<Group> read_channels(const nn::ArrayReader& reader) {
+Vector<Group> read_channels(const ArrayReader& reader) {
   const auto channels = reader.int32s("groups.channels");
   require(!channels.empty() && channels.size() <= kMaxGroups, "groups.channels", "must be 1 to 64 numbers");
   Vector<Group> out(channels.size());
@@ -96,7 +90,7 @@ Networks read_networks(const Reader& read, const Vector<Group>& groups, std::siz
 }  // namespace
 
 Model read_groups(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, std::shared_ptr<const CdfTables> y) {
-  const nn::ArrayReader reader(arrays);
+  const ArrayReader reader(arrays);
   const Reader read(reader);
   Model model = begin_model(read, std::move(z), std::move(y), "requantisers.z.input", "layers.hyper", kActivationBits,
                             kActivationBits);
@@ -128,11 +122,11 @@ Model read_groups(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, 
   for (std::size_t k = 0; k < model.groups.size(); ++k) {
     Group& group = model.groups[k];
     Networks& own = networks[k];
-    group.input = nn::selected(model.y_input, group.first, group.channels);
+    group.input = selected(model.y_input, group.first, group.channels);
     const std::size_t channel_block = hyper_block - own.channel_size();
     const std::size_t context_block = channel_block - own.context_size();
     if (!own.channel.empty()) {
-      Context channel{nn::network_of(own.channel), model.groups[own.reads.front()].block, channel_block, {}};
+      Context channel{network_of(own.channel), model.groups[own.reads.front()].block, channel_block, {}};
       bool packed = false;
       for (std::size_t i = 0; i < own.reads.size(); ++i) {
         const Group& from = model.groups[own.reads[i]];
@@ -143,25 +137,24 @@ Model read_groups(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, 
       group.steps.push_back(std::move(channel));
     }
     if (!own.board()) {
-      group.steps.push_back(Code{Region{}, nn::network_of(own.parameters, true), channel_block, section++});
+      group.steps.push_back(Code{Region{}, network_of(own.parameters, true), channel_block, section++});
       continue;
     }
     const Colour anchors{own.parity};
-    group.steps.push_back(Code{Region::of(anchors), nn::network_of(own.parameters, true), channel_block, section++});
+    group.steps.push_back(Code{Region::of(anchors), network_of(own.parameters, true), channel_block, section++});
     // Positions that are not coded yet are zero: no odd tap of the others' context reaches them anyway.
     group.steps.push_back(BoardContext{std::move(own.context), group.block, context_block, anchors.other()});
-    group.steps.push_back(
-        Code{Region::of(anchors.other()), nn::network_of(own.informed, true), context_block, section++});
+    group.steps.push_back(Code{Region::of(anchors.other()), network_of(own.informed, true), context_block, section++});
   }
 
-  if (nn::count_layers(reader, "layers.analysis") == 0) return model;
+  if (count_layers(reader, "layers.analysis") == 0) return model;
   const Stack analysis = read.stack("layers.analysis", {model.latent_channels}, kGroupParameters);
   std::size_t down = 1;
   for (const Layer& layer : analysis) down = layer.up == 1 ? down * layer.down : 0;
-  require(down == nn::kHyperStride, "analysis", "must make its input 4 times smaller");
+  require(down == kHyperStride, "analysis", "must make its input 4 times smaller");
   require(analysis.back().outputs == model.z_median.size() && analysis.back().curve.empty(), "analysis",
           "must end with the channels of z");
-  model.analysis = nn::network_of(analysis, true);
+  model.analysis = network_of(analysis, true);
   return model;
 }
 

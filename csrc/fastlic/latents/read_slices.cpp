@@ -4,7 +4,6 @@
 //
 // The first slice has no channel context; its early context, if the model has one, takes that block.
 #include <algorithm>
-#include <cstdlib>
 
 #include "fastlic/attention/attention.hpp"
 #include "fastlic/latents/model.hpp"
@@ -14,23 +13,11 @@ namespace fastlic::latents {
 namespace {
 
 using namespace attention;
-using nn::ArrayReader;
-using nn::ArrayRef;
-using nn::Block;
-using nn::Inputs;
-using nn::kActivation;
-using nn::kActivationBits;
-using nn::kMaxChannels;
-using nn::kMaxWideBits;
-using nn::kPanel;
-using nn::RawLayer;
-using nn::Reader;
-using nn::require;
-using nn::Type;
+using namespace nn;
 
 constexpr unsigned kSumBits = 16;
 constexpr std::size_t kMaxHeadChannels = 1024;
-constexpr nn::Widths kParameters{kActivationBits, kMaxWideBits};
+constexpr Widths kParameters{kActivationBits, kMaxWideBits};
 
 enum class Family { mlic = 0, mlic_plus = 1, mlic_plus_plus = 2 };
 
@@ -42,16 +29,16 @@ struct Blocks {
   std::size_t of(std::size_t i) const noexcept { return slices + i * slice; }
 };
 
-nn::Network read_projection(const Reader& read, const String& name, const Inputs& inputs, std::size_t channels,
-                            unsigned bits) {
-  nn::Network out = nn::network_of({read.dense(name + ".0", inputs)});
+Network read_projection(const Reader& read, const String& name, const Inputs& inputs, std::size_t channels,
+                        unsigned bits) {
+  Network out = network_of({read.dense(name + ".0", inputs)});
   require(out.output().channels == channels, name, "must keep its number of channels");
-  out.add(read.depthwise(name + ".1", channels, bits), {1}, {channels, nn::magnitude_limit(bits)});
+  out.add(read.depthwise(name + ".1", channels, bits), {1}, {channels, magnitude_limit(bits)});
   return out;
 }
 
 // a + b, as activations.
-nn::Mix sum_of(std::size_t channels) {
+Mix sum_of(std::size_t channels) {
   const Buffer<std::int16_t> twice(padded(channels), 2);
   return {twice, twice, 1, kActivation};
 }
@@ -70,14 +57,14 @@ Attention read_attention(const Reader& read, const String& name, const Inputs& i
   out.attended = read.requantiser("requantisers." + name.substr(7) + ".attended", out.channels, kActivationBits);
   require(out.attended.limit == kActivation, name, "must attend with 12 bits");
   // What follows attention: projection, MLP, and the way past it.
-  nn::Network& all = out.query;
+  Network& all = out.query;
   const auto add = [&](Layer layer, std::size_t from) {
-    const nn::Value value{layer.outputs, layer.limit()};
+    const Value value{layer.outputs, layer.limit()};
     return all.add(std::move(layer), {from}, value);
   };
-  const std::size_t attended = all.add(nn::Outside{}, {all.steps.size()}, {out.channels, kActivation});
+  const std::size_t attended = all.add(Outside{}, {all.steps.size()}, {out.channels, kActivation});
   Layer reprojection = read.layer(name + ".reprojection", {out.channels});
-  require(nn::keeps_size({reprojection}), name, "has the wrong number of outputs");
+  require(keeps_size({reprojection}), name, "has the wrong number of outputs");
   const std::size_t past = add(std::move(reprojection), attended), projected = all.output().channels;
   const std::size_t in = add(read.dense(name + ".mlp.0", {projected}), past), hidden = all.output().channels;
   const std::size_t spread =
@@ -91,7 +78,7 @@ Attention read_attention(const Reader& read, const String& name, const Inputs& i
   } else {
     require(projected == outputs, name, "has the wrong number of outputs");
     Requantiser residual = read.requantiser("requantisers." + name.substr(7) + ".residual", outputs, kSumBits);
-    skip = all.add(nn::Rescale{std::move(residual)}, {past}, {outputs, kScore});
+    skip = all.add(Rescale{std::move(residual)}, {past}, {outputs, kScore});
   }
   all.add(sum_of(outputs), {mlp, skip}, {outputs, kActivation});
   return out;
@@ -106,30 +93,15 @@ LocalAttention read_local(const Reader& read, const String& name, std::size_t c,
   out.score = read.requantiser("requantisers." + bare + ".score", kLocalHeads, kSumBits);
   out.attended = read.requantiser("requantisers." + bare + ".attended", c, kActivationBits);
   out.output = read.requantiser("requantisers." + bare + ".output", outputs, kActivationBits);
-  const ArrayRef& table = read.arrays().get(bare + ".bias", Type::int32, 2);
-  constexpr std::size_t side = 2 * kWindow - 1;
-  require(table.shape[0] == kLocalHeads && table.shape[1] == side * side, bare + ".bias", "must be [2, 81]");
-  const auto* values = static_cast<const std::int32_t*>(table.data);
-  out.bias.assign(kLocalHeads * kTokens * kPanel, 0);
-  for (std::size_t head = 0; head < kLocalHeads; ++head) {
-    for (std::size_t i = 0; i < kTokens; ++i) {
-      for (std::size_t j = 0; j < kTokens; ++j) {
-        const std::size_t down = i / kWindow + kWindow - 1 - j / kWindow,
-                          right = i % kWindow + kWindow - 1 - j % kWindow;
-        const std::int32_t value = values[head * side * side + down * side + right];
-        require(std::abs(std::int64_t{value}) <= kScore, bare + ".bias", "must have 16 bits");
-        out.bias[(head * kTokens + i) * kPanel + j] = value;
-      }
-    }
-  }
+  out.bias = read_window_bias(read.arrays(), bare + ".bias", kLocalHeads, kWindow, kScore);
   const auto epsilon = read.arrays().int32s(bare + ".epsilon");
   require(epsilon.size() == 2 && epsilon[0] >= 1 && epsilon[1] >= 1, bare + ".epsilon", "must be two numbers above 0");
   out.epsilon = {epsilon[0], epsilon[1]};
   // The fusing convolution as one row of all tokens' channels, token by token.
   const RawLayer fusion = read.raw(name + ".fusion", c);
-  require(fusion.rows == kWindow && fusion.columns == kWindow && fusion.kind == nn::kPlain, name + ".fusion",
+  require(fusion.rows == kWindow && fusion.columns == kWindow && fusion.kind == kPlain, name + ".fusion",
           "must be a 5x5 layer");
-  Vector<nn::Tap> tokens;
+  Vector<Tap> tokens;
   for (std::size_t t = 0; t < kTokens; ++t) {
     tokens.push_back({{static_cast<int>(t / kWindow), static_cast<int>(t % kWindow)}, t / kWindow, t % kWindow});
   }
@@ -163,7 +135,7 @@ attention::Tables read_tables(const Reader& read) {
 Blocks read_blocks(const ArrayReader& reader, Family family, std::size_t count, std::size_t m, bool early) {
   const auto outputs_of = [&](const String& name) { return reader.get(name + ".weight", Type::int8, 4).shape[0]; };
   const auto outputs_of_stack = [&](const String& name) {
-    return outputs_of(name + "." + to_string(std::max<std::size_t>(nn::count_layers(reader, name), 1) - 1));
+    return outputs_of(name + "." + to_string(std::max<std::size_t>(count_layers(reader, name), 1) - 1));
   };
   Blocks out;
   out.local_size = family == Family::mlic ? outputs_of_stack("layers.local.0") : outputs_of("layers.local.0.proj");
@@ -197,7 +169,7 @@ class SliceReader {
     out.first = i * c_;
     out.channels = c_;
     out.block = blocks_.of(i);
-    out.input = nn::selected(model_.y_input, out.first, c_);
+    out.input = selected(model_.y_input, out.first, c_);
     if (i > 0) before(i, out.steps);
     if (early) {
       anchors_in_two_passes(out);
@@ -220,7 +192,7 @@ class SliceReader {
   }
 
   static Context context_of(const Stack& stack, std::size_t from, std::size_t to) {
-    return {nn::network_of(stack), from, to, {}};
+    return {network_of(stack), from, to, {}};
   }
 
   // What earlier slices tell.
@@ -244,7 +216,7 @@ class SliceReader {
     Stack refined = read_.dense_stack("layers.parameters.e.0", {blocks_.channel_size, m_, m_}, kParameters);
     require(refined.back().outputs == 2 * c_ && refined.back().curve.empty(), "parameters.e.0",
             "must end with 2 x slice");
-    out.steps.push_back(Code{Region::of(kAnchors, 1, 2), nn::network_of(refined, true), blocks_.channel, 1});
+    out.steps.push_back(Code{Region::of(kAnchors, 1, 2), network_of(refined, true), blocks_.channel, 1});
   }
 
   // What the slice's anchors tell about its other positions.
@@ -263,7 +235,7 @@ class SliceReader {
   }
 
   // Of anchors ("a."), which read from the inter context on, or of the others ("n."), which read local contexts too.
-  nn::Network parameters(const String& kind, std::size_t i) const {
+  Network parameters(const String& kind, std::size_t i) const {
     // The first slice has nothing between its local context and the hyperprior.
     const auto known_later = [&](std::size_t channels) { return i > 0 ? Block(channels) : Block::skipped(channels); };
     Inputs joined;
@@ -278,7 +250,7 @@ class SliceReader {
     const String name = "parameters." + kind + to_string(i);
     Stack out = read_.dense_stack("layers." + name, joined, kParameters);
     require(out.back().outputs == 2 * c_ && out.back().curve.empty(), name, "must end with 2 x slice");
-    return nn::network_of(out, true);
+    return network_of(out, true);
   }
 
   // Residual prediction reads [hyper means, slices, current], which lie side by side.
@@ -288,7 +260,7 @@ class SliceReader {
     const String name = "residual." + kind + to_string(i);
     const Stack own = stack(name, known, c_);
     require(own.back().curve.empty(), name, "must end with the slice's channels");
-    return {nn::network_of(own), blocks_.means, colour};
+    return {network_of(own), blocks_.means, colour};
   }
 
   const Reader& read_;
@@ -320,8 +292,8 @@ Model read_slices(const nn::Arrays& arrays, std::shared_ptr<const CdfTables> z, 
           "must have two outputs per channel of the latent");
   model.latent_channels = m;
   model.y_input = read.requantiser("requantisers.y.input", m, kActivationBits);
-  const bool early = nn::count_layers(reader, "layers.early") > 0;
-  require(early || nn::count_layers(reader, "layers.parameters.e.0") == 0, "parameters.e.0",
+  const bool early = count_layers(reader, "layers.early") > 0;
+  require(early || count_layers(reader, "layers.parameters.e.0") == 0, "parameters.e.0",
           "reads an early context, which is missing");
   const Blocks blocks = read_blocks(reader, family, count, m, early);
   model.hyper_blocks = {blocks.hyper, blocks.means};

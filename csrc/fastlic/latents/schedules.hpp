@@ -44,7 +44,7 @@ struct Run {
   SymbolSource& source;
   const Outputs& out;
   const attention::Tools& tools;
-  // Of a position of y, as Progress counts it: hyper synthesis, and all passes.
+  // As Progress counts it: hyper synthesis, and all passes for a position of y.
   double hyper_work = 0, work = 0;
 
   // Hyper synthesis, from z's symbols to where `ends` says.
@@ -52,10 +52,6 @@ struct Run {
 
   // head: [n][stride], scales then means of the pass. Leaves its latents in `to`, and its symbols where they are asked.
   void code(const Pass& pass, const std::int32_t* head, std::size_t stride, const Latents& to) const;
-
-  // From the latents of some channels at one position to activations; `wide`: padded channels, zero behind them.
-  void activate(const std::int32_t* latents, std::size_t channels, const Requantiser& input, Buffer<std::int32_t>& wide,
-                std::int16_t* activations) const;
 };
 
 // For how many positions a wavefront keeps the hyperprior's share of its first parameter layer: all of a small map, of

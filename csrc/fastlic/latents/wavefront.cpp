@@ -80,7 +80,6 @@ class Steps {
         batch_(std::min(height_, (width_ + 2) / 3)),
         share_(net_.share, features, share_window(run.model, run.size), run.tools),
         gathered_(batch_ * net_.context.depth),
-        latent_(padded(run.model.latent_channels)),
         dense_(run.out.y != nullptr ? 0 : batch_ * run.model.latent_channels),
         sums_(batch_ * widest()),
         activations_(batch_ * widest()),
@@ -133,8 +132,8 @@ class Steps {
     run_.code(pass, sums_.data(), columns, latents);
     for (std::size_t i = 0; i < n; ++i) {
       const std::size_t row = first_row + i, column = t - 3 * row;
-      run_.activate(latents.at(pass, i), m, run_.model.y_input, latent_,
-                    seen_.target().at(row + kReach, column + kReach));
+      nn::activate(latents.at(pass, i), run_.model.y_input, seen_.target().at(row + kReach, column + kReach),
+                   run_.tools.kernels);
     }
   }
 
@@ -166,8 +165,7 @@ class Steps {
   HyperShare share_;
   nn::Plane seen_;  // activations of the latent so far, inside a border of zeros
   Buffer<std::int16_t> gathered_;
-  Buffer<std::int32_t> latent_;  // one row, its padding stays zero
-  Buffer<std::int32_t> dense_;   // latents of the step in flight, where nobody asks for all of them
+  Buffer<std::int32_t> dense_;  // latents of the step in flight, where nobody asks for all of them
   Buffer<std::int32_t> sums_;
   Buffer<std::int16_t> activations_;
   Buffer<const std::int32_t*> start_;
@@ -188,7 +186,7 @@ void run_wavefront(const Run& run) {
   nn::Ends ends;
   ends.to = features.shape(run.size.height, run.size.width, run.model.hyper.output().channels);
   run.hyper(std::move(ends));
-  Progress::done(run.hyper_work * static_cast<double>(run.size.positions()));
+  Progress::done(run.hyper_work);
   Steps(run, features.source()).all();
 }
 

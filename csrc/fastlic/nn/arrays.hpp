@@ -38,11 +38,17 @@ class ArrayReader {
     return found != arrays_.end() && found->second.type == type;
   }
   const ArrayRef& get(const String& name, Type type, std::size_t rank) const;
-  std::span<const std::int32_t> int32s(const String& name) const;
-  std::span<const std::int16_t> int16s(const String& name) const;
-  std::span<const std::uint8_t> uint8s(const String& name) const;
+  std::span<const std::int32_t> int32s(const String& name) const { return row<std::int32_t>(name, Type::int32); }
+  std::span<const std::int16_t> int16s(const String& name) const { return row<std::int16_t>(name, Type::int16); }
+  std::span<const std::uint8_t> uint8s(const String& name) const { return row<std::uint8_t>(name, Type::uint8); }
 
  private:
+  template <typename T>
+  std::span<const T> row(const String& name, Type type) const {
+    const ArrayRef& array = get(name, type, 1);
+    return {static_cast<const T*>(array.data), array.size()};
+  }
+
   const Arrays& arrays_;
 };
 

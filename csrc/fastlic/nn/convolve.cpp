@@ -10,14 +10,6 @@ namespace {
 // that their gathered or transformed inputs stay in L2.
 constexpr std::size_t kTile = 48;
 
-// At least `size` values that stay with the thread from call to call; one buffer per type.
-template <typename T>
-T* scratch(std::size_t size) {
-  thread_local Scratch<Buffer<T>> own;
-  if (own.values.size() < size) own.values.resize(size);
-  return own.values.data();
-}
-
 void finish(const Layer& layer, const Requantiser& requantiser, const std::int32_t* sums, Channels channels,
             std::int16_t* out, const Tools& tools) {
   tools.kernels.requantise16(sums, requantiser, channels, out);
@@ -271,20 +263,6 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
   });
 }
 
-template <typename Finish>
-void multiply_rows(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std::size_t rows,
-                   const Tools& tools, const Finish& finish_row) {
-  const Part& part = layer.parts[0];
-  std::int32_t* sums = scratch<std::int32_t>(kTile * layer.columns());
-  const std::int32_t* start[kTile];
-  std::fill_n(start, std::min(rows, kTile), part.bias.data());
-  for (std::size_t first = 0; first < rows; first += kTile) {
-    const std::size_t count = std::min(kTile, rows - first);
-    multiply(layer, part, a + first * a_stride, a_stride, count, start, sums, tools);
-    for (std::size_t i = 0; i < count; ++i) finish_row(first + i, sums + i * layer.columns());
-  }
-}
-
 // 1x1 layers read rows where they lie.
 template <typename T>
 void convolve_dense(const Layer& layer, const Source& x, const View<T>& out, Rows rows, const Tools& tools) {
@@ -293,24 +271,8 @@ void convolve_dense(const Layer& layer, const Source& x, const View<T>& out, Row
   T* to = out.at(rows.first, 0);
   parallel_for((positions + kTile - 1) / kTile, tools.team, [&](std::size_t chunk) {
     const std::size_t first = chunk * kTile, count = std::min(kTile, positions - first);
-    multiply_rows(layer, from + first * x.stride, x.stride, count, tools,
-                  [&](std::size_t row, const std::int32_t* sums) {
-                    T* out_row = to + (first + row) * out.stride;
-                    finish(layer, layer.parts[0].requantiser, sums, {0, layer.computed()}, out_row, tools);
-                  });
+    apply(layer, from + first * x.stride, x.stride, count, to + first * out.stride, out.stride, tools);
   });
-}
-
-template <typename T>
-void convolve_any(const Layer& layer, const Source& x, const View<T>& out, Rows rows, const Tools& tools) {
-  if (layer.splits > 0) {
-    convolve_winograd(layer, x, out, rows, tools);
-  } else if (layer.up == layer.down && layer.parts[0].taps.size() == 1 && x.height == out.height &&
-             x.width == out.width) {
-    convolve_dense(layer, x, out, rows, tools);
-  } else {
-    for (const Part& part : layer.parts) convolve_direct(layer, part, x, out, rows, tools);
-  }
 }
 
 }  // namespace
@@ -340,13 +302,20 @@ double work_of(const Layer& layer, std::size_t outputs) {
   return work * static_cast<double>(outputs) / static_cast<double>(layer.up * layer.up);
 }
 
-void convolve(const Layer& layer, const Source& x, const Target& out, const Tools& tools, Rows rows) {
-  convolve_any(layer, x, out, rows, tools);
+template <typename T>
+void convolve(const Layer& layer, const Source& x, const View<T>& out, const Tools& tools, Rows rows) {
+  if (layer.splits > 0) {
+    convolve_winograd(layer, x, out, rows, tools);
+  } else if (layer.up == layer.down && layer.parts[0].taps.size() == 1 && x.height == out.height &&
+             x.width == out.width) {
+    convolve_dense(layer, x, out, rows, tools);
+  } else {
+    for (const Part& part : layer.parts) convolve_direct(layer, part, x, out, rows, tools);
+  }
 }
 
-void convolve(const Layer& layer, const Source& x, const Head& out, const Tools& tools, Rows rows) {
-  convolve_any(layer, x, out, rows, tools);
-}
+template void convolve(const Layer&, const Source&, const Target&, const Tools&, Rows);
+template void convolve(const Layer&, const Source&, const Head&, const Tools&, Rows);
 
 void convolve_at(const Layer& layer, const Source& x, std::span<const std::size_t> where, const Target& out,
                  const Tools& tools) {
@@ -379,30 +348,45 @@ void convolve(const Depthwise& layer, const Source& x, const Target& out, const 
   });
 }
 
-void apply(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std::size_t rows, std::int16_t* out,
+template <typename T>
+void apply(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std::size_t rows, T* out,
            std::size_t out_stride, const Tools& tools) {
-  multiply_rows(layer, a, a_stride, rows, tools, [&](std::size_t row, const std::int32_t* sums) {
-    finish(layer, layer.parts[0].requantiser, sums, {0, layer.columns()}, out + row * out_stride, tools);
-  });
+  const Part& part = layer.parts[0];
+  std::int32_t* sums = scratch<std::int32_t>(kTile * layer.columns());
+  const std::int32_t* start[kTile];
+  std::fill_n(start, std::min(rows, kTile), part.bias.data());
+  for (std::size_t first = 0; first < rows; first += kTile) {
+    const std::size_t count = std::min(kTile, rows - first);
+    multiply(layer, part, a + first * a_stride, a_stride, count, start, sums, tools);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::int32_t* own = sums + i * layer.columns();
+      finish(layer, part.requantiser, own, {0, layer.computed()}, out + (first + i) * out_stride, tools);
+    }
+  }
 }
 
-void apply_head(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std::size_t rows, std::int32_t* out,
-                const Tools& tools) {
-  multiply_rows(layer, a, a_stride, rows, tools, [&](std::size_t row, const std::int32_t* sums) {
-    tools.kernels.requantise32(sums, layer.parts[0].requantiser, {0, layer.columns()}, out + row * layer.columns());
-  });
+template void apply(const Layer&, const std::int16_t*, std::size_t, std::size_t, std::int16_t*, std::size_t,
+                    const Tools&);
+template void apply(const Layer&, const std::int16_t*, std::size_t, std::size_t, std::int32_t*, std::size_t,
+                    const Tools&);
+
+void activate(const std::int32_t* numbers, const Requantiser& requantiser, std::int16_t* out, const Kernels& kernels) {
+  const std::size_t columns = padded(requantiser.channels);
+  std::int32_t* row = scratch<std::int32_t>(columns);
+  std::fill(std::copy_n(numbers, requantiser.channels, row), row + columns, 0);
+  kernels.requantise16(row, requantiser, {0, columns}, out);
 }
 
 void hyper_input(const std::int32_t* z, std::span<const std::int32_t> medians, const Requantiser& requantiser,
                  const Target& out, Rows rows, const Tools& tools) {
   const std::size_t n = medians.size();
-  Buffer<std::int32_t> latent(padded(n));
+  Buffer<std::int32_t> latent(n);
   for (std::size_t p = rows.first * out.width; p < rows.last * out.width; ++p) {
     for (std::size_t c = 0; c < n; ++c) {
       const std::int64_t value = std::int64_t{z[p * n + c]} * (1 << kMeanBits) + medians[c];
       latent[c] = static_cast<std::int32_t>(std::clamp<std::int64_t>(value, -kLatentLimit, kLatentLimit));
     }
-    tools.kernels.requantise16(latent.data(), requantiser, {0, latent.size()}, out.at(p));
+    activate(latent.data(), requantiser, out.at(p), tools.kernels);
   }
 }
 

@@ -65,10 +65,10 @@ struct Plane {
 
 inline Source as_source(const Target& target) { return {target.data, target.stride, target.height, target.width}; }
 
-// The layer over every position of x, or those that give some rows of out; out has `up` times its size, or less: the
-// rest is cut off.
-void convolve(const Layer& layer, const Source& x, const Target& out, const Tools& tools, Rows rows = {});
-void convolve(const Layer& layer, const Source& x, const Head& out, const Tools& tools, Rows rows = {});
+// The layer over every position of x, or those that give some rows of out, a Target or a Head; out has `up` times its
+// size, or less: the rest is cut off.
+template <typename T>
+void convolve(const Layer& layer, const Source& x, const View<T>& out, const Tools& tools, Rows rows = {});
 
 // Bytes that a thread keeps while it works on a layer, at most.
 std::uint64_t scratch_of(const Layer& layer);
@@ -84,10 +84,12 @@ void convolve_at(const Layer& layer, const Source& x, std::span<const std::size_
 void convolve(const Depthwise& layer, const Source& x, const Target& out, const Tools& tools, Rows rows);
 
 // A 1x1 layer on `rows` rows `a_stride` apart: activations, or fixed-point numbers of the head.
-void apply(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std::size_t rows, std::int16_t* out,
+template <typename T>
+void apply(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std::size_t rows, T* out,
            std::size_t out_stride, const Tools& tools);
-void apply_head(const Layer& layer, const std::int16_t* a, std::size_t a_stride, std::size_t rows, std::int32_t* out,
-                const Tools& tools);
+
+// Fixed-point numbers of one position as the activations of a row, in whole panels.
+void activate(const std::int32_t* numbers, const Requantiser& requantiser, std::int16_t* out, const Kernels& kernels);
 
 // z symbols [positions of out][medians], any int32 -> the activations that hyper synthesis reads, of some rows.
 void hyper_input(const std::int32_t* z, std::span<const std::int32_t> medians, const Requantiser& requantiser,

@@ -17,7 +17,6 @@ constexpr unsigned kMinShift = 1, kMaxShift = 62;
 constexpr unsigned kMaxFactorShift = 62;  // of numbers of float32 that are kept as integers
 constexpr std::size_t kMaxChannels = 1 << 14;
 constexpr unsigned kHyperStride = 4;  // z is at 1/4 of the latent
-constexpr std::size_t kContextTaps = 12;
 
 // out = clip((acc * (acc >= 0 ? multiplier : negative) + 2^(shift-1)) >> shift, +-limit), per channel, in int64:
 // |acc| and |multiplier| are at most 2^31, so the product plus 2^61 stays below 2^63.

@@ -53,15 +53,14 @@ struct Kernels {
                           std::size_t columns, std::int32_t* out);
   // Scale indexes of any number of scales.
   void (*choose)(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds, std::uint8_t* indexes);
-  // symbol = (latent - mean + 1/2) rounded down, and latent = clip(symbol + mean), in units of 2^-6; any symbols.
-  void (*quantise)(const std::int32_t* latents, const std::int32_t* means, std::size_t count, std::int32_t* symbols);
-  // The same of a difference that comes nearer to zero by what `zones` says for its scale index, >= 0.
-  void (*quantise_down)(const std::int32_t* latents, const std::int32_t* means, const std::uint8_t* indexes,
-                        const std::int32_t* zones, std::size_t count, std::int32_t* symbols);
-  void (*reconstruct)(const std::int32_t* symbols, const std::int32_t* means, std::size_t count, std::int32_t* latents);
-  // The same with every symbol but 0 moved away from zero by what `offsets` says for its scale index.
-  void (*reconstruct_offset)(const std::int32_t* symbols, const std::int32_t* means, const std::uint8_t* indexes,
-                             const std::int32_t* offsets, std::size_t count, std::int32_t* latents);
+  // symbol = (latent - mean + 1/2) rounded down, of a difference that comes nearer to zero by what `zones` says for its
+  // scale index, >= 0; null rounds to the nearest.
+  void (*quantise)(const std::int32_t* latents, const std::int32_t* means, const std::uint8_t* indexes,
+                   const std::int32_t* zones, std::size_t count, std::int32_t* symbols);
+  // latent = clip(symbol + mean), in units of 2^-6; any symbols. Those but 0 are moved away from zero by what `offsets`
+  // says for their scale index; null: by nothing.
+  void (*reconstruct)(const std::int32_t* symbols, const std::int32_t* means, const std::uint8_t* indexes,
+                      const std::int32_t* offsets, std::size_t count, std::int32_t* latents);
   // GELU or SiLU in place of activations of channels [first, first + channels).
   void (*curve)(std::int16_t* x, const Curve& curve, std::size_t first, std::size_t channels, const TailLines& tail);
   // a times the logistic function of b, whose units the curve knows.
@@ -99,16 +98,5 @@ constexpr std::int32_t kSymbolLimit = 1 << 23;
 constexpr std::int64_t kBeyondSymbols = (1 << (kMaxWideBits - 1)) + kOffsetLimit;
 static_assert(std::int64_t{kSymbolLimit} * (1 << kMeanBits) - kBeyondSymbols >= kLatentLimit);
 static_assert(std::int64_t{kSymbolLimit} * (1 << kMeanBits) + kBeyondSymbols < (std::int64_t{1} << 31));
-
-// What an encoder makes of one row of latents. zones: by scale index, or null to round to the nearest.
-inline void quantise_row(const Kernels& kernels, const std::int32_t* latents, const std::int32_t* means,
-                         const std::uint8_t* indexes, const std::int32_t* zones, std::size_t count,
-                         std::int32_t* symbols) {
-  if (zones == nullptr) {
-    kernels.quantise(latents, means, count, symbols);
-  } else {
-    kernels.quantise_down(latents, means, indexes, zones, count, symbols);
-  }
-}
 
 }  // namespace fastlic::nn

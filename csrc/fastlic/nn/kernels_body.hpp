@@ -132,7 +132,7 @@ void multiply(const GemmJob<Weight>& job) {
 
 // Two vectors at a time, and where half a panel is one vector, one may be left: out is int16 or int32.
 template <typename Out>
-FASTLIC_INLINE void requantise(const std::int32_t* acc, const Requantiser& r, Channels channels, Out* out) {
+[[FASTLIC_TARGET]] void requantise(const std::int32_t* acc, const Requantiser& r, Channels channels, Out* out) {
   // Pointers and the limit are read once: stores to `out` might change them, for all that compilers know.
   const std::int32_t *factor = r.multiplier.data(), *negative = r.negative.data(), limit = r.limit;
   const std::int64_t *rounding = r.rounding.data(), *shift = r.shift.data();
@@ -146,16 +146,6 @@ FASTLIC_INLINE void requantise(const std::int32_t* acc, const Requantiser& r, Ch
     v::store_pair(at(c), at(c + v::kLanes), out + (c - channels.first));
   }
   if (c < channels.last) v::store_single(at(c), out + (c - channels.first));
-}
-
-[[FASTLIC_TARGET]] void requantise16(const std::int32_t* acc, const Requantiser& requantiser, Channels channels,
-                                     std::int16_t* out) {
-  requantise(acc, requantiser, channels, out);
-}
-
-[[FASTLIC_TARGET]] void requantise32(const std::int32_t* acc, const Requantiser& requantiser, Channels channels,
-                                     std::int32_t* out) {
-  requantise(acc, requantiser, channels, out);
 }
 
 // winograd.hpp has the matrices.
@@ -245,41 +235,26 @@ FASTLIC_INLINE std::uint32_t difference(std::int32_t a, std::int32_t b) {
   return static_cast<std::uint32_t>(a) - static_cast<std::uint32_t>(b);
 }
 
-[[FASTLIC_TARGET]] void quantise(const std::int32_t* latents, const std::int32_t* means, std::size_t count,
-                                 std::int32_t* symbols) {
+// A difference loses its index's zone, but not beyond zero, before it is rounded.
+[[FASTLIC_TARGET]] void quantise(const std::int32_t* latents, const std::int32_t* means, const std::uint8_t* indexes,
+                                 const std::int32_t* zones, std::size_t count, std::int32_t* symbols) {
   // |latent| <= 2^26 and |mean| <= 2^26: no overflow, unless another thread changes latents: then it wraps.
   for (std::size_t i = 0; i < count; ++i) {
-    symbols[i] = static_cast<std::int32_t>(difference(latents[i], means[i]) + (1u << (kMeanBits - 1))) >> kMeanBits;
+    auto distance = static_cast<std::int32_t>(difference(latents[i], means[i]));
+    if (zones != nullptr) {
+      const std::int32_t zone = zones[indexes[i]];
+      distance = static_cast<std::int32_t>(difference(distance, std::clamp(distance, -zone, zone)));
+    }
+    symbols[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(distance) + (1u << (kMeanBits - 1))) >> kMeanBits;
   }
 }
 
-// A difference loses its index's zone, but not beyond zero, before it is rounded.
-[[FASTLIC_TARGET]] void quantise_down(const std::int32_t* latents, const std::int32_t* means,
-                                      const std::uint8_t* indexes, const std::int32_t* zones, std::size_t count,
-                                      std::int32_t* symbols) {
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto distance = static_cast<std::int32_t>(difference(latents[i], means[i]));
-    const std::int32_t zone = zones[indexes[i]];
-    const std::uint32_t left = difference(distance, std::clamp(distance, -zone, zone));
-    symbols[i] = static_cast<std::int32_t>(left + (1u << (kMeanBits - 1))) >> kMeanBits;
-  }
-}
-
-[[FASTLIC_TARGET]] void reconstruct(const std::int32_t* symbols, const std::int32_t* means, std::size_t count,
-                                    std::int32_t* latents) {
+[[FASTLIC_TARGET]] void reconstruct(const std::int32_t* symbols, const std::int32_t* means, const std::uint8_t* indexes,
+                                    const std::int32_t* offsets, std::size_t count, std::int32_t* latents) {
   for (std::size_t i = 0; i < count; ++i) {
     const std::int32_t symbol = std::clamp(symbols[i], -kSymbolLimit, kSymbolLimit);
-    latents[i] = std::clamp(symbol * (1 << kMeanBits) + means[i], -kLatentLimit, kLatentLimit);
-  }
-}
-
-[[FASTLIC_TARGET]] void reconstruct_offset(const std::int32_t* symbols, const std::int32_t* means,
-                                           const std::uint8_t* indexes, const std::int32_t* offsets, std::size_t count,
-                                           std::int32_t* latents) {
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::int32_t symbol = std::clamp(symbols[i], -kSymbolLimit, kSymbolLimit);
-    const std::int32_t sign = (symbol > 0) - (symbol < 0);
-    const std::int32_t value = symbol * (1 << kMeanBits) + sign * offsets[indexes[i]] + means[i];
+    std::int32_t value = symbol * (1 << kMeanBits) + means[i];
+    if (offsets != nullptr) value += ((symbol > 0) - (symbol < 0)) * offsets[indexes[i]];
     latents[i] = std::clamp(value, -kLatentLimit, kLatentLimit);
   }
 }
@@ -491,15 +466,13 @@ FASTLIC_INLINE void weigh_rows(const Weighing& job, const TailLines& powers) {
 
 constexpr Kernels kKernels = {multiply<std::int8_t>,
                               multiply<std::int16_t>,
-                              requantise16,
-                              requantise32,
+                              requantise<std::int16_t>,
+                              requantise<std::int32_t>,
                               winograd_input,
                               winograd_output,
                               choose,
                               quantise,
-                              quantise_down,
                               reconstruct,
-                              reconstruct_offset,
                               curve,
                               gate,
                               depthwise,

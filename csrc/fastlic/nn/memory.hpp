@@ -24,6 +24,15 @@ inline void require_addresses(std::size_t height, std::size_t width, std::size_t
 template <typename T>
 using Buffer = std::vector<T, Allocator<T, kLine>>;
 
+// At least `size` values that stay with the thread from call to call; one buffer per type, so whoever holds it calls
+// nothing that asks for the same type.
+template <typename T>
+T* scratch(std::size_t size) {
+  thread_local Scratch<Buffer<T>> own;
+  if (own.values.size() < size) own.values.resize(size);
+  return own.values.data();
+}
+
 // Values that never change once a model is packed: copies share them, so models that differ in requantisers and biases
 // only hold one set of weights.
 template <typename T>

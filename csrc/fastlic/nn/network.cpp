@@ -98,22 +98,18 @@ class NetworkReader {
   }
 
   Layer layer(const String& own, bool last, unsigned reflect, std::size_t from, Value& out) {
-    const ArrayRef& weight =
-        arrays_.get(own + ".weight", arrays_.has(own + ".weight", Type::int16) ? Type::int16 : Type::int8, 4);
-    const auto geometry = arrays_.uint8s(own + ".geometry");
-    require(geometry.size() == 4, own + ".geometry", "must be stride, transposed, input bits and shuffle");
-    const std::size_t inputs = weight.shape[geometry[1] == 1 ? 0 : 1];
+    require(arrays_.uint8s(own + ".geometry").size() == 4, own + ".geometry",
+            "must be stride, transposed, input bits and shuffle");
     Value& x = network_.values[from];
-    if (x.channels == 0) x.channels = inputs;
-    require(inputs == x.channels && inputs >= 1 && inputs <= kMaxChannels, own + ".weight",
-            "reads another number of channels");
-    RawLayer raw = read_.raw(own, inputs, x.limit);
+    RawLayer raw = read_.raw(own, x.channels, x.limit);
+    x.channels = raw.inputs;
+    require(x.channels <= kMaxChannels, own + ".weight", "reads more than 16384 channels");
     require_square(raw);
     require(reflect == 0 || (reflect == 1 && !raw.transposed), own + ".step",
             "must have 0 or 1 for reflection, which transposed layers do not know");
     require(raw.up == 2 || !raw.transposed, own + ".geometry", "must have a stride of 2 where it is transposed");
     raw.reflect = reflect == 1;
-    const Block block = from == 0 ? Block::exact(inputs) : Block::tight(inputs);
+    const Block block = from == 0 ? Block::exact(raw.inputs) : Block::tight(raw.inputs);
     const bool positive = from > 0 && never_negative(from);
     Layer layer = read_.layer(raw, {block}, last ? kMaxWideBits : kMaxActivationBits, positive, true);
     if (!layer.curve.empty()) note(layer.curve);
@@ -130,14 +126,12 @@ class NetworkReader {
     const std::size_t channels = x.channels;
     const ArrayRef& gamma = arrays_.get(own + ".gamma", Type::int16, 2);
     const auto* weights = static_cast<const std::int16_t*>(gamma.data);
-    const auto beta = arrays_.int32s(own + ".beta"), multiplier = arrays_.int32s(own + ".multiplier");
-    const auto shift = arrays_.uint8s(own + ".shift");
+    const auto beta = arrays_.int32s(own + ".beta");
     require(numbers[1] <= 1 && numbers[2] >= 9 && numbers[2] <= 16 && numbers[3] >= 2 && numbers[3] <= 16,
             own + ".step", "must have 0 or 1 for inverse, 9 to 16 input bits and 2 to 16 output bits");
     require(x.limit <= magnitude_limit(numbers[2]), own + ".step", "accepts fewer bits than its input has");
     require(gamma.shape[0] == channels && gamma.shape[1] == channels, own + ".gamma", "must be one row per channel");
-    require(beta.size() == channels && multiplier.size() == channels && shift.size() == channels, own + ".beta",
-            "must be one number per channel, as multiplier and shift");
+    require(beta.size() == channels, own + ".beta", "must be one number per channel");
     Gdn gdn;
     gdn.inverse = numbers[1] == 1;
     gdn.up = static_cast<std::int16_t>(16 - numbers[2]);
@@ -148,7 +142,7 @@ class NetworkReader {
     Part part;
     part.wide = WideMatrix(gdn.norms.depth, channels);
     part.bias.assign(padded(channels), 1);  // roots of padding are numbers, too
-    gdn.factors.assign(padded(channels), 0);
+    gdn.factors = read_factors(arrays_, own, channels, padded(channels) - channels);
     for (std::size_t out_channel = 0; out_channel < channels; ++out_channel) {
       std::int64_t sum = 0;
       for (std::size_t in = 0; in < channels; ++in) {
@@ -160,10 +154,6 @@ class NetworkReader {
       require(beta[out_channel] >= 1, own + ".beta", "must be at least 1");
       require_fits(own, out_channel, sum * std::numeric_limits<std::int16_t>::max(), beta[out_channel]);
       part.bias[out_channel] = beta[out_channel];
-      require(multiplier[out_channel] >= 0 && multiplier[out_channel] < 1 << 24, own + ".multiplier",
-              "must be from 0 to 2^24 - 1");
-      require(shift[out_channel] <= kMaxFactorShift, own + ".shift", "must be at most 62");
-      gdn.factors[out_channel] = std::ldexp(static_cast<float>(multiplier[out_channel]), -int{shift[out_channel]});
     }
     gdn.norms.parts.push_back(std::move(part));
     out.limit = magnitude_limit(numbers[3]);
@@ -335,22 +325,18 @@ void normalise(const Gdn& gdn, const Source& x, const Target& out, Rows rows, co
   const std::int16_t* from = x.at(rows.first, 0);
   std::int16_t* to = out.at(rows.first, 0);
   for_positions(rows, x.width, tools.team, [&](std::size_t first, std::size_t count) {
-    thread_local Scratch<Buffer<std::int16_t>> kept_squares;
-    thread_local Scratch<Buffer<std::int32_t>> kept_sums;
-    auto& squares = kept_squares.values;
-    auto& sums = kept_sums.values;
-    squares.resize(kPositions * channels);
-    sums.resize(kPositions * columns);
+    std::int16_t* squares = scratch<std::int16_t>(kPositions * channels);
+    std::int32_t* sums = scratch<std::int32_t>(kPositions * columns);
     const std::int32_t* start[kPositions];
     std::fill_n(start, count, part.bias.data());
     for (std::size_t i = 0; i < count; ++i) {
-      tools.kernels.square(from + (first + i) * x.stride, channels, gdn.up, &squares[i * channels]);
+      tools.kernels.square(from + (first + i) * x.stride, channels, gdn.up, squares + i * channels);
     }
-    tools.kernels.multiply_wide({squares.data(), channels, count, part.wide.data.data(), part.wide.depth,
-                                 norms.multiplied(), start, sums.data(), columns});
+    tools.kernels.multiply_wide(
+        {squares, channels, count, part.wide.data.data(), part.wide.depth, norms.multiplied(), start, sums, columns});
     for (std::size_t i = 0; i < count; ++i) {
-      std::fill(&sums[i * columns] + norms.multiplied(), &sums[i * columns] + columns, 1);
-      tools.kernels.normalise(from + (first + i) * x.stride, &sums[i * columns], gdn.factors.data(), channels,
+      std::fill(sums + i * columns + norms.multiplied(), sums + (i + 1) * columns, 1);
+      tools.kernels.normalise(from + (first + i) * x.stride, sums + i * columns, gdn.factors.data(), channels,
                               gdn.inverse, gdn.limit, to + (first + i) * out.stride);
     }
   });
@@ -360,9 +346,15 @@ void normalise(const Gdn& gdn, const Source& x, const Target& out, Rows rows, co
 
 class Runner {
  public:
-  // Without tools it only goes through the motions: what memory() needs.
-  Runner(const Network& network, MapSize input, const Ends* ends, const Tools* tools)
-      : network_(network), ends_(ends), tools_(tools), sizes_(sizes_of(network, input)), last_(network.steps.size()) {
+  // Without tools it only goes through the motions: what memory() needs. `work`: what all rows take, told as they are
+  // fed.
+  Runner(const Network& network, MapSize input, const Ends* ends, const Tools* tools, double work = 0)
+      : network_(network),
+        ends_(ends),
+        tools_(tools),
+        work_(work),
+        sizes_(sizes_of(network, input)),
+        last_(network.steps.size()) {
     if (ends != nullptr) {
       from_ = ends->from;
       to_ = ends->to;
@@ -403,9 +395,6 @@ class Runner {
       if (end_of(last_) == sizes_[last_].height) return;
     }
   }
-
-  // What all rows take, told as rows are fed.
-  void expect(double work) { work_ = work; }
 
   // Room for all that another of the same sizes noted.
   void reserve_for(const Runner& dry) {
@@ -541,9 +530,9 @@ class Runner {
 
   static void rescaled(const Requantiser& requantiser, const std::int16_t* from, std::size_t channels, std::int16_t* to,
                        const Tools& tools) {
-    thread_local Scratch<Buffer<std::int32_t>> kept;
-    kept.values.assign(from, from + channels);
-    tools.kernels.requantise16(kept.values.data(), requantiser, {0, channels}, to);
+    std::int32_t* wide = scratch<std::int32_t>(channels);
+    std::copy_n(from, channels, wide);
+    tools.kernels.requantise16(wide, requantiser, {0, channels}, to);
   }
 
   const Network& network_;
@@ -551,12 +540,12 @@ class Runner {
   std::optional<Source> from_;
   std::optional<Target> to_;
   const Tools* tools_;
+  double work_;
   Vector<MapSize> sizes_;
   std::size_t last_;
   Vector<Window<std::int16_t>> maps_;
   Vector<Window<std::int32_t>> wide_;  // the output, if that is no activations
   Vector<Vector<std::ptrdiff_t>> readers_;
-  double work_ = 0;
 };
 
 // Rows of the input whose part of all maps together suits a cache of the second level; the smallest map gets two at
@@ -574,6 +563,17 @@ std::size_t usual_band(const Network& network, const Vector<MapSize>& sizes, con
   }
   const std::size_t down = sizes.front().height / std::max<std::size_t>(least, 1);
   return std::max<std::size_t>(static_cast<std::size_t>(kBytes / (bytes / height)) / 2 * 2, 2 * down);
+}
+
+// `band` rows of the input at a time; 0: as many as suit the caches. `work`: what Progress is told of all rows.
+void run_in_bands(const Network& network, MapSize input, std::size_t band, const Ends& ends, const Tools& tools,
+                  double work) {
+  const std::size_t own = band > 0 ? band : usual_band(network, sizes_of(network, input), &ends);
+  // What maps need is known beforehand: none moves while it grows.
+  Runner dry(network, input, &ends, nullptr), runner(network, input, &ends, &tools, work);
+  dry.run(own);
+  runner.reserve_for(dry);
+  runner.run(own);
 }
 
 }  // namespace
@@ -675,25 +675,15 @@ double work_of(const Network& network, MapSize input) {
 
 void run(const Network& network, MapSize input, std::size_t band, const Ends& ends, Isa isa, Team& team) {
   const Tools tools{kernels(isa), network.gelu, team, &network.silu};
-  const Vector<MapSize> sizes = sizes_of(network, input);
-  const std::size_t outputs = std::max<std::size_t>(sizes.back().height, 1);
+  const std::size_t outputs = std::max<std::size_t>(output_size(network, input).height, 1);
   const std::size_t rows = std::min(band, outputs);  // no band is more than all
   const auto share = static_cast<std::size_t>((std::uint64_t{rows} * input.height + outputs - 1) / outputs);
-  const std::size_t own = std::max<std::size_t>(band > 0 ? share : usual_band(network, sizes, &ends), 1);
-  // What maps need is known beforehand: none moves while it grows.
-  Runner dry(network, input, &ends, nullptr), runner(network, input, &ends, &tools);
-  dry.run(own);
-  runner.reserve_for(dry);
-  if (Progress::watched()) runner.expect(work_of(network, input) / team.size());
-  runner.run(own);
+  const double work = Progress::watched() ? work_of(network, input) / static_cast<double>(team.size()) : 0;
+  run_in_bands(network, input, share, ends, tools, work);
 }
 
 void run(const Network& network, MapSize input, const Ends& ends, const Tools& tools) {
-  const std::size_t band = usual_band(network, sizes_of(network, input), &ends);
-  Runner dry(network, input, &ends, nullptr), runner(network, input, &ends, &tools);
-  dry.run(band);
-  runner.reserve_for(dry);
-  runner.run(band);
+  run_in_bands(network, input, 0, ends, tools, 0);
 }
 
 }  // namespace fastlic::nn

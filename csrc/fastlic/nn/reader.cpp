@@ -93,24 +93,13 @@ struct Split {
   }
 };
 
-// A tap of a layer that divides sizes by 2: which of the four interleaved maps it reads, and where there.
-struct PhasedTap {
-  Tap tap;
-  std::size_t phase = 0;
-};
-
-Vector<PhasedTap> phased(const Vector<Tap>& taps, std::size_t phases) {
-  Vector<PhasedTap> out;
-  for (const Tap& tap : taps) {
-    PhasedTap own{tap, 0};
-    if (phases > 1) {
-      const int row = tap.offset.row & 1, column = tap.offset.column & 1;
-      own.phase = static_cast<std::size_t>(2 * row + column);
-      own.tap.offset = {(tap.offset.row - row) / 2, (tap.offset.column - column) / 2};
-    }
-    out.push_back(own);
+// Taps of a layer that divides sizes by 2, as those of four interleaved maps.
+void interleave(Vector<Tap>& taps) {
+  for (Tap& tap : taps) {
+    const int row = tap.offset.row & 1, column = tap.offset.column & 1;
+    tap.phase = static_cast<std::size_t>(2 * row + column);
+    tap.offset = {(tap.offset.row - row) / 2, (tap.offset.column - column) / 2};
   }
-  return out;
 }
 
 // 3x3 taps of one map, of which some may be none.
@@ -129,16 +118,16 @@ struct Piece {
   }
 };
 
-std::array<Vector<Strip>, kComponents> strips_of(const RawLayer& raw, const Vector<PhasedTap>& taps,
-                                                 const Inputs& inputs, const Reader::Outputs& outputs,
-                                                 std::size_t count, std::size_t splits, std::size_t phases) {
+std::array<Vector<Strip>, kComponents> strips_of(const RawLayer& raw, const Vector<Tap>& taps, const Inputs& inputs,
+                                                 const Reader::Outputs& outputs, std::size_t count, std::size_t splits,
+                                                 std::size_t phases) {
   // By row, then as their inputs lie in memory.
   const std::size_t size = size_of(inputs), across = splits * phases;
   Vector<Piece> pieces(splits * across);
-  for (const PhasedTap& own : taps) {
-    const Split row(own.tap.offset.row, splits), column(own.tap.offset.column, splits);
-    Piece& piece = pieces[row.piece * across + column.piece * phases + own.phase];
-    piece.taps[3 * row.position + column.position] = &own.tap;
+  for (const Tap& tap : taps) {
+    const Split row(tap.offset.row, splits), column(tap.offset.column, splits);
+    Piece& piece = pieces[row.piece * across + column.piece * phases + tap.phase];
+    piece.taps[3 * row.position + column.position] = &tap;
   }
   std::array<Vector<Strip>, kComponents> out;
   const auto place = places(inputs);
@@ -189,49 +178,43 @@ std::array<Vector<Strip>, kComponents> strips_of(const RawLayer& raw, const Vect
   return out;
 }
 
-// Which output of a layer that doubles sizes each output of its merged form is: position by position.
-Vector<std::size_t> merged_outputs(const RawLayer& raw) {
-  const std::size_t cells = raw.up * raw.up, each = raw.kind == kShuffled ? raw.outputs / cells : raw.outputs;
-  Vector<std::size_t> out;
-  for (std::size_t p = 0; p < cells; ++p) {
-    for (std::size_t c = 0; c < each; ++c) out.push_back(raw.kind == kShuffled ? c * cells + p : c);
-  }
-  return out;
-}
-
-// A layer that doubles sizes as a plain one with the outputs of all four positions.
+// A layer that doubles sizes as a plain one with the outputs of all four positions, one position after the other.
 RawLayer merged(const RawLayer& raw) {
   RawLayer out = raw;
-  const auto outputs = merged_outputs(raw);
-  const std::size_t cells = raw.up * raw.up, each = outputs.size() / cells;
+  const std::size_t cells = raw.up * raw.up, each = raw.kind == kShuffled ? raw.outputs / cells : raw.outputs;
   Vector<Vector<Tap>> taps;
   std::size_t reach = 0;
   for (std::size_t p = 0; p < cells; ++p) {
+    for (std::size_t c = 0; c < each; ++c) out.stored.push_back(raw.kind == kShuffled ? c * cells + p : c);
     taps.push_back(taps_of(raw, static_cast<int>(p / raw.up), static_cast<int>(p % raw.up)));
     reach = std::max(reach, reach_of(taps.back()));
   }
-  out.outputs = outputs.size();
+  out.outputs = out.stored.size();
   out.rows = out.columns = 2 * reach + 1;
   out.kind = kPlain;
   out.transposed = false;
+  out.up = 1;
   out.weight.assign(out.outputs * out.inputs * out.rows * out.columns, 0);
-  out.bias.resize(out.outputs);
+  out.bias.clear();
   const int centre = static_cast<int>(reach);
-  for (std::size_t p = 0; p < cells; ++p) {
-    for (std::size_t c = 0; c < each; ++c) {
-      const std::size_t to = p * each + c, from = outputs[to];
-      out.bias[to] = raw.bias[from];
-      for (const Tap& tap : taps[p]) {
-        for (std::size_t in = 0; in < raw.inputs; ++in) {
-          const auto i = static_cast<std::size_t>(tap.offset.row + centre);
-          const auto j = static_cast<std::size_t>(tap.offset.column + centre);
-          out.weight[out.index(to, in, i, j)] = raw.at(from, in, tap.i, tap.j);
-        }
+  for (std::size_t to = 0; to < out.outputs; ++to) {
+    out.bias.push_back(raw.bias[out.stored[to]]);
+    for (const Tap& tap : taps[to / each]) {
+      const auto i = static_cast<std::size_t>(tap.offset.row + centre);
+      const auto j = static_cast<std::size_t>(tap.offset.column + centre);
+      for (std::size_t in = 0; in < raw.inputs; ++in) {
+        out.weight[out.index(to, in, i, j)] = raw.at(out.stored[to], in, tap.i, tap.j);
       }
     }
   }
   out.reach = out.reaches();
   return out;
+}
+
+// Every sum of any subset of products, plus the bias, must fit int32: then so does every partial sum in any order.
+void prove(RawLayer& raw) {
+  raw.reach = raw.reaches();
+  for (std::size_t out = 0; out < raw.outputs; ++out) require_fits(raw.name, out, raw.reach[out], raw.bias[out]);
 }
 
 }  // namespace
@@ -328,13 +311,8 @@ RawLayer Reader::raw(const String& name, std::size_t inputs, std::int32_t limit,
   raw.name = name;
   raw.wide = transforms_ && arrays_.has(name + ".weight", Type::int16);
   const ArrayRef& weight = arrays_.get(name + ".weight", raw.wide ? Type::int16 : Type::int8, 4);
-  if (raw.wide) {
-    raw.weight.assign(static_cast<const std::int16_t*>(weight.data),
-                      static_cast<const std::int16_t*>(weight.data) + weight.size());
-  } else {
-    raw.weight.assign(static_cast<const std::int8_t*>(weight.data),
-                      static_cast<const std::int8_t*>(weight.data) + weight.size());
-  }
+  const auto take = [&](const auto* values) { raw.weight.assign(values, values + weight.size()); };
+  raw.wide ? take(static_cast<const std::int16_t*>(weight.data)) : take(static_cast<const std::int8_t*>(weight.data));
   geometry(raw);
   const auto bits_of = [](std::int32_t magnitude) {
     return to_string(1 + std::bit_width(static_cast<std::uint32_t>(magnitude)));
@@ -352,12 +330,31 @@ RawLayer Reader::raw(const String& name, std::size_t inputs, std::int32_t limit,
   require(raw.outputs >= 1 && raw.outputs <= (raw.kind == kShuffled ? 4 : 2) * kMaxChannels &&
               raw.bias.size() == raw.outputs,
           name + ".bias", "must have one number per output channel");
+  if (inputs == 0) inputs = std::max<std::size_t>(raw.inputs, 1);
   const std::size_t groups = depthwise ? inputs : 1;
   require(raw.groups == groups && raw.inputs == inputs / groups && (!depthwise || raw.outputs == inputs), name,
           "must read " + to_string(inputs) + " channels in " + to_string(groups) + " groups");
-  // Every sum of any subset of products, plus the bias, must fit int32: then so does every partial sum in any order.
-  raw.reach = raw.reaches();
-  for (std::size_t out = 0; out < raw.outputs; ++out) require_fits(name, out, raw.reach[out], raw.bias[out]);
+  prove(raw);
+  return raw;
+}
+
+RawLayer Reader::flat(const String& name, std::size_t inputs, std::int32_t limit) const {
+  const ArrayRef& weight = arrays_.get(name + ".weight", Type::int8, 2);
+  require(weight.shape[0] > 0 && weight.shape[1] == inputs, name + ".weight",
+          "has shape " + shape_text(weight.shape) + ", expected [any, " + to_string(inputs) + "]");
+  const auto bias = arrays_.int32s(name + ".bias");
+  require(bias.size() == weight.shape[0], name + ".bias",
+          "serves " + to_string(bias.size()) + " outputs, expected " + to_string(weight.shape[0]));
+  RawLayer raw;
+  raw.name = name;
+  raw.outputs = bias.size();
+  raw.inputs = inputs;
+  raw.rows = raw.columns = raw.groups = 1;
+  raw.input_limit = limit;
+  const auto* values = static_cast<const std::int8_t*>(weight.data);
+  raw.weight.assign(values, values + weight.size());
+  raw.bias.assign(bias.begin(), bias.end());
+  prove(raw);
   return raw;
 }
 
@@ -400,6 +397,13 @@ Curve Reader::layer_curve(const RawLayer& raw, std::size_t step, std::int32_t li
     logistic = kind[0] == 1;
   }
   return curve(raw.name, raw.outputs / step, step, limit, logistic);
+}
+
+Requantiser Reader::requantiser(const RawLayer& raw, unsigned bits) const {
+  const String name = raw.name + ".requantise";
+  if (raw.stored.empty()) return requantiser(name, raw.outputs, bits);
+  const std::size_t stored = 1 + *std::max_element(raw.stored.begin(), raw.stored.end());
+  return selected(requantiser(name, stored, bits), raw.stored);
 }
 
 Part Reader::part(const RawLayer& raw, const Inputs& inputs, const Outputs& outputs, Vector<Tap> taps,
@@ -452,55 +456,44 @@ Layer Reader::layer(const String& name, const Inputs& inputs, unsigned bits, std
 }
 
 Layer Reader::layer(const RawLayer& raw, const Inputs& inputs, unsigned bits, bool positive, bool narrow) const {
-  Layer layer;
-  layer.depth = size_of(inputs);
-  const std::size_t step = raw.kind == kShuffled ? raw.up * raw.up : 1;
+  const std::size_t positions = raw.up * raw.up, step = raw.kind == kShuffled ? positions : 1;
   require(raw.outputs % step == 0, raw.name, "must have a multiple of four outputs before its shuffle");
-  layer.outputs = raw.outputs / step;
+  Layer layer;
+  const std::size_t outputs = raw.outputs / step;
+  if (narrow && raw.up > 1 && positions * outputs <= kPanel && !arrays_.has(raw.name + ".exponents")) {
+    layer = this->layer(merged(raw), inputs, bits, positive);
+    layer.merged = true;
+  }
+  layer.outputs = outputs;
   layer.up = raw.up;
   layer.shuffled = raw.kind == kShuffled;
-  layer.down = raw.kind == kHalved ? 2 : 1;
   layer.reflect = raw.reflect;
   layer.reflected = raw.reflect ? raw.rows / 2 : 0;
-  layer.merged =
-      narrow && raw.up > 1 && raw.up * raw.up * layer.outputs <= kPanel && !arrays_.has(raw.name + ".exponents");
-  const RawLayer own = layer.merged ? merged(raw) : raw;
-  Requantiser all = requantiser(raw.name + ".requantise", raw.outputs, bits);
-  if (layer.merged) all = selected(all, merged_outputs(raw));
-  const bool fits = fits_winograd(own, positive);
+  if (layer.merged) return layer;
+  layer.depth = size_of(inputs);
+  layer.down = raw.kind == kHalved ? 2 : 1;
+  const bool fits = fits_winograd(raw, positive);
   layer.phases = fits && layer.down == 2 ? 4 : 1;
-  const std::size_t positions = layer.merged ? 1 : layer.up * layer.up;
-  Vector<Vector<PhasedTap>> taps;
+  Vector<Vector<Tap>> taps;
+  std::size_t reach = 0;  // of all parts: kernels are square, so it is that of rows and that of columns
   for (std::size_t p = 0; p < positions; ++p) {
-    const auto all = layer.merged ? taps_of(own, 0, 0)
-                                  : taps_of(raw, static_cast<int>(p / layer.up), static_cast<int>(p % layer.up));
-    taps.push_back(phased(all, layer.phases));
-    Vector<Tap> offsets;
-    for (const PhasedTap& tap : taps.back()) offsets.push_back(tap.tap);
-    if (fits) layer.splits = std::max(layer.splits, reach_of(offsets));
+    taps.push_back(taps_of(raw, static_cast<int>(p / layer.up), static_cast<int>(p % layer.up)));
+    if (layer.phases > 1) interleave(taps.back());
+    reach = std::max(reach, reach_of(taps.back()));
   }
-  for (const auto& part_taps : taps) {
-    for (const PhasedTap& own_tap : part_taps) {
-      const int distance = std::abs(own_tap.tap.offset.row) * (layer.phases > 1 ? 2 : 1);
-      layer.reach = std::max(layer.reach, static_cast<std::size_t>(distance + (layer.phases > 1 ? 1 : 0)));
-    }
-  }
+  layer.splits = fits ? reach : 0;
+  layer.reach = layer.phases > 1 ? 2 * reach + 1 : reach;
+  const Requantiser all = requantiser(raw, bits);
   for (std::size_t p = 0; p < positions; ++p) {
-    const Outputs outputs{raw.kind == kShuffled && !layer.merged ? p : 0, layer.merged ? 1 : step};
-    Vector<Tap> direct;
-    for (const PhasedTap& tap : taps[p]) direct.push_back(tap.tap);
-    if (layer.splits > 0) direct.clear();
-    Part out = part(own, inputs, outputs, direct, all);
+    const Outputs which{layer.shuffled ? p : 0, step};
+    Part out = part(raw, inputs, which, fits ? Vector<Tap>() : taps[p], all);
     out.row = p / layer.up;
     out.column = p % layer.up;
-    if (layer.splits > 0) {
-      out.strips = strips_of(own, taps[p], inputs, outputs, own.outputs / outputs.step, layer.splits, layer.phases);
-    }
+    if (fits) out.strips = strips_of(raw, taps[p], inputs, which, outputs, layer.splits, layer.phases);
     layer.parts.push_back(std::move(out));
   }
-  layer.curve = layer_curve(raw, step, layer.parts[0].requantiser.limit);
-  const std::size_t columns = own.outputs / (layer.merged ? 1 : step);
-  layer.used = transforms_ ? (columns + kQuarterPanel - 1) / kQuarterPanel * kQuarterPanel : layer.columns();
+  layer.curve = layer_curve(raw, step, layer.limit());
+  layer.used = transforms_ ? (outputs + kQuarterPanel - 1) / kQuarterPanel * kQuarterPanel : layer.columns();
   return layer;
 }
 
@@ -514,7 +507,7 @@ Layer Reader::matrix(const RawLayer& raw, const Inputs& inputs, Vector<Tap> taps
   Layer out;
   out.outputs = raw.outputs;
   out.depth = taps.size() * size_of(inputs);
-  out.parts.push_back(part(raw, inputs, {}, std::move(taps), requantiser(raw.name + ".requantise", raw.outputs, bits)));
+  out.parts.push_back(part(raw, inputs, {}, std::move(taps), requantiser(raw, bits)));
   out.parts[0].taps = {{0, 0}};
   return out;
 }
@@ -528,9 +521,8 @@ Layer Reader::board(const String& name, const Inputs& inputs) const {
   Layer layer;
   layer.depth = size_of(inputs);
   layer.outputs = raw.outputs;
-  layer.parts.push_back(
-      part(raw, inputs, {}, std::move(taps), requantiser(name + ".requantise", raw.outputs, kActivationBits)));
-  layer.curve = layer_curve(raw, 1, layer.parts[0].requantiser.limit);
+  layer.parts.push_back(part(raw, inputs, {}, std::move(taps), requantiser(raw, kActivationBits)));
+  layer.curve = layer_curve(raw, 1, layer.limit());
   return layer;
 }
 

@@ -47,6 +47,7 @@ struct RawLayer {
   std::size_t up = 1;  // what sizes are multiplied by
   std::int32_t input_limit = kActivation;
   Vector<std::int32_t> bias;
+  Vector<std::size_t> stored;  // of each output, which of the file's it is; empty: the same
 
   std::size_t index(std::size_t out, std::size_t in, std::size_t i, std::size_t j) const {
     const std::size_t plane = transposed ? in * outputs + out : out * inputs + in;
@@ -73,6 +74,7 @@ void require_fits(const String& name, std::size_t channel, std::int64_t reach, s
 struct Tap {
   Offset offset;
   std::size_t i, j;
+  std::size_t phase = 0;  // where sizes are halved: which of four interleaved maps it reads
 };
 
 class Reader {
@@ -87,8 +89,11 @@ class Reader {
   }
 
   // Geometry is int32 (kind, groups), or uint8 (stride, transposed, bits of inputs, and 2 if outputs are shuffled).
-  // limit: largest magnitude of an input, which sums are proven for.
+  // inputs: channels, or 0: as many as the weights say. limit: largest magnitude of one, which sums are proven for.
   RawLayer raw(const String& name, std::size_t inputs, std::int32_t limit = kActivation, bool depthwise = false) const;
+
+  // The same of 1x1 layers that have no geometry and weights of two dimensions, [outputs, inputs].
+  RawLayer flat(const String& name, std::size_t inputs, std::int32_t limit) const;
 
   // Output channels first, first + step, ... of a kernel as one part.
   struct Outputs {
@@ -126,6 +131,7 @@ class Reader {
 
  private:
   void geometry(RawLayer& raw) const;
+  Requantiser requantiser(const RawLayer& raw, unsigned bits) const;
   Curve layer_curve(const RawLayer& raw, std::size_t step, std::int32_t limit) const;
 
   const ArrayReader& arrays_;

@@ -93,6 +93,22 @@ Requantiser selected(const Requantiser& all, const Vector<std::size_t>& channels
   return out;
 }
 
+Buffer<float> read_factors(const ArrayReader& arrays, const String& name, std::size_t count, std::size_t more,
+                           bool negative) {
+  const auto multiplier = arrays.int32s(name + ".multiplier");
+  const auto shift = arrays.uint8s(name + ".shift");
+  require(multiplier.size() == count && shift.size() == count, name + ".multiplier",
+          "and shift must be " + to_string(count) + " numbers");
+  Buffer<float> out(count + more);
+  for (std::size_t i = 0; i < count; ++i) {
+    require(multiplier[i] < kFactorLimit && multiplier[i] > (negative ? -kFactorLimit : -1), name + ".multiplier",
+            negative ? "must be below 2^24 in magnitude" : "must be from 0 to 2^24 - 1");
+    require(shift[i] <= kMaxFactorShift, name + ".shift", "must be at most 62");
+    out[i] = std::ldexp(static_cast<float>(multiplier[i]), -int{shift[i]});
+  }
+  return out;
+}
+
 std::size_t count_layers(const ArrayReader& reader, const String& name) {
   std::size_t count = 0;
   while (reader.has(name + "." + to_string(count) + ".geometry")) ++count;
@@ -105,21 +121,6 @@ const ArrayRef& ArrayReader::get(const String& name, Type type, std::size_t rank
   require(found->second.type == type, name, "has the wrong type");
   require(found->second.shape.size() == rank, name, "has shape " + shape_text(found->second.shape));
   return found->second;
-}
-
-std::span<const std::int32_t> ArrayReader::int32s(const String& name) const {
-  const ArrayRef& array = get(name, Type::int32, 1);
-  return {static_cast<const std::int32_t*>(array.data), array.size()};
-}
-
-std::span<const std::int16_t> ArrayReader::int16s(const String& name) const {
-  const ArrayRef& array = get(name, Type::int16, 1);
-  return {static_cast<const std::int16_t*>(array.data), array.size()};
-}
-
-std::span<const std::uint8_t> ArrayReader::uint8s(const String& name) const {
-  const ArrayRef& array = get(name, Type::uint8, 1);
-  return {static_cast<const std::uint8_t*>(array.data), array.size()};
 }
 
 }  // namespace fastlic::nn

@@ -23,6 +23,12 @@ constexpr std::int32_t magnitude_limit(unsigned bits) { return (std::int32_t{1} 
 
 Requantiser read_requantiser(const ArrayReader& reader, const String& prefix, std::size_t channels, unsigned max_bits);
 
+constexpr std::int32_t kFactorLimit = 1 << 24;
+
+// Numbers of float32, name.multiplier and name.shift; `more` zeros behind them.
+Buffer<float> read_factors(const ArrayReader& arrays, const String& name, std::size_t count, std::size_t more,
+                           bool negative = false);
+
 // The one whose outputs are so many times as large, without activation: the nearest of 30 bits, by operations of IEEE
 // 754 alone (fastlic/integers/fixed.py, from_factors). std::invalid_argument for factors that none can have.
 Requantiser multiplied(const Requantiser& by, std::span<const double> factors);

@@ -46,23 +46,6 @@ Transform with_ends(const Transform& transform, const ArrayReader& arrays, const
   return out;
 }
 
-void enter(const Transform& transform, const std::int32_t* latents, std::size_t width, std::int16_t* out,
-           std::size_t stride, Isa isa) {
-  const Requantiser& entry = *transform.entry;
-  const std::size_t channels = entry.channels, columns = padded(channels);
-  thread_local Scratch<Buffer<std::int32_t>> kept_values;
-  thread_local Scratch<Buffer<std::int16_t>> kept_activations;
-  auto& values = kept_values.values;
-  auto& activations = kept_activations.values;
-  values.assign(columns, 0);
-  activations.resize(columns);
-  for (std::size_t x = 0; x < width; ++x) {
-    std::copy_n(latents + x * channels, channels, values.begin());
-    kernels(isa).requantise16(values.data(), entry, {0, columns}, activations.data());
-    std::copy_n(activations.data(), channels, out + x * stride);
-  }
-}
-
 void run(const Transform& transform, MapSize size, std::size_t band, const RowEnds& ends, Isa isa, Team& team) {
   const auto each = [&](Rows rows, const auto& map, const auto& function) {
     parallel_for(rows.last - rows.first, team,
@@ -77,8 +60,12 @@ void run(const Transform& transform, MapSize size, std::size_t band, const RowEn
 Function<void(std::size_t, std::int16_t*, std::size_t)> latents_feed(const Transform& transform,
                                                                      const std::int32_t* latents, std::size_t width,
                                                                      std::size_t next, Isa isa) {
-  return [&transform, latents, width, next, isa](std::size_t row, std::int16_t* to, std::size_t stride) {
-    enter(transform, latents + row * next * transform.entry->channels, width, to, stride, isa);
+  return [&entry = *transform.entry, latents, width, next, isa](std::size_t row, std::int16_t* to, std::size_t stride) {
+    std::int16_t* activations = scratch<std::int16_t>(padded(entry.channels));  // rows of `to` may have no room for all
+    for (std::size_t x = 0; x < width; ++x) {
+      activate(latents + (row * next + x) * entry.channels, entry, activations, kernels(isa));
+      std::copy_n(activations, entry.channels, to + x * stride);
+    }
   };
 }
 

@@ -20,10 +20,6 @@ Transform read_transform(const ArrayReader& arrays, const String& name);
 // The same weights with other requantisers at the ends, name.entry.* and name.exit.*: those of one quality.
 Transform with_ends(const Transform& transform, const ArrayReader& arrays, const String& name);
 
-// A row of latents, int32 [width][channels], as the first value of a network with an entry.
-void enter(const Transform& transform, const std::int32_t* latents, std::size_t width, std::int16_t* out,
-           std::size_t stride, Isa isa);
-
 // One row at a time, its positions `stride` apart. Rows of a band are fed and taken by several threads at once.
 struct RowEnds {
   Function<void(std::size_t row, std::int16_t* to, std::size_t stride)> feed;

@@ -15,36 +15,11 @@ constexpr std::size_t kMaxWindow = 16;
 constexpr std::size_t kMaxPlaces = std::size_t{1} << 22;  // of biases
 constexpr std::int64_t kScores = (std::int64_t{1} << 30) - 1;
 constexpr int kBiasBits = 8;
-constexpr std::int32_t kFactorLimit = 1 << 24;
-
-// Numbers of float32, name.multiplier and name.shift; `more` zeros behind them.
-Buffer<float> read_factors(const ArrayReader& arrays, const String& name, std::size_t count, std::size_t more,
-                           bool negative = false) {
-  const auto multiplier = arrays.int32s(name + ".multiplier");
-  const auto shift = arrays.uint8s(name + ".shift");
-  require(multiplier.size() == count && shift.size() == count, name + ".multiplier",
-          "and shift must be " + to_string(count) + " numbers");
-  Buffer<float> out(count + more);
-  for (std::size_t i = 0; i < count; ++i) {
-    require(multiplier[i] < kFactorLimit && multiplier[i] > (negative ? -kFactorLimit : -1), name + ".multiplier",
-            negative ? "must be below 2^24 in magnitude" : "must be from 0 to 2^24 - 1");
-    require(shift[i] <= kMaxFactorShift, name + ".shift", "must be at most 62");
-    out[i] = std::ldexp(static_cast<float>(multiplier[i]), -int{shift[i]});
-  }
-  return out;
-}
 
 void require_bits(const String& name, unsigned input_bits, unsigned bits, std::int32_t input) {
   const auto good = [](unsigned of) { return of >= 2 && of <= kMaxActivationBits; };
   require(good(input_bits) && good(bits), name, "must have 2 to 16 bits of inputs and outputs");
   require(input <= magnitude_limit(input_bits), name, "accepts fewer bits than its input has");
-}
-
-template <typename T>
-T* kept(std::size_t size) {
-  thread_local Scratch<Buffer<T>> own;
-  if (own.values.size() < size) own.values.resize(size);
-  return own.values.data();
 }
 
 // Sizes of what a thread keeps, in numbers.
@@ -102,6 +77,29 @@ void pack_values(const Tokens& at, std::size_t tokens, std::size_t first, std::s
 
 }  // namespace
 
+Buffer<std::int32_t> read_window_bias(const ArrayReader& arrays, const String& name, std::size_t heads,
+                                      std::size_t size, std::int64_t limit) {
+  const std::size_t side = 2 * size - 1, tokens = size * size, columns = padded(tokens);
+  const ArrayRef& array = arrays.get(name, Type::int32, 2);
+  require(array.shape[0] == heads && array.shape[1] == side * side, name,
+          "must be one row per head, a number for each distance: [" + to_string(heads) + ", " + to_string(side * side) +
+              "]");
+  const auto* values = static_cast<const std::int32_t*>(array.data);
+  for (std::size_t i = 0; i < array.size(); ++i) {
+    require(std::abs(std::int64_t{values[i]}) <= limit, name, "lets scores leave their bits");
+  }
+  Buffer<std::int32_t> out(heads * tokens * columns);
+  for (std::size_t h = 0; h < heads; ++h) {
+    for (std::size_t query = 0; query < tokens; ++query) {
+      for (std::size_t key = 0; key < tokens; ++key) {
+        const std::size_t behind = query / size + size - 1 - key / size, right = query % size + size - 1 - key % size;
+        out[(h * tokens + query) * columns + key] = values[(h * side + behind) * side + right];
+      }
+    }
+  }
+  return out;
+}
+
 LayerNorm read_layer_norm(const ArrayReader& arrays, const String& name, std::span<const std::uint8_t> numbers,
                           std::size_t channels, std::int32_t input, std::int32_t& output) {
   require_bits(name + ".step", numbers[1], numbers[2], input);
@@ -147,31 +145,14 @@ WindowAttention read_windows(const ArrayReader& arrays, const String& name, std:
   out.dims = channels / 3 / out.heads;
   out.columns = padded(out.tokens());
   require(out.heads * out.tokens() * out.columns <= kMaxPlaces, name + ".step", "has too many heads of such windows");
-  const std::size_t side = 2 * out.size - 1;
-  const ArrayRef& bias = arrays.get(name + ".bias", Type::int32, 2);
-  require(bias.shape[0] == out.heads && bias.shape[1] == side * side, name + ".bias",
-          "must be one row per head, a number for each distance");
-  const auto* values = static_cast<const std::int32_t*>(bias.data);
-  std::int64_t largest = 0;
-  for (std::size_t i = 0; i < bias.size(); ++i) largest = std::max(largest, std::abs(std::int64_t{values[i]}));
   const std::int64_t limit = magnitude_limit(numbers[4]);
-  require(static_cast<std::int64_t>(out.dims) * limit * limit + largest <= kScores, name + ".bias",
-          "lets scores leave 31 bits");
+  out.bias = read_window_bias(arrays, name + ".bias", out.heads, out.size,
+                              kScores - static_cast<std::int64_t>(out.dims) * limit * limit);
   out.sharpness = read_factors(arrays, name + ".sharpness", out.heads, 0);
   out.factors = read_factors(arrays, name, out.channels(), padded(out.channels()) - out.channels() + kPanel);
   out.most = static_cast<std::int32_t>(std::numeric_limits<std::int32_t>::max() / limit -
                                        static_cast<std::int64_t>(out.tokens()));
   out.limit = static_cast<float>(magnitude_limit(numbers[5]));
-  out.bias.assign(out.heads * out.tokens() * out.columns, 0);
-  for (std::size_t h = 0; h < out.heads; ++h) {
-    for (std::size_t query = 0; query < out.tokens(); ++query) {
-      for (std::size_t key = 0; key < out.tokens(); ++key) {
-        const std::size_t behind = query / out.size + out.size - 1 - key / out.size,
-                          right = query % out.size + out.size - 1 - key % out.size;
-        out.bias[(h * out.tokens() + query) * out.columns + key] = values[(h * side + behind) * side + right];
-      }
-    }
-  }
   output = magnitude_limit(numbers[5]);
   return out;
 }
@@ -209,10 +190,10 @@ void attend(const WindowAttention& w, const TailLines& powers, const Source& x, 
       present[t] = -1;
     }
     at.from[w.tokens()] = zeros_of_tokens.data();
-    std::int16_t* words = kept<std::int16_t>(sizes.words());
+    std::int16_t* words = scratch<std::int16_t>(sizes.words());
     std::int16_t *queries = words, *keys = queries + sizes.rows * sizes.depth + kHalfPanel, *values = keys + sizes.keys;
     std::int16_t *weights = values + sizes.values, *outputs = weights + sizes.rows * sizes.columns;
-    std::int32_t* sums = kept<std::int32_t>(sizes.ints());
+    std::int32_t* sums = scratch<std::int32_t>(sizes.ints());
     float inverse[256];
     const std::int32_t zeros[kPanel] = {};
     const std::int32_t* start[256];

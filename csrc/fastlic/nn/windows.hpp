@@ -43,6 +43,11 @@ LayerNorm read_layer_norm(const ArrayReader& arrays, const String& name, std::sp
 WindowAttention read_windows(const ArrayReader& arrays, const String& name, std::span<const std::uint8_t> numbers,
                              std::size_t channels, std::int32_t input, std::int32_t& output);
 
+// What scores of a key have more, by its distance from the query in a window: [heads][size^2 queries][padded keys], of
+// at most this magnitude.
+Buffer<std::int32_t> read_window_bias(const ArrayReader& arrays, const String& name, std::size_t heads,
+                                      std::size_t size, std::int64_t limit);
+
 // One position.
 void normalise(const LayerNorm& norm, const std::int16_t* x, std::int16_t* out, const Kernels& kernels);
 

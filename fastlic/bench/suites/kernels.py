@@ -318,18 +318,14 @@ def transform_cases(wanted: Wanted) -> Iterator[Case]:
         x, threads = given[None].to(device()), torch.get_num_threads()
         floats = (x.float() / (255 if part == "g_a" else 64)).contiguous(memory_format=torch.channels_last)
         run = partial(call, x, QUALITY, backend="triton")
-        peers: Runs = {"float": partial(_without_gradients, getattr(modules, part), floats),
-                       "C++": partial(call, given, QUALITY, threads=threads)}  # fmt: skip
+        peers: Runs = {
+            "float": torch.no_grad()(partial(getattr(modules, part), floats)),
+            "C++": partial(call, given, QUALITY, threads=threads),
+        }
         note = same([run()[0]], [peers["C++"]()])
         for peer, name in names.items():
             other = waiting(peers[peer]) if peer == "float" else peers[peer]
             yield Case(name, waiting(run), 1, "image", other, peer, clock="wall", note=note)
-
-
-@torch.no_grad()
-def _without_gradients(module: Any, x: Tensor) -> Tensor:
-    found: Tensor = module(x)
-    return found
 
 
 # ---- streams
