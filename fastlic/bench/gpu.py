@@ -2,7 +2,7 @@
 
 1. the tests of kernels on the device, those marked ``gpu`` included: JAHP decoded on the device equals the CPU's
    latents bit for bit; meanwhile the suite's kernels are compiled;
-2. the suite ``kernels``, timed alone;
+2. the suites ``throughput``, whole images in batches beside the CPU, and ``kernels``, timed alone;
 3. other tiles for the kernels that depend on them (fastlic.bench.tune);
 4. compute-sanitizer over small cases, if it is installed.
 
@@ -140,10 +140,11 @@ def main(arguments: list[str] | None = None) -> int:
     parts = tests(options.out, 0.4 * budget)
     limit = left() - 0.2 * budget  # what the tests leave is the suite's
     suite = python(
-        "-m", "fastlic.bench", "kernels", "--seconds", str(options.seconds), "--limit", str(limit - _LAST_CASE)
+        *("-m", "fastlic.bench", "throughput", "kernels"),
+        *("--seconds", str(options.seconds), "--limit", str(limit - _LAST_CASE)),
     )
     suite += ["--json", str(options.out / "kernels.jsonl")]
-    parts.append(Part("suite kernels", suite, options.out / "suite.log").start().wait(limit))
+    parts.append(Part("suites throughput and kernels", suite, options.out / "suite.log").start().wait(limit))
     limit = min(0.1 * budget, 0.5 * left())
     tune = python("-m", "fastlic.bench.tune", "--seconds", str(0.7 * limit))
     parts.append(Part("other tiles", tune, options.out / "tune.log").start().wait(limit))

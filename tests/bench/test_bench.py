@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from fastlic import Codec, _native
 from fastlic.bench.__main__ import main
 from fastlic.bench.report import table
 from fastlic.bench.runner import Case, measure
-from fastlic.bench.suites import engine
+from fastlic.bench.suites import engine, throughput
 from fastlic.ops.backends import instruction_set
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -62,3 +63,9 @@ def test_rooflines_are_measured_for_each_instruction_set(isa, monkeypatch):
     assert engine.roofline(isa, 1.0) == {} and seen == [isa]
     monkeypatch.setattr(_native, "peak_products", lambda: 6.0 * engine.products(model, 16, 16))
     assert engine.roofline(isa, engine.products(model, 16, 16))["roofline"] == pytest.approx(6)
+
+
+def test_images_together_are_timed_beside_the_same_files_and_pixels_one_by_one():
+    compress, decompress = throughput.cases(lambda name: "of mcquic 512x768, 1 together" in name)
+    assert compress.run() == compress.peer()
+    assert torch.equal(torch.stack(decompress.run()), torch.stack(decompress.peer()))
