@@ -25,6 +25,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "compressai_tables": ("bottleneck_tables", "compressai_gaussian_tables", "quantised_cdf", "scale_table"),
     "container": ("container_attachments", "container_limits", "container_models", "pack_container", "parse_container",
                   "unpack_container"),
+    "device_board": ("DeviceBoard",),
     "device_engine": ("DeviceEngine",),
     "device_transform": ("DeviceTransform", "device_transform_lacks"),
     "divisive": ("gdn",),
