@@ -201,4 +201,4 @@ class LatentModel(ABC):
         Raises:
             BackendUnavailable: there is no GPU, or there are no kernels for this kind of model.
         """
-        raise BackendUnavailable(f"backend 'triton' has no kernels for models of kind {self.kind!r}")
+        raise BackendUnavailable(f"backend 'triton' has no kernels for {type(self).__name__}")

@@ -28,6 +28,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "device_board": ("DeviceBoard",),
     "device_engine": ("DeviceEngine",),
     "device_transform": ("DeviceTransform", "device_transform_lacks"),
+    "device_slices": ("DeviceSlices",),
     "divisive": ("gdn",),
     "float_attention": ("window_attention",),
     "float_symbols": ("ScaleSearch", "round_differences"),

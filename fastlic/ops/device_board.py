@@ -158,8 +158,8 @@ class DeviceBoard(DeviceLatents):
         super().__init__(arrays, "layers.", "requantisers.", z_tables, y_tables, device)
         self._features_count = len(arrays[f"layers.hyper.{len(self._hyper) - 1}.bias"]) // self._cells_of_hyper()
         self._gelu = self._gelu_table()
-        self._border = 0  # of the map that networks read latents from
-        self._make_groups()
+        self._room = self._border = 0  # in front of the features in the map that networks read, and around it
+        self._make()
 
     def encode_many(self, targets: Sequence[Target], threads: int = 1, lanes: int = 0) -> list[Coded]:
         """As ``LatentEngine.encode_many``; images of one size go through the device together, results stay there.
@@ -212,7 +212,8 @@ class DeviceBoard(DeviceLatents):
 
     # ---- channel groups
 
-    def _make_groups(self) -> None:
+    def _make(self) -> None:
+        """Networks, and ``latent_channels``, ``_room`` and ``_border``."""
         channels = [int(c) for c in self._arrays["groups.channels"]]
         parities = [int(p) for p in self._arrays["groups.parity"]]
         self.latent_channels = sum(channels)
@@ -234,18 +235,19 @@ class DeviceBoard(DeviceLatents):
                 parameters = self._stack(f"parameters.{k}")
             else:  # anchors know no context yet
                 boards = [self._network(f"parameters.{k}", known[turn:], sum(known[:turn])) for turn in (1, 0)]
-            for layers in (channel, context, parameters):
-                self._border = max(self._border, layers[0].border if layers else 0)
+            self._surround(channel, context, parameters)
             requantiser = self._requantiser("requantisers.y.input", own.part)
             self._groups.append(_Group(own, channel, context, parameters, boards, requantiser))
             first += count
         self._room = max((self._outputs(g.channel) for g in self._groups if g.channel and g.parameters), default=0)
 
     def _counts(self, height: int, width: int) -> list[int]:
+        """Symbols of each section of y, or a few less."""
         each = ((g.zone.channels, 1 if g.parameters else 2) for g in self._groups)
         return [height * width // passes * channels for channels, passes in each for _ in range(passes)]
 
     def _known_channels(self, groups: int) -> int:
+        """Channels of y in the first groups."""
         return sum(g.zone.channels for g in self._groups[:groups])
 
     def _schedule(self, coder: _Coder, z: Tensor, height: int, width: int) -> None:
@@ -281,11 +283,17 @@ class DeviceBoard(DeviceLatents):
         """The map that networks read parts of: room for a context, the hyperprior's features, latents as they come."""
         from fastlic.kernels.packing import PAD, Map
 
+        if width < 2:
+            raise ValueError(f"y must have 2 or more columns, so that every row has both colours, got {width}")
         # What a layer reads is padded: behind the last latents, too.
         channels = self._room + self._features_count + self.latent_channels + PAD
         board = Map.zeros(len(z), height, width, channels, self._border, self.device)
         _write(board, self._room, self._features_count, self._features(z, height, width))
         return board
+
+    def _surround(self, *stacks: Sequence[Layer]) -> None:
+        """These read the board beyond its edges."""
+        self._border = max([self._border, *(layers[0].border for layers in stacks if layers)])
 
     def _geometry(self, name: str) -> tuple[int, bool, int, int]:
         """Stride, whether it is transposed, shuffle, and groups of a layer."""
@@ -299,13 +307,14 @@ class DeviceBoard(DeviceLatents):
     def _outputs(layers: Sequence[Layer]) -> int:
         return layers[-1].outputs
 
-    def _layer(self, name: str, where: np.ndarray | None = None) -> Layer:
-        """A layer; ``where``: its inputs stand there in what it is given."""
+    def _layer(self, name: str, where: np.ndarray | None = None, weight: np.ndarray | None = None) -> Layer:
+        """A layer; ``where``: its inputs stand there in what it is given. weight: in another shape than is stored."""
         from fastlic.kernels.convolution import pack_layer
 
         own = f"layers.{name}"
         stride, transposed, shuffle, groups = self._geometry(name)
-        exponents, weight = self._arrays.get(f"{own}.exponents"), self._arrays[f"{own}.weight"]
+        exponents = self._arrays.get(f"{own}.exponents")
+        weight = self._arrays[f"{own}.weight"] if weight is None else weight
         if where is not None:
             inputs = 0 if transposed else 1
             shape = list(weight.shape)

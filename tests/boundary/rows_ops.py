@@ -29,6 +29,7 @@ from fastlic.ops import (
     container,
     device_board,
     device_engine,
+    device_slices,
     device_transform,
     divisive,
     float_attention,
@@ -285,6 +286,7 @@ OPS: dict[str, Callable[[], Call]] = {
     ),
     "compressai_tables.bottleneck_tables": lambda: Call(compressai_tables.bottleneck_tables, {"density": Density()}),
     "device_board.DeviceBoard": lambda: Call(device_board.DeviceBoard, {**v.ops_arrays("groups"), "device": "cpu"}),
+    "device_slices.DeviceSlices": lambda: Call(device_slices.DeviceSlices, {**v.ops_arrays(SLICES), "device": "cpu"}),
     "device_engine.DeviceEngine": lambda: Call(device_engine.DeviceEngine, {**v.ops_arrays("jahp"), "device": "cpu"}),
     "device_transform.DeviceTransform": lambda: Call(
         device_transform.DeviceTransform, {"name": "n", "arrays": network_arrays(), "device": "cpu"}

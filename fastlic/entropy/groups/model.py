@@ -24,11 +24,9 @@ from torch import Tensor
 from fastlic.entropy.groups.schedule import groups_schedule
 from fastlic.entropy.passes import Schedule
 from fastlic.entropy.stacked import StackedModel
-from fastlic.forks import cached_property
 from fastlic.integers.fixed import Requantiser
 from fastlic.integers.functions import Tables
 from fastlic.integers.layer import Layer
-from fastlic.ops.device_board import DeviceBoard
 from fastlic.ops.rans import CdfTables
 
 _WHOLE = 2  # what is stored in place of a parity
@@ -117,16 +115,6 @@ class IntegerGroups(StackedModel):
     def analyses(self) -> bool:
         """Whether z comes from these integers too."""
         return "analysis.0" in self.layers
-
-    @cached_property
-    def device_engine(self) -> DeviceBoard:
-        """Its twin in Triton kernels on the current GPU, packed at first use.
-
-        Raises:
-            BackendUnavailable: there is no GPU, and Triton's interpreter was not asked for.
-        """
-        _ = self.engine  # validates the arrays
-        return DeviceBoard(self.to_arrays(), self.z_tables, self.y_tables)
 
     # ---- networks: activations in, activations out
 
