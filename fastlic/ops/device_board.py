@@ -156,7 +156,7 @@ class DeviceBoard(DeviceLatents):
     def __init__(self, arrays: Arrays, z_tables: CdfTables, y_tables: CdfTables, device: Any = None) -> None:
         self._tail: Tensor | None = None
         super().__init__(arrays, "layers.", "requantisers.", z_tables, y_tables, device)
-        self._features_count = len(arrays[f"layers.hyper.{len(self._hyper) - 1}.bias"]) // self._cells_of_hyper()
+        self._features_count = self._outputs(self._hyper)
         self._gelu = self._gelu_table()
         self._room = self._border = 0  # in front of the features in the map that networks read, and around it
         self._make()
@@ -261,7 +261,7 @@ class DeviceBoard(DeviceLatents):
             seen = board.part(y_first + own.first, own.channels)
             known = [hyper]
             if group.channel:
-                known.insert(0, self._planes_of(group.channel, board.part(y_first, own.first)))
+                known.insert(0, self._planes_of(group.channel, board.part(y_first, group.channel[0].inputs)))
             if own.parity is None:
                 inputs = self._features_count
                 if group.channel:
@@ -299,9 +299,6 @@ class DeviceBoard(DeviceLatents):
         """Stride, whether it is transposed, shuffle, and groups of a layer."""
         kind, groups = (int(v) for v in self._arrays[f"layers.{name}.geometry"])
         return *_KINDS[kind], groups
-
-    def _cells_of_hyper(self) -> int:
-        return self._geometry(f"hyper.{len(self._hyper) - 1}")[2] ** 2
 
     @staticmethod
     def _outputs(layers: Sequence[Layer]) -> int:
