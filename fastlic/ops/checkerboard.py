@@ -270,7 +270,9 @@ def checkerboard_encode(
     _check_latent("y", y, network.M)
     if target.shape != y.shape or target.stride() != y.stride():
         raise ValueError(f"target and y must agree in shape and strides, got {list(target.shape)} and {list(y.shape)}")
-    arguments.apart("y", y, target=target, share=share, **{f"maps[{i}]": m.planes for i, m in enumerate(maps)})
+    arguments.apart(
+        "y", y, target=target, share=share, zones=zones, **{f"maps[{i}]": m.planes for i, m in enumerate(maps)}
+    )
     return choose(ENCODE, backend, y.device)(
         network, maps, parity, target, y, share, rows, zones
     )  # fmt: skip
