@@ -21,18 +21,17 @@ from torch import Tensor
 
 from fastlic.kernels import launch
 from fastlic.kernels.integer import (
-    quantise,
+    quantise_down,
     reconstruct,
-    requantise,
     requantise_columns,
     scale_index,
     store_planes,
 )
 from fastlic.kernels.launch import Target, Variant
-from fastlic.kernels.packing import MAX_SOURCES, BoardNetwork, Map, Requantiser, Source
+from fastlic.kernels.packing import MAX_SOURCES, BoardNetwork, Map, Source
 from fastlic.kernels.reference.checkerboard import ANCHOR, count_of, positions, size_of
 
-__all__ = ["ANCHOR", "BoardNetwork", "Source", "count_of", "encode", "parameters", "place", "positions"]
+__all__ = ["ANCHOR", "BoardNetwork", "Source", "count_of", "encode", "parameters", "place", "positions", "refine"]
 
 _BLOCK = 512
 _FIELDS = 5  # of a layer in ``plan``: depth, columns, first weight, first number, limit and GELU in one
@@ -42,21 +41,34 @@ _HALF_TABLE = tl.constexpr(2048)
 
 
 @triton.jit
-def _board(number, width, parity):
-    """Row and column of a position of one parity. Two rows hold ``width`` of them, the upper ceil or floor half."""
+def board(number, width, zone):
+    """Row and column of a position of one parity. Two rows hold ``width`` of them, the upper ceil or floor half.
+
+    zone: the parity; 2 or 3: parity 0 or 1 in even rows alone; 4 or 5: in odd rows; 6: every position.
+    """
+    parity = zone % 2
     pair = number // width
     rest = number - pair * width
     upper = (width + 1 - parity) // 2
     lower = (rest >= upper).to(tl.int32)
     column = tl.where(lower != 0, 2 * (rest - upper) + 1 - parity, 2 * rest + parity)
-    return 2 * pair + lower, column
+    row = 2 * pair + lower
+    if zone >= 6:
+        row, column = pair, rest
+    elif zone >= 2:
+        odd = zone // 2 - 1
+        first = (parity + odd) % 2
+        each = tl.maximum((width + 1 - first) // 2, 1)
+        row = 2 * (number // each) + odd
+        column = 2 * (number % each) + first
+    return row, column
 
 
 @triton.jit
-def _multiply(source, rows, channels, pitch, taps, tap_count, weights, columns, depth, first, acc, P: tl.constexpr,
-              N: tl.constexpr, K: tl.constexpr):  # fmt: skip
+def _multiply(source, rows, channels, span, pitch, taps, tap_count, weights, columns, depth, first, acc,
+              P: tl.constexpr, N: tl.constexpr, K: tl.constexpr):  # fmt: skip
     """acc + int32 [P, N] sum over taps and ``channels`` (a multiple of K) of map rows times weights from ``first``;
-    rows are ``pitch`` bytes apart."""
+    planes are ``span`` bytes apart, rows ``pitch``."""
     inner = tl.arange(0, K)
     high = tl.zeros([P, N], tl.int32)
     low = tl.zeros([P, N], tl.int32)
@@ -68,21 +80,22 @@ def _multiply(source, rows, channels, pitch, taps, tap_count, weights, columns, 
         a = source + begin[:, None] + (start + inner)[None, :]
         w = tl.load(weights + tl.multiple_of(columns * depth, 64)[None, :] + (first + step * K + inner)[:, None])
         high = tl.dot(tl.load(a), w, acc=high, out_dtype=tl.int32)
-        low = tl.dot(tl.load(a + tl.multiple_of(channels, 64)), w, acc=low, out_dtype=tl.int32)
+        low = tl.dot(tl.load(a + tl.multiple_of(span, 64)), w, acc=low, out_dtype=tl.int32)
     return acc + (high << _PLANE) + low
 
 
 @triton.jit
 def _source(acc, source, places, taps, s, image, row, column, height, width, weights, columns, depth, first,
             P: tl.constexpr, N: tl.constexpr, K: tl.constexpr):  # fmt: skip
-    """Adds map number ``s``. places [sources, 4]: channels, border, first tap, number of taps; taps are flat offsets.
-    Returns the sums and where the next map's weights begin."""
-    channels = tl.multiple_of(tl.load(places + 4 * s), 64)
-    border = tl.load(places + 4 * s + 1)
-    tap, count = tl.load(places + 4 * s + 2), tl.load(places + 4 * s + 3)
+    """Adds map number ``s``. places [sources, 5]: channels, border, first tap, number of taps, channels of the map that
+    it is a part of; taps are flat offsets. Returns the sums and where the next map's weights begin."""
+    channels = tl.multiple_of(tl.load(places + 5 * s), 64)
+    border = tl.load(places + 5 * s + 1)
+    tap, count = tl.load(places + 5 * s + 2), tl.load(places + 5 * s + 3)
+    span = tl.multiple_of(tl.load(places + 5 * s + 4), 64)
     rows = (image * (height + 2 * border) + row + border) * (width + 2 * border) + column + border
-    acc = _multiply(source, rows, channels, 2 * channels, taps + tap, count, weights, columns, depth, first, acc, P, N,
-                    K)  # fmt: skip
+    acc = _multiply(source, rows, channels, span, 2 * span, taps + tap, count, weights, columns, depth, first, acc, P,
+                    N, K)  # fmt: skip
     return acc, first + channels * count
 
 
@@ -98,21 +111,21 @@ def _activate(acc, layer, numbers, exponents, gelu, columns, total, GELU: tl.con
     return value
 
 
-@triton.jit(do_not_specialize=["count", "images", "height", "width", "parity", "M", "layers", "widest", "y_pitch"])
+@triton.jit(do_not_specialize=["count", "images", "height", "width", "zone", "M", "layers", "widest", "y_pitch"])
 def _network(
     s0, s1, s2, s3, s4, places, taps, share, plan, weights, numbers, exponents, gelu, thresholds, x, widest,
-    count, images, height, width, parity, M, layers, target, y_pitch, indexes, means, symbols, y, zero,
+    count, images, height, width, zone, M, layers, target, nearer, y_pitch, indexes, means, symbols, y, zero,
     SOURCES: tl.constexpr, SHARE: tl.constexpr, GELU: tl.constexpr, LEVELS: tl.constexpr, ENCODE: tl.constexpr,
     P: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """A program takes P positions of one parity through all layers. x: int8 [2, images * count, 2 * widest]: rows of
+    """A program takes P positions of one zone through all layers. x: int8 [2, images * count, 2 * widest]: rows of
     every layer begin at the same places, since programs may be at different layers when they share the buffers.
-    target and y int32 [images, h, w, y_pitch], of which the first M channels count."""
+    target and y int32 [images, h, w, y_pitch], of which the first M channels count; nearer int32 [images, 2^LEVELS]."""
     p = tl.program_id(0) * P + tl.arange(0, P)
     valid = p < images * count
     q = tl.minimum(p, images * count - 1)
     image = q // count
-    row, column = _board(q - image * count, width, parity)
+    row, column = board(q - image * count, width, zone)
     raster = image.to(tl.int64) * (height * width) + row * width + column
     last = plan + (layers - 1) * 5
     total = tl.load(last + _NUMBERS) + tl.load(last + _COLUMNS)  # columns of all layers
@@ -158,7 +171,7 @@ def _network(
             columns = start + tl.arange(0, N)
             bias = tl.load(numbers + tl.load(layer + _NUMBERS) + columns)
             acc = tl.zeros([P, N], tl.int32) + bias[None, :]
-            acc = _multiply(given, q, depth, pitch, zero, 1, begin, columns, depth, 0, acc, P, N, K)
+            acc = _multiply(given, q, depth, depth, pitch, zero, 1, begin, columns, depth, 0, acc, P, N, K)
             value = _activate(acc, layer, numbers, exponents, gelu, columns, total, GELU)
             store_planes(result + (q * pitch)[:, None] + columns[None, :], outputs, value, valid[:, None])
         tl.debug_barrier()
@@ -171,44 +184,50 @@ def _network(
         columns = start + tl.arange(0, N)
         bias = tl.load(numbers + tl.load(last + _NUMBERS) + columns)
         acc = tl.zeros([P, N], tl.int32) + bias[None, :]
-        acc = _multiply(given, q, depth, pitch, zero, 1, begin, columns, depth, 0, acc, P, N, K)
+        acc = _multiply(given, q, depth, depth, pitch, zero, 1, begin, columns, depth, 0, acc, P, N, K)
         scale = _activate(acc, last, numbers, exponents, gelu, columns, total, False)
         bias = tl.load(numbers + tl.load(last + _NUMBERS) + half + columns)
         acc = tl.zeros([P, N], tl.int32) + bias[None, :]
-        acc = _multiply(given, q, depth, pitch, zero, 1, begin, half + columns, depth, 0, acc, P, N, K)
+        acc = _multiply(given, q, depth, depth, pitch, zero, 1, begin, half + columns, depth, 0, acc, P, N, K)
         mean = _activate(acc, last, numbers, exponents, gelu, half + columns, total, False)
         inside = valid[:, None] & (columns < M)[None, :]
         out = (q.to(tl.int64) * M)[:, None] + columns[None, :]
-        tl.store(indexes + out, scale_index(scale, thresholds, LEVELS).to(tl.uint8), mask=inside)
+        index = scale_index(scale, thresholds, LEVELS)
+        tl.store(indexes + out, index.to(tl.uint8), mask=inside)
         if ENCODE:
             at = (raster * y_pitch)[:, None] + columns[None, :]
-            symbol = quantise(tl.load(target + at, mask=inside, other=0), mean)
+            by = tl.load(nearer + (image << LEVELS)[:, None] + index, mask=inside, other=0)
+            symbol = quantise_down(tl.load(target + at, mask=inside, other=0), mean, by)
             tl.store(symbols + out, symbol, mask=inside)
             tl.store(y + at, reconstruct(symbol, mean), mask=inside)
         else:
             tl.store(means + out, mean, mask=inside)
 
 
-@triton.jit(do_not_specialize=["count", "total", "height", "width", "parity", "M", "y_pitch", "border", "limit"])
-def _place(symbols, means, y, y_pitch, seen, numbers, limit, border, count, total, height, width, parity, M,
-           C: tl.constexpr, MAP: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    """Latents of one parity from symbols and means [images * count, M] into y; with MAP their activations too."""
+@triton.jit(do_not_specialize=["count", "total", "height", "width", "zone", "M", "y_pitch"])
+def _place(symbols, means, y, y_pitch, count, total, height, width, zone, M, BLOCK: tl.constexpr):
+    """Latents of one zone from symbols and means [images * count, M] into y."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = i < total
     number = i // M
-    channel = (i - number * M).to(tl.int32)
     image = number // count
-    row, column = _board((number - image * count).to(tl.int32), width, parity)
-    mean = tl.load(means + i, mask=inside, other=0)
-    latent = reconstruct(tl.load(symbols + i, mask=inside, other=0), mean)
-    tl.store(y + (image * (height * width) + row * width + column) * y_pitch + channel, latent, mask=inside)
-    if MAP:
-        multiplier = tl.load(numbers + C + channel, mask=inside, other=0)
-        negative = tl.load(numbers + 2 * C + channel, mask=inside, other=0)
-        shift = tl.load(numbers + 3 * C + channel, mask=inside, other=1)
-        activation = requantise(latent, multiplier, negative, shift, limit)
-        at = (image * (height + 2 * border) + row + border) * (width + 2 * border) + column + border
-        store_planes(seen + at * (2 * C) + channel, C, activation, inside)
+    row, column = board((number - image * count).to(tl.int32), width, zone)
+    latent = reconstruct(tl.load(symbols + i, mask=inside, other=0), tl.load(means + i, mask=inside, other=0))
+    at = (image * (height * width) + row * width + column) * y_pitch + (i - number * M)
+    tl.store(y + at, latent, mask=inside)
+
+
+@triton.jit(do_not_specialize=["total", "height", "width", "parity", "M", "pitch", "y_pitch"])
+def _refine(arguments, tanh, y, total, height, width, parity, M, pitch, y_pitch, BLOCK: tl.constexpr):
+    """Adds to the latents of one parity what the table says of ``arguments`` int32 [images, h, w, pitch]."""
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    position = i // M
+    channel = i - position * M
+    here = (i < total) & ((position // width % height + position % width) % 2 == parity)
+    argument = tl.load(arguments + position * pitch + channel, mask=here, other=0)
+    residue = tl.load(tanh + argument + _HALF_TABLE, mask=here, other=0).to(tl.int32)
+    at = y + position * y_pitch + channel
+    tl.store(at, tl.load(at, mask=here, other=0) + residue, mask=here)
 
 
 def _tiles(target: Target, positions: int, encode: bool = False) -> tuple[int, int, int, int]:
@@ -227,90 +246,116 @@ def _run(
     maps: Sequence[Map],
     share: Tensor | None,
     parity: int,
+    rows: int | None,
     target: Tensor | None = None,
     y: Tensor | None = None,
+    zones: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     images, height, width = size_of(maps, share)
-    if any(m.planes.numel() >= 1 << 31 for m in maps):
+    if any(m.planes.numel() // m.planes.shape[-1] * m.span >= 1 << 31 for m in maps):
         raise ValueError("maps hold less than 2^31 bytes: use smaller batches")
     device = launch.check_device(
         _network, network.thresholds, *(m.planes for m in maps), *(() if share is None else (share,))
     )
-    count = count_of(height, width, parity)
+    count = count_of(height, width, parity, rows)
     shape = (images, count, network.M)
     indexes = torch.empty(shape, dtype=torch.uint8, device=device)
     numbers = torch.empty(shape, dtype=torch.int32, device=device)  # means, or the encoder's symbols
     if not indexes.numel():
         return indexes, numbers
     weights, requantisers, exponents, plan, gelu, widest = network.packed
-    places: list[tuple[int, int, int, int]] = []
+    places: list[tuple[int, int, int, int, int]] = []
     taps: list[int] = []
     for source, given in zip(network.sources, maps, strict=True):
-        places.append((source.channels, given.border, len(taps), len(source.taps)))
+        places.append((source.channels, given.border, len(taps), len(source.taps), given.span))
         taps += [r * (width + 2 * given.border) + c for r, c in source.taps]
-    layout = launch.small_tensor(tuple(v for place in places or [(64, 0, 0, 0)] for v in place), device)
+    layout = launch.small_tensor(tuple(v for place in places or [(64, 0, 0, 0, 64)] for v in place), device)
     offsets = launch.small_tensor((*taps, 0), device)
     encode = target is not None and y is not None
     P, N, warps, stages = _tiles(launch.target_of(device), images * count, encode)
     if launch.interpreted(_network):
-        P, N = 32, 64
+        P, N = 64, 64
     scratch = torch.empty(2, images * count, 2 * widest, dtype=torch.int8, device=device)
     if scratch.numel() >= 1 << 32:
         raise ValueError("activations of one layer hold less than 2^31 bytes: use smaller batches")
     given_maps = [m.planes for m in maps] + [weights] * (MAX_SOURCES - len(maps))
     pitch = y.stride(2) if y is not None else 0
+    if encode and zones is None:
+        zones = torch.zeros(images, 1 << network.levels, dtype=torch.int32, device=device)
     none = numbers
     _network[(launch.ceil_div(images * count, P),)](
         *given_maps, layout, offsets, none if share is None else share.contiguous(), plan, weights, requantisers,
-        exponents, gelu, network.thresholds, scratch, widest, count, images, height, width, parity, network.M,
-        len(network.layers), target if encode else none, pitch, indexes, numbers, numbers, y if encode else none,
-        offsets[len(taps) :],
+        exponents, gelu, network.thresholds, scratch, widest, count, images, height, width, zone_of(parity, rows),
+        network.M, len(network.layers), target if encode else none, none if zones is None else zones, pitch, indexes,
+        numbers, numbers, y if encode else none, offsets[len(taps) :],
         SOURCES=len(maps), SHARE=share is not None, GELU=network.gelu is not None, LEVELS=network.levels,
         ENCODE=encode, P=P, N=N, K=64, **launch.options(_network, warps, stages),
     )  # fmt: skip
     return indexes, numbers
 
 
+def zone_of(parity: int, rows: int | None = None) -> int:
+    """What ``board`` calls the positions of one parity, in even rows (0) or odd ones (1) alone or in all of them."""
+    return parity if rows is None else 2 + 2 * rows + parity
+
+
 def parameters(
-    network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None = None
+    network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None = None, rows: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Scale indexes uint8 and means int32 (units of 2^-6) [images, n, M] at the n positions of one parity."""
-    return _run(network, maps, share, parity)
+    return _run(network, maps, share, parity, rows)
 
 
 def encode(
-    network: BoardNetwork, maps: Sequence[Map], parity: int, target: Tensor, y: Tensor, share: Tensor | None = None
+    network: BoardNetwork,
+    maps: Sequence[Map],
+    parity: int,
+    target: Tensor,
+    y: Tensor,
+    share: Tensor | None = None,
+    rows: int | None = None,
+    zones: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Quantise the latents of one parity: (indexes uint8, symbols int32) [images, n, M]; y is filled there.
 
     Args:
         target, y: int32 [images, h, w, M] in units of 2^-6, with the same strides; slices of wider tensors will do.
     """
-    return _run(network, maps, share, parity, target, y)
+    return _run(network, maps, share, parity, rows, target, y, zones)
 
 
-def place(symbols: Tensor, means: Tensor, y: Tensor, parity: int, seen: tuple[Map, Requantiser] | None = None) -> None:
-    """Write latents = symbols + means at the positions of one parity, and their activations into the map ``seen``.
+def place(symbols: Tensor, means: Tensor, y: Tensor, parity: int, rows: int | None = None) -> None:
+    """Write latents = symbols + means at the positions of one parity.
 
     Args:
         symbols, means: int32 [images, n, M], means in units of 2^-6.
         y: int32 [images, h, w, M], changed in place.
-        seen: the latent's activations as a network reads them, changed in place, and how they are made.
     """
     launch.check_device(_place, symbols, means, y)
     height, width, M = y.shape[1:]
-    count = count_of(height, width, parity)
-    if not symbols.numel():
-        return
-    C, planes, border, numbers, limit = 64, y, 0, y, 0
-    if seen is not None:
-        own, requantiser = seen
-        C, planes, border = own.planes.shape[-1], own.planes, own.border
-        numbers, limit = requantiser.numbers, requantiser.limit
     total = symbols.numel()
+    if not total:
+        return
     _place[(launch.ceil_div(total, _BLOCK),)](
-        symbols.contiguous(), means.contiguous(), y, y.stride(2), planes, numbers, limit, border, count, total, height,
-        width, parity, M, C=C, MAP=seen is not None, BLOCK=_BLOCK, **launch.options(_place, 4),
+        symbols.contiguous(), means.contiguous(), y, y.stride(2), count_of(height, width, parity, rows), total, height,
+        width, zone_of(parity, rows), M, BLOCK=_BLOCK, **launch.options(_place, 4),
+    )  # fmt: skip
+
+
+def refine(arguments: Tensor, tanh: Tensor, y: Tensor, parity: int) -> None:
+    """Add residues to the latents at the positions of one parity.
+
+    Args:
+        arguments: int32 [images, h, w, at least M], -2047..2047.
+        tanh: int8 [4096], the residue in units of 2^-6 of each argument.
+        y: int32 [images, h, w, M], changed in place.
+    """
+    launch.check_device(_refine, arguments, tanh, y)
+    height, width, M = y.shape[1:]
+    total = y.numel()
+    _refine[(launch.ceil_div(total, _BLOCK),)](
+        arguments, tanh, y, total, height, width, parity, M, arguments.stride(2), y.stride(2), BLOCK=_BLOCK,
+        **launch.options(_refine, 4),
     )  # fmt: skip
 
 
@@ -319,10 +364,10 @@ def variants(target: Target) -> list[Variant]:
     pointers = {
         **dict.fromkeys(("s0", "s1", "s2", "s3", "s4"), "*i8"), "places": "*i32", "taps": "*i32", "share": "*i32",
         "plan": "*i32", "weights": "*i8", "numbers": "*i32", "exponents": "*u8", "gelu": "*i16", "thresholds": "*i32",
-        "x": "*i8", "target": "*i32", "indexes": "*u8", "means": "*i32", "symbols": "*i32", "y": "*i32",
-        "zero": "*i32",
+        "x": "*i8", "target": "*i32", "nearer": "*i32", "indexes": "*u8", "means": "*i32", "symbols": "*i32",
+        "y": "*i32", "zero": "*i32",
     }  # fmt: skip
-    sizes = ("widest", "count", "images", "height", "width", "parity", "M", "layers", "y_pitch")
+    sizes = ("widest", "count", "images", "height", "width", "zone", "M", "layers", "y_pitch")
     aligned = tuple(name for name in pointers if name not in ("target", "y", "zero"))
     found = []
     for name, count, sources, share, gelu, way in (
@@ -336,10 +381,13 @@ def variants(target: Target) -> list[Variant]:
         signature = {**pointers, **dict.fromkeys(sizes, "i32"), **dict.fromkeys(constants, "constexpr")}
         found.append(Variant(f"checkerboard {name}", _network, signature, constants,
                              launch.options(None, warps, stages), 255, 64 * 1024, aligned))  # fmt: skip
-    constants = dict(C=64, MAP=True, BLOCK=_BLOCK)
-    signature = {"symbols": "*i32", "means": "*i32", "y": "*i32", "seen": "*i8", "numbers": "*i32",
-                 **dict.fromkeys(("y_pitch", "limit", "border", "count", "total", "height", "width", "parity", "M"),
-                                 "i32"), **dict.fromkeys(constants, "constexpr")}  # fmt: skip
-    found.append(Variant("checkerboard place", _place, signature, constants, launch.options(None, 4), 128, 4096,
-                         ("symbols", "means", "seen", "numbers")))  # fmt: skip
+    constants = dict(BLOCK=_BLOCK)
+    for name, kernel, own, numbers in (
+        ("place", _place, {"symbols": "*i32", "means": "*i32"}, ("count", "total", "zone", "y_pitch")),
+        ("refine", _refine, {"arguments": "*i32", "tanh": "*i8"}, ("total", "parity", "pitch", "y_pitch")),
+    ):
+        signature = {**own, "y": "*i32", **dict.fromkeys((*numbers, "height", "width", "M"), "i32"),
+                     "BLOCK": "constexpr"}  # fmt: skip
+        found.append(Variant(f"checkerboard {name}", kernel, signature, constants, launch.options(None, 4), 128, 4096,
+                             tuple(own)))  # fmt: skip
     return found

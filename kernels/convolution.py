@@ -76,6 +76,7 @@ class Layer:
         after: what is made of accumulators.
         tail, fine: of a curve, int32 [65] and its F (docs/transforms.md).
         drop: of a GDN, the bits of squares that are rounded away.
+        depthwise: whether each output reads its own channel alone; weights are int8 [taps, C] then.
     """
 
     weights: Tensor
@@ -95,6 +96,7 @@ class Layer:
     tail: Tensor | None = None
     fine: int = 0
     drop: int = 0
+    depthwise: bool = False
 
     @property
     def C(self) -> int:
@@ -117,6 +119,7 @@ def pack_layer(
     reflect: bool = False,
     curve: tuple[Tensor, int] | None = None,
     pad: int = PAD,
+    depthwise: bool = False,
 ) -> Layer:
     """From a torch-shaped int8 or int16 kernel: [out, in, k, k], transposed [in, out, k, k]; padding k // 2.
 
@@ -124,7 +127,10 @@ def pack_layer(
         requantiser: with bias, and exponents if there is a curve; its columns padded as here, with the cells of a
             shuffle.
         curve: its tail, and its F.
+        depthwise: [out, 1, k, k] of int8, stride 1, each output of its own channel.
     """
+    if depthwise:
+        return _pack_depthwise(weight, requantiser, device, curve)
     k = weight.shape[-1]
     kernel = weight.transpose(1, 0, 2, 3) if transposed else weight  # [out, in, k, k]
     outputs, inputs = kernel.shape[0] // shuffle**2, kernel.shape[1]
@@ -175,6 +181,33 @@ def pack_layer(
     )
 
 
+def _pack_depthwise(
+    weight: np.ndarray, requantiser: Requantiser, device: Any, curve: tuple[Tensor, int] | None
+) -> Layer:
+    channels, k = len(weight), weight.shape[-1]
+    taps = [(i - k // 2, j - k // 2) for i in range(k) for j in range(k)]
+    matrix = np.zeros((len(taps), padded(channels)), np.int8)
+    matrix[:, :channels] = weight.reshape(channels, -1).T
+    return Layer(
+        weights=torch.from_numpy(matrix).to(device),
+        planes=1,
+        phases=torch.tensor([[0, 0, len(taps), 0]], dtype=torch.int32, device=device),
+        taps=torch.tensor(taps, dtype=torch.int32, device=device),
+        begins=torch.zeros(1, dtype=torch.int64, device=device),
+        requantiser=requantiser,
+        inputs=channels,
+        outputs=channels,
+        columns=padded(channels),
+        up=1,
+        down=1,
+        reach=k // 2,
+        after=_REQUANTISED if curve is None else _CURVED,
+        tail=None if curve is None else curve[0],
+        fine=0 if curve is None else curve[1],
+        depthwise=True,
+    )
+
+
 def pack_norm(
     gamma: np.ndarray, beta: np.ndarray, factors: np.ndarray, inverse: bool, input_bits: int, bits: int, device: Any
 ) -> Layer:
@@ -206,10 +239,10 @@ def pack_norm(
 @triton.jit
 def _enter(
     values, median, numbers, out, images, height, width, M, of_image, of_row, of_column, of_channel, limit, border,
-    C: tl.constexpr, P: tl.constexpr, PLANES: tl.constexpr, SYMBOLS: tl.constexpr,
+    span, parity, C: tl.constexpr, P: tl.constexpr, PLANES: tl.constexpr, SYMBOLS: tl.constexpr,
 ):  # fmt: skip
-    """int32 values, so far apart by image, row, column and channel -> activations of a map with border. They are
-    latents, or symbols around a median."""
+    """int32 values, so far apart by image, row, column and channel -> activations of a map with border and ``span``
+    channels. They are latents, or symbols around a median. parity: of row + column, 0 elsewhere; 2: everywhere."""
     rows = tl.program_id(0).to(tl.int64) * P + tl.arange(0, P)
     channel = tl.program_id(1) * 64 + tl.arange(0, 64)
     inside = (rows[:, None] < images * height * width) & (channel[None, :] < M)
@@ -223,8 +256,10 @@ def _enter(
     negative = tl.load(numbers + 2 * C + channel)[None, :]
     shift = tl.load(numbers + 3 * C + channel)[None, :]
     activation = requantise(latent, multiplier, negative, shift, limit)
+    here = (parity == 2) | ((row + column) % 2 == parity)
+    activation = tl.where(here[:, None], activation, 0)
     to = (image * (height + 2 * border) + row + border) * (width + 2 * border) + column + border
-    store_planes(out + to[:, None] * (PLANES * C) + channel[None, :], C, activation, inside, PLANES)
+    store_planes(out + to[:, None] * (PLANES * span) + channel[None, :], span, activation, inside, PLANES)
 
 
 @triton.jit
@@ -261,14 +296,14 @@ def _gather(
 def _convolve(
     source, weights, phases, begins, taps, numbers, tail, out, images, height, width, in_height, in_width, in_border,
     out_height, out_width, out_border, outputs, up, down, own, extra, limit,
-    C: tl.constexpr, COLUMNS: tl.constexpr, P: tl.constexpr, N: tl.constexpr, K: tl.constexpr, AFTER: tl.constexpr,
-    TO: tl.constexpr, PITCH: tl.constexpr, PLANES: tl.constexpr, WEIGHTS: tl.constexpr, MADE: tl.constexpr,
-    REFLECT: tl.constexpr,
+    C: tl.constexpr, SPAN: tl.constexpr, COLUMNS: tl.constexpr, P: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
+    AFTER: tl.constexpr, TO: tl.constexpr, PITCH: tl.constexpr, PLANES: tl.constexpr, WEIGHTS: tl.constexpr,
+    MADE: tl.constexpr, REFLECT: tl.constexpr,
 ):  # fmt: skip
     """Programs (position blocks, column blocks, phases). height, width: outputs of one phase; those beyond out_height x
     out_width are dropped. own: from one phase's numbers to the next one's. extra: a curve's F or the bits that squares
-    lose. AFTER, TO: above; planes are ``MADE`` of ``PITCH`` channels, activations and accumulators int32
-    [rows, PITCH], pixels uint8 [images, outputs, out_height, out_width]."""
+    lose. C: channels that are read of the map's ``SPAN``. AFTER, TO: above; planes are ``MADE`` of ``PITCH`` channels,
+    activations and accumulators int32 [rows, PITCH], pixels uint8 [images, outputs, out_height, out_width]."""
     phase = tl.program_id(2)
     a, b = tl.load(phases + phase * 4), tl.load(phases + phase * 4 + 1)
     count, first = tl.load(phases + phase * 4 + 2), tl.load(phases + phase * 4 + 3)
@@ -291,8 +326,8 @@ def _convolve(
             rows += _mirrored(down * v + c, in_width)
         else:
             rows = in_rows + r * in_stride + c
-        s0, s1, s2, s3, s4 = add_tap(s0, s1, s2, s3, s4, source, rows, tap, C, block, columns, count * C, extra, K,
-                                     PLANES, WEIGHTS, AFTER >= 3)  # fmt: skip
+        s0, s1, s2, s3, s4 = add_tap(s0, s1, s2, s3, s4, source, rows, tap, C, SPAN, block, columns, count * C, extra,
+                                     K, PLANES, WEIGHTS, AFTER >= 3)  # fmt: skip
     if AFTER >= 3:
         acc = total(s0, s1, s2, s3, s4, 3, _SQUARE)
     else:
@@ -312,7 +347,7 @@ def _convolve(
         # forbids contraction, and tl.sqrt_rn and tl.div_rn are the ones that round correctly. The root of float32 is
         # the reference's, which takes it in float64 and rounds again: with more than 2 * 24 + 1 digits between, both
         # roundings give the nearest (Figueroa 1995).
-        x = load_planes(source + (in_rows * (PLANES * C))[:, None] + columns[None, :], C, PLANES).to(tl.float32)
+        x = load_planes(source + (in_rows * (PLANES * SPAN))[:, None] + columns[None, :], SPAN, PLANES).to(tl.float32)
         root = tl.sqrt_rn(acc.to(tl.float32))
         y = x * root if AFTER == 4 else tl.div_rn(x, root)
         y = y * tl.load(numbers + COLUMNS + columns).to(tl.float32, bitcast=True)[None, :]
@@ -332,6 +367,35 @@ def _convolve(
             tl.store(out + at * PITCH + columns[None, :], value, mask=inside)
 
 
+@triton.jit(do_not_specialize=["images", "height", "width", "in_border", "out_border", "count", "fine", "limit"])
+def _depthwise(
+    source, weights, taps, numbers, tail, out, images, height, width, in_border, out_border, count, fine, limit, span,
+    C: tl.constexpr, P: tl.constexpr, CURVED: tl.constexpr, PLANES: tl.constexpr, MADE: tl.constexpr,
+):  # fmt: skip
+    """Programs (position blocks, blocks of 64 channels). Each output reads ``count`` taps of its own channel, of a map
+    of ``span``. MADE: planes of the map that is made; 0: int32 [images, height, width, C]."""
+    p = tl.program_id(0).to(tl.int64) * P + tl.arange(0, P)
+    channel = tl.program_id(1) * 64 + tl.arange(0, 64)
+    q = tl.minimum(p, images * height * width - 1)
+    image, row, column = q // (height * width), q // width % height, q % width
+    pitch = width + 2 * in_border
+    at = (image * (height + 2 * in_border) + row + in_border) * pitch + column + in_border
+    acc = tl.zeros([P, 64], tl.int32) + tl.load(numbers + channel)[None, :]
+    for tap in range(0, count):
+        place = at + tl.load(taps + 2 * tap) * pitch + tl.load(taps + 2 * tap + 1)
+        x = load_planes(source + (place * (PLANES * span))[:, None] + channel[None, :], span, PLANES)
+        acc += x * tl.load(weights + tap * C + channel).to(tl.int32)[None, :]
+    value = requantise_columns(acc, numbers, channel, C, limit)
+    if CURVED:
+        value = curve(value, tl.load(numbers + 4 * C + channel)[None, :], tail, fine)
+    inside = (p < images * height * width)[:, None]
+    to = (image * (height + 2 * out_border) + row + out_border) * (width + 2 * out_border) + column + out_border
+    if MADE == 0:
+        tl.store(out + (to * C)[:, None] + channel[None, :], value, mask=inside)
+    else:
+        store_planes(out + (to * (MADE * C))[:, None] + channel[None, :], C, value, inside, MADE)
+
+
 _PLANE = tl.constexpr(PLANE_BITS)
 _SQUARE = tl.constexpr(SQUARE_BITS)
 _ROUNDER = tl.constexpr(1.5 * 2**23)
@@ -346,20 +410,32 @@ def _tiles(target: Target, sums: int = 2) -> tuple[int, int, int, int, int]:
     return 64, 64 if sums < 4 else 32, 64, 4 if sums == 2 else 8, 4
 
 
-def enter(values: Tensor, median: Tensor | None, requantiser: Requantiser, border: int, planes: int = 2) -> Map:
+def enter(
+    values: Tensor,
+    median: Tensor | None,
+    requantiser: Requantiser,
+    border: int,
+    planes: int = 2,
+    *,
+    parity: int | None = None,
+    into: Map | None = None,
+) -> Map:
     """int32 [images, h, w, channels] in any order, as the first activations of a network.
 
     Args:
         values: symbols around ``median`` int32 [channels], or, without one, latents.
+        parity: of row + column, where values are; elsewhere activations are 0. None: everywhere.
+        into: a part of a map, whose channels from the first on are written; ``border`` and ``planes`` are its own then.
     """
     device = check_device(_enter, values, requantiser.numbers)
     images, height, width, channels = values.shape
-    out = Map.zeros(images, height, width, channels, border, device, planes)
+    out = Map.zeros(images, height, width, channels, border, device, planes) if into is None else into
     C = padded(channels)
-    _enter[(ceil_div(images * height * width, 16), C // 64)](
+    block = 1024 if interpreted(_enter) else 16
+    _enter[(ceil_div(images * height * width, block), C // 64)](
         values, values if median is None else median, requantiser.numbers, out.planes, images, height, width, channels,
-        *values.stride(), requantiser.limit, border, C=C, P=16, PLANES=planes, SYMBOLS=median is not None,
-        **options(_enter, 4),
+        *values.stride(), requantiser.limit, out.border, out.span, 2 if parity is None else parity, C=C, P=block,
+        PLANES=out.count, SYMBOLS=median is not None, **options(_enter, 4),
     )  # fmt: skip
     return out
 
@@ -422,6 +498,8 @@ def convolve(
         raise ValueError(f"the layer reads {layer.C} channels and {layer.border} positions beyond the edge")
     if layer.reflect:
         _require_reflected(layer.reach, source.height, source.width)
+    if layer.depthwise:
+        return _convolve_depthwise(source, layer, mode, border, planes)
     images = len(source.planes)
     height, width = ceil_div(source.height, layer.down), ceil_div(source.width, layer.down)
     out_height, out_width = crop or (layer.up * height, layer.up * width)
@@ -447,9 +525,32 @@ def convolve(
         numbers if layer.tail is None else layer.tail, out, images, height, width, source.height, source.width,
         source.border, out_height, out_width, border if to == _PLANES else 0, layer.outputs, layer.up, layer.down,
         numbers[0].numel() if numbers.ndim == 3 else 0, layer.drop if norm else layer.fine, layer.requantiser.limit,
-        C=layer.C, COLUMNS=layer.columns, P=positions, N=columns, K=depth,
+        C=layer.C, SPAN=source.span, COLUMNS=layer.columns, P=positions, N=columns, K=depth,
         AFTER=_LEFT if mode == "accumulators" else layer.after, TO=to, PITCH=pitch, PLANES=source.count,
         WEIGHTS=layer.planes, MADE=planes, REFLECT=layer.reflect, **options(_convolve, warps, stages, fusion=False),
+    )  # fmt: skip
+    return out if result is None else result
+
+
+def _convolve_depthwise(source: Map, layer: Layer, mode: str, border: int, planes: int) -> Map | Tensor:
+    """``convolve`` of a depthwise layer, to planes or values."""
+    device = check_device(_depthwise, source.planes, layer.weights)
+    images, height, width = len(source.planes), source.height, source.width
+    result = None
+    if mode == "planes":
+        result = Map.zeros(images, height, width, layer.outputs, border, device, planes)
+        out = result.planes
+    elif mode == "values":
+        border, planes = 0, 0
+        out = torch.empty(images, height, width, layer.C, dtype=torch.int32, device=device)
+    else:
+        raise ValueError(f"depthwise layers give planes or values, not {mode}")
+    numbers = layer.requantiser.numbers
+    block = 1024 if interpreted(_depthwise) else 32
+    _depthwise[(ceil_div(images * height * width, block), layer.C // 64)](
+        source.planes, layer.weights, layer.taps, numbers, numbers if layer.tail is None else layer.tail, out, images,
+        height, width, source.border, border, len(layer.taps), layer.fine, layer.requantiser.limit, source.span,
+        C=layer.C, P=block, CURVED=layer.tail is not None, PLANES=source.count, MADE=planes, **options(_depthwise, 4),
     )  # fmt: skip
     return out if result is None else result
 
@@ -474,18 +575,26 @@ def variants(target: Target) -> list[Variant]:
     for name, channels, wide, planes, weights, after, to, reflect in _VARIANTS:
         sums = 3 if after >= _DIVIDED else planes + weights - 1
         positions, columns, depth, warps, stages = _tiles(target, sums)
-        constants = dict(C=channels, COLUMNS=wide, P=positions, N=min(columns, wide), K=depth, AFTER=after, TO=to,
-                         PITCH=wide, PLANES=planes, WEIGHTS=weights, MADE=planes, REFLECT=reflect)  # fmt: skip
+        constants = dict(C=channels, SPAN=channels, COLUMNS=wide, P=positions, N=min(columns, wide), K=depth,
+                         AFTER=after, TO=to, PITCH=wide, PLANES=planes, WEIGHTS=weights, MADE=planes,
+                         REFLECT=reflect)  # fmt: skip
         signature = {"source": "*i8", "weights": "*i8", "phases": "*i32", "begins": "*i64", "taps": "*i32",
                      "numbers": "*i32", "tail": "*i32", "out": ("*i8", "*i32", "*u8")[to],
                      **dict.fromkeys(_SIZES, "i32"), **dict.fromkeys(constants, "constexpr")}  # fmt: skip
         found.append(Variant(name, _convolve, signature, constants, options(None, warps, stages, fusion=False),
                              255, 64 * 1024, ("source", "weights", "numbers", "out")))  # fmt: skip
+    constants = dict(C=192, P=32, CURVED=True, PLANES=2, MADE=2)
+    sizes = ("images", "height", "width", "in_border", "out_border", "count", "fine", "limit", "span")
+    signature = {"source": "*i8", "weights": "*i8", "taps": "*i32", "numbers": "*i32", "tail": "*i32", "out": "*i8",
+                 **dict.fromkeys(sizes, "i32"), **dict.fromkeys(constants, "constexpr")}  # fmt: skip
+    found.append(Variant("convolution by channel, curve", _depthwise, signature, constants, options(None, 4), 128, 4096,
+                         ("source", "weights", "numbers", "out", "span")))  # fmt: skip
     strides = ("of_image", "of_row", "of_column", "of_channel")
     for name, symbols in (("z to activations", True), ("latents to activations", False)):
         constants = dict(C=192, P=16, PLANES=2, SYMBOLS=symbols)
         signature = {"values": "*i32", "median": "*i32", "numbers": "*i32", "out": "*i8",
-                     **dict.fromkeys(("images", "height", "width", "M", *strides, "limit", "border"), "i32"),
+                     **dict.fromkeys(("images", "height", "width", "M", *strides, "limit", "border", "span", "parity"),
+                                     "i32"),
                      **dict.fromkeys(constants, "constexpr")}  # fmt: skip
         found.append(Variant(name, _enter, signature, constants, options(None, 4), 128, 4096))
     constants = dict(C=128, P=32, REFLECT=True)

@@ -82,15 +82,16 @@ def _multiply(s0, s1, s2, s3, s4, a0, a1, a2, w0, w1, w2, PLANES: tl.constexpr, 
 
 
 @triton.jit
-def add_tap(s0, s1, s2, s3, s4, source, rows, tap, C: tl.constexpr, weights, columns, depth, drop, K: tl.constexpr,
-            PLANES: tl.constexpr, WEIGHTS: tl.constexpr, SQUARES: tl.constexpr):  # fmt: skip
-    """Add to the sums what one tap contributes: map ``rows`` times weights of ``columns``, over all channels.
+def add_tap(s0, s1, s2, s3, s4, source, rows, tap, C: tl.constexpr, SPAN: tl.constexpr, weights, columns, depth, drop,
+            K: tl.constexpr, PLANES: tl.constexpr, WEIGHTS: tl.constexpr, SQUARES: tl.constexpr):  # fmt: skip
+    """Add to the sums what one tap contributes: map ``rows`` times weights of ``columns``, over C channels of a map
+    that has ``SPAN``.
 
     SQUARES: in place of the map's activations their squares, of which ``drop`` bits are rounded away, negated as the
     weights are.
     """
     inner = tl.arange(0, K)
-    from_row = source + (rows * (PLANES * C))[:, None]
+    from_row = source + (rows * (PLANES * SPAN))[:, None]
     of_tap = weights + (columns * (WEIGHTS * depth) + tap * C)[None, :]
     for start in range(0, C, K):
         w = of_tap + (start + inner)[:, None]
@@ -102,13 +103,13 @@ def add_tap(s0, s1, s2, s3, s4, source, rows, tap, C: tl.constexpr, weights, col
         if WEIGHTS > 2:
             w2 = tl.load(w + 2 * depth)
         if SQUARES:
-            x = load_planes(a, C, PLANES)
+            x = load_planes(a, SPAN, PLANES)
             square = -((x * x + (1 << (drop - 1))) >> drop)
             high = (square + _HALF_SQUARE) >> _SQUARE
             a0, a1 = (square - (high << _SQUARE)).to(tl.int8), high.to(tl.int8)
             s0, s1, s2, s3, s4 = _multiply(s0, s1, s2, s3, s4, a0, a1, a0, w0, w1, w2, 2, WEIGHTS)
         else:
-            a1, a0 = tl.load(a + (PLANES - 2) * C), tl.load(a + (PLANES - 1) * C)
+            a1, a0 = tl.load(a + (PLANES - 2) * SPAN), tl.load(a + (PLANES - 1) * SPAN)
             a2 = a0
             if PLANES == 3:
                 a2 = tl.load(a)
@@ -198,14 +199,9 @@ def scale_index(scale, thresholds, LEVELS: tl.constexpr):
 
 
 @triton.jit
-def quantise(target, mean):
-    """Symbol nearest to target - mean, both in units of 2^-6; halves round up."""
-    return (target - mean + _HALF_UNIT) >> _MEAN_BITS
-
-
-@triton.jit
 def quantise_down(target, mean, zone):
-    """The same of a difference that comes nearer to zero by ``zone`` >= 0 first, but not past it."""
+    """Symbol nearest to target - mean, both in units of 2^-6, halves rounded up; the difference comes nearer to zero by
+    ``zone`` >= 0 first, but not past it."""
     difference = target - mean
     left = difference - tl.minimum(tl.maximum(difference, -zone), zone)
     return (left + _HALF_UNIT) >> _MEAN_BITS

@@ -6,7 +6,7 @@ Channels are padded to multiples of 64, the depth of one tensor-core product, wi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -138,7 +138,7 @@ def pad_halves(array: np.ndarray, half: int) -> np.ndarray:
 @dataclass(frozen=True)
 class Map:
     """Activations as 2 or 3 planes: int8 [images, height + 2 border, width + 2 border, planes, C], border and padding
-    zero."""
+    zero. A part of a wider map has some of its channels, and behind them, where C is more, others."""
 
     planes: Tensor
     height: int
@@ -159,6 +159,18 @@ class Map:
     def count(self) -> int:
         """Planes."""
         return self.planes.shape[3]
+
+    @property
+    def span(self) -> int:
+        """Channels from one plane to the next: C, or those of the map that it is a part of."""
+        return self.planes.stride(3)
+
+    def part(self, first: int, channels: int) -> Map:
+        """Channels from ``first`` on, in the same memory."""
+        behind = first + padded(channels)
+        if behind > self.planes.shape[-1]:
+            raise ValueError(f"a map of {self.planes.shape[-1]} channels has no part that ends at {behind}")
+        return replace(self, planes=self.planes[..., first:behind])
 
 
 def as_map(values: Tensor, border: int) -> Map:

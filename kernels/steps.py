@@ -11,22 +11,24 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastlic.kernels.integer import curve, load_planes, share_of, store_planes, tail_of
+from fastlic.kernels.integer import curve, load_planes, requantise, share_of, store_planes, tail_of
 from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, options
 from fastlic.kernels.packing import Map, padded
 
-_SUM, _GATE, _CURVE = range(3)
+_SUM, _GATE, _CURVE, _RESIDUAL = range(4)
 _BLOCK = 64
 _SIZES = ["images", "height", "width", "a_border", "b_border", "out_border", "shift", "limit", "fine"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """A sum, a gate or a curve, packed.
+    """A sum, a gate or a curve, packed; or a residual, the sum of one value requantised and another as it is.
 
     Attributes:
-        numbers: int32 [2, C]: of sums both factors; of the others, the exponents.
-        tail, fine: of a curve, int32 [65] and its F (docs/transforms.md).
+        numbers: int32 [3, C]: of sums both factors; of residuals multiplier, that of negative values, and shift; of the
+            others, the exponents.
+        tail, fine: of a curve, int32 [65] and its F (docs/transforms.md); of residuals, fine is the limit of what is
+            requantised.
         shift, limit: of sums; limit is that of the outputs.
     """
 
@@ -44,6 +46,15 @@ class Step:
         return cls(_SUM, numbers, len(left), numbers, shift=shift, limit=(1 << (bits - 1)) - 1)
 
     @classmethod
+    def residual(
+        cls, multiplier: np.ndarray, negative: np.ndarray, shift: np.ndarray, between: int, bits: int, device: Any
+    ) -> Step:
+        """between, bits: of the requantised value, and of the outputs."""
+        numbers = _numbers(device, multiplier, negative, shift)
+        first, last = ((1 << (b - 1)) - 1 for b in (between, bits))
+        return cls(_RESIDUAL, numbers, len(shift), numbers, fine=first, limit=last)
+
+    @classmethod
     def gate(cls, exponents: np.ndarray, tail: Tensor, fine: int, device: Any) -> Step:
         return cls(_GATE, _numbers(device, exponents), len(exponents), tail, fine)
 
@@ -53,7 +64,8 @@ class Step:
 
 
 def _numbers(device: Any, *rows: np.ndarray) -> Tensor:
-    numbers = np.zeros((2, padded(len(rows[0]))), np.int32)
+    numbers = np.zeros((3, padded(len(rows[0]))), np.int32)
+    numbers[2] = 1  # a shift of what is padded
     for own, row in zip(numbers, rows, strict=False):
         own[: len(row)] = row
     return torch.from_numpy(numbers).to(device)
@@ -82,6 +94,10 @@ def _combine(
             sum = a * first + b * tl.load(numbers + C + channel)[None, :]
             value = (sum + (1 << (shift - 1))) >> shift
             value = tl.minimum(tl.maximum(value, -limit), limit)
+        elif KIND == 3:
+            negative, places = tl.load(numbers + C + channel)[None, :], tl.load(numbers + 2 * C + channel)[None, :]
+            value = requantise(a, first, negative, places, fine) + b
+            value = tl.minimum(tl.maximum(value, -limit), limit)
         else:
             small = share_of(a, tail_of(tl.abs(b), first, tail, fine))
             value = tl.where(b >= 0, a - small, small)
@@ -97,7 +113,7 @@ def combine(step: Step, a: Map, b: Map, border: int = 0, planes: int = 0) -> Map
     """A step over whole maps of one size: a Map of so many planes, or, of 0, int32 [images, h, w, C].
 
     Args:
-        b: the second value that sums and gates read; curves read ``a`` alone.
+        b: the second value; curves read ``a`` alone.
     """
     device = check_device(_combine, a.planes, b.planes, step.numbers)
     images, C = len(a.planes), a.planes.shape[-1]
@@ -119,7 +135,7 @@ def combine(step: Step, a: Map, b: Map, border: int = 0, planes: int = 0) -> Map
 
 def variants(target: Target) -> list[Variant]:
     found = []
-    for kind, name in enumerate(("sum", "gate", "curve")):
+    for kind, name in enumerate(("sum", "gate", "curve", "residual")):
         constants = dict(C=64, P=_BLOCK, KIND=kind, A=2, B=2, MADE=2)
         signature = {"left": "*i8", "right": "*i8", "numbers": "*i32", "tail": "*i32", "out": "*i8",
                      **dict.fromkeys(_SIZES, "i32"), **dict.fromkeys(constants, "constexpr")}  # fmt: skip

@@ -2,8 +2,8 @@
 
 Each exists as plain ``reference``, which runs the model's schedule pass by pass, as ``cpp``, the fused engine of
 fastlic.ops.latents, which is that schedule in one call, and as ``triton``, that engine on a GPU
-(fastlic.ops.device_engine) where the model has one. All give the same bytes and the same latents, int32; ``triton``
-leaves the latents on its device.
+(fastlic.ops.device_engine, device_board and device_slices) where the model has one. All give the same bytes and the
+same latents, int32; ``triton`` leaves the latents on its device.
 """
 
 from __future__ import annotations

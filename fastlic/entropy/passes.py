@@ -20,6 +20,7 @@ from torch import Tensor
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.errors import BackendUnavailable
 from fastlic.forks import cached_property
+from fastlic.ops.device_board import DeviceBoard
 from fastlic.ops.device_engine import DeviceEngine
 from fastlic.ops.latents import HYPER_STRIDE, Kind, LatentEngine
 from fastlic.ops.rans import CdfTables
@@ -194,10 +195,10 @@ class LatentModel(ABC):
         return None
 
     @property
-    def device_engine(self) -> DeviceEngine:
+    def device_engine(self) -> DeviceEngine | DeviceBoard:
         """Its twin in Triton kernels on the current GPU.
 
         Raises:
             BackendUnavailable: there is no GPU, or there are no kernels for this kind of model.
         """
-        raise BackendUnavailable(f"backend 'triton' has no kernels for models of kind {self.kind!r}")
+        raise BackendUnavailable(f"backend 'triton' has no kernels for {type(self).__name__}")

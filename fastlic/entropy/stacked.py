@@ -11,10 +11,13 @@ from torch import Tensor
 
 from fastlic.entropy.arrays import names_of, tables_of
 from fastlic.entropy.passes import LatentModel
+from fastlic.forks import cached_property
 from fastlic.integers.fixed import Requantiser, reconstruct
 from fastlic.integers.functions import Tables
 from fastlic.integers.layer import Layer
 from fastlic.integers.layouts import KINDS
+from fastlic.ops.device_board import DeviceBoard
+from fastlic.ops.device_slices import DeviceSlices
 
 
 class StackedModel(LatentModel):
@@ -34,6 +37,18 @@ class StackedModel(LatentModel):
         def layers(self) -> Mapping[str, Layer]: ...
         @property
         def requantisers(self) -> Mapping[str, Requantiser]: ...
+
+    @cached_property
+    def device_engine(self) -> DeviceBoard:
+        """Its twin in Triton kernels on the current GPU, packed at first use.
+
+        Raises:
+            BackendUnavailable: there is no GPU, and Triton's interpreter was not asked for.
+            ValueError: there are no kernels for attention of so many channels a head.
+        """
+        _ = self.engine  # validates the arrays
+        made = DeviceSlices if self.kind == "slices" else DeviceBoard
+        return made(self.to_arrays(), self.z_tables, self.y_tables)
 
     def stack(self, name: str, x: Tensor) -> Tensor:
         """The layers ``name``.0, ``name``.1, ... one after the other."""

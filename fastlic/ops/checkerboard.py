@@ -84,6 +84,8 @@ def pack_checkerboard(
             if len(tap) != 2 or not all(-8 <= arguments.integer("taps", t, -8) <= 8 for t in tap):
                 raise ValueError(f"taps must be pairs within +-8, got {tap!r:.100}")
     layers = [_checked_layer(i, arrays) for i, arrays in enumerate(layers)]
+    if layers[-1]["bias"].size % 2:
+        raise ValueError(f"the last layer gives scales and means, an even number, got {layers[-1]['bias'].size}")
     thresholds = arguments.array("thresholds", thresholds, "iu")
     if thresholds.ndim != 1 or thresholds.size > 255:
         raise ValueError(f"thresholds must be int32 [up to 255], got {list(thresholds.shape)}")
@@ -131,10 +133,8 @@ def _checked_layer(i: int, arrays: Arrays) -> dict[str, NDArray[Any]]:
     outputs = own["bias"].size
     for name, array in own.items():
         fits = array.size == 1 if name == "requantise.bits" else len(array) == outputs if array.ndim else False
-        if not fits or (name != "weight" and array.ndim != 1) or outputs % 2 or not outputs:
-            raise ValueError(
-                f"{name} of layer {i} must serve {outputs} outputs, an even number, got {list(array.shape)}"
-            )
+        if not fits or (name != "weight" and array.ndim != 1) or not outputs:
+            raise ValueError(f"{name} of layer {i} must serve {outputs} outputs, got {list(array.shape)}")
     if not 2 <= int(own["requantise.bits"][0]) <= 27:
         raise ValueError(f"requantise.bits of layer {i} must be 2 to 27, got {own['requantise.bits'][0]}")
     return own
@@ -175,8 +175,8 @@ ENCODE: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
 PLACE: dict[str, Callable[..., None]] = {"reference": reference.place, "triton": _on_device("place")}
 
 
-def _check(network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None) -> None:
-    _check_parity(parity)
+def _check(network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None, rows: int | None) -> None:
+    _check_parity(parity, rows)
     arguments.instance("network", network, BoardNetwork)
     for given in arguments.sequence("maps", maps):
         arguments.instance("maps", given, Map)
@@ -200,9 +200,10 @@ def _check(network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tenso
             )
 
 
-def _check_parity(parity: int) -> None:
-    if arguments.integer("parity", parity, 0) > 1:
-        raise ValueError(f"parity must be 0 (even) or 1 (odd), got {parity!r}")
+def _check_parity(parity: int, rows: int | None) -> None:
+    for name, value in (("parity", parity), ("rows", 0 if rows is None else rows)):
+        if arguments.integer(name, value, 0) > 1:
+            raise ValueError(f"{name} must be 0 (even) or 1 (odd), got {value!r}")
 
 
 def _check_latent(name: str, y: Tensor, channels: int) -> None:
@@ -215,7 +216,13 @@ def _check_latent(name: str, y: Tensor, channels: int) -> None:
 
 
 def checkerboard_parameters(
-    network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None = None, *, backend: Backend = "auto"
+    network: BoardNetwork,
+    maps: Sequence[Map],
+    parity: int,
+    share: Tensor | None = None,
+    rows: int | None = None,
+    *,
+    backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
     """What the coder needs at the positions of one parity.
 
@@ -223,12 +230,13 @@ def checkerboard_parameters(
         maps: activations, one map for each source, all [images, h, w].
         parity: 0 or 1, e.g. ``ANCHOR["compressai"]`` for that library's first pass.
         share: int32 [images, h, w, columns of the first layer], sums to add to the first layer's, its bias included.
+        rows: 0 or 1, positions in even or in odd rows alone; None: in all.
 
     Returns:
         indexes uint8 and means int32 in units of 2^-6, [images, n, M].
     """
-    _check(network, maps, parity, share)
-    return choose(PARAMETERS, backend, network.thresholds.device)(network, maps, parity, share)
+    _check(network, maps, parity, share, rows)
+    return choose(PARAMETERS, backend, network.thresholds.device)(network, maps, parity, share, rows)
 
 
 def checkerboard_encode(
@@ -238,6 +246,8 @@ def checkerboard_encode(
     target: Tensor,
     y: Tensor,
     share: Tensor | None = None,
+    rows: int | None = None,
+    zones: Tensor | None = None,
     *,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
@@ -246,48 +256,45 @@ def checkerboard_encode(
     Args:
         target: int32 [images, h, w, M] in units of 2^-6.
         y: like target, strides included; the positions of this parity are filled in.
+        zones: int32 [images, 2^levels] of at least 0 (fastlic.entropy.zones); None rounds to the nearest.
 
     Returns:
         indexes uint8 and symbols int32 [images, n, M].
     """
-    _check(network, maps, parity, share)
+    _check(network, maps, parity, share, rows)
+    if zones is not None:
+        wanted = (len(y), 1 << network.levels)
+        if arguments.tensor("zones", zones).dtype != torch.int32 or zones.shape != wanted or not zones.is_contiguous():
+            raise ValueError(f"zones must be int32 {list(wanted)}, got {zones.dtype} {list(zones.shape)}")
     _check_latent("target", target, network.M)
     _check_latent("y", y, network.M)
     if target.shape != y.shape or target.stride() != y.stride():
         raise ValueError(f"target and y must agree in shape and strides, got {list(target.shape)} and {list(y.shape)}")
-    arguments.apart("y", y, target=target, share=share, **{f"maps[{i}]": m.planes for i, m in enumerate(maps)})
-    return choose(ENCODE, backend, y.device)(network, maps, parity, target, y, share)
+    arguments.apart(
+        "y", y, target=target, share=share, zones=zones, **{f"maps[{i}]": m.planes for i, m in enumerate(maps)}
+    )
+    return choose(ENCODE, backend, y.device)(
+        network, maps, parity, target, y, share, rows, zones
+    )  # fmt: skip
 
 
 def checkerboard_place(
-    symbols: Tensor,
-    means: Tensor,
-    y: Tensor,
-    parity: int,
-    seen: Map | None = None,
-    requantiser: Requantiser | None = None,
-    *,
-    backend: Backend = "auto",
+    symbols: Tensor, means: Tensor, y: Tensor, parity: int, rows: int | None = None, *, backend: Backend = "auto"
 ) -> None:
-    """Latents = symbols + means, written at the positions of one parity of y; their activations into ``seen``.
+    """Latents = symbols + means, written at the positions of one parity of y.
 
     Args:
         symbols, means: int32 [images, n, M].
         y: int32 [images, h, w, M].
-        seen, requantiser: the map that a context reads, and from latents to its activations.
+        rows: as of ``checkerboard_parameters``.
     """
-    _check_parity(parity)
+    _check_parity(parity, rows)
     if arguments.tensor("y", y).dim() != 4:
         raise ValueError(f"y must be int32 [images, h, w, M], got {list(y.shape)}")
     _check_latent("y", y, y.shape[3])
-    shape = (y.shape[0], count_of(y.shape[1], y.shape[2], parity), y.shape[3])
+    shape = (y.shape[0], count_of(y.shape[1], y.shape[2], parity, rows), y.shape[3])
     for name, value in (("symbols", symbols), ("means", means)):
         if arguments.tensor(name, value).dtype != torch.int32 or value.shape != shape:
             raise ValueError(f"{name} must be int32 {list(shape)}, got {value.dtype} {list(value.shape)}")
-    if (seen is None) != (requantiser is None):
-        raise ValueError("seen and its requantiser come together")
     arguments.apart("y", y, symbols=symbols, means=means)
-    own = None
-    if seen is not None:
-        own = arguments.instance("seen", seen, Map), arguments.instance("requantiser", requantiser, Requantiser)
-    choose(PLACE, backend, y.device)(symbols, means, y, parity, own)
+    choose(PLACE, backend, y.device)(symbols, means, y, parity, rows)

@@ -6,27 +6,33 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.kernels.reference.integer import quantise, reconstruct, requantise, scale_index, values_of
 
 if TYPE_CHECKING:
-    from fastlic.kernels.packing import BoardNetwork, Map, Requantiser
+    from fastlic.kernels.packing import BoardNetwork, Map
 
 # Parity (row + column) % 2 of the positions that are coded first.
 ANCHOR = {"compressai": 0, "mlic": 1}
 
 
-def count_of(height: int, width: int, parity: int) -> int:
-    """How many positions have this parity."""
+def count_of(height: int, width: int, parity: int, rows: int | None = None) -> int:
+    """How many positions have this parity, in even rows (0) or odd ones (1) alone or in all of them."""
+    if rows is not None:
+        return (height + 1 - rows) // 2 * ((width + 1 - (parity + rows) % 2) // 2)
     return height // 2 * width + height % 2 * ((width + 1 - parity) // 2)
 
 
-def positions(height: int, width: int, parity: int, device: torch.device | str = "cpu") -> Tensor:
-    """int64 [n]: raster positions of one parity, in raster order."""
-    rows = torch.arange(height, device=device)[:, None]
-    return torch.nonzero(((rows + torch.arange(width, device=device)) % 2 == parity).flatten())[:, 0]
+def positions(
+    height: int, width: int, parity: int, device: torch.device | str = "cpu", rows: int | None = None
+) -> Tensor:
+    """int64 [n]: raster positions of one parity, in raster order; rows as above."""
+    row = torch.arange(height, device=device)[:, None]
+    found = (row + torch.arange(width, device=device)) % 2 == parity
+    if rows is not None:
+        found &= row % 2 == rows
+    return torch.nonzero(found.flatten())[:, 0]
 
 
 def size_of(maps: Sequence[Map], share: Tensor | None) -> tuple[int, int, int]:
@@ -38,11 +44,11 @@ def size_of(maps: Sequence[Map], share: Tensor | None) -> tuple[int, int, int]:
 
 
 def _head(
-    network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None
+    network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None, which: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(positions, scales, means int64 [images, n, M])."""
     images, height, width = size_of(maps, share)
-    at = positions(height, width, parity, network.thresholds.device)
+    at = positions(height, width, parity, network.thresholds.device, which)
     columns = []
     for source, given in zip(network.sources, maps, strict=True):
         whole, b = values_of(given.planes), given.border
@@ -64,35 +70,34 @@ def _head(
 
 
 def parameters(
-    network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None = None
+    network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None = None, rows: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Scale indexes uint8 and means int32 (units of 2^-6) [images, n, M] at the n positions of one parity."""
-    _, scales, means = _head(network, maps, parity, share)
+    _, scales, means = _head(network, maps, parity, share, rows)
     return scale_index(scales, network.thresholds), means.int()
 
 
 def encode(
-    network: BoardNetwork, maps: Sequence[Map], parity: int, target: Tensor, y: Tensor, share: Tensor | None = None
+    network: BoardNetwork,
+    maps: Sequence[Map],
+    parity: int,
+    target: Tensor,
+    y: Tensor,
+    share: Tensor | None = None,
+    rows: int | None = None,
+    zones: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Quantise the latents of one parity: (indexes uint8, symbols int32) [images, n, M]; y is filled there."""
-    at, scales, means = _head(network, maps, parity, share)
-    symbols = quantise(target.flatten(1, 2)[:, at].long(), means)
-    rows, columns = at // y.shape[2], at % y.shape[2]
-    y[:, rows, columns] = reconstruct(symbols, means).int()
-    return scale_index(scales, network.thresholds), symbols.int()
+    at, scales, means = _head(network, maps, parity, share, rows)
+    indexes = scale_index(scales, network.thresholds)
+    own = None if zones is None else torch.stack([z[i.long()] for z, i in zip(zones.long(), indexes, strict=True)])
+    symbols = quantise(target.flatten(1, 2)[:, at].long(), means, own)
+    row, column = at // y.shape[2], at % y.shape[2]
+    y[:, row, column] = reconstruct(symbols, means).int()
+    return indexes, symbols.int()
 
 
-def place(symbols: Tensor, means: Tensor, y: Tensor, parity: int, seen: tuple[Map, Requantiser] | None = None) -> None:
-    """Write latents = symbols + means at the positions of one parity, and their activations into the map ``seen``."""
-    at = positions(y.shape[1], y.shape[2], parity, y.device)
-    rows, columns = at // y.shape[2], at % y.shape[2]
-    latents = reconstruct(symbols.long(), means.long())
-    y[:, rows, columns] = latents.int()
-    if seen is not None:
-        own, requantiser = seen
-        whole = F.pad(latents, (0, own.planes.shape[-1] - y.shape[3]))
-        activations = requantise(whole, requantiser)
-        high = (activations + 64) >> 7
-        border = own.border
-        for plane, value in enumerate((high, activations - (high << 7))):
-            own.planes[:, rows + border, columns + border, plane] = value.to(torch.int8)
+def place(symbols: Tensor, means: Tensor, y: Tensor, parity: int, rows: int | None = None) -> None:
+    """Write latents = symbols + means at the positions of one parity."""
+    at = positions(y.shape[1], y.shape[2], parity, y.device, rows)
+    y[:, at // y.shape[2], at % y.shape[2]] = reconstruct(symbols.long(), means.long()).int()

@@ -15,7 +15,10 @@ from rows_ops import OPS
 
 BATCHES = {"native": NATIVE, "ops": OPS, "codec": CODEC, "integers": INTEGERS | NETWORKS, "entropy": ENTROPY}
 # Where an answer depends on a GPU, or on Triton's interpreter: called all the same, but not to an answer.
-MAY_BE_ABSENT = {"backends.require_triton", "device_engine.DeviceEngine", "device_transform.DeviceTransform"}
+MAY_BE_ABSENT = {
+    *("backends.require_triton", "device_transform.DeviceTransform"),
+    *("device_engine.DeviceEngine", "device_board.DeviceBoard", "device_slices.DeviceSlices"),
+}
 
 # Rows whose calls take long: one in so many of their hostile values, where not all are asked for.
 EVERY = {

@@ -16,7 +16,6 @@ from values_networks import network_arrays, pixel_arrays
 from values_networks import pixels as network_pixels
 
 from fastlic import _native
-from fastlic.kernels.packing import Requantiser
 from fastlic.ops import (
     backends,
     categorical,
@@ -28,7 +27,9 @@ from fastlic.ops import (
     compressai_rans,
     compressai_tables,
     container,
+    device_board,
     device_engine,
+    device_slices,
     device_transform,
     divisive,
     float_attention,
@@ -98,16 +99,12 @@ def board_share() -> torch.Tensor:
     return torch.zeros((2, H, W, network().layers[0].columns), dtype=torch.int32)
 
 
-def seen() -> dict[str, Any]:
-    ones = np.ones(10, I32)
-    return {
-        "seen": checkerboard.as_map(torch.zeros((2, H, W, 10), dtype=torch.int32), 2),
-        "requantiser": Requantiser.of(ones, ones, ones, 12, "cpu"),
-    }
+def board_zones() -> torch.Tensor:
+    return torch.ones((2, 1 << network().levels), dtype=torch.int32)
 
 
 def board_symbols() -> torch.Tensor:
-    return torch.ones((2, checkerboard.count_of(H, W, 1), 10), dtype=torch.int32)
+    return torch.ones((2, checkerboard.count_of(H, W, 1, 0), 10), dtype=torch.int32)
 
 
 class Density:
@@ -190,13 +187,17 @@ OPS: dict[str, Callable[[], Call]] = {
     ),
     "checkerboard.checkerboard_parameters": lambda: Call(
         checkerboard.checkerboard_parameters,
-        {"network": network(), "maps": board_maps(), "parity": 1, "share": board_share(), "backend": "auto"},
+        {
+            **{"network": network(), "maps": board_maps(), "parity": 1, "share": board_share(), "rows": 1},
+            "backend": "auto",
+        },
     ),
     "checkerboard.checkerboard_encode": lambda: Call(
         checkerboard.checkerboard_encode,
         {
             **{"network": network(), "maps": board_maps(), "parity": 1, "target": board_latents()},
-            **{"y": torch.zeros_like(board_latents()), "share": board_share(), "backend": "auto"},
+            **{"y": torch.zeros_like(board_latents()), "share": board_share(), "rows": 0, "zones": board_zones()},
+            "backend": "auto",
         },
         ("y",),
     ),
@@ -204,7 +205,7 @@ OPS: dict[str, Callable[[], Call]] = {
         checkerboard.checkerboard_place,
         {
             **{"symbols": board_symbols(), "means": board_symbols(), "y": torch.zeros_like(board_latents())},
-            **{"parity": 1, **seen(), "backend": "auto"},
+            **{"parity": 1, "rows": 0, "backend": "auto"},
         },
         ("y",),
     ),
@@ -285,6 +286,8 @@ OPS: dict[str, Callable[[], Call]] = {
         compressai_tables.compressai_gaussian_tables, {"scales": np.array([0.3, 2.0], F32)}
     ),
     "compressai_tables.bottleneck_tables": lambda: Call(compressai_tables.bottleneck_tables, {"density": Density()}),
+    "device_board.DeviceBoard": lambda: Call(device_board.DeviceBoard, {**v.ops_arrays("groups"), "device": "cpu"}),
+    "device_slices.DeviceSlices": lambda: Call(device_slices.DeviceSlices, {**v.ops_arrays(SLICES), "device": "cpu"}),
     "device_engine.DeviceEngine": lambda: Call(device_engine.DeviceEngine, {**v.ops_arrays("jahp"), "device": "cpu"}),
     "device_transform.DeviceTransform": lambda: Call(
         device_transform.DeviceTransform, {"name": "n", "arrays": network_arrays(), "device": "cpu"}

@@ -148,8 +148,9 @@ def slices(cls: type[MLICPlusPlus], **how: Any) -> IntegerMLIC:
     """Three slices of 12 channels (no whole panel of 32) and as uneven sizes inside; alive in every part."""
     torch.manual_seed(11)
     sizes = Sizes((16, 12, 9), (10, 12, 6), (13, 6), (14, 8), (33, 12, 10), (12, 8))
-    m = 36
-    model = cls(N, m, **{"slices": 3, "sizes": sizes, **how}).eval()
+    own = {"M": 36, "slices": 3, "sizes": sizes, **how}
+    m = own["M"]
+    model = cls(N, **own).eval()
     x = photo()[None, :, 128:256, 256:448]
     z_spread = torch.linspace(0.3, 2, N)
     enliven(model, x, torch.linspace(0.2, 4, m), z_spread)

@@ -34,7 +34,16 @@ def test_every_case_of_a_gpu_runs(tiny, monkeypatch, capsys):
         case.peer()
         found.append(case.name)
     assert capsys.readouterr().err == ""
-    for kind in ("codebook", "quantise", "integer context", "integer convolution", "transform", "rans", "jahp"):
+    for kind in (
+        "codebook",
+        "quantise",
+        "integer context",
+        "integer convolution",
+        "transform",
+        "rans",
+        "jahp",
+        "mlic++",
+    ):
         assert any(name.startswith(kind) for name in found), kind
     assert len(found) > 12
 

@@ -10,7 +10,7 @@ from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.integers.fixed import Requantiser as Reference
 from fastlic.integers.fixed import fixed_point
 from fastlic.integers.functions import Tables
-from fastlic.kernels.packing import Map, Requantiser, padded
+from fastlic.kernels.packing import Map, Requantiser
 from fastlic.models.mlic import checkerboard as mlic
 from fastlic.ops import checkerboard_encode, checkerboard_parameters, checkerboard_place, pack_checkerboard
 from fastlic.ops.checkerboard import ANCHOR, as_map, count_of, positions
@@ -116,25 +116,47 @@ def test_encoder_and_decoder_at_every_size(size, parity, device):
     assert not off.numel() or int(off.max()) <= 32
 
 
+@pytest.mark.parametrize("rows", [0, 1])
 @pytest.mark.parametrize("parity", [0, 1])
-def test_activations_are_placed_in_the_map_that_contexts_read(parity, device):
-    generator = torch.Generator().manual_seed(5)
-    M, size = 10, (3, 5)
-    rng = np.random.default_rng(1)
-    of_y = Reference.from_factors(rng.uniform(0.2, 0.9, M), 12)
-    requantiser = Requantiser.of(of_y.multiplier, of_y.negative, of_y.shift, 12, device)
-    n = count_of(*size, parity)
-    symbols, means = (torch.randint(-60, 60, (2, n, M), generator=generator, dtype=torch.int32) for _ in range(2))
-    maps = {}
-    for backend in ("reference", "triton"):
-        y = torch.zeros(2, *size, M, dtype=torch.int32, device=device)
-        seen = Map.zeros(2, *size, M, 2, device)
-        checkerboard_place(symbols.to(device), means.to(device), y, parity, seen, requantiser, backend=backend)
-        wanted = as_map(of_y(y.cpu().long()), 2).planes
-        assert torch.equal(seen.planes.cpu(), wanted)
-        maps[backend] = seen.planes
-    assert torch.equal(maps["reference"], maps["triton"]) and bool((maps["triton"] != 0).any())
-    assert maps["triton"].shape[-1] == padded(M)
+def test_every_other_row_and_zones(parity, rows, device):
+    """Only those rows; differences come nearer to zero by what the image's zones say of each table row."""
+    generator = torch.Generator().manual_seed(4)
+    for size in ((1, 2), (3, 4), (4, 5)):
+        network, maps, _ = problem(device, *PROBLEMS["one map"], size=size)
+        target = torch.randint(-3000, 3000, (2, *size, 10), generator=generator, dtype=torch.int32).to(device)
+        zones = torch.randint(0, 40, (2, 1 << network.levels), generator=generator, dtype=torch.int32).to(device)
+        results = []
+        for backend in ("reference", "triton"):
+            y = torch.full_like(target, 7)
+            coded = checkerboard_encode(network, maps, parity, target, y, None, rows, zones, backend=backend)
+            indexes, means = checkerboard_parameters(network, maps, parity, None, rows, backend=backend)
+            placed = torch.full_like(target, 7)
+            checkerboard_place(coded[1], means, placed, parity, rows, backend=backend)
+            assert torch.equal(indexes, coded[0]) and torch.equal(placed, y)
+            results.append((*coded, y))
+        for a, b in zip(*results, strict=True):
+            assert torch.equal(a, b)
+        at = positions(*size, parity, rows=rows)
+        assert len(at) == count_of(*size, parity, rows)
+        elsewhere = torch.ones(size[0] * size[1], dtype=torch.bool)
+        elsewhere[at] = False
+        assert bool((results[1][2].flatten(1, 2)[:, elsewhere.to(device)] == 7).all())
+
+
+@pytest.mark.parametrize("parity", [0, 1])
+def test_residues_are_added_to_one_parity(parity, device):
+    from fastlic.kernels import checkerboard
+
+    generator = torch.Generator().manual_seed(6)
+    wide = torch.randint(-3000, 3000, (2, 3, 5, 12), generator=generator, dtype=torch.int32).to(device)
+    arguments = torch.randint(-2047, 2048, (2, 3, 5, 64), generator=generator, dtype=torch.int32).to(device)
+    tanh = Tables.make().tanh
+    wanted = wide.clone()
+    at = positions(3, 5, parity).to(device)
+    residues = torch.from_numpy(tanh).to(device)[arguments[..., :10].long() + 2048].int()
+    wanted.flatten(1, 2)[:, at, 1:11] += residues.flatten(1, 2)[:, at]
+    checkerboard.refine(arguments, torch.from_numpy(tanh).to(device), wide[..., 1:11], parity)
+    assert torch.equal(wide, wanted)
 
 
 def test_positions_are_those_of_the_models():
@@ -204,7 +226,10 @@ def test_arguments_that_do_not_fit_say_what_came(device):
 
 @pytest.mark.parametrize("convention", ANCHOR)
 def test_latents_survive_both_passes_of_either_convention(convention, device):
-    """Anchors, then the others, whose context sees the anchors: encoder and decoder meet in the same latents."""
+    """Anchors, then the others, whose context sees the anchors: encoder and decoder meet in the same latents. The
+    context reads a part of a wider map."""
+    from fastlic.kernels.convolution import enter
+
     generator = torch.Generator().manual_seed(11)
     y = fixed_point(torch.randn(1, 3, 4, 10, generator=generator, dtype=torch.float64) * 9).int().to(device)
     network, _, share = problem(device, *PROBLEMS["context and share"], size=(3, 4), images=1)
@@ -215,7 +240,10 @@ def test_latents_survive_both_passes_of_either_convention(convention, device):
     coded: list[torch.Tensor] = []
     latents = []
     for way in ("encode", "decode"):
-        seen = Map.zeros(1, 3, 4, 10, 2, device)
+        wide = Map.zeros(1, 3, 4, 128, 2, device)
+        wide.planes.fill_(55)
+        wide.planes[..., 20:84] = 0
+        seen = wide.part(20, 10)
         own = torch.zeros_like(y)
         for parity in (anchor, 1 - anchor):
             if way == "encode":
@@ -225,7 +253,12 @@ def test_latents_survive_both_passes_of_either_convention(convention, device):
             if way == "encode":
                 assert torch.equal(indexes, again)
             symbols = coded[0 if parity == anchor else 1]
-            checkerboard_place(symbols, means, own, parity, seen, requantiser, backend="triton")
+            checkerboard_place(symbols, means, own, parity, backend="triton")
+            enter(own, None, requantiser, 0, into=seen)
+            assert torch.equal(as_map(of_y(own.cpu().long()), 2).planes, seen.planes.cpu())
         latents.append(own)
+        assert bool((wide.planes[..., :20] == 55).all())
     assert torch.equal(*latents)
     assert int((latents[0] - y).abs().max()) <= 32
+    with pytest.raises(ValueError, match="no part that ends at 148"):
+        wide.part(20, 70)

@@ -9,8 +9,6 @@ import pytest
 import torch
 
 import fastlic
-from fastlic.codec import Codec
-from fastlic.errors import BackendUnavailable
 from fastlic.integers.engines import Engines
 from fastlic.integers.fixed import Requantiser
 from fastlic.integers.functions import CURVE_BITS, Curve
@@ -18,8 +16,6 @@ from fastlic.integers.layer import HALVED, PLAIN, SHUFFLED, TRANSPOSED
 from fastlic.integers.network import CurveStep, GateStep, Network
 from fastlic.integers.shapes import Shape
 from fastlic.kernels.packing import PLANE_BITS, digits, planes_of_weights
-from fastlic.lifelike.models import small_mlic
-from fastlic.models import MLIC
 from fastlic.ops.device_transform import DeviceTransform, device_transform_lacks
 from fastlic.ops.transforms import TransformEngine
 
@@ -200,17 +196,6 @@ def test_a_network_with_a_step_without_kernel_stays_on_the_cpu():
     first = draw.layer(Shape(3, 9), 6, PLAIN, 3, 9)
     engines = Engines({"n": chain([first]), "m": chain([first, draw.layer_norm(Shape(6, 9))])})
     assert "layer norm" in str(engines.lacks()) and engines.way("triton") == "cpp"
-
-
-def test_transforms_of_mlic_have_kernels_and_its_entropy_models_have_none(photo, device):
-    codec = Codec(small_mlic(MLIC), [photo[:, :96, :128]])
-    x = photo[:, :32, :32].contiguous()
-    y = codec.pixels.analyse(x, 1.5)
-    assert torch.equal(codec.pixels.analyse(x[None], 1.5, backend="triton")[0].cpu(), y)
-    pixels = codec.pixels.synthesise(y[None, :, :1], 1.5, (15, 31), backend="triton")
-    assert torch.equal(pixels[0].cpu(), codec.pixels.synthesise(y[:, :1], 1.5, (15, 31)))
-    with pytest.raises(BackendUnavailable, match="no kernels for models of kind"):
-        codec.compress(x, backend="triton")
 
 
 @pytest.mark.parametrize("name", ["mlic++", "mcquic"])

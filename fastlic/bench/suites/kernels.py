@@ -51,7 +51,7 @@ def cases(wanted: Wanted) -> Iterator[Case]:
     parts = [codebook_cases]
     if on_gpu():
         parts += [quantise_cases, context_cases, checkerboard_cases, convolution_cases, transform_cases]
-        parts += [rans_cases, decode_cases]
+        parts += [rans_cases, decode_cases, slices_cases]
     for part in parts:
         try:
             for case in part(wanted):
@@ -205,9 +205,17 @@ def device_model() -> tuple[Any, Any]:
     return model, model.device_engine
 
 
-def latents(height: int, width: int) -> tuple[Tensor, Tensor]:
+@cache
+def device_slices() -> tuple[Any, Any]:
+    """(IntegerMLIC, DeviceSlices) of the MLIC++ that ships."""
+    import fastlic
+
+    model = fastlic.load("mlic++").entropy
+    return model, model.device_engine
+
+
+def latents(model: Any, height: int, width: int) -> tuple[Tensor, Tensor]:
     """z and y in units of 2^-6 with a trained model's spreads."""
-    model = device_model()[0]
     N, M = model.hyper_channels, model.latent_channels
     generator = torch.Generator().manual_seed(3)
     z = torch.randn(N, *hyper_size(height, width), generator=generator) * spreads(N, 1)[:, None, None] / 2
@@ -384,21 +392,30 @@ def decode_cases(wanted: Wanted) -> Iterator[Case]:
     """JAHP N=M=192, stream to latents and back, all on the device, against the C++ engine and CompressAI's loop."""
     choices = ((size, driver, *LATENTS[size]) for size in LATENTS for driver in ("persistent", "launch"))
     for (_, driver, height, width), names in offered(wanted, choices, "jahp {way} {} {} vs C++", ("decode", "encode")):
-        model, engine = device_model()
-        z, y = latents(height, width)
-        sections, z_wanted, y_wanted, _ = engine.encode_many([Target(z, y)], driver=driver, lanes=64)[0]
-        stream = sections, height, width
-        cpu = partial(model.engine.decode_many, [stream])
-        decode = partial(engine.decode_many, [stream], driver=driver)
-        found = decode()[0][:2]
-        note = same(found, [torch.from_numpy(a) for a in cpu()[0][:2]])
-        same((z_wanted, y_wanted), found)
-        encode = partial(engine.encode_many, [Target(z.to(device()), y.to(device()))], driver=driver, lanes=64)
-        encode_on_cpu = partial(model.engine.encode_many, [Target(z.numpy(), y.numpy())])
-        runs = {"decode": (decode, cpu), "encode": (encode, encode_on_cpu)}
-        for way, name in names.items():
-            yield symbol_case(name, *runs[way], y.numel(), "C++, one core", f"{note}; {len(sections[1])} bytes")
+        yield from both_ways(names, *device_model(), height, width, driver=driver)
     yield from compressai_cases(wanted)
+
+
+def slices_cases(wanted: Wanted) -> Iterator[Case]:
+    """The same of the MLIC++ that ships."""
+    for height, width, names in sizes(wanted, "mlic++ {way} {} vs C++", ("decode", "encode")):
+        yield from both_ways(names, *device_slices(), height, width)
+
+
+def both_ways(names: dict[str, str], model: Any, engine: Any, height: int, width: int, **how: Any) -> Iterator[Case]:
+    z, y = latents(model, height, width)
+    sections, z_wanted, y_wanted, _ = engine.encode_many([Target(z, y)], lanes=64, **how)[0]
+    stream = sections, height, width
+    cpu = partial(model.engine.decode_many, [stream])
+    decode = partial(engine.decode_many, [stream], **how)
+    found = decode()[0][:2]
+    note = same(found, [torch.from_numpy(a) for a in cpu()[0][:2]])
+    same((z_wanted, y_wanted), found)
+    encode = partial(engine.encode_many, [Target(z.to(device()), y.to(device()))], lanes=64, **how)
+    encode_on_cpu = partial(model.engine.encode_many, [Target(z.numpy(), y.numpy())])
+    runs = {"decode": (decode, cpu), "encode": (encode, encode_on_cpu)}
+    for way, name in names.items():
+        yield symbol_case(name, *runs[way], y.numel(), "C++, one core", f"{note}; {len(sections[1])} bytes")
 
 
 def compressai_cases(wanted: Wanted) -> Iterator[Case]:
@@ -406,8 +423,8 @@ def compressai_cases(wanted: Wanted) -> Iterator[Case]:
     name = "jahp decode 512x768 persistent vs CompressAI on this GPU"
     if not wanted(name):
         return
-    engine = device_model()[1]
-    z, y = latents(32, 48)
+    model, engine = device_model()
+    z, y = latents(model, 32, 48)
     loops = compressai_loops(y[None, :, :8, :12].float().to(device()) / 64, {})
     if not loops:
         print("\nCompressAI cannot be imported: not compared", file=sys.stderr)
