@@ -634,7 +634,7 @@ class Codec:
             members = [i for i, own in enumerate(wanted) if own == (quality, size)]
             with held_off:
                 images = self._coder.synthesise_many(
-                    [latents[i] for i in members], quality, size, preview, torch.get_num_threads(), backend
+                    [latents[i] for i in members], quality, size, torch.get_num_threads(), backend
                 )
             made |= zip(members, images, strict=True)
         yield from (made[i] for i in range(len(read)))

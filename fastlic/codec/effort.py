@@ -220,7 +220,7 @@ class _Refiner(ABC):
     def shown(self, latents: Any) -> Tensor:
         """uint8, the pixels that a decoder shows, of the padding too where it is on the right and below."""
         size = (self.pixels.shape[1], self.pixels.shape[2])
-        shown: Tensor = self.coder.synthesise(latents, self.quality, size, {}, self.threads)
+        shown: Tensor = self.coder.synthesise(latents, self.quality, size, self.threads)
         return shown
 
     def cost(self, coded: Coded, shown: Tensor, price: float) -> float:

@@ -29,6 +29,7 @@ from fastlic.codec.calibration import default_calibration
 from fastlic.codec.storage import StoredCodec
 from fastlic.entropy.fingerprint import of_codec
 from fastlic.integers.conversion import Precision
+from fastlic.integers.engines import Way
 from fastlic.models.layers import channels_last
 
 Backend = Literal["auto", "reference", "cpp", "triton"]
@@ -58,6 +59,9 @@ class PixelIntegers(Protocol):
 
     def deciding(self) -> dict[str, np.ndarray]:
         """Those that a decoder's pixels depend on, for the fingerprint."""
+
+    def way(self, backend: str) -> Way:
+        """What runs them if ``backend`` was asked for (``fastlic.integers.engines.Engines.way``)."""
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -203,18 +207,26 @@ class FamilyCoder(ABC, Generic[A, L]):
         """Height and width in pixels that an image of ``size`` is coded as: what analysis and synthesis work on."""
 
     @abstractmethod
-    def analyse(self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0) -> A:
+    def analyse(self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0, way: Way = "cpp") -> A:
         """Pixels uint8 [3, H, W], any H, W >= 1, on the CPU -> what ``encode_many`` codes, by ``self.pixels``.
 
         Padding is the family's own business. ``worth``: factor of what a unit of squared error is taken to be worth, in
-        families with dead zones (fastlic.entropy.zones); others do not heed it.
+        families with dead zones (fastlic.entropy.zones); others do not heed it. ``way``: ``"triton"`` takes images of
+        one size together, [B, 3, H, W] on any device, and so does what it gives lie together.
         """
+
+    @abstractmethod
+    def apart(self, analysed: A) -> list[A]:
+        """Each image of what was analysed together."""
 
     def analyse_many(
         self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0, backend: Backend = "auto"
     ) -> list[A]:
         """The same of images of one size, uint8 [B, 3, H, W] on any device: together where ``backend`` runs transforms
         on a device (``Engines.way``), one after the other elsewhere."""
+        assert self.pixels is not None
+        if (way := self.pixels.way(backend)) == "triton":
+            return self.apart(self.analyse(pixels, quality, threads, worth, way))
         return [self.analyse(one.cpu().contiguous(), quality, threads, worth) for one in pixels]
 
     @abstractmethod
@@ -263,20 +275,22 @@ class FamilyCoder(ABC, Generic[A, L]):
         """
 
     @abstractmethod
-    def synthesise(self, latents: L, quality: float | None, size: Size, preview: Preview, threads: int) -> Tensor:
-        """Pixels uint8 [3, H, W] by ``self.pixels``; they depend on nothing but the arguments."""
+    def together(self, latents: Sequence[L]) -> L:
+        """Those of images of one size as ``synthesise`` takes them with ``way="triton"``."""
+
+    @abstractmethod
+    def synthesise(self, latents: L, quality: float | None, size: Size, threads: int, way: Way = "cpp") -> Tensor:
+        """Pixels uint8 [3, H, W] by ``self.pixels``; they depend on nothing but the arguments. ``way``: as of
+        ``analyse``."""
 
     def synthesise_many(
-        self,
-        latents: Sequence[L],
-        quality: float | None,
-        size: Size,
-        preview: Preview,
-        threads: int,
-        backend: Backend = "auto",
+        self, latents: Sequence[L], quality: float | None, size: Size, threads: int, backend: Backend = "auto"
     ) -> list[Tensor]:
         """The same of images of one quality and size, as ``analyse_many``; where pixels are made, they stay."""
-        return [self.synthesise(one, quality, size, preview, threads) for one in latents]
+        assert self.pixels is not None
+        if (way := self.pixels.way(backend)) == "triton":
+            return list(self.synthesise(self.together(latents), quality, size, threads, way))
+        return [self.synthesise(one, quality, size, threads) for one in latents]
 
     @abstractmethod
     def synthesise_floats(self, parts: Any, latents: L, quality: float | None, size: Size, preview: Preview) -> Tensor:

@@ -138,24 +138,16 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
         rows, columns = self.latent_size(size)
         return LATENT_STRIDE * rows, LATENT_STRIDE * columns
 
-    def analyse(self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0) -> Target:
-        return Target(*self._analysed(pixels.cpu(), quality, threads, "cpp"), self._zones(quality, worth))
-
-    def analyse_many(
-        self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0, backend: Backend = "auto"
-    ) -> list[Target]:
+    def analyse(
+        self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0, way: Way = "cpp"
+    ) -> Target:
         assert self.pixels is not None
-        if (way := self.pixels.way(backend)) == "cpp":
-            return super().analyse_many(pixels, quality, threads, worth)
-        zones = self._zones(quality, worth)
-        return [Target(z, y, zones) for z, y in zip(*self._analysed(pixels, quality, threads, way), strict=True)]
-
-    def _analysed(self, pixels: Tensor, quality: float | None, threads: int, way: Way) -> tuple[Tensor, Tensor]:
-        """z and y of what the way's transforms take."""
-        assert self.pixels is not None
-        whole = extended(pixels, *self.padded(_size(pixels)))
+        whole = extended(pixels if way == "triton" else pixels.cpu(), *self.padded(_size(pixels)))
         y = self.pixels.analyse(whole, quality, threads=threads, backend=way)
-        return self.pixels.hyper(y, threads=threads, backend=way), y
+        return Target(self.pixels.hyper(y, threads=threads, backend=way), y, self._zones(quality, worth))
+
+    def apart(self, analysed: Target) -> list[Target]:
+        return [Target(z, y, analysed.zones) for z, y in zip(analysed.z, analysed.y, strict=True)]
 
     def _zones(self, quality: float | None, worth: float) -> np.ndarray | None:
         gain: Any = self.transforms.gain
@@ -199,24 +191,12 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
         groups = preview.get("slices")
         return drivers.decode_many(self.entropy, sized, backend, threads, groups, symbols=not pixels_only)
 
-    def synthesise(self, latents: Latents, quality: float | None, size: Size, preview: Preview, threads: int) -> Tensor:
-        assert self.pixels is not None
-        return self.pixels.synthesise(latents.y, quality, size, threads=threads)
+    def together(self, latents: Sequence[Latents]) -> Latents:
+        return Latents(torch.stack([own.z for own in latents]), torch.stack([own.y for own in latents]))
 
-    def synthesise_many(
-        self,
-        latents: Sequence[Latents],
-        quality: float | None,
-        size: Size,
-        preview: Preview,
-        threads: int,
-        backend: Backend = "auto",
-    ) -> list[Tensor]:
+    def synthesise(self, latents: Latents, quality: float | None, size: Size, threads: int, way: Way = "cpp") -> Tensor:
         assert self.pixels is not None
-        if (way := self.pixels.way(backend)) == "cpp":
-            return super().synthesise_many(latents, quality, size, preview, threads)
-        y = torch.stack([own.y for own in latents])
-        return list(self.pixels.synthesise(y, quality, size, threads=threads, backend=way))
+        return self.pixels.synthesise(latents.y, quality, size, threads=threads, backend=way)
 
     def synthesise_floats(
         self, parts: Transforms, latents: Latents, quality: float | None, size: Size, preview: Preview

@@ -21,6 +21,7 @@ from fastlic.codec.storage import StoredCodec
 from fastlic.entropy.code_context import IntegerCodeContext
 from fastlic.entropy.codes import CodeTables
 from fastlic.integers.conversion import Precision
+from fastlic.integers.engines import Way
 from fastlic.integers.vq import VqTransforms, convert_vq
 from fastlic.models import McQuic
 from fastlic.models.mcquic.context import CodeContext
@@ -148,18 +149,14 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
     def padded(self, size: Size) -> Size:
         return self._padded(size[0]), self._padded(size[1])
 
-    def analyse(self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0) -> Levels:
+    def analyse(
+        self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0, way: Way = "cpp"
+    ) -> Levels:
         assert self.pixels is not None
-        return self.pixels.analyse(pixels, quality, threads=threads)
+        return self.pixels.analyse(pixels, quality, threads=threads, backend=way)
 
-    def analyse_many(
-        self, pixels: Tensor, quality: float | None, threads: int, worth: float = 1.0, backend: Backend = "auto"
-    ) -> list[Levels]:
-        assert self.pixels is not None
-        if (way := self.pixels.way(backend)) == "cpp":
-            return super().analyse_many(pixels, quality, threads, worth)
-        levels = self.pixels.analyse(pixels, quality, threads=threads, backend=way)
-        return [list(own) for own in zip(*(codes.cpu() for codes in levels), strict=True)]
+    def apart(self, analysed: Levels) -> list[Levels]:
+        return [list(own) for own in zip(*(codes.cpu() for codes in analysed), strict=True)]
 
     def analyse_floats(self, parts: McQuic, image: Tensor, quality: float | None, worth: float = 1.0) -> Levels:
         x = (image[None] * 2 - 1).contiguous(memory_format=torch.channels_last)
@@ -207,24 +204,12 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         stride = 8 << self.entropy.levels
         return padded_size(side, stride, 2 * stride)
 
-    def synthesise(self, latents: Levels, quality: float | None, size: Size, preview: Preview, threads: int) -> Tensor:
-        assert self.pixels is not None
-        return self.pixels.synthesise(latents, size, threads=threads)
+    def together(self, latents: Sequence[Levels]) -> Levels:
+        return [torch.stack(codes) for codes in zip(*latents, strict=True)]
 
-    def synthesise_many(
-        self,
-        latents: Sequence[Levels],
-        quality: float | None,
-        size: Size,
-        preview: Preview,
-        threads: int,
-        backend: Backend = "auto",
-    ) -> list[Tensor]:
+    def synthesise(self, latents: Levels, quality: float | None, size: Size, threads: int, way: Way = "cpp") -> Tensor:
         assert self.pixels is not None
-        if (way := self.pixels.way(backend)) == "cpp":
-            return super().synthesise_many(latents, quality, size, preview, threads)
-        levels = [torch.stack(codes) for codes in zip(*latents, strict=True)]
-        return list(self.pixels.synthesise(levels, size, threads=threads, backend=way))
+        return self.pixels.synthesise(latents, size, threads=threads, backend=way)
 
     def synthesise_floats(
         self, parts: McQuic, latents: Levels, quality: float | None, size: Size, preview: Preview
