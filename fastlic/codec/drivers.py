@@ -55,13 +55,6 @@ def _encode_reference(model: LatentModel, targets: Targets, threads: int) -> lis
 
 
 @checked
-def fewest_bits(tables: CdfTables) -> float:
-    """Bits of the cheapest symbol of any row."""
-    likeliest = np.diff(tables.cdf).max()  # differences across rows are negative
-    return float(tables.precision - np.log2(likeliest))
-
-
-@checked
 def check_sizes(model: LatentModel, sections: Sequence[Bytes], height: int, width: int) -> None:
     """No symbol is cheaper than the likeliest slot of any row, so a short section cannot claim a huge image.
 
@@ -72,7 +65,7 @@ def check_sizes(model: LatentModel, sections: Sequence[Bytes], height: int, widt
     """
     counts = model.counts(height, width)
     for number, (section, count, tables) in enumerate(zip(sections, counts, _tables(model), strict=True)):
-        if count * fewest_bits(tables) > 8 * len(section) + 64:
+        if count * tables.fewest_bits > 8 * len(section) + 64:
             name = "y" if number else "z"
             raise CorruptStreamError(f"section {name} has {len(section)} bytes, too few for {count} symbols")
 

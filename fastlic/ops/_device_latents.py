@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastlic.errors import CorruptStreamError
-from fastlic.ops.backends import require_triton
+from fastlic.ops.backends import require_triton, triton_device
 from fastlic.ops.latents import HYPER_STRIDE, Stream, Target
 from fastlic.ops.tables import CdfTables
 
@@ -50,10 +50,10 @@ class DeviceLatents:
         require_triton()
         from fastlic.kernels.packing import pad_thresholds
 
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device or triton_device())
         self._arrays = arrays
         self._of_layers, self._of_requantisers = layers, requantisers
-        self._fewest = _fewest_bits(z_tables), _fewest_bits(y_tables)
+        self._fewest = z_tables.fewest_bits, y_tables.fewest_bits
         self._z_tables, self._y_tables = self._tables(z_tables), self._tables(y_tables)
         self._median = torch.from_numpy(arrays["z.median"].astype(np.int32)).to(self.device)
         self._z_input = self._requantiser(f"{requantisers}z.input")
@@ -205,10 +205,6 @@ class DeviceLatents:
         from fastlic.kernels.rans import DeviceTables
 
         return DeviceTables.of(tables.cdf, tables.lengths, tables.offsets, tables.shifts, tables.precision, self.device)
-
-
-def _fewest_bits(tables: CdfTables) -> float:
-    return float(tables.precision - np.log2(np.diff(tables.cdf).max()))
 
 
 def _by_shape(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:

@@ -65,6 +65,12 @@ class CdfTables:
         return len(self.lengths)
 
     @cached_property
+    def fewest_bits(self) -> float:
+        """Bits of the cheapest symbol of any row."""
+        likeliest = np.diff(self.cdf).max()  # differences across rows are negative
+        return float(self.precision - np.log2(likeliest))
+
+    @cached_property
     def begins(self) -> NDArray[np.int64]:
         """Where each row starts in ``cdf``."""
         return np.concatenate([[0], np.cumsum(self.lengths[:-1], dtype=np.int64)])

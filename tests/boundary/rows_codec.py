@@ -223,7 +223,6 @@ CODEC: dict[str, Callable[[], Call]] = {
     "container.peek": lambda: Call(container.peek, {"data": stream()}),
     "container.look": lambda: Call(container.look, {"data": stream()}),
     "container.parse": lambda: Call(container.parse, {"data": stream()}),
-    "drivers.fewest_bits": lambda: Call(drivers.fewest_bits, {"tables": values.cdf_tables()}),
     "drivers.check_sizes": lambda: Call(drivers.check_sizes, sizes("groups")),
     "drivers.encode_many": lambda: Call(drivers.encode_many, driver("jahp")),
     "drivers.encode_many (reference)": lambda: Call(drivers.encode_many, {**driver("jahp"), "backend": "reference"}),

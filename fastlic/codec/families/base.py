@@ -35,6 +35,7 @@ from fastlic.models.layers import channels_last
 Backend = Literal["auto", "reference", "cpp", "triton"]
 Sections = Sequence[bytes]
 Size = tuple[int, int]  # height, width in pixels
+Streams = Sequence[tuple[Sections, Size]]
 Preview = Mapping[str, int]  # what a caller asked for, e.g. {"levels": 1}; empty: the whole image
 
 A = TypeVar("A")
@@ -257,12 +258,7 @@ class FamilyCoder(ABC, Generic[A, L]):
 
     @abstractmethod
     def decode_many(
-        self,
-        streams: Sequence[tuple[Sections, Size]],
-        backend: Backend,
-        threads: int,
-        preview: Preview,
-        pixels_only: bool = False,
+        self, streams: Streams, backend: Backend, threads: int, preview: Preview, pixels_only: bool = False
     ) -> list[L]:
         """Latents of each image from its sections and its size.
 

@@ -20,7 +20,7 @@ from typing_extensions import Self
 from fastlic.codec import drivers
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.effort import refined as effort_of
-from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
+from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Size, Streams, frozen, sizes_of
 from fastlic.codec.storage import StoredCodec
 from fastlic.entropy.fitting import symbols_of
 from fastlic.entropy.passes import LatentModel, Latents
@@ -180,12 +180,7 @@ class GaussianCoder(FamilyCoder[Target, Latents]):
         return drivers.sections_many(self.entropy, analysed, backend, threads)
 
     def decode_many(
-        self,
-        streams: Sequence[tuple[Sections, Size]],
-        backend: Backend,
-        threads: int,
-        preview: Preview,
-        pixels_only: bool = False,
+        self, streams: Streams, backend: Backend, threads: int, preview: Preview, pixels_only: bool = False
     ) -> list[Latents]:
         sized = [(sections, *self.latent_size(size)) for sections, size in streams]
         groups = preview.get("slices")

@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from fastlic.codec.calibration import default_calibration
 from fastlic.codec.effort import refined as effort_of
-from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Sections, Size, frozen, sizes_of
+from fastlic.codec.families.base import Backend, FamilyCoder, Preview, Size, Streams, frozen, sizes_of
 from fastlic.codec.storage import StoredCodec
 from fastlic.entropy.code_context import IntegerCodeContext
 from fastlic.entropy.codes import CodeTables
@@ -183,12 +183,7 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         return [([own[i] for own in sections], codes) for i, codes in enumerate(analysed)]
 
     def decode_many(
-        self,
-        streams: Sequence[tuple[Sections, Size]],
-        backend: Backend,
-        threads: int,
-        preview: Preview,
-        pixels_only: bool = False,
+        self, streams: Streams, backend: Backend, threads: int, preview: Preview, pixels_only: bool = False
     ) -> list[Levels]:
         way = backends.choose(_WAYS, backend, torch.device("cpu"))
         sizes = [(self._padded(height), self._padded(width)) for _, (height, width) in streams]
