@@ -51,6 +51,10 @@ def compress(
             :func:`fastlic.read_metadata` gives them back.
     """
     chosen, quality = model_and_quality(model, quality)
+    if not isinstance(chosen, Codec | str | os.PathLike):
+        kind = type(chosen)
+        named = f"a codec of {kind.__module__}" if kind.__name__ == "Codec" else kind.__name__
+        raise TypeError(f"model must be a name, a path, or a codec that fastlic.load gives, got {named}")
     codec = chosen if isinstance(chosen, Codec) else load(chosen)
     level = quality if codec.qualities else None
     return codec.compress(

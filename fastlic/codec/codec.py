@@ -19,11 +19,11 @@ import torch.nn as nn
 from torch import Tensor
 
 from fastlic import config
-from fastlic.arguments import as_device, checked
+from fastlic.arguments import as_device, checked, is_whole
 from fastlic.codec import container, storage
 from fastlic.codec.container import KINDS, Metadata
 from fastlic.codec.effort import EFFORTS
-from fastlic.codec.families import BY_FAMILY, Backend, FamilyCoder
+from fastlic.codec.families import BY_FAMILY, PREVIEWS, Backend, FamilyCoder
 from fastlic.codec.images import (
     ANY_CHANNELS,
     as_batch,
@@ -295,13 +295,15 @@ class Codec:
         return quality_of(quality, self.qualities)
 
     def _preview(self, options: Mapping[str, int | None]) -> dict[str, int]:
+        if unknown := [name for name in options if name not in PREVIEWS]:
+            raise TypeError(f"decompress takes no {unknown[0]}; previews are by {' or '.join(PREVIEWS)}")
         asked = {option: count for option, count in options.items() if count is not None}
         for option, count in asked.items():
             if option not in self.previews:
                 known = " or ".join(f"{name}=1..{n}" for name, n in self.previews.items())
                 has = f"has previews by {known}" if known else "has no previews"
                 raise ValueError(f"codec {self.name!r} ({self.family}) {has}; got {option}={count!r}")
-            if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= self.previews[option]:
+            if not is_whole(count) or not 1 <= count <= self.previews[option]:
                 raise ValueError(f"{option} must be a whole number from 1 to {self.previews[option]}, got {count!r}")
         return {option: count for option, count in asked.items() if count < self.previews[option]}
 
@@ -468,7 +470,7 @@ class Codec:
         return search(goal, encode, psnr_of, self.qualities, height * width, start)
 
     def _check_effort(self, effort: int, transforms: Transforms | None) -> None:
-        if isinstance(effort, bool) or not isinstance(effort, int) or not 0 <= effort <= EFFORTS:
+        if not is_whole(effort) or not 0 <= effort <= EFFORTS:
             raise ValueError(f"effort must be a whole number from 0 to {EFFORTS}, got {effort!r}")
         if effort and not self._by_integers(transforms):
             raise ValueError(f"float transforms have effort 0 alone, got {effort}")
