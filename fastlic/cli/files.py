@@ -214,6 +214,13 @@ def _check_inputs_kept(jobs: list[Job]) -> None:
             raise ValueError(f"{job.target} is an input, {inputs[known]}: input and output are the same file")
 
 
+def is_unnamed(path: Path) -> bool:
+    """Whether the name of an output says nothing of its format: standard output, descriptors, devices and pipes."""
+    if path == DASH or path.parent in (Path("/dev/fd"), Path("/proc/self/fd")):
+        return True
+    return not path.suffix and (path.is_fifo() or path.is_char_device())
+
+
 def image_suffixes() -> set[str]:
     """Suffixes of images but its own, whether fastlic reads them or not."""
     from PIL import Image
