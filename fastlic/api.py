@@ -43,7 +43,8 @@ def compress(
         quality: 1 (smallest) to 8 (best), fractions allowed; None: 4. Of no meaning to a codec of one rate.
         target_bpp, target_bytes, target_psnr: one of them in place of a quality: bits per pixel, bytes at most, or dB
             over RGB, of each image (docs/effort.md).
-        effort: 0 to 9, the more the smaller and slower, of every shipped codec (docs/effort.md).
+        effort: 0 to 9, of every shipped codec; a higher one needs fewer bytes for the same PSNR, and more time
+            (docs/effort.md).
         max_pixels: largest height x width; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
         transforms: ``"integer"``, the default where the weights have them: the same bytes on every machine; or
             ``"float"``.

@@ -163,7 +163,7 @@ effort = click.option(
     type=click.IntRange(0, 9),
     default=0,
     show_default=True,
-    help="Smaller files for more time. Some efforts are equal, which differs by model: docs/effort.md has times.",
+    help="Fewer bytes for the same PSNR, and more time; which efforts are equal differs by model: docs/effort.md.",
 )
 
 

@@ -390,9 +390,9 @@ class Codec:
             target_bpp, target_bytes, target_psnr: one of them in place of a quality, for each image of a batch: the
                 quality is searched whose file has nearest to so many bits per pixel, at most so many bytes, or nearest
                 to so many dB over RGB (docs/effort.md).
-            effort: 0 to 9, the more the smaller and slower, with integer transforms and several qualities, of Gaussian
-                families and of McQuic with a context (docs/effort.md); of Gaussian families other machines may find
-                other bytes from 6 on. Decoders need not know.
+            effort: 0 to 9; a higher one needs fewer bytes for the same PSNR, and more time, with integer transforms and
+                several qualities, of Gaussian families and of McQuic with a context (docs/effort.md); of Gaussian
+                families other machines may find other bytes from 6 on. Decoders need not know.
             max_pixels: largest height x width of an image; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
             transforms: ``"integer"`` gives the same bytes for the same pixels on every machine, and is the default
                 where the codec has them; floats are rounded to 8 bits first. ``"float"`` runs torch's networks on the
