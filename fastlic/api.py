@@ -45,7 +45,8 @@ def compress(
         quality: 1 (smallest) to 8 (best), fractions allowed; None: 4. Of no meaning to a codec of one rate.
         target_bpp, target_bytes, target_psnr: one of them in place of a quality: bits per pixel, bytes at most, or dB
             over RGB, of each image (docs/effort.md).
-        effort: 0 to 9, the more the smaller and slower, of every shipped codec (docs/effort.md).
+        effort: 0 to 9, of every shipped codec; a higher one needs fewer bytes for the same PSNR, and more time
+            (docs/effort.md).
         max_pixels: largest height x width; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
         transforms: ``"integer"``, the default where the weights have them: the same bytes on every machine; or
             ``"float"``.
@@ -54,6 +55,10 @@ def compress(
             :func:`fastlic.read_metadata` gives them back.
     """
     chosen, quality = model_and_quality(model, quality)
+    if not isinstance(chosen, Codec | str | os.PathLike):
+        kind = type(chosen)
+        named = f"a codec of {kind.__module__}" if kind.__name__ == "Codec" else kind.__name__
+        raise TypeError(f"model must be a name, a path, or a codec that fastlic.load gives, got {named}")
     codec = chosen if isinstance(chosen, Codec) else load(chosen)
     level = quality if codec.qualities else None
     return codec.compress(

@@ -102,6 +102,8 @@ def _fits_of_fields(kind: type) -> dict[str, Fits]:
 def _described(value: Any) -> str:
     """An argument in few words."""
     kind = type(value).__name__
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         device = f" on {value.device}" if kind == "Tensor" and value.device.type != "cpu" else ""
         layout = " sparse" if kind == "Tensor" and str(value.layout) != "torch.strided" else ""
@@ -173,6 +175,11 @@ def _whole(value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """A real number of Python's or numpy's."""
     return isinstance(value, int | float) or _numpy(value, "iuf")
+
+
+def is_whole(value: Any) -> bool:
+    """A whole number of Python's or numpy's, which True is not."""
+    return _whole(value) and not isinstance(value, bool)
 
 
 def _truth(value: Any) -> bool:

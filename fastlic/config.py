@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from pathlib import Path
 
@@ -34,9 +35,13 @@ def max_pixels(limit: int | None = None) -> int:
         ValueError: neither is a positive integer.
     """
     if limit is not None:
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        try:  # numpy's whole numbers too
+            most = 0 if isinstance(limit, bool) else operator.index(limit)
+        except TypeError:
+            most = 0
+        if most < 1:
             raise ValueError(f"max_pixels must be a positive integer, got {limit!r}")
-        return limit
+        return most
     text = os.environ.get(MAX_PIXELS_VARIABLE)
     if text is None:
         return DEFAULT_MAX_PIXELS

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 import fastlic
 from fastlic import config
+from fastlic.arguments import is_whole
 from fastlic.codec import container, hub
-from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with
+from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with, unknown
 from fastlic.codec.sources import Readable, Stream, model_and_quality, picture_of, stream_of
 from fastlic.codec.targets import goal_of, psnr, quality_of, search
 from fastlic.eager import uncompiled
@@ -58,14 +59,12 @@ def load(name_or_path: str | os.PathLike[str]) -> Codec:
         ValueError: neither a shipped name nor a file.
     """
     if not isinstance(name_or_path, str | os.PathLike):
-        raise TypeError(f"a codec is a name or a path, got {type(name_or_path).__name__}")
+        raise TypeError(f"a codec is a name, a path or what fastlic.light.load gives, got {_named(name_or_path)}")
     name_or_path = hub.fetched(name_or_path if isinstance(name_or_path, str) else Path(name_or_path))
     shipped = cards().get(name_or_path) if isinstance(name_or_path, str) else None
     path = WEIGHTS / f"{name_or_path}.safetensors" if shipped else Path(name_or_path)
     if not path.is_file():
-        raise ValueError(
-            f"{str(name_or_path)!r} is neither a codec file nor one of the shipped weights ({', '.join(cards())})"
-        )
+        raise ValueError(unknown(name_or_path))
     return _opened(path.resolve(), path.stat().st_mtime_ns, None if shipped is None else shipped["sha256"])
 
 
@@ -97,9 +96,9 @@ def compress(
         effort: 0; higher ones take ``fastlic.compress``.
         threads: how many to use; 0: one per core.
         max_pixels, metadata: as of ``fastlic.compress``.
-        progress: called now and then, about how much of the time is over, from 0 to 1, by the thread that calls; not at
-            all by a short call. What it raises ends the call, and so does Ctrl-C. A target begins at 0 again for each
-            quality that it tries.
+        progress: called now and then with the share of the time that is over, about, from 0 to 1, by the thread that
+            calls; not at all by a short call. What it raises ends the call. A target begins at 0 again for each quality
+            that it tries. Ctrl-C ends the call with and without ``progress``.
 
     Raises:
         TypeError, ValueError: no such image, model or quality.
@@ -110,7 +109,7 @@ def compress(
         raise TypeError(f"metadata must be a fastlic.Metadata, got {type(metadata).__name__}")
     chosen, quality = model_and_quality(model, quality)
     goal = goal_of(quality, target_bpp, target_bytes, target_psnr)
-    if isinstance(effort, bool) or not isinstance(effort, int) or effort:
+    if not is_whole(effort) or effort:
         raise ValueError(f"fastlic.light has effort 0 alone, got {effort!r}: fastlic.compress, on torch, has 0 to 9")
     codec = chosen if isinstance(chosen, Codec) else load(chosen)
     if goal is not None and not codec.qualities:
@@ -172,7 +171,7 @@ def decompress(
     data = stream_of(data)
     header = container.peek(data)
     config.check_pixels(header.height, header.width, max_pixels)
-    if isinstance(parts, bool) or not isinstance(parts, int) or not 0 <= parts < 1 << 16:
+    if not is_whole(parts) or not 0 <= parts < 1 << 16:
         raise ValueError(f"parts must be a whole number, 0 for all, got {parts!r}")
     container.check_channels(channels)
     _check_progress(progress)
@@ -188,8 +187,14 @@ def decompress(
         )
     codec = model if isinstance(model, Codec) else load(model)
     with memory_errors(f"an image of {header.height} x {header.width} (height x width)"):
-        x = codec.decode(data, parts, _threads(threads), _limit(max_pixels), channels or 0, progress, part)
+        x = codec.decode(data, int(parts), _threads(threads), _limit(max_pixels), channels or 0, progress, part)
     return x[:, :, 0] if x.shape[2] == 1 else x
+
+
+def _named(value: object) -> str:
+    """The type of what is no codec; of classes called Codec also where they are from."""
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__name__}" if kind.__name__ == "Codec" else kind.__name__
 
 
 def _limit(max_pixels: int | None) -> int:
@@ -205,7 +210,7 @@ def _region(region: Any) -> tuple[int, int, int, int] | None:
     if region is None:
         return None
     numbers = list(region) if isinstance(region, tuple | list | np.ndarray) else []
-    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and 0 <= n < 1 << 31 for n in numbers)
+    whole = all(is_whole(n) and 0 <= n < 1 << 31 for n in numbers)
     if len(numbers) != 4 or not whole:
         raise ValueError(f"region must be left, top, width and height in pixels, whole numbers, got {region!r:.80}")
     left, top, width, height = map(int, numbers)
@@ -213,6 +218,6 @@ def _region(region: Any) -> tuple[int, int, int, int] | None:
 
 
 def _threads(count: int) -> int:
-    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 1 << 31:
+    if not is_whole(count) or not 0 <= count < 1 << 31:
         raise ValueError(f"threads must be a whole number, 0 for one per core, got {count!r}")
-    return count
+    return int(count)

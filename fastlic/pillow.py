@@ -159,6 +159,8 @@ def _metadata(image: Image.Image, options: dict[str, Any], channels: int) -> con
     exif, xmp = options.get("exif") or b"", options.get("xmp") or b""
     if isinstance(exif, Image.Exif):
         exif = exif.tobytes()
+    if not isinstance(exif, bytes):
+        raise TypeError(f"exif must be bytes or an Image.Exif, got {type(exif).__name__}")
     if isinstance(xmp, str):
         xmp = xmp.encode()
     return container.Metadata(profile or b"", exif.removeprefix(EXIF_MARK), xmp)

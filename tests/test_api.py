@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import io
 import itertools
 import subprocess
@@ -161,7 +162,104 @@ def test_what_names_no_stream_is_told_in_words(call, tmp_path, data):
             call(nothing)
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (lambda data: np.frombuffer(data, np.uint8), r"or a list of such; got ndarray: its bytes are x\.tobytes"),
+        (lambda data: array.array("B", data), r"got array: its bytes are x\.tobytes"),
+        (lambda data: {"a": data}, "got dict"),
+        (lambda data: {data}, "got set"),  # which has no order
+        (lambda data: io.BytesIO, "got the class BytesIO"),
+    ],
+)
+def test_what_only_looks_like_a_list_of_streams_is_refused_by_its_name(kind, words, data):
+    with pytest.raises(TypeError, match=words):
+        fastlic.decompress(kind(data))
+
+
+def test_a_column_of_streams_is_a_list_of_them(data):
+    assert len(fastlic.decompress(np.array([data, data], dtype=object))) == 2
+
+
+@pytest.mark.parametrize("call", [fastlic.decompress, fastlic.peek, light.decompress, light.compress])
+def test_a_file_that_is_not_open_for_reading_is_refused_in_words(call, tmp_path):
+    with (tmp_path / "x.flic").open("wb") as file, pytest.raises(ValueError, match="not open for reading"):
+        call(file)
+
+
+@pytest.mark.parametrize("call", [fastlic.decompress, fastlic.peek, light.decompress])
+def test_no_bytes_at_all_are_told_as_such(call):
+    with pytest.raises(CorruptStreamError, match="it is empty"):
+        call(b"")
+
+
+def test_an_option_of_decompress_that_there_is_not_is_a_type_error_that_names_it(tiny, data):
+    for call in (fastlic.decompress, tiny.decompress):
+        with pytest.raises(TypeError, match="takes no chanels; previews are by levels or slices"):
+            call(data, chanels=3)
+
+
+# ---- names of models
+
+
+@pytest.mark.parametrize("load", [fastlic.load, light.load])
+@pytest.mark.parametrize(
+    ("name", "guess"), [("jhap", "'jahp'"), ("MLIC++", r"'mlic\+\+'"), ("mcquick", "'mcquic'"), ("mlicpp", ".*'mlic.*")]
+)
+def test_a_misspelt_model_is_told_with_the_name_that_may_be_meant(load, name, guess):
+    with pytest.raises(ValueError, match=rf"shipped weights \(jahp.*\); did you mean {guess}\?$"):
+        load(name)
+    with pytest.raises(ValueError, match=r"shipped weights \([^;]*\)$"):
+        load("folder/of/mine.safetensors")
+
+
+def test_a_codec_of_the_other_api_is_refused_with_where_it_is_from(tiny, x, pixels):
+    with pytest.raises(TypeError, match=r"a codec that fastlic\.load gives, got a codec of fastlic\._native"):
+        fastlic.compress(x, light.load(TINY))
+    with pytest.raises(TypeError, match=r"what fastlic\.light\.load gives, got fastlic\.codec\.codec\.Codec"):
+        light.compress(pixels, tiny)
+    with pytest.raises(TypeError, match=r"model must be a name, a path, or a codec .* got NoneType"):
+        fastlic.compress(x, None)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(tiny, x, pixels, data):
+    n = np.int64
+    assert fastlic.compress(x, tiny, max_pixels=n(5000), effort=n(0)) == data
+    assert light.compress(pixels, TINY, threads=n(1), effort=n(0)) == data
+    whole = light.decompress(data, TINY, parts=n(0), max_pixels=np.prod([50, 70]))
+    assert np.array_equal(light.decompress(data, TINY, channels=n(3)), whole)
+    for wrong in (True, 2.0, n(0)):
+        with pytest.raises(ValueError, match="max_pixels must be a positive integer"):
+            fastlic.decompress(data, max_pixels=wrong)
+    for call in (tiny.compress, fastlic.compress):
+        with pytest.raises(TypeError, match="quality must be a number from 1 to 8, got bool"):
+            call(x, quality=True)
+
+
 # ---- images: tensors, arrays, Pillow's, paths, files
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (lambda pixels: b"\x89PNG", r"got bytes; the bytes of an image file: io\.BytesIO\(x\)"),
+        (lambda pixels: [pixels], r"got list; one image at a time, or a tensor \[B, C, H, W\]"),
+        (lambda pixels: 5, "got int$"),
+    ],
+)
+def test_what_is_no_image_is_told_with_what_would_make_it_one(kind, words, pixels):
+    for call in (fastlic.compress, light.compress):
+        with pytest.raises(TypeError, match=words):
+            call(kind(pixels))
+    with pytest.raises(TypeError, match=r"got Tensor; fastlic\.compress takes it"):
+        light.compress(torch.from_numpy(pixels))
+
+
+def test_a_stream_is_not_compressed_again_and_the_message_says_that_it_is_one(data, tmp_path):
+    (tmp_path / "x.flic").write_bytes(data)
+    for source in (tmp_path / "x.flic", io.BytesIO(data)):
+        with pytest.raises(ValueError, match=r"no image that Pillow can read as .*; it is compressed already"):
+            fastlic.compress(source)
 
 
 @pytest.fixture(params=["array", "read-only array", "Pillow's", "lazy Pillow's", "str", "Path", "open file", "BytesIO"])

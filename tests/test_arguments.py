@@ -39,6 +39,7 @@ class Record:
         ({"x": [1.0], "by": 2}, "x must be of type Tensor, got list of 1"),
         ({"x": torch.empty(4, device="meta"), "by": 2}, r"got Tensor of torch.float32 \[4\] on meta"),
         ({"x": torch.zeros(2, 2).to_sparse(), "by": 2}, "got Tensor sparse"),
+        ({"x": torch.zeros(4), "by": np.float32}, "by must be of type float, got the class float32"),
         ({"x": torch.zeros(4), "by": "2"}, "by must be of type float, got '2'"),
         ({"x": torch.zeros(4), "by": 1j}, "by must be of type float, got complex"),
         ({"x": torch.zeros(4), "by": 1, "names": "text"}, r"names must be of type Sequence\[str\], got 'text'"),

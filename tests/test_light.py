@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +235,38 @@ def test_what_progress_raises_ends_the_call_and_the_next_one_goes_on(large):
     inner: list[int] = []
     assert light.compress(large, threads=1, progress=lambda _: inner.append(len(light.compress(large[:16])))) == data
     assert len(set(inner)) == 1
+
+
+class Alarm(Exception):
+    """What a handler of a signal raises, as Ctrl-C's does."""
+
+
+@pytest.mark.parametrize("call", [light.compress, light.decompress])
+def test_a_signal_ends_a_call_that_nobody_watches(call, large):
+    def ring(number: int, frame: object) -> None:
+        raise Alarm
+
+    given = large[:800] if call is light.compress else light.compress(large[:800])
+    began = time.thread_time()
+    call(given, threads=1)
+    whole = time.thread_time() - began
+    handler = signal.signal(signal.SIGVTALRM, ring)
+    try:
+        began = time.thread_time()
+        signal.setitimer(signal.ITIMER_VIRTUAL, whole / 4)  # of CPU time, as what is compared
+        with pytest.raises(Alarm):
+            call(given, threads=1)
+        assert time.thread_time() - began < 0.9 * whole
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, handler)
+
+
+def test_a_codec_is_copied_as_itself_and_pickling_it_says_what_to_do_instead(photo):
+    codec = light.load("jahp")
+    assert copy.deepcopy([codec])[0] is copy.copy(codec) is codec
+    with pytest.raises(TypeError, match=r"hand its name or path to the other process, and fastlic\.light\.load opens"):
+        pickle.dumps(codec)
 
 
 @pytest.mark.parametrize("call", [light.compress, light.decompress])

@@ -309,7 +309,9 @@ def test_wrong_options_are_told_and_leave_no_file(pixels, tmp_path):
         (ValueError, "quality must be from 1 to 8, got 75", {"quality": 75}),
         (TypeError, "quality must be a number", {"quality": "high"}),
         (ValueError, "neither a codec file nor one of the shipped weights", {"model": "none"}),
+        (TypeError, "quality must be a number from 1 to 8, got bool", {"quality": True}),
         (TypeError, "model must be a name, a path or a codec, got float", {"model": 2.5}),
+        (TypeError, "exif must be bytes or an Image.Exif, got str", {"exif": "II"}),
     ):
         with pytest.raises(error, match=words):
             image.save(tmp_path / "x.flic", **options)

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -114,10 +115,22 @@ std::shared_ptr<Codec> open(const py::buffer& data) {
   return std::make_shared<Codec>(bytes);
 }
 
+// Python runs what handles signals in its main thread alone.
+bool in_main_thread() {
+  const py::module_ threading = py::module_::import("threading");
+  return threading.attr("get_ident")().equal(threading.attr("main_thread")().attr("ident"));
+}
+
 // Calls `told`, a function of a share, or None, from the thread that waits for the core. Signals have their say as
 // well: Ctrl-C ends the call.
 std::function<void(double)> teller(const py::object& told) {
-  if (told.is_none()) return {};
+  if (told.is_none()) {
+    if (!in_main_thread()) return {};
+    return [](double) {
+      const py::gil_scoped_acquire locked;
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    };
+  }
   if (PyCallable_Check(told.ptr()) == 0) throw py::type_error("progress must be callable, or None");
   return [&told](double share) {
     const py::gil_scoped_acquire locked;
@@ -183,6 +196,14 @@ FASTLIC_BINDINGS(codec) {
       .def("encode", &encode, py::arg("pixels").noconvert(), py::arg("quality"), py::arg("threads"),
            py::arg("max_pixels"), py::arg("metadata") = py::tuple(), py::arg("progress") = py::none(),
            py::arg("worth") = 1.0)
+      .def("__copy__", [](const py::object& self) { return self; })  // a codec never changes
+      .def("__deepcopy__", [](const py::object& self, const py::dict&) { return self; })
+      .def("__reduce__",
+           [](const Codec&) -> py::tuple {
+             throw py::type_error(
+                 "a codec of fastlic.light cannot be pickled: hand its name or path to the other "
+                 "process, and fastlic.light.load opens it there");
+           })
       .def_property_readonly("name", &Codec::name)
       .def_property_readonly("family", &Codec::family)
       .def_property_readonly("fingerprint", [](const Codec& self) { return to_bytes(self.fingerprint()); })

@@ -151,9 +151,9 @@ void put_varint(Vector<std::uint8_t>& out, std::uint64_t value) {
 }  // namespace
 
 Layout parse(Bytes data) {
+  if (data.empty()) throw CorruptStream("this is no fastlic data: it is empty");
   // Of less than four bytes those that are there decide: the beginning of a file is still one of ours.
-  if (data.empty() ||
-      !std::equal(kMagic.begin(), kMagic.begin() + std::min(data.size(), kMagic.size()), data.begin())) {
+  if (!std::equal(kMagic.begin(), kMagic.begin() + std::min(data.size(), kMagic.size()), data.begin())) {
     throw CorruptStream("this is no fastlic data: it does not begin with FLIC");
   }
   Reader reader(data);

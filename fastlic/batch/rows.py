@@ -15,13 +15,12 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import ImageColor
 
 import fastlic
 from fastlic import config, light
 from fastlic.codec import container
 from fastlic.codec.container import SUFFIX
-from fastlic.codec.image_files import SUFFIXES, encode_image, format_of, read_image
+from fastlic.codec.image_files import SUFFIXES, colour_of, encode_image, format_of, read_image
 
 Row = dict[str, Any]
 _Many = Callable[[Iterable[Any]], list[Row]]
@@ -239,7 +238,7 @@ def _opened(settings: Compressor) -> light.Codec:
     light.compress(np.zeros((1, 1, 3), np.uint8), codec, settings.quality, threads=settings.threads)
     config.max_pixels(settings.max_pixels)
     if settings.background is not None:
-        ImageColor.getrgb(settings.background)
+        colour_of(settings.background)
     return codec
 
 

@@ -41,15 +41,18 @@ def _part(context: click.Context, parameter: click.Parameter, value: str) -> tup
     help="Images at a time, 0 for one per core; each on one thread, unless fastlic --threads says more.",
 )
 @click.option("-d", "--decompress", is_flag=True, help="Make images of .flic streams.")
-@click.option("--format", "suffix", metavar="SUFFIX", help="Of images that --decompress makes.  [default: png]")
+@click.option(
+    "--format", "suffix", metavar="SUFFIX", help="Format of the images that --decompress makes.  [default: png]"
+)
 @options.quality
 @click.option(
     "-m", "--model", help="Shipped weights or a codec file.  [default: jahp; what the stream names if --decompress]"
 )
 @click.option("--to", type=click.Choice(["tar", "parquet"]), help="Pack the files of a folder into shards.")
-@click.option("--shard-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Files in one.")
+@click.option("--shard-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Files in a shard.")
 @click.option(
-    "--column", help="Of files in parquet.  [default: bytes, image, jpg, jpeg, png or webp; flic if --decompress]"
+    "--column",
+    help="Column of parquet files that is read.  [default: bytes, image, jpg, jpeg, png or webp; flic if --decompress]",
 )
 @options.background
 @options.max_pixels

@@ -57,7 +57,9 @@ def compress(
 
     plan = files.plan(
         request,
-        names_output=lambda path: path == DASH or path.suffix.lower() == SUFFIX or is_mcq(path),
+        names_output=lambda path: (
+            path == DASH or path.suffix.lower() == SUFFIX or is_mcq(path) or path.is_char_device()
+        ),
         suffixes=SUFFIXES,
         others=files.image_suffixes(),
         target_suffix=f".{suffix}",
@@ -65,7 +67,7 @@ def compress(
     )
 
     def as_mcq(job: files.Job) -> bool:
-        return suffix == "mcq" if job.target == DASH else is_mcq(job.target)
+        return suffix == "mcq" if files.is_unnamed(job.target) else is_mcq(job.target)
 
     some_mcq = any(map(as_mcq, plan.jobs))
     coder = Coder(

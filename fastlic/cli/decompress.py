@@ -9,7 +9,6 @@ import click
 from fastlic.cli import files, jobs, options
 from fastlic.cli.coder import Coder, is_mcq
 from fastlic.cli.progress import written
-from fastlic.cli.words import DASH
 
 
 @click.command()
@@ -20,7 +19,7 @@ from fastlic.cli.words import DASH
     "suffix",
     default="png",
     show_default=True,
-    help="Image format of derived names and of standard output: png, ppm, jpg, ...",
+    help="Image format of derived names, standard output, devices and pipes: png, ppm, jpg, ...",
 )
 @options.region
 @options.strip
@@ -47,7 +46,7 @@ def decompress(
     suffix = f".{suffix.lstrip('.')}"
 
     def image_suffix(path: Path) -> str:
-        return suffix if path == DASH else path.suffix
+        return suffix if files.is_unnamed(path) else path.suffix
 
     plan = files.plan(
         request,

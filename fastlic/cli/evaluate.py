@@ -44,7 +44,12 @@ def _peers(context: click.Context, parameter: click.Parameter, value: str) -> li
     "--qualities", metavar="1,2,..", callback=options.numbers, help="Qualities to run.  [default: all whole ones]"
 )
 @click.option(
-    "--peers", metavar="LIST", default="jpeg,webp", show_default=True, callback=_peers, help="Of jpeg, webp, avif; ''."
+    "--peers",
+    metavar="LIST",
+    default="jpeg,webp",
+    show_default=True,
+    callback=_peers,
+    help="Codecs to compare with: some of jpeg, webp and avif, or '' for none.",
 )
 @click.option("--check", is_flag=True, help="Compare the latents of both sides bit for bit, on 1 and 2 threads.")
 @click.option("--estimate", is_flag=True, help="Compare real bytes with the model's own estimate.")

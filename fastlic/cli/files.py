@@ -87,7 +87,7 @@ def plan(
     An output that the user spelled out is overwritten; a derived name is not, unless the request says so.
 
     Raises:
-        click.UsageError: arguments that contradict each other.
+        click.UsageError: arguments that contradict each other, or a last one that is no input.
         ValueError: a folder without suitable files, outputs that exist, two inputs for one output, an output that is
             an input.
         OSError: an output or a folder for outputs that cannot be written to.
@@ -100,6 +100,8 @@ def plan(
             arguments, output = arguments[:1], arguments[1]
         elif arguments == [DASH]:
             output = DASH
+        else:
+            _check_last(arguments, suffixes)
     if output is not None:
         check_output(output)
         made = Plan([_spelled_out(request, arguments, output)], Counter())
@@ -110,6 +112,15 @@ def plan(
         raise click.UsageError("--json and the file both want standard output: name another output")
     _check_inputs_kept(made.jobs)
     return made
+
+
+def _check_last(arguments: list[Path], suffixes: Sequence[str]) -> None:
+    """Of several arguments the last one is no output, as cp and mv have it: said before inputs are worked on."""
+    last = arguments[-1]
+    if len(arguments) > 1 and last != DASH and not os.path.lexists(last) and last.suffix.lower() not in suffixes:
+        raise click.UsageError(
+            f"{last} is neither there nor named as an input: -o {last} or --output-dir {last} makes it an output"
+        )
 
 
 def _spelled_out(request: Request, arguments: list[Path], output: Path) -> Job:
@@ -164,7 +175,10 @@ def _derived(
                     f"--keep-suffix writes {target.with_name(other.source.name + target_suffix)} and so on"
                 )
     if request.output_dir is not None:
-        request.output_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            request.output_dir.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(request.output_dir)) from error
         if not os.access(request.output_dir, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(request.output_dir))
     return Plan(_existing(request, list(jobs.values())), unread)
@@ -198,6 +212,13 @@ def _check_inputs_kept(jobs: list[Job]) -> None:
         known = None if job.skip or job.target == DASH else identity(job.target)
         if known is not None and known in inputs:
             raise ValueError(f"{job.target} is an input, {inputs[known]}: input and output are the same file")
+
+
+def is_unnamed(path: Path) -> bool:
+    """Whether the name of an output says nothing of its format: standard output, descriptors, devices and pipes."""
+    if path == DASH or path.parent in (Path("/dev/fd"), Path("/proc/self/fd")):
+        return True
+    return not path.suffix and (path.is_fifo() or path.is_char_device())
 
 
 def image_suffixes() -> set[str]:

@@ -35,8 +35,28 @@ def _device(context: click.Context, parameter: click.Parameter, value: str | Non
     return value
 
 
-class _File(click.Path):
-    """A path, or ``DASH`` for - and the system's names of the two standard streams."""
+def _colour(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        from fastlic.codec.image_files import colour_of
+
+        try:
+            colour_of(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+    return value
+
+
+class _Path(click.Path):
+    """A path. An empty one is of a variable that is not set, ``"$FILE"``, and to pathlib the current folder."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Path:
+        if not value:
+            self.fail("an empty name", parameter, context)
+        return Path(os.fsdecode(super().convert(value, parameter, context)))
+
+
+class _File(_Path):
+    """The same, or ``DASH`` for - and the system's names of the two standard streams."""
 
     _STREAMS = (
         "-",
@@ -48,11 +68,11 @@ class _File(click.Path):
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Path:
         if os.fspath(value) in self._STREAMS:
             return DASH
-        path = Path(os.fsdecode(super().convert(value, parameter, context)))
+        path = super().convert(value, parameter, context)
         return path.absolute() if path == DASH else path  # ./-
 
 
-PATH = click.Path(path_type=Path)
+PATH = _Path()
 FILE = _File()
 
 _FILES = (
@@ -61,10 +81,10 @@ _FILES = (
     click.option("--output-dir", type=PATH, help="Folder to write to; names of inputs are mirrored there."),
     click.option("-f", "--overwrite", "--force", is_flag=True, help="Replace files whose names were derived."),
     click.option("--skip-existing", is_flag=True, help="Leave files that exist, and do the rest."),
-    click.option("--keep-suffix", is_flag=True, help="Derive a.jpg.flic, not a.flic, of a.jpg; else a.png collides."),
+    click.option("--keep-suffix", is_flag=True, help="Name outputs a.jpg.flic, not a.flic, where a.png lies beside."),
     click.option(
         "-j", "--jobs", type=click.IntRange(0, 1024), default=1, show_default=True, metavar="N",
-        help="Files at a time, 0 for one per core; of several each has one thread, unless fastlic --threads says more.",
+        help="Files at a time, 0 for one per core. Several have one thread each, unless fastlic --threads says more.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per file."),
     click.option("--quiet", is_flag=True, help="Print errors only."),
@@ -135,7 +155,7 @@ region = click.option(
     "--region",
     type=_Region(),
     metavar="WxH+X+Y",
-    help="Decode so many columns and rows, behind X columns and Y rows, alone.",
+    help="Only a part: W columns and H rows, from column X and row Y on, counted from 0.",
 )
 strip = click.option("--strip", is_flag=True, help="Leave out colour profile, EXIF and XMP, which are kept otherwise.")
 effort = click.option(
@@ -143,8 +163,7 @@ effort = click.option(
     type=click.IntRange(0, 9),
     default=0,
     show_default=True,
-    help="Smaller files for more time: 1 = 2 and 3 = 4 = 5 by integers; 6 to 9 by gradients, seconds to minutes; of "
-    "mcquic by integers, all equal.",
+    help="Fewer bytes for the same PSNR, and more time; which efforts are equal differs by model: docs/effort.md.",
 )
 
 
@@ -175,7 +194,7 @@ stream_model = click.option(
 )
 quality = click.option("-q", "--quality", type=float, help="1 (smallest) to 8 (best), fractions allowed.  [default: 4]")
 background = click.option(
-    "--background", metavar="COLOR", help="Lay transparent images on this colour (white, #aabbcc)."
+    "--background", metavar="COLOR", callback=_colour, help="Lay transparent images on this colour (white, #aabbcc)."
 )
 
 

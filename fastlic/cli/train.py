@@ -20,8 +20,10 @@ from fastlic.files import read_json
     "--config", "file", type=options.PATH, help="Settings in a .toml or .json file, over the family's recipe."
 )
 @click.option("--metric", type=click.Choice(["mse", "ms-ssim"]), help="What distortion means.  [default: mse]")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Length of the schedule in minutes, or")
-@click.option("--steps", type=click.IntRange(min=1), help="in steps: give one of the two.")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), help="Length of the run: so many minutes, or --steps."
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Length of the run: so many steps, or --minutes.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out; its settings are kept where none is given.")
 @click.option("--start", help="Weights to start from: best.pt of a run, or a .safetensors state dict.")
 @click.option("--batch", type=click.IntRange(min=1), help="Images per step.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,16 @@ WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 def cards() -> dict[str, dict[str, Any]]:
     """Name -> card of the weights that ship with the package: architecture, training data, results, fingerprint."""
     return {path.stem: json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*.json"))}
+
+
+@checked
+def unknown(name_or_path: str | os.PathLike[str]) -> str:
+    """What to say of something that is neither a codec file nor the name of shipped weights."""
+    text = os.fspath(name_or_path)
+    names = list(cards())
+    near = [name for name in names if name == text.lower()] or difflib.get_close_matches(text.lower(), names)
+    guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return f"{text!r} is neither a codec file nor one of the shipped weights ({', '.join(names)}){guess}"
 
 
 @checked

@@ -19,11 +19,11 @@ import torch.nn as nn
 from torch import Tensor
 
 from fastlic import config
-from fastlic.arguments import as_device, checked
+from fastlic.arguments import as_device, checked, is_whole
 from fastlic.codec import container, storage
 from fastlic.codec.container import KINDS, Metadata
 from fastlic.codec.effort import EFFORTS
-from fastlic.codec.families import BY_FAMILY, Backend, FamilyCoder
+from fastlic.codec.families import BY_FAMILY, PREVIEWS, Backend, FamilyCoder
 from fastlic.codec.images import (
     ANY_CHANNELS,
     as_batch,
@@ -295,13 +295,15 @@ class Codec:
         return quality_of(quality, self.qualities)
 
     def _preview(self, options: Mapping[str, int | None]) -> dict[str, int]:
+        if unknown := [name for name in options if name not in PREVIEWS]:
+            raise TypeError(f"decompress takes no {unknown[0]}; previews are by {' or '.join(PREVIEWS)}")
         asked = {option: count for option, count in options.items() if count is not None}
         for option, count in asked.items():
             if option not in self.previews:
                 known = " or ".join(f"{name}=1..{n}" for name, n in self.previews.items())
                 has = f"has previews by {known}" if known else "has no previews"
                 raise ValueError(f"codec {self.name!r} ({self.family}) {has}; got {option}={count!r}")
-            if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= self.previews[option]:
+            if not is_whole(count) or not 1 <= count <= self.previews[option]:
                 raise ValueError(f"{option} must be a whole number from 1 to {self.previews[option]}, got {count!r}")
         return {option: count for option, count in asked.items() if count < self.previews[option]}
 
@@ -388,9 +390,9 @@ class Codec:
             target_bpp, target_bytes, target_psnr: one of them in place of a quality, for each image of a batch: the
                 quality is searched whose file has nearest to so many bits per pixel, at most so many bytes, or nearest
                 to so many dB over RGB (docs/effort.md).
-            effort: 0 to 9, the more the smaller and slower, with integer transforms and several qualities, of Gaussian
-                families and of McQuic with a context (docs/effort.md); of Gaussian families other machines may find
-                other bytes from 6 on. Decoders need not know.
+            effort: 0 to 9; a higher one needs fewer bytes for the same PSNR, and more time, with integer transforms and
+                several qualities, of Gaussian families and of McQuic with a context (docs/effort.md); of Gaussian
+                families other machines may find other bytes from 6 on. Decoders need not know.
             max_pixels: largest height x width of an image; default: 89,478,485, or ``FASTLIC_MAX_PIXELS``.
             transforms: ``"integer"`` gives the same bytes for the same pixels on every machine, and is the default
                 where the codec has them; floats are rounded to 8 bits first. ``"float"`` runs torch's networks on the
@@ -468,7 +470,7 @@ class Codec:
         return search(goal, encode, psnr_of, self.qualities, height * width, start)
 
     def _check_effort(self, effort: int, transforms: Transforms | None) -> None:
-        if isinstance(effort, bool) or not isinstance(effort, int) or not 0 <= effort <= EFFORTS:
+        if not is_whole(effort) or not 0 <= effort <= EFFORTS:
             raise ValueError(f"effort must be a whole number from 0 to {EFFORTS}, got {effort!r}")
         if effort and not self._by_integers(transforms):
             raise ValueError(f"float transforms have effort 0 alone, got {effort}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from fastlic.arguments import check_fields, checked
+from fastlic.arguments import check_fields, checked, is_whole
 from fastlic.ops.container import (
     Fields,
     container_attachments,
@@ -148,7 +148,7 @@ def pack(header: Header, sections: Sequence[bytes], attachments: Sequence[tuple[
 
 def check_channels(channels: int | None) -> None:
     """Raises ValueError unless a decoded image can have so many channels, or None: those of its stream."""
-    if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= 4):
+    if channels is not None and (not is_whole(channels) or not 1 <= channels <= 4):
         raise ValueError(f"channels must be 1 (grey), 3 (RGB), 2 or 4 (with alpha) or None, got {channels!r}")
 
 

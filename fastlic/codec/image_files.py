@@ -119,13 +119,16 @@ def read_image(
             transparency without a background; the message says which.
     """
     source = _checked(source)
+    if background is not None:
+        colour_of(background)  # of opaque images too: a misspelt one is told at the first image
     try:
         with _opened(source) as image:
             config.check_pixels(image.height, image.width, max_pixels)
             _check(image)
             picture = _convert(image, background, channels)
     except UnidentifiedImageError as error:
-        raise ValueError(f"no image that Pillow can read as {', '.join(formats())}") from error
+        words = f"no image that Pillow can read as {', '.join(formats())}"
+        raise ValueError(f"{words}{'; it is compressed already' if _is_stream(source) else ''}") from error
     except (Image.DecompressionBombError, SyntaxError, EOFError) as error:
         raise ValueError(f"no image that Pillow can read: {error}") from error
     except OSError as error:
@@ -139,6 +142,15 @@ def read_image(
     return picture
 
 
+def _is_stream(source: Any) -> bool:
+    """Whether a file that is no image is a ``.flic`` file."""
+    if isinstance(source, str | os.PathLike):
+        with open_file(source, "") as file:
+            return file.read(4) == b"FLIC"
+    source.seek(0)
+    return bool(source.read(4) == b"FLIC")
+
+
 _opening = threading.Lock()  # Pillow's limit is a global
 
 
@@ -147,11 +159,26 @@ def _checked(source: Any) -> Any:
     if isinstance(source, Image.Image | str | os.PathLike):
         return source
     if not callable(getattr(source, "read", None)):
-        wanted = "a torch.Tensor (fastlic.light: none), a numpy array, an image of Pillow's, a path or a binary file"
-        raise TypeError(f"expected an image: {wanted}; got {type(source).__name__}")
+        wanted = (
+            "a torch.Tensor (of fastlic.compress alone), a numpy array, an image of Pillow's, a path or a binary file"
+        )
+        raise TypeError(f"expected an image: {wanted}; got {type(source).__name__}{_hint(source)}")
     if isinstance(source, io.TextIOBase) or not (hasattr(source, "seekable") and source.seekable()):
         return io.BytesIO(read_from(source))
+    if hasattr(source, "readable") and not source.readable():
+        read_from(source)  # which refuses it
     return source
+
+
+def _hint(source: Any) -> str:
+    """What makes an image of something that is none."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "; the bytes of an image file: io.BytesIO(x)"
+    if isinstance(source, list | tuple):
+        return "; one image at a time, or a tensor [B, C, H, W]"
+    if type(source).__name__ == "Tensor":
+        return "; fastlic.compress takes it, or x.permute(1, 2, 0).numpy()"
+    return ""
 
 
 @contextmanager
@@ -174,6 +201,19 @@ def _open(file: Any) -> Image.Image:
             return Image.open(file, formats=formats())
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+@checked
+def colour_of(name: str) -> tuple[int, ...]:
+    """Red, green and blue, 0 to 255, of a colour ("white", "#aabbcc").
+
+    Raises:
+        ValueError: no such colour.
+    """
+    try:
+        return ImageColor.getrgb(name)[:3]
+    except ValueError as error:
+        raise ValueError(f"unknown colour {name!r}: use a name or #rrggbb") from error
 
 
 @checked
@@ -362,10 +402,7 @@ def _metadata(image: Image.Image, notes: list[str]) -> Metadata:
 def _on_background(image: Image.Image, background: str | None, notes: list[str]) -> Image.Image:
     if background is None:
         raise ValueError("it is transparent in places, and opaque RGB is asked for: name a colour with --background")
-    try:
-        colour = ImageColor.getcolor(background, "RGB")
-    except ValueError as error:
-        raise ValueError(f"unknown colour {background!r}: use a name or #rrggbb") from error
+    colour = colour_of(background)
     notes.append(f"transparency laid on {background}")
-    canvas = Image.new("RGBA", image.size, (*colour, 255))  # type: ignore[misc]
+    canvas = Image.new("RGBA", image.size, (*colour, 255))
     return Image.alpha_composite(canvas, image).convert("RGB")

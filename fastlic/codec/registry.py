@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from fastlic.arguments import checked
 from fastlic.codec import container, hub
-from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with
+from fastlic.codec.cards import WEIGHTS, cards, shipped_reading, shipped_with, unknown
 from fastlic.codec.codec import Codec
 from fastlic.errors import ModelMismatchError
 from fastlic.forks import held_off
@@ -99,9 +99,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Codec:
             return _load_shipped(name_or_path)
     if Path(name_or_path).is_file():
         return _load_file(Path(name_or_path))
-    raise ValueError(
-        f"{str(name_or_path)!r} is neither a codec file nor one of the shipped weights ({', '.join(cards())})"
-    )
+    raise ValueError(unknown(name_or_path))
 
 
 @undisturbed

@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -56,9 +57,23 @@ def streams_of(data: Stream | Sequence[Stream]) -> tuple[list[bytes], bool]:
     """
     if is_stream(data):
         return [stream_of(data)], True
-    if not hasattr(data, "__iter__"):
-        raise TypeError(f"expected compressed data, {_STREAM}, or a list of such; got {type(data).__name__}")
+    if not isinstance(data, Iterable) or isinstance(data, Mapping | Set) or _has_buffer(data):
+        raise TypeError(f"expected compressed data, {_STREAM}, or a list of such; got {_named(data)}")
     return [stream_of(item) for item in data], False
+
+
+def _has_buffer(data: object) -> bool:
+    """Whether it is an array of numbers: its bytes may be a stream, its items are none."""
+    try:
+        return memoryview(data).format != "O"  # type: ignore[arg-type]
+    except (TypeError, ValueError, BufferError):
+        return False
+
+
+def _named(data: object) -> str:
+    """The type of what is no stream, and what makes one of it."""
+    name = f"the class {data.__name__}" if isinstance(data, type) else type(data).__name__
+    return f"{name}: its bytes are x.tobytes()" if isinstance(data, np.ndarray | array) else name
 
 
 _STREAM = "bytes, a path or a binary file"
@@ -79,7 +94,7 @@ def stream_of(data: Stream) -> bytes:
             return file.read()
     if is_file(data):
         return read_from(data)
-    raise TypeError(f"expected compressed data, {_STREAM}; got {type(data).__name__}")
+    raise TypeError(f"expected compressed data, {_STREAM}; got {_named(data)}")
 
 
 def head_of(data: Stream) -> bytes:
@@ -125,6 +140,8 @@ def read_from(file: Any, size: int = -1) -> bytes:
         raise TypeError("the file was opened as text: open(path, 'rb') opens it as bytes")
     if not is_file(file):
         raise TypeError(f"a binary file is wanted, got {type(file).__name__}")
+    if hasattr(file, "readable") and not file.readable():
+        raise ValueError("the file is not open for reading: open(path, 'rb') opens it so")
     data = b""
     while size < 0 or len(data) < size:  # pipes and responses of servers give what has arrived
         part = file.read(size - len(data) if size > 0 else size)

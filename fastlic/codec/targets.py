@@ -93,7 +93,7 @@ def quality_of(quality: Any, qualities: int) -> float:
     """
     if quality is None:
         quality = min(config.DEFAULT_QUALITY, qualities)
-    if not is_number(quality):
+    if isinstance(quality, bool) or not is_number(quality):
         raise TypeError(f"quality must be a number from 1 to {qualities}, got {type(quality).__name__}")
     if not 1 <= quality <= qualities:
         raise ValueError(f"quality must be from 1 to {qualities}, got {quality}")

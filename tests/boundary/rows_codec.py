@@ -158,6 +158,7 @@ CODEC: dict[str, Callable[[], Call]] = {
     "fastlic.info": lambda: Call(fastlic.info, {}),
     "calibration.default_calibration": lambda: Call(calibration.default_calibration, {}),
     "cards.cards": lambda: Call(cards.cards, {}),
+    "cards.unknown": lambda: Call(cards.unknown, {"name_or_path": "jhap"}),
     "cards.shipped_with": lambda: Call(cards.shipped_with, {"fingerprint": "00" * 8, "version": 2}),
     "cards.shipped_reading": lambda: Call(cards.shipped_reading, {"fingerprint": "00" * 8}),
     "codec.Codec": lambda: Call(Codec, {"model": jahp(), "calibration": [picture()], "name": "tiny", "context": None}),
@@ -249,6 +250,7 @@ CODEC: dict[str, Callable[[], Call]] = {
     "image_files.find_images": lambda: Call(
         image_files.find_images, {"folder": png().parent, "suffixes": [".png", ".jpg"]}
     ),
+    "image_files.colour_of": lambda: Call(image_files.colour_of, {"name": "white"}),
     "image_files.formats": lambda: Call(image_files.formats, {}),
     "image_files.read_image": lambda: Call(
         image_files.read_image, {"source": png(), "background": "white", "max_pixels": 10_000, "channels": 3}

@@ -140,13 +140,41 @@ def test_folders_are_mirrored_and_a_bad_file_stops_nothing(fastlic_command, phot
         (["a.png", "c.flic", "-q", "nan"], "quality must be from 1 to 8, got nan"),
         (["a.png", "c.flic", "-q", "good"], "not a valid float"),
         (["a.png", "c.flic", "--device", "toaster"], "'toaster' is no device"),
+        (["a.png", "c.flic", "--background", "nonesuch"], "'--background': unknown colour 'nonesuch'"),
+        (["a.png", ""], "an empty name"),
+        ([""], "an empty name"),
+        (["a.png", "--output-dir", ""], "'--output-dir': an empty name"),
+        (["a.png", "packed"], "packed is neither there nor named as an input: -o packed or --output-dir packed"),
+        ([".", "packed"], "packed is neither there"),
+        (["a.png", "b.png", "c.xyz"], "c.xyz is neither there"),
         ([], "Missing argument"),
     ],
 )
-def test_wrong_usage_exits_with_2(fastlic_command, tiny_codec_file, arguments, message):
+def test_wrong_usage_exits_with_2_and_writes_nothing(fastlic_command, tiny_codec_file, tmp_path, arguments, message):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     result = fastlic_command("compress", *arguments, "-m", tiny_codec_file)
     assert result.code == 2
     assert message in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_outputs_without_a_name_of_a_format_take_that_of_the_option(fastlic_command, tiny_codec_file, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    codec = ("--quiet", "-m", tiny_codec_file)
+    assert fastlic_command("compress", "a.png", "/dev/null", *codec).code == 0  # a device is no image to read
+    assert fastlic_command("compress", "a.png", "a.flic", *codec).code == 0
+    assert fastlic_command("decompress", "a.flic", "/dev/null", *codec).code == 0
+    with (tmp_path / "out").open("w+b") as out:
+        asked = ("decompress", "a.flic", "-o", f"/dev/fd/{out.fileno()}", "--format", "ppm", *codec)
+        assert fastlic_command(*asked).code == 0
+        out.seek(0)
+        assert out.read(11) == b"P6\n8 8\n255\n"
+
+
+def test_a_folder_for_outputs_that_is_a_file_is_told_as_no_folder(fastlic_command, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    result = fastlic_command("compress", "a.png", "--output-dir", "a.png")
+    assert (result.code, result.err) == (1, "Error: a.png: Not a directory\n")
 
 
 def test_an_unknown_model_is_named(fastlic_command, photos):

@@ -44,7 +44,9 @@ def test_damage_behind_the_header_is_reported_with_the_header(fastlic_command, s
     assert "bytes are present" in result.out
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"", "FLIC"), (b"\x89PNG", "FLIC"), (b"FLIC\x09", "ends after 5")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "it is empty"), (b"\x89PNG", "FLIC"), (b"FLIC\x09", "ends after 5")]
+)
 def test_other_files_are_refused(fastlic_command, tmp_path, content, message):
     (tmp_path / "a.flic").write_bytes(content)
     result = fastlic_command("info", "a.flic")

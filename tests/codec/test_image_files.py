@@ -73,8 +73,10 @@ def test_transparency_needs_a_background(tmp_path, mode):
     picture = read_image(path, background="#102030")
     assert picture.pixels[:, 0, 0].tolist() == [0x10, 0x20, 0x30]
     assert picture.notes == ("transparency laid on #102030",)
-    with pytest.raises(ValueError, match="unknown colour 'nonesuch'"):
-        read_image(path, background="nonesuch")
+    IMAGE.save(tmp_path / "opaque.png")
+    for each in (path, tmp_path / "opaque.png"):
+        with pytest.raises(ValueError, match="unknown colour 'nonesuch'"):
+            read_image(each, background="nonesuch")
 
 
 def test_an_opaque_alpha_channel_is_dropped(tmp_path):

@@ -15,7 +15,7 @@ from torch import Tensor
 import fastlic
 from fastlic import Codec, config
 from fastlic.codec import codec as codec_module
-from fastlic.codec import container, mcq
+from fastlic.codec import container, mcq, registry
 from fastlic.errors import CorruptStreamError, FastlicError, OutOfMemoryError, PixelLimitError, memory_errors
 from fastlic.models import McQuic
 
@@ -111,7 +111,6 @@ def test_padding_counts_where_it_makes_an_image_costly(codec: Codec, mcquic: Cod
 
 def test_every_head_of_a_list_is_checked_before_the_first_stream_is_decoded(codec: Codec, photo: Tensor, monkeypatch):
     small, large = codec.compress(photo[:, :40, :40], 4), codec.compress(photo, 4)
-    registry = fastlic.codec.registry
     names = registry._Names.of(codec)
     monkeypatch.setitem(registry._files, names, Path("codec.safetensors"))
     monkeypatch.setitem(registry._recent, names, codec)

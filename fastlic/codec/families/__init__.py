@@ -14,4 +14,6 @@ CODERS: tuple[type[FamilyCoder[Any, Any]], ...] = (HyperpriorCoder, MlicCoder, M
 # Family name -> who codes it.
 BY_FAMILY = {family: coder for coder in CODERS for family in coder.models}
 
-__all__ = ["BY_FAMILY", "CODERS", "Backend", "FamilyCoder", "HyperpriorCoder", "McQuicCoder", "MlicCoder"]
+PREVIEWS = ("levels", "slices")  # options of all families' ``previews``
+
+__all__ = ["BY_FAMILY", "CODERS", "PREVIEWS", "Backend", "FamilyCoder", "HyperpriorCoder", "McQuicCoder", "MlicCoder"]
