@@ -20,6 +20,7 @@ from fastlic.integrations.compressai import traces  # noqa: E402, F401
 from fastlic.ops import instruction_set, instruction_sets  # noqa: E402
 from fastlic.ops.transforms import TransformEngine  # noqa: E402
 
+from .branch_blocks import Mixing, Pooled  # noqa: E402
 from .conftest import spread  # noqa: E402
 
 SIZE, HEADS, DIM = 4, 3, 12
@@ -223,6 +224,65 @@ class Between(compressai_layers.AttentionBlock):  # type: ignore[misc, name-defi
         return self.out_conv(x + self.conv_a(x) * self.conv_b(self.non_local_block(x)).sigmoid())
 
 
+class Depthwise(nn.Module):
+    """A depthwise layer of maps [1, h, w, C]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class GatedMlp(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.dwconv, self.act, self.fc2 = nn.Linear(DIM, 20), Depthwise(10), nn.GELU(), nn.Linear(10, DIM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, gate = self.fc1(x).chunk(2, -1)
+        return self.fc2(self.act(self.dwconv(x)) * gate)
+
+
+class Scale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.randn(DIM))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class ScaledBlock(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.ln1, self.ln2, self.msa, self.mlp = nn.LayerNorm(DIM), nn.LayerNorm(DIM), HeadAttention(kind), GatedMlp()
+        self.res_scale_1, self.res_scale_2 = Scale(), Scale()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.res_scale_1(x) + self.msa(self.ln1(x))
+        return self.res_scale_2(x) + self.mlp(self.ln2(x))
+
+
+class Stack(nn.Module):
+    """Blocks and a layer beside their input, as DCAE has them; maps that windows do not fill are padded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([ScaledBlock("W"), ScaledBlock("SW")])
+        self.conv = nn.Conv2d(DIM, DIM, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        below, right = (-n % SIZE for n in x.shape[2:])
+        padded = F.pad(x, (0, right, 0, below))
+        y = padded.permute(0, 2, 3, 1)
+        for layer in self.layers:
+            y = layer(y)
+        y = self.conv(y.permute(0, 3, 1, 2)) + padded
+        return y[..., : x.shape[2], : x.shape[3]] if below or right else y
+
+
 BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "beside its input": Beside,
     "without a shift": lambda: Beside(0),
@@ -236,6 +296,9 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "mixed, without a shift": lambda: Mixed("W"),
     "mixed, later": lambda: Mixed(later=True),
     "between layers": Between,
+    "a stack of gated units": Stack,
+    "pooled": lambda: Pooled(DIM),
+    "mixing": lambda: Mixing(DIM),
 }
 
 
@@ -255,7 +318,8 @@ def made(name: str) -> tuple[Any, int]:
 def test_blocks_are_read_by_what_they_hold_and_integers_follow_them(name):
     block, channels = made(name)
     graph = Graph.of(nn.Sequential(nn.Conv2d(3, channels, 1), block), "m")
-    assert any(isinstance(operation, WindowAttention) for operation in graph.operations)
+    windows = any(isinstance(operation, WindowAttention) for operation in graph.operations)
+    assert windows != isinstance(block, (Pooled, Mixing))
     whole = Graph.of(block, "m")
     for size in ((8, 8), (12, 8), (8, 20)):
         x = torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(size[1]))
