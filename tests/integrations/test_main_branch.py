@@ -30,7 +30,7 @@ from compressai.layers import CheckerboardMaskedConv2d, MaskedConv2d
 from compressai.models import CompressionModel, SimpleVAECompressionModel
 
 from . import main_branch, many_contexts
-from .branch_blocks import Mixing, Pooled, Projected
+from .branch_blocks import Dictionary, Mixing, Pooled, Projected, ToDictionary
 from .staged import InStages, stages
 
 INTEGERS = {
@@ -40,6 +40,7 @@ INTEGERS = {
     "gaussian": "one-pass engine",
     "heads": "integers, 3 slices",
     "pooled": "integers, 3 slices",
+    "dictionary": "integers, 3 slices",
     **{variant: f"integers, 3 slices of {variant.upper()}" for variant in many_contexts.VARIANTS},
 }
 FLOATS = ("slices", "contexts")
@@ -114,6 +115,22 @@ class PooledHead(NamedHead):
         support = self.mean_support_transform(torch.cat([means, earlier], 1))
         scales = self.scale_cc(self.scale_support_transform(torch.cat([scales, earlier], 1)))
         return torch.cat([scales, self.mean_cc(support), support], 1)
+
+
+class DictionaryHead(nn.Module):
+    """Means and scales from all that a slice knows and what attention to a dictionary makes of it, as DCAE has them."""
+
+    emit_mean_support = True
+
+    def __init__(self, known: int, own: int, dictionary: Dictionary) -> None:
+        super().__init__()
+        self.cross_attention = ToDictionary(known, 5)
+        self.mean_cc, self.scale_cc = (network(known + 5, own) for _ in range(2))
+        self._dictionary_provider = lambda images: dictionary.dt.unsqueeze(0).expand(images, -1, -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        support = torch.cat([x, self.cross_attention(x, self._dictionary_provider(len(x)))], 1)
+        return torch.cat([self.scale_cc(support), self.mean_cc(support), support], 1)
 
 
 class Whole(nn.Module):
@@ -194,6 +211,11 @@ def codec_of_y(kind: str, codecs: Any) -> tuple[Any, int]:
             f"y{k}": refined(codecs)(network(latent + earlier[k] + c, c), latent + earlier[k])
             for k, c in enumerate(sizes)
         }
+    elif kind == "dictionary":
+        words = Dictionary(7, 10)
+        known = [2 * latent + own for own in earlier]
+        contexts = {f"y{k}": DictionaryHead(known[k], c, words) for k, c in enumerate(sizes)}
+        leaves = {f"y{k}": refined(codecs)(network(known[k] + 5 + c, c), known[k] + 5) for k, c in enumerate(sizes)}
     else:
         contexts = {f"y{k}": Whole() for k in range(3)}
         leaves = {
@@ -225,7 +247,9 @@ def model_of(kind: str, codecs: Any) -> Any:
                 return
             y, features = codec_of_y(kind, codecs)
             z = codecs.EntropyBottleneckLatentCodec(EntropyBottleneck(8), quantizer="ste")
-            h_s = Halves(8, features // 2) if kind in (*FLOATS, "heads", "pooled") else upwards(8, features)
+            h_s = (
+                Halves(8, features // 2) if kind in (*FLOATS, "heads", "pooled", "dictionary") else upwards(8, features)
+            )
             self.latent_codec = codecs.HyperpriorLatentCodec({"y": y, "z": z}, h_a=nn.Conv2d(24, 8, 5, 4, 2), h_s=h_s)
 
     torch.manual_seed(2)
@@ -500,6 +524,29 @@ def test_h_a_is_converted_with_the_transforms(made, branch):
     model.g_a.insert(1, Whole())  # has no integer form: h_a alone then decides over bytes
     report = branch.accelerate(model, "compressai", transforms="integer", calibration=[image(1)[0]])
     assert "of latents by integers" in report.guarantee and "byte for byte" not in report.guarantee
+
+
+def test_attention_to_a_dictionary_that_computes_something_else_keeps_its_floats(made, branch):
+    class Other(ToDictionary):
+        def forward(self, x: Tensor, dictionary: Tensor) -> Tensor:
+            return 2 * super().forward(x, dictionary)
+
+    model, x = made("dictionary"), image(1, 64, 64)
+    model.latent_codec.y.channel_context["y1"].cross_attention.__class__ = Other
+    report = branch.accelerate(model, calibration=[x[0]])
+    (row,) = (row for row in report.left if row.part == "entropy path")
+    assert "shared.1 is a Looked" in row.note and "ModelMismatchError" in report.guarantee
+
+
+def test_another_dictionary_is_noticed(made, branch):
+    model, x = made("dictionary"), image(1, 64, 64)
+    branch.accelerate(model, calibration=[x[0]])
+    model.compress(x)
+    with torch.no_grad():
+        provider = model.latent_codec.y.channel_context["y0"]._dictionary_provider
+        provider(1)._base[3, 4] += 1
+    with pytest.raises(ModelMismatchError, match="words"):
+        model.compress(x)
 
 
 @pytest.mark.parametrize("block", [Pooled, Mixing])

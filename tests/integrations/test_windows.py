@@ -20,7 +20,7 @@ from fastlic.integrations.compressai import traces  # noqa: E402, F401
 from fastlic.ops import instruction_set, instruction_sets  # noqa: E402
 from fastlic.ops.transforms import TransformEngine  # noqa: E402
 
-from .branch_blocks import Mixing, Pooled  # noqa: E402
+from .branch_blocks import GatedMlp, Mixing, Pooled, Scale  # noqa: E402
 from .conftest import spread  # noqa: E402
 
 SIZE, HEADS, DIM = 4, 3, 12
@@ -224,41 +224,16 @@ class Between(compressai_layers.AttentionBlock):  # type: ignore[misc, name-defi
         return self.out_conv(x + self.conv_a(x) * self.conv_b(self.non_local_block(x)).sigmoid())
 
 
-class Depthwise(nn.Module):
-    """A depthwise layer of maps [1, h, w, C]."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.dwconv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-class GatedMlp(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1, self.dwconv, self.act, self.fc2 = nn.Linear(DIM, 20), Depthwise(10), nn.GELU(), nn.Linear(10, DIM)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x, gate = self.fc1(x).chunk(2, -1)
-        return self.fc2(self.act(self.dwconv(x)) * gate)
-
-
-class Scale(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.randn(DIM))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale
-
-
 class ScaledBlock(nn.Module):
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.ln1, self.ln2, self.msa, self.mlp = nn.LayerNorm(DIM), nn.LayerNorm(DIM), HeadAttention(kind), GatedMlp()
-        self.res_scale_1, self.res_scale_2 = Scale(), Scale()
+        self.ln1, self.ln2, self.msa, self.mlp = (
+            nn.LayerNorm(DIM),
+            nn.LayerNorm(DIM),
+            HeadAttention(kind),
+            GatedMlp(DIM, 10),
+        )
+        self.res_scale_1, self.res_scale_2 = Scale(DIM), Scale(DIM)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.res_scale_1(x) + self.msa(self.ln1(x))

@@ -24,6 +24,7 @@ from fastlic.integers.stages import Stage, stage_of
 # Maps that a reading is tried on, in windows.
 _TRIALS = ((2, 3), (3, 2))
 _TOLERANCE = 1e-4
+_Read = Callable[[Graph, Any, int, str], int]
 
 
 def recognise(graph: Graph, module: Any, x: int, name: str) -> int | None:
@@ -38,7 +39,7 @@ def recognise(graph: Graph, module: Any, x: int, name: str) -> int | None:
     found = _channel_norm(module) or _reading(module)
     if found is None:
         return None
-    _prove(module, found, name)
+    prove(module, found.read, found.channels, name, found.size, found.what)
     return found.read(graph, module, x, name)
 
 
@@ -46,7 +47,7 @@ def recognise(graph: Graph, module: Any, x: int, name: str) -> int | None:
 class _Reading:
     """How to read a module, and what to try it on: its channels, and the side of its windows."""
 
-    read: Callable[[Graph, Any, int, str], int]
+    read: _Read
     channels: int
     size: int
     what: str = "block with windows"
@@ -85,14 +86,22 @@ def _channel_norm(module: Any) -> _Reading | None:
 
 
 @torch.no_grad()
-def _prove(module: nn.Module, found: _Reading, name: str) -> None:
-    """Raise ValueError unless the block computes what was read of it."""
+def prove(
+    module: nn.Module, read: _Read, channels: int, name: str, size: int = 4, what: str = "attention to a dictionary"
+) -> None:
+    """Raise ValueError unless a module computes what was read of it, on random maps.
+
+    Args:
+        channels: of the maps.
+        size: that their sides are multiples of.
+        what: it has the parts of.
+    """
     graph = Graph()
-    found.read(graph, module, 0, name)
+    read(graph, module, 0, name)
     weight = next(module.parameters())
     for high, wide in _TRIALS:
         generator = torch.Generator().manual_seed(high)
-        x = torch.randn(1, found.channels, high * found.size, wide * found.size, generator=generator).to(weight)
+        x = torch.randn(1, channels, high * size, wide * size, generator=generator).to(weight)
         try:
             want = module(x.clone())
         except Exception as error:  # a forward may do anything with what it takes for its input
@@ -101,8 +110,8 @@ def _prove(module: nn.Module, found: _Reading, name: str) -> None:
         same = isinstance(want, Tensor) and want.shape == got.shape
         if not same or bool((got - want).abs().max() > _TOLERANCE * want.abs().max()):
             raise ValueError(
-                f"{name} is a {type(module).__name__}, which has the parts of a {found.what} but does not "
-                f"compute what such a one does: it has no integer form"
+                f"{name} is a {type(module).__name__}, which has the parts of a {what} but does not compute what such "
+                "a one does: it has no integer form"
             )
 
 
@@ -228,13 +237,13 @@ def _residual_attention(module: Any) -> _Attention | None:
 # ---- what they are made of
 
 
-def _linear(graph: Graph, layer: nn.Linear, x: int, name: str, **how: Any) -> int:
+def linear(graph: Graph, layer: nn.Linear, x: int, name: str, **how: Any) -> int:
     stage = Stage.of(layer, name, **how)
     return graph.add(replace(stage, weight=stage.weight[:, :, None, None]), x)
 
 
 def _attend(graph: Graph, own: _Attention, x: int, name: str) -> int:
-    qkv = graph.hold(_linear(graph, own.qkv, x, f"{name}.qkv"))
+    qkv = graph.hold(linear(graph, own.qkv, x, f"{name}.qkv"))
     out = graph.add(WindowAttention(own.size, own.offset, own.heads, own.scale, own.bias), qkv)
     stages = [Stage.of(layer, f"{name}.proj") for layer in own.after]
     weight, bias = stages[0].weight, stages[0].bias
@@ -243,7 +252,7 @@ def _attend(graph: Graph, own: _Attention, x: int, name: str) -> int:
     return graph.hold(graph.add(Stage(f"{name}.proj", weight[:, :, None, None], bias), out))
 
 
-def _norm(graph: Graph, module: nn.LayerNorm, x: int) -> int:
+def layer_norm(graph: Graph, module: nn.LayerNorm, x: int) -> int:
     ones = torch.ones(module.normalized_shape)
     weight = ones if module.weight is None else module.weight.detach()
     bias = 0 * ones if module.bias is None else module.bias.detach()
@@ -252,19 +261,19 @@ def _norm(graph: Graph, module: nn.LayerNorm, x: int) -> int:
 
 def _transformer(graph: Graph, own: _Block, x: int, name: str) -> int:
     x = graph.hold(x)
-    inner = _attend(graph, own.attention, _norm(graph, own.norms[0], x), f"{name}.attention")
+    inner = _attend(graph, own.attention, layer_norm(graph, own.norms[0], x), f"{name}.attention")
     y = graph.hold(graph.add(Sum(), inner, _scaled(graph, x, own.scales[0], f"{name}.res_scale_1")))
-    inner = _norm(graph, own.norms[1], y)
+    inner = layer_norm(graph, own.norms[1], y)
     if own.depthwise is None:
-        inner = _linear(graph, own.mlp[0], inner, f"{name}.mlp.0", curve=Curve.GELU)
+        inner = linear(graph, own.mlp[0], inner, f"{name}.mlp.0", curve=Curve.GELU)
     else:
-        inner = _gated(graph, own.mlp[0], own.depthwise, inner, f"{name}.mlp")
-    inner = graph.hold(_linear(graph, own.mlp[1], inner, f"{name}.mlp.1"))
-    past = y if own.past is None else graph.hold(_linear(graph, own.past, y, f"{name}.residual_proj"))
+        inner = gated(graph, own.mlp[0], own.depthwise, inner, f"{name}.mlp")
+    inner = graph.hold(linear(graph, own.mlp[1], inner, f"{name}.mlp.1"))
+    past = y if own.past is None else graph.hold(linear(graph, own.past, y, f"{name}.residual_proj"))
     return graph.add(Sum(), inner, _scaled(graph, past, own.scales[1], f"{name}.res_scale_2"))
 
 
-def _gated(graph: Graph, first: nn.Linear, depthwise: nn.Conv2d, x: int, name: str) -> int:
+def gated(graph: Graph, first: nn.Linear, depthwise: nn.Conv2d, x: int, name: str) -> int:
     """GELU of a depthwise layer over one half of a linear one's outputs, times the other half."""
     stage = Stage.of(first, f"{name}.0")
     halves = [
@@ -343,7 +352,7 @@ def read_analysis(graph: Graph, module: Any, x: int, name: str) -> int:
     weight = torch.nn.functional.pad(proj.weight.detach(), (1, 0, 1, 0))
     x = graph.add(replace(Stage.of(proj, f"{name}.patch_embed.proj", kind=HALVED), weight=weight), x)
     if norm is not None:
-        x = _norm(graph, norm, x)
+        x = layer_norm(graph, norm, x)
     return _stages(graph, module.layers, x, f"{name}.layers")
 
 
@@ -373,9 +382,9 @@ def _resized(graph: Graph, module: Any, x: int, channels: int, name: str) -> int
     if norm is None or layer is None or layer.in_features not in (channels, 4 * channels) or layer.out_features % 4:
         raise ValueError(f"{name} is a {type(module).__name__}, which has no integer form")
     if layer.in_features == channels:
-        return _linear(graph, layer, _norm(graph, norm, x), f"{name}.reduction", kind=SHUFFLED)
+        return linear(graph, layer, layer_norm(graph, norm, x), f"{name}.reduction", kind=SHUFFLED)
     gather = torch.zeros(4, channels, channels, 3, 3)
     for k, (column, row) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):  # Swin goes down first, then right
         gather[k, :, :, 1 + row, 1 + column] = torch.eye(channels)
     four = Stage(f"{name}.gather", gather.flatten(0, 1), torch.zeros(4 * channels), kind=HALVED)
-    return _linear(graph, layer, _norm(graph, norm, graph.add(four, x)), f"{name}.reduction")
+    return linear(graph, layer, layer_norm(graph, norm, graph.add(four, x)), f"{name}.reduction")
