@@ -11,6 +11,8 @@ bit. A network is checked when it is made: no sum can leave int32 for any input 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import lcm
 from typing import Any, ClassVar
 
 import numpy as np
@@ -372,6 +374,16 @@ class Network:
         """The last layer's requantiser, which a quality's gain may multiply; None: the last step is no layer."""
         last = self.steps[-1]
         return last.layer.requantiser if isinstance(last, LayerStep) else None
+
+    @property
+    def multiple(self) -> int:
+        """What sides of its input have to be multiples of, for windows to fill each map; 1 without windows."""
+        out = 1
+        for step, reads in zip(self.steps, self.reads, strict=True):
+            if isinstance(step, WindowStep):
+                grown = Fraction(2) ** sum(self.shapes[reads[0]].sizes)
+                out = lcm(out, (step.size / grown).numerator)
+        return out
 
     def values(self, x: Tensor) -> list[Tensor]:
         """Every value, the input first; ``x`` as of a call."""

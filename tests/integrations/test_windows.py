@@ -21,7 +21,8 @@ from fastlic.ops import instruction_set, instruction_sets  # noqa: E402
 from fastlic.ops.transforms import TransformEngine  # noqa: E402
 
 from .branch_blocks import GatedMlp, Mixing, Pooled, Scale  # noqa: E402
-from .conftest import spread  # noqa: E402
+from .conftest import image, spread  # noqa: E402
+from .sliced import sliced  # noqa: E402
 
 SIZE, HEADS, DIM = 4, 3, 12
 
@@ -387,3 +388,18 @@ def test_models_with_such_blocks_run_on_integers():
                 assert torch.equal(model.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
         with pytest.raises(ValueError, match="multiples of 4"):
             model.g_s(torch.zeros(1, DIM, 1, 3))
+
+
+@torch.no_grad()
+def test_entropy_networks_go_on_where_windows_do_not_fill_their_maps():
+    model, x = sliced(n=DIM), image(1, 64, 192)
+    torch.manual_seed(4)
+    model.h_mean_s.insert(1, Pair().eval())  # on maps of 2 x 6
+    report = fastlic.accelerate(model, calibration=[image(1)[0]])
+    assert any(row.by == "integers, 3 slices" for row in report.rows)
+    integers = vars(model)["_fastlic"].coder.integers
+    assert integers.networks["hyper.mean"].multiple == 2 and integers.networks["hyper.scale"].multiple == 1
+    coded = model.compress(x)
+    assert model.decompress(coded["strings"], coded["shape"])["x_hat"].shape == x.shape
+    vars(model)["_fastlic"].coder.settings.backend = "reference"
+    assert model.compress(x) == coded
