@@ -151,7 +151,7 @@ void layers() {
     Buffer<std::int32_t> out(n);
     Buffer<std::int16_t> each[4] = {Buffer<std::int16_t>(n), Buffer<std::int16_t>(n), Buffer<std::int16_t>(n),
                                     Buffer<std::int16_t>(n)};
-    kernels.depthwise(taps, w.data(), bias.data(), n, out.data());
+    kernels.depthwise(taps, 9, w.data(), bias.data(), n, out.data());
     kernels.square(x.data(), n, 2, each[0].data());
     kernels.normalise(x.data(), norms.data(), factors.data(), n, false, 8191, each[1].data());
     kernels.normalise(x.data(), norms.data(), factors.data(), n, true, 8191, each[2].data());

@@ -11,23 +11,37 @@ from torch import Tensor
 
 from fastlic.integers.fixed import MEAN_BITS, Requantiser, largest
 from fastlic.integers.functions import CURVE_BITS, Curve
-from fastlic.integers.graph import Bend, Gate, Graph, LayerNorm, Norm, Rectify, Sum, WindowAttention
+from fastlic.integers.graph import (
+    Bend,
+    Gate,
+    Graph,
+    LayerNorm,
+    MapMean,
+    Norm,
+    Product,
+    Rectify,
+    Softmax,
+    Sum,
+    WindowAttention,
+)
 from fastlic.integers.layer import INT32, Layer
 from fastlic.integers.network import (
     LATENT_BITS,
     PIXEL_BITS,
     CurveStep,
+    DepthwiseStep,
     GateStep,
     LayerStep,
     Network,
     NormStep,
+    ProductStep,
     Step,
     SumStep,
 )
 from fastlic.integers.ranges import Ranges
 from fastlic.integers.shapes import ACTIVATIONS, Factors
 from fastlic.integers.stages import Stage
-from fastlic.integers.windows import BIAS_BITS, SCORES, LayerNormStep, WindowStep
+from fastlic.integers.windows import BIAS_BITS, SCORES, LayerNormStep, MapMeanStep, SoftmaxStep, WindowStep
 
 PIXEL_UNIT = 1 / 255
 LATENT_UNIT = 2.0**-MEAN_BITS
@@ -36,6 +50,8 @@ Units = float | np.ndarray  # of all channels, or float64 [C]
 WINOGRAD = 2**29 - 1
 # The logistic function is as good as 0 and 1 beyond; just below 8, so that 14 bits count units of 2^-10.
 _GATE_REACH = 7.99
+# Bits of depthwise weights, which cost nothing.
+_DEPTHWISE = 16
 # Of what scores may be, that products of queries and keys take at most: the rest is for biases.
 _PRODUCTS = 0.9 * SCORES
 # Of a window's weights, units of distance for each halving.
@@ -72,12 +88,15 @@ class _Converter:
         self.widths: list[int] = []
         self.windows: dict[int, WindowAttention] = {}
         self.products: dict[int, np.ndarray] = {}  # of each head, the unit of queries times that of keys
+        self.weighed: dict[int, Softmax] = {}
         readers: list[list[str]] = [[] for _ in range(len(graph.operations) + 1)]
         for operation, reads in zip(graph.operations, graph.reads, strict=True):
             if isinstance(operation, WindowAttention):
                 first = self.windows.setdefault(reads[0], operation)
                 if first is not operation:
                     raise ValueError("two window attentions read the same queries and keys")
+            if isinstance(operation, Softmax):
+                self.weighed[reads[0]] = operation
             for place, r in enumerate(reads):
                 gated = isinstance(operation, Gate)
                 readers[r].append("gate" if gated and place == 1 else "curve" if isinstance(operation, Bend) else "")
@@ -94,6 +113,11 @@ class _Converter:
             if curve is not None or readers & {"curve", "gate"}:
                 raise ValueError("queries and keys are what curves read or make, whose units they cannot have")
             return self._balanced(k)
+        if k in self.weighed:
+            if curve is not None or readers & {"curve", "gate"}:
+                raise ValueError("what softmax reads is what curves read or make, whose units it cannot have")
+            own = self.ranges.scale(str(k), bits=bits).reshape(self.weighed[k].groups, -1)
+            return own.max(1, keepdims=True).repeat(own.shape[1], 1).ravel()
         if curve is None and not readers & {"curve", "gate"}:
             return self.ranges.scale(str(k), bits=bits).reshape(-1, cells).max(1)
         most = _GATE_REACH if readers == {"gate"} else None
@@ -101,7 +125,9 @@ class _Converter:
         return 2.0 ** -self.exponents[k].astype(np.float64)
 
     def width(self, k: int) -> int:
-        """Bits of value k: of queries and keys, no more than their products allow."""
+        """Bits of value k: of queries and keys, no more than their products allow; all that there are for softmax."""
+        if k in self.weighed and k > 0:
+            return ACTIVATIONS
         bits = self.precision.bits
         if k in self.windows:
             dims = len(self.ranges.highest[str(k)]) // (3 * self.windows[k].heads)
@@ -142,9 +168,19 @@ class _Converter:
             if products is None:
                 raise ValueError("queries and keys of a window attention are made by what sets their units itself")
             made = window_step(operation, products, given[0].reshape(3, -1)[2], own, widths[0], bits)
+        elif isinstance(operation, Softmax):
+            own = self.unit(k)
+            made = softmax_step(operation, given[0].reshape(operation.groups, -1)[:, 0], own, bits)
+        elif isinstance(operation, MapMean):
+            own = self.unit(k)
+            made = MapMeanStep(bits, Factors.nearest(np.broadcast_to(given[0] / own, len(own))))
         elif isinstance(operation, Sum):
             own = self.unit(k) if unit is None else unit
             made = sum_step(given[0], given[1], own, max(widths), bits)
+        elif isinstance(operation, Product):
+            own = self.unit(k)
+            factors = np.maximum(given[0] * given[1] / own, 2.0**-61)
+            made = ProductStep(Requantiser.from_factors(np.broadcast_to(factors, len(own)), bits))
         elif isinstance(operation, Gate):
             own, bits = given[0], widths[0]
             made = GateStep(self.exponents[reads[1]])
@@ -166,8 +202,8 @@ class _Converter:
 
     def _layer(
         self, k: int, stage: Stage, inputs: np.ndarray, input_bits: int, outputs: np.ndarray, bits: int, slope: float
-    ) -> LayerStep:
-        cells = stage.kind.cells
+    ) -> LayerStep | DepthwiseStep:
+        cells, alone = stage.kind.cells, stage.groups > 1
         curved = {} if stage.curve is None else {"curve": stage.curve, "exponents": self.exponents[k].repeat(cells)}
         layer = Layer.from_float(
             stage.weight,
@@ -176,15 +212,16 @@ class _Converter:
             np.broadcast_to(outputs, len(stage.bias) // cells).repeat(cells),
             input_bits=input_bits,
             output_bits=bits,
-            weight_bits=self.precision.weight_bits,
+            weight_bits=_DEPTHWISE if alone else self.precision.weight_bits,
             kind=stage.kind,
+            groups=stage.groups,
             slope=stage.slope * slope,
             reflect=stage.reflect,
-            moments=self.ranges.moments.get(str(k)) if self.precision.learned else None,
-            bound=self.precision.bound if stage.weight.shape[-1] > 1 else INT32,
+            moments=self.ranges.moments.get(str(k)) if self.precision.learned and not alone else None,
+            bound=self.precision.bound if stage.weight.shape[-1] > 1 and not alone else INT32,
             **curved,  # type: ignore[arg-type]
         )
-        return LayerStep(layer)
+        return DepthwiseStep(layer) if alone else LayerStep(layer)
 
 
 def convert(
@@ -317,6 +354,12 @@ def window_step(
     sharpness = Factors.nearest(unit * np.log2(np.e) * _DISTANCES)
     factor = Factors.nearest(values / outputs)
     return WindowStep(windows.size, windows.offset, windows.heads, input_bits, bits, bias, sharpness, factor)
+
+
+def softmax_step(softmax: Softmax, inputs: np.ndarray, outputs: np.ndarray, bits: int) -> SoftmaxStep:
+    """A softmax in units: float64 [groups] and [C], real values of one unit of its inputs and outputs."""
+    sharpness = Factors.nearest(inputs * np.log2(np.e) * _DISTANCES)
+    return SoftmaxStep(softmax.groups, bits, sharpness, Factors.nearest(1 / outputs))
 
 
 def sum_step(left: np.ndarray, right: np.ndarray, outputs: np.ndarray, input_bits: int, bits: int) -> SumStep:

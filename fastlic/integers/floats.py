@@ -15,7 +15,7 @@ import torch.nn as nn
 from fastlic.integers.graph import Graph, Norm
 from fastlic.integers.network import LayerStep, Network, NormStep
 from fastlic.integers.stages import Stage
-from fastlic.integers.windows import LayerNormStep, WindowStep
+from fastlic.integers.windows import LayerNormStep
 
 
 @torch.no_grad()
@@ -27,15 +27,15 @@ def restore(module: nn.Module | Graph, name: str, network: Network) -> None:
         name: of the transform, in messages.
 
     Raises:
-        ValueError: the network has no units, is of another module, or has layer norms or windows.
+        ValueError: the network has no units, is of another module, or has steps that no module of fastlic's has.
     """
     graph = module if isinstance(module, Graph) else Graph.of(module, name)
     if not network.units or len(graph.operations) != len(network.steps) or graph.reads != list(network.reads):
         raise ValueError(f"{name} has integers without units, or of another transform")
     units = [unit.astype(np.float64) for unit in network.units]
     for k, (operation, step, reads) in enumerate(zip(graph.operations, network.steps, network.reads, strict=True), 1):
-        if isinstance(step, (LayerNormStep, WindowStep)):
-            raise ValueError(f"{name} has a layer norm or windows in step {k - 1}, of which floats are not restored")
+        if step.op >= LayerNormStep.op:
+            raise ValueError(f"{name} has a {type(step).__name__} as step {k - 1}, of which floats are not restored")
         if isinstance(operation, Stage) and isinstance(step, LayerStep):
             _restore_layer(operation, step, units[reads[0]], units[k])
         elif isinstance(operation, Norm) and isinstance(step, NormStep):

@@ -6,7 +6,7 @@ Graphs run in floats, so that calibration sees every value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,6 +51,14 @@ class Sum:
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         return a + b
+
+
+@dataclass(frozen=True)
+class Product:
+    """Of two values."""
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        return a * b
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,25 @@ class WindowAttention:
         return means.permute(1, 3, 2, 0).reshape(len(x) // 3, p, p, -1).movedim(3, 2).flatten(2)
 
 
-Operation = Stage | Norm | Sum | Gate | Bend | Rectify | LayerNorm | WindowAttention
+@dataclass(frozen=True)
+class Softmax:
+    """Over each of several groups of channels, one after the other."""
+
+    groups: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (self.groups, -1)).softmax(2).flatten(1, 2)
+
+
+@dataclass(frozen=True)
+class MapMean:
+    """The mean of a map's positions, at each of them: what is pooled goes on as a map."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True).expand_as(x)
+
+
+Operation = Stage | Norm | Sum | Product | Gate | Bend | Rectify | LayerNorm | WindowAttention | Softmax | MapMean
 
 
 @dataclass
@@ -261,7 +287,7 @@ class Graph:
         for k, (operation, reads) in enumerate(zip(self.operations, self.reads, strict=True), 1):
             inputs = [values[r] for r in reads]
             if isinstance(operation, Stage):
-                if ranges is not None and learn:
+                if ranges is not None and learn and operation.groups == 1:
                     transposed = operation.kind.transposed
                     side = window(operation.kind, operation.weight.shape[-1])
                     stride = 1 if transposed else operation.kind.stride
@@ -294,7 +320,7 @@ def _sequence(graph: Graph, module: nn.Sequential, x: int, name: str) -> int:
 
 
 def _convolution(graph: Graph, module: Any, x: int, name: str) -> int:
-    return graph.add(stage_of(module, name).turned(), x)
+    return graph.add(stage_of(module, name, depthwise=True).turned(), x)
 
 
 def _leaky(graph: Graph, module: nn.ReLU | nn.LeakyReLU, x: int, name: str) -> int:
@@ -316,6 +342,13 @@ def _gelu(graph: Graph, module: nn.GELU, x: int, name: str) -> int:
     return _bend(graph, Curve.GELU, x)
 
 
+def _pool(graph: Graph, module: nn.AdaptiveAvgPool2d, x: int, name: str) -> int:
+    if module.output_size not in (1, (1, 1)):
+        raise ValueError(f"{name} is an AdaptiveAvgPool2d, which has no integer form but over whole maps")
+    graph.traced = True  # nothing but what works position by position may read it
+    return graph.add(MapMean(), x)
+
+
 def _shuffle(graph: Graph, module: nn.PixelShuffle, x: int, name: str) -> int:
     stage = graph.bare(x)
     if stage is None or stage.kind is not PLAIN or module.upscale_factor != 2 or len(stage.bias) % 4:
@@ -330,6 +363,37 @@ def norm(graph: Graph, module: Any, x: int, name: str) -> int:
 
 def _refined_norm(graph: Graph, module: mlic.RefinedGDN, x: int, name: str) -> int:
     return _sequence(graph, module.blocks, norm(graph, module, x, name), f"{name}.blocks")
+
+
+def scaled(graph: Graph, x: int, factor: Tensor, name: str) -> int:
+    """Add value x times a factor [C] for each channel: into the layer that makes it, if nothing stands between."""
+    stage = graph.bare(x)
+    if stage is not None and stage.kind is PLAIN:
+        return graph.amend(x, weight=stage.weight * factor[:, None, None, None], bias=stage.bias * factor)
+    return graph.add(Stage(name, factor[:, None, None, None], 0 * factor, groups=len(factor)), x)
+
+
+def shares(graph: Graph, x: int, each: Sequence[int], name: str) -> list[int]:
+    """Add values of so many channels each, those of value x one after the other; gives their numbers.
+
+    Shares of a layer's outputs are layers of their own, of others' 1x1 layers that choose channels.
+    """
+    stage = graph.bare(x)
+    if stage is not None and stage.kind is PLAIN:
+        (read,) = graph.reads.pop()
+        graph.operations.pop()
+        given = [read] * len(each) if stage.groups == 1 else shares(graph, read, each, name)
+        parts = zip(given, stage.weight.split(list(each)), stage.bias.split(list(each)), strict=True)
+        made = [
+            replace(stage, weight=weight.contiguous(), bias=bias.contiguous(), groups=min(stage.groups, len(bias)))
+            for _, weight, bias in parts
+        ]
+    else:
+        given = [graph.hold(x)] * len(each)
+        rows = torch.eye(sum(each))[:, :, None, None].split(list(each))
+        made = [Stage(name, own.contiguous(), torch.zeros(len(own))) for own in rows]
+    # Each but the last is followed by another layer.
+    return [graph.hold(graph.add(own, at)) for own, at in zip(made, given, strict=True)]
 
 
 def residue(*branch: str, skip: str | None = None) -> Trace:
@@ -374,6 +438,7 @@ TRACES: dict[type[nn.Module], Trace] = {
     Gelu: _gelu,
     nn.SiLU: lambda graph, module, x, name: _bend(graph, Curve.SILU, x),
     nn.PixelShuffle: _shuffle,
+    nn.AdaptiveAvgPool2d: _pool,
     layers.GDN: norm,
     mlic.RefinedGDN: _refined_norm,
     mlic.ResidualBlock: residue("conv1", "act", "conv2", "act", skip="skip"),

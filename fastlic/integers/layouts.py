@@ -6,7 +6,7 @@ All have ``weight``, ``bias``, ``requantise.*``, and ``exponents`` where there i
     KINDS     geometry int32 [kind, groups]; activations have 12 bits
     MATRICES  nothing: weights are [out, in]
     STEPS     geometry as of STRIDES, always with the shuffle, and curve uint8 [1] where there are exponents; whether
-              maps are reflected is the step's own number (fastlic.integers.network)
+              maps are reflected is the step's own number, and another step is depthwise (fastlic.integers.network)
 """
 
 from __future__ import annotations
@@ -106,8 +106,6 @@ class _Matrices(Layout):
 
 class _Steps(_Strides):
     def _geometry(self, layer: Layer) -> dict[str, np.ndarray]:
-        if layer.groups > 1:
-            raise ValueError("depthwise layers have no place in this layout")
         kind = layer.kind
         geometry = np.array([kind.stride, kind.transposed, layer.input_bits, kind.shuffle], np.uint8)
         curve = {} if layer.exponents is None else {"curve": np.array([layer.curve.number], np.uint8)}

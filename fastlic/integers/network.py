@@ -11,6 +11,8 @@ bit. A network is checked when it is made: no sum can leave int32 for any input 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import lcm
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,10 +21,10 @@ from torch import Tensor
 
 from fastlic.integers.fixed import LATENT_LIMIT, Requantiser, largest
 from fastlic.integers.functions import CURVE_BITS, EXPONENTS, WEIGHT_BITS, Curve, Curves, powers_of_two
-from fastlic.integers.layer import HALVED, INT32, TURNED, Layer
+from fastlic.integers.layer import HALVED, INT32, PLAIN, TURNED, Layer
 from fastlic.integers.layouts import STEPS
 from fastlic.integers.shapes import ACTIVATIONS, FACTOR_BITS, MAX_SHIFT, Arrays, Shape, is_array, numbers_of, require
-from fastlic.integers.windows import LayerNormStep, WindowStep
+from fastlic.integers.windows import LayerNormStep, MapMeanStep, SoftmaxStep, WindowStep
 
 PIXEL_BITS = 9
 LATENT_BITS = 27
@@ -47,28 +49,14 @@ class LayerStep:
 
     def shape(self, x: Shape) -> Shape:
         """Of its output; ValueError: it does not go with that input, or a sum could leave int32."""
-        layer, kind = self.layer, self.layer.kind
-        weight = layer.weight.swapaxes(0, 1) if kind.transposed else layer.weight
-        out, inputs, kernel = weight.shape[:3]
-        require(weight.ndim == 4 and kernel == weight.shape[3] and kernel % 2 == 1, "kernels are odd and square")
-        require(kernel <= _MAX_KERNEL, f"kernels are up to {_MAX_KERNEL}x{_MAX_KERNEL}")
-        require(weight.dtype in (np.int8, np.int16), "weights are int8 or int16")
+        kind, weight = self.layer.kind, self.layer.weight
         require(kind is not TURNED, "transposed layers have stride 2")
-        require(not (layer.reflect and kind.transposed), "transposed layers pad with zeros")
+        require(not (self.layer.reflect and kind.transposed), "transposed layers pad with zeros")
+        require(weight.ndim == 4, "kernels are odd and square")
+        inputs = weight.shape[0 if kind.transposed else 1]
         require(1 <= inputs <= _MAX_CHANNELS, f"layers read up to {_MAX_CHANNELS} channels")
         require(inputs == x.channels, f"a layer of {inputs} inputs reads {x.channels} channels")
-        require(x.bits <= layer.input_bits <= ACTIVATIONS, f"a layer of {layer.input_bits} bits reads {x.bits}")
-        require(out % kind.cells == 0, "a shuffled layer has four outputs per channel")
-        require(is_array(layer.bias, np.int32, out), "bias is int32 [out]")
-        sums = np.abs(weight.astype(np.int64)).sum((1, 2, 3)) * largest(layer.input_bits)
-        require(bool((sums + np.abs(layer.bias.astype(np.int64)) <= INT32).all()), "a sum could leave int32")
-        _require_requantiser(layer.requantiser, out)
-        if layer.exponents is not None:
-            _require_exponents(layer.exponents, out, layer.requantiser.bits)
-            cells = layer.exponents.reshape(-1, kind.cells)
-            require(bool((cells == cells[:, :1]).all()), "the four outputs of a shuffled channel have one exponent")
-        grows = [1] * (kind.transposed or kind.shuffle > 1) + [-1] * (kind is HALVED)
-        return Shape(out // kind.cells, layer.requantiser.bits, (*x.sizes, *grows))
+        return _layer_shape(self.layer, x)
 
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
         return {**numbers_of(prefix, self.op, self.layer.reflect), **STEPS.to_arrays(self.layer, prefix)}
@@ -78,6 +66,38 @@ class LayerStep:
         require(reflect in (0, 1), "maps are padded with zeros, 0, or reflected, 1")
         layer = STEPS.from_arrays(arrays, prefix)
         return cls(Layer(**{**vars(layer), "reflect": bool(reflect)}))
+
+
+@dataclass(frozen=True)
+class DepthwiseStep:
+    """A plain layer each of whose channels reads the one of its number alone.
+
+    Attributes:
+        layer: of as many groups as channels.
+    """
+
+    op: ClassVar[int] = 7
+    layer: Layer
+
+    def __call__(self, curves: Curves, x: Tensor) -> Tensor:
+        return self.layer(x, curves)
+
+    def shape(self, x: Shape) -> Shape:
+        """As ``LayerStep.shape``."""
+        layer, weight = self.layer, self.layer.weight
+        require(layer.kind is PLAIN and not layer.reflect, "depthwise layers keep sizes, and pad with zeros")
+        alone = weight.ndim == 4 and weight.shape[:2] == (x.channels, 1) and layer.groups == x.channels
+        require(alone, "a depthwise layer has one kernel for each channel that it reads")
+        require(x.channels <= _MAX_CHANNELS, f"layers read up to {_MAX_CHANNELS} channels")
+        return _layer_shape(layer, x)
+
+    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        return {**numbers_of(prefix, self.op), **STEPS.to_arrays(self.layer, prefix)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, prefix: str) -> DepthwiseStep:
+        layer = STEPS.from_arrays(arrays, prefix)
+        return cls(replace(layer, groups=len(layer.weight)))
 
 
 @dataclass(frozen=True)
@@ -223,6 +243,30 @@ class GateStep:
 
 
 @dataclass(frozen=True)
+class ProductStep:
+    """a times b, requantised as a layer's sums are."""
+
+    op: ClassVar[int] = 8
+    requantiser: Requantiser
+
+    def __call__(self, curves: Curves, a: Tensor, b: Tensor) -> Tensor:
+        return self.requantiser((a * b).permute(1, 2, 0)).permute(2, 0, 1)
+
+    def shape(self, a: Shape, b: Shape) -> Shape:
+        """As ``LayerStep.shape``; products of 16 bits each fit int32."""
+        _require_alike(a, b)
+        _require_requantiser(self.requantiser, a.channels)
+        return Shape(a.channels, self.requantiser.bits, a.sizes)
+
+    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        return {**numbers_of(prefix, self.op), **self.requantiser.to_arrays(f"{prefix}.requantise")}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, prefix: str) -> ProductStep:
+        return cls(Requantiser.from_arrays(arrays, f"{prefix}.requantise"))
+
+
+@dataclass(frozen=True)
 class CurveStep:
     """A curve that does not follow a layer.
 
@@ -251,11 +295,24 @@ class CurveStep:
         return cls(Curve.numbered(curve), arrays[f"{prefix}.exponents"])
 
 
-Step = LayerStep | NormStep | SumStep | GateStep | CurveStep | LayerNormStep | WindowStep
+Step = (
+    LayerStep
+    | NormStep
+    | SumStep
+    | GateStep
+    | CurveStep
+    | LayerNormStep
+    | WindowStep
+    | DepthwiseStep
+    | ProductStep
+    | SoftmaxStep
+    | MapMeanStep
+)
 # By op: what reads one, how many numbers of its own it has, how many values it reads.
 _STEPS: tuple[tuple[Any, int, int], ...] = (
     (LayerStep, 1, 1), (NormStep, 3, 1), (SumStep, 2, 2), (GateStep, 0, 2), (CurveStep, 1, 1),
-    (LayerNormStep, 2, 1), (WindowStep, 5, 1),
+    (LayerNormStep, 2, 1), (WindowStep, 5, 1), (DepthwiseStep, 0, 1), (ProductStep, 0, 2),
+    (SoftmaxStep, 2, 1), (MapMeanStep, 1, 1),
 )  # fmt: skip
 
 
@@ -290,7 +347,8 @@ class Network:
                 require(len(reads) == _STEPS[step.op][2], f"it reads {_STEPS[step.op][2]} values")
                 require(all(0 <= r <= i for r in reads), f"it reads values before it, not {list(reads)}")
                 shapes.append(step.shape(*(shapes[r] for r in reads)))
-                require(shapes[-1].bits <= ACTIVATIONS or i == len(self.steps) - 1, "the last step alone is wide")
+                wide = i == len(self.steps) - 1 and isinstance(step, LayerStep)
+                require(shapes[-1].bits <= ACTIVATIONS or wide, "the last step alone is wide, if it is a layer")
             except ValueError as error:
                 raise ValueError(f"step {i}: {error}") from error
         object.__setattr__(self, "shapes", tuple(shapes))
@@ -317,6 +375,16 @@ class Network:
         last = self.steps[-1]
         return last.layer.requantiser if isinstance(last, LayerStep) else None
 
+    @property
+    def multiple(self) -> int:
+        """What sides of its input have to be multiples of, for windows to fill each map; 1 without windows."""
+        out = 1
+        for step, reads in zip(self.steps, self.reads, strict=True):
+            if isinstance(step, WindowStep):
+                grown = Fraction(2) ** sum(self.shapes[reads[0]].sizes)
+                out = lcm(out, (step.size / grown).numerator)
+        return out
+
     def values(self, x: Tensor) -> list[Tensor]:
         """Every value, the input first; ``x`` as of a call."""
         channels = self.shapes[0].channels
@@ -342,15 +410,15 @@ class Network:
         if self.units:
             arrays[f"{prefix}.units"] = np.concatenate(self.units).view(np.int32)
         arrays |= {f"{prefix}.{c.name.lower()}": self.curves.tails[c] for c in Curve if c in self._used()}
-        return arrays | ({f"{prefix}.powers": self.curves.powers} if self._has_windows() else {})
+        return arrays | ({f"{prefix}.powers": self.curves.powers} if self._weighs() else {})
 
-    def _has_windows(self) -> bool:
-        return any(isinstance(step, WindowStep) for step in self.steps)
+    def _weighs(self) -> bool:
+        return any(isinstance(step, (WindowStep, SoftmaxStep)) for step in self.steps)
 
     def _used(self) -> set[Curve]:
         used: set[Curve] = set()
         for step in self.steps:
-            if isinstance(step, LayerStep) and step.layer.exponents is not None:
+            if isinstance(step, (LayerStep, DepthwiseStep)) and step.layer.exponents is not None:
                 used.add(step.layer.curve)
             elif isinstance(step, CurveStep):
                 used.add(step.curve)
@@ -412,9 +480,31 @@ class Network:
             raise ValueError(f"{prefix}: {error}") from error
         if missing := [c.name.lower() for c in network._used() if f"{prefix}.{c.name.lower()}" not in arrays]:
             raise KeyError(f"{prefix}.{missing[0]}")
-        if network._has_windows() and f"{prefix}.powers" not in arrays:
+        if network._weighs() and f"{prefix}.powers" not in arrays:
             raise KeyError(f"{prefix}.powers")
         return network
+
+
+def _layer_shape(layer: Layer, x: Shape) -> Shape:
+    """Of the outputs of a layer that reads the channels of x; raises ValueError as ``LayerStep.shape``."""
+    kind = layer.kind
+    weight = layer.weight.swapaxes(0, 1) if kind.transposed else layer.weight
+    out, kernel = weight.shape[0], weight.shape[2]
+    require(kernel == weight.shape[3] and kernel % 2 == 1, "kernels are odd and square")
+    require(kernel <= _MAX_KERNEL, f"kernels are up to {_MAX_KERNEL}x{_MAX_KERNEL}")
+    require(weight.dtype in (np.int8, np.int16), "weights are int8 or int16")
+    require(x.bits <= layer.input_bits <= ACTIVATIONS, f"a layer of {layer.input_bits} bits reads {x.bits}")
+    require(out % kind.cells == 0, "a shuffled layer has four outputs per channel")
+    require(is_array(layer.bias, np.int32, out), "bias is int32 [out]")
+    sums = np.abs(weight.astype(np.int64)).sum((1, 2, 3)) * largest(layer.input_bits)
+    require(bool((sums + np.abs(layer.bias.astype(np.int64)) <= INT32).all()), "a sum could leave int32")
+    _require_requantiser(layer.requantiser, out)
+    if layer.exponents is not None:
+        _require_exponents(layer.exponents, out, layer.requantiser.bits)
+        cells = layer.exponents.reshape(-1, kind.cells)
+        require(bool((cells == cells[:, :1]).all()), "the four outputs of a shuffled channel have one exponent")
+    grows = [1] * (kind.transposed or kind.shuffle > 1) + [-1] * (kind is HALVED)
+    return Shape(out // kind.cells, layer.requantiser.bits, (*x.sizes, *grows))
 
 
 def _require_alike(a: Shape, b: Shape) -> None:

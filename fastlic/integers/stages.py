@@ -70,8 +70,11 @@ class Stage:
         return F.pixel_shuffle(x, self.kind.shuffle) if self.kind.shuffle > 1 else x
 
 
-def stage_of(module: nn.Conv2d | nn.ConvTranspose2d, name: str) -> Stage:
+def stage_of(module: nn.Conv2d | nn.ConvTranspose2d, name: str, depthwise: bool = False) -> Stage:
     """A convolution without what follows.
+
+    Args:
+        depthwise: whether a plain one may have a kernel for each channel.
 
     Raises:
         ValueError: it is of a kind that has no integer form.
@@ -79,13 +82,14 @@ def stage_of(module: nn.Conv2d | nn.ConvTranspose2d, name: str) -> Stage:
     kernel, stride = module.kernel_size[0], module.stride[0]
     transposed = isinstance(module, nn.ConvTranspose2d)
     kind = {(1, False): PLAIN, (2, False): HALVED, (1, True): TURNED, (2, True): TRANSPOSED}.get((stride, transposed))
+    alone = module.groups == module.in_channels == module.out_channels
     plain = (
         module.kernel_size == (kernel, kernel)
         and kernel % 2 == 1
         and module.stride == (stride, stride)
         and module.padding == (kernel // 2, kernel // 2)
         and module.dilation == (1, 1)
-        and module.groups == 1
+        and (module.groups == 1 or (depthwise and kind is PLAIN and alone))
         and module.padding_mode == "zeros"
         and module.output_padding == ((stride - 1, stride - 1) if transposed else (0, 0))
     )

@@ -1,8 +1,8 @@
 """Modules of classes that nobody named, as graphs: torch.fx follows their ``forward``, one module at a time.
 
 What a module holds is traced as modules are (fastlic.integers.graph), so that only its own lines are followed:
-sums, products with a gate or a constant, activations, concatenations and splits by channel. Whoever converts such a
-graph compares it with the module on real inputs: ``Graph.traced`` says that this is due.
+sums, products with a gate, a map or a constant, activations, concatenations and splits by channel. Whoever converts
+such a graph compares it with the module on real inputs: ``Graph.traced`` says that this is due.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ import torch.fx as fx
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.integers.graph import Gate, Graph, Sum
-from fastlic.integers.layer import PLAIN
+from fastlic.integers.graph import Gate, Graph, Product, Sum, scaled, shares
 from fastlic.integers.stages import Stage, stage_of
 
 
@@ -108,6 +107,10 @@ class _Reader:
         module, path = self.module.get_submodule(target), f"{self.name}.{target}"
         if rest or more:
             raise ValueError(f"{path} reads more than one value")
+        if isinstance(module, nn.Sequential) and len(module) and isinstance(module[-1], nn.Sigmoid):
+            for key in list(module._modules)[:-1]:
+                x = _Map(self._call(f"{target}.{key}", x))
+            return self.sigmoid(x)
         if isinstance(module, nn.Sigmoid):
             return self.sigmoid(x)
         if isinstance(x, _Joined):
@@ -163,15 +166,13 @@ class _Reader:
         if isinstance(a, _Logistic) or isinstance(b, _Logistic):
             value, gate = (b, a) if isinstance(a, _Logistic) else (a, b)
             return self.graph.add(Gate(), self._one(value, "what a gate lets through"), gate.value)
+        if isinstance(a, _Map) and isinstance(b, _Map):
+            return self.graph.add(Product(), self.graph.hold(a), self.graph.hold(b))
         value, constant = (a, b) if isinstance(a, _Map) else (b, a)
         channels = self.graph.channels(self._one(value, "a factor"))
-        if channels is None or isinstance(constant, _Map) or not isinstance(constant, (_Constant, float, int)):
-            raise self._refused("it multiplies maps")
-        factor = _per_channel(constant, channels, self.name)
-        stage = self.graph.bare(value)
-        if stage is not None and stage.kind is PLAIN:
-            return self.graph.amend(value, weight=stage.weight * factor[:, None, None, None], bias=stage.bias * factor)
-        return self.graph.add(Stage(self.name, torch.diag(factor)[:, :, None, None], torch.zeros(channels)), value)
+        if channels is None or not isinstance(constant, (_Constant, float, int)):
+            raise self._refused("it multiplies a map by what is no constant")
+        return scaled(self.graph, value, _per_channel(constant, channels, self.name), self.name)
 
     def sigmoid(self, x: Any) -> _Logistic:
         return _Logistic(self.graph.hold(self._one(x, "what a gate reads")))
@@ -191,22 +192,13 @@ class _Reader:
         return self.split(x, channels // chunks, dim)
 
     def split(self, x: Any, sizes: Any, dim: int = 0) -> tuple[_Map, ...]:
-        """Shares of a layer's outputs are layers of their own."""
-        stage = self.graph.bare(self._one(x, "what is split"))
-        if dim not in (1, -3) or stage is None or stage.kind is not PLAIN:
-            raise self._refused("it splits something else than a layer's channels")
-        channels = len(stage.bias)
+        channels = self.graph.channels(self._one(x, "what is split"))
+        if dim not in (1, -3) or channels is None:
+            raise self._refused("it splits something else than channels")
         each = [sizes] * (channels // sizes) if isinstance(sizes, int) else list(sizes)
         if sum(each) != channels:
             raise self._refused(f"it splits {channels} channels into {each}")
-        read = self.graph.reads.pop()
-        self.graph.operations.pop()
-        shares = zip(stage.weight.split(each), stage.bias.split(each), strict=True)
-        out = [
-            self.graph.add(Stage(stage.name, weight.contiguous(), bias.contiguous(), PLAIN), *read)
-            for weight, bias in shares
-        ]
-        return tuple(_Map(self.graph.hold(own)) for own in out)  # each but the last is followed by another layer
+        return tuple(map(_Map, shares(self.graph, x, each, self.name)))
 
     def getitem(self, x: Any, index: Any) -> Any:
         if not isinstance(x, tuple) or not isinstance(index, int):

@@ -1,4 +1,4 @@
-"""Steps of Swin-like networks: layer norm over channels, and attention within windows.
+"""Steps of Swin-like networks: layer norm and softmax over channels, attention within windows, means of maps.
 
 Sums are integers, exact in any order. From there on every operation is one of IEEE 754, rounded once: of float32, or
 of float64 where that is said.
@@ -189,6 +189,90 @@ class WindowStep:
         """Read what ``to_arrays`` wrote under the same prefix."""
         sharpness, factor = Factors.from_arrays(arrays, f"{prefix}.sharpness"), Factors.from_arrays(arrays, prefix)
         return cls(size, offset, heads, input_bits, bits, arrays[f"{prefix}.bias"], sharpness, factor)
+
+
+@dataclass(frozen=True)
+class SoftmaxStep:
+    """Softmax over each of several groups of channels, one after the other: attention to what is fixed.
+
+    Attributes:
+        groups: that share the channels evenly.
+        bits: width of outputs, 2 to 16.
+        sharpness: of each group, units of 2^-11 of a halved weight in one unit of its inputs.
+        factor: of each channel, from weights whose sum is 1 to outputs.
+    """
+
+    op: ClassVar[int] = 9
+    groups: int
+    bits: int
+    sharpness: Factors
+    factor: Factors
+
+    def __call__(self, curves: Curves, x: Tensor) -> Tensor:
+        own = x.unflatten(0, (self.groups, -1))
+        distances = (own.amax(1, keepdim=True) - own).float() * self.sharpness.over(own)
+        weights = curves.weights(distances.clamp(max=FAR).round().long())
+        totals = weights.sum(1, keepdim=True).float()
+        out = (weights.float() * (torch.ones_like(totals) / totals)).flatten(0, 1) * self.factor.over(x)
+        limit = largest(self.bits)
+        return out.clamp(-limit, limit).round().long()
+
+    def shape(self, x: Shape) -> Shape:
+        """As ``LayerNormStep.shape``; sums of weights are below 2^14 times the channels."""
+        require(x.channels <= _MAX_CHANNELS, f"softmax serves up to {_MAX_CHANNELS} channels")
+        require(self.groups >= 1 and x.channels % self.groups == 0, "groups share channels evenly")
+        require(2 <= self.bits <= ACTIVATIONS, "outputs have 2 to 16 bits")
+        self.sharpness.check(self.groups)
+        self.factor.check(x.channels)
+        return Shape(x.channels, self.bits, x.sizes)
+
+    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        """Named arrays for storage; ``from_arrays`` reads them back."""
+        factors = self.sharpness.to_arrays(f"{prefix}.sharpness") | self.factor.to_arrays(prefix)
+        return numbers_of(prefix, self.op, self.groups, self.bits) | factors
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, prefix: str, groups: int, bits: int) -> SoftmaxStep:
+        """Read what ``to_arrays`` wrote under the same prefix."""
+        sharpness, factor = Factors.from_arrays(arrays, f"{prefix}.sharpness"), Factors.from_arrays(arrays, prefix)
+        return cls(groups, bits, sharpness, factor)
+
+
+@dataclass(frozen=True)
+class MapMeanStep:
+    """The mean of a map's positions, at each of them.
+
+    Attributes:
+        bits: width of outputs, 2 to 16.
+        factor: of each channel, from a mean to outputs.
+    """
+
+    op: ClassVar[int] = 10
+    bits: int
+    factor: Factors
+
+    def __call__(self, curves: Curves, x: Tensor) -> Tensor:
+        sums = x.flatten(1).sum(1).cpu().numpy().astype(np.float64)
+        mean = torch.from_numpy((sums / x[0].numel()).astype(np.float32)).to(x.device)
+        limit = largest(self.bits)
+        out = (mean * self.factor.over(mean)).clamp(-limit, limit).round().long()
+        return out[:, None, None].expand(x.shape).contiguous()
+
+    def shape(self, x: Shape) -> Shape:
+        """As ``LayerNormStep.shape``."""
+        require(x.channels <= _MAX_CHANNELS, f"means of maps serve up to {_MAX_CHANNELS} channels")
+        require(2 <= self.bits <= ACTIVATIONS, "outputs have 2 to 16 bits")
+        self.factor.check(x.channels)
+        return Shape(x.channels, self.bits, x.sizes)
+
+    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        """Named arrays for storage; ``from_arrays`` reads them back."""
+        return numbers_of(prefix, self.op, self.bits) | self.factor.to_arrays(prefix)
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, prefix: str, bits: int) -> MapMeanStep:
+        """Read what ``to_arrays`` wrote under the same prefix."""
+        return cls(bits, Factors.from_arrays(arrays, prefix))
 
 
 def places(size: int) -> np.ndarray:

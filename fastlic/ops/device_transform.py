@@ -27,7 +27,10 @@ if TYPE_CHECKING:  # triton is loaded when a device transform is made, not befor
 
 Arrays = Mapping[str, NDArray[Any]]
 _LAYER, _NORM, _SUM, _GATE, _CURVE = range(5)
-_WITHOUT = {5: "layer norm", 6: "attention in windows"}
+_WITHOUT = {
+    **{5: "layer norm", 6: "attention in windows", 7: "a depthwise layer", 8: "a product of two values"},
+    **{9: "softmax over channels", 10: "the mean of a map"},
+}
 _CURVES = (("gelu", 12), ("silu", 11))  # names of their tails, and their F: docs/transforms.md
 _SILU = 1
 _PIXEL_BITS = 9

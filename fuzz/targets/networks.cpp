@@ -250,6 +250,61 @@ class Drawn {
     values_.push_back({x.channels, bits, x.size});
   }
 
+  void depthwise(const String& name, std::size_t from) {
+    const Value x = values_[from];
+    const unsigned what = byte(), how = byte(), input_bits = std::min(x.bits + (how >> 6), 16u);
+    const std::size_t side = 1 + what % 5 * 2, taps = side * side, c = x.channels;
+    const std::int64_t limit = largest(input_bits);
+    const std::int64_t each = std::min<std::int64_t>((kInt32 - 1) / limit / static_cast<std::int64_t>(taps), 32767);
+    Vector<std::int16_t> weight(taps * c);
+    Vector<std::int64_t> sums(c);
+    for (std::size_t i = 0; i < weight.size(); ++i) {
+      weight[i] = static_cast<std::int16_t>(random_.up_to(each, how % 4));
+      sums[i / taps] += std::abs(weight[i]);
+    }
+    put(name + ".weight", Type::int16, {c, 1, side, side}, weight);
+    Vector<std::int32_t> bias(c);
+    for (std::size_t i = 0; i < c; ++i) {
+      bias[i] = static_cast<std::int32_t>(random_.up_to(kInt32 - sums[i] * limit, how % 4));
+    }
+    put(name + ".bias", bias);
+    const auto small = [](auto v) { return static_cast<std::uint8_t>(v); };
+    put(name + ".geometry", Vector<std::uint8_t>{1, 0, small(input_bits), 1});
+    unsigned bits = 2 + byte() % 15;
+    if (what & 64) {
+      bits = std::min(bits, 14u);
+      exponents(name, c, 1);
+      put(name + ".curve", Vector<std::uint8_t>{small(what >> 7)});
+      curve(what >> 7);
+    }
+    requantiser(name + ".requantise", c, bits);
+    numbers(name, {7}, {static_cast<std::int32_t>(from)});
+    values_.push_back({c, bits, x.size});
+  }
+
+  void softmax(const String& name, std::size_t from) {
+    const Value x = values_[from];
+    const unsigned how = byte(), bits = 2 + byte() % 15;
+    std::size_t groups = 1 + how / 4 % 8;
+    while (x.channels % groups != 0) --groups;
+    factors(name + ".sharpness", groups, false, how);
+    factors(name, x.channels, false, how >> 3);
+    Vector<std::int32_t> powers(65);
+    for (int i = 0; i < 65; ++i) powers[static_cast<std::size_t>(i)] = 16384 - 128 * i;
+    put("n.powers", powers);
+    numbers(name, {9, static_cast<std::uint8_t>(groups), static_cast<std::uint8_t>(bits)},
+            {static_cast<std::int32_t>(from)});
+    values_.push_back({x.channels, bits, x.size});
+  }
+
+  void map_mean(const String& name, std::size_t from) {
+    const Value x = values_[from];
+    const unsigned how = byte(), bits = 2 + byte() % 15;
+    factors(name, x.channels, false, how);
+    numbers(name, {10, static_cast<std::uint8_t>(bits)}, {static_cast<std::int32_t>(from)});
+    values_.push_back({x.channels, bits, x.size});
+  }
+
   // False, and nothing drawn, where the value is none of queries, keys and values.
   bool windows(const String& name, std::size_t from) {
     const Value x = values_[from];
@@ -307,6 +362,15 @@ class Drawn {
       case 5:
         if (windows(name, from)) return;
         break;
+      case 6:
+        if (what & 8) return what & 16 ? softmax(name, from) : map_mean(name, from);
+        if (what & 16) return depthwise(name, from);
+        {
+          const unsigned bits = 2 + byte() % 15;
+          requantiser(name + ".requantise", x.channels, bits);
+          numbers(name, {8}, {at, static_cast<std::int32_t>(other)});
+          return values_.push_back({x.channels, bits, x.size});
+        }
       default:
         break;
     }

@@ -134,7 +134,7 @@ INTEGERS: dict[str, Callable[[], Call]] = {
     "stages.Stage.of": lambda: Call(stages.Stage.of, {"module": nn.Conv2d(3, 4, 1), "name": "a"}),
     "stages.Stage.shuffled": lambda: Call(stage().shuffled, {"x": float_latents()[0]}),
     "stages.Stage.turned": lambda: Call(stage().turned, {}),
-    "stages.stage_of": lambda: Call(stages.stage_of, {"module": nn.Conv2d(3, 4, 1), "name": "a"}),
+    "stages.stage_of": lambda: Call(stages.stage_of, {"module": nn.Conv2d(3, 4, 1), "name": "a", "depthwise": True}),
     "stages.stages_of": lambda: Call(stages.stages_of, {"network": group_networks().h_s, "name": "a"}),
     "layouts.Layout": lambda: Call(layouts.Layout, {}),
     "layouts.Layout.from_arrays": lambda: Call(

@@ -14,6 +14,7 @@ from values_networks import (
     attention,
     codes,
     curve_step,
+    depthwise_step,
     every_step,
     factors24,
     float_graph,
@@ -25,14 +26,17 @@ from values_networks import (
     layer_norm_step,
     layer_step,
     made,
+    map_mean_step,
     module,
     network_arrays,
     norm_step,
     one_level,
     own_graph,
     photo,
+    product_step,
     quantiser,
     reflecting,
+    softmax_step,
     steps_arrays,
     sum_step,
     vq_transforms,
@@ -127,6 +131,10 @@ NETWORKS: dict[str, Callable[[], Call]] = {
             **{"input_bits": 14, "bits": 14},
         },
     ),
+    "conversion.softmax_step": lambda: Call(
+        conversion.softmax_step,
+        {"softmax": graph.Softmax(2), "inputs": np.full(2, 0.01), "outputs": doubles(), "bits": 14},
+    ),
     "conversion.window_step": lambda: Call(
         conversion.window_step,
         {
@@ -165,6 +173,8 @@ NETWORKS: dict[str, Callable[[], Call]] = {
     "graph.Graph.run": lambda: Call(own_graph().run, {"x": floats(), "ranges": float_ranges(), "learn": False}),
     "graph.Graph.double": lambda: Call(own_graph().double, {}),
     "graph.Graph.end": lambda: Call(own_graph().end, {"channels": 3}),
+    "graph.scaled": lambda: Call(graph.scaled, {"graph": own_graph(), "x": 1, "factor": torch.ones(4), "name": "t"}),
+    "graph.shares": lambda: Call(graph.shares, {"graph": own_graph(), "x": 1, "each": [1, 3], "name": "t"}),
     "graph.residue": lambda: Call(lambda branch, skip: graph.residue(branch, skip=skip), {"branch": "0", "skip": "1"}),
     "graph.norm": lambda: Call(graph.norm, {"graph": own_graph(), "module": GDN(3), "x": 3, "name": "t"}),
     "ranges.Ranges.round_up": lambda: Call(ranges_seen().round_up, {}),
@@ -186,6 +196,16 @@ NETWORKS: dict[str, Callable[[], Call]] = {
     "network.LayerStep.to_arrays": lambda: Call(layer_step().to_arrays, {"prefix": "a"}),
     "network.LayerStep.from_arrays": lambda: Call(
         network.LayerStep.from_arrays, {"arrays": steps_arrays(layer_step()), "prefix": "a", "reflect": 1}
+    ),
+    "network.DepthwiseStep.shape": lambda: Call(depthwise_step().shape, {"x": SHAPE}),
+    "network.DepthwiseStep.to_arrays": lambda: Call(depthwise_step().to_arrays, {"prefix": "a"}),
+    "network.DepthwiseStep.from_arrays": lambda: Call(
+        network.DepthwiseStep.from_arrays, {"arrays": steps_arrays(depthwise_step()), "prefix": "a"}
+    ),
+    "network.ProductStep.shape": lambda: Call(product_step().shape, {"a": SHAPE, "b": SHAPE}),
+    "network.ProductStep.to_arrays": lambda: Call(product_step().to_arrays, {"prefix": "a"}),
+    "network.ProductStep.from_arrays": lambda: Call(
+        network.ProductStep.from_arrays, {"arrays": steps_arrays(product_step()), "prefix": "a"}
     ),
     "network.NormStep.norms": lambda: Call(norm_step().norms, {"x": maps(4)}),
     "network.NormStep.shape": lambda: Call(norm_step().shape, {"x": SHAPE}),
@@ -313,6 +333,17 @@ NETWORKS: dict[str, Callable[[], Call]] = {
     "windows.LayerNormStep.moments": lambda: Call(layer_norm_step().moments, {"x": maps(4)}),
     "windows.LayerNormStep.shape": lambda: Call(layer_norm_step().shape, {"x": SHAPE}),
     "windows.LayerNormStep.to_arrays": lambda: Call(layer_norm_step().to_arrays, {"prefix": "a"}),
+    "windows.SoftmaxStep.shape": lambda: Call(softmax_step().shape, {"x": SHAPE}),
+    "windows.SoftmaxStep.to_arrays": lambda: Call(softmax_step().to_arrays, {"prefix": "a"}),
+    "windows.SoftmaxStep.from_arrays": lambda: Call(
+        windows.SoftmaxStep.from_arrays,
+        {"arrays": steps_arrays(softmax_step()), "prefix": "a", "groups": 2, "bits": 14},
+    ),
+    "windows.MapMeanStep.shape": lambda: Call(map_mean_step().shape, {"x": SHAPE}),
+    "windows.MapMeanStep.to_arrays": lambda: Call(map_mean_step().to_arrays, {"prefix": "a"}),
+    "windows.MapMeanStep.from_arrays": lambda: Call(
+        windows.MapMeanStep.from_arrays, {"arrays": steps_arrays(map_mean_step()), "prefix": "a", "bits": 14}
+    ),
     "windows.WindowStep.from_arrays": lambda: Call(
         windows.WindowStep.from_arrays,
         {

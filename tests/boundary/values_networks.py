@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -97,6 +98,23 @@ def layer_norm_step() -> windows.LayerNormStep:
 def window_step() -> windows.WindowStep:
     bias = np.arange(18, dtype=I32).reshape(2, 9)
     return windows.WindowStep(2, 1, 2, 13, 14, bias, factors24(2), factors24(4))
+
+
+def depthwise_step() -> network.DepthwiseStep:
+    own = layer_step().layer
+    return network.DepthwiseStep(replace(own, weight=own.weight[:, :1].copy(), groups=4))
+
+
+def product_step() -> network.ProductStep:
+    return network.ProductStep(factors(4, 14))
+
+
+def softmax_step() -> windows.SoftmaxStep:
+    return windows.SoftmaxStep(2, 14, factors24(2), factors24(4))
+
+
+def map_mean_step() -> windows.MapMeanStep:
+    return windows.MapMeanStep(14, factors24(4))
 
 
 def attention() -> graph.WindowAttention:

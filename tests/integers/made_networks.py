@@ -12,9 +12,19 @@ from torch import Tensor
 from fastlic.integers.fixed import LATENT_LIMIT, Requantiser, largest
 from fastlic.integers.functions import CURVE_BITS, Curve
 from fastlic.integers.layer import HALVED, INT32, PLAIN, SHUFFLED, TRANSPOSED, Kind, Layer, phases
-from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, NormStep, Step, SumStep
+from fastlic.integers.network import (
+    CurveStep,
+    DepthwiseStep,
+    GateStep,
+    LayerStep,
+    Network,
+    NormStep,
+    ProductStep,
+    Step,
+    SumStep,
+)
 from fastlic.integers.shapes import Factors, Shape
-from fastlic.integers.windows import SCORES, LayerNormStep, WindowStep
+from fastlic.integers.windows import SCORES, LayerNormStep, MapMeanStep, SoftmaxStep, WindowStep
 
 CHANNELS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 40, 48, 64, 65, 97)
 WINOGRAD = 2**29 - 1  # the bound on sums below which layers may be transformed (docs/engine.md)
@@ -128,6 +138,26 @@ class Draw:
         own = {"wide": wide, "fits": fits, "reflect": reflect, "rectified": self.chance(0.2), **how}
         return self.layer(x, outputs, kind, side, bits, curve=curve, **own)
 
+    def depthwise(self, x: Shape, side: int, bits: int, curve: Curve | None = None, wide: bool = True) -> DepthwiseStep:
+        """Layers of one channel each, side by side."""
+        each = [self.layer(Shape(1, x.bits), 1, PLAIN, side, bits, wide=wide, fits=False) for _ in range(x.channels)]
+        one = each[0].layer
+        input_bits = x.bits  # of all of them, which have drawn more
+        exponents = self.exponents(x.channels) if curve is not None and one.requantiser.bits <= CURVE_BITS else None
+        parts = [own.layer.requantiser for own in each]
+        requantiser = Requantiser(
+            *(np.concatenate([getattr(own, name) for own in parts]) for name in ("multiplier", "negative", "shift")),
+            one.requantiser.bits,
+        )
+        weight, bias = (np.concatenate([getattr(own.layer, name) for own in each]) for name in ("weight", "bias"))
+        return DepthwiseStep(
+            Layer(weight, bias, requantiser, PLAIN, x.channels, exponents, input_bits, curve or Curve.GELU)
+        )
+
+    def product(self, a: Shape, b: Shape) -> ProductStep:
+        reach = np.full(a.channels, a.limit * b.limit / 3)
+        return ProductStep(self.requantiser(a.channels, self.one(2, 9, 14, 16), reach))
+
     def norm(self, x: Shape) -> NormStep:
         c, input_bits = x.channels, max(9, self.one(*range(x.bits, min(x.bits + 2, 17))))
         most = (INT32 - 1) // 32767 // c
@@ -203,6 +233,19 @@ class Draw:
             self.factors(heads, spread / 30, spread * 2), self.factors(channels, 0.2, 3.0),
         )  # fmt: skip
 
+    def softmax(self, x: Shape) -> SoftmaxStep:
+        groups = self.one(*(g for g in range(1, x.channels + 1) if x.channels % g == 0))
+        bits, spread = self.one(2, 9, 14, 16), 2.0**14 / x.limit
+        top = largest(bits)
+        return SoftmaxStep(
+            groups, bits, self.factors(groups, spread / 10, spread), self.factors(x.channels, top / 4, top)
+        )
+
+    def map_mean(self, x: Shape) -> MapMeanStep:
+        bits = self.one(2, 9, 14, 16)
+        most = 4 * largest(bits) / x.limit
+        return MapMeanStep(bits, self.factors(x.channels, most / 4, most))
+
     def fits_windows(self, x: Shape) -> bool:
         """Whether some attention may read it; heads of one channel are the smallest."""
         return x.channels % 3 == 0 and all(
@@ -231,7 +274,7 @@ class Draw:
             v = len(shapes) - 1 if self.chance(0.7) else self.one(*range(len(shapes)))
             x, alike = shapes[v], [k for k in range(len(shapes)) if self.alike(shapes[k], shapes[v])]
             other = self.one(*alike)
-            match self.one(0, 0, 0, 0, 1, 2, 3, 4, 5, 6) if made or latents else 0:
+            match self.one(0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10) if made or latents else 0:
                 case 0:
                     kinds = [PLAIN, PLAIN, HALVED] + [TRANSPOSED, SHUFFLED] * (sum(x.sizes) < 2)
                     outputs = [x.channels, self.one(1, 2, 3, 5, 8), self.one(*CHANNELS)][self.one(0, 0, 1, 2)]
@@ -249,6 +292,15 @@ class Draw:
                     add(self.layer_norm(x), v)
                 case 6 if self.fits_windows(x):
                     add(self.windows(x), v)
+                case 7:
+                    curve, wide = Curve.numbered(self.one(0, 1)) if self.chance(0.5) else None, self.chance(0.5)
+                    add(self.depthwise(x, self.one(1, 3, 3, 5, 9), self.one(2, 9, 13, 14, 16), curve, wide), v)
+                case 8:
+                    add(self.product(x, shapes[other]), v, other)
+                case 9:
+                    add(self.softmax(x), v)
+                case 10:
+                    add(self.map_mean(x), v)
         x, bits = shapes[-1], {"pixels": 9, "latents": 27, "activations": self.one(9, 14, 16)}[last]
         kinds = [PLAIN, HALVED, TRANSPOSED, SHUFFLED]
         outputs = self.one(1, 3, 3, 5, 8, 16, 33)

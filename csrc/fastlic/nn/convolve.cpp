@@ -331,16 +331,17 @@ void convolve_at(const Layer& layer, const Source& x, std::span<const std::size_
 void convolve(const Depthwise& layer, const Source& x, const Target& out, const Tools& tools, Rows rows) {
   const std::size_t channels = padded(layer.channels);
   const Buffer<std::int16_t> outside(channels);
+  const std::size_t side = layer.side, reach = layer.reach(), count = side * side;
   parallel_for(rows.last - rows.first, tools.team, [&](std::size_t i) {
     const std::size_t row = rows.first + i;
     std::int32_t* sums = scratch<std::int32_t>(channels);
+    const std::int16_t** taps = scratch<const std::int16_t*>(count);
     for (std::size_t column = 0; column < x.width; ++column) {
-      const std::int16_t* taps[9];
-      for (std::size_t t = 0; t < 9; ++t) {
-        const std::size_t r = row + t / 3 - 1, c = column + t % 3 - 1;  // -1 wraps to large
+      for (std::size_t t = 0; t < count; ++t) {
+        const std::size_t r = row + t / side - reach, c = column + t % side - reach;  // below 0 wraps to large
         taps[t] = r < x.height && c < x.width ? x.at(r, c) : outside.data();
       }
-      tools.kernels.depthwise(taps, layer.weights.data(), layer.bias.data(), channels, sums);
+      tools.kernels.depthwise(taps, count, layer.weights.data(), layer.bias.data(), channels, sums);
       std::int16_t* to = out.at(row, column);
       tools.kernels.requantise16(sums, layer.requantiser, {0, channels}, to);
       if (!layer.curve.empty()) tools.kernels.curve(to, layer.curve, 0, channels, tools.tail_of(layer.curve));

@@ -80,7 +80,7 @@ double work_of(const Layer& layer, std::size_t outputs);
 void convolve_at(const Layer& layer, const Source& x, std::span<const std::size_t> where, const Target& out,
                  const Tools& tools);
 
-// Depthwise 3x3.
+// A kernel for each channel.
 void convolve(const Depthwise& layer, const Source& x, const Target& out, const Tools& tools, Rows rows);
 
 // A 1x1 layer on `rows` rows `a_stride` apart: activations, or fixed-point numbers of the head.

@@ -66,9 +66,9 @@ struct Kernels {
   // a times the logistic function of b, whose units the curve knows.
   void (*gate)(const std::int16_t* a, const std::int16_t* b, const Curve& curve, std::size_t channels,
                const TailLines& tail, std::int16_t* out);
-  // Sums of a depthwise 3x3 over padded channels; taps outside the map point to zeros.
-  void (*depthwise)(const std::int16_t* const* taps, const std::int16_t* weights, const std::int32_t* bias,
-                    std::size_t channels, std::int32_t* out);
+  // Sums of a depthwise kernel of `count` taps over padded channels; taps outside the map point to zeros.
+  void (*depthwise)(const std::int16_t* const* taps, std::size_t count, const std::int16_t* weights,
+                    const std::int32_t* bias, std::size_t channels, std::int32_t* out);
   // (x << up)^2 in units of 2^15, rounded: the squares that GDN sums.
   void (*square)(const std::int16_t* x, std::size_t channels, std::int16_t up, std::int16_t* out);
   // x divided or multiplied by the root of its norm, times a factor; single IEEE operations, rounded once each.

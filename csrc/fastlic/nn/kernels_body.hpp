@@ -289,13 +289,22 @@ FASTLIC_INLINE v::Words tail_of(v::Words magnitude, const Curve& curve, std::siz
   }
 }
 
-[[FASTLIC_TARGET]] void depthwise(const std::int16_t* const* taps, const std::int16_t* weights,
-                                  const std::int32_t* bias, std::size_t channels, std::int32_t* out) {
+FASTLIC_INLINE void depthwise_sums(const std::int16_t* const* taps, std::size_t count, const std::int16_t* weights,
+                                   const std::int32_t* bias, std::size_t channels, std::int32_t* out) {
   for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
     v::Ints sums[2] = {v::load(bias + c), v::load(bias + c + v::kLanes)};
 #pragma GCC unroll 9
-    for (std::size_t t = 0; t < 9; ++t) v::multiply_add(sums, taps[t] + c, weights + t * channels + c);
+    for (std::size_t t = 0; t < count; ++t) v::multiply_add(sums, taps[t] + c, weights + t * channels + c);
     v::store_pair(sums[0], sums[1], out + c);
+  }
+}
+
+[[FASTLIC_TARGET]] void depthwise(const std::int16_t* const* taps, std::size_t count, const std::int16_t* weights,
+                                  const std::int32_t* bias, std::size_t channels, std::int32_t* out) {
+  if (count == 9) {  // of most kernels, without a loop over taps
+    depthwise_sums(taps, 9, weights, bias, channels, out);
+  } else {
+    depthwise_sums(taps, count, weights, bias, channels, out);
   }
 }
 

@@ -82,13 +82,17 @@ struct Layer {
 
 using Stack = Vector<Layer>;
 
-// Depthwise 3x3: one tap after the other, channels innermost.
+// A kernel for each channel: one tap after the other, channels innermost.
 struct Depthwise {
   std::size_t channels = 0;
-  Buffer<std::int16_t> weights;  // [9][padded channels]
+  std::size_t side = 3;          // of the kernel, odd
+  Buffer<std::int16_t> weights;  // [side^2][padded channels]
   Buffer<std::int32_t> bias;
   Requantiser requantiser;
   Curve curve;
+
+  // Rows and columns on each side that an output reads.
+  std::size_t reach() const noexcept { return side / 2; }
 };
 
 }  // namespace fastlic::nn

@@ -16,7 +16,7 @@ constexpr std::size_t kMaxSteps = 1 << 10;
 // it is what an image may have, and bands of rows are looked at one by one.
 constexpr std::size_t kMaxPositions = std::size_t{1} << (sizeof(std::size_t) < 8 ? 28 : 40);
 constexpr std::size_t kPositions = 48;  // that a step other than a layer works on together
-enum Code { kLayer, kGdn, kMix, kGate, kCurve, kLayerNorm, kWindows };
+enum Code { kLayer, kGdn, kMix, kGate, kCurve, kLayerNorm, kWindows, kDepthwise, kProduct, kSoftmax, kMapMean };
 
 template <typename... F>
 struct Overloaded : F... {
@@ -52,9 +52,9 @@ class NetworkReader {
     const String own = prefix(i);
     const auto numbers = arrays_.uint8s(own + ".step");
     const auto from = arrays_.int32s(own + ".from");
-    require(!numbers.empty() && numbers[0] <= kWindows, own + ".step", "names no kind of step");
+    require(!numbers.empty() && numbers[0] <= kMapMean, own + ".step", "names no kind of step");
     const int op = numbers[0];
-    constexpr std::size_t kNumbers[] = {2, 4, 3, 1, 2, 3, 6}, kInputs[] = {1, 1, 2, 2, 1, 1, 1};
+    constexpr std::size_t kNumbers[] = {2, 4, 3, 1, 2, 3, 6, 1, 1, 3, 2}, kInputs[] = {1, 1, 2, 2, 1, 1, 1, 1, 2, 1, 1};
     require(numbers.size() == kNumbers[op], own + ".step",
             "must be " + to_string(kNumbers[op]) + " numbers for this kind of step");
     require(from.size() == kInputs[op], own + ".from", "must name " + to_string(kInputs[op]) + " values");
@@ -80,14 +80,28 @@ class NetworkReader {
         step.op = curve(own, x, numbers[1] == 1);
         break;
       case kLayerNorm: step.op = read_layer_norm(arrays_, own, numbers, x.channels, x.limit, out.limit); break;
-      default:
+      case kWindows:
         step.op = read_windows(arrays_, own, numbers, x.channels, x.limit, out.limit);
         out.channels = x.channels / 3;
-        if (!has_powers_) network_.powers = powers(name_ + ".powers");
-        has_powers_ = true;
+        note_powers();
+        break;
+      case kDepthwise: step.op = depthwise(own, x, out); break;
+      case kSoftmax:
+        step.op = read_softmax(arrays_, own, numbers, x.channels, out.limit);
+        note_powers();
+        break;
+      case kMapMean: step.op = read_map_mean(arrays_, own, numbers, x.channels, out.limit); break;
+      default:
+        step.op = Product{read_.requantiser(own + ".requantise", x.channels, kMaxActivationBits)};
+        out.limit = std::get<Product>(step.op).requantiser.limit;
     }
     network_.steps.push_back(std::move(step));
     network_.values.push_back(out);
+  }
+
+  void note_powers() {
+    if (!has_powers_) network_.powers = powers(name_ + ".powers");
+    has_powers_ = true;
   }
 
   // 2^14 times 2^-t for t = 0, 1/64, ..., 1, as lines. The largest weight of a softmax is never 0.
@@ -114,6 +128,14 @@ class NetworkReader {
     Layer layer = read_.layer(raw, {block}, last ? kMaxWideBits : kMaxActivationBits, positive, true);
     if (!layer.curve.empty()) note(layer.curve);
     out = {layer.outputs, layer.limit()};
+    return layer;
+  }
+
+  Depthwise depthwise(const String& own, const Value& x, Value& out) {
+    require(x.channels <= kMaxChannels, own + ".weight", "serves more than 16384 channels");
+    Depthwise layer = read_.depthwise(own, x.channels, kMaxActivationBits, x.limit);
+    if (!layer.curve.empty()) note(layer.curve);
+    out.limit = layer.requantiser.limit;
     return layer;
   }
 
@@ -208,6 +230,7 @@ class NetworkReader {
 const Layer* layer_of(const Step& step) { return std::get_if<Layer>(&step.op); }
 const Depthwise* depthwise_of(const Step& step) { return std::get_if<Depthwise>(&step.op); }
 const WindowAttention* windows_of(const Step& step) { return std::get_if<WindowAttention>(&step.op); }
+const MapMean* map_mean_of(const Step& step) { return std::get_if<MapMean>(&step.op); }
 
 String text_of(MapSize size) { return to_string(size.height) + " x " + to_string(size.width); }
 
@@ -255,9 +278,10 @@ Rows read_by(const Step& step, Rows rows) {
   if (const WindowAttention* windows = windows_of(step)) {
     return {window_start(*windows, rows.first), window_end(*windows, rows.last - 1)};
   }
+  if (map_mean_of(step) != nullptr) return {0, std::numeric_limits<std::size_t>::max()};
   const Layer* layer = layer_of(step);
   if (layer == nullptr) {
-    const std::size_t reach = depthwise_of(step) != nullptr ? 1 : 0;
+    const std::size_t reach = depthwise_of(step) != nullptr ? depthwise_of(step)->reach() : 0;
     return {rows.first - std::min(reach, rows.first), rows.last + reach};
   }
   const std::size_t reach = layer->reach;
@@ -372,6 +396,7 @@ class Runner {
     if (network.ends_wide()) wide_.emplace_back(padded(network.output().channels), sizes_[last_]);
     if (from_) maps_[0].pass(input.height);
     readers_.resize(sizes_.size());
+    means_.resize(network.steps.size());
     for (const Step& step : network.steps) {
       for (const std::size_t v : step.from) readers_[v].push_back(&step - network.steps.data());
     }
@@ -434,8 +459,9 @@ class Runner {
     if (const WindowAttention* windows = windows_of(step)) {
       return given < windows->offset ? 0 : window_start(*windows, given);
     }
+    if (map_mean_of(step) != nullptr) return 0;
     const Layer* layer = layer_of(step);
-    if (depthwise_of(step) != nullptr) return given - std::min<std::size_t>(given, 1);
+    if (const Depthwise* own = depthwise_of(step)) return given - std::min(given, own->reach());
     if (layer == nullptr) return given;
     if (given <= layer->reach) return 0;
     const std::size_t middle = given - layer->reach;  // rows that have all rows around them
@@ -504,6 +530,11 @@ class Runner {
                        tools.kernels.gate(a, b, gate.curve, channels, tools.tail_of(gate.curve), to);
                      });
                    },
+                   [&](const Product& product) {
+                     each([&](const std::int16_t* a, const std::int16_t* b, std::int16_t* to) {
+                       multiplied(product.requantiser, a, b, channels, to, tools);
+                     });
+                   },
                    [&](const Curve& curve) {
                      each([&](const std::int16_t* a, const std::int16_t*, std::int16_t* to) {
                        std::copy_n(a, channels, to);
@@ -517,6 +548,17 @@ class Runner {
                    },
                    [&](const WindowAttention& windows) { attend(windows, network_.powers, x, out, rows, tools); },
                    [&](const Depthwise& layer) { convolve(layer, x, out, tools, rows); },
+                   [&](const Softmax& softmax) {
+                     each([&](const std::int16_t* a, const std::int16_t*, std::int16_t* to) {
+                       weigh(softmax, network_.powers, a, to, tools.kernels);
+                     });
+                   },
+                   [&](const MapMean& mean) {
+                     if (rows.first == 0) means_[s] = mean_of(mean, x, tools.team);
+                     each([&](const std::int16_t*, const std::int16_t*, std::int16_t* to) {
+                       std::copy_n(means_[s].data(), channels, to);
+                     });
+                   },
                    [&](const Rescale& rescale) {
                      each([&](const std::int16_t* a, const std::int16_t*, std::int16_t* to) {
                        rescaled(rescale.requantiser, a, channels, to, tools);
@@ -535,6 +577,14 @@ class Runner {
     tools.kernels.requantise16(wide, requantiser, {0, channels}, to);
   }
 
+  static void multiplied(const Requantiser& requantiser, const std::int16_t* a, const std::int16_t* b,
+                         std::size_t channels, std::int16_t* to, const Tools& tools) {
+    std::int32_t *sums = scratch<std::int32_t>(2 * channels), *zeros = sums + channels;
+    std::fill_n(zeros, channels, 0);
+    tools.kernels.depthwise(&a, 1, b, zeros, channels, sums);  // one tap, whose weights are the other value
+    tools.kernels.requantise16(sums, requantiser, {0, channels}, to);
+  }
+
   const Network& network_;
   const Ends* ends_;
   std::optional<Source> from_;
@@ -546,6 +596,7 @@ class Runner {
   Vector<Window<std::int16_t>> maps_;
   Vector<Window<std::int32_t>> wide_;  // the output, if that is no activations
   Vector<Vector<std::ptrdiff_t>> readers_;
+  Vector<Buffer<std::int16_t>> means_;  // of each step that is a mean of a map
 };
 
 // Rows of the input whose part of all maps together suits a cache of the second level; the smallest map gets two at
@@ -632,7 +683,10 @@ std::optional<std::size_t> margin_of(const Network& network) {
   for (const Step& step : network.steps) {
     Reach own = reaches[step.from.front()];
     for (const std::size_t v : step.from) own.units = std::max(own.units, reaches[v].units);
-    if (std::holds_alternative<WindowAttention>(step.op)) return {};
+    if (windows_of(step) != nullptr || map_mean_of(step) != nullptr) return {};
+    if (const Depthwise* own_layer = depthwise_of(step)) {
+      own.units += (own_layer->reach() * kUnit + own.scale - 1) / own.scale;
+    }
     if (const auto* layer = std::get_if<Layer>(&step.op)) {
       if (layer->down > 1) return {};
       own.units += (layer->reach * kUnit + own.scale - 1) / own.scale;
@@ -669,6 +723,7 @@ double work_of(const Network& network, MapSize input) {
     const Step& step = network.steps[s];
     if (const Layer* layer = layer_of(step)) work += work_of(*layer, positions);
     if (const Gdn* gdn = std::get_if<Gdn>(&step.op)) work += work_of(gdn->norms, positions);
+    if (const Depthwise* own = depthwise_of(step)) work += 2 * static_cast<double>(positions * own->weights.size());
   }
   return work;
 }

@@ -34,6 +34,11 @@ struct Gate {
   Curve curve;
 };
 
+// Of two values.
+struct Product {
+  Requantiser requantiser;
+};
+
 // The same activations in other units. Files have no such step, nor the next one.
 struct Rescale {
   Requantiser requantiser;
@@ -42,7 +47,8 @@ struct Rescale {
 // A map that whoever runs the network makes of another one: Ends::make.
 struct Outside {};
 
-using Op = std::variant<Layer, Gdn, Mix, Gate, Curve, LayerNorm, WindowAttention, Depthwise, Rescale, Outside>;
+using Op = std::variant<Layer, Gdn, Mix, Gate, Curve, LayerNorm, WindowAttention, Depthwise, Product, Softmax, MapMean,
+                        Rescale, Outside>;
 
 struct Step {
   Op op;
@@ -102,7 +108,7 @@ struct Ends;
 std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads, const Ends* ends = nullptr);
 
 // By how many rows and columns of the input, on each side, a part of the output reads more than it covers itself; none
-// where sizes are divided or windows see each other.
+// where sizes are divided, windows see each other, or a mean sees all.
 std::optional<std::size_t> margin_of(const Network& network);
 
 // About its multiply-adds, as Progress counts them; asks as output_size.

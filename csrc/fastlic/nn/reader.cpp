@@ -332,6 +332,7 @@ RawLayer Reader::raw(const String& name, std::size_t inputs, std::int32_t limit,
           name + ".bias", "must have one number per output channel");
   if (inputs == 0) inputs = std::max<std::size_t>(raw.inputs, 1);
   const std::size_t groups = depthwise ? inputs : 1;
+  if (depthwise && transforms_) raw.groups = groups;  // the kind of step says so
   require(raw.groups == groups && raw.inputs == inputs / groups && (!depthwise || raw.outputs == inputs), name,
           "must read " + to_string(inputs) + " channels in " + to_string(groups) + " groups");
   prove(raw);
@@ -526,16 +527,22 @@ Layer Reader::board(const String& name, const Inputs& inputs) const {
   return layer;
 }
 
-Depthwise Reader::depthwise(const String& name, std::size_t channels, unsigned bits) const {
-  const RawLayer raw = this->raw(name, channels, kActivation, true);
-  require(raw.rows == 3 && raw.columns == 3 && raw.kind == kPlain, name, "must be a 3x3 layer");
+Depthwise Reader::depthwise(const String& name, std::size_t channels, unsigned bits, std::int32_t limit) const {
+  const RawLayer raw = this->raw(name, channels, limit, true);
+  require_square(raw);
+  require(raw.kind == kPlain && (transforms_ || raw.rows == 3), name,
+          transforms_ ? "must be a layer that keeps sizes" : "must be a 3x3 layer");
   Depthwise out;
   out.channels = channels;
-  out.weights.assign(9 * padded(channels), 0);
+  out.side = raw.rows;
+  const std::size_t taps = raw.rows * raw.columns;
+  out.weights.assign(taps * padded(channels), 0);
   out.bias.assign(padded(channels), 0);
   for (std::size_t c = 0; c < channels; ++c) {
     out.bias[c] = raw.bias[c];
-    for (std::size_t tap = 0; tap < 9; ++tap) out.weights[tap * padded(channels) + c] = raw.at(c, 0, tap / 3, tap % 3);
+    for (std::size_t tap = 0; tap < taps; ++tap) {
+      out.weights[tap * padded(channels) + c] = raw.at(c, 0, tap / raw.columns, tap % raw.columns);
+    }
   }
   out.requantiser = requantiser(name + ".requantise", channels, bits);
   out.curve = layer_curve(raw, 1, out.requantiser.limit);

@@ -116,7 +116,8 @@ class Reader {
   Layer matrix(const RawLayer& raw, const Inputs& inputs, Vector<Tap> taps, unsigned bits) const;
   // A plain layer's taps at odd distances: all that one colour of a checkerboard sees of the other.
   Layer board(const String& name, const Inputs& inputs) const;
-  Depthwise depthwise(const String& name, std::size_t channels, unsigned bits) const;
+  // A kernel for each channel, of outputs of up to so many bits; of entropy models a 3x3 one.
+  Depthwise depthwise(const String& name, std::size_t channels, unsigned bits, std::int32_t limit = kActivation) const;
   // Layers name.0, name.1, ...
   Stack stack(const String& name, Inputs inputs, Widths widths = {}) const;
   // The same, of layers that keep the map's size.

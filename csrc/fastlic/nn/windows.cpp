@@ -157,6 +157,78 @@ WindowAttention read_windows(const ArrayReader& arrays, const String& name, std:
   return out;
 }
 
+Softmax read_softmax(const ArrayReader& arrays, const String& name, std::span<const std::uint8_t> numbers,
+                     std::size_t channels, std::int32_t& output) {
+  Softmax out;
+  out.groups = numbers[1];
+  require(numbers[2] >= 2 && numbers[2] <= kMaxActivationBits, name + ".step", "must have 2 to 16 bits of outputs");
+  require(channels <= kMaxChannels, name + ".step", "serves more than 16384 channels");
+  require(out.groups >= 1 && channels % out.groups == 0, name + ".step", "must have groups that share channels evenly");
+  out.each = channels / out.groups;
+  out.columns = padded(out.each);
+  out.sharpness = read_factors(arrays, name + ".sharpness", out.groups, 0);
+  const Buffer<float> factors = read_factors(arrays, name, channels, 0);
+  out.factors.assign(out.groups * out.columns, 0);
+  out.present.assign(out.columns, 0);
+  std::fill_n(out.present.begin(), out.each, -1);
+  for (std::size_t g = 0; g < out.groups; ++g) {
+    std::copy_n(&factors[g * out.each], out.each, &out.factors[g * out.columns]);
+  }
+  output = magnitude_limit(numbers[2]);
+  out.limit = static_cast<float>(output);
+  return out;
+}
+
+MapMean read_map_mean(const ArrayReader& arrays, const String& name, std::span<const std::uint8_t> numbers,
+                      std::size_t channels, std::int32_t& output) {
+  require(numbers[1] >= 2 && numbers[1] <= kMaxActivationBits, name + ".step", "must have 2 to 16 bits of outputs");
+  require(channels <= kMaxChannels, name + ".step", "serves more than 16384 channels");
+  output = magnitude_limit(numbers[1]);
+  return {channels, read_factors(arrays, name, channels, 0), static_cast<float>(output)};
+}
+
+void weigh(const Softmax& softmax, const TailLines& powers, const std::int16_t* x, std::int16_t* out,
+           const Kernels& kernels) {
+  const std::size_t columns = softmax.columns, each = softmax.each;
+  std::int16_t* weights = scratch<std::int16_t>(2 * columns);
+  std::int32_t* scores = scratch<std::int32_t>(columns);
+  for (std::size_t g = 0; g < softmax.groups; ++g) {
+    std::fill(std::copy_n(x + g * each, each, scores), scores + columns, 0);
+    float inverse = 0;
+    const std::int32_t most = std::numeric_limits<std::int32_t>::max();
+    kernels.weigh({scores, 1, columns, softmax.present.data(), softmax.sharpness[g], most, weights, &inverse}, powers);
+    std::copy_n(weights, columns, scores);
+    for (std::size_t c = 0; c < columns; c += kPanel) {
+      kernels.means(scores + c, &inverse, 1, &softmax.factors[g * columns + c], softmax.limit, weights + columns + c,
+                    kPanel);
+    }
+    std::copy_n(weights + columns, each, out + g * each);
+  }
+  const std::size_t channels = softmax.groups * each;
+  std::fill(out + channels, out + padded(channels), std::int16_t{0});
+}
+
+Buffer<std::int16_t> mean_of(const MapMean& mean, const Source& x, Team& team) {
+  const std::size_t channels = mean.channels;
+  Buffer<std::int64_t> sums(x.height * channels);  // of each row
+  parallel_for(x.height, team, [&](std::size_t row) {
+    std::int64_t* to = &sums[row * channels];
+    for (std::size_t column = 0; column < x.width; ++column) {
+      const std::int16_t* from = x.at(row, column);
+      for (std::size_t c = 0; c < channels; ++c) to[c] += from[c];
+    }
+  });
+  Buffer<std::int16_t> out(padded(channels));
+  const auto positions = static_cast<double>(x.positions());
+  for (std::size_t c = 0; c < channels; ++c) {
+    std::int64_t sum = 0;
+    for (std::size_t row = 0; row < x.height; ++row) sum += sums[row * channels + c];
+    const float own = static_cast<float>(static_cast<double>(sum) / positions) * mean.factors[c];
+    out[c] = static_cast<std::int16_t>(std::nearbyint(std::clamp(own, -mean.limit, mean.limit)));
+  }
+  return out;
+}
+
 void normalise(const LayerNorm& norm, const std::int16_t* x, std::int16_t* out, const Kernels& kernels) {
   const std::size_t channels = padded(norm.channels);
   const Moments moments = kernels.moments(x, norm.parameters, channels);

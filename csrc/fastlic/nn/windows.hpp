@@ -1,5 +1,5 @@
-// Steps of Swin-like networks: layer norm over the channels of a position, and attention within windows. The arithmetic
-// is that of fastlic/integers/windows.py.
+// Steps of Swin-like networks: layer norm over the channels of a position, attention within windows, softmax over
+// channels, and means over whole maps. The arithmetic is that of fastlic/integers/windows.py.
 #pragma once
 
 #include <cstddef>
@@ -36,6 +36,23 @@ struct WindowAttention {
   std::size_t channels() const noexcept { return heads * dims; }
 };
 
+// Softmax over each of several groups of channels that lie one after the other.
+struct Softmax {
+  std::size_t groups = 1, each = 1;  // channels of a group
+  std::size_t columns = 0;           // the same in whole panels
+  Buffer<float> sharpness;           // [groups]
+  Buffer<float> factors;             // [groups][columns]
+  Buffer<std::int32_t> present;      // [columns]
+  float limit = 0;
+};
+
+// The mean of a map, at each of its positions.
+struct MapMean {
+  std::size_t channels = 0;
+  Buffer<float> factors;  // [channels]
+  float limit = 0;
+};
+
 // `numbers` are those of the step; `input` is the largest magnitude of what it reads, `output` becomes that of what it
 // gives. Faults are std::invalid_argument.
 LayerNorm read_layer_norm(const ArrayReader& arrays, const String& name, std::span<const std::uint8_t> numbers,
@@ -47,6 +64,18 @@ WindowAttention read_windows(const ArrayReader& arrays, const String& name, std:
 // at most this magnitude.
 Buffer<std::int32_t> read_window_bias(const ArrayReader& arrays, const String& name, std::size_t heads,
                                       std::size_t size, std::int64_t limit);
+
+Softmax read_softmax(const ArrayReader& arrays, const String& name, std::span<const std::uint8_t> numbers,
+                     std::size_t channels, std::int32_t& output);
+MapMean read_map_mean(const ArrayReader& arrays, const String& name, std::span<const std::uint8_t> numbers,
+                      std::size_t channels, std::int32_t& output);
+
+// One position; `out` has padded channels.
+void weigh(const Softmax& softmax, const TailLines& powers, const std::int16_t* x, std::int16_t* out,
+           const Kernels& kernels);
+
+// Of a whole map in memory, with padding.
+Buffer<std::int16_t> mean_of(const MapMean& mean, const Source& x, Team& team);
 
 // One position.
 void normalise(const LayerNorm& norm, const std::int16_t* x, std::int16_t* out, const Kernels& kernels);

@@ -60,7 +60,12 @@ class SliceNetworks:
         for index, (own, target) in enumerate(
             zip(self.slices, y.split([own.channels for own in self.slices], 1), strict=True)
         ):
-            known = [torch.cat([feature, *(out[k] for k in own.reads)], 1) for feature in features]
+            earlier = [out[k] for k in own.reads]
+            if (shared := f"shared.{index}") in self.graphs:
+                whole = torch.cat([*features, *earlier], 1)
+                known = [torch.cat([whole, run(shared, whole)], 1)] * 2
+            else:
+                known = [torch.cat([feature, *earlier], 1) for feature in features]
             bare = known[0]
             for i, name in enumerate(FEATURES):
                 if (support := f"{name}_support.{index}") in self.graphs:
@@ -136,8 +141,13 @@ def _in_order(networks: SliceNetworks, made: dict[str, Network]) -> Iterator[tup
     for index, own in enumerate(networks.slices):
         earlier = np.full(sum(networks.slices[k].channels for k in own.reads), UNIT_LATENT)
         latent = np.full(own.channels, UNIT_LATENT)
+        whole = None
+        if (shared := f"shared.{index}") in networks.graphs:
+            whole = np.concatenate([*(_units(made[f"hyper.{name}"]) for name in FEATURES), earlier])
+            yield shared, whole
+            whole = np.concatenate([whole, _units(made[shared])])
         for name in FEATURES:
-            bare = known = np.concatenate([_units(made[f"hyper.{name}"]), earlier])
+            bare = known = np.concatenate([_units(made[f"hyper.{name}"]), earlier]) if whole is None else whole
             if (support := f"{name}_support.{index}") in networks.graphs:
                 yield support, known
                 known = _units(made[support])

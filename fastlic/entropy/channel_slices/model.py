@@ -5,12 +5,15 @@ transform of integers (fastlic.integers.network) over a whole map:
 
     hyper.mean, hyper.scale                z to features, [F, h, w] each
     mean_support.k, scale_support.k        what slice k knows, brought into form; where a model has them
+    shared.k                               where a model has it, what means, scales and residues know beside that
     mean.k, scale.k                        from what slice k knows to means and scales
     residue.k                              from what its means know and its own latent to the argument of tanh, half of
                                            which is added to the latent
 
-What slice k knows are features and, behind them, the latents of earlier slices. Maps are int32; between two networks
-they count the units that calibration chose for features, 2^-6 for latents and means, 2^-10 for scales.
+What slice k knows are features and, behind them, the latents of earlier slices: the features of means for means and
+residues, those of scales for scales; or, before ``shared.k``, of both for all, and what that gives behind them. Maps
+are int32; between two networks they count the units that calibration chose for features, 2^-6 for latents and means,
+2^-10 for scales.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.entropy.arrays import below, tables_of
@@ -100,12 +104,21 @@ class IntegerChannelSlices(LatentModel):
         return self
 
     def run(self, name: str, x: Tensor) -> Tensor:
-        """A network over integers [C, h, w]: int64 [C', h', w']."""
-        if not self.threads:
-            return self.networks[name](x.long())
-        # Channels last in memory, which the engine reads without a copy.
-        given = x.to(torch.int32).permute(1, 2, 0).contiguous().permute(2, 0, 1).numpy()
-        return torch.from_numpy(self.engine[name].run(given, threads=self.threads)).long()
+        """A network over integers [C, h, w]: int64 [C', h', w'].
+
+        Maps that a network's windows do not fill go on below and to the right, as zeros.
+        """
+        network, sides = self.networks[name], x.shape[1:]
+        side = network.multiple
+        padded = F.pad(x, (0, -sides[1] % side, 0, -sides[0] % side))
+        if self.threads:
+            # Channels last in memory, which the engine reads without a copy.
+            given = padded.to(torch.int32).permute(1, 2, 0).contiguous().permute(2, 0, 1).numpy()
+            out = torch.from_numpy(self.engine[name].run(given, threads=self.threads)).long()
+        else:
+            out = network(padded.long())
+        grown = 2 ** sum(network.shapes[-1].sizes)
+        return out[:, : sides[0] * grown, : sides[1] * grown] if padded.shape != x.shape else out
 
     def schedule(self, height: int, width: int) -> Schedule:
         """Passes for a latent of height x width: z, then a pass for each slice, all of one section."""
@@ -119,24 +132,31 @@ class IntegerChannelSlices(LatentModel):
         for index, own in enumerate(self.slices):
             channels = (self.known_channels(index), self.known_channels(index + 1))
             earlier = [decoded[k] for k in own.reads]
-            bare = [torch.cat([feature, *earlier]) for feature in features]
-            mean_known, scale_known = (
-                self._supported(f"{name}_support.{index}", known) for name, known in zip(FEATURES, bare, strict=True)
-            )
+            mean_known, scale_known, beside = self._known(index, features, earlier)
             means = self.run(f"mean.{index}", mean_known).flatten(1).T
             scales = self.run(f"scale.{index}", scale_known).flatten(1).T
             coded = yield Pass(1, torch.arange(height * width), channels, self.scale_indexes(scales), means)
             latent = reconstruct(coded, means).T.reshape(own.channels, height, width)
             if (name := f"residue.{index}") in self.networks:
-                argument = self.run(name, torch.cat([mean_known if self.supported else bare[0], latent]))
+                argument = self.run(name, torch.cat([beside, latent]))
                 latent = latent + self.tables.residue(argument.clamp(-_REACH, _REACH))
             symbols[slice(*channels)] = coded.T.reshape(latent.shape)
             y[slice(*channels)] = latent
             decoded.append(latent)
         return Latents(z, y, symbols)
 
-    def _supported(self, name: str, known: Tensor) -> Tensor:
-        return self.run(name, known) if name in self.networks else known
+    def _known(self, index: int, features: list[Tensor], earlier: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What a slice's means, scales and residues read."""
+        if (name := f"shared.{index}") in self.networks:
+            whole = torch.cat([*features, *earlier])
+            whole = torch.cat([whole, self.run(name, whole)])
+            return whole, whole, whole
+        bare = [torch.cat([feature, *earlier]) for feature in features]
+        known = list(bare)
+        for i, name in enumerate(FEATURES):
+            if (support := f"{name}_support.{index}") in self.networks:
+                known[i] = self.run(support, bare[i])
+        return known[0], known[1], known[0] if self.supported else bare[0]
 
     # ---- storage
 
@@ -207,8 +227,11 @@ class IntegerChannelSlices(LatentModel):
         for k, own in enumerate(self.slices):
             if any(not 0 <= r < k for r in own.reads):
                 raise ValueError(f"slice {k} reads slices before it, not {list(own.reads)}")
+            earlier = sum(self.slices[r].channels for r in own.reads)
+            both = sum(features) + earlier
+            whole = both + outputs(shared, both) if (shared := f"shared.{k}") in shapes else 0
             for name, count in zip(FEATURES, features, strict=True):
-                bare = known = count + sum(self.slices[r].channels for r in own.reads)
+                bare = known = whole or count + earlier
                 if (support := f"{name}_support.{k}") in shapes:
                     known = outputs(support, known)
                 if outputs(f"{name}.{k}", known) != own.channels:

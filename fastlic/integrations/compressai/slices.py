@@ -21,6 +21,7 @@ from fastlic.entropy.channel_slices.convert import SliceNetworks, convert_slices
 from fastlic.entropy.channel_slices.model import FEATURES, IntegerChannelSlices, Slice
 from fastlic.integers.graph import Graph
 from fastlic.integrations.compressai import traces  # noqa: F401  (adds CompressAI's layers to the table)
+from fastlic.integrations.compressai.dictionaries import Looked, reads_dictionary
 from fastlic.integrations.compressai.groups import context_reads, params_of
 from fastlic.integrations.compressai.integers import Parts, _copy
 from fastlic.integrations.compressai.layout import hyper_branch
@@ -153,7 +154,9 @@ def codes_slices(codec: Any) -> bool:
     if not isinstance(codec, ChannelGroupsLatentCodec):
         return False
     heads = list(getattr(codec, "channel_context", {}).values())
-    return len(heads) == len(codec.groups) and all(hasattr(head, name) for head in heads for name in _HEAD)
+    if len(heads) != len(codec.groups):
+        return False
+    return all(map(reads_dictionary, heads)) or all(hasattr(head, name) for head in heads for name in _HEAD)
 
 
 def codec_slice_parts(codec: Any) -> SliceParts:
@@ -174,7 +177,10 @@ def codec_slice_parts(codec: Any) -> SliceParts:
     roles: dict[str, Any] = {"h_a": branch.h_a, "hyper.mean": means, "hyper.scale": scales}
     roles |= {"bottleneck": branch.bottleneck, "mean": [head.mean_cc for head in heads]}
     roles |= {"scale": [head.scale_cc for head in heads], "residue": residues}
-    for name in FEATURES:
+    shared = reads_dictionary(heads[0])
+    if shared:
+        roles["shared"] = [Looked(head.cross_attention, head._dictionary_provider) for head in heads]
+    for name in () if shared else FEATURES:
         supports = [getattr(head, f"{name}_support_transform") for head in heads]
         if not all(isinstance(own, nn.Identity) for own in supports):
             roles[f"{name}_support"] = supports

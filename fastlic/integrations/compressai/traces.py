@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastlic.integers.graph import RECOGNISERS, TRACES, norm, residue
+from fastlic.integrations.compressai.dictionaries import Looked, read_looked
 from fastlic.integrations.compressai.stages import Analysis, Synthesis
 from fastlic.integrations.compressai.theirs import (
     GDN,
@@ -22,6 +23,7 @@ TRACES.update(
         ResidualBottleneckBlock: residue("conv1", "relu1", "conv2", "relu2", "conv3", skip="skip"),
         Analysis: read_analysis,
         Synthesis: read_synthesis,
+        Looked: read_looked,
     }
 )
 RECOGNISERS.append(recognise)

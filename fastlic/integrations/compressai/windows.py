@@ -1,8 +1,9 @@
-"""Blocks with attention within windows, of whatever class: recognised by what they hold, and proven by trial.
+"""Blocks with attention within windows, and norms over channels, of whatever class: recognised, and proven by trial.
 
-WACNN, TCM and CompressAI's versions of both name their parts alike, or nearly so, but their classes are the models' own
-and cut maps into windows in lines of their own. So a block is read by its attributes, and the reading is believed only
-if it computes what the block does: on random maps of two sizes, to 1e-4 of the largest value.
+WACNN, TCM, DCAE and CompressAI's versions of them name their parts alike, or nearly so, but their classes are the
+models' own and cut maps into windows, or turn their axes, in lines of their own. So a module is read by its attributes,
+and the reading is believed only if it computes what the module does: on random maps of two sizes, to 1e-4 of the
+largest value.
 """
 
 from __future__ import annotations
@@ -16,38 +17,40 @@ import torch.nn as nn
 from torch import Tensor
 
 from fastlic.integers.functions import Curve
-from fastlic.integers.graph import Graph, LayerNorm, Sum, WindowAttention
+from fastlic.integers.graph import Graph, LayerNorm, Product, Sum, WindowAttention, scaled
 from fastlic.integers.layer import HALVED, SHUFFLED
 from fastlic.integers.stages import Stage, stage_of
 
 # Maps that a reading is tried on, in windows.
 _TRIALS = ((2, 3), (3, 2))
 _TOLERANCE = 1e-4
+_Read = Callable[[Graph, Any, int, str], int]
 
 
 def recognise(graph: Graph, module: Any, x: int, name: str) -> int | None:
-    """Add what a block with windows makes of value x.
+    """Add what a block with windows, or a norm, makes of value x.
 
     Returns:
-        The number of its output; None: the module is no such block.
+        The number of its output; None: the module is neither.
 
     Raises:
         ValueError: it looks like one, but does not compute what such a block does, or holds what has no integer form.
     """
-    found = _reading(module)
+    found = _channel_norm(module) or _reading(module)
     if found is None:
         return None
-    _prove(module, found, name)
+    prove(module, found.read, found.channels, name, found.size, found.what)
     return found.read(graph, module, x, name)
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """How to read a block, and what to try it on: its channels, and the side of its windows."""
+    """How to read a module, and what to try it on: its channels, and the side of its windows."""
 
-    read: Callable[[Graph, Any, int, str], int]
+    read: _Read
     channels: int
     size: int
+    what: str = "block with windows"
 
 
 def _reading(module: Any) -> _Reading | None:
@@ -62,18 +65,43 @@ def _reading(module: Any) -> _Reading | None:
     if first is not None and second is not None:
         return _Reading(_pair, first.attention.qkv.in_features, first.attention.size)
     own = _residual_attention(module)
-    return None if own is None else _Reading(_beside, own.qkv.in_features, own.size)
+    if own is not None:
+        return _Reading(_beside, own.qkv.in_features, own.size)
+    blocks = _stack(module)
+    return (
+        None if blocks is None else _Reading(_convolved, blocks[0].attention.qkv.in_features, blocks[0].attention.size)
+    )
+
+
+def _channel_norm(module: Any) -> _Reading | None:
+    """Of a norm over the channels of maps, which holds a weight and a bias and no layers."""
+    own = {name for name, _ in module.named_parameters()} if isinstance(module, nn.Module) else set()
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    plain = own == {"weight", "bias"} and not any(True for _ in module.buffers()) and type(module) is not nn.LayerNorm
+    if not plain or not isinstance(weight, Tensor) or not isinstance(bias, Tensor) or {weight.ndim, bias.ndim} != {1}:
+        return None
+    if not isinstance(getattr(module, "eps", None), float):
+        return None
+    return _Reading(_normed, len(weight), 4, "norm over channels")
 
 
 @torch.no_grad()
-def _prove(module: nn.Module, found: _Reading, name: str) -> None:
-    """Raise ValueError unless the block computes what was read of it."""
+def prove(
+    module: nn.Module, read: _Read, channels: int, name: str, size: int = 4, what: str = "attention to a dictionary"
+) -> None:
+    """Raise ValueError unless a module computes what was read of it, on random maps.
+
+    Args:
+        channels: of the maps.
+        size: that their sides are multiples of.
+        what: it has the parts of.
+    """
     graph = Graph()
-    found.read(graph, module, 0, name)
+    read(graph, module, 0, name)
     weight = next(module.parameters())
     for high, wide in _TRIALS:
         generator = torch.Generator().manual_seed(high)
-        x = torch.randn(1, found.channels, high * found.size, wide * found.size, generator=generator).to(weight)
+        x = torch.randn(1, channels, high * size, wide * size, generator=generator).to(weight)
         try:
             want = module(x.clone())
         except Exception as error:  # a forward may do anything with what it takes for its input
@@ -82,8 +110,8 @@ def _prove(module: nn.Module, found: _Reading, name: str) -> None:
         same = isinstance(want, Tensor) and want.shape == got.shape
         if not same or bool((got - want).abs().max() > _TOLERANCE * want.abs().max()):
             raise ValueError(
-                f"{name} is a {type(module).__name__}, which has the parts of a block with windows but does not "
-                "compute what such a block does: it has no integer form"
+                f"{name} is a {type(module).__name__}, which has the parts of a {what} but does not compute what such "
+                "a one does: it has no integer form"
             )
 
 
@@ -110,12 +138,21 @@ class _Attention:
 
 @dataclass(frozen=True)
 class _Block:
-    """A transformer's block: two norms, attention, two linear layers with a GELU between them."""
+    """A transformer's block: two norms, attention, two linear layers with a GELU between them.
+
+    Attributes:
+        depthwise: between both, over one half of the first one's outputs; the GELU stands behind it, and the other half
+            is what its outputs are multiplied by.
+        past: what the way past the second part takes.
+        scales: [C] by which the ways past both parts are multiplied.
+    """
 
     norms: tuple[nn.LayerNorm, nn.LayerNorm]
     attention: _Attention
     mlp: tuple[nn.Linear, nn.Linear]
-    past: nn.Linear | None  # what the way past the second part takes
+    depthwise: nn.Conv2d | None
+    past: nn.Linear | None
+    scales: tuple[Tensor | None, Tensor | None]
 
 
 def _holds(module: Any, kind: type, *names: str) -> bool:
@@ -171,11 +208,24 @@ def _block(module: Any) -> _Block | None:
     mlp = getattr(module, "mlp", None)
     leaves = [m for m in mlp.modules() if not any(True for _ in m.children())] if isinstance(mlp, nn.Module) else []
     kinds = [leaf for leaf in leaves if not isinstance(leaf, (nn.Dropout, nn.Identity))]
+    depthwise = next((leaf for leaf in kinds if type(leaf) is nn.Conv2d and leaf.groups == leaf.out_channels), None)
+    kinds = [leaf for leaf in kinds if leaf is not depthwise]
     good = [type(leaf) for leaf in kinds] == [nn.Linear, nn.GELU, nn.Linear]
     if own is None or None in norms or not good or kinds[1].approximate != "none":  # type: ignore[union-attr]
         return None
     past = _one_of(module, nn.Linear, "residual_proj")
-    return _Block(norms, replace(own, offset=_offset(module, own)), (kinds[0], kinds[2]), past)  # type: ignore[arg-type]
+    scales = tuple(_one_of(getattr(module, f"res_scale_{k}", None), Tensor, "scale") for k in (1, 2))
+    own = replace(own, offset=_offset(module, own))
+    return _Block(norms, own, (kinds[0], kinds[2]), depthwise, past, scales)  # type: ignore[arg-type]
+
+
+def _stack(module: Any) -> list[_Block] | None:
+    """Of a module that runs transformers' blocks, and a layer over the last one's outputs, beside its input."""
+    layers = getattr(module, "layers", None)
+    if not isinstance(layers, nn.ModuleList) or not len(layers) or not _holds(module, nn.Conv2d, "conv"):
+        return None
+    blocks = [_block(own) for own in layers]
+    return None if None in blocks else blocks  # type: ignore[return-value]
 
 
 def _residual_attention(module: Any) -> _Attention | None:
@@ -187,13 +237,13 @@ def _residual_attention(module: Any) -> _Attention | None:
 # ---- what they are made of
 
 
-def _linear(graph: Graph, layer: nn.Linear, x: int, name: str, **how: Any) -> int:
+def linear(graph: Graph, layer: nn.Linear, x: int, name: str, **how: Any) -> int:
     stage = Stage.of(layer, name, **how)
     return graph.add(replace(stage, weight=stage.weight[:, :, None, None]), x)
 
 
 def _attend(graph: Graph, own: _Attention, x: int, name: str) -> int:
-    qkv = graph.hold(_linear(graph, own.qkv, x, f"{name}.qkv"))
+    qkv = graph.hold(linear(graph, own.qkv, x, f"{name}.qkv"))
     out = graph.add(WindowAttention(own.size, own.offset, own.heads, own.scale, own.bias), qkv)
     stages = [Stage.of(layer, f"{name}.proj") for layer in own.after]
     weight, bias = stages[0].weight, stages[0].bias
@@ -202,7 +252,7 @@ def _attend(graph: Graph, own: _Attention, x: int, name: str) -> int:
     return graph.hold(graph.add(Stage(f"{name}.proj", weight[:, :, None, None], bias), out))
 
 
-def _norm(graph: Graph, module: nn.LayerNorm, x: int) -> int:
+def layer_norm(graph: Graph, module: nn.LayerNorm, x: int) -> int:
     ones = torch.ones(module.normalized_shape)
     weight = ones if module.weight is None else module.weight.detach()
     bias = 0 * ones if module.bias is None else module.bias.detach()
@@ -211,11 +261,31 @@ def _norm(graph: Graph, module: nn.LayerNorm, x: int) -> int:
 
 def _transformer(graph: Graph, own: _Block, x: int, name: str) -> int:
     x = graph.hold(x)
-    y = graph.add(Sum(), _attend(graph, own.attention, _norm(graph, own.norms[0], x), f"{name}.attention"), x)
-    inner = _linear(graph, own.mlp[0], _norm(graph, own.norms[1], graph.hold(y)), f"{name}.mlp.0", curve=Curve.GELU)
-    inner = graph.hold(_linear(graph, own.mlp[1], inner, f"{name}.mlp.1"))
-    past = y if own.past is None else graph.hold(_linear(graph, own.past, y, f"{name}.residual_proj"))
-    return graph.add(Sum(), inner, past)
+    inner = _attend(graph, own.attention, layer_norm(graph, own.norms[0], x), f"{name}.attention")
+    y = graph.hold(graph.add(Sum(), inner, _scaled(graph, x, own.scales[0], f"{name}.res_scale_1")))
+    inner = layer_norm(graph, own.norms[1], y)
+    if own.depthwise is None:
+        inner = linear(graph, own.mlp[0], inner, f"{name}.mlp.0", curve=Curve.GELU)
+    else:
+        inner = gated(graph, own.mlp[0], own.depthwise, inner, f"{name}.mlp")
+    inner = graph.hold(linear(graph, own.mlp[1], inner, f"{name}.mlp.1"))
+    past = y if own.past is None else graph.hold(linear(graph, own.past, y, f"{name}.residual_proj"))
+    return graph.add(Sum(), inner, _scaled(graph, past, own.scales[1], f"{name}.res_scale_2"))
+
+
+def gated(graph: Graph, first: nn.Linear, depthwise: nn.Conv2d, x: int, name: str) -> int:
+    """GELU of a depthwise layer over one half of a linear one's outputs, times the other half."""
+    stage = Stage.of(first, f"{name}.0")
+    halves = [
+        graph.hold(graph.add(replace(stage, weight=weight[:, :, None, None].contiguous(), bias=bias.contiguous()), x))
+        for weight, bias in zip(stage.weight.chunk(2), stage.bias.chunk(2), strict=True)
+    ]
+    bent = replace(stage_of(depthwise, f"{name}.depthwise", depthwise=True), curve=Curve.GELU)
+    return graph.add(Product(), graph.add(bent, halves[0]), halves[1])
+
+
+def _scaled(graph: Graph, x: int, factor: Tensor | None, name: str) -> int:
+    return x if factor is None else graph.hold(scaled(graph, x, factor.detach().reshape(-1), name))
 
 
 def _known(module: Any) -> _Block:
@@ -228,6 +298,18 @@ def _pair(graph: Graph, module: Any, x: int, name: str) -> int:
     for part in ("block_1", "block_2"):
         x = _transformer(graph, _known(getattr(module, part)), x, f"{name}.{part}")
     return x
+
+
+def _convolved(graph: Graph, module: Any, x: int, name: str) -> int:
+    blocks, y = _stack(module), graph.hold(x)
+    assert blocks is not None
+    for k, own in enumerate(blocks):
+        y = _transformer(graph, own, y, f"{name}.layers.{k}")
+    return graph.add(Sum(), graph.hold(graph.trace(module.conv, y, f"{name}.conv")), x)
+
+
+def _normed(graph: Graph, module: Any, x: int, name: str) -> int:
+    return graph.add(LayerNorm(module.weight.detach(), module.bias.detach(), module.eps), x)
 
 
 def _beside(graph: Graph, module: Any, x: int, name: str) -> int:
@@ -270,7 +352,7 @@ def read_analysis(graph: Graph, module: Any, x: int, name: str) -> int:
     weight = torch.nn.functional.pad(proj.weight.detach(), (1, 0, 1, 0))
     x = graph.add(replace(Stage.of(proj, f"{name}.patch_embed.proj", kind=HALVED), weight=weight), x)
     if norm is not None:
-        x = _norm(graph, norm, x)
+        x = layer_norm(graph, norm, x)
     return _stages(graph, module.layers, x, f"{name}.layers")
 
 
@@ -300,9 +382,9 @@ def _resized(graph: Graph, module: Any, x: int, channels: int, name: str) -> int
     if norm is None or layer is None or layer.in_features not in (channels, 4 * channels) or layer.out_features % 4:
         raise ValueError(f"{name} is a {type(module).__name__}, which has no integer form")
     if layer.in_features == channels:
-        return _linear(graph, layer, _norm(graph, norm, x), f"{name}.reduction", kind=SHUFFLED)
+        return linear(graph, layer, layer_norm(graph, norm, x), f"{name}.reduction", kind=SHUFFLED)
     gather = torch.zeros(4, channels, channels, 3, 3)
     for k, (column, row) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):  # Swin goes down first, then right
         gather[k, :, :, 1 + row, 1 + column] = torch.eye(channels)
     four = Stage(f"{name}.gather", gather.flatten(0, 1), torch.zeros(4 * channels), kind=HALVED)
-    return _linear(graph, layer, _norm(graph, norm, graph.add(four, x)), f"{name}.reduction")
+    return linear(graph, layer, layer_norm(graph, norm, graph.add(four, x)), f"{name}.reduction")
