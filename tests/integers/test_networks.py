@@ -242,6 +242,17 @@ def test_phases_of_a_transposed_kernel_are_its_taps_once_and_look_where_the_sum_
 # ---- conversion
 
 
+class Weighed(nn.Module):
+    """Channels times what the mean of the map makes of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean, self.weight = nn.AdaptiveAvgPool2d(1), nn.Conv2d(C, C, 1)
+
+    def forward(self, x):
+        return x * self.weight(self.mean(x))
+
+
 def analysis() -> nn.Module:
     return nn.Sequential(conv(3, C), GDN(C), conv(C, 6), nn.LeakyReLU(0.01), conv(6, 5, 3, 1))
 
@@ -256,6 +267,7 @@ MODULES = {
     "official synthesis": (lambda: mlic.SynthesisTransform(C, 5, 5), True),
     "official synthesis of 2023": (lambda: mlic.SynthesisTransform(C, 5, C), True),
     "official hyper analysis": (lambda: mlic.HyperAnalysis(5, C), True),
+    "mean of a map": (lambda: nn.Sequential(conv(3, C), Weighed(), conv(C, 5)), False),
     "curve on latents": (lambda: nn.Sequential(nn.GELU(), conv(5, C, 3, 1)), True),
     "mcquic encoder": (
         lambda: nn.Sequential(
