@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from pathlib import Path
 
+from fastlic.arguments import is_whole
 from fastlic.errors import PixelLimitError
 
 DEFAULT_MODEL = "jahp"
@@ -35,13 +35,9 @@ def max_pixels(limit: int | None = None) -> int:
         ValueError: neither is a positive integer.
     """
     if limit is not None:
-        try:  # numpy's whole numbers too
-            most = 0 if isinstance(limit, bool) else operator.index(limit)
-        except TypeError:
-            most = 0
-        if most < 1:
+        if not is_whole(limit) or limit < 1:
             raise ValueError(f"max_pixels must be a positive integer, got {limit!r}")
-        return most
+        return int(limit)
     text = os.environ.get(MAX_PIXELS_VARIABLE)
     if text is None:
         return DEFAULT_MAX_PIXELS
