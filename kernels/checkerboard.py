@@ -2,8 +2,8 @@
 
 Positions of one parity, (row + column) % 2, are numbered in raster order, and a position's row and column follow from
 its number: nothing is masked, no list of positions is read. Anchors are even in CompressAI and odd in the MLIC family
-(``ANCHOR``). A network reads several maps at those positions, each at one or more offsets (a 5x5 context has twelve),
-then any number of 1x1 layers; its first layer may add sums that were made before, for instance the hyperprior's.
+(``ANCHOR``). A network reads several maps at those positions, then runs any number of 1x1 layers. What looks around a
+position, such as a 5x5 context, is a convolution (convolution.py) whose map the network reads.
 
 Sizes of layers are read at run time from ``plan``, so that the ten slices of MLIC++, whose networks all differ, run the
 same compiled kernel. A program takes its positions through all layers; activations between layers stay in the cache.
@@ -28,10 +28,10 @@ from fastlic.kernels.integer import (
     store_planes,
 )
 from fastlic.kernels.launch import Target, Variant
-from fastlic.kernels.packing import MAX_SOURCES, BoardNetwork, Map, Source
-from fastlic.kernels.reference.checkerboard import ANCHOR, count_of, positions, size_of
+from fastlic.kernels.packing import MAX_SOURCES, BoardNetwork, Map
+from fastlic.kernels.reference.checkerboard import ANCHOR, count_of, positions
 
-__all__ = ["ANCHOR", "BoardNetwork", "Source", "count_of", "encode", "parameters", "place", "positions", "refine"]
+__all__ = ["ANCHOR", "BoardNetwork", "count_of", "encode", "parameters", "place", "positions", "refine"]
 
 _BLOCK = 512
 _FIELDS = 5  # of a layer in ``plan``: depth, columns, first weight, first number, limit and GELU in one
@@ -65,19 +65,16 @@ def board(number, width, zone):
 
 
 @triton.jit
-def _multiply(source, rows, channels, span, pitch, taps, tap_count, weights, columns, depth, first, acc,
+def _multiply(source, rows, channels, span, pitch, weights, columns, depth, first, acc,
               P: tl.constexpr, N: tl.constexpr, K: tl.constexpr):  # fmt: skip
-    """acc + int32 [P, N] sum over taps and ``channels`` (a multiple of K) of map rows times weights from ``first``;
-    planes are ``span`` bytes apart, rows ``pitch``."""
+    """acc + int32 [P, N] sum over ``channels`` (a multiple of K) of map rows times weights from ``first``; planes are
+    ``span`` bytes apart, rows ``pitch``."""
     inner = tl.arange(0, K)
     high = tl.zeros([P, N], tl.int32)
     low = tl.zeros([P, N], tl.int32)
-    of_tap = channels // K
-    for step in range(0, tap_count * of_tap):
-        tap = step // of_tap
-        start = tl.multiple_of((step - tap * of_tap) * K, K)
-        begin = tl.multiple_of((rows + tl.load(taps + tap)) * pitch, 64)
-        a = source + begin[:, None] + (start + inner)[None, :]
+    begin = tl.multiple_of(rows * pitch, 64)
+    for step in range(0, channels // K):
+        a = source + begin[:, None] + (step * K + inner)[None, :]
         w = tl.load(weights + tl.multiple_of(columns * depth, 64)[None, :] + (first + step * K + inner)[:, None])
         high = tl.dot(tl.load(a), w, acc=high, out_dtype=tl.int32)
         low = tl.dot(tl.load(a + tl.multiple_of(span, 64)), w, acc=low, out_dtype=tl.int32)
@@ -85,18 +82,16 @@ def _multiply(source, rows, channels, span, pitch, taps, tap_count, weights, col
 
 
 @triton.jit
-def _source(acc, source, places, taps, s, image, row, column, height, width, weights, columns, depth, first,
+def _source(acc, source, places, s, image, row, column, height, width, weights, columns, depth, first,
             P: tl.constexpr, N: tl.constexpr, K: tl.constexpr):  # fmt: skip
-    """Adds map number ``s``. places [sources, 5]: channels, border, first tap, number of taps, channels of the map that
-    it is a part of; taps are flat offsets. Returns the sums and where the next map's weights begin."""
-    channels = tl.multiple_of(tl.load(places + 5 * s), 64)
-    border = tl.load(places + 5 * s + 1)
-    tap, count = tl.load(places + 5 * s + 2), tl.load(places + 5 * s + 3)
-    span = tl.multiple_of(tl.load(places + 5 * s + 4), 64)
+    """Adds map number ``s``. places [sources, 3]: channels, border, channels of the map that it is a part of. Returns
+    the sums and where the next map's weights begin."""
+    channels = tl.multiple_of(tl.load(places + 3 * s), 64)
+    border = tl.load(places + 3 * s + 1)
+    span = tl.multiple_of(tl.load(places + 3 * s + 2), 64)
     rows = (image * (height + 2 * border) + row + border) * (width + 2 * border) + column + border
-    acc = _multiply(source, rows, channels, span, 2 * span, taps + tap, count, weights, columns, depth, first, acc, P,
-                    N, K)  # fmt: skip
-    return acc, first + channels * count
+    acc = _multiply(source, rows, channels, span, 2 * span, weights, columns, depth, first, acc, P, N, K)
+    return acc, first + channels
 
 
 @triton.jit
@@ -113,9 +108,9 @@ def _activate(acc, layer, numbers, exponents, gelu, columns, total, GELU: tl.con
 
 @triton.jit(do_not_specialize=["count", "images", "height", "width", "zone", "M", "layers", "widest", "y_pitch"])
 def _network(
-    s0, s1, s2, s3, s4, places, taps, share, plan, weights, numbers, exponents, gelu, thresholds, x, widest,
-    count, images, height, width, zone, M, layers, target, nearer, y_pitch, indexes, means, symbols, y, zero,
-    SOURCES: tl.constexpr, SHARE: tl.constexpr, GELU: tl.constexpr, LEVELS: tl.constexpr, ENCODE: tl.constexpr,
+    s0, s1, s2, s3, s4, places, plan, weights, numbers, exponents, gelu, thresholds, x, widest,
+    count, images, height, width, zone, M, layers, target, nearer, y_pitch, indexes, means, symbols, y,
+    SOURCES: tl.constexpr, GELU: tl.constexpr, LEVELS: tl.constexpr, ENCODE: tl.constexpr,
     P: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """A program takes P positions of one zone through all layers. x: int8 [2, images * count, 2 * widest]: rows of
@@ -136,25 +131,19 @@ def _network(
     outputs = tl.load(plan + _COLUMNS)
     for start in range(0, outputs, N):
         columns = start + tl.arange(0, N)
-        if SHARE:
-            acc = tl.load(share + (raster * outputs)[:, None] + columns[None, :])
-        else:
-            acc = tl.zeros([P, N], tl.int32) + tl.load(numbers + columns)[None, :]
-        first = 0
-        if SOURCES > 0:
-            acc, first = _source(acc, s0, places, taps, 0, image, row, column, height, width, weights, columns, depth,
-                                 first, P, N, K)  # fmt: skip
+        acc = tl.zeros([P, N], tl.int32) + tl.load(numbers + columns)[None, :]
+        acc, first = _source(acc, s0, places, 0, image, row, column, height, width, weights, columns, depth, 0, P, N, K)
         if SOURCES > 1:
-            acc, first = _source(acc, s1, places, taps, 1, image, row, column, height, width, weights, columns, depth,
+            acc, first = _source(acc, s1, places, 1, image, row, column, height, width, weights, columns, depth,
                                  first, P, N, K)  # fmt: skip
         if SOURCES > 2:
-            acc, first = _source(acc, s2, places, taps, 2, image, row, column, height, width, weights, columns, depth,
+            acc, first = _source(acc, s2, places, 2, image, row, column, height, width, weights, columns, depth,
                                  first, P, N, K)  # fmt: skip
         if SOURCES > 3:
-            acc, first = _source(acc, s3, places, taps, 3, image, row, column, height, width, weights, columns, depth,
+            acc, first = _source(acc, s3, places, 3, image, row, column, height, width, weights, columns, depth,
                                  first, P, N, K)  # fmt: skip
         if SOURCES > 4:
-            acc, first = _source(acc, s4, places, taps, 4, image, row, column, height, width, weights, columns, depth,
+            acc, first = _source(acc, s4, places, 4, image, row, column, height, width, weights, columns, depth,
                                  first, P, N, K)  # fmt: skip
         value = _activate(acc, plan, numbers, exponents, gelu, columns, total, GELU)
         store_planes(x + (q * (2 * widest))[:, None] + columns[None, :], outputs, value, valid[:, None])
@@ -171,7 +160,7 @@ def _network(
             columns = start + tl.arange(0, N)
             bias = tl.load(numbers + tl.load(layer + _NUMBERS) + columns)
             acc = tl.zeros([P, N], tl.int32) + bias[None, :]
-            acc = _multiply(given, q, depth, depth, pitch, zero, 1, begin, columns, depth, 0, acc, P, N, K)
+            acc = _multiply(given, q, depth, depth, pitch, begin, columns, depth, 0, acc, P, N, K)
             value = _activate(acc, layer, numbers, exponents, gelu, columns, total, GELU)
             store_planes(result + (q * pitch)[:, None] + columns[None, :], outputs, value, valid[:, None])
         tl.debug_barrier()
@@ -184,11 +173,11 @@ def _network(
         columns = start + tl.arange(0, N)
         bias = tl.load(numbers + tl.load(last + _NUMBERS) + columns)
         acc = tl.zeros([P, N], tl.int32) + bias[None, :]
-        acc = _multiply(given, q, depth, depth, pitch, zero, 1, begin, columns, depth, 0, acc, P, N, K)
+        acc = _multiply(given, q, depth, depth, pitch, begin, columns, depth, 0, acc, P, N, K)
         scale = _activate(acc, last, numbers, exponents, gelu, columns, total, False)
         bias = tl.load(numbers + tl.load(last + _NUMBERS) + half + columns)
         acc = tl.zeros([P, N], tl.int32) + bias[None, :]
-        acc = _multiply(given, q, depth, depth, pitch, zero, 1, begin, half + columns, depth, 0, acc, P, N, K)
+        acc = _multiply(given, q, depth, depth, pitch, begin, half + columns, depth, 0, acc, P, N, K)
         mean = _activate(acc, last, numbers, exponents, gelu, half + columns, total, False)
         inside = valid[:, None] & (columns < M)[None, :]
         out = (q.to(tl.int64) * M)[:, None] + columns[None, :]
@@ -244,19 +233,16 @@ def _tiles(target: Target, positions: int, encode: bool = False) -> tuple[int, i
 def _run(
     network: BoardNetwork,
     maps: Sequence[Map],
-    share: Tensor | None,
     parity: int,
     rows: int | None,
     target: Tensor | None = None,
     y: Tensor | None = None,
     zones: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    images, height, width = size_of(maps, share)
+    images, height, width = len(maps[0].planes), maps[0].height, maps[0].width
     if any(m.planes.numel() // m.planes.shape[-1] * m.span >= 1 << 31 for m in maps):
         raise ValueError("maps hold less than 2^31 bytes: use smaller batches")
-    device = launch.check_device(
-        _network, network.thresholds, *(m.planes for m in maps), *(() if share is None else (share,))
-    )
+    device = launch.check_device(_network, network.thresholds, *(m.planes for m in maps))
     count = count_of(height, width, parity, rows)
     shape = (images, count, network.M)
     indexes = torch.empty(shape, dtype=torch.uint8, device=device)
@@ -264,13 +250,8 @@ def _run(
     if not indexes.numel():
         return indexes, numbers
     weights, requantisers, exponents, plan, gelu, widest = network.packed
-    places: list[tuple[int, int, int, int, int]] = []
-    taps: list[int] = []
-    for source, given in zip(network.sources, maps, strict=True):
-        places.append((source.channels, given.border, len(taps), len(source.taps), given.span))
-        taps += [r * (width + 2 * given.border) + c for r, c in source.taps]
-    layout = launch.small_tensor(tuple(v for place in places or [(64, 0, 0, 0, 64)] for v in place), device)
-    offsets = launch.small_tensor((*taps, 0), device)
+    places = [(c, given.border, given.span) for c, given in zip(network.channels, maps, strict=True)]
+    layout = launch.small_tensor(tuple(v for place in places for v in place), device)
     encode = target is not None and y is not None
     P, N, warps, stages = _tiles(launch.target_of(device), images * count, encode)
     if launch.interpreted(_network):
@@ -284,11 +265,11 @@ def _run(
         zones = torch.zeros(images, 1 << network.levels, dtype=torch.int32, device=device)
     none = numbers
     _network[(launch.ceil_div(images * count, P),)](
-        *given_maps, layout, offsets, none if share is None else share.contiguous(), plan, weights, requantisers,
-        exponents, gelu, network.thresholds, scratch, widest, count, images, height, width, zone_of(parity, rows),
-        network.M, len(network.layers), target if encode else none, none if zones is None else zones, pitch, indexes,
-        numbers, numbers, y if encode else none, offsets[len(taps) :],
-        SOURCES=len(maps), SHARE=share is not None, GELU=network.gelu is not None, LEVELS=network.levels,
+        *given_maps, layout, plan, weights, requantisers, exponents, gelu, network.thresholds, scratch, widest,
+        count, images, height, width, zone_of(parity, rows), network.M, len(network.layers),
+        target if encode else none, none if zones is None else zones, pitch, indexes,
+        numbers, numbers, y if encode else none,
+        SOURCES=len(maps), GELU=network.gelu is not None, LEVELS=network.levels,
         ENCODE=encode, P=P, N=N, K=64, **launch.options(_network, warps, stages),
     )  # fmt: skip
     return indexes, numbers
@@ -300,10 +281,10 @@ def zone_of(parity: int, rows: int | None = None) -> int:
 
 
 def parameters(
-    network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None = None, rows: int | None = None
+    network: BoardNetwork, maps: Sequence[Map], parity: int, rows: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Scale indexes uint8 and means int32 (units of 2^-6) [images, n, M] at the n positions of one parity."""
-    return _run(network, maps, share, parity, rows)
+    return _run(network, maps, parity, rows)
 
 
 def encode(
@@ -312,7 +293,6 @@ def encode(
     parity: int,
     target: Tensor,
     y: Tensor,
-    share: Tensor | None = None,
     rows: int | None = None,
     zones: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -321,7 +301,7 @@ def encode(
     Args:
         target, y: int32 [images, h, w, M] in units of 2^-6, with the same strides; slices of wider tensors will do.
     """
-    return _run(network, maps, share, parity, rows, target, y, zones)
+    return _run(network, maps, parity, rows, target, y, zones)
 
 
 def place(symbols: Tensor, means: Tensor, y: Tensor, parity: int, rows: int | None = None) -> None:
@@ -360,24 +340,23 @@ def refine(arguments: Tensor, tanh: Tensor, y: Tensor, parity: int) -> None:
 
 
 def variants(target: Target) -> list[Variant]:
-    """MLIC++'s widest network (five maps, GELU) and CompressAI's checkerboard (context of twelve taps, share)."""
+    """MLIC++'s widest network: five maps, GELU."""
     pointers = {
-        **dict.fromkeys(("s0", "s1", "s2", "s3", "s4"), "*i8"), "places": "*i32", "taps": "*i32", "share": "*i32",
+        **dict.fromkeys(("s0", "s1", "s2", "s3", "s4"), "*i8"), "places": "*i32",
         "plan": "*i32", "weights": "*i8", "numbers": "*i32", "exponents": "*u8", "gelu": "*i16", "thresholds": "*i32",
         "x": "*i8", "target": "*i32", "nearer": "*i32", "indexes": "*u8", "means": "*i32", "symbols": "*i32",
-        "y": "*i32", "zero": "*i32",
+        "y": "*i32",
     }  # fmt: skip
     sizes = ("widest", "count", "images", "height", "width", "zone", "M", "layers", "y_pitch")
-    aligned = tuple(name for name in pointers if name not in ("target", "y", "zero"))
+    aligned = tuple(name for name in pointers if name not in ("target", "y"))
     found = []
-    for name, count, sources, share, gelu, way in (
-        ("MLIC++ network, 512x768", 768, 5, False, True, False),
-        ("MLIC++ network, 1080p", 4080, 5, False, True, False),
-        ("MLIC++ encoder, 1080p", 4080, 5, False, True, True),
-        ("12 taps and share, network, 1080p", 4080, 1, True, False, False),
+    for name, count, way in (
+        ("MLIC++ network, 512x768", 768, False),
+        ("MLIC++ network, 1080p", 4080, False),
+        ("MLIC++ encoder, 1080p", 4080, True),
     ):
         P, N, warps, stages = _tiles(target, count, way)
-        constants = dict(SOURCES=sources, SHARE=share, GELU=gelu, LEVELS=6, ENCODE=way, P=P, N=N, K=64)
+        constants = dict(SOURCES=5, GELU=True, LEVELS=6, ENCODE=way, P=P, N=N, K=64)
         signature = {**pointers, **dict.fromkeys(sizes, "i32"), **dict.fromkeys(constants, "constexpr")}
         found.append(Variant(f"checkerboard {name}", _network, signature, constants,
                              launch.options(None, warps, stages), 255, 64 * 1024, aligned))  # fmt: skip

@@ -185,28 +185,20 @@ def as_map(values: Tensor, border: int) -> Map:
 
 
 @dataclass(frozen=True)
-class Source:
-    """How a network reads one map: ``taps`` (row, column) offsets, each over all the map's padded channels."""
-
-    channels: int
-    taps: tuple[tuple[int, int], ...] = ((0, 0),)
-
-
-@dataclass(frozen=True)
 class BoardNetwork:
     """A parameter network of one parity, packed for a device.
 
     Attributes:
-        sources: the maps that the first layer reads, in the order of its weights.
+        channels: of each map that the first layer reads, padded, in the order of its weights.
         layers: weights int8 [columns, depth] and requantisers with bias; of the last one, the head, columns are M
-            scales padded to a multiple of 64, then the means. A first layer that is given a share has its bias in it.
+            scales padded to a multiple of 64, then the means.
         exponents: per layer, uint8 [columns] for a GELU in units of 2^-exponent, or None.
         gelu: int16 [16 * 4096], table of a GELU of 12-bit activations, or None.
         thresholds: int32 [2^levels - 1], ascending, padded with large numbers.
         M: channels of the latent.
     """
 
-    sources: tuple[Source, ...]
+    channels: tuple[int, ...]
     layers: tuple[Dense, ...]
     exponents: tuple[Tensor | None, ...]
     gelu: Tensor | None
@@ -214,17 +206,17 @@ class BoardNetwork:
     M: int
 
     def __post_init__(self) -> None:
-        if not 0 <= len(self.sources) <= MAX_SOURCES:
-            raise ValueError(f"a network reads at most {MAX_SOURCES} maps, this one {len(self.sources)}")
+        if not 1 <= len(self.channels) <= MAX_SOURCES:
+            raise ValueError(f"a network reads 1 to {MAX_SOURCES} maps, this one {len(self.channels)}")
         if len(self.layers) < 2:
             raise ValueError("a network has at least two layers")
         if len(self.exponents) != len(self.layers) or (
             self.gelu is None and any(e is not None for e in self.exponents)
         ):
             raise ValueError("every layer needs exponents or None, and GELU its table")
-        depth = sum(s.channels * len(s.taps) for s in self.sources)
+        depth = sum(self.channels)
         for i, layer in enumerate(self.layers):
-            if layer.weights.shape[1] != max(depth, 64):
+            if layer.weights.shape[1] != depth:
                 raise ValueError(f"layer {i} reads {layer.weights.shape[1]} channels but is given {depth}")
             depth = layer.columns
 

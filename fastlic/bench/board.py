@@ -44,7 +44,6 @@ def problem(height: int, width: int, device: torch.device) -> tuple[Any, list[An
         }
         layers.append(arrays if last else {**arrays, "exponents": np.full(outputs, 8, np.uint8)})
         inputs = outputs
-    sources = [(c, ((0, 0),)) for c in PARTS]
-    network = pack_checkerboard(layers, sources, scale_thresholds(scale_levels()), Tables.make().gelu_table, device)
+    network = pack_checkerboard(layers, PARTS, scale_thresholds(scale_levels()), Tables.make().gelu_table, device)
     values = [torch.from_numpy(rng.integers(-2047, 2048, (1, height, width, c))).to(device) for c in PARTS]
     return network, [as_map(v, 0) for v in values], values, layers

@@ -22,7 +22,6 @@ from fastlic.kernels.packing import (
     Dense,
     Map,
     Requantiser,
-    Source,
     as_map,
     pack_matrix,
     pad_halves,
@@ -49,14 +48,12 @@ __all__ = [
 
 Backend = Literal["auto", "reference", "triton"]
 Arrays = Mapping[str, NDArray[Any]]
-Taps = tuple[tuple[int, int], ...]
-HERE: Taps = ((0, 0),)
 GELU_ENTRIES = 16 * 4096
 
 
 def pack_checkerboard(
     layers: Sequence[Arrays],
-    sources: Sequence[tuple[int, Taps]],
+    channels: Sequence[int],
     thresholds: NDArray[Any],
     gelu: NDArray[Any] | None = None,
     device: Any = "cpu",
@@ -64,25 +61,21 @@ def pack_checkerboard(
     """Lay a network out for kernels.
 
     Args:
-        layers: for each ``weight`` int8 [out, in, 1, 1] (or [out, inputs of all taps], tap by tap), ``bias`` int32
-            [out], ``requantise.multiplier``, ``.negative``, ``.shift``, ``.bits``, and ``exponents`` uint8 [out] where
-            a GELU follows. The last layer has 2 M outputs, scales before means.
-        sources: (channels, taps) of each map that the first layer reads, in the order of its inputs. None: the first
-            layer's sums are given as a share.
+        layers: for each ``weight`` int8 [out, in, 1, 1] or [out, in], ``bias`` int32 [out], ``requantise.multiplier``,
+            ``.negative``, ``.shift``, ``.bits``, and ``exponents`` uint8 [out] where a GELU follows. The last layer has
+            2 M outputs, scales before means.
+        channels: of each map that the first layer reads, in the order of its inputs.
         thresholds: int32, ascending scales in units of 2^-10 between table rows.
         gelu: int16 [16 * 4096], its table.
 
     Raises:
         ValueError: layers that do not fit together.
     """
-    layers, sources = arguments.sequence("layers", layers), arguments.sequence("sources", sources)
+    layers, channels = arguments.sequence("layers", layers), arguments.sequence("channels", channels)
     if not layers:
         raise ValueError("a network has at least one layer")
-    for channels, taps in sources:
-        arguments.integer("channels of sources", channels, 1, 1 << 16)
-        for tap in arguments.sequence("taps of sources", taps):
-            if len(tap) != 2 or not all(-8 <= arguments.integer("taps", t, -8) <= 8 for t in tap):
-                raise ValueError(f"taps must be pairs within +-8, got {tap!r:.100}")
+    for each in channels:
+        arguments.integer("channels", each, 1, 1 << 16)
     layers = [_checked_layer(i, arrays) for i, arrays in enumerate(layers)]
     if layers[-1]["bias"].size % 2:
         raise ValueError(f"the last layer gives scales and means, an even number, got {layers[-1]['bias'].size}")
@@ -107,7 +100,7 @@ def pack_checkerboard(
             half = padded(len(bias) // 2)
             weight, bias, *fields = (pad_halves(a, half) for a in (weight, bias, *fields))
             fields[2] = np.maximum(fields[2], 1)
-        matrix = pack_matrix(weight.T, 1) if i else _first(weight, sources)
+        matrix = pack_matrix(weight.T, 1) if i else _first(weight, channels)
         multiplier, negative, shift = fields
         requantiser = Requantiser.of(multiplier, negative, shift, bits, device, bias)
         packed.append(Dense(torch.from_numpy(matrix).to(device), requantiser))
@@ -115,7 +108,7 @@ def pack_checkerboard(
         exponents.append(None if row is None else torch.from_numpy(row).to(device))
     table = None if gelu is None else torch.from_numpy(np.asarray(gelu, np.int16)).to(device)
     return BoardNetwork(
-        tuple(Source(padded(channels), tuple(taps)) for channels, taps in sources),
+        tuple(map(padded, channels)),
         tuple(packed),
         tuple(exponents),
         table,
@@ -140,19 +133,12 @@ def _checked_layer(i: int, arrays: Arrays) -> dict[str, NDArray[Any]]:
     return own
 
 
-def _first(weight: NDArray[np.int8], sources: Sequence[tuple[int, Taps]]) -> NDArray[np.int8]:
-    """[out, inputs] with every source's taps padded by themselves; without sources a column block of zeros."""
-    inputs = sum(channels * len(taps) for channels, taps in sources)
-    if inputs != weight.shape[1] and sources:
-        raise ValueError(f"the first layer reads {weight.shape[1]} numbers, its sources have {inputs}")
-    if not sources:
-        return np.zeros((padded(len(weight)), 64), np.int8)
-    blocks, begin = [], 0
-    for channels, taps in sources:
-        size = channels * len(taps)
-        blocks.append(pack_matrix(weight[:, begin : begin + size].T, len(taps)))
-        begin += size
-    return np.concatenate(blocks, 1)
+def _first(weight: NDArray[np.int8], channels: Sequence[int]) -> NDArray[np.int8]:
+    """[out, inputs] with every map's channels padded by themselves."""
+    if sum(channels) != weight.shape[1]:
+        raise ValueError(f"the first layer reads {weight.shape[1]} channels, its maps have {sum(channels)}")
+    ends = np.cumsum(channels)[:-1]
+    return np.concatenate([pack_matrix(part.T, 1) for part in np.split(weight, ends, 1)], 1)
 
 
 def _on_device(name: str) -> Callable[..., Any]:
@@ -175,29 +161,17 @@ ENCODE: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
 PLACE: dict[str, Callable[..., None]] = {"reference": reference.place, "triton": _on_device("place")}
 
 
-def _check(network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None, rows: int | None) -> None:
+def _check(network: BoardNetwork, maps: Sequence[Map], parity: int, rows: int | None) -> None:
     _check_parity(parity, rows)
     arguments.instance("network", network, BoardNetwork)
     for given in arguments.sequence("maps", maps):
         arguments.instance("maps", given, Map)
-    if len(maps) != len(network.sources):
-        raise ValueError(f"the network reads {len(network.sources)} maps, got {len(maps)}")
+    channels = tuple(given.planes.shape[-1] for given in maps)
+    if channels != network.channels:
+        raise ValueError(f"the network reads maps of {list(network.channels)} channels, got {list(channels)}")
     sizes = {(len(m.planes), m.height, m.width) for m in maps}
-    if share is not None:
-        columns = network.layers[0].columns
-        arguments.tensor("share", share)
-        if share.dtype != torch.int32 or share.dim() != 4 or share.shape[3] != columns:
-            raise ValueError(f"share must be int32 [images, h, w, {columns}], got {share.dtype} {list(share.shape)}")
-        sizes.add((share.shape[0], share.shape[1], share.shape[2]))
     if len(sizes) != 1:
-        raise ValueError(f"maps and share must be of one size, got {sorted(sizes) or 'neither'}")
-    for source, given in zip(network.sources, maps, strict=True):
-        reach = max(max(abs(r), abs(c)) for r, c in source.taps)
-        if given.planes.shape[-1] != source.channels or given.border < reach:
-            raise ValueError(
-                f"the network reads {source.channels} channels and {reach} positions beyond the edge of a map, got "
-                f"{given.planes.shape[-1]} channels and a border of {given.border}"
-            )
+        raise ValueError(f"maps must be of one size, got {sorted(sizes)}")
 
 
 def _check_parity(parity: int, rows: int | None) -> None:
@@ -219,7 +193,6 @@ def checkerboard_parameters(
     network: BoardNetwork,
     maps: Sequence[Map],
     parity: int,
-    share: Tensor | None = None,
     rows: int | None = None,
     *,
     backend: Backend = "auto",
@@ -227,16 +200,15 @@ def checkerboard_parameters(
     """What the coder needs at the positions of one parity.
 
     Args:
-        maps: activations, one map for each source, all [images, h, w].
+        maps: activations, one map for each of the network's ``channels``, all [images, h, w].
         parity: 0 or 1, e.g. ``ANCHOR["compressai"]`` for that library's first pass.
-        share: int32 [images, h, w, columns of the first layer], sums to add to the first layer's, its bias included.
         rows: 0 or 1, positions in even or in odd rows alone; None: in all.
 
     Returns:
         indexes uint8 and means int32 in units of 2^-6, [images, n, M].
     """
-    _check(network, maps, parity, share, rows)
-    return choose(PARAMETERS, backend, network.thresholds.device)(network, maps, parity, share, rows)
+    _check(network, maps, parity, rows)
+    return choose(PARAMETERS, backend, network.thresholds.device)(network, maps, parity, rows)
 
 
 def checkerboard_encode(
@@ -245,7 +217,6 @@ def checkerboard_encode(
     parity: int,
     target: Tensor,
     y: Tensor,
-    share: Tensor | None = None,
     rows: int | None = None,
     zones: Tensor | None = None,
     *,
@@ -261,7 +232,7 @@ def checkerboard_encode(
     Returns:
         indexes uint8 and symbols int32 [images, n, M].
     """
-    _check(network, maps, parity, share, rows)
+    _check(network, maps, parity, rows)
     if zones is not None:
         wanted = (len(y), 1 << network.levels)
         if arguments.tensor("zones", zones).dtype != torch.int32 or zones.shape != wanted or not zones.is_contiguous():
@@ -270,12 +241,8 @@ def checkerboard_encode(
     _check_latent("y", y, network.M)
     if target.shape != y.shape or target.stride() != y.stride():
         raise ValueError(f"target and y must agree in shape and strides, got {list(target.shape)} and {list(y.shape)}")
-    arguments.apart(
-        "y", y, target=target, share=share, zones=zones, **{f"maps[{i}]": m.planes for i, m in enumerate(maps)}
-    )
-    return choose(ENCODE, backend, y.device)(
-        network, maps, parity, target, y, share, rows, zones
-    )  # fmt: skip
+    arguments.apart("y", y, target=target, zones=zones, **{f"maps[{i}]": m.planes for i, m in enumerate(maps)})
+    return choose(ENCODE, backend, y.device)(network, maps, parity, target, y, rows, zones)
 
 
 def checkerboard_place(

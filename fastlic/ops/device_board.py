@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fastlic.ops._device_latents import Arrays, Coded, DeviceLatents, Maps
+from fastlic.ops._device_zones import Coder, Decoder, Encoder, Zone
 from fastlic.ops.latents import Stream, Target
 from fastlic.ops.tables import CdfTables
 
 if TYPE_CHECKING:  # triton is loaded when a device engine is made, not before
     from fastlic.kernels.convolution import Layer
     from fastlic.kernels.packing import BoardNetwork, Map, Requantiser
-    from fastlic.kernels.rans import Streams
 
 _KINDS = ((1, False, 1), (2, True, 1), (1, False, 2), (2, False, 1))  # stride, transposed, shuffle (fastlic.integers)
 _GELU_FINE = 12  # F of GELU's tail: docs/transforms.md
@@ -31,126 +31,11 @@ _WHOLE = 2  # stands in place of a parity where a group is coded in one pass
 _EXPONENTS, _ENTRIES = 16, 4096  # of GELU's table
 
 
-@dataclass(frozen=True)
-class _Zone:
-    """What is coded together.
-
-    Attributes:
-        section: of the stream.
-        first, channels: of the latent.
-        parity: of the positions; None: all of them.
-        rows: even (0) or odd (1) ones alone; None: all.
-    """
-
-    section: int
-    first: int
-    channels: int
-    parity: int | None
-    rows: int | None = None
-
-    @property
-    def part(self) -> slice:
-        return slice(self.first, self.first + self.channels)
-
-
-class _Coder(Protocol):
-    """One direction. ``y``: what a decoder has so far, int32 [images, h, w, M]."""
-
-    y: Tensor
-
-    def board(self, zone: _Zone, network: BoardNetwork, maps: Sequence[Map]) -> None:
-        """The positions of one parity, whose network reads these maps."""
-
-    def whole(self, zone: _Zone, head: Tensor) -> None:
-        """All positions, of scales and means int32 [images, h, w, 2 channels]."""
-
-
-class _Encoder:
-    """Collects table rows and symbols of every section."""
-
-    def __init__(self, target: Tensor, zones: Tensor | None, thresholds: Tensor) -> None:
-        self.y = torch.zeros_like(target)
-        self.symbols = torch.zeros_like(target)
-        self.coded: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        self._target, self._zones, self._thresholds = target, zones, thresholds
-
-    def board(self, zone: _Zone, network: BoardNetwork, maps: Sequence[Map]) -> None:
-        from fastlic.kernels import checkerboard
-
-        assert zone.parity is not None
-        target, y = self._target[..., zone.part], self.y[..., zone.part]
-        indexes, symbols = checkerboard.encode(network, maps, zone.parity, target, y, None, zone.rows, self._zones)
-        _spread(symbols, self.symbols[..., zone.part], zone)
-        self.coded.setdefault(zone.section, []).append((indexes, symbols))
-
-    def whole(self, zone: _Zone, head: Tensor) -> None:
-        from fastlic.kernels import quantize
-
-        target = self._target[..., zone.part]
-        indexes, symbols, y = quantize.quantise_head(target, head, self._thresholds, self._zones)
-        self.y[..., zone.part] = y
-        self.coded.setdefault(zone.section, []).append((indexes, symbols))
-
-
-class _Decoder:
-    """Reads symbols of the first ``known`` channels, and takes those of the others for 0."""
-
-    def __init__(
-        self, model: DeviceBoard, sections: Sequence[Sequence[Any]], size: tuple[int, int], known: int
-    ) -> None:
-        shape = (len(sections), *size, model.latent_channels)
-        self.y = torch.zeros(shape, dtype=torch.int32, device=model.device)
-        self.symbols = torch.zeros_like(self.y)
-        self._model, self._sections, self._known = model, sections, known
-        self._streams: dict[int, Streams] = {}
-        self._partly: set[int] = set()
-
-    def board(self, zone: _Zone, network: BoardNetwork, maps: Sequence[Map]) -> None:
-        from fastlic.kernels import checkerboard
-
-        assert zone.parity is not None
-        indexes, means = checkerboard.parameters(network, maps, zone.parity, None, zone.rows)
-        symbols = self._read(zone, indexes)
-        checkerboard.place(symbols, means, self.y[..., zone.part], zone.parity, zone.rows)
-        _spread(symbols, self.symbols[..., zone.part], zone)
-
-    def whole(self, zone: _Zone, head: Tensor) -> None:
-        from fastlic.kernels import quantize
-
-        indexes, means = quantize.head_indexes(head, self._model._thresholds)
-        symbols = self._read(zone, indexes)
-        self.y[..., zone.part] = quantize.dequantise(symbols.reshape(means.shape), means)
-
-    def _read(self, zone: _Zone, indexes: Tensor) -> Tensor:
-        from fastlic.kernels import rans
-
-        number = zone.section
-        if zone.first >= self._known:
-            self._partly.add(number)
-            return torch.zeros(indexes.shape, dtype=torch.int32, device=indexes.device)
-        if number not in self._streams:
-            self._streams[number] = rans.open_streams([image[number] for image in self._sections], indexes.device)
-        return rans.decode(self._streams[number], indexes.flatten(1), self._model._y_tables).reshape(indexes.shape)
-
-    def finish(self) -> None:
-        """Demand that all that was read to its end ended well."""
-        from fastlic.kernels import rans
-
-        for number, streams in self._streams.items():
-            if number not in self._partly:
-                rans.finish(streams, [image[number] for image in self._sections])
-
-
 class DeviceBoard(DeviceLatents):
-    """One integer entropy model of channel groups, packed for a GPU.
+    """One integer entropy model of channel groups, packed for a GPU; arguments and errors as of ``DeviceEngine``.
 
     Args:
         arrays: ``IntegerGroups.to_arrays()``, already validated (LatentEngine does it).
-        z_tables, y_tables: the coder's tables.
-        device: of the kernels; by default the current GPU, or the CPU in Triton's interpreter.
-
-    Raises:
-        BackendUnavailable: neither a GPU nor the interpreter is there.
     """
 
     def __init__(self, arrays: Arrays, z_tables: CdfTables, y_tables: CdfTables, device: Any = None) -> None:
@@ -182,7 +67,7 @@ class DeviceBoard(DeviceLatents):
         from fastlic.kernels.rans_encode import encode
 
         symbols, z_bytes = self._encode_z(z, lanes)
-        coder = _Encoder(y, zones, self._thresholds)
+        coder = Encoder(y, zones, self._thresholds)
         self._schedule(coder, symbols, *y.shape[1:3])
         sections = [z_bytes]
         for _, coded in sorted(coder.coded.items()):
@@ -200,13 +85,15 @@ class DeviceBoard(DeviceLatents):
         of_z = [image[0] for image in sections]
         symbols, z_streams = self._decode_z(of_z, height, width)
         known = self.latent_channels if groups is None else self._known_channels(groups)
-        coder = _Decoder(self, sections, (height, width), known)
+        shape = (len(sections), height, width, self.latent_channels)
+        y = torch.zeros(shape, dtype=torch.int32, device=self.device)
+        coder = Decoder(y, sections, known, self._y_tables, self._thresholds)
         self._schedule(coder, symbols, height, width)
         rans.finish(z_streams, of_z)
         coder.finish()
         return self._maps(symbols, coder)
 
-    def _maps(self, z: Tensor, coder: _Encoder | _Decoder) -> list[Maps]:
+    def _maps(self, z: Tensor, coder: Encoder | Decoder) -> list[Maps]:
         z_first, y_first = (t.permute(0, 3, 1, 2) for t in (z, coder.y))
         return [(*maps, None) for maps in zip(z_first, y_first, strict=True)]
 
@@ -220,7 +107,7 @@ class DeviceBoard(DeviceLatents):
         self._groups: list[_Group] = []
         first = section = 0
         for k, (count, parity) in enumerate(zip(channels, parities, strict=True)):
-            own = _Zone(section + 1, first, count, None if parity == _WHOLE else parity)
+            own = Zone(section + 1, first, count, None if parity == _WHOLE else parity)
             section += 1 if own.parity is None else 2
             channel = []
             if k:
@@ -250,7 +137,7 @@ class DeviceBoard(DeviceLatents):
         """Channels of y in the first groups."""
         return sum(g.zone.channels for g in self._groups[:groups])
 
-    def _schedule(self, coder: _Coder, z: Tensor, height: int, width: int) -> None:
+    def _schedule(self, coder: Coder, z: Tensor, height: int, width: int) -> None:
         """As fastlic.entropy.groups.schedule."""
         from fastlic.kernels import convolution
 
@@ -273,7 +160,7 @@ class DeviceBoard(DeviceLatents):
                 coder.board(own, group.boards[0], known)
                 convolution.enter(coder.y[..., own.part], None, group.requantiser, 0, into=seen)
                 known.insert(0, self._planes_of(group.context, seen))
-                later = _Zone(own.section + 1, own.first, own.channels, 1 - own.parity)
+                later = Zone(own.section + 1, own.first, own.channels, 1 - own.parity)
                 coder.board(later, group.boards[1], known)
             convolution.enter(coder.y[..., own.part], None, group.requantiser, 0, into=seen)
 
@@ -329,7 +216,7 @@ class DeviceBoard(DeviceLatents):
 
     def _network(self, name: str, parts: Sequence[int], first: int = 0) -> BoardNetwork:
         """A parameter network that reads maps of so many channels; its inputs before ``first`` are zero."""
-        from fastlic.ops.checkerboard import HERE, pack_checkerboard
+        from fastlic.ops.checkerboard import pack_checkerboard
 
         layers: list[dict[str, Any]] = []
         while f"layers.{name}.{len(layers)}.weight" in self._arrays:
@@ -338,8 +225,7 @@ class DeviceBoard(DeviceLatents):
         layers[0]["weight"] = layers[0]["weight"][:, first:]
         if len(layers) == 1:
             layers.insert(0, _identity(layers[0]["weight"].shape[1]))
-        sources = [(channels, HERE) for channels in parts]
-        return pack_checkerboard(layers, sources, self._arrays["y.thresholds"], self._gelu, self.device)
+        return pack_checkerboard(layers, parts, self._arrays["y.thresholds"], self._gelu, self.device)
 
     def _gelu_tail(self) -> Tensor:
         if self._tail is None:
@@ -363,7 +249,7 @@ class DeviceBoard(DeviceLatents):
 class _Group:
     """Networks of a group: ``boards`` of its anchors and of the others, or ``parameters`` of all positions."""
 
-    zone: _Zone
+    zone: Zone
     channel: list[Layer]
     context: list[Layer]
     parameters: list[Layer]
@@ -388,12 +274,3 @@ def _write(board: Map, first: int, channels: int, given: Map) -> None:
     border = board.border
     inner = board.planes[:, border : border + board.height, border : border + board.width]
     inner[..., first : first + channels] = given.planes[..., :channels]
-
-
-def _spread(symbols: Tensor, out: Tensor, zone: _Zone) -> None:
-    """[images, n, channels] to their positions."""
-    from fastlic.kernels.checkerboard import positions
-
-    assert zone.parity is not None
-    at = positions(out.shape[1], out.shape[2], zone.parity, out.device, zone.rows)
-    out[:, at // out.shape[2], at % out.shape[2]] = symbols

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from fastlic.ops._device_latents import Maps
-from fastlic.ops.device_board import DeviceBoard, _Coder, _Decoder, _Encoder, _Zone
+from fastlic.ops._device_zones import Coder, Decoder, Encoder, Zone
+from fastlic.ops.device_board import DeviceBoard
 
 if TYPE_CHECKING:  # triton is loaded when a device engine is made, not before
     from fastlic.kernels.attention import Where
@@ -24,7 +25,7 @@ _HEADS_INTRA = 2
 
 
 class DeviceSlices(DeviceBoard):
-    """One integer entropy model of the MLIC family, packed for a GPU; arguments and errors as of ``DeviceBoard``.
+    """One integer entropy model of the MLIC family, packed for a GPU; arguments and errors as of ``DeviceEngine``.
 
     Args:
         arrays: ``IntegerMLIC.to_arrays()``, already validated (LatentEngine does it).
@@ -66,7 +67,7 @@ class DeviceSlices(DeviceBoard):
                 past.insert(0, inter.outputs)
         known = [*past, self._features_count]
         return _Slice(
-            _Zone(1, i * self._channels, self._channels, _ANCHORS),
+            Zone(1, i * self._channels, self._channels, _ANCHORS),
             self._requantiser("requantisers.y.input", slice(i * self._channels, (i + 1) * self._channels)),
             channel,
             local,
@@ -133,11 +134,11 @@ class DeviceSlices(DeviceBoard):
     def _known_channels(self, groups: int) -> int:
         return min(groups, self._slices) * self._channels
 
-    def _maps(self, z: Tensor, coder: _Encoder | _Decoder) -> list[Maps]:
+    def _maps(self, z: Tensor, coder: Encoder | Decoder) -> list[Maps]:
         first = (t.permute(0, 3, 1, 2) for t in (z, coder.y, coder.symbols))
         return list(zip(*first, strict=True))
 
-    def _schedule(self, coder: _Coder, z: Tensor, height: int, width: int) -> None:
+    def _schedule(self, coder: Coder, z: Tensor, height: int, width: int) -> None:
         """As fastlic.entropy.mlic.schedule."""
         from fastlic.kernels import checkerboard, convolution
 
@@ -160,12 +161,12 @@ class DeviceSlices(DeviceBoard):
                         near.append(self._within(own.intra, self._made[i - 1], coder.y, seen))
                     contexts = [*near, *contexts]
                 if parity == _ANCHORS and i == 0 and self._early_network is not None:
-                    coder.board(_Zone(1, 0, zone.channels, _ANCHORS, 0), network, contexts)
+                    coder.board(Zone(1, 0, zone.channels, _ANCHORS, 0), network, contexts)
                     convolution.enter(y, None, own.requantiser, 0, into=seen)
                     early = self._planes_of(self._early, seen)
-                    coder.board(_Zone(1, 0, zone.channels, _ANCHORS, 1), self._early_network, [early, hyper])
+                    coder.board(Zone(1, 0, zone.channels, _ANCHORS, 1), self._early_network, [early, hyper])
                 else:
-                    coder.board(_Zone(1, zone.first, zone.channels, parity), network, contexts)
+                    coder.board(Zone(1, zone.first, zone.channels, parity), network, contexts)
                 convolution.enter(y, None, own.requantiser, 0, into=seen)
                 # The hyperprior's means, earlier slices and this one lie side by side.
                 first = self.latent_channels
@@ -262,7 +263,7 @@ class _Attention:
 class _Slice:
     """``turns``: parameters and residual prediction of anchors, and of the others."""
 
-    zone: _Zone
+    zone: Zone
     requantiser: Requantiser
     channel: list[Layer]
     local: list[Layer] | _Windows

@@ -35,33 +35,19 @@ def positions(
     return torch.nonzero(found.flatten())[:, 0]
 
 
-def size_of(maps: Sequence[Map], share: Tensor | None) -> tuple[int, int, int]:
-    """(images, height, width) of what a network reads."""
-    if maps:
-        return len(maps[0].planes), maps[0].height, maps[0].width
-    assert share is not None
-    return share.shape[0], share.shape[1], share.shape[2]
-
-
-def _head(
-    network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None, which: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _head(network: BoardNetwork, maps: Sequence[Map], parity: int, rows: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """(positions, scales, means int64 [images, n, M])."""
-    images, height, width = size_of(maps, share)
-    at = positions(height, width, parity, network.thresholds.device, which)
+    images, height, width = len(maps[0].planes), maps[0].height, maps[0].width
+    at = positions(height, width, parity, network.thresholds.device, rows)
     columns = []
-    for source, given in zip(network.sources, maps, strict=True):
-        whole, b = values_of(given.planes), given.border
-        for r, c in source.taps:
-            window = whole[:, b + r : b + r + height, b + c : b + c + width]
-            columns.append(window.reshape(images, -1, source.channels)[:, at])
-    first = network.layers[0]
-    x = torch.cat(columns, 2) if columns else torch.zeros(images, len(at), first.weights.shape[1])
-    for i, (layer, exponents) in enumerate(zip(network.layers, network.exponents, strict=True)):
+    for channels, given in zip(network.channels, maps, strict=True):
+        b = given.border
+        inner = values_of(given.planes)[:, b : b + height, b : b + width]
+        columns.append(inner.reshape(images, -1, channels)[:, at])
+    x = torch.cat(columns, 2)
+    for layer, exponents in zip(network.layers, network.exponents, strict=True):
         acc = (x.double().to(layer.weights.device) @ layer.weights.double().T).round().long()
-        bias = layer.requantiser.numbers[0].long()
-        acc = acc + (bias if i or share is None else share.flatten(1, 2)[:, at].long())
-        x = requantise(acc, layer.requantiser)
+        x = requantise(acc + layer.requantiser.numbers[0].long(), layer.requantiser)
         if exponents is not None:
             assert network.gelu is not None
             x = network.gelu.long()[exponents.long() * 4096 + x + 2048]
@@ -70,10 +56,10 @@ def _head(
 
 
 def parameters(
-    network: BoardNetwork, maps: Sequence[Map], parity: int, share: Tensor | None = None, rows: int | None = None
+    network: BoardNetwork, maps: Sequence[Map], parity: int, rows: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Scale indexes uint8 and means int32 (units of 2^-6) [images, n, M] at the n positions of one parity."""
-    _, scales, means = _head(network, maps, parity, share, rows)
+    _, scales, means = _head(network, maps, parity, rows)
     return scale_index(scales, network.thresholds), means.int()
 
 
@@ -83,12 +69,11 @@ def encode(
     parity: int,
     target: Tensor,
     y: Tensor,
-    share: Tensor | None = None,
     rows: int | None = None,
     zones: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Quantise the latents of one parity: (indexes uint8, symbols int32) [images, n, M]; y is filled there."""
-    at, scales, means = _head(network, maps, parity, share, rows)
+    at, scales, means = _head(network, maps, parity, rows)
     indexes = scale_index(scales, network.thresholds)
     own = None if zones is None else torch.stack([z[i.long()] for z, i in zip(zones.long(), indexes, strict=True)])
     symbols = quantise(target.flatten(1, 2)[:, at].long(), means, own)

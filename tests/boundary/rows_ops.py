@@ -78,7 +78,7 @@ def pixel_transform() -> transforms.TransformEngine:
 
 
 def board_arguments() -> dict[str, Any]:
-    return {"layers": board(), "sources": [(20, ((0, 0),))], "thresholds": np.arange(1, 8, dtype=I32) * 100}
+    return {"layers": board(), "channels": [20], "thresholds": np.arange(1, 8, dtype=I32) * 100}
 
 
 @cache
@@ -93,10 +93,6 @@ def board_maps() -> list[Any]:
 
 def board_latents() -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(9).integers(-5000, 5000, (2, H, W, 10)).astype(I32))
-
-
-def board_share() -> torch.Tensor:
-    return torch.zeros((2, H, W, network().layers[0].columns), dtype=torch.int32)
 
 
 def board_zones() -> torch.Tensor:
@@ -188,15 +184,14 @@ OPS: dict[str, Callable[[], Call]] = {
     "checkerboard.checkerboard_parameters": lambda: Call(
         checkerboard.checkerboard_parameters,
         {
-            **{"network": network(), "maps": board_maps(), "parity": 1, "share": board_share(), "rows": 1},
-            "backend": "auto",
+            **{"network": network(), "maps": board_maps(), "parity": 1, "rows": 1, "backend": "auto"},
         },
     ),
     "checkerboard.checkerboard_encode": lambda: Call(
         checkerboard.checkerboard_encode,
         {
             **{"network": network(), "maps": board_maps(), "parity": 1, "target": board_latents()},
-            **{"y": torch.zeros_like(board_latents()), "share": board_share(), "rows": 0, "zones": board_zones()},
+            **{"y": torch.zeros_like(board_latents()), "rows": 0, "zones": board_zones()},
             "backend": "auto",
         },
         ("y",),

@@ -15,8 +15,6 @@ from fastlic.models.mlic import checkerboard as mlic
 from fastlic.ops import checkerboard_encode, checkerboard_parameters, checkerboard_place, pack_checkerboard
 from fastlic.ops.checkerboard import ANCHOR, as_map, count_of, positions
 
-CONTEXT = tuple((i, j) for i in range(-2, 3) for j in range(-2, 3) if (i + j) % 2)  # twelve of the other colour
-HERE = ((0, 0),)
 THRESHOLDS = scale_thresholds(scale_levels())
 SIZES = [(1, 1), (2, 2), (3, 5), (4, 3), (1, 6), (5, 1)]
 
@@ -35,43 +33,30 @@ def random_layer(rng: np.random.Generator, inputs: int, outputs: int, bits: int 
     return {**arrays, "exponents": rng.integers(5, 11, outputs).astype(np.uint8)} if gelu else arrays
 
 
-def problem(device: torch.device, sources, widths, M: int, share: bool, gelu: bool, size=(3, 5), images: int = 2):
+def problem(device: torch.device, channels, widths, M: int, gelu: bool, size=(3, 5), images: int = 2):
     rng = np.random.default_rng(7)
-    inputs = sum(channels * len(taps) for channels, taps in sources)
-    layers = []
+    layers, inputs = [], sum(channels)
     for i, width in enumerate((*widths, 2 * M)):
         last = i == len(widths)
-        layers.append(random_layer(rng, max(inputs, 1), width, 21 if last else 12, gelu and not last))
+        layers.append(random_layer(rng, inputs, width, 21 if last else 12, gelu and not last))
         inputs = width
-    if not sources:
-        layers[0]["weight"] = layers[0]["weight"][:, :0]
     table = Tables.make().gelu_table if gelu else None
-    network = pack_checkerboard(layers, sources, THRESHOLDS, table, device)
-    maps = []
-    for channels, taps in sources:
-        border = max(abs(v) for tap in taps for v in tap)
-        maps.append(as_map(torch.from_numpy(rng.integers(-2047, 2048, (images, *size, channels))).to(device), border))
-    extra = None
-    if share:
-        values = rng.integers(-3_000_000, 3_000_000, (images, *size, network.layers[0].columns))
-        extra = torch.from_numpy(values.astype(np.int32)).to(device)
-    return network, maps, extra
+    values = [torch.from_numpy(rng.integers(-2047, 2048, (images, *size, c))).to(device) for c in channels]
+    return pack_checkerboard(layers, channels, THRESHOLDS, table, device), [as_map(v, 0) for v in values]
 
 
 PROBLEMS = {
-    "one map": ([(20, HERE)], (24,), 10, False, False),
-    "five maps, GELU": ([(16, HERE), (8, HERE), (70, HERE), (3, HERE), (24, HERE)], (80, 40, 24), 12, False, True),
-    "context and share": ([(10, CONTEXT)], (20, 70, 16), 10, True, False),
-    "share alone": ([], (20, 24), 10, True, False),
+    "one map": ([20], (24,), 10, False),
+    "five maps, GELU": ([16, 8, 70, 3, 24], (80, 40, 24), 12, True),
 }
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("parity", [0, 1])
 def test_kernel_and_twin_agree(name, parity, device):
-    network, maps, share = problem(device, *PROBLEMS[name])
-    wanted = checkerboard_parameters(network, maps, parity, share, backend="reference")
-    found = checkerboard_parameters(network, maps, parity, share, backend="triton")
+    network, maps = problem(device, *PROBLEMS[name])
+    wanted = checkerboard_parameters(network, maps, parity, backend="reference")
+    found = checkerboard_parameters(network, maps, parity, backend="triton")
     assert wanted[0].unique().numel() > 10 and wanted[1].unique().numel() > 20
     for a, b in zip(wanted, found, strict=True):
         assert torch.equal(a, b) and a.dtype == b.dtype
@@ -80,8 +65,8 @@ def test_kernel_and_twin_agree(name, parity, device):
 @pytest.mark.gpu
 def test_programs_that_run_at_once_keep_out_of_each_others_rows(device):
     """Layers that become narrower, and more programs than processors: rows of all lengths, many of them at a time."""
-    sources, widths = [(192, HERE), (192, HERE), (128, HERE), (128, HERE), (640, HERE)], (640, 512, 384)
-    network, maps, _ = problem(device, sources, widths, 32, False, True, size=(68, 120), images=4)
+    channels, widths = [192, 192, 128, 128, 640], (640, 512, 384)
+    network, maps = problem(device, channels, widths, 32, True, size=(68, 120), images=4)
     wanted = checkerboard_parameters(network, maps, 1, backend="reference")
     for _ in range(20):
         found = checkerboard_parameters(network, maps, 1, backend="triton")
@@ -92,7 +77,7 @@ def test_programs_that_run_at_once_keep_out_of_each_others_rows(device):
 @pytest.mark.parametrize("parity", [0, 1])
 def test_encoder_and_decoder_at_every_size(size, parity, device):
     """Channels 4..13 of a wider latent; what the encoder leaves there, the decoder places."""
-    network, maps, _ = problem(device, *PROBLEMS["one map"], size=size)
+    network, maps = problem(device, *PROBLEMS["one map"], size=size)
     generator = torch.Generator().manual_seed(3)
     target = torch.randint(-3000, 3000, (2, *size, 20), generator=generator, dtype=torch.int32).to(device)
     results = []
@@ -122,14 +107,14 @@ def test_every_other_row_and_zones(parity, rows, device):
     """Only those rows; differences come nearer to zero by what the image's zones say of each table row."""
     generator = torch.Generator().manual_seed(4)
     for size in ((1, 2), (3, 4), (4, 5)):
-        network, maps, _ = problem(device, *PROBLEMS["one map"], size=size)
+        network, maps = problem(device, *PROBLEMS["one map"], size=size)
         target = torch.randint(-3000, 3000, (2, *size, 10), generator=generator, dtype=torch.int32).to(device)
         zones = torch.randint(0, 40, (2, 1 << network.levels), generator=generator, dtype=torch.int32).to(device)
         results = []
         for backend in ("reference", "triton"):
             y = torch.full_like(target, 7)
-            coded = checkerboard_encode(network, maps, parity, target, y, None, rows, zones, backend=backend)
-            indexes, means = checkerboard_parameters(network, maps, parity, None, rows, backend=backend)
+            coded = checkerboard_encode(network, maps, parity, target, y, rows, zones, backend=backend)
+            indexes, means = checkerboard_parameters(network, maps, parity, rows, backend=backend)
             placed = torch.full_like(target, 7)
             checkerboard_place(coded[1], means, placed, parity, rows, backend=backend)
             assert torch.equal(indexes, coded[0]) and torch.equal(placed, y)
@@ -182,9 +167,7 @@ def test_networks_of_an_integer_mlic_model(small_mlic, which, backend, device):
         layers.append({k.removeprefix(begin): v for k, v in arrays.items() if k.startswith(begin)})
     inputs = layers[0]["weight"].shape[1]
     parts = [inputs // 3, inputs - inputs // 3]
-    network = pack_checkerboard(
-        layers, [(c, HERE) for c in parts], arrays["y.thresholds"], model.tables.gelu_table, device
-    )
+    network = pack_checkerboard(layers, parts, arrays["y.thresholds"], model.tables.gelu_table, device)
     generator = torch.Generator().manual_seed(2)
     contexts = torch.randint(-2047, 2048, (inputs, 5, 4), generator=generator)
     given = contexts.flatten(1)[:, mlic.positions(5, 4, parity)].T
@@ -206,14 +189,16 @@ def small_mlic():
 
 
 def test_arguments_that_do_not_fit_say_what_came(device):
-    network, maps, _ = problem(device, *PROBLEMS["one map"])
+    network, maps = problem(device, *PROBLEMS["one map"])
     y = torch.zeros(2, 3, 5, 10, dtype=torch.int32, device=device)
     with pytest.raises(ValueError, match="parity must be 0"):
         checkerboard_parameters(network, maps, 2)
-    with pytest.raises(ValueError, match="reads 1 maps, got 0"):
+    with pytest.raises(ValueError, match=r"reads maps of \[64\] channels, got \[\]"):
         checkerboard_parameters(network, [], 0)
-    with pytest.raises(ValueError, match=r"share must be int32 \[images, h, w, 64\]"):
-        checkerboard_parameters(network, maps, 0, share=y)
+    with pytest.raises(ValueError, match=r"maps must be of one size"):
+        wide, (first, *_) = problem(device, *PROBLEMS["five maps, GELU"])
+        other = problem(device, *PROBLEMS["five maps, GELU"], size=(3, 6))[1]
+        checkerboard_parameters(wide, [first, *other[1:]], 0)
     with pytest.raises(ValueError, match="must be int32"):
         checkerboard_encode(network, maps, 0, y.long(), y)
     with pytest.raises(ValueError, match="agree in shape and strides"):
@@ -221,18 +206,18 @@ def test_arguments_that_do_not_fit_say_what_came(device):
     with pytest.raises(ValueError, match=r"symbols must be int32 \[2, 8, 10\]"):
         checkerboard_place(y, y, y, 0)
     with pytest.raises(ValueError, match="first layer reads"):
-        pack_checkerboard([random_layer(np.random.default_rng(0), 5, 6)] * 2, [(4, HERE)], THRESHOLDS)
+        pack_checkerboard([random_layer(np.random.default_rng(0), 5, 6)] * 2, [4], THRESHOLDS)
 
 
 @pytest.mark.parametrize("convention", ANCHOR)
 def test_latents_survive_both_passes_of_either_convention(convention, device):
-    """Anchors, then the others, whose context sees the anchors: encoder and decoder meet in the same latents. The
-    context reads a part of a wider map."""
+    """Anchors, then the others: encoder and decoder meet in the same latents. The network reads a part of a wider map,
+    what is decoded so far."""
     from fastlic.kernels.convolution import enter
 
     generator = torch.Generator().manual_seed(11)
     y = fixed_point(torch.randn(1, 3, 4, 10, generator=generator, dtype=torch.float64) * 9).int().to(device)
-    network, _, share = problem(device, *PROBLEMS["context and share"], size=(3, 4), images=1)
+    network, _ = problem(device, [10], (20, 70, 16), 10, False)
     rng = np.random.default_rng(1)
     of_y = Reference.from_factors(rng.uniform(0.2, 0.9, 10), 12)
     requantiser = Requantiser.of(of_y.multiplier, of_y.negative, of_y.shift, 12, device)
@@ -247,9 +232,9 @@ def test_latents_survive_both_passes_of_either_convention(convention, device):
         own = torch.zeros_like(y)
         for parity in (anchor, 1 - anchor):
             if way == "encode":
-                indexes, symbols = checkerboard_encode(network, [seen], parity, y, own, share, backend="triton")
+                indexes, symbols = checkerboard_encode(network, [seen], parity, y, own, backend="triton")
                 coded.append(symbols)
-            again, means = checkerboard_parameters(network, [seen], parity, share, backend="reference")
+            again, means = checkerboard_parameters(network, [seen], parity, backend="reference")
             if way == "encode":
                 assert torch.equal(indexes, again)
             symbols = coded[0 if parity == anchor else 1]

@@ -1,0 +1,140 @@
+"""The two directions of coding latents in zones on a GPU: an encoder collects symbols, a decoder reads them.
+
+A schedule (fastlic.ops.device_board, device_slices) hands zones over one after the other, each with what its scales and
+means are made of; it need not know which direction it serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:  # triton is loaded when an engine is made, not before
+    from fastlic.kernels.packing import BoardNetwork, Map
+    from fastlic.kernels.rans import DeviceTables, Streams
+
+
+@dataclass(frozen=True)
+class Zone:
+    """What is coded together.
+
+    Attributes:
+        section: of the stream.
+        first, channels: of the latent.
+        parity: of the positions; None: all of them.
+        rows: even (0) or odd (1) ones alone; None: all.
+    """
+
+    section: int
+    first: int
+    channels: int
+    parity: int | None
+    rows: int | None = None
+
+    @property
+    def part(self) -> slice:
+        return slice(self.first, self.first + self.channels)
+
+
+class Coder(Protocol):
+    """One direction. ``y``: what a decoder has so far, int32 [images, h, w, M]."""
+
+    y: Tensor
+
+    def board(self, zone: Zone, network: BoardNetwork, maps: Sequence[Map]) -> None:
+        """The positions of one parity, whose network reads these maps."""
+
+    def whole(self, zone: Zone, head: Tensor) -> None:
+        """All positions, of scales and means int32 [images, h, w, 2 channels]."""
+
+
+class Encoder:
+    """Collects table rows and symbols of every section."""
+
+    def __init__(self, target: Tensor, zones: Tensor | None, thresholds: Tensor) -> None:
+        self.y = torch.zeros_like(target)
+        self.symbols = torch.zeros_like(target)
+        self.coded: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self._target, self._zones, self._thresholds = target, zones, thresholds
+
+    def board(self, zone: Zone, network: BoardNetwork, maps: Sequence[Map]) -> None:
+        from fastlic.kernels import checkerboard
+
+        assert zone.parity is not None
+        target, y = self._target[..., zone.part], self.y[..., zone.part]
+        indexes, symbols = checkerboard.encode(network, maps, zone.parity, target, y, zone.rows, self._zones)
+        _spread(symbols, self.symbols[..., zone.part], zone)
+        self.coded.setdefault(zone.section, []).append((indexes, symbols))
+
+    def whole(self, zone: Zone, head: Tensor) -> None:
+        from fastlic.kernels import quantize
+
+        target = self._target[..., zone.part]
+        indexes, symbols, y = quantize.quantise_head(target, head, self._thresholds, self._zones)
+        self.y[..., zone.part] = y
+        self.coded.setdefault(zone.section, []).append((indexes, symbols))
+
+
+class Decoder:
+    """Reads symbols of the first ``known`` channels, and takes those of the others for 0. y: zeros, which it fills."""
+
+    def __init__(
+        self,
+        y: Tensor,
+        sections: Sequence[Sequence[Any]],
+        known: int,
+        tables: DeviceTables,
+        thresholds: Tensor,
+    ) -> None:
+        self.y, self.symbols = y, torch.zeros_like(y)
+        self._sections, self._known, self._tables, self._thresholds = sections, known, tables, thresholds
+        self._streams: dict[int, Streams] = {}
+        self._partly: set[int] = set()
+
+    def board(self, zone: Zone, network: BoardNetwork, maps: Sequence[Map]) -> None:
+        from fastlic.kernels import checkerboard
+
+        assert zone.parity is not None
+        indexes, means = checkerboard.parameters(network, maps, zone.parity, zone.rows)
+        symbols = self._read(zone, indexes)
+        checkerboard.place(symbols, means, self.y[..., zone.part], zone.parity, zone.rows)
+        _spread(symbols, self.symbols[..., zone.part], zone)
+
+    def whole(self, zone: Zone, head: Tensor) -> None:
+        from fastlic.kernels import quantize
+
+        indexes, means = quantize.head_indexes(head, self._thresholds)
+        symbols = self._read(zone, indexes)
+        self.y[..., zone.part] = quantize.dequantise(symbols.reshape(means.shape), means)
+
+    def _read(self, zone: Zone, indexes: Tensor) -> Tensor:
+        from fastlic.kernels import rans
+
+        number = zone.section
+        if zone.first >= self._known:
+            self._partly.add(number)
+            return torch.zeros(indexes.shape, dtype=torch.int32, device=indexes.device)
+        if number not in self._streams:
+            self._streams[number] = rans.open_streams([image[number] for image in self._sections], indexes.device)
+        return rans.decode(self._streams[number], indexes.flatten(1), self._tables).reshape(indexes.shape)
+
+    def finish(self) -> None:
+        """Demand that all that was read to its end ended well."""
+        from fastlic.kernels import rans
+
+        for number, streams in self._streams.items():
+            if number not in self._partly:
+                rans.finish(streams, [image[number] for image in self._sections])
+
+
+def _spread(symbols: Tensor, out: Tensor, zone: Zone) -> None:
+    """[images, n, channels] to their positions."""
+    from fastlic.kernels.checkerboard import positions
+
+    assert zone.parity is not None
+    at = positions(out.shape[1], out.shape[2], zone.parity, out.device, zone.rows)
+    out[:, at // out.shape[2], at % out.shape[2]] = symbols
