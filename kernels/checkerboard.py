@@ -225,9 +225,9 @@ def _tiles(target: Target, positions: int, encode: bool = False) -> tuple[int, i
         return 16, 64, 4, 2
     # Each program reads all weights, so that more positions are better where every multiprocessor still has some: an
     # H100 took 264, 304 and 1259 us at 512x768, 1080p and 4K; with (16, 32, 4, 3) for all of them 353, 462, 1938.
-    # (64, 64, 8, 3) took 989 at 4K, but spills; so do 32 positions on sm_100, and a third stage in the encoder.
+    # (64, 64, 8, 3) took 989 at 4K, but spills; so do 32 positions on sm_100, and a third stage with 32 positions.
     wide = positions >= 2048 and target.arch != 100
-    return 32 if wide else 16, 64, 8, 2 if wide and encode else 3
+    return 32 if wide else 16, 64, 8, 2 if wide else 3
 
 
 def _run(
