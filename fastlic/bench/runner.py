@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from fastlic.ops.backends import torch_threads
+
 Run = Callable[[], Any]
 Runs = dict[str, Run]  # by way
 Wanted = Callable[[str], bool]
@@ -108,13 +110,8 @@ def clock_of_torch() -> Clock:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """No gradients, and one thread of torch; as a decorator, too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with torch_threads(1), torch.no_grad():
+        yield
 
 
 def timed(name: str, run: Run, clock: Clock = "wall") -> Part:

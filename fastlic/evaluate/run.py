@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from fastlic.codec import container
 from fastlic.codec.codec import Codec
 from fastlic.evaluate.metrics import ms_ssim, psnr
 from fastlic.evaluate.peers import Peer
+from fastlic.ops.backends import torch_threads
 
 CHECKED_THREADS = (1, 2)
 
@@ -101,11 +101,11 @@ def evaluate_peer(peer: Peer, x: Tensor, image: str, *, with_ms_ssim: bool = Fal
 def same_latents(codec: Codec, x: Tensor, quality: float | None) -> bool:
     """Whether decoding returns the encoder's latents exactly, for every pair of thread counts on the two sides."""
     for encoder_threads in CHECKED_THREADS:
-        with _threads(encoder_threads):
+        with torch_threads(encoder_threads):
             data, latents = codec.compress(x, quality), codec.latents(x, quality)
         assert isinstance(data, bytes)
         for decoder_threads in CHECKED_THREADS:
-            with _threads(decoder_threads):
+            with torch_threads(decoder_threads):
                 if not _equal(codec.decode_latents(data), latents):
                     return False
     return True
@@ -113,13 +113,3 @@ def same_latents(codec: Codec, x: Tensor, quality: float | None) -> bool:
 
 def _equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastlic.codec import Codec
-from fastlic.ops.backends import instruction_set, instruction_sets
+from fastlic.ops.backends import instruction_set, instruction_sets, torch_threads
 
 THREADS = (1, 2, 4)
 
@@ -42,17 +42,13 @@ def same_bits(
     """
     expected: list[Image] = []
     analysed = None if codec.pixels is not None else [codec.analyse(image, quality) for image in images]
-    before = torch.get_num_threads()
     for isa in reversed(instruction_sets()):
         count = different = 0
         with instruction_set(isa):
             for threads in THREADS:
-                torch.set_num_threads(threads)
-                try:
+                with torch_threads(threads):
                     own = analysed or [codec.analyse(image, quality) for image in images]
                     runs = [_run(codec, own, batch) for batch in batches]
-                finally:
-                    torch.set_num_threads(before)
                 for run in runs:
                     expected = expected or [made for made, _ in run]
                     different += sum(

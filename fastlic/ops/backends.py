@@ -43,6 +43,17 @@ def instruction_set(name: str) -> Iterator[None]:
         _native.set_isa(before)
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """torch on so many threads while the block runs; the C++ core follows torch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def triton_package_lacks() -> str | None:
     """None if a Triton is installed that the kernels can be compiled with, otherwise what is missing."""
     if importlib.util.find_spec("triton") is None:

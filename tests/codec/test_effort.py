@@ -20,6 +20,7 @@ from fastlic.codec.calibration import PHOTO
 from fastlic.codec.image_files import encode_image, read_image
 from fastlic.codec.targets import psnr
 from fastlic.models import McQuic
+from fastlic.ops.backends import torch_threads
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -31,10 +32,8 @@ def part() -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        yield
 
 
 def shown(codec, data):

@@ -19,7 +19,7 @@ import torch
 from fastlic import Codec, _native
 from fastlic.codec.image_files import read_image
 from fastlic.models import JAHP, MLIC, Hyperprior, McQuic, MLICPlus, MLICPlusPlus, ScaleHyperprior
-from fastlic.ops.backends import instruction_set
+from fastlic.ops.backends import instruction_set, torch_threads
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MLIC_FAMILY = {"tiny_mlic": MLIC, "tiny_mlicp": MLICPlus, "tiny_mlicpp": MLICPlusPlus, "tiny_early": MLICPlusPlus}
@@ -86,19 +86,11 @@ def test_golden_stream_decodes_to_the_recorded_latents_and_photo(name: str):
 def test_golden_stream_and_its_photo_make_each_other_to_the_last_bit(name: str, isa: str):
     stream = STREAMS[name]
     codec, data = load(stream.codec), (GOLDEN / f"{name}.flic").read_bytes()
-    before = torch.get_num_threads()
-    with instruction_set(isa):
-        for threads in (1, 3):
-            torch.set_num_threads(threads)
-            try:
-                decoded, again = (
-                    codec.decompress(data, dtype=torch.uint8),
-                    codec.compress(pixels(stream), stream.quality),
-                )
-            finally:
-                torch.set_num_threads(before)
+    for threads in (1, 3):
+        with instruction_set(isa), torch_threads(threads):
+            decoded = codec.decompress(data, dtype=torch.uint8)
             assert pixel_digest(decoded) == expected(stream.codec)["pixels"][name]
-            assert again == data
+            assert codec.compress(pixels(stream), stream.quality) == data
 
 
 @pytest.mark.golden

@@ -19,6 +19,7 @@ from fastlic.entropy.codes import CodeTables
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError
 from fastlic.evaluate import psnr
 from fastlic.models import McQuic
+from fastlic.ops.backends import torch_threads
 
 from . import damage
 
@@ -81,13 +82,9 @@ def test_integers_give_nearly_the_codes_and_pixels_of_floats(codec: Codec, photo
 
 
 def test_pixels_are_those_of_the_stream_whatever_the_thread_count(codec: Codec, photo: Tensor, stream: bytes):
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
+    with torch_threads(2):
         assert codec.compress(photo) == stream
         two = codec.decompress(stream, dtype=torch.uint8)
-    finally:
-        torch.set_num_threads(before)
     assert torch.equal(two, codec.decompress(stream, dtype=torch.uint8))
 
 

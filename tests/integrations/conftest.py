@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 
 import fastlic
 from fastlic.errors import CorruptStreamError, ModelMismatchError
+from fastlic.ops.backends import instruction_set, instruction_sets, torch_threads
 
 compressai_models = pytest.importorskip("compressai.models")
 vbr_models = pytest.importorskip("compressai.models.vbr")
@@ -34,6 +36,24 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
 }
 RASTER = ("mbt2018", "cheng2020-anchor", "cheng2020-attn", "mbt2018-vbr")
 PARALLEL = tuple(name for name in BUILDERS if name not in RASTER)
+
+
+def settings() -> Iterator[tuple[str, int]]:
+    """Instruction set and threads, set while the loop's body runs: each set, on three threads or one."""
+    for own, count in zip(instruction_sets(), itertools.cycle((3, 1)), strict=False):
+        with instruction_set(own), torch_threads(count):
+            yield own, count
+
+
+def check_same_everywhere(x: Tensor, *models: Any) -> tuple[dict[str, Any], Tensor]:
+    """All models code ``x`` to the same streams and pixels in all ``settings``, which are returned."""
+    coded = models[0].compress(x)
+    pixels = models[0].decompress(coded["strings"], coded["shape"])["x_hat"]
+    for _ in settings():
+        for model in models:
+            assert model.compress(x)["strings"] == coded["strings"]
+            assert torch.equal(model.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
+    return coded, pixels
 
 
 def last_convolution(net: nn.Module) -> nn.Module:

@@ -10,9 +10,8 @@ import torch
 
 import fastlic
 from fastlic.errors import CorruptStreamError, ModelMismatchError
-from fastlic.ops import instruction_set, instruction_sets
 
-from .conftest import check_damage_is_an_error, image
+from .conftest import check_damage_is_an_error, check_same_everywhere, image
 from .grouped import grouped
 from .sliced import check_near, check_other_weights_are_refused, sliced
 
@@ -39,17 +38,7 @@ def test_pictures_and_sizes_are_nearly_those_of_the_loop(made):
 @torch.no_grad()
 def test_streams_and_latents_are_the_same_on_every_instruction_set_thread_count_and_reference(made):
     model, x = made[1], image(1, 64, 128)
-    coded = model.compress(x)
-    pixels = model.decompress(coded["strings"], coded["shape"])["x_hat"]
-    threads = torch.get_num_threads()
-    for own in instruction_sets():
-        with instruction_set(own):
-            torch.set_num_threads(3 if own == "scalar" else threads)
-            try:
-                assert model.compress(x)["strings"] == coded["strings"]
-                assert torch.equal(model.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
-            finally:
-                torch.set_num_threads(threads)
+    coded, pixels = check_same_everywhere(x, model)
     twin = copy.deepcopy(made[0])
     fastlic.accelerate(twin, calibration=[image(1)[0]], transforms="integer", backend="reference")
     assert twin.compress(x)["strings"] == coded["strings"]

@@ -11,6 +11,7 @@ import torch
 import fastlic
 from fastlic.integrations.compressai import bfloat16, heap
 from fastlic.models import inference
+from fastlic.ops.backends import torch_threads
 
 from .conftest import BUILDERS, image
 
@@ -163,11 +164,7 @@ def test_memory_is_kept_until_the_last_user_leaves(monkeypatch):
 
 def test_one_by_one_layers_go_to_onednn_and_agree():
     torch.manual_seed(0)
-    layer, before = torch.nn.Conv2d(7, 5, 1), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            for x in (torch.randn(2, 7, 9, 11), torch.randn(0, 7, 9, 11), torch.randn(1, 7, 64, 64)):
-                torch.testing.assert_close(inference.convolved(x, layer, layer.forward), layer(x))
-    finally:
-        torch.set_num_threads(before)
+    layer = torch.nn.Conv2d(7, 5, 1)
+    with torch_threads(1), torch.no_grad():
+        for x in (torch.randn(2, 7, 9, 11), torch.randn(0, 7, 9, 11), torch.randn(1, 7, 64, 64)):
+            torch.testing.assert_close(inference.convolved(x, layer, layer.forward), layer(x))

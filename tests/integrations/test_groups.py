@@ -8,10 +8,9 @@ import torch
 import torch.nn as nn
 
 import fastlic
-from fastlic import _native
 from fastlic.errors import ModelMismatchError
 
-from .conftest import build, image
+from .conftest import build, image, settings
 
 codecs = pytest.importorskip("compressai.latent_codecs")
 GROUPS = ("cheng2020-anchor-checkerboard", "elic2022-official", "elic2022-chandelier")
@@ -34,16 +33,9 @@ def test_streams_do_not_depend_on_threads_backend_batch_or_instruction_set(name,
     assert len({len(part) for part in strings}) == 1
     alone = [coder.encode_passes(y[i : i + 1], h_a)[0] for i in range(3)]
     assert strings == [[own[part][0] for own in alone] for part in range(len(strings))]
-    threads, isa = torch.get_num_threads(), _native.get_isa()
-    try:
-        torch.set_num_threads(3)
-        for level in _native.supported_isas():
-            _native.set_isa(level)
-            assert coder.encode_passes(y, h_a)[0] == strings
-            assert torch.equal(coder.decode_passes(strings, *size), y_hat)
-    finally:
-        torch.set_num_threads(threads)
-        _native.set_isa(isa)
+    for _ in settings():
+        assert coder.encode_passes(y, h_a)[0] == strings
+        assert torch.equal(coder.decode_passes(strings, *size), y_hat)
     coder.settings.backend = "reference"
     slow = coder.encode_passes(y, h_a)
     assert slow[0] == strings and torch.equal(slow[1], y_hat)

@@ -10,6 +10,7 @@ import torch
 
 import fastlic
 from fastlic.errors import CorruptStreamError, ModelMismatchError, PixelLimitError
+from fastlic.ops.backends import torch_threads
 
 from .conftest import BUILDERS, build, compressai_models, image, spread
 
@@ -51,12 +52,8 @@ def test_which_models_run_on_integers(name, converted):
 def test_streams_do_not_depend_on_threads_backend_or_batch(name, native):
     model, x = native(name), image(3)
     ours = model.compress(x)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
+    with torch_threads(3):
         assert model.decompress(ours["strings"], ours["shape"])["x_hat"].shape == x.shape
-    finally:
-        torch.set_num_threads(threads)
     coder = vars(model)["_fastlic"].coder
     with torch.no_grad():
         y = model.g_a(x)

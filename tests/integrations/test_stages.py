@@ -12,9 +12,8 @@ from torch import Tensor
 
 import fastlic
 from fastlic.errors import ModelMismatchError
-from fastlic.ops import instruction_set, instruction_sets
 
-from .conftest import image
+from .conftest import check_same_everywhere, image, settings
 from .sliced import Staged, Swin, check_near, check_other_weights_are_refused, sliced
 
 pytest.importorskip("compressai")
@@ -81,17 +80,10 @@ def test_bytes_of_a_latent_are_the_same_with_every_thread_count_and_instruction_
     z = made[0].h_a(y)
     ys, zs, y_hat = coder.encode(y, z)
     size = tuple(z.shape[2:])
-    threads = torch.get_num_threads()
-    for own in instruction_sets():
-        with instruction_set(own):
-            for count in (1, 2):
-                torch.set_num_threads(count)
-                try:
-                    for k in range(2):
-                        assert coder.encode(y[k : k + 1], z[k : k + 1])[:2] == (ys[k : k + 1], zs[k : k + 1])
-                    assert torch.equal(coder.decode(ys, zs, *size), y_hat)
-                finally:
-                    torch.set_num_threads(threads)
+    for _ in settings():
+        for k in range(2):
+            assert coder.encode(y[k : k + 1], z[k : k + 1])[:2] == (ys[k : k + 1], zs[k : k + 1])
+        assert torch.equal(coder.decode(ys, zs, *size), y_hat)
 
 
 @torch.no_grad()
@@ -189,21 +181,10 @@ def test_stages_of_swins_blocks_are_integers_near_their_floats(swin):
 def test_their_streams_and_pixels_are_the_same_everywhere_and_from_a_file(swin, tmp_path):
     plain, model, report = swin
     x = image(1, 64, 128)
-    coded = model.compress(x)
-    pixels = model.decompress(coded["strings"], coded["shape"])["x_hat"]
     report.save(tmp_path / "swin.safetensors")
     elsewhere = copy.deepcopy(plain)
     fastlic.accelerate(elsewhere, calibration=tmp_path / "swin.safetensors", transforms="integer")
-    threads = torch.get_num_threads()
-    for own in instruction_sets():
-        with instruction_set(own):
-            torch.set_num_threads(2 if own == "scalar" else threads)
-            try:
-                for each in (model, elsewhere, copy.deepcopy(model)):
-                    assert each.compress(x) == coded
-                    assert torch.equal(each.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
-            finally:
-                torch.set_num_threads(threads)
+    check_same_everywhere(x, model, elsewhere, copy.deepcopy(model))
 
 
 @torch.no_grad()

@@ -17,11 +17,10 @@ import fastlic  # noqa: E402
 from fastlic.integers.conversion import Precision, calibrated, convert  # noqa: E402
 from fastlic.integers.graph import Graph, WindowAttention  # noqa: E402
 from fastlic.integrations.compressai import traces  # noqa: E402, F401
-from fastlic.ops import instruction_set, instruction_sets  # noqa: E402
 from fastlic.ops.transforms import TransformEngine  # noqa: E402
 
 from .branch_blocks import GatedMlp, Mixing, Pooled, Scale  # noqa: E402
-from .conftest import image, spread  # noqa: E402
+from .conftest import check_same_everywhere, image, settings, spread  # noqa: E402
 from .sliced import sliced  # noqa: E402
 
 SIZE, HEADS, DIM = 4, 3, 12
@@ -308,9 +307,8 @@ def test_blocks_are_read_by_what_they_hold_and_integers_follow_them(name):
     got, want = network(x[0].long()), graph.run(x / 255)[0]
     assert (got * 2.0**-10 - want).square().mean().sqrt() < 4e-3 * want.std()
     engine, pixels = TransformEngine("n", network.to_arrays("n")), x[0].to(torch.uint8).numpy()
-    for own in instruction_sets():
-        with instruction_set(own):
-            assert torch.equal(torch.from_numpy(engine.run(pixels, band=3)).long(), got)
+    for _ in settings():
+        assert torch.equal(torch.from_numpy(engine.run(pixels, band=3)).long(), got)
 
 
 class Doubled(Beside):
@@ -380,12 +378,7 @@ def test_models_with_such_blocks_run_on_integers():
         assert all(rows[f"transform {name}"].by == "integers" for name in ("g_a", "h_a", "g_s"))
         assert (model.g_a(x) - y).square().mean().sqrt() < 0.02
         assert (model.g_s(y.round()) - want).square().mean().sqrt() < 0.003
-        coded = model.compress(x)
-        pixels = model.decompress(coded["strings"], coded["shape"])["x_hat"]
-        for own in instruction_sets():
-            with instruction_set(own):
-                assert model.compress(x)["strings"] == coded["strings"]
-                assert torch.equal(model.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
+        check_same_everywhere(x, model)
         with pytest.raises(ValueError, match="multiples of 4"):
             model.g_s(torch.zeros(1, DIM, 1, 3))
 
