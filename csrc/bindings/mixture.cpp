@@ -21,6 +21,23 @@ std::pair<std::size_t, std::size_t> checked(const Array<float>& probabilities, c
   return {static_cast<std::size_t>(probabilities.shape(0)), static_cast<std::size_t>(probabilities.shape(1))};
 }
 
+// Rows and slots of probabilities [rows][slots].
+std::pair<std::size_t, std::size_t> sides(const Array<float>& probabilities) {
+  if (probabilities.ndim() != 2) throw py::value_error("probabilities must be [rows, slots]");
+  return {static_cast<std::size_t>(probabilities.shape(0)), static_cast<std::size_t>(probabilities.shape(1))};
+}
+
+// Calls f(row, its cdf) row by row: no other cdf is kept.
+template <typename F>
+void each_row(const float* probabilities, std::size_t count, std::size_t slots, F f) {
+  if (count == 0) return;  // nothing says how many slots there could be
+  std::vector<std::int32_t> cdf(slots + 2);
+  for (std::size_t r = 0; r < count; ++r) {
+    mixture_rows(probabilities + r * slots, 1, slots, cdf.data());
+    f(r, cdf.data());
+  }
+}
+
 void rows(const Array<float>& probabilities, Int32s cdf) {
   const auto [count, slots] = checked(probabilities, cdf);
   Call call;
@@ -30,11 +47,9 @@ void rows(const Array<float>& probabilities, Int32s cdf) {
   mixture_rows(in, count, slots, out);
 }
 
-// Intervals of symbols under probabilities; no cdf is kept.
+// Intervals of symbols under probabilities.
 void intervals(const Array<float>& probabilities, const Int32s& symbols, Uint16s starts, Uint16s frequencies) {
-  if (probabilities.ndim() != 2) throw py::value_error("probabilities must be [rows, slots]");
-  const auto count = static_cast<std::size_t>(probabilities.shape(0));
-  const auto slots = static_cast<std::size_t>(probabilities.shape(1));
+  const auto [count, slots] = sides(probabilities);
   Call call;
   const float* in = call.in(probabilities, "probabilities").data();
   const auto s = call.in(symbols, "symbols");
@@ -43,12 +58,9 @@ void intervals(const Array<float>& probabilities, const Int32s& symbols, Uint16s
   require_equal(count, first.size(), "rows and starts");
   require_equal(count, size.size(), "rows and frequencies");
   const auto unlocked = call.unlock();
-  if (count == 0) return;  // nothing says how many slots there could be
-  std::vector<std::int32_t> cdf(slots + 2);
-  for (std::size_t r = 0; r < count; ++r) {
-    mixture_rows(in + r * slots, 1, slots, cdf.data());
-    mixture_intervals(cdf.data(), 1, slots, &s[r], &first[r], &size[r]);
-  }
+  each_row(in, count, slots, [&, slots = slots](std::size_t r, const std::int32_t* cdf) {
+    mixture_intervals(cdf, 1, slots, &s[r], &first[r], &size[r]);
+  });
 }
 
 py::bytes encode(const Uint16s& starts, const Uint16s& frequencies) {
@@ -65,21 +77,16 @@ class PyMixtureDecoder {
 
   void decode(const Array<float>& probabilities, Int32s out) {
     const Exclusive exclusive(busy_);
-    if (probabilities.ndim() != 2) throw py::value_error("probabilities must be [rows, slots]");
-    const auto count = static_cast<std::size_t>(probabilities.shape(0));
-    const auto slots = static_cast<std::size_t>(probabilities.shape(1));
+    const auto [count, slots] = sides(probabilities);
     Call call;
     call.bytes(info_, "data");
     const float* in = call.in(probabilities, "probabilities").data();
     const auto symbols = call.out(out, "out");
     require_equal(count, symbols.size(), "rows and out");
     const auto unlocked = call.unlock();
-    if (count == 0) return;  // nothing says how many slots there could be
-    std::vector<std::int32_t> cdf(slots + 2);
-    for (std::size_t r = 0; r < count; ++r) {
-      mixture_rows(in + r * slots, 1, slots, cdf.data());
-      decoder_.decode(cdf.data(), 1, slots, &symbols[r]);
-    }
+    each_row(in, count, slots, [&, slots = slots](std::size_t r, const std::int32_t* cdf) {
+      decoder_.decode(cdf, 1, slots, &symbols[r]);
+    });
   }
 
   void finish() {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -18,8 +18,10 @@ import torch
 
 from fastlic import _native, config
 from fastlic.errors import BackendUnavailable
+from fastlic.ops import _arguments as arguments
 
 Implementation = TypeVar("Implementation")
+T = TypeVar("T")
 OLDEST_TRITON = (3, 6)  # what the kernels are tested with
 
 
@@ -29,29 +31,35 @@ def instruction_sets() -> list[str]:
 
 
 @contextmanager
+def _while(value: T, read: Callable[[], T], write: Callable[[T], None]) -> Iterator[None]:
+    before = read()
+    write(value)
+    try:
+        yield
+    finally:
+        write(before)
+
+
+@contextmanager
 def instruction_set(name: str) -> Iterator[None]:
-    """The C++ core on one of ``instruction_sets`` while the block runs, in all threads of the process.
+    """The C++ core on one of ``instruction_sets`` while a ``with`` block runs, in all threads of the process.
 
     Raises:
         ValueError: none of these.
     """
-    before = _native.get_isa()
-    _native.set_isa(name)
-    try:
+    with _while(name, _native.get_isa, _native.set_isa):
         yield
-    finally:
-        _native.set_isa(before)
 
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """torch on so many threads while the block runs; the C++ core follows torch."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
+    """torch, and the C++ core with it, on so many threads while a ``with`` block runs.
+
+    Raises:
+        ValueError: none of 1 to 1024.
+    """
+    with _while(arguments.integer("count", count, 1, 1024), torch.get_num_threads, torch.set_num_threads):
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def triton_package_lacks() -> str | None:

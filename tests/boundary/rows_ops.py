@@ -118,6 +118,11 @@ def on_instruction_set(name: str) -> str:
         return _native.get_isa()
 
 
+def on_threads(count: int) -> int:
+    with backends.torch_threads(count):
+        return torch.get_num_threads()
+
+
 def tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array)
 
@@ -134,6 +139,7 @@ def decoded(decoder: Any, *arguments: Any) -> Call:
 OPS: dict[str, Callable[[], Call]] = {
     "backends.instruction_sets": lambda: Call(backends.instruction_sets, {}),
     "backends.instruction_set": lambda: Call(on_instruction_set, {"name": "scalar"}),
+    "backends.torch_threads": lambda: Call(on_threads, {"count": 2}),
     "backends.triton_package_lacks": lambda: Call(backends.triton_package_lacks, {}),
     "backends.triton_lacks": lambda: Call(backends.triton_lacks, {}),
     "backends.require_triton": lambda: Call(backends.require_triton, {}),

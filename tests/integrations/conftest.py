@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,6 +55,14 @@ def check_same_everywhere(x: Tensor, *models: Any) -> tuple[dict[str, Any], Tens
             assert model.compress(x)["strings"] == coded["strings"]
             assert torch.equal(model.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
     return coded, pixels
+
+
+def elsewhere(plain: nn.Module, report: Any, path: Path, transforms: Any = "exact") -> Any:
+    """A copy of the plain model, on the conversion that another's report saves."""
+    report.save(path)
+    twin = copy.deepcopy(plain)
+    fastlic.accelerate(twin, calibration=path, transforms=transforms)
+    return twin
 
 
 def last_convolution(net: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 import fastlic
 from fastlic.errors import CorruptStreamError, ModelMismatchError
 
-from .conftest import check_damage_is_an_error, check_same_everywhere, image
+from .conftest import check_damage_is_an_error, check_same_everywhere, elsewhere, image
 from .grouped import grouped
 from .sliced import check_near, check_other_weights_are_refused, sliced
 
@@ -47,14 +47,8 @@ def test_streams_and_latents_are_the_same_on_every_instruction_set_thread_count_
 
 def test_a_saved_conversion_decodes_elsewhere_and_of_other_weights_is_refused(made, tmp_path):
     plain, model, report = made
-    report.save(tmp_path / "slices.safetensors")
-    coded = model.compress(image(1, 64, 64))
-    elsewhere = copy.deepcopy(plain)
-    fastlic.accelerate(elsewhere, calibration=tmp_path / "slices.safetensors", transforms="integer")
-    pixels = model.decompress(coded["strings"], coded["shape"])["x_hat"]
-    assert torch.equal(elsewhere.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
-    again = pickle.loads(pickle.dumps(elsewhere))
-    assert torch.equal(again.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
+    there = elsewhere(plain, report, tmp_path / "slices.safetensors", "integer")
+    check_same_everywhere(image(1, 64, 64), model, there, pickle.loads(pickle.dumps(there)))
     check_other_weights_are_refused(plain, tmp_path / "slices.safetensors")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 import fastlic
 from fastlic.errors import ModelMismatchError
 
-from .conftest import check_same_everywhere, image, settings
+from .conftest import check_same_everywhere, elsewhere, image, settings
 from .sliced import Staged, Swin, check_near, check_other_weights_are_refused, sliced
 
 pytest.importorskip("compressai")
@@ -112,11 +112,9 @@ def test_a_plain_twin_and_a_restored_model_code_as_before(made):
 
 def test_a_saved_conversion_decodes_elsewhere_and_of_other_weights_is_refused(made, tmp_path):
     plain, model, report = made
-    report.save(tmp_path / "staged.safetensors")
+    there = elsewhere(plain, report, tmp_path / "staged.safetensors")
     coded = model.compress(image(1, 64, 64))
-    elsewhere = copy.deepcopy(plain)
-    fastlic.accelerate(elsewhere, calibration=tmp_path / "staged.safetensors")
-    assert torch.equal(latents(elsewhere, coded), latents(model, coded))
+    assert torch.equal(latents(there, coded), latents(model, coded))
     check_other_weights_are_refused(plain, tmp_path / "staged.safetensors")
 
 
@@ -181,10 +179,8 @@ def test_stages_of_swins_blocks_are_integers_near_their_floats(swin):
 def test_their_streams_and_pixels_are_the_same_everywhere_and_from_a_file(swin, tmp_path):
     plain, model, report = swin
     x = image(1, 64, 128)
-    report.save(tmp_path / "swin.safetensors")
-    elsewhere = copy.deepcopy(plain)
-    fastlic.accelerate(elsewhere, calibration=tmp_path / "swin.safetensors", transforms="integer")
-    check_same_everywhere(x, model, elsewhere, copy.deepcopy(model))
+    there = elsewhere(plain, report, tmp_path / "swin.safetensors", "integer")
+    check_same_everywhere(x, model, there, copy.deepcopy(model))
 
 
 @torch.no_grad()
