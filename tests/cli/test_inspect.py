@@ -147,7 +147,7 @@ def test_all_distances_lead_to_the_nearest_word():
 
 
 def test_a_wrong_index_is_counted():
-    search = codes.searches(Codec(McQuic(8, 2, [40, 20]).eval()), torch.rand(3, 40, 40), None)[0]
+    search = codes.searches(Codec(McQuic(8, 2, [40, 20]), [torch.rand(3, 64, 64)]), torch.rand(3, 40, 40), None)[0]
     assert codes.compare(search).wrong == 0
     search.found[0, 0] = (search.found[0, 0] + 1) % 40
     assert codes.compare(search).wrong == 1
@@ -165,7 +165,7 @@ def test_code_bits_are_those_of_the_codec_without_its_context_and_with_it():
 
 
 def test_the_table_holds_what_was_packed(fastlic_command):
-    path = GOLDEN / "tiny_pixels_mlicpp.safetensors"
+    path = GOLDEN / "tiny_pixels_mlic.safetensors"
     found = packing.packed(Codec.load(path))
     assert 0 < found.int8.bits < 8 and 0 < found.int16.bits < 16 and found.files[1] < found.files[0]
     done = fastlic_command("inspect", "packing", path)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 
 import pytest
+from PIL import Image
 
 import fastlic
 
@@ -14,11 +14,14 @@ SMALL = ["--N", 8, "--M", 8, "--batch", 1, "--crop", 64]
 
 
 @pytest.fixture
-def data(tmp_path, photos):
+def data(tmp_path):
+    """A folder with two parts of a photo, as large as tiles are drawn of."""
     from fastlic.codec.calibration import PHOTO
 
     (tmp_path / "data").mkdir()
-    shutil.copy(PHOTO, tmp_path / "data")
+    with Image.open(PHOTO) as photo:
+        for name, left in (("left", 0), ("right", 320)):
+            photo.crop((left, 0, left + 320, 256)).save(tmp_path / "data" / f"{name}.png")
     return tmp_path / "data"
 
 
@@ -104,7 +107,7 @@ def test_codebooks_are_refined_at_export_and_the_card_says_so(fastlic_command, d
     from fastlic.train.weights import load_checkpoint
 
     small = ["--steps", 1, "--config", tmp_path / "small.toml"]
-    (tmp_path / "small.toml").write_text("batch = 1\n[model]\nchannel = 8\nm = 1\nk = [16, 8, 4]\n")
+    (tmp_path / "small.toml").write_text("batch = 1\nstart = \"random\"\n[model]\nchannel = 8\nm = 1\nk = [16, 8, 4]\n")
     done = fastlic_command("train", "--family", "mcquic", "--data", data, "--out", "run", *small)
     assert done.code == 0, done.err
     done = fastlic_command("export", "run", "-o", "small.safetensors", "--data", data, "--refine", 2)
@@ -118,7 +121,7 @@ def test_codebooks_are_refined_at_export_and_the_card_says_so(fastlic_command, d
 
 def test_a_context_is_fitted_at_export_and_used_again(fastlic_command, data, tmp_path):
     small = ["--steps", 1, "--config", tmp_path / "small.toml"]
-    (tmp_path / "small.toml").write_text("batch = 1\n[model]\nchannel = 8\nm = 1\nk = [16, 8, 4]\n")
+    (tmp_path / "small.toml").write_text("batch = 1\nstart = \"random\"\n[model]\nchannel = 8\nm = 1\nk = [16, 8, 4]\n")
     assert fastlic_command("train", "--family", "mcquic", "--data", data, "--out", "run", *small).code == 0
     export = ["export", "run", "-o", "small.safetensors", "--data", data, "--coding-only"]
     refused = fastlic_command(*export, "--context", "context.safetensors")

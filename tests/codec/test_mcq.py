@@ -197,8 +197,10 @@ def test_qualities_are_prices_that_published_weights_leave_out(tmp_path: Path):
     assert parse(published.compress(x)).contents == parse(priced.compress(x)).contents
 
 
-def test_a_codec_for_coding_alone_and_its_published_form_write_the_same_files(coder: McqCoder, tmp_path: Path):
-    Codec(coder.model).save(tmp_path / "small.safetensors", half=True, training=False)
+def test_a_codec_for_coding_alone_and_its_published_form_write_the_same_files(
+    coder: McqCoder, photo: Tensor, tmp_path: Path
+):
+    Codec(coder.model, [photo]).save(tmp_path / "small.safetensors", half=True, training=False)
     small = mcq.coder_of(fastlic.load(tmp_path / "small.safetensors"))
     save_published(small.model, tmp_path / "small.mcquic")
     x = torch.rand(3, 40, 70, generator=torch.Generator().manual_seed(1))

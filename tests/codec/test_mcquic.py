@@ -38,8 +38,8 @@ def model(official: dict[str, Tensor]) -> McQuic:
 
 
 @pytest.fixture(scope="module")
-def codec(model: McQuic) -> Codec:
-    return Codec(model, name="small")
+def codec(model: McQuic, photo: Tensor) -> Codec:
+    return Codec(model, [photo], name="small")
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +176,11 @@ def test_floats_of_a_coding_file_are_nearly_those_that_its_integers_were_made_of
 
 
 @pytest.mark.parametrize("options", [{}, {"half": True}, {"half": True, "training": False}])
-def test_prices_that_float16_cannot_hold_survive_a_file_of_float16(tmp_path: Path, options: dict[str, bool]):
+def test_prices_that_float16_cannot_hold_survive_a_file_of_float16(
+    photo: Tensor, tmp_path: Path, options: dict[str, bool]
+):
     torch.manual_seed(0)
-    codec = Codec(McQuic(4, 2, [4, 4], [3.0, 0.3]))
+    codec = Codec(McQuic(4, 2, [4, 4], [3.0, 0.3]), [photo])
     codec.save(tmp_path / "c.safetensors", **options)
     again = Codec.load(tmp_path / "c.safetensors")
     assert again.config == codec.config and again.fingerprint == codec.fingerprint
@@ -249,16 +251,17 @@ def test_a_codec_file_with_tables_of_another_model_is_refused(codec: Codec, tmp_
         Codec.load(bad)
 
 
-def test_weights_that_differ_only_in_their_words_have_different_fingerprints():
+def test_weights_that_differ_only_in_their_words_have_different_fingerprints(photo: Tensor):
     torch.manual_seed(0)
-    codecs = [Codec(McQuic(4, 2, [4, 4])) for _ in range(2)]
+    codecs = [Codec(McQuic(4, 2, [4, 4]), [photo]) for _ in range(2)]
     assert codecs[0].fingerprint != codecs[1].fingerprint
     with pytest.raises(ModelMismatchError, match="mcquic"):
         codecs[0].decompress(codecs[1].compress(torch.rand(3, 8, 8)))
 
 
 def test_calibration_adds_counts_so_that_its_images_get_shorter(model: McQuic, photo: Tensor):
-    assert len(Codec(model, calibration=[photo]).compress(photo)) < len(Codec(model).compress(photo))
+    own, other = (Codec(model, [image]).compress(photo) for image in (photo, 255 - photo))
+    assert len(own) < len(other)
 
 
 # ---- format and damage

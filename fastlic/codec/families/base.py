@@ -68,9 +68,9 @@ class PixelIntegers(Protocol):
 M = TypeVar("M", bound=nn.Module)
 
 
-def frozen(module: M) -> M:
-    """A copy of ``module`` as ``FamilyCoder.transforms`` wants it; convolution kernels lie channels-last."""
-    parts = copy.deepcopy(module).eval().requires_grad_(False)
+def frozen(module: M, copied: bool = True) -> M:
+    """``module``, or a copy of it, as ``FamilyCoder.transforms`` wants it; convolution kernels lie channels-last."""
+    parts = (copy.deepcopy(module) if copied else module).eval().requires_grad_(False)
     channels_last(parts)
     return parts
 

@@ -56,8 +56,8 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         self.entropy = entropy
         self.model: McQuic | None = model if whole else None
         self.pixels = pixels
+        self.transforms = frozen(model, copied=whole)
         # Previews fill in what the tables expect, so that every copy of a codec shows the same ones.
-        self.transforms = frozen(model)
         for running, share in zip(self.transforms._quantizer._entropyCoder._freqEMA, entropy.shares(), strict=True):
             running.copy_(torch.from_numpy(share))
         self.previews = {"levels": model.levels}
