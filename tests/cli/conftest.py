@@ -19,6 +19,16 @@ class Outcome:
     err: str
 
 
+@pytest.fixture(autouse=True)
+def signals_as_they_are_by_default():
+    """A parent such as nohup, or a shell in the background, may have had signals ignored, which children inherit."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def fastlic_command(monkeypatch, capsys, tmp_path):
     """fastlic_command("compress", path, ...) -> Outcome, with an empty folder as the current one."""

@@ -287,15 +287,6 @@ def test_names_of_any_bytes_are_read_written_and_printed_in_one_line(fastlic_com
 # ---- signals
 
 
-@pytest.fixture(autouse=True)
-def signals_as_they_are_by_default():
-    """A parent such as nohup may have had a signal ignored, which children inherit."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 _CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 _WORDS = {signal.SIGHUP: "terminated\n", signal.SIGINT: "interrupted\n", signal.SIGTERM: "terminated\n"}
 

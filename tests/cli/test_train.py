@@ -107,7 +107,7 @@ def test_codebooks_are_refined_at_export_and_the_card_says_so(fastlic_command, d
     from fastlic.train.weights import load_checkpoint
 
     small = ["--steps", 1, "--config", tmp_path / "small.toml"]
-    (tmp_path / "small.toml").write_text("batch = 1\nstart = \"random\"\n[model]\nchannel = 8\nm = 1\nk = [16, 8, 4]\n")
+    (tmp_path / "small.toml").write_text('batch = 1\nstart = "random"\n[model]\nchannel = 8\nm = 1\nk = [16, 8, 4]\n')
     done = fastlic_command("train", "--family", "mcquic", "--data", data, "--out", "run", *small)
     assert done.code == 0, done.err
     done = fastlic_command("export", "run", "-o", "small.safetensors", "--data", data, "--refine", 2)
@@ -121,7 +121,7 @@ def test_codebooks_are_refined_at_export_and_the_card_says_so(fastlic_command, d
 
 def test_a_context_is_fitted_at_export_and_used_again(fastlic_command, data, tmp_path):
     small = ["--steps", 1, "--config", tmp_path / "small.toml"]
-    (tmp_path / "small.toml").write_text("batch = 1\nstart = \"random\"\n[model]\nchannel = 8\nm = 1\nk = [16, 8, 4]\n")
+    (tmp_path / "small.toml").write_text('batch = 1\nstart = "random"\n[model]\nchannel = 8\nm = 1\nk = [16, 8, 4]\n')
     assert fastlic_command("train", "--family", "mcquic", "--data", data, "--out", "run", *small).code == 0
     export = ["export", "run", "-o", "small.safetensors", "--data", data, "--coding-only"]
     refused = fastlic_command(*export, "--context", "context.safetensors")
