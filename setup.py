@@ -114,15 +114,18 @@ def units(sources: list[str]) -> dict[str, list[str]]:
     """{name of an object: the sources compiled into it}, which takes a third of the time that each alone takes.
 
     The bindings are two, one per core of a small machine; a folder of the core is one. Each file with kernels, whose
-    code is nobody else's business, is one, and so are the coders beside the folders.
+    code is nobody else's business, is one, and so are the coders beside the folders; with the sanitizers these are two.
     """
     bindings = [source for source in sources if source.startswith("csrc/bindings/")]
     found = {f"csrc/bindings/unit{i}": bindings[i::2] for i in range(2)}
+    beside = [source for source in sources if Path(source).parent == Path("csrc/fastlic")]
+    joined = [source for source in beside if SANITIZE and "FASTLIC_BODY" not in (ROOT / source).read_text()]
+    found |= {f"csrc/fastlic/unit{i}": joined[i::2] for i in range(2) if joined}
     for source in sources:
         path = Path(source)
-        if path.parent == Path("csrc/fastlic") or path.stem == "kernels":
+        if (source in beside or path.stem == "kernels") and source not in joined:
             found[str(path.with_suffix(""))] = [source]
-        elif source not in bindings:
+        elif source not in bindings + joined:
             found.setdefault(str(path.parent / "unit"), []).append(source)
     return found
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "fastlic/cdf_tables.hpp"
 #include "fastlic/errors.hpp"
 #include "fastlic/load_once.hpp"
 #include "fastlic/memory.hpp"
@@ -27,10 +28,6 @@ std::size_t checked(const std::uint8_t* index, std::size_t rows) {
                         to_string(symbols - 1));
 }
 
-[[noreturn]] void refuse(std::size_t row, const String& fault) {
-  throw InvalidArgument("row " + to_string(row) + " of the tables: " + fault);
-}
-
 }  // namespace
 
 CategoricalTables::CategoricalTables(std::span<const std::int32_t> cdf, std::span<const std::int32_t> lengths,
@@ -45,10 +42,10 @@ CategoricalTables::CategoricalTables(std::span<const std::int32_t> cdf, std::spa
   std::size_t begin = 0;
   for (std::size_t r = 0; r < lengths.size(); ++r) {
     if (lengths[r] < 2 || lengths[r] > static_cast<std::int32_t>(kMaxSymbols) + 1) {
-      refuse(r, "it must have 1 to 65536 symbols, got " + to_string(std::int64_t{lengths[r]} - 1));
+      refuse_row(r, "it must have 1 to 65536 symbols, got " + to_string(std::int64_t{lengths[r]} - 1));
     }
     const auto length = static_cast<std::size_t>(lengths[r]);
-    if (length > cdf.size() - begin) refuse(r, "the cdf array ends inside it");
+    if (length > cdf.size() - begin) refuse_row(r, "the cdf array ends inside it");
     add_row(cdf.subspan(begin, length));
     begin += length;
   }
@@ -62,14 +59,14 @@ void CategoricalTables::add_row(std::span<const std::int32_t> cdf) {
   const std::size_t r = rows_.size();
   const std::uint32_t total = 1u << precision_;
   if (cdf.front() != 0 || static_cast<std::uint32_t>(cdf.back()) != total) {
-    refuse(r, "it must run from 0 to " + to_string(total));
+    refuse_row(r, "it must run from 0 to " + to_string(total));
   }
   const auto symbols = static_cast<std::uint32_t>(cdf.size() - 1);
   // Twice as many guide entries as symbols: on average a look at one or two intervals decides.
   const unsigned guide_bits = std::min(precision_, static_cast<unsigned>(std::bit_width(symbols - 1)) + 1);
   rows_.push_back({starts_.size(), guides_.size(), precision_ - guide_bits, symbols});
   for (std::uint32_t s = 0; s < symbols; ++s) {
-    if (cdf[s] >= cdf[s + 1]) refuse(r, "symbol " + to_string(s) + " has frequency below 1");
+    if (cdf[s] >= cdf[s + 1]) refuse_row(r, "symbol " + to_string(s) + " has frequency below 1");
     starts_.push_back(static_cast<std::uint32_t>(cdf[s]));
     reciprocals_.emplace_back(static_cast<std::uint32_t>(cdf[s + 1] - cdf[s]));
   }

@@ -11,10 +11,6 @@
 namespace fastlic {
 namespace {
 
-[[noreturn]] void refuse(std::size_t row, const String& fault) {
-  throw InvalidArgument("row " + to_string(row) + " of the tables: " + fault);
-}
-
 // The int8 of slot 0 and the base that restores t: rows near zero keep base 0 and thus the fast path.
 std::int32_t choose_base(std::int32_t offset, std::uint32_t size) {
   const std::int64_t last = std::int64_t{offset} + size - 1;
@@ -23,6 +19,10 @@ std::int32_t choose_base(std::int32_t offset, std::uint32_t size) {
 }
 
 }  // namespace
+
+void refuse_row(std::size_t row, const String& fault) {
+  throw InvalidArgument("row " + to_string(row) + " of the tables: " + fault);
+}
 
 std::uint32_t log2_q8(std::uint32_t value) noexcept {
   const unsigned top = 31u - static_cast<unsigned>(std::countl_zero(value));
@@ -60,13 +60,13 @@ CdfTables::CdfTables(std::span<const std::int32_t> cdf, std::span<const std::int
   std::size_t begin = 0;
   for (std::size_t r = 0; r < rows; ++r) {
     if (lengths[r] < 3 || lengths[r] > static_cast<std::int32_t>(kMaxRowSize) + 2) {
-      refuse(r, "its length must be 3 to 257 (slots, escape, total), got " + to_string(lengths[r]));
+      refuse_row(r, "its length must be 3 to 257 (slots, escape, total), got " + to_string(lengths[r]));
     }
     const auto length = static_cast<std::size_t>(lengths[r]);
-    if (length > cdf.size() - begin) refuse(r, "the cdf array ends inside it");
-    if (shifts[r] > kMaxShift) refuse(r, "its shift must be at most 16, got " + to_string(shifts[r]));
+    if (length > cdf.size() - begin) refuse_row(r, "the cdf array ends inside it");
+    if (shifts[r] > kMaxShift) refuse_row(r, "its shift must be at most 16, got " + to_string(shifts[r]));
     if (offsets[r] < -kMaxOffset || offsets[r] > kMaxOffset) {
-      refuse(r, "its offset must lie within +-2^30, got " + to_string(offsets[r]));
+      refuse_row(r, "its offset must lie within +-2^30, got " + to_string(offsets[r]));
     }
     add_row(cdf.subspan(begin, length), offsets[r], shifts[r]);
     begin += length;
@@ -83,11 +83,11 @@ void CdfTables::add_row(std::span<const std::int32_t> cdf, std::int32_t offset, 
   const std::size_t r = rows_.size();
   const std::int32_t total = 1 << precision_;
   if (cdf.front() != 0 || cdf.back() != total) {
-    refuse(r, "it must run from 0 to " + to_string(total) + ", got " + to_string(cdf.front()) + " to " +
-                  to_string(cdf.back()));
+    refuse_row(r, "it must run from 0 to " + to_string(total) + ", got " + to_string(cdf.front()) + " to " +
+                      to_string(cdf.back()));
   }
   for (std::size_t i = 0; i + 1 < cdf.size(); ++i) {
-    if (cdf[i] >= cdf[i + 1]) refuse(r, "slot " + to_string(i) + " has frequency below 1");
+    if (cdf[i] >= cdf[i + 1]) refuse_row(r, "slot " + to_string(i) + " has frequency below 1");
   }
   const auto size = static_cast<std::uint32_t>(cdf.size() - 2);
   const std::int32_t base = choose_base(offset, size);

@@ -45,6 +45,9 @@ struct CdfRow {
   bool plain = true;        // shift == 0 and base == 0: the kernels' int8 is the symbol itself
 };
 
+// Tables have such a fault.
+[[noreturn]] void refuse_row(std::size_t row, const String& fault);
+
 class CdfTables {
  public:
   // cdf:     rows one after another, each 0 = c[0] < c[1] < ... < c[size + 1] = 2^precision; the last slot is the

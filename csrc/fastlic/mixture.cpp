@@ -10,8 +10,8 @@
 namespace fastlic {
 namespace {
 
-constexpr unsigned kPrecision = 16;
-constexpr std::int32_t kTotal = 1 << kPrecision;
+constexpr unsigned kMixturePrecision = 16;
+constexpr std::int32_t kTotal = 1 << kMixturePrecision;
 constexpr float kLimit = kTotal - 1;
 
 // Frequencies of one row from probabilities, in the very floats of CompressAI.
@@ -95,7 +95,7 @@ Vector<std::uint8_t> encode_intervals(const std::uint16_t* starts, const std::ui
     if (start + frequency > kTotal) {
       throw InvalidArgument("interval " + to_string(i) + " ends at " + to_string(start + frequency) + ", beyond 65536");
     }
-    out.put(start, frequency, Reciprocal(frequency), kPrecision);
+    out.put(start, frequency, Reciprocal(frequency), kMixturePrecision);
   }
   words.written_down_to(out.next);
   return rans64_stream(out.state, words);
@@ -103,12 +103,12 @@ Vector<std::uint8_t> encode_intervals(const std::uint16_t* starts, const std::ui
 
 void MixtureDecoder::decode(const std::int32_t* cdf, std::size_t rows, std::size_t slots, std::int32_t* symbols) {
   for (std::size_t r = 0; r < rows; ++r, cdf += slots + 2) {
-    const auto code = static_cast<std::int32_t>(decoder_.code(kPrecision));
+    const auto code = static_cast<std::int32_t>(decoder_.code(kMixturePrecision));
     // The first end beyond the code; the last entry is 65536.
     const auto slot = static_cast<std::size_t>(std::upper_bound(cdf + 1, cdf + slots + 1, code) - (cdf + 1));
     if (slot >= slots) throw CorruptStream("CompressAI stream of a mixture: it holds a symbol outside its range");
     decoder_.take(static_cast<std::uint64_t>(code - cdf[slot]), static_cast<std::uint64_t>(cdf[slot + 1] - cdf[slot]),
-                  kPrecision);
+                  kMixturePrecision);
     symbols[r] = static_cast<std::int32_t>(slot);
   }
 }
