@@ -13,7 +13,10 @@ import fastlic.ops
 
 # Public in their modules for other modules of fastlic, and no operations.
 HELPERS = {
-    "backends": {"backends", "choose", "require_triton", "triton_device", "triton_lacks", "triton_package_lacks"},
+    "backends": {
+        *("backends", "choose", "require_triton", "torch_threads", "triton_device", "triton_lacks"),
+        "triton_package_lacks",
+    },
     "mixture": {"decode_reference"},
     "rans": {"as_indexes", "as_symbols"},
 }
