@@ -28,7 +28,7 @@ from fastlic.codec.sources import Readable, Stream, model_and_quality, picture_o
 from fastlic.codec.targets import goal_of, psnr, quality_of, search
 from fastlic.eager import uncompiled
 from fastlic.errors import CodecFileError, ModelMismatchError, memory_errors
-from fastlic.ops.codec_file import NativeCodec
+from fastlic.ops.codec_file import NativeCodec, require_instruction_set
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,6 +40,7 @@ Codec = NativeCodec
 
 @lru_cache(maxsize=4)
 def _opened(path: Path, changed: int, digest: str | None) -> Codec:
+    require_instruction_set()
     data = path.read_bytes()
     if digest is not None and hashlib.sha256(data).hexdigest() != digest:
         raise CodecFileError(f"{path} is damaged: its SHA-256 is not {digest}; install fastlic anew")

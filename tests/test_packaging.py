@@ -135,6 +135,9 @@ def test_native_module_says_what_it_runs_on_and_refuses_what_it_cannot():
     code = "from fastlic import _native; print(_native.get_isa())"
     assert run(code, env={"FASTLIC_ISA": "scalar"}).stdout.strip() == "scalar"
     assert "unknown instruction set 'mmx'" in run(code, env={"FASTLIC_ISA": "mmx"}).stderr
+    for load in ("fastlic.load", "fastlic.light.load"):
+        error = run(f"import fastlic.light; {load}('jahp')", env={"FASTLIC_ISA": "mmx"}).stderr.splitlines()[-1]
+        assert error.startswith("fastlic.errors.BackendUnavailable: FASTLIC_ISA: unknown instruction set 'mmx'")
 
 
 @pytest.mark.slow

@@ -228,9 +228,10 @@ def packing(models: tuple[str, ...]) -> None:
     from fastlic.inspect.packing import packed
 
     values = ("int8: values, bits each", "int16: values, bits each")
+    codecs = {name: fastlic.load(name) for name in models or cards()}
     _head("codec", *values, "file, plain and packed", "read, plain and packed")
-    for name in models or cards():
-        found = packed(fastlic.load(name))
+    for name, codec in codecs.items():
+        found = packed(codec)
         files = ", ".join(f"{size / 1e6:.2f}" for size in found.files)
         reading = ", ".join(f"{1e3 * seconds:.0f}" for seconds in found.reading)
         sizes = " | ".join(f"{own.values / 1e6:.2f} M, {own.bits:.2f}" for own in (found.int8, found.int16))

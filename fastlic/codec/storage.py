@@ -34,7 +34,7 @@ from fastlic.codec import packing
 from fastlic.entropy.fingerprint import FINGERPRINT_BYTES
 from fastlic.errors import CodecFileError
 from fastlic.files import write_whole
-from fastlic.ops.codec_file import read_codec_file
+from fastlic.ops.codec_file import read_codec_file, require_instruction_set
 
 _LAYOUT = 5
 _METADATA_KEY = "fastlic"
@@ -122,6 +122,7 @@ def read(path: Path, digest: str | None = None) -> StoredCodec:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no codec file at {path}")
+    require_instruction_set()
     data = path.read_bytes()
     if digest is not None and hashlib.sha256(data).hexdigest() != digest:
         raise CodecFileError(f"{path} is damaged: its SHA-256 is not {digest}; install fastlic anew")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlic import _native
+from fastlic.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +16,18 @@ Stored = tuple[str, str, str, dict[str, Any], dict[str, Any], dict[str, Any], li
 # Codec(data): decode(stream, parts, threads, max_pixels, channels) and encode(pixels [H, W, 1..4], sixteenths of
 # quality, threads, max_pixels, metadata), which are attachments as of fastlic.ops.container.
 NativeCodec = _native.Codec
+
+
+def require_instruction_set() -> None:
+    """Read ``FASTLIC_ISA`` before a file is read, which is not to blame for it.
+
+    Raises:
+        BackendUnavailable: it names none that this processor runs.
+    """
+    try:
+        _native.get_isa()
+    except ValueError as error:
+        raise BackendUnavailable(f"FASTLIC_ISA: {error}") from None
 
 
 def read_codec_file(data: bytes) -> Stored:

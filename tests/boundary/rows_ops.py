@@ -310,6 +310,7 @@ OPS: dict[str, Callable[[], Call]] = {
         gaussian.decode_gaussian,
         {"data": v.gaussian_stream(), "mean": v.means(), "scale": v.scales(), "backend": "cpp"},
     ),
+    "codec_file.require_instruction_set": lambda: Call(codec_file.require_instruction_set, {}),
     "codec_file.read_codec_file": lambda: Call(codec_file.read_codec_file, {"data": v.pixel_codec()}),
     "codec_file.unpack_weights": lambda: Call(
         codec_file.unpack_weights,

@@ -74,6 +74,12 @@ def test_copies_and_pickles_stay_accelerated(name, format, model_of):
     assert model.compress(x)["strings"] == strings
 
 
+@pytest.mark.parametrize("call", [fastlic.accelerate, fastlic.restore])
+def test_what_is_no_module_is_refused(call):
+    with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module, got NoneType"):
+        call(None)
+
+
 def test_context_manager_restores_even_after_an_error(model_of):
     model = model_of("mbt2018-mean")
     cls = type(model)

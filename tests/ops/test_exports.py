@@ -17,6 +17,7 @@ HELPERS = {
         *("backends", "choose", "require_triton", "torch_threads", "triton_device", "triton_lacks"),
         "triton_package_lacks",
     },
+    "codec_file": {"require_instruction_set"},
     "mixture": {"decode_reference"},
     "rans": {"as_indexes", "as_symbols"},
 }

@@ -72,8 +72,6 @@ def accelerate(
         raise ValueError(f"backend must be {', '.join(map(repr, BACKENDS))}, got {backend!r}")
     if transforms not in TRANSFORMS:
         raise ValueError(f"transforms must be {' or '.join(map(repr, TRANSFORMS))}, got {transforms!r}")
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
     model = unwrap(model)
     _check_live(model)
     try:
@@ -122,7 +120,11 @@ def accelerate(
 
 
 def restore(model: nn.Module) -> bool:
-    """Give a model its own methods back; whether it had been accelerated."""
+    """Give a model its own methods back; whether it had been accelerated.
+
+    Raises:
+        TypeError: no torch.nn.Module.
+    """
     return any([swap.restore(module) for module in unwrap(model).modules()])
 
 
@@ -143,7 +145,13 @@ def accelerated(
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The module inside DataParallel, DistributedDataParallel, AveragedModel and torch.compile."""
+    """The module inside DataParallel, DistributedDataParallel, AveragedModel and torch.compile.
+
+    Raises:
+        TypeError: no module at all.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)):
             model = model.module
