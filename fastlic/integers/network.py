@@ -10,13 +10,15 @@ bit. A network is checked when it is made: no sum can leave int32 for any input 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import lcm
+from math import ceil, lcm
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.integers.fixed import LATENT_LIMIT, Requantiser, largest
@@ -384,6 +386,17 @@ class Network:
                 grown = Fraction(2) ** sum(self.shapes[reads[0]].sizes)
                 out = lcm(out, (step.size / grown).numerator)
         return out
+
+    def on_whole_windows(self, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """What ``run``, this network or an engine of it, makes of [C, h, w], as large as that of a map of any sides.
+
+        Maps that windows do not fill go on below and to the right, as zeros.
+        """
+        side, sides = self.multiple, x.shape[1:]
+        padded = F.pad(x, (0, -sides[1] % side, 0, -sides[0] % side))
+        out = run(padded)
+        height, width = (ceil(Fraction(2) ** sum(self.shapes[-1].sizes) * own) for own in sides)
+        return out[:, :height, :width] if padded.shape != x.shape else out
 
     def values(self, x: Tensor) -> list[Tensor]:
         """Every value, the input first; ``x`` as of a call."""

@@ -237,6 +237,9 @@ NETWORKS: dict[str, Callable[[], Call]] = {
         },
     ),
     "network.Network.values": lambda: Call(every_step().values, {"x": tensor_of(latents())}),
+    "network.Network.on_whole_windows": lambda: Call(
+        every_step().on_whole_windows, {"x": tensor_of(latents()), "run": every_step()}
+    ),
     "network.Network.to_arrays": lambda: Call(every_step().to_arrays, {"prefix": "a"}),
     "network.Network.from_arrays": lambda: Call(
         network.Network.from_arrays, {"arrays": network_arrays(), "prefix": "n"}

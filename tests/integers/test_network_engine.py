@@ -13,7 +13,8 @@ from fastlic.integers.fixed import LATENT_LIMIT, Requantiser, largest
 from fastlic.integers.functions import Curve
 from fastlic.integers.layer import HALVED, INT32, PLAIN, SHUFFLED, TRANSPOSED, Kind, Layer, phases
 from fastlic.integers.network import CurveStep, DepthwiseStep, GateStep, LayerStep, Network, SumStep
-from fastlic.integers.shapes import Shape
+from fastlic.integers.shapes import Factors, Shape
+from fastlic.integers.windows import MapMeanStep
 from fastlic.ops import instruction_set, instruction_sets
 from fastlic.ops.transforms import TransformEngine
 
@@ -286,6 +287,44 @@ def test_inputs_beyond_what_latents_hold_are_requantised_as_they_are():
     for isa in SUPPORTED:
         with instruction_set(isa):
             assert np.array_equal(engine_of(network).run(as_input(network, x)), values.numpy())
+
+
+def test_means_of_rows_whose_sums_leave_int32_are_exact():
+    mean = MapMeanStep(16, Factors.nearest(np.array([1.0, 0.5, 1.0])))
+    network = Network((mean,), ((0,),), Requantiser.from_factors(np.ones(3), 16))
+    x = torch.full((3, 2, 2**16 + 3), largest(16))
+    x[2] *= -1
+    out = require_same(network, x, [(isa, 1, 0) for isa in SUPPORTED])
+    assert out[:, 0, 0].tolist() == [largest(16), largest(16) // 2 + 1, -largest(16)]
+
+
+@pytest.mark.parametrize("least", [33, 32], ids=["high halves of products", "whole products"])
+def test_rounding_is_exact_wherever_a_product_is_cut(least):
+    """Shifts from ``least`` on, but for channels that are zero; accumulators of all sizes, and at every tie."""
+    rng = np.random.default_rng(least)
+    multipliers = np.array([2**30, 2**30 - 1, 2**29, 1, -(2**30), -3, 0], np.int32)
+    shifts = np.array([least, least + 1, 40, 48, 61, 62], np.uint8)
+    multiplier, shift = (own.ravel() for own in np.meshgrid(multipliers, shifts))
+    shift[multiplier == 0] = 1
+    channels, size = len(shift), 300
+    x = rng.integers(-(2**31), 2**31, (channels, size))
+    x[:, :100] >>= rng.integers(0, 31, (channels, 100))
+    x[:, 100:104] = -(2**31), 2**31 - 1, -1, 0
+    for c in np.flatnonzero(multiplier == 2**30):  # x * 2^30 + 2^(shift - 1) is a multiple of 2^shift
+        step = 2 ** max(int(shift[c]) - 30, 1)
+        ties = rng.integers(-(2**30) // step, 2**30 // step, 60) * step + step // 2
+        x[c, 110:290] = np.concatenate([ties - 1, ties, ties + 1]).clip(-(2**31), 2**31 - 1)
+    same = SumStep(14, 16, np.full(channels, 2**14, np.int16), np.zeros(channels, np.int16))
+    for bits, slope in ((16, 1), (9, -1)):
+        entry = Requantiser(multiplier, (slope * multiplier).astype(np.int32), shift, bits)
+        network = Network((same,), ((0, 0),), entry)
+        product = x.astype(object) * np.where(x >= 0, multiplier[:, None], slope * multiplier[:, None])
+        exact = (product + (1 << (shift.astype(object)[:, None] - 1))) // (1 << shift.astype(object)[:, None])
+        want = np.clip(exact.astype(np.float64), -largest(bits), largest(bits)).astype(np.int64)
+        for isa in SUPPORTED:
+            with instruction_set(isa):
+                got = engine_of(network).run(x.astype(np.int32)[:, :, None])[:, :, 0]
+            assert np.array_equal(got, want), isa
 
 
 # ---- what is refused

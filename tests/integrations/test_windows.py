@@ -379,7 +379,9 @@ def test_models_with_such_blocks_run_on_integers():
         assert (model.g_a(x) - y).square().mean().sqrt() < 0.02
         assert (model.g_s(y.round()) - want).square().mean().sqrt() < 0.003
         check_same_everywhere(x, model)
-        with pytest.raises(ValueError, match="multiples of 4"):
+        with pytest.raises(ValueError, match=r"multiples of 4, it is .* pad images to multiples of 8 "):
+            model.compress(x[..., :-4])
+        with pytest.raises(ValueError, match=r"multiples of 4, it is [^:]*$"):
             model.g_s(torch.zeros(1, DIM, 1, 3))
 
 
@@ -396,3 +398,26 @@ def test_entropy_networks_go_on_where_windows_do_not_fill_their_maps():
     assert model.decompress(coded["strings"], coded["shape"])["x_hat"].shape == x.shape
     vars(model)["_fastlic"].coder.settings.backend = "reference"
     assert model.compress(x) == coded
+
+
+@torch.no_grad()
+def test_hyper_latents_go_on_where_windows_do_not_fill_maps():
+    """Of images that the model takes: the integers of its h_a are as large, and everywhere the same."""
+    model, x = sliced(n=DIM), image(1, 64, 192)
+    torch.manual_seed(4)
+    model.h_a.insert(2, Stack().eval())  # on maps of 2 x 6
+    plain_z = model.h_a(model.g_a(x))
+    report = fastlic.accelerate(model, calibration=[image(1)[0]], transforms="integer")
+    assert {row.by for row in report.rows if row.part == "transform h_a"} == {"integers"}
+    y = model.g_a(x)
+    z = model.h_a(y)
+    assert z.shape == plain_z.shape == (1, DIM, 1, 3)
+    assert torch.equal(z, model.h_a(F.pad(y, (0, 4, 0, 4)))[:, :, :1, :3])
+    coded = model.compress(x)
+    pixels = model.decompress(coded["strings"], coded["shape"])["x_hat"]
+    assert pixels.shape == x.shape
+    for own in instruction_sets():
+        with instruction_set(own):
+            assert model.compress(x) == coded
+    vars(model)["_fastlic"].coder.settings.backend = "reference"
+    assert torch.equal(model.h_a(y), z) and model.compress(x) == coded

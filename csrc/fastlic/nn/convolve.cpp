@@ -337,9 +337,10 @@ void convolve(const Depthwise& layer, const Source& x, const Target& out, const 
     std::int32_t* sums = scratch<std::int32_t>(channels);
     const std::int16_t** taps = scratch<const std::int16_t*>(count);
     for (std::size_t column = 0; column < x.width; ++column) {
-      for (std::size_t t = 0; t < count; ++t) {
-        const std::size_t r = row + t / side - reach, c = column + t % side - reach;  // below 0 wraps to large
-        taps[t] = r < x.height && c < x.width ? x.at(r, c) : outside.data();
+      for (std::size_t t = 0, r = row - reach; r != row + reach + 1; ++r) {  // below 0 wraps to large
+        for (std::size_t c = column - reach; c != column + reach + 1; ++c, ++t) {
+          taps[t] = r < x.height && c < x.width ? x.at(r, c) : outside.data();
+        }
       }
       tools.kernels.depthwise(taps, count, layer.weights.data(), layer.bias.data(), channels, sums);
       std::int16_t* to = out.at(row, column);

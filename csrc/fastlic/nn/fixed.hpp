@@ -25,6 +25,9 @@ struct Requantiser {
   std::int32_t limit = 0;
   Buffer<std::int32_t> multiplier, negative;  // [padded channels]; padding has multiplier 0, so it becomes 0
   Buffer<std::int64_t> shift, rounding;       // [padded channels]
+  // [padded channels] shift - 32 and rounding * 2^-32: where no channel is shifted by less than 33, low halves of
+  // products count for nothing. Empty where one is.
+  Buffer<std::int32_t> high_shift, high_rounding;
 };
 
 struct Offset {

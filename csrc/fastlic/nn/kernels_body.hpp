@@ -130,22 +130,44 @@ void multiply(const GemmJob<Weight>& job) {
   }
 }
 
-// Two vectors at a time, and where half a panel is one vector, one may be left: out is int16 or int32.
-template <typename Out>
-[[FASTLIC_TARGET]] void requantise(const std::int32_t* acc, const Requantiser& r, Channels channels, Out* out) {
+// Two vectors at a time, and where half a panel is one vector, one may be left: out is int16 or int32. `finished` gives
+// those of channels from c on, of sums and their factors.
+template <typename Out, typename Finished>
+FASTLIC_INLINE void requantise_all(const std::int32_t* acc, const Requantiser& r, Channels channels, Out* out,
+                                   const Finished& finished) {
   // Pointers and the limit are read once: stores to `out` might change them, for all that compilers know.
-  const std::int32_t *factor = r.multiplier.data(), *negative = r.negative.data(), limit = r.limit;
-  const std::int64_t *rounding = r.rounding.data(), *shift = r.shift.data();
+  const std::int32_t *factor = r.multiplier.data(), *negative = r.negative.data();
   const auto at = [&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t c) {
     const v::Ints x = v::load(acc + (c - channels.first));
-    return v::requantise(x, x < 0 ? v::load(negative + c) : v::load(factor + c), v::load(rounding + c),
-                         v::load(shift + c), limit);
+    return finished(c, x, x < 0 ? v::load(negative + c) : v::load(factor + c));
   };
   std::size_t c = channels.first;
   for (; c + v::kWordLanes <= channels.last; c += v::kWordLanes) {
     v::store_pair(at(c), at(c + v::kLanes), out + (c - channels.first));
   }
   if (c < channels.last) v::store_single(at(c), out + (c - channels.first));
+}
+
+template <typename Out>
+[[FASTLIC_TARGET]] void requantise(const std::int32_t* acc, const Requantiser& r, Channels channels, Out* out) {
+  const std::int32_t limit = r.limit;
+  if constexpr (v::kHighProducts) {
+    if (!r.high_shift.empty()) {
+      const std::int32_t *rounding = r.high_rounding.data(), *shift = r.high_shift.data();
+      const v::Ints most = v::all<v::Ints>(limit);
+      // Below 2^30 + 2^29.
+      const auto high = [&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t c, v::Ints x, v::Ints by) {
+        const v::Ints value = (v::multiply_high(x, by) + v::load(rounding + c)) >> v::load(shift + c);
+        return v::most(v::least(value, most), -most);
+      };
+      return requantise_all(acc, r, channels, out, high);
+    }
+  }
+  const std::int64_t *rounding = r.rounding.data(), *shift = r.shift.data();
+  const auto exact = [&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t c, v::Ints x, v::Ints by) {
+    return v::requantise(x, by, v::load(rounding + c), v::load(shift + c), limit);
+  };
+  requantise_all(acc, r, channels, out, exact);
 }
 
 // winograd.hpp has the matrices.
@@ -289,13 +311,23 @@ FASTLIC_INLINE v::Words tail_of(v::Words magnitude, const Curve& curve, std::siz
   }
 }
 
+template <bool kPaired = v::kPairedSums>
 FASTLIC_INLINE void depthwise_sums(const std::int16_t* const* taps, std::size_t count, const std::int16_t* weights,
                                    const std::int32_t* bias, std::size_t channels, std::int32_t* out) {
   for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
-    v::Ints sums[2] = {v::load(bias + c), v::load(bias + c + v::kLanes)};
+    v::Ints sums[2] = {};
+    std::size_t t = 0;
+    if constexpr (kPaired) {
+#pragma GCC unroll 4
+      for (; t + 1 < count; t += 2) {
+        const std::int16_t* own = weights + t * channels + c;
+        v::multiply_add_both(sums, taps[t] + c, own, taps[t + 1] + c, own + channels);
+      }
+      v::put_in_order(sums);
+    }
 #pragma GCC unroll 9
-    for (std::size_t t = 0; t < count; ++t) v::multiply_add(sums, taps[t] + c, weights + t * channels + c);
-    v::store_pair(sums[0], sums[1], out + c);
+    for (; t < count; ++t) v::multiply_add(sums, taps[t] + c, weights + t * channels + c);
+    v::store_pair(sums[0] + v::load(bias + c), sums[1] + v::load(bias + c + v::kLanes), out + c);
   }
 }
 
@@ -342,6 +374,18 @@ FASTLIC_INLINE void normalise_all(const std::int16_t* x, const std::int32_t* nor
   }
 }
 
+template <bool kPaired = v::kPairedSums>
+FASTLIC_INLINE void add_mixed(v::Ints (&sums)[2], const std::int16_t* a, const std::int16_t* left,
+                              const std::int16_t* b, const std::int16_t* right) {
+  if constexpr (kPaired) {
+    v::multiply_add_both(sums, a, left, b, right);
+    v::put_in_order(sums);
+  } else {
+    v::multiply_add(sums, a, left);
+    v::multiply_add(sums, b, right);
+  }
+}
+
 [[FASTLIC_TARGET]] void mix(const std::int16_t* a, const std::int16_t* b, const std::int16_t* left,
                             const std::int16_t* right, std::size_t channels, int shift, std::int32_t limit,
                             std::int16_t* out) {
@@ -349,8 +393,7 @@ FASTLIC_INLINE void normalise_all(const std::int16_t* x, const std::int32_t* nor
   const std::int32_t rounding = 1 << (shift - 1);
   for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
     v::Ints sums[2] = {v::all<v::Ints>(rounding), v::all<v::Ints>(rounding)};
-    v::multiply_add(sums, a + c, left + c);
-    v::multiply_add(sums, b + c, right + c);
+    add_mixed(sums, a + c, left + c, b + c, right + c);
     v::store_pair(v::most(v::least(sums[0] >> shift, most), -most), v::most(v::least(sums[1] >> shift, most), -most),
                   out + c);
   }

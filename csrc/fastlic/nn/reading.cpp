@@ -20,6 +20,8 @@ String shape_text(const Vector<std::size_t>& shape) {
 
 namespace {
 
+constexpr int kHalfProduct = 32;  // bits
+
 Requantiser blank(std::size_t channels, std::int32_t limit) {
   Requantiser out;
   out.channels = channels;
@@ -29,6 +31,27 @@ Requantiser blank(std::size_t channels, std::int32_t limit) {
   out.negative.assign(size, 0);
   out.shift.assign(size, kMinShift);
   out.rounding.assign(size, 0);
+  return out;
+}
+
+void set_shift(Requantiser& out, std::size_t channel, int shift) {
+  out.shift[channel] = shift;
+  out.rounding[channel] = std::int64_t{1} << (shift - 1);
+}
+
+// With the arrays for high halves of products, if it has such.
+Requantiser completed(Requantiser out) {
+  const auto zero = [&](std::size_t c) { return out.multiplier[c] == 0 && out.negative[c] == 0; };
+  for (std::size_t c = 0; c < out.shift.size(); ++c) {
+    if (!zero(c) && out.shift[c] <= kHalfProduct) return out;
+  }
+  out.high_shift.assign(out.shift.size(), 0);
+  out.high_rounding.assign(out.shift.size(), 0);
+  for (std::size_t c = 0; c < out.shift.size(); ++c) {
+    if (zero(c)) continue;  // stays zero, whatever its shift
+    out.high_shift[c] = static_cast<std::int32_t>(out.shift[c] - kHalfProduct);
+    out.high_rounding[c] = static_cast<std::int32_t>(out.rounding[c] >> kHalfProduct);
+  }
   return out;
 }
 
@@ -50,10 +73,9 @@ Requantiser read_requantiser(const ArrayReader& reader, const String& prefix, st
             "must be from 1 to 62, got " + to_string(shift[c]) + " for channel " + to_string(c));
     out.multiplier[c] = multiplier[c];
     out.negative[c] = negative[c];
-    out.shift[c] = shift[c];
-    out.rounding[c] = std::int64_t{1} << (shift[c] - 1);
+    set_shift(out, c, shift[c]);
   }
-  return out;
+  return completed(std::move(out));
 }
 
 Requantiser multiplied(const Requantiser& by, std::span<const double> factors) {
@@ -69,10 +91,9 @@ Requantiser multiplied(const Requantiser& by, std::span<const double> factors) {
     const double scaled = std::nearbyint(std::ldexp(factor, shift));
     out.multiplier[c] = static_cast<std::int32_t>(std::min(scaled, std::ldexp(1.0, kMultiplierBits) - 1));
     out.negative[c] = static_cast<std::int32_t>(scaled);
-    out.shift[c] = shift;
-    out.rounding[c] = std::int64_t{1} << (shift - 1);
+    set_shift(out, c, shift);
   }
-  return out;
+  return completed(std::move(out));
 }
 
 Requantiser selected(const Requantiser& all, std::size_t first, std::size_t count, std::size_t step) {
@@ -90,7 +111,7 @@ Requantiser selected(const Requantiser& all, const Vector<std::size_t>& channels
     out.shift[k] = all.shift[c];
     out.rounding[k] = all.rounding[c];
   }
-  return out;
+  return completed(std::move(out));
 }
 
 Buffer<float> read_factors(const ArrayReader& arrays, const String& name, std::size_t count, std::size_t more,

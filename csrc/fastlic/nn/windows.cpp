@@ -210,12 +210,18 @@ void weigh(const Softmax& softmax, const TailLines& powers, const std::int16_t* 
 
 Buffer<std::int16_t> mean_of(const MapMean& mean, const Source& x, Team& team) {
   const std::size_t channels = mean.channels;
-  Buffer<std::int64_t> sums(x.height * channels);  // of each row
+  constexpr std::size_t kRun = std::size_t{1} << 16;  // positions whose sum is an int32
+  Buffer<std::int64_t> sums(x.height * channels);     // of each row
   parallel_for(x.height, team, [&](std::size_t row) {
     std::int64_t* to = &sums[row * channels];
-    for (std::size_t column = 0; column < x.width; ++column) {
-      const std::int16_t* from = x.at(row, column);
-      for (std::size_t c = 0; c < channels; ++c) to[c] += from[c];
+    std::int32_t* run = scratch<std::int32_t>(channels);
+    for (std::size_t first = 0; first < x.width; first += kRun) {
+      std::fill_n(run, channels, 0);
+      for (std::size_t column = first; column < std::min(first + kRun, x.width); ++column) {
+        const std::int16_t* from = x.at(row, column);
+        for (std::size_t c = 0; c < channels; ++c) run[c] += from[c];
+      }
+      for (std::size_t c = 0; c < channels; ++c) to[c] += run[c];
     }
   });
   Buffer<std::int16_t> out(padded(channels));

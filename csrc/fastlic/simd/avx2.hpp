@@ -11,7 +11,7 @@ namespace fastlic::simd::avx2 {
 constexpr std::size_t kLanes = 8, kRegisters = 16;
 #include "fastlic/simd/common.hpp"
 
-constexpr bool kByteProducts = false, kPermutes = false;
+constexpr bool kByteProducts = false, kPermutes = false, kHighProducts = true, kPairedSums = true;
 
 template <typename Vector>
 FASTLIC_INLINE __m256i raw(Vector x) {
@@ -93,6 +93,12 @@ FASTLIC_INLINE Ints requantise(Ints x, Ints factor, const Wide& rounding, const 
   return reinterpret_cast<Ints>(_mm256_permute4x64_epi64(_mm256_castps_si256(mixed), _MM_SHUFFLE(3, 1, 2, 0)));
 }
 
+FASTLIC_INLINE Ints multiply_high(Ints a, Ints b) {
+  const __m256i even = _mm256_mul_epi32(raw(a), raw(b));
+  const __m256i odd = _mm256_mul_epi32(_mm256_srli_epi64(raw(a), 32), _mm256_srli_epi64(raw(b), 32));
+  return reinterpret_cast<Ints>(_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA));
+}
+
 FASTLIC_INLINE Words magnitude(Words x) { return reinterpret_cast<Words>(_mm256_abs_epi16(raw(x))); }
 FASTLIC_INLINE Words multiply_rounded(Words a, Words b) {
   return reinterpret_cast<Words>(_mm256_mulhrs_epi16(raw(a), raw(b)));
@@ -105,6 +111,18 @@ FASTLIC_INLINE void multiply_add(Ints (&sums)[2], const std::int16_t* x, const s
   const __m256i low = _mm256_mullo_epi16(a, b), high = _mm256_mulhi_epi16(a, b);
   sums[0] += reinterpret_cast<Ints>(_mm256_unpacklo_epi16(low, high));
   sums[1] += reinterpret_cast<Ints>(_mm256_unpackhi_epi16(low, high));
+}
+// Of the first and third four channels, and of the others.
+FASTLIC_INLINE void multiply_add_both(Ints (&sums)[2], const std::int16_t* x, const std::int16_t* w,
+                                      const std::int16_t* y, const std::int16_t* u) {
+  const __m256i a = load_as<__m256i>(x), b = load_as<__m256i>(y), p = load_as<__m256i>(w), q = load_as<__m256i>(u);
+  sums[0] += reinterpret_cast<Ints>(_mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), _mm256_unpacklo_epi16(p, q)));
+  sums[1] += reinterpret_cast<Ints>(_mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), _mm256_unpackhi_epi16(p, q)));
+}
+FASTLIC_INLINE void put_in_order(Ints (&sums)[2]) {
+  const __m256i a = raw(sums[0]), b = raw(sums[1]);
+  sums[0] = reinterpret_cast<Ints>(_mm256_permute2x128_si256(a, b, 0x20));
+  sums[1] = reinterpret_cast<Ints>(_mm256_permute2x128_si256(a, b, 0x31));
 }
 // Words are shifted as halves of 32 bits.
 FASTLIC_INLINE Words shift_left(Words x, Words by) {

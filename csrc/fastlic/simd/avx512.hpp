@@ -18,7 +18,7 @@ namespace fastlic::simd::avx512 {
 constexpr std::size_t kLanes = 16, kRegisters = 32;
 #include "fastlic/simd/common.hpp"
 
-constexpr bool kByteProducts = false, kPermutes = true;
+constexpr bool kByteProducts = false, kPermutes = true, kHighProducts = true, kPairedSums = true;
 
 template <typename Vector>
 FASTLIC_INLINE __m512i raw(Vector x) {
@@ -97,6 +97,12 @@ FASTLIC_INLINE Ints requantise(Ints x, Ints factor, const Wide& rounding, const 
   return reinterpret_cast<Ints>(_mm512_max_epi32(_mm512_min_epi32(narrow, top), bottom));
 }
 
+FASTLIC_INLINE Ints multiply_high(Ints a, Ints b) {
+  const __m512i even = _mm512_mul_epi32(raw(a), raw(b));
+  const __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(raw(a), 32), _mm512_srli_epi64(raw(b), 32));
+  return reinterpret_cast<Ints>(_mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd));
+}
+
 FASTLIC_INLINE Words magnitude(Words x) { return reinterpret_cast<Words>(_mm512_abs_epi16(raw(x))); }
 FASTLIC_INLINE Words multiply_rounded(Words a, Words b) {
   return reinterpret_cast<Words>(_mm512_mulhrs_epi16(raw(a), raw(b)));
@@ -104,6 +110,20 @@ FASTLIC_INLINE Words multiply_rounded(Words a, Words b) {
 FASTLIC_INLINE void multiply_add(Ints (&sums)[2], const std::int16_t* x, const std::int16_t* w) {
   sums[0] += load_wide(x) * load_wide(w);
   sums[1] += load_wide(x + kLanes) * load_wide(w + kLanes);
+}
+// Of every other four channels.
+FASTLIC_INLINE void multiply_add_both(Ints (&sums)[2], const std::int16_t* x, const std::int16_t* w,
+                                      const std::int16_t* y, const std::int16_t* u) {
+  const __m512i a = load_as<__m512i>(x), b = load_as<__m512i>(y), p = load_as<__m512i>(w), q = load_as<__m512i>(u);
+  sums[0] += reinterpret_cast<Ints>(_mm512_madd_epi16(_mm512_unpacklo_epi16(a, b), _mm512_unpacklo_epi16(p, q)));
+  sums[1] += reinterpret_cast<Ints>(_mm512_madd_epi16(_mm512_unpackhi_epi16(a, b), _mm512_unpackhi_epi16(p, q)));
+}
+FASTLIC_INLINE void put_in_order(Ints (&sums)[2]) {
+  const __m512i a = raw(sums[0]), b = raw(sums[1]);
+  const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11),
+                second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+  sums[0] = reinterpret_cast<Ints>(_mm512_permutex2var_epi64(a, first, b));
+  sums[1] = reinterpret_cast<Ints>(_mm512_permutex2var_epi64(a, second, b));
 }
 FASTLIC_INLINE Words shift_left(Words x, Words by) {
   return reinterpret_cast<Words>(_mm512_sllv_epi16(raw(x), raw(by)));

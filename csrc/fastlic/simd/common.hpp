@@ -69,6 +69,18 @@ Ints narrow_dot(Ints sum, const std::int16_t* a, const std::int16_t* b);
 template <typename Bytes>
 Bytes add_byte_products(Bytes sum, Bytes a, Bytes b);
 
+// Of sets with kHighProducts only: the high halves of products.
+template <typename Ints>
+Ints multiply_high(Ints a, Ints b);
+
+// Of sets with kPairedSums only: sums += x * w + y * u, kWordLanes of them, in an order of the set's own; and from that
+// to the usual one.
+template <typename Ints>
+void multiply_add_both(Ints (&sums)[2], const std::int16_t* x, const std::int16_t* w, const std::int16_t* y,
+                       const std::int16_t* u);
+template <typename Ints>
+void put_in_order(Ints (&sums)[2]);
+
 // Of sets with kPermutes only: tables of 32 numbers, in registers.
 template <typename Table>
 Ints look_up_32(const Table& table, Ints at);

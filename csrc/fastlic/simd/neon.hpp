@@ -11,7 +11,7 @@ namespace fastlic::simd::neon {
 constexpr std::size_t kLanes = 4, kRegisters = 32;
 #include "fastlic/simd/common.hpp"
 
-constexpr bool kByteProducts = false, kPermutes = false;
+constexpr bool kByteProducts = false, kPermutes = false, kHighProducts = true, kPairedSums = false;
 
 FASTLIC_INLINE Ints load_wide(const std::int16_t* from) { return vmovl_s16(vld1_s16(from)); }
 FASTLIC_INLINE void store_pair(Ints a, Ints b, std::int16_t* to) {
@@ -76,6 +76,11 @@ FASTLIC_INLINE int32x2_t finish(int64x2_t product, Longs rounding, Longs shift, 
 FASTLIC_INLINE Ints requantise(Ints x, Ints factor, const Wide& rounding, const Wide& shift, std::int32_t limit) {
   return vcombine_s32(finish(vmull_s32(vget_low_s32(x), vget_low_s32(factor)), rounding.low, shift.low, limit),
                       finish(vmull_high_s32(x, factor), rounding.high, shift.high, limit));
+}
+
+FASTLIC_INLINE Ints multiply_high(Ints a, Ints b) {
+  return vuzp2q_s32(vreinterpretq_s32_s64(vmull_s32(vget_low_s32(a), vget_low_s32(b))),
+                    vreinterpretq_s32_s64(vmull_high_s32(a, b)));
 }
 
 FASTLIC_INLINE Words magnitude(Words x) { return vabsq_s16(x); }

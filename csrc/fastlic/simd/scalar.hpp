@@ -11,7 +11,7 @@ namespace fastlic::simd::scalar {
 constexpr std::size_t kLanes = 4, kRegisters = 16;
 #include "fastlic/simd/common.hpp"
 
-constexpr bool kByteProducts = false, kPermutes = false;
+constexpr bool kByteProducts = false, kPermutes = false, kHighProducts = false, kPairedSums = false;
 
 FASTLIC_INLINE Ints widen_low(Words x) {
   return reinterpret_cast<Ints>(__builtin_shufflevector(x, x, 0, 0, 1, 1, 2, 2, 3, 3)) >> 16;

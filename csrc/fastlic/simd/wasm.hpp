@@ -11,7 +11,7 @@ namespace fastlic::simd::wasm {
 constexpr std::size_t kLanes = 4, kRegisters = 16;
 #include "fastlic/simd/common.hpp"
 
-constexpr bool kByteProducts = false, kPermutes = false;
+constexpr bool kByteProducts = false, kPermutes = false, kHighProducts = false, kPairedSums = false;
 
 template <typename Vector>
 FASTLIC_INLINE v128_t raw(Vector x) {

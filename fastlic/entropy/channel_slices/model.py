@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastlic.entropy.arrays import below, tables_of
@@ -108,17 +107,14 @@ class IntegerChannelSlices(LatentModel):
 
         Maps that a network's windows do not fill go on below and to the right, as zeros.
         """
-        network, sides = self.networks[name], x.shape[1:]
-        side = network.multiple
-        padded = F.pad(x, (0, -sides[1] % side, 0, -sides[0] % side))
-        if self.threads:
+        network = self.networks[name]
+
+        def by_engine(x: Tensor) -> Tensor:
             # Channels last in memory, which the engine reads without a copy.
-            given = padded.to(torch.int32).permute(1, 2, 0).contiguous().permute(2, 0, 1).numpy()
-            out = torch.from_numpy(self.engine[name].run(given, threads=self.threads)).long()
-        else:
-            out = network(padded.long())
-        grown = 2 ** sum(network.shapes[-1].sizes)
-        return out[:, : sides[0] * grown, : sides[1] * grown] if padded.shape != x.shape else out
+            given = x.to(torch.int32).permute(1, 2, 0).contiguous().permute(2, 0, 1).numpy()
+            return torch.from_numpy(self.engine[name].run(given, threads=self.threads)).long()
+
+        return network.on_whole_windows(x, by_engine if self.threads else lambda x: network(x.long()))
 
     def schedule(self, height: int, width: int) -> Schedule:
         """Passes for a latent of height x width: z, then a pass for each slice, all of one section."""

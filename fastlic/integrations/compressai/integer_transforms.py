@@ -112,7 +112,8 @@ class IntegerTransform:
         the others latents in units of 2^-6.
 
         Raises:
-            ValueError: values that are not finite, or another number of channels.
+            ValueError: values that are not finite, another number of channels, or, of g_a and g_s, maps that windows
+                do not fill. Those of h_a go on as zeros: decoders have its outputs, however they came about.
         """
         if self.kind != "g_a":
             given = fixed_point(x, torch.int32)
@@ -124,9 +125,21 @@ class IntegerTransform:
         return out.float().div_(255) if self.kind == "g_s" else out.float().mul_(LATENT_UNIT)
 
     def _run(self, x: Tensor, settings: Settings) -> Tensor:
-        if settings.backend == "reference":
-            return self.reference(x.long())
-        return torch.from_numpy(self.engine.run(x.numpy(), threads=settings.threads))
+        def run(x: Tensor) -> Tensor:
+            if settings.backend == "reference":
+                return self.reference(x.long())
+            return torch.from_numpy(self.engine.run(x.numpy(), threads=settings.threads))
+
+        if self.kind == "h_a":
+            return self.reference.on_whole_windows(x, run)
+        try:
+            return run(x)
+        except ValueError as error:
+            side = self.reference.multiple
+            if self.kind == "g_s" or not any(own % side for own in x.shape[1:]):
+                raise
+            how = f"pad images to multiples of {side} (compressai.ops.compute_padding)"
+            raise ValueError(f"{error}: {how}") from error
 
 
 _PREFIX = "n"
