@@ -21,7 +21,7 @@ def data(tmp_path):
     (tmp_path / "data").mkdir()
     with Image.open(PHOTO) as photo:
         for name, left in (("left", 0), ("right", 320)):
-            photo.crop((left, 0, left + 320, 256)).save(tmp_path / "data" / f"{name}.png")
+            photo.crop((left, 0, left + 256, 256)).save(tmp_path / "data" / f"{name}.png")
     return tmp_path / "data"
 
 

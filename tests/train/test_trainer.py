@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from fastlic.codec.image_files import read_image
 from fastlic.models import JAHP, MLIC, McQuic, MLICPlusPlus, bfloat16
 from fastlic.models.mlic import Sizes
-from fastlic.train import klt, vq, vq_words
+from fastlic.train import klt, vq, vq_contrast, vq_words
 from fastlic.train.config import RunConfig
 from fastlic.train.data import Sampler, load_tiles
 from fastlic.train.export import export, write_card, write_checkpoint
@@ -528,7 +528,8 @@ def test_orthogonalised_updates_have_singular_values_near_one(shape):
     assert values.min() > 0.4 and values.max() < 1.4
 
 
-def test_mcquic_starts_as_a_block_transform_and_exports(tiles: Path, tmp_path: Path):
+def test_mcquic_starts_as_a_block_transform_and_exports(tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(vq_contrast, "_STEPS", 50)
     settings = {"sampled": False, "reassign_every": 1}
     config = small("mcquic", start="klt", steps=2, metric="ms-ssim", objective=settings)
     trainer = Trainer(config, tiles, tmp_path, device="cpu")
