@@ -14,8 +14,8 @@ namespace fastlic {
 namespace {
 
 // Symbols between two looks at the side stream: one block of indexes and outputs stays in L1.
-constexpr std::size_t kDecodedTogether = 2048;
-static_assert(kDecodedTogether % kMaxLanes == 0);
+constexpr std::size_t kDecodeBlock = 2048;
+static_assert(kDecodeBlock % kMaxLanes == 0);
 
 }  // namespace
 
@@ -55,7 +55,7 @@ bool RansDecoder::decode_words(const std::uint8_t* indexes, Symbol* out, std::si
 template <typename Symbol>
 void RansDecoder::apply_side(const std::uint8_t* indexes, Symbol* out, std::size_t count, bool escaped) {
   const BlockKernels& kernels = block_kernels(active_isa());
-  BitMarks<kDecodedTogether> marks;
+  BitMarks<kDecodeBlock> marks;
   const unsigned first = tables_->first_special_row();
   if (first < kMaxRows) kernels.mark_rows(indexes, count, first, marks.words.data());
   if (escaped) {
@@ -86,10 +86,10 @@ void RansDecoder::apply_side(const std::uint8_t* indexes, Symbol* out, std::size
 
 template <typename Symbol>
 void RansDecoder::decode_blocks(const std::uint8_t* indexes, Symbol* out, std::size_t count) {
-  alignas(64) std::array<std::uint8_t, kDecodedTogether>
-      rows;  // checked and used; `indexes` may change under our hands
+  // Checked and used; `indexes` may change under our hands.
+  alignas(64) std::array<std::uint8_t, kDecodeBlock> rows;
   while (count > 0) {
-    const std::size_t block = std::min(count, kDecodedTogether);
+    const std::size_t block = std::min(count, kDecodeBlock);
     const unsigned top = tables_->take_indexes(indexes, block, rows.data());
     const bool escaped = decode_words(rows.data(), out, block);
     if (escaped || top >= tables_->first_special_row()) apply_side(rows.data(), out, block, escaped);

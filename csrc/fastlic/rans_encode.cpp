@@ -14,8 +14,8 @@
 namespace fastlic {
 namespace {
 
-constexpr std::size_t kEncodedTogether = 4096;
-static_assert(kEncodedTogether % kMaxLanes == 0);  // so only the last block has an odd end
+constexpr std::size_t kEncodeBlock = 4096;
+static_assert(kEncodeBlock % kMaxLanes == 0);  // so only the last block has an odd end
 
 // What a row makes of a symbol.
 struct Split {
@@ -68,7 +68,7 @@ class Encoder {
 
   Vector<std::uint8_t> run() {
     for (std::size_t end = count_; end > 0;) {
-      const std::size_t begin = (end - 1) / kEncodedTogether * kEncodedTogether;
+      const std::size_t begin = (end - 1) / kEncodeBlock * kEncodeBlock;
       encode_block(begin, end - begin);
       end = begin;
     }
@@ -114,7 +114,7 @@ class Encoder {
     });
   }
 
-  using Marks = BitMarks<kEncodedTogether>;
+  using Marks = BitMarks<kEncodeBlock>;
   const Isa isa_ = active_isa();
   const BlockKernels& kernels_ = block_kernels(isa_);
   const Symbol* symbols_;
@@ -122,9 +122,9 @@ class Encoder {
   std::size_t count_;
   const CdfTables& tables_;
   LaneWriter out_;
-  alignas(64) std::array<std::uint8_t,
-                         kEncodedTogether> rows_;  // the block's indexes, checked; others may change under our hands
-  alignas(64) std::array<std::int8_t, kEncodedTogether> values_;
+  // The block's indexes, checked; others may change under our hands.
+  alignas(64) std::array<std::uint8_t, kEncodeBlock> rows_;
+  alignas(64) std::array<std::int8_t, kEncodeBlock> values_;
 };
 
 }  // namespace
