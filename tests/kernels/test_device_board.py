@@ -62,13 +62,12 @@ def board_model(name: str) -> Any:
 
 
 def targets_of(model: Any, height: int, width: int) -> list[Target]:
-    """A calm image, and one with escapes and no zones; of slices, which take longest, the second alone."""
+    """A calm image, and one with escapes and no zones."""
     pairs = [random_latents(model, height, width, spread) for spread in (4, 20)]
-    made = [
+    return [
         Target(*(fixed_point(x) for x in pair), zones)
         for pair, zones in zip(pairs, (zones_for(2.0), None), strict=True)
     ]
-    return made[1:] if model.kind == "slices" else made
 
 
 def sections_of(model: Any, target: Target, lanes: int) -> list[bytes]:
