@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 import torch
 
+from fastlic.ops.backends import torch_threads
+
 PATIENCE = 60.0  # seconds; what is awaited takes less than one
 
 
@@ -115,10 +117,8 @@ def run_program(source: str, *arguments: str, patience: float = PATIENCE) -> str
 @pytest.fixture
 def two_threads() -> Iterator[None]:
     """Two threads of torch, whatever the machine has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(2):
+        yield
 
 
 @pytest.fixture
