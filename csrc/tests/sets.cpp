@@ -58,13 +58,15 @@ template <typename Weight>
 void products(const char* what, std::int64_t limit, void (*nn::Kernels::*multiply)(const nn::GemmJob<Weight>&)) {
   same(what, [&](Isa isa) {
     const auto rows = static_cast<std::size_t>(number(1, 23)), depth = 2 * static_cast<std::size_t>(number(1, 40));
-    const auto columns = kPanel * static_cast<std::size_t>(number(1, 3));
+    const std::size_t part = sizeof(Weight) == 1 ? nn::kHalfPanel : nn::kQuarterPanel;
+    const auto columns = part * static_cast<std::size_t>(number(1, 12)), stride = nn::padded(columns);
     const auto a = numbers<std::int16_t>(rows * depth, -32767, 32767);
-    const auto b = numbers<Weight>(depth * columns, -limit, limit);
-    const auto start = numbers<std::int32_t>(columns, INT32_MIN, INT32_MAX);
-    Buffer<std::int32_t> out(rows * columns);
+    const auto b = numbers<Weight>(depth * stride, -limit, limit);
+    const auto start = numbers<std::int32_t>(stride, INT32_MIN, INT32_MAX);
+    Buffer<std::int32_t> sums(rows * stride), out;
     const std::vector<const std::int32_t*> starts(rows, start.data());
-    (nn::kernels(isa).*multiply)({a.data(), depth, rows, b.data(), depth, columns, starts.data(), out.data(), columns});
+    (nn::kernels(isa).*multiply)({a.data(), depth, rows, b.data(), depth, columns, starts.data(), sums.data(), stride});
+    for (std::size_t r = 0; r < rows; ++r) out.insert(out.end(), &sums[r * stride], &sums[r * stride] + columns);
     return out;
   });
 }
@@ -123,11 +125,19 @@ void layers() {
     const auto bias = numbers<std::int32_t>(kPanel, -(1 << 28), 1 << 28);
     const std::int16_t* tile[16];
     for (std::size_t i = 0; i < 16; ++i) tile[i] = &x[i * kPanel];
-    Buffer<std::int16_t> in(16 * kPanel);
+    Buffer<std::int16_t> in(16 * kPanel), out16(4 * kPanel);
     Buffer<std::int32_t> out(4 * kPanel);
     nn::kernels(isa).winograd_input(tile, kPanel, in.data(), kPanel);
-    nn::kernels(isa).winograd_output(y.data(), kPanel, bias.data(), kPanel, out.data());
-    for (const std::int16_t value : in) out.push_back(value);
+    std::int16_t* to16[4];
+    std::int32_t* to[4];
+    for (std::size_t k = 0; k < 4; ++k) to16[k] = &out16[k * kPanel], to[k] = &out[k * kPanel];
+    // Of the whole panel, and of half of it.
+    const auto narrow = requantiser(kPanel, (1 << number(1, 15)) - 1),
+               wide = requantiser(kPanel, (1 << number(1, 26)) - 1);
+    const nn::Channels channels{0, kPanel / static_cast<std::size_t>(number(1, 2))};
+    nn::kernels(isa).winograd_output16(y.data(), kPanel, bias.data(), narrow, channels, to16);
+    nn::kernels(isa).winograd_output32(y.data(), kPanel, bias.data(), wide, channels, to);
+    for (const auto* some : {&in, &out16}) out.insert(out.end(), some->begin(), some->end());
     return out;
   });
   same("curves and gates", [&](Isa isa) {

@@ -10,15 +10,18 @@ namespace {
 // that their gathered or transformed inputs stay in L2.
 constexpr std::size_t kTile = 48;
 
+void bend(const Layer& layer, Channels channels, std::int16_t* out, const Tools& tools) {
+  if (layer.curve.empty()) return;
+  const std::size_t count = channels.last - channels.first;
+  tools.kernels.curve(out, layer.curve, channels.first, count, tools.tail_of(layer.curve));
+}
+void bend(const Layer&, Channels, std::int32_t*, const Tools&) {}  // only activations have curves
+
 void finish(const Layer& layer, const Requantiser& requantiser, const std::int32_t* sums, Channels channels,
             std::int16_t* out, const Tools& tools) {
   tools.kernels.requantise16(sums, requantiser, channels, out);
-  if (!layer.curve.empty()) {
-    const std::size_t count = channels.last - channels.first;
-    tools.kernels.curve(out, layer.curve, channels.first, count, tools.tail_of(layer.curve));
-  }
+  bend(layer, channels, out, tools);
 }
-
 void finish(const Layer&, const Requantiser& requantiser, const std::int32_t* sums, Channels channels,
             std::int32_t* out, const Tools& tools) {
   tools.kernels.requantise32(sums, requantiser, channels, out);
@@ -81,13 +84,10 @@ void multiply(const Layer& layer, const Part& part, const std::int16_t* a, std::
   }
 }
 
-// A row of sums as outputs, which belong at (row, column), or for merged layers at that and the three next to it.
+// Outputs of a merged layer, which belong at (row, column) and the three positions next to it.
 template <typename T, typename Within>
-void place(const Layer& layer, const Part& part, const std::int32_t* sums, const View<T>& out, std::size_t row,
-           std::size_t column, const Within& within, const Tools& tools) {
-  if (!layer.merged) return finish(layer, part.requantiser, sums, {0, layer.computed()}, out.at(row, column), tools);
-  T values[kPanel];
-  finish(layer, part.requantiser, sums, {0, layer.computed()}, values, tools);
+void spread(const Layer& layer, const T* values, const View<T>& out, std::size_t row, std::size_t column,
+            const Within& within) {
   const std::size_t line = layer.up * layer.outputs;
   for (std::size_t r = 0; r < layer.up; ++r) {
     if (out.stride == layer.outputs && within(row + r, column + layer.up - 1)) {  // one behind the other
@@ -149,7 +149,12 @@ void convolve_direct(const Layer& layer, const Part& part, const Source& x, cons
       [&](std::size_t i) { return Position{layer.down * (from.first + i / columns), layer.down * (i % columns)}; },
       [&](std::size_t i, const std::int32_t* sums) {
         const std::size_t row = layer.up * (from.first + i / columns) + part.row;
-        place(layer, part, sums, out, row, layer.up * (i % columns) + part.column, within, tools);
+        const std::size_t column = layer.up * (i % columns) + part.column;
+        const Channels all{0, layer.computed()};
+        if (!layer.merged) return finish(layer, part.requantiser, sums, all, out.at(row, column), tools);
+        T values[kPanel];
+        finish(layer, part.requantiser, sums, all, values, tools);
+        spread(layer, values, out, row, column, within);
       },
       tools);
 }
@@ -223,41 +228,44 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
           }
           if (!begun && panel == 0) std::fill_n(own, rows * kPanel, 0);  // which no later panel writes
         }
-        const auto each_corner = [&](std::size_t i, const auto& visit) {
-          if (i % line >= wide) return;
-          for (std::size_t corner = 0; corner < 4; ++corner) {
-            const std::size_t u = 2 * (top + i / line) + corner / 2, v = 2 * (left + i % line) + corner % 2;
-            const std::size_t row = layer.up * u + part.row, column = layer.up * v + part.column;
-            if (layer.merged ? layer.up * u < rows_out.last && row + layer.up > rows_out.first && column < out.width
-                             : within(row, column)) {
-              visit(corner, row, column);
+        const Channels channels{panel, panel + columns};
+        const auto finish_tile = [&](const std::int32_t* own, const std::int32_t* bias, T* const* to) {
+          if constexpr (sizeof(T) == sizeof(std::int16_t)) {
+            tools.kernels.winograd_output16(own, rows * kPanel, bias, part.requantiser, channels, to);
+          } else {
+            tools.kernels.winograd_output32(own, rows * kPanel, bias, part.requantiser, channels, to);
+          }
+        };
+        // Each tile, and the position of its first output.
+        const auto each_tile = [&](const auto& visit) {
+          for (std::size_t r = 0; r < high; ++r) {
+            for (std::size_t c = 0; c < wide; ++c) {
+              const std::size_t row = 2 * layer.up * (top + r) + part.row;
+              visit(r * line + c, row, 2 * layer.up * (left + c) + part.column);
             }
           }
         };
-        const Channels channels{panel, panel + columns};
-        alignas(kLine) std::int32_t sums[4 * kPanel] = {};
-        for (std::size_t i = 0; i < rows; ++i) {
-          tools.kernels.winograd_output(products + i * kPanel, rows * kPanel, &part.bias[panel], columns, sums);
-          each_corner(i, [&](std::size_t corner, std::size_t row, std::size_t column) {
-            const std::int32_t* from = sums + corner * kPanel;
-            if (layer.merged) {
-              place(layer, part, from, out, row, column, within, tools);
-            } else if constexpr (sizeof(T) == sizeof(std::int16_t)) {
-              tools.kernels.requantise16(from, part.requantiser, channels, out.at(row, column) + panel);
-            } else {
-              tools.kernels.requantise32(from, part.requantiser, channels, out.at(row, column) + panel);
-            }
-          });
-        }
-        if constexpr (sizeof(T) == sizeof(std::int16_t)) {
-          if (layer.curve.empty() || layer.merged) continue;
-          // In a loop of its own: reading a row right behind the two stores that wrote it would wait for them.
-          for (std::size_t i = 0; i < rows; ++i) {
-            each_corner(i, [&](std::size_t, std::size_t row, std::size_t column) {
-              tools.kernels.curve(out.at(row, column) + panel, layer.curve, panel, kPanel, tools.tail_of(layer.curve));
-            });
+        T values[4 * kPanel];  // of merged layers, and what lies outside
+        each_tile([&](std::size_t i, std::size_t row, std::size_t column) {
+          T* to[4];
+          for (std::size_t k = 0; k < 4; ++k) {
+            const std::size_t r = row + k / 2 * layer.up, c = column + k % 2 * layer.up;
+            to[k] = layer.merged || !within(r, c) ? values + k * kPanel : out.at(r, c) + panel;
           }
-        }
+          finish_tile(products + i * kPanel, &part.bias[panel], to);
+          for (std::size_t k = 0; k < 4 && layer.merged; ++k) {
+            bend(layer, channels, to[k], tools);
+            spread(layer, to[k], out, row + k / 2 * layer.up, column + k % 2 * layer.up, within);
+          }
+        });
+        if (layer.curve.empty() || layer.merged) continue;
+        // In a loop of its own: reading a row right behind the two stores that wrote it would wait for them.
+        each_tile([&](std::size_t, std::size_t row, std::size_t column) {
+          for (std::size_t k = 0; k < 4; ++k) {
+            const std::size_t r = row + k / 2 * layer.up, c = column + k % 2 * layer.up;
+            if (within(r, c)) bend(layer, {panel, panel + kPanel}, out.at(r, c) + panel, tools);
+          }
+        });
       }
     }
   });

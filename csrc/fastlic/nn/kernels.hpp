@@ -46,11 +46,14 @@ struct Kernels {
   void (*requantise16)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int16_t* out);
   void (*requantise32)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int32_t* out);
   // The two transforms of winograd.hpp. 4x4 tile of inputs (row by row, [channels] each) -> B^T d B, sixteen rows
-  // `stride` apart; sixteen rows of `columns` of one panel of products, `stride` apart -> the 2x2 tile of accumulators
-  // [4][kPanel], bias added. Inputs are read and written in whole panels of channels.
+  // `stride` apart. Inputs are read and written in whole panels of channels. Sixteen rows of products of some channels
+  // of one panel, `stride` apart -> the 2x2 tile of outputs, bias added and requantised; products, bias and each of the
+  // four `out` start at channel `first`.
   void (*winograd_input)(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out, std::size_t stride);
-  void (*winograd_output)(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
-                          std::size_t columns, std::int32_t* out);
+  void (*winograd_output16)(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
+                            const Requantiser& requantiser, Channels channels, std::int16_t* const* out);
+  void (*winograd_output32)(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
+                            const Requantiser& requantiser, Channels channels, std::int32_t* const* out);
   // Scale indexes of any number of scales.
   void (*choose)(const std::int32_t* scales, std::size_t count, const Thresholds& thresholds, std::uint8_t* indexes);
   // symbol = (latent - mean + 1/2) rounded down, of a difference that comes nearer to zero by what `zones` says for its

@@ -28,11 +28,16 @@ template <typename Weight, std::size_t R, std::size_t V>
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < R; ++r) v::dot(sums[r], v::pair(a + r * stride), weights);
     } else {
-      const v::Pairs weights = v::load_pairs(b);
+      v::Pairs weights[V];
+#pragma GCC unroll 8
+      for (std::size_t i = 0; i < V; ++i) weights[i] = v::load_pairs(b + i * v::kWordLanes);
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < R; ++r) {
-        const auto sum = reinterpret_cast<v::Ints>(sums[r][0]);
-        sums[r][0] = reinterpret_cast<v::Sum>(v::dot(sum, v::pair(a + r * stride), weights));
+        const auto pair = v::pair(a + r * stride);
+#pragma GCC unroll 8
+        for (std::size_t i = 0; i < V; ++i) {
+          sums[r][i] = reinterpret_cast<v::Sum>(v::dot(reinterpret_cast<v::Ints>(sums[r][i]), pair, weights[i]));
+        }
       }
     }
   }
@@ -100,7 +105,10 @@ template <typename Weight>
 void multiply(const GemmJob<Weight>& job) {
   constexpr auto kRows = std::make_index_sequence<v::kTileRows>();
   static constexpr auto kWhole = rows_table<Weight, v::kTileVectors>(kRows);
-  static constexpr auto kHalf = rows_table<Weight, kHalves ? 1 : v::kTileVectors>(kRows);
+  // Half a panel is one of the wide vectors; with others tiles of int16 may leave a quarter.
+  constexpr bool kQuarters = !kHalves && kTile > kQuarterPanel && std::is_same_v<Weight, std::int16_t>;
+  constexpr std::size_t kFewer = kHalves ? 1 : kQuarters ? kQuarterPanel / v::kLanes : v::kTileVectors;
+  static constexpr auto kRest = rows_table<Weight, kFewer>(kRows);
   // Tiles of nearly equal height: 16 rows are 8 + 8, not 14 + 2. The first `taller` of them have a row more.
   const std::size_t blocks = (job.rows + v::kTileRows - 1) / v::kTileRows;
   if (blocks == 0) return;
@@ -117,57 +125,57 @@ void multiply(const GemmJob<Weight>& job) {
   };
   std::size_t column = 0;
   for (; column + kTile <= job.columns; column += kTile) with(kWhole, column);
-  if (column < job.columns && !kHalves) return with(kWhole, column);
+  if constexpr (!kHalves) {
+    for (; column < job.columns; column += kFewer * v::kLanes) with(kRest, column);
+    return;
+  }
   if (column + kHalfPanel <= job.columns) {
-    with(kHalf, column);
+    with(kRest, column);
     column += kHalfPanel;
   }
   if (column == job.columns) return;
   if constexpr (std::is_same_v<Weight, std::int16_t>) {
     with(quarter_table(kRows), column);
   } else {
-    with(kHalf, column);
+    with(kRest, column);
   }
 }
 
-// Two vectors at a time, and where half a panel is one vector, one may be left: out is int16 or int32. `finished` gives
-// those of channels from c on, of sums and their factors.
-template <typename Out, typename Finished>
-FASTLIC_INLINE void requantise_all(const std::int32_t* acc, const Requantiser& r, Channels channels, Out* out,
-                                   const Finished& finished) {
-  // Pointers and the limit are read once: stores to `out` might change them, for all that compilers know.
-  const std::int32_t *factor = r.multiplier.data(), *negative = r.negative.data();
-  const auto at = [&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t c) {
-    const v::Ints x = v::load(acc + (c - channels.first));
-    return finished(c, x, x < 0 ? v::load(negative + c) : v::load(factor + c));
+// use(finished), of which finished(c, x) gives the outputs of channels from c on from their sums.
+template <typename Use>
+FASTLIC_INLINE void requantised(const Requantiser& r, const Use& use) {
+  // Pointers and the limit are read once: stores of outputs might change them, for all that compilers know.
+  const std::int32_t *factor = r.multiplier.data(), *negative = r.negative.data(), limit = r.limit;
+  const auto factors = [&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t c, v::Ints x) {
+    return x < 0 ? v::load(negative + c) : v::load(factor + c);
   };
-  std::size_t c = channels.first;
-  for (; c + v::kWordLanes <= channels.last; c += v::kWordLanes) {
-    v::store_pair(at(c), at(c + v::kLanes), out + (c - channels.first));
-  }
-  if (c < channels.last) v::store_single(at(c), out + (c - channels.first));
-}
-
-template <typename Out>
-[[FASTLIC_TARGET]] void requantise(const std::int32_t* acc, const Requantiser& r, Channels channels, Out* out) {
-  const std::int32_t limit = r.limit;
   if constexpr (v::kHighProducts) {
     if (!r.high_shift.empty()) {
       const std::int32_t *rounding = r.high_rounding.data(), *shift = r.high_shift.data();
       const v::Ints most = v::all<v::Ints>(limit);
       // Below 2^30 + 2^29.
-      const auto high = [&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t c, v::Ints x, v::Ints by) {
-        const v::Ints value = (v::multiply_high(x, by) + v::load(rounding + c)) >> v::load(shift + c);
+      return use([&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t c, v::Ints x) {
+        const v::Ints value = (v::multiply_high(x, factors(c, x)) + v::load(rounding + c)) >> v::load(shift + c);
         return v::most(v::least(value, most), -most);
-      };
-      return requantise_all(acc, r, channels, out, high);
+      });
     }
   }
   const std::int64_t *rounding = r.rounding.data(), *shift = r.shift.data();
-  const auto exact = [&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t c, v::Ints x, v::Ints by) {
-    return v::requantise(x, by, v::load(rounding + c), v::load(shift + c), limit);
-  };
-  requantise_all(acc, r, channels, out, exact);
+  use([&] [[FASTLIC_TARGET, gnu::always_inline]] (std::size_t c, v::Ints x) {
+    return v::requantise(x, factors(c, x), v::load(rounding + c), v::load(shift + c), limit);
+  });
+}
+
+// Two vectors at a time, and where half a panel is one vector, one may be left: out is int16 or int32.
+template <typename Out>
+[[FASTLIC_TARGET]] void requantise(const std::int32_t* acc, const Requantiser& r, Channels channels, Out* out) {
+  requantised(r, [&] [[FASTLIC_TARGET, gnu::always_inline]] (const auto& finished) {
+    std::size_t c = channels.first, i = 0;
+    for (; c + v::kWordLanes <= channels.last; c += v::kWordLanes, i += v::kWordLanes) {
+      v::store_pair(finished(c, v::load(acc + i)), finished(c + v::kLanes, v::load(acc + i + v::kLanes)), out + i);
+    }
+    if (c < channels.last) v::store_single(finished(c, v::load(acc + i)), out + i);
+  });
 }
 
 // winograd.hpp has the matrices.
@@ -195,26 +203,45 @@ template <typename Out>
 }
 
 // A^T m A is four times the sum modulo 2^32, and the sum is below 2^29.
-[[FASTLIC_TARGET]] void winograd_output(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
-                                        std::size_t columns, std::int32_t* out) {
-  for (std::size_t c = 0; c < columns; c += v::kLanes) {
-    v::Uints t[8];
+FASTLIC_INLINE void winograd_sums(const std::int32_t* products, std::size_t stride, v::Ints start, v::Ints (&sums)[4]) {
+  v::Uints t[8];
 #pragma GCC unroll 4
-    for (std::size_t j = 0; j < 4; ++j) {
-      const std::int32_t* row = products + j * stride + c;
-      const auto m0 = v::load_as<v::Uints>(row), m1 = v::load_as<v::Uints>(row + 4 * stride);
-      const auto m2 = v::load_as<v::Uints>(row + 8 * stride), m3 = v::load_as<v::Uints>(row + 12 * stride);
-      t[j] = m0 + m1 + m2;
-      t[4 + j] = m1 - m2 - m3;
-    }
-    const v::Ints start = v::load(bias + c);
-#pragma GCC unroll 2
-    for (std::size_t i = 0; i < 2; ++i) {
-      const v::Uints left = t[4 * i] + t[4 * i + 1] + t[4 * i + 2], right = t[4 * i + 1] - t[4 * i + 2] - t[4 * i + 3];
-      v::store((reinterpret_cast<v::Ints>(left) >> 2) + start, out + 2 * i * kPanel + c);
-      v::store((reinterpret_cast<v::Ints>(right) >> 2) + start, out + (2 * i + 1) * kPanel + c);
-    }
+  for (std::size_t j = 0; j < 4; ++j) {
+    const std::int32_t* row = products + j * stride;
+    const auto m0 = v::load_as<v::Uints>(row), m1 = v::load_as<v::Uints>(row + 4 * stride);
+    const auto m2 = v::load_as<v::Uints>(row + 8 * stride), m3 = v::load_as<v::Uints>(row + 12 * stride);
+    t[j] = m0 + m1 + m2;
+    t[4 + j] = m1 - m2 - m3;
   }
+#pragma GCC unroll 2
+  for (std::size_t i = 0; i < 2; ++i) {
+    const v::Uints left = t[4 * i] + t[4 * i + 1] + t[4 * i + 2], right = t[4 * i + 1] - t[4 * i + 2] - t[4 * i + 3];
+    sums[2 * i] = (reinterpret_cast<v::Ints>(left) >> 2) + start;
+    sums[2 * i + 1] = (reinterpret_cast<v::Ints>(right) >> 2) + start;
+  }
+}
+
+template <typename Out>
+[[FASTLIC_TARGET]] void winograd_output(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
+                                        const Requantiser& r, Channels channels, Out* const* out) {
+  Out* const to[4] = {out[0], out[1], out[2], out[3]};
+  requantised(r, [&] [[FASTLIC_TARGET, gnu::always_inline]] (const auto& finished) {
+    std::size_t c = channels.first, i = 0;
+    for (; c + v::kWordLanes <= channels.last; c += v::kWordLanes, i += v::kWordLanes) {
+      const std::size_t d = c + v::kLanes, j = i + v::kLanes;
+      v::Ints first[4], second[4];
+      winograd_sums(products + i, stride, v::load(bias + i), first);
+      winograd_sums(products + j, stride, v::load(bias + j), second);
+#pragma GCC unroll 4
+      for (std::size_t k = 0; k < 4; ++k) v::store_pair(finished(c, first[k]), finished(d, second[k]), to[k] + i);
+    }
+    if (c < channels.last) {
+      v::Ints sums[4];
+      winograd_sums(products + i, stride, v::load(bias + i), sums);
+#pragma GCC unroll 4
+      for (std::size_t k = 0; k < 4; ++k) v::store_single(finished(c, sums[k]), to[k] + i);
+    }
+  });
 }
 
 // Branchless binary search: after the loop, `below` thresholds are smaller than the scale.
@@ -521,7 +548,8 @@ constexpr Kernels kKernels = {multiply<std::int8_t>,
                               requantise<std::int16_t>,
                               requantise<std::int32_t>,
                               winograd_input,
-                              winograd_output,
+                              winograd_output<std::int16_t>,
+                              winograd_output<std::int32_t>,
                               choose,
                               quantise,
                               reconstruct,

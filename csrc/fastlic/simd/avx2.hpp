@@ -56,8 +56,8 @@ FASTLIC_INLINE __m256i add_products(__m256i sum, Pair a, Pairs b) {
 }
 FASTLIC_INLINE Ints dot(Ints sum, Pair a, Pairs b) { return reinterpret_cast<Ints>(add_products(raw(sum), a, b)); }
 
-// 2 vectors of sums for each of 5 rows, 2 of weights, one broadcast and one product: 14 of 16 registers.
-constexpr std::size_t kTileRows = 5, kTileVectors = 2;
+// 2 vectors of sums for each of 6 rows, 2 of weights, one broadcast and one product: all 16 registers.
+constexpr std::size_t kTileRows = 6, kTileVectors = 2;
 constexpr bool kWideRows = false;
 using Sum = long long __attribute__((vector_size(4 * kLanes)));  // as intrinsics have it: GCC copies what it converts
 struct Weights {
