@@ -77,8 +77,14 @@ nn::Requantiser requantiser(std::size_t channels, std::int32_t limit) {
   out.limit = limit;
   out.multiplier = numbers<std::int32_t>(channels, INT32_MIN, INT32_MAX);
   out.negative = numbers<std::int32_t>(channels, INT32_MIN, INT32_MAX);
-  out.shift = numbers<std::int64_t>(channels, nn::kMinShift, nn::kMaxShift);
-  for (const std::int64_t shift : out.shift) out.rounding.push_back(std::int64_t{1} << (shift - 1));
+  const bool high = number(0, 1) == 1;  // whether high halves of products are enough
+  out.shift = numbers<std::int64_t>(channels, high ? 33 : nn::kMinShift, nn::kMaxShift);
+  for (const std::int64_t shift : out.shift) {
+    out.rounding.push_back(std::int64_t{1} << (shift - 1));
+    if (!high) continue;
+    out.high_shift.push_back(static_cast<std::int32_t>(shift - 32));
+    out.high_rounding.push_back(static_cast<std::int32_t>(out.rounding.back() >> 32));
+  }
   return out;
 }
 
