@@ -20,7 +20,7 @@ TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "applicat
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("out", type=Path)
 parser.add_argument("--port", type=int, default=8000, help="0: any that is free")
-parser.add_argument("--picture", type=Path, help="needs chromium")
+parser.add_argument("--picture", type=Path, help="needs chromium and playwright")
 options = parser.parse_args()
 
 if not (options.out / "flic.wasm").exists():

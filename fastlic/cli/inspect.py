@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 import fastlic
 from fastlic.cli import options
 from fastlic.cli.words import say
+from fastlic.inspect.cluster import CASES, Cluster, simulate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +30,7 @@ def _qualities(default: str | None) -> Callable[[Any], Any]:
 
 @click.group("inspect")
 def inspect() -> None:
-    """Analyse codecs, and what they code of a folder of images."""
+    """Analyse codecs, and what they code of a folder of images; reckon what a cluster takes."""
 
 
 def _of_images(function: Callable[..., None]) -> click.Command:
@@ -236,3 +238,35 @@ def packing(models: tuple[str, ...]) -> None:
         reading = ", ".join(f"{1e3 * seconds:.0f}" for seconds in found.reading)
         sizes = " | ".join(f"{own.values / 1e6:.2f} M, {own.bits:.2f}" for own in (found.int8, found.int16))
         say(f"| `{name}` | {sizes} | {files} MB | {reading} ms |")
+
+
+def _of_cluster(function: Callable[..., None]) -> Callable[..., None]:
+    """An option for each figure of a cluster."""
+    for one in reversed(fields(Cluster)):
+        if one.name == "scheduler":  # cases have both
+            continue
+        none = one.name in ("spread", "life", "gap", "price", "seed")  # may be 0
+        kind: click.ParamType = click.FloatRange(min=0, min_open=not none)
+        if isinstance(one.default, int):
+            kind = click.IntRange(min=0 if none else 1)
+        name = f"--{one.name.replace('_', '-')}"
+        function = click.option(name, type=kind, default=one.default, show_default=True)(function)
+    return function
+
+
+@inspect.command()
+@_of_cluster
+def cluster(**figures: Any) -> None:
+    """Simulate machines that compress a billion images, as a Markdown table: nothing is run, nothing measured.
+
+    docs/scale.md explains the figures and the cases.
+    """
+    given = Cluster(**figures)
+    ends = ("hours", "core hours", "cost", "shards begun in vain", "time lost", "in the last 1 %", "shards/s", "GB/s")
+    _head("case", *ends)
+    for name, different in CASES.items():
+        one = simulate(replace(given, **different))
+        times = f"{one.hours:.1f} | {one.core_hours:,.0f} | {one.cost:,.0f} | {one.again:,}"
+        say(
+            f"| {name} | {times} | {100 * one.lost:.2f} % | {100 * one.tail:.1f} % | {one.tasks:.1f} | {one.read:.1f} |"
+        )

@@ -1,1 +1,1 @@
-"""Analyses of codecs and of what they code, by the public methods of ``fastlic.Codec``: ``fastlic inspect``."""
+"""``fastlic inspect``: analyses of codecs and of what they code, by public methods of ``fastlic.Codec``; and a cluster."""

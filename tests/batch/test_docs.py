@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from fastlic.bench import cluster
+from fastlic.cli.main import cli
 
 from ..pages import ROOT, blocks_of, prepared, run
 
@@ -49,6 +50,6 @@ def test_extras_are_those_of_the_package():
 
 
 @pytest.mark.slow
-def test_the_table_is_what_the_simulation_prints(capsys):
-    assert cluster.main([]) == 0
-    assert capsys.readouterr().out.strip() in TEXT
+def test_the_table_is_what_the_simulation_prints():
+    found = CliRunner().invoke(cli, ["inspect", "cluster"])
+    assert found.exit_code == 0 and found.output.strip() in TEXT

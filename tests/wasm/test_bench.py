@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_benchmark_of_the_browser_prints_times_and_sizes(built: Path, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("playwright")
     if program() is None:
         pytest.skip("chromium is not installed")
     assert wasm.main(["--models", "jahp", "--rounds", "2", "--built", str(built)]) == 0

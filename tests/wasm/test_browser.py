@@ -67,6 +67,7 @@ def site(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def page(site: str) -> Iterator[Chromium]:
+    pytest.importorskip("playwright")
     if program() is None:
         pytest.skip("chromium is not installed")
     with Chromium() as browser:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fastlic.batch.simulation import Cluster, simulate
+from fastlic.inspect.cluster import Cluster, simulate
 
 SMALL = Cluster(images=20_000, shard=100, machines=5, cores=4, life=0.2, gap=0.05)
 

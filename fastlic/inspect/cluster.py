@@ -13,7 +13,7 @@ import heapq
 import random
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,20 @@ class Cluster:
     price: float = 0.02  # of a core hour, in whatever money
     scheduler: str = "queue"
     seed: int = 0
+
+
+# What docs/scale.md compares: how each differs from the figures given.
+CASES: dict[str, dict[str, Any]] = {
+    "queue": {},
+    "queue, machines never go": {"life": 0.0},
+    "array": {"scheduler": "array"},
+    "array, machines never go": {"scheduler": "array", "life": 0.0},
+    "queue, shards of 20,000": {"shard": 20_000},
+    "queue, shards of 200,000": {"shard": 200_000},
+    "queue, machines go each 4 h": {"life": 4.0},
+    "queue, a store of 2 GB/s": {"store": 2.0},
+    "queue, 1000 machines": {"machines": 1000},
+}
 
 
 @dataclass(frozen=True)
