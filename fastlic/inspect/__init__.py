@@ -1,1 +1,1 @@
-"""``fastlic inspect``: analyses of codecs and of what they code, by public methods of ``fastlic.Codec``; and a cluster."""
+"""``fastlic inspect``: analyses of codecs and what they code, by public methods of ``fastlic.Codec``; and a cluster."""
