@@ -192,8 +192,8 @@ typedef struct flic_options {
 
 /* An upper estimate of the bytes that decoding (or, if `encode`, encoding) an image of that size takes with so many
  * threads, without the codec and the caller's pixels; 2^64 - 1 for no codec, or what it cannot do. Metadata take twice
- * their bytes beside it to encode, alpha up to 4 bytes a pixel and 100 kB; to decode, alpha takes 100 kB and 3 bytes per
- * column, of a region a byte per pixel of the image beside them. */
+ * their bytes beside it to encode, alpha up to 4 bytes a pixel and 100 kB; to decode, alpha takes 100 kB and 3 bytes
+ * per column, of a region a byte per pixel of the image beside them. */
 FLIC_API uint64_t flic_memory_needed(const flic_codec* codec, uint32_t width, uint32_t height, uint32_t threads,
                                      int encode);
 

@@ -1,6 +1,7 @@
 #include "fastlic/nn/convolve.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 namespace fastlic::nn {
@@ -236,34 +237,36 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
             tools.kernels.winograd_output32(own, rows * kPanel, bias, part.requantiser, channels, to);
           }
         };
-        // Each tile, and the position of its first output.
+        // visit(tile, where its outputs belong, row by row).
         const auto each_tile = [&](const auto& visit) {
           for (std::size_t r = 0; r < high; ++r) {
             for (std::size_t c = 0; c < wide; ++c) {
-              const std::size_t row = 2 * layer.up * (top + r) + part.row;
-              visit(r * line + c, row, 2 * layer.up * (left + c) + part.column);
+              const std::size_t up = layer.up, row = 2 * up * (top + r) + part.row;
+              const std::size_t column = 2 * up * (left + c) + part.column;
+              visit(r * line + c,
+                    std::array<Position, 4>{
+                        {{row, column}, {row, column + up}, {row + up, column}, {row + up, column + up}}});
             }
           }
         };
         T values[4 * kPanel];  // of merged layers, and what lies outside
-        each_tile([&](std::size_t i, std::size_t row, std::size_t column) {
+        each_tile([&](std::size_t i, const std::array<Position, 4>& where) {
           T* to[4];
           for (std::size_t k = 0; k < 4; ++k) {
-            const std::size_t r = row + k / 2 * layer.up, c = column + k % 2 * layer.up;
-            to[k] = layer.merged || !within(r, c) ? values + k * kPanel : out.at(r, c) + panel;
+            const auto [row, column] = where[k];
+            to[k] = layer.merged || !within(row, column) ? values + k * kPanel : out.at(row, column) + panel;
           }
           finish_tile(products + i * kPanel, &part.bias[panel], to);
           for (std::size_t k = 0; k < 4 && layer.merged; ++k) {
             bend(layer, channels, to[k], tools);
-            spread(layer, to[k], out, row + k / 2 * layer.up, column + k % 2 * layer.up, within);
+            spread(layer, to[k], out, where[k].row, where[k].column, within);
           }
         });
         if (layer.curve.empty() || layer.merged) continue;
         // In a loop of its own: reading a row right behind the two stores that wrote it would wait for them.
-        each_tile([&](std::size_t, std::size_t row, std::size_t column) {
-          for (std::size_t k = 0; k < 4; ++k) {
-            const std::size_t r = row + k / 2 * layer.up, c = column + k % 2 * layer.up;
-            if (within(r, c)) bend(layer, {panel, panel + kPanel}, out.at(r, c) + panel, tools);
+        each_tile([&](std::size_t, const std::array<Position, 4>& where) {
+          for (const auto [row, column] : where) {
+            if (within(row, column)) bend(layer, {panel, panel + kPanel}, out.at(row, column) + panel, tools);
           }
         });
       }
