@@ -12,8 +12,9 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,6 +28,7 @@ from fastlic.errors import memory_errors
 from fastlic.files import status, write_whole
 
 _WORKERS = "fastlic-job"  # what their threads are called
+_HEED = 0.5  # seconds until a signal is heeded at the latest
 
 
 class Watch:
@@ -205,7 +207,12 @@ def _in_order(jobs: Sequence[Job], attempt: Callable[[Job], _Outcome], gate: _Ga
         return
     pool = ThreadPoolExecutor(gate.workers, thread_name_prefix=_WORKERS)
     try:
-        yield from pool.map(attempt, jobs)
+        futures = deque(pool.submit(attempt, job) for job in jobs)
+        while futures:
+            # Not one long wait: a signal that comes just before it, or to another thread, would be seen at its end.
+            while not wait([futures[0]], timeout=_HEED).done:
+                pass
+            yield futures.popleft().result()
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         gate.shut()

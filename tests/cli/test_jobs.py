@@ -114,12 +114,18 @@ def test_the_time_is_that_of_the_whole_file_and_its_parts_add_up(fastlic_command
 
 
 _SLOW = """
-    import os, sys, time
+    import os, signal, sys, time
     from fastlic import light
     from fastlic.cli.main import main
     compress, slow = light.compress, sys.argv.pop(1)
+    ends = {signal.SIGINT, signal.SIGTERM}
+    if slow == "others":  # the signal goes to another thread than the one that waits
+        signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     def work(x, *arguments, **named):
-        if slow == "work" and len(x) > 16:  # all but the first
+        if slow in ("work", "others") and len(x) > 16:  # all but the first
+            if slow == "others":
+                time.sleep(1)  # till the first is over, and this one waited for
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
             os.write(2, b"working\\n")
             time.sleep(60)
         return compress(x, *arguments, **named)
@@ -135,7 +141,7 @@ _SLOW = """
 """
 
 
-@pytest.mark.parametrize("slow", ["work", "writing"])
+@pytest.mark.parametrize("slow", ["work", "others", "writing"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_jobs_at_once_and_leaves_whole_files(images, model, tmp_path, number, slow):
     command = [sys.executable, "-c", textwrap.dedent(_SLOW), slow, "compress", *images, "--jobs", "3", *model]
