@@ -9,11 +9,18 @@
 
 #include "fastlic/errors.hpp"
 #include "fastlic/memory.hpp"
+#include "fastlic/nn/tiles.hpp"
+
+#ifdef FASTLIC_TILES
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace fastlic {
 namespace {
 
-constexpr std::array<const char*, 6> kNames = {"scalar", "avx2", "avx512", "avx512vnni", "neon", "wasm"};
+constexpr std::array<const char*, 7> kNames = {"scalar", "avx2", "avx512", "avx512vnni", "amx", "neon", "wasm"};
 constexpr int kUnset = -1;
 std::atomic<int> g_active{kUnset};
 
@@ -40,6 +47,17 @@ struct Supported {
   void push_back(Isa isa) { isas[count++] = isa; }
 };
 
+#ifdef FASTLIC_TILES
+// Whether tiles may be used, which Linux wants to be asked for: they make room for 8 KiB in every thread's state.
+bool tiles_granted() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kTiles = 1u << 24, kBytes = 1u << 25;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kTiles) == 0 || (d & kBytes) == 0) return false;
+  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+}
+#endif
+
 Supported detect() {
   Supported isas;
   isas.push_back(Isa::scalar);
@@ -52,7 +70,11 @@ Supported detect() {
     return isas;
   }
   isas.push_back(Isa::avx512);
-  if (__builtin_cpu_supports("avx512vnni")) isas.push_back(Isa::avx512vnni);
+  if (!__builtin_cpu_supports("avx512vnni")) return isas;
+  isas.push_back(Isa::avx512vnni);
+#ifdef FASTLIC_TILES
+  if (tiles_granted()) isas.push_back(Isa::amx);
+#endif
 #elif defined(__aarch64__)
   isas.push_back(Isa::neon);
 #elif defined(__wasm_simd128__)
@@ -69,7 +91,8 @@ Isa isa_from_name(std::string_view name) {
   for (std::size_t i = 0; i < kNames.size(); ++i) {
     if (name == kNames[i]) return static_cast<Isa>(i);
   }
-  constexpr Isa all[] = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::neon, Isa::wasm};
+  std::array<Isa, kNames.size()> all{};
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<Isa>(i);
   throw InvalidArgument("unknown instruction set '" + String(name) + "'; known are " + listed(all));
 }
 
@@ -78,7 +101,14 @@ std::span<const Isa> supported_isas() noexcept {
   return {supported.isas.data(), supported.count};
 }
 
-Isa best_isa() noexcept { return supported_isas().back(); }
+Isa best_isa() {
+  const auto all = supported_isas();
+#ifdef FASTLIC_TILES
+  static const bool tiles = all.back() != Isa::amx || nn::tiles_pay();
+  if (!tiles) return all[all.size() - 2];
+#endif
+  return all.back();
+}
 
 Isa active_isa() {
   const int current = g_active.load(std::memory_order_relaxed);

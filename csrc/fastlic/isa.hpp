@@ -4,6 +4,11 @@
 #include <span>
 #include <string_view>
 
+// AMX's tiles, where the compiler knows them and the operating system has a way to ask for them.
+#if defined(__x86_64__) && defined(__linux__) && __has_include(<amxint8intrin.h>)
+#define FASTLIC_TILES
+#endif
+
 namespace fastlic {
 
 // On x86-64 in order: a level implies all levels below it, so kernels may be chosen by comparing.
@@ -12,8 +17,9 @@ enum class Isa : int {
   avx2 = 1,        // AVX2, BMI2, FMA
   avx512 = 2,      // F, BW, DQ, VL
   avx512vnni = 3,  // the above and VNNI
-  neon = 4,        // AArch64's baseline
-  wasm = 5,        // WebAssembly's simd128, which a module has or not when it is built
+  amx = 4,         // the above, AMX-TILE and AMX-INT8, and the operating system's permission to use tiles
+  neon = 5,        // AArch64's baseline
+  wasm = 6,        // WebAssembly's simd128, which a module has or not when it is built
 };
 
 const char* isa_name(Isa isa) noexcept;
@@ -21,11 +27,11 @@ const char* isa_name(Isa isa) noexcept;
 // Throws std::invalid_argument for a name that is none of these.
 Isa isa_from_name(std::string_view name);
 
-// What this processor (and operating system) can run: scalar first, the best last.
+// What this processor (and operating system) can run, in the order of Isa.
 std::span<const Isa> supported_isas() noexcept;
 
-// The best level that this processor (and operating system) can run.
-Isa best_isa() noexcept;
+// The best level that this processor (and operating system) can run: the last one, but AMX only if it is quicker.
+Isa best_isa();
 
 // The level in force: FASTLIC_ISA from the environment if set (read once, at first use), else best_isa().
 // Throws std::invalid_argument if FASTLIC_ISA names an unknown or unsupported level: asking explicitly is a contract.

@@ -57,7 +57,7 @@ void same(const char* what, const Work& work) {
 template <typename Weight>
 void products(const char* what, std::int64_t limit, void (*nn::Kernels::*multiply)(const nn::GemmJob<Weight>&)) {
   same(what, [&](Isa isa) {
-    const auto rows = static_cast<std::size_t>(number(1, 23)), depth = 2 * static_cast<std::size_t>(number(1, 40));
+    const auto rows = static_cast<std::size_t>(number(1, 50)), depth = 2 * static_cast<std::size_t>(number(1, 120));
     const std::size_t part = sizeof(Weight) == 1 ? nn::kHalfPanel : nn::kQuarterPanel;
     const auto columns = part * static_cast<std::size_t>(number(1, 12)), stride = nn::padded(columns);
     const auto a = numbers<std::int16_t>(rows * depth, -32767, 32767);
@@ -110,6 +110,40 @@ nn::Curve curve(std::size_t channels) {
   return out;
 }
 
+// Transformed tiles, and what they give under weights of some of their channels.
+void transformed_products() {
+  same("Winograd's transform of inputs, multiplied", [](Isa isa) {
+    const nn::Kernels& kernels = nn::kernels(isa);
+    const auto tiles = static_cast<std::size_t>(number(1, 40)), phases = static_cast<std::size_t>(number(1, 4));
+    const std::size_t size = 2 * static_cast<std::size_t>(number(1, 40)), unit = phases * size;
+    const auto x = numbers<std::int16_t>(16 * nn::padded(size), -8191, 8191);
+    // 15 rows more than there are: products of planes may read them.
+    const std::size_t component = (tiles + 15) * unit + kPanel;
+    Buffer<std::int16_t> in(nn::kComponents * component);
+    for (std::size_t i = 0; i < tiles; ++i) {
+      for (std::size_t phase = 0; phase < phases; ++phase) {
+        const std::int16_t* tile[nn::kComponents];
+        for (auto& at : tile) at = &x[static_cast<std::size_t>(number(0, 15)) * nn::padded(size)];
+        kernels.winograd_input(tile, size, {in.data(), i * unit + phase * size, component});
+      }
+    }
+    // From a phase on, to the end of a tile or, but for the last tile, of the next one.
+    const auto at = size * static_cast<std::size_t>(number(0, static_cast<std::int64_t>(phases) - 1));
+    const std::size_t more = tiles > 1 ? static_cast<std::size_t>(number(0, 1)) : 0, rows = tiles - more;
+    const std::size_t depth = (1 + more) * unit - at;
+    const auto b = numbers<std::int16_t>(depth * kPanel, -32767, 32767);
+    const auto start = numbers<std::int32_t>(kPanel, INT32_MIN, INT32_MAX);
+    const std::vector<const std::int32_t*> starts(rows, start.data());
+    Buffer<std::int32_t> out(nn::kComponents * rows * kPanel);
+    for (std::size_t k = 0; k < nn::kComponents; ++k) {
+      kernels.multiply_wide(nn::transformed_job(
+          kernels, at, component,
+          {&in[k * component], unit, rows, b.data(), depth, kPanel, starts.data(), &out[k * rows * kPanel], kPanel}));
+    }
+    return out;
+  });
+}
+
 void layers() {
   constexpr std::size_t n = 4 * kPanel;
   products<std::int8_t>("a product of int8", 127, &nn::Kernels::multiply);
@@ -125,15 +159,12 @@ void layers() {
     for (const std::int16_t x : out16) out32.push_back(x);
     return out32;
   });
-  same("Winograd's transforms", [&](Isa isa) {
-    const auto x = numbers<std::int16_t>(16 * kPanel, -8191, 8191);
+  transformed_products();
+  same("Winograd's transform of outputs", [&](Isa isa) {
     const auto y = numbers<std::int32_t>(16 * kPanel, INT32_MIN, INT32_MAX);
     const auto bias = numbers<std::int32_t>(kPanel, -(1 << 28), 1 << 28);
-    const std::int16_t* tile[16];
-    for (std::size_t i = 0; i < 16; ++i) tile[i] = &x[i * kPanel];
-    Buffer<std::int16_t> in(16 * kPanel), out16(4 * kPanel);
+    Buffer<std::int16_t> out16(4 * kPanel);
     Buffer<std::int32_t> out(4 * kPanel);
-    nn::kernels(isa).winograd_input(tile, kPanel, in.data(), kPanel);
     std::int16_t* to16[4];
     std::int32_t* to[4];
     for (std::size_t k = 0; k < 4; ++k) to16[k] = &out16[k * kPanel], to[k] = &out[k * kPanel];
@@ -143,7 +174,7 @@ void layers() {
     const nn::Channels channels{0, kPanel / static_cast<std::size_t>(number(1, 2))};
     nn::kernels(isa).winograd_output16(y.data(), kPanel, bias.data(), narrow, channels, to16);
     nn::kernels(isa).winograd_output32(y.data(), kPanel, bias.data(), wide, channels, to);
-    for (const auto* some : {&in, &out16}) out.insert(out.end(), some->begin(), some->end());
+    out.insert(out.end(), out16.begin(), out16.end());
     return out;
   });
   same("curves and gates", [&](Isa isa) {

@@ -6,6 +6,7 @@
 #include "fastlic/errors.hpp"
 #include "fastlic/latents/schedules.hpp"
 #include "fastlic/memory.hpp"
+#include "fastlic/nn/tiles.hpp"
 #include "fastlic/parallel.hpp"
 #include "fastlic/progress.hpp"
 #include "fastlic/rans.hpp"
@@ -304,6 +305,7 @@ std::uint64_t Engine::memory(Size size, unsigned threads, bool encode) const {
     shared += map_bytes((size.height + 2) * (size.width + 4), m);
     shared += batch * (2 * net.context.depth + 6 * widest + 16);
     coded = batch * m;
+    scratch = nn::tile_scratch(batch, net.context.depth);
   }
   std::size_t head = 0, kept = 0, block = 0;
   for (const Group& group : model_.groups) {

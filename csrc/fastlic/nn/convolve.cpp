@@ -4,12 +4,15 @@
 #include <array>
 #include <cstring>
 
+#include "fastlic/nn/tiles.hpp"
+
 namespace fastlic::nn {
 namespace {
 
 // Output positions (or tiles of them) multiplied together: enough to reuse a panel of weights from cache, few enough
 // that their gathered or transformed inputs stay in L2.
 constexpr std::size_t kTile = 48;
+constexpr std::size_t kBeyond = 15;  // rows that products of planes may read behind the last one
 
 void bend(const Layer& layer, Channels channels, std::int16_t* out, const Tools& tools) {
   if (layer.curve.empty()) return;
@@ -188,7 +191,7 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
     const std::size_t rows = line * high - more;
     // [component][tile][phase][channels]; the transform writes whole panels, the last of which may go beyond.
     const std::size_t component = tiles * unit + kPanel;
-    std::int16_t* transformed = scratch<std::int16_t>(kComponents * component);
+    std::int16_t* transformed = scratch<std::int16_t>(kComponents * component + kBeyond * unit);
     std::int32_t* products = scratch<std::int32_t>(kComponents * rows * kPanel);  // [component][row][one panel]
     for (std::size_t i = 0; i < tiles; ++i) {
       const std::size_t u = 2 * (top + i / line) - layer.splits, v = 2 * (left + i % line) - layer.splits;
@@ -206,10 +209,11 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
             tile[4 * k + j] = there ? begin + columns[j] * x.stride : outside.data();
           }
         }
-        tools.kernels.winograd_input(tile, size, transformed + i * unit + phase * size, component);
+        tools.kernels.winograd_input(tile, size, {transformed, i * unit + phase * size, component});
       }
     }
     Buffer<const std::int32_t*> start(rows, zeros), again(rows);
+    const ReadyTiles ready(tools.kernels);
     for (const Part& part : layer.parts) {
       for (std::size_t panel = 0; panel < layer.computed(); panel += kPanel) {
         const std::size_t columns = std::min(kPanel, layer.computed() - panel);
@@ -221,10 +225,11 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
             if (begun) {
               for (std::size_t i = 0; i < rows; ++i) again[i] = own + i * kPanel;
             }
-            const std::int16_t* a = transformed + k * component + strip.row * line * unit + strip.at;
             const std::size_t depth = strip.weights.depth;
-            tools.kernels.multiply_wide({a, unit, rows, &strip.weights.data[panel * depth], depth, outputs,
-                                         begun ? again.data() : start.data(), own, kPanel});
+            tools.kernels.multiply_wide(
+                transformed_job(tools.kernels, strip.row * line * unit + strip.at, component,
+                                {transformed + k * component, unit, rows, &strip.weights.data[panel * depth], depth,
+                                 outputs, begun ? again.data() : start.data(), own, kPanel}));
             begun = true;
           }
           if (!begun && panel == 0) std::fill_n(own, rows * kPanel, 0);  // which no later panel writes
@@ -292,12 +297,14 @@ std::uint64_t scratch_of(const Layer& layer) {
   if (layer.splits > 0) {
     // Of a map one tile wide, as convolve_winograd has it: no block has more.
     const std::uint64_t more = layer.splits - 1, tiles = (1 + more) * (kTile + more);
-    return kComponents * ((tiles * layer.phases * layer.depth + kPanel) * sizeof(std::int16_t) +
-                          tiles * kPanel * sizeof(std::int32_t));
+    const std::uint64_t unit = layer.phases * layer.depth;
+    return kComponents * ((tiles * unit + kPanel) * sizeof(std::int16_t) + tiles * kPanel * sizeof(std::int32_t)) +
+           kBeyond * unit * sizeof(std::int16_t) + tile_scratch(0, unit * layer.splits);
   }
   std::uint64_t depth = 0;
   for (const Part& part : layer.parts) depth = std::max<std::uint64_t>(depth, part.taps.size() * layer.depth);
-  return kTile * (layer.columns() * sizeof(std::int32_t) + depth * sizeof(std::int16_t)) + kPanel;
+  return kTile * (layer.columns() * sizeof(std::int32_t) + depth * sizeof(std::int16_t)) + kPanel +
+         tile_scratch(kTile, std::max<std::uint64_t>(depth, layer.depth));
 }
 
 double work_of(const Layer& layer, std::size_t outputs) {

@@ -39,17 +39,24 @@ struct Weighing {
   float* inverse;               // [rows] 1 over their sum
 };
 
+// Where a transformed tile of inputs belongs: sixteen maps of `component` numbers each, from number `at` on. In planes
+// of bytes, such a map is of as many low and then of as many high ones.
+struct TransformedTile {
+  std::int16_t* data;
+  std::size_t at, component;
+};
+
 struct Kernels {
   void (*multiply)(const GemmJob<std::int8_t>& job);
   void (*multiply_wide)(const GemmJob<std::int16_t>& job);
   // Channels [first, last) of a row, multiples of kHalfPanel; acc and out start at channel `first`.
   void (*requantise16)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int16_t* out);
   void (*requantise32)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int32_t* out);
-  // The two transforms of winograd.hpp. 4x4 tile of inputs (row by row, [channels] each) -> B^T d B, sixteen rows
-  // `stride` apart. Inputs are read and written in whole panels of channels. Sixteen rows of products of some channels
-  // of one panel, `stride` apart -> the 2x2 tile of outputs, bias added and requantised; products, bias and each of the
-  // four `out` start at channel `first`.
-  void (*winograd_input)(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out, std::size_t stride);
+  // The two transforms of winograd.hpp. 4x4 tile of inputs (row by row, [channels] each) -> B^T d B. Inputs are read in
+  // whole panels of channels, and written so but in planes. Sixteen rows of products of some channels of one panel,
+  // `stride` apart -> the 2x2 tile of outputs, bias added and requantised; products, bias and each of the four `out`
+  // start at channel `first`.
+  void (*winograd_input)(const std::int16_t* const* tile, std::size_t channels, const TransformedTile& to);
   void (*winograd_output16)(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
                             const Requantiser& requantiser, Channels channels, std::int16_t* const* out);
   void (*winograd_output32)(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
@@ -91,9 +98,22 @@ struct Kernels {
   // outputs lie `stride` apart. Single IEEE operations.
   void (*means)(const std::int32_t* sums, const float* inverse, std::size_t rows, const float* factors, float limit,
                 std::int16_t* out, std::size_t stride);
+  bool planes = false;  // whether transformed tiles are written, and read, in planes of bytes
 };
 
 const Kernels& kernels(Isa isa) noexcept;
+
+// A product of a map of transformed tiles, whose first row begins at number `at`.
+inline GemmJob<std::int16_t> transformed_job(const Kernels& kernels, std::size_t at, std::size_t component,
+                                             GemmJob<std::int16_t> job) {
+  if (kernels.planes) {
+    job.a = reinterpret_cast<const std::int16_t*>(reinterpret_cast<const std::uint8_t*>(job.a) + at);
+    job.plane = component;
+  } else {
+    job.a += at;
+  }
+  return job;
+}
 
 // Symbols of a hostile stream are any int32. Beyond 2^23 the latent is clipped whatever the mean, so clipping the
 // symbol first changes nothing and keeps all in int32.

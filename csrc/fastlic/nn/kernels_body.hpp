@@ -179,8 +179,10 @@ template <typename Out>
 }
 
 // winograd.hpp has the matrices.
-[[FASTLIC_TARGET]] void winograd_input(const std::int16_t* const* tile, std::size_t channels, std::int16_t* out,
-                                       std::size_t stride) {
+[[FASTLIC_TARGET]] void winograd_input(const std::int16_t* const* tile, std::size_t channels,
+                                       const TransformedTile& to) {
+  std::int16_t* out = to.data + to.at;
+  const std::size_t stride = to.component;
   for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
     v::Words t[16];
 #pragma GCC unroll 4

@@ -5,6 +5,7 @@
 
 #include "fastlic/errors.hpp"
 #include "fastlic/memory.hpp"
+#include "fastlic/nn/tiles.hpp"
 #include "fastlic/progress.hpp"
 
 namespace fastlic::nn {
@@ -483,7 +484,8 @@ std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads,
     if (const Layer* layer = layer_of(step)) scratch = std::max(scratch, scratch_of(*layer));
     if (const WindowAttention* windows = windows_of(step)) scratch = std::max(scratch, scratch_of(*windows));
     if (const Gdn* gdn = std::get_if<Gdn>(&step.op)) {
-      scratch = std::max(scratch, 6 * std::uint64_t{kPositions} * gdn->norms.columns());
+      const std::uint64_t own = 6 * std::uint64_t{kPositions} * gdn->norms.columns();
+      scratch = std::max(scratch, own + tile_scratch(kPositions, gdn->norms.depth));
     }
   }
   return runner.memory() + threads * scratch;

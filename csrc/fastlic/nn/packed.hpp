@@ -48,6 +48,9 @@ struct GemmJob {
   const std::int32_t* const* start;  // [rows] pointers to [columns]
   std::int32_t* out;                 // [rows][out_stride]; whole panels of it may be written
   std::size_t out_stride;
+  // Not 0, which takes kernels of tiles.hpp: a is two planes of bytes, `plane` bytes apart, low ones first, with rows
+  // a_stride bytes apart. Up to 15 rows beyond the last one may be read.
+  std::size_t plane = 0;
 };
 
 inline GemmJob<std::int8_t> job_of(const std::int16_t* a, std::size_t a_stride, std::size_t rows, const PackedMatrix& b,

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "fastlic/memory.hpp"
+#include "fastlic/nn/tiles.hpp"
 #include "fastlic/parallel.hpp"
 
 namespace fastlic::nn {
@@ -314,7 +315,8 @@ void attend(const WindowAttention& w, const TailLines& powers, const Source& x, 
 
 std::uint64_t scratch_of(const WindowAttention& windows) {
   const Sizes sizes(windows);
-  return 2 * std::uint64_t{sizes.words()} + 4 * std::uint64_t{sizes.ints()};
+  return 2 * std::uint64_t{sizes.words()} + 4 * std::uint64_t{sizes.ints()} +
+         tile_scratch(windows.tokens(), std::max(sizes.depth, sizes.tokens));
 }
 
 }  // namespace fastlic::nn

@@ -26,6 +26,7 @@
 
 #define FASTLIC_CHOOSE(isa, table)                    \
   switch (isa) {                                      \
+    case Isa::amx:                                    \
     case Isa::avx512vnni: return avx512vnni::table;   \
     case Isa::avx512: return avx512::table;           \
     case Isa::avx2: return avx2::table;               \

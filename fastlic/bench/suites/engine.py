@@ -71,8 +71,9 @@ def roofline(isa: str, multiplications: float) -> dict[str, Any]:
 def cases(wanted: Wanted) -> Iterator[Case]:
     supported = _native.supported_isas()
     configurations = [(192, isa, "") for isa in supported]
-    configurations += [(320, supported[-1], "")]
-    configurations += [(192, supported[-1], f" vs {peer}") for peer in ("reference", "compressai mbt2018")]
+    best = _native.best_isa()
+    configurations += [(320, best, "")]
+    configurations += [(192, best, f" vs {peer}") for peer in ("reference", "compressai mbt2018")]
     for (M, isa, suffix), names in offered(wanted, configurations, "{way} jahp 192/{} {}{}", WAYS):
         peer = suffix.removeprefix(" vs ")
         codec = codec_of(M)

@@ -67,7 +67,7 @@ def products(network: Network, positions: int) -> float:
 
 def network_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
     """g_a and g_s alone."""
-    best = _native.supported_isas()[-1]
+    best = _native.best_isa()
     choices = [(model, isa) for model in models for isa in _native.supported_isas() if model == "jahp" or isa == best]
     label = "{way} of {} 512x768, integers {} vs floats"
     for (model, isa), names in offered(wanted, choices, label, ("g_a", "g_s")):
