@@ -93,8 +93,8 @@ nn::TailLines tail_lines() {
   auto values = numbers<std::uint16_t>(nn::kTailLines + 1, 0, 1 << (nn::kTailBits - 1));
   std::sort(values.rbegin(), values.rend());
   for (std::size_t i = 0; i < nn::kTailLines; ++i) {
-    out.start[i] = values[i];
-    out.fall[i] = static_cast<std::uint16_t>(values[i] - values[i + 1]);
+    out.start.set(i, values[i]);
+    out.fall.set(i, values[i] - values[i + 1]);
   }
   return out;
 }
@@ -216,8 +216,8 @@ void layers() {
     level.weight = numbers<std::int16_t>(n, 0, 32767);
     nn::TailLines powers;
     for (std::size_t i = 0; i < nn::kTailLines; ++i) {
-      powers.start[i] = static_cast<std::uint16_t>(16384 - 128 * i);
-      powers.fall[i] = 128;
+      powers.start.set(i, 16384 - 128 * static_cast<int>(i));
+      powers.fall.set(i, 128);
     }
     const auto floats = [](std::size_t count, int exponent) {
       Buffer<float> out;

@@ -310,6 +310,10 @@ FASTLIC_INLINE std::uint32_t difference(std::int32_t a, std::int32_t b) {
   }
 }
 
+FASTLIC_INLINE v::WordTable table(const LookUp& numbers) {
+  return v::WordTable{numbers.words.data(), numbers.bytes.data()};
+}
+
 // What a distribution function lacks to 1 at magnitudes in units of channels from `at` on.
 FASTLIC_INLINE v::Words tail_of(v::Words magnitude, const Curve& curve, std::size_t at, const v::WordTable& start,
                                 const v::WordTable& falls) {
@@ -322,7 +326,7 @@ FASTLIC_INLINE v::Words tail_of(v::Words magnitude, const Curve& curve, std::siz
 // x Phi(x) = max(x, 0) - |x| Q(|x|).
 [[FASTLIC_TARGET]] void curve(std::int16_t* x, const Curve& curve, std::size_t first, std::size_t channels,
                               const TailLines& tail) {
-  const v::WordTable start{tail.start.data()}, falls{tail.fall.data()};
+  const v::WordTable start = table(tail.start), falls = table(tail.fall);
   for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
     const v::Words a = v::load(x + c), magnitude = v::magnitude(a);
     const v::Words q = tail_of(magnitude, curve, first + c, start, falls);
@@ -332,7 +336,7 @@ FASTLIC_INLINE v::Words tail_of(v::Words magnitude, const Curve& curve, std::siz
 
 [[FASTLIC_TARGET]] void gate(const std::int16_t* a, const std::int16_t* b, const Curve& curve, std::size_t channels,
                              const TailLines& tail, std::int16_t* out) {
-  const v::WordTable start{tail.start.data()}, falls{tail.fall.data()};
+  const v::WordTable start = table(tail.start), falls = table(tail.fall);
   for (std::size_t c = 0; c < channels; c += v::kWordLanes) {
     const v::Words x = v::load(a + c), by = v::load(b + c);
     const v::Words low = v::multiply_rounded(x, tail_of(v::magnitude(by), curve, c, start, falls));
@@ -489,7 +493,7 @@ FASTLIC_INLINE void distances(const Weighing& job, const std::int32_t* scores, s
 
 template <bool kAll>
 FASTLIC_INLINE void weigh_rows(const Weighing& job, const TailLines& powers) {
-  const v::WordTable start{powers.start.data()}, falls{powers.fall.data()};
+  const v::WordTable start = table(powers.start), falls = table(powers.fall);
   const std::size_t columns = job.columns;
   // In a loop of its own: reading a row right behind the two stores that wrote it would wait for them.
   for (std::size_t r = 0; r < job.rows; ++r) {

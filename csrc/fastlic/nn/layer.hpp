@@ -17,11 +17,22 @@ constexpr int kTailStep = 8;  // a line is 2^8 units of 2^-12 long
 constexpr int kTailBits = 15;
 constexpr std::int16_t kTailLast = (kTailLines << kTailStep) - 1;
 
+// 64 numbers as instruction sets look them up: words, and their bytes, 16 low ones before 16 high ones.
+struct LookUp {
+  Buffer<std::uint16_t> words = Buffer<std::uint16_t>(kTailLines);
+  Buffer<std::uint8_t> bytes = Buffer<std::uint8_t>(2 * kTailLines);
+
+  void set(std::size_t i, int value) {
+    words[i] = static_cast<std::uint16_t>(value);
+    std::uint8_t* own = &bytes[i / 16 * 32 + i % 16];
+    own[0] = static_cast<std::uint8_t>(value);
+    own[16] = static_cast<std::uint8_t>(value >> 8);
+  }
+};
+
 // 32768 Q(t), Q = 1 less the normal distribution, for t = 0..4 in units of 2^-12, as 64 straight lines.
 struct TailLines {
-  // One entry more than is used: gathering instructions read 32 bits.
-  Buffer<std::uint16_t> start = Buffer<std::uint16_t>(kTailLines + 1);
-  Buffer<std::uint16_t> fall = Buffer<std::uint16_t>(kTailLines + 1);
+  LookUp start, fall;
 };
 
 // x times a distribution function of x: GELU (the normal one), or SiLU (the logistic one). Per channel, from the

@@ -90,7 +90,7 @@ class NetworkReader {
   // 2^14 times 2^-t for t = 0, 1/64, ..., 1, as lines. The largest weight of a softmax is never 0.
   TailLines powers(const String& name) const {
     TailLines out = read_.tail_lines(name);
-    require(out.start[0] == 1 << (kTailBits - 1), name, "must be 65 numbers that fall from 16384 to 0 or more");
+    require(out.start.words[0] == 1 << (kTailBits - 1), name, "must be 65 numbers that fall from 16384 to 0 or more");
     return out;
   }
 

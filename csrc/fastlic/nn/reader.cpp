@@ -588,8 +588,8 @@ TailLines Reader::tail_lines(const String& name) const {
           name, "must be 65 numbers that fall from 16384 or less to 0 or more");
   TailLines out;
   for (std::size_t i = 0; i < kTailLines; ++i) {
-    out.start[i] = static_cast<std::uint16_t>(tail[i]);
-    out.fall[i] = static_cast<std::uint16_t>(tail[i] - tail[i + 1]);
+    out.start.set(i, tail[i]);
+    out.fall.set(i, tail[i] - tail[i + 1]);
   }
   return out;
 }

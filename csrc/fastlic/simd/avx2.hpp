@@ -58,7 +58,7 @@ FASTLIC_INLINE Ints dot(Ints sum, Pair a, Pairs b) { return reinterpret_cast<Int
 
 // 2 vectors of sums for each of 6 rows, 2 of weights, one broadcast and one product: all 16 registers.
 constexpr std::size_t kTileRows = 6, kTileVectors = 2;
-constexpr bool kWideRows = false;
+constexpr bool kWideRows = true;  // a row alone is multiplied by whole panels
 using Sum = long long __attribute__((vector_size(4 * kLanes)));  // as intrinsics have it: GCC copies what it converts
 struct Weights {
   Pairs at[kTileVectors];
@@ -211,12 +211,20 @@ FASTLIC_INLINE Ints load_each(const Element* table, Ints at) {
     return reinterpret_cast<Ints>(_mm256_setr_m128i(load_four(table, index), load_four(table, index + 4)));
   }
 }
+// Byte by byte, low ones in one half and high ones in the other: of each sixteenth, bytes that are not of it are zero.
 struct WordTable {
-  const std::uint16_t* table;
+  const std::uint16_t* words;
+  const std::uint8_t* bytes;
   FASTLIC_INLINE Words operator()(Words at) const {
-    alignas(32) std::uint16_t index[kWordLanes];
-    store(raw(at), index);
-    return reinterpret_cast<Words>(_mm256_setr_m128i(load_words(table, index), load_words(table, index + 8)));
+    const __m256i index = _mm256_broadcastsi128_si256(_mm_packus_epi16(low_half(at), high_half(at)));
+    const auto of = [this, index] [[FASTLIC_TARGET, gnu::always_inline]] (char sixteenth) {
+      const __m256i beyond = _mm256_set1_epi8(112);  // 16 and more become 128 and more, which select nothing
+      const __m256i within = _mm256_sub_epi8(index, _mm256_set1_epi8(static_cast<char>(16 * sixteenth)));
+      return _mm256_shuffle_epi8(load_as<__m256i>(bytes + 32 * sixteenth), _mm256_adds_epu8(within, beyond));
+    };
+    const __m256i found = _mm256_or_si256(_mm256_or_si256(of(0), of(1)), _mm256_or_si256(of(2), of(3)));
+    const __m128i low = _mm256_castsi256_si128(found), high = _mm256_extracti128_si256(found, 1);
+    return reinterpret_cast<Words>(_mm256_setr_m128i(_mm_unpacklo_epi8(low, high), _mm_unpackhi_epi8(low, high)));
   }
 };
 

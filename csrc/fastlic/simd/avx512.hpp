@@ -177,8 +177,8 @@ FASTLIC_INLINE Ints load_each(const Element* table, Ints at) {
 // All lines in two registers.
 struct WordTable {
   __m512i low, high;
-  FASTLIC_INLINE explicit WordTable(const std::uint16_t* table)
-      : low(load_as<__m512i>(table)), high(load_as<__m512i>(table + kWordLanes)) {}
+  FASTLIC_INLINE WordTable(const std::uint16_t* words, const std::uint8_t*)
+      : low(load_as<__m512i>(words)), high(load_as<__m512i>(words + kWordLanes)) {}
   FASTLIC_INLINE Words operator()(Words at) const {
     return reinterpret_cast<Words>(_mm512_permutex2var_epi16(low, raw(at), high));
   }

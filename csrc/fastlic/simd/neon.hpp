@@ -95,11 +95,10 @@ FASTLIC_INLINE Words shift_right(Words x, Words by) { return vshlq_s16(x, -by); 
 // Low and high bytes in four registers each.
 struct WordTable {
   uint8x16x4_t low, high;
-  FASTLIC_INLINE explicit WordTable(const std::uint16_t* table) {
+  FASTLIC_INLINE WordTable(const std::uint16_t*, const std::uint8_t* bytes) {
     for (int i = 0; i < 4; ++i) {
-      const uint8x16x2_t bytes = vld2q_u8(reinterpret_cast<const std::uint8_t*>(table + 16 * i));
-      low.val[i] = bytes.val[0];
-      high.val[i] = bytes.val[1];
+      low.val[i] = vld1q_u8(bytes + 32 * i);
+      high.val[i] = vld1q_u8(bytes + 32 * i + 16);
     }
   }
   FASTLIC_INLINE Words operator()(Words at) const {

@@ -90,11 +90,12 @@ FASTLIC_INLINE void multiply_add(Ints (&sums)[2], const std::int16_t* x, const s
 FASTLIC_INLINE Words shift_left(Words x, Words by) { return x << by; }
 FASTLIC_INLINE Words shift_right(Words x, Words by) { return x >> by; }
 
-// 64 words; the table has one entry more, which gathering instructions read.
+// 64 words; `bytes` are the same, of 16 of them low ones, then high ones, and so on.
 struct WordTable {
-  const std::uint16_t* table;
+  const std::uint16_t* words;
+  const std::uint8_t* bytes;
   FASTLIC_INLINE Words operator()(Words at) const {
-    for (std::size_t k = 0; k < kWordLanes; ++k) at[k] = static_cast<std::int16_t>(table[at[k]]);
+    for (std::size_t k = 0; k < kWordLanes; ++k) at[k] = static_cast<std::int16_t>(words[at[k]]);
     return at;
   }
 };

@@ -127,11 +127,19 @@ FASTLIC_INLINE Words shift_right(Words x, Words by) {
   return x >> by;
 }
 
+// Byte by byte: selections give zero for numbers of 16 and more.
 struct WordTable {
-  const std::uint16_t* table;
+  const std::uint16_t* words;
+  const std::uint8_t* bytes;
   FASTLIC_INLINE Words operator()(Words at) const {
-    const auto of = [this](int i) { return static_cast<std::int16_t>(table[static_cast<std::uint16_t>(i)]); };
-    return Words{of(at[0]), of(at[1]), of(at[2]), of(at[3]), of(at[4]), of(at[5]), of(at[6]), of(at[7])};
+    const v128_t index = wasm_u8x16_narrow_i16x8(raw(at), raw(at));
+    v128_t low = wasm_i8x16_const_splat(0), high = low;
+    for (int sixteenth = 0; sixteenth < 4; ++sixteenth) {
+      const v128_t within = wasm_i8x16_sub(index, wasm_i8x16_splat(static_cast<std::int8_t>(16 * sixteenth)));
+      low |= wasm_i8x16_swizzle(wasm_v128_load(bytes + 32 * sixteenth), within);
+      high |= wasm_i8x16_swizzle(wasm_v128_load(bytes + 32 * sixteenth + 16), within);
+    }
+    return as<Words>(wasm_i8x16_shuffle(low, high, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
   }
 };
 
