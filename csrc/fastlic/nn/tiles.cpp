@@ -50,8 +50,8 @@ struct Planes {
 };
 
 [[FASTLIC_TILE_TARGET]] inline void store_planes(__m512i words, std::uint8_t* low, std::uint8_t* high, __mmask32 some) {
-  _mm512_mask_cvtepi16_storeu_epi8(low, some, words);
-  _mm512_mask_cvtepi16_storeu_epi8(high, some, _mm512_srli_epi16(words, 8));
+  _mm256_mask_storeu_epi8(low, some, _mm512_cvtepi16_epi8(words));
+  _mm256_mask_storeu_epi8(high, some, _mm512_cvtepi16_epi8(_mm512_srli_epi16(words, 8)));
 }
 
 constexpr __mmask32 first_ones(std::size_t count) { return count >= 32 ? ~__mmask32{0} : (__mmask32{1} << count) - 1; }
@@ -122,9 +122,6 @@ constexpr __mmask32 first_ones(std::size_t count) { return count >= 32 ? ~__mmas
 }
 
 using Sums = std::int32_t[kRows][kColumns];
-
-constexpr std::size_t planes_of(const std::int16_t*) { return 2; }
-constexpr std::size_t planes_of(const std::int8_t*) { return 1; }
 
 // Sums of 16 rows and half a panel of int16, or a whole panel of int8: four tiles of sums, which four products of a
 // step feed. A product takes 16 cycles and its sum 52, so none waits for the one before.
