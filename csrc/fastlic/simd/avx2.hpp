@@ -58,7 +58,7 @@ FASTLIC_INLINE Ints dot(Ints sum, Pair a, Pairs b) { return reinterpret_cast<Int
 
 // 2 vectors of sums for each of 6 rows, 2 of weights, one broadcast and one product: all 16 registers.
 constexpr std::size_t kTileRows = 6, kTileVectors = 2;
-constexpr bool kWideRows = true;  // a row alone is multiplied by whole panels
+constexpr bool kWideRows = true;                                 // a row alone is multiplied by whole panels
 using Sum = long long __attribute__((vector_size(4 * kLanes)));  // as intrinsics have it: GCC copies what it converts
 struct Weights {
   Pairs at[kTileVectors];
