@@ -32,7 +32,7 @@ NOT_RUN = {
     "docs/browser.md": 1,
     "docs/compressai.md": 4,
     "docs/gallery.md": 8,
-    "docs/gpu.md": 4,
+    "docs/gpu.md": 5,
     "docs/kernels.md": 1,
     "docs/libflic.md": 2,
     "docs/limits.md": 1,

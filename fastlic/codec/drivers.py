@@ -130,6 +130,7 @@ DECODE: dict[str, Callable[..., list[Latents]]] = {
 ANALYSE: dict[str, Callable[..., list[Any]]] = {
     "reference": lambda model, latents, threads: [model.hyper_analysis(y.long()) for y in latents],
     "cpp": lambda model, latents, threads: [torch.from_numpy(z) for z in model.engine.analyse_many(latents, threads)],
+    "triton": lambda model, latents, threads: model.device_engine.analyse_many(latents),
 }
 
 
@@ -146,7 +147,7 @@ def encode_many(model: LatentModel, targets: Targets, backend: Backend = "auto",
     """Code the latents of several images, each on one of ``threads`` threads; a single image may use them all.
 
     Args:
-        targets: float latents on the CPU, and how y is rounded.
+        targets: float latents on the CPU, or any device for ``triton``, and how y is rounded.
 
     Returns:
         the sections and the latents that the decoder will see, of each image. Bytes depend on neither backend nor

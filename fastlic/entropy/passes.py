@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -193,6 +193,10 @@ class LatentModel(ABC):
     def on_engines(self, threads: int) -> LatentModel | None:
         """This model for the plain drivers, with each network on an engine; None where one engine fuses all of it."""
         return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies pack their own twin on a device, and pickles are read where there is none."""
+        return {name: value for name, value in vars(self).items() if name != "device_engine"}
 
     @property
     def device_engine(self) -> DeviceEngine | DeviceBoard:

@@ -24,7 +24,9 @@ from fastlic.entropy.arrays import tables_of
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.scales import LEVELS, SMALLEST, scale_levels
+from fastlic.errors import BackendUnavailable
 from fastlic.integers.fixed import MEAN_BITS, Requantiser
+from fastlic.ops.device_engine import DeviceEngine
 from fastlic.ops.latents import LatentEngine
 from fastlic.ops.rans import CdfTables
 
@@ -92,6 +94,11 @@ class VariableRateModel:
     @property
     def engine(self) -> LatentEngine:
         return self.base.engine
+
+    @property
+    def device_engine(self) -> DeviceEngine:
+        """Raises BackendUnavailable: engines on devices reconstruct in the middle of intervals."""
+        raise BackendUnavailable("backend 'triton' has no kernels for models of variable rate and their offsets")
 
     @property
     def latent_channels(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.forks import cached_property
 from fastlic.integers.network import Network
 from fastlic.ops.device_transform import DeviceTransform, device_transform_lacks
 from fastlic.ops.transforms import TransformEngine
@@ -42,6 +43,10 @@ class Engines:
 
     def lacks(self) -> str | None:
         """None if every step of every network has a kernel for GPUs, otherwise which one has not."""
+        return self._lacks
+
+    @cached_property  # networks never change, and making their arrays takes milliseconds
+    def _lacks(self) -> str | None:
         for name, network in self._networks.items():
             if (lacks := device_transform_lacks(name, network.to_arrays(name))) is not None:
                 return lacks

@@ -22,19 +22,19 @@ from torch import Tensor
 _FEW = 4
 
 
-def servable(x: Any, weight: Tensor) -> bool:
-    """Whether a layer with this weight may take the fast way for this map."""
-    return servable_numbers(x, weight) and x.dim() == 4
+def servable(x: Any, weight: Tensor, devices: tuple[str, ...] = ("cpu",)) -> bool:
+    """Whether a layer with this weight may take the fast way for this map; ``devices``: types of those that have it."""
+    return servable_numbers(x, weight, devices) and x.dim() == 4
 
 
-def servable_numbers(x: Any, weight: Tensor) -> bool:
+def servable_numbers(x: Any, weight: Tensor, devices: tuple[str, ...] = ("cpu",)) -> bool:
     """The same of inputs of any shape."""
     return (
         type(x) is Tensor  # nor one of those that trace and compile
-        and x.device.type == weight.device.type == "cpu"
+        and x.device.type == weight.device.type in devices
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
+        and not torch.is_autocast_enabled(x.device.type)
         and not torch.jit.is_tracing()
         and not torch.compiler.is_compiling()
     )

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.ops._device_latents import Arrays, Coded, DeviceLatents, Maps
+from fastlic.ops._device_latents import Arrays, Coded, DeviceLatents, Maps, _by_shape
 from fastlic.ops._device_zones import Coder, Decoder, Encoder, Zone
 from fastlic.ops.latents import Stream, Target
 from fastlic.ops.tables import CdfTables
@@ -42,6 +42,8 @@ class DeviceBoard(DeviceLatents):
         self._tail: Tensor | None = None
         super().__init__(arrays, "layers.", "requantisers.", z_tables, y_tables, device)
         self._features_count = self._outputs(self._hyper)
+        self._analysis = self._stack("analysis")  # of y, of some models
+        self._y_input = self._requantiser("requantisers.y.input")
         self._gelu = self._gelu_table()
         self._room = self._border = 0  # in front of the features in the map that networks read, and around it
         self._make()
@@ -62,6 +64,24 @@ class DeviceBoard(DeviceLatents):
             CorruptStreamError: the sections do not hold exactly these latents.
         """
         return self._decode_many(streams, groups)
+
+    def analyse_many(self, y: Sequence[Tensor]) -> list[Tensor]:
+        """As ``LatentEngine.analyse_many``, of int32 [M, h, w] each on any device; results stay on the engine's.
+
+        Raises:
+            ValueError: the model has no hyper analysis.
+        """
+        if not self._analysis:
+            raise ValueError("this model has no analysis of y")
+        from fastlic.kernels.convolution import enter
+
+        out: list[Any] = [None] * len(y)
+        for members in _by_shape([tuple(own.shape) for own in y]):
+            given = enter(self._together([y[i] for i in members]), None, self._y_input, self._analysis[0].border)
+            z = self._values_of(self._analysis, given)[..., : self.hyper_channels]
+            for i, own in zip(members, z.permute(0, 3, 1, 2), strict=True):
+                out[i] = own
+        return out
 
     def _encode(self, z: Tensor, y: Tensor, zones: Tensor | None, lanes: int, **how: Any) -> list[Coded]:
         from fastlic.kernels.rans_encode import encode

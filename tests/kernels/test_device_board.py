@@ -145,6 +145,16 @@ def test_slices_are_the_cpus(name, size, device):
         require_decodes(engine, model, *size, None)
 
 
+def test_hyper_analysis_is_the_cpus(device):
+    model = board_model("checkerboard")
+    latents = [random_latents(model, *size)[1] for size in ((4, 5), (3, 2), (4, 5))]
+    found = drivers.analyse_many(model, latents, "triton")
+    for own, wanted in zip(found, drivers.analyse_many(model, latents, "cpp"), strict=True):
+        assert own.z.device.type == device.type and torch.equal(own.z.cpu(), wanted.z)
+    with pytest.raises(ValueError, match="no analysis"):
+        board_model("small groups").device_engine.analyse_many([])
+
+
 BOARDS = ["small groups", "groups", "checkerboard", "mlic", "mlic+", "mlic++", "mlic++, early", "mlic++, sub-pixel",
           "mlic+, one slice"]  # fmt: skip
 

@@ -29,6 +29,7 @@ from fastlic.integrations.compressai.settings import (
     Transforms,
 )
 from fastlic.integrations.compressai.swap import is_compiled
+from fastlic.ops.backends import require_triton
 
 
 @held_off
@@ -48,7 +49,9 @@ def accelerate(
         calibration: for what is converted to integers (entropy networks in format "native", transforms if asked for):
             images [3, H, W] in [0, 1] to measure ranges on (default: the package's demonstration photo), or the path
             of a conversion that ``report.save`` wrote, so that other machines decode with the very same integers.
-        backend: "auto" or "cpp", or "reference" for the plain Python coder.
+        backend: "auto" or "cpp", or "reference" for the plain Python coder. "triton" for latents and transforms of
+            integers in kernels, on the current GPU or in Triton's interpreter, with the same streams and pixels: format
+            "native" or ``transforms="integer"``. What has no kernels stays on the CPU, and the report says why.
         transforms: "exact" for g_a and g_s in floats, CompressAI's numbers to 1e-5. "fast" for bfloat16 where the CPU
             has AVX512-BF16 or AMX, and on GPUs: pictures and the choice of symbols change a little, the report says by
             how much, and whether both ends of a stream have it makes no difference to its latents. "integer" for
@@ -60,7 +63,8 @@ def accelerate(
         a report, printable as a table, of what was replaced by what, and what was not and why.
 
     Raises:
-        BackendUnavailable: CompressAI cannot be imported.
+        BackendUnavailable: CompressAI cannot be imported; or ``backend="triton"`` without a GPU or Triton, or for a
+            model none of which has kernels, which is left as it was.
         TypeError: nothing in the model is known, or it is a program of torch.jit; it is left as it was.
         ValueError: an argument is none of those above, or the model is on the meta device.
         ModelMismatchError: ``calibration`` is a conversion of other weights.
@@ -74,6 +78,8 @@ def accelerate(
         raise ValueError(f"transforms must be {' or '.join(map(repr, TRANSFORMS))}, got {transforms!r}")
     model = unwrap(model)
     _check_live(model)
+    if backend == "triton":
+        require_triton()
     try:
         from fastlic.integrations.compressai.bfloat16 import compare
         from fastlic.integrations.compressai.plan import BFLOAT16, LOOPS, TRANSFORM, plan
@@ -90,6 +96,8 @@ def accelerate(
                 "accelerate serves models of compressai.zoo, compressai.models and what is built from its entropy "
                 "models and latent codecs"
             )
+        if backend == "triton" and not any(step.on_device for step in steps):
+            raise BackendUnavailable(_nothing_on_a_device(model, settings, steps))
     # What a raster loop codes stays CompressAI's stream even in format "native", and so does what loops of the model's
     # own code: all indexes below such a loop are CompressAI's, as nothing says which of them it takes.
     loops = {id(step.module.gaussian_conditional) for step in steps if step.replaces and step.part.startswith("raster")}
@@ -174,6 +182,26 @@ def _check_live(model: nn.Module) -> None:
                 f"{name} is on the meta device, where weights have no values: load them (model.to_empty(device='cpu'), "
                 "then load_state_dict) before accelerate"
             )
+
+
+def _nothing_on_a_device(model: nn.Module, settings: Settings, steps: list[Any]) -> str:
+    """Why, and what would be right."""
+    from fastlic.integrations.compressai.plan import ON_CPU
+
+    reasons = dict.fromkeys(
+        f"{step.part}: {step.note.partition(ON_CPU)[2] or step.note}"
+        for step in steps
+        if ON_CPU in step.note or not step.by
+    )
+    right = "backend='auto' or 'cpp', which code on the CPU"
+    if settings.transforms != "integer":
+        right = f"transforms='integer', whose networks have kernels, or {right}"
+    if settings.format != "native":
+        right = f"format='native', in which latents of integers have kernels, or {right}"
+    return (
+        f"backend 'triton' has no kernels for anything of this {type(model).__name__} ({'; '.join(reasons)}); "
+        f"ask for {right}"
+    )
 
 
 def _below(name: str, paths: Iterable[str]) -> tuple[str, ...]:

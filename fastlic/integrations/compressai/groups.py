@@ -343,13 +343,12 @@ class GroupsCoder(IntegerCoder):
             h_a: makes z of y where the integers do not.
         """
         if self.integers.analyses and all(n % HYPER_STRIDE == 0 for n in y.shape[2:]):
-            maps = list(y.detach().float().cpu())
+            maps = list(self._given(y))
             targets = drivers.analyse_many(self.integers, maps, self.settings.backend, self.settings.threads)
             return self._encoded(y, targets, torch.Size(n // HYPER_STRIDE for n in y.shape[2:]))
         z = h_a(y)
         check_sizes(y, z)
-        targets = [Target(a.float().cpu(), b.float().cpu()) for a, b in zip(z.detach(), y.detach(), strict=True)]
-        return self._encoded(y, targets, z.shape[2:])
+        return self._encoded(y, list(map(Target, self._given(z), self._given(y))), z.shape[2:])
 
     def _encoded(
         self, y: Tensor, targets: list[Target], size: torch.Size
@@ -360,7 +359,7 @@ class GroupsCoder(IntegerCoder):
         return strings, _floats([latents for _, latents in coded], y), size
 
     def decode_passes(self, strings: Sequence[Sequence[bytes]], rows: int, columns: int) -> Tensor:
-        """y_hat [B, M, 4 rows, 4 columns] float32 on the CPU; rows and columns are z's."""
+        """y_hat [B, M, 4 rows, 4 columns] float32, as of ``decode``; rows and columns are z's."""
         *passes, z = strings
         if len(passes) != self.integers.passes or any(len(part) != len(z) for part in passes):
             raise ValueError(

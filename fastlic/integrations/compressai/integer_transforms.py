@@ -1,7 +1,8 @@
-"""CompressAI's g_a, h_a and g_s as networks of integers: conversion, and ``forward`` through their engine.
+"""CompressAI's g_a, h_a and g_s as networks of integers: conversion, and ``forward`` through their engines.
 
 Pixels, latents and hyper latents are then the same on every machine that holds the same conversion. What a network
-does not serve (another device or precision, gradients, training, tracing, autocast) the module's floats do, as before.
+does not serve (a GPU but under ``backend="triton"``, another precision, gradients, training, tracing, autocast) the
+module's floats do, as before.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fastlic.entropy.fingerprint import of_arrays
 from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.forks import held_off
 from fastlic.integers.conversion import LATENT_UNIT, nearest
+from fastlic.integers.engines import Engines
 from fastlic.integers.fixed import fixed_point
 from fastlic.integers.graph import Graph
 from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, Network
@@ -43,7 +45,6 @@ from fastlic.integrations.compressai.snapshot import Snapshot
 from fastlic.integrations.compressai.stages import analysis_of
 from fastlic.integrations.compressai.swap import is_compiled, state_of
 from fastlic.models.inference import servable
-from fastlic.ops.transforms import TransformEngine
 
 
 @dataclass
@@ -70,11 +71,11 @@ class IntegerTransform:
         return self.name.rpartition(".")[2]
 
     @property
-    def engine(self) -> TransformEngine:
-        """Raises ValueError for arrays that it does not run."""
-        if "engine" not in self.cache.values:
-            self.cache.values["engine"] = TransformEngine(_PREFIX, self.arrays)
-        made: TransformEngine = self.cache.values["engine"]
+    def engines(self) -> Engines:
+        """Those of this network, whose name there is its kind. Raises ValueError for arrays that they do not run."""
+        if "engines" not in self.cache.values:
+            self.cache.values["engines"] = Engines({self.kind: self.reference})
+        made: Engines = self.cache.values["engines"]
         return made
 
     @property
@@ -106,7 +107,7 @@ class IntegerTransform:
         return self
 
     def __call__(self, x: Tensor, settings: Settings) -> Tensor:
-        """float32 [B, C, h, w] on the CPU to float32 [B, C', h', w'].
+        """float32 [B, C, h, w] to float32 [B, C', h', w'] on the same device; ``Engines.way`` says where between.
 
         g_a reads pixels in [0, 1], rounded to 8 bits, the others latents, rounded to 2^-6; g_s gives pixels, n / 255,
         the others latents in units of 2^-6.
@@ -121,14 +122,19 @@ class IntegerTransform:
             given = (x * 255).round_().clamp_(0, 255).to(torch.uint8)
         else:
             raise ValueError("the image holds values that are not finite")
-        out = torch.stack([self._run(own, settings) for own in given])
-        return out.float().div_(255) if self.kind == "g_s" else out.float().mul_(LATENT_UNIT)
+        if (way := self.engines.way(settings.backend)) == "triton":
+            out = self.engines.run(self.kind, given, way=way)
+        else:
+            out = torch.stack([self._run(own, settings) for own in given.cpu()])
+        out = out.to(x.device).float()
+        # By a tensor: divided by a number, torch multiplies by its reciprocal on GPUs, which is another last bit.
+        return out.div_(out.new_full((), 255)) if self.kind == "g_s" else out.mul_(LATENT_UNIT)
 
     def _run(self, x: Tensor, settings: Settings) -> Tensor:
         def run(x: Tensor) -> Tensor:
             if settings.backend == "reference":
                 return self.reference(x.long())
-            return torch.from_numpy(self.engine.run(x.numpy(), threads=settings.threads))
+            return self.engines.run(self.kind, x, settings.threads)
 
         if self.kind == "h_a":
             return self.reference.on_whole_windows(x, run)
@@ -162,9 +168,10 @@ class FastIntegerTransform:
 def _by_integers(module: nn.Module, x: Any) -> Tensor | None:
     """None where the module's floats are to run."""
     weight = next(module.parameters(), None)  # replicas of DataParallel have none of their own
-    if weight is None or not servable(x, weight) or not len(x):
-        return None
     state = state_of(module)
+    devices = ("cpu", "cuda") if state.settings.backend == "triton" else ("cpu",)
+    if weight is None or not servable(x, weight, devices) or not len(x):
+        return None
     integers: IntegerTransform = state.transform
     integers.check(module)
     return integers(x, state.settings)
@@ -315,7 +322,7 @@ def _read(path: Path, name: str, module: nn.Module, graph: Graph) -> IntegerTran
 
 def _check_fits(made: IntegerTransform, graph: Graph) -> None:
     """Raise ValueError unless the network has the steps of the module's graph, and ends of its kind."""
-    _ = made.engine
+    _ = made.engines
     network, kind = made.reference, made.kind
     if (network.entry is None) != (kind == "g_a"):
         raise ValueError("it reads latents where pixels are, or pixels where latents are")

@@ -26,7 +26,7 @@ from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.passes import Latents
 from fastlic.entropy.variable import VariableRateModel
-from fastlic.errors import CodecFileError, ModelMismatchError
+from fastlic.errors import BackendUnavailable, CodecFileError, ModelMismatchError
 from fastlic.files import write_whole
 from fastlic.integers.fixed import MEAN_BITS
 from fastlic.integrations.compressai import native_stream
@@ -353,10 +353,26 @@ class IntegerCoder:
             return self.integers.at(*rate)
         return self.integers
 
+    def device_lacks(self) -> str:
+        """Why no engine on a device codes these latents, which is made here; "" if one does."""
+        try:
+            _ = self.integers.device_engine
+        except (BackendUnavailable, ValueError) as error:
+            return str(error)
+        return ""
+
+    def _given(self, latents: Tensor) -> Tensor:
+        """float32 where it is coded: engines on a device take it from any."""
+        own = latents.detach().float()
+        return own if self.settings.backend == "triton" else own.cpu()
+
     def encode(self, y: Tensor, z: Tensor, rate: CodingRate | None = None) -> tuple[list[bytes], list[bytes], Tensor]:
-        """y [B, M, h, w] and z [B, N, h/4, w/4], before rounding, to (strings of y, of z, y_hat float32 on the CPU)."""
+        """y [B, M, h, w] and z [B, N, h/4, w/4], before rounding, to (strings of y, of z, y_hat float32).
+
+        y_hat is on the CPU, or stays on the device of ``backend="triton"``.
+        """
         check_sizes(y, z)
-        y, z = y.detach().float().cpu(), z.detach().float().cpu()
+        y, z = self._given(y), self._given(z)
         if rate is not None:
             y, z = y * rate.gain, z / self._hyper_step(rate)
         integers, settings = self._at(rate), self.settings
@@ -374,7 +390,7 @@ class IntegerCoder:
         columns: int,
         rate: CodingRate | None = None,
     ) -> Tensor:
-        """y_hat [B, M, 4 rows, 4 columns] float32 on the CPU; rows and columns are z's."""
+        """y_hat [B, M, 4 rows, 4 columns] float32, where ``encode`` has it; rows and columns are z's."""
         config.check_pixels(rows * IMAGE_STRIDE, columns * IMAGE_STRIDE)
         height, width = HYPER_STRIDE * rows, HYPER_STRIDE * columns
         check, reason = self._check_at(rate), self._mismatch_at(rate)

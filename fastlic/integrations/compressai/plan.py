@@ -105,6 +105,9 @@ class Patch:
     behind: tuple[type, ...] = ()
 
 
+ON_CPU = "on the CPU: "  # how the reasons of what ``backend="triton"`` does not run begin
+
+
 @dataclass(frozen=True)
 class Step:
     """One module to specialise; no patch: why not."""
@@ -119,10 +122,27 @@ class Step:
     coder: IntegerCoder | None = None
     transform: IntegerTransform | None = None
     silent: tuple[nn.Module, ...] = ()  # whose forward hooks do not run any more
+    on_device: bool = False  # in Triton kernels
 
     @property
     def replaces(self) -> bool:
         return bool(self.front or self.back)
+
+    def placed(self, settings: Settings) -> Step:
+        """This step, if ``backend="triton"`` was asked for, there, or with a note that says why on the CPU."""
+        if self.transform is not None:
+            lacks = self.transform.engines.lacks()
+        elif self.coder is not None:
+            lacks = self.coder.device_lacks()
+        elif "coder" in self.by:
+            lacks = "kernels code what has integer networks between stream and latent"
+        else:
+            return self
+        if not lacks:
+            return replace(self, by=f"{self.by}, triton", on_device=True)
+        if self.coder is not None:
+            self.coder.settings = replace(settings, backend="cpp")
+        return replace(self, note="; ".join(note for note in (self.note, f"{ON_CPU}{lacks}") if note))
 
 
 _RASTER = "CompressAI's floats position by position, array coder"
@@ -224,6 +244,11 @@ def plan(model: nn.Module, settings: Settings, calibration: Calibration) -> Iter
     Raises:
         ModelMismatchError: ``calibration`` is the saved conversion of other weights.
     """
+    for step in _plan(model, settings, calibration):
+        yield step.placed(settings) if settings.backend == "triton" else step
+
+
+def _plan(model: nn.Module, settings: Settings, calibration: Calibration) -> Iterator[Step]:
     entropy = list(_entropy(model, settings, calibration))
     yield from entropy
     yield from _loops(model, settings, entropy)

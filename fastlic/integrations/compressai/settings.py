@@ -10,10 +10,10 @@ import torch
 from fastlic.integrations.compressai.swap import Cache
 
 Format = Literal["native", "compressai"]
-Backend = Literal["auto", "cpp", "reference"]
+Backend = Literal["auto", "cpp", "reference", "triton"]
 Transforms = Literal["exact", "fast", "integer"]
 FORMATS = ("native", "compressai")
-BACKENDS = ("auto", "cpp", "reference")
+BACKENDS = ("auto", "cpp", "reference", "triton")
 TRANSFORMS = ("exact", "fast", "integer")
 INSTALL = (
     "fastlic.accelerate serves models of CompressAI, which is not installed or cannot be imported ({reason}). "
