@@ -13,8 +13,6 @@
 
 #ifdef FASTLIC_TILES
 #include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 namespace fastlic {
@@ -36,6 +34,11 @@ Isa checked(Isa isa) {
     throw InvalidArgument(String("instruction set '") + isa_name(isa) + "' was requested; this processor supports " +
                           listed(supported));
   }
+#ifdef FASTLIC_TILES
+  if (isa == Isa::amx && !nn::tiles_allowed()) {
+    throw InvalidArgument("instruction set 'amx' was requested; the operating system refuses its registers");
+  }
+#endif
   return isa;
 }
 
@@ -48,13 +51,15 @@ struct Supported {
 };
 
 #ifdef FASTLIC_TILES
-// Whether tiles may be used, which Linux wants to be asked for: they make room for 8 KiB in every thread's state.
-bool tiles_granted() {
+// Whether processor and operating system know tiles.
+bool has_tiles() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   constexpr unsigned kTiles = 1u << 24, kBytes = 1u << 25;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kTiles) == 0 || (d & kBytes) == 0) return false;
-  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+  unsigned low = 0, high = 0;
+  asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  constexpr unsigned kState = 3u << 17;  // configuration and data
+  return (low & kState) == kState;
 }
 #endif
 
@@ -73,7 +78,7 @@ Supported detect() {
   if (!__builtin_cpu_supports("avx512vnni")) return isas;
   isas.push_back(Isa::avx512vnni);
 #ifdef FASTLIC_TILES
-  if (tiles_granted()) isas.push_back(Isa::amx);
+  if (has_tiles()) isas.push_back(Isa::amx);
 #endif
 #elif defined(__aarch64__)
   isas.push_back(Isa::neon);
@@ -104,8 +109,8 @@ std::span<const Isa> supported_isas() noexcept {
 Isa best_isa() {
   const auto all = supported_isas();
 #ifdef FASTLIC_TILES
-  static const bool tiles = all.back() != Isa::amx || nn::tiles_pay();
-  if (!tiles) return all[all.size() - 2];
+  static const bool last = all.back() != Isa::amx || (nn::tiles_allowed() && nn::tiles_pay());
+  if (!last) return all[all.size() - 2];
 #endif
   return all.back();
 }

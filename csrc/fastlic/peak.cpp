@@ -87,7 +87,7 @@ double peak_products() {
     case Isa::avx512: return of(avx512, 32);
     case Isa::avx512vnni: return of(avx512vnni, 32);
 #ifdef FASTLIC_TILES
-    case Isa::amx: return rate([] { nn::tile_products(kSteps); }) * kSteps * 16 * 16 * 64;
+    case Isa::amx: return rate([] { nn::tile_products(kSteps); }) * kSteps * 2 * 16 * 16 * 64;
 #endif
 #elif defined(__aarch64__)
     case Isa::neon: return of(neon, 4);

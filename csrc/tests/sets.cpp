@@ -117,9 +117,8 @@ void transformed_products() {
     const auto tiles = static_cast<std::size_t>(number(1, 40)), phases = static_cast<std::size_t>(number(1, 4));
     const std::size_t size = 2 * static_cast<std::size_t>(number(1, 40)), unit = phases * size;
     const auto x = numbers<std::int16_t>(16 * nn::padded(size), -8191, 8191);
-    // 15 rows more than there are: products of planes may read them.
-    const std::size_t component = (tiles + 15) * unit + kPanel;
-    Buffer<std::int16_t> in(nn::kComponents * component);
+    const std::size_t component = nn::TransformedTile::component_of(tiles, unit);
+    Buffer<std::int16_t> in(nn::TransformedTile::all_of(tiles, unit));
     for (std::size_t i = 0; i < tiles; ++i) {
       for (std::size_t phase = 0; phase < phases; ++phase) {
         const std::int16_t* tile[nn::kComponents];
@@ -133,14 +132,21 @@ void transformed_products() {
     const std::size_t depth = (1 + more) * unit - at;
     const auto b = numbers<std::int16_t>(depth * kPanel, -32767, 32767);
     const auto start = numbers<std::int32_t>(kPanel, INT32_MIN, INT32_MAX);
-    const std::vector<const std::int32_t*> starts(rows, start.data());
-    Buffer<std::int32_t> out(nn::kComponents * rows * kPanel);
+    const std::size_t columns = nn::kQuarterPanel * static_cast<std::size_t>(number(1, 4));
+    // Start values are one row for all, or what is there already.
+    const bool again = number(0, 1) == 1;
+    auto out = numbers<std::int32_t>(nn::kComponents * rows * kPanel, INT32_MIN, INT32_MAX);
+    Buffer<std::int32_t> found;
     for (std::size_t k = 0; k < nn::kComponents; ++k) {
-      kernels.multiply_wide(nn::transformed_job(
-          kernels, at, component,
-          {&in[k * component], unit, rows, b.data(), depth, kPanel, starts.data(), &out[k * rows * kPanel], kPanel}));
+      std::int32_t* own = &out[k * rows * kPanel];
+      std::vector<const std::int32_t*> starts(rows, start.data());
+      for (std::size_t r = 0; again && r < rows; ++r) starts[r] = own + r * kPanel;
+      kernels.multiply_wide(
+          nn::transformed_job(kernels, at, component,
+                              {&in[k * component], unit, rows, b.data(), depth, columns, starts.data(), own, kPanel}));
+      for (std::size_t r = 0; r < rows; ++r) found.insert(found.end(), own + r * kPanel, own + r * kPanel + columns);
     }
-    return out;
+    return found;
   });
 }
 

@@ -26,7 +26,7 @@ OLDEST_TRITON = (3, 6)  # what the kernels are tested with
 
 
 def instruction_sets() -> list[str]:
-    """Those that the C++ core has code for and this processor runs: ``scalar`` first, the best last."""
+    """Those that the C++ core has code for and this processor runs, each with what those before it on x86-64 have."""
     return _native.supported_isas()
 
 

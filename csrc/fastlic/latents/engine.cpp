@@ -305,7 +305,7 @@ std::uint64_t Engine::memory(Size size, unsigned threads, bool encode) const {
     shared += map_bytes((size.height + 2) * (size.width + 4), m);
     shared += batch * (2 * net.context.depth + 6 * widest + 16);
     coded = batch * m;
-    scratch = nn::tile_scratch(batch, net.context.depth);
+    shared += nn::tile_scratch(batch, net.context.depth);
   }
   std::size_t head = 0, kept = 0, block = 0;
   for (const Group& group : model_.groups) {
@@ -330,7 +330,11 @@ std::uint64_t Engine::memory(Size size, unsigned threads, bool encode) const {
         kept = std::max(kept, (3 * padded(group.channels) + 96) / 2);
         const std::uint64_t columns = local->net.fusion.columns() + 3 * local->net.proj.columns() +
                                       local->net.mlp_in.columns() + attention::kTokens * padded(group.channels);
-        scratch = std::max<std::uint64_t>(scratch, (size.width / 2 + 1) * 2 * columns);
+        std::uint64_t own = 0;
+        for (const Layer* layer : {&local->net.fusion, &local->net.proj, &local->net.mlp_in}) {
+          own = std::max(own, nn::scratch_of(*layer));
+        }
+        scratch = std::max(scratch, own + (size.width / 2 + 1) * 2 * columns);
       }
     }
   }

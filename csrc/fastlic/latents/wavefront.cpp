@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "fastlic/latents/schedules.hpp"
+#include "fastlic/nn/tiles.hpp"
 #include "fastlic/memory.hpp"
 #include "fastlic/parallel.hpp"
 #include "fastlic/progress.hpp"
@@ -91,6 +92,7 @@ class Steps {
 
   // Position (r, c) reads nothing of equal or larger t = c + 3r but itself.
   void all() {
+    const nn::ReadyTiles ready(run_.tools.kernels);
     for (std::size_t t = 0; t < width_ + 3 * (height_ - 1); ++t) {
       const std::size_t first = t < width_ ? 0 : (t - width_) / 3 + 1;
       const std::size_t last = std::min(height_ - 1, t / 3);

@@ -12,7 +12,6 @@ namespace {
 // Output positions (or tiles of them) multiplied together: enough to reuse a panel of weights from cache, few enough
 // that their gathered or transformed inputs stay in L2.
 constexpr std::size_t kTile = 48;
-constexpr std::size_t kBeyond = 15;  // rows that products of planes may read behind the last one
 
 void bend(const Layer& layer, Channels channels, std::int16_t* out, const Tools& tools) {
   if (layer.curve.empty()) return;
@@ -189,9 +188,8 @@ void convolve_winograd(const Layer& layer, const Source& x, const View<T>& out, 
     const std::size_t line = wide + more, tiles = line * (high + more);  // of inputs
     // Products of all tiles of a line, the last ones of which mean nothing: so a block is one matrix.
     const std::size_t rows = line * high - more;
-    // [component][tile][phase][channels]; the transform writes whole panels, the last of which may go beyond.
-    const std::size_t component = tiles * unit + kPanel;
-    std::int16_t* transformed = scratch<std::int16_t>(kComponents * component + kBeyond * unit);
+    const std::size_t component = TransformedTile::component_of(tiles, unit);
+    std::int16_t* transformed = scratch<std::int16_t>(TransformedTile::all_of(tiles, unit));  // [component][tile][unit]
     std::int32_t* products = scratch<std::int32_t>(kComponents * rows * kPanel);  // [component][row][one panel]
     for (std::size_t i = 0; i < tiles; ++i) {
       const std::size_t u = 2 * (top + i / line) - layer.splits, v = 2 * (left + i % line) - layer.splits;
@@ -298,8 +296,8 @@ std::uint64_t scratch_of(const Layer& layer) {
     // Of a map one tile wide, as convolve_winograd has it: no block has more.
     const std::uint64_t more = layer.splits - 1, tiles = (1 + more) * (kTile + more);
     const std::uint64_t unit = layer.phases * layer.depth;
-    return kComponents * ((tiles * unit + kPanel) * sizeof(std::int16_t) + tiles * kPanel * sizeof(std::int32_t)) +
-           kBeyond * unit * sizeof(std::int16_t) + tile_scratch(0, unit * layer.splits);
+    return TransformedTile::all_of(tiles, unit) * sizeof(std::int16_t) +
+           kComponents * tiles * kPanel * sizeof(std::int32_t) + tile_scratch(0, unit * layer.splits);
   }
   std::uint64_t depth = 0;
   for (const Part& part : layer.parts) depth = std::max<std::uint64_t>(depth, part.taps.size() * layer.depth);

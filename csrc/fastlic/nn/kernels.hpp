@@ -44,6 +44,16 @@ struct Weighing {
 struct TransformedTile {
   std::int16_t* data;
   std::size_t at, component;
+
+  // Numbers of a map of so many tiles, of `unit` numbers each: in whole lines, and with room for a transform that
+  // writes a whole panel; and of all maps, with room for a product that reads 15 rows and 63 bytes beyond the last one.
+  static constexpr std::size_t component_of(std::size_t tiles, std::size_t unit) {
+    constexpr std::size_t kWhole = 2 * kPanel;  // bytes of a line
+    return (tiles * unit + kPanel + kWhole - 1) / kWhole * kWhole;
+  }
+  static constexpr std::size_t all_of(std::size_t tiles, std::size_t unit) {
+    return kComponents * component_of(tiles, unit) + 8 * unit + kPanel;
+  }
 };
 
 struct Kernels {
@@ -53,9 +63,9 @@ struct Kernels {
   void (*requantise16)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int16_t* out);
   void (*requantise32)(const std::int32_t* acc, const Requantiser& requantiser, Channels channels, std::int32_t* out);
   // The two transforms of winograd.hpp. 4x4 tile of inputs (row by row, [channels] each) -> B^T d B. Inputs are read in
-  // whole panels of channels, and written so but in planes. Sixteen rows of products of some channels of one panel,
-  // `stride` apart -> the 2x2 tile of outputs, bias added and requantised; products, bias and each of the four `out`
-  // start at channel `first`.
+  // whole panels of channels, and written in whole panels too, except in planes. Sixteen rows of products of some
+  // channels of one panel, `stride` apart -> the 2x2 tile of outputs, bias added and requantised; products, bias and
+  // each of the four `out` start at channel `first`.
   void (*winograd_input)(const std::int16_t* const* tile, std::size_t channels, const TransformedTile& to);
   void (*winograd_output16)(const std::int32_t* products, std::size_t stride, const std::int32_t* bias,
                             const Requantiser& requantiser, Channels channels, std::int16_t* const* out);
@@ -98,7 +108,7 @@ struct Kernels {
   // outputs lie `stride` apart. Single IEEE operations.
   void (*means)(const std::int32_t* sums, const float* inverse, std::size_t rows, const float* factors, float limit,
                 std::int16_t* out, std::size_t stride);
-  bool planes = false;  // whether transformed tiles are written, and read, in planes of bytes
+  bool planes = false;  // whether products run on tiles of AMX, and transformed tiles are planes of bytes for them
 };
 
 const Kernels& kernels(Isa isa) noexcept;
@@ -108,7 +118,7 @@ inline GemmJob<std::int16_t> transformed_job(const Kernels& kernels, std::size_t
                                              GemmJob<std::int16_t> job) {
   if (kernels.planes) {
     job.a = reinterpret_cast<const std::int16_t*>(reinterpret_cast<const std::uint8_t*>(job.a) + at);
-    job.plane = component;
+    job.plane_bytes = component;
   } else {
     job.a += at;
   }

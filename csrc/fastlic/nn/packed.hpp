@@ -5,9 +5,9 @@
 //     panel p, pair k:  b[2k][32p], b[2k+1][32p], b[2k][32p+1], b[2k+1][32p+1], ...
 //
 // so that 64 values, widened to int16, are the operand of two 512-bit (four 256-bit) multiply-adds of int16 pairs.
-// Activations stay int16: their 12 bits would need two u8 planes, whose two byte dot products cost as much as one of
-// int16. Weights of 8 bits stay int8 in memory: half the cache traffic, for one widening per up to 14 rows. Transformed
-// weights (winograd.hpp) and those of more bits are int16.
+// On vectors activations stay int16: their 12 bits would need two u8 planes, whose two byte dot products cost as much
+// as one of int16; tiles.hpp splits them. Weights of 8 bits stay int8 in memory: half the cache traffic, for one
+// widening per up to 14 rows. Transformed weights (winograd.hpp) and those of more bits are int16.
 #pragma once
 
 #include <cstddef>
@@ -45,12 +45,12 @@ struct GemmJob {
   const Weight* b;  // whole panels of a packed matrix
   std::size_t depth;
   std::size_t columns;               // of these panels, a multiple of kQuarterPanel
-  const std::int32_t* const* start;  // [rows] pointers to [columns]
+  const std::int32_t* const* start;  // [rows] pointers to [columns], in whole half panels
   std::int32_t* out;                 // [rows][out_stride]; whole panels of it may be written
   std::size_t out_stride;
-  // Not 0, which takes kernels of tiles.hpp: a is two planes of bytes, `plane` bytes apart, low ones first, with rows
-  // a_stride bytes apart. Up to 15 rows beyond the last one may be read.
-  std::size_t plane = 0;
+  // Not 0, which takes kernels of tiles.hpp: a is two planes of bytes, so many bytes apart, low ones first, with rows
+  // a_stride bytes apart. Up to 15 rows beyond the last one, and 63 bytes, may be read.
+  std::size_t plane_bytes = 0;
 };
 
 inline GemmJob<std::int8_t> job_of(const std::int16_t* a, std::size_t a_stride, std::size_t rows, const PackedMatrix& b,

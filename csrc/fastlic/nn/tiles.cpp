@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <chrono>
 
+#include "fastlic/isa.hpp"
 #include "fastlic/nn/memory.hpp"
 
 #ifdef FASTLIC_TILES
 
 #include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define FASTLIC_TILE_TARGET gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8")
 
@@ -15,8 +18,8 @@ namespace fastlic::nn {
 namespace {
 
 constexpr std::size_t kRows = 16, kColumns = 16, kDepth = 64;  // of a tile's bytes: [kRows][kDepth]
-// Below these most of a tile would be empty.
-constexpr std::size_t kLeastRows = 6, kLeastDepth = 40;
+// Rows times depth, below which configuring tiles and splitting weights costs more than products on vectors.
+constexpr std::size_t kLeastWork = 2048;
 
 const Kernels& vectors() noexcept { return kernels(Isa::avx512vnni); }
 
@@ -31,16 +34,20 @@ struct alignas(kLine) Configuration {
 };
 constexpr Configuration kWhole;
 
-// Whether this thread's tiles are whole. They do not stay so: others, such as torch, have shapes of their own.
+// Whether this thread's tiles are configured as kWhole, and what they were before: others in the process, such as
+// torch, have shapes of their own, and may count on them.
 thread_local bool ready = false;
+thread_local Configuration before;
 
-[[FASTLIC_TILE_TARGET]] void make_ready() {
+[[FASTLIC_TILE_TARGET]] void configure() {
+  _tile_storeconfig(&before);
   _tile_loadconfig(&kWhole);
   ready = true;
 }
-[[FASTLIC_TILE_TARGET]] void release() {
-  _tile_release();
+[[FASTLIC_TILE_TARGET]] void give_back() {
   ready = false;
+  if (before.palette == 0) return _tile_release();
+  _tile_loadconfig(&before);
 }
 
 // Rows of two planes of bytes, `stride` apart; high ones lie `high` behind low ones.
@@ -123,10 +130,11 @@ constexpr __mmask32 first_ones(std::size_t count) { return count >= 32 ? ~__mmas
 
 using Sums = std::int32_t[kRows][kColumns];
 
-// Sums of 16 rows and half a panel of int16, or a whole panel of int8: four tiles of sums, which four products of a
-// step feed. A product takes 16 cycles and its sum 52, so none waits for the one before.
+// Sums of 16 rows and half a panel of int16, or a whole panel of int8. A product starts every 16 cycles and takes 52:
+// four tiles of sums in turns hide that.
 [[FASTLIC_TILE_TARGET]] void multiply_tiles(const Planes& a, const Line* b, std::size_t steps, bool wide, Sums* sums) {
   const std::size_t lines = steps * kRows;
+  asm volatile("" ::: "memory");  // GCC's tile loads do not say that they read what was written before
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -158,28 +166,32 @@ using Sums = std::int32_t[kRows][kColumns];
 template <typename Weight>
 [[FASTLIC_TILE_TARGET]] void multiply(const GemmJob<Weight>& job) {
   constexpr bool kWide = sizeof(Weight) == 2;
-  if (job.plane == 0 && (job.rows < kLeastRows || job.depth < kLeastDepth)) {
+  if (job.plane_bytes == 0 && job.rows * job.depth < kLeastWork) {
     if constexpr (kWide) return vectors().multiply_wide(job);
     if constexpr (!kWide) return vectors().multiply(job);
   }
   const ReadyTiles tiles(tile_kernels());
   const std::size_t steps = (job.depth + kDepth - 1) / kDepth, lines = steps * kRows;
   const std::size_t rows = (job.rows + kRows - 1) / kRows * kRows, weights = (kWide ? 4 : 2) * lines;
-  Line* b = scratch<Line>(weights + (job.plane == 0 ? 2 * steps * rows : 0));
-  const Planes a = job.plane == 0 ? split_rows(job.a, job.a_stride, job.rows, job.depth, steps, b + weights)
-                                  : Planes{reinterpret_cast<const std::uint8_t*>(job.a), job.a_stride, job.plane};
+  Line* b = scratch<Line>(weights + (job.plane_bytes == 0 ? 2 * steps * rows : 0));
+  const Planes a = job.plane_bytes == 0
+                       ? split_rows(job.a, job.a_stride, job.rows, job.depth, steps, b + weights)
+                       : Planes{reinterpret_cast<const std::uint8_t*>(job.a), job.a_stride, job.plane_bytes};
   alignas(kLine) Sums sums[4];
+  const std::int32_t* const* starts = job.start;  // read once: stores of sums might change them, for all that is known
+  std::int32_t* const to = job.out;
+  const std::size_t out_stride = job.out_stride, all_rows = job.rows;
   for (std::size_t panel = 0; panel < job.columns; panel += kPanel) {
     split_weights(job.b + panel * job.depth, job.depth, steps, b);
     const std::size_t end = std::min(panel + kPanel, job.columns);
     for (std::size_t column = panel; column < end; column += kWide ? kColumns : kPanel) {
       const Line* own = b + (column - panel) / kColumns * 2 * lines;
-      for (std::size_t first = 0; first < job.rows; first += kRows) {
+      for (std::size_t first = 0; first < all_rows; first += kRows) {
         multiply_tiles({a.low + first * a.stride, a.stride, a.high}, own, steps, kWide, sums);
-        const std::size_t count = std::min(kRows, job.rows - first);
+        const std::size_t count = std::min(kRows, all_rows - first);
         for (std::size_t r = 0; r < count; ++r) {
-          const std::int32_t* start = job.start[first + r] + column;
-          std::int32_t* out = job.out + (first + r) * job.out_stride + column;
+          const std::int32_t* start = starts[first + r] + column;
+          std::int32_t* out = to + (first + r) * out_stride + column;
           const __m512i at0 = load(sums[0][r]), at1 = load(sums[1][r]), at2 = load(sums[2][r]), at3 = load(sums[3][r]);
           if constexpr (kWide) {
             const __m512i outer = _mm512_add_epi32(load(start), at0), middle = _mm512_add_epi32(at1, at2);
@@ -213,9 +225,16 @@ template <typename Weight>
 
 }  // namespace
 
+bool tiles_allowed() noexcept {
+  // Of the whole process, and of those that it forks: ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA.
+  static const bool allowed = syscall(SYS_arch_prctl, 0x1023L, 18L) == 0;
+  return allowed;
+}
+
 const Kernels& tile_kernels() noexcept {
   static const Kernels own = [] {
     Kernels out = vectors();
+    if (!tiles_allowed()) return out;
     out.multiply = multiply<std::int8_t>;
     out.multiply_wide = multiply<std::int16_t>;
     out.winograd_input = winograd_input;
@@ -226,33 +245,32 @@ const Kernels& tile_kernels() noexcept {
 }
 
 ReadyTiles::ReadyTiles(const Kernels& kernels) noexcept : own_(kernels.planes && !ready) {
-  if (own_) make_ready();
+  if (own_) configure();
 }
 ReadyTiles::~ReadyTiles() {
-  if (own_) release();
+  if (own_) give_back();
 }
 
 bool tiles_pay() {
-  // One of the smaller layers, from numbers of 16 bits: Winograd's transform gives planes, which saves splitting them.
+  // Numbers of 16 bits, split here: Winograd's transform gives planes, which saves that.
   constexpr std::size_t rows = 48, depth = 192, columns = 96;
-  const Buffer<std::int16_t> a(rows * depth, 1), b(depth * columns, 1);
-  const Buffer<std::int32_t> start(columns);
-  const Buffer<const std::int32_t*> starts(rows, start.data());
-  Buffer<std::int32_t> out(rows * columns);
-  const auto best = [&](const Kernels& kernels) {
-    auto least = std::chrono::steady_clock::duration::max();
-    for (int round = 0; round < 8; ++round) {
-      const auto begin = std::chrono::steady_clock::now();
-      kernels.multiply_wide({a.data(), depth, rows, b.data(), depth, columns, starts.data(), out.data(), columns});
-      least = std::min(least, std::chrono::steady_clock::now() - begin);
-    }
-    return least;
-  };
-  return best(tile_kernels()) < best(vectors());
+  alignas(kLine) static std::int16_t a[rows * depth], b[depth * columns];
+  alignas(kLine) static std::int32_t start[columns], out[rows * columns];
+  const std::int32_t* starts[rows];
+  std::fill_n(starts, rows, start);
+  using Duration = std::chrono::steady_clock::duration;
+  Duration least[2] = {Duration::max(), Duration::max()};
+  const Kernels* const ways[] = {&tile_kernels(), &vectors()};
+  for (int round = 0; round < 16; ++round) {  // in turns, as clocks change
+    const auto begin = std::chrono::steady_clock::now();
+    ways[round % 2]->multiply_wide({a, depth, rows, b, depth, columns, starts, out, columns});
+    least[round % 2] = std::min(least[round % 2], std::chrono::steady_clock::now() - begin);
+  }
+  return least[0] < least[1];
 }
 
-std::uint64_t tile_scratch(std::size_t rows, std::size_t depth) {
-  if (active_isa() != Isa::amx) return 0;
+std::uint64_t tile_scratch(std::size_t rows, std::size_t depth) noexcept {
+  if (supported_isas().back() != Isa::amx) return 0;
   const std::uint64_t steps = (depth + kDepth - 1) / kDepth;
   return (4 * steps * kRows + 2 * steps * ((rows + kRows - 1) / kRows * kRows)) * sizeof(Line);
 }
@@ -278,7 +296,7 @@ namespace fastlic::nn {
 
 ReadyTiles::ReadyTiles(const Kernels&) noexcept {}
 ReadyTiles::~ReadyTiles() { static_cast<void>(own_); }
-std::uint64_t tile_scratch(std::size_t, std::size_t) { return 0; }
+std::uint64_t tile_scratch(std::size_t, std::size_t) noexcept { return 0; }
 
 }  // namespace fastlic::nn
 

@@ -10,13 +10,26 @@
 
 namespace fastlic::nn {
 
-// AVX-512's with VNNI, but for products, and for inputs of Winograd's transform, which are planes of bytes.
+#ifdef FASTLIC_TILES
+
+// Asks Linux for tiles, once: false if it refuses, as it does where a thread's stack for signals is too small for them.
+bool tiles_allowed() noexcept;
+
+// AVX-512's with VNNI, except products, and inputs of Winograd's transform, which are planes of bytes. If tiles are not
+// allowed, without exception.
 const Kernels& tile_kernels() noexcept;
 
-// Whether products of the sizes that layers have are quicker on tiles than on vectors: measured, in less than 1 ms.
+// Whether a product as wide as those of smaller layers is quicker on tiles than on vectors: measured, in less than 1
+// ms.
 bool tiles_pay();
 
-// Keeps this thread's tiles ready between products, which otherwise each see to that: for as long as it lives.
+// Multiplies numbers of 8 by numbers of 16 bits for so many steps of 2 x 16 x 16 x 64 products: for rooflines.
+void tile_products(int steps);
+
+#endif
+
+// While one lives, this thread's tiles stay configured, where `kernels` have them. Without one, each product configures
+// and releases them.
 class ReadyTiles {
  public:
   explicit ReadyTiles(const Kernels& kernels) noexcept;
@@ -25,13 +38,10 @@ class ReadyTiles {
   ReadyTiles& operator=(const ReadyTiles&) = delete;
 
  private:
-  bool own_ = false;  // whether it was this one that made them ready
+  bool own_ = false;  // whether it was this one that configured them
 };
 
-// Bytes that a thread keeps for a product, 0 where vectors make it.
-std::uint64_t tile_scratch(std::size_t rows, std::size_t depth);
-
-// Multiplies numbers of 16 bits for so many steps of 16 x 16 x 64 products each: for rooflines.
-void tile_products(int steps);
+// Bytes that a thread keeps for a product, 0 where there are no tiles.
+std::uint64_t tile_scratch(std::size_t rows, std::size_t depth) noexcept;
 
 }  // namespace fastlic::nn

@@ -278,6 +278,7 @@ void attend(const WindowAttention& w, const TailLines& powers, const Source& x, 
     const std::int32_t* start[256];
     const bool whole = at.count == w.columns;
     const std::size_t channels = w.channels();
+    const ReadyTiles ready(tools.kernels);
     // What stays between the heads: columns of no token, and of no dimension.
     std::memset(keys, 0, sizes.keys * sizeof *keys);
     std::memset(values, 0, sizes.values * sizeof *values);

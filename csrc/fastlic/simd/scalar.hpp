@@ -90,7 +90,7 @@ FASTLIC_INLINE void multiply_add(Ints (&sums)[2], const std::int16_t* x, const s
 FASTLIC_INLINE Words shift_left(Words x, Words by) { return x << by; }
 FASTLIC_INLINE Words shift_right(Words x, Words by) { return x >> by; }
 
-// 64 words; `bytes` are the same, of 16 of them low ones, then high ones, and so on.
+// 64 words; `bytes` has the bytes of the same, 16 low ones before 16 high ones.
 struct WordTable {
   const std::uint16_t* words;
   const std::uint8_t* bytes;
