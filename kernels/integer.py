@@ -53,6 +53,15 @@ def store_planes(pointers, channels: tl.constexpr, value, mask, PLANES: tl.const
 
 
 @triton.jit
+def store_made(out, at, channel, C: tl.constexpr, value, inside, MADE: tl.constexpr):
+    """Write what is made at positions ``at`` of a map of ``MADE`` planes or, of 0, of int32 [positions, C]."""
+    if MADE == 0:
+        tl.store(out + (at * C)[:, None] + channel[None, :], value, mask=inside)
+    else:
+        store_planes(out + (at * (MADE * C))[:, None] + channel[None, :], C, value, inside, MADE)
+
+
+@triton.jit
 def load_planes(pointers, channels: tl.constexpr, PLANES: tl.constexpr):
     """int32 activations of what ``store_planes`` wrote."""
     value = tl.load(pointers).to(tl.int32)

@@ -184,6 +184,17 @@ def as_map(values: Tensor, border: int) -> Map:
     return out
 
 
+def room(
+    images: int, height: int, width: int, channels: int, border: int, device: Any, planes: int
+) -> tuple[Map | Tensor, Tensor]:
+    """What a kernel makes, a map of so many planes or, of 0, int32 [images, height, width, C]; and where it writes."""
+    if planes:
+        made = Map.zeros(images, height, width, channels, border, device, planes)
+        return made, made.planes
+    values = torch.empty(images, height, width, padded(channels), dtype=torch.int32, device=device)
+    return values, values
+
+
 @dataclass(frozen=True)
 class BoardNetwork:
     """A parameter network of one parity, packed for a device.

@@ -26,10 +26,9 @@ if TYPE_CHECKING:  # triton is loaded when a device transform is made, not befor
     from fastlic.kernels.steps import Step
 
 Arrays = Mapping[str, NDArray[Any]]
-_LAYER, _NORM, _SUM, _GATE, _CURVE = range(5)
+_LAYER, _NORM, _SUM, _GATE, _CURVE, _, _, _DEPTHWISE, _PRODUCT = range(9)
 _WITHOUT = {
-    **{5: "layer norm", 6: "attention in windows", 7: "a depthwise layer", 8: "a product of two values"},
-    **{9: "softmax over channels", 10: "the mean of a map"},
+    **{5: "layer norm", 6: "attention in windows", 9: "softmax over channels", 10: "the mean of a map"},
 }
 _CURVES = (("gelu", 12), ("silu", 11))  # names of their tails, and their F: docs/transforms.md
 _SILU = 1
@@ -213,14 +212,14 @@ class DeviceTransform:
         own = f"{self._name}.{number}"
         bias, exponents = self._arrays[f"{own}.bias"], self._arrays.get(f"{own}.exponents")
         cells = int(self._arrays[f"{own}.geometry"][3]) ** 2
-        return self._requantiser(name, bias=bias, exponents=exponents, cells=cells, pad=self._pad(len(bias) // cells))
+        pad = self._pad(own, len(bias) // cells)
+        return self._requantiser(name, bias=bias, exponents=exponents, cells=cells, pad=pad)
 
-    @staticmethod
-    def _pad(outputs: int) -> int:
-        """Columns of a layer's weights are a multiple of this."""
+    def _pad(self, own: str, outputs: int) -> int:
+        """Columns of a layer's weights are a multiple of this; those of depthwise ones are a map's."""
         from fastlic.kernels.packing import PAD
 
-        return _NARROW if outputs <= _NARROW else PAD
+        return _NARROW if outputs <= _NARROW and self._arrays[f"{own}.step"][0] == _LAYER else PAD
 
     def _tail(self, number: int) -> tuple[Tensor, int]:
         """Of a curve, and its F."""
@@ -248,8 +247,8 @@ class DeviceTransform:
         x = self._values[reads[0]]
         border = 0
         step: Layer | Step
-        if op == _LAYER:
-            step, made = self._layer(own, reads, bool(numbers[0]))
+        if op in (_LAYER, _DEPTHWISE):
+            step, made = self._layer(own, reads, numbers == [1], op == _DEPTHWISE)
             border = step.border
         elif op == _NORM:
             inverse, input_bits, bits = numbers
@@ -263,6 +262,10 @@ class DeviceTransform:
             shift, bits = numbers
             step = Step.sum(arrays[f"{own}.left"], arrays[f"{own}.right"], shift, bits, device)
             made = _Value(x.channels, bits)
+        elif op == _PRODUCT:
+            rows = [arrays[f"{own}.requantise.{part}"] for part in ("multiplier", "negative", "shift")]
+            bits = int(arrays[f"{own}.requantise.bits"][0])
+            step, made = Step.product(rows[0], rows[1], rows[2], bits, device), _Value(x.channels, bits)
         elif op == _GATE:
             step, made = Step.gate(arrays[f"{own}.exponents"], *self._tail(_SILU), device), x
         else:
@@ -275,7 +278,7 @@ class DeviceTransform:
         self._reads.append(reads)
         self._values.append(_Value(made.channels, made.bits))
 
-    def _layer(self, own: str, reads: tuple[int, ...], reflect: bool) -> tuple[Layer, _Value]:
+    def _layer(self, own: str, reads: tuple[int, ...], reflect: bool, depthwise: bool) -> tuple[Layer, _Value]:
         from fastlic.kernels.convolution import gathered, pack_layer
 
         number = len(self._steps)
@@ -284,22 +287,23 @@ class DeviceTransform:
         requantiser = self._of_layer(number, f"{own}.requantise")
         bits, outputs = int(self._arrays[f"{own}.requantise.bits"][0]), len(self._arrays[f"{own}.bias"]) // shuffle**2
         curve = self._tail(int(self._arrays[f"{own}.curve"][0])) if f"{own}.exponents" in self._arrays else None
-        if reads == (0,) and self._entry is None and not transposed:
+        if reads == (0,) and self._entry is None and not transposed and not depthwise:
             self._gathered[number] = (weight.shape[-1], stride, reflect)
             weight, stride, reflect = gathered(weight), 1, False
         layer = pack_layer(
             weight, stride, bool(transposed), requantiser, self.device, shuffle=shuffle, reflect=reflect, curve=curve,
-            pad=self._pad(outputs),
+            pad=self._pad(own, outputs), depthwise=depthwise,
         )  # fmt: skip
         return layer, _Value(outputs, bits)
 
     @property
     def _ends_in_pixels(self) -> bool:
-        """Whether the last step is a layer of at most 9 bits whose outputs are never below 0."""
+        """Whether the last step is a layer, not a depthwise one, of at most 9 bits whose outputs are never below 0."""
         from fastlic.kernels.convolution import Layer
 
-        if not isinstance(self._steps[-1], Layer) or f"{self._exit}.negative" not in self._arrays:
+        last = self._steps[-1]
+        if not isinstance(last, Layer) or last.depthwise or f"{self._exit}.negative" not in self._arrays:
             return False
         multiplier, negative = self._arrays[f"{self._exit}.multiplier"], self._arrays[f"{self._exit}.negative"]
-        never = bool((multiplier >= 0).all()) and not negative.any() and self._steps[-1].tail is None
+        never = bool((multiplier >= 0).all()) and not negative.any() and last.tail is None
         return never and self._values[-1].bits <= _PIXEL_BITS

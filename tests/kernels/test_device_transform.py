@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from fastlic.integers.engines import Engines
 from fastlic.integers.fixed import Requantiser
 from fastlic.integers.functions import CURVE_BITS, Curve
 from fastlic.integers.layer import HALVED, PLAIN, SHUFFLED, TRANSPOSED
-from fastlic.integers.network import CurveStep, GateStep, Network
+from fastlic.integers.network import CurveStep, DepthwiseStep, GateStep, Network
 from fastlic.integers.shapes import Shape
 from fastlic.kernels.packing import PLANE_BITS, digits, planes_of_weights
 from fastlic.ops.device_transform import DeviceTransform, device_transform_lacks
@@ -73,6 +74,41 @@ def test_layers_of_every_kind_are_the_reference(name, device):
         reflect="reflected" in name, curve=curve,
     )  # fmt: skip
     require_same(chain([step], entry(draw, inputs, bits)), draw, *size, device)
+
+
+@pytest.mark.parametrize("extreme", [False, True])
+@pytest.mark.parametrize(
+    ("bits", "channels", "side", "size"), [(9, 3, 1, (3, 4)), (14, 70, 3, (4, 5)), (16, 17, 5, (5, 2))]
+)
+def test_depthwise_layers_are_the_reference(bits, channels, side, size, extreme, device):
+    """In the middle of a network and at its end, weights of 8 bits and of 16; with a curve and without."""
+    for wide in (False, True):
+        draw = Draw(np.random.default_rng([bits, wide]), extreme)
+        first = draw.depthwise(Shape(channels, bits), side, 14 + 2 * wide, Curve.SILU, wide)
+        last = draw.depthwise(first.shape(Shape(channels, bits)), 3, 9, None if wide else Curve.GELU, wide)
+        require_same(chain([first, last], entry(draw, channels, bits)), draw, *size, device, images=2)
+
+
+def test_a_depthwise_layer_reads_pixels_beside_another_and_ends_in_numbers(device):
+    draw = Draw(np.random.default_rng(7))
+    first, own = draw.layer(Shape(3, 9), 3, PLAIN, 3, 9), draw.depthwise(Shape(3, 9), 3, 9)
+    network = Network((first, own, draw.product(Shape(3, 9), own.shape(Shape(3, 9)))), ((0,), (0,), (1, 2)))
+    require_same(network, draw, 5, 4, device, images=2)
+    positive = replace(own.layer.requantiser, multiplier=np.full(3, 1 << 20, np.int32), negative=np.zeros(3, np.int32))
+    ends = DepthwiseStep(replace(own.layer, requantiser=positive))
+    require_same(chain([first, ends]), draw, 5, 4, device)
+
+
+@pytest.mark.parametrize("extreme", [False, True])
+@pytest.mark.parametrize(("left", "right"), [(9, 14), (16, 16), (2, 16)])
+def test_products_are_the_reference(left, right, extreme, device):
+    for channels in (3, 70):
+        draw = Draw(np.random.default_rng([left, right, channels]), extreme)
+        a, b = (draw.layer(Shape(5, 14), channels, PLAIN, 1, bits) for bits in (left, right))
+        product = draw.product(Shape(channels, left), Shape(channels, right))
+        again = draw.product(product.shape(Shape(channels, left), Shape(channels, left)), Shape(channels, right))
+        network = Network((a, b, product, again), ((0,), (0,), (1, 2), (3, 2)), entry(draw, 5, 14))
+        require_same(network, draw, 3, 5, device, images=2)
 
 
 def test_weights_of_every_width_are_planes_that_hold_them():
