@@ -23,6 +23,7 @@ from fastlic.kernels.integer import (
     add_tap,
     curve,
     load_planes,
+    nearest,
     reconstruct,
     requantise,
     requantise_columns,
@@ -353,9 +354,7 @@ def _convolve(
         root = tl.sqrt_rn(acc.to(tl.float32))
         y = x * root if AFTER == 4 else tl.div_rn(x, root)
         y = y * tl.load(numbers + COLUMNS + columns).to(tl.float32, bitcast=True)[None, :]
-        bound = limit.to(tl.float32)
-        y = tl.minimum(tl.maximum(y, -bound), bound)
-        value = ((y + _ROUNDER) - _ROUNDER).to(tl.int32)  # halves to the even one: float32 has no digit below 1 there
+        value = nearest(y, limit.to(tl.float32))
 
     if TO == 2:
         at = ((image.to(tl.int64) * outputs)[:, None] + columns[None, :]) * out_height + row[:, None]
@@ -397,7 +396,6 @@ def _depthwise(
 
 _PLANE = tl.constexpr(PLANE_BITS)
 _SQUARE = tl.constexpr(SQUARE_BITS)
-_ROUNDER = tl.constexpr(1.5 * 2**23)
 
 
 def _tiles(target: Target, sums: int = 2) -> tuple[int, int, int, int, int]:
