@@ -309,14 +309,14 @@ class DeviceTransform:
         elif op == _MAP_MEAN:
             step = windows.Mean(factors(own, C), limit)
         else:
-            powers = torch.from_numpy(arrays[f"{self._name}.powers"]).to(device)
+            powers = torch.from_numpy(arrays[f"{self._name}.powers"].astype(np.int32)).to(device)
             sharpness, of_channels = factors(f"{own}.sharpness"), factors(own)
             step = windows.Softmax(sharpness, of_channels, powers, limit)
             if op == _WINDOWS:
                 side, offset, _, input_bits, _ = numbers
                 channels //= 3
                 most = _INT32 // ((1 << (input_bits - 1)) - 1) - side**2
-                of_places = torch.from_numpy(arrays[f"{own}.bias"]).to(device)
+                of_places = torch.from_numpy(arrays[f"{own}.bias"].astype(np.int32, order="C")).to(device)
                 step = windows.Windows(side, offset, of_places, sharpness, of_channels, powers, most, limit)
         return step, _Value(channels, numbers[-1])
 
