@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastlic.kernels.checkerboard import board
-from fastlic.kernels.integer import load_planes, requantise, store_planes
+from fastlic.kernels.integer import load_planes, pixel, requantise, store_planes
 from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, options, power_of_two
 from fastlic.kernels.packing import Map, Requantiser, padded
 from fastlic.kernels.reference.checkerboard import count_of
@@ -66,12 +66,6 @@ def _pair(source, at, channels, span, inside):
     return tl.load(first, mask=inside, other=0), tl.load(first + span, mask=inside, other=0)
 
 
-@triton.jit
-def _pixel(image, row, column, height, width, border):
-    """Number of a position in a map with border."""
-    return (image.to(tl.int64) * (height + 2 * border) + row + border) * (width + 2 * border) + column + border
-
-
 @triton.jit(do_not_specialize=["rows", "channels", "pitch", "epsilon"])
 def _normalise(values, out, rows, channels, pitch, epsilon, C: tl.constexpr, BLOCK: tl.constexpr, P: tl.constexpr):
     """Layer norm without its affine part of int32 rows, clipped to 21 bits, ``pitch`` apart -> a map of two planes."""
@@ -110,7 +104,7 @@ def _windows(
     token, d = tl.arange(0, 32), tl.arange(0, D)
     down, right = token // 5, token % 5
     r, c = row + down - 2, column + right - 2
-    at = _pixel(image, r, c, height, width, 2)
+    at = pixel(image, r, c, height, width, 2)
     there = (token < _TOKENS)[:, None] & (d < own)[None, :]
     place = (d * _HEADS + head)[None, :]
     q_high, q_low = _pair(qkv, at[:, None], place, SPAN, there)
@@ -155,7 +149,7 @@ def _place_sum(a, b, numbers, out, count, rows, height, width, border, limit, C:
     negative = tl.load(numbers + 2 * C + channel)[None, :]
     shift = tl.load(numbers + 3 * C + channel)[None, :]
     value = requantise(tl.load(a + at) + tl.load(b + at), multiplier, negative, shift, limit)
-    to = _pixel(image, row, column, height, width, border)
+    to = pixel(image, row, column, height, width, border)
     store_planes(out + (to * (2 * C))[:, None] + channel[None, :], C, value, inside)
 
 
@@ -189,7 +183,7 @@ def _softmax(
     p = tl.program_id(0) * P + tl.arange(0, P)
     row, column = board(tl.minimum(p, n - 1), width, to)
     place = (head * own + d)[None, :]
-    mine = _pixel(image, row, column, height, width, 0)
+    mine = pixel(image, row, column, height, width, 0)
     q_high, q_low = _pair(q, mine[:, None], place, C, (p < n)[:, None] & (d < own)[None, :])
     multiplier, negative = tl.load(score + SCORES + head), tl.load(score + 2 * SCORES + head)
     shift = tl.load(score + 3 * SCORES + head)
@@ -198,7 +192,7 @@ def _softmax(
     for start in range(0, m, K):
         key = start + tl.arange(0, K)
         r, c = board(tl.minimum(key, m - 1), width, of)
-        s = _scores(q_high, q_low, k, _pixel(image, r, c, height, width, 0), head, own, d, key < m, C, multiplier,
+        s = _scores(q_high, q_low, k, pixel(image, r, c, height, width, 0), head, own, d, key < m, C, multiplier,
                     negative, shift, limit)  # fmt: skip
         s = tl.where((key < m)[None, :], s, _NOTHING)
         best = tl.maximum(best, tl.max(s, axis=1))
@@ -213,7 +207,7 @@ def _softmax(
     for start in range(0, m, K):
         key = start + tl.arange(0, K)
         r, c = board(tl.minimum(key, m - 1), width, of)
-        at = _pixel(image, r, c, height, width, 0)
+        at = pixel(image, r, c, height, width, 0)
         s = _scores(q_high, q_low, k, at, head, own, d, key < m, C, multiplier, negative, shift, limit)
         seen = tl.zeros([P, K], tl.int32) + (key < m).to(tl.int32)[None, :]
         if NEAR:
@@ -227,7 +221,7 @@ def _softmax(
     mean = _divided((sums << 9) + totals[:, None], (totals << 1)[:, None])
     multiplier, negative, shift = _of_head(attended, C, head * own, d, own)
     value = requantise(mean, multiplier, negative, shift, out_limit)
-    at = _pixel(image, row, column, height, width, border)[:, None]
+    at = pixel(image, row, column, height, width, border)[:, None]
     store_planes(out + at * (2 * C) + place, C, value, (p < n)[:, None] & (d < own)[None, :])
 
 
@@ -239,7 +233,7 @@ def _peaks(k, best, m, height, width, of, channels, C: tl.constexpr, P: tl.const
     p = tl.program_id(0) * P + tl.arange(0, P)
     channel = tl.program_id(1) * 64 + tl.arange(0, 64)
     row, column = board(tl.minimum(p, m - 1), width, of)
-    at = _pixel(image, row, column, height, width, 0)
+    at = pixel(image, row, column, height, width, 0)
     score = load_planes(k + (at * (3 * C))[:, None] + channel[None, :], C, 3)
     tl.atomic_max(best + image * C + channel, tl.max(score, axis=0), sem="relaxed")
 
@@ -260,7 +254,7 @@ def _collect(
     for step in range(0, steps):
         key = (tl.program_id(0) * steps + step) * P + tl.arange(0, P)
         row, column = board(tl.minimum(key, m - 1), width, of)
-        at = _pixel(image, row, column, height, width, 0)
+        at = pixel(image, row, column, height, width, 0)
         inside = (d < own)[:, None] & (key < m)[None, :]
         k_at = k + tl.where(inside, (at * (3 * C))[None, :] + place[:, None], 0)
         distance = tl.minimum(highest[:, None] - load_planes(k_at, C, 3), last)
@@ -284,7 +278,7 @@ def _answer(
     d = tl.arange(0, D)
     p = tl.program_id(0) * P + tl.arange(0, P)
     row, column = board(tl.minimum(p, n - 1), width, to)
-    from_row = q + _pixel(image, row, column, height, width, 0) * (3 * C) + head * own
+    from_row = q + pixel(image, row, column, height, width, 0) * (3 * C) + head * own
     best = tl.full([P], _NOTHING, tl.int32)
     for i in range(0, own):
         best = tl.maximum(best, load_planes(from_row + i, C, 3))
@@ -302,7 +296,7 @@ def _answer(
         mean = (sums * inverse[:, None] + (1 << 39)) >> 40
     multiplier, negative, shift = _of_head(attended, C, head * own, d, own)
     value = requantise(mean, multiplier, negative, shift, out_limit)
-    at = _pixel(image, row, column, height, width, border)[:, None]
+    at = pixel(image, row, column, height, width, border)[:, None]
     to_row = out + at * (2 * C) + (head * own + d)[None, :]
     store_planes(to_row, C, value, (p < n)[:, None] & (d < own)[None, :])
 

@@ -23,9 +23,11 @@ from fastlic.kernels.integer import (
     add_tap,
     curve,
     load_planes,
+    nearest,
     reconstruct,
     requantise,
     requantise_columns,
+    store_made,
     store_planes,
     total,
 )
@@ -48,6 +50,7 @@ from fastlic.kernels.packing import (
     pack_planes,
     padded,
     planes_of_weights,
+    room,
 )
 
 _SIZES = ["images", "height", "width", "in_height", "in_width", "in_border", "out_height", "out_width", "out_border",
@@ -76,7 +79,7 @@ class Layer:
         after: what is made of accumulators.
         tail, fine: of a curve, int32 [65] and its F (docs/transforms.md).
         drop: of a GDN, the bits of squares that are rounded away.
-        depthwise: whether each output reads its own channel alone; weights are int8 [taps, C] then.
+        depthwise: whether each output reads its own channel alone; weights are int8 or int16 [taps, C] then.
     """
 
     weights: Tensor
@@ -127,7 +130,7 @@ def pack_layer(
         requantiser: with bias, and exponents if there is a curve; its columns padded as here, with the cells of a
             shuffle.
         curve: its tail, and its F.
-        depthwise: [out, 1, k, k] of int8, stride 1, each output of its own channel.
+        depthwise: [out, 1, k, k], stride 1, each output of its own channel.
     """
     if depthwise:
         return _pack_depthwise(weight, requantiser, device, curve)
@@ -186,7 +189,7 @@ def _pack_depthwise(
 ) -> Layer:
     channels, k = len(weight), weight.shape[-1]
     taps = [(i - k // 2, j - k // 2) for i in range(k) for j in range(k)]
-    matrix = np.zeros((len(taps), padded(channels)), np.int8)
+    matrix = np.zeros((len(taps), padded(channels)), weight.dtype)
     matrix[:, :channels] = weight.reshape(channels, -1).T
     return Layer(
         weights=torch.from_numpy(matrix).to(device),
@@ -351,9 +354,7 @@ def _convolve(
         root = tl.sqrt_rn(acc.to(tl.float32))
         y = x * root if AFTER == 4 else tl.div_rn(x, root)
         y = y * tl.load(numbers + COLUMNS + columns).to(tl.float32, bitcast=True)[None, :]
-        bound = limit.to(tl.float32)
-        y = tl.minimum(tl.maximum(y, -bound), bound)
-        value = ((y + _ROUNDER) - _ROUNDER).to(tl.int32)  # halves to the even one: float32 has no digit below 1 there
+        value = nearest(y, limit.to(tl.float32))
 
     if TO == 2:
         at = ((image.to(tl.int64) * outputs)[:, None] + columns[None, :]) * out_height + row[:, None]
@@ -390,15 +391,11 @@ def _depthwise(
         value = curve(value, tl.load(numbers + 4 * C + channel)[None, :], tail, fine)
     inside = (p < images * height * width)[:, None]
     to = (image * (height + 2 * out_border) + row + out_border) * (width + 2 * out_border) + column + out_border
-    if MADE == 0:
-        tl.store(out + (to * C)[:, None] + channel[None, :], value, mask=inside)
-    else:
-        store_planes(out + (to * (MADE * C))[:, None] + channel[None, :], C, value, inside, MADE)
+    store_made(out, to, channel, C, value, inside, MADE)
 
 
 _PLANE = tl.constexpr(PLANE_BITS)
 _SQUARE = tl.constexpr(SQUARE_BITS)
-_ROUNDER = tl.constexpr(1.5 * 2**23)
 
 
 def _tiles(target: Target, sums: int = 2) -> tuple[int, int, int, int, int]:
@@ -536,15 +533,10 @@ def _convolve_depthwise(source: Map, layer: Layer, mode: str, border: int, plane
     """``convolve`` of a depthwise layer, to planes or values."""
     device = check_device(_depthwise, source.planes, layer.weights)
     images, height, width = len(source.planes), source.height, source.width
-    result = None
-    if mode == "planes":
-        result = Map.zeros(images, height, width, layer.outputs, border, device, planes)
-        out = result.planes
-    elif mode == "values":
-        border, planes = 0, 0
-        out = torch.empty(images, height, width, layer.C, dtype=torch.int32, device=device)
-    else:
+    if mode not in ("planes", "values"):
         raise ValueError(f"depthwise layers give planes or values, not {mode}")
+    border, planes = (border, planes) if mode == "planes" else (0, 0)
+    made, out = room(images, height, width, layer.outputs, border, device, planes)
     numbers = layer.requantiser.numbers
     block = 1024 if interpreted(_depthwise) else 32
     _depthwise[(ceil_div(images * height * width, block), layer.C // 64)](
@@ -552,7 +544,7 @@ def _convolve_depthwise(source: Map, layer: Layer, mode: str, border: int, plane
         height, width, source.border, border, len(layer.taps), layer.fine, layer.requantiser.limit, source.span,
         C=layer.C, P=block, CURVED=layer.tail is not None, PLANES=source.count, MADE=planes, **options(_depthwise, 4),
     )  # fmt: skip
-    return out if result is None else result
+    return made
 
 
 # Name, and of the layer: channels read, columns, planes of activations and weights, what is made, and where it goes.
@@ -583,12 +575,13 @@ def variants(target: Target) -> list[Variant]:
                      **dict.fromkeys(_SIZES, "i32"), **dict.fromkeys(constants, "constexpr")}  # fmt: skip
         found.append(Variant(name, _convolve, signature, constants, options(None, warps, stages, fusion=False),
                              255, 64 * 1024, ("source", "weights", "numbers", "out")))  # fmt: skip
-    constants = dict(C=192, P=32, CURVED=True, PLANES=2, MADE=2)
     sizes = ("images", "height", "width", "in_border", "out_border", "count", "fine", "limit", "span")
-    signature = {"source": "*i8", "weights": "*i8", "taps": "*i32", "numbers": "*i32", "tail": "*i32", "out": "*i8",
-                 **dict.fromkeys(sizes, "i32"), **dict.fromkeys(constants, "constexpr")}  # fmt: skip
-    found.append(Variant("convolution by channel, curve", _depthwise, signature, constants, options(None, 4), 128, 4096,
-                         ("source", "weights", "numbers", "out", "span")))  # fmt: skip
+    for name, type_, planes in (("curve", "*i8", 2), ("16 bits", "*i16", 3)):
+        constants = dict(C=192, P=32, CURVED=planes == 2, PLANES=planes, MADE=planes)
+        signature = {"source": "*i8", "weights": type_, "taps": "*i32", "numbers": "*i32", "tail": "*i32",
+                     "out": "*i8", **dict.fromkeys(sizes, "i32"), **dict.fromkeys(constants, "constexpr")}  # fmt: skip
+        found.append(Variant(f"convolution by channel, {name}", _depthwise, signature, constants, options(None, 4), 128,
+                             4096, ("source", "weights", "numbers", "out", "span")))  # fmt: skip
     strides = ("of_image", "of_row", "of_column", "of_channel")
     for name, symbols in (("z to activations", True), ("latents to activations", False)):
         constants = dict(C=192, P=16, PLANES=2, SYMBOLS=symbols)

@@ -25,6 +25,7 @@ _SQUARE = tl.constexpr(SQUARE_BITS)
 _HALF_SQUARE = tl.constexpr(1 << (SQUARE_BITS - 1))
 _MEAN_BITS = tl.constexpr(6)
 _HALF_UNIT = tl.constexpr(32)
+_ROUNDER = tl.constexpr(1.5 * 2**23)
 _LATENT_LIMIT = tl.constexpr((1 << 26) - 1)
 
 
@@ -37,6 +38,18 @@ def requantise(acc, multiplier, negative, shift, limit):
     product = acc.to(tl.int64) * tl.where(acc >= 0, multiplier, negative).to(tl.int64)
     rounded = ((product >> (shift.to(tl.int64) - 1)) + 1) >> 1
     return tl.minimum(tl.maximum(rounded, -limit), limit).to(tl.int32)
+
+
+@triton.jit
+def nearest(y, bound):
+    """Floats, clipped, to the nearest int32, halves to the even one: up there float32 has no digit below 1."""
+    return ((tl.minimum(tl.maximum(y, -bound), bound) + _ROUNDER) - _ROUNDER).to(tl.int32)
+
+
+@triton.jit
+def pixel(image, row, column, height, width, border):
+    """Number of a position in a map with border."""
+    return (image.to(tl.int64) * (height + 2 * border) + row + border) * (width + 2 * border) + column + border
 
 
 @triton.jit
@@ -53,6 +66,15 @@ def store_planes(pointers, channels: tl.constexpr, value, mask, PLANES: tl.const
 
 
 @triton.jit
+def store_made(out, at, channel, C: tl.constexpr, value, inside, MADE: tl.constexpr):
+    """Write what is made at positions ``at`` of a map of ``MADE`` planes or, of 0, of int32 [positions, C]."""
+    if MADE == 0:
+        tl.store(out + (at * C)[:, None] + channel[None, :], value, mask=inside)
+    else:
+        store_planes(out + (at * (MADE * C))[:, None] + channel[None, :], C, value, inside, MADE)
+
+
+@triton.jit
 def load_planes(pointers, channels: tl.constexpr, PLANES: tl.constexpr):
     """int32 activations of what ``store_planes`` wrote."""
     value = tl.load(pointers).to(tl.int32)
@@ -62,7 +84,7 @@ def load_planes(pointers, channels: tl.constexpr, PLANES: tl.constexpr):
 
 
 @triton.jit
-def _multiply(s0, s1, s2, s3, s4, a0, a1, a2, w0, w1, w2, PLANES: tl.constexpr, WEIGHTS: tl.constexpr):
+def multiply(s0, s1, s2, s3, s4, a0, a1, a2, w0, w1, w2, PLANES: tl.constexpr, WEIGHTS: tl.constexpr):
     """Add the products of planes, the lowest being number 0, to the sums of the powers that they count."""
     s1 = tl.dot(a1, w0, acc=s1, out_dtype=tl.int32)
     s0 = tl.dot(a0, w0, acc=s0, out_dtype=tl.int32)
@@ -107,13 +129,13 @@ def add_tap(s0, s1, s2, s3, s4, source, rows, tap, C: tl.constexpr, SPAN: tl.con
             square = -((x * x + (1 << (drop - 1))) >> drop)
             high = (square + _HALF_SQUARE) >> _SQUARE
             a0, a1 = (square - (high << _SQUARE)).to(tl.int8), high.to(tl.int8)
-            s0, s1, s2, s3, s4 = _multiply(s0, s1, s2, s3, s4, a0, a1, a0, w0, w1, w2, 2, WEIGHTS)
+            s0, s1, s2, s3, s4 = multiply(s0, s1, s2, s3, s4, a0, a1, a0, w0, w1, w2, 2, WEIGHTS)
         else:
             a1, a0 = tl.load(a + (PLANES - 2) * SPAN), tl.load(a + (PLANES - 1) * SPAN)
             a2 = a0
             if PLANES == 3:
                 a2 = tl.load(a)
-            s0, s1, s2, s3, s4 = _multiply(s0, s1, s2, s3, s4, a0, a1, a2, w0, w1, w2, PLANES, WEIGHTS)
+            s0, s1, s2, s3, s4 = multiply(s0, s1, s2, s3, s4, a0, a1, a2, w0, w1, w2, PLANES, WEIGHTS)
     return s0, s1, s2, s3, s4
 
 

@@ -165,6 +165,12 @@ class Map:
         """Channels from one plane to the next: C, or those of the map that it is a part of."""
         return self.planes.stride(3)
 
+    @property
+    def inner(self) -> Tensor:
+        """Its planes without the border."""
+        rows, columns = slice(self.border, self.border + self.height), slice(self.border, self.border + self.width)
+        return self.planes[:, rows, columns]
+
     def part(self, first: int, channels: int) -> Map:
         """Channels from ``first`` on, in the same memory."""
         behind = first + padded(channels)
@@ -173,15 +179,33 @@ class Map:
         return replace(self, planes=self.planes[..., first:behind])
 
 
+def fill(out: Map, values: Tensor) -> Map:
+    """Activations int [images, h or 1, w or 1, channels] to their places, or to every place, with plain tensor
+    operations; returns the map."""
+    inner, left, channels = out.inner, values, values.shape[-1]
+    for plane in range(out.count - 1, 0, -1):
+        above = (left + (1 << (PLANE_BITS - 1))) >> PLANE_BITS
+        inner[..., plane, :channels] = (left - (above << PLANE_BITS)).to(torch.int8)
+        left = above
+    inner[..., 0, :channels] = left.to(torch.int8)
+    return out
+
+
 def as_map(values: Tensor, border: int) -> Map:
     """Activations int [images, h, w, channels] as planes, with plain tensor operations."""
     images, height, width, channels = values.shape
-    out = Map.zeros(images, height, width, channels, border, values.device)
-    high = (values + 64) >> 7
-    inner = out.planes[:, border : border + height, border : border + width]
-    inner[..., 0, :channels] = high.to(torch.int8)
-    inner[..., 1, :channels] = (values - (high << 7)).to(torch.int8)
-    return out
+    return fill(Map.zeros(images, height, width, channels, border, values.device), values)
+
+
+def room(
+    images: int, height: int, width: int, channels: int, border: int, device: Any, planes: int
+) -> tuple[Map | Tensor, Tensor]:
+    """What a kernel makes, a map of so many planes or, of 0, int32 [images, height, width, C]; and where it writes."""
+    if planes:
+        made = Map.zeros(images, height, width, channels, border, device, planes)
+        return made, made.planes
+    values = torch.empty(images, height, width, padded(channels), dtype=torch.int32, device=device)
+    return values, values
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Steps of transforms between layers, element by element: sums, gates and curves of whole maps."""
+"""Steps of transforms between layers, element by element: sums, products, gates and curves of whole maps."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastlic.kernels.integer import curve, load_planes, requantise, share_of, store_planes, tail_of
+from fastlic.kernels.integer import curve, load_planes, requantise, share_of, store_made, tail_of
 from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, options
-from fastlic.kernels.packing import Map, padded
+from fastlic.kernels.packing import Map, padded, room
 
-_SUM, _GATE, _CURVE, _RESIDUAL = range(4)
+_SUM, _GATE, _CURVE, _RESIDUAL, _PRODUCT = range(5)
 _BLOCK = 64
 _SIZES = ["images", "height", "width", "a_border", "b_border", "out_border", "shift", "limit", "fine"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """A sum, a gate or a curve, packed; or a residual, the sum of one value requantised and another as it is.
+    """A sum, product, gate or curve, packed; or a residual, the sum of one value requantised and another as it is.
 
     Attributes:
-        numbers: int32 [3, C]: of sums both factors; of residuals multiplier, that of negative values, and shift; of the
-            others, the exponents.
+        numbers: int32 [3, C]: of sums both factors; of residuals and products multiplier, that of negative values, and
+            shift; of the others, the exponents.
         tail, fine: of a curve, int32 [65] and its F (docs/transforms.md); of residuals, fine is the limit of what is
             requantised.
-        shift, limit: of sums; limit is that of the outputs.
+        shift: of sums; limit: of the outputs.
     """
 
     kind: int
@@ -53,6 +53,11 @@ class Step:
         numbers = _numbers(device, multiplier, negative, shift)
         first, last = ((1 << (b - 1)) - 1 for b in (between, bits))
         return cls(_RESIDUAL, numbers, len(shift), numbers, fine=first, limit=last)
+
+    @classmethod
+    def product(cls, multiplier: np.ndarray, negative: np.ndarray, shift: np.ndarray, bits: int, device: Any) -> Step:
+        numbers = _numbers(device, multiplier, negative, shift)
+        return cls(_PRODUCT, numbers, len(shift), numbers, limit=(1 << (bits - 1)) - 1)
 
     @classmethod
     def gate(cls, exponents: np.ndarray, tail: Tensor, fine: int, device: Any) -> Step:
@@ -94,19 +99,18 @@ def _combine(
             sum = a * first + b * tl.load(numbers + C + channel)[None, :]
             value = (sum + (1 << (shift - 1))) >> shift
             value = tl.minimum(tl.maximum(value, -limit), limit)
-        elif KIND == 3:
+        elif KIND >= 3:
             negative, places = tl.load(numbers + C + channel)[None, :], tl.load(numbers + 2 * C + channel)[None, :]
-            value = requantise(a, first, negative, places, fine) + b
-            value = tl.minimum(tl.maximum(value, -limit), limit)
+            if KIND == 4:
+                value = requantise(a * b, first, negative, places, limit)
+            else:
+                value = requantise(a, first, negative, places, fine) + b
+                value = tl.minimum(tl.maximum(value, -limit), limit)
         else:
             small = share_of(a, tail_of(tl.abs(b), first, tail, fine))
             value = tl.where(b >= 0, a - small, small)
     at = (image * (height + 2 * out_border) + row + out_border) * (width + 2 * out_border) + column + out_border
-    inside = (p < images * height * width)[:, None]
-    if MADE == 0:
-        tl.store(out + (at * C)[:, None] + channel[None, :], value, mask=inside)
-    else:
-        store_planes(out + (at * (MADE * C))[:, None] + channel[None, :], C, value, inside, MADE)
+    store_made(out, at, channel, C, value, (p < images * height * width)[:, None], MADE)
 
 
 def combine(step: Step, a: Map, b: Map, border: int = 0, planes: int = 0) -> Map | Tensor:
@@ -118,24 +122,19 @@ def combine(step: Step, a: Map, b: Map, border: int = 0, planes: int = 0) -> Map
     device = check_device(_combine, a.planes, b.planes, step.numbers)
     images, C = len(a.planes), a.planes.shape[-1]
     height, width = a.height, a.width
-    result = None
-    if planes:
-        result = Map.zeros(images, height, width, step.channels, border, device, planes)
-        out = result.planes
-    else:
-        out = torch.empty(images, height, width, C, dtype=torch.int32, device=device)
+    made, out = room(images, height, width, step.channels, border, device, planes)
     block = 1024 if interpreted(_combine) else _BLOCK
     _combine[(ceil_div(images * height * width, block), C // 64)](
         a.planes, b.planes, step.numbers, step.tail, out, images, height, width, a.border, b.border,
         border if planes else 0, step.shift, step.limit, step.fine, C=C, P=block, KIND=step.kind, A=a.count, B=b.count,
         MADE=planes, **options(_combine, 4),
     )  # fmt: skip
-    return out if result is None else result
+    return made
 
 
 def variants(target: Target) -> list[Variant]:
     found = []
-    for kind, name in enumerate(("sum", "gate", "curve", "residual")):
+    for kind, name in enumerate(("sum", "gate", "curve", "residual", "product")):
         constants = dict(C=64, P=_BLOCK, KIND=kind, A=2, B=2, MADE=2)
         signature = {"left": "*i8", "right": "*i8", "numbers": "*i32", "tail": "*i32", "out": "*i8",
                      **dict.fromkeys(_SIZES, "i32"), **dict.fromkeys(constants, "constexpr")}  # fmt: skip

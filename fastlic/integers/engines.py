@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastlic.forks import cached_property
 from fastlic.integers.network import Network
-from fastlic.ops.device_transform import DeviceTransform, device_transform_lacks
+from fastlic.ops.device_transform import DeviceTransform
 from fastlic.ops.transforms import TransformEngine
 
 Way = Literal["cpp", "triton"]
@@ -41,29 +40,19 @@ class Engines:
         made = {key: engine for key, engine in list(self._made.items()) if key[1:] == (None, "cpp")}
         return {"_networks": self._networks, "_made": made}
 
-    def lacks(self) -> str | None:
-        """None if every step of every network has a kernel for GPUs, otherwise which one has not."""
-        return self._lacks
-
-    @cached_property  # networks never change, and making their arrays takes milliseconds
-    def _lacks(self) -> str | None:
-        for name, network in self._networks.items():
-            if (lacks := device_transform_lacks(name, network.to_arrays(name))) is not None:
-                return lacks
-        return None
-
-    def way(self, backend: str) -> Way:
+    @staticmethod
+    def way(backend: str) -> Way:
         """Which engines run for a codec's ``backend``, and the only place that says so.
 
-        ``triton`` if that was asked for by name, and every step has a kernel; otherwise ``cpp``. So ``auto`` is the
-        CPU wherever the image is: nobody has timed transforms on a GPU yet.
+        ``triton`` if that was asked for by name, otherwise ``cpp``. So ``auto`` is the CPU wherever the image is:
+        nobody has timed transforms on a GPU yet.
 
         Of McQuic all but the coder runs there: its transforms, the search and the look-up of words. Its codes, some
         kilobytes, go over to the CPU under every backend. The frequencies of each wait for the one decoded before it,
         in raster order and under one state: a chain of thousands of small networks, of which a GPU would run one at a
         time.
         """
-        return "triton" if backend == "triton" and self.lacks() is None else "cpp"
+        return "triton" if backend == "triton" else "cpp"
 
     def run(
         self,

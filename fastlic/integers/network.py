@@ -388,15 +388,15 @@ class Network:
         return out
 
     def on_whole_windows(self, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
-        """What ``run``, this network or an engine of it, makes of [C, h, w], as large as that of a map of any sides.
+        """What ``run``, this network or an engine of it, makes of [..., h, w], as large as of maps of any sides.
 
         Maps that windows do not fill go on below and to the right, as zeros.
         """
-        side, sides = self.multiple, x.shape[1:]
+        side, sides = self.multiple, x.shape[-2:]
         padded = F.pad(x, (0, -sides[1] % side, 0, -sides[0] % side))
         out = run(padded)
         height, width = (ceil(Fraction(2) ** sum(self.shapes[-1].sizes) * own) for own in sides)
-        return out[:, :height, :width] if padded.shape != x.shape else out
+        return out[..., :height, :width] if padded.shape != x.shape else out
 
     def values(self, x: Tensor) -> list[Tensor]:
         """Every value, the input first; ``x`` as of a call."""

@@ -24,10 +24,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fastlic.errors import BackendUnavailable
 from fastlic.forks import cached_property
 from fastlic.integers.conversion import Precision, convert
-from fastlic.integers.engines import Way
 from fastlic.integers.fixed import LATENT_LIMIT
 from fastlic.integers.floats import restore
 from fastlic.integers.graph import Graph
@@ -200,18 +198,6 @@ class VqTransforms(RatedTransforms):
     @property
     def parts(self) -> tuple[Mapping[str, Network], Gains | None]:
         return self.networks, self.prices
-
-    def way(self, backend: str) -> Way:
-        """As of other transforms. Nothing else of these codecs runs on a device, so where ``triton`` was asked for by
-        name, what has no kernel is an error.
-
-        Raises:
-            BackendUnavailable: it names the step.
-        """
-        way = super().way(backend)
-        if backend == "triton" and way != "triton":
-            raise BackendUnavailable(f"backend 'triton' is unavailable: {self._engines.lacks()}")
-        return way
 
     def analyse(
         self, pixels: Tensor, quality: float | None = None, *, threads: int = 1, backend: Backend = "cpp"

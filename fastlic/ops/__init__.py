@@ -27,7 +27,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
                   "unpack_container"),
     "device_board": ("DeviceBoard",),
     "device_engine": ("DeviceEngine",),
-    "device_transform": ("DeviceTransform", "device_transform_lacks"),
+    "device_transform": ("DeviceTransform",),
     "device_slices": ("DeviceSlices",),
     "divisive": ("gdn",),
     "float_attention": ("window_attention",),

@@ -24,18 +24,17 @@ if TYPE_CHECKING:  # triton is loaded when a device transform is made, not befor
     from fastlic.kernels.convolution import Layer
     from fastlic.kernels.packing import Map, Requantiser
     from fastlic.kernels.steps import Step
+    from fastlic.kernels.windows import LayerNorm, Mean, Softmax, Windows
+
+    AnyStep = Layer | Step | LayerNorm | Windows | Softmax | Mean
 
 Arrays = Mapping[str, NDArray[Any]]
-_LAYER, _NORM, _SUM, _GATE, _CURVE = range(5)
-_WITHOUT = {
-    **{5: "layer norm", 6: "attention in windows", 7: "a depthwise layer", 8: "a product of two values"},
-    **{9: "softmax over channels", 10: "the mean of a map"},
-}
+_LAYER, _NORM, _SUM, _GATE, _CURVE, _LAYER_NORM, _WINDOWS, _DEPTHWISE, _PRODUCT, _SOFTMAX, _MAP_MEAN = range(11)
 _CURVES = (("gelu", 12), ("silu", 11))  # names of their tails, and their F: docs/transforms.md
 _SILU = 1
 _PIXEL_BITS = 9
 _NARROW = 16  # columns of layers of few outputs
-_MOST_BYTES = (1 << 31) - 1
+_MOST_BYTES = _INT32 = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -53,21 +52,6 @@ class _Value:
     last: int = -1
 
 
-def device_transform_lacks(name: str, arrays: Arrays) -> str | None:
-    """None if every step of the network of that name has a kernel, otherwise which one has not.
-
-    Args:
-        name, arrays: as of ``TransformEngine``.
-    """
-    own = arguments.named_arrays("arrays", arrays)
-    prefix, count = arguments.instance("name", name, str), 0
-    while (step := own.get(f"{prefix}.{count}.step")) is not None:
-        if step.size and (op := int(step.flat[0])) in _WITHOUT:
-            return f"step {count} of {prefix!r} is {_WITHOUT[op]}, for which there is no kernel"
-        count += 1
-    return None
-
-
 class DeviceTransform:
     """One network, validated and packed for a GPU. Maps are held whole, so it takes more memory than the CPU's bands.
 
@@ -77,12 +61,10 @@ class DeviceTransform:
 
     Raises:
         BackendUnavailable: neither a GPU nor the interpreter is there.
-        ValueError: as of ``TransformEngine``; a step for which there is no kernel.
+        ValueError: as of ``TransformEngine``.
     """
 
     def __init__(self, name: str, arrays: Arrays, device: Any = None) -> None:
-        if (lacks := device_transform_lacks(name, arrays)) is not None:
-            raise ValueError(lacks)
         require_triton()
         self._cpu = TransformEngine(name, arrays)  # checks every array
         self.device = torch.device(device or triton_device())
@@ -91,7 +73,7 @@ class DeviceTransform:
         self._tails: dict[str, Tensor] = {}
         self._entry = self._requantiser(f"{name}.entry") if f"{name}.entry.bits" in self._arrays else None
         self._reads: list[tuple[int, ...]] = []
-        self._steps: list[Layer | Step] = []
+        self._steps: list[AnyStep] = []
         self._gathered: dict[int, tuple[int, int, bool]] = {}  # of layers that read pixels: side, stride, reflect
         self._values: list[_Value] = [self._first()]
         while f"{name}.{len(self._steps)}.step" in self._arrays:
@@ -158,11 +140,13 @@ class DeviceTransform:
             planes = 0 if last else self._planes(i + 1)
             if isinstance(step, steps.Step):
                 out = steps.combine(step, held[reads[0]], held[reads[-1]], made.border, planes)
-            else:
+            elif isinstance(step, convolution.Layer):
                 mode = "planes" if not last else "pixels" if self._ends_in_pixels else "values"
                 how = self._gathered.get(i)
                 source = held[reads[0]] if how is None else convolution.gather(x.contiguous(), *how)
                 out = convolution.convolve(source, step, mode, crop if last else None, made.border, planes)
+            else:
+                out = step(held[reads[0]], made.border, planes)
             held[i + 1] = out
             for value in [value for value in held if self._values[value].last <= i and value <= i]:
                 del held[value]
@@ -180,16 +164,22 @@ class DeviceTransform:
         """Of every value.
 
         Raises:
-            ValueError: a step joins values of two sizes.
+            ValueError: a step joins values of two sizes, or windows do not fill a map.
         """
+        from fastlic.kernels.convolution import Layer
+        from fastlic.kernels.windows import Windows
+
         sizes = [(height, width)]
         for i, (step, reads) in enumerate(zip(self._steps, self._reads, strict=True)):
             own = {sizes[r] for r in reads}
             if len(own) > 1:
                 raise ValueError("a network of integers joins maps of different sizes: pad its input")
-            up = getattr(step, "up", 1)
-            down = self._gathered[i][1] if i in self._gathered else getattr(step, "down", 1)
+            up, down = (step.up, step.down) if isinstance(step, Layer) else (1, 1)
+            down = self._gathered[i][1] if i in self._gathered else down
             rows, columns = own.pop()
+            if rows % (side := step.side if isinstance(step, Windows) else 1) or columns % side:
+                sides = f"multiples of {side}, it is {rows} x {columns}"
+                raise ValueError(f"windows of {side} x {side} need a map whose sides are {sides}")
             sizes.append((-(-rows * up // down), -(-columns * up // down)))
         return sizes
 
@@ -213,14 +203,14 @@ class DeviceTransform:
         own = f"{self._name}.{number}"
         bias, exponents = self._arrays[f"{own}.bias"], self._arrays.get(f"{own}.exponents")
         cells = int(self._arrays[f"{own}.geometry"][3]) ** 2
-        return self._requantiser(name, bias=bias, exponents=exponents, cells=cells, pad=self._pad(len(bias) // cells))
+        pad = self._pad(own, len(bias) // cells)
+        return self._requantiser(name, bias=bias, exponents=exponents, cells=cells, pad=pad)
 
-    @staticmethod
-    def _pad(outputs: int) -> int:
-        """Columns of a layer's weights are a multiple of this."""
+    def _pad(self, own: str, outputs: int) -> int:
+        """Columns of a layer's weights are a multiple of this; those of depthwise ones are a map's."""
         from fastlic.kernels.packing import PAD
 
-        return _NARROW if outputs <= _NARROW else PAD
+        return _NARROW if outputs <= _NARROW and self._arrays[f"{own}.step"][0] == _LAYER else PAD
 
     def _tail(self, number: int) -> tuple[Tensor, int]:
         """Of a curve, and its F."""
@@ -247,9 +237,9 @@ class DeviceTransform:
         reads = tuple(int(v) for v in arrays[f"{own}.from"])
         x = self._values[reads[0]]
         border = 0
-        step: Layer | Step
-        if op == _LAYER:
-            step, made = self._layer(own, reads, bool(numbers[0]))
+        step: AnyStep
+        if op in (_LAYER, _DEPTHWISE):
+            step, made = self._layer(own, reads, numbers == [1], op == _DEPTHWISE)
             border = step.border
         elif op == _NORM:
             inverse, input_bits, bits = numbers
@@ -263,6 +253,12 @@ class DeviceTransform:
             shift, bits = numbers
             step = Step.sum(arrays[f"{own}.left"], arrays[f"{own}.right"], shift, bits, device)
             made = _Value(x.channels, bits)
+        elif op == _PRODUCT:
+            rows = [arrays[f"{own}.requantise.{part}"] for part in ("multiplier", "negative", "shift")]
+            bits = int(arrays[f"{own}.requantise.bits"][0])
+            step, made = Step.product(rows[0], rows[1], rows[2], bits, device), _Value(x.channels, bits)
+        elif op in (_LAYER_NORM, _WINDOWS, _SOFTMAX, _MAP_MEAN):
+            step, made = self._over_channels(op, own, numbers, x.channels)
         elif op == _GATE:
             step, made = Step.gate(arrays[f"{own}.exponents"], *self._tail(_SILU), device), x
         else:
@@ -275,7 +271,7 @@ class DeviceTransform:
         self._reads.append(reads)
         self._values.append(_Value(made.channels, made.bits))
 
-    def _layer(self, own: str, reads: tuple[int, ...], reflect: bool) -> tuple[Layer, _Value]:
+    def _layer(self, own: str, reads: tuple[int, ...], reflect: bool, depthwise: bool) -> tuple[Layer, _Value]:
         from fastlic.kernels.convolution import gathered, pack_layer
 
         number = len(self._steps)
@@ -284,22 +280,57 @@ class DeviceTransform:
         requantiser = self._of_layer(number, f"{own}.requantise")
         bits, outputs = int(self._arrays[f"{own}.requantise.bits"][0]), len(self._arrays[f"{own}.bias"]) // shuffle**2
         curve = self._tail(int(self._arrays[f"{own}.curve"][0])) if f"{own}.exponents" in self._arrays else None
-        if reads == (0,) and self._entry is None and not transposed:
+        if reads == (0,) and self._entry is None and not transposed and not depthwise:
             self._gathered[number] = (weight.shape[-1], stride, reflect)
             weight, stride, reflect = gathered(weight), 1, False
         layer = pack_layer(
             weight, stride, bool(transposed), requantiser, self.device, shuffle=shuffle, reflect=reflect, curve=curve,
-            pad=self._pad(outputs),
+            pad=self._pad(own, outputs), depthwise=depthwise,
         )  # fmt: skip
         return layer, _Value(outputs, bits)
 
+    def _over_channels(self, op: int, own: str, numbers: list[int], channels: int) -> tuple[AnyStep, _Value]:
+        """Layer norm, windows, softmax or a mean of a map of so many channels."""
+        from fastlic.kernels import windows
+        from fastlic.kernels.packing import padded
+
+        arrays, device, C = self._arrays, self.device, padded(channels)
+
+        def factors(name: str, columns: int = 0) -> Tensor:
+            return windows.factors(arrays[f"{name}.multiplier"], arrays[f"{name}.shift"], device, columns)
+
+        limit = (1 << (numbers[-1] - 1)) - 1
+        step: AnyStep
+        if op == _LAYER_NORM:
+            weights, bias = np.zeros(C, np.int32), arrays[f"{own}.bias"]
+            weights[:channels] = arrays[f"{own}.weight"]
+            low, raised = (int(v) for v in arrays[f"{own}.epsilon"])
+            rows = factors(f"{own}.scale", C), factors(own, C), windows.factors(bias, np.full_like(bias, 8), device, C)
+            step = windows.LayerNorm(
+                torch.from_numpy(weights).to(device), torch.stack(rows), channels, 16 - numbers[0], (low, raised), limit
+            )
+        elif op == _MAP_MEAN:
+            step = windows.Mean(factors(own, C), limit)
+        else:
+            powers = torch.from_numpy(arrays[f"{self._name}.powers"].astype(np.int32)).to(device)
+            sharpness, of_channels = factors(f"{own}.sharpness"), factors(own)
+            step = windows.Softmax(sharpness, of_channels, powers, limit)
+            if op == _WINDOWS:
+                side, offset, _, input_bits, _ = numbers
+                channels //= 3
+                most = _INT32 // ((1 << (input_bits - 1)) - 1) - side**2
+                of_places = torch.from_numpy(arrays[f"{own}.bias"].astype(np.int32, order="C")).to(device)
+                step = windows.Windows(side, offset, of_places, sharpness, of_channels, powers, most, limit)
+        return step, _Value(channels, numbers[-1])
+
     @property
     def _ends_in_pixels(self) -> bool:
-        """Whether the last step is a layer of at most 9 bits whose outputs are never below 0."""
+        """Whether the last step is a layer, not a depthwise one, of at most 9 bits whose outputs are never below 0."""
         from fastlic.kernels.convolution import Layer
 
-        if not isinstance(self._steps[-1], Layer) or f"{self._exit}.negative" not in self._arrays:
+        last = self._steps[-1]
+        if not isinstance(last, Layer) or last.depthwise or f"{self._exit}.negative" not in self._arrays:
             return False
         multiplier, negative = self._arrays[f"{self._exit}.multiplier"], self._arrays[f"{self._exit}.negative"]
-        never = bool((multiplier >= 0).all()) and not negative.any() and self._steps[-1].tail is None
+        never = bool((multiplier >= 0).all()) and not negative.any() and last.tail is None
         return never and self._values[-1].bits <= _PIXEL_BITS

@@ -186,7 +186,6 @@ NETWORKS: dict[str, Callable[[], Call]] = {
             **{"changes": network_changes, "way": "cpp"},
         },
     ),
-    "engines.Engines.lacks": lambda: Call(engines.Engines({"n": every_step()}).lacks, {}),
     "engines.Engines.way": lambda: Call(engines.Engines({"n": every_step()}).way, {"backend": "triton"}),
     "graph.Graph.from_pixels": lambda: Call(reflecting().from_pixels, {}),
     "graph.Graph.to_pixels": lambda: Call(reflecting().to_pixels, {}),
@@ -299,7 +298,6 @@ NETWORKS: dict[str, Callable[[], Call]] = {
             "prices": vq_transforms().prices,
         },
     ),
-    "vq.VqTransforms.way": lambda: Call(vq_transforms().way, {"backend": "auto"}),
     "vq.VqTransforms.analyse": lambda: Call(
         vq_transforms().analyse, {"pixels": image(), "quality": 1.5, "threads": 2, "backend": "cpp"}
     ),

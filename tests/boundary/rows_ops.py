@@ -293,9 +293,6 @@ OPS: dict[str, Callable[[], Call]] = {
     "device_transform.DeviceTransform": lambda: Call(
         device_transform.DeviceTransform, {"name": "n", "arrays": network_arrays(), "device": "cpu"}
     ),
-    "device_transform.device_transform_lacks": lambda: Call(
-        device_transform.device_transform_lacks, {"name": "n", "arrays": network_arrays()}
-    ),
     "float_symbols.ScaleSearch": lambda: Call(
         float_symbols.ScaleSearch, {"bounds": np.geomspace(0.1, 9, 20).astype(F32), "least": 0.11}
     ),

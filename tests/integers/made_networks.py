@@ -214,10 +214,10 @@ class Draw:
             bias.astype(np.int32),
         )  # fmt: skip
 
-    def windows(self, x: Shape, sizes: Sequence[int] = (1, 2, 3, 4)) -> WindowStep:
+    def windows(self, x: Shape, sizes: Sequence[int] = (1, 2, 3, 4), heads: int = 0) -> WindowStep:
         """Of a value of 3 C channels, whose products of queries and keys may be added."""
         p, channels = self.one(*sizes), x.channels // 3
-        heads = self.one(*(h for h in range(1, channels + 1) if channels % h == 0))
+        heads = heads or self.one(*(h for h in range(1, channels + 1) if channels % h == 0))
         dims, wide = channels // heads, range(x.bits, 17)
         input_bits = self.one(*(b for b in wide if dims * largest(b) ** 2 < SCORES))
         room = SCORES - dims * largest(input_bits) ** 2
@@ -233,8 +233,8 @@ class Draw:
             self.factors(heads, spread / 30, spread * 2), self.factors(channels, 0.2, 3.0),
         )  # fmt: skip
 
-    def softmax(self, x: Shape) -> SoftmaxStep:
-        groups = self.one(*(g for g in range(1, x.channels + 1) if x.channels % g == 0))
+    def softmax(self, x: Shape, groups: int = 0) -> SoftmaxStep:
+        groups = groups or self.one(*(g for g in range(1, x.channels + 1) if x.channels % g == 0))
         bits, spread = self.one(2, 9, 14, 16), 2.0**14 / x.limit
         top = largest(bits)
         return SoftmaxStep(

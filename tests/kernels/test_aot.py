@@ -30,6 +30,20 @@ def test_a_small_kernel_for_every_target():
     assert row.startswith("| dequantize |") and row.count(" / ") == 4
 
 
+def test_floats_are_rounded_once_on_a_gpu():
+    """Roots and quotients are the nearest, and nothing is fused; the interpreter cannot tell."""
+    script = (
+        "import re\n"
+        "from fastlic.kernels import aot, windows\n"
+        "target = aot.TARGETS['sm_90']\n"
+        "found = [v for v in windows.variants(target) if v.name in ('softmax over channels', 'layer norm')]\n"
+        "text = ''.join(aot._compile(v, target).asm['ptx'] for v in found)\n"
+        "print(*sorted(set(re.findall(r'(?:fma|div|sqrt|rsqrt|rcp)\\.\\S*f(?:32|64)', text))))\n"
+    )
+    done = run("-c", script)
+    assert done.stdout.split() == ["div.rn.f32", "div.rn.f64", "sqrt.rn.f64"], done.stdout + done.stderr
+
+
 def test_a_budget_that_is_exceeded_is_a_failure_with_numbers():
     script = (
         "import dataclasses, sys\n"

@@ -120,17 +120,6 @@ def test_arguments_that_do_not_fit_are_refused_in_words(codec, batch, device):
         codec.pixels.analyse(batch, 1, backend="auto")
 
 
-def test_a_step_without_kernel_is_an_error_that_names_it(codec):
-    draw = Draw(np.random.default_rng(1))
-    first = draw.layer(Shape(CHANNELS, 14), CHANNELS, PLAIN, 1, 9)
-    entry = draw.requantiser(CHANNELS, 14, np.full(CHANNELS, 20000.0))
-    odd = chain([first, draw.layer_norm(Shape(CHANNELS, 9))], entry)
-    made = replace(codec.pixels, networks={**codec.pixels.networks, "side.0": odd})
-    assert made.way("auto") == made.way("cpp") == "cpp"
-    with pytest.raises(BackendUnavailable, match=r"step 1 of 'side\.0' is layer norm"):
-        made.way("triton")
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_gpu_and_interpreter_an_explicit_request_is_an_error(codec, batch, monkeypatch):
     coder = copy.copy(codec._coder)

@@ -3,8 +3,8 @@
 #include <cstring>
 
 #include "fastlic/latents/schedules.hpp"
-#include "fastlic/nn/tiles.hpp"
 #include "fastlic/memory.hpp"
+#include "fastlic/nn/tiles.hpp"
 #include "fastlic/parallel.hpp"
 #include "fastlic/progress.hpp"
 

@@ -24,7 +24,7 @@ from fastlic.entropy.fingerprint import of_arrays
 from fastlic.errors import CodecFileError, ModelMismatchError
 from fastlic.forks import held_off
 from fastlic.integers.conversion import LATENT_UNIT, nearest
-from fastlic.integers.engines import Engines
+from fastlic.integers.engines import Engines, Way
 from fastlic.integers.fixed import fixed_point
 from fastlic.integers.graph import Graph
 from fastlic.integers.network import LATENT_BITS, PIXEL_BITS, Network
@@ -123,18 +123,18 @@ class IntegerTransform:
         else:
             raise ValueError("the image holds values that are not finite")
         if (way := self.engines.way(settings.backend)) == "triton":
-            out = self.engines.run(self.kind, given, way=way)
+            out = self._run(given, settings, way)
         else:
-            out = torch.stack([self._run(own, settings) for own in given.cpu()])
+            out = torch.stack([self._run(own, settings, way) for own in given.cpu()])
         out = out.to(x.device).float()
         # By a tensor: divided by a number, torch multiplies by its reciprocal on GPUs, which is another last bit.
         return out.div_(out.new_full((), 255)) if self.kind == "g_s" else out.mul_(LATENT_UNIT)
 
-    def _run(self, x: Tensor, settings: Settings) -> Tensor:
+    def _run(self, x: Tensor, settings: Settings, way: Way) -> Tensor:
         def run(x: Tensor) -> Tensor:
             if settings.backend == "reference":
                 return self.reference(x.long())
-            return self.engines.run(self.kind, x, settings.threads)
+            return self.engines.run(self.kind, x, settings.threads, way=way)
 
         if self.kind == "h_a":
             return self.reference.on_whole_windows(x, run)
@@ -142,7 +142,7 @@ class IntegerTransform:
             return run(x)
         except ValueError as error:
             side = self.reference.multiple
-            if self.kind == "g_s" or not any(own % side for own in x.shape[1:]):
+            if self.kind == "g_s" or not any(own % side for own in x.shape[-2:]):
                 raise
             how = f"pad images to multiples of {side} (compressai.ops.compute_padding)"
             raise ValueError(f"{error}: {how}") from error

@@ -131,7 +131,7 @@ class Step:
     def placed(self, settings: Settings) -> Step:
         """This step, if ``backend="triton"`` was asked for, there, or with a note that says why on the CPU."""
         if self.transform is not None:
-            lacks = self.transform.engines.lacks()
+            lacks = ""
         elif self.coder is not None:
             lacks = self.coder.device_lacks()
         elif "coder" in self.by:
