@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from fastlic.arguments import checked
 from fastlic.entropy.coded import code, joined
 from fastlic.entropy.passes import LatentModel, Latents, Pass, drive
 from fastlic.errors import CorruptStreamError
+from fastlic.integers.engines import Way
 from fastlic.integers.fixed import MEAN_BITS, fixed_point
 from fastlic.ops import backends
 from fastlic.ops.latents import Bytes, Stream, Target
@@ -45,7 +46,7 @@ def _encode_reference(model: LatentModel, targets: Targets, threads: int) -> lis
     medians = torch.from_numpy(model.z_median.astype(np.int64))[:, None, None]
     images = []
     for z, y, zones in targets:
-        passes, latents = code(model.schedule(*y.shape[1:]), z - medians, y, zones)
+        passes, latents = code(model.schedule(*y.shape[1:]), z.cpu() - medians, y.cpu(), zones)
         sections = []
         for number, tables in enumerate(_tables(model)):
             indexes, symbols = joined(coded for coded in passes if coded[0] == number)
@@ -137,8 +138,9 @@ ANALYSE: dict[str, Callable[..., list[Any]]] = {
 def _run(table: dict[str, Callable[..., Result]], backend: Backend, model: LatentModel, x: Any, *more: Any) -> Result:
     """What the backend makes of x; ``more``: threads first."""
     chosen = backends.choose(table, backend, torch.device("cpu"))  # where targets are
-    if chosen is table["cpp"] and (own := model.on_engines(more[0])) is not None:
-        return table["reference"](own, x, *more)
+    for way in get_args(Way):
+        if chosen is table[way] and (own := model.on_engines(more[0], way)) is not None:
+            return table["reference"](own, x, *more)
     return chosen(model, x, *more)
 
 

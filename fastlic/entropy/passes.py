@@ -20,6 +20,7 @@ from torch import Tensor
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.errors import BackendUnavailable
 from fastlic.forks import cached_property
+from fastlic.integers.engines import Way
 from fastlic.ops.device_board import DeviceBoard
 from fastlic.ops.device_engine import DeviceEngine
 from fastlic.ops.latents import HYPER_STRIDE, Kind, LatentEngine
@@ -190,8 +191,12 @@ class LatentModel(ABC):
         """The fused C++ twin of this model, validated and packed at first use."""
         return LatentEngine(self.kind, self.to_arrays(), self.z_tables, self.y_tables)
 
-    def on_engines(self, threads: int) -> LatentModel | None:
-        """This model for the plain drivers, with each network on an engine; None where one engine fuses all of it."""
+    def on_engines(self, threads: int, way: Way = "cpp") -> LatentModel | None:
+        """This model for the plain drivers, with each network on an engine; None where one engine fuses all of it.
+
+        Args:
+            way: ``cpp``, or ``triton`` for networks on the current GPU.
+        """
         return None
 
     def __getstate__(self) -> dict[str, Any]:

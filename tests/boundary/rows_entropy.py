@@ -242,7 +242,9 @@ ENTROPY: dict[str, Callable[[], Call]] = {
         {"y": float_latents()[0], "run": lambda name, x: slice_networks().graphs[name].run(x)},
     ),
     "channel_slices.model.IntegerChannelSlices.known_channels": lambda: Call(slices().known_channels, {"groups": 1}),
-    "channel_slices.model.IntegerChannelSlices.on_engines": lambda: Call(slices().on_engines, {"threads": 1}),
+    "channel_slices.model.IntegerChannelSlices.on_engines": lambda: Call(
+        slices().on_engines, {"threads": 1, "way": "cpp"}
+    ),
     "channel_slices.model.IntegerChannelSlices.run": lambda: Call(slices().run, {"name": "mean.0", "x": maps(6)}),
     "channel_slices.model.IntegerChannelSlices.run (engines)": lambda: Call(
         slices().on_engines(1).run, {"name": "mean.0", "x": maps(6)}
@@ -348,7 +350,7 @@ ENTROPY: dict[str, Callable[[], Call]] = {
     "passes.LatentModel.scale_indexes": lambda: Call(integers("groups").scale_indexes, {"scales": maps(3)}),
     "passes.LatentModel.scale_indexes (slices)": lambda: Call(integers(MLIC).scale_indexes, {"scales": maps(3)}),
     "passes.LatentModel.fingerprint": lambda: Call(integers("jahp").fingerprint, {}),
-    "passes.LatentModel.on_engines": lambda: Call(integers("jahp").on_engines, {"threads": 1}),
+    "passes.LatentModel.on_engines": lambda: Call(integers("jahp").on_engines, {"threads": 1, "way": "cpp"}),
     "passes.LatentModel.hyper_analysis": lambda: Call(integers("groups").hyper_analysis, {"y": maps(10, 4, 8)}),
     "rate.bits_of": lambda: Call(rate.bits_of, {"probabilities": torch.full((3,), 0.5)}),
     "rate.float_bits": lambda: Call(rate.float_bits, {"model": jahp(), "latents": jahp_latents()}),

@@ -133,10 +133,22 @@ def test_what_has_no_kernels_runs_on_the_cpu_and_is_named(device, tmp_path):
     assert y.device.type == device.type and torch.equal(y.cpu(), on_cpu.g_a(X))
 
 
-@pytest.mark.parametrize("name", ["mbt2018-mean-vbr", "slices"])
 @torch.no_grad()
-def test_entropy_paths_without_an_engine_there_keep_that_of_the_cpu(name, device, tmp_path):
-    model = sliced() if name == "slices" else build(name)
+def test_networks_of_channel_slices_run_there(device, tmp_path, batches):
+    on_cpu, on_device, report = both(sliced(), device, tmp_path / "own", transforms="integer")
+    assert rows_of(report)["entropy path"].by == "integers, 3 slices, triton"
+    coded, expected = on_device.compress(X.to(device)), on_cpu.compress(X)
+    assert coded["strings"] == expected["strings"]
+    networks = len(coder_of(on_device).integers.networks)
+    assert batches == [1] * (2 + networks)  # g_a and h_a
+    pixels = on_device.decompress(expected["strings"], expected["shape"])["x_hat"]
+    assert batches == [1] * (3 + 2 * networks)
+    assert torch.equal(pixels.cpu(), on_cpu.decompress(coded["strings"], coded["shape"])["x_hat"])
+
+
+@torch.no_grad()
+def test_entropy_paths_without_an_engine_there_keep_that_of_the_cpu(device, tmp_path):
+    model = build("mbt2018-mean-vbr")
     plain = copy.deepcopy(model)
     on_cpu, on_device, report = both(model, device, tmp_path / "own", transforms="integer")
     row = rows_of(report)["entropy path"]

@@ -28,11 +28,11 @@ from torch import Tensor
 from fastlic.entropy.arrays import below, tables_of
 from fastlic.entropy.passes import LatentModel, Latents, Pass, Schedule, hyper_pass
 from fastlic.forks import cached_property
+from fastlic.integers.engines import Engines, Way
 from fastlic.integers.fixed import reconstruct
 from fastlic.integers.functions import Tables
 from fastlic.integers.network import Network
 from fastlic.ops.rans import CdfTables
-from fastlic.ops.transforms import TransformEngine
 
 FEATURES = ("mean", "scale")
 _PREFIX = "networks."
@@ -63,6 +63,7 @@ class IntegerChannelSlices(LatentModel):
         networks: by the names above.
         supported: whether residues read what support networks make, or what these read.
         threads: with how many networks run on their engines; 0: as the plain reference.
+        way: which engines: the coder and what is between networks stay on the CPU either way.
     """
 
     slices: tuple[Slice, ...]
@@ -74,6 +75,7 @@ class IntegerChannelSlices(LatentModel):
     networks: Mapping[str, Network]
     supported: bool = True
     threads: int = 0
+    way: Way = "cpp"
 
     @property
     def hyper_channels(self) -> int:
@@ -90,13 +92,13 @@ class IntegerChannelSlices(LatentModel):
         return sum(own.channels for own in self.slices[:groups])
 
     @cached_property
-    def engine(self) -> Mapping[str, TransformEngine]:  # type: ignore[override]
-        """The engine of each network, validated and packed at first use."""
-        return {name: TransformEngine(name, network.to_arrays(name)) for name, network in self.networks.items()}
+    def engine(self) -> Engines:  # type: ignore[override]
+        """The engines of all networks, validated and packed at first use."""
+        return Engines(self.networks)
 
-    def on_engines(self, threads: int) -> IntegerChannelSlices:
+    def on_engines(self, threads: int, way: Way = "cpp") -> IntegerChannelSlices:
         """This model with its networks on their engines."""
-        return replace(self, threads=threads)._sharing(self)
+        return replace(self, threads=threads, way=way)._sharing(self)
 
     def _sharing(self, other: IntegerChannelSlices) -> IntegerChannelSlices:
         vars(self)["engine"] = other.engine
@@ -110,9 +112,11 @@ class IntegerChannelSlices(LatentModel):
         network = self.networks[name]
 
         def by_engine(x: Tensor) -> Tensor:
+            if self.way == "triton":
+                return self.engine.run(name, x.to(torch.int32)[None], way=self.way)[0].cpu().long()
             # Channels last in memory, which the engine reads without a copy.
-            given = x.to(torch.int32).permute(1, 2, 0).contiguous().permute(2, 0, 1).numpy()
-            return torch.from_numpy(self.engine[name].run(given, threads=self.threads)).long()
+            given = x.to(torch.int32).permute(1, 2, 0).contiguous().permute(2, 0, 1)
+            return self.engine.run(name, given, self.threads).long()
 
         return network.on_whole_windows(x, by_engine if self.threads else lambda x: network(x.long()))
 

@@ -356,7 +356,9 @@ class IntegerCoder:
     def device_lacks(self) -> str:
         """Why no engine on a device codes these latents, which is made here; "" if one does."""
         try:
-            _ = self.integers.device_engine
+            own = self.integers
+            if isinstance(own, VariableRateModel) or own.on_engines(1, "triton") is None:
+                _ = own.device_engine
         except (BackendUnavailable, ValueError) as error:
             return str(error)
         return ""
