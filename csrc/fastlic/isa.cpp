@@ -13,6 +13,8 @@
 
 #ifdef FASTLIC_TILES
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace fastlic {
@@ -59,7 +61,9 @@ bool has_tiles() {
   unsigned low = 0, high = 0;
   asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   constexpr unsigned kState = 3u << 17;  // configuration and data
-  return (low & kState) == kState;
+  if ((low & kState) != kState) return false;
+  std::uint64_t features = 0;  // that Linux gives to those who ask: ARCH_GET_XCOMP_SUPP
+  return syscall(SYS_arch_prctl, 0x1021L, &features) == 0 && (features & kState) == kState;
 }
 #endif
 
