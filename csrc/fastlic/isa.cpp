@@ -37,7 +37,7 @@ Isa checked(Isa isa) {
                           listed(supported));
   }
 #ifdef FASTLIC_TILES
-  if (isa == Isa::amx && !nn::tiles_allowed()) {
+  if (isa == Isa::amx && !tiles_allowed()) {
     throw InvalidArgument("instruction set 'amx' was requested; the operating system refuses its registers");
   }
 #endif
@@ -113,7 +113,7 @@ std::span<const Isa> supported_isas() noexcept {
 Isa best_isa() {
   const auto all = supported_isas();
 #ifdef FASTLIC_TILES
-  static const bool last = all.back() != Isa::amx || (nn::tiles_allowed() && nn::tiles_pay());
+  static const bool last = all.back() != Isa::amx || (tiles_allowed() && nn::tiles_pay());
   if (!last) return all[all.size() - 2];
 #endif
   return all.back();
@@ -127,6 +127,13 @@ Isa active_isa() {
   g_active.store(static_cast<int>(isa), std::memory_order_relaxed);
   return isa;
 }
+
+#ifdef FASTLIC_TILES
+bool tiles_allowed() noexcept {
+  static const bool allowed = syscall(SYS_arch_prctl, 0x1023L, 18L) == 0;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return allowed;
+}
+#endif
 
 void set_isa(Isa isa) { g_active.store(static_cast<int>(checked(isa)), std::memory_order_relaxed); }
 

@@ -42,6 +42,12 @@ Isa best_isa();
 // Throws std::invalid_argument if FASTLIC_ISA names an unknown or unsupported level: asking explicitly is a contract.
 Isa active_isa();
 
+#ifdef FASTLIC_TILES
+// Asks Linux for tiles, once, for the process and those that it forks: false if it refuses, as it does where a thread's
+// stack for signals is too small for them.
+bool tiles_allowed() noexcept;
+#endif
+
 // Forces a level for this process; throws std::invalid_argument if the processor lacks it.
 void set_isa(Isa isa);
 

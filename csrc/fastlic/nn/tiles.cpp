@@ -9,8 +9,6 @@
 #ifdef FASTLIC_TILES
 
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #define FASTLIC_TILE_TARGET gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8")
 
@@ -224,12 +222,6 @@ template <typename Weight>
 }
 
 }  // namespace
-
-bool tiles_allowed() noexcept {
-  // Of the whole process, and of those that it forks: ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA.
-  static const bool allowed = syscall(SYS_arch_prctl, 0x1023L, 18L) == 0;
-  return allowed;
-}
 
 const Kernels& tile_kernels() noexcept {
   static const Kernels own = [] {

@@ -12,9 +12,6 @@ namespace fastlic::nn {
 
 #ifdef FASTLIC_TILES
 
-// Asks Linux for tiles, once: false if it refuses, as it does where a thread's stack for signals is too small for them.
-bool tiles_allowed() noexcept;
-
 // AVX-512's with VNNI, except products, and inputs of Winograd's transform, which are planes of bytes. If tiles are not
 // allowed, without exception.
 const Kernels& tile_kernels() noexcept;

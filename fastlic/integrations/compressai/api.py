@@ -186,13 +186,7 @@ def _check_live(model: nn.Module) -> None:
 
 def _nothing_on_a_device(model: nn.Module, settings: Settings, steps: list[Any]) -> str:
     """Why, and what would be right."""
-    from fastlic.integrations.compressai.plan import ON_CPU
-
-    reasons = dict.fromkeys(
-        f"{step.part}: {step.note.partition(ON_CPU)[2] or step.note}"
-        for step in steps
-        if ON_CPU in step.note or not step.by
-    )
+    reasons = dict.fromkeys(f"{step.part}: {step.lacks or step.note}" for step in steps if step.lacks or not step.by)
     right = "backend='auto' or 'cpp', which code on the CPU"
     if settings.transforms != "integer":
         right = f"transforms='integer', whose networks have kernels, or {right}"

@@ -105,9 +105,6 @@ class Patch:
     behind: tuple[type, ...] = ()
 
 
-ON_CPU = "on the CPU: "  # how the reasons of what ``backend="triton"`` does not run begin
-
-
 @dataclass(frozen=True)
 class Step:
     """One module to specialise; no patch: why not."""
@@ -123,6 +120,7 @@ class Step:
     transform: IntegerTransform | None = None
     silent: tuple[nn.Module, ...] = ()  # whose forward hooks do not run any more
     on_device: bool = False  # in Triton kernels
+    lacks: str = ""  # why ``backend="triton"`` leaves it on the CPU
 
     @property
     def replaces(self) -> bool:
@@ -130,19 +128,18 @@ class Step:
 
     def placed(self, settings: Settings) -> Step:
         """This step, if ``backend="triton"`` was asked for, there, or with a note that says why on the CPU."""
-        if self.transform is not None:
-            lacks = ""
-        elif self.coder is not None:
-            lacks = self.coder.device_lacks()
-        elif "coder" in self.by:
+        lacks = ""
+        if self.coder is not None:
+            if lacks := self.coder.device_lacks():
+                self.coder.settings = replace(settings, backend="cpp")
+        elif self.transform is None:
+            if "coder" not in self.by:
+                return self
             lacks = "kernels code what has integer networks between stream and latent"
-        else:
-            return self
         if not lacks:
             return replace(self, by=f"{self.by}, triton", on_device=True)
-        if self.coder is not None:
-            self.coder.settings = replace(settings, backend="cpp")
-        return replace(self, note="; ".join(note for note in (self.note, f"{ON_CPU}{lacks}") if note))
+        note = "; ".join(note for note in (self.note, f"on the CPU: {lacks}") if note)
+        return replace(self, note=note, lacks=lacks)
 
 
 _RASTER = "CompressAI's floats position by position, array coder"
