@@ -10,6 +10,8 @@ import pytest
 import torch
 import torch.nn as nn
 
+pytest.importorskip("compressai")
+
 import fastlic
 from fastlic.errors import BackendUnavailable
 from fastlic.ops import backends
