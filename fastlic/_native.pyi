@@ -207,6 +207,15 @@ def gdn(
     inverse: bool,
     threads: int = 0,
 ) -> None: ...
+def float_convolution(
+    x: NDArray[np.float32],
+    out: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    down: bool,
+    up: bool,
+    threads: int = 0,
+) -> None: ...
 def float_attention(
     qkv: NDArray[np.float32],
     out: NDArray[np.float32],

@@ -22,6 +22,7 @@
 #include "fastlic/codes/context.hpp"
 #include "fastlic/compressai_rans.hpp"
 #include "fastlic/crc32c.hpp"
+#include "fastlic/float_convolution.hpp"
 #include "fastlic/gaussian_rans.hpp"
 #include "fastlic/gdn.hpp"
 #include "fastlic/latents/engine.hpp"
@@ -237,6 +238,15 @@ void run_parts() {
     gdn(rows, out, beta, gamma, false, threads);
     return out;
   });
+  const MapConvolution map = {1, 10, 70, 2 * kChannels, 3, Stride::down};
+  const std::vector<float> kernels(rows.begin(), rows.begin() + map.inputs * map.outputs * 25);
+  const auto convolved = [&](unsigned threads) {
+    std::vector<float> out(5 * 35 * map.outputs);
+    float_convolution(rows, out, kernels, {}, map, threads);
+    return out;
+  };
+  require(convolved(3) == convolved(1), "convolutions depend on threads");
+  at_once([&] { convolved(3); });  // and other instruction sets round in other ways
 }
 
 }  // namespace

@@ -31,6 +31,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "device_slices": ("DeviceSlices",),
     "divisive": ("gdn",),
     "float_attention": ("window_attention",),
+    "float_convolution": ("convolution",),
     "float_symbols": ("ScaleSearch", "round_differences"),
     "gaussian": ("decode_gaussian", "encode_gaussian"),
     "latents": ("LatentEngine", "Target"),

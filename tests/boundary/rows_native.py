@@ -78,6 +78,13 @@ def attention_arrays() -> dict[str, Any]:
     return {**arrays, "side": 2, "shift": 1, "scale": 0.5, "apart": -100.0, "threads": 1}
 
 
+def convolution_arrays() -> dict[str, Any]:
+    rng = np.random.default_rng(9)
+    x, weight = rng.normal(size=(2, 5, 7, 16)).astype(F32), rng.normal(size=(16, 9, 5, 5)).astype(F32)
+    arrays = {"x": x, "out": np.zeros((2, 10, 14, 9), F32), "weight": weight, "bias": np.zeros(9, F32)}
+    return {**arrays, "down": False, "up": True, "threads": 1}
+
+
 NATIVE: dict[str, Callable[[], Call]] = {
     "crc32c": lambda: Call(_native.crc32c, {"data": v.rans_stream(), "crc": 0}),
     "container_parse": lambda: Call(_native.container_parse, {"data": v.image_file()}),
@@ -250,6 +257,7 @@ NATIVE: dict[str, Callable[[], Call]] = {
         ("out",),
     ),
     "gdn": lambda: Call(_native.gdn, gdn_arrays(), ("out",)),
+    "float_convolution": lambda: Call(_native.float_convolution, convolution_arrays(), ("out",)),
     "float_attention": lambda: Call(_native.float_attention, attention_arrays(), ("out",)),
     "Codec": lambda: Call(_native.Codec, {"data": v.pixel_codec()}),
     "Codec.decode": lambda: Call(

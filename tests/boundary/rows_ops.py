@@ -33,6 +33,7 @@ from fastlic.ops import (
     device_transform,
     divisive,
     float_attention,
+    float_convolution,
     float_symbols,
     gaussian,
     mixture,
@@ -338,6 +339,13 @@ OPS: dict[str, Callable[[], Call]] = {
         {
             **{"qkv": torch.ones(1, 4, 6, 18), "bias": torch.ones(3, 4, 4), "mask": torch.ones(6, 4, 4)},
             **{"shift": 1, "scale": 0.5, "apart": -100.0, "threads": 2, "backend": "cpp"},
+        },
+    ),
+    "float_convolution.convolution": lambda: Call(
+        float_convolution.convolution,
+        {
+            **{"x": torch.ones(1, 16, 3, 4), "weight": torch.ones(16, 5, 5, 5), "bias": torch.ones(5)},
+            **{"stride": 2, "transposed": True, "threads": 2, "backend": "cpp"},
         },
     ),
     "latents.LatentEngine": lambda: Call(engines.LatentEngine, {"kind": "wavefront", **v.ops_arrays("jahp")}),

@@ -10,9 +10,14 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+pytest.importorskip("compressai")
+
+from compressai.models import MeanScaleHyperprior
+
 import fastlic
 from fastlic.integrations.compressai.transforms import FastGDN, FastTransposed
 from fastlic.models.inference import subpixel_weight
+from fastlic.ops import convolution
 
 from .conftest import BUILDERS, image
 
@@ -64,6 +69,45 @@ def test_gdn_and_the_last_layer_take_their_own_ways(model_of):
         fast.g_s(torch.randn(1, 12, 4, 6))
     hook.remove()
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_wide_layers_take_fewer_products_to_the_same_numbers(monkeypatch):
+    """The others go where they did: few channels, small maps, other strides, paddings and groups."""
+    from fastlic.models import inference
+
+    taken = []
+
+    def counted(x, weight, *rest):
+        taken.append(tuple(weight.shape))
+        return convolution(x, weight, *rest)
+
+    monkeypatch.setattr(inference, "convolution", counted)
+    torch.manual_seed(3)
+    model = MeanScaleHyperprior(32, 48).eval()
+    model.g_a.append(nn.Sequential(nn.Conv2d(48, 48, 3, padding=1), nn.Conv2d(48, 48, 3, padding="same")))
+    others = (
+        *(nn.Conv2d(48, 48, 3, 1, 1, dilation=2), nn.Conv2d(48, 48, 3), nn.Conv2d(48, 48, 3, 2, 1)),
+        *(nn.Conv2d(48, 48, 3, 1, 1, groups=2), nn.Conv2d(48, 48, 3, 1, 1, padding_mode="reflect")),
+        *(nn.ConvTranspose2d(48, 48, 3, 1, 1), nn.ConvTranspose2d(48, 48, 5, 2, 2), nn.Conv2d(48, 8, 3, 1, 1)),
+    )
+    model.g_a.append(nn.Sequential(nn.ConvTranspose2d(48, 48, 5, 2, 2, 1), nn.GELU(), *others, nn.Conv2d(8, 48, 1)))
+    model.update(force=True)
+    fast = copy.deepcopy(model)
+    fastlic.accelerate(fast, "native", transforms="exact", calibration=[image(1)[0]])
+    x = torch.rand(1, 3, 384, 320)
+    with torch.no_grad():
+        y = fast.g_a(x)
+        wide = [(32, 32, 5, 5)] * 2 + [(48, 32, 5, 5)] + [(48, 48, 3, 3)] * 2 + [(48, 48, 5, 5)]
+        assert taken == wide
+        assert (y - model.g_a(x)).abs().max() <= 1e-5 * y.abs().max()
+        taken.clear()
+        y = torch.randn(1, 48, 24, 20)
+        pixels = fast.g_s(y)
+        assert taken == [(48, 32, 5, 5), (32, 32, 5, 5), (32, 32, 5, 5), (12, 32, 3, 3)]
+        assert (pixels - model.g_s(y)).abs().max() <= 1e-5 * pixels.abs().max()
+        taken.clear()
+        fast.g_s(y[..., :4, :4])
+        assert taken == [(12, 32, 3, 3)]  # the other maps are 4x4, 8x8 and 16x16
 
 
 def test_changed_weights_count_at_once_however_they_were_written(model_of):

@@ -86,10 +86,10 @@ class FastTransposed:
                 x = x.to(torch.bfloat16, memory_format=torch.channels_last)
             result: Tensor = super().forward(x, output_size)  # type: ignore[misc]
             return result
-        x = x.contiguous(memory_format=torch.channels_last)
-        if output_size is not None or not doubles_to_few(layer):
+        if output_size is not None:
+            x = x.contiguous(memory_format=torch.channels_last)
             return super().forward(x, output_size)  # type: ignore[misc, no-any-return]
-        return doubled(x, layer)
+        return doubled(x, layer) if doubles_to_few(layer) else convolved(x, layer, super().forward)  # type: ignore[misc]
 
 
 class FastGDN:
