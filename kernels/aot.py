@@ -76,7 +76,8 @@ def _compile(variant: Variant, target: Target) -> Any:
     if unknown:
         raise ValueError(f"{variant.name}: signature and kernel differ in {', '.join(sorted(unknown))}")
     signature = {name: variant.signature[name] for name in names}
-    attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in variant.aligned if name in names}
+    aligned = [name for name in variant.aligned if signature.get(name, "constexpr") != "constexpr"]
+    attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in aligned}
     source = ASTSource(fn=kernel, signature=signature, constexprs=dict(variant.constants), attrs=attributes)
     return triton.compile(source, target=gpu, options=dict(variant.options))
 

@@ -230,9 +230,14 @@ def quantise_down(target, mean, zone):
 
 
 @triton.jit
-def reconstruct(symbol, mean):
-    """The latent in units of 2^-6, clipped; any int32 symbol."""
+def reconstruct(symbol, mean, offsets=None, index=None):
+    """The latent in units of 2^-6, clipped; any int32 symbol.
+
+    offsets: int32 by scale ``index``, in units of 2^-6: by how much symbols but 0 are moved away from it; None: not.
+    """
     latent = (symbol.to(tl.int64) << _MEAN_BITS) + mean.to(tl.int64)
+    if offsets is not None:
+        latent += tl.load(offsets + index) * ((symbol > 0).to(tl.int32) - (symbol < 0).to(tl.int32))
     return tl.minimum(tl.maximum(latent, -_LATENT_LIMIT), _LATENT_LIMIT).to(tl.int32)
 
 

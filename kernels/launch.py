@@ -102,6 +102,11 @@ def small_tensor(values: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.int32).to(device)
 
 
+def without_offsets(way: str, *names: str) -> dict[str, None]:
+    """Constants of a variant without reconstruction offsets: what is passed as None in their place."""
+    return {} if "offsets" in way else dict.fromkeys(names)
+
+
 def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 

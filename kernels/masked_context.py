@@ -57,6 +57,7 @@ class ContextNetwork:
         y_input: from latents to the activations that the context reads.
         thresholds: int32 [2^levels - 1], ascending, padded with large numbers.
         M: channels of the latent.
+        offsets: reconstruction offsets int32 by scale index, in units of 2^-6; or None.
     """
 
     context: Dense
@@ -65,6 +66,7 @@ class ContextNetwork:
     y_input: Requantiser
     thresholds: Tensor
     M: int
+    offsets: Tensor | None = None
 
     @cached_property
     def levels(self) -> int:
@@ -111,7 +113,7 @@ def _centre(image, raster, height, width):
 @triton.jit
 def _step(
     begin, count, images, coded_pitch, height, width, M, order, seen, share, target,
-    taps, context_w, context_n, w0, n0, w1, n1, w2, n2, thresholds, zones, y_numbers,
+    taps, context_w, context_n, w0, n0, w1, n1, w2, n2, thresholds, zones, y_offsets, y_numbers,
     context_limit, limit0, limit1, limit2, y_limit, x0, x1, x2, indexes, means, symbols, y, counter, round,
     CY: tl.constexpr, CX: tl.constexpr, C0: tl.constexpr, C1: tl.constexpr, MP: tl.constexpr, LEVELS: tl.constexpr,
     ENCODE: tl.constexpr, PERSISTENT: tl.constexpr, P: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
@@ -170,7 +172,7 @@ def _step(
             zone = tl.load(zones + (image << LEVELS)[:, None] + index, mask=inside, other=0)
             symbol = quantise_down(tl.load(target + at, mask=inside, other=0), mean, zone)
             tl.store(symbols + out, symbol, mask=inside)
-            latent = reconstruct(symbol, mean)
+            latent = reconstruct(symbol, mean, y_offsets, index)
             tl.store(y + at, latent, mask=inside)
             activation = requantise_columns(latent, y_numbers, columns, CY, y_limit)
             centre = _centre(image, raster, height, width)
@@ -183,21 +185,22 @@ def _step(
 @triton.jit(do_not_specialize=["begin", "count", "images", "coded_pitch", "height", "width", "M"])
 def _launch(
     begin, count, images, coded_pitch, height, width, M, order, seen, share, target,
-    taps, context_w, context_n, w0, n0, w1, n1, w2, n2, thresholds, zones, y_numbers,
+    taps, context_w, context_n, w0, n0, w1, n1, w2, n2, thresholds, zones, y_offsets, y_numbers,
     context_limit, limit0, limit1, limit2, y_limit, x0, x1, x2, indexes, means, symbols, y,
     CY: tl.constexpr, CX: tl.constexpr, C0: tl.constexpr, C1: tl.constexpr, MP: tl.constexpr, LEVELS: tl.constexpr,
     ENCODE: tl.constexpr, P: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """One step; a program for each block of P positions."""
     _step(begin, count, images, coded_pitch, height, width, M, order, seen, share, target, taps, context_w, context_n,
-          w0, n0, w1, n1, w2, n2, thresholds, zones, y_numbers, context_limit, limit0, limit1, limit2, y_limit, x0, x1,
-          x2, indexes, means, symbols, y, taps, 0, CY, CX, C0, C1, MP, LEVELS, ENCODE, False, P, N, K)  # fmt: skip
+          w0, n0, w1, n1, w2, n2, thresholds, zones, y_offsets, y_numbers, context_limit, limit0, limit1, limit2,
+          y_limit, x0, x1, x2, indexes, means, symbols, y, taps, 0, CY, CX, C0, C1, MP, LEVELS, ENCODE, False, P, N,
+          K)  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["steps", "images", "height", "width", "M", "row_count"])
 def _whole(
     offsets, steps, images, height, width, M, order, seen, share, target,
-    taps, context_w, context_n, w0, n0, w1, n1, w2, n2, thresholds, zones, y_numbers,
+    taps, context_w, context_n, w0, n0, w1, n1, w2, n2, thresholds, zones, y_offsets, y_numbers,
     context_limit, limit0, limit1, limit2, y_limit, x0, x1, x2, indexes, means, symbols, y, counter,
     data, states, cursors, slots, rows, row_count,
     CY: tl.constexpr, CX: tl.constexpr, C0: tl.constexpr, C1: tl.constexpr, MP: tl.constexpr, LEVELS: tl.constexpr,
@@ -210,15 +213,16 @@ def _whole(
         begin = tl.load(offsets + step)
         count = tl.load(offsets + step + 1) - begin
         round = _step(begin, count, images, positions, height, width, M, order, seen, share, target, taps, context_w,
-                      context_n, w0, n0, w1, n1, w2, n2, thresholds, zones, y_numbers, context_limit, limit0, limit1,
-                      limit2, y_limit, x0, x1, x2, indexes, means, symbols, y, counter, round, CY, CX, C0, C1, MP,
-                      LEVELS, ENCODE, True, P, N, K)  # fmt: skip
+                      context_n, w0, n0, w1, n1, w2, n2, thresholds, zones, y_offsets, y_numbers, context_limit,
+                      limit0, limit1, limit2, y_limit, x0, x1, x2, indexes, means, symbols, y, counter, round, CY, CX,
+                      C0, C1, MP, LEVELS, ENCODE, True, P, N, K)  # fmt: skip
         if not ENCODE:
             for image in range(tl.program_id(0), images, tl.num_programs(0)):
                 b = tl.cast(image, tl.int64)
                 start = (b * positions + begin) * M
                 decode_run(data, states + b * _LANES, cursors + b * 8, slots, rows, row_count, indexes + start,
-                           means + start, count * M, PRECISION, means + start, order + begin, y + b * positions * M,
+                           means + start, count * M, PRECISION, means + start, y_offsets, order + begin,
+                           y + b * positions * M,
                            seen + b * (height + 4) * (width + 4) * 2 * CY, y_numbers, y_limit, width, M, True,
                            CY)  # fmt: skip
             round = meet(counter, round, True)
@@ -246,8 +250,8 @@ def _network_arguments(network: ContextNetwork, width: int, zones: Tensor) -> tu
     layers = (network.context, *network.hidden, network.head)
     weights = [t for layer in layers for t in (layer.weights, layer.requantiser.numbers)]
     limits = [layer.requantiser.limit for layer in layers]
-    y_input = network.y_input
-    return (_flat_taps(network, width), *weights, network.thresholds, zones, y_input.numbers, *limits, y_input.limit)
+    own = (network.thresholds, zones, network.offsets, network.y_input.numbers)
+    return (_flat_taps(network, width), *weights, *own, *limits, network.y_input.limit)
 
 
 def _constants(network: ContextNetwork) -> dict[str, int]:
@@ -408,8 +412,9 @@ def _run_launches(
         if streams is not None and tables is not None:
             decode_step[(images,)](
                 streams.data, streams.states, streams.cursors, tables.slots, tables.rows, tables.rows.shape[1],
-                buffers.indexes, buffers.means, order, buffers.y, buffers.seen.planes, y_input.numbers, begin, count,
-                y_input.limit, positions, height, width, network.M, PRECISION=tables.precision, C=constants["CY"],
+                buffers.indexes, buffers.means, network.offsets, order, buffers.y, buffers.seen.planes,
+                y_input.numbers, begin, count, y_input.limit, positions, height, width, network.M,
+                PRECISION=tables.precision, C=constants["CY"],
                 **launch.options(decode_step, 1),
             )  # fmt: skip
 
@@ -458,7 +463,7 @@ def variants(target: Target) -> list[Variant]:
     for name in ("context", "0", "1", "2"):
         w, n = ("context_w", "context_n") if name == "context" else (f"w{name}", f"n{name}")
         network |= {w: "*i8", n: "*i32"}
-    network |= {"thresholds": "*i32", "zones": "*i32", "y_numbers": "*i32"}
+    network |= dict.fromkeys(("thresholds", "zones", "y_offsets", "y_numbers"), "*i32")
     limits = dict.fromkeys(("context_limit", "limit0", "limit1", "limit2", "y_limit"), "i32")
     maps = {"order": "*i32", "seen": "*i8", "share": "*i32", "target": "*i32"}
     results = {"x0": "*i8", "x1": "*i8", "x2": "*i8", "indexes": "*u8", "means": "*i32", "symbols": "*i32", "y": "*i32"}
@@ -469,12 +474,15 @@ def variants(target: Target) -> list[Variant]:
     whole = {"offsets": "*i32", "steps": "i32"} | shape | maps | network | limits | results | coder
     aligned = tuple(name for name, kind in whole.items() if kind.startswith("*"))
     found = []
-    for P, way in ((16, "step, network"), (16, "step, encoder"), (_large(target), "whole latent, network")):
-        constants = {**sizes, "ENCODE": "encoder" in way, "P": P, "N": _columns(target, P), "K": 64}
+    ways = (16, "step, network"), (16, "step, encoder"), (16, "step, encoder, offsets")
+    for P, way in (*ways, (_large(target), "whole latent, network")):
+        constants = {**sizes, "ENCODE": "encoder" in way, "P": P, "N": _columns(target, P), "K": 64,
+                     **launch.without_offsets(way, "y_offsets")}  # fmt: skip
         found.append(Variant(f"context {way}", _launch, {**one, **dict.fromkeys(constants, "constexpr")}, constants,
                              launch.options(None, _warps(P), _stages(target, P)), 255, 64 * 1024, aligned))  # fmt: skip
-    for way in ("encoder", "decoder"):
-        constants = {**sizes, "ENCODE": way == "encoder", "PRECISION": 12, "P": 16, "N": 32, "K": 64}
+    for way in ("encoder", "encoder, offsets", "decoder", "decoder, offsets"):
+        constants = {**sizes, "ENCODE": "encoder" in way, "PRECISION": 12, "P": 16, "N": 32, "K": 64,
+                     **launch.without_offsets(way, "y_offsets")}  # fmt: skip
         chosen = launch.options(None, 4, _stages(target, 16)) | {"launch_cooperative_grid": True}
         found.append(Variant(f"context persistent {way}", _whole, {**whole, **dict.fromkeys(constants, "constexpr")},
                              constants, chosen, 255, 64 * 1024, aligned))  # fmt: skip

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fastlic.errors import CorruptStreamError
 from fastlic.kernels.integer import reconstruct, requantise, store_planes
-from fastlic.kernels.launch import Target, Variant, check_device, options
+from fastlic.kernels.launch import Target, Variant, check_device, options, without_offsets
 
 MAX_LANES = 64
 STATE_LOW = 1 << 15
@@ -189,12 +189,13 @@ def _gamma(data, top, floor):
 @triton.jit
 def decode_run(
     data, states, cursor, slots, rows, row_count, indexes, symbols, count, PRECISION: tl.constexpr,
-    means, order, y, seen, y_numbers, y_limit, width, M, FUSED: tl.constexpr, C: tl.constexpr,
+    means, y_offsets, order, y, seen, y_numbers, y_limit, width, M, FUSED: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """The next ``count`` symbols of one stream. All pointers are this stream's.
 
     FUSED: the symbols are those of positions ``order[0], order[1] ...`` of a latent with M channels: its values go to y
-    [positions, M] and its activations to the context's map ``seen``, padded by two rows above and two columns beside.
+    [positions, M] and its activations to the context's map ``seen``, padded by two rows above and two columns beside;
+    ``y_offsets`` are as for ``reconstruct``.
     """
     lane = tl.arange(0, _LANES)
     lanes = tl.load(cursor + _COUNT).to(tl.int32)
@@ -254,7 +255,7 @@ def decode_run(
             channel = i - p * M
             raster = tl.load(order + p, mask=active, other=0)
             mean = tl.load(means + i, mask=active, other=0)
-            latent = reconstruct(symbol.to(tl.int32), mean)
+            latent = reconstruct(symbol.to(tl.int32), mean, y_offsets, row)
             tl.store(y + raster.to(tl.int64) * M + channel, latent, mask=active)
             multiplier = tl.load(y_numbers + C + channel, mask=active, other=0)
             negative = tl.load(y_numbers + 2 * C + channel, mask=active, other=0)
@@ -277,20 +278,20 @@ def _decode(data, states, cursors, slots, rows, row_count, indexes, symbols, cou
     """Program b decodes ``count`` symbols of stream b; ``pitch``: symbols from one stream's to the next's."""
     b = tl.program_id(0).to(tl.int64)
     decode_run(data, states + b * _LANES, cursors + b * 8, slots, rows, row_count, indexes + b * index_pitch,
-               symbols + b * pitch, count, PRECISION, symbols, symbols, symbols, data, symbols, 0, 1, 1, False,
+               symbols + b * pitch, count, PRECISION, symbols, None, symbols, symbols, data, symbols, 0, 1, 1, False,
                64)  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["row_count", "begin", "count", "positions", "height", "width", "M"])
 def decode_step(
-    data, states, cursors, slots, rows, row_count, indexes, means, order, y, seen, y_numbers, begin, count, y_limit,
-    positions, height, width, M, PRECISION: tl.constexpr, C: tl.constexpr,
+    data, states, cursors, slots, rows, row_count, indexes, means, y_offsets, order, y, seen, y_numbers, begin, count,
+    y_limit, positions, height, width, M, PRECISION: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """Program b decodes the symbols of order[begin : begin + count] of image b, and what follows from them."""
     b = tl.program_id(0).to(tl.int64)
     start = (b * positions + begin) * M
     decode_run(data, states + b * _LANES, cursors + b * 8, slots, rows, row_count, indexes + start, means + start,
-               count * M, PRECISION, means + start, order + begin, y + b * positions * M,
+               count * M, PRECISION, means + start, y_offsets, order + begin, y + b * positions * M,
                seen + b * (height + 4) * (width + 4) * 2 * C, y_numbers, y_limit, width, M, True, C)  # fmt: skip
 
 
@@ -322,11 +323,13 @@ def variants(target: Target) -> list[Variant]:
     aligned = ("data", "states", "cursors", "slots", "rows", "indexes")
     whole = {**shared, "symbols": "*i32", "count": "i32", "pitch": "i32", "index_pitch": "i32",
              "PRECISION": "constexpr"}  # fmt: skip
-    step = {**shared, "means": "*i32", "order": "*i32", "y": "*i32", "seen": "*i8", "y_numbers": "*i32",
-            **dict.fromkeys(("begin", "count", "y_limit", "positions", "height", "width", "M"), "i32"),
-            "PRECISION": "constexpr", "C": "constexpr"}  # fmt: skip
+    step = {**shared, **dict.fromkeys(("means", "y_offsets", "order", "y", "y_numbers"), "*i32"), "seen": "*i8",
+            **dict.fromkeys(("begin", "count", "y_limit", "positions", "height", "width", "M"), "i32")}  # fmt: skip
     one = options(None, 1)
-    return [
-        Variant("rans decode", _decode, whole, dict(PRECISION=12), one, 128, 4096, aligned),
-        Variant("rans decode step M=192", decode_step, step, dict(PRECISION=12, C=192), one, 160, 4096, aligned),
-    ]
+    found = [Variant("rans decode", _decode, whole, dict(PRECISION=12), one, 128, 4096, aligned)]
+    for way in ("", ", offsets"):
+        constants = dict(PRECISION=12, C=192, **without_offsets(way, "y_offsets"))
+        found.append(Variant(f"rans decode step M=192{way}", decode_step,
+                             {**step, **dict.fromkeys(constants, "constexpr")}, constants, one, 160, 4096,
+                             aligned))  # fmt: skip
+    return found

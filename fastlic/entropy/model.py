@@ -6,7 +6,7 @@ fingerprint names it in every stream.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,8 @@ class IntegerEntropyModel(LatentModel):
     parameters: tuple[Layer, ...]
     thresholds: np.ndarray
     offsets: np.ndarray | None = None
+    # Of the same weights: its engine on a device shares them, packed.
+    _like: IntegerEntropyModel | None = field(default=None, repr=False, compare=False)
 
     @property
     def hyper_channels(self) -> int:
@@ -90,12 +92,14 @@ class IntegerEntropyModel(LatentModel):
 
     @cached_property
     def device_engine(self) -> DeviceEngine:
-        """Its twin in Triton kernels on the current GPU, packed at first use.
+        """Its twin in Triton kernels on the current GPU, packed at first use; that of a gain shares packed weights.
 
         Raises:
             BackendUnavailable: there is no GPU, and Triton's interpreter was not asked for.
         """
         _ = self.engine  # validates the arrays
+        if self._like is not None:
+            return self._like.device_engine.vary(self.to_arrays(), self.z_tables, self.y_tables)
         return DeviceEngine(self.to_arrays(), self.z_tables, self.y_tables)
 
     def hyper_features(self, z: Tensor, height: int, width: int) -> Tensor:

@@ -24,7 +24,6 @@ from fastlic.entropy.arrays import tables_of
 from fastlic.entropy.fingerprint import of_arrays
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.scales import LEVELS, SMALLEST, scale_levels
-from fastlic.errors import BackendUnavailable
 from fastlic.integers.fixed import MEAN_BITS, Requantiser
 from fastlic.ops.device_engine import DeviceEngine
 from fastlic.ops.latents import LatentEngine
@@ -97,8 +96,8 @@ class VariableRateModel:
 
     @property
     def device_engine(self) -> DeviceEngine:
-        """Raises BackendUnavailable: engines on devices reconstruct in the middle of intervals."""
-        raise BackendUnavailable("backend 'triton' has no kernels for models of variable rate and their offsets")
+        """That of gain 1, whose packed weights those of ``at`` share."""
+        return self.base.device_engine
 
     @property
     def latent_channels(self) -> int:
@@ -130,7 +129,7 @@ class VariableRateModel:
         if key not in self._made:
             while len(self._made) >= _KEPT:
                 self._made.pop(next(iter(self._made)))
-            self._made[key] = self.base.vary(**self._changes(*key))
+            self._made[key] = self.base.vary(_like=self.base, **self._changes(*key))
         return self._made[key]
 
     def _changes(self, gain: float, stepped: bool, offset: bool) -> dict[str, Any]:

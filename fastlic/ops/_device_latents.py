@@ -53,13 +53,17 @@ class DeviceLatents:
         self.device = torch.device(device or triton_device())
         self._arrays = arrays
         self._of_layers, self._of_requantisers = layers, requantisers
-        self._fewest = z_tables.fewest_bits, y_tables.fewest_bits
-        self._z_tables, self._y_tables = self._tables(z_tables), self._tables(y_tables)
-        self._median = torch.from_numpy(arrays["z.median"].astype(np.int32)).to(self.device)
-        self._z_input = self._requantiser(f"{requantisers}z.input")
+        self._set_ends(z_tables, y_tables)
         self._hyper = self._stack("hyper")
         self.hyper_channels = len(self._median)
         self._thresholds = pad_thresholds(arrays["y.thresholds"], self.device)
+
+    def _set_ends(self, z_tables: CdfTables, y_tables: CdfTables) -> None:
+        """What a gain changes outside of the networks: tables, medians, z's requantiser."""
+        self._fewest = z_tables.fewest_bits, y_tables.fewest_bits
+        self._z_tables, self._y_tables = self._tables(z_tables), self._tables(y_tables)
+        self._median = torch.from_numpy(self._arrays["z.median"].astype(np.int32)).to(self.device)
+        self._z_input = self._requantiser(f"{self._of_requantisers}z.input")
 
     # ---- for the classes below
 

@@ -6,7 +6,9 @@ and, at the end, whether the streams ended well. Under TRITON_INTERPRET=1 it run
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fastlic.ops import _arguments as arguments
 from fastlic.ops._device_latents import Arrays, Coded, DeviceLatents, Maps
 from fastlic.ops.latents import Stream, Target
 from fastlic.ops.tables import CdfTables
@@ -33,13 +36,11 @@ class DeviceEngine(DeviceLatents):
 
     Raises:
         BackendUnavailable: neither a GPU nor the interpreter is there.
-        ValueError: activations wider than 14 bits, other than three parameter layers, or reconstruction offsets.
+        ValueError: activations wider than 14 bits, or other than three parameter layers.
     """
 
     def __init__(self, arrays: Arrays, z_tables: CdfTables, y_tables: CdfTables, device: Any = None) -> None:
         super().__init__(arrays, "", "", z_tables, y_tables, device)
-        if "y.offsets" in arrays:
-            raise ValueError("the device engine knows no reconstruction offsets")
         self._contextual = "context.weight" in arrays
         last = "parameters.2" if self._contextual else f"hyper.{len(self._hyper) - 1}"
         if f"{last}.bias" not in arrays or "parameters.3.bias" in arrays:
@@ -47,6 +48,35 @@ class DeviceEngine(DeviceLatents):
         self.latent_channels = len(arrays[f"{last}.bias"]) // 2
         if self._contextual:
             self._make_context()
+
+    def vary(self, changes: Arrays, z_tables: CdfTables, y_tables: CdfTables) -> DeviceEngine:
+        """As ``LatentEngine.vary``: an engine that shares the packed weights of this one.
+
+        Args:
+            changes: which ``LatentEngine.vary`` takes; arrays that are the same as before may be among them.
+            z_tables, y_tables: the tables of the new engine.
+        """
+        new = copy.copy(self)
+        new._arrays = {**self._arrays, **arguments.named_arrays("changes", changes)}
+        new._set_ends(z_tables, y_tables)
+        if self._contextual:
+            own = self._network
+            new._network = replace(
+                own,
+                context=replace(own.context, requantiser=new._of_dense("context")),
+                head=replace(own.head, requantiser=new._of_dense("parameters.2", pad_half=True)),
+                y_input=new._requantiser("y.input"),
+                offsets=new._offsets,
+            )
+        else:
+            *first, last = self._hyper
+            new._hyper = [*first, replace(last, requantiser=new._of_layer(f"hyper.{len(first)}"))]
+        return new
+
+    def _set_ends(self, z_tables: CdfTables, y_tables: CdfTables) -> None:
+        super()._set_ends(z_tables, y_tables)
+        offsets = self._arrays.get("y.offsets")
+        self._offsets = None if offsets is None else torch.from_numpy(offsets.astype(np.int32)).to(self.device)
 
     def encode_many(
         self, targets: Sequence[Target], threads: int = 1, driver: str | None = None, lanes: int = 0
@@ -85,7 +115,7 @@ class DeviceEngine(DeviceLatents):
             indexes, coded, y_hat = masked_context.encode(self._network, y, share, how["driver"], zones)
         else:
             head = self._head(symbols, height, width)
-            indexes, coded, y_hat = quantize.quantise_head(y, head, self._thresholds, zones)
+            indexes, coded, y_hat = quantize.quantise_head(y, head, self._thresholds, zones, self._offsets)
         y_bytes = encode(coded.flatten(1), indexes.flatten(1), self._y_tables, lanes)
         z_first, y_first = (t.permute(0, 3, 1, 2) for t in (symbols, y_hat))
         return [([a, b], *maps, None) for a, b, *maps in zip(z_bytes, y_bytes, z_first, y_first, strict=True)]
@@ -105,7 +135,7 @@ class DeviceEngine(DeviceLatents):
         else:
             indexes, means = quantize.head_indexes(self._head(symbols, height, width), self._thresholds)
             coded = rans.decode(y_streams, indexes.flatten(1), self._y_tables)
-            latents = quantize.dequantise(coded.reshape(means.shape), means)
+            latents = quantize.dequantise(coded.reshape(means.shape), means, indexes, self._offsets)
         rans.finish(z_streams, z)
         rans.finish(y_streams, y)
         z_first, y_first = (t.permute(0, 3, 1, 2) for t in (symbols, latents))
@@ -130,11 +160,14 @@ class DeviceEngine(DeviceLatents):
         from fastlic.kernels.convolution import pack_layer
 
         stride, transposed, shuffle = self._numbers(name)
-        bias = self._arrays[f"{name}.bias"]
-        requantiser = self._requantiser(f"{name}.requantise", bias=bias, cells=shuffle**2)
         weight = self._arrays[f"{name}.weight"]
         weight = weight[inputs] if transposed else weight[:, inputs]
-        return pack_layer(weight, stride, bool(transposed), requantiser, self.device, shuffle=shuffle)
+        return pack_layer(weight, stride, bool(transposed), self._of_layer(name), self.device, shuffle=shuffle)
+
+    def _of_layer(self, name: str) -> Requantiser:
+        """Of a layer with its bias."""
+        bias, shuffle = self._arrays[f"{name}.bias"], self._numbers(name)[2]
+        return self._requantiser(f"{name}.requantise", bias=bias, cells=shuffle**2)
 
     def _dense(self, matrix: NDArray[Any], taps: int, name: str, pad_half: bool = False) -> Dense:
         """matrix: int8 [taps * inputs, outputs]; requantiser and bias of layer ``name``."""
@@ -146,7 +179,7 @@ class DeviceEngine(DeviceLatents):
         weights = torch.from_numpy(pack_matrix(matrix, taps)).to(self.device)
         return Dense(weights, self._of_dense(name, pad_half))
 
-    def _of_dense(self, name: str, pad_half: bool) -> Requantiser:
+    def _of_dense(self, name: str, pad_half: bool = False) -> Requantiser:
         """Of a matrix with its bias; of halves, each is padded by itself."""
         from fastlic.kernels.packing import Requantiser, pad_halves, padded
 
@@ -175,6 +208,7 @@ class DeviceEngine(DeviceLatents):
             y_input=self._requantiser("y.input"),
             thresholds=self._thresholds,
             M=self.latent_channels,
+            offsets=self._offsets,
         )
         # The first parameter layer is linear: the hyperprior's half, with the bias, is done once for all positions.
         self._of_hyper = self._layer("parameters.0", slice(hyper_inputs))

@@ -31,9 +31,10 @@ def quantise(target: Tensor, mean: Tensor, zone: Tensor | None = None) -> Tensor
     return (difference + 32) >> 6
 
 
-def reconstruct(symbol: Tensor, mean: Tensor) -> Tensor:
-    """The latent in units of 2^-6, clipped; int64."""
-    return ((symbol.long() << 6) + mean.long()).clamp(-LATENT_LIMIT, LATENT_LIMIT)
+def reconstruct(symbol: Tensor, mean: Tensor, offset: Tensor | int = 0) -> Tensor:
+    """The latent in units of 2^-6, clipped; int64. ``offset`` int64, by which symbols but 0 are moved away from it."""
+    symbol = symbol.long()
+    return ((symbol << 6) + mean.long() + symbol.sign() * offset).clamp(-LATENT_LIMIT, LATENT_LIMIT)
 
 
 def values_of(planes: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from fastlic import _native
 
 NEED_A_DEVICE = {
     *("device_engine.DeviceEngine.encode_many", "device_engine.DeviceEngine.decode_many"),
+    "device_engine.DeviceEngine.vary",
     *("device_board.DeviceBoard.encode_many", "device_board.DeviceBoard.decode_many"),
     "device_board.DeviceBoard.analyse_many",
     *("device_slices.DeviceSlices.encode_many", "device_slices.DeviceSlices.decode_many"),

@@ -14,6 +14,7 @@ pytest.importorskip("compressai")
 
 import fastlic
 from fastlic.errors import BackendUnavailable
+from fastlic.integrations.compressai.integers import CodingRate
 from fastlic.ops import backends
 
 from ..integrations import main_branch
@@ -78,6 +79,22 @@ def test_raster_latents_are_those_of_the_wavefront(device, tmp_path):
     *strings, y_hat = coder_of(on_cpu).encode(y, z)
     *found, latent = coder_of(on_device).encode(y.to(device), z.to(device))
     assert found == strings and latent.device.type == device.type and torch.equal(latent.cpu(), y_hat)
+
+
+@pytest.mark.parametrize("name", ["mbt2018-mean-vbr", pytest.param("mbt2018-vbr", marks=pytest.mark.slow)])
+@torch.no_grad()
+def test_models_of_variable_rate_code_there_at_every_gain(name, device, tmp_path):
+    on_cpu, on_device, report = both(build(name), device, tmp_path / "own")
+    assert rows_of(report)["entropy path"].by.endswith(" engine, triton")
+    y = 50 * on_cpu.g_a(X)
+    z = 50 * on_cpu.h_a(y)
+    for gain in (0.3, 1.0):
+        rate = CodingRate(gain, True, True)
+        assert coder_of(on_cpu).integers.at(*rate).offsets.any()
+        *strings, y_hat = coder_of(on_cpu).encode(y, z, rate)
+        *found, latent = coder_of(on_device).encode(y.to(device), z.to(device), rate)
+        assert found == strings and latent.device.type == device.type and torch.equal(latent.cpu(), y_hat)
+    assert torch.equal(coder_of(on_device).decode(*strings, 1, 1, rate).cpu(), y_hat)
 
 
 @pytest.mark.parametrize("name", ["cheng2020-anchor-checkerboard", "groups"])
@@ -150,14 +167,16 @@ def test_networks_of_channel_slices_run_there(device, tmp_path, batches):
 
 @torch.no_grad()
 def test_entropy_paths_without_an_engine_there_keep_that_of_the_cpu(device, tmp_path):
-    model = build("mbt2018-mean-vbr")
+    model = build("mbt2018")
+    model.entropy_parameters = nn.Sequential(*model.entropy_parameters[:2], nn.Conv2d(40, 24, 1))
     plain = copy.deepcopy(model)
     on_cpu, on_device, report = both(model, device, tmp_path / "own", transforms="integer")
     row = rows_of(report)["entropy path"]
-    assert "on the CPU: backend 'triton' has no kernels for" in row.note and "triton" not in row.by
+    assert row.note.endswith("on the CPU: the device engine runs models with three parameter layers")
+    assert "triton" not in row.by
     assert rows_of(report)["transform h_a"].by == "integers, triton"
     assert on_device.compress(X.to(device))["strings"] == on_cpu.compress(X)["strings"]
-    with pytest.raises(BackendUnavailable, match=r"has no kernels for .*ask for transforms='integer'"):
+    with pytest.raises(BackendUnavailable, match=r"three parameter layers.*ask for transforms='integer'"):
         fastlic.accelerate(plain, calibration=CALIBRATION, backend="triton")
     assert not fastlic.restore(plain)
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from fastlic.codec import drivers
 from fastlic.entropy.convert import convert
 from fastlic.entropy.model import IntegerEntropyModel
 from fastlic.entropy.passes import hyper_size
+from fastlic.entropy.variable import HyperStep, VariableRateModel
 from fastlic.entropy.zones import zones_for
 from fastlic.errors import CorruptStreamError
 from fastlic.integers.fixed import fixed_point
@@ -46,9 +48,17 @@ def latents_of(model: IntegerEntropyModel, height: int, width: int, seed: int, s
     return fixed_point(z), fixed_point(y)
 
 
-def check(model: IntegerEntropyModel, height: int, width: int, driver: str, device: torch.device, lanes: int) -> None:
+def at_a_gain(base: IntegerEntropyModel) -> IntegerEntropyModel:
+    """Everything that a gain changes, and reconstruction offsets of either sign up to some steps."""
+    shift = None if base.context is None else np.outer([1, 0.1], np.linspace(-3e4, 3e4, len(base.context.bias)))
+    step = HyperStep(1.5, base.z_tables, base.z_median + 21)
+    offsets = ((np.array([[0.02, 1.0]]), np.array([-1.0])),)
+    return VariableRateModel(base, np.array([0.5]), (step,), shift, offsets).at(0.6)
+
+
+def check(model: IntegerEntropyModel, height: int, width: int, driver: str, lanes: int) -> None:
     """A calm image and one with escapes: encoded on the device, decoded on both sides."""
-    engine = DeviceEngine(model.to_arrays(), model.z_tables, model.y_tables, device)
+    engine = model.device_engine
     latents = [latents_of(model, height, width, seed, spread) for seed, spread in ((1, 6), (2, 60))]
     targets = [Target(*pair, zones) for pair, zones in zip(latents, (zones_for(2.0), None), strict=True)]
     coded = engine.encode_many(targets, driver=driver, lanes=lanes)
@@ -68,20 +78,30 @@ def check(model: IntegerEntropyModel, height: int, width: int, driver: str, devi
 
 @pytest.mark.parametrize(("driver", "size"), [("persistent", (2, 2)), ("launch", (1, 2))])
 def test_bytes_and_latents_are_the_cpus(models, driver, size, device):
-    check(models["context"], *size, driver, device, lanes=64)
+    check(models["context"], *size, driver, lanes=64)
 
 
 def test_bytes_and_latents_are_the_cpus_with_narrow_entropy_networks(models, device):
-    check(models["slim"], 2, 2, "launch", device, lanes=64)
+    check(models["slim"], 2, 2, "launch", lanes=64)
 
 
 def test_bytes_and_latents_are_the_cpus_without_context(models, device):
-    check(models["no context"], 2, 3, "launch", device, lanes=64)
+    check(models["no context"], 2, 3, "launch", lanes=64)
+
+
+@pytest.mark.parametrize(("name", "driver"), [("slim", "persistent"), ("slim", "launch"), ("no context", "launch")])
+def test_bytes_and_latents_are_the_cpus_at_a_gain_whose_engine_shares_packed_weights(models, name, driver, device):
+    model = at_a_gain(models[name])
+    check(model, 2, 2, driver, lanes=64)
+    own, base = model.device_engine, models[name].device_engine
+    assert own._hyper[-1].weights is base._hyper[-1].weights and own._offsets is not base._offsets is None
+    assert name == "no context" or own._network.head.weights is base._network.head.weights
 
 
 @pytest.mark.slow
 def test_default_lanes_give_the_cpus_bytes(models, device):
-    check(models["context"], 1, 1, "persistent", device, lanes=0)
+    check(models["context"], 1, 1, "persistent", lanes=0)
+    check(at_a_gain(models["slim"]), 1, 1, "launch", lanes=0)
 
 
 @pytest.mark.slow
@@ -89,7 +109,7 @@ def test_default_lanes_give_the_cpus_bytes(models, device):
 @pytest.mark.parametrize("driver", ["persistent", "launch"])
 @pytest.mark.parametrize("size", [(1, 1), (7, 1), (1, 6), (5, 9)])
 def test_bytes_and_latents_are_the_cpus_at_every_size(models, name, driver, size, device):
-    check(models[name], *size, driver, device, lanes=0)
+    check(models[name], *size, driver, lanes=0)
 
 
 @pytest.mark.gpu
@@ -97,7 +117,8 @@ def test_bytes_and_latents_are_the_cpus_at_every_size(models, name, driver, size
 @pytest.mark.parametrize("size", [(32, 48), (68, 120), (19, 5)])
 def test_large_latents_on_a_gpu_are_the_cpus(driver, size):
     model = random_model(JAHP, 64, 96)
-    check(model, *size, driver, torch.device("cuda"), lanes=0)
+    check(model, *size, driver, lanes=0)
+    check(at_a_gain(model), *size, driver, lanes=0)
 
 
 @pytest.mark.gpu

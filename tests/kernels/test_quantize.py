@@ -24,6 +24,7 @@ def test_integer_heads(shape, device):
     head = integers(images, height, width, 2 * M + 3, reach=1 << 20, seed=2)[..., : 2 * M]  # rows apart
     thresholds = pad_thresholds(torch.arange(100, 60000, 950).numpy(), device)
     zones = integers(images, thresholds.numel() + 1, reach=100, seed=3).abs()
+    offsets = integers(thresholds.numel() + 1, reach=1 << 20, seed=4)
     nearest = reference.quantise_head(target, head, thresholds.cpu(), torch.zeros_like(zones))
     for a, b in zip(nearest, quantize.quantise_head(target.to(device), head.to(device), thresholds), strict=True):
         assert torch.equal(a, b.cpu())
@@ -36,3 +37,9 @@ def test_integer_heads(shape, device):
         assert a.dtype == b.dtype and torch.equal(a, b.cpu())
     y = quantize.dequantise(found[1].reshape(shape), means)
     assert torch.equal(y.cpu(), wanted[2])
+    moved = reference.quantise_head(target, head, thresholds.cpu(), zones, offsets)
+    found = quantize.quantise_head(target.to(device), head.to(device), thresholds, zones.to(device), offsets.to(device))
+    for a, b in zip(moved, found, strict=True):
+        assert torch.equal(a, b.cpu())
+    y = quantize.dequantise(found[1].reshape(shape), means, indexes, offsets.to(device))
+    assert torch.equal(y.cpu(), moved[2])

@@ -37,6 +37,7 @@ from fastlic.integrations.compressai.integers import (
     Calibration,
     _copy,
     digest_of,
+    divided,
     fitted,
     read_arrays,
 )
@@ -127,8 +128,7 @@ class IntegerTransform:
         else:
             out = torch.stack([self._run(own, settings, way) for own in given.cpu()])
         out = out.to(x.device).float()
-        # By a tensor: divided by a number, torch multiplies by its reciprocal on GPUs, which is another last bit.
-        return out.div_(out.new_full((), 255)) if self.kind == "g_s" else out.mul_(LATENT_UNIT)
+        return divided(out, 255) if self.kind == "g_s" else out.mul_(LATENT_UNIT)
 
     def _run(self, x: Tensor, settings: Settings, way: Way) -> Tensor:
         def run(x: Tensor) -> Tensor:

@@ -376,7 +376,7 @@ class IntegerCoder:
         check_sizes(y, z)
         y, z = self._given(y), self._given(z)
         if rate is not None:
-            y, z = y * rate.gain, z / self._hyper_step(rate)
+            y, z = y * rate.gain, divided(z, self._hyper_step(rate))
         integers, settings = self._at(rate), self.settings
         targets = list(map(Target, z, y))
         coded = drivers.encode_many(integers, targets, settings.backend, settings.threads)
@@ -425,7 +425,13 @@ def _latents(decoded: Sequence[Latents], like: Tensor, rate: CodingRate | None =
     if not decoded:
         return torch.empty(0, *like.shape[1:])
     unit = 2**MEAN_BITS if rate is None else 2**MEAN_BITS * rate.gain
-    return torch.stack([(item.y.double() / unit).float() for item in decoded])
+    return torch.stack([divided(item.y.double(), unit).float() for item in decoded])
+
+
+def divided(x: Tensor, by: float) -> Tensor:
+    """x / by with the same last bits on every device."""
+    # By a tensor: divided by a number, torch multiplies by its reciprocal on GPUs, which is another last bit.
+    return x / x.new_full((), by)
 
 
 def save(
