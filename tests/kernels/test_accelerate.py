@@ -111,6 +111,7 @@ def test_boards_and_groups_code_there_hyper_analysis_too(name, device, tmp_path)
         assert torch.equal(coder_of(on_device).decode_passes(strings, *size).cpu(), y_hat)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_slices_of_the_main_branch_code_there(device, tmp_path):
     with main_branch.codecs() as branch:
@@ -126,6 +127,7 @@ def test_slices_of_the_main_branch_code_there(device, tmp_path):
         assert found == strings and torch.equal(latent.cpu(), y_hat)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_hyper_latents_go_on_there_where_windows_do_not_fill_maps(device, tmp_path):
     from compressai.models import ScaleHyperprior
