@@ -66,7 +66,7 @@ def convolved(x: Tensor, layer: nn.Conv2d | nn.ConvTranspose2d, forward: Callabl
     """
     x = x.contiguous(memory_format=torch.channels_last)
     transposed = isinstance(layer, nn.ConvTranspose2d)
-    if (transposed, *_geometry(layer)) in _BY_WINOGRAD and _pays(x, layer.in_channels, layer.out_channels):
+    if _geometry(layer) in _BY_WINOGRAD and _pays(x, layer.in_channels, layer.out_channels):
         return convolution(x, layer.weight, layer.bias, layer.stride[0], transposed)
     if transposed:
         return forward(x)
@@ -77,18 +77,19 @@ def convolved(x: Tensor, layer: nn.Conv2d | nn.ConvTranspose2d, forward: Callabl
 
 
 def _geometry(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[Any, ...]:
+    """Whether it is transposed, kernel, stride, padding, padding of outputs, dilation, groups and mode."""
     padding = layer.padding
     if padding == "same" and layer.stride == (1, 1):
         padding = layer.kernel_size[0] // 2, layer.kernel_size[1] // 2
-    rest = layer.output_padding, layer.dilation, layer.groups, layer.padding_mode
-    return layer.kernel_size, layer.stride, padding, *rest
+    transposed, rest = isinstance(layer, nn.ConvTranspose2d), (layer.dilation, layer.groups, layer.padding_mode)
+    return transposed, layer.kernel_size, layer.stride, padding, layer.output_padding, *rest
 
 
-# Whether it is transposed, kernel, stride, padding, padding of outputs, dilation, groups and mode.
+_DOUBLING = (True, (5, 5), (2, 2), (2, 2), (1, 1), (1, 1), 1, "zeros")
 _BY_WINOGRAD = {
     (False, (3, 3), (1, 1), (1, 1), (0, 0), (1, 1), 1, "zeros"),
     (False, (5, 5), (2, 2), (2, 2), (0, 0), (1, 1), 1, "zeros"),
-    (True, (5, 5), (2, 2), (2, 2), (1, 1), (1, 1), 1, "zeros"),
+    _DOUBLING,
 }
 
 
@@ -104,14 +105,7 @@ def _onednn() -> bool:
 
 def doubles_to_few(layer: nn.ConvTranspose2d) -> bool:
     """Whether it is CompressAI's deconv: 5x5, twice the size, with so few outputs that ``doubled`` pays."""
-    return (
-        layer.kernel_size == (5, 5)
-        and layer.stride == layer.padding == (2, 2)
-        and layer.output_padding == layer.dilation == (1, 1)
-        and layer.groups == 1
-        and layer.padding_mode == "zeros"
-        and layer.out_channels <= _FEW
-    )
+    return _geometry(layer) == _DOUBLING and layer.out_channels <= _FEW
 
 
 def doubled(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
