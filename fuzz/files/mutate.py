@@ -222,6 +222,9 @@ class Safetensors:
         if not isinstance(self.header, dict):
             raise ValueError("the header is no object")
         self.metadata = self.header.pop("__metadata__", None)
+        for entry in self.header.values():
+            if not isinstance(entry["dtype"], str) or not all(type(n) is int for n in entry["shape"]):
+                raise ValueError("a tensor without a type or a shape")
         body = data[8 + size :]
         self.tensors = {name: body[slice(*entry["data_offsets"])] for name, entry in self.header.items()}
 

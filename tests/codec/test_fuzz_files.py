@@ -6,8 +6,10 @@ FASTLIC_FUZZ_SEED chooses other changes, FASTLIC_FUZZ_SECONDS how long each targ
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import random
+import struct
 import sys
 from pathlib import Path
 
@@ -98,6 +100,18 @@ def test_a_seed_gives_the_same_changes_and_takes_any_bytes(mutator):
         assert [change(data, random.Random(n)) for n in range(40)] == [
             change(data, random.Random(n)) for n in range(40)
         ]
+
+
+def test_mutators_take_what_mutators_made():
+    """A run goes on from what it found, so descriptions of tensors are of any type after some rounds."""
+    entries = {name: {"dtype": "I16", "shape": [3], "data_offsets": [at, at + 6]} for at, name in ((0, "a"), (6, "b"))}
+    header = json.dumps({"__metadata__": {"fastlic": '{"layers": [1]}'}} | entries).encode()
+    data = struct.pack("<Q", len(header)) + header + bytes(12)
+    draw = random.Random(5)
+    for _ in range(1000):
+        changed = data
+        for _ in range(12):
+            changed = mutate.of_safetensors(changed, draw)
 
 
 def test_findings_are_kept_one_of_a_kind(tmp_path, capsys, monkeypatch):
