@@ -103,7 +103,7 @@ Array<Out> run_on(const Transform& transform, const Array<In>& x,
   } else {
     ends.feed = nn::latents_feed(transform, from.data, width, width, isa);
   }
-  nn::run(transform, size, band, ends, isa, team);
+  nn::run(network, size, band, ends, isa, team);
   return out;
 }
 

@@ -59,6 +59,7 @@ class JobQueue {
           failed_ = i;
           failure_ = std::current_exception();
         }
+        next_ = count_;
         return;  // jobs below i have all been taken by now, so the lowest failure is still found
       }
     }

@@ -101,24 +101,23 @@ void run_network(const char* path) {
   const nn::ArrayReader reader(from.arrays);
   const std::size_t channels = reader.int32s("n.entry.multiplier").size();
   const nn::Network network = nn::read_network(reader, "n", {channels, 8191});
-  const nn::MapSize size{14, 18}, out = nn::output_size(network, size);
+  const nn::MapSize size{42, 18}, out = nn::output_size(network, size);
   const Ints x = numbers(size.height * size.width * channels, -8191, 8191);
   same("outputs depend on threads", [&](unsigned threads) {
     Ints y(out.height * out.width * network.output().channels);
-    std::int32_t* next = y.data();
-    const auto feed = [&](nn::Rows rows, const nn::Target& map) {
-      for (std::size_t i = rows.first * size.width; i < rows.last * size.width; ++i) {
-        std::int16_t* to = map.at(i / size.width, i % size.width);
-        for (std::size_t c = 0; c < channels; ++c) to[c] = static_cast<std::int16_t>(x[i * channels + c]);
+    const auto feed = [&](std::size_t row, std::int16_t* to, std::size_t stride) {
+      for (std::size_t i = 0; i < size.width; ++i) {
+        for (std::size_t c = 0; c < channels; ++c) {
+          to[i * stride + c] = static_cast<std::int16_t>(x[(row * size.width + i) * channels + c]);
+        }
       }
     };
-    const auto take = [&](nn::Rows rows, const auto& map) {
-      for (std::size_t i = rows.first * out.width; i < rows.last * out.width; ++i) {
-        next = std::copy_n(map.at(i / out.width, i % out.width), network.output().channels, next);
-      }
+    const auto take = [&](std::size_t row, const auto* from, std::size_t stride) {
+      const std::size_t own = network.output().channels;
+      for (std::size_t i = 0; i < out.width; ++i) std::copy_n(from + i * stride, own, &y[(row * out.width + i) * own]);
     };
     Team team(threads);
-    nn::run(network, size, 3 + threads, {feed, take, take}, active_isa(), team);
+    nn::run(network, size, 0, {feed, take, take}, active_isa(), team);
     return y;
   });
 }

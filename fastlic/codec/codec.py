@@ -350,7 +350,7 @@ class Codec:
         self, images: Tensor, quality: float | None, effort: int, worth: float, backend: Backend
     ) -> list[tuple[Any, Any]]:
         threads = torch.get_num_threads()
-        pixels = torch.stack([as_pixels(colours(image)) for image in images])
+        pixels = as_pixels(colours(images)).contiguous()
         if not effort:
             targets = self._coder.analyse_many(pixels, quality, threads, worth, backend)
             return [(target, None) for target in targets]

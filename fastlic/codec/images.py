@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fastlic.arguments import checked
+from fastlic.integers.fixed import FEW, extremes
 
 WANTED = "an RGB image [3, H, W] or a batch [B, 3, H, W], uint8 or floating point in [0, 1]"
 _BESIDE = 0.25  # what resampling and rounding lead beyond a range, rather than another range
@@ -63,7 +65,7 @@ def check_range(batch: Tensor) -> None:
         return
     if batch.dtype not in DTYPES:  # torch finds the extremes of no smaller float
         batch = batch.float()
-    low, high = (v.float().item() for v in torch.aminmax(batch))
+    low, high = extremes(batch)
     if not (low >= 0 and high <= 1):  # NaN fails both comparisons
         if not bool(torch.isfinite(batch).all()):
             raise ValueError("expected floating point in [0, 1]; got values that are not finite (NaN or infinity)")
@@ -89,13 +91,19 @@ def as_float(image: Tensor) -> Tensor:
 @checked
 def as_pixels(image: Tensor) -> Tensor:
     """Images that passed ``check_range`` as uint8, rounded to the nearest."""
-    return image if image.dtype == torch.uint8 else image.float().mul(255).round_().to(torch.uint8)
+    if image.dtype == torch.uint8:
+        return image
+    if image.device.type == "cpu" and image.numel() <= FEW:  # as ``extremes`` has it
+        scaled = image.float().numpy() * np.float32(255)
+        return torch.from_numpy(np.rint(scaled, out=scaled).astype(np.uint8))
+    return image.float().mul(255).round_().to(torch.uint8)
 
 
 @checked
 def colours(image: Tensor) -> Tensor:
-    """The three channels that are coded of an image [C, H, W]: of a grey one R = G = B."""
-    return image[:3] if image.shape[0] > 2 else image[:1].expand(3, -1, -1)
+    """The three channels that are coded of an image [C, H, W], or of a batch: of a grey one R = G = B."""
+    of = image[..., :3, :, :] if image.shape[-3] > 2 else image[..., :1, :, :]
+    return of.expand(*image.shape[:-3], 3, -1, -1)
 
 
 @checked

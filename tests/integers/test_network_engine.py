@@ -21,7 +21,7 @@ from fastlic.ops.transforms import TransformEngine
 from .made_networks import WINOGRAD, Draw, chain
 
 SUPPORTED = instruction_sets()
-SIZES = [(1, 1), (1, 2), (2, 1), (3, 3), (5, 4), (1, 9), (13, 1), (7, 6), (9, 11), (12, 17), (21, 5), (6, 50)]
+SIZES = [(1, 1), (1, 2), (2, 1), (3, 3), (5, 4), (1, 9), (13, 1), (7, 6), (9, 11), (12, 17), (21, 5), (6, 50), (53, 4)]
 
 
 def engine_of(network: Network) -> TransformEngine:
@@ -54,7 +54,7 @@ def require_same(network: Network, x: torch.Tensor, ways: list[tuple[str, int, i
 
 def ways(rng: np.random.Generator) -> list[tuple[str, int, int]]:
     bands = [1, 2, 3, 4, 5, 7, 0, 1000]
-    return [(isa, int(rng.integers(1, 4)), bands[int(rng.integers(len(bands)))]) for isa in SUPPORTED]
+    return [(isa, int(rng.integers(1, 5)), bands[int(rng.integers(len(bands)))]) for isa in SUPPORTED]
 
 
 @pytest.mark.fuzz
@@ -98,6 +98,30 @@ def test_layers_of_every_kind_are_the_same_at_every_height_of_a_band(name):
         turns = [(SUPPORTED[(b + number) % len(SUPPORTED)], 1 + b % 3, b) for b in range(1, rows + 2)]
         spread.append(require_same(network, x, turns).unique().numel())
     assert sum(values > 3 for values in spread) > 4
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if LAYERS[name][1] > 1])
+def test_threads_that_make_strips_of_their_own_give_the_same_integers(name):
+    """Three layers, so that strips read beyond their rows; where sizes stay, a sum reads what the first one gave."""
+    kind, side, inputs, _ = LAYERS[name]
+    spread = []
+    for height in (33, 64, 111):
+        draw = Draw(np.random.default_rng([side, height]))
+        entry = draw.requantiser(inputs, 13, np.full(inputs, 20000.0))
+        shapes, steps, reads = [Shape(inputs, 13)], [], [(0,), (1,), (2,)]
+        for number, own in enumerate((PLAIN, kind, PLAIN)):
+            steps.append(draw.layer(shapes[-1], 20, own, side, wide=number > 0, reflect=number == 2))
+            shapes.append(steps[-1].shape(shapes[-1]))
+        if kind is PLAIN:
+            steps.append(draw.sum(shapes[1], shapes[3]))
+            reads.append((1, 3))
+        network = Network(tuple(steps), tuple(reads), entry)
+        engine, x = engine_of(network), as_input(network, draw.input(network, height, 9))
+        want = engine.run(x, threads=1)
+        spread.append(np.unique(want).size)
+        for threads in (2, 3, 4, 9):
+            assert np.array_equal(engine.run(x, threads=threads), want)
+    assert max(spread) > 10
 
 
 @pytest.mark.parametrize("side", [1, 3, 5, 9])
@@ -213,11 +237,12 @@ def test_maps_of_halves_that_are_doubled_again_join_with_others_in_any_order(inp
     bent = add(CurveStep(Curve.GELU, draw.exponents(16)), joined) if shapes[joined].bits <= 14 else joined
     add(draw.layer(shapes[bent], 3, TRANSPOSED, 5, 9, rectified=True), bent)
     network = Network(tuple(steps), tuple(reads), draw.requantiser(inputs, 14, np.full(inputs, 20000.0)))
-    for height, width in ((1, 1), (4, 8), (13, 9), (36, 20)):
+    for height, width in ((1, 1), (4, 8), (13, 9), (36, 20), (150, 6)):
         x = draw.input(network, height, width)
         if height % 4:
             assert network(x).shape[1:] == (4 * -(-height // 4), 4 * -(-width // 4))
-        require_same(network, x, [(SUPPORTED[b % len(SUPPORTED)], 1 + b % 3, b) for b in (0, 1, 2, 3, 4, 5, 8, 31)])
+        bands = [(SUPPORTED[b % len(SUPPORTED)], 1 + b % 3, b) for b in (1, 2, 3, 4, 5, 8, 31)]
+        require_same(network, x, [*bands, *((SUPPORTED[-1], threads, 0) for threads in (1, 2, 3, 7))])
 
 
 # ---- ends

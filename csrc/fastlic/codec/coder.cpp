@@ -26,7 +26,7 @@ Map run_fed(const nn::Transform& transform, MapSize size, const Feed& feed, Team
     for (std::size_t x = 0; x < out.size.width; ++x)
       std::copy_n(from + x * stride, out.channels, to + x * out.channels);
   };
-  nn::run(transform, size, 0, {feed, take, take}, active_isa(), team);
+  nn::run(transform.network, size, 0, {feed, take, take}, active_isa(), team);
   return out;
 }
 
@@ -124,7 +124,7 @@ void run_pixels(const nn::Transform& transform, const Map& input, const Region& 
   };
   const std::int32_t* first = &input.values[(needed.top * input.size.width + needed.left) * input.channels];
   const Feed feed = nn::latents_feed(transform, first, needed.size.width, input.size.width, active_isa());
-  nn::run(transform, needed.size, 0, {feed, rows, {}}, active_isa(), team);
+  nn::run(transform.network, needed.size, 0, {feed, rows, {}}, active_isa(), team);
 }
 
 }  // namespace fastlic::codec

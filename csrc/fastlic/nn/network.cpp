@@ -88,6 +88,23 @@ Rows read_by(const Step& step, Rows rows) {
   return {first > reach ? first - reach : 0, last + reach};
 }
 
+// Rows of its output that a step makes together.
+std::size_t tile_of(const Step& step) {
+  const Layer* layer = layer_of(step);
+  return layer == nullptr ? 1 : layer->splits > 0 ? 2 * layer->up : layer->up;
+}
+
+// About the multiply-adds of a step that gives so many positions of a value.
+double step_work(const Step& step, const Value& value, std::size_t positions) {
+  // Activations are rounded, written and read, which costs about as much as so many products of each.
+  constexpr double kEach = 24;
+  double work = kEach * static_cast<double>(positions * padded(value.channels));
+  if (const Layer* layer = layer_of(step)) work += work_of(*layer, positions);
+  if (const Gdn* gdn = std::get_if<Gdn>(&step.op)) work += work_of(gdn->norms, positions);
+  if (const Depthwise* own = depthwise_of(step)) work += 2 * static_cast<double>(positions * own->weights.size());
+  return work;
+}
+
 // The rows of a map that are in memory.
 template <typename T>
 class Window {
@@ -168,9 +185,10 @@ void normalise(const Gdn& gdn, const Source& x, const Target& out, Rows rows, co
 
 class Runner {
  public:
-  // Without tools it only goes through the motions: what memory() needs. `work`: what all rows take, told as they are
-  // fed.
-  Runner(const Network& network, MapSize input, const Ends* ends, const Tools* tools, double work = 0)
+  // Without tools it only goes through the motions: what memory() and made() need. `asked`: rows of the output, if not
+  // all. `work`: what all rows take, told as they are fed.
+  Runner(const Network& network, MapSize input, const Ends* ends, const Tools* tools, std::optional<Rows> asked = {},
+         double work = 0)
       : network_(network),
         ends_(ends),
         tools_(tools),
@@ -192,6 +210,7 @@ class Runner {
       maps_.emplace_back(image ? channels : padded(channels), wide ? MapSize{} : sizes_[v]);
     }
     if (network.ends_wide()) wide_.emplace_back(padded(network.output().channels), sizes_[last_]);
+    ask(asked);
     if (from_) maps_[0].pass(input.height);
     readers_.resize(sizes_.size());
     means_.resize(network.steps.size());
@@ -202,8 +221,8 @@ class Runner {
 
   // `band` rows of the input at a time.
   void run(std::size_t band) {
-    const std::size_t height = sizes_[0].height;
-    for (std::size_t end = std::min(band, height);; end = std::min(end + band, height)) {
+    const std::size_t height = sizes_[0].height, fed = needs_[0].last;
+    for (std::size_t end = std::min(needs_[0].first + band, fed);; end = std::min(end + band, fed)) {
       feed(end);
       for (std::size_t s = 0; s < network_.steps.size(); ++s) {
         // No more at once than a band of the input has of them, and a tile: not all that is left after the last band.
@@ -211,11 +230,11 @@ class Runner {
         const std::size_t most = static_cast<std::size_t>(rows + 7) / 4 * 4;
         std::size_t wanted = end_of(s + 1) + most;
         if (const WindowAttention* windows = windows_of(network_.steps[s])) wanted = window_end(*windows, wanted - 1);
-        make(s, std::min(makeable(s), wanted));
+        make(s, std::min({makeable(s), wanted, needs_[s + 1].last}));
       }
       for (std::size_t v = 0; v < sizes_.size(); ++v) maps_[v].drop_below(still_needed(v), dry());
       if (!wide_.empty()) wide_[0].drop_below(wide_[0].end(), dry());
-      if (end_of(last_) == sizes_[last_].height) return;
+      if (end_of(last_) == needs_[last_].last) return;
     }
   }
 
@@ -237,7 +256,32 @@ class Runner {
     return bytes + largest;
   }
 
+  // Multiply-adds of a run without tools.
+  double made() const noexcept { return made_; }
+
  private:
+  // Which rows of each value are made: all, or those that `asked` ones of the output are made of.
+  void ask(const std::optional<Rows>& asked) {
+    for (const MapSize size : sizes_) needs_.push_back({0, size.height});
+    for (const Step& step : network_.steps) reads_.push_back({0, sizes_[step.from[0]].height});
+    if (!asked) return;
+    std::fill(needs_.begin(), needs_.end(), Rows{0, 0});
+    needs_[last_] = *asked;
+    for (std::size_t s = last_; s-- > 0;) {
+      const Step& step = network_.steps[s];
+      Rows& made = needs_[s + 1];
+      made.first -= made.first % tile_of(step);  // whole tiles, but for the last one
+      Rows& read = reads_[s] = read_by(step, made);
+      read.last = std::min(read.last, sizes_[step.from[0]].height);
+      for (const std::size_t v : step.from) {
+        Rows& need = needs_[v];
+        need = need.last == 0 ? read : Rows{std::min(need.first, read.first), std::max(need.last, read.last)};
+      }
+    }
+    for (std::size_t v = 0; v < maps_.size(); ++v) maps_[v].pass(needs_[v].first);
+    for (auto& map : wide_) map.pass(needs_[last_].first);
+  }
+
   bool dry() const noexcept { return tools_ == nullptr; }
 
   std::size_t end_of(std::size_t value) const {
@@ -250,10 +294,10 @@ class Runner {
     bool whole = true;
     std::size_t given = std::numeric_limits<std::size_t>::max();
     for (const std::size_t v : step.from) {
-      whole = whole && end_of(v) == sizes_[v].height;
+      whole = whole && end_of(v) >= reads_[s].last;
       given = std::min(given, end_of(v));
     }
-    if (whole) return sizes_[s + 1].height;
+    if (whole) return needs_[s + 1].last;
     if (const WindowAttention* windows = windows_of(step)) {
       return given < windows->offset ? 0 : window_start(*windows, given);
     }
@@ -264,7 +308,7 @@ class Runner {
     if (given <= layer->reach) return 0;
     const std::size_t middle = given - layer->reach;  // rows that have all rows around them
     const std::size_t rows = layer->up > 1 ? layer->up * middle : (middle - 1) / layer->down + 1;
-    const std::size_t tile = layer->splits > 0 ? 2 * layer->up : 1;  // whole ones: none is made twice
+    const std::size_t tile = layer->splits > 0 ? tile_of(step) : 1;  // whole ones: none is made twice
     return std::min(rows / tile * tile, sizes_[s + 1].height);
   }
 
@@ -274,7 +318,7 @@ class Runner {
     std::size_t first = end_of(value);
     for (const std::ptrdiff_t s : readers_[value]) {
       const std::size_t next = end_of(static_cast<std::size_t>(s) + 1);
-      if (next >= sizes_[static_cast<std::size_t>(s) + 1].height) continue;
+      if (next >= needs_[static_cast<std::size_t>(s) + 1].last) continue;
       first = std::min(first, read_by(network_.steps[static_cast<std::size_t>(s)], {next, next + 1}).first);
     }
     return first;
@@ -294,6 +338,7 @@ class Runner {
     const Rows rows{end_of(s + 1), end};
     if (rows.first >= rows.last) return;
     const bool last = s + 1 == last_;
+    if (dry()) made_ += step_work(step, network_.values[s + 1], (end - rows.first) * sizes_[s + 1].width);
     if (last && !wide_.empty()) {
       wide_[0].extend(end, dry());
       if (dry()) return;
@@ -388,9 +433,11 @@ class Runner {
   std::optional<Source> from_;
   std::optional<Target> to_;
   const Tools* tools_;
-  double work_;
+  double work_, made_ = 0;
   Vector<MapSize> sizes_;
   std::size_t last_;
+  Vector<Rows> needs_;  // of each value, those that are made
+  Vector<Rows> reads_;  // of each step, those of its inputs
   Vector<Window<std::int16_t>> maps_;
   Vector<Window<std::int32_t>> wide_;  // the output, if that is no activations
   Vector<Vector<std::ptrdiff_t>> readers_;
@@ -414,15 +461,65 @@ std::size_t usual_band(const Network& network, const Vector<MapSize>& sizes, con
   return std::max<std::size_t>(static_cast<std::size_t>(kBytes / (bytes / height)) / 2 * 2, 2 * down);
 }
 
-// `band` rows of the input at a time; 0: as many as suit the caches. `work`: what Progress is told of all rows.
+// `band` rows of the input at a time; 0: as many as suit the caches. `asked`: rows of the output, if not all. `work`:
+// what Progress is told of all rows.
 void run_in_bands(const Network& network, MapSize input, std::size_t band, const Ends& ends, const Tools& tools,
-                  double work) {
+                  std::optional<Rows> asked, double work) {
   const std::size_t own = band > 0 ? band : usual_band(network, sizes_of(network, input), &ends);
   // What maps need is known beforehand: none moves while it grows.
-  Runner dry(network, input, &ends, nullptr), runner(network, input, &ends, &tools, work);
+  Runner dry(network, input, &ends, nullptr, asked), runner(network, input, &ends, &tools, asked, work);
   dry.run(own);
   runner.reserve_for(dry);
   runner.run(own);
+}
+
+struct Strips {
+  std::size_t count = 1;
+  std::size_t unit = 0, height = 0;  // rows: what all but the last are multiples of, and of the output
+  std::uint64_t bytes = 0;           // of the maps of one, at most
+
+  // Nearly equal ones.
+  Rows at(std::size_t strip) const noexcept {
+    const std::size_t units = (height + unit - 1) / unit;
+    const auto end = [&](std::size_t i) { return std::min(units * i / count * unit, height); };
+    return {end(strip), end(strip + 1)};
+  }
+};
+
+// How threads share an output: each makes strips of it by itself, with all that their rows are made of, and none waits
+// for others. What strips read beyond themselves is made twice. It is one strip, whose bands the threads share, where
+// that would be much, where maps are so wide that bands have work for all, and where rows depend on all others.
+Strips strips_of(const Network& network, MapSize input, std::size_t threads) {
+  constexpr std::uint64_t kMostBytes = 64 << 20;  // of the maps of all threads
+  constexpr std::size_t kMostEach = 4;            // strips of a thread: some threads are quicker than others
+  // Products of all strips, and of one, for each that is needed; bands of two threads take some two thirds of the time.
+  constexpr double kMost = 2.0, kMostOfOne = 0.62, kMostOfSeveral = 1.1;
+  Strips best;
+  if (threads < 2 || std::any_of(
+                         network.steps.begin(), network.steps.end(),
+                         [](const Step& step) {
+                           return windows_of(step) != nullptr || map_mean_of(step) != nullptr ||
+                                  std::holds_alternative<Outside>(step.op);
+                         })) {
+    return best;
+  }
+  const Vector<MapSize> sizes = sizes_of(network, input);
+  const std::size_t height = sizes.back().height, band = usual_band(network, sizes, nullptr);
+  const std::size_t unit =
+      2 * std::max<std::size_t>((height + input.height - 1) / std::max<std::size_t>(input.height, 1), 1);
+  const double all = work_of(network, input);
+  for (std::size_t each = 1; each <= kMostEach; ++each) {
+    Strips own{std::min(each * threads, (height + unit - 1) / unit), unit, height};
+    if (own.count <= best.count) break;
+    Runner middle(network, input, nullptr, nullptr, own.at(own.count / 2));
+    middle.run(band);
+    own.bytes = middle.memory();
+    if (own.bytes > kMostBytes / std::min(own.count, threads)) break;
+    const double one = middle.made() / all;
+    if (one > kMostOfOne || one * static_cast<double>(own.count) > (each > 1 ? kMostOfSeveral : kMost)) break;
+    best = own;
+  }
+  return best;
 }
 
 }  // namespace
@@ -479,7 +576,11 @@ std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads,
   const Vector<MapSize> sizes = sizes_of(network, input);
   Runner runner(network, input, ends, nullptr);
   runner.run(usual_band(network, sizes, ends));
-  std::uint64_t scratch = 0;
+  std::uint64_t maps = runner.memory(), scratch = 0;
+  if (ends == nullptr) {
+    const Strips strips = strips_of(network, input, threads);
+    if (strips.count > 1) maps = std::min<std::uint64_t>(strips.count, threads) * strips.bytes;
+  }
   for (const Step& step : network.steps) {
     if (const Layer* layer = layer_of(step)) scratch = std::max(scratch, scratch_of(*layer));
     if (const WindowAttention* windows = windows_of(step)) scratch = std::max(scratch, scratch_of(*windows));
@@ -488,36 +589,45 @@ std::uint64_t memory_of(const Network& network, MapSize input, unsigned threads,
       scratch = std::max(scratch, own + tile_scratch(kPositions, gdn->norms.depth));
     }
   }
-  return runner.memory() + threads * scratch;
+  return maps + threads * scratch;
 }
 
 double work_of(const Network& network, MapSize input) {
   const Vector<MapSize> sizes = sizes_of(network, input);
   double work = 0;
   for (std::size_t s = 0; s < network.steps.size(); ++s) {
-    const std::size_t positions = sizes[s + 1].height * sizes[s + 1].width;
-    // Activations are rounded, written and read, which costs about as much as so many products of each.
-    constexpr double kEach = 24;
-    work += kEach * static_cast<double>(positions * padded(network.values[s + 1].channels));
-    const Step& step = network.steps[s];
-    if (const Layer* layer = layer_of(step)) work += work_of(*layer, positions);
-    if (const Gdn* gdn = std::get_if<Gdn>(&step.op)) work += work_of(gdn->norms, positions);
-    if (const Depthwise* own = depthwise_of(step)) work += 2 * static_cast<double>(positions * own->weights.size());
+    work += step_work(network.steps[s], network.values[s + 1], sizes[s + 1].height * sizes[s + 1].width);
   }
   return work;
 }
 
-void run(const Network& network, MapSize input, std::size_t band, const Ends& ends, Isa isa, Team& team) {
-  const Tools tools{kernels(isa), network.gelu, team, &network.silu};
+void run(const Network& network, MapSize input, std::size_t band, const RowEnds& ends, Isa isa, Team& team) {
+  const auto run_with = [&](Team& own, std::size_t share, std::optional<Rows> asked, double work) {
+    const auto each = [&](Rows rows, const auto& map, const auto& function) {
+      parallel_for(rows.last - rows.first, own,
+                   [&](std::size_t i) { function(rows.first + i, map.at(rows.first + i, 0), map.stride); });
+    };
+    const Ends whole{[&](Rows rows, const Target& map) { each(rows, map, ends.feed); },
+                     [&](Rows rows, const Source& map) { each(rows, map, ends.take); },
+                     [&](Rows rows, const View<const std::int32_t>& map) { each(rows, map, ends.take_wide); }};
+    run_in_bands(network, input, share, whole, {kernels(isa), network.gelu, own, &network.silu}, asked, work);
+  };
+  const double work = Progress::watched() ? work_of(network, input) : 0;
+  const Strips strips = band > 0 ? Strips{} : strips_of(network, input, team.size());
+  if (strips.count > 1) {  // of which this thread counts its own
+    return parallel_for(strips.count, team, [&](std::size_t i) {
+      Team alone(1);
+      run_with(alone, 0, strips.at(i), work);
+    });
+  }
   const std::size_t outputs = std::max<std::size_t>(output_size(network, input).height, 1);
   const std::size_t rows = std::min(band, outputs);  // no band is more than all
   const auto share = static_cast<std::size_t>((std::uint64_t{rows} * input.height + outputs - 1) / outputs);
-  const double work = Progress::watched() ? work_of(network, input) / static_cast<double>(team.size()) : 0;
-  run_in_bands(network, input, share, ends, tools, work);
+  run_with(team, share, {}, work / static_cast<double>(team.size()));
 }
 
 void run(const Network& network, MapSize input, const Ends& ends, const Tools& tools) {
-  run_in_bands(network, input, 0, ends, tools, 0);
+  run_in_bands(network, input, 0, ends, tools, {}, 0);
 }
 
 }  // namespace fastlic::nn

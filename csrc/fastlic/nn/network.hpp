@@ -130,9 +130,16 @@ struct Ends {
   std::optional<MapSize> size = {};
 };
 
-// `band`: about so many rows of the output are made together; 0: as many as suit the caches. The outputs depend on
-// neither that nor the threads.
-void run(const Network& network, MapSize input, std::size_t band, const Ends& ends, Isa isa, Team& team);
+// One row at a time, its positions `stride` apart: of any rows, in any order, by several threads at once.
+struct RowEnds {
+  Function<void(std::size_t row, std::int16_t* to, std::size_t stride)> feed;
+  Function<void(std::size_t row, const std::int16_t* from, std::size_t stride)> take;
+  Function<void(std::size_t row, const std::int32_t* from, std::size_t stride)> take_wide;
+};
+
+// `band`: about so many rows of the output are made together; 0: as many as suit the caches and the threads. The
+// outputs depend on neither.
+void run(const Network& network, MapSize input, std::size_t band, const RowEnds& ends, Isa isa, Team& team);
 // As a part of something larger, which has tools and itself tells Progress.
 void run(const Network& network, MapSize input, const Ends& ends, const Tools& tools);
 

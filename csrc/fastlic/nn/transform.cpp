@@ -46,17 +46,6 @@ Transform with_ends(const Transform& transform, const ArrayReader& arrays, const
   return out;
 }
 
-void run(const Transform& transform, MapSize size, std::size_t band, const RowEnds& ends, Isa isa, Team& team) {
-  const auto each = [&](Rows rows, const auto& map, const auto& function) {
-    parallel_for(rows.last - rows.first, team,
-                 [&](std::size_t i) { function(rows.first + i, map.at(rows.first + i, 0), map.stride); });
-  };
-  const Ends whole{[&](Rows rows, const Target& map) { each(rows, map, ends.feed); },
-                   [&](Rows rows, const Source& map) { each(rows, map, ends.take); },
-                   [&](Rows rows, const View<const std::int32_t>& map) { each(rows, map, ends.take_wide); }};
-  run(transform.network, size, band, whole, isa, team);
-}
-
 Function<void(std::size_t, std::int16_t*, std::size_t)> latents_feed(const Transform& transform,
                                                                      const std::int32_t* latents, std::size_t width,
                                                                      std::size_t next, Isa isa) {

@@ -20,16 +20,6 @@ Transform read_transform(const ArrayReader& arrays, const String& name);
 // The same weights with other requantisers at the ends, name.entry.* and name.exit.*: those of one quality.
 Transform with_ends(const Transform& transform, const ArrayReader& arrays, const String& name);
 
-// One row at a time, its positions `stride` apart. Rows of a band are fed and taken by several threads at once.
-struct RowEnds {
-  Function<void(std::size_t row, std::int16_t* to, std::size_t stride)> feed;
-  Function<void(std::size_t row, const std::int16_t* from, std::size_t stride)> take;
-  Function<void(std::size_t row, const std::int32_t* from, std::size_t stride)> take_wide;
-};
-
-// A transform over a map; `band` as of the network's run.
-void run(const Transform& transform, MapSize size, std::size_t band, const RowEnds& ends, Isa isa, Team& team);
-
 // The feed of a map of latents, int32 [height][width][channels], rows `next` positions apart, which must outlive it.
 Function<void(std::size_t, std::int16_t*, std::size_t)> latents_feed(const Transform& transform,
                                                                      const std::int32_t* latents, std::size_t width,

@@ -5,7 +5,8 @@ One thread, CPU time where nothing else is told. The image is the demonstration 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from fastlic.codec import Codec
 from fastlic.evaluate.peers import Peer
 from fastlic.integers.network import LayerStep, Network, NormStep
 from fastlic.lifelike.models import photo
-from fastlic.ops.backends import instruction_set
+from fastlic.ops.backends import instruction_set, torch_threads
 
 WAYS = ("compress", "decompress")
 QUALITY = 4.0
@@ -35,6 +36,7 @@ def cases(wanted: Wanted) -> Iterator[Case]:
     models = [model for model in fastlic.info()["weights"] if codec_of(model).pixels is not None]
     yield from network_cases(wanted, models)
     yield from image_cases(wanted, models)
+    yield from thread_cases(wanted, models)
     yield from peer_cases(wanted, models)
 
 
@@ -78,15 +80,13 @@ def network_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
             continue  # not of a Gaussian family
         y = integers.analyse(pixels(), quality)
         floats = {"g_a": photo()[None], "g_s": (y.double() / 64).float()[None]}
-        runs: Runs = {
-            "g_a": partial(integers.analyse, pixels(), quality),
-            "g_s": partial(integers.synthesise, y, quality),
-        }
         for way, name in names.items():
             x = floats[way].contiguous(memory_format=torch.channels_last)
             limit = roofline(isa, products(getattr(integers, way), 512 * 768 if way == "g_a" else y[0].numel()))
             other: Run = one_thread()(partial(getattr(parts, way), x))
-            yield Case(name, instruction_set(isa)(one_thread()(runs[way])), 1, "image", other, "floats", **limit)
+            yield Case(
+                name, instruction_set(isa)(one_thread()(_network_of(codec, way))), 1, "image", other, "floats", **limit
+            )
 
 
 def image_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
@@ -97,6 +97,34 @@ def image_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
             call, *given = _call(codec, way)
             runs = {how: one_thread()(partial(call, *given, transforms=how)) for how in ("integer", "float")}
             yield Case(name, runs["integer"], _MEGAPIXELS, "MP", runs["float"], "floats")
+
+
+def thread_cases(wanted: Wanted, models: list[str]) -> Iterator[Case]:
+    """One image by every core of the machine, in wall time."""
+    cores = os.cpu_count() or 1
+    if cores < 2:
+        return
+    label = "{way} of {} 512x768, integers, every core vs one"
+    for (model,), names in offered(wanted, [(m,) for m in models], label, ("g_a", "g_s", *WAYS)):
+        codec = codec_of(model)
+        for way, name in names.items():
+            if way in WAYS:
+                call, *given = _call(codec, way)
+                runs = [torch_threads(count)(partial(call, *given)) for count in (cores, 1)]
+            elif hasattr(codec.pixels, "g_s"):
+                runs = [partial(_network_of(codec, way), threads=count) for count in (cores, 1)]
+            else:
+                continue  # not of a Gaussian family
+            yield Case(name, runs[0], _MEGAPIXELS, "MP", runs[1], "one core", clock="wall", note=f"{cores} cores")
+
+
+def _network_of(codec: Codec, way: str) -> Callable[..., Tensor]:
+    """g_a or g_s of a codec of a Gaussian family, on the image or on its latents."""
+    integers: Any = codec.pixels
+    quality = quality_of(codec)
+    if way == "g_a":
+        return partial(integers.analyse, pixels(), quality)
+    return partial(integers.synthesise, integers.analyse(pixels(), quality), quality)
 
 
 def _call(codec: Codec, way: str) -> tuple[Any, ...]:
