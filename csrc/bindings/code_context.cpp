@@ -31,7 +31,9 @@ py::list encode_many(const Context& context, const std::vector<Int32s>& codes, T
   std::vector<Vector<std::uint8_t>> streams(codes.size());
   {
     const auto unlocked = call.unlock();
-    parallel_for(codes.size(), threads.count, [&](std::size_t i) { streams[i] = context.encode(data[i], sizes[i]); });
+    const unsigned inner = codes.size() == 1 ? threads.count : 1;  // a single image may use them all
+    parallel_for(codes.size(), threads.count,
+                 [&](std::size_t i) { streams[i] = context.encode(data[i], sizes[i], inner); });
   }
   py::list result;
   for (const auto& stream : streams) result.append(to_bytes(stream));
@@ -104,7 +106,7 @@ FASTLIC_BINDINGS(code_context) {
             std::uint32_t* out = result.mutable_data();
             {
               const auto unlocked = call.unlock();
-              self.frequencies(data.data(), size, out);
+              self.frequencies(data.data(), size, out, 1);
             }
             return result;
           },

@@ -127,12 +127,12 @@ void run_codes(const char* path) {
   const codes::Size size{9, 14};
   const std::size_t count = context.model().groups * size.height * size.width;
   const Ints words = numbers(count, 0, static_cast<std::int32_t>(context.model().words) - 1);
-  same("codes and their frequencies depend on other threads", [&](unsigned) {
+  same("codes and their frequencies depend on threads", [&](unsigned threads) {
     Ints decoded(count);
     std::vector<std::uint32_t> found(count);
-    const Bytes data = context.encode(words.data(), size);
+    const Bytes data = context.encode(words.data(), size, threads);
     context.decode(data.data(), data.size(), size, decoded.data());
-    context.frequencies(words.data(), size, found.data());
+    context.frequencies(words.data(), size, found.data(), threads);
     require(decoded == words, "other words than before");
     return std::pair(data, found);
   });

@@ -186,7 +186,7 @@ class McQuic final : public Coder {
     Vector<Section> out;
     for (std::size_t level = levels_.size(); level-- > 0;) {
       if (level == 0 && context_) {
-        out.push_back(context_->encode(codes[0].data(), {sizes[0].height, sizes[0].width}));
+        out.push_back(context_->encode(codes[0].data(), {sizes[0].height, sizes[0].width}, threads));
         Progress::done(by_context);
       } else {
         const auto groups = group_of(levels_[level], sizes[level]);
@@ -325,8 +325,9 @@ class McQuic final : public Coder {
       }
       if (level + 1 < levels_.size()) add(encode ? "rest" : "side", size);
     }
-    const double by_context = context_ ? kContext * work : 0;
-    Progress::expect(by_context + work / thread_count(threads, static_cast<std::size_t>(-1)));
+    const double team = thread_count(threads, static_cast<std::size_t>(-1));
+    const double by_context = context_ ? kContext * work / (encode ? team : 1) : 0;  // a decoder has one code at a time
+    Progress::expect(by_context + work / team);
     return by_context;
   }
   // As multiply-adds of integers, which floats take twice the time of.

@@ -9,6 +9,7 @@
 #include "fastlic/load_once.hpp"
 #include "fastlic/memory.hpp"
 #include "fastlic/nn/kernels.hpp"
+#include "fastlic/parallel.hpp"
 #include "fastlic/rans64.hpp"
 
 namespace fastlic::codes {
@@ -180,9 +181,9 @@ class Networks {
   std::array<const std::int32_t*, kBatch> start_{};
 };
 
-// each(index of the code in coding order, interval), forwards, for codes that are all known.
+// each(position, group, interval) for codes that are all known, by several threads at once.
 template <typename Each>
-void for_intervals(const Model& model, const std::int32_t* codes, Size size, const Each& each) {
+void for_intervals(const Model& model, const std::int32_t* codes, Size size, unsigned threads, const Each& each) {
   const std::size_t plane = size.height * size.width;
   const auto checked = [&](std::size_t i) {
     const auto word = static_cast<std::uint32_t>(load_once(&codes[i]));
@@ -193,24 +194,28 @@ void for_intervals(const Model& model, const std::int32_t* codes, Size size, con
     return word;
   };
   for (std::size_t i = 0; i < model.groups * plane; ++i) checked(i);
-  Networks networks(model, codes, size);
-  Shares shares(model, kernels(active_isa()));
-  for (std::size_t first = 0; first < plane;) {
-    const std::size_t row = first / size.width, column = first % size.width;
-    const std::size_t count = std::min(kBatch, size.width - column);
-    networks.look_above(row, column, count);
-    for (std::size_t i = 0; i < count; ++i) networks.look_beside(row, column + i, i);
-    for (std::size_t group = 0; group < model.groups; ++group) {
-      const std::int32_t* logits = networks.logits(group, 0, count);
-      for (std::size_t i = 0; i < count; ++i) {
-        const std::uint32_t word = checked(group * plane + first + i);
-        shares.take(logits + i * networks.logits_stride());
-        each(first + i, group, shares.of(word));
-        networks.know(i, group, word);
+  const std::size_t jobs = std::min<std::size_t>(size.height, threads > 1 ? 4 * threads : 1);
+  parallel_for(jobs, threads, [&](std::size_t job) {
+    Networks networks(model, codes, size);
+    Shares shares(model, kernels(active_isa()));
+    const std::size_t end = size.height * (job + 1) / jobs * size.width;
+    for (std::size_t first = size.height * job / jobs * size.width; first < end;) {
+      const std::size_t row = first / size.width, column = first % size.width;
+      const std::size_t count = std::min(kBatch, size.width - column);
+      networks.look_above(row, column, count);
+      for (std::size_t i = 0; i < count; ++i) networks.look_beside(row, column + i, i);
+      for (std::size_t group = 0; group < model.groups; ++group) {
+        const std::int32_t* logits = networks.logits(group, 0, count);
+        for (std::size_t i = 0; i < count; ++i) {
+          const std::uint32_t word = checked(group * plane + first + i);
+          shares.take(logits + i * networks.logits_stride());
+          each(first + i, group, shares.of(word));
+          networks.know(i, group, word);
+        }
       }
+      first += count;
     }
-    first += count;
-  }
+  });
 }
 
 // word = choose(position, group, logits) of every code in coding order, where each is known to those behind it.
@@ -260,11 +265,11 @@ std::size_t cheapest(const float* vector, const float* words, double price, cons
 
 }  // namespace
 
-Vector<std::uint8_t> Context::encode(const std::int32_t* codes, Size size) const {
+Vector<std::uint8_t> Context::encode(const std::int32_t* codes, Size size, unsigned threads) const {
   nn::require_addresses(size.height, size.width, model_.groups, sizeof(Interval));
   const std::size_t groups = model_.groups, count = groups * size.height * size.width;
   Vector<Interval> intervals(count);
-  for_intervals(model_, codes, size, [&](std::size_t position, std::size_t group, const Interval& interval) {
+  for_intervals(model_, codes, size, threads, [&](std::size_t position, std::size_t group, const Interval& interval) {
     intervals[position * groups + group] = interval;
   });
   WordBuffer words(4 * count + 64);
@@ -277,9 +282,9 @@ Vector<std::uint8_t> Context::encode(const std::int32_t* codes, Size size) const
   return rans64_stream(out.state, words);
 }
 
-void Context::frequencies(const std::int32_t* codes, Size size, std::uint32_t* out) const {
+void Context::frequencies(const std::int32_t* codes, Size size, std::uint32_t* out, unsigned threads) const {
   const std::size_t plane = size.height * size.width;
-  for_intervals(model_, codes, size, [&](std::size_t position, std::size_t group, const Interval& interval) {
+  for_intervals(model_, codes, size, threads, [&](std::size_t position, std::size_t group, const Interval& interval) {
     out[group * plane + position] = interval.frequency;
   });
 }
