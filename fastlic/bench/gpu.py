@@ -27,7 +27,7 @@ import fastlic
 from fastlic.bench import report
 
 TESTS = Path(fastlic.__file__).resolve().parents[1] / "tests" / "kernels"
-WARM = ("codebook*", "integer*", "checkerboard*", "transform*", "rans*", "jahp*")
+WARM = ("codebook*", "quantise*", "integer*", "checkerboard*", "transform*", "step*", "rans*", "jahp*", "mlic*")
 _LAST_CASE = 12  # seconds that the suite's last case, and its table may take beyond its own limit
 SANITIZED = ("test_quantize.py", "test_codebook.py", "test_checkerboard.py")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
+
 import pytest
 import torch
 
+from fastlic.bench import gpu, steps
 from fastlic.bench.suites import kernels as suite
 from fastlic.entropy.convert import convert
 from fastlic.models import JAHP
@@ -28,7 +31,7 @@ def test_every_case_of_a_gpu_runs(tiny, monkeypatch, capsys):
     monkeypatch.setattr(suite, "CODEBOOKS", {"small": (2, 16, 40)})
     monkeypatch.setattr(suite, "device_model", lambda: tiny)
     found = []
-    for case in suite.cases(lambda name: "MLIC" not in name and "CompressAI" not in name):
+    for case in suite.cases(lambda name: not any(part in name for part in ("MLIC", "CompressAI"))):
         case.run()
         assert case.peer is not None
         case.peer()
@@ -40,12 +43,41 @@ def test_every_case_of_a_gpu_runs(tiny, monkeypatch, capsys):
         "integer context",
         "integer convolution",
         "transform",
+        "step",
         "rans",
         "jahp",
         "mlic++",
+        "mlic+ ",
     ):
         assert any(name.startswith(kind) for name in found), kind
     assert len(found) > 12
+
+
+@pytest.mark.parametrize("name", steps.STEPS)
+def test_every_step_of_networks_has_a_row_beside_the_cpus_engine(name, device, monkeypatch, capsys):
+    """Numbers are compared when a row is made."""
+    monkeypatch.setattr(suite, "on_gpu", lambda: True)
+    monkeypatch.setattr(suite, "LATENTS", {"tiny": (2, 3)})
+    monkeypatch.setattr(suite, "M", 6)
+    (case,) = suite.cases(lambda row: row == f"step {name} M=192 tiny vs C++")
+    assert case.peer is not None and case.peer_name == suite.CPU
+    assert "equal to the reference" in case.note and capsys.readouterr().err == ""
+    assert case.traffic == case.repeats * steps.problem(name, 6).traffic * (64 if "windows" in name else 6)
+
+
+def test_steps_are_all_that_networks_have_beside_layers(device):
+    from fastlic.integers import network
+
+    made = {type(steps.problem(name, 6).network.steps[0]) for name in steps.STEPS}
+    assert made == {cls for cls, *_ in network._STEPS} - {network.LayerStep}
+
+
+def test_rows_of_a_gpu_are_listed_and_compiled_beforehand(monkeypatch):
+    monkeypatch.setattr(suite, "on_gpu", lambda: True)
+    names: list[str] = []
+    assert list(suite.cases(lambda name: bool(names.append(name)))) == []
+    assert len(names) == len(set(names))
+    assert [name for name in names if not any(fnmatch(name, pattern) for pattern in gpu.WARM)] == []
 
 
 def test_one_groups_failure_is_told_and_leaves_the_others(device, monkeypatch, capsys):

@@ -3,7 +3,8 @@
 Shapes are those of the three families at 512x768, 1080p and 4K. On a GPU runs are repeated in a CUDA graph, with
 operands in the cache as they are inside a codec; ``of roofline`` is held against the data sheet. Integer results are
 compared before they are timed. ``python -m fastlic.bench kernels --gpu`` adds the tests, tuning and the sanitizer.
-Entropy engine and rANS on the CPU have suites of their own, ``engine`` and ``rans``.
+Entropy engine and rANS on the CPU have suites of their own, ``engine`` and ``rans``. Kernels of attention over slices
+have no rows of their own: ``mlic++`` and ``mlic+`` run all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastlic.bench import board
+from fastlic.bench import board, steps
 from fastlic.bench.gpu_timing import fastest, repeated, synchronise
 from fastlic.bench.peers import compressai_loops
 from fastlic.bench.runner import Case, Run, Runs, Wanted, clock_of_torch, offered
@@ -26,10 +27,13 @@ from fastlic.entropy.passes import hyper_size
 from fastlic.entropy.scales import scale_levels, scale_thresholds
 from fastlic.lifelike.models import spreads
 from fastlic.ops.codebook import codebook_nearest
+from fastlic.ops.device_transform import DeviceTransform
 from fastlic.ops.latents import Target
+from fastlic.ops.transforms import TransformEngine
 
 LATENTS = {"512x768": (32, 48), "1080p": (68, 120), "4K": (135, 240)}
 M = 192  # channels of the latent, where a shape needs them
+CPU = "C++, one core"
 CODEBOOKS = {"m=2 d=64": (2, 64, 8192), "m=12 d=16": (12, 16, 8192)}
 
 
@@ -48,9 +52,10 @@ def normal(*shape: int) -> Tensor:
 
 
 def cases(wanted: Wanted) -> Iterator[Case]:
-    parts = [codebook_cases]
+    parts: list[Any] = [codebook_cases]
     if on_gpu():
         parts += [quantise_cases, context_cases, checkerboard_cases, convolution_cases, transform_cases]
+        parts += [partial(step_cases, name) for name in steps.STEPS]
         parts += [rans_cases, decode_cases, slices_cases]
     for part in parts:
         try:
@@ -60,7 +65,8 @@ def cases(wanted: Wanted) -> Iterator[Case]:
                     del case
                     torch.cuda.empty_cache()  # graphs keep what their runs allocated
         except Exception as error:  # one kernel's failure must not hide the others' results
-            print(f"\n{part.__name__}: {type(error).__name__}: {error}", file=sys.stderr)
+            own = part.args[0] if isinstance(part, partial) else part.__name__
+            print(f"\n{own}: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def sizes(wanted: Wanted, label: str, ways: tuple[str, ...]) -> Iterator[tuple[int, int, dict[str, str]]]:
@@ -77,12 +83,16 @@ def case(
         return Case(name, run, operations / 1e9, "GFLOP", peer, peer_name, clock=clock_of_torch(), note=note)
     limit = fastest(kind, operations, traffic)
     again, times, how = repeated(run)
-    other, other_times = None, 1
-    try:
-        other, other_times, _ = repeated(peer, 1 if "reference" in peer_name else 5)
-    except torch.cuda.OutOfMemoryError:
-        torch.cuda.empty_cache()
-        note = "; ".join(part for part in (note, f"{peer_name} runs out of memory") if part)
+    other: Run | None = None
+    other_times = 1
+    if peer_name == CPU:  # no graph of the device holds what it does
+        other = peer
+    else:
+        try:
+            other, other_times, _ = repeated(peer, 1 if "reference" in peer_name else 5)
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            note = "; ".join(part for part in (note, f"{peer_name} runs out of memory") if part)
     seconds, bound = limit or (0.0, "")
     work = operations / 1e12
     more: dict[str, Any] = {"roofline": work / seconds if limit else None, "bound": bound, "traffic": times * traffic}
@@ -206,11 +216,11 @@ def device_model() -> tuple[Any, Any]:
 
 
 @cache
-def device_slices() -> tuple[Any, Any]:
-    """(IntegerMLIC, DeviceSlices) of the MLIC++ that ships."""
+def device_slices(name: str) -> tuple[Any, Any]:
+    """(IntegerMLIC, DeviceSlices) of a model that ships."""
     import fastlic
 
-    model = fastlic.load("mlic++").entropy
+    model = fastlic.load(name).entropy
     return model, model.device_engine
 
 
@@ -336,6 +346,23 @@ def transform_cases(wanted: Wanted) -> Iterator[Case]:
             yield Case(name, waiting(run), 1, "image", other, peer, clock="wall", note=note)
 
 
+def step_cases(step: str, wanted: Wanted) -> Iterator[Case]:
+    """One step of networks of integers, latents to its outputs: beside the CPU's engine, whose numbers they are."""
+    for height, width, names in sizes(wanted, f"step {step} M=192 {{}} vs {{way}}", ("C++",)):
+        problem = steps.problem(step, M)
+        height, width = (-(-side // problem.side) * problem.side for side in (height, width))
+        arrays = problem.network.to_arrays("n")
+        generator = torch.Generator().manual_seed(1)
+        x = torch.randn(height, width, problem.network.shapes[0].channels, generator=generator) * steps.LATENT
+        x = x.round().int().permute(2, 0, 1)
+        run = partial(DeviceTransform("n", arrays, device()).run, x[None].to(device()))
+        twin = partial(TransformEngine("n", arrays).run, x.numpy())
+        note = same([run()[0]], [torch.from_numpy(twin())])
+        operations, traffic = (own * height * width for own in (problem.operations, problem.traffic))
+        for name in names.values():
+            yield case(name, run, operations, traffic, problem.kind, twin, CPU, note)
+
+
 # ---- streams
 
 
@@ -385,7 +412,7 @@ def rans_cases(wanted: Wanted) -> Iterator[Case]:
             "encode": (encode, partial(rans_encode, symbols, indexes, model.y_tables, lanes=64)),
         }
         for way, name in names.items():
-            yield symbol_case(name, *runs[way], scale.size, "C++, one core", note)
+            yield symbol_case(name, *runs[way], scale.size, CPU, note)
 
 
 def decode_cases(wanted: Wanted) -> Iterator[Case]:
@@ -397,9 +424,11 @@ def decode_cases(wanted: Wanted) -> Iterator[Case]:
 
 
 def slices_cases(wanted: Wanted) -> Iterator[Case]:
-    """The same of the MLIC++ that ships."""
-    for height, width, names in sizes(wanted, "mlic++ {way} {} vs C++", ("decode", "encode")):
-        yield from both_ways(names, *device_slices(), height, width)
+    """The same of the MLIC++ that ships; and at one size of MLIC+, whose attention takes softmax over maps."""
+    choices = [("mlic++", size, *LATENTS[size]) for size in LATENTS]
+    choices.append(("mlic+", *choices[0][1:]))
+    for (name, _, *size), names in offered(wanted, choices, "{} {way} {} vs C++", ("decode", "encode")):
+        yield from both_ways(names, *device_slices(name), *size)
 
 
 def both_ways(names: dict[str, str], model: Any, engine: Any, height: int, width: int, **how: Any) -> Iterator[Case]:
@@ -415,7 +444,7 @@ def both_ways(names: dict[str, str], model: Any, engine: Any, height: int, width
     encode_on_cpu = partial(model.engine.encode_many, [Target(z.numpy(), y.numpy())])
     runs = {"decode": (decode, cpu), "encode": (encode, encode_on_cpu)}
     for way, name in names.items():
-        yield symbol_case(name, *runs[way], y.numel(), "C++, one core", f"{note}; {len(sections[1])} bytes")
+        yield symbol_case(name, *runs[way], y.numel(), CPU, f"{note}; {len(sections[1])} bytes")
 
 
 def compressai_cases(wanted: Wanted) -> Iterator[Case]:
