@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastlic.errors import CorruptStreamError
+from fastlic.ops import _device_streams as coder
 from fastlic.ops.backends import require_triton, triton_device
 from fastlic.ops.latents import HYPER_STRIDE, Stream, Target
 from fastlic.ops.tables import CdfTables
@@ -20,7 +21,6 @@ from fastlic.ops.tables import CdfTables
 if TYPE_CHECKING:  # triton is loaded when an engine is made, not before
     from fastlic.kernels.convolution import Layer
     from fastlic.kernels.packing import Map, Requantiser
-    from fastlic.kernels.rans import DeviceTables, Streams
 
 MEAN_BITS = 6
 Arrays = Mapping[str, NDArray[Any]]
@@ -61,7 +61,7 @@ class DeviceLatents:
     def _set_ends(self, z_tables: CdfTables, y_tables: CdfTables) -> None:
         """What a gain changes outside of the networks: tables, medians, z's requantiser."""
         self._fewest = z_tables.fewest_bits, y_tables.fewest_bits
-        self._z_tables, self._y_tables = self._tables(z_tables), self._tables(y_tables)
+        self._z_tables, self._y_tables = (coder.CoderTables(own, self.device) for own in (z_tables, y_tables))
         self._median = torch.from_numpy(self._arrays["z.median"].astype(np.int32)).to(self.device)
         self._z_input = self._requantiser(f"{self._of_requantisers}z.input")
 
@@ -104,19 +104,15 @@ class DeviceLatents:
 
     def _encode_z(self, z: Tensor, lanes: int) -> tuple[Tensor, list[bytes]]:
         """Symbols of z, and their sections."""
-        from fastlic.kernels.rans_encode import encode
-
         symbols = (z - self._median + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
-        return symbols, encode(symbols.flatten(1), self._by_channel(symbols), self._z_tables, lanes)
+        return symbols, coder.encode(symbols.flatten(1), self._by_channel(symbols), self._z_tables, lanes)
 
-    def _decode_z(self, sections: Sequence[Any], height: int, width: int) -> tuple[Tensor, Streams]:
+    def _decode_z(self, sections: Sequence[Any], height: int, width: int) -> tuple[Tensor, coder.Decoder]:
         """Symbols of z for a y of height x width, to be trusted once the streams are finished."""
-        from fastlic.kernels import rans
-
-        streams = rans.open_streams(sections, self.device)
+        streams = coder.open_streams(sections, self._z_tables, self.device)
         shape = (len(sections), -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE), self.hyper_channels)
         by_channel = self._by_channel(torch.empty(shape, device="meta"))
-        return rans.decode(streams, by_channel, self._z_tables).reshape(shape), streams
+        return streams.decode(by_channel).reshape(shape), streams
 
     def _check_sizes(self, sections: Sequence[Sequence[Any]], height: int, width: int, of_y: Sequence[int]) -> None:
         """As drivers do (fastlic.codec): a short section cannot claim many symbols. of_y: symbols of each section."""
@@ -204,11 +200,6 @@ class DeviceLatents:
 
     def _together(self, maps: Sequence[Tensor]) -> Tensor:
         return torch.stack([t.to(self.device, torch.int32) for t in maps]).permute(0, 2, 3, 1).contiguous()
-
-    def _tables(self, tables: CdfTables) -> DeviceTables:
-        from fastlic.kernels.rans import DeviceTables
-
-        return DeviceTables.of(tables.cdf, tables.lengths, tables.offsets, tables.shifts, tables.precision, self.device)
 
 
 def _by_shape(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:

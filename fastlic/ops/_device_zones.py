@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from fastlic.ops import _device_streams as streams
+
 if TYPE_CHECKING:  # triton is loaded when an engine is made, not before
     from fastlic.kernels.packing import BoardNetwork, Map
-    from fastlic.kernels.rans import DeviceTables, Streams
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,12 @@ class Decoder:
         y: Tensor,
         sections: Sequence[Sequence[Any]],
         known: int,
-        tables: DeviceTables,
+        tables: streams.CoderTables,
         thresholds: Tensor,
     ) -> None:
         self.y, self.symbols = y, torch.zeros_like(y)
         self._sections, self._known, self._tables, self._thresholds = sections, known, tables, thresholds
-        self._streams: dict[int, Streams] = {}
+        self._streams: dict[int, streams.Decoder] = {}
         self._partly: set[int] = set()
 
     def board(self, zone: Zone, network: BoardNetwork, maps: Sequence[Map]) -> None:
@@ -112,23 +113,20 @@ class Decoder:
         self.y[..., zone.part] = quantize.dequantise(symbols.reshape(means.shape), means)
 
     def _read(self, zone: Zone, indexes: Tensor) -> Tensor:
-        from fastlic.kernels import rans
-
         number = zone.section
         if zone.first >= self._known:
             self._partly.add(number)
             return torch.zeros(indexes.shape, dtype=torch.int32, device=indexes.device)
         if number not in self._streams:
-            self._streams[number] = rans.open_streams([image[number] for image in self._sections], indexes.device)
-        return rans.decode(self._streams[number], indexes.flatten(1), self._tables).reshape(indexes.shape)
+            own = [image[number] for image in self._sections]
+            self._streams[number] = streams.open_streams(own, self._tables, indexes.device)
+        return self._streams[number].decode(indexes.flatten(1)).reshape(indexes.shape)
 
     def finish(self) -> None:
         """Demand that all that was read to its end ended well."""
-        from fastlic.kernels import rans
-
-        for number, streams in self._streams.items():
+        for number, opened in self._streams.items():
             if number not in self._partly:
-                rans.finish(streams, [image[number] for image in self._sections])
+                opened.finish()
 
 
 def _spread(symbols: Tensor, out: Tensor, zone: Zone) -> None:

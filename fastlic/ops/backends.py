@@ -120,8 +120,10 @@ def choose(table: Mapping[str, Implementation], backend: str, device: torch.devi
 
 
 def backends() -> dict[str, Any]:
-    """{"instruction_set", "best_instruction_set", "cuda", "triton", "transforms", "codes"}: names, or sentences that
-    say what is missing, and what runs transforms of integers and McQuic's coder."""
+    """{"instruction_set", "best_instruction_set", "cuda", "triton", "transforms", "streams", "codes"}: names, or
+    sentences that say what is missing, and what runs transforms of integers, the coder of latents and McQuic's."""
+    from fastlic.ops._device_streams import FEWEST_STREAMS
+
     built = torch.version.cuda
     if built is None:
         cuda = "unavailable: this torch is built for the CPU only"
@@ -137,5 +139,9 @@ def backends() -> dict[str, Any]:
         "cuda": cuda,
         "triton": triton,
         "transforms": "cpp" if lacks is not None else "cpp; triton if it is asked for by name (untimed on GPUs)",
+        "streams": "cpp"
+        if lacks is not None
+        else f"cpp; triton if it is asked for by name, and codes {FEWEST_STREAMS} "
+        "streams or more together, or decodes a raster context",
         "codes": "cpp, of McQuic: each waits for the one before it, which keeps them off GPUs",
     }

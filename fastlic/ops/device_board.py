@@ -1,9 +1,9 @@
 """The board engine on a GPU: models whose latents are coded in zones, one after the other, of channels and of a
 checkerboard's parities; the same integers, sections and latents as fastlic.ops.latents, in Triton kernels.
 
-Context networks run over whole maps, parameter networks at the positions that are coded. All rANS coding is on the
-device; the host reads headers and, at the end, whether the streams ended well. Under TRITON_INTERPRET=1 it runs on the
-CPU, slowly, for tests.
+Context networks run over whole maps, parameter networks at the positions that are coded. rANS is on the device but for
+that of few streams (fastlic.ops._device_streams); the host reads headers and, at the end, whether the streams ended
+well. Under TRITON_INTERPRET=1 it runs on the CPU, slowly, for tests.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fastlic.ops._device_latents import Arrays, Coded, DeviceLatents, Maps, _by_shape
+from fastlic.ops._device_streams import encode
 from fastlic.ops._device_zones import Coder, Decoder, Encoder, Zone
 from fastlic.ops.latents import Stream, Target
 from fastlic.ops.tables import CdfTables
@@ -84,8 +85,6 @@ class DeviceBoard(DeviceLatents):
         return out
 
     def _encode(self, z: Tensor, y: Tensor, zones: Tensor | None, lanes: int, **how: Any) -> list[Coded]:
-        from fastlic.kernels.rans_encode import encode
-
         symbols, z_bytes = self._encode_z(z, lanes)
         coder = Encoder(y, zones, self._thresholds)
         self._schedule(coder, symbols, *y.shape[1:3])
@@ -99,8 +98,6 @@ class DeviceBoard(DeviceLatents):
     def _decode(
         self, sections: Sequence[Sequence[Any]], height: int, width: int, groups: int | None, **how: Any
     ) -> list[Maps]:
-        from fastlic.kernels import rans
-
         self._check_sizes(sections, height, width, self._counts(height, width))
         of_z = [image[0] for image in sections]
         symbols, z_streams = self._decode_z(of_z, height, width)
@@ -109,7 +106,7 @@ class DeviceBoard(DeviceLatents):
         y = torch.zeros(shape, dtype=torch.int32, device=self.device)
         coder = Decoder(y, sections, known, self._y_tables, self._thresholds)
         self._schedule(coder, symbols, height, width)
-        rans.finish(z_streams, of_z)
+        z_streams.finish()
         coder.finish()
         return self._maps(symbols, coder)
 

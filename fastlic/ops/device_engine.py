@@ -1,7 +1,8 @@
 """The entropy engine on a GPU: the same integers, sections and latents as fastlic.ops.latents, in Triton kernels.
 
-z's symbols, hyper synthesis, the context's wavefront and both rANS coders run on the device; the host reads headers
-and, at the end, whether the streams ended well. Under TRITON_INTERPRET=1 it runs on the CPU, slowly, for tests.
+z's symbols, hyper synthesis and the context's wavefront run on the device, and rANS but for that of few streams
+(fastlic.ops._device_streams); the host reads headers and, at the end, whether the streams ended well. Under
+TRITON_INTERPRET=1 it runs on the CPU, slowly, for tests.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastlic.ops import _arguments as arguments
+from fastlic.ops import _device_streams as coder
 from fastlic.ops._device_latents import Arrays, Coded, DeviceLatents, Maps
 from fastlic.ops.latents import Stream, Target
 from fastlic.ops.tables import CdfTables
@@ -106,7 +108,6 @@ class DeviceEngine(DeviceLatents):
 
     def _encode(self, z: Tensor, y: Tensor, zones: Tensor | None, lanes: int, **how: Any) -> list[Coded]:
         from fastlic.kernels import masked_context, quantize
-        from fastlic.kernels.rans_encode import encode
 
         height, width = y.shape[1:3]
         symbols, z_bytes = self._encode_z(z, lanes)
@@ -116,7 +117,7 @@ class DeviceEngine(DeviceLatents):
         else:
             head = self._head(symbols, height, width)
             indexes, coded, y_hat = quantize.quantise_head(y, head, self._thresholds, zones, self._offsets)
-        y_bytes = encode(coded.flatten(1), indexes.flatten(1), self._y_tables, lanes)
+        y_bytes = coder.encode(coded.flatten(1), indexes.flatten(1), self._y_tables, lanes)
         z_first, y_first = (t.permute(0, 3, 1, 2) for t in (symbols, y_hat))
         return [([a, b], *maps, None) for a, b, *maps in zip(z_bytes, y_bytes, z_first, y_first, strict=True)]
 
@@ -128,16 +129,19 @@ class DeviceEngine(DeviceLatents):
         self._check_sizes(sections, height, width, [height * width * self.latent_channels])
         z, y = ([image[part] for image in sections] for part in range(2))
         symbols, z_streams = self._decode_z(z, height, width)
-        y_streams = rans.open_streams(y, self.device)
         if self._contextual:
+            opened = rans.open_streams(y, self.device)
             share = masked_context.hyper_share(self._features(symbols, height, width), self._of_hyper)
-            latents = masked_context.decode(self._network, y_streams, self._y_tables, share, how["driver"])
+            latents = masked_context.decode(self._network, opened, self._y_tables.device, share, how["driver"])
+            z_streams.finish()
+            rans.finish(opened, y)
         else:
+            y_streams = coder.open_streams(y, self._y_tables, self.device)
             indexes, means = quantize.head_indexes(self._head(symbols, height, width), self._thresholds)
-            coded = rans.decode(y_streams, indexes.flatten(1), self._y_tables)
+            coded = y_streams.decode(indexes.flatten(1))
             latents = quantize.dequantise(coded.reshape(means.shape), means, indexes, self._offsets)
-        rans.finish(z_streams, z)
-        rans.finish(y_streams, y)
+            z_streams.finish()
+            y_streams.finish()
         z_first, y_first = (t.permute(0, 3, 1, 2) for t in (symbols, latents))
         return [(*maps, None) for maps in zip(z_first, y_first, strict=True)]
 

@@ -32,6 +32,18 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def coder(monkeypatch, request) -> str:
+    """Who codes the streams of engines. Tests have few of them, which are coded in kernels all the same; those that ask
+    for "cpp", as the parameter of this fixture, get the coder that few streams have."""
+    from fastlic.ops import _device_streams
+
+    chosen = getattr(request, "param", "triton")
+    if chosen == "triton":
+        monkeypatch.setattr(_device_streams, "FEWEST_STREAMS", 1)
+    return chosen
+
+
 @pytest.fixture
 def batches(monkeypatch) -> list[int]:
     """Sizes of the batches that go through networks on the device, one after the other."""

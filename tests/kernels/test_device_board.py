@@ -125,7 +125,8 @@ def engine_of(model: Any, device: torch.device) -> DeviceBoard:
     return cls(model.to_arrays(), model.z_tables, model.y_tables, device)
 
 
-def test_channel_groups_are_the_cpus(device):
+@pytest.mark.parametrize("coder", ["triton", "cpp"], indirect=True)
+def test_channel_groups_are_the_cpus(coder, device):
     model = board_model("small groups")
     engine = engine_of(model, device)
     require_encodes(engine, model, 3, 2)

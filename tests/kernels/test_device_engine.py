@@ -19,8 +19,12 @@ from fastlic.entropy.zones import zones_for
 from fastlic.errors import CorruptStreamError
 from fastlic.integers.fixed import fixed_point
 from fastlic.models import JAHP, MeanScaleHyperprior
+from fastlic.ops import _device_streams
+from fastlic.ops._device_streams import FEWEST_STREAMS, CoderTables
+from fastlic.ops.backends import backends
 from fastlic.ops.device_engine import DeviceEngine
 from fastlic.ops.latents import Target
+from fastlic.ops.rans import gaussian_tables, rans_encode_many
 
 SLIM = {"hyper": [10, 9, 13], "context": 11, "parameters": [35, 12]}
 MODELS = {"context": (JAHP, 7, 33), "no context": (MeanScaleHyperprior, 5, 19), "slim": (JAHP, 7, 22, SLIM)}
@@ -85,8 +89,47 @@ def test_bytes_and_latents_are_the_cpus_with_narrow_entropy_networks(models, dev
     check(models["slim"], 2, 2, "launch", lanes=64)
 
 
-def test_bytes_and_latents_are_the_cpus_without_context(models, device):
+@pytest.mark.parametrize("coder", ["triton", "cpp"], indirect=True)
+def test_bytes_and_latents_are_the_cpus_without_context(models, coder, device):
     check(models["no context"], 2, 3, "launch", lanes=64)
+
+
+@pytest.mark.parametrize("coder", ["cpp"], indirect=True)
+def test_bytes_and_latents_are_the_cpus_where_it_codes_all_but_the_context(models, coder, device, monkeypatch):
+    """What is encoded, and z; the default lanes give its bytes."""
+    from fastlic.kernels import rans, rans_encode
+
+    for module, name in ((rans, "decode"), (rans_encode, "encode")):
+        monkeypatch.setattr(module, name, None)
+    check(models["context"], 1, 2, "persistent", lanes=0)
+
+
+@pytest.mark.parametrize("count", [FEWEST_STREAMS - 1, FEWEST_STREAMS])
+@pytest.mark.parametrize("coder", ["cpp"], indirect=True)
+def test_few_streams_are_coded_on_the_cpu_and_more_on_the_device(count, coder, device, monkeypatch):
+    from fastlic.kernels import rans, rans_encode
+
+    seen = []
+    for module, name in ((rans, "decode"), (rans_encode, "encode")):
+        own = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, own=own: (seen.append(own), own(*given))[1])
+    packed = gaussian_tables(np.array([1.0, 3.0]))
+    coded_by = CoderTables(packed, device)
+    generator = torch.Generator().manual_seed(count)
+    symbols = torch.randint(-3, 4, (count, 9), generator=generator, dtype=torch.int32).to(device)
+    rows = (torch.arange(9) % 2).to(torch.uint8).expand(count, -1).to(device)
+    data = _device_streams.encode(symbols, rows, coded_by)
+    assert data == rans_encode_many(list(symbols.cpu()), list(rows.cpu()), packed)
+    opened = _device_streams.open_streams(data, coded_by, device)
+    found = torch.cat([opened.decode(rows[:, :4]), opened.decode(rows[:, 4:])], 1)
+    opened.finish()
+    assert torch.equal(found, symbols) and found.device == symbols.device
+    assert len(seen) == (0 if count < FEWEST_STREAMS else 3)
+    assert str(FEWEST_STREAMS) in backends()["streams"]
+    opened = _device_streams.open_streams([*data[1:], data[0][:-1]], coded_by, device)
+    with pytest.raises(CorruptStreamError):
+        opened.decode(rows)
+        opened.finish()
 
 
 @pytest.mark.parametrize(("name", "driver"), [("slim", "persistent"), ("slim", "launch"), ("no context", "launch")])
@@ -138,7 +181,7 @@ def test_the_launches_of_a_decoder_are_captured_in_a_graph():
     def decode() -> torch.Tensor:
         streams.states.copy_(first[0])
         streams.cursors.copy_(first[1])
-        return masked_context.decode(engine._network, streams, engine._y_tables, share, "launch")
+        return masked_context.decode(engine._network, streams, engine._y_tables.device, share, "launch")
 
     decode()
     torch.cuda.synchronize()

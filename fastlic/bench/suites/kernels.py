@@ -402,9 +402,9 @@ def rans_cases(wanted: Wanted) -> Iterator[Case]:
         data = rans_encode(symbols, indexes, model.y_tables, lanes=64)
         on_device = [torch.from_numpy(a)[None].to(device()) for a in (symbols, indexes)]
 
-        decode = partial(decode_stream, data, on_device[1], engine._y_tables)
+        decode = partial(decode_stream, data, on_device[1], engine._y_tables.device)
         note = same([decode()], [on_device[0]])
-        encode = partial(encode_on_device, on_device[0], on_device[1], engine._y_tables, 64)
+        encode = partial(encode_on_device, on_device[0], on_device[1], engine._y_tables.device, 64)
         if encode() != [data]:
             raise AssertionError("the device's bytes differ from the C++ coder's")
         runs: dict[str, tuple[Run, Run]] = {
@@ -416,7 +416,8 @@ def rans_cases(wanted: Wanted) -> Iterator[Case]:
 
 
 def decode_cases(wanted: Wanted) -> Iterator[Case]:
-    """JAHP N=M=192, stream to latents and back, all on the device, against the C++ engine and CompressAI's loop."""
+    """JAHP N=M=192, stream to latents and back, against the C++ engine and CompressAI's loop; the coder of one image's
+    z, and of all that is encoded, is the CPU's (fastlic.ops._device_streams)."""
     choices = ((size, driver, *LATENTS[size]) for size in LATENTS for driver in ("persistent", "launch"))
     for (_, driver, height, width), names in offered(wanted, choices, "jahp {way} {} {} vs C++", ("decode", "encode")):
         yield from both_ways(names, *device_model(), height, width, driver=driver)
