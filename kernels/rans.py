@@ -189,12 +189,12 @@ def _gamma(data, top, floor):
 @triton.jit
 def decode_run(
     data, states, cursor, slots, rows, row_count, indexes, symbols, count, PRECISION: tl.constexpr,
-    means, y_offsets, order, y, seen, y_numbers, y_limit, width, M, FUSED: tl.constexpr, C: tl.constexpr,
+    means, y_offsets, places, y, seen, y_numbers, y_limit, total, M, FUSED: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """The next ``count`` symbols of one stream. All pointers are this stream's.
 
-    FUSED: the symbols are those of positions ``order[0], order[1] ...`` of a latent with M channels: its values go to y
-    [positions, M] and its activations to the context's map ``seen``, padded by two rows above and two columns beside;
+    FUSED: the symbols are those of positions ``places[0], places[1] ...`` of latents with M channels: their values go
+    to y [positions, M] and their activations to the context's map ``seen``, whose rows stand ``total`` numbers behind;
     ``y_offsets`` are as for ``reconstruct``.
     """
     lane = tl.arange(0, _LANES)
@@ -253,15 +253,15 @@ def decode_run(
         if FUSED:
             p = i // M
             channel = i - p * M
-            raster = tl.load(order + p, mask=active, other=0)
+            here = tl.load(places + p, mask=active, other=0)
             mean = tl.load(means + i, mask=active, other=0)
             latent = reconstruct(symbol.to(tl.int32), mean, y_offsets, row)
-            tl.store(y + raster.to(tl.int64) * M + channel, latent, mask=active)
+            tl.store(y + here.to(tl.int64) * M + channel, latent, mask=active)
             multiplier = tl.load(y_numbers + C + channel, mask=active, other=0)
             negative = tl.load(y_numbers + 2 * C + channel, mask=active, other=0)
-            places = tl.load(y_numbers + 3 * C + channel, mask=active, other=1)
-            activation = requantise(latent, multiplier, negative, places, y_limit)
-            centre = (raster // width + 2) * (width + 4) + raster % width + 2
+            shifts = tl.load(y_numbers + 3 * C + channel, mask=active, other=1)
+            activation = requantise(latent, multiplier, negative, shifts, y_limit)
+            centre = tl.load(places + total + p, mask=active, other=0)
             store_planes(seen + centre.to(tl.int64) * (2 * C) + channel, C, activation, active)
         else:
             tl.store(symbols + i, symbol.to(tl.int32), mask=active)
@@ -282,17 +282,30 @@ def _decode(data, states, cursors, slots, rows, row_count, indexes, symbols, cou
                64)  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["row_count", "begin", "count", "positions", "height", "width", "M"])
-def decode_step(
-    data, states, cursors, slots, rows, row_count, indexes, means, y_offsets, order, y, seen, y_numbers, begin, count,
-    y_limit, positions, height, width, M, PRECISION: tl.constexpr, C: tl.constexpr,
+@triton.jit
+def decode_image(
+    data, states, cursors, slots, rows, row_count, indexes, means, y_offsets, offsets, places, y, seen, y_numbers, step,
+    images, image, y_limit, total, M, PRECISION: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Program b decodes the symbols of order[begin : begin + count] of image b, and what follows from them."""
-    b = tl.program_id(0).to(tl.int64)
-    start = (b * positions + begin) * M
+    """The symbols of an image's positions of a step, and what follows from them; there may be none. ``offsets`` and
+    ``places`` [., total] are those of fastlic.kernels.masked_context.Batch."""
+    b = tl.cast(image, tl.int64)
+    begin = tl.load(offsets + step * images + image)
+    count = tl.load(offsets + step * images + image + 1) - begin
+    start = tl.load(places + (2 * total + begin), mask=count > 0, other=0).to(tl.int64) * M
     decode_run(data, states + b * _LANES, cursors + b * 8, slots, rows, row_count, indexes + start, means + start,
-               count * M, PRECISION, means + start, y_offsets, order + begin, y + b * positions * M,
-               seen + b * (height + 4) * (width + 4) * 2 * C, y_numbers, y_limit, width, M, True, C)  # fmt: skip
+               count * M, PRECISION, means + start, y_offsets, places + begin, y, seen, y_numbers, y_limit, total, M,
+               True, C)  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["row_count", "step", "images", "total", "M"])
+def decode_step(
+    data, states, cursors, slots, rows, row_count, indexes, means, y_offsets, offsets, places, y, seen, y_numbers, step,
+    images, y_limit, total, M, PRECISION: tl.constexpr, C: tl.constexpr,
+):  # fmt: skip
+    """Program b: ``decode_image`` of image b."""
+    decode_image(data, states, cursors, slots, rows, row_count, indexes, means, y_offsets, offsets, places, y, seen,
+                 y_numbers, step, images, tl.program_id(0), y_limit, total, M, PRECISION, C)  # fmt: skip
 
 
 def decode(opened: Streams, indexes: Tensor, tables: DeviceTables) -> Tensor:
@@ -323,8 +336,9 @@ def variants(target: Target) -> list[Variant]:
     aligned = ("data", "states", "cursors", "slots", "rows", "indexes")
     whole = {**shared, "symbols": "*i32", "count": "i32", "pitch": "i32", "index_pitch": "i32",
              "PRECISION": "constexpr"}  # fmt: skip
-    step = {**shared, **dict.fromkeys(("means", "y_offsets", "order", "y", "y_numbers"), "*i32"), "seen": "*i8",
-            **dict.fromkeys(("begin", "count", "y_limit", "positions", "height", "width", "M"), "i32")}  # fmt: skip
+    pointers = ("means", "y_offsets", "offsets", "places", "y", "y_numbers")
+    step = {**shared, **dict.fromkeys(pointers, "*i32"), "seen": "*i8",
+            **dict.fromkeys(("step", "images", "y_limit", "total", "M"), "i32")}  # fmt: skip
     one = options(None, 1)
     found = [Variant("rans decode", _decode, whole, dict(PRECISION=12), one, 128, 4096, aligned)]
     for way in ("", ", offsets"):

@@ -70,33 +70,31 @@ class DeviceLatents:
     def _layer(self, name: str) -> Layer:
         raise NotImplementedError
 
-    def _encode(self, z: Tensor, y: Tensor, zones: Tensor | None, lanes: int, **how: Any) -> list[Coded]:
+    def _encode(self, z: Tensor, y: Tensor, zones: Tensor | None, lanes: int) -> list[Coded]:
         """z, y: int32, images and channels last."""
         raise NotImplementedError
 
-    def _decode(
-        self, sections: Sequence[Sequence[Any]], height: int, width: int, groups: int | None, **how: Any
-    ) -> list[Maps]:
+    def _decode(self, sections: Sequence[Sequence[Any]], height: int, width: int, groups: int | None) -> list[Maps]:
         """sections: of each image."""
         raise NotImplementedError
 
     # ---- images of one size together
 
-    def _encode_many(self, targets: Sequence[Target], lanes: int, **how: Any) -> list[Coded]:
+    def _encode_many(self, targets: Sequence[Target], lanes: int) -> list[Coded]:
         out: list[Any] = [None] * len(targets)
         for members in _by_shape([tuple(target.y.shape) for target in targets]):
             z, y = (self._together(maps) for maps in zip(*(targets[i][:2] for i in members), strict=True))
             zones = self._zones([targets[i].zones for i in members])
-            for i, coded in zip(members, self._encode(z, y, zones, lanes, **how), strict=True):
+            for i, coded in zip(members, self._encode(z, y, zones, lanes), strict=True):
                 out[i] = coded
         return out
 
-    def _decode_many(self, streams: Sequence[Stream], groups: int | None, **how: Any) -> list[Maps]:
+    def _decode_many(self, streams: Sequence[Stream], groups: int | None) -> list[Maps]:
         out: list[Any] = [None] * len(streams)
         for members in _by_shape([(height, width) for _, height, width in streams]):
             _, height, width = streams[members[0]]
             sections = [streams[i][0] for i in members]
-            for i, latents in zip(members, self._decode(sections, height, width, groups, **how), strict=True):
+            for i, latents in zip(members, self._decode(sections, height, width, groups), strict=True):
                 out[i] = latents
         return out
 

@@ -84,7 +84,7 @@ class DeviceBoard(DeviceLatents):
                 out[i] = own
         return out
 
-    def _encode(self, z: Tensor, y: Tensor, zones: Tensor | None, lanes: int, **how: Any) -> list[Coded]:
+    def _encode(self, z: Tensor, y: Tensor, zones: Tensor | None, lanes: int) -> list[Coded]:
         symbols, z_bytes = self._encode_z(z, lanes)
         coder = Encoder(y, zones, self._thresholds)
         self._schedule(coder, symbols, *y.shape[1:3])
@@ -95,9 +95,7 @@ class DeviceBoard(DeviceLatents):
         maps = self._maps(symbols, coder)
         return [(list(own), *one) for own, one in zip(zip(*sections, strict=True), maps, strict=True)]
 
-    def _decode(
-        self, sections: Sequence[Sequence[Any]], height: int, width: int, groups: int | None, **how: Any
-    ) -> list[Maps]:
+    def _decode(self, sections: Sequence[Sequence[Any]], height: int, width: int, groups: int | None) -> list[Maps]:
         self._check_sizes(sections, height, width, self._counts(height, width))
         of_z = [image[0] for image in sections]
         symbols, z_streams = self._decode_z(of_z, height, width)

@@ -8,8 +8,9 @@ TRITON_INTERPRET=1 it runs on the CPU, slowly, for tests.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,7 +84,8 @@ class DeviceEngine(DeviceLatents):
     def encode_many(
         self, targets: Sequence[Target], threads: int = 1, driver: str | None = None, lanes: int = 0
     ) -> list[Coded]:
-        """As ``LatentEngine.encode_many``; images of one size go through the device together, results stay there.
+        """As ``LatentEngine.encode_many``; images of one size go through the device together, of a model with a context
+        those of other sizes along the wavefront, too. Results stay there.
 
         Args:
             threads: of no use here.
@@ -91,12 +93,19 @@ class DeviceEngine(DeviceLatents):
             lanes: of both streams; 0 chooses as the C++ engine does, which gives its bytes. A GPU decodes 64 lanes in
                 the time of one.
         """
-        return self._encode_many(targets, lanes, driver=driver)
+        if not self._contextual:
+            return self._encode_many(targets, lanes)
+        out: list[Any] = [None] * len(targets)
+        for members, runs in self._along([_size(target.y) for target in targets]):
+            own = [targets[i] for i in members]
+            for i, coded in zip(members, self._encode_along(own, runs, lanes, driver), strict=True):
+                out[i] = coded
+        return out
 
     def decode_many(
         self, streams: Sequence[Stream], threads: int = 1, groups: int | None = None, driver: str | None = None
     ) -> list[Maps]:
-        """As ``LatentEngine.decode_many``; images of one size go through the device together.
+        """As ``LatentEngine.decode_many``; images go together as in ``encode_many``.
 
         Raises:
             CorruptStreamError: the sections do not hold exactly these latents.
@@ -104,46 +113,102 @@ class DeviceEngine(DeviceLatents):
         """
         if groups is not None and groups < 1:
             raise ValueError("this model is decoded whole")
-        return self._decode_many(streams, groups, driver=driver)
+        if not self._contextual:
+            return self._decode_many(streams, groups)
+        out: list[Any] = [None] * len(streams)
+        for members, runs in self._along([(height, width) for _, height, width in streams]):
+            own = [streams[i][0] for i in members]
+            for i, maps in zip(members, self._decode_along(own, runs, driver), strict=True):
+                out[i] = maps
+        return out
 
-    def _encode(self, z: Tensor, y: Tensor, zones: Tensor | None, lanes: int, **how: Any) -> list[Coded]:
-        from fastlic.kernels import masked_context, quantize
+    # ---- without a context, images of one size
 
-        height, width = y.shape[1:3]
+    def _encode(self, z: Tensor, y: Tensor, zones: Tensor | None, lanes: int) -> list[Coded]:
+        from fastlic.kernels import quantize
+
         symbols, z_bytes = self._encode_z(z, lanes)
-        if self._contextual:
-            share = masked_context.hyper_share(self._features(symbols, height, width), self._of_hyper)
-            indexes, coded, y_hat = masked_context.encode(self._network, y, share, how["driver"], zones)
-        else:
-            head = self._head(symbols, height, width)
-            indexes, coded, y_hat = quantize.quantise_head(y, head, self._thresholds, zones, self._offsets)
+        head = self._head(symbols, *y.shape[1:3])
+        indexes, coded, y_hat = quantize.quantise_head(y, head, self._thresholds, zones, self._offsets)
         y_bytes = coder.encode(coded.flatten(1), indexes.flatten(1), self._y_tables, lanes)
-        z_first, y_first = (t.permute(0, 3, 1, 2) for t in (symbols, y_hat))
-        return [([a, b], *maps, None) for a, b, *maps in zip(z_bytes, y_bytes, z_first, y_first, strict=True)]
+        return _coded(z_bytes, y_bytes, symbols, y_hat)
 
-    def _decode(
-        self, sections: Sequence[Sequence[Any]], height: int, width: int, groups: int | None, **how: Any
-    ) -> list[Maps]:
-        from fastlic.kernels import masked_context, quantize, rans
+    def _decode(self, sections: Sequence[Sequence[Any]], height: int, width: int, groups: int | None) -> list[Maps]:
+        from fastlic.kernels import quantize
 
+        symbols, z_streams = self._open(sections, height, width)
+        y_streams = coder.open_streams([y for _, y in sections], self._y_tables, self.device)
+        indexes, means = quantize.head_indexes(self._head(symbols, height, width), self._thresholds)
+        coded = y_streams.decode(indexes.flatten(1))
+        latents = quantize.dequantise(coded.reshape(means.shape), means, indexes, self._offsets)
+        z_streams.finish()
+        y_streams.finish()
+        return _maps(symbols, latents)
+
+    def _open(self, sections: Sequence[Sequence[Any]], height: int, width: int) -> tuple[Tensor, coder.Decoder]:
+        """As ``_decode_z``, of sections that are long enough for such latents."""
         self._check_sizes(sections, height, width, [height * width * self.latent_channels])
-        z, y = ([image[part] for image in sections] for part in range(2))
-        symbols, z_streams = self._decode_z(z, height, width)
-        if self._contextual:
-            opened = rans.open_streams(y, self.device)
-            share = masked_context.hyper_share(self._features(symbols, height, width), self._of_hyper)
-            latents = masked_context.decode(self._network, opened, self._y_tables.device, share, how["driver"])
-            z_streams.finish()
-            rans.finish(opened, y)
-        else:
-            y_streams = coder.open_streams(y, self._y_tables, self.device)
-            indexes, means = quantize.head_indexes(self._head(symbols, height, width), self._thresholds)
-            coded = y_streams.decode(indexes.flatten(1))
-            latents = quantize.dequantise(coded.reshape(means.shape), means, indexes, self._offsets)
-            z_streams.finish()
-            y_streams.finish()
-        z_first, y_first = (t.permute(0, 3, 1, 2) for t in (symbols, latents))
-        return [(*maps, None) for maps in zip(z_first, y_first, strict=True)]
+        return self._decode_z([z for z, _ in sections], height, width)
+
+    # ---- with a context, images of several sizes; networks before the wavefront, and what is encoded, size by size
+
+    def _along(self, sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[list[int], list[_Run]]]:
+        """Images that go along the wavefront together: their numbers, and what of them is of one size."""
+        from fastlic.kernels import masked_context
+
+        for members in masked_context.together(sizes, self.latent_channels):
+            runs: list[_Run] = []
+            first = image = 0
+            for size, same in groupby(sizes[i] for i in members):
+                count = len(list(same))
+                end = first + count * size[0] * size[1]
+                runs.append(_Run(size, slice(image, image + count), slice(first, end)))
+                first, image = end, image + count
+            yield members, runs
+
+    def _encode_along(
+        self, targets: Sequence[Target], runs: Sequence[_Run], lanes: int, driver: str | None
+    ) -> list[Coded]:
+        """Of targets one after another as they are in runs."""
+        from fastlic.kernels import masked_context
+
+        zs = [self._encode_z(self._together([own.z for own in targets[run.images]]), lanes) for run in runs]
+        share = self._share([symbols for symbols, _ in zs], runs)
+        y = torch.cat([self._together([own.y for own in targets[run.images]]).flatten(0, 2) for run in runs])
+        zones = self._zones([own.zones for own in targets])
+        indexes, coded, y_hat = masked_context.encode(self._network, _sizes(runs), y, share, driver, zones)
+        out: list[Coded] = []
+        for run, (symbols, z_bytes) in zip(runs, zs, strict=True):
+            own, rows = (part[run.positions].reshape(len(symbols), -1) for part in (coded, indexes))
+            y_bytes = coder.encode(own, rows, self._y_tables, lanes)
+            out += _coded(z_bytes, y_bytes, symbols, run.whole(y_hat))
+        return out
+
+    def _decode_along(self, sections: Sequence[Sequence[Any]], runs: Sequence[_Run], driver: str | None) -> list[Maps]:
+        """Of sections one after another as they are in runs."""
+        from fastlic.kernels import masked_context, rans
+
+        zs = [self._open(sections[run.images], *run.size) for run in runs]
+        y = [y for _, y in sections]
+        opened = rans.open_streams(y, self.device)
+        share = self._share([symbols for symbols, _ in zs], runs)
+        tables = self._y_tables.device
+        latents = masked_context.decode(self._network, _sizes(runs), opened, tables, share, driver)
+        for _, streams in zs:
+            streams.finish()
+        rans.finish(opened, y)
+        found = (_maps(symbols, run.whole(latents)) for run, (symbols, _) in zip(runs, zs, strict=True))
+        return [maps for own in found for maps in own]
+
+    def _share(self, symbols: Sequence[Tensor], runs: Sequence[_Run]) -> Tensor:
+        """int32 [positions, columns]: what z adds to the first parameter layer's sums."""
+        from fastlic.kernels import masked_context
+
+        features = (self._features(own, *run.size) for own, run in zip(symbols, runs, strict=True))
+        parts = [masked_context.hyper_share(own, self._of_hyper).flatten(0, 2) for own in features]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    # ---- networks
 
     def _head(self, symbols: Tensor, height: int, width: int) -> Tensor:
         """Scales and means of a model without context, int32 [images, h, w, 2M]."""
@@ -216,3 +281,37 @@ class DeviceEngine(DeviceLatents):
         )
         # The first parameter layer is linear: the hyperprior's half, with the bias, is done once for all positions.
         self._of_hyper = self._layer("parameters.0", slice(hyper_inputs))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Images of one size that are side by side in a batch, and their positions among those of the batch."""
+
+    size: tuple[int, int]
+    images: slice
+    positions: slice
+
+    def whole(self, y: Tensor) -> Tensor:
+        """[images, h, w, M] of the batch's [positions, M]."""
+        return y[self.positions].reshape(-1, *self.size, y.shape[1])
+
+
+def _sizes(runs: Sequence[_Run]) -> tuple[tuple[int, int], ...]:
+    """Of each image."""
+    return tuple(run.size for run in runs for _ in range(run.images.stop - run.images.start))
+
+
+def _size(y: Tensor) -> tuple[int, int]:
+    return y.shape[1], y.shape[2]
+
+
+def _coded(z_bytes: Sequence[bytes], y_bytes: Sequence[bytes], z: Tensor, y: Tensor) -> list[Coded]:
+    """Of images with channels last."""
+    maps = _maps(z, y)
+    return [([a, b], *own) for a, b, own in zip(z_bytes, y_bytes, maps, strict=True)]
+
+
+def _maps(z: Tensor, y: Tensor) -> list[Maps]:
+    """Of images with channels last."""
+    z_first, y_first = (t.permute(0, 3, 1, 2) for t in (z, y))
+    return [(*maps, None) for maps in zip(z_first, y_first, strict=True)]

@@ -141,6 +141,38 @@ def test_bytes_and_latents_are_the_cpus_at_a_gain_whose_engine_shares_packed_wei
     assert name == "no context" or own._network.head.weights is base._network.head.weights
 
 
+@pytest.mark.parametrize(("name", "driver"), [("slim", "persistent"), ("slim", "launch"), ("no context", None)])
+def test_images_of_several_sizes_are_coded_together(models, name, driver, device, monkeypatch):
+    """Each as if it were alone: dead zones, order and sizes are its own."""
+    from fastlic.kernels import masked_context
+
+    model, sizes, ran = models[name], ((1, 2), (3, 1), (1, 2), (2, 2)), []
+    run = masked_context._prepare
+    monkeypatch.setattr(masked_context, "_prepare", lambda *a, **how: (ran.append(a[1].images), run(*a, **how))[1])
+    latents = [latents_of(model, *size, seed, 20) for seed, size in enumerate(sizes)]
+    zones = (None, zones_for(2.0), zones_for(1.0), zones_for(2.0))
+    targets = [Target(*pair, own) for pair, own in zip(latents, zones, strict=True)]
+    coded = model.device_engine.encode_many(targets, driver=driver, lanes=64)
+    streams = [(sections, *size) for (sections, *_), size in zip(coded, sizes, strict=True)]
+    decoded = model.device_engine.decode_many(streams, driver=driver)
+    assert ran == ([] if driver is None else [4, 4])
+    for (_, *maps), found, (_, *wanted) in zip(coded, decoded, model.engine.encode_many(targets), strict=True):
+        for own in (maps, found):
+            assert all(torch.equal(a.cpu(), torch.from_numpy(b)) for a, b in zip(own[:2], wanted[:2], strict=True))
+    assert all(torch.equal(torch.from_numpy(own[1]), found[1].cpu())
+               for own, found in zip(model.engine.decode_many(streams), decoded, strict=True))  # fmt: skip
+    assert model.device_engine.encode_many([]) == model.device_engine.decode_many([]) == []
+
+
+def test_a_sheet_is_at_most_twice_as_large_as_its_images(device):
+    from fastlic.kernels.masked_context import sheet_of, together
+
+    assert together([(2, 3), (4, 3), (2, 3)], 192) == [[1, 0, 2]]
+    assert together([(100, 1), (1, 100)], 192) == [[1], [0]]
+    assert together([(1000, 1000)] * 6, 192) == [[0, 1, 2, 3, 4], [5]]  # less than 2^31 bytes
+    assert sheet_of([(2, 3), (4, 5)]) == (14, 9) and together([], 192) == []
+
+
 @pytest.mark.slow
 def test_default_lanes_give_the_cpus_bytes(models, device):
     check(models["context"], 1, 1, "persistent", lanes=0)
@@ -174,14 +206,15 @@ def test_the_launches_of_a_decoder_are_captured_in_a_graph():
     sections, _, wanted, _ = engine.encode_many([Target(z, y)], lanes=64)[0]
     symbols = engine.decode_many([(sections, height, width)])[0][0]
     features = engine._features(symbols[None].permute(0, 2, 3, 1).contiguous(), height, width)
-    share = masked_context.hyper_share(features, engine._of_hyper)
+    share = masked_context.hyper_share(features, engine._of_hyper).flatten(0, 2)
     streams = rans.open_streams([sections[1]], "cuda")
     first = streams.states.clone(), streams.cursors.clone()
 
     def decode() -> torch.Tensor:
         streams.states.copy_(first[0])
         streams.cursors.copy_(first[1])
-        return masked_context.decode(engine._network, streams, engine._y_tables.device, share, "launch")
+        sizes, tables = ((height, width),), engine._y_tables.device
+        return masked_context.decode(engine._network, sizes, streams, tables, share, "launch")
 
     decode()
     torch.cuda.synchronize()
@@ -190,7 +223,7 @@ def test_the_launches_of_a_decoder_are_captured_in_a_graph():
         found = decode()
     found.zero_()
     graph.replay()
-    assert torch.equal(found[0].permute(2, 0, 1), wanted)
+    assert torch.equal(found.T.reshape(wanted.shape), wanted)
 
 
 def test_gathered_positions_equal_the_schedules(models, device):
