@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastlic.arguments import checked
+
 FEW = 1 << 22  # values of a tensor that one thread is through with in some milliseconds
 _OF_NUMPY = (torch.uint8, torch.int32, torch.int64, torch.float32, torch.float64)
 
@@ -112,12 +114,18 @@ class Requantiser:
         return cls(multiplier, negative, shift, int(arrays[f"{prefix}.bits"][0]))
 
 
+@checked
 def extremes(x: Tensor) -> tuple[float, float]:
-    """The smallest and the largest value; NaN, if there is one.
+    """The smallest and the largest value of a tensor of any shape; NaN, if there is one.
 
     Of a small tensor on the CPU by NumPy, on one thread: torch's others spin for milliseconds behind each operation,
     beside the threads of the C++ core that comes next.
+
+    Raises:
+        ValueError: no value at all.
     """
+    if not x.numel():
+        raise ValueError(f"expected a tensor of at least one value; got shape {tuple(x.shape)}")
     if x.device.type == "cpu" and x.dtype in _OF_NUMPY and x.numel() <= FEW:
         values = x.detach().numpy()
         return values.min().item(), values.max().item()

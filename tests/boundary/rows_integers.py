@@ -67,6 +67,7 @@ INTEGERS: dict[str, Callable[[], Call]] = {
         fixed.Requantiser.from_factors, {"factors": np.full(4, 0.3), "bits": 12, "negative_slope": 0.5}
     ),
     "fixed.Requantiser.to_arrays": lambda: Call(requantiser().to_arrays, {"prefix": "a"}),
+    "fixed.extremes": lambda: Call(fixed.extremes, {"x": float_latents()[0]}),
     "fixed.fixed_point": lambda: Call(fixed.fixed_point, {"y": float_latents()[0], "dtype": torch.int32}),
     "fixed.largest": lambda: Call(fixed.largest, {"bits": 12}),
     "fixed.quantise": lambda: Call(fixed.quantise, {"latent": maps(3), "means": maps(3), "zones": maps(3).abs()}),
