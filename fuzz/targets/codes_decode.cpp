@@ -42,12 +42,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
     stream.resize(stream.size() / 4 * 4);
     if (stream.size() >= 8) stream[7] &= 0x7F;
     const auto codes = fuzz::on_chosen_isa(choice, [&] { return decoded(context, stream, size); });
-    if (!codes.empty()) fuzz::require(context.encode(codes.data(), size) == stream);
+    if (!codes.empty()) fuzz::require(context.encode(codes.data(), size, 1) == stream);
     return 0;
   }
   Vector<std::int32_t> codes(kCodesGroups * size.height * size.width);
   for (std::int32_t& code : codes) code = input.take<std::uint8_t>() % kCodesWords;
-  stream = fuzz::on_chosen_isa(fuzz::other(choice), [&] { return context.encode(codes.data(), size); });
+  stream = fuzz::on_chosen_isa(fuzz::other(choice), [&] { return context.encode(codes.data(), size, 2); });
   fuzz::on_chosen_isa(choice, [&] {
     fuzz::require(decoded(context, stream, size) == codes);
     return 0;

@@ -67,7 +67,7 @@ void run_codes(const Arrays& arrays, fuzz::Input& input) {
   for (std::int32_t& code : codes) {
     code = input.take<std::uint8_t>() % static_cast<std::int32_t>(std::min<std::size_t>(context.model().words, 256));
   }
-  const auto stream = context.encode(codes.data(), size);
+  const auto stream = context.encode(codes.data(), size, 1);
   context.decode(stream.data(), stream.size(), size, back.data());
   fuzz::require(back == codes);
   auto noise = input.rest();
