@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "fastlic/memory.hpp"
-#include "fastlic/parallel.hpp"
 
 namespace fastlic::nn {
 namespace {
