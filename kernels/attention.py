@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fastlic.kernels.checkerboard import board
 from fastlic.kernels.integer import load_planes, pixel, requantise, store_planes
-from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, options, power_of_two
+from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, on, options, power_of_two
 from fastlic.kernels.packing import Map, Requantiser, padded
 from fastlic.kernels.reference.checkerboard import count_of
 
@@ -240,11 +240,10 @@ def _peaks(k, best, m, height, width, of, channels, C: tl.constexpr, P: tl.const
 
 @triton.jit(do_not_specialize=["m", "height", "width", "of", "last", "steps"])
 def _collect(
-    k, v, best, exp, sums, totals, m, height, width, of, own, last, steps, C: tl.constexpr, P: tl.constexpr,
-    D: tl.constexpr,
+    k, v, best, exp, sums, m, height, width, of, own, last, steps, C: tl.constexpr, P: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
-    """Programs (``steps`` blocks of m keys, heads, images) add to int64 sums [images, heads, D, D] of weights of keys
-    times values, and to totals [images, heads, D] of weights."""
+    """Programs (``steps`` blocks of m keys, heads, images) add to int64 sums [images, heads, D + 1, D]: of weights of
+    keys times values, and in the last row of weights."""
     head, image = tl.program_id(1), tl.program_id(2)
     d = tl.arange(0, D)
     place = head * own + d
@@ -262,9 +261,22 @@ def _collect(
         v_high, v_low = _pair(v, at[:, None], place[None, :], C, (key < m)[:, None] & (d < own)[None, :])
         sum += _weighed(weights, v_high, v_low)
         total += tl.sum(weights, axis=1).to(tl.int64)
-    own_head = image * tl.num_programs(1) + head
-    tl.atomic_add(sums + (own_head * D + d[:, None]) * D + d[None, :], sum, sem="relaxed")
-    tl.atomic_add(totals + own_head * D + d, total, sem="relaxed")
+    sums += (image * tl.num_programs(1) + head).to(tl.int64) * ((D + 1) * D)
+    tl.atomic_add(sums + d[:, None] * D + d[None, :], sum, sem="relaxed")
+    tl.atomic_add(sums + D * D + d, total, sem="relaxed")
+
+
+@triton.jit
+def _means(sums, context, D: tl.constexpr, P: tl.constexpr):
+    """Programs (blocks of P channels of keys, images * heads): what ``_collect`` added up -> means int32 [images,
+    heads, D, D] in units of 2^-8."""
+    own = tl.program_id(1).to(tl.int64)
+    of_key = tl.program_id(0) * P + tl.arange(0, P)
+    at = of_key[:, None] * D + tl.arange(0, D)[None, :]
+    sums += own * ((D + 1) * D)
+    weights = tl.maximum(tl.load(sums + D * D + of_key), 1)[:, None]
+    mean = _divided((tl.load(sums + at) << 9) + weights, weights << 1)
+    tl.store(context + own * (D * D) + at, mean.to(tl.int32))
 
 
 @triton.jit(do_not_specialize=["n", "height", "width", "to", "border", "out_limit", "last"])
@@ -289,6 +301,8 @@ def _answer(
         weights = tl.load(exp + tl.minimum(best - load_planes(from_row + i, C, 3), last)).to(tl.int64)
         totals += weights
         sums += weights[:, None] * tl.load(rows + i * D).to(tl.int64)[None, :]
+    # As they are: the highest weight is positive. But Triton 3.6 compiles no division by what a loop carries.
+    totals = tl.maximum(totals, 1)
     if own > 64:
         mean = _divided((sums << 1) + totals[:, None], (totals << 1)[:, None])
     else:
@@ -318,6 +332,11 @@ def _depth(channels: int) -> int:
     return max(32, power_of_two(channels))
 
 
+def _warps(D: int) -> int:
+    """Of a program that holds products of all channels of a head: with four, those of 64 spill."""
+    return 4 if D <= 32 else 8
+
+
 def count_in(zone: int, height: int, width: int) -> int:
     """Positions of a zone: of a parity, or of all."""
     return height * width if zone == EVERYWHERE else count_of(height, width, zone)
@@ -330,7 +349,7 @@ def normalise(values: Tensor, channels: int, epsilon: int) -> Map:
     images, height, width = values.shape[:3]
     out = Map.zeros(images, height, width, channels, 0, device)
     rows, block = images * height * width, 64 if interpreted(_normalise) else 16
-    _normalise[(ceil_div(rows, block),)](
+    on(device, _normalise)[(ceil_div(rows, block),)](
         values, out.planes, rows, channels, values.stride(2), epsilon, C=padded(channels),
         BLOCK=power_of_two(channels), P=block, **options(_normalise, 4),
     )  # fmt: skip
@@ -351,7 +370,7 @@ def windows(qkv: Map, channels: int, bias: Tensor, score: Requantiser, attended:
     count = count_of(height, width, 0)
     out = Map.zeros(1, 1, images * count, 25 * channels, 0, device)
     D = _depth(channels // 2)
-    _windows[(images * count, 2)](
+    on(device, _windows)[(images * count, 2)](
         qkv.planes, bias, score.numbers, attended.numbers, exp, out.planes, count, height, width, channels,
         score.limit, attended.limit, exp.numel() - 1, SPAN=qkv.span, OUT=padded(25 * channels),
         COLUMNS=attended.numbers.shape[1], SCORES=score.numbers.shape[1], D=D, **options(_windows, 4),
@@ -368,7 +387,7 @@ def place_sum(a: Tensor, b: Tensor, channels: int, requantiser: Requantiser, ima
     device = check_device(_place_sum, a, b, requantiser.numbers)
     out = Map.zeros(images, *size, channels, 0, device)
     rows, block = a.shape[2], 1024 if interpreted(_place_sum) else 32
-    _place_sum[(ceil_div(rows, block), padded(channels) // 64)](
+    on(device, _place_sum)[(ceil_div(rows, block), padded(channels) // 64)](
         a, b, requantiser.numbers, out.planes, count_of(*size, 0), rows, *size, 0, requantiser.limit,
         C=padded(channels), P=block, **options(_place_sum, 4),
     )  # fmt: skip
@@ -399,11 +418,11 @@ def softmax(
     n, m = (count_in(zone, height, width) for zone in (where.queries, where.keys))
     out = Map.zeros(images, height, width, channels, border, device)
     own = channels // heads
-    P, K = (64, 64) if interpreted(_softmax) else (32, 32)  # more keys at once spill
-    _softmax[(ceil_div(n, P), heads, images)](
+    P, K, D = *((64, 64) if interpreted(_softmax) else (32, 32)), _depth(own)  # more keys at once spill
+    on(device, _softmax)[(ceil_div(n, P), heads, images)](
         q.planes, k.planes, v.planes, score.numbers, attended.numbers, exp, out.planes, n, m, height, width,
         where.queries, where.keys, own, border, score.limit, attended.limit, exp.numel() - 1, C=padded(channels),
-        SCORES=score.numbers.shape[1], NEAR=where.far, P=P, K=K, D=_depth(own), **options(_softmax, 4),
+        SCORES=score.numbers.shape[1], NEAR=where.far, P=P, K=K, D=D, **options(_softmax, _warps(D)),
     )  # fmt: skip
     return out
 
@@ -420,21 +439,21 @@ def linear(
     D, last, P = _depth(own), exp.numel() - 1, 64
     few = P if interpreted(_collect) else 32  # keys at once: more spill
     best = torch.full((images, C), -(1 << 30), dtype=torch.int32, device=device)
-    _peaks[(ceil_div(m, P), C // 64, images)](
+    on(device, _peaks)[(ceil_div(m, P), C // 64, images)](
         k.planes, best, m, height, width, where.keys, channels, C=C, P=P, **options(_peaks, 4)
     )
-    sums = torch.zeros(images, heads, D, D, dtype=torch.int64, device=device)
-    totals = torch.zeros(images, heads, D, dtype=torch.int64, device=device)
+    sums = torch.zeros(images, heads, D + 1, D, dtype=torch.int64, device=device)
     steps = min(16, ceil_div(m, few))
-    _collect[(ceil_div(m, few * steps), heads, images)](
-        k.planes, v.planes, best, exp, sums, totals, m, height, width, where.keys, own, last, steps, C=C, P=few, D=D,
-        **options(_collect, 4),
+    on(device, _collect)[(ceil_div(m, few * steps), heads, images)](
+        k.planes, v.planes, best, exp, sums, m, height, width, where.keys, own, last, steps, C=C, P=few, D=D,
+        **options(_collect, _warps(D)),
     )  # fmt: skip
-    weights = totals.clamp_min_(1)[..., None]
-    context = torch.div((sums << 9) + weights, weights << 1, rounding_mode="floor").int()
+    context = torch.empty(images, heads, D, D, dtype=torch.int32, device=device)
+    rows = D if interpreted(_means) else 8
+    on(device, _means)[(D // rows, images * heads)](sums, context, D=D, P=rows, **options(_means, 4))
     out = Map.zeros(images, height, width, channels, border, device)
     block = 64 if interpreted(_answer) else 32
-    _answer[(ceil_div(n, block), heads, images)](
+    on(device, _answer)[(ceil_div(n, block), heads, images)](
         q.planes, context, attended.numbers, exp, out.planes, n, height, width, where.queries, own, border,
         attended.limit, last, C=C, P=block, D=D, **options(_answer, 4),
     )  # fmt: skip
@@ -442,8 +461,7 @@ def linear(
 
 
 def variants(target: Target) -> list[Variant]:
-    """Of 32 channels a slice, and of MLIC++'s last slice."""
-    four = options(None, 4)
+    """Of 32 channels a slice, and of MLIC++'s last slice; of heads of 32 channels, and of the widest."""
     maps = {"q": "*i8", "k": "*i8", "v": "*i8"}
     numbers = {"score": "*i32", "attended": "*i32", "exp": "*i32"}
     found = []
@@ -461,15 +479,26 @@ def variants(target: Target) -> list[Variant]:
         ("softmax within a slice", _softmax, {**maps, **numbers, "out": "*i8"},
          ("n", "m", "height", "width", "to", "of", "own", "border", "limit", "out_limit", "last"),
          dict(C=64, SCORES=64, NEAR=True, P=32, K=32, D=32), 255, 64 * 1024),
+        ("softmax over a map, wide", _softmax, {**maps, **numbers, "out": "*i8"},
+         ("n", "m", "height", "width", "to", "of", "own", "border", "limit", "out_limit", "last"),
+         dict(C=320, SCORES=64, NEAR=False, P=32, K=32, D=64), 255, 64 * 1024),
+        ("softmax within a slice, wide", _softmax, {**maps, **numbers, "out": "*i8"},
+         ("n", "m", "height", "width", "to", "of", "own", "border", "limit", "out_limit", "last"),
+         dict(C=64, SCORES=64, NEAR=True, P=32, K=32, D=64), 255, 64 * 1024),
         ("highest keys", _peaks, {"k": "*i8", "best": "*i32"}, ("m", "height", "width", "of", "channels"),
          dict(C=320, P=64), 128, 8192),
         ("keys and values", _collect,
-         {"k": "*i8", "v": "*i8", "best": "*i32", "exp": "*i32", "sums": "*i64", "totals": "*i64"},
+         {"k": "*i8", "v": "*i8", "best": "*i32", "exp": "*i32", "sums": "*i64"},
          ("m", "height", "width", "of", "own", "last", "steps"), dict(C=320, P=32, D=32), 255, 64 * 1024),
+        ("keys and values, wide", _collect,
+         {"k": "*i8", "v": "*i8", "best": "*i32", "exp": "*i32", "sums": "*i64"},
+         ("m", "height", "width", "of", "own", "last", "steps"), dict(C=320, P=32, D=64), 255, 64 * 1024),
+        ("means of values", _means, {"sums": "*i64", "context": "*i32"}, (), dict(D=32, P=8), 128, 4096),
         ("queries", _answer, {"q": "*i8", "context": "*i32", "attended": "*i32", "exp": "*i32", "out": "*i8"},
          ("n", "height", "width", "to", "own", "border", "out_limit", "last"), dict(C=320, P=32, D=32), 192, 16 * 1024),
     ):  # fmt: skip
         signature = {**pointers, **dict.fromkeys(sizes, "i32"), **dict.fromkeys(constants, "constexpr")}
-        found.append(Variant(f"attention: {name}", kernel, signature, constants, four, registers, shared,
-                             tuple(pointers)))  # fmt: skip
+        warps = _warps(constants["D"]) if kernel in (_softmax, _collect) else 4
+        found.append(Variant(f"attention: {name}", kernel, signature, constants, options(None, warps), registers,
+                             shared, tuple(pointers)))  # fmt: skip
     return found

@@ -264,7 +264,7 @@ def _run(
     if encode and zones is None:
         zones = torch.zeros(images, 1 << network.levels, dtype=torch.int32, device=device)
     none = numbers
-    _network[(launch.ceil_div(images * count, P),)](
+    launch.on(device, _network)[(launch.ceil_div(images * count, P),)](
         *given_maps, layout, plan, weights, requantisers, exponents, gelu, network.thresholds, scratch, widest,
         count, images, height, width, zone_of(parity, rows), network.M, len(network.layers),
         target if encode else none, none if zones is None else zones, pitch, indexes,
@@ -311,12 +311,12 @@ def place(symbols: Tensor, means: Tensor, y: Tensor, parity: int, rows: int | No
         symbols, means: int32 [images, n, M], means in units of 2^-6.
         y: int32 [images, h, w, M], changed in place.
     """
-    launch.check_device(_place, symbols, means, y)
+    device = launch.check_device(_place, symbols, means, y)
     height, width, M = y.shape[1:]
     total = symbols.numel()
     if not total:
         return
-    _place[(launch.ceil_div(total, _BLOCK),)](
+    launch.on(device, _place)[(launch.ceil_div(total, _BLOCK),)](
         symbols.contiguous(), means.contiguous(), y, y.stride(2), count_of(height, width, parity, rows), total, height,
         width, zone_of(parity, rows), M, BLOCK=_BLOCK, **launch.options(_place, 4),
     )  # fmt: skip
@@ -330,10 +330,10 @@ def refine(arguments: Tensor, tanh: Tensor, y: Tensor, parity: int) -> None:
         tanh: int8 [4096], the residue in units of 2^-6 of each argument.
         y: int32 [images, h, w, M], changed in place.
     """
-    launch.check_device(_refine, arguments, tanh, y)
+    device = launch.check_device(_refine, arguments, tanh, y)
     height, width, M = y.shape[1:]
     total = y.numel()
-    _refine[(launch.ceil_div(total, _BLOCK),)](
+    launch.on(device, _refine)[(launch.ceil_div(total, _BLOCK),)](
         arguments, tanh, y, total, height, width, parity, M, arguments.stride(2), y.stride(2), BLOCK=_BLOCK,
         **launch.options(_refine, 4),
     )  # fmt: skip

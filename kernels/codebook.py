@@ -244,7 +244,7 @@ def _launch(
     splits = launch.ceil_div(k, share)
     half = torch.empty(m, k, dtype=torch.float32, device=x.device)
     four = launch.options(_half_norms, 4)
-    _half_norms[(launch.ceil_div(m * k, 64),)](codes, half, m * k, width, D=D, ROWS=64, **four)
+    launch.on(x.device, _half_norms)[(launch.ceil_div(m * k, 64),)](codes, half, m * k, width, D=D, ROWS=64, **four)
     reach = half.amax(1)
     partial = (splits, m, n) if splits > 1 else (1,)
     values, seconds = (torch.empty(partial, dtype=torch.float32, device=x.device) for _ in range(2))
@@ -252,17 +252,17 @@ def _launch(
     close = torch.empty(n, m, dtype=torch.int8, device=x.device)
     sizes = (n, m, k, width, *x.stride())
     factor = error_factor(width, precision)
-    _search[(row_tiles, m, splits)](
+    launch.on(x.device, _search)[(row_tiles, m, splits)](
         x, codes, half, reach, values, seconds, candidates, indexes, close, remainder, *sizes, share,
         D=D, ROWS=rows, CODES=columns, EVEN=(k % columns == 0) and (width == D), SPLIT=splits > 1,
         RESIDUAL=residual, PRECISION=precision, FACTOR=factor, **launch.options(_search, warps, stages),
     )  # fmt: skip
     if splits > 1:
-        _combine[(launch.ceil_div(n, 32), m)](
+        launch.on(x.device, _combine)[(launch.ceil_div(n, 32), m)](
             x, codes, reach, values, seconds, candidates, indexes, close, remainder, *sizes, splits,
             D=D, ROWS=32, RESIDUAL=residual, FACTOR=factor, **launch.options(_combine, 4),
         )  # fmt: skip
-    _exact[(n, m)](
+    launch.on(x.device, _exact)[(n, m)](
         x, codes, indexes, close, remainder, *sizes, D=D, CODES=256, RESIDUAL=residual,
         **launch.options(_exact, 4, fusion=False),
     )  # fmt: skip

@@ -37,6 +37,7 @@ from fastlic.kernels.launch import (
     ceil_div,
     check_device,
     interpreted,
+    on,
     options,
     power_of_two,
     target_of,
@@ -239,7 +240,7 @@ def pack_norm(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["images", "height", "width", "of_image", "of_row"])
 def _enter(
     values, median, numbers, out, images, height, width, M, of_image, of_row, of_column, of_channel, limit, border,
     span, parity, C: tl.constexpr, P: tl.constexpr, PLANES: tl.constexpr, SYMBOLS: tl.constexpr,
@@ -272,7 +273,7 @@ def _mirrored(i, count):
     return last - tl.abs(last - tl.abs(i))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["images", "rows", "columns", "height", "width"])
 def _gather(
     pixels, out, images, rows, columns, height, width, channels, down, side, border,
     C: tl.constexpr, P: tl.constexpr, REFLECT: tl.constexpr,
@@ -429,7 +430,7 @@ def enter(
     out = Map.zeros(images, height, width, channels, border, device, planes) if into is None else into
     C = padded(channels)
     block = 1024 if interpreted(_enter) else 16
-    _enter[(ceil_div(images * height * width, block), C // 64)](
+    on(device, _enter)[(ceil_div(images * height * width, block), C // 64)](
         values, values if median is None else median, requantiser.numbers, out.planes, images, height, width, channels,
         *values.stride(), requantiser.limit, out.border, out.span, 2 if parity is None else parity, C=C, P=block,
         PLANES=out.count, SYMBOLS=median is not None, **options(_enter, 4),
@@ -454,7 +455,7 @@ def gather(pixels: Tensor, side: int, down: int, reflect: bool, border: int = 0)
     depth = side * side * channels
     out = Map.zeros(images, rows, columns, depth, border, device)
     block = 1024 if interpreted(_gather) else 32
-    _gather[(ceil_div(images * rows * columns, block), padded(depth) // 64)](
+    on(device, _gather)[(ceil_div(images * rows * columns, block), padded(depth) // 64)](
         pixels, out.planes, images, rows, columns, height, width, channels, down, side, border, C=padded(depth),
         P=block, REFLECT=reflect, **options(_gather, 4),
     )  # fmt: skip
@@ -503,7 +504,8 @@ def convolve(
     numbers, to, pitch = layer.requantiser.numbers, MODES[mode], layer.columns
     result = None
     if to == _PLANES:
-        result = Map.zeros(images, out_height, out_width, layer.outputs, border, device, planes)
+        make = Map.to_fill if layer.columns == padded(layer.outputs) else Map.zeros
+        result = make(images, out_height, out_width, layer.outputs, border, device, planes)
         out, pitch = result.planes, result.planes.shape[-1]
     elif to == _PIXELS:
         out = torch.empty(images, layer.outputs, out_height, out_width, dtype=torch.uint8, device=device)
@@ -517,7 +519,7 @@ def convolve(
         positions, depth = min(1024, max(16, power_of_two(images * height * width))), layer.C & -layer.C
         columns = layer.columns
         columns = columns if columns & (columns - 1) == 0 else 64
-    _convolve[(ceil_div(images * height * width, positions), layer.columns // columns, len(layer.phases))](
+    on(device, _convolve)[(ceil_div(images * height * width, positions), layer.columns // columns, len(layer.phases))](
         source.planes, layer.weights, layer.phases, layer.begins, layer.taps, numbers,
         numbers if layer.tail is None else layer.tail, out, images, height, width, source.height, source.width,
         source.border, out_height, out_width, border if to == _PLANES else 0, layer.outputs, layer.up, layer.down,
@@ -539,7 +541,7 @@ def _convolve_depthwise(source: Map, layer: Layer, mode: str, border: int, plane
     made, out = room(images, height, width, layer.outputs, border, device, planes)
     numbers = layer.requantiser.numbers
     block = 1024 if interpreted(_depthwise) else 32
-    _depthwise[(ceil_div(images * height * width, block), layer.C // 64)](
+    on(device, _depthwise)[(ceil_div(images * height * width, block), layer.C // 64)](
         source.planes, layer.weights, layer.taps, numbers, numbers if layer.tail is None else layer.tail, out, images,
         height, width, source.border, border, len(layer.taps), layer.fine, layer.requantiser.limit, source.span,
         C=layer.C, P=block, CURVED=layer.tail is not None, PLANES=source.count, MADE=planes, **options(_depthwise, 4),

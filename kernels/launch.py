@@ -72,6 +72,27 @@ def processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
+class _Elsewhere:
+    """A kernel for a device that is not the current one."""
+
+    def __init__(self, device: torch.device, kernel: Any) -> None:
+        self._device, self._kernel = device, kernel
+
+    def __getitem__(self, grid: Any) -> Any:
+        def run(*arguments: Any, **named: Any) -> None:
+            with torch.cuda.device(self._device):
+                self._kernel[grid](*arguments, **named)
+
+        return run
+
+
+def on(device: torch.device, kernel: Any) -> Any:
+    """The kernel, to be launched on that device: Triton takes the current one, and its stream, wherever tensors are."""
+    if device.type != "cuda" or device.index in (None, torch.cuda.current_device()):
+        return kernel
+    return _Elsewhere(device, kernel)
+
+
 def options(kernel: Any, warps: int, stages: int = 2, cooperative: bool = False, fusion: bool = True) -> dict[str, Any]:
     """Launch options. Contraction is always said: its default changes between releases of Triton."""
     chosen: dict[str, Any] = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": fusion}

@@ -17,7 +17,7 @@ by step and in a step image by image. An image that is finished has none in late
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -358,13 +358,15 @@ def parameters(network: ContextNetwork, seen: Map, share: Tensor, where: Tensor 
     images, size = len(seen.planes), (seen.height, seen.width)
     places = _everywhere(images, *size, device) if where is None else _gathered(images, *size, where)
     n = places.shape[1] // max(images, 1)
+    if images * n * 2 * max(layer.columns for layer in (network.context, *network.hidden)) >= 1 << 31:
+        raise ValueError("activations of one layer hold less than 2^31 bytes: use smaller batches")
     indexes = torch.empty(images, n, network.M, dtype=torch.uint8, device=device)
     means = torch.empty(images, n, network.M, dtype=torch.int32, device=device)
     if not images * n:
         return indexes, means
     P = 16 if images * n <= 16 * launch.processors(device) else _large(launch.target_of(device))
     scratch = _scratch(network, images * n)
-    _launch[(launch.ceil_div(images * n, P),)](
+    launch.on(device, _launch)[(launch.ceil_div(images * n, P),)](
         0, images * n, images * n, network.M, places, seen.planes, share, share,
         *_network_arguments(network, seen.width, share), *scratch, indexes, means, means, means,
         **_constants(network), ENCODE=False, P=P, N=_columns(launch.target_of(device), P), K=64,
@@ -457,7 +459,7 @@ def _run_whole(
         coder: tuple[Any, ...] = (buffers.indexes, share, batch.offsets, share, share, 1)
     else:
         coder = (streams.data, streams.states, streams.cursors, tables.slots, tables.rows, tables.rows.shape[1])
-    _whole[(programs,)](
+    launch.on(device, _whole)[(programs,)](
         batch.offsets, batch.steps, batch.images, batch.positions, network.M, batch.places, buffers.seen.planes, share,
         target, *_network_arguments(network, batch.width, buffers.zones), *buffers.scratch, buffers.indexes,
         buffers.means, buffers.symbols, buffers.y, counter, *coder, **constants, ENCODE=streams is None,
@@ -475,14 +477,14 @@ def _run_launches(
     arguments, constants = _network_arguments(network, batch.width, buffers.zones), _constants(network)
     y_input = network.y_input
     for step, (begin, end) in enumerate(pairwise(batch.begins.tolist())):
-        _launch[(launch.ceil_div(end - begin, 16),)](
+        launch.on(device, _launch)[(launch.ceil_div(end - begin, 16),)](
             begin, end - begin, total, network.M, batch.places, buffers.seen.planes, share, target, *arguments,
             *buffers.scratch, buffers.indexes, buffers.means, buffers.symbols, buffers.y,
             **constants, ENCODE=streams is None, P=16, N=64, K=64,
             **launch.options(_launch, _warps(16), _stages(launch.target_of(device), 16)),
         )  # fmt: skip
         if streams is not None and tables is not None:
-            decode_step[(batch.images,)](
+            launch.on(device, decode_step)[(batch.images,)](
                 streams.data, streams.states, streams.cursors, tables.slots, tables.rows, tables.rows.shape[1],
                 buffers.indexes, buffers.means, network.offsets, batch.offsets, batch.places, buffers.y,
                 buffers.seen.planes, y_input.numbers, step, batch.images, y_input.limit, total, network.M,
@@ -492,6 +494,11 @@ def _run_launches(
 
 
 _RUN = {"persistent": _run_whole, "launch": _run_launches}
+
+
+def barriers(kernel: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> int:
+    """How often the whole grid meets in such a launch: behind each layer of each step, and behind a decoder's coder."""
+    return arguments[1] * (4 if named["ENCODE"] else 5) if kernel is _whole else 0
 
 
 Sizes = tuple[tuple[int, int], ...]

@@ -150,10 +150,24 @@ class Map:
         cls, images: int, height: int, width: int, channels: int, border: int, device: Any, planes: int = 2
     ) -> Map:
         """Raises ValueError for 2^31 bytes and more, beyond which kernels do not count."""
+        return cls._made(torch.zeros, images, height, width, channels, border, device, planes)
+
+    @classmethod
+    def to_fill(
+        cls, images: int, height: int, width: int, channels: int, border: int, device: Any, planes: int = 2
+    ) -> Map:
+        """As ``zeros``, for a kernel that writes every position and channel: without a border nothing is cleared."""
+        make = torch.zeros if border else torch.empty
+        return cls._made(make, images, height, width, channels, border, device, planes)
+
+    @classmethod
+    def _made(
+        cls, make: Any, images: int, height: int, width: int, channels: int, border: int, device: Any, planes: int
+    ) -> Map:
         shape = (images, height + 2 * border, width + 2 * border, planes, padded(channels))
         if (size := math.prod(shape)) >= 1 << 31:
             raise ValueError(f"maps hold less than 2^31 bytes, this one {size}: use smaller batches or images")
-        return cls(torch.zeros(shape, dtype=torch.int8, device=device), height, width, border)
+        return cls(make(shape, dtype=torch.int8, device=device), height, width, border)
 
     @property
     def count(self) -> int:
@@ -198,11 +212,16 @@ def as_map(values: Tensor, border: int) -> Map:
 
 
 def room(
-    images: int, height: int, width: int, channels: int, border: int, device: Any, planes: int
+    images: int, height: int, width: int, channels: int, border: int, device: Any, planes: int, whole: bool = True
 ) -> tuple[Map | Tensor, Tensor]:
-    """What a kernel makes, a map of so many planes or, of 0, int32 [images, height, width, C]; and where it writes."""
+    """What a kernel makes, a map of so many planes or, of 0, int32 [images, height, width, C]; and where it writes.
+
+    Args:
+        whole: whether it writes a map's padding too.
+    """
     if planes:
-        made = Map.zeros(images, height, width, channels, border, device, planes)
+        make = Map.to_fill if whole else Map.zeros
+        made = make(images, height, width, channels, border, device, planes)
         return made, made.planes
     values = torch.empty(images, height, width, padded(channels), dtype=torch.int32, device=device)
     return values, values

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fastlic.errors import CorruptStreamError
 from fastlic.kernels.integer import reconstruct, requantise, store_planes
-from fastlic.kernels.launch import Target, Variant, check_device, options, without_offsets
+from fastlic.kernels.launch import Target, Variant, check_device, on, options, without_offsets
 
 MAX_LANES = 64
 STATE_LOW = 1 << 15
@@ -317,13 +317,13 @@ def decode(opened: Streams, indexes: Tensor, tables: DeviceTables) -> Tensor:
     Returns:
         int32 [B, count]; to be trusted only after ``finish``.
     """
-    check_device(_decode, opened.data, indexes, tables.slots)
+    device = check_device(_decode, opened.data, indexes, tables.slots)
     streams, count = indexes.shape
-    symbols = torch.empty(streams, count, dtype=torch.int32, device=indexes.device)
+    symbols = torch.empty(streams, count, dtype=torch.int32, device=device)
     if indexes.stride(1) != 1:
         indexes = indexes.contiguous()
     if streams and count:
-        _decode[(streams,)](
+        on(device, _decode)[(streams,)](
             opened.data, opened.states, opened.cursors, tables.slots, tables.rows, tables.rows.shape[1], indexes,
             symbols, count, count, indexes.stride(0), PRECISION=tables.precision, **options(_decode, 1),
         )  # fmt: skip

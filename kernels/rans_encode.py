@@ -6,13 +6,15 @@ their places) is done for all symbols in parallel before. fastlic.kernels.rans d
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, options
+from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, on, options
 from fastlic.kernels.rans import MAX_LANES, SIDE_FLAG, STATE_LOW, DeviceTables
 
 _LANES = tl.constexpr(MAX_LANES)
@@ -113,23 +115,26 @@ def _log2_q8(value: np.ndarray) -> np.ndarray:
     return result
 
 
+@lru_cache(maxsize=16)
 def _samples(count: int) -> np.ndarray:
     if count <= 4096:
         return np.arange(count)
     return np.array([(s * 0x9E3779B97F4A7C15 % 2**64) * count >> 64 for s in range(4096)])
 
 
-def choose_lanes(entries: Tensor, sides: Tensor, precision: int) -> int:
-    """The encoder's choice for one stream, from a sample of its symbols: see docs/stream.md, section 1."""
-    count = len(entries)
+def choose_lanes(entries: Tensor, sides: Tensor, precision: int) -> list[int]:
+    """The encoder's choice for each stream, [B, count], from a sample of its symbols: see docs/stream.md, section 1."""
+    count = entries.shape[1]
     where = torch.from_numpy(_samples(count)).to(entries.device)
-    picked = torch.stack([entries[where], sides[where]]).cpu().numpy().astype(np.int64)
-    cost = 256 * precision - _log2_q8((picked[0] >> 12 & 4095) + 1) + 256 * picked[1]
-    payload = int(cost.sum()) * count // len(where) // (8 * 256)
-    lanes = 1
-    while lanes < MAX_LANES and payload >= 2000 * 2 * lanes:
-        lanes *= 2
-    return lanes
+    picked = torch.stack([entries[:, where], sides[:, where]]).cpu().numpy().astype(np.int64)
+    costs = 256 * precision - _log2_q8((picked[0] >> 12 & 4095) + 1) + 256 * picked[1]
+    chosen = []
+    for cost in costs.sum(1):
+        payload, lanes = int(cost) * count // len(where) // (8 * 256), 1
+        while lanes < MAX_LANES and payload >= 2000 * 2 * lanes:
+            lanes *= 2
+        chosen.append(lanes)
+    return chosen
 
 
 def encode(symbols: Tensor, indexes: Tensor, tables: DeviceTables, lanes: int = 0) -> list[bytes]:
@@ -150,19 +155,20 @@ def encode(symbols: Tensor, indexes: Tensor, tables: DeviceTables, lanes: int = 
     sides = torch.empty(streams, count, dtype=torch.int32, device=device)
     codes = torch.empty(streams, count, dtype=torch.int64, device=device)
     grid, rows = (ceil_div(total, 1024),), (tables.rows, tables.rows.shape[1])
-    _split[grid](symbols, indexes, *rows, tables.intervals, entries, sides, codes, total, BLOCK=1024,
-                 **options(_split, 4))  # fmt: skip
+    on(device, _split)[grid](symbols, indexes, *rows, tables.intervals, entries, sides, codes, total, BLOCK=1024,
+                             **options(_split, 4))  # fmt: skip
     # The last symbol's bits are pushed first, so a symbol's place is the sum over itself and all that follow. Streams
     # start at whole words.
     ends = sides.flip(1).cumsum(1, dtype=torch.int64).flip(1)
-    bits = ends[:, 0].cpu()
+    bits = ends[:, 0].cpu().numpy()
     sizes = (bits + 63) // 32
-    begins = sizes.cumsum(0) - sizes
+    begins = sizes.cumsum() - sizes
     side_words = torch.zeros(int(sizes.sum()) + 1, dtype=torch.int32, device=device)
-    if int(bits.max()) > 0:
-        ends = ends + (32 * begins).to(device)[:, None]
-        _push[grid](symbols, indexes, *rows, sides, ends, codes, side_words, total, BLOCK=1024, **options(_push, 4))
-    chosen = [lanes or choose_lanes(entries[b], sides[b], tables.precision) for b in range(streams)]
+    if bits.any():
+        ends = ends + torch.from_numpy(32 * begins).to(device)[:, None]
+        on(device, _push)[grid](symbols, indexes, *rows, sides, ends, codes, side_words, total, BLOCK=1024,
+                                **options(_push, 4))  # fmt: skip
+    chosen = [lanes] * streams if lanes else choose_lanes(entries, sides, tables.precision)
     words = torch.empty(streams, count, dtype=torch.int16, device=device)
     states = torch.empty(streams, MAX_LANES, dtype=torch.int32, device=device)
     counts = torch.empty(streams, dtype=torch.int64, device=device)
@@ -170,11 +176,11 @@ def encode(symbols: Tensor, indexes: Tensor, tables: DeviceTables, lanes: int = 
         mine = [b for b in range(streams) if chosen[b] == lane_count]
         for low, high in _runs(mine):
             part = slice(low, high)
-            _encode[(high - low,)](
+            on(device, _encode)[(high - low,)](
                 entries[part], words[part], states[part], counts[part], count, lane_count,
                 PRECISION=tables.precision, **options(_encode, 1),
             )  # fmt: skip
-    return _assemble(words, states, counts.cpu(), side_words, begins, bits, chosen)
+    return _assemble(words, states, counts, side_words, begins, bits, chosen)
 
 
 def _runs(numbers: list[int]) -> list[tuple[int, int]]:
@@ -189,16 +195,20 @@ def _runs(numbers: list[int]) -> list[tuple[int, int]]:
 
 
 def _assemble(
-    words: Tensor, states: Tensor, counts: Tensor, side_words: Tensor, begins: Tensor, bits: Tensor, lanes: list[int]
-) -> list[bytes]:
+    words: Tensor, states: Tensor, counts: Tensor, side_words: Tensor, begins: np.ndarray, bits: np.ndarray,
+    lanes: list[int],
+) -> list[bytes]:  # fmt: skip
+    """Copies over what all streams need together, since the host waits for each copy."""
     count = words.shape[1]
     host_states = states.cpu().numpy().astype("<u4")
-    side = side_words.cpu().numpy().astype("<i4").tobytes() if int(bits.max()) else b""
+    side = side_words.cpu().numpy().astype("<i4").tobytes() if bits.any() else b""
+    each = counts.cpu().numpy()
+    written = torch.cat([own[count - n :] for own, n in zip(words, each, strict=True)]).cpu().numpy()
     out = []
-    for b, lane_count in enumerate(lanes):
+    for b, (lane_count, own) in enumerate(zip(lanes, np.split(written, np.cumsum(each)[:-1]), strict=True)):
         length = int(bits[b])
         header = (lane_count.bit_length() - 1) | (SIDE_FLAG if length else 0)
-        own_words = words[b, count - int(counts[b]) :].cpu().numpy().astype("<i2").tobytes()
+        own_words = own.astype("<i2").tobytes()
         tail = b""
         if length:
             begin = 4 * int(begins[b])

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastlic.kernels.integer import curve, load_planes, requantise, share_of, store_made, tail_of
-from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, options
+from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, on, options
 from fastlic.kernels.packing import Map, padded, room
 
 _SUM, _GATE, _CURVE, _RESIDUAL, _PRODUCT = range(5)
@@ -124,7 +124,7 @@ def combine(step: Step, a: Map, b: Map, border: int = 0, planes: int = 0) -> Map
     height, width = a.height, a.width
     made, out = room(images, height, width, step.channels, border, device, planes)
     block = 1024 if interpreted(_combine) else _BLOCK
-    _combine[(ceil_div(images * height * width, block), C // 64)](
+    on(device, _combine)[(ceil_div(images * height * width, block), C // 64)](
         a.planes, b.planes, step.numbers, step.tail, out, images, height, width, a.border, b.border,
         border if planes else 0, step.shift, step.limit, step.fine, C=C, P=block, KIND=step.kind, A=a.count, B=b.count,
         MADE=planes, **options(_combine, 4),

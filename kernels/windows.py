@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastlic.kernels.integer import load_planes, multiply, nearest, pixel, share_of, store_made, total
-from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, options
+from fastlic.kernels.launch import Target, Variant, ceil_div, check_device, interpreted, on, options
 from fastlic.kernels.packing import PLANE_BITS, Map, fill, padded, room
 
 _PLANE = tl.constexpr(PLANE_BITS)
@@ -237,7 +237,7 @@ def _room(x: Map, channels: int, border: int, planes: int) -> tuple[Map | Tensor
     """As ``room`` of the size of a map; and the sizes that every kernel takes, and blocks of how many positions."""
     device = check_device(_softmax, x.planes)
     images, height, width = len(x.planes), x.height, x.width
-    made, out = room(images, height, width, channels, border, device, planes)
+    made, out = room(images, height, width, channels, border, device, planes, whole=False)
     block = 512 if interpreted(_softmax) else 16
     return made, out, (images, height, width, x.border, border if planes else 0), block
 
@@ -287,7 +287,7 @@ class Softmax:
         """As of ``Mean``."""
         groups, channels = len(self.sharpness), len(self.factor)
         made, out, sizes, block = _room(x, channels, border, planes)
-        _softmax[(ceil_div(sizes[0] * x.height * x.width, block), groups)](
+        on(x.planes.device, _softmax)[(ceil_div(sizes[0] * x.height * x.width, block), groups)](
             x.planes, self.sharpness, self.factor, self.powers, out, *sizes, channels // groups, self.limit,
             C=padded(channels), P=block, K=_CHANNELS, PLANES=x.count, MADE=planes,
             **options(_softmax, 4, fusion=False),
@@ -315,7 +315,7 @@ class LayerNorm:
     def __call__(self, x: Map, border: int, planes: int) -> Map | Tensor:
         """As of ``Mean``."""
         made, out, sizes, block = _room(x, self.channels, border, planes)
-        _layer_norm[(ceil_div(sizes[0] * x.height * x.width, block),)](
+        on(x.planes.device, _layer_norm)[(ceil_div(sizes[0] * x.height * x.width, block),)](
             x.planes, self.weights, self.factors, out, *sizes, self.channels, self.up, *self.epsilon, self.limit,
             C=padded(self.channels), P=block, K=_CHANNELS, PLANES=x.count, MADE=planes,
             **options(_layer_norm, 4, fusion=False),
@@ -350,7 +350,7 @@ class Windows:
         rows, columns = (ceil_div(above + length, self.side) for length in (x.height, x.width))
         Q, K = (64, 64) if interpreted(_windows) else (16, 32)  # more at once spill, as do more warps
         N = D = 32
-        _windows[(sizes[0] * rows * columns, heads * ceil_div(own, N), ceil_div(self.side**2, Q))](
+        on(x.planes.device, _windows)[(sizes[0] * rows * columns, heads * ceil_div(own, N), ceil_div(self.side**2, Q))](
             x.planes, self.bias, self.sharpness, self.factor, self.powers, out, *sizes[1:], self.side, above, rows,
             columns, channels, own, self.most, self.limit, SPAN=x.span, C=padded(channels), Q=Q, K=K, N=N, D=D,
             PLANES=x.count, MADE=planes, **options(_windows, 2, fusion=False),

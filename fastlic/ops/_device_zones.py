@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -42,9 +43,15 @@ class Zone:
 
 
 class Coder(Protocol):
-    """One direction. ``y``: what a decoder has so far, int32 [images, h, w, M]."""
+    """One direction.
+
+    Attributes:
+        y: what a decoder has so far, int32 [images, h, w, M].
+        symbols: those of boards, at their positions in such a map; None where nobody asks for them.
+    """
 
     y: Tensor
+    symbols: Tensor | None
 
     def board(self, zone: Zone, network: BoardNetwork, maps: Sequence[Map]) -> None:
         """The positions of one parity, whose network reads these maps."""
@@ -54,11 +61,11 @@ class Coder(Protocol):
 
 
 class Encoder:
-    """Collects table rows and symbols of every section."""
+    """Collects table rows and symbols of every section. ``keep``: the map of symbols, too."""
 
-    def __init__(self, target: Tensor, zones: Tensor | None, thresholds: Tensor) -> None:
+    def __init__(self, target: Tensor, zones: Tensor | None, thresholds: Tensor, keep: bool) -> None:
         self.y = torch.zeros_like(target)
-        self.symbols = torch.zeros_like(target)
+        self.symbols = torch.zeros_like(target) if keep else None
         self.coded: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self._target, self._zones, self._thresholds = target, zones, thresholds
 
@@ -68,7 +75,7 @@ class Encoder:
         assert zone.parity is not None
         target, y = self._target[..., zone.part], self.y[..., zone.part]
         indexes, symbols = checkerboard.encode(network, maps, zone.parity, target, y, zone.rows, self._zones)
-        _spread(symbols, self.symbols[..., zone.part], zone)
+        _spread(symbols, self.symbols, zone)
         self.coded.setdefault(zone.section, []).append((indexes, symbols))
 
     def whole(self, zone: Zone, head: Tensor) -> None:
@@ -81,7 +88,8 @@ class Encoder:
 
 
 class Decoder:
-    """Reads symbols of the first ``known`` channels, and takes those of the others for 0. y: zeros, which it fills."""
+    """Reads symbols of the first ``known`` channels, and takes those of the others for 0. y: zeros, which it fills;
+    keep: as of ``Encoder``."""
 
     def __init__(
         self,
@@ -90,8 +98,9 @@ class Decoder:
         known: int,
         tables: streams.CoderTables,
         thresholds: Tensor,
+        keep: bool,
     ) -> None:
-        self.y, self.symbols = y, torch.zeros_like(y)
+        self.y, self.symbols = y, torch.zeros_like(y) if keep else None
         self._sections, self._known, self._tables, self._thresholds = sections, known, tables, thresholds
         self._streams: dict[int, streams.Decoder] = {}
         self._partly: set[int] = set()
@@ -103,7 +112,7 @@ class Decoder:
         indexes, means = checkerboard.parameters(network, maps, zone.parity, zone.rows)
         symbols = self._read(zone, indexes)
         checkerboard.place(symbols, means, self.y[..., zone.part], zone.parity, zone.rows)
-        _spread(symbols, self.symbols[..., zone.part], zone)
+        _spread(symbols, self.symbols, zone)
 
     def whole(self, zone: Zone, head: Tensor) -> None:
         from fastlic.kernels import quantize
@@ -129,10 +138,19 @@ class Decoder:
                 opened.finish()
 
 
-def _spread(symbols: Tensor, out: Tensor, zone: Zone) -> None:
-    """[images, n, channels] to their positions."""
+def _spread(symbols: Tensor, out: Tensor | None, zone: Zone) -> None:
+    """[images, n, channels] to their positions in a map of all channels, if there is one."""
+    if out is None:
+        return
+    assert zone.parity is not None
+    rows, columns = _places(out.shape[1], out.shape[2], zone.parity, zone.rows, out.device)
+    out[..., zone.part][:, rows, columns] = symbols
+
+
+@lru_cache(maxsize=64)
+def _places(height: int, width: int, parity: int, rows: int | None, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows and columns of a zone's positions, made once: the host waits for their number."""
     from fastlic.kernels.checkerboard import positions
 
-    assert zone.parity is not None
-    at = positions(out.shape[1], out.shape[2], zone.parity, out.device, zone.rows)
-    out[:, at // out.shape[2], at % out.shape[2]] = symbols
+    at = positions(height, width, parity, device, rows)
+    return at // width, at % width

@@ -93,7 +93,7 @@ def require_triton() -> None:
 
 def triton_device() -> torch.device:
     """Where kernels run unless another device is named: the current GPU, or the CPU in Triton's interpreter."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def choose(table: Mapping[str, Implementation], backend: str, device: torch.device) -> Implementation:

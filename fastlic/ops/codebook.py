@@ -24,8 +24,9 @@ Backend = Literal["auto", "reference", "cpp", "triton"]
 
 
 def _require_finite(x: Tensor, codebook: Tensor) -> None:
-    for name, value in (("x", x), ("codebook", codebook)):
-        if not bool(torch.isfinite(value).all()):
+    finite = torch.stack([torch.isfinite(value).all() for value in (x, codebook)]).tolist()  # one wait for a device
+    for name, well in zip(("x", "codebook"), finite, strict=True):
+        if not well:
             raise ValueError(f"{name} holds values that are not finite (NaN or infinity): nothing is nearest to them")
 
 

@@ -39,6 +39,8 @@ class DeviceBoard(DeviceLatents):
         arrays: ``IntegerGroups.to_arrays()``, already validated (LatentEngine does it).
     """
 
+    _keeps_symbols = False  # residual prediction stands between them and latents, of MLIC alone
+
     def __init__(self, arrays: Arrays, z_tables: CdfTables, y_tables: CdfTables, device: Any = None) -> None:
         self._tail: Tensor | None = None
         super().__init__(arrays, "layers.", "requantisers.", z_tables, y_tables, device)
@@ -86,7 +88,7 @@ class DeviceBoard(DeviceLatents):
 
     def _encode(self, z: Tensor, y: Tensor, zones: Tensor | None, lanes: int) -> list[Coded]:
         symbols, z_bytes = self._encode_z(z, lanes)
-        coder = Encoder(y, zones, self._thresholds)
+        coder = Encoder(y, zones, self._thresholds, self._keeps_symbols)
         self._schedule(coder, symbols, *y.shape[1:3])
         sections = [z_bytes]
         for _, coded in sorted(coder.coded.items()):
@@ -102,7 +104,7 @@ class DeviceBoard(DeviceLatents):
         known = self.latent_channels if groups is None else self._known_channels(groups)
         shape = (len(sections), height, width, self.latent_channels)
         y = torch.zeros(shape, dtype=torch.int32, device=self.device)
-        coder = Decoder(y, sections, known, self._y_tables, self._thresholds)
+        coder = Decoder(y, sections, known, self._y_tables, self._thresholds, self._keeps_symbols)
         self._schedule(coder, symbols, height, width)
         z_streams.finish()
         coder.finish()

@@ -34,6 +34,8 @@ class DeviceSlices(DeviceBoard):
         ValueError: attention of more than 64 channels a head.
     """
 
+    _keeps_symbols = True
+
     def _make(self) -> None:
         family, self._slices = (int(v) for v in self._arrays["shape"])
         self.family = _FAMILIES[family]
@@ -135,6 +137,7 @@ class DeviceSlices(DeviceBoard):
         return min(groups, self._slices) * self._channels
 
     def _maps(self, z: Tensor, coder: Encoder | Decoder) -> list[Maps]:
+        assert coder.symbols is not None
         first = (t.permute(0, 3, 1, 2) for t in (z, coder.y, coder.symbols))
         return list(zip(*first, strict=True))
 

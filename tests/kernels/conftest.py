@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -30,6 +31,16 @@ def device() -> torch.device:
     if not launch.interpreted(rans._decode):
         pytest.skip("kernels were imported without the interpreter: TRITON_INTERPRET=1 python -m pytest tests/kernels")
     return torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def memory_is_never_clean() -> Iterator[None]:
+    """What nobody has written holds the largest number of its type: fresh memory is zero by chance, most times."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 @pytest.fixture(autouse=True)

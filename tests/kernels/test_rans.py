@@ -55,9 +55,11 @@ def test_the_default_number_of_lanes_is_the_cpus(tables, device):
     from fastlic.kernels import rans_encode as encoder
 
     entries = torch.arange(6000, dtype=torch.int32) % 4096 | 7 << 12
-    for count in (100, 4096, 6000):
-        chosen = encoder.choose_lanes(entries[:count], torch.zeros(count, dtype=torch.int32), 12)
-        assert chosen == (1 if count * 9 // 8 < 4000 else 2)
+    for count, wanted in ((100, [1, 1]), (4096, [2, 4]), (6000, [2, 8])):
+        same = torch.stack([entries[:count]] * 2)
+        bits = torch.stack([torch.zeros(count, dtype=torch.int32), torch.full((count,), 16, dtype=torch.int32)])
+        # 9 and 25 bits for each symbol; lanes double while each has 4000 bytes.
+        assert encoder.choose_lanes(same, bits, 12) == wanted
 
 
 def test_nothing_is_no_bytes(tables, device):
