@@ -25,6 +25,7 @@ from PIL import Image, ImageFile
 from fastlic import config, light
 from fastlic.codec import container, sources
 from fastlic.codec.image_files import EXIF_MARK, MODES, PROFILE_SPACES
+from fastlic.codec.targets import TARGETS
 from fastlic.errors import CodecFileError, CorruptStreamError, ModelMismatchError, PixelLimitError
 
 __all__ = ["FORMAT", "MIME", "THREADS", "FlicImageFile", "register"]
@@ -199,10 +200,11 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     pixels, quality = _pixels(image), options.get("quality")
     metadata = _metadata(image, options, 1 if pixels.ndim == 2 else pixels.shape[2])
     codec = _codec(options.get("model", config.DEFAULT_MODEL))
+    targets = {name: options[name] for name in TARGETS if name in options}
     if isinstance(codec, light.Codec):
-        data = light.compress(pixels, codec, quality, threads=THREADS, metadata=metadata)
+        data = light.compress(pixels, codec, quality, threads=THREADS, metadata=metadata, **targets)
     else:
-        data = codec.compress(pixels, quality, metadata=metadata)
+        data = codec.compress(pixels, quality, metadata=metadata, **targets)
     file.write(data)
 
 

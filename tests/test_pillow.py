@@ -450,3 +450,11 @@ def test_torch_is_not_imported(path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
     assert done.stdout == "False (70, 50)\n", done.stderr
+
+
+def test_a_target_takes_the_place_of_a_quality(pixels):
+    out, model = io.BytesIO(), {"model": TINY}
+    Image.fromarray(pixels).save(out, "FLIC", target_bpp=0.4, **model)
+    assert out.getvalue() == light.compress(pixels, TINY, target_bpp=0.4)
+    with pytest.raises(ValueError, match="one of quality and the targets decides"):
+        Image.fromarray(pixels).save(io.BytesIO(), "FLIC", quality=4, target_bytes=900, **model)

@@ -47,6 +47,8 @@ def plan(
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"a shard has 1 file or more, got {size!r}")
     fs, root = located(os.fspath(source))
+    if "*" not in root and not fs.exists(root):
+        raise ValueError(f"there is no {source}")
     found = _found(fs, root, takes)
     kinds = sorted({_kind(path) for path in found})
     if len(kinds) != 1:
@@ -100,11 +102,14 @@ def _found(fs: Any, root: str, takes: Sequence[str]) -> dict[str, int]:
     else:
         entries = fs.find(root, detail=True)
     wanted = (*takes, ".tar", ".parquet")
-    found = {
-        path: entry["size"]
-        for path, entry in entries.items()
-        if entry["type"] == "file" and os.path.splitext(path)[1].lower() in wanted
-    }
+    found = {}
+    for path, entry in entries.items():
+        if os.path.splitext(path)[1].lower() not in wanted:
+            continue
+        if entry["type"] == "file":
+            found[path] = entry["size"]
+        elif entry.get("islink") and fs.isfile(path):  # listings tell of the link itself
+            found[path] = fs.info(path)["size"]
     if any(_kind(path) != "parquet" for path in found):  # the status of shards, beside their outputs
         for path in [path for path in found if f"{path.removesuffix('.parquet')}_stats.json" in entries]:
             if path.endswith(".parquet"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import tarfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -386,10 +387,36 @@ def _ahead(function: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterato
 
 
 def samples_of(file: Any, url: str) -> Iterator[dict[str, Any]]:
-    """Samples of a tar as webdataset groups them: members of one name before its first dot."""
+    """Samples of a tar as webdataset groups them: members of one name before its first dot.
+
+    Raises:
+        ValueError: the tar is damaged, or has no end mark: whatever was behind is missing.
+    """
     tars = optional("webdataset.tariterators", "batch")
-    for sample in tars.group_by_keys(tars.tar_file_expander([{"url": url, "stream": file}]), lcase=False):
-        yield {name: value for name, value in sample.items() if name not in ("__url__", "__local_path__")}
+    read, count = _Ends(file), 0
+    try:
+        for sample in tars.group_by_keys(tars.tar_file_expander([{"url": url, "stream": read}]), lcase=False):
+            count += 1
+            yield {name: value for name, value in sample.items() if name not in ("__url__", "__local_path__")}
+    except tarfile.TarError as error:
+        reason = str(error.args[0]).partition(" @ ")[0]  # webdataset adds the file and its name
+        raise ValueError(f"{url} is a damaged tar behind {count} samples: {reason}") from error
+    if read.first[257:262] == b"ustar" and any(read.last):
+        raise ValueError(f"{url} ends after {count} samples without an end mark: is it cut off?")
+
+
+class _Ends:
+    """A file that is read, and what was read first and last of it: a plain tar ends with two blocks of zeros."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.first = self.last = b""
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._file.read(size)
+        self.first = self.first or data[:512]
+        self.last = (self.last + data)[-2 * 512 :]
+        return data
 
 
 def _is_taken(name: str, coder: Coder) -> bool:

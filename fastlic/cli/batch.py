@@ -20,8 +20,12 @@ _DONE = ("written", "complete")
 
 def _part(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
     form = re.fullmatch(r"(\d{1,9})/(\d{1,9})", value)
-    if form is None or not int(form[1]) < int(form[2]):
-        raise click.BadParameter(f"{value!r} is no task: the first of 8 is 0/8, the last one 7/8")
+    count = int(form[2]) if form else 0
+    if form is None or not int(form[1]) < count:
+        count = count or 8
+        raise click.BadParameter(
+            f"{value!r} is no task: the first of {count} is 0/{count}, the last one {count - 1}/{count}"
+        )
     return int(form[1]), int(form[2])
 
 

@@ -170,10 +170,10 @@ def _derived(
                 target = request.output_dir / target.relative_to(root)
             other = jobs.setdefault(target, Job(source, target, request.overwrite))
             if other.source != source:
-                raise ValueError(
-                    f"{target} would be written from {other.source} and from {source}: "
-                    f"--keep-suffix writes {target.with_name(other.source.name + target_suffix)} and so on"
-                )
+                way = f"--keep-suffix writes {target.with_name(other.source.name + target_suffix)} and so on"
+                if other.source.name == source.name:
+                    way = f"both are called {source.name}: name their folders, or one at a time"
+                raise ValueError(f"{target} would be written from {other.source} and from {source}: {way}")
     if request.output_dir is not None:
         try:
             request.output_dir.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ from fastlic.forks import held_off
 if TYPE_CHECKING:  # torch is imported where somebody asks for a tensor
     from torch import Tensor
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".ppm", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
 
 # What Pillow needs to know beside the suffix, so that a decoded image is not degraded a second time unasked.
 _SAVE_OPTIONS: dict[str, dict[str, object]] = {
@@ -305,8 +305,16 @@ def _metadata_options(metadata: Metadata, suffix: str) -> dict[str, object]:
 
 def _check(image: Image.Image) -> None:
     # Pillow drops the low bytes of 16-bit colour without a word; only the raw mode of its decoder tells.
-    raw_modes = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
-    if image.mode.startswith(("I", "F")) or ";16" in raw_modes or ";32" in raw_modes:
+    # Of PPM its arguments do: the mode and the largest value.
+    told = [tile[3] for tile in getattr(image, "tile", ())]
+    raw_modes = " ".join(map(str, told))
+    wide = any(isinstance(own, tuple) and isinstance(own[-1], int) and own[-1] > 255 for own in told)
+    if (
+        image.mode.startswith(("I", "F"))
+        or ";16" in raw_modes
+        or ";32" in raw_modes
+        or (image.format == "PPM" and wide)
+    ):
         raise ValueError("more than 8 bits per sample: fastlic codes 8-bit images; convert it to 8 bits first")
 
 
@@ -316,7 +324,7 @@ def _convert(image: Image.Image, background: str | None, channels: int | None) -
         notes.append(f"the first of {frames} frames")
     image = _with_sound_exif(image, notes)
     upright = ImageOps.exif_transpose(image)
-    if upright.size != image.size or image.getexif().get(0x0112, 1) != 1:
+    if image.getexif().get(0x0112, 1) in range(2, 9):
         notes.append("turned upright (EXIF)")
     given, metadata = upright, _metadata(upright, notes)
     if upright.has_transparency_data:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from fastlic.arguments import checked, is_number
 from fastlic.codec.container import QUALITY_STEPS, round_quality
 
 Kind = Literal["target_bpp", "target_bytes", "target_psnr"]
+TARGETS: tuple[Kind, ...] = get_args(Kind)
 
 # Close enough to stop: 1 % of a rate, 0.05 dB; the last 1 % of a budget. A sixteenth of a quality is some 2.3 % or 0.09
 # dB.
@@ -240,13 +241,15 @@ class _Search:
         return Found(self.files[place], place / QUALITY_STEPS, self.encodes)
 
     def out_of_reach(self) -> str:
-        gives = []
+        gives, does = [], "takes"
         for place in (self.first, self.last):
-            offset, quality = self.offset(place), place // QUALITY_STEPS
+            quality = place // QUALITY_STEPS
+            self.offset(place)  # makes the file
             if self.goal.kind == "target_psnr":
-                gives.append(f"{offset + self.goal.value:.2f} dB at quality {quality}")
+                does = "reaches"
+                gives.append(f"{min(self.psnr_of(self.files[place]), _BEST):.2f} dB at quality {quality}")
             else:
                 size = len(self.files[place])
                 bpp = f"{8 * size / self.pixels:.4f} bpp, " if self.goal.kind == "target_bpp" else ""
                 gives.append(f"{bpp}{size:,} bytes at quality {quality}")
-        return f"{self.goal.kind}={self.goal.value:g} is out of reach: this image takes {' and '.join(gives)}"
+        return f"{self.goal.kind}={self.goal.value:g} is out of reach: this image {does} {' and '.join(gives)}"

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -87,6 +88,37 @@ def test_two_images_of_one_stem_are_two_streams(crops, tmp_path):
     found = streams(tmp_path / "out")
     assert {"2.png.flic", "2.png.png.flic", "2.webp.flic", "0.flic"} <= set(found)
     assert len(found) == outcome.images - outcome.failed
+
+
+def test_links_to_images_are_images(crops, tmp_path):
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "a.png").symlink_to(crops / "0.png")
+    (tmp_path / "links" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    (outcome,) = run(tmp_path / "links", tmp_path / "out")
+    assert (outcome.images, outcome.failed) == (1, 0)
+    assert streams(tmp_path / "out") == {"a.flic": light.compress(read_image(crops / "0.png").array)}
+
+
+def test_a_folder_that_is_not_there_is_told_apart_from_an_empty_one(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no .*nowhere"):
+        run(tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no image file"):
+        run(tmp_path / "empty", tmp_path / "out")
+
+
+def test_a_tar_that_is_cut_off_is_an_error_wherever_it_was_cut(tars, tmp_path):
+    whole = (tars / "001.tar").read_bytes()
+    with tarfile.open(tars / "001.tar") as tar:
+        ends = [member.offset_data + -(-member.size // 512) * 512 for member in tar.getmembers()]
+    assert len(samples(tars / "001.tar")) == 2
+    for end in (ends[0], ends[-1], ends[-1] + 512):
+        (tmp_path / "cut.tar").write_bytes(whole[:end])
+        with pytest.raises(ValueError, match=r"cut\.tar ends after \d samples without an end mark: is it cut off\?"):
+            samples(tmp_path / "cut.tar")
+    (tmp_path / "cut.tar").write_bytes(whole[: ends[1] - 600])
+    with pytest.raises(ValueError, match=r"cut\.tar is a damaged tar behind \d samples: unexpected end of data$"):
+        samples(tmp_path / "cut.tar")
 
 
 @pytest.mark.parametrize("to", [None, "tar", "parquet"])

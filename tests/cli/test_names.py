@@ -139,6 +139,14 @@ def test_two_inputs_for_one_name_are_told_before_any_work(fastlic_command, model
     assert f"{target} would be written from {first} and from {second}: --keep-suffix writes {first}" in result.err
 
 
+def test_two_inputs_of_one_name_are_not_told_of_an_option_that_is_no_help(fastlic_command, model, tmp_path, untouched):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_bytes(b"")
+    result = fastlic_command("compress", "a/x.png", "b/x.png", "--output-dir", "o", "--keep-suffix", *model)
+    assert result.code == 1 and "both are called x.png: name their folders, or one at a time" in result.err
+
+
 def test_whole_names_keep_apart_what_would_collide(fastlic_command, model, tmp_path):
     write(tmp_path / "in", "a.jpg", "a.webp")
     assert fastlic_command("compress", "in", "--output-dir", "out", "--keep-suffix", *model).code == 0

@@ -87,10 +87,12 @@ def test_an_opaque_alpha_channel_is_dropped(tmp_path):
     assert picture.notes == ("opaque alpha channel dropped",)
 
 
-@pytest.mark.parametrize("kind", ["grey 16", "float", "rgb 16"])
+@pytest.mark.parametrize("kind", ["grey 16", "float", "rgb 16", "ppm 16"])
 def test_more_than_8_bits_are_refused(tmp_path, kind):
-    path = tmp_path / ("image.tif" if kind == "float" else "image.png")
-    if kind == "grey 16":
+    path = tmp_path / f"image.{ {'float': 'tif', 'ppm 16': 'ppm'}.get(kind, 'png') }"
+    if kind == "ppm 16":
+        path.write_bytes(b"P6\n2 2\n65535\n" + bytes(24))
+    elif kind == "grey 16":
         Image.fromarray(np.zeros((4, 4), np.uint16)).save(path)
     elif kind == "float":
         Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
@@ -108,6 +110,23 @@ def test_exif_orientation_is_applied(tmp_path):
     picture = read_image(path)
     assert torch.equal(picture.pixels, PIXELS.flip(1).transpose(1, 2))
     assert picture.notes == ("turned upright (EXIF)",)
+
+
+@pytest.mark.parametrize("orientation", [0, 1, 9])
+def test_an_orientation_that_turns_nothing_is_not_told(tmp_path, orientation):
+    path = tmp_path / "image.png"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    IMAGE.save(path, exif=exif)
+    picture = read_image(path)
+    assert torch.equal(picture.pixels, PIXELS) and picture.notes == ()
+
+
+@pytest.mark.parametrize("name", ["grey.pgm", "colour.ppm"])
+def test_folders_hold_what_netpbm_makes(tmp_path, name):
+    (IMAGE.convert("L") if name == "grey.pgm" else IMAGE).save(tmp_path / name)
+    assert find_images(tmp_path) == [tmp_path / name]
+    assert read_image(tmp_path / name, channels=None).array.shape[2] == (1 if name == "grey.pgm" else 3)
 
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

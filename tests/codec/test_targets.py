@@ -92,6 +92,9 @@ def test_what_lies_outside_the_qualities_is_told_with_what_they_give():
         made.search(Goal("target_bpp", 90))
     with pytest.raises(ValueError, match=r"target_psnr=10 is out of reach: .* dB at quality 1 and .* dB at quality 8"):
         made.search(Goal("target_psnr", 10))
+    best = 10 * math.log10(made.curve(8))
+    with pytest.raises(ValueError, match=rf"this image reaches .* dB at quality 1 and {best:.2f} dB at quality 8"):
+        made.search(Goal("target_psnr", 1e20))
     assert made.search(Goal("target_bytes", 10**9)).quality == 8  # there is no need to fill a budget
 
 
