@@ -81,7 +81,7 @@ _FILES = (
     click.option("--output-dir", type=PATH, help="Folder to write to; names of inputs are mirrored there."),
     click.option("-f", "--overwrite", "--force", is_flag=True, help="Replace files whose names were derived."),
     click.option("--skip-existing", is_flag=True, help="Leave files that exist, and do the rest."),
-    click.option("--keep-suffix", is_flag=True, help="Keep whole names: a.jpg gives a.jpg.flic, a.flic gives a.flic.png."),
+    click.option("--keep-suffix", is_flag=True, help="Keep whole names: a.jpg.flic of a.jpg, a.flic.png of a.flic."),
     click.option(
         "-j", "--jobs", type=click.IntRange(0, 1024), default=1, show_default=True, metavar="N",
         help="Files at a time, 0 for one per core. Several have one thread each, unless fastlic --threads says more.",
