@@ -194,7 +194,8 @@ void for_intervals(const Model& model, const std::int32_t* codes, Size size, uns
     return word;
   };
   for (std::size_t i = 0; i < model.groups * plane; ++i) checked(i);
-  const std::size_t jobs = std::min<std::size_t>(size.height, threads > 1 ? 4 * threads : 1);
+  const std::size_t count = thread_count(threads, size.height);
+  const std::size_t jobs = std::min(size.height, count > 1 ? 4 * count : 1);
   parallel_for(jobs, threads, [&](std::size_t job) {
     Networks networks(model, codes, size);
     Shares shares(model, kernels(active_isa()));
