@@ -39,7 +39,11 @@ def check(running: Path, *arguments: str | Path) -> None:
 
 def network(name: str) -> Network:
     draw, x = Draw(np.random.default_rng(1)), Shape(32, 9)
-    kinds = {"halves that are doubled again": (HALVED, TRANSPOSED), "layers of one size": (PLAIN,) * 6}[name]
+    kinds = {
+        "halves that are doubled again": (HALVED, TRANSPOSED),
+        "halves that are doubled twice": (HALVED, TRANSPOSED, TRANSPOSED),
+        "layers of one size": (PLAIN,) * 6,
+    }[name]
     steps = []
     for kind in kinds:
         steps.append(draw.layer(x, 32, kind, 5, 9))
@@ -47,7 +51,9 @@ def network(name: str) -> Network:
     return chain(steps, draw.requantiser(32, 9, np.full(32, 255.0)))
 
 
-@pytest.mark.parametrize("name", ["layers of one size"])
+@pytest.mark.parametrize(
+    "name", ["halves that are doubled again", "halves that are doubled twice", "layers of one size"]
+)
 def test_each_row_comes_once_and_progress_goes_with_the_rows(running, name, tmp_path):
     check(running, "network", write_arrays(network(name).to_arrays("n"), tmp_path / "model"))
 

@@ -511,8 +511,10 @@ Strips strips_of(const Network& network, MapSize input, std::size_t threads) {
   }
   const Vector<MapSize> sizes = sizes_of(network, input);
   const std::size_t height = sizes.back().height, band = usual_band(network, sizes, nullptr);
-  const std::size_t unit =
-      2 * std::max<std::size_t>((height + input.height - 1) / std::max<std::size_t>(input.height, 1), 1);
+  // Tiles of the last step, which makes whole ones: two strips would both make one that they share.
+  const std::size_t times = (height + input.height - 1) / std::max<std::size_t>(input.height, 1);
+  const std::size_t tile = tile_of(network.steps.back());
+  const std::size_t unit = (2 * std::max<std::size_t>(times, 1) + tile - 1) / tile * tile;
   const double all = work_of(network, input);
   for (std::size_t each = 1; each <= kMostEach; ++each) {
     Strips own{std::min(each * threads, (height + unit - 1) / unit), unit, height};
