@@ -496,8 +496,8 @@ struct Strips {
 // for others. What strips read beyond themselves is made twice. It is one strip, whose bands the threads share, where
 // that would be much, where maps are so wide that bands have work for all, and where rows depend on all others.
 Strips strips_of(const Network& network, MapSize input, std::size_t threads) {
-  constexpr std::uint64_t kMostBytes = 64 << 20;  // of the maps of all threads
-  constexpr std::size_t kMostEach = 4;            // strips of a thread: some threads are quicker than others
+  constexpr std::uint64_t kMostBytes = 16 << 20, kAlways = 64 << 20;  // of a thread's maps; of all, however few threads
+  constexpr std::size_t kMostEach = 4;  // strips of a thread: some threads are quicker than others
   // Products of all strips, and of one, for each that is needed; bands of two threads take some two thirds of the time.
   constexpr double kMost = 2.0, kMostOfOne = 0.62, kMostOfSeveral = 1.1;
   Strips best;
@@ -522,7 +522,7 @@ Strips strips_of(const Network& network, MapSize input, std::size_t threads) {
     Runner middle(network, input, nullptr, nullptr, own.at(own.count / 2));
     middle.run(band);
     own.bytes = middle.memory();
-    if (own.bytes > kMostBytes / std::min(own.count, threads)) break;
+    if (own.bytes > std::max(kMostBytes, kAlways / std::min(own.count, threads))) break;
     const double one = middle.made() / all;
     if (one > kMostOfOne || one * static_cast<double>(own.count) > (each > 1 ? kMostOfSeveral : kMost)) break;
     best = own;
