@@ -13,8 +13,9 @@ namespace fastlic {
 // where nobody watches it costs a look at a pointer per band of rows.
 class Progress {
  public:
-  // `tell`: from 0 to 1; empty: nobody watches.
-  explicit Progress(std::function<void(double)> tell) : tell_(std::move(tell)), outer_(watcher()) {
+  // `tell`: from 0 to 1; empty: nobody watches. `pause`: between two calls of it.
+  explicit Progress(std::function<void(double)> tell, std::chrono::milliseconds pause = std::chrono::milliseconds(50))
+      : tell_(std::move(tell)), pause_(pause), outer_(watcher()) {
     watcher() = tell_ ? this : nullptr;
   }
   ~Progress() { watcher() = outer_; }
@@ -32,7 +33,6 @@ class Progress {
 
  private:
   using Clock = std::chrono::steady_clock;
-  static constexpr std::chrono::milliseconds kPause{50};
 
   // A function's own: with a member, every file that includes this would need the thread's storage initialised.
   static Progress*& watcher() noexcept {
@@ -43,12 +43,13 @@ class Progress {
   void add(double work) {
     done_ += work;
     const Clock::time_point now = Clock::now();
-    if (all_ <= 0 || now - told_ < kPause) return;
+    if (all_ <= 0 || now - told_ < pause_) return;
     told_ = now;
     tell_(std::min(done_ / all_, 1.0));
   }
 
   std::function<void(double)> tell_;
+  std::chrono::milliseconds pause_;
   Progress* outer_;
   double all_ = 0, done_ = 0;
   Clock::time_point told_ = Clock::now();

@@ -1,4 +1,4 @@
-// A model as tests/concurrency/test_thread_sanitizer.py writes it: a file of named arrays.
+// A model as tests/integers/made_networks.py writes it: a file of named arrays.
 #pragma once
 
 #include <cstdint>

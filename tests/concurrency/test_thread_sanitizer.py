@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -25,25 +24,13 @@ from fastlic.integers.shapes import Shape
 from fastlic.models import MLICPlusPlus
 from fastlic.models.mcquic.context import CodeContext
 
-from ..integers.made_networks import Draw
+from ..integers.made_networks import Draw, write_arrays
 
 ROOT = Path(__file__).parents[2]
 CSRC = ROOT / "csrc"
 FLAGS = "-std=c++20 -O1 -g -ffp-contract=off -fno-math-errno -fsanitize=thread -Wno-uninitialized"
-TYPES = {np.dtype(t): number for number, t in enumerate((np.int8, np.uint8, np.int16, np.int32))}
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-
-
-def write(arrays: dict[str, np.ndarray], path: Path) -> Path:
-    """Arrays as csrc/tests/model_file.hpp reads them."""
-    parts = [struct.pack("<I", len(arrays))]
-    for name, array in arrays.items():
-        head = (len(name), name.encode(), TYPES[array.dtype], array.ndim, *array.shape)
-        parts.append(struct.pack(f"<I{len(name)}sII{array.ndim}I", *head))
-        parts.append(np.ascontiguousarray(array).tobytes())
-    path.write_bytes(b"".join(parts))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +115,7 @@ def test_teams_codebook_search_gdn_and_batches_of_streams_have_no_race(threads, 
     ["engine", "slices", "slices: mlic", "slices: mlic_plus", "slices: mlic_early", "groups", "codes", "network"],
 )
 def test_engines_have_no_race(threads, model, models, tmp_path):
-    run(threads, model.split(":")[0], str(write(models[model], tmp_path / "model")))
+    run(threads, model.split(":")[0], str(write_arrays(models[model], tmp_path / "model")))
 
 
 @pytest.mark.parametrize("name", ["jahp", "mlicpp", "mcquic"])

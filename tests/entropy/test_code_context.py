@@ -15,7 +15,7 @@ from fastlic.entropy.code_context import IntegerCodeContext
 from fastlic.entropy.codes import CodeTables
 from fastlic.errors import CorruptStreamError
 from fastlic.models.mcquic.context import CodeContext
-from fastlic.ops.code_context import choose_codes, code_frequencies, decode_codes, encode_codes
+from fastlic.ops.code_context import choose_codes, code_frequencies, decode_codes, encode_codes, encode_codes_many
 from fastlic.ops.codebook import codebook_nearest
 from fastlic.ops.reference.code_context import frequencies
 
@@ -91,6 +91,13 @@ def extreme(context: IntegerCodeContext, seed: int) -> IntegerCodeContext:
     arrays["table"] = np.where(rng.random(256) < 0.5, arrays["table"], 0).astype(np.int32)
     arrays["table"][0] = 1 << 20
     return IntegerCodeContext.from_arrays(arrays)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 1 << 30, 3 << 30, (1 << 32) - 1])
+def test_bytes_depend_on_no_number_of_threads(contexts, threads):
+    context = contexts["odd everything"]
+    codes = random_codes(context.m, context.k, 7, 5)
+    assert encode_codes_many([codes], context, threads=threads) == [encode_codes(codes, context)]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,6 +30,18 @@ from fastlic.integers.windows import SCORES, LayerNormStep, MapMeanStep, Softmax
 
 CHANNELS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 40, 48, 64, 65, 97)
 WINOGRAD = 2**29 - 1  # the bound on sums below which layers may be transformed (docs/engine.md)
+TYPES = {np.dtype(t): number for number, t in enumerate((np.int8, np.uint8, np.int16, np.int32))}
+
+
+def write_arrays(arrays: dict[str, np.ndarray], path: Path) -> Path:
+    """Arrays as csrc/tests/model_file.hpp reads them."""
+    parts = [struct.pack("<I", len(arrays))]
+    for name, array in arrays.items():
+        head = (len(name), name.encode(), TYPES[array.dtype], array.ndim, *array.shape)
+        parts.append(struct.pack(f"<I{len(name)}sII{array.ndim}I", *head))
+        parts.append(np.ascontiguousarray(array).tobytes())
+    path.write_bytes(b"".join(parts))
+    return path
 
 
 def chain(steps: Sequence[Step], entry: Requantiser | None = None) -> Network:

@@ -186,8 +186,7 @@ class McQuic final : public Coder {
     Vector<Section> out;
     for (std::size_t level = levels_.size(); level-- > 0;) {
       if (level == 0 && context_) {
-        out.push_back(context_->encode(codes[0].data(), {sizes[0].height, sizes[0].width}, threads));
-        Progress::done(by_context);
+        out.push_back(context_->encode(codes[0].data(), {sizes[0].height, sizes[0].width}, threads, by_context));
       } else {
         const auto groups = group_of(levels_[level], sizes[level]);
         out.push_back(levels_[level].tables->encode(codes[level].data(), groups.data(), groups.size()));
@@ -219,8 +218,7 @@ class McQuic final : public Coder {
     Vector<Codes> codes;  // the deepest first
     for (std::size_t depth = 0; depth < given; ++depth) {
       const std::size_t level = levels_.size() - 1 - depth;
-      codes.push_back(decode_level(level, sections[depth], size_of(level, whole)));
-      if (level == 0) Progress::done(by_context);
+      codes.push_back(decode_level(level, sections[depth], size_of(level, whole), by_context));
     }
     Team team(threads);
     std::optional<Map> x;
@@ -343,13 +341,13 @@ class McQuic final : public Coder {
     return out;
   }
 
-  Codes decode_level(std::size_t level, std::span<const std::uint8_t> data, MapSize size) const {
+  // `by_context`: what the context's codes take.
+  Codes decode_level(std::size_t level, std::span<const std::uint8_t> data, MapSize size, double by_context) const {
     const Level& own = levels_[level];
-    const bool by_context = level == 0 && context_;
     const std::size_t count = own.m * size.height * size.width;
     Codes out(count);
-    if (by_context) {
-      context_->decode(data.data(), data.size(), {size.height, size.width}, out.data());
+    if (level == 0 && context_) {
+      context_->decode(data.data(), data.size(), {size.height, size.width}, out.data(), by_context);
     } else {
       own.tables->decode(data.data(), data.size(), group_of(own, size).data(), out.data(), count);
     }

@@ -10,6 +10,7 @@
 #include "fastlic/memory.hpp"
 #include "fastlic/nn/kernels.hpp"
 #include "fastlic/parallel.hpp"
+#include "fastlic/progress.hpp"
 #include "fastlic/rans64.hpp"
 
 namespace fastlic::codes {
@@ -181,9 +182,11 @@ class Networks {
   std::array<const std::int32_t*, kBatch> start_{};
 };
 
-// each(position, group, interval) for codes that are all known, by several threads at once.
+// each(position, group, interval) for codes that are all known, by several threads at once. `work`: what Progress is
+// told of all codes.
 template <typename Each>
-void for_intervals(const Model& model, const std::int32_t* codes, Size size, unsigned threads, const Each& each) {
+void for_intervals(const Model& model, const std::int32_t* codes, Size size, unsigned threads, double work,
+                   const Each& each) {
   const std::size_t plane = size.height * size.width;
   const auto checked = [&](std::size_t i) {
     const auto word = static_cast<std::uint32_t>(load_once(&codes[i]));
@@ -194,7 +197,9 @@ void for_intervals(const Model& model, const std::int32_t* codes, Size size, uns
     return word;
   };
   for (std::size_t i = 0; i < model.groups * plane; ++i) checked(i);
-  const std::size_t jobs = std::min<std::size_t>(size.height, threads > 1 ? 4 * threads : 1);
+  const std::size_t team = thread_count(threads, size.height);
+  const std::size_t jobs = std::min(size.height, team > 1 ? 4 * team : 1);
+  const double of_row = work * static_cast<double>(team) / static_cast<double>(size.height);
   parallel_for(jobs, threads, [&](std::size_t job) {
     Networks networks(model, codes, size);
     Shares shares(model, kernels(active_isa()));
@@ -214,13 +219,16 @@ void for_intervals(const Model& model, const std::int32_t* codes, Size size, uns
         }
       }
       first += count;
+      // This thread counts its own rows, and stands for all.
+      if (column + count == size.width) Progress::done(of_row);
     }
   });
 }
 
 // word = choose(position, group, logits) of every code in coding order, where each is known to those behind it.
+// `work`: what Progress is told of all.
 template <typename Choose>
-void one_by_one(const Model& model, Size size, std::int32_t* out, const Choose& choose) {
+void one_by_one(const Model& model, Size size, std::int32_t* out, double work, const Choose& choose) {
   const std::size_t plane = size.height * size.width;
   Networks networks(model, out, size);
   for (std::size_t position = 0, seen = 0, first = 0; position < plane; ++position) {
@@ -238,6 +246,7 @@ void one_by_one(const Model& model, Size size, std::int32_t* out, const Choose& 
       out[group * plane + position] = static_cast<std::int32_t>(word);
       networks.know(at, group, word);
     }
+    if (column + 1 == size.width) Progress::done(work / static_cast<double>(size.height));
   }
 }
 
@@ -265,13 +274,14 @@ std::size_t cheapest(const float* vector, const float* words, double price, cons
 
 }  // namespace
 
-Vector<std::uint8_t> Context::encode(const std::int32_t* codes, Size size, unsigned threads) const {
+Vector<std::uint8_t> Context::encode(const std::int32_t* codes, Size size, unsigned threads, double work) const {
   nn::require_addresses(size.height, size.width, model_.groups, sizeof(Interval));
   const std::size_t groups = model_.groups, count = groups * size.height * size.width;
   Vector<Interval> intervals(count);
-  for_intervals(model_, codes, size, threads, [&](std::size_t position, std::size_t group, const Interval& interval) {
-    intervals[position * groups + group] = interval;
-  });
+  for_intervals(model_, codes, size, threads, work,
+                [&](std::size_t position, std::size_t group, const Interval& interval) {
+                  intervals[position * groups + group] = interval;
+                });
   WordBuffer words(4 * count + 64);
   Rans64Encoder out{kState64Low, words.next()};
   for (std::size_t i = count; i-- > 0;) {
@@ -284,16 +294,17 @@ Vector<std::uint8_t> Context::encode(const std::int32_t* codes, Size size, unsig
 
 void Context::frequencies(const std::int32_t* codes, Size size, std::uint32_t* out, unsigned threads) const {
   const std::size_t plane = size.height * size.width;
-  for_intervals(model_, codes, size, threads, [&](std::size_t position, std::size_t group, const Interval& interval) {
-    out[group * plane + position] = interval.frequency;
-  });
+  for_intervals(model_, codes, size, threads, 0,
+                [&](std::size_t position, std::size_t group, const Interval& interval) {
+                  out[group * plane + position] = interval.frequency;
+                });
 }
 
-void Context::decode(const std::uint8_t* data, std::size_t bytes, Size size, std::int32_t* out) const {
+void Context::decode(const std::uint8_t* data, std::size_t bytes, Size size, std::int32_t* out, double work) const {
   nn::require_addresses(size.height, size.width, model_.groups, sizeof(*out));
   Rans64Decoder in(data, bytes);
   Shares shares(model_, kernels(active_isa()));
-  one_by_one(model_, size, out, [&](std::size_t, std::size_t, const std::int32_t* logits) {
+  one_by_one(model_, size, out, work, [&](std::size_t, std::size_t, const std::int32_t* logits) {
     shares.take(logits);
     const std::uint64_t code = in.code(model_.precision);
     Interval interval;
@@ -307,7 +318,7 @@ void Context::decode(const std::uint8_t* data, std::size_t bytes, Size size, std
 void Context::choose(const Costs& costs, Size size, std::int32_t* out) const {
   nn::require_addresses(size.height, size.width, model_.groups, sizeof(*out));
   const std::size_t groups = model_.groups, words = model_.words, channels = costs.channels;
-  one_by_one(model_, size, out, [&](std::size_t position, std::size_t group, const std::int32_t* logits) {
+  one_by_one(model_, size, out, 0, [&](std::size_t position, std::size_t group, const std::int32_t* logits) {
     const std::size_t place = position * groups + group;
     return cheapest(costs.vectors + place * channels, costs.words + group * words * channels, costs.prices[place],
                     logits, words, channels);

@@ -30,15 +30,16 @@ class Context {
 
   const Model& model() const noexcept { return model_; }
 
-  // Throws std::invalid_argument for codes that are no words.
-  Vector<std::uint8_t> encode(const std::int32_t* codes, Size size, unsigned threads) const;
+  // Throws std::invalid_argument for codes that are no words. `work`: what Progress is told of all codes, as rows are
+  // done.
+  Vector<std::uint8_t> encode(const std::int32_t* codes, Size size, unsigned threads, double work = 0) const;
   // out[i]: the frequency that codes[i] is coded with, of 2^precision.
   void frequencies(const std::int32_t* codes, Size size, std::uint32_t* out, unsigned threads) const;
   // Codes in coding order: at each place the word of least cost, given the words chosen before it. Bits count from
   // those of the likeliest word, in whole 2^-8 as logits do. Of equals the lowest index.
   void choose(const Costs& costs, Size size, std::int32_t* out) const;
-  // Throws CorruptStream.
-  void decode(const std::uint8_t* data, std::size_t bytes, Size size, std::int32_t* out) const;
+  // Throws CorruptStream. `work` as of encode.
+  void decode(const std::uint8_t* data, std::size_t bytes, Size size, std::int32_t* out, double work = 0) const;
 
  private:
   Model model_;

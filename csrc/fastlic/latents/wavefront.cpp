@@ -92,7 +92,6 @@ class Steps {
 
   // Position (r, c) reads nothing of equal or larger t = c + 3r but itself.
   void all() {
-    const nn::ReadyTiles ready(run_.tools.kernels);
     for (std::size_t t = 0; t < width_ + 3 * (height_ - 1); ++t) {
       const std::size_t first = t < width_ ? 0 : (t - width_) / 3 + 1;
       const std::size_t last = std::min(height_ - 1, t / 3);
@@ -111,6 +110,7 @@ class Steps {
   }
 
   void step(std::size_t t, std::size_t first_row, std::size_t n) {
+    const nn::ReadyTiles ready(run_.tools.kernels);  // not while others are told of progress, who may run anything
     const std::size_t depth = net_.context.depth;
     for (std::size_t i = 0; i < n; ++i) {
       const std::size_t row = first_row + i, column = t - 3 * row;

@@ -186,13 +186,13 @@ void normalise(const Gdn& gdn, const Source& x, const Target& out, Rows rows, co
 class Runner {
  public:
   // Without tools it only goes through the motions: what memory() and made() need. `asked`: rows of the output, if not
-  // all. `work`: what all rows take, told as they are fed.
+  // all. `told`: what Progress is told of each product that is made.
   Runner(const Network& network, MapSize input, const Ends* ends, const Tools* tools, std::optional<Rows> asked = {},
-         double work = 0)
+         double told = 0)
       : network_(network),
         ends_(ends),
         tools_(tools),
-        work_(work),
+        told_(told),
         sizes_(sizes_of(network, input)),
         last_(network.steps.size()) {
     if (ends != nullptr) {
@@ -330,15 +330,21 @@ class Runner {
     maps_[0].extend(end, dry());
     if (dry()) return;
     ends_->feed(rows, maps_[0].view());
-    Progress::done(work_ * static_cast<double>(rows.last - rows.first) / static_cast<double>(sizes_[0].height));
   }
 
   void make(std::size_t s, std::size_t end) {
-    const Step& step = network_.steps[s];
     const Rows rows{end_of(s + 1), end};
     if (rows.first >= rows.last) return;
+    make_rows(s, rows);
+    const std::size_t positions = (rows.last - rows.first) * sizes_[s + 1].width;
+    const double work = step_work(network_.steps[s], network_.values[s + 1], positions);
+    dry() ? void(made_ += work) : Progress::done(told_ * work);
+  }
+
+  void make_rows(std::size_t s, Rows rows) {
+    const Step& step = network_.steps[s];
+    const std::size_t end = rows.last;
     const bool last = s + 1 == last_;
-    if (dry()) made_ += step_work(step, network_.values[s + 1], (end - rows.first) * sizes_[s + 1].width);
     if (last && !wide_.empty()) {
       wide_[0].extend(end, dry());
       if (dry()) return;
@@ -433,7 +439,7 @@ class Runner {
   std::optional<Source> from_;
   std::optional<Target> to_;
   const Tools* tools_;
-  double work_, made_ = 0;
+  double told_, made_ = 0;
   Vector<MapSize> sizes_;
   std::size_t last_;
   Vector<Rows> needs_;  // of each value, those that are made
@@ -461,13 +467,13 @@ std::size_t usual_band(const Network& network, const Vector<MapSize>& sizes, con
   return std::max<std::size_t>(static_cast<std::size_t>(kBytes / (bytes / height)) / 2 * 2, 2 * down);
 }
 
-// `band` rows of the input at a time; 0: as many as suit the caches. `asked`: rows of the output, if not all. `work`:
-// what Progress is told of all rows.
+// `band` rows of the input at a time; 0: as many as suit the caches. `asked`: rows of the output, if not all. `told`:
+// what Progress is told of each product.
 void run_in_bands(const Network& network, MapSize input, std::size_t band, const Ends& ends, const Tools& tools,
-                  std::optional<Rows> asked, double work) {
+                  std::optional<Rows> asked, double told) {
   const std::size_t own = band > 0 ? band : usual_band(network, sizes_of(network, input), &ends);
   // What maps need is known beforehand: none moves while it grows.
-  Runner dry(network, input, &ends, nullptr, asked), runner(network, input, &ends, &tools, asked, work);
+  Runner dry(network, input, &ends, nullptr, asked), runner(network, input, &ends, &tools, asked, told);
   dry.run(own);
   runner.reserve_for(dry);
   runner.run(own);
@@ -490,8 +496,8 @@ struct Strips {
 // for others. What strips read beyond themselves is made twice. It is one strip, whose bands the threads share, where
 // that would be much, where maps are so wide that bands have work for all, and where rows depend on all others.
 Strips strips_of(const Network& network, MapSize input, std::size_t threads) {
-  constexpr std::uint64_t kMostBytes = 64 << 20;  // of the maps of all threads
-  constexpr std::size_t kMostEach = 4;            // strips of a thread: some threads are quicker than others
+  constexpr std::uint64_t kMostBytes = 16 << 20, kAlways = 64 << 20;  // of a thread's maps; of all, however few threads
+  constexpr std::size_t kMostEach = 4;  // strips of a thread: some threads are quicker than others
   // Products of all strips, and of one, for each that is needed; bands of two threads take some two thirds of the time.
   constexpr double kMost = 2.0, kMostOfOne = 0.62, kMostOfSeveral = 1.1;
   Strips best;
@@ -505,8 +511,10 @@ Strips strips_of(const Network& network, MapSize input, std::size_t threads) {
   }
   const Vector<MapSize> sizes = sizes_of(network, input);
   const std::size_t height = sizes.back().height, band = usual_band(network, sizes, nullptr);
-  const std::size_t unit =
-      2 * std::max<std::size_t>((height + input.height - 1) / std::max<std::size_t>(input.height, 1), 1);
+  // Tiles of the last step, which makes whole ones: two strips would both make one that they share.
+  const std::size_t times = (height + input.height - 1) / std::max<std::size_t>(input.height, 1);
+  const std::size_t tile = tile_of(network.steps.back());
+  const std::size_t unit = (2 * std::max<std::size_t>(times, 1) + tile - 1) / tile * tile;
   const double all = work_of(network, input);
   for (std::size_t each = 1; each <= kMostEach; ++each) {
     Strips own{std::min(each * threads, (height + unit - 1) / unit), unit, height};
@@ -514,7 +522,7 @@ Strips strips_of(const Network& network, MapSize input, std::size_t threads) {
     Runner middle(network, input, nullptr, nullptr, own.at(own.count / 2));
     middle.run(band);
     own.bytes = middle.memory();
-    if (own.bytes > kMostBytes / std::min(own.count, threads)) break;
+    if (own.bytes > std::max(kMostBytes, kAlways / std::min(own.count, threads))) break;
     const double one = middle.made() / all;
     if (one > kMostOfOne || one * static_cast<double>(own.count) > (each > 1 ? kMostOfSeveral : kMost)) break;
     best = own;
@@ -602,7 +610,7 @@ double work_of(const Network& network, MapSize input) {
 }
 
 void run(const Network& network, MapSize input, std::size_t band, const RowEnds& ends, Isa isa, Team& team) {
-  const auto run_with = [&](Team& own, std::size_t share, std::optional<Rows> asked, double work) {
+  const auto run_with = [&](Team& own, std::size_t share, std::optional<Rows> asked, double told) {
     const auto each = [&](Rows rows, const auto& map, const auto& function) {
       parallel_for(rows.last - rows.first, own,
                    [&](std::size_t i) { function(rows.first + i, map.at(rows.first + i, 0), map.stride); });
@@ -610,20 +618,19 @@ void run(const Network& network, MapSize input, std::size_t band, const RowEnds&
     const Ends whole{[&](Rows rows, const Target& map) { each(rows, map, ends.feed); },
                      [&](Rows rows, const Source& map) { each(rows, map, ends.take); },
                      [&](Rows rows, const View<const std::int32_t>& map) { each(rows, map, ends.take_wide); }};
-    run_in_bands(network, input, share, whole, {kernels(isa), network.gelu, own, &network.silu}, asked, work);
+    run_in_bands(network, input, share, whole, {kernels(isa), network.gelu, own, &network.silu}, asked, told);
   };
-  const double work = Progress::watched() ? work_of(network, input) : 0;
   const Strips strips = band > 0 ? Strips{} : strips_of(network, input, team.size());
   if (strips.count > 1) {  // of which this thread counts its own
     return parallel_for(strips.count, team, [&](std::size_t i) {
       Team alone(1);
-      run_with(alone, 0, strips.at(i), work);
+      run_with(alone, 0, strips.at(i), 1);
     });
   }
   const std::size_t outputs = std::max<std::size_t>(output_size(network, input).height, 1);
   const std::size_t rows = std::min(band, outputs);  // no band is more than all
   const auto share = static_cast<std::size_t>((std::uint64_t{rows} * input.height + outputs - 1) / outputs);
-  run_with(team, share, {}, work / static_cast<double>(team.size()));
+  run_with(team, share, {}, 1 / static_cast<double>(team.size()));
 }
 
 void run(const Network& network, MapSize input, const Ends& ends, const Tools& tools) {
