@@ -208,4 +208,6 @@ def test_copies_and_pickles_stay_on_integers_and_exact_takes_over(integer, model
     assert (model.g_a(x) - plain).abs().max() <= 1e-5 * plain.abs().max()
     with fastlic.accelerated(model, calibration=[image(1)[0]], transforms="integer"):
         assert torch.equal(model.g_a(x), y)
+    assert (model.g_a(x) - plain).abs().max() <= 1e-5 * plain.abs().max()
+    fastlic.restore(model)
     assert torch.equal(model.g_a(x), plain)

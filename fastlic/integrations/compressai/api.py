@@ -66,7 +66,8 @@ def accelerate(
         BackendUnavailable: CompressAI cannot be imported; or ``backend="triton"`` without a GPU or Triton, or for a
             model none of which has kernels, which is left as it was.
         TypeError: nothing in the model is known, or it is a program of torch.jit; it is left as it was.
-        ValueError: an argument is none of those above, or the model is on the meta device.
+        ValueError: an argument is none of those above, calibration has no images, or some of another shape or range;
+            or the model is on the meta device.
         ModelMismatchError: ``calibration`` is a conversion of other weights.
         CodecFileError: ``calibration`` is a file that is damaged or no conversion.
     """
@@ -82,10 +83,12 @@ def accelerate(
         require_triton()
     try:
         from fastlic.integrations.compressai.bfloat16 import compare
+        from fastlic.integrations.compressai.integers import checked_calibration
         from fastlic.integrations.compressai.plan import BFLOAT16, LOOPS, TRANSFORM, plan
     except ImportError as error:
         raise BackendUnavailable(INSTALL.format(reason=error)) from error
 
+    calibration = checked_calibration(calibration)
     with swap.undone(model):
         updated = _update(model)
         settings = Settings(format, backend, _stride(model), transforms)
@@ -144,12 +147,17 @@ def accelerated(
     backend: Backend = "auto",
     transforms: Transforms = "exact",
 ) -> Iterator[Report]:
-    """``accelerate`` for the length of a ``with`` block, which receives the report."""
+    """``accelerate`` for the length of a ``with`` block, which receives the report.
+
+    Behind it the model is as it was before: plain, or accelerated as it had been.
+    """
+    before = swap.specialised(unwrap(model))
     report = accelerate(model, format, calibration, backend, transforms)
     try:
         yield report
     finally:
         restore(model)
+        swap.put_back(before)
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,35 @@ IMAGE_STRIDE = 64  # of z
 _LATENT_STRIDE = 16
 Calibration = Sequence[Tensor] | str | Path | None
 P = TypeVar("P", bound="Parts")
+
+
+def checked_calibration(given: Any) -> Calibration:
+    """Images [3, H, W] as float32 in [0, 1], the path of a file, or None.
+
+    Raises:
+        ValueError: neither; the message says what came and what is right. Models would stay with floats otherwise.
+    """
+    wanted = "calibration must be a list of images [3, H, W] in [0, 1], or the path of a file that report.save wrote"
+    if given is None:
+        return None
+    if isinstance(given, (str, os.PathLike)):
+        path = Path(given)
+        if path.is_dir():
+            raise ValueError(f"{wanted}; {str(given)!r} is {'a folder' if str(given) else 'no path'}")
+        return path
+    if isinstance(given, Tensor) and given.ndim == 3:
+        raise ValueError(f"{wanted}; got one tensor {list(given.shape)}: put it into a list, [x]")
+    if not isinstance(given, Iterable):
+        raise ValueError(f"{wanted}; got {type(given).__name__}")
+    images: list[Tensor] = []
+    for i, image in enumerate(given):
+        try:
+            images += as_batch(image)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"calibration[{i}]: {error}") from error
+    if not images:
+        raise ValueError(f"{wanted}; got none: leave the argument out to have the package's demonstration photo")
+    return images
 
 
 class CodingRate(NamedTuple):
