@@ -127,7 +127,8 @@ def accelerate(
         steps = [replace(step, note=found) if step.by == BFLOAT16 else step for step in steps]
     guarantee, made = _guarantee(steps, format), [step.transform for step in steps if step.transform is not None]
     rows = _rows(steps) + _hooks(model, steps)
-    return Report(type(model).__name__, format, guarantee, rows, updated, coders, made)
+    refused = [step.refusal for step in steps if step.refusal is not None]
+    return Report(type(model).__name__, format, guarantee, rows, updated, coders, made, refused)
 
 
 def restore(model: nn.Module) -> bool:

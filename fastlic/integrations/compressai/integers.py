@@ -464,19 +464,26 @@ def divided(x: Tensor, by: float) -> Tensor:
     return x / x.new_full((), by)
 
 
+Digests = Mapping[str, str]  # what files tell of weights, by its key
+
+
 def save(
-    coder: IntegerCoder | None, path: Path, transforms: Mapping[str, np.ndarray] | None = None, of: str = ""
+    coder: IntegerCoder | None,
+    path: Path,
+    transforms: Mapping[str, np.ndarray] | None = None,
+    of: Digests | None = None,
 ) -> None:
     """Write a conversion to one safetensors file.
 
     Args:
         coder: None for models whose entropy path has no integers.
-        transforms: arrays of integer transforms, under names that begin with STORED_TRANSFORMS; ``of``: their weights.
+        transforms: arrays of integer transforms, under names that begin with STORED_TRANSFORMS.
+        of: their weights, and those of transforms that stayed float, "transforms" and "refused".
     """
     own = {} if coder is None else coder.integers.to_arrays()
     arrays = {name: np.ascontiguousarray(array) for name, array in own.items()} | dict(transforms or {})
     about = {"format": _FORMAT, "weights": "none" if coder is None else f"{coder.digest:08x}"}
-    about |= {"transforms": of} if of else {}
+    about |= {key: text for key, text in (of or {}).items() if text}
     write_whole(path, serialised(arrays, about | {"digest": _digest(arrays, about)}))
 
 
@@ -486,7 +493,7 @@ STORED_TRANSFORMS = "transforms."
 
 def _digest(arrays: dict[str, np.ndarray], about: Mapping[str, Any]) -> str:
     """Of all that a file of a conversion holds."""
-    named = {key: str(about[key]).encode() for key in ("weights", "transforms") if key in about}
+    named = {key: str(about[key]).encode() for key in ("weights", "transforms", "refused") if key in about}
     return of_arrays({**arrays, **{key: np.frombuffer(text, np.uint8) for key, text in named.items()}}).hex()
 
 
@@ -531,6 +538,8 @@ def read(path: Path, parts: Parts, kind: Any = IntegerEntropyModel) -> Any:
     """
     found, about = read_arrays(path)
     weights = str(about.get("weights"))
+    if weights == "none":
+        raise CodecFileError(f"{path} holds no integers of the entropy path: save it from format='native'")
     if weights != f"{parts.digest():08x}":
         raise ModelMismatchError(f"{path} is the conversion of other weights ({weights}; {parts.digest():08x} here)")
     arrays = _Read({name: array for name, array in found.items() if not name.startswith(STORED_TRANSFORMS)})

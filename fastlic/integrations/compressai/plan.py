@@ -19,8 +19,13 @@ from fastlic.integrations.compressai.entropy_models import (
     FastGaussian,
 )
 from fastlic.integrations.compressai.groups import GroupsCoder, IntegerGroupsHyperprior, group_parts, serves
-from fastlic.integrations.compressai.integer_transforms import Converter, FastIntegerTransform, IntegerTransform
-from fastlic.integrations.compressai.integers import IMAGE_STRIDE, Calibration, IntegerCoder, Parts
+from fastlic.integrations.compressai.integer_transforms import (
+    Converter,
+    FastIntegerTransform,
+    IntegerTransform,
+    Refusal,
+)
+from fastlic.integrations.compressai.integers import IMAGE_STRIDE, Calibration, IntegerCoder, Parts, digest_of
 from fastlic.integrations.compressai.latent_codecs import (
     FastBottleneckLatentCodec,
     FastChannelGroupsLatentCodec,
@@ -118,6 +123,7 @@ class Step:
     back: tuple[type, ...] = ()
     coder: IntegerCoder | None = None
     transform: IntegerTransform | None = None
+    refusal: Refusal | None = None  # of what was to be a transform of integers
     silent: tuple[nn.Module, ...] = ()  # whose forward hooks do not run any more
     on_device: bool = False  # in Triton kernels
     lacks: str = ""  # why ``backend="triton"`` leaves it on the CPU
@@ -349,7 +355,8 @@ def _integer_transforms(
         except ValueError as error:
             reason = f"floats, as it has no integer form: {error}"
             exact = list(_transforms(model, settings, (name,))) if kind != "h_a" else []
-            yield from _with_reason(exact or [Step(name, module, part, "", "")], reason)
+            refusal = Refusal(name, digest_of(module.parameters()), str(error))
+            yield from _with_reason(exact or [Step(name, module, part, "", "")], reason, refusal)
             continue
         note = f"conversion {made.fingerprint().hex()}, {made.origin}"
         silent = made.snapshot.silent([(name, module)]) if made.snapshot else ()
@@ -357,10 +364,11 @@ def _integer_transforms(
         yield Step(path, place, part, "integers", note, (FastIntegerTransform,), transform=made, silent=silent)
 
 
-def _with_reason(steps: list[Step], reason: str) -> Iterator[Step]:
+def _with_reason(steps: list[Step], reason: str, refusal: Refusal | None = None) -> Iterator[Step]:
     """These steps, the first of which says why they are no integers."""
     for k, step in enumerate(steps):
-        yield step if k else replace(step, note="; ".join(note for note in (reason, step.note) if note))
+        note = "; ".join(note for note in (reason, step.note) if note)
+        yield step if k else replace(step, note=note, refusal=refusal)
 
 
 def _transforms(model: Any, settings: Settings, names: tuple[str, ...]) -> Iterator[Step]:
