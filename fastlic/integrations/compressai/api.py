@@ -94,8 +94,10 @@ def accelerate(
         settings = Settings(format, backend, _stride(model), transforms)
         steps = list(plan(model, settings, calibration))
         if not any(step.replaces for step in steps if not step.part.startswith(("model", TRANSFORM))):
+            why = "; ".join(dict.fromkeys(f"{step.part}: {step.note}" for step in steps if not step.by and step.note))
+            does = f"knows how to serve ({why})" if why else "knows"
             raise TypeError(
-                f"{type(model).__name__} holds nothing of CompressAI that fastlic knows: it is left as it was. "
+                f"{type(model).__name__} holds nothing of CompressAI that fastlic {does}: it is left as it was. "
                 "accelerate serves models of compressai.zoo, compressai.models and what is built from its entropy "
                 "models and latent codecs"
             )
@@ -279,8 +281,8 @@ def _of_streams(steps: list[Any], format: Format, analysis: str) -> str:
     from fastlic.integrations.compressai.plan import LOOPS
 
     parts = {step.part for step in steps if step.replaces}
-    raster = any(part.startswith("raster") for part in parts)
-    loops = any(step.part == LOOPS for step in steps)  # replaced or not: they code by CompressAI's rules
+    raster = any(step.part.startswith("raster") for step in steps)  # replaced or not: they code by CompressAI's rules
+    loops = any(step.part == LOOPS for step in steps)
     theirs = raster or loops or "Gaussian mixture" in parts  # in both formats
     if format == "compressai":
         if theirs:

@@ -278,7 +278,7 @@ def _entropy(model: nn.Module, settings: Settings, calibration: Calibration) -> 
                 if isinstance(module, HyperpriorLatentCodec):
                     continue
                 return
-        refused, step = step, _patched(name, module)
+        refused, step = step, _patched(name, module, settings)
         if refused is not None and (step is None or step.by == _CHECKED):
             yield refused
             refused = None
@@ -300,7 +300,9 @@ def _loops(model: nn.Module, settings: Settings, entropy: list[Step]) -> Iterato
             continue
         fronts = [cls for step in entropy if step.module is module for cls in step.front if cls is not FastModel]
         found = loops_of(module, {method for cls in fronts for method in vars(cls)})
-        if found.made and settings.backend == "reference":
+        if found.made and (odd := _odd_precision(module, name)):
+            yield Step(name, module, LOOPS, "", odd)
+        elif found.made and settings.backend == "reference":
             yield Step(name, module, LOOPS, "", f"backend 'reference' has none: {', '.join(found.made)}")
         elif found.made:
             note = f"{', '.join(found.made)}: {_CODED}"
@@ -494,10 +496,14 @@ def _integers(
     return Step(name, module, part, by, note, front, (), coder, silent=silent)
 
 
-def _patched(name: str, module: nn.Module) -> Step | None:
+def _patched(name: str, module: nn.Module, settings: Settings) -> Step | None:
     for patch in PATCHES:
         if not isinstance(module, patch.base):
             continue
+        # Native tables are of any precision; in CompressAI's streams the array coder has that of its default alone.
+        theirs = settings.format == "compressai" or patch.base in _THEIR_STREAMS
+        if theirs and (odd := _odd_precision(module, name)):
+            return Step(name, module, patch.part, "", odd)
         changed = overridden(module, patch)
         if changed and patch.behind and not set(patch.methods) & set(vars(module)):
             note = f"behind {type(module).__name__}'s own {', '.join(changed)}"
@@ -508,6 +514,24 @@ def _patched(name: str, module: nn.Module) -> Step | None:
             return Step(name, module, patch.part, "", f"its compress and decompress have arguments more: {arguments}")
         return Step(name, module, patch.part, patch.by, patch.note, patch.front, patch.back)
     return None
+
+
+_PRECISION = 16  # bits of what tables of CompressAI's streams count to
+_THEIR_STREAMS = (
+    JointAutoregressiveHierarchicalPriors,
+    JointAutoregressiveHierarchicalPriorsVbr,
+    RasterScanLatentCodec,
+    GaussianMixtureConditional,
+)
+
+
+def _odd_precision(module: nn.Module, name: str) -> str:
+    """Which entropy model in a module has tables that do not count to 2^16, in words; "" if none has."""
+    for path, own in module.named_modules(prefix=name):
+        bits = getattr(own, "entropy_coder_precision", _PRECISION)
+        if isinstance(own, (EntropyModel, EntropyModelVbr)) and bits != _PRECISION:
+            return f"entropy_coder_precision of {path or 'the model'} is {bits}; the array coder has {_PRECISION}"
+    return ""
 
 
 def _codes(module: Any) -> bool:
