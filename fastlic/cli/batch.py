@@ -104,21 +104,30 @@ def batch(
     make: Callable[..., Compressor | Decompressor] = _decompressor if decompress else _compressor
     coder = make(model, suffix, quality, background, common)
     settings = Settings(coder, to, column, jobs or options.cores(), max_failed, force)
-    outcomes = []
-    with tqdm(unit="shard", disable=None, leave=False) as bar:
-        for outcome in run(source, target, settings, part=shard, size=shard_size, check=check):
-            outcomes.append(outcome)
-            bar.update()
-            with bar.external_write_mode():
-                if outcome.error is None:
-                    say(_line(outcome))
-                else:
-                    say(f"Error: {outcome.shard}: {outcome.error}", err=True)
-    done = [outcome for outcome in outcomes if outcome.state in _DONE]
+    outcomes: list[Outcome] = []
+    try:
+        with tqdm(unit="shard", disable=None, leave=False) as bar:
+            for outcome in run(source, target, settings, part=shard, size=shard_size, check=check):
+                outcomes.append(outcome)
+                bar.update()
+                with bar.external_write_mode():
+                    if outcome.error is None:
+                        say(_line(outcome))
+                    else:
+                        say(f"Error: {outcome.shard}: {outcome.error}", err=True)
+    except BaseException as stop:
+        if not isinstance(stop, Exception):  # Ctrl-C, SIGTERM
+            say(f"{len(_complete(outcomes))} shards are complete; the same command goes on with the others", err=True)
+        raise
+    done = _complete(outcomes)
     images, failed = sum(outcome.images for outcome in done), sum(outcome.failed for outcome in done)
     say(f"{len(done)} of {len(outcomes)} shards complete: {images:,} images, {failed:,} of them failed")
     if len(done) < len(outcomes):
         raise SystemExit(1)
+
+
+def _complete(outcomes: list[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.state in _DONE]
 
 
 def _compressor(

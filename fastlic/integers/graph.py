@@ -269,8 +269,10 @@ class Graph:
                 self.operations[i] = replace(operation, bias=operation.bias.double())
 
     def end(self, channels: int) -> None:
-        """Have the last operation be a bare layer, as exits want it: one more that changes none of so many channels."""
-        if self.bare(len(self.operations)) is None:
+        """Have the last operation be a bare layer of one group, as exits want it: one more that changes none of so many
+        channels."""
+        last = self.bare(len(self.operations))
+        if last is None or last.groups > 1:
             self.add(Stage("the exit", torch.eye(channels)[:, :, None, None], torch.zeros(channels)), len(self.reads))
 
     @torch.no_grad()

@@ -350,7 +350,8 @@ class Network:
                 require(all(0 <= r <= i for r in reads), f"it reads values before it, not {list(reads)}")
                 shapes.append(step.shape(*(shapes[r] for r in reads)))
                 wide = i == len(self.steps) - 1 and isinstance(step, LayerStep)
-                require(shapes[-1].bits <= ACTIVATIONS or wide, "the last step alone is wide, if it is a layer")
+                too_wide = f"it gives {shapes[-1].bits} bits; over {ACTIVATIONS} are for a convolution at the end alone"
+                require(shapes[-1].bits <= ACTIVATIONS or wide, too_wide)
             except ValueError as error:
                 raise ValueError(f"step {i}: {error}") from error
         object.__setattr__(self, "shapes", tuple(shapes))

@@ -20,6 +20,8 @@ else:
 RECIPES = Path(__file__).resolve().parent / "recipes"
 METRICS = ("mse", "ms-ssim")
 DECAYS = ("linear", "cosine")
+# What the state of a run is made of, or what only its first step asked for: it cannot change when a run is resumed.
+FIXED = ("family", "model", "start", "optimiser", "kernel_rate", "rates", "stored", "seed")
 
 
 @dataclass
@@ -111,3 +113,22 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = result.get(key)
         result[key] = {**below, **value} if isinstance(below, dict) and isinstance(value, Mapping) else value
     return result
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Settings among ``FIXED`` that are not what they were, in words; tables by their keys."""
+    found = []
+    for name in FIXED:
+        old, new = (_flat(name, settings.get(name)) for settings in (before, now))
+        found += [
+            f"{key} was {old.get(key)!r} and is {new.get(key)!r}"
+            for key in (*old, *(key for key in new if key not in old))
+            if old.get(key) != new.get(key)
+        ]
+    return found
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {name: value}
+    return {f"{name}.{key}": list(own) if isinstance(own, tuple) else own for key, own in value.items()}

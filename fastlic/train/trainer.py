@@ -21,7 +21,7 @@ from fastlic.files import write_whole, written_whole
 from fastlic.forks import held_off
 from fastlic.models import bfloat16
 from fastlic.models.layers import channels_last
-from fastlic.train.config import RunConfig
+from fastlic.train.config import RunConfig, changes
 from fastlic.train.data import Sampler, load_tiles, sent
 from fastlic.train.gradients import Gradients
 from fastlic.train.guard import Guard
@@ -75,7 +75,6 @@ class Trainer:
         self.look_every = _LOG_STEPS if self.device.startswith("cuda") else 1
         self.step, self.seconds, self.waited, self.best = 0, 0.0, 0.0, math.inf
         self._recent: list[Tensor] = []
-        write_whole(out / "config.json", f"{json.dumps(config.to_dict(), indent=1)}\n".encode())
 
     def _sampler(self) -> Sampler | StoredSampler:
         """Of crops, or of what the objective makes of whole tiles and this run has computed once."""
@@ -236,6 +235,7 @@ class Trainer:
             "seconds": self.seconds,
             "waited": self.waited,
             "best": self.best,
+            "config": self.config.to_dict(),
         }
 
     def load_weights(self, state: Mapping[str, Any]) -> None:
@@ -248,16 +248,23 @@ class Trainer:
         self.objective.load_state(state["objective"])
 
     def resume(self) -> bool:
-        """Go on from ``last.pt`` if there is one; says whether there was."""
+        """Go on from ``last.pt`` if there is one; says whether there was.
+
+        Raises:
+            ValueError: it is damaged, or of a run with other settings that cannot change (``config.FIXED``).
+        """
         path = self.out / "last.pt"
         if not path.exists():
             return False
         parts = {"model": dict, "ema": dict, "optimisers": list, "sampler": Tensor, "noise": Tensor, "step": int}
         state = read_saved(path, parts, self.device)
+        if "config" in state and (changed := changes(state["config"], self.config.to_dict())):  # older ones have none
+            raise ValueError(f"{self.out} cannot be resumed with other settings: {', '.join(changed)}")
         try:
             self.load_weights(state)
-        except (KeyError, RuntimeError) as error:
-            raise ValueError(f"{path} is of another run than its config.json: {error}") from error
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} is of a run with other settings than these: {reason}") from error
         self.sampler.generator.set_state(state["sampler"].cpu())
         torch.set_rng_state(state["noise"].cpu())
         if state["device_noise"] is not None and self.device.startswith("cuda"):
@@ -295,6 +302,8 @@ class Trainer:
 
     def run(self) -> None:
         """Train until the schedule ends or SIGTERM or SIGINT asks for a clean stop (the state is saved)."""
+        # Not before: settings that cannot be resumed with leave the folder as it was.
+        write_whole(self.out / "config.json", f"{json.dumps(self.config.to_dict(), indent=1)}\n".encode())
         stop: list[int] = []
         previous = {s: signal.signal(s, lambda number, _: stop.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
         saved = self.seconds

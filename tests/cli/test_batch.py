@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import fastlic.batch
 from fastlic import light
 
 TINY = Path(__file__).parents[1] / "golden" / "tiny_pixels_jahp.safetensors"
@@ -44,6 +45,25 @@ def test_shards_are_written_told_and_skipped_the_next_time(packages, fastlic_com
     assert again.code == 0 and "00000: complete" in again.out
     other = fastlic_command(*command, "-q", 3)
     assert other.code == 1 and "quality 2.0, not 3.0" in other.err and "--force" in other.err
+
+
+def test_an_interrupted_run_tells_what_is_complete_and_goes_on(
+    packages, fastlic_command, folder, tmp_path, monkeypatch
+):
+    command = ("batch", folder, tmp_path / "out", "-m", TINY, "--shard-size", 1, "--max-failed", 1)
+    whole = fastlic.batch.run
+
+    def stopped(*arguments, **named):
+        yield next(iter(whole(*arguments, **named)))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fastlic.batch, "run", stopped)
+        ended = fastlic_command(*command)
+    assert ended.code == 130
+    said = ["1 shards are complete; the same command goes on with the others", "interrupted"]
+    assert [line for line in ended.err.splitlines() if line] == said
+    assert "2 of 2 shards complete" in fastlic_command(*command).out
 
 
 def test_threads_are_those_of_an_image_and_change_no_byte(packages, fastlic_command, folder, monkeypatch):

@@ -44,6 +44,27 @@ def test_a_run_ends_in_a_codec_and_resumes(fastlic_command, data, tmp_path, phot
 
 
 @pytest.mark.parametrize(
+    ("options", "setting"),
+    [
+        (["--N", 16], "model.N was 8 and is 16"),
+        (["--family", "mean-scale"], "family was 'jahp' and is 'mean-scale'"),
+        (["--seed", 7], "seed was 1 and is 7"),
+        (["--config", "rates.toml"], "rates.g_ was None and is 0.5"),
+    ],
+)
+def test_a_run_that_cannot_be_resumed_so_is_left_as_it_was(fastlic_command, data, tmp_path, options, setting):
+    run = ["train", "--data", data, "--out", "run", "--steps"]
+    (tmp_path / "rates.toml").write_text('[rates]\n"g_" = 0.5\n')
+    assert fastlic_command(*run, 1, *SMALL).code == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    refused = fastlic_command(*run, 2, "--resume", *options)
+    assert refused.code == 1
+    assert refused.err.splitlines()[-1].endswith(f"run cannot be resumed with other settings: {setting}")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert fastlic_command(*run, 2, "--resume").code == 0
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ([], "either --minutes or --steps"),

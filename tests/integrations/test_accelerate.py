@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,6 +89,22 @@ def test_context_manager_restores_even_after_an_error(model_of):
         assert type(model) is not cls
         raise RuntimeError("inside")
     assert type(model) is cls
+
+
+@pytest.mark.parametrize(("outer", "inner"), [("native", "compressai"), ("compressai", "native"), ("native", "native")])
+def test_behind_a_block_a_model_is_accelerated_as_it_was_before(outer, inner, model_of):
+    model, x = model_of("mbt2018-mean"), image(1, 64, 64)
+    fastlic.accelerate(model, outer, calibration=[x[0]])
+    before, coded = modules_and_methods(model), model.compress(x)
+    pixels = model.decompress(coded["strings"], coded["shape"])["x_hat"]
+    with fastlic.accelerated(model, inner), fastlic.accelerated(model, outer):
+        pass
+    with pytest.raises(RuntimeError, match="inside"), fastlic.accelerated(model, inner):
+        fastlic.restore(model)
+        raise RuntimeError("inside")
+    assert modules_and_methods(model) == before
+    assert model.compress(x)["strings"] == coded["strings"]
+    assert torch.equal(model.decompress(coded["strings"], coded["shape"])["x_hat"], pixels)
 
 
 def test_data_parallel_is_looked_through(model_of):
@@ -199,6 +216,36 @@ def test_what_cannot_be_served_is_refused_and_left_alone():
 def test_wrong_arguments_are_named(argument, value, model_of):
     with pytest.raises(ValueError, match=f"{argument} must be .*{value}"):
         fastlic.accelerate(model_of("mbt2018-mean"), **{argument: value})
+
+
+@pytest.mark.parametrize("options", [{}, {"transforms": "integer"}, {"format": "compressai"}])
+@pytest.mark.parametrize(
+    ("calibration", "told"),
+    [
+        (lambda x: [x * 255], "divide by 255"),
+        (lambda x: [x, x * 2 - 1], r"calibration\[1\]: .* \(x \+ 1\) / 2"),
+        (lambda x: x, r"put it into a list, \[x\]"),
+        (lambda _: [], "got none"),
+        (lambda x: [x * float("nan")], "not finite"),
+        (lambda x: [x.permute(1, 2, 0)], "channels come first"),
+        (lambda x: [x.numpy()], r"calibration\[0\]: expected a torch.Tensor"),
+        (lambda _: "", "'' is no path"),
+        (lambda _: Path(__file__).parent, "is a folder"),
+        (lambda _: 3, "got int"),
+    ],
+)  # fmt: skip
+def test_calibration_that_no_range_can_be_measured_on_is_refused(calibration, told, options, model_of):
+    model = model_of("mbt2018-mean")
+    before = modules_and_methods(model)
+    with pytest.raises(ValueError, match=told):
+        fastlic.accelerate(model, calibration=calibration(image(1)[0]), **options)
+    assert modules_and_methods(model) == before
+
+
+def test_every_image_of_a_batch_and_of_a_generator_is_calibrated_on(model_of):
+    model = model_of("mbt2018-mean")
+    reports = [fastlic.accelerate(model, calibration=c) for c in (list(image(2)), [image(2)], iter(image(2)))]
+    assert len({str(report) for report in reports}) == 1
 
 
 def test_without_compressai_the_message_says_how_to_install_it(fresh_process):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -209,3 +211,38 @@ def test_models_in_half_precision_do_what_plain_compressai_does(name, model_of):
     coded = outcome(ours.half())
     assert coded[0] == theirs[0]
     assert coded[1].dtype == torch.float16 and torch.equal(coded[1], theirs[1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("mbt2018-mean", "gaussian_conditional"),
+        ("mbt2018", "gaussian_conditional"),
+        ("mbt2018", "entropy_bottleneck"),
+        ("elic2022-chandelier", "latent_codec.hyper.entropy_bottleneck"),
+    ],
+)
+def test_coders_of_another_precision_are_left_alone_and_the_report_says_so(name, path, model_of):
+    plain = model_of(name)
+    plain.get_submodule(path).entropy_coder_precision = 12
+    plain.update(force=True)
+    model, x = copy.deepcopy(plain), image(1, 64, 64)
+    report = fastlic.accelerate(model, "compressai")
+    said = f"entropy_coder_precision of {path} is 12; the array coder has 16"
+    assert said in {row.note for row in report.left} and report.replaced
+    expected, coded = plain.compress(x), model.compress(x)
+    assert coded["strings"] == expected["strings"]
+    pixels = plain.decompress(coded["strings"], coded["shape"])["x_hat"]
+    decoded = model.decompress(coded["strings"], coded["shape"])["x_hat"]
+    torch.testing.assert_close(decoded, pixels, rtol=0, atol=1e-4)
+    fastlic.accelerate(model, calibration=[x[0]])  # native tables are of any precision
+    coded = model.compress(x)
+    assert model.decompress(coded["strings"], coded["shape"])["x_hat"].shape == x.shape
+
+
+def test_a_model_whose_coders_all_have_another_precision_is_refused_with_that_reason():
+    from compressai.entropy_models import EntropyBottleneck
+
+    with pytest.raises(TypeError, match=r"serve \(entropy bottleneck: .* is 12; .*\): it is left as it was"):
+        fastlic.accelerate(EntropyBottleneck(4, entropy_coder_precision=12), "compressai")

@@ -12,6 +12,8 @@ import torch.nn as nn
 
 import fastlic
 from fastlic.errors import CodecFileError, ModelMismatchError
+from fastlic.integrations.compressai import integer_transforms
+from fastlic.integrations.compressai.integers import read_arrays
 
 from .conftest import BUILDERS, build, check_same_everywhere, image
 
@@ -167,6 +169,63 @@ def test_a_conversion_without_transforms_is_refused_for_them(integer, tmp_path):
         fastlic.accelerate(model, calibration=tmp_path / "whole.safetensors", transforms="integer")
 
 
+@pytest.mark.parametrize("name", ["g_a", "g_s"])
+def test_a_conversion_loads_into_its_model_though_a_transform_was_refused(name, model_of, tmp_path, monkeypatch):
+    def refuse(graph, ranges, error, ends):
+        if (ends["finest"] is None) == (name == "g_a") and ends["pixels_out"] == (name == "g_s"):
+            raise ValueError("step 3: a sum\nmay leave int32")
+        return nearest(graph, ranges, error, ends)
+
+    nearest, path = integer_transforms.nearest, tmp_path / "conversion.safetensors"
+    plain, model = model_of("mbt2018-mean"), model_of("mbt2018-mean")
+    with monkeypatch.context() as patched:
+        patched.setattr(integer_transforms, "nearest", refuse)
+        report = fastlic.accelerate(model, calibration=[image(1)[0]], transforms="integer")
+    report.save(path)
+    twin = copy.deepcopy(plain)
+    again = fastlic.accelerate(twin, calibration=path, transforms="integer")
+    assert [own.name for own in again.transforms] == [own.name for own in report.transforms]
+    notes = {row.part: row.note for row in reversed(again.rows)}
+    assert notes[f"transform {name}"].startswith("floats, as it has no integer form: step 3: a sum may leave int32")
+    again.save(tmp_path / "again.safetensors")
+    assert read_arrays(tmp_path / "again.safetensors")[1] == read_arrays(path)[1]
+    getattr(plain, name)[0].weight.data.mul_(1.5)
+    with pytest.raises(ModelMismatchError, match=f"other weights of {name}"):
+        fastlic.accelerate(plain, calibration=path, transforms="integer")
+
+
+def test_a_transform_may_end_with_a_product(model_of, tmp_path):
+    class Scale(nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            self.factor = nn.Parameter(torch.linspace(0.5, 2, channels).view(1, -1, 1, 1))
+
+        def forward(self, x):
+            return x * self.factor
+
+    plain = model_of("mbt2018-mean")
+    plain.g_a.append(Scale(12))
+    plain.g_s.append(Scale(3))
+    model, twin = copy.deepcopy(plain), copy.deepcopy(plain)
+    report = fastlic.accelerate(model, calibration=[image(1)[0]], transforms="integer")
+    assert {own.name for own in report.transforms} == {"g_a", "h_a", "g_s"}
+    report.save(tmp_path / "conversion.safetensors")
+    fastlic.accelerate(twin, calibration=tmp_path / "conversion.safetensors", transforms="integer")
+    coded, _ = check_same_everywhere(image(1), model, twin)
+    with torch.no_grad():
+        torch.testing.assert_close(model.g_a(image()), plain.g_a(image()), rtol=0, atol=0.05)
+    assert coded["shape"] == (2, 1)
+
+
+def test_a_conversion_of_transforms_alone_is_told_where_an_entropy_path_is_wanted(model_of, tmp_path):
+    path = tmp_path / "transforms.safetensors"
+    fastlic.accelerate(model_of("mbt2018-mean"), "compressai", [image(1)[0]], transforms="integer").save(path)
+    with pytest.raises(CodecFileError, match="holds no integers of the entropy path: save it from format='native'"):
+        fastlic.accelerate(model_of("mbt2018-mean"), calibration=path, transforms="integer")
+    report = fastlic.accelerate(model_of("mbt2018-mean"), "compressai", path, transforms="integer")
+    assert {own.name for own in report.transforms} == {"g_a", "h_a", "g_s"}
+
+
 def test_what_has_no_integer_form_stays_float_and_is_named(model_of):
     from compressai.layers import GDN1
 
@@ -208,4 +267,6 @@ def test_copies_and_pickles_stay_on_integers_and_exact_takes_over(integer, model
     assert (model.g_a(x) - plain).abs().max() <= 1e-5 * plain.abs().max()
     with fastlic.accelerated(model, calibration=[image(1)[0]], transforms="integer"):
         assert torch.equal(model.g_a(x), y)
+    assert (model.g_a(x) - plain).abs().max() <= 1e-5 * plain.abs().max()
+    fastlic.restore(model)
     assert torch.equal(model.g_a(x), plain)

@@ -66,7 +66,8 @@ def accelerate(
         BackendUnavailable: CompressAI cannot be imported; or ``backend="triton"`` without a GPU or Triton, or for a
             model none of which has kernels, which is left as it was.
         TypeError: nothing in the model is known, or it is a program of torch.jit; it is left as it was.
-        ValueError: an argument is none of those above, or the model is on the meta device.
+        ValueError: an argument is none of those above, calibration has no images, or some of another shape or range;
+            or the model is on the meta device.
         ModelMismatchError: ``calibration`` is a conversion of other weights.
         CodecFileError: ``calibration`` is a file that is damaged or no conversion.
     """
@@ -82,17 +83,21 @@ def accelerate(
         require_triton()
     try:
         from fastlic.integrations.compressai.bfloat16 import compare
+        from fastlic.integrations.compressai.integers import checked_calibration
         from fastlic.integrations.compressai.plan import BFLOAT16, LOOPS, TRANSFORM, plan
     except ImportError as error:
         raise BackendUnavailable(INSTALL.format(reason=error)) from error
 
+    calibration = checked_calibration(calibration)
     with swap.undone(model):
         updated = _update(model)
         settings = Settings(format, backend, _stride(model), transforms)
         steps = list(plan(model, settings, calibration))
         if not any(step.replaces for step in steps if not step.part.startswith(("model", TRANSFORM))):
+            why = "; ".join(dict.fromkeys(f"{step.part}: {step.note}" for step in steps if not step.by and step.note))
+            does = f"knows how to serve ({why})" if why else "knows"
             raise TypeError(
-                f"{type(model).__name__} holds nothing of CompressAI that fastlic knows: it is left as it was. "
+                f"{type(model).__name__} holds nothing of CompressAI that fastlic {does}: it is left as it was. "
                 "accelerate serves models of compressai.zoo, compressai.models and what is built from its entropy "
                 "models and latent codecs"
             )
@@ -124,7 +129,8 @@ def accelerate(
         steps = [replace(step, note=found) if step.by == BFLOAT16 else step for step in steps]
     guarantee, made = _guarantee(steps, format), [step.transform for step in steps if step.transform is not None]
     rows = _rows(steps) + _hooks(model, steps)
-    return Report(type(model).__name__, format, guarantee, rows, updated, coders, made)
+    refused = [step.refusal for step in steps if step.refusal is not None]
+    return Report(type(model).__name__, format, guarantee, rows, updated, coders, made, refused)
 
 
 def restore(model: nn.Module) -> bool:
@@ -144,12 +150,17 @@ def accelerated(
     backend: Backend = "auto",
     transforms: Transforms = "exact",
 ) -> Iterator[Report]:
-    """``accelerate`` for the length of a ``with`` block, which receives the report."""
+    """``accelerate`` for the length of a ``with`` block, which receives the report.
+
+    Behind it the model is as it was before: plain, or accelerated as it had been.
+    """
+    before = swap.specialised(unwrap(model))
     report = accelerate(model, format, calibration, backend, transforms)
     try:
         yield report
     finally:
         restore(model)
+        swap.put_back(before)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -270,8 +281,8 @@ def _of_streams(steps: list[Any], format: Format, analysis: str) -> str:
     from fastlic.integrations.compressai.plan import LOOPS
 
     parts = {step.part for step in steps if step.replaces}
-    raster = any(part.startswith("raster") for part in parts)
-    loops = any(step.part == LOOPS for step in steps)  # replaced or not: they code by CompressAI's rules
+    raster = any(step.part.startswith("raster") for step in steps)  # replaced or not: they code by CompressAI's rules
+    loops = any(step.part == LOOPS for step in steps)
     theirs = raster or loops or "Gaussian mixture" in parts  # in both formats
     if format == "compressai":
         if theirs:

@@ -7,7 +7,7 @@ module's floats do, as before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from fastlic.integrations.compressai.integers import (
     STORED_TRANSFORMS,
     Cache,
     Calibration,
+    Digests,
     _copy,
     digest_of,
     divided,
@@ -151,6 +152,15 @@ class IntegerTransform:
 _PREFIX = "n"
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a transform of weights with this ``digest`` stayed float; files tell it, as only calibration may show it."""
+
+    name: str
+    digest: int
+    reason: str
+
+
 class FastIntegerTransform:
     """A g_a, h_a or g_s whose floats a network of integers stands in for."""
 
@@ -201,7 +211,7 @@ class Converter:
         """One of them.
 
         Raises:
-            ValueError: something has no integer form.
+            ValueError: something has no integer form, or had none when the file was made.
             CodecFileError: a file that is damaged, or holds no integers of this transform.
             ModelMismatchError: a file of other weights.
         """
@@ -286,30 +296,32 @@ def _colours() -> Tensor:
 # ---- files: beside the integers of the entropy path, under names of their own
 
 
-def stored(transforms: Sequence[IntegerTransform]) -> tuple[dict[str, np.ndarray], str]:
-    """Their arrays by the names that files have for them, and the digests of their weights in one word."""
+def stored(transforms: Sequence[IntegerTransform], refused: Sequence[Refusal]) -> tuple[dict[str, np.ndarray], Digests]:
+    """Their arrays by the names that files have for them, and the digests of their weights: words, and lines."""
     arrays = {
         f"{STORED_TRANSFORMS}{own.name}.{key}": np.ascontiguousarray(array)
         for own in transforms
         for key, array in own.arrays.items()
     }
-    return arrays, " ".join(f"{own.name}:{own.digest:08x}" for own in transforms)
+    words = " ".join(f"{own.name}:{own.digest:08x}" for own in transforms)
+    lines = "\n".join(f"{own.name}:{own.digest:08x} {' '.join(own.reason.split())}" for own in refused)
+    return arrays, {"transforms": words, "refused": lines}
 
 
 def _read(path: Path, name: str, module: nn.Module, graph: Graph) -> IntegerTransform:
     arrays, about = read_arrays(path)
-    digests: Mapping[str, str] = dict(
-        word.rpartition(":")[::2] for word in str(about.get("transforms", "")).split() if ":" in word
-    )
-    if name not in digests:
+    told = [(word, "") for word in str(about.get("transforms", "")).split()]
+    told += [line.partition(" ")[::2] for line in str(about.get("refused", "")).splitlines()]
+    known = {word.rpartition(":")[0]: (word.rpartition(":")[2], reason) for word, reason in told if ":" in word}
+    if name not in known:
         raise CodecFileError(
             f"{path} holds no integers of {name}: save it from accelerate(model, ..., transforms='integer')"
         )
-    digest = digest_of(module.parameters())
-    if digests[name] != f"{digest:08x}":
-        raise ModelMismatchError(
-            f"{path} is the conversion of other weights of {name} ({digests[name]}; {digest:08x} here)"
-        )
+    digest, (of, reason) = digest_of(module.parameters()), known[name]
+    if of != f"{digest:08x}":
+        raise ModelMismatchError(f"{path} is the conversion of other weights of {name} ({of}; {digest:08x} here)")
+    if reason:
+        raise ValueError(reason)
     prefix = f"{STORED_TRANSFORMS}{name}."
     own = {key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)}
     made = IntegerTransform(name, own, digest, f"read from {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,35 @@ IMAGE_STRIDE = 64  # of z
 _LATENT_STRIDE = 16
 Calibration = Sequence[Tensor] | str | Path | None
 P = TypeVar("P", bound="Parts")
+
+
+def checked_calibration(given: Any) -> Calibration:
+    """Images [3, H, W] as float32 in [0, 1], the path of a file, or None.
+
+    Raises:
+        ValueError: neither; the message says what came and what is right. Models would stay with floats otherwise.
+    """
+    wanted = "calibration must be a list of images [3, H, W] in [0, 1], or the path of a file that report.save wrote"
+    if given is None:
+        return None
+    if isinstance(given, (str, os.PathLike)):
+        path = Path(given)
+        if path.is_dir():
+            raise ValueError(f"{wanted}; {str(given)!r} is {'a folder' if str(given) else 'no path'}")
+        return path
+    if isinstance(given, Tensor) and given.ndim == 3:
+        raise ValueError(f"{wanted}; got one tensor {list(given.shape)}: put it into a list, [x]")
+    if not isinstance(given, Iterable):
+        raise ValueError(f"{wanted}; got {type(given).__name__}")
+    images: list[Tensor] = []
+    for i, image in enumerate(given):
+        try:
+            images += as_batch(image)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"calibration[{i}]: {error}") from error
+    if not images:
+        raise ValueError(f"{wanted}; got none: leave the argument out to have the package's demonstration photo")
+    return images
 
 
 class CodingRate(NamedTuple):
@@ -434,19 +464,26 @@ def divided(x: Tensor, by: float) -> Tensor:
     return x / x.new_full((), by)
 
 
+Digests = Mapping[str, str]  # what files tell of weights, by its key
+
+
 def save(
-    coder: IntegerCoder | None, path: Path, transforms: Mapping[str, np.ndarray] | None = None, of: str = ""
+    coder: IntegerCoder | None,
+    path: Path,
+    transforms: Mapping[str, np.ndarray] | None = None,
+    of: Digests | None = None,
 ) -> None:
     """Write a conversion to one safetensors file.
 
     Args:
         coder: None for models whose entropy path has no integers.
-        transforms: arrays of integer transforms, under names that begin with STORED_TRANSFORMS; ``of``: their weights.
+        transforms: arrays of integer transforms, under names that begin with STORED_TRANSFORMS.
+        of: their weights, and those of transforms that stayed float, "transforms" and "refused".
     """
     own = {} if coder is None else coder.integers.to_arrays()
     arrays = {name: np.ascontiguousarray(array) for name, array in own.items()} | dict(transforms or {})
     about = {"format": _FORMAT, "weights": "none" if coder is None else f"{coder.digest:08x}"}
-    about |= {"transforms": of} if of else {}
+    about |= {key: text for key, text in (of or {}).items() if text}
     write_whole(path, serialised(arrays, about | {"digest": _digest(arrays, about)}))
 
 
@@ -456,7 +493,7 @@ STORED_TRANSFORMS = "transforms."
 
 def _digest(arrays: dict[str, np.ndarray], about: Mapping[str, Any]) -> str:
     """Of all that a file of a conversion holds."""
-    named = {key: str(about[key]).encode() for key in ("weights", "transforms") if key in about}
+    named = {key: str(about[key]).encode() for key in ("weights", "transforms", "refused") if key in about}
     return of_arrays({**arrays, **{key: np.frombuffer(text, np.uint8) for key, text in named.items()}}).hex()
 
 
@@ -501,6 +538,8 @@ def read(path: Path, parts: Parts, kind: Any = IntegerEntropyModel) -> Any:
     """
     found, about = read_arrays(path)
     weights = str(about.get("weights"))
+    if weights == "none":
+        raise CodecFileError(f"{path} holds no integers of the entropy path: save it from format='native'")
     if weights != f"{parts.digest():08x}":
         raise ModelMismatchError(f"{path} is the conversion of other weights ({weights}; {parts.digest():08x} here)")
     arrays = _Read({name: array for name, array in found.items() if not name.startswith(STORED_TRANSFORMS)})

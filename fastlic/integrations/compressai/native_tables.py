@@ -71,7 +71,7 @@ def _from_rows(cdf: bytes, lengths: bytes, offsets: bytes) -> NativeTables:
     sizes, first = np.frombuffer(lengths, np.int64), np.frombuffer(offsets, np.int64)
     rows = np.frombuffer(cdf, np.int64).reshape(len(sizes), -1)
     # The last slot is the escape: its mass is the tail's, which the native tables take from what is left of 1.
-    pmfs = [np.diff(row[: n - 1]) / 65536 for row, n in zip(rows, sizes, strict=True)]
+    pmfs = [np.diff(row[: n - 1]) / row[n - 1] for row, n in zip(rows, sizes, strict=True)]
     return NativeTables.of(
         [rans.pmf_tables(pmfs[i : i + _ROWS], first[i : i + _ROWS].tolist()) for i in range(0, len(pmfs), _ROWS)]
     )

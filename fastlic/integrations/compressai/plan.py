@@ -19,8 +19,13 @@ from fastlic.integrations.compressai.entropy_models import (
     FastGaussian,
 )
 from fastlic.integrations.compressai.groups import GroupsCoder, IntegerGroupsHyperprior, group_parts, serves
-from fastlic.integrations.compressai.integer_transforms import Converter, FastIntegerTransform, IntegerTransform
-from fastlic.integrations.compressai.integers import IMAGE_STRIDE, Calibration, IntegerCoder, Parts
+from fastlic.integrations.compressai.integer_transforms import (
+    Converter,
+    FastIntegerTransform,
+    IntegerTransform,
+    Refusal,
+)
+from fastlic.integrations.compressai.integers import IMAGE_STRIDE, Calibration, IntegerCoder, Parts, digest_of
 from fastlic.integrations.compressai.latent_codecs import (
     FastBottleneckLatentCodec,
     FastChannelGroupsLatentCodec,
@@ -118,6 +123,7 @@ class Step:
     back: tuple[type, ...] = ()
     coder: IntegerCoder | None = None
     transform: IntegerTransform | None = None
+    refusal: Refusal | None = None  # of what was to be a transform of integers
     silent: tuple[nn.Module, ...] = ()  # whose forward hooks do not run any more
     on_device: bool = False  # in Triton kernels
     lacks: str = ""  # why ``backend="triton"`` leaves it on the CPU
@@ -272,7 +278,7 @@ def _entropy(model: nn.Module, settings: Settings, calibration: Calibration) -> 
                 if isinstance(module, HyperpriorLatentCodec):
                     continue
                 return
-        refused, step = step, _patched(name, module)
+        refused, step = step, _patched(name, module, settings)
         if refused is not None and (step is None or step.by == _CHECKED):
             yield refused
             refused = None
@@ -294,7 +300,9 @@ def _loops(model: nn.Module, settings: Settings, entropy: list[Step]) -> Iterato
             continue
         fronts = [cls for step in entropy if step.module is module for cls in step.front if cls is not FastModel]
         found = loops_of(module, {method for cls in fronts for method in vars(cls)})
-        if found.made and settings.backend == "reference":
+        if found.made and (odd := _odd_precision(module, name)):
+            yield Step(name, module, LOOPS, "", odd)
+        elif found.made and settings.backend == "reference":
             yield Step(name, module, LOOPS, "", f"backend 'reference' has none: {', '.join(found.made)}")
         elif found.made:
             note = f"{', '.join(found.made)}: {_CODED}"
@@ -349,7 +357,8 @@ def _integer_transforms(
         except ValueError as error:
             reason = f"floats, as it has no integer form: {error}"
             exact = list(_transforms(model, settings, (name,))) if kind != "h_a" else []
-            yield from _with_reason(exact or [Step(name, module, part, "", "")], reason)
+            refusal = Refusal(name, digest_of(module.parameters()), str(error))
+            yield from _with_reason(exact or [Step(name, module, part, "", "")], reason, refusal)
             continue
         note = f"conversion {made.fingerprint().hex()}, {made.origin}"
         silent = made.snapshot.silent([(name, module)]) if made.snapshot else ()
@@ -357,10 +366,11 @@ def _integer_transforms(
         yield Step(path, place, part, "integers", note, (FastIntegerTransform,), transform=made, silent=silent)
 
 
-def _with_reason(steps: list[Step], reason: str) -> Iterator[Step]:
+def _with_reason(steps: list[Step], reason: str, refusal: Refusal | None = None) -> Iterator[Step]:
     """These steps, the first of which says why they are no integers."""
     for k, step in enumerate(steps):
-        yield step if k else replace(step, note="; ".join(note for note in (reason, step.note) if note))
+        note = "; ".join(note for note in (reason, step.note) if note)
+        yield step if k else replace(step, note=note, refusal=refusal)
 
 
 def _transforms(model: Any, settings: Settings, names: tuple[str, ...]) -> Iterator[Step]:
@@ -486,10 +496,14 @@ def _integers(
     return Step(name, module, part, by, note, front, (), coder, silent=silent)
 
 
-def _patched(name: str, module: nn.Module) -> Step | None:
+def _patched(name: str, module: nn.Module, settings: Settings) -> Step | None:
     for patch in PATCHES:
         if not isinstance(module, patch.base):
             continue
+        # Native tables are of any precision; in CompressAI's streams the array coder has that of its default alone.
+        theirs = settings.format == "compressai" or patch.base in _THEIR_STREAMS
+        if theirs and (odd := _odd_precision(module, name)):
+            return Step(name, module, patch.part, "", odd)
         changed = overridden(module, patch)
         if changed and patch.behind and not set(patch.methods) & set(vars(module)):
             note = f"behind {type(module).__name__}'s own {', '.join(changed)}"
@@ -500,6 +514,24 @@ def _patched(name: str, module: nn.Module) -> Step | None:
             return Step(name, module, patch.part, "", f"its compress and decompress have arguments more: {arguments}")
         return Step(name, module, patch.part, patch.by, patch.note, patch.front, patch.back)
     return None
+
+
+_PRECISION = 16  # bits of what tables of CompressAI's streams count to
+_THEIR_STREAMS = (
+    JointAutoregressiveHierarchicalPriors,
+    JointAutoregressiveHierarchicalPriorsVbr,
+    RasterScanLatentCodec,
+    GaussianMixtureConditional,
+)
+
+
+def _odd_precision(module: nn.Module, name: str) -> str:
+    """Which entropy model in a module has tables that do not count to 2^16, in words; "" if none has."""
+    for path, own in module.named_modules(prefix=name):
+        bits = getattr(own, "entropy_coder_precision", _PRECISION)
+        if isinstance(own, (EntropyModel, EntropyModelVbr)) and bits != _PRECISION:
+            return f"entropy_coder_precision of {path or 'the model'} is {bits}; the array coder has {_PRECISION}"
+    return ""
 
 
 def _codes(module: Any) -> bool:

@@ -34,6 +34,7 @@ class Report:
         updated: whether ``update()`` had to be called first.
         conversions: entropy paths that run on integers now; ``save`` writes them.
         transforms: and g_a, h_a and g_s that do.
+        refused: those that were to, and stayed float.
     """
 
     model: str
@@ -43,6 +44,7 @@ class Report:
     updated: bool = False
     conversions: list[Any] = field(default_factory=list)
     transforms: list[Any] = field(default_factory=list)
+    refused: list[Any] = field(default_factory=list)
 
     def save(self, path: str | Path) -> None:
         """Write the integer conversion, for ``accelerate(model, calibration=path)`` elsewhere.
@@ -55,7 +57,7 @@ class Report:
 
         if len(self.conversions) > 1 or not self.conversions + self.transforms:
             raise ValueError(f"{self.model} in format {self.format!r} has no integer conversion to save")
-        save(self.conversions[0] if self.conversions else None, Path(path), *stored(self.transforms))
+        save(self.conversions[0] if self.conversions else None, Path(path), *stored(self.transforms, self.refused))
 
     @property
     def replaced(self) -> list[Row]:

@@ -130,18 +130,31 @@ def _without(cls: Any) -> type:
     return type(cls.__name__, tuple(_without(base) for base in cls.__bases__), body)
 
 
+Specialised = list[tuple[nn.Module, type, Any]]
+
+
+def specialised(model: nn.Module) -> Specialised:
+    """Modules whose methods are replaced, with their classes and states: for :func:`put_back`."""
+    return [(module, type(module), state_of(module, None)) for module in model.modules() if is_specialised(module)]
+
+
+def put_back(before: Specialised) -> None:
+    """Undo :func:`restore` of modules that :func:`specialised` listed."""
+    for module, cls, state in before:
+        module.__class__ = cls
+        set_state(module, state)
+
+
 @contextmanager
 def undone(model: nn.Module) -> Iterator[None]:
     """:func:`restore` of all that is in a model; if the block raises, everything is as it was before."""
-    before = [(module, type(module), state_of(module, None)) for module in model.modules() if is_specialised(module)]
+    before = specialised(model)
     for module, _, _ in before:
         restore(module)
     try:
         yield
     except BaseException:
-        for module, cls, state in before:
-            module.__class__ = cls
-            set_state(module, state)
+        put_back(before)
         raise
 
 
