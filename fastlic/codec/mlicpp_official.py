@@ -53,8 +53,7 @@ def update(model: MLICPlusPlus) -> None:
 def _tables(module: Any, name: str) -> CompressAiTables:
     if not module._quantized_cdf.numel():
         raise ValueError(f"the model has no coding tables for {name}: call fastlic.codec.mlicpp_official.update(model)")
-    arrays = (module._quantized_cdf, module._cdf_length, module._offset)
-    return CompressAiTables(*(t.cpu().numpy().astype(np.int32) for t in arrays))
+    return CompressAiTables(module._quantized_cdf, module._cdf_length, module._offset)
 
 
 def _walk(model: MLICPlusPlus, z_hat: Tensor, answer: _Answer) -> Tensor:

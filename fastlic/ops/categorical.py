@@ -40,11 +40,8 @@ class CategoricalTables:
 
     def __post_init__(self) -> None:
         for name in ("cdf", "lengths"):
-            array = arguments.array(name, getattr(self, name), "iu").astype(np.int32)
-            if array.ndim != 1:
-                raise ValueError(f"{name} must be 1-D, got {array.shape}")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
+            object.__setattr__(self, name, arguments.exact(name, getattr(self, name), np.int32, 1))
+        object.__setattr__(self, "precision", arguments.integer("precision", self.precision, 0))
         _ = self.native  # the core checks every row
 
     @cached_property

@@ -35,15 +35,8 @@ class CompressAiTables:
     offsets: NDArray[np.int32]
 
     def __post_init__(self) -> None:
-        for name in ("quantized_cdf", "lengths", "offsets"):
-            array = arguments.array(name, getattr(self, name), "iu").astype(np.int32)
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
-        if self.quantized_cdf.ndim != 2 or self.lengths.ndim != 1 or self.offsets.ndim != 1:
-            raise ValueError(
-                "tables need quantized_cdf [rows, columns], lengths [rows] and offsets [rows], got "
-                f"{self.quantized_cdf.shape}, {self.lengths.shape} and {self.offsets.shape}"
-            )
+        for name, ndim in (("quantized_cdf", 2), ("lengths", 1), ("offsets", 1)):
+            object.__setattr__(self, name, arguments.exact(name, getattr(self, name), np.int32, ndim))
         _ = self.native  # the core checks every row
 
     @cached_property
