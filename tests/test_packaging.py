@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -37,6 +38,22 @@ def test_build_needs_no_torch():
 
 def test_installed_version_is_the_one_in_pyproject():
     assert importlib.metadata.version("fastlic") == PYPROJECT["project"]["version"]
+
+
+def test_every_package_that_is_imported_is_a_declared_requirement():
+    """But for CompressAI, whose models are the caller's."""
+    project = PYPROJECT["project"]
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    declared = {re.split(r"[^\w-]", line)[0].replace("-", "_").lower() for line in lines}
+    imported = set()
+    for path in (ROOT / "fastlic").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) and not node.level else []
+            imported |= {name.split(".")[0] for name in names}
+    assert "typing_extensions" in imported
+    others = {{"PIL": "pillow"}.get(name, name) for name in imported - sys.stdlib_module_names}
+    assert others - declared == {"compressai"}
 
 
 def test_kernels_are_importable_under_one_name_only():
