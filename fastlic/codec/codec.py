@@ -201,6 +201,10 @@ class Codec:
             calibration: as of the constructor.
             precision: how finely they count; None: as the constructor has it. Of many images ``Precision(margin=2,
                 learned=True)`` makes the most (docs/transforms.md).
+
+        Raises:
+            TypeError, ValueError: no calibration images, or others than of the constructor; floats that cannot be
+                converted.
         """
         images = None if calibration is None else [as_batch(x)[0].cpu() for x in calibration]
         return self._of(self._coder.with_pixels(images, precision), self.name, (self.fingerprint, *self.reads))
@@ -276,6 +280,9 @@ class Codec:
 
         Returns:
             An ``nn.Module``: ``g_a``, ``g_s``, ``h_a`` and ``gain`` of Gaussian families, the ``McQuic`` of its own.
+
+        Raises:
+            TypeError, ValueError: no device, or one that cannot be had.
         """
         key = str(as_device(device))
         if key not in self._transforms:
@@ -716,6 +723,9 @@ class Codec:
         """The latents that ``compress`` codes for one image, int64 by name.
 
         Of hyperprior models: ``z`` symbols and ``y`` in units of 2^-6.
+
+        Raises:
+            TypeError, ValueError, PixelLimitError: as :meth:`analyse`.
         """
         return self._coder.named(self._encode([self.analyse(x, quality)])[0][1])
 
@@ -731,6 +741,10 @@ class Codec:
         """The latents in a stream; equal to ``latents`` of the image it was made from, bit for bit.
 
         A list of streams, decoded together on torch's threads, gives a list.
+
+        Raises:
+            TypeError: no bytes.
+            CorruptStreamError, ModelMismatchError, PixelLimitError: as :meth:`decompress`.
         """
         streams = [data] if isinstance(data, _SINGLE) else list(data)
         named = [self._coder.named(one) for latents, _ in self._decode_many(streams) for one in latents]
@@ -745,6 +759,9 @@ class Codec:
 
         Returns:
             ``bits``, and their parts by latent: ``y_bits`` and ``z_bits`` of hyperprior models.
+
+        Raises:
+            TypeError, ValueError, PixelLimitError: as :meth:`analyse`.
         """
         with held_off:
             return self._coder.estimate(self._encode([self.analyse(x, quality)])[0][1])

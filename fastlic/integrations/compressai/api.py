@@ -144,7 +144,12 @@ def accelerated(
     backend: Backend = "auto",
     transforms: Transforms = "exact",
 ) -> Iterator[Report]:
-    """``accelerate`` for the length of a ``with`` block, which receives the report."""
+    """``accelerate`` for the length of a ``with`` block, which receives the report.
+
+    Raises:
+        BackendUnavailable, TypeError, ValueError, ModelMismatchError, CodecFileError: as :func:`accelerate`, before the
+            block begins.
+    """
     report = accelerate(model, format, calibration, backend, transforms)
     try:
         yield report
