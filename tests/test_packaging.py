@@ -136,6 +136,7 @@ def test_bill_of_materials_has_every_weight_with_licence_and_digest(build_script
 
 def test_commands_of_the_installation_page_are_true(tmp_path):
     page = (ROOT / "docs/install.md").read_text()
+    assert all(f"`{name}`" in page or f"[{name}]" in page for name in PYPROJECT["project"]["optional-dependencies"])
     extras = {name for names in re.findall(r"\[([a-z,]+)\]\"", page) for name in names.split(",")}
     assert {"gpu", "eval", "dev"} <= extras <= set(PYPROJECT["project"]["optional-dependencies"])
     for path in (".ci/cross-check", ".github/workflows/wheels.yml"):
