@@ -100,6 +100,7 @@ def peek(data: Stream) -> StreamInfo:
 
     Raises:
         fastlic.errors.CorruptStreamError: the head is damaged, cut short, of a newer version, or none.
+        OSError: a file that cannot be read.
     """
     from fastlic.codec import container, sources
 

@@ -53,6 +53,18 @@ def compress(
         backend: of :meth:`Codec.compress`; ``"triton"`` runs on a GPU (docs/gpu.md). The bytes do not depend on it.
         metadata: colour profile, EXIF and XMP to keep in the stream; None: those of an image of Pillow's or of a file.
             :func:`fastlic.read_metadata` gives them back.
+
+    Returns:
+        ``.flic`` bytes; of a batch a list of them.
+
+    Raises:
+        TypeError, ValueError: what was received and what is expected; ValueError for a target out of reach and for a
+            model that is neither shipped nor a file.
+        OSError: a file that cannot be read.
+        fastlic.errors.CodecFileError: a file that is no codec, or a damaged one.
+        fastlic.errors.BackendUnavailable: ``backend`` or a model on the hub needs what is not there.
+        fastlic.errors.PixelLimitError: a larger image, before it is looked at.
+        fastlic.errors.OutOfMemoryError: what it is named after.
     """
     chosen, quality = model_and_quality(model, quality)
     if not isinstance(chosen, Codec | str | os.PathLike):

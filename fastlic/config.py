@@ -1,4 +1,4 @@
-"""What is used where nobody chooses, and every environment variable: no other module touches ``os.environ``."""
+"""What is used where nobody chooses, and every environment variable: no other module reads ``os.environ``."""
 
 from __future__ import annotations
 

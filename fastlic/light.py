@@ -57,7 +57,9 @@ def load(name_or_path: str | os.PathLike[str]) -> Codec:
 
     Raises:
         CodecFileError: a file that is no codec, a damaged one, or one with float transforms.
-        ValueError: neither a shipped name nor a file.
+        ValueError: neither a shipped name nor a file; nothing on the hub, or no network.
+        TypeError: neither text nor a path.
+        BackendUnavailable: ``hf://`` without huggingface_hub.
     """
     if not isinstance(name_or_path, str | os.PathLike):
         raise TypeError(f"a codec is a name, a path or what fastlic.light.load gives, got {_named(name_or_path)}")

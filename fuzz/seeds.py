@@ -25,7 +25,8 @@ def valid_streams() -> dict[str, list[bytes]]:
     """Inputs in the layouts that the targets read, with the tables that they hold."""
     from fastlic.ops.categorical import CategoricalTables
     from fastlic.ops.compressai_rans import CompressAiTables, encode_with_indexes
-    from fastlic.ops.rans import CdfTables, rans_encode
+    from fastlic.ops.rans import rans_encode
+    from fastlic.ops.tables import CdfTables
 
     rans = CdfTables(
         [0, 300, 3700, 4000, 4096, 0, 4095, 4096, 0, 1000, 2000, 3000, 4000, 4096, 0, 1, 4000, 4096, 0, 2048, 4096],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -37,6 +38,22 @@ def test_build_needs_no_torch():
 
 def test_installed_version_is_the_one_in_pyproject():
     assert importlib.metadata.version("fastlic") == PYPROJECT["project"]["version"]
+
+
+def test_every_package_that_is_imported_is_a_declared_requirement():
+    """But for CompressAI, whose models are the caller's."""
+    project = PYPROJECT["project"]
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    declared = {re.split(r"[^\w-]", line)[0].replace("-", "_").lower() for line in lines}
+    imported = set()
+    for path in (ROOT / "fastlic").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) and not node.level else []
+            imported |= {name.split(".")[0] for name in names}
+    assert "typing_extensions" in imported
+    others = {{"PIL": "pillow"}.get(name, name) for name in imported - sys.stdlib_module_names}
+    assert others - declared == {"compressai"}
 
 
 def test_kernels_are_importable_under_one_name_only():
@@ -119,6 +136,7 @@ def test_bill_of_materials_has_every_weight_with_licence_and_digest(build_script
 
 def test_commands_of_the_installation_page_are_true(tmp_path):
     page = (ROOT / "docs/install.md").read_text()
+    assert all(f"`{name}`" in page or f"[{name}]" in page for name in PYPROJECT["project"]["optional-dependencies"])
     extras = {name for names in re.findall(r"\[([a-z,]+)\]\"", page) for name in names.split(",")}
     assert {"gpu", "eval", "dev"} <= extras <= set(PYPROJECT["project"]["optional-dependencies"])
     for path in (".ci/cross-check", ".github/workflows/wheels.yml"):

@@ -207,17 +207,18 @@ def numbers(context: click.Context, parameter: click.Parameter, value: str | Non
 
 
 def checked_quality(codec: fastlic.Codec | light.Codec, quality: float | None) -> float | None:
-    """``quality``, or the default where none was given and the codec takes one.
+    """``quality`` as a file holds it, or the default where none was given and the codec takes one.
 
     Raises:
         click.UsageError: outside the codec's range, or given to a codec of one fixed rate.
     """
+    from fastlic.codec.targets import quality_of  # it loads numpy
+
     if not codec.qualities:
         if quality is not None:
             raise click.UsageError(f"codec {codec.name!r} has one fixed rate and takes no quality")
         return None
-    if quality is None:
-        return min(float(fastlic.DEFAULT_QUALITY), float(codec.qualities))
-    if not 1 <= quality <= codec.qualities:
-        raise click.UsageError(f"quality must be from 1 to {codec.qualities}, got {quality:g}")
-    return quality
+    try:
+        return quality_of(quality, codec.qualities)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error

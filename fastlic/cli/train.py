@@ -15,7 +15,7 @@ from fastlic.files import read_json
 @click.command()
 @click.option("--data", type=options.PATH, required=True, help="Folder of photographs of at least 256x256 pixels.")
 @click.option("--out", type=options.PATH, required=True, help="Folder of the run: checkpoints, logs, the codec file.")
-@click.option("--family", help="jahp, mean-scale, mcquic, mlic, mlic+ or mlic++.  [default: jahp]")
+@click.option("--family", help="jahp, mean-scale, scale, mcquic, mlic, mlic+ or mlic++.  [default: jahp]")
 @click.option(
     "--config", "file", type=options.PATH, help="Settings in a .toml or .json file, over the family's recipe."
 )

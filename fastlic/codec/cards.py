@@ -17,7 +17,7 @@ WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 @lru_cache(maxsize=1)
 def cards() -> dict[str, dict[str, Any]]:
     """Name -> card of the weights that ship with the package: architecture, training data, results, fingerprint."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*.json"))}
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(WEIGHTS.glob("*.json"))}
 
 
 @checked

@@ -88,13 +88,19 @@ class Codec:
     """Compresses and decompresses images with one set of weights.
 
     Args:
-        model: a trained model of ``fastlic.models`` (or a state dict loaded through its ``from_state_dict``).
+        model: a trained model of ``fastlic.models`` (or a state dict loaded through its ``from_state_dict``), of any
+            floating type, on any device. The codec takes a copy, float32, on the CPU, in eval mode; the model itself
+            stays as it is, and what is done to it later changes no codec.
         calibration: images [3, H, W] on which the ranges of the integer entropy path are measured, float in [0, 1] or
             uint8; a handful of varied photographs. Default: the package's own demonstration photo, or what the model
             itself remembers of its training images.
         name: what the codec calls itself in messages; default: the family's name.
         context: for McQuic, a trained ``fastlic.models.mcquic.context.CodeContext``: it codes the finest level's codes,
-            with fewer bits than tables would take.
+            with fewer bits than tables would take. It is copied, too.
+
+    Raises:
+        TypeError: another kind of model or context.
+        ValueError: a model that cannot be converted, no calibration images, or a context that does not fit the model.
 
     Attributes:
         fingerprint: 8 bytes that name all that decides over the pixels of a decoded image: its streams carry them.
@@ -121,7 +127,7 @@ class Codec:
             known = ", ".join(BY_FAMILY)
             raise TypeError(f"expected a model of fastlic.models ({known}); got {type(model).__name__}")
         images = None if calibration is None else [as_batch(x)[0].cpu() for x in calibration]
-        made = coder.from_model(model.float().cpu().eval(), images)
+        made = coder.from_model(copy.deepcopy(model).float().cpu().eval(), images)
         self._setup(made if context is None else made.with_context(context, images), name)
 
     @classmethod
@@ -166,7 +172,10 @@ class Codec:
 
     @property
     def model(self) -> nn.Module | None:
-        """The whole float model, or None for a codec file that was saved for coding alone."""
+        """The whole float model, or None for a codec file that was saved for coding alone.
+
+        It is the codec's own, which ``save`` writes: train a copy.
+        """
         return self._coder.model
 
     @property
@@ -192,6 +201,10 @@ class Codec:
             calibration: as of the constructor.
             precision: how finely they count; None: as the constructor has it. Of many images ``Precision(margin=2,
                 learned=True)`` makes the most (docs/transforms.md).
+
+        Raises:
+            TypeError, ValueError: no calibration images, or others than of the constructor; floats that cannot be
+                converted.
         """
         images = None if calibration is None else [as_batch(x)[0].cpu() for x in calibration]
         return self._of(self._coder.with_pixels(images, precision), self.name, (self.fingerprint, *self.reads))
@@ -267,6 +280,9 @@ class Codec:
 
         Returns:
             An ``nn.Module``: ``g_a``, ``g_s``, ``h_a`` and ``gain`` of Gaussian families, the ``McQuic`` of its own.
+
+        Raises:
+            TypeError, ValueError: no device, or one that cannot be had.
         """
         key = str(as_device(device))
         if key not in self._transforms:
@@ -707,6 +723,9 @@ class Codec:
         """The latents that ``compress`` codes for one image, int64 by name.
 
         Of hyperprior models: ``z`` symbols and ``y`` in units of 2^-6.
+
+        Raises:
+            TypeError, ValueError, PixelLimitError: as :meth:`analyse`.
         """
         return self._coder.named(self._encode([self.analyse(x, quality)])[0][1])
 
@@ -722,6 +741,10 @@ class Codec:
         """The latents in a stream; equal to ``latents`` of the image it was made from, bit for bit.
 
         A list of streams, decoded together on torch's threads, gives a list.
+
+        Raises:
+            TypeError: no bytes.
+            CorruptStreamError, ModelMismatchError, PixelLimitError: as :meth:`decompress`.
         """
         streams = [data] if isinstance(data, _SINGLE) else list(data)
         named = [self._coder.named(one) for latents, _ in self._decode_many(streams) for one in latents]
@@ -736,6 +759,9 @@ class Codec:
 
         Returns:
             ``bits``, and their parts by latent: ``y_bits`` and ``z_bits`` of hyperprior models.
+
+        Raises:
+            TypeError, ValueError, PixelLimitError: as :meth:`analyse`.
         """
         with held_off:
             return self._coder.estimate(self._encode([self.analyse(x, quality)])[0][1])

@@ -106,7 +106,6 @@ class Layout:
 
     header: Header
     section_lengths: tuple[int, ...]  # bytes
-    section_checksums: tuple[int, ...]
     framing_bytes: int  # all before attachments and sections
     attachments: tuple[tuple[int, int, int], ...] = ()  # kind, length in bytes and checksum of each
 
@@ -225,8 +224,8 @@ def parse(data: Bytes) -> Layout:
     Raises:
         CorruptStreamError: as for :func:`unpack`.
     """
-    own, lengths, checksums, framing, attached = parse_container(_as_bytes(data))
-    return Layout(_header(own), lengths, checksums, framing, attached)
+    own, lengths, _, framing, attached = parse_container(_as_bytes(data))
+    return Layout(_header(own), lengths, framing, attached)
 
 
 def _kind_name(kind: int) -> str:

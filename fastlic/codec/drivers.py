@@ -24,7 +24,8 @@ from fastlic.integers.engines import Way
 from fastlic.integers.fixed import MEAN_BITS, fixed_point
 from fastlic.ops import backends
 from fastlic.ops.latents import Bytes, Stream, Target
-from fastlic.ops.rans import CdfTables, RansDecoder, rans_encode
+from fastlic.ops.rans import RansDecoder, rans_encode
+from fastlic.ops.tables import CdfTables
 
 Result = TypeVar("Result")
 Backend = Literal["auto", "reference", "cpp", "triton"]

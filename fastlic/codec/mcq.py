@@ -66,13 +66,14 @@ class McqCoder:
 
     Args:
         model: with the running frequencies of its training, from which the tables follow as McQuic makes them, in
-            float32 on the CPU. Files from a GPU whose sums differ in the last bit cannot be told apart.
+            float32 on the CPU. Files from a GPU whose sums differ in the last bit cannot be told apart. It is copied,
+            and stays as it is.
         qp: what files written here say of their weights.
     """
 
     @checked
     def __init__(self, model: McQuic, qp: str = "fastlic") -> None:
-        self.model = frozen(model.float().cpu())
+        self.model = frozen(model).float().cpu()
         self.qp = qp
         self._copies: dict[str, McQuic] = {"cpu": self.model}
         tables = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastlic.arguments import checked
-from fastlic.errors import BackendUnavailable, CorruptStreamError
+from fastlic.errors import CorruptStreamError, optional
 
 SUFFIX = ".mcq"
 VERSION = (0, 1, 40)  # the newest that wrote this layout, and what files written here say
@@ -40,7 +40,7 @@ def parse(data: Bytes) -> McqFile:
         CorruptStreamError: damaged, of a newer version, or no ``.mcq`` file.
         BackendUnavailable: msgpack is not installed.
     """
-    msgpack = _msgpack()
+    msgpack = optional("msgpack", "mcquic")
     try:
         # Limits of the reader's own: a list is reserved by the length that it claims, before its content is seen.
         content = msgpack.unpackb(
@@ -88,16 +88,10 @@ def serialise(file: McqFile) -> bytes:
         },
         "imageSize": {"height": file.height, "width": file.width, "channel": 3},
     }
-    packed: bytes = _msgpack().packb({"fileHeader": head, "contents": list(file.contents)}, use_bin_type=True)
+    packed: bytes = optional("msgpack", "mcquic").packb(
+        {"fileHeader": head, "contents": list(file.contents)}, use_bin_type=True
+    )
     return packed
-
-
-def _msgpack() -> Any:
-    try:
-        import msgpack
-    except ImportError as error:
-        raise BackendUnavailable(".mcq files need msgpack: pip install 'fastlic[mcquic]'") from error
-    return msgpack
 
 
 def _get(content: Any, name: str, kind: type) -> Any:

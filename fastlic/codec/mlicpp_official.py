@@ -53,8 +53,7 @@ def update(model: MLICPlusPlus) -> None:
 def _tables(module: Any, name: str) -> CompressAiTables:
     if not module._quantized_cdf.numel():
         raise ValueError(f"the model has no coding tables for {name}: call fastlic.codec.mlicpp_official.update(model)")
-    arrays = (module._quantized_cdf, module._cdf_length, module._offset)
-    return CompressAiTables(*(t.cpu().numpy().astype(np.int32) for t in arrays))
+    return CompressAiTables(module._quantized_cdf, module._cdf_length, module._offset)
 
 
 def _walk(model: MLICPlusPlus, z_hat: Tensor, answer: _Answer) -> Tensor:
@@ -91,18 +90,26 @@ def _walk(model: MLICPlusPlus, z_hat: Tensor, answer: _Answer) -> Tensor:
 
 @torch.no_grad()
 @checked
-def compress(model: MLICPlusPlus, x: Tensor) -> dict[str, Any]:
+def compress(model: MLICPlusPlus, x: Tensor, *, max_pixels: int | None = None) -> dict[str, Any]:
     """Code one image as the official code does.
 
     Args:
         x: [1, 3, H, W] float in [0, 1]; padded with zeros to multiples of 64.
+        max_pixels: as of ``Codec.compress``.
 
     Returns:
         ``strings`` [[y], [z]] and ``shape``, rows and columns of z.
+
+    Raises:
+        ValueError: another shape, or a model without tables.
+        PixelLimitError: a larger image.
     """
     if x.ndim != 4 or x.shape[:2] != (1, 3):
         raise ValueError(f"expected one image [1, 3, H, W], got {list(x.shape)}")
-    y = model.g_a(F.pad(x, (0, -x.shape[3] % _PADDING, 0, -x.shape[2] % _PADDING)))
+    height, width = x.shape[2:]
+    below, right = -height % _PADDING, -width % _PADDING
+    config.check_pixels(height, width, max_pixels, (height + below, width + right))
+    y = model.g_a(F.pad(x, (0, right, 0, below)))
     z = model.h_a(y)
     medians = model.entropy_bottleneck.medians[:, None, None]
     z_symbols = torch.round(z - medians)[0]
@@ -135,19 +142,27 @@ def _z_indexes(shape: Sequence[int]) -> np.ndarray:
 
 @torch.no_grad()
 @checked
-def decompress(model: MLICPlusPlus, strings: Sequence[Sequence[bytes]], shape: Sequence[int]) -> Tensor:
+def decompress(
+    model: MLICPlusPlus, strings: Sequence[Sequence[bytes]], shape: Sequence[int], *, max_pixels: int | None = None
+) -> Tensor:
     """The image [1, 3, 64 hz, 64 wz] of ``strings`` [[y], [z]], not clamped, as the official code returns it.
+
+    Args:
+        max_pixels: as of ``Codec.decompress``. Strings do not tell how much of the image is padding: it is held
+            against the smallest that ``shape`` may stand for.
 
     Raises:
         CorruptStreamError: the strings do not hold exactly such a latent.
+        PixelLimitError: a larger image, before anything is decoded.
         ValueError: strings or shape that no such stream has, or a model without tables.
     """
     if len(strings) != 2 or any(len(part) != 1 for part in strings):
         raise ValueError("MLIC++ streams of one image are [[y], [z]]")
     rows, columns = (int(v) for v in shape)
-    pixels = rows * columns * _PADDING**2
-    if rows < 1 or columns < 1 or pixels > config.max_pixels():
-        raise CorruptStreamError(f"a hyper latent of {rows} x {columns} is none, or above this installation's limit")
+    if rows < 1 or columns < 1:
+        raise CorruptStreamError(f"a hyper latent of {rows} x {columns} is none")
+    least, padded = ((rows - 1) * _PADDING + 1, (columns - 1) * _PADDING + 1), (rows * _PADDING, columns * _PADDING)
+    config.check_pixels(*least, max_pixels, padded)
     (y_string,), (z_string,) = strings
     tables = _tables(model.entropy_bottleneck, "z")
     z = decode_with_indexes(z_string, _z_indexes((tables.rows, rows, columns)), tables)

@@ -91,7 +91,8 @@ def load(name_or_path: str | os.PathLike[str]) -> Codec:
 
     Raises:
         CodecFileError: a file that is no codec, or a damaged one, shipped weights included.
-        ValueError: neither a shipped name nor a file.
+        ValueError: neither a shipped name nor a file; nothing on the hub, or no network.
+        BackendUnavailable: ``hf://`` without huggingface_hub.
     """
     name_or_path = hub.fetched(name_or_path)
     if isinstance(name_or_path, str) and name_or_path in cards():

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from fastlic.ops.rans import CdfTables
+from fastlic.ops.tables import CdfTables
 
 
 @contextmanager

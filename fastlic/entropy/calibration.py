@@ -18,7 +18,7 @@ from fastlic.integers.fixed import ACTIVATION_BITS, MEAN_BITS, SCALE_BITS, Requa
 from fastlic.models import Hyperprior
 from fastlic.models.defaults import Defaults
 from fastlic.models.density import EntropyBottleneck
-from fastlic.ops.rans import CdfTables, gaussian_tables, pmf_tables
+from fastlic.ops.tables import CdfTables, gaussian_tables, pmf_tables
 
 UNIT_LATENT = 2.0**-MEAN_BITS
 # Symbols beyond the table's row are escapes; one of z's rows needs no more than its density's body.

@@ -23,8 +23,7 @@ from fastlic.entropy.passes import LatentModel
 from fastlic.entropy.rate import coded_bits
 from fastlic.integers.fixed import fixed_point
 from fastlic.ops.latents import Target
-from fastlic.ops.rans import CdfTables, pmf_tables
-from fastlic.ops.tables import gaussian_pmf, gaussian_tables
+from fastlic.ops.tables import CdfTables, gaussian_pmf, gaussian_tables, pmf_tables
 
 # Components narrower than the smallest level: its symbols may be rarer still than its Gaussian says.
 _NARROWER = (0.06, 0.08, 0.095)
@@ -95,7 +94,7 @@ def choose_tables(levels: np.ndarray, coded: Coded, each: int = 1) -> CdfTables:
 
 @dataclass
 class _Histogram:
-    """counts: [rows, reach + 1] of |symbol|, images weighted; symbols: how many; weighted: the sum of counts."""
+    """counts: [rows, reach + 1] of |symbol|, images weighted; total: how many symbols; weighted: the sum of counts."""
 
     counts: np.ndarray
     total: float = 0.0

@@ -21,7 +21,7 @@ from fastlic.integers.fixed import Requantiser, reconstruct
 from fastlic.integers.layer import Layer
 from fastlic.integers.layouts import STRIDES
 from fastlic.ops.device_engine import DeviceEngine
-from fastlic.ops.rans import CdfTables
+from fastlic.ops.tables import CdfTables
 
 
 def _same(old: np.ndarray | None, new: np.ndarray) -> bool:
@@ -59,11 +59,6 @@ class IntegerEntropyModel(LatentModel):
     offsets: np.ndarray | None = None
     # Of the same weights: its engine on a device shares them, packed.
     _like: IntegerEntropyModel | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def hyper_channels(self) -> int:
-        """N, channels of z."""
-        return len(self.z_median)
 
     @property
     def latent_channels(self) -> int:

@@ -24,7 +24,7 @@ from fastlic.integers.engines import Way
 from fastlic.ops.device_board import DeviceBoard
 from fastlic.ops.device_engine import DeviceEngine
 from fastlic.ops.latents import HYPER_STRIDE, Kind, LatentEngine
-from fastlic.ops.rans import CdfTables
+from fastlic.ops.tables import CdfTables
 
 _LARGEST = (1 << 20) - 1  # height or width of a latent
 
@@ -129,9 +129,12 @@ class LatentModel(ABC):
         @property
         def thresholds(self) -> np.ndarray: ...
         @property
-        def hyper_channels(self) -> int: ...
-        @property
         def latent_channels(self) -> int: ...
+
+    @property
+    def hyper_channels(self) -> int:
+        """N, channels of z."""
+        return len(self.z_median)
 
     @abstractmethod
     def schedule(self, height: int, width: int) -> Schedule:

@@ -11,7 +11,7 @@ from torch import Tensor
 from fastlic.entropy.passes import LatentModel, Latents, Pass, drive
 from fastlic.integers.fixed import MEAN_BITS
 from fastlic.models import JAHP, Hyperprior, ScaleHyperprior
-from fastlic.ops.rans import CdfTables
+from fastlic.ops.tables import CdfTables
 
 _FLOOR = 2.0**-40  # symbols this unlikely are escapes; without a floor one of them would make the estimate infinite
 

@@ -27,7 +27,7 @@ from fastlic.entropy.scales import LEVELS, SMALLEST, scale_levels
 from fastlic.integers.fixed import MEAN_BITS, Requantiser
 from fastlic.ops.device_engine import DeviceEngine
 from fastlic.ops.latents import LatentEngine
-from fastlic.ops.rans import CdfTables
+from fastlic.ops.tables import CdfTables
 
 # Beyond these nothing sensible is coded, and requantisers leave their range.
 SMALLEST_GAIN, LARGEST_GAIN = 2.0**-10, 2.0**10

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastlic import light
-from fastlic.errors import BackendUnavailable
+from fastlic.errors import optional
 
 # Four halvings must leave more than one 11-tap window: the smallest side for which MS-SSIM is defined.
 MS_SSIM_MIN_SIDE = 161
@@ -36,10 +36,7 @@ def ms_ssim(a: Tensor, b: Tensor) -> float | None:
     Raises:
         BackendUnavailable: pytorch-msssim is not installed.
     """
-    try:
-        import pytorch_msssim
-    except ImportError as error:
-        raise BackendUnavailable("MS-SSIM needs pytorch-msssim: pip install 'fastlic[eval]'") from error
+    pytorch_msssim = optional("pytorch_msssim", "eval")
     if min(a.shape[-2:]) < MS_SSIM_MIN_SIDE:
         return None
     index = 1.0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastlic.errors import BackendUnavailable
+from fastlic.errors import optional
 from fastlic.evaluate.published import Curve
 from fastlic.evaluate.report import Average
 
@@ -25,8 +24,7 @@ def check(suffix: str) -> None:
     """
     if suffix.lower() not in _KINDS:
         raise ValueError(f"figures are written as {', '.join(_KINDS)}; got {suffix or 'no suffix'}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise BackendUnavailable("--plot needs matplotlib: pip install 'fastlic[eval]'")
+    optional("matplotlib", "eval")
 
 
 def draw(

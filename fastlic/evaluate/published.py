@@ -22,7 +22,7 @@ class Curve:
 
 def kodak() -> list[Curve]:
     """The curves that ship: mbt2018 (CompressAI), MLIC+, MLIC++, VTM and BPG."""
-    content = json.loads(_FILE.read_text())
+    content = json.loads(_FILE.read_text(encoding="utf-8"))
     return [Curve(name, c["source"], tuple((b, p) for b, p in c["points"])) for name, c in content.items()]
 
 

@@ -26,7 +26,6 @@ class Cluster:
     cores: int = 64  # of a machine
     shard: int = 2_000  # images
     megabytes_in: float = 0.7  # of an image file
-    megabytes_out: float = 0.08  # of a stream
     store: float = 20.0  # GB/s that the store gives to all machines together
     spread: float = 0.1  # standard deviation of the logarithm of a machine's speed
     life: float = 24.0  # hours until a machine is taken away, on average; 0: never

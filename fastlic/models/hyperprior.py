@@ -13,7 +13,6 @@ from typing_extensions import Self
 from fastlic.models.density import EntropyBottleneck, GaussianConditional
 from fastlic.models.gain import Gain
 from fastlic.models.layers import (
-    LEAKY_SLOPE,
     analysis_transform,
     conv,
     deconv,
@@ -35,7 +34,6 @@ class Hyperprior(nn.Module):
     """
 
     family = ""
-    hyper_slope = LEAKY_SLOPE  # of the activations in h_a and h_s
     hyper_of_magnitude = False  # whether h_a reads |y|
     stride = 64  # z is at 1/64 of the image, so images are padded to multiples of it
 
@@ -171,7 +169,6 @@ class ScaleHyperprior(Hyperprior):
     """h_s predicts scales alone, means are zero: CompressAI's ``bmshj2018-hyperprior`` (Ballé et al. 2018)."""
 
     family = "scale"
-    hyper_slope = 0.0
     hyper_of_magnitude = True
 
     def _hyper_networks(self) -> tuple[nn.Sequential, nn.Sequential]:

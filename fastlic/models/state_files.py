@@ -5,6 +5,7 @@ Nothing is mapped: what happens to a file after it was read changes no weight an
 
 from __future__ import annotations
 
+import glob
 import json
 import pickle
 import struct
@@ -82,9 +83,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.is_file():
         tensors, metadata = read_tensors(path)
         return _completed(path, tensors, metadata) if _BESIDE in metadata else tensors
-    parts = sorted(path.parent.glob(f"{path.stem}-*-of-*{path.suffix}"))
-    if not parts or [part_of(path, i + 1, len(parts)) for i in range(len(parts))] != parts:
-        raise ValueError(f"no weights at {path}" + (f"; of its parts there are {len(parts)}" if parts else ""))
+    found = set(path.parent.glob(f"{glob.escape(path.stem)}-*-of-*{glob.escape(path.suffix)}"))
+    parts = [part_of(path, i + 1, len(found)) for i in range(len(found))]
+    if not parts or found != set(parts):
+        raise ValueError(f"no weights at {path}" + (f"; of its parts there are {len(found)}" if found else ""))
     return {name: value for part in parts for name, value in read_tensors(part)[0].items()}
 
 

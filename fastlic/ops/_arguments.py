@@ -40,6 +40,23 @@ def array(name: str, value: Any, kinds: str, contiguous: bool = True) -> NDArray
     return found if not contiguous or found.flags.c_contiguous else np.ascontiguousarray(found)
 
 
+def exact(name: str, value: Any, dtype: Any, ndim: int) -> NDArray[Any]:
+    """A copy of integers with ``ndim`` axes as a C-contiguous array of ``dtype``, for good: it is read-only.
+
+    Raises:
+        TypeError: no array of integers.
+        ValueError: another number of axes, or integers that ``dtype`` does not hold.
+    """
+    given = array(name, value, "iu")
+    if given.ndim != ndim:
+        raise ValueError(f"{name} must be {ndim}-D, got {given.shape}")
+    own = given.astype(dtype)
+    if not np.can_cast(given.dtype, dtype) and not np.array_equal(own, given):
+        raise ValueError(f"{name} must be integers within {np.dtype(dtype).name}, got {given.min()}..{given.max()}")
+    own.flags.writeable = False
+    return own
+
+
 def instance(name: str, value: Any, kind: Any) -> Any:
     """``value``, if it is of that type."""
     if not isinstance(value, kind):

@@ -40,11 +40,8 @@ class CategoricalTables:
 
     def __post_init__(self) -> None:
         for name in ("cdf", "lengths"):
-            array = arguments.array(name, getattr(self, name), "iu").astype(np.int32)
-            if array.ndim != 1:
-                raise ValueError(f"{name} must be 1-D, got {array.shape}")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
+            object.__setattr__(self, name, arguments.exact(name, getattr(self, name), np.int32, 1))
+        object.__setattr__(self, "precision", arguments.integer("precision", self.precision, 0))
         _ = self.native  # the core checks every row
 
     @cached_property
@@ -152,7 +149,12 @@ def decode_categorical_many(
     threads: int = 1,
     backend: Backend = "cpp",
 ) -> list[NDArray[np.int32]]:
-    """``decode_categorical`` of each pair of bytes and indexes, on ``threads`` threads."""
+    """``decode_categorical`` of each pair of bytes and indexes, on ``threads`` threads.
+
+    Raises:
+        CorruptStreamError: as of :func:`decode_categorical`, of the first damaged stream.
+        TypeError, ValueError: as of :func:`decode_categorical`; ValueError for lists of different lengths.
+    """
     arguments.instance("tables", tables, CategoricalTables)
     streams, shaped = arguments.sequence("data", data), arguments.sequence("indexes", indexes)
     given = [arguments.array("indexes", 0 if own is None else own, "iu") for own in shaped]
@@ -176,7 +178,13 @@ def encode_categorical(symbols: Any, indexes: Any, tables: CategoricalTables, *,
 def decode_categorical(
     data: Bytes, indexes: Any, tables: CategoricalTables, shape: Any = None, *, backend: Backend = "cpp"
 ) -> NDArray[np.int32]:
-    """Inverse of :func:`encode_categorical`. ``shape``: of the result, if indexes are to be broadcast to it."""
+    """Inverse of :func:`encode_categorical`. ``shape``: of the result, if indexes are to be broadcast to it.
+
+    Raises:
+        CorruptStreamError: the bytes do not hold exactly these symbols.
+        TypeError: indexes or a shape that are no integers, or another kind of tables or bytes.
+        ValueError: indexes that name no row or do not broadcast to ``shape``, or an unknown backend.
+    """
     if isinstance(shape, tuple | list):
         shape = tuple(arguments.integer("shape", extent, 0) for extent in shape)
     elif shape is not None:

@@ -35,15 +35,8 @@ class CompressAiTables:
     offsets: NDArray[np.int32]
 
     def __post_init__(self) -> None:
-        for name in ("quantized_cdf", "lengths", "offsets"):
-            array = arguments.array(name, getattr(self, name), "iu").astype(np.int32)
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
-        if self.quantized_cdf.ndim != 2 or self.lengths.ndim != 1 or self.offsets.ndim != 1:
-            raise ValueError(
-                "tables need quantized_cdf [rows, columns], lengths [rows] and offsets [rows], got "
-                f"{self.quantized_cdf.shape}, {self.lengths.shape} and {self.offsets.shape}"
-            )
+        for name, ndim in (("quantized_cdf", 2), ("lengths", 1), ("offsets", 1)):
+            object.__setattr__(self, name, arguments.exact(name, getattr(self, name), np.int32, ndim))
         _ = self.native  # the core checks every row
 
     @cached_property
@@ -164,6 +157,11 @@ def decode_with_indexes(
     """All symbols of a stream, in the shape of ``indexes``.
 
     ``strict=False`` accepts a stream with more in it, as CompressAI does.
+
+    Raises:
+        CorruptStreamError: the stream ends before its symbols do or, if ``strict``, holds more.
+        TypeError: indexes that are no integers, or another kind of tables or bytes.
+        ValueError: indexes that name no row, or an unknown backend.
     """
     strict = arguments.flag("strict", strict)
     decoder = CompressAiDecoder(data, tables, backend=backend)
@@ -186,7 +184,12 @@ def encode_many_with_indexes(symbols: Any, indexes: Any, tables: CompressAiTable
 def decode_many_with_indexes(
     data: Sequence[Bytes], indexes: Any, tables: CompressAiTables, *, threads: int = 0
 ) -> NDArray[np.int32]:
-    """Inverse of :func:`encode_many_with_indexes`: [B, ...] symbols. Four streams share a core in lock-step."""
+    """Inverse of :func:`encode_many_with_indexes`: [B, ...] symbols. Four streams share a core in lock-step.
+
+    Raises:
+        CorruptStreamError: as of :func:`decode_with_indexes` with ``strict``, of the first damaged stream.
+        TypeError, ValueError: as of :func:`decode_with_indexes`; ValueError for another number of streams.
+    """
     i, streams = _indexes(indexes, tables), arguments.sequence("data", data)
     if i.ndim < 1 or i.shape[0] != len(streams):
         raise ValueError(f"indexes must be [B, ...] with one item per stream, got {i.shape} for {len(streams)} streams")

@@ -55,7 +55,13 @@ def encode_gaussian(
 
 
 def decode_gaussian(data: Bytes, mean: Any, scale: Any, *, backend: Backend = "cpp") -> NDArray[np.int32]:
-    """Inverse of :func:`encode_gaussian`, in the shape of mean and scale; CorruptStreamError for damaged bytes."""
+    """Inverse of :func:`encode_gaussian`, int32 in the shape of mean and scale.
+
+    Raises:
+        CorruptStreamError: the bytes do not hold exactly these symbols.
+        TypeError: means or scales that are no real numbers, or no bytes.
+        ValueError: means or scales out of range or of shapes that do not fit, or an unknown backend.
+    """
     m, s = _parameters(mean, scale)
     out = np.empty(m.shape, dtype=np.int32)
     arguments.implementation(DECODE, backend)(data, m.reshape(-1), s.reshape(-1), out.reshape(-1))

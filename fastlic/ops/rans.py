@@ -14,22 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastlic import _native
 from fastlic.ops import _arguments as arguments
-from fastlic.ops.checksum import crc32c
 from fastlic.ops.reference import rans as _reference_rans
-from fastlic.ops.tables import CdfTables, gaussian_tables, nearest_scale_thresholds, pmf_tables
-
-__all__ = [
-    "CdfTables",
-    "RansDecoder",
-    "crc32c",
-    "gaussian_tables",
-    "nearest_scale_thresholds",
-    "pmf_tables",
-    "rans_decode",
-    "rans_decode_many",
-    "rans_encode",
-    "rans_encode_many",
-]
+from fastlic.ops.tables import CdfTables
 
 Backend = Literal["reference", "cpp"]
 Bytes = bytes | bytearray | memoryview
@@ -130,7 +116,13 @@ def rans_decode(
     dtype: DTypeLike = np.int32,
     backend: Backend = "cpp",
 ) -> NDArray[Any]:
-    """All symbols of a stream, in the shape of ``indexes``; inverse of :func:`rans_encode`."""
+    """All symbols of a stream, in the shape of ``indexes``; inverse of :func:`rans_encode`.
+
+    Raises:
+        CorruptStreamError: the bytes do not hold exactly these symbols.
+        TypeError: indexes that are no integers, or another kind of tables or bytes.
+        ValueError: indexes that name no row, another dtype, or an unknown backend.
+    """
     decoder = RansDecoder(data, tables, backend=backend)
     symbols = decoder.decode(indexes, dtype=dtype)
     decoder.finish()
@@ -167,7 +159,12 @@ def rans_decode_many(
     dtype: DTypeLike = np.int32,
     threads: int = 0,
 ) -> list[NDArray[Any]]:
-    """Inverse of :func:`rans_encode_many`; the error of the first damaged stream is raised."""
+    """Inverse of :func:`rans_encode_many`.
+
+    Raises:
+        CorruptStreamError: as of :func:`rans_decode`, of the first damaged stream.
+        TypeError, ValueError: as of :func:`rans_decode`; ValueError for lists of different lengths.
+    """
     rows = [
         as_indexes(i, arguments.instance("tables", tables, CdfTables)) for i in arguments.sequence("indexes", indexes)
     ]

@@ -43,12 +43,7 @@ class CdfTables:
 
     def __post_init__(self) -> None:
         for name, dtype in (("cdf", np.int32), ("lengths", np.int32), ("offsets", np.int32), ("shifts", np.uint8)):
-            given = arguments.array(name, getattr(self, name), "iu")
-            exact = given.astype(dtype)
-            if given.ndim != 1 or not np.array_equal(exact, given):
-                raise ValueError(f"{name} must be a 1-D integer array within {np.dtype(dtype).name}")
-            exact.flags.writeable = False
-            object.__setattr__(self, name, exact)
+            object.__setattr__(self, name, arguments.exact(name, getattr(self, name), dtype, 1))
         precision = arguments.integer("precision", self.precision, 0)
         if not 10 <= precision <= 12:
             raise ValueError(f"precision must be 10, 11 or 12 bits, got {precision}")

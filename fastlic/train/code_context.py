@@ -91,15 +91,3 @@ def _begin_as_shares(context: CodeContext, codes: Tensor) -> None:
             counts = torch.bincount(codes[:, group].flatten(), minlength=context.k) + 0.5
             last.bias.copy_((counts / counts.sum()).log())  # type: ignore[operator]
             last.weight.mul_(0.1)  # type: ignore[operator]
-
-
-@torch.no_grad()
-def bits_per_code(context: CodeContext, codes: Tensor) -> Tensor:
-    """[m]: mean information of the codes [n, m, h, w] of each group."""
-    rows = context.rows(codes)
-    sums = torch.zeros(context.m, dtype=torch.float64)
-    for part in rows.split(4096):
-        for group in range(context.m):
-            logits = context.logits(part, group).double().log_softmax(1)
-            sums[group] -= logits.gather(1, part[:, group - context.m, None]).sum()
-    return sums / len(rows) / torch.log(torch.tensor(2.0, dtype=torch.float64))

@@ -155,5 +155,7 @@ def test_a_worker_and_a_driver_are_killed_and_shards_are_done_once(folder, tmp_p
     rows = [row["path"] for path in sorted(target.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
     assert rows == [f"{i:03d}.flic" for i in range(COUNT)]
     list(run(folder, tmp_path / "here", Settings(to="parquet"), size=8))
-    for path in (tmp_path / "here").glob("*.parquet"):
+    files = list((tmp_path / "here").glob("*.parquet"))
+    assert files
+    for path in files:
         assert (target / path.name).read_bytes() == path.read_bytes()

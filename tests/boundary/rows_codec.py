@@ -287,8 +287,12 @@ CODEC: dict[str, Callable[[], Call]] = {
     "mcq.coder_of": lambda: Call(mcq.coder_of, {"codec": quantiser_codec()}),
     "mcq.weights_of": lambda: Call(mcq.weights_of, {"codec": codec()}),
     "mlicpp_official.update": lambda: Call(mlicpp_official.update, {"model": mlic()}),
-    "mlicpp_official.compress": lambda: Call(mlicpp_official.compress, {"model": mlic(), "x": picture()[None]}),
-    "mlicpp_official.decompress": lambda: Call(mlicpp_official.decompress, {"model": mlic(), **official_data()}),
+    "mlicpp_official.compress": lambda: Call(
+        mlicpp_official.compress, {"model": mlic(), "x": picture()[None], "max_pixels": 10_000}
+    ),
+    "mlicpp_official.decompress": lambda: Call(
+        mlicpp_official.decompress, {"model": mlic(), **official_data(), "max_pixels": 10_000}
+    ),
     "mlicpp_official.write_file": lambda: Call(
         mlicpp_official.write_file, {"compressed": official_data(), "height": 16, "width": 32}
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -20,6 +20,13 @@ def test_every_simulated_shard_ends_once_whatever_machines_do(scheduler, seed):
     least = SMALL.images / (SMALL.rate * 1.3 * SMALL.machines * SMALL.cores) / 3600
     assert result.hours > least
     assert result == simulate(replace(SMALL, scheduler=scheduler, seed=seed))
+
+
+@pytest.mark.parametrize("figure", [one.name for one in fields(Cluster)])
+def test_every_figure_of_a_cluster_counts(figure):
+    tight = replace(SMALL, store=0.025)  # so that what is read takes time
+    other = {"scheduler": "array", "seed": 1}.get(figure) or type(getattr(tight, figure))(getattr(tight, figure) / 2)
+    assert simulate(replace(tight, **{figure: other})) != simulate(tight)
 
 
 def test_without_spread_and_failures_the_time_is_the_work_over_the_cores():

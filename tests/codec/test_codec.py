@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from fastlic.codec import container
 from fastlic.codec.families import BY_FAMILY, CODERS
 from fastlic.entropy.rate import coded_bits
 from fastlic.errors import CorruptStreamError, ModelMismatchError
+from fastlic.models import JAHP
 from fastlic.ops.backends import torch_threads
 
+from ..conftest import small_model
 from . import damage
 
 SIZES = [(1, 1), (1, 200), (200, 1), (15, 17), (16, 16), (64, 64), (65, 63), (33, 130)]
@@ -225,6 +228,22 @@ def test_header_and_framing_cost_at_most_48_bytes(codec: Codec, photo: Tensor):
     data = codec.compress(photo, 8)
     _, sections = container.unpack(data)
     assert len(data) - sum(len(s) for s in sections) <= 48
+
+
+def test_a_codec_is_a_copy_and_leaves_the_model_as_it_was(photo: Tensor, tmp_path: Path):
+    model = small_model(JAHP).double().train()
+    before = copy.deepcopy(model.state_dict())
+    codec = Codec(model, calibration=[photo])
+    after = model.state_dict()
+    assert model.training and all(part.training for part in model.modules())
+    assert all(after[name].dtype == value.dtype and torch.equal(after[name], value) for name, value in before.items())
+
+    codec.save(tmp_path / "before.safetensors")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(1)
+    codec.save(tmp_path / "after.safetensors")
+    assert (tmp_path / "after.safetensors").read_bytes() == (tmp_path / "before.safetensors").read_bytes()
 
 
 def test_one_flipped_word_of_the_model_type_is_a_type_error():

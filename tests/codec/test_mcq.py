@@ -197,6 +197,19 @@ def test_qualities_are_prices_that_published_weights_leave_out(tmp_path: Path):
     assert parse(published.compress(x)).contents == parse(priced.compress(x)).contents
 
 
+def test_a_coder_is_a_copy_and_leaves_the_model_as_it_was():
+    torch.manual_seed(0)
+    model = McQuic(8, 2, [32, 16]).double().train()
+    coder, image = McqCoder(model), torch.rand(3, 60, 50)
+    data = coder.compress(image)
+    assert model.training and all(weight.dtype == torch.float64 for weight in model.parameters())
+    assert all(weight.requires_grad for weight in model._encoder.parameters())
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(1)
+    assert coder.compress(image) == data
+
+
 def test_a_codec_for_coding_alone_and_its_published_form_write_the_same_files(
     coder: McqCoder, photo: Tensor, tmp_path: Path
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,12 @@ def test_a_damaged_context_is_refused_when_a_file_is_read(codec: Codec, tmp_path
         reseal(good, bad, lambda tensors, _, missing=missing: tensors.pop(missing))
         with pytest.raises(CodecFileError, match=r"does not fit its own description.*missing"):
             Codec.load(bad)
+
+
+def test_a_codec_leaves_its_context_as_it_was(context: CodeContext, codec: Codec, image: Tensor):
+    given = copy.deepcopy(context).double().train()
+    assert Codec(model(), calibration=[image], context=given).fingerprint == codec.fingerprint
+    assert given.training and all(weight.dtype == torch.float64 for weight in given.parameters())
 
 
 def test_contexts_that_do_not_fit_are_refused(image: Tensor):

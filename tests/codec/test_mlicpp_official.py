@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fastlic.codec import mlicpp_official as official
-from fastlic.errors import CorruptStreamError
+from fastlic.errors import CorruptStreamError, PixelLimitError
 from fastlic.lifelike.models import photo, small_mlic
 from fastlic.models import MLICPlusPlus
 from fastlic.ops.compressai_tables import scale_table
@@ -71,10 +71,23 @@ def test_damaged_strings_are_found(model):
     for strings in ([[y[:-4]], [z]], [[y], [z[:-4]]], [[y + b"\1\2\3\4"], [z]], [[b""], [z]]):
         with pytest.raises(CorruptStreamError):
             official.decompress(model, strings, out["shape"])
-    with pytest.raises(CorruptStreamError, match="limit"):
-        official.decompress(model, out["strings"], (1 << 20, 1 << 20))
+    for shape in ((0, 1), (1, -1)):
+        with pytest.raises(CorruptStreamError, match=r"a hyper latent of .* is none"):
+            official.decompress(model, out["strings"], shape)
     with pytest.raises(ValueError, match=r"\[\[y\], \[z\]\]"):
         official.decompress(model, [[y]], out["shape"])
+
+
+def test_images_over_the_pixel_limit_are_told_as_such_and_not_as_damage(model):
+    x = photo()[None, :, :70, :50]
+    out = official.compress(model, x, max_pixels=3500)
+    assert official.decompress(model, out["strings"], out["shape"], max_pixels=3500).shape == (1, 3, 128, 64)
+    with pytest.raises(PixelLimitError, match=r"70 x 50 .* limit of 3499"):
+        official.compress(model, x, max_pixels=3499)
+    with pytest.raises(PixelLimitError, match="limit of 64"):
+        official.decompress(model, out["strings"], out["shape"], max_pixels=64)
+    with pytest.raises(PixelLimitError, match="raise the limit"):
+        official.decompress(model, out["strings"], (1 << 20, 1 << 20))
 
 
 def test_the_official_code_knows_no_early_context():

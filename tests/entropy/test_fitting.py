@@ -8,7 +8,8 @@ import torch
 from fastlic import Codec
 from fastlic.entropy.fitting import fit_tables
 from fastlic.entropy.scales import scale_levels
-from fastlic.ops.rans import gaussian_tables, rans_encode
+from fastlic.ops.rans import rans_encode
+from fastlic.ops.tables import gaussian_tables
 
 from .latent_models import encode
 

@@ -24,7 +24,8 @@ from fastlic.ops._device_streams import FEWEST_STREAMS, CoderTables
 from fastlic.ops.backends import backends
 from fastlic.ops.device_engine import DeviceEngine
 from fastlic.ops.latents import Target
-from fastlic.ops.rans import gaussian_tables, rans_encode_many
+from fastlic.ops.rans import rans_encode_many
+from fastlic.ops.tables import gaussian_tables
 
 SLIM = {"hyper": [10, 9, 13], "context": 11, "parameters": [35, 12]}
 MODELS = {"context": (JAHP, 7, 33), "no context": (MeanScaleHyperprior, 5, 19), "slim": (JAHP, 7, 22, SLIM)}

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from fastlic.errors import CorruptStreamError
-from fastlic.ops.rans import gaussian_tables, nearest_scale_thresholds, rans_decode, rans_encode
+from fastlic.ops.rans import rans_decode, rans_encode
+from fastlic.ops.tables import gaussian_tables, nearest_scale_thresholds
 
 SCALES = np.exp(np.linspace(np.log(0.11), np.log(256.0), 64))
 INT32 = np.iinfo(np.int32)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from fastlic.models import McQuic
 from fastlic.models.mcquic import load_published
-from fastlic.models.mcquic.keepalive import k_means
 from fastlic.models.mcquic.padding import crop, pad
 from fastlic.models.mcquic.quantizer import Codebooks, lookup
 
@@ -331,29 +330,6 @@ def test_dead_words_move_beside_living_ones_and_count_as_alive():
     assert float(gap.max()) < 0.1 * float(before.std()) and float(gap.min()) > 0
     assert model.usage()[0] == 18 / 32
     torch.testing.assert_close(ema.sum(1), torch.ones(2))
-
-
-@pytest.mark.parametrize(("n", "k"), [(400, 8), (5, 8)])
-def test_k_means_finds_clusters_and_copes_with_few_vectors(n: int, k: int):
-    generator = torch.Generator().manual_seed(7)
-    centres = torch.randn(2, 4, 3, generator=generator) * 10
-    which = torch.randint(4, (n,), generator=generator)
-    x = centres[:, which].transpose(0, 1) + 0.01 * torch.randn(n, 2, 3, generator=generator)
-    words, counts = k_means(x, k, 20, generator)
-    assert words.shape == (2, k, 3) and bool(torch.isfinite(words).all())
-    assert counts.sum(1).tolist() == [n, n]
-    if n > k:
-        assert float(torch.cdist(x.transpose(0, 1), words).amin(-1).median()) < 0.1
-
-
-def test_codebooks_started_from_data_are_in_use():
-    model = small().eval()
-    x = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(8)) * 2 - 1
-    used = [len(c.unique()) / k for c, k in zip(model.encode(x), model.k, strict=True)]
-    model.initialise_codebooks(x, generator=torch.Generator().manual_seed(9))
-    again = [len(c.unique()) / k for c, k in zip(model.encode(x), model.k, strict=True)]
-    assert min(again) > 0.9 and sum(again) > sum(used)
-    assert model.usage() == [1.0, 1.0, 1.0]
 
 
 def test_lookup_gathers_each_groups_word_with_channels_last():

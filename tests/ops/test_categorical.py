@@ -96,6 +96,19 @@ def test_wrong_arguments_are_refused_in_words():
         CategoricalTables(np.array([0, 5, 9, 4096]), np.array([4]), 40)
 
 
+def test_tables_that_int32_does_not_hold_are_refused_and_not_wrapped():
+    cdf, lengths, wrap = np.array([0, 5, 9, 4096]), np.array([4]), 1 << 32
+    assert CategoricalTables(cdf, lengths, np.int64(12)).precision == 12
+    with pytest.raises(ValueError, match=r"cdf must be integers within int32, got 0\.\.4294971392"):
+        CategoricalTables(np.array([0, 5, 9, 4096 + wrap]), lengths, 12)
+    with pytest.raises(ValueError, match="lengths must be integers within int32"):
+        CategoricalTables(cdf, lengths + wrap, 12)
+    with pytest.raises(TypeError, match=r"^precision must be an integer, got float$"):
+        CategoricalTables(cdf, lengths, 12.0)
+    with pytest.raises(ValueError, match="precision must be at least 0, got -1"):
+        CategoricalTables(cdf, lengths, -1)
+
+
 @pytest.mark.parametrize("symbols", [[-1, 0], [0, 65536]])
 def test_symbols_of_any_alphabet_lie_below_65536(symbols):
     with pytest.raises(ValueError, match=rf"symbols must lie in 0\.\.65535, got {symbols[0]}\.\.{symbols[1]}"):

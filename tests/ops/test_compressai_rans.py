@@ -200,7 +200,10 @@ def test_damaged_streams_end_like_the_reference(tables):
         ({"lengths": [5]}, "length"),
         ({"offsets": [-(2**31)]}, "offset"),
         ({"offsets": [0, 0]}, "offsets"),
-        ({"quantized_cdf": [0, 5, 9, 65536]}, "rows, columns"),
+        ({"quantized_cdf": [0, 5, 9, 65536]}, "quantized_cdf must be 2-D"),
+        ({"quantized_cdf": [[0, 5, 9, 65536 + (1 << 32)]]}, "quantized_cdf must be integers within int32"),
+        ({"lengths": [4 + (1 << 32)]}, "lengths must be integers within int32"),
+        ({"offsets": [(1 << 32) - 1]}, r"offsets must be integers within int32, got 4294967295\.\."),
     ],
 )
 def test_bad_tables_are_refused(change, message):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,16 @@ def test_every_operation_of_every_module_is_exported():
     exported = [name for names in fastlic.ops._MODULES.values() for name in names]
     assert fastlic.ops.__all__ == sorted(exported) and len(set(exported)) == len(exported)
     assert all(set(names) <= defined(name) for name, names in HELPERS.items()), "a helper that is gone"
+
+
+def test_every_name_of_an_operation_is_imported_from_the_module_that_defines_it():
+    homes = {name: f"fastlic.ops.{module}" for module, names in fastlic.ops._MODULES.items() for name in names}
+    for path in Path(fastlic.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("fastlic.ops."):
+                detours = [one.name for one in node.names if homes.get(one.name, node.module) != node.module]
+                # References share the names of what they are references of.
+                assert not detours or ".reference" in str(node.module), f"{path}: {detours} from {node.module}"
 
 
 def test_no_operation_has_the_name_of_a_module():

@@ -14,7 +14,8 @@ import pytest
 
 from fastlic.ops.categorical import CategoricalTables, categorical_tables, decode_categorical, encode_categorical
 from fastlic.ops.gaussian import decode_gaussian, encode_gaussian
-from fastlic.ops.rans import CdfTables, gaussian_tables, rans_decode, rans_encode
+from fastlic.ops.rans import rans_decode, rans_encode
+from fastlic.ops.tables import CdfTables, gaussian_tables
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 Case = dict[str, np.ndarray]

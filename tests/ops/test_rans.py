@@ -7,19 +7,9 @@ import pytest
 
 from fastlic import _native
 from fastlic.errors import CorruptStreamError
-from fastlic.ops.rans import (
-    CdfTables,
-    RansDecoder,
-    as_symbols,
-    crc32c,
-    gaussian_tables,
-    nearest_scale_thresholds,
-    pmf_tables,
-    rans_decode,
-    rans_decode_many,
-    rans_encode,
-    rans_encode_many,
-)
+from fastlic.ops.checksum import crc32c
+from fastlic.ops.rans import RansDecoder, as_symbols, rans_decode, rans_decode_many, rans_encode, rans_encode_many
+from fastlic.ops.tables import CdfTables, gaussian_tables, nearest_scale_thresholds, pmf_tables
 
 SCALES = np.exp(np.linspace(np.log(0.11), np.log(256.0), 64))
 INT32 = np.iinfo(np.int32)

@@ -235,9 +235,9 @@ def test_rows_are_found_by_number():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"cdf": [0, 5, 9, 4096 + (1 << 32)]}, "cdf must be a 1-D integer array within int32"),
-        ({"cdf": [[0, 5, 9, 4096]]}, "cdf must be a 1-D"),
-        ({"shifts": [256]}, "shifts must be a 1-D integer array within uint8"),
+        ({"cdf": [0, 5, 9, 4096 + (1 << 32)]}, "cdf must be integers within int32"),
+        ({"cdf": [[0, 5, 9, 4096]]}, "cdf must be 1-D"),
+        ({"shifts": [256]}, "shifts must be integers within uint8"),
         ({"precision": 9}, "precision must be 10, 11 or 12 bits, got 9"),
         ({"precision": 13}, "precision must be 10, 11 or 12 bits, got 13"),
         ({"precision": -1}, "precision must be at least 0"),

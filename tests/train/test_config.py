@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from fastlic.models.jahp import Sizes
 from fastlic.train import config
 from fastlic.train.config import RunConfig
-from fastlic.train.objectives import build
+from fastlic.train.objectives import OBJECTIVES, build
 
 
 @pytest.mark.parametrize("path", sorted(config.RECIPES.glob("*.toml")), ids=lambda path: path.stem)
@@ -18,6 +21,19 @@ def test_every_recipe_builds_its_model(path):
     assert config.recipe(settings["family"])["family"] == settings["family"]
     objective = build(RunConfig.from_dict(config.merged(settings, {"steps": 1, "start": "random"})))
     assert sum(p.numel() for p in objective.model.parameters()) > 10**6
+
+
+def test_the_page_of_training_explains_every_setting_and_names_every_family():
+    page = (Path(__file__).parents[2] / "docs/training.md").read_text(encoding="utf-8")
+    rows = [
+        line.split("|")[1]
+        for line in page.partition("## Settings")[2].partition("\n## ")[0].splitlines()
+        if "|" in line
+    ]
+    told = set(re.findall(r"\w+", " ".join(rows))) | {"family"}
+    assert {one.name for one in fields(RunConfig)} <= told
+    families = page.partition("Families: ")[2].partition(".")[0]
+    assert set(re.findall("`([^`]+)`", families)) == set(OBJECTIVES)
 
 
 STAGES = sorted(config.RECIPES.glob("stages/*.toml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -93,7 +94,7 @@ class McQuicCoder(FamilyCoder[Levels, Levels]):
         rows = [context.rows(codes[None]) for codes in finest]
         if not rows:
             raise ValueError("calibration needs at least one image")
-        integers = IntegerCodeContext.from_float(context.float().cpu(), torch.cat(rows))
+        integers = IntegerCodeContext.from_float(copy.deepcopy(context).float().cpu(), torch.cat(rows))
         model, whole = (self.transforms, False) if self.model is None else (self.model, True)
         return type(self)(model, replace(self.entropy, context=integers), whole, self.pixels)
 

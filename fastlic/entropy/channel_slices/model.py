@@ -32,7 +32,7 @@ from fastlic.integers.engines import Engines, Way
 from fastlic.integers.fixed import reconstruct
 from fastlic.integers.functions import Tables
 from fastlic.integers.network import Network
-from fastlic.ops.rans import CdfTables
+from fastlic.ops.tables import CdfTables
 
 FEATURES = ("mean", "scale")
 _PREFIX = "networks."
@@ -76,11 +76,6 @@ class IntegerChannelSlices(LatentModel):
     supported: bool = True
     threads: int = 0
     way: Way = "cpp"
-
-    @property
-    def hyper_channels(self) -> int:
-        """N, channels of z."""
-        return len(self.z_median)
 
     @property
     def latent_channels(self) -> int:

@@ -27,7 +27,7 @@ from fastlic.entropy.stacked import StackedModel
 from fastlic.integers.fixed import Requantiser
 from fastlic.integers.functions import Tables
 from fastlic.integers.layer import Layer
-from fastlic.ops.rans import CdfTables
+from fastlic.ops.tables import CdfTables
 
 _WHOLE = 2  # what is stored in place of a parity
 
@@ -77,11 +77,6 @@ class IntegerGroups(StackedModel):
     def schedule(self, height: int, width: int) -> Schedule:
         """Passes for a latent of height x width; each is a section of its own."""
         return groups_schedule(self, height, width)
-
-    @property
-    def hyper_channels(self) -> int:
-        """N, channels of z."""
-        return len(self.z_median)
 
     @property
     def latent_channels(self) -> int:

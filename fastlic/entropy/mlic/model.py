@@ -31,7 +31,7 @@ from fastlic.integers.layer import Layer
 from fastlic.models.mlic.attention import HEADS_INTRA, LOCAL_REACH
 from fastlic.models.mlic.checkerboard import anchor_mask, positions
 from fastlic.models.mlic.local import HEADS, TOKENS, WINDOW, relative_position_index
-from fastlic.ops.rans import CdfTables
+from fastlic.ops.tables import CdfTables
 
 FAMILIES = ("mlic", "mlic+", "mlic++")
 _HIGHEST = (1 << 15) - 1  # scores are clipped to 16 bits
@@ -80,11 +80,6 @@ class IntegerMLIC(StackedModel):
     def thresholds(self) -> np.ndarray:
         """int32 [63] in units of 2^-10."""
         return self.numbers["y.thresholds"]
-
-    @property
-    def hyper_channels(self) -> int:
-        """N, channels of z."""
-        return len(self.z_median)
 
     @property
     def latent_channels(self) -> int:

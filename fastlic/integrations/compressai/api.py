@@ -153,6 +153,10 @@ def accelerated(
     """``accelerate`` for the length of a ``with`` block, which receives the report.
 
     Behind it the model is as it was before: plain, or accelerated as it had been.
+
+    Raises:
+        BackendUnavailable, TypeError, ValueError, ModelMismatchError, CodecFileError: as :func:`accelerate`, before the
+            block begins.
     """
     before = swap.specialised(unwrap(model))
     report = accelerate(model, format, calibration, backend, transforms)

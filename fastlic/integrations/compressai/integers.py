@@ -37,8 +37,8 @@ from fastlic.integrations.compressai.swap import Cache, is_compiled, state_of
 from fastlic.models.density import EntropyBottleneck
 from fastlic.models.layers import CONTEXT_KERNEL, MaskedConv2d
 from fastlic.models.state_files import read_tensors
+from fastlic.ops.checksum import crc32c
 from fastlic.ops.latents import HYPER_STRIDE, Target
-from fastlic.ops.rans import crc32c
 
 IMAGE_STRIDE = 64  # of z
 _LATENT_STRIDE = 16

@@ -16,7 +16,7 @@ import struct
 from typing import Any
 
 from fastlic.errors import CorruptStreamError, ModelMismatchError
-from fastlic.ops.rans import crc32c
+from fastlic.ops.checksum import crc32c
 
 MAGIC = 0xF1
 HEADER = struct.Struct("<BHI")

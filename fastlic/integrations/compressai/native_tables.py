@@ -20,7 +20,8 @@ from fastlic.integrations.compressai.settings import Settings
 from fastlic.integrations.compressai.swap import state_of
 from fastlic.integrations.compressai.tables import cached
 from fastlic.ops import rans
-from fastlic.ops.rans import CdfTables
+from fastlic.ops.checksum import crc32c
+from fastlic.ops.tables import CdfTables, gaussian_tables, nearest_scale_thresholds, pmf_tables
 
 _ROWS = 256  # of one set of native tables; wider models are coded in parts
 _MISMATCH = (
@@ -40,7 +41,7 @@ class NativeTables:
     @classmethod
     def of(cls, parts: list[CdfTables]) -> NativeTables:
         content = b"".join(array.tobytes() for part in parts for array in part.to_arrays().values())
-        return cls(tuple(parts), rans.crc32c(content))
+        return cls(tuple(parts), crc32c(content))
 
 
 def native_tables(module: Any) -> NativeTables:
@@ -63,7 +64,7 @@ def native_tables(module: Any) -> NativeTables:
 @lru_cache(maxsize=16)
 def _from_scales(content: bytes) -> NativeTables:
     scales = np.frombuffer(content)
-    return NativeTables.of([rans.gaussian_tables(scales[i : i + _ROWS]) for i in range(0, len(scales), _ROWS)])
+    return NativeTables.of([gaussian_tables(scales[i : i + _ROWS]) for i in range(0, len(scales), _ROWS)])
 
 
 @lru_cache(maxsize=16)
@@ -73,7 +74,7 @@ def _from_rows(cdf: bytes, lengths: bytes, offsets: bytes) -> NativeTables:
     # The last slot is the escape: its mass is the tail's, which the native tables take from what is left of 1.
     pmfs = [np.diff(row[: n - 1]) / row[n - 1] for row, n in zip(rows, sizes, strict=True)]
     return NativeTables.of(
-        [rans.pmf_tables(pmfs[i : i + _ROWS], first[i : i + _ROWS].tolist()) for i in range(0, len(pmfs), _ROWS)]
+        [pmf_tables(pmfs[i : i + _ROWS], first[i : i + _ROWS].tolist()) for i in range(0, len(pmfs), _ROWS)]
     )
 
 
@@ -82,7 +83,7 @@ def native_bounds(module: Any) -> Tensor:
     table = module.scale_table
 
     def make() -> Tensor:
-        return torch.from_numpy(rans.nearest_scale_thresholds(table.detach().double().cpu().numpy())).to(table.device)
+        return torch.from_numpy(nearest_scale_thresholds(table.detach().double().cpu().numpy())).to(table.device)
 
     return cached(state_of(module).cache, "bounds", (table,), make)
 
@@ -153,4 +154,4 @@ def _parts(tables: NativeTables, rows: np.ndarray) -> Any:
 
 def _check(row: np.ndarray) -> int:
     little = np.ascontiguousarray(row.astype(row.dtype.newbyteorder("<"), copy=False))
-    return rans.crc32c(little.view(np.uint8))
+    return crc32c(little.view(np.uint8))

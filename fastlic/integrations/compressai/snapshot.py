@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fastlic.errors import ModelMismatchError
 from fastlic.integrations.compressai.swap import Cache, is_specialised, original
-from fastlic.ops.rans import crc32c
+from fastlic.ops.checksum import crc32c
 
 Named = Sequence[tuple[str, nn.Module | Tensor]]
 # Beside weights, what decides over the outputs of layers.

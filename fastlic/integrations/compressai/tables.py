@@ -61,7 +61,7 @@ def coding_tables(module: Any) -> CompressAiTables:
     buffers = (module._quantized_cdf, module._cdf_length, module._offset)
 
     def make() -> CompressAiTables:
-        cdf, lengths, offsets = (buffer.detach().cpu().int().numpy() for buffer in buffers)
+        cdf, lengths, offsets = buffers
         return CompressAiTables(cdf, lengths.reshape(-1), offsets.reshape(-1))
 
     return cached(state_of(module).cache, "tables", buffers, make)

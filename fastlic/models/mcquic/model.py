@@ -242,8 +242,8 @@ class McQuic(nn.Module):
             decay: of the running frequencies, which training mode updates with the nearest words' counts.
 
         Returns:
-            :class:`Trained`. The reference's objective is the distortion of ``x_hat`` alone; ``keep_alive`` and
-            ``initialise_codebooks`` are what keeps codebooks in use.
+            :class:`Trained`. The reference's objective is the distortion of ``x_hat`` alone; ``keep_alive`` is
+            what keeps codebooks in use.
         """
         if x.shape[-1] % self.stride or x.shape[-2] % self.stride or min(x.shape[-2:]) < self.least_side:
             raise ValueError(
@@ -268,11 +268,6 @@ class McQuic(nn.Module):
     def keep_alive(self, generator: torch.Generator | None = None) -> float:
         """Move dead words beside living ones (fastlic.models.mcquic.keepalive); returns the share that moved."""
         return keepalive.reassign(self._quantizer, generator)
-
-    def initialise_codebooks(self, x: Tensor, iterations: int = 10, generator: torch.Generator | None = None) -> None:
-        """Set every codebook by k-means over what the encoder makes of x [B, 3, H, W] (multiples of ``stride``)."""
-        with torch.no_grad():
-            keepalive.initialise(self._quantizer, self._encoder(x), iterations, generator)
 
 
 def _trained(x_hat: Tensor, parts: list[Quantised], frequencies: list[Tensor]) -> Trained:
