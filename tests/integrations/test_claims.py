@@ -83,6 +83,27 @@ def test_a_wrong_shape_is_refused_in_words(name, format, accelerated):
 
 
 @pytest.mark.parametrize("format", ["native", "compressai"])
+@pytest.mark.parametrize("name", ["bmshj2018-factorized", "mbt2018-mean", "mbt2018", "bmshj2018-hyperprior-vbr"])
+def test_strings_that_are_none_are_told_alike_in_both_formats(name, format, accelerated):
+    model, _, out = accelerated(name, format)
+    strings = out["strings"]
+    for wrong in ([["text"]] * len(strings), [*strings[:-1], ["text"]], [["text"], *strings[1:]]):
+        with pytest.raises(TypeError, match="strings must hold bytes, got str"):
+            model.decompress(wrong, out["shape"])
+    for wrong in (strings[:-1], strings[0][0], None, [*strings, strings[0]]):
+        with pytest.raises(ValueError, match=r"strings must be (1 list|2 lists) of bytes"):
+            model.decompress(wrong, out["shape"])
+
+
+@pytest.mark.parametrize("format", ["native", "compressai"])
+@pytest.mark.parametrize("name", ["mbt2018-mean", "mbt2018", "elic2022-official", "bmshj2018-hyperprior-vbr"])
+def test_an_image_that_needs_padding_is_told_so_in_both_formats(name, format, accelerated):
+    model = accelerated(name, format)[0]
+    with pytest.raises(ValueError, match=r"pad images to multiples of 64 \(compressai\.ops\.compute_padding\)"):
+        model.compress(image(1, 64, 80))
+
+
+@pytest.mark.parametrize("format", ["native", "compressai"])
 @pytest.mark.parametrize(
     "name", ["bmshj2018-factorized", "mbt2018-mean", "elic2022-official", "bmshj2018-hyperprior-vbr"]
 )

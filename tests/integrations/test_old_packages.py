@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -50,7 +50,7 @@ def of_the_bottleneck(self: Any, strings: Any, size: Any) -> Tensor:
 
 
 @pytest.fixture
-def old(monkeypatch) -> Callable[..., Any]:
+def old(monkeypatch) -> Iterator[Callable[..., Any]]:
     """Makes the package old, and gives the integration that meets it."""
 
     def made(method: Any = decompress) -> Any:
@@ -68,7 +68,10 @@ def old(monkeypatch) -> Callable[..., Any]:
             monkeypatch.delitem(sys.modules, name)
         return importlib.import_module("fastlic.integrations.compressai")
 
-    return made
+    yield made
+    # Also what was imported for the first time; what there was before comes back with the rest.
+    for name in [name for name in sys.modules if name.startswith("fastlic.integrations.compressai")]:
+        del sys.modules[name]
 
 
 @pytest.mark.parametrize(

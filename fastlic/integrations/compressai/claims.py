@@ -64,15 +64,25 @@ def lists_of_strings(strings: Any, count: int | None = None) -> int:
     """How many images ``strings`` [parts][images] are of.
 
     Raises:
-        ValueError: they are not ``count`` lists (default: any number above 0) of as many bytes each.
+        ValueError: they are not ``count`` lists (default: any number above 0) of as many each.
+        TypeError: what the lists hold is no bytes.
     """
     parts = list(strings) if isinstance(strings, (list, tuple)) else []
     lists = all(isinstance(part, (list, tuple)) for part in parts)
     if not parts or not lists or len(parts) != (count or len(parts)) or len({len(part) for part in parts}) > 1:
-        wanted = "lists" if count is None else f"{count} lists"
+        wanted = "lists" if count is None else "1 list" if count == 1 else f"{count} lists"
         got = [len(part) for part in parts] if lists else type(strings).__name__
         raise ValueError(f"strings must be {wanted} of bytes, one string in each for every image; got {got}")
+    for part in parts:
+        hold_bytes(part)
     return len(parts[0])
+
+
+def hold_bytes(strings: Sequence[Any]) -> None:
+    """Raises TypeError unless each of ``strings`` is bytes or a view of bytes."""
+    for data in strings:
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"strings must hold bytes, got {type(data).__name__}")
 
 
 def check_like(shape: Any, expected: Sequence[int], name: str = "shape['y']") -> None:
@@ -93,10 +103,9 @@ def check_bottleneck(module: Any, strings: Any, size: Any) -> tuple[int, ...]:
     settings: Settings = state_of(module).settings
     if len(numbers) == 2:
         config.check_pixels(numbers[0] * settings.stride, numbers[1] * settings.stride)
-    if not isinstance(strings, (list, tuple)) or not all(
-        isinstance(s, (bytes, bytearray, memoryview)) for s in strings
-    ):
+    if not isinstance(strings, (list, tuple)):
         raise ValueError(f"strings must be a list of bytes, got {type(strings).__name__}")
+    hold_bytes(strings)
     least = math.prod(numbers) * _cheapest(module, settings.format == "native")
     for data in strings:
         if least > 8 * len(data) + 64:
