@@ -57,9 +57,8 @@ def load(name_or_path: str | os.PathLike[str]) -> Codec:
 
     Raises:
         CodecFileError: a file that is no codec, a damaged one, or one with float transforms.
-        ValueError: neither a shipped name nor a file; nothing on the hub, or no network.
+        FileNotFoundError, ValueError, BackendUnavailable: as of ``fastlic.load``.
         TypeError: neither text nor a path.
-        BackendUnavailable: ``hf://`` without huggingface_hub.
     """
     if not isinstance(name_or_path, str | os.PathLike):
         raise TypeError(f"a codec is a name, a path or what fastlic.light.load gives, got {_named(name_or_path)}")
@@ -67,7 +66,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Codec:
     shipped = cards().get(name_or_path) if isinstance(name_or_path, str) else None
     path = WEIGHTS / f"{name_or_path}.safetensors" if shipped else Path(name_or_path)
     if not path.is_file():
-        raise ValueError(unknown(name_or_path))
+        raise unknown(name_or_path)
     return _opened(path.resolve(), path.stat().st_mtime_ns, None if shipped is None else shipped["sha256"])
 
 

@@ -142,6 +142,16 @@ def test_a_file_is_read_from_where_it_stands(tiny, data):
 
 
 @pytest.mark.parametrize("call", [fastlic.decompress, fastlic.peek, light.decompress])
+def test_a_file_that_was_read_before_says_where_it_stands(call, data):
+    file = io.BytesIO(data)
+    file.read()
+    with pytest.raises(CorruptStreamError, match=rf"stands at position {len(data)}, its end: seek\(0\)\?"):
+        call(file)
+    with pytest.raises(CorruptStreamError, match="it is empty"):
+        call(io.BytesIO())
+
+
+@pytest.mark.parametrize("call", [fastlic.decompress, fastlic.peek, light.decompress])
 def test_what_names_no_stream_is_told_in_words(call, tmp_path, data):
     with pytest.raises(FileNotFoundError, match=r"directory; compressed data are bytes, not str: 'none\.flic'"):
         call("none.flic")
@@ -210,7 +220,7 @@ def test_a_misspelt_model_is_told_with_the_name_that_may_be_meant(load, name, gu
     with pytest.raises(ValueError, match=rf"shipped weights \(jahp.*\); did you mean {guess}\?$"):
         load(name)
     with pytest.raises(ValueError, match=r"shipped weights \([^;]*\)$"):
-        load("folder/of/mine.safetensors")
+        load("zebra")
 
 
 def test_a_codec_of_the_other_api_is_refused_with_where_it_is_from(tiny, x, pixels):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tarfile
 import time
 from collections import deque
@@ -390,33 +391,44 @@ def samples_of(file: Any, url: str) -> Iterator[dict[str, Any]]:
     """Samples of a tar as webdataset groups them: members of one name before its first dot.
 
     Raises:
-        ValueError: the tar is damaged, or has no end mark: whatever was behind is missing.
+        ValueError: the tar is damaged, has two members of one name, or no end mark: whatever was behind is missing.
     """
-    tars = optional("webdataset.tariterators", "batch")
-    read, count = _Ends(file), 0
+    group = optional("webdataset.tariterators", "batch").group_by_keys
+    count = 0
     try:
-        for sample in tars.group_by_keys(tars.tar_file_expander([{"url": url, "stream": read}]), lcase=False):
-            count += 1
-            yield {name: value for name, value in sample.items() if name not in ("__url__", "__local_path__")}
+        with _Tar.open(fileobj=file, mode="r|*") as tar:
+            for sample in group(_members(tar, url), lcase=False):
+                count += 1
+                yield {name: value for name, value in sample.items() if name != "__url__"}
     except tarfile.TarError as error:
-        reason = str(error.args[0]).partition(" @ ")[0]  # webdataset adds the file and its name
-        raise ValueError(f"{url} is a damaged tar behind {count} samples: {reason}") from error
-    if read.first[257:262] == b"ustar" and any(read.last):
+        raise ValueError(f"{url} is a damaged tar behind {count} samples: {error}") from error
+    except ValueError as error:  # webdataset adds what it knows of the member, which is nothing here
+        raise ValueError(f"{url}: {error.args[0]}") from error
+    if not tar.ended:
         raise ValueError(f"{url} ends after {count} samples without an end mark: is it cut off?")
 
 
-class _Ends:
-    """A file that is read, and what was read first and last of it: a plain tar ends with two blocks of zeros."""
+class _Tar(tarfile.TarFile):
+    """Knows whether it came to the end mark; tarfile itself takes any odd header behind the first for the end."""
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.first = self.last = b""
+    ended = False
 
-    def read(self, size: int = -1) -> bytes:
-        data: bytes = self._file.read(size)
-        self.first = self.first or data[:512]
-        self.last = (self.last + data)[-2 * 512 :]
-        return data
+    class tarinfo(tarfile.TarInfo):
+        @classmethod
+        def fromtarfile(cls, tar: Any) -> Any:
+            try:
+                return super().fromtarfile(tar)
+            except tarfile.HeaderError as error:
+                tar.ended = type(error).__name__ == "EOFHeaderError"  # which typeshed does not know
+                raise
+
+
+def _members(tar: Any, url: str) -> Iterator[dict[str, Any]]:
+    """Files of a tar, as webdataset's own reader has them: without those that are called __so__."""
+    for member in tar:
+        if member.isreg() and not re.match("__[^/]*__($|/)", member.name):
+            yield {"fname": member.name, "data": tar.extractfile(member).read(), "__url__": url}
+        tar.members = []  # it would keep them all
 
 
 def _is_taken(name: str, coder: Coder) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
 from functools import lru_cache
@@ -21,13 +22,17 @@ def cards() -> dict[str, dict[str, Any]]:
 
 
 @checked
-def unknown(name_or_path: str | os.PathLike[str]) -> str:
-    """What to say of something that is neither a codec file nor the name of shipped weights."""
+def unknown(name_or_path: str | os.PathLike[str]) -> ValueError | OSError:
+    """The error for what is neither a codec file nor the name of shipped weights: of a path the system's own."""
     text = os.fspath(name_or_path)
+    seps = [sep for sep in (os.sep, os.altsep) if sep]
+    if not isinstance(name_or_path, str) or text.endswith(".safetensors") or any(sep in text for sep in seps):
+        number = errno.EISDIR if os.path.isdir(text) else errno.ENOENT
+        return OSError(number, os.strerror(number), text)  # of the class that belongs to the number
     names = list(cards())
     near = [name for name in names if name == text.lower()] or difflib.get_close_matches(text.lower(), names)
     guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return f"{text!r} is neither a codec file nor one of the shipped weights ({', '.join(names)}){guess}"
+    return ValueError(f"{text!r} is neither a codec file nor one of the shipped weights ({', '.join(names)}){guess}")
 
 
 @checked

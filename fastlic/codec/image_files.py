@@ -41,7 +41,7 @@ _SAVE_OPTIONS: dict[str, dict[str, object]] = {
 # Formats that hold metadata, and those that hold an alpha channel.
 _WITH_METADATA = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff")
 _WITH_ALPHA = (".png", ".webp", ".avif", ".tif", ".tiff")
-_PNG_XMP, _TIFF_XMP = "XML:com.adobe.xmp", 700
+_PNG_XMP, _TIFF_XMP, _ORIENTATION = "XML:com.adobe.xmp", 700, 0x0112
 EXIF_MARK = b"Exif\0\0"  # what JPEG and Pillow have before the TIFF header
 
 # By channels: Pillow's mode, and the colour space that a profile of such pixels names at its byte 16.
@@ -322,9 +322,10 @@ def _convert(image: Image.Image, background: str | None, channels: int | None) -
     notes = []
     if (frames := getattr(image, "n_frames", 1)) > 1:
         notes.append(f"the first of {frames} frames")
+    told = getattr(image, "tag_v2", {}).get(_ORIENTATION)  # of TIFF, which Pillow turns as it decodes
     image = _with_sound_exif(image, notes)
     upright = ImageOps.exif_transpose(image)
-    if image.getexif().get(0x0112, 1) in range(2, 9):
+    if {told, image.getexif().get(_ORIENTATION)} & set(range(2, 9)):
         notes.append("turned upright (EXIF)")
     given, metadata = upright, _metadata(upright, notes)
     if upright.has_transparency_data:

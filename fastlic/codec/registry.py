@@ -91,6 +91,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Codec:
 
     Raises:
         CodecFileError: a file that is no codec, or a damaged one, shipped weights included.
+        FileNotFoundError: no file of a name that is a path: a ``Path``, or one with a slash or ``.safetensors``.
         ValueError: neither a shipped name nor a file; nothing on the hub, or no network.
         BackendUnavailable: ``hf://`` without huggingface_hub.
     """
@@ -100,7 +101,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Codec:
             return _load_shipped(name_or_path)
     if Path(name_or_path).is_file():
         return _load_file(Path(name_or_path))
-    raise ValueError(unknown(name_or_path))
+    raise unknown(name_or_path)
 
 
 @undisturbed

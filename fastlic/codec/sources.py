@@ -85,6 +85,7 @@ def stream_of(data: Stream) -> bytes:
     Raises:
         TypeError: nothing of that kind, or a file that was opened as text.
         OSError: the file cannot be read; FileNotFoundError if there is none.
+        CorruptStreamError: a file that stands at its end.
         ValueError: a str that cannot be a path.
     """
     if isinstance(data, bytes | bytearray | memoryview):
@@ -93,8 +94,16 @@ def stream_of(data: Stream) -> bytes:
         with open_file(data, "compressed data are bytes, not str") as file:
             return file.read()
     if is_file(data):
-        return read_from(data)
+        return read_from(data) or _nothing_left(data)
     raise TypeError(f"expected compressed data, {_STREAM}; got {_named(data)}")
+
+
+def _nothing_left(file: Readable) -> bytes:
+    """No bytes, of a file that holds none; of one that was read before, an error that says so."""
+    place = file.tell() if hasattr(file, "seekable") and file.seekable() else 0  # type: ignore[attr-defined]
+    if place:
+        raise CorruptStreamError(f"this is no fastlic data: the file stands at position {place}, its end: seek(0)?")
+    return b""
 
 
 def head_of(data: Stream) -> bytes:
@@ -110,7 +119,7 @@ def head_of(data: Stream) -> bytes:
         return stream_of(data)
     start = data.tell() if hasattr(data, "seekable") and data.seekable() else None  # type: ignore[attr-defined]
     try:
-        return read_head(data)
+        return read_head(data) or _nothing_left(data)
     finally:
         if start is not None:
             data.seek(start)  # type: ignore[attr-defined]

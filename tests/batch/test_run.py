@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -112,13 +113,44 @@ def test_a_tar_that_is_cut_off_is_an_error_wherever_it_was_cut(tars, tmp_path):
     with tarfile.open(tars / "001.tar") as tar:
         ends = [member.offset_data + -(-member.size // 512) * 512 for member in tar.getmembers()]
     assert len(samples(tars / "001.tar")) == 2
-    for end in (ends[0], ends[-1], ends[-1] + 512):
+    for end in (ends[0], ends[-1], ends[0] + 100):
         (tmp_path / "cut.tar").write_bytes(whole[:end])
         with pytest.raises(ValueError, match=r"cut\.tar ends after \d samples without an end mark: is it cut off\?"):
             samples(tmp_path / "cut.tar")
     (tmp_path / "cut.tar").write_bytes(whole[: ends[1] - 600])
     with pytest.raises(ValueError, match=r"cut\.tar is a damaged tar behind \d samples: unexpected end of data$"):
         samples(tmp_path / "cut.tar")
+    (tmp_path / "cut.tar").write_bytes(gzip.compress(whole[: ends[-1]]))
+    with pytest.raises(ValueError, match="without an end mark"):
+        samples(tmp_path / "cut.tar")
+
+
+def test_a_header_that_is_damaged_ends_no_tar_in_silence(tars):
+    path = tars / "000.tar"
+    with tarfile.open(path) as tar:
+        offset = tar.getmembers()[2].offset
+    content = bytearray(path.read_bytes())
+    content[offset + 100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"ends after \d samples without an end mark"):
+        samples(path)
+
+
+@pytest.mark.parametrize("blocks", range(1, 42))
+def test_a_whole_tar_is_whole_wherever_its_end_mark_lies(blocks, tmp_path):
+    member = tarfile.TarInfo("a.txt")
+    member.size = 512 * (blocks - 1)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.addfile(member, io.BytesIO(bytes(b"x" * member.size)))
+    assert [len(sample["txt"]) for sample in samples(tmp_path / "a.tar")] == [member.size]
+
+
+def test_two_members_of_one_name_are_told_by_the_tar_that_has_them(tmp_path):
+    with tarfile.open(tmp_path / "twice.tar", "w") as tar:
+        for _ in range(2):
+            tar.addfile(tarfile.TarInfo("a.txt"))
+    with pytest.raises(ValueError, match=r"twice\.tar: a\.txt: duplicate file name in tar file"):
+        samples(tmp_path / "twice.tar")
 
 
 @pytest.mark.parametrize("to", [None, "tar", "parquet"])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import fastlic
-from fastlic import Codec
+from fastlic import Codec, light
 from fastlic.codec import container
 from fastlic.codec.families import BY_FAMILY, CODERS
 from fastlic.entropy.rate import coded_bits
@@ -195,6 +195,15 @@ def test_a_codec_file_that_is_none_is_refused(tmp_path: Path):
         fastlic.load(path)
     with pytest.raises(ValueError, match="neither a codec file nor"):
         fastlic.load("no-such-weights")
+
+
+@pytest.mark.parametrize("load", [fastlic.load, light.load])
+def test_a_path_without_a_file_is_told_as_the_system_does(load, tmp_path: Path):
+    for path in ("none/x.safetensors", "x.safetensors", "none/x", Path("x")):
+        with pytest.raises(FileNotFoundError, match=f"No such file or directory: '{path}'"):
+            load(path)
+    with pytest.raises(IsADirectoryError):
+        load(tmp_path)
 
 
 def test_a_codec_without_previews_says_so(codec: Codec, photo: Tensor):

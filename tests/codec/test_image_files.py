@@ -102,8 +102,9 @@ def test_more_than_8_bits_are_refused(tmp_path, kind):
         read_image(path)
 
 
-def test_exif_orientation_is_applied(tmp_path):
-    path = tmp_path / "image.png"
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_exif_orientation_is_applied_and_told(tmp_path, suffix):
+    path = tmp_path / f"image{suffix}"
     exif = Image.Exif()
     exif[0x0112] = 6  # stored turned a quarter to the left
     IMAGE.save(path, exif=exif)
