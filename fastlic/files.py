@@ -140,9 +140,9 @@ def status(path: Path) -> os.stat_result | None:
     try:
         there = os.stat(path)
     except FileNotFoundError:
-        folder = os.path.dirname(os.path.realpath(path))
-        if not os.path.isdir(folder):
-            raise
+        if not os.path.isdir(os.path.dirname(os.path.realpath(path))):
+            folder = os.path.dirname(os.path.realpath(path) if os.path.islink(path) else path)
+            raise FileNotFoundError(errno.ENOENT, f"there is no folder {folder}", str(path)) from None
         return None
     if stat.S_ISDIR(there.st_mode):
         raise _error(errno.EISDIR, path)

@@ -108,6 +108,11 @@ class Coder:
             step: what a terminal calls it.
             region: left, top, width and height of the part that is wanted; none: the whole.
         """
+        if region is not None and not is_mcq:  # before the work
+            from fastlic.codec.container import peek
+
+            head = peek(data)
+            _check_region(region, head.height, head.width)
         if self._device == "cpu" and not is_mcq and (self._model is None or self._light is not None):
             from fastlic import light
 
@@ -156,13 +161,17 @@ class Coder:
 def _part(pixels: np.ndarray, region: tuple[int, int, int, int] | None) -> np.ndarray:
     if region is None:
         return pixels
-    (left, top, width, height), (rows, columns) = region, pixels.shape[:2]
+    left, top, width, height = region
+    _check_region(region, *pixels.shape[:2])
+    return pixels[top : top + height, left : left + width]
+
+
+def _check_region(region: tuple[int, int, int, int], rows: int, columns: int) -> None:
+    left, top, width, height = region
     if not (width and height and left + width <= columns and top + height <= rows):
         raise ValueError(
-            f"a region of {height} x {width} (height x width) at row {top}, column {left} does not lie in an image of "
-            f"{rows} x {columns}"
+            f"--region {width}x{height}+{left}+{top} does not lie in an image of {columns}x{rows} (width x height)"
         )
-    return pixels[top : top + height, left : left + width]
 
 
 @contextlib.contextmanager

@@ -52,6 +52,7 @@ def decompress(
         request,
         names_output=lambda path: path.suffix.lower() not in (SUFFIX, mcq_file.SUFFIX) and not path.is_dir(),
         suffixes=[SUFFIX, mcq_file.SUFFIX],
+        refused=files.image_suffixes(),
         target_suffix=suffix,
         check_output=lambda path: format_of(image_suffix(path)),
     )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
-from fastlic.cli.words import DASH
+from fastlic.cli.words import DASH, USER_ERRORS, told
 from fastlic.files import read_bounded, status
 
 # Images that people have beside those that are read, where Pillow has no name for them either.
@@ -79,6 +80,7 @@ def plan(
     names_output: Callable[[Path], bool],  # whether the second of two arguments is meant as the output
     suffixes: Sequence[str],  # of the files to look for in folders
     others: Collection[str] = (),  # suffixes of files that are counted there, where they are not looked for
+    refused: Collection[str] = (),  # suffixes of files that are no input, unless their output is spelled out
     target_suffix: str,
     check_output: Callable[[Path], object],  # raises if the command writes no file of that name
 ) -> Plan:
@@ -101,26 +103,41 @@ def plan(
         elif arguments == [DASH]:
             output = DASH
         else:
-            _check_last(arguments, suffixes)
+            _check_last(arguments, suffixes, target_suffix)
     if output is not None:
         check_output(output)
         made = Plan([_spelled_out(request, arguments, output)], Counter())
     else:
         check_output(Path(f"x{target_suffix}"))
-        made = _derived(request, arguments, suffixes, others, target_suffix)
+        made = _derived(request, arguments, suffixes, others, refused, target_suffix)
     if request.as_json and made.to_stdout:
         raise click.UsageError("--json and the file both want standard output: name another output")
+    _check_there(arguments)
     _check_inputs_kept(made.jobs)
     return made
 
 
-def _check_last(arguments: list[Path], suffixes: Sequence[str]) -> None:
+def _check_last(arguments: list[Path], suffixes: Sequence[str], target_suffix: str) -> None:
     """Of several arguments the last one is no output, as cp and mv have it: said before inputs are worked on."""
     last = arguments[-1]
-    if len(arguments) > 1 and last != DASH and not os.path.lexists(last) and last.suffix.lower() not in suffixes:
+    if len(arguments) == 1 or DASH in arguments or os.path.lexists(last):
+        return
+    if last.suffix.lower() not in suffixes:
         raise click.UsageError(
             f"{last} is neither there nor named as an input: -o {last} or --output-dir {last} makes it an output"
         )
+    if len(arguments) == 2:
+        raise click.UsageError(f"{last} is not there; what {_command()} writes is named {target_suffix}")
+
+
+def _check_there(arguments: list[Path]) -> None:
+    for argument in arguments:
+        if argument != DASH and not os.path.lexists(argument):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(argument))
+
+
+def _command() -> str:
+    return click.get_current_context().info_name or ""
 
 
 def _spelled_out(request: Request, arguments: list[Path], output: Path) -> Job:
@@ -144,12 +161,18 @@ def _spelled_out(request: Request, arguments: list[Path], output: Path) -> Job:
 
 
 def _derived(
-    request: Request, arguments: list[Path], suffixes: Sequence[str], others: Collection[str], target_suffix: str
+    request: Request,
+    arguments: list[Path],
+    suffixes: Sequence[str],
+    others: Collection[str],
+    refused: Collection[str],
+    target_suffix: str,
 ) -> Plan:
     from fastlic.codec.image_files import find_images
 
     if DASH in arguments:
         raise click.UsageError("standard input (-) has no name to derive one from: it is one input, with --output")
+    _check_there(arguments)  # before a folder is made
     jobs: dict[Path, Job] = {}
     unread: Counter[str] = Counter()
     for argument in arguments:
@@ -166,6 +189,8 @@ def _derived(
         for source in sources:
             name = source.name if request.keep_suffix else source.stem
             target = source.with_name(f"{name}{target_suffix}") if source.name else source
+            if target == source or source.suffix.lower() in refused:
+                raise ValueError(f"{source} is no input of {_command()}, which reads {', '.join(suffixes)}")
             if request.output_dir is not None:
                 target = request.output_dir / target.relative_to(root)
             other = jobs.setdefault(target, Job(source, target, request.overwrite))
@@ -243,6 +268,15 @@ def contents(source: Path) -> bytes:
     if sys.stdin is None or sys.stdin.isatty():
         raise ValueError("it is closed or a terminal: pipe or redirect a file into it")
     return read_bounded(sys.stdin.buffer)
+
+
+@contextlib.contextmanager
+def about(source: Path) -> Iterator[None]:
+    """Errors within are of that input, and name it."""
+    try:
+        yield
+    except USER_ERRORS as error:
+        raise click.ClickException(told(error, named(source))) from error
 
 
 def seekable(source: Path) -> Path | io.BytesIO:

@@ -29,11 +29,10 @@ def info(file: Path | None, as_json: bool) -> None:
 
         facts = installation()
     else:
-        data = files.contents(file)
-        if file.suffix.lower() == ".mcq":
-            facts = _describe_mcq(data)
-        else:
-            facts = _describe(data)
+        with files.about(file):
+            data = files.contents(file)
+            facts = _describe_mcq(data) if file.suffix.lower() == ".mcq" else _describe(data)
+        if file.suffix.lower() != ".mcq":
             try:
                 container.attachments(data)
                 container.unpack(data)

@@ -23,7 +23,7 @@ import click
 
 from fastlic.cli import options
 from fastlic.cli.files import Job, Plan, Request, named
-from fastlic.cli.words import DASH, USER_ERRORS, describe, say, shown
+from fastlic.cli.words import DASH, USER_ERRORS, say, told
 from fastlic.errors import memory_errors
 from fastlic.files import status, write_whole
 
@@ -165,8 +165,7 @@ def run(plan: Plan, request: Request, verb: str, work: Work) -> None:
             if job.target != DASH:
                 gate.write(job, done.data, make_folder=request.output_dir is not None)
         except USER_ERRORS as error:
-            message, source = describe(error), shown(named(job.source))
-            outcome.error = message if message.startswith(source) else f"{source}: {message}"
+            outcome.error = told(error, named(job.source))
             return outcome
         if job.target == DASH:  # outside: that nobody reads our output is not the file's failure
             sys.stdout.buffer.write(done.data)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ from fastlic.cli.coder import Coder, is_mcq
 
 if TYPE_CHECKING:
     from PIL import Image
+
+_PATIENCE = 3.0  # seconds within which an xdg-open that finds nothing has said so
 
 
 @click.command()
@@ -25,17 +29,34 @@ def view(file: Path, model: str | None, terminal: bool, max_pixels: int | None) 
 
     The system's viewer gets a temporary PNG, which the system removes in its own time.
     """
-    from PIL import Image, ImageShow
+    from PIL import Image
 
     coder = Coder(model, threads=options.threads() or 0, max_pixels=max_pixels)
-    pixels = coder.decompress(files.contents(file), is_mcq(file))
+    with files.about(file):
+        pixels = coder.decompress(files.contents(file), is_mcq(file))
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     if terminal:
         columns, lines = shutil.get_terminal_size()
         for line in _half_blocks(image, columns, max(lines - 1, 1)):  # one is the next prompt's
             click.echo(line, color=True)
-    elif not ImageShow.show(image, title=str(file)):
-        raise ValueError("there is no viewer of images that Pillow can start: --terminal draws it here")
+    elif not _viewed(image, str(file)):
+        raise ValueError("there is no viewer of images that could be started: --terminal draws it here")
+
+
+def _viewed(image: Image.Image, title: str) -> bool:
+    """Whether a viewer was started. Pillow takes every xdg-open for one, and does not ask how that ended."""
+    from PIL import ImageShow
+
+    class Asked(ImageShow.XDGViewer):
+        def show_file(self, path: str, **options: object) -> int:
+            opened = subprocess.Popen(["xdg-open", path])
+            try:
+                return int(opened.wait(_PATIENCE) == 0)
+            except subprocess.TimeoutExpired:  # it has become the viewer
+                return 1
+
+    xdg = sys.platform not in ("darwin", "win32") and shutil.which("xdg-open")
+    return bool(Asked().show(image, title=title)) if xdg else ImageShow.show(image, title=title)
 
 
 def _half_blocks(image: Image.Image, columns: int, lines: int) -> list[str]:

@@ -25,6 +25,12 @@ def say(text: str, err: bool = False) -> None:
     click.echo(shown(text), err=err)
 
 
+def told(error: BaseException, name: str) -> str:
+    """An error in one line that begins with the file ``name``, whose it is."""
+    message, name = describe(error), shown(name)
+    return message if message.startswith(name) else f"{name}: {message}"
+
+
 def describe(error: BaseException) -> str:
     """An error in one line, without Python's decoration."""
     if isinstance(error, OSError) and error.strerror:

@@ -52,7 +52,8 @@ def test_a_region_has_the_pixels_of_the_whole_image(fastlic_command, photos, tin
 
     for outside in ("282x48+30+20", "64x214+30+20", "0x48+30+20"):
         refused = fastlic_command("decompress", "out.flic", "none.png", "-m", model, "--region", outside)
-        assert refused.code == 1 and "does not lie in an image of 233 x 311" in refused.err
+        assert refused.code == 1
+        assert f"--region {outside} does not lie in an image of 311x233 (width x height)" in refused.err
     unclear = fastlic_command("decompress", "out.flic", "none.png", "-m", model, "--region", "64x48")
     assert unclear.code == 2 and "must be WxH+X+Y, such as 640x480+0+100, got '64x48'" in unclear.err
     assert not (tmp_path / "none.png").exists()
@@ -113,16 +114,15 @@ def test_a_derived_name_never_overwrites_unless_forced(fastlic_command, photos, 
 def test_folders_are_mirrored_and_a_bad_file_stops_nothing(fastlic_command, photos, tiny_codec_file, tmp_path):
     shutil.copytree(photos, tmp_path / "in" / "deep")
     (tmp_path / "in" / "broken.png").write_bytes(b"no image")
-    result = fastlic_command("compress", "in", "missing.png", "--output-dir", "out", "-m", tiny_codec_file)
+    result = fastlic_command("compress", "in", "--output-dir", "out", "-m", tiny_codec_file)
     assert result.code == 1
     assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.flic")) == [
         "deep/astronaut.flic",
         "deep/chelsea.flic",
     ]
-    assert "2 of 4 files" in result.out
+    assert "2 of 3 files" in result.out
     assert "PSNR" not in result.out
     assert "Error: in/broken.png: no image that Pillow can read" in result.err
-    assert "Error: missing.png: No such file or directory" in result.err
 
     back = fastlic_command("decompress", "out", "--output-dir", "back", "-m", tiny_codec_file, "--format", "ppm")
     assert back.code == 0
@@ -197,7 +197,7 @@ def test_a_damaged_stream_is_an_error_and_writes_nothing(fastlic_command, photos
 
 @pytest.mark.parametrize(
     ("target", "words"),
-    [("a.txt", "cannot write"), ("a.xyz", "cannot write"), ("folder/a.png", "No such file or directory")],
+    [("a.txt", "cannot write"), ("a.xyz", "cannot write"), ("folder/a.png", "folder/a.png: there is no folder folder")],
 )
 def test_an_output_that_cannot_be_written_is_told(fastlic_command, photos, tiny_codec_file, target, words):
     fastlic_command("compress", photos / "chelsea.png", "a.flic", "-m", tiny_codec_file)

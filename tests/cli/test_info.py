@@ -51,7 +51,7 @@ def test_other_files_are_refused(fastlic_command, tmp_path, content, message):
     (tmp_path / "a.flic").write_bytes(content)
     result = fastlic_command("info", "a.flic")
     assert result.code == 1
-    assert message in result.err
+    assert result.err.startswith("Error: a.flic: ") and message in result.err
 
 
 def test_without_a_file_the_installation_is_described(fastlic_command):

@@ -147,6 +147,23 @@ def test_two_inputs_of_one_name_are_not_told_of_an_option_that_is_no_help(fastli
     assert result.code == 1 and "both are called x.png: name their folders, or one at a time" in result.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["compress", "a.png", "x.jpg"], 2, "x.jpg is not there; what compress writes is named .flic"),
+        (["compress", "b.png", "a.png"], 1, "b.png: No such file or directory"),
+        (["compress", "none.png"], 1, "none.png: No such file or directory"),
+        (["decompress", "a.png"], 1, "a.png is no input of decompress, which reads .flic, .mcq"),
+    ],
+)
+def test_what_is_no_input_is_told_before_any_work(fastlic_command, model, tmp_path, untouched, arguments, code, words):
+    write(tmp_path, "a.png")
+    before = content(tmp_path)
+    result = fastlic_command(*arguments, *model)
+    assert result.code == code and words in result.err
+    assert content(tmp_path) == before
+
+
 def test_whole_names_keep_apart_what_would_collide(fastlic_command, model, tmp_path):
     write(tmp_path / "in", "a.jpg", "a.webp")
     assert fastlic_command("compress", "in", "--output-dir", "out", "--keep-suffix", *model).code == 0
