@@ -20,7 +20,7 @@ import fastlic
 from fastlic import config, light
 from fastlic.codec import container
 from fastlic.codec.container import SUFFIX
-from fastlic.codec.image_files import SUFFIXES, colour_of, encode_image, format_of, read_image
+from fastlic.codec.image_files import SUFFIXES, WRITTEN, colour_of, encode_image, format_of, read_image
 
 Row = dict[str, Any]
 _Many = Callable[[Iterable[Any]], list[Row]]
@@ -182,8 +182,8 @@ class Decompressor(Coder):
     TYPES = _DECOMPRESSED
 
     def __post_init__(self) -> None:
-        if self.suffix is not None and self.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"suffix must be one of {', '.join(SUFFIXES)} or None, got {self.suffix!r}")
+        if self.suffix is not None and self.suffix.lower() not in WRITTEN:
+            raise ValueError(f"suffix must be one of {', '.join(WRITTEN)} or None, got {self.suffix!r}")
 
     def open(self) -> None:
         if self.model is not None:

@@ -27,7 +27,8 @@ from fastlic.forks import held_off
 if TYPE_CHECKING:  # torch is imported where somebody asks for a tensor
     from torch import Tensor
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
+WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
+SUFFIXES = (*WRITTEN, ".pbm")  # of files that are read
 
 # What Pillow needs to know beside the suffix, so that a decoded image is not degraded a second time unasked.
 _SAVE_OPTIONS: dict[str, dict[str, object]] = {
@@ -224,8 +225,8 @@ def format_of(suffix: str) -> str:
         ValueError: a suffix that is not written.
     """
     name = Image.registered_extensions().get(suffix.lower())
-    if name is None or name not in Image.SAVE or suffix.lower() not in SUFFIXES:
-        raise ValueError(f"cannot write {suffix or 'a file without a suffix'}: choose one of {', '.join(SUFFIXES)}")
+    if name is None or name not in Image.SAVE or suffix.lower() not in WRITTEN:
+        raise ValueError(f"cannot write {suffix or 'a file without a suffix'}: choose one of {', '.join(WRITTEN)}")
     return name
 
 
@@ -238,8 +239,8 @@ def encode_image(pixels: np.ndarray, suffix: str, metadata: Metadata | None = No
         metadata: what the file shall hold; formats that hold none (BMP, PPM) go without.
 
     Raises:
-        ValueError: no such pixels, a suffix that Pillow cannot write, alpha where the format has none, or metadata that
-            are damaged or too long for it.
+        ValueError: no such pixels, a suffix that is not written, alpha or colour where the format has none, or metadata
+            that are damaged or too long for it.
     """
     name = format_of(suffix)
     out = _Watched()
@@ -250,6 +251,8 @@ def encode_image(pixels: np.ndarray, suffix: str, metadata: Metadata | None = No
     mode = MODES[given.shape[2]]
     if mode.endswith("A") and suffix not in _WITH_ALPHA:
         raise ValueError(f"{suffix} holds no transparency: choose one of {', '.join(_WITH_ALPHA)}")
+    if suffix == ".pgm" and mode != "L":  # Pillow would write PPM under that name
+        raise ValueError(".pgm holds grey images alone: choose .ppm")
     image = Image.fromarray(np.ascontiguousarray(given[:, :, 0] if mode == "L" else given))
     options = dict(_SAVE_OPTIONS.get(suffix, {}))
     if metadata and suffix in _WITH_METADATA:

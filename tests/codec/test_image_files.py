@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, features
 
 from fastlic import config
 from fastlic.codec.container import Metadata
-from fastlic.codec.image_files import SUFFIXES, encode_image, find_images, formats, keeps_metadata, read_image
+from fastlic.codec.image_files import WRITTEN, encode_image, find_images, formats, keeps_metadata, read_image
 from fastlic.errors import PixelLimitError
 
 PIXELS = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -123,11 +123,19 @@ def test_an_orientation_that_turns_nothing_is_not_told(tmp_path, orientation):
     assert torch.equal(picture.pixels, PIXELS) and picture.notes == ()
 
 
-@pytest.mark.parametrize("name", ["grey.pgm", "colour.ppm"])
-def test_folders_hold_what_netpbm_makes(tmp_path, name):
-    (IMAGE.convert("L") if name == "grey.pgm" else IMAGE).save(tmp_path / name)
+@pytest.mark.parametrize(("name", "mode"), [("bits.pbm", "1"), ("grey.pgm", "L"), ("colour.ppm", "RGB")])
+def test_folders_hold_what_netpbm_makes(tmp_path, name, mode):
+    IMAGE.convert(mode).save(tmp_path / name)
     assert find_images(tmp_path) == [tmp_path / name]
-    assert read_image(tmp_path / name, channels=None).array.shape[2] == (1 if name == "grey.pgm" else 3)
+    assert read_image(tmp_path / name, channels=None).array.shape[2] == (3 if mode == "RGB" else 1)
+
+
+def test_a_file_named_pgm_is_pgm():
+    assert encode_image(array_of(PIXELS)[:, :, 0], ".pgm")[:2] == b"P5"
+    with pytest.raises(ValueError, match=r"\.pgm holds grey images alone: choose \.ppm"):
+        encode_image(array_of(PIXELS), ".pgm")
+    with pytest.raises(ValueError, match=r"cannot write \.pbm"):
+        encode_image(array_of(PIXELS)[:, :, 0], ".pbm")
 
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -214,15 +222,16 @@ def test_a_profile_goes_where_its_pixels_become_others(tmp_path):
 
 
 @pytest.mark.parametrize("exif", [b"garbage", b"x" * 70_000])
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN)
 def test_damaged_exif_is_left_out_and_told_or_refused(tmp_path, suffix, exif):
     path = tmp_path / f"image{suffix}"
     try:
-        path.write_bytes(encode_image(array_of(PIXELS), suffix, Metadata(exif=exif)))
+        pixels = array_of(PIXELS)[:, :, : 1 if suffix == ".pgm" else 3]
+        path.write_bytes(encode_image(pixels, suffix, Metadata(exif=exif)))
     except ValueError as error:
         assert f"{suffix} cannot hold this image with its metadata" in str(error)
     else:
-        picture = read_image(path)
+        picture = read_image(path, channels=None)
         assert picture.metadata == Metadata()
         assert picture.notes == (("EXIF not kept: it is damaged",) if keeps_metadata(suffix) else ())
 
