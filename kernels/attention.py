@@ -12,6 +12,7 @@ values are added in int64. No order of addition matters, so what several program
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -464,6 +465,12 @@ def variants(target: Target) -> list[Variant]:
     """Of 32 channels a slice, and of MLIC++'s last slice; of heads of 32 channels, and of the widest."""
     maps = {"q": "*i8", "k": "*i8", "v": "*i8"}
     numbers = {"score": "*i32", "attended": "*i32", "exp": "*i32"}
+    softmax: Any = (_softmax, {**maps, **numbers, "out": "*i8"}, (
+        "n", "m", "height", "width", "to", "of", "own", "border", "limit", "out_limit", "last"
+    ))  # fmt: skip
+    collect: Any = (_collect, {"k": "*i8", "v": "*i8", "best": "*i32", "exp": "*i32", "sums": "*i64"}, (
+        "m", "height", "width", "of", "own", "last", "steps"
+    ))  # fmt: skip
     found = []
     for name, kernel, pointers, sizes, constants, registers, shared in (
         ("layer norm", _normalise, {"values": "*i32", "out": "*i8"}, ("rows", "channels", "pitch", "epsilon"),
@@ -473,26 +480,14 @@ def variants(target: Target) -> list[Variant]:
          dict(SPAN=128, OUT=832, COLUMNS=64, SCORES=64, D=32), 255, 32 * 1024),
         ("sum to its places", _place_sum, {"a": "*i32", "b": "*i32", "numbers": "*i32", "out": "*i8"},
          ("count", "rows", "height", "width", "border", "limit"), dict(C=64, P=32), 128, 4096),
-        ("softmax over a map", _softmax, {**maps, **numbers, "out": "*i8"},
-         ("n", "m", "height", "width", "to", "of", "own", "border", "limit", "out_limit", "last"),
-         dict(C=320, SCORES=64, NEAR=False, P=32, K=32, D=32), 255, 64 * 1024),
-        ("softmax within a slice", _softmax, {**maps, **numbers, "out": "*i8"},
-         ("n", "m", "height", "width", "to", "of", "own", "border", "limit", "out_limit", "last"),
-         dict(C=64, SCORES=64, NEAR=True, P=32, K=32, D=32), 255, 64 * 1024),
-        ("softmax over a map, wide", _softmax, {**maps, **numbers, "out": "*i8"},
-         ("n", "m", "height", "width", "to", "of", "own", "border", "limit", "out_limit", "last"),
-         dict(C=320, SCORES=64, NEAR=False, P=32, K=32, D=64), 255, 64 * 1024),
-        ("softmax within a slice, wide", _softmax, {**maps, **numbers, "out": "*i8"},
-         ("n", "m", "height", "width", "to", "of", "own", "border", "limit", "out_limit", "last"),
-         dict(C=64, SCORES=64, NEAR=True, P=32, K=32, D=64), 255, 64 * 1024),
+        ("softmax over a map", *softmax, dict(C=320, SCORES=64, NEAR=False, P=32, K=32, D=32), 255, 64 * 1024),
+        ("softmax within a slice", *softmax, dict(C=64, SCORES=64, NEAR=True, P=32, K=32, D=32), 255, 64 * 1024),
+        ("softmax over a map, wide", *softmax, dict(C=320, SCORES=64, NEAR=False, P=32, K=32, D=64), 255, 64 * 1024),
+        ("softmax within a slice, wide", *softmax, dict(C=64, SCORES=64, NEAR=True, P=32, K=32, D=64), 255, 64 * 1024),
         ("highest keys", _peaks, {"k": "*i8", "best": "*i32"}, ("m", "height", "width", "of", "channels"),
          dict(C=320, P=64), 128, 8192),
-        ("keys and values", _collect,
-         {"k": "*i8", "v": "*i8", "best": "*i32", "exp": "*i32", "sums": "*i64"},
-         ("m", "height", "width", "of", "own", "last", "steps"), dict(C=320, P=32, D=32), 255, 64 * 1024),
-        ("keys and values, wide", _collect,
-         {"k": "*i8", "v": "*i8", "best": "*i32", "exp": "*i32", "sums": "*i64"},
-         ("m", "height", "width", "of", "own", "last", "steps"), dict(C=320, P=32, D=64), 255, 64 * 1024),
+        ("keys and values", *collect, dict(C=320, P=32, D=32), 255, 64 * 1024),
+        ("keys and values, wide", *collect, dict(C=320, P=32, D=64), 255, 64 * 1024),
         ("means of values", _means, {"sums": "*i64", "context": "*i32"}, (), dict(D=32, P=8), 128, 4096),
         ("queries", _answer, {"q": "*i8", "context": "*i32", "attended": "*i32", "exp": "*i32", "out": "*i8"},
          ("n", "height", "width", "to", "own", "border", "out_limit", "last"), dict(C=320, P=32, D=32), 192, 16 * 1024),

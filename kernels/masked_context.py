@@ -46,7 +46,6 @@ from fastlic.kernels.rans import DeviceTables, Streams, decode_image, decode_ste
 
 BORDER = 2  # reach of the context, in rows above and columns beside
 _TAPS = tl.constexpr(len(TAPS))
-PARAMETER_LAYERS = 3
 
 
 @dataclass(frozen=True)
